@@ -1,0 +1,298 @@
+//! The record of one call, and the batches in which records travel to the control plane.
+//!
+//! A batch is 4 bytes of magic, 2 of format (little-endian), then postcard: the batch's header, then records to
+//! the end. Each record is encoded once, when the call ends, and batches are made by joining encoded records.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::digest::{Digest, DigestStream};
+use crate::gateway::Incarnation;
+use crate::key::Environment;
+use crate::outcome::Outcome;
+use crate::time::UnixMillis;
+
+/// The first bytes of a batch.
+pub const MAGIC: [u8; 4] = *b"OMFA";
+/// The format that this crate writes and reads.
+pub const FORMAT: u16 = 1;
+/// The most bytes of a text that came from the caller (method, path, request id). What is longer is cut.
+pub const MAX_TEXT: usize = 2_048;
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// Counts a VM's records from 0. A number that never arrives is a lost record.
+    pub sequence: u64,
+    /// When the call began.
+    pub time: UnixMillis,
+    /// The key, where the caller presented one that exists.
+    pub key: Option<AuditKey>,
+    /// The method.
+    pub method: String,
+    /// The template of the route.
+    pub endpoint: Option<String>,
+    /// The path, without the query string.
+    pub path: String,
+    /// The status that the caller got; 0 where it got none.
+    pub status: u16,
+    /// The decision and its reason.
+    pub outcome: Outcome,
+    /// From the first byte of the request to the last of the response, in microseconds.
+    pub latency_us: u64,
+    /// The caller's address as Envoy knows it.
+    pub source_ip: Option<IpAddr>,
+    /// Envoy's request id.
+    pub request_id: String,
+    /// Bytes of the request, headers included.
+    pub request_bytes: u64,
+    /// Bytes of the response, headers included.
+    pub response_bytes: u64,
+    /// See [`ArgumentHash`].
+    pub argument_hash: Digest,
+    /// Whether the body did not pass in full, so that the hash covers its beginning only.
+    pub argument_hash_partial: bool,
+}
+
+/// The key of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditKey {
+    /// The key.
+    pub id: Uuid,
+    /// Its name at the time of the call.
+    pub name: String,
+    /// The version that was used.
+    pub version: u16,
+    /// Its environment.
+    pub environment: Environment,
+}
+
+/// What stands at the head of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditSource {
+    /// The gateway's name.
+    pub gateway: String,
+    /// The run of the gateway's process.
+    pub incarnation: Incarnation,
+    /// The run of the VM.
+    pub vm: Incarnation,
+}
+
+/// Records of one VM, in the order of their sequence numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditBatch {
+    /// Where they come from.
+    pub source: AuditSource,
+    /// The records.
+    pub records: Vec<AuditRecord>,
+}
+
+/// Bytes that are no batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidBatch {
+    /// The magic is missing.
+    #[error("not an audit batch")]
+    Foreign,
+    /// Another format.
+    #[error("audit batch format {0} is not supported; this side reads format {FORMAT}")]
+    Format(u16),
+    /// Cut short or damaged.
+    #[error("the audit batch is damaged")]
+    Damaged,
+}
+
+/// The hash of a call's arguments: SHA-256 over the query string (without its question mark), one line feed, and
+/// the body. A query string has no line feed, so the two cannot be confused.
+///
+/// With OpenSSL: `{ printf '%s\n' "$QUERY"; cat body; } | openssl dgst -sha256`.
+#[derive(Clone)]
+pub struct ArgumentHash(DigestStream);
+
+// === impl AuditRecord ===
+
+impl AuditRecord {
+    /// The encoded form, which joins with others to a batch.
+    pub fn encode(&self) -> Vec<u8> {
+        // Encoding into memory has no way to fail.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+}
+
+/// Text that came from a caller, as UTF-8 and at most [`MAX_TEXT`] bytes. Bytes outside UTF-8 become U+FFFD.
+pub fn clip(bytes: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(bytes.get(..MAX_TEXT).unwrap_or(bytes)).into_owned();
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+// === impl AuditBatch ===
+
+impl AuditBatch {
+    /// Joins encoded records to a batch.
+    pub fn join<'a>(source: &AuditSource, records: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend(postcard::to_allocvec(source).unwrap_or_default());
+        for record in records {
+            bytes.extend_from_slice(record);
+        }
+        bytes
+    }
+
+    /// Encodes the batch.
+    pub fn encode(&self) -> Vec<u8> {
+        let records: Vec<Vec<u8>> = self.records.iter().map(AuditRecord::encode).collect();
+        Self::join(&self.source, records.iter().map(Vec::as_slice))
+    }
+
+    /// Reads a batch whole.
+    pub fn decode(bytes: &[u8]) -> Result<Self, InvalidBatch> {
+        let rest = bytes.strip_prefix(&MAGIC).ok_or(InvalidBatch::Foreign)?;
+        let (format, rest) = rest.split_first_chunk().ok_or(InvalidBatch::Damaged)?;
+        match u16::from_le_bytes(*format) {
+            FORMAT => {}
+            other => return Err(InvalidBatch::Format(other)),
+        }
+        let (source, mut rest) = postcard::take_from_bytes(rest).map_err(|_| InvalidBatch::Damaged)?;
+        let mut records = Vec::new();
+        while !rest.is_empty() {
+            let (record, after) = postcard::take_from_bytes(rest).map_err(|_| InvalidBatch::Damaged)?;
+            records.push(record);
+            rest = after;
+        }
+        Ok(Self { source, records })
+    }
+}
+
+// === impl ArgumentHash ===
+
+impl ArgumentHash {
+    /// Begins with the query string.
+    pub fn new(query: &[u8]) -> Self {
+        let mut digest = DigestStream::default();
+        digest.update(query);
+        digest.update(b"\n");
+        Self(digest)
+    }
+
+    /// Adds a piece of the body.
+    pub fn update(&mut self, body: &[u8]) {
+        self.0.update(body);
+    }
+
+    /// The hash.
+    pub fn finish(self) -> Digest {
+        self.0.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::outcome::Denial;
+
+    fn record(sequence: u64) -> AuditRecord {
+        AuditRecord {
+            sequence,
+            time: UnixMillis(1_700_000_000_123),
+            key: Some(AuditKey {
+                id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001),
+                name: "crm-sync".into(),
+                version: 2,
+                environment: Environment::Live,
+            }),
+            method: "GET".into(),
+            endpoint: Some("/api/v1/contacts/{id}".into()),
+            path: "/api/v1/contacts/7".into(),
+            status: 403,
+            outcome: Outcome::Denied(Denial::InsufficientScope),
+            latency_us: 1_234,
+            source_ip: Some("203.0.113.7".parse().unwrap()),
+            request_id: "d1".into(),
+            request_bytes: 120,
+            response_bytes: 310,
+            argument_hash: ArgumentHash::new(b"a=1").finish(),
+            argument_hash_partial: false,
+        }
+    }
+
+    fn batch() -> AuditBatch {
+        let source = AuditSource {
+            gateway: "edge-1".into(),
+            incarnation: Incarnation(1),
+            vm: Incarnation(2),
+        };
+        AuditBatch {
+            source,
+            records: vec![record(0), record(1)],
+        }
+    }
+
+    #[test]
+    fn a_batch_comes_back_whole() {
+        assert_eq!(AuditBatch::decode(&batch().encode()), Ok(batch()));
+    }
+
+    #[test]
+    fn the_format_is_golden() {
+        // Batches of an older filter must stay readable: these bytes never change for format 1.
+        let bytes = AuditBatch {
+            records: vec![record(5)],
+            ..batch()
+        }
+        .encode();
+        assert_eq!(
+            hex::encode(bytes),
+            include_str!("../golden/audit-batch-1.hex").trim()
+        );
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        assert_eq!(AuditBatch::decode(b""), Err(InvalidBatch::Foreign));
+        assert_eq!(AuditBatch::decode(b"OMFA"), Err(InvalidBatch::Damaged));
+        assert_eq!(AuditBatch::decode(b"OMFA\x02\x00"), Err(InvalidBatch::Format(2)));
+        let bytes = batch().encode();
+        for end in 6..bytes.len() {
+            let cut = AuditBatch::decode(&bytes[..end]);
+            assert!(cut.is_err() || cut.unwrap().records.len() < 2, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn arguments_hash_as_documented() {
+        let mut hash = ArgumentHash::new(b"q=1&r=2");
+        hash.update(b"{\"a\":");
+        hash.update(b"1}");
+        assert_eq!(hash.finish(), Digest::of(b"q=1&r=2\n{\"a\":1}"));
+    }
+
+    #[test]
+    fn clipped_text_is_short_and_utf8() {
+        assert_eq!(clip(b"/a\xff"), "/a\u{fffd}");
+        assert!(clip(&[0xff; 10_000]).len() <= MAX_TEXT);
+        assert!(clip("é".repeat(5_000).as_bytes()).len() <= MAX_TEXT);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = AuditBatch::decode(&bytes);
+            let mut framed = MAGIC.to_vec();
+            framed.extend_from_slice(&[1, 0]);
+            framed.extend_from_slice(&bytes);
+            let _ = AuditBatch::decode(&framed);
+            let _ = clip(&bytes);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The JSON messages that a gateway sends to the control plane.
+//!
+//! Identifiers of 64 random bits travel as 16 hexadecimal digits, because JSON numbers lose bits in many readers.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Media type of an encoded [`crate::snapshot::Delta`].
+pub const DELTA_MEDIA_TYPE: &str = "application/vnd.omniflow.delta";
+/// Media type of an encoded [`crate::snapshot::Manifest`].
+pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.omniflow.image";
+/// Media type of an encoded [`crate::audit::AuditBatch`].
+pub const AUDIT_MEDIA_TYPE: &str = "application/vnd.omniflow.audit";
+
+/// 64 random bits that name one run of a process or of a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Incarnation(pub u64);
+
+/// A text that is not 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an incarnation is 16 hexadecimal digits")]
+pub struct InvalidIncarnation;
+
+/// `POST /gateway/v1/poll`: asks for what has changed since `version`, and waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PollRequest {
+    /// The gateway's name, as configured or as Envoy's node id.
+    pub gateway: String,
+    /// This run of the gateway's process.
+    pub incarnation: Incarnation,
+    /// Version of the filter.
+    pub filter_version: String,
+    /// The newest snapshot format that the filter reads.
+    pub snapshot_format: u16,
+    /// The installation whose snapshot the gateway holds.
+    pub installation: Option<Uuid>,
+    /// The version of that snapshot, 0 where it holds none.
+    pub version: u64,
+    /// How long the control plane may hold the answer, in milliseconds.
+    pub wait_ms: u64,
+    /// What each VM enforces.
+    pub vms: Vec<VmStatus>,
+}
+
+/// `POST /gateway/v1/enforced`: what each VM enforces, told as soon as it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnforcedReport {
+    /// As in [`PollRequest`].
+    pub gateway: String,
+    /// As in [`PollRequest`].
+    pub incarnation: Incarnation,
+    /// What each VM enforces.
+    pub vms: Vec<VmStatus>,
+}
+
+/// The snapshot version that one VM enforces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmStatus {
+    /// This run of the VM.
+    pub id: Incarnation,
+    /// The version, 0 for none.
+    pub version: u64,
+}
+
+impl From<Incarnation> for String {
+    fn from(incarnation: Incarnation) -> Self {
+        format!("{:016x}", incarnation.0)
+    }
+}
+
+impl TryFrom<String> for Incarnation {
+    type Error = InvalidIncarnation;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let fits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let value = u64::from_str_radix(&text, 16).map_err(|_| InvalidIncarnation)?;
+        if fits {
+            Ok(Self(value))
+        } else {
+            Err(InvalidIncarnation)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incarnations_are_16_hex_digits() {
+        let json = serde_json::to_string(&Incarnation(0xab)).unwrap();
+        assert_eq!(json, r#""00000000000000ab""#);
+        assert_eq!(
+            serde_json::from_str::<Incarnation>(&json).unwrap(),
+            Incarnation(0xab)
+        );
+        for bad in [
+            "",
+            "ab",
+            "+0000000000000ab",
+            "00000000000000zz",
+            "000000000000000ab",
+        ] {
+            assert_eq!(
+                Incarnation::try_from(String::from(bad)),
+                Err(InvalidIncarnation),
+                "{bad}"
+            );
+        }
+    }
+}

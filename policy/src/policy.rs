@@ -1,0 +1,559 @@
+//! Routes, and the scope that each needs.
+//!
+//! A [`PolicyDocument`] is what an admin writes and a gateway receives; a [`Policy`] is the same, checked and
+//! ready to match. Of several templates that match a path the one with more literal segments wins, as in
+//! `matchit`. What no route matches is refused.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::key::KeyPrefix;
+use crate::path::Target;
+use crate::scope::{MAX_SCOPE_LENGTH, Scope};
+
+/// The most routes in one policy.
+pub const MAX_ROUTES: usize = 2_000;
+/// The most bytes of one route template.
+pub const MAX_TEMPLATE_LENGTH: usize = 512;
+
+/// Routes and scopes as an admin writes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyDocument {
+    /// How all keys of this installation begin.
+    #[serde(default)]
+    pub key_prefix: KeyPrefix,
+    /// The scopes that a key may be given.
+    pub scopes: Vec<ScopeDefinition>,
+    /// The routes that keys may call.
+    pub routes: Vec<RouteDefinition>,
+}
+
+/// A scope and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeDefinition {
+    /// `resource:action`.
+    pub name: Scope,
+    /// What it allows, for the person who gives it.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// One route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteDefinition {
+    /// A path template: literal segments, `{name}` for one segment, `{*name}` at the end for one or more.
+    pub path: String,
+    /// Methods by name, `read` (GET and HEAD), `write` (all others) or `any`. A name beats `read` and `write`,
+    /// which beat `any`.
+    pub methods: Vec<MethodSelector>,
+    /// The scope that a key needs.
+    pub scope: Scope,
+}
+
+/// Which methods a route is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum MethodSelector {
+    /// GET and HEAD.
+    Read,
+    /// All but GET and HEAD.
+    Write,
+    /// All methods.
+    Any,
+    /// One method, in upper case as it travels.
+    Exact(String),
+}
+
+/// A text that selects no method.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} selects no method: write an upper-case method such as GET, or read, write or any")]
+pub struct InvalidMethodSelector(String);
+
+/// What is wrong with a policy, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pointer}: {message}")]
+pub struct PolicyError {
+    /// The place in the document, as a JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// A policy ready to match.
+#[derive(Clone)]
+pub struct Policy {
+    document: PolicyDocument,
+    templates: matchit::Router<usize>,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone)]
+struct Endpoint {
+    template: String,
+    methods: Vec<(MethodSelector, Scope)>,
+}
+
+/// The route of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route<'p> {
+    /// The template that matched, the `endpoint` of the audit log.
+    pub template: &'p str,
+    /// The scope that a key needs, or `None` where the path is known but not with this method.
+    pub scope: Option<&'p Scope>,
+}
+
+// === impl PolicyDocument ===
+
+impl Default for PolicyDocument {
+    /// The Omniflow API under `/api/v1`.
+    fn default() -> Self {
+        let scopes = [
+            ("conversations:read", "Read conversations and their traces"),
+            ("conversations:write", "Create, change and delete conversations"),
+            ("contacts:read", "Read contacts"),
+            ("contacts:write", "Create, change and delete contacts"),
+            ("tickets:read", "Read tickets"),
+            ("tickets:write", "Create, change and delete tickets"),
+            ("scorecards:read", "Read scorecards"),
+            ("agents:read", "Read agents"),
+            ("webhooks:manage", "Read, create, change and delete webhooks"),
+        ];
+        let routes = [
+            ("conversations", MethodSelector::Read, "conversations:read"),
+            ("conversations", MethodSelector::Write, "conversations:write"),
+            ("traces", MethodSelector::Read, "conversations:read"),
+            ("contacts", MethodSelector::Read, "contacts:read"),
+            ("contacts", MethodSelector::Write, "contacts:write"),
+            ("tickets", MethodSelector::Read, "tickets:read"),
+            ("tickets", MethodSelector::Write, "tickets:write"),
+            ("scorecards", MethodSelector::Read, "scorecards:read"),
+            ("agents", MethodSelector::Read, "agents:read"),
+            ("webhooks", MethodSelector::Any, "webhooks:manage"),
+        ];
+        Self {
+            key_prefix: KeyPrefix::default(),
+            scopes: scopes
+                .into_iter()
+                .filter_map(|(name, description)| {
+                    Some(ScopeDefinition {
+                        name: name.parse().ok()?,
+                        description: description.to_owned(),
+                    })
+                })
+                .collect(),
+            routes: routes
+                .into_iter()
+                .filter_map(|(name, methods, scope)| resource(name, &methods, scope))
+                .flatten()
+                .collect(),
+        }
+    }
+}
+
+/// The collection, one item of it, and what lies below an item.
+fn resource(name: &str, methods: &MethodSelector, scope: &str) -> Option<[RouteDefinition; 3]> {
+    let scope: Scope = scope.parse().ok()?;
+    Some(["", "/{id}", "/{id}/{*rest}"].map(|below| RouteDefinition {
+        path: format!("/api/v1/{name}{below}"),
+        methods: vec![methods.clone()],
+        scope: scope.clone(),
+    }))
+}
+
+impl PolicyDocument {
+    /// Reads and checks a document in JSON. Errors name the line and column, or the place in the document.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, PolicyError> {
+        let document: Self = serde_json::from_slice(bytes).map_err(|error| PolicyError {
+            pointer: String::new(),
+            message: error.to_string(),
+        })?;
+        Policy::compile(document).map(|policy| policy.document)
+    }
+
+    /// The document in JSON, always the same bytes for the same document.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Serialising strings into memory has no way to fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+// === impl Policy ===
+
+impl Policy {
+    /// Checks a document and makes it ready to match.
+    pub fn compile(document: PolicyDocument) -> Result<Self, PolicyError> {
+        for (index, scope) in document.scopes.iter().enumerate() {
+            if document
+                .scopes
+                .iter()
+                .take(index)
+                .any(|earlier| earlier.name == scope.name)
+            {
+                return Err(error(
+                    format!("/scopes/{index}/name"),
+                    format!("{} stands here twice", scope.name),
+                ));
+            }
+        }
+        if document.routes.len() > MAX_ROUTES {
+            return Err(error(
+                "/routes".to_owned(),
+                format!("a policy has at most {MAX_ROUTES} routes"),
+            ));
+        }
+        let mut templates = matchit::Router::new();
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for (index, route) in document.routes.iter().enumerate() {
+            let at = |field: &str| format!("/routes/{index}/{field}");
+            check_template(&route.path).map_err(|message| error(at("path"), message))?;
+            if !document.scopes.iter().any(|scope| scope.name == route.scope) {
+                return Err(error(
+                    at("scope"),
+                    format!("{} is not among the scopes of this policy", route.scope),
+                ));
+            }
+            if route.methods.is_empty() {
+                return Err(error(
+                    at("methods"),
+                    "name at least one method, or read, write or any".to_owned(),
+                ));
+            }
+            let endpoint = match endpoints
+                .iter()
+                .position(|endpoint| endpoint.template == route.path)
+            {
+                Some(known) => known,
+                None => {
+                    templates
+                        .insert(route.path.clone(), endpoints.len())
+                        .map_err(|conflict| error(at("path"), conflict.to_string()))?;
+                    endpoints.push(Endpoint {
+                        template: route.path.clone(),
+                        methods: Vec::new(),
+                    });
+                    endpoints.len() - 1
+                }
+            };
+            let Some(endpoint) = endpoints.get_mut(endpoint) else {
+                continue;
+            };
+            for selector in &route.methods {
+                if endpoint.methods.iter().any(|(known, _)| known == selector) {
+                    let message = format!(
+                        "{} {} is mapped twice",
+                        String::from(selector.clone()),
+                        route.path
+                    );
+                    return Err(error(at("methods"), message));
+                }
+                endpoint.methods.push((selector.clone(), route.scope.clone()));
+            }
+        }
+        Ok(Self {
+            document,
+            templates,
+            endpoints,
+        })
+    }
+
+    /// What this was compiled from.
+    pub fn document(&self) -> &PolicyDocument {
+        &self.document
+    }
+
+    /// How keys begin.
+    pub fn key_prefix(&self) -> &KeyPrefix {
+        &self.document.key_prefix
+    }
+
+    /// Whether a key may be given this scope.
+    pub fn defines(&self, scope: &Scope) -> bool {
+        self.document
+            .scopes
+            .iter()
+            .any(|definition| definition.name == *scope)
+    }
+
+    /// The route of a request; `None` where no template matches the path.
+    pub fn route(&self, method: &[u8], target: &Target<'_>) -> Option<Route<'_>> {
+        let matched = self.templates.at(target.path).ok()?;
+        let endpoint = self.endpoints.get(*matched.value)?;
+        let scope = endpoint
+            .methods
+            .iter()
+            .filter_map(|(selector, scope)| Some((selector.specificity(method)?, scope)))
+            .max_by_key(|(specificity, _)| *specificity)
+            .map(|(_, scope)| scope);
+        Some(Route {
+            template: &endpoint.template,
+            scope,
+        })
+    }
+}
+
+fn error(pointer: String, message: String) -> PolicyError {
+    PolicyError { pointer, message }
+}
+
+fn check_template(template: &str) -> Result<(), String> {
+    let Some(segments) = template.strip_prefix('/') else {
+        return Err(format!("{template:?} must begin with a slash"));
+    };
+    if template.len() > MAX_TEMPLATE_LENGTH {
+        return Err(format!("a path template has at most {MAX_TEMPLATE_LENGTH} bytes"));
+    }
+    let last = segments.split('/').count() - 1;
+    let mut literal_path = String::new();
+    for (index, segment) in segments.split('/').enumerate() {
+        literal_path.push('/');
+        let Some(parameter) = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+            literal_path.push_str(segment);
+            continue;
+        };
+        literal_path.push('x');
+        let name = match parameter.strip_prefix('*') {
+            Some(name) if index == last => name,
+            Some(_) => return Err(format!("{segment} may stand at the end only")),
+            None => parameter,
+        };
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            return Err(format!(
+                "{segment}: a parameter's name is letters, digits and '_'"
+            ));
+        }
+    }
+    // A literal that no request can carry would never match, and whoever wrote it would not know.
+    Target::parse(literal_path.as_bytes())
+        .map_err(|_| format!("{template:?} has a literal segment that the filter refuses as ambiguous"))?;
+    if literal_path.contains('?') {
+        return Err(format!(
+            "{template:?}: the query string takes no part in matching"
+        ));
+    }
+    Ok(())
+}
+
+// === impl MethodSelector ===
+
+impl MethodSelector {
+    /// How closely this fits a method, higher is closer; `None` where it does not.
+    fn specificity(&self, method: &[u8]) -> Option<u8> {
+        let reads = matches!(method, b"GET" | b"HEAD");
+        match self {
+            Self::Exact(name) => (name.as_bytes() == method).then_some(2),
+            Self::Read => reads.then_some(1),
+            Self::Write => (!reads).then_some(1),
+            Self::Any => Some(0),
+        }
+    }
+}
+
+impl FromStr for MethodSelector {
+    type Err = InvalidMethodSelector;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "read" => Ok(Self::Read),
+            "write" => Ok(Self::Write),
+            "any" => Ok(Self::Any),
+            name if (1..=32).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') =>
+            {
+                Ok(Self::Exact(name.to_owned()))
+            }
+            other => Err(InvalidMethodSelector(
+                other.chars().take(MAX_SCOPE_LENGTH).collect(),
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for MethodSelector {
+    type Error = InvalidMethodSelector;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<MethodSelector> for String {
+    fn from(selector: MethodSelector) -> Self {
+        match selector {
+            MethodSelector::Read => "read".to_owned(),
+            MethodSelector::Write => "write".to_owned(),
+            MethodSelector::Any => "any".to_owned(),
+            MethodSelector::Exact(name) => name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy::compile(PolicyDocument::default()).unwrap()
+    }
+
+    fn scope_of(policy: &Policy, method: &str, path: &str) -> Option<String> {
+        let target = Target::parse(path.as_bytes()).unwrap();
+        policy
+            .route(method.as_bytes(), &target)?
+            .scope
+            .map(ToString::to_string)
+    }
+
+    fn compile(routes: &str) -> Result<Policy, PolicyError> {
+        let json =
+            format!(r#"{{"scopes": [{{"name": "a:read"}}, {{"name": "a:write"}}], "routes": {routes}}}"#);
+        PolicyDocument::from_json(json.as_bytes()).and_then(Policy::compile)
+    }
+
+    #[test]
+    fn the_default_document_is_valid_and_stable() {
+        let document = PolicyDocument::default();
+        assert_eq!((document.scopes.len(), document.routes.len()), (9, 30));
+        assert_eq!(PolicyDocument::from_json(&document.to_json()), Ok(document));
+    }
+
+    #[test]
+    fn default_routes() {
+        let policy = policy();
+        let scope = |method, path| scope_of(&policy, method, path);
+        assert_eq!(
+            scope("GET", "/api/v1/conversations").as_deref(),
+            Some("conversations:read")
+        );
+        assert_eq!(
+            scope("HEAD", "/api/v1/conversations/7").as_deref(),
+            Some("conversations:read")
+        );
+        assert_eq!(
+            scope("PATCH", "/api/v1/conversations/7/messages/8").as_deref(),
+            Some("conversations:write")
+        );
+        assert_eq!(
+            scope("GET", "/api/v1/traces/9").as_deref(),
+            Some("conversations:read")
+        );
+        assert_eq!(scope("DELETE", "/api/v1/traces/9"), None);
+        assert_eq!(scope("POST", "/api/v1/agents"), None);
+        assert_eq!(
+            scope("GET", "/api/v1/webhooks").as_deref(),
+            Some("webhooks:manage")
+        );
+        assert_eq!(
+            scope("DELETE", "/api/v1/webhooks/1").as_deref(),
+            Some("webhooks:manage")
+        );
+        for path in [
+            "/",
+            "/api/v1",
+            "/api/v1/contacts/",
+            "/API/v1/contacts",
+            "/api/v1/contactsx",
+            "/api/v2/contacts",
+        ] {
+            assert_eq!(scope("GET", path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_closest_selector_and_template_win() {
+        let policy = compile(
+            r#"[{"path": "/a/{id}", "methods": ["any"], "scope": "a:write"},
+                {"path": "/a/{id}", "methods": ["GET"], "scope": "a:read"},
+                {"path": "/a/list", "methods": ["read"], "scope": "a:read"}]"#,
+        )
+        .unwrap();
+        assert_eq!(scope_of(&policy, "GET", "/a/1").as_deref(), Some("a:read"));
+        assert_eq!(scope_of(&policy, "PUT", "/a/1").as_deref(), Some("a:write"));
+        assert_eq!(
+            scope_of(&policy, "PUT", "/a/list"),
+            None,
+            "the literal template decides"
+        );
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        let cases = [
+            (
+                r#"[{"path": "a", "methods": ["any"], "scope": "a:read"}]"#,
+                "/routes/0/path",
+            ),
+            (
+                r#"[{"path": "/a//b", "methods": ["any"], "scope": "a:read"}]"#,
+                "/routes/0/path",
+            ),
+            (
+                r#"[{"path": "/a/../b", "methods": ["any"], "scope": "a:read"}]"#,
+                "/routes/0/path",
+            ),
+            (
+                r#"[{"path": "/a?b", "methods": ["any"], "scope": "a:read"}]"#,
+                "/routes/0/path",
+            ),
+            (
+                r#"[{"path": "/{*a}/b", "methods": ["any"], "scope": "a:read"}]"#,
+                "/routes/0/path",
+            ),
+            (
+                r#"[{"path": "/x{a}", "methods": ["any"], "scope": "a:read"}]"#,
+                "/routes/0/path",
+            ),
+            (
+                r#"[{"path": "/{}", "methods": ["any"], "scope": "a:read"}]"#,
+                "/routes/0/path",
+            ),
+            (
+                r#"[{"path": "/a", "methods": [], "scope": "a:read"}]"#,
+                "/routes/0/methods",
+            ),
+            (
+                r#"[{"path": "/a", "methods": ["GET", "GET"], "scope": "a:read"}]"#,
+                "/routes/0/methods",
+            ),
+            (
+                r#"[{"path": "/a", "methods": ["any"], "scope": "b:read"}]"#,
+                "/routes/0/scope",
+            ),
+            (
+                r#"[{"path": "/a/{b}", "methods": ["GET"], "scope": "a:read"},
+                    {"path": "/a/{c}", "methods": ["PUT"], "scope": "a:write"}]"#,
+                "/routes/1/path",
+            ),
+        ];
+        for (routes, pointer) in cases {
+            assert_eq!(
+                compile(routes).map(|_| ()).unwrap_err().pointer,
+                pointer,
+                "{routes}"
+            );
+        }
+        let error = compile(r#"[{"path": "/a", "methods": ["get"], "scope": "a:read"}]"#)
+            .map(|_| ())
+            .unwrap_err();
+        assert!(
+            error.message.contains("selects no method") && error.message.contains("line 1"),
+            "{error}"
+        );
+        assert!(
+            compile(r#"[{"path": "/a", "method": ["GET"], "scope": "a:read"}]"#).is_err(),
+            "unknown field"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! What stands before the pages of an image.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::page::PageId;
+use super::{SnapshotError, open, seal};
+use crate::digest::Digest;
+use crate::policy::PolicyDocument;
+
+const MAGIC: [u8; 4] = *b"OMFM";
+/// Pages are numbered by at most so many leading bits of a digest: 65,536 pages.
+pub const MAX_PAGE_BITS: u8 = 16;
+/// Pages that travel in one answer.
+pub const PAGES_PER_CHUNK: u32 = 64;
+/// Pages are made so many that each has about this number of records, 10 to 15 KB: small enough to be rebuilt for
+/// each change, large enough that their heads do not count.
+const RECORDS_PER_PAGE: usize = 128;
+
+/// What an image holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The installation.
+    pub installation: Uuid,
+    /// The version.
+    pub version: u64,
+    /// Leading bits of a digest that number its page.
+    pub page_bits: u8,
+    /// The policy.
+    pub policy: PolicyDocument,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    installation: Uuid,
+    version: u64,
+    page_bits: u8,
+    policy: String,
+}
+
+impl Manifest {
+    /// The encoded form.
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = Wire {
+            installation: self.installation,
+            version: self.version,
+            page_bits: self.page_bits,
+            policy: String::from_utf8_lossy(&self.policy.to_json()).into_owned(),
+        };
+        // Encoding into memory has no way to fail.
+        seal(MAGIC, &postcard::to_allocvec(&wire).unwrap_or_default())
+    }
+
+    /// Reads a manifest whole.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let body = open(bytes, MAGIC)?;
+        let (wire, rest): (Wire, _) = postcard::take_from_bytes(body).map_err(|_| SnapshotError::Damaged)?;
+        if !rest.is_empty() || wire.version == 0 || wire.page_bits > MAX_PAGE_BITS {
+            return Err(SnapshotError::Damaged);
+        }
+        let policy = PolicyDocument::from_json(wire.policy.as_bytes()).map_err(|_| SnapshotError::Policy)?;
+        Ok(Self {
+            installation: wire.installation,
+            version: wire.version,
+            page_bits: wire.page_bits,
+            policy,
+        })
+    }
+
+    /// The bits that suit so many credentials.
+    pub fn page_bits_for(credentials: usize) -> u8 {
+        let pages = credentials.div_ceil(RECORDS_PER_PAGE).max(1).next_power_of_two();
+        u8::try_from(pages.trailing_zeros())
+            .unwrap_or(MAX_PAGE_BITS)
+            .min(MAX_PAGE_BITS)
+    }
+
+    /// How many pages the image has.
+    pub fn page_count(&self) -> u32 {
+        1 << self.page_bits.min(MAX_PAGE_BITS)
+    }
+
+    /// How many chunks the pages travel in.
+    pub fn chunk_count(&self) -> u32 {
+        self.page_count().div_ceil(PAGES_PER_CHUNK)
+    }
+
+    /// The page that holds a digest, if it exists.
+    pub fn page_of(&self, digest: &Digest) -> u32 {
+        page_index(digest, self.page_bits)
+    }
+
+    /// What a page of this image says of itself.
+    pub fn page_id(&self, index: u32) -> PageId {
+        PageId {
+            installation: self.installation,
+            bits: self.page_bits,
+            index,
+        }
+    }
+}
+
+/// The first `bits` bits of a digest.
+pub(super) fn page_index(digest: &Digest, bits: u8) -> u32 {
+    let [first, second, ..] = *digest.as_bytes();
+    u32::from(u16::from_be_bytes([first, second])) >> (16 - u32::from(bits.min(MAX_PAGE_BITS)))
+}

@@ -1,0 +1,286 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::address::Allowlist;
+use crate::digest::Digest;
+use crate::key::Environment;
+use crate::limit::RateLimit;
+use crate::policy::PolicyDocument;
+use crate::scope::ScopeSet;
+use crate::time::UnixMillis;
+
+const INSTALLATION: Uuid = Uuid::from_u128(7);
+
+fn credential(number: u32) -> Credential {
+    let scopes = ["contacts:read", "tickets:write"]
+        .into_iter()
+        .take(number as usize % 3);
+    Credential {
+        digest: Digest::of(&number.to_le_bytes()),
+        key_id: Uuid::from_u128(u128::from(number) + 1),
+        version: 1 + (number % 3) as u16,
+        environment: if number.is_multiple_of(2) {
+            Environment::Live
+        } else {
+            Environment::Test
+        },
+        revoked: number.is_multiple_of(11),
+        not_after: number.is_multiple_of(5).then_some(UnixMillis(1_900_000_000_000)),
+        name: format!("key-{number}"),
+        scopes: ScopeSet::new(scopes.map(|scope| scope.parse().unwrap())).unwrap(),
+        rate_limit: RateLimit {
+            per_minute: Some(60 + number % 4),
+            per_hour: None,
+            burst: None,
+        },
+        allowlist: Allowlist::parse(
+            ["10.0.0.0/8", "2001:db8::/32"]
+                .into_iter()
+                .take(number as usize % 2),
+        )
+        .unwrap(),
+    }
+}
+
+fn image(numbers: impl IntoIterator<Item = u32>, version: u64) -> Image {
+    let credentials = numbers.into_iter().map(credential).collect();
+    Image::build(INSTALLATION, version, &PolicyDocument::default(), credentials).unwrap()
+}
+
+fn delta(from: u64, to: u64, changes: Vec<Change>) -> Delta {
+    Delta {
+        installation: INSTALLATION,
+        from,
+        to,
+        policy: None,
+        changes,
+    }
+}
+
+/// All credentials of an image, by way of its encoded form.
+fn read_back(image: &Image) -> Vec<Credential> {
+    let manifest = Manifest::decode(&image.manifest().encode()).unwrap();
+    assert_eq!(&manifest, image.manifest());
+    let mut index = 0;
+    let mut credentials = Vec::new();
+    for chunk in 0..manifest.chunk_count() {
+        for page in split_chunk(&image.chunk(chunk).unwrap()).unwrap() {
+            credentials.extend(Page::parse(page, manifest.page_id(index)).unwrap().credentials());
+            index += 1;
+        }
+    }
+    assert_eq!(index, manifest.page_count());
+    assert_eq!(image.chunk(manifest.chunk_count()), None);
+    credentials
+}
+
+#[test]
+fn every_credential_is_found_and_no_other() {
+    let image = image(0..5_000, 3);
+    assert_eq!(image.manifest().page_bits, 6);
+    for number in 0..5_000 {
+        let expected = credential(number);
+        let view = image.find(&expected.digest).unwrap();
+        assert_eq!(view.name, expected.name);
+        assert_eq!(view.scopes, expected.scopes.joined());
+        assert_eq!(view.rate_limit, expected.rate_limit);
+        assert_eq!(view.allowlist.to_owned(), expected.allowlist);
+        assert_eq!(
+            (view.revoked, view.not_after),
+            (expected.revoked, expected.not_after)
+        );
+    }
+    for number in 5_000..10_000 {
+        assert!(image.find(&credential(number).digest).is_none());
+    }
+    let mut all: Vec<_> = (0..5_000).map(credential).collect();
+    all.sort_by_key(|credential| credential.digest);
+    assert_eq!(read_back(&image), all);
+}
+
+#[test]
+fn the_same_credentials_give_the_same_bytes() {
+    let forward = image(0..1_000, 9);
+    let backward = image((0..1_000).rev(), 9);
+    assert!(forward.pages().eq(backward.pages()));
+}
+
+#[test]
+fn a_key_takes_less_than_a_hundred_bytes() {
+    let image = image(0..20_000, 1);
+    let bytes: usize = image.pages().map(<[u8]>::len).sum();
+    assert!(bytes < 100 * 20_000, "{} bytes a key", bytes / 20_000);
+}
+
+#[test]
+fn a_revocation_moves_about_a_hundred_bytes() {
+    let delta = delta(
+        1_700_000_000_000,
+        1_700_000_000_001,
+        vec![Change::Revoke(credential(1).digest)],
+    );
+    let bytes = delta.encode();
+    assert!(bytes.len() <= 100, "{} bytes", bytes.len());
+    assert_eq!(Delta::decode(&bytes), Ok(delta));
+}
+
+#[test]
+fn the_formats_are_golden() {
+    // Gateways and control planes are upgraded one at a time: these bytes never change for format 1.
+    let image = image(0..3, 5);
+    let page = image.chunk(0).unwrap();
+    assert_eq!(hex::encode(page), include_str!("../../golden/page-1.hex").trim());
+    let manifest = hex::encode(image.manifest().encode());
+    assert_eq!(manifest, include_str!("../../golden/manifest-1.hex").trim());
+    let mut delta = delta(
+        5,
+        9,
+        vec![Change::Put(credential(3)), Change::Revoke(credential(1).digest)],
+    );
+    delta.policy = Some(PolicyDocument::default());
+    assert_eq!(
+        hex::encode(delta.encode()),
+        include_str!("../../golden/delta-1.hex").trim()
+    );
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let image = image(0..300, 5);
+    let manifest = image.manifest();
+    let chunk = image.chunk(0).unwrap();
+    let page = split_chunk(&chunk).unwrap()[0];
+    let other = PageId {
+        installation: Uuid::from_u128(8),
+        ..manifest.page_id(0)
+    };
+    assert_eq!(
+        Page::parse(page, other).map(|_| ()),
+        Err(SnapshotError::OtherInstallation)
+    );
+    assert_eq!(
+        Page::parse(page, manifest.page_id(1)).map(|_| ()),
+        Err(SnapshotError::Mismatch)
+    );
+    assert_eq!(
+        Page::parse(&b"OMFP\x02\x00"[..], manifest.page_id(0)).map(|_| ()),
+        Err(SnapshotError::Format(2))
+    );
+    let foreign = Delta {
+        installation: Uuid::from_u128(8),
+        ..delta(5, 6, vec![])
+    };
+    assert_eq!(
+        image.apply(&foreign).map(|_| ()),
+        Err(SnapshotError::OtherInstallation)
+    );
+    for (from, to) in [(4, 6), (6, 7), (5, 5), (5, 4)] {
+        assert_eq!(
+            image.apply(&delta(from, to, vec![])).map(|_| ()),
+            Err(SnapshotError::Mismatch)
+        );
+    }
+    let crowded: Vec<_> = (0..257).map(|number| Change::Put(credential(number))).collect();
+    assert_eq!(
+        Delta::decode(&delta(5, 6, crowded).encode()),
+        Err(SnapshotError::Damaged)
+    );
+}
+
+#[test]
+fn a_crowded_image_is_rebuilt_with_more_pages() {
+    let mut image = image(0..100, 1);
+    for step in 1..=5u64 {
+        let start = step as u32 * 200;
+        let changes = (start..start + 200)
+            .map(|number| Change::Put(credential(number)))
+            .collect();
+        image = image.apply(&delta(step, step + 1, changes)).unwrap();
+    }
+    assert!(image.is_crowded());
+    let rebuilt = image.rebuild(7).unwrap();
+    assert!(!rebuilt.is_crowded());
+    assert_eq!(read_back(&rebuilt), read_back(&image));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the order of changes, deltas lead to the records that a new image has.
+    #[test]
+    fn deltas_lead_where_a_new_image_stands(
+        start in prop::collection::btree_set(0u32..200, 0..100),
+        steps in prop::collection::vec(prop::collection::vec((0u32..200, any::<bool>()), 1..8), 1..8),
+    ) {
+        let mut expected: BTreeMap<Digest, Credential> =
+            start.iter().map(|number| (credential(*number).digest, credential(*number))).collect();
+        let mut image = image(start, 1);
+        let mut version = 1;
+        for step in steps {
+            let mut changes = Vec::new();
+            for (number, revoke) in step {
+                let credential = credential(number);
+                if revoke {
+                    changes.push(Change::Revoke(credential.digest));
+                    if let Some(known) = expected.get_mut(&credential.digest) {
+                        known.revoked = true;
+                    }
+                } else {
+                    changes.push(Change::Put(credential.clone()));
+                    expected.insert(credential.digest, credential);
+                }
+            }
+            let delta = Delta::decode(&delta(version, version + 3, changes).encode()).unwrap();
+            image = image.apply(&delta).unwrap();
+            version += 3;
+            prop_assert_eq!(image.manifest().version, version);
+        }
+        prop_assert_eq!(read_back(&image), expected.into_values().collect::<Vec<_>>());
+    }
+
+    /// Every damage of one byte is found, in every part.
+    #[test]
+    fn one_damaged_byte_is_refused(at: prop::sample::Index, mask in 1u8..) {
+        let image = image(0..40, 5);
+        let damage = |mut bytes: Vec<u8>| {
+            let at = at.index(bytes.len());
+            bytes[at] ^= mask;
+            bytes
+        };
+        prop_assert!(Manifest::decode(&damage(image.manifest().encode())).is_err());
+        prop_assert!(Delta::decode(&damage(delta(5, 6, vec![Change::Put(credential(2))]).encode())).is_err());
+        let page = damage(image.chunk(0).unwrap());
+        prop_assert!(Page::parse(page, image.manifest().page_id(0)).is_err());
+    }
+
+    #[test]
+    fn cut_parts_are_refused(at: prop::sample::Index) {
+        let image = image(0..40, 5);
+        let cut = |bytes: Vec<u8>| bytes[..at.index(bytes.len())].to_vec();
+        prop_assert!(Manifest::decode(&cut(image.manifest().encode())).is_err());
+        prop_assert!(Delta::decode(&cut(delta(5, 6, vec![Change::Put(credential(2))]).encode())).is_err());
+        prop_assert!(Page::parse(cut(image.chunk(0).unwrap()), image.manifest().page_id(0)).is_err());
+    }
+
+    /// Bytes with a right checksum but arbitrary content are read without a panic.
+    #[test]
+    fn sealed_garbage_never_panics(body: Vec<u8>) {
+        let _ = Manifest::decode(&seal(*b"OMFM", &body));
+        let _ = Delta::decode(&seal(*b"OMFD", &body));
+        let _ = split_chunk(&body);
+        let mut page = image(0..3, 5).chunk(0).unwrap();
+        let from = page.len().saturating_sub(body.len()).max(page_layout::HEADER_SIZE);
+        for (slot, byte) in page[from..].iter_mut().zip(body) {
+            *slot = byte;
+        }
+        let crc = page_layout::page_crc(&page).to_le_bytes();
+        page[page_layout::CRC_OFFSET..page_layout::CRC_OFFSET + 4].copy_from_slice(&crc);
+        if let Ok(page) = Page::parse(page, image(0..3, 5).manifest().page_id(0)) {
+            let _ = page.find(&credential(1).digest);
+            let _ = page.credentials().count();
+        }
+    }
+}
