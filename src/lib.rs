@@ -1,1 +1,53 @@
-//! The filter.
+//! The Omniflow Keys filter for Envoy and Istio: proxy-wasm events in, policy decisions out.
+//!
+//! All rules live in `omniflow-policy`; this crate asks it and carries the answer out. One root context a VM
+//! ([`root`]) keeps the VM in step with the others of its Envoy and with the control plane; one stream context a
+//! request ([`stream`]) decides, marks and records. What VMs share lies in Envoy's shared data ([`shared`]).
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`config`] | the plugin configuration |
+//! | [`clock`] | the two clocks |
+//! | [`host`] | the host's calls, made so that none of them can end the VM |
+//! | [`shared`] | names and layouts in shared data |
+//! | [`store`] | this VM's view of the snapshot, loaded from shared data page by page |
+//! | [`peers`] | the VMs of this Envoy: who lives, who leads, who enforces what |
+//! | [`sync`] | the leader's work: polling, deltas, full images |
+//! | [`counters`] | rate-limit counters, exact over all workers |
+//! | [`audit`] | the buffer of audit records and its way to the control plane |
+//! | [`control_plane`] | calls to the control plane |
+//! | [`stream`], [`respond`] | one request, and the refusals |
+//! | [`metrics`] | counters by reason |
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod audit;
+mod clock;
+mod config;
+mod control_plane;
+mod counters;
+mod host;
+mod metrics;
+mod peers;
+mod respond;
+mod root;
+mod shared;
+mod store;
+mod stream;
+mod sync;
+
+// The entry point that Envoy calls is an exported symbol, which the compiler counts as unsafe code; the macro
+// that makes it is the SDK's.
+#[allow(unsafe_code, missing_docs)]
+mod entry {
+    use proxy_wasm::types::LogLevel;
+
+    proxy_wasm::main! {{
+        proxy_wasm::set_log_level(LogLevel::Warn);
+        proxy_wasm::set_root_context(|_| Box::new(crate::root::Root::new()));
+    }}
+}

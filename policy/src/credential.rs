@@ -100,6 +100,9 @@ fn split_scheme(value: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     fn find<'a>(headers: &[(&'a str, &'a str)]) -> Result<Presented<'a>, Denial> {

@@ -232,6 +232,9 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_LENGTH] {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use proptest::prelude::*;
 
     use super::*;

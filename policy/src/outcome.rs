@@ -123,7 +123,7 @@ impl Denial {
             }
             Self::AmbiguousCredentials => "Send exactly one credential, in one header, once.",
             Self::IpNotAllowed => "This API key may not be used from your address.",
-            Self::InsufficientScope => "This API key has not the scope that this call needs.",
+            Self::InsufficientScope => "This API key does not have the scope that this call needs.",
             Self::RouteNotMapped => "No route of this service's API-key policy has this path and method.",
             Self::AmbiguousPath => {
                 "The path can be read in more than one way. Send it without encoded or doubled separators, dot \
@@ -168,6 +168,9 @@ impl Outcome {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

@@ -402,6 +402,9 @@ impl From<MethodSelector> for String {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     fn policy() -> Policy {

@@ -32,6 +32,13 @@ pub struct PageId {
     pub index: u32,
 }
 
+/// The version that a page states, without any check. For telling which of two pages is newer before writing.
+pub fn stated_version(page: &[u8]) -> Option<u64> {
+    Header::ref_from_prefix(page)
+        .ok()
+        .map(|(header, _)| header.version.get())
+}
+
 /// A page whose every part was checked once, so that reading it cannot fail.
 #[derive(Clone)]
 pub struct Page<B> {

@@ -1,0 +1,178 @@
+//! The plugin configuration: one JSON object, checked whole before anything starts.
+
+use std::time::Duration;
+
+use omniflow_policy::authorize::NonKeyCredentials;
+use serde::Deserialize;
+
+/// The environment variable of the VM that holds the gateway token where the configuration does not.
+pub(crate) const TOKEN_VARIABLE: &str = "OMF_GATEWAY_TOKEN";
+
+/// How the filter was configured.
+#[derive(Clone)]
+pub(crate) struct Config {
+    /// Envoy's cluster of the control plane.
+    pub(crate) cluster: String,
+    /// `:authority` of calls to it.
+    pub(crate) authority: String,
+    /// The value of `authorization` in calls to it. A secret: never logged.
+    pub(crate) authorization: String,
+    /// This gateway's name; `None` means Envoy's node id.
+    pub(crate) gateway: Option<String>,
+    /// Whether the credential is taken out of the request before it goes on.
+    pub(crate) strip_credential: bool,
+    /// What becomes of callers with another credential than a key.
+    pub(crate) non_key_credentials: NonKeyCredentials,
+    /// The age from which on a snapshot that nobody has confirmed is not used; `None` is no limit.
+    pub(crate) max_snapshot_age: Option<Duration>,
+    /// Bytes of audit records that a VM keeps while the control plane does not take them.
+    pub(crate) audit_buffer_bytes: usize,
+    /// How long a record waits for others before it is sent.
+    pub(crate) audit_flush: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    cluster: String,
+    authority: Option<String>,
+    gateway_token: Option<String>,
+    gateway: Option<String>,
+    #[serde(default = "yes")]
+    strip_credential: bool,
+    #[serde(default)]
+    non_key_credentials: NonKeyCredentials,
+    #[serde(default)]
+    max_snapshot_age_seconds: u64,
+    #[serde(default = "default_buffer")]
+    audit_buffer_bytes: usize,
+    #[serde(default = "default_flush")]
+    audit_flush_ms: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_buffer() -> usize {
+    8 * 1024 * 1024
+}
+
+fn default_flush() -> u64 {
+    500
+}
+
+/// The least `max_snapshot_age_seconds`: a quiet control plane confirms a snapshot every 10 seconds then.
+const MIN_SNAPSHOT_AGE: u64 = 30;
+
+impl Config {
+    /// Reads the configuration. The error names the field and says what would be right.
+    pub(crate) fn parse(json: &[u8], environment_token: Option<String>) -> Result<Self, String> {
+        if json.is_empty() {
+            return Err("the plugin configuration is empty; at least \"cluster\" must be set".to_owned());
+        }
+        let document: Document = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if document.cluster.is_empty() {
+            return Err("cluster: name the Envoy cluster of the control plane".to_owned());
+        }
+        let authority = document.authority.unwrap_or_else(|| document.cluster.clone());
+        if authority.is_empty() || !authority.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("authority: must be a host name, with a port where it needs one".to_owned());
+        }
+        let token = document.gateway_token.or(environment_token).unwrap_or_default();
+        if token.is_empty() {
+            return Err(format!(
+                "gateway_token: set it, or give the VM the environment variable {TOKEN_VARIABLE}; make one with \
+                 'omf token create --role gateway'"
+            ));
+        }
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("gateway_token: holds a space or a line break".to_owned());
+        }
+        if document
+            .gateway
+            .as_ref()
+            .is_some_and(|gateway| !is_gateway_name(gateway))
+        {
+            return Err("gateway: 1 to 128 printable ASCII characters without spaces".to_owned());
+        }
+        let age = document.max_snapshot_age_seconds;
+        if age != 0 && age < MIN_SNAPSHOT_AGE {
+            return Err(format!(
+                "max_snapshot_age_seconds: 0 for no limit, or at least {MIN_SNAPSHOT_AGE}"
+            ));
+        }
+        if !(65_536..=268_435_456).contains(&document.audit_buffer_bytes) {
+            return Err("audit_buffer_bytes: between 65536 and 268435456".to_owned());
+        }
+        if !(10..=60_000).contains(&document.audit_flush_ms) {
+            return Err("audit_flush_ms: between 10 and 60000".to_owned());
+        }
+        Ok(Self {
+            cluster: document.cluster,
+            authority,
+            authorization: format!("Bearer {token}"),
+            gateway: document.gateway,
+            strip_credential: document.strip_credential,
+            non_key_credentials: document.non_key_credentials,
+            max_snapshot_age: (age != 0).then(|| Duration::from_secs(age)),
+            audit_buffer_bytes: document.audit_buffer_bytes,
+            audit_flush: Duration::from_millis(document.audit_flush_ms),
+        })
+    }
+}
+
+/// Whether a text can name a gateway.
+pub(crate) fn is_gateway_name(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(json: &str) -> String {
+        match Config::parse(json.as_bytes(), None) {
+            Ok(_) => String::from("accepted"),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn the_least_configuration() {
+        let config = Config::parse(br#"{"cluster": "omniflow", "gateway_token": "t"}"#, None);
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.authority, "omniflow");
+        assert_eq!(config.authorization, "Bearer t");
+        assert!(config.strip_credential);
+        assert_eq!(config.non_key_credentials, NonKeyCredentials::Refuse);
+        assert_eq!(config.max_snapshot_age, None);
+    }
+
+    #[test]
+    fn the_token_may_come_from_the_environment() {
+        let config = Config::parse(br#"{"cluster": "omniflow"}"#, Some("env".to_owned()));
+        assert_eq!(
+            config.map(|config| config.authorization),
+            Ok("Bearer env".to_owned())
+        );
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let with = |rest: &str| error(&format!(r#"{{"cluster": "c", "gateway_token": "t", {rest}}}"#));
+        assert!(error("").contains("empty"));
+        assert!(error("{").contains("line 1"));
+        assert!(error("{}").contains("missing field `cluster`"));
+        assert!(error(r#"{"cluster": ""}"#).starts_with("cluster:"));
+        assert!(error(r#"{"cluster": "c"}"#).starts_with("gateway_token:"));
+        assert!(error(r#"{"cluster": "c", "gateway_token": "a b"}"#).starts_with("gateway_token:"));
+        assert!(with(r#""gateway": """#).starts_with("gateway:"));
+        assert!(with(r#""authority": "a b""#).starts_with("authority:"));
+        assert!(with(r#""max_snapshot_age_seconds": 5"#).starts_with("max_snapshot_age_seconds:"));
+        assert!(with(r#""audit_buffer_bytes": 5"#).starts_with("audit_buffer_bytes:"));
+        assert!(with(r#""audit_flush_ms": 0"#).starts_with("audit_flush_ms:"));
+        assert!(with(r#""non_key_credentials": "allow""#).contains("unknown variant `allow`"));
+        assert!(with(r#""strip_credentials": false"#).contains("unknown field `strip_credentials`"));
+    }
+}

@@ -1,0 +1,66 @@
+//! The host's calls, made so that none of them can end the VM.
+//!
+//! The SDK's `String` getters panic on bytes outside UTF-8, and its header getters panic where there are no
+//! headers; only the calls here are used, and each says when it may be made.
+
+use std::time::Duration;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, Bytes, LogLevel, MapType};
+
+use crate::clock;
+
+/// 64 random bits, to name a run of a VM or of a process.
+pub(crate) fn random_u64() -> u64 {
+    // Should the host have no randomness, the clock tells VMs apart well enough: this names, it protects nothing.
+    getrandom::u64().unwrap_or_else(|_| clock::monotonic().0)
+}
+
+/// Writes to Envoy's log, component `wasm`.
+pub(crate) fn log(level: LogLevel, message: &str) {
+    let _ = hostcalls::log(level, &format!("omniflow: {message}"));
+}
+
+/// A property of the stream, the node or the plugin.
+pub(crate) fn property(path: &[&str]) -> Option<Bytes> {
+    hostcalls::get_property(path.to_vec()).ok().flatten()
+}
+
+/// A property that is a 64-bit integer.
+pub(crate) fn integer_property(path: &[&str]) -> Option<u64> {
+    let bytes: [u8; 8] = property(path)?.try_into().ok()?;
+    u64::try_from(i64::from_le_bytes(bytes)).ok()
+}
+
+/// Sets filter state `wasm.<name>`, for access logs and for the guard behind this filter.
+pub(crate) fn set_filter_state(name: &str, value: &[u8]) {
+    let _ = hostcalls::set_property(vec![name], Some(value));
+}
+
+/// All request headers. May be called in the request headers callback only.
+pub(crate) fn request_headers() -> Vec<(String, Bytes)> {
+    hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default()
+}
+
+/// Sets a request header, or removes all of its name.
+pub(crate) fn set_request_header(name: &str, value: Option<&[u8]>) {
+    let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, value);
+}
+
+/// Sets a response header. May be called in the response headers callback only.
+pub(crate) fn set_response_header(name: &str, value: &[u8]) {
+    let _ = hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value));
+}
+
+/// A piece of the request body. May be called in the request body callback only.
+pub(crate) fn request_body(size: usize) -> Bytes {
+    hostcalls::get_buffer(BufferType::HttpRequestBody, 0, size)
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// How the tick is set; zero stops it.
+pub(crate) fn set_tick(period: Duration) {
+    let _ = hostcalls::set_tick_period(period);
+}

@@ -1,0 +1,65 @@
+//! Envoy metrics, defined once a VM and counted over all VMs: `wasmcustom.omniflow_…` in Envoy's statistics.
+
+use omniflow_policy::outcome::Outcome;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::MetricType;
+
+/// The metrics' numbers.
+pub(crate) struct Metrics {
+    decisions: Vec<(Outcome, Option<u32>)>,
+    audit_lost: Option<u32>,
+    snapshot_refused: Option<u32>,
+    snapshot_version: Option<u32>,
+}
+
+impl Metrics {
+    pub(crate) fn define() -> Self {
+        let counter = |name: &str| hostcalls::define_metric(MetricType::Counter, name).ok();
+        Self {
+            decisions: Outcome::all()
+                .map(|outcome| {
+                    (
+                        outcome,
+                        counter(&format!("omniflow_decisions_{}", outcome.reason())),
+                    )
+                })
+                .collect(),
+            audit_lost: counter("omniflow_audit_records_lost"),
+            snapshot_refused: counter("omniflow_snapshots_refused"),
+            snapshot_version: hostcalls::define_metric(MetricType::Gauge, "omniflow_snapshot_version").ok(),
+        }
+    }
+
+    /// Counts a decision.
+    pub(crate) fn decided(&self, outcome: Outcome) {
+        let id = self
+            .decisions
+            .iter()
+            .find(|(known, _)| *known == outcome)
+            .and_then(|(_, id)| *id);
+        increment(id, 1);
+    }
+
+    /// Counts audit records that never reach the control plane.
+    pub(crate) fn audit_lost(&self, records: u64) {
+        increment(self.audit_lost, records);
+    }
+
+    /// Counts a snapshot or delta that was refused.
+    pub(crate) fn snapshot_refused(&self) {
+        increment(self.snapshot_refused, 1);
+    }
+
+    /// Tells the version in shared data.
+    pub(crate) fn snapshot_version(&self, version: u64) {
+        if let Some(id) = self.snapshot_version {
+            let _ = hostcalls::record_metric(id, version);
+        }
+    }
+}
+
+fn increment(id: Option<u32>, by: u64) {
+    if let (Some(id), Ok(by)) = (id, i64::try_from(by)) {
+        let _ = hostcalls::increment_metric(id, by);
+    }
+}

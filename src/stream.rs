@@ -1,0 +1,316 @@
+//! One request: decide, mark, record.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use omniflow_policy::address::parse_source_address;
+use omniflow_policy::audit::{ArgumentHash, AuditKey, AuditRecord, clip};
+use omniflow_policy::authorize::{Call, CredentialView, authorize};
+use omniflow_policy::credential::{HeaderRole, header_role, present};
+use omniflow_policy::limit::{LimitDecision, LimitReport};
+use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::path::split_query;
+use omniflow_policy::time::UnixMillis;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, Bytes};
+
+use crate::clock;
+use crate::counters;
+use crate::host;
+use crate::respond::{self, Details};
+use crate::root::Vm;
+
+/// One request.
+pub(crate) struct Stream {
+    vm: Rc<Vm>,
+    call: Option<Recorded>,
+}
+
+/// What is known of a call once it was decided on, for its response and its record.
+struct Recorded {
+    time: UnixMillis,
+    method: Vec<u8>,
+    path: Vec<u8>,
+    request_id: Vec<u8>,
+    source: Option<IpAddr>,
+    outcome: Outcome,
+    endpoint: Option<String>,
+    key: Option<AuditKey>,
+    limits: Option<LimitReport>,
+    arguments: ArgumentHash,
+    body_complete: bool,
+}
+
+/// The headers of a request.
+struct Request {
+    headers: Vec<(String, Bytes)>,
+}
+
+/// A decision with everything that is said and done because of it.
+struct Ruling {
+    outcome: Outcome,
+    endpoint: Option<String>,
+    key: Option<AuditKey>,
+    scopes: String,
+    limits: Option<LimitReport>,
+    details: Details,
+}
+
+impl Stream {
+    pub(crate) fn new(vm: Rc<Vm>) -> Self {
+        Self { vm, call: None }
+    }
+
+    /// Steps 1 to 6.
+    fn rule(&self, request: &Request, source: Option<IpAddr>, now: UnixMillis) -> Ruling {
+        let monotonic = clock::monotonic();
+        let mut store = self.vm.store.borrow_mut();
+        let Some((policy, pages)) = store.open(monotonic, self.vm.config.max_snapshot_age) else {
+            return Ruling::without_key(Denial::PolicyUnavailable);
+        };
+        let call = Call {
+            credential: present(request.pairs(), policy.key_prefix()),
+            method: request.value(":method"),
+            target: request.value(":path"),
+            source,
+            now,
+        };
+        let mut page_unavailable = false;
+        let decision = authorize(policy, self.vm.config.non_key_credentials, &call, |digest| {
+            pages.find(digest).unwrap_or_else(|_| {
+                page_unavailable = true;
+                None
+            })
+        });
+        let endpoint = decision.route.map(|route| route.template.to_owned());
+        if page_unavailable {
+            return Ruling {
+                endpoint,
+                ..Ruling::without_key(Denial::PolicyUnavailable)
+            };
+        }
+        let Some(key) = decision.credential else {
+            return Ruling {
+                outcome: decision.outcome,
+                endpoint,
+                ..Ruling::without_key(Denial::MissingCredentials)
+            };
+        };
+        let mut details = Details::default();
+        if decision.outcome == Outcome::Denied(Denial::InsufficientScope) {
+            details.required_scope = decision.route.and_then(|route| route.scope).cloned();
+        }
+        let (outcome, limits) = self.spend(&key, decision.outcome, &mut details, monotonic);
+        Ruling {
+            outcome,
+            endpoint,
+            key: Some(AuditKey {
+                id: key.key_id,
+                name: key.name.to_owned(),
+                version: key.version,
+                environment: key.environment,
+            }),
+            scopes: key.scopes.to_owned(),
+            limits: Some(limits),
+            details,
+        }
+    }
+
+    /// Step 6: only what passed steps 1 to 5 is counted.
+    fn spend(
+        &self,
+        key: &CredentialView<'_>,
+        outcome: Outcome,
+        details: &mut Details,
+        now: omniflow_policy::time::MonotonicNanos,
+    ) -> (Outcome, LimitReport) {
+        let names = &self.vm.names;
+        if outcome != Outcome::Allowed {
+            return (outcome, counters::report(names, key.key_id, &key.rate_limit, now));
+        }
+        match counters::take(names, key.key_id, &key.rate_limit, now) {
+            Some(LimitDecision::Admitted { report, .. }) => (outcome, report),
+            Some(LimitDecision::Refused {
+                report,
+                retry_after_seconds,
+            }) => {
+                details.limit = Some(report.window.as_str());
+                details.retry_after = Some(retry_after_seconds);
+                (Outcome::Denied(Denial::RateLimited), report)
+            }
+            None => {
+                let report = counters::report(names, key.key_id, &key.rate_limit, now);
+                (Outcome::Denied(Denial::PolicyUnavailable), report)
+            }
+        }
+    }
+
+    /// Step 7: what goes on carries the filter's word and nobody else's.
+    fn mark(&self, request: &Request, ruling: &Ruling) {
+        for name in request.names_to_remove(self.vm.config.strip_credential && ruling.key.is_some()) {
+            host::set_request_header(name, None);
+        }
+        if let Some(key) = &ruling.key {
+            host::set_request_header("x-omniflow-key-id", Some(key.id.to_string().as_bytes()));
+            host::set_request_header("x-omniflow-key-name", Some(key.name.as_bytes()));
+            host::set_request_header(
+                "x-omniflow-environment",
+                Some(key.environment.as_str().as_bytes()),
+            );
+            host::set_request_header("x-omniflow-scopes", Some(ruling.scopes.as_bytes()));
+        }
+        // The guard behind this filter lets nothing pass without this.
+        host::set_filter_state("omf_ok", b"1");
+    }
+
+    fn set_filter_state(&self, ruling: &Ruling) {
+        host::set_filter_state("omniflow.reason", ruling.outcome.reason().as_bytes());
+        if let Some(key) = &ruling.key {
+            host::set_filter_state("omniflow.key_id", key.id.to_string().as_bytes());
+            host::set_filter_state("omniflow.key_name", key.name.as_bytes());
+            host::set_filter_state("omniflow.environment", key.environment.as_str().as_bytes());
+        }
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let now = clock::now();
+        let request = Request {
+            headers: host::request_headers(),
+        };
+        let source =
+            host::property(&["source", "address"]).and_then(|address| parse_source_address(&address));
+        let ruling = self.rule(&request, source, now);
+        self.vm.metrics.decided(ruling.outcome);
+        self.set_filter_state(&ruling);
+        let denial = match ruling.outcome {
+            Outcome::Denied(denial) => Some(denial),
+            Outcome::Allowed | Outcome::PassedThrough => {
+                self.mark(&request, &ruling);
+                None
+            }
+        };
+        let (path, query) = split_query(request.value(":path"));
+        self.call = Some(Recorded {
+            time: now,
+            method: request.value(":method").to_vec(),
+            path: path.to_vec(),
+            request_id: request.value("x-request-id").to_vec(),
+            source,
+            outcome: ruling.outcome,
+            endpoint: ruling.endpoint,
+            key: ruling.key,
+            limits: ruling.limits,
+            arguments: ArgumentHash::new(query),
+            body_complete: end_of_stream,
+        });
+        match denial {
+            None => Action::Continue,
+            Some(denial) => {
+                respond::refuse(denial, &ruling.details, request.is_grpc());
+                Action::Pause
+            }
+        }
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if let Some(call) = &mut self.call {
+            if size > 0 {
+                call.arguments.update(&host::request_body(size));
+            }
+            call.body_complete |= end_of_stream;
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        if let Some(call) = &mut self.call {
+            // With trailers the body itself never comes to an end of the stream.
+            call.body_complete = true;
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        if let Some(limits) = self.call.as_ref().and_then(|call| call.limits.as_ref()) {
+            respond::set_rate_limit_headers(limits);
+        }
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        // A stream that another filter has answered before this one saw it was no call of a key.
+        let Some(call) = self.call.take() else { return };
+        let record = AuditRecord {
+            sequence: 0,
+            time: call.time,
+            key: call.key,
+            method: clip(&call.method),
+            endpoint: call.endpoint,
+            path: clip(&call.path),
+            status: host::integer_property(&["response", "code"])
+                .and_then(|s| u16::try_from(s).ok())
+                .unwrap_or(0),
+            outcome: call.outcome,
+            latency_us: host::integer_property(&["request", "duration"]).unwrap_or(0) / 1_000,
+            source_ip: call.source,
+            request_id: clip(&call.request_id),
+            request_bytes: host::integer_property(&["request", "total_size"]).unwrap_or(0),
+            response_bytes: host::integer_property(&["response", "total_size"]).unwrap_or(0),
+            argument_hash: call.arguments.finish(),
+            argument_hash_partial: !call.body_complete,
+        };
+        self.vm.record(record);
+    }
+}
+
+impl Ruling {
+    fn without_key(denial: Denial) -> Self {
+        Self {
+            outcome: Outcome::Denied(denial),
+            endpoint: None,
+            key: None,
+            scopes: String::new(),
+            limits: None,
+            details: Details::default(),
+        }
+    }
+}
+
+impl Request {
+    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_slice()))
+    }
+
+    /// The first header of a name; empty where there is none. Not for credentials, of which every one counts.
+    fn value(&self, name: &str) -> &[u8] {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map_or(&[], |(_, value)| value.as_slice())
+    }
+
+    fn is_grpc(&self) -> bool {
+        let media_type = self.value("content-type");
+        media_type
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"))
+    }
+
+    /// Headers that must not go on.
+    fn names_to_remove(&self, credential: bool) -> impl Iterator<Item = &str> {
+        self.headers
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(move |name| match header_role(name.as_bytes()) {
+                HeaderRole::Forged => true,
+                HeaderRole::Credential => credential,
+                HeaderRole::Other => false,
+            })
+    }
+}
