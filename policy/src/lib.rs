@@ -46,3 +46,6 @@ pub mod policy;
 pub mod scope;
 pub mod snapshot;
 pub mod time;
+
+#[cfg(test)]
+mod decision_table;
