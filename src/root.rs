@@ -287,7 +287,9 @@ impl RootContext for Root {
     }
 }
 
+/// Envoy's node id. Its place among the attributes depends on the version of Envoy.
 fn node_id() -> Option<String> {
-    let id = String::from_utf8(host::property(&["node", "id"])?).ok()?;
+    let id = host::property(&["xds", "node", "id"]).or_else(|| host::property(&["node", "id"]))?;
+    let id = String::from_utf8(id).ok()?;
     is_gateway_name(&id).then_some(id)
 }

@@ -1,0 +1,145 @@
+//! What every handler works with.
+
+use std::sync::Arc;
+
+use omniflow_policy::policy::{Policy, PolicyError};
+use omniflow_policy::snapshot;
+use omniflow_policy::snapshot::{Image, SnapshotError};
+use omniflow_policy::time::UnixMillis;
+use tokio::sync::watch;
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::clock::{Clock, Entropy};
+use crate::fleet::Fleet;
+use crate::publication::{Draft, NotReady, Publication};
+use crate::storage::{Change, Installation, KeyFilter, Storage, StorageError};
+
+/// Keys that are read at once when the image is built.
+const KEYS_PER_READ: usize = 5_000;
+
+/// The running control plane.
+pub struct App {
+    /// The rows.
+    pub storage: Storage,
+    /// Which installation this is.
+    pub installation: Installation,
+    /// What gateways are given.
+    pub publication: Publication,
+    /// The gateways that call.
+    pub fleet: Arc<Fleet>,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Random bytes.
+    pub entropy: Entropy,
+    /// True once the process has been asked to end. Whoever waits stops waiting.
+    pub stopping: watch::Sender<bool>,
+}
+
+/// Why the image cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The rows cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The stored policy does not compile.
+    #[error("the stored policy is refused: {0}")]
+    Policy(#[from] PolicyError),
+    /// The rows do not make an image.
+    #[error("the image cannot be built: {0}")]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// Why a change was not published. It was not committed either.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The rows cannot be written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no image yet.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// The changes do not fit the image.
+    #[error("the next image cannot be made: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// The process is ending.
+    #[error("the next image was not made: {0}")]
+    Ended(#[from] JoinError),
+}
+
+impl App {
+    /// Builds the image from the rows and publishes it. Takes a while with many keys: call it off the threads that
+    /// serve requests.
+    pub async fn build_image(&self) -> Result<(), BuildError> {
+        let policy = self.storage.main.policy().await?;
+        let mut credentials = Vec::new();
+        let mut last = None;
+        loop {
+            let keys = self
+                .storage
+                .main
+                .keys(&KeyFilter::default(), last, KEYS_PER_READ)
+                .await?;
+            let Some(oldest) = keys.last() else { break };
+            last = Some(oldest.id);
+            credentials.extend(keys.iter().flat_map(|key| key.credentials()));
+        }
+        let version = self.installation.snapshot_version;
+        let image = Image::build(self.installation.id, version, &policy.document, credentials)?;
+        tracing::info!(version, "the image of all keys is built");
+        self.publication
+            .start(image, Policy::compile(policy.document)?, policy.version);
+        Ok(())
+    }
+
+    /// Commits a change of rows and publishes what it means for gateways; gives the version.
+    pub async fn commit(
+        &self,
+        change: Change<'_>,
+        changes: Vec<snapshot::Change>,
+    ) -> Result<u64, PublishError> {
+        self.commit_above(change, changes, 0).await
+    }
+
+    /// Publishes the present image under a version above `held`, unless that has happened already.
+    pub async fn pass_version(&self, held: u64) -> Result<(), PublishError> {
+        let mut writer = self.storage.main.writer().await;
+        if self.publication.version()? > held {
+            return Ok(());
+        }
+        let version = self.commit_above(writer.begin().await?, Vec::new(), held).await?;
+        tracing::warn!(
+            held,
+            version,
+            "a gateway was ahead: the database seems to be restored from a backup"
+        );
+        Ok(())
+    }
+
+    async fn commit_above(
+        &self,
+        mut change: Change<'_>,
+        changes: Vec<snapshot::Change>,
+        above: u64,
+    ) -> Result<u64, PublishError> {
+        let image = self.publication.image()?;
+        let now = self.clock.now();
+        let draft = spawn_blocking(move || Draft::after(&image, changes, now, above)).await??;
+        let version = draft.version();
+        change.set_snapshot_version(version).await?;
+        change.commit().await?;
+        self.publication.publish(draft);
+        Ok(version)
+    }
+
+    /// Waits until the process is asked to end.
+    pub async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // An error would mean that the sender is gone; it lives as long as this.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> UnixMillis {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,93 @@
+//! The first start: makes the installation, its policy and the owner's token.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use omniflow_policy::key::{KeyPrefix, compose_token};
+use omniflow_policy::policy::PolicyDocument;
+
+use crate::clock::{Clock, Entropy, EntropyUnavailable};
+use crate::files;
+use crate::model::token::{Role, Token};
+use crate::storage::{Installation, Storage, StorageError, StoredPolicy};
+
+/// The name of the token that the first start makes, and the maker of what it makes.
+const OWNER: &str = "owner";
+const FIRST_START: &str = "first start";
+
+/// Why the first start failed. Nothing is left of it; the next start is the first again.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The rows cannot be written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// No token can be made.
+    #[error(transparent)]
+    Entropy(#[from] EntropyUnavailable),
+    /// The owner's token cannot be written to its file.
+    #[error("the owner's token cannot be written to {}: {source}", path.display())]
+    TokenFile {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// The installation of this storage, made now if this is the first start.
+///
+/// Then `token_file` gets the owner's token, which is nowhere else: the database has its digest only.
+pub async fn installation(
+    storage: &Storage,
+    clock: &Clock,
+    entropy: &Entropy,
+    key_prefix: &KeyPrefix,
+    token_file: &Path,
+) -> Result<Installation, BootstrapError> {
+    if let Some(installation) = storage.main.installation().await? {
+        return Ok(installation);
+    }
+    let now = clock.now();
+    let installation = Installation {
+        id: entropy.uuid(now)?,
+        key_prefix: key_prefix.clone(),
+        snapshot_version: now.0.max(1),
+        created_at: now,
+    };
+    let policy = StoredPolicy {
+        version: 1,
+        document: PolicyDocument {
+            key_prefix: key_prefix.clone(),
+            ..PolicyDocument::default()
+        },
+        created_by: FIRST_START.to_owned(),
+        created_at: now,
+    };
+    let secret = entropy.compose(|mut random| compose_token(key_prefix, &mut random))?;
+    let token = Token {
+        id: entropy.uuid(now)?,
+        name: OWNER.to_owned(),
+        role: Role::Owner,
+        digest: secret.digest(),
+        created_by: FIRST_START.to_owned(),
+        created_at: now,
+        expires_at: None,
+    };
+    let mut writer = storage.main.writer().await;
+    let mut change = writer.begin().await?;
+    change.insert_installation(&installation).await?;
+    change.insert_policy(&policy).await?;
+    change.insert_token(&token).await?;
+    // The file comes before the commit: a token without a row is worth nothing, a row without its token locks
+    // everybody out.
+    files::write_private(token_file, &format!("{}\n", secret.expose())).map_err(|source| {
+        BootstrapError::TokenFile {
+            path: token_file.to_owned(),
+            source,
+        }
+    })?;
+    change.commit().await?;
+    tracing::info!(installation = %installation.id, "a new installation was made");
+    tracing::info!(file = %token_file.display(), "the owner's token lies in this file");
+    Ok(installation)
+}

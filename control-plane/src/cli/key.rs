@@ -1,0 +1,228 @@
+//! `omf key`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::client::{Client, segment};
+use super::output::{Column, Output, field, items, table};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Issue a key. Its secret is printed once, to standard output.
+    Create(Create),
+    /// List keys, newest first.
+    List(List),
+    /// Show one key.
+    Show {
+        /// Name or identifier.
+        key: String,
+    },
+    /// Revoke a key at once, or one version of it.
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf key create --name ci --environment live --scope contacts:read --scope tickets:write\n  \
+    omf key create --name partner --environment test --scope contacts:read --per-minute 600 --allow 203.0.113.0/24\n  \
+    SECRET=$(omf key create --name ci --environment live --scope contacts:read)")]
+pub(super) struct Create {
+    /// A name that no other key has.
+    #[arg(long)]
+    name: String,
+    /// live or test.
+    #[arg(long)]
+    environment: String,
+    /// What the key may do, such as contacts:read; repeat it for more.
+    #[arg(long = "scope", required = true)]
+    scopes: Vec<String>,
+    /// Calls a minute, sustained [default: 60, unless --per-hour is given].
+    #[arg(long)]
+    per_minute: Option<u32>,
+    /// Calls an hour, sustained.
+    #[arg(long)]
+    per_hour: Option<u32>,
+    /// Calls at once [default: the limit itself].
+    #[arg(long)]
+    burst: Option<u32>,
+    /// An address or network from which the key may be used; repeat it for more [default: any].
+    #[arg(long = "allow")]
+    ip_allowlist: Vec<String>,
+    /// When the key ends, such as 2027-01-31T00:00:00Z.
+    #[arg(long)]
+    expires_at: Option<String>,
+    /// What the key is for.
+    #[arg(long)]
+    description: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  omf key list --status active --environment live\n  omf key list --json --limit 500"
+)]
+pub(super) struct List {
+    /// active, rotating, revoked or expired.
+    #[arg(long)]
+    status: Option<String>,
+    /// live or test.
+    #[arg(long)]
+    environment: Option<String>,
+    /// Keys with this scope.
+    #[arg(long)]
+    scope: Option<String>,
+    /// Keys with this text in name or description, or with this hint.
+    #[arg(long)]
+    q: Option<String>,
+    /// Keys in one answer, up to 500.
+    #[arg(long)]
+    limit: Option<u32>,
+    /// Where an earlier answer ended.
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  omf key revoke ci --wait 5s\n  omf key revoke ci --version 1")]
+pub(super) struct Revoke {
+    /// Name or identifier.
+    key: String,
+    /// Only this version.
+    #[arg(long)]
+    version: Option<u16>,
+    /// Wait until all gateways enforce it, at most this long, up to 30s. Ends with 1 if some do not by then.
+    #[arg(long)]
+    wait: Option<String>,
+}
+
+const COLUMNS: &[Column] = &[
+    ("NAME", |key| field(key, "name")),
+    ("ENVIRONMENT", |key| field(key, "environment")),
+    ("STATUS", |key| field(key, "status")),
+    ("SCOPES", |key| field(key, "scopes")),
+    ("LAST USED", |key| field(key, "last_used_at")),
+    ("EXPIRES", |key| field(key, "expires_at")),
+    ("ID", |key| field(key, "id")),
+];
+const VERSION_COLUMNS: &[Column] = &[
+    ("VERSION", |version| field(version, "id")),
+    ("HINT", |version| field(version, "hint")),
+    ("CREATED", |version| field(version, "created_at")),
+    ("EXPIRES", |version| field(version, "expires_at")),
+    ("REVOKED", |version| field(version, "revoked_at")),
+    ("LAST USED", |version| field(version, "last_used_at")),
+];
+const ENFORCEMENT_COLUMNS: &[Column] = &[
+    ("GATEWAY", |gateway| field(gateway, "id")),
+    ("ENFORCED", |gateway| field(gateway, "enforced")),
+    ("WORKERS", |gateway| {
+        format!(
+            "{}/{}",
+            field(gateway, "enforced_workers"),
+            field(gateway, "workers")
+        )
+    }),
+    ("MS", |gateway| field(gateway, "ms")),
+    ("LAST SEEN", |gateway| field(gateway, "last_seen_at")),
+];
+
+pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Create(args) => create(args, client, output),
+        Command::List(args) => {
+            let query = [
+                ("status", args.status),
+                ("environment", args.environment),
+                ("scope", args.scope),
+                ("q", args.q),
+                ("limit", args.limit.map(|limit| limit.to_string())),
+                ("cursor", args.cursor),
+            ];
+            output.list(&client.get("/v1/keys", &query)?, COLUMNS)
+        }
+        Command::Show { key } => output.print(
+            &client.get(&format!("/v1/keys/{}", segment(&key)), &[])?,
+            describe,
+        ),
+        Command::Revoke(args) => revoke(args, client, output),
+    }
+}
+
+fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
+    let limited = args.per_minute.is_some() || args.per_hour.is_some() || args.burst.is_some();
+    // A burst alone goes with the default limit.
+    let per_minute = args
+        .per_minute
+        .or(if args.per_hour.is_none() { Some(60) } else { None });
+    let rate_limit = json!({"per_minute": per_minute, "per_hour": args.per_hour, "burst": args.burst});
+    let request = json!({
+        "name": args.name,
+        "environment": args.environment,
+        "scopes": args.scopes,
+        "rate_limit": limited.then_some(rate_limit),
+        "ip_allowlist": args.ip_allowlist,
+        "expires_at": args.expires_at,
+        "description": args.description,
+    });
+    let created = client.post("/v1/keys", &request)?;
+    output.print(&created, |created| field(created, "secret"))?;
+    if !output.json {
+        eprintln!(
+            "This is the secret of {}. It is shown this once and stored nowhere.",
+            args.name
+        );
+    }
+    Ok(())
+}
+
+fn revoke(args: Revoke, client: &Client, output: Output) -> anyhow::Result<()> {
+    let key = segment(&args.key);
+    let path = match args.version {
+        Some(version) => format!("/v1/keys/{key}/versions/{version}/revoke"),
+        None => format!("/v1/keys/{key}/revoke"),
+    };
+    let answer = client.post_empty(&path, &[("wait", args.wait)])?;
+    output.print(&answer, |answer| {
+        let mut text = describe(answer.get("key").unwrap_or(&Value::Null));
+        if let Some(gateways) = answer.pointer("/enforcement/gateways").and_then(Value::as_array) {
+            text.push('\n');
+            text.push_str(&table(gateways, ENFORCEMENT_COLUMNS));
+        }
+        text
+    })?;
+    if answer.pointer("/enforcement/complete") == Some(&Value::Bool(false)) {
+        anyhow::bail!("revoked, but not every gateway enforces it yet");
+    }
+    Ok(())
+}
+
+/// A key in full.
+fn describe(key: &Value) -> String {
+    let limit = |name: &str| field(key.get("rate_limit").unwrap_or(&Value::Null), name);
+    let limits = format!(
+        "{} a minute, {} an hour, burst {}",
+        limit("per_minute"),
+        limit("per_hour"),
+        limit("burst")
+    );
+    let mut text = String::new();
+    for (heading, value) in [
+        ("Name", field(key, "name")),
+        ("Id", field(key, "id")),
+        ("Status", field(key, "status")),
+        ("Environment", field(key, "environment")),
+        ("Scopes", field(key, "scopes")),
+        ("Limits", limits),
+        ("Addresses", field(key, "ip_allowlist")),
+        ("Description", field(key, "description")),
+        (
+            "Created",
+            format!("{} by {}", field(key, "created_at"), field(key, "created_by")),
+        ),
+        ("Expires", field(key, "expires_at")),
+        ("Last used", field(key, "last_used_at")),
+    ] {
+        text.push_str(&format!("{heading:<12} {value}\n"));
+    }
+    let versions = json!({"items": key.get("versions")});
+    text + "\n" + &table(items(&versions), VERSION_COLUMNS)
+}

@@ -1,0 +1,133 @@
+//! The command line: `omf serve` runs the control plane, everything else calls its API.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What a program may want to read goes to standard
+//! output, everything else to standard error.
+
+mod args;
+mod audit;
+mod client;
+mod gateway;
+mod key;
+mod output;
+mod policy;
+mod serve;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::args::{Command, Omf};
+use self::client::Client;
+use self::output::Output;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let omf = Omf::parse();
+    match run(omf) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("omf: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(omf: Omf) -> anyhow::Result<()> {
+    let output = Output { json: omf.json };
+    let client = || Client::new(&omf.connection);
+    match omf.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Key(command) => key::run(command, &client()?, output),
+        Command::Audit(command) => audit::run(command, &client()?, output),
+        Command::Gateway(command) => gateway::run(&command, &client()?, output),
+        Command::Token(command) => token::run(command, &client()?, output),
+        Command::Policy(command) => policy::run(&command, &client()?, output),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    use clap::CommandFactory;
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+    use crate::http::testing::{START, settings};
+    use crate::server::Server;
+
+    #[test]
+    fn the_command_line_is_consistent_and_shows_no_token() {
+        let mut command = Omf::command();
+        command.clone().debug_assert();
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("OMF_TOKEN_FILE") && help.contains("Examples:"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_command_works_against_a_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(settings(folder.path(), &Arc::new(AtomicU64::new(START))))
+            .await
+            .unwrap();
+        let url = format!("http://{}", server.address());
+        let token = folder.path().join("admin-token").display().to_string();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(server.run_until(async move {
+            let _ = stopped.await;
+        }));
+        let omf = async |line: &str| {
+            let connection = ["--url", &url, "--token-file", &token];
+            let words: Vec<String> = std::iter::once("omf")
+                .chain(line.split(' '))
+                .chain(connection)
+                .map(str::to_owned)
+                .collect();
+            let result = spawn_blocking(move || run(Omf::try_parse_from(words)?))
+                .await
+                .unwrap();
+            result.map_err(|error| format!("{error:#}"))
+        };
+        let ready = async || omf("policy show").await.is_ok();
+        while !ready().await {}
+        for line in [
+            "key create --name ci --environment live --scope contacts:read --per-hour 100 --allow 10.0.0.0/8",
+            "--json key create --name cd --environment test --scope contacts:read",
+            "key list --status active --limit 1",
+            "key show ci",
+            "--json key show cd",
+            "key revoke ci --wait 1ms",
+            "key revoke cd --version 1",
+            "audit --key ci --status 4xx",
+            "gateway list",
+            "token create --name edge --role gateway",
+            "token list --json",
+            "policy show --json",
+        ] {
+            assert_eq!(omf(line).await, Ok(()), "{line}");
+        }
+        for (line, reason) in [
+            ("key show nobody", "not_found"),
+            (
+                "key create --name ci --environment live --scope contacts:read",
+                "name_taken",
+            ),
+            (
+                "key create --name x --environment live --scope none:read",
+                "/scopes/0",
+            ),
+            ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),
+            ("audit --ip nowhere", "invalid_query"),
+            ("key create", "--name"),
+            ("audit --colour red", "--colour"),
+        ] {
+            let error = omf(line).await.unwrap_err();
+            assert!(error.contains(reason), "{line}: {error}");
+        }
+        stop.send(()).unwrap();
+        running.await.unwrap().unwrap();
+        assert!(omf("key list").await.unwrap_err().contains("cannot be reached"));
+    }
+}

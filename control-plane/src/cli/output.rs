@@ -1,0 +1,112 @@
+//! What is printed: tables for people, JSON for programs.
+
+use std::io::{ErrorKind, Write, stdout};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    /// JSON instead of tables.
+    pub(super) json: bool,
+}
+
+/// A column: its heading, and where its value is found.
+pub(super) type Column = (&'static str, fn(&Value) -> String);
+
+impl Output {
+    /// Prints one answer whole as JSON, or by `for_people`.
+    pub(super) fn print(
+        self,
+        value: &Value,
+        for_people: impl FnOnce(&Value) -> String,
+    ) -> anyhow::Result<()> {
+        let text = if self.json {
+            serde_json::to_string_pretty(value)?
+        } else {
+            for_people(value)
+        };
+        match writeln!(stdout(), "{}", text.trim_end()) {
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Prints a list, and for people how to see more of it.
+    pub(super) fn list(self, value: &Value, columns: &[Column]) -> anyhow::Result<()> {
+        self.print(value, |value| table(items(value), columns))?;
+        if let (false, Some(cursor)) = (self.json, value.get("next_cursor").and_then(Value::as_str)) {
+            eprintln!("There is more: --cursor {cursor}");
+        }
+        Ok(())
+    }
+}
+
+/// The items of a list.
+pub(super) fn items(value: &Value) -> &[Value] {
+    value
+        .get("items")
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// A table with a heading, one row for each item.
+pub(super) fn table(items: &[Value], columns: &[Column]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(columns.iter().map(|(heading, _)| *heading));
+    for item in items {
+        table.add_row(columns.iter().map(|(_, read)| read(item)));
+    }
+    table
+        .lines()
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect()
+}
+
+/// A field as text: lists with commas, nothing as a dash.
+pub(super) fn field(value: &Value, name: &str) -> String {
+    plain(value.get(name).unwrap_or(&Value::Null))
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => printable(text),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+/// Text from callers must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_lines_up_and_holds_no_control_characters() {
+        let items = [
+            json!({"name": "ci", "tags": ["a", "b"]}),
+            json!({"name": "x\u{1b}[2J", "tags": []}),
+        ];
+        let columns: [Column; 2] = [("NAME", |v| field(v, "name")), ("TAGS", |v| field(v, "tags"))];
+        assert_eq!(
+            table(&items, &columns),
+            " NAME   TAGS\n ci     a, b\n x\u{fffd}[2J  -\n"
+        );
+    }
+}

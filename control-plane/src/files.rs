@@ -1,0 +1,69 @@
+//! Files and folders that only their owner may read.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+const PRIVATE_FILE: u32 = 0o600;
+const PRIVATE_DIRECTORY: u32 = 0o700;
+
+/// Makes a directory that only its owner may enter, or takes that away from others if it is there.
+pub fn make_private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE_DIRECTORY)
+        .create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE_DIRECTORY))
+}
+
+/// Opens a file for reading and writing, made if it is missing and private in either case.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PRIVATE_FILE)
+        .open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(PRIVATE_FILE))?;
+    Ok(file)
+}
+
+/// Puts a private file with this content in place of what is at `path`: a reader finds all of it or none.
+pub fn write_private(path: &Path, content: &str) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    let mut file = open_private(&beside)?;
+    file.set_len(0)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_made_is_private_and_what_is_there_becomes_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder.path().join("a/b");
+        make_private_directory(&made).unwrap();
+        assert_eq!(mode(&made), 0o700);
+
+        let file = folder.path().join("token");
+        fs::write(&file, "old and long").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        write_private(&file, "new\n").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
+        assert_eq!(mode(&file), 0o600);
+        open_private(&file).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
+    }
+}

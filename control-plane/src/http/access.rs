@@ -1,0 +1,356 @@
+//! Who may call what. Every endpoint is declared with the roles that it takes; there is no other way to add one.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::handler::Handler;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use omniflow_policy::digest::Digest;
+
+use super::problem::Problem;
+use crate::app::App;
+use crate::model::token::Role;
+
+/// The most bytes of a request's body, unless an endpoint states another limit.
+const BODY_LIMIT: usize = 256 * 1024;
+
+/// Who an endpoint lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody. Such an endpoint tells nothing about keys.
+    Public,
+    /// Bearers of a token with one of these roles.
+    Roles(&'static [Role]),
+}
+
+/// Reads of keys, policy, gateways and the audit log.
+pub(super) const READ: Access = Access::Roles(&[Role::Owner, Role::Admin, Role::Auditor]);
+/// Changes of keys.
+pub(super) const WRITE: Access = Access::Roles(&[Role::Owner, Role::Admin]);
+/// All about tokens.
+pub(super) const OWNER: Access = Access::Roles(&[Role::Owner]);
+/// The filter's side.
+pub(super) const GATEWAY: Access = Access::Roles(&[Role::Gateway]);
+
+/// One row of the table of endpoints.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its method.
+    pub method: Method,
+    /// Its path template.
+    pub path: &'static str,
+    /// Who it lets in.
+    pub access: Access,
+}
+
+/// The table of endpoints while it grows.
+pub(super) struct Endpoints {
+    app: Arc<App>,
+    router: Router<Arc<App>>,
+    table: Vec<Endpoint>,
+}
+
+/// The bearer of the request's token, as its endpoint let it in.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// The token's name.
+    pub(super) name: String,
+}
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Self {
+            app,
+            router: Router::new(),
+            table: Vec::new(),
+        }
+    }
+
+    pub(super) fn get<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add(Method::GET, path, access, on(MethodFilter::GET, handler))
+    }
+
+    pub(super) fn post<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add(Method::POST, path, access, on(MethodFilter::POST, handler))
+    }
+
+    /// Like [`Self::post`], for requests of up to `limit` bytes.
+    pub(super) fn post_large<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        limit: usize,
+        handler: H,
+    ) -> Self {
+        // The inner layer is the one that counts.
+        let route = on(MethodFilter::POST, handler).route_layer(DefaultBodyLimit::max(limit));
+        self.add(Method::POST, path, access, route)
+    }
+
+    pub(super) fn patch<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add(Method::PATCH, path, access, on(MethodFilter::PATCH, handler))
+    }
+
+    pub(super) fn delete<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add(Method::DELETE, path, access, on(MethodFilter::DELETE, handler))
+    }
+
+    fn add(
+        mut self,
+        method: Method,
+        path: &'static str,
+        access: Access,
+        route: MethodRouter<Arc<App>>,
+    ) -> Self {
+        self.table.push(Endpoint { method, path, access });
+        let route = route.route_layer(DefaultBodyLimit::max(BODY_LIMIT));
+        let route = match access {
+            Access::Public => route,
+            Access::Roles(roles) => route.route_layer(middleware::from_fn_with_state(
+                Gate {
+                    app: Arc::clone(&self.app),
+                    roles,
+                },
+                Gate::pass,
+            )),
+        };
+        self.router = self.router.route(path, route);
+        self
+    }
+
+    /// The routes, and the table that says who may call them.
+    pub(super) fn finish(self) -> (Router<Arc<App>>, Vec<Endpoint>) {
+        (self.router, self.table)
+    }
+}
+
+// === impl Gate ===
+
+#[derive(Clone)]
+struct Gate {
+    app: Arc<App>,
+    roles: &'static [Role],
+}
+
+impl Gate {
+    async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
+        let digest = bearer_digest(request.headers()).ok_or_else(Problem::unauthenticated)?;
+        let token = gate.app.storage.main.token_by_digest(digest).await?;
+        let token = token
+            .filter(|token| token.is_valid(gate.app.now()))
+            .ok_or_else(Problem::unauthenticated)?;
+        if !gate.roles.contains(&token.role) {
+            let wanted: Vec<&str> = gate.roles.iter().map(|role| role.as_str()).collect();
+            return Err(Problem::forbidden(format!(
+                "This needs a token with the role {}; yours is {}.",
+                wanted.join(" or "),
+                token.role
+            )));
+        }
+        request.extensions_mut().insert(Caller { name: token.name });
+        Ok(next.run(request).await)
+    }
+}
+
+/// The digest of the one bearer token. More than one header is none: which of them counts is not ours to guess.
+fn bearer_digest(headers: &HeaderMap) -> Option<Digest> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let (scheme, token) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
+    (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then(|| Digest::of(token))
+}
+
+// === impl Caller ===
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        // Only the gate puts it there. An endpoint that is open by mistake fails here.
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(Problem::internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+    use crate::http::testing::{Plane, request};
+
+    #[tokio::test]
+    async fn every_endpoint_lets_in_the_declared_roles_and_nobody_else() {
+        let plane = Plane::new().await;
+        let mut tokens = vec![(Role::Owner, plane.owner.clone())];
+        for role in [Role::Admin, Role::Auditor, Role::Gateway] {
+            tokens.push((role, plane.token(role.as_str()).await));
+        }
+        let table = crate::http::table(Arc::clone(&plane.app));
+        assert!(table.len() >= 18);
+        for Endpoint { method, path, access } in table {
+            let filled = path
+                .replace("{id}", "nobody")
+                .replace("{version}", "1")
+                .replace("{n}", "0");
+            let Access::Roles(roles) = access else {
+                assert!(
+                    ["/healthz", "/readyz"].contains(&path),
+                    "{path} is open to everybody"
+                );
+                continue;
+            };
+            for (role, token) in &tokens {
+                let answer = plane
+                    .call(request(method.clone(), &filled, token, Some(json!({}))))
+                    .await;
+                let refused = answer.status == StatusCode::FORBIDDEN;
+                assert_eq!(
+                    refused,
+                    !roles.contains(role),
+                    "{method} {path} as {role}: {}",
+                    answer.status
+                );
+                assert_ne!(
+                    answer.status,
+                    StatusCode::UNAUTHORIZED,
+                    "{method} {path} as {role}"
+                );
+                assert_ne!(
+                    answer.status,
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "{method} {path} as {role}"
+                );
+                if refused {
+                    assert_eq!(answer.problem().1, "forbidden");
+                }
+            }
+            let without = Request::builder()
+                .method(method.clone())
+                .uri(&filled)
+                .body(Body::empty())
+                .unwrap();
+            assert_eq!(
+                plane.call(without).await.problem().1,
+                "unauthenticated",
+                "{method} {path}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_roles_are_those_of_the_contract() {
+        let plane = Plane::new().await;
+        for Endpoint { method, path, access } in crate::http::table(Arc::clone(&plane.app)) {
+            let expected = match path {
+                "/healthz" | "/readyz" => Access::Public,
+                path if path.starts_with("/gateway/") => GATEWAY,
+                path if path.starts_with("/v1/tokens") => OWNER,
+                path if path.starts_with("/v1/keys") && method != Method::GET => WRITE,
+                _ => READ,
+            };
+            assert_eq!(access, expected, "{method} {path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_whole_token_in_one_header_and_nothing_else_is_taken() {
+        let plane = Plane::new().await;
+        let owner = &plane.owner;
+        let call = async |headers: &[(&str, String)]| {
+            let mut request = Request::get("/v1/policy");
+            for (name, value) in headers {
+                request = request.header(*name, value);
+            }
+            plane.call(request.body(Body::empty()).unwrap()).await
+        };
+        let right = ("authorization", format!("Bearer {owner}"));
+        assert_eq!(call(std::slice::from_ref(&right)).await.status, StatusCode::OK);
+        assert_eq!(
+            call(&[("authorization", format!("bearer {owner}"))]).await.status,
+            StatusCode::OK
+        );
+        for wrong in [
+            String::new(),
+            "Bearer".to_owned(),
+            "Bearer ".to_owned(),
+            format!("Basic {owner}"),
+            owner.clone(),
+            format!("Bearer  {owner}"),
+            format!("Bearer {owner}x"),
+            format!("Bearer {}", &owner[..owner.len() - 1]),
+            format!("Bearer {}", owner.to_uppercase()),
+            format!("Bearer {owner}, Bearer {owner}"),
+            format!("Bearer {}", Digest::of(owner.as_bytes()).to_hex()),
+        ] {
+            let answer = call(&[("authorization", wrong.clone())]).await;
+            assert_eq!(answer.problem().1, "unauthenticated", "{wrong}");
+            assert_eq!(
+                answer.headers[header::WWW_AUTHENTICATE],
+                "Bearer realm=\"omniflow\""
+            );
+            assert!(!String::from_utf8_lossy(&answer.body).contains(owner.as_str()));
+        }
+        assert_eq!(
+            call(&[right.clone(), right.clone()]).await.problem().1,
+            "unauthenticated"
+        );
+        assert_eq!(
+            call(&[("x-api-key", owner.clone())]).await.problem().1,
+            "unauthenticated"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_without_a_gate_fails_closed() {
+        let plane = Plane::new().await;
+        let open: Router<()> = Router::new().route("/", axum::routing::get(async |_: Caller| "let in"));
+        let answer = crate::http::testing::send(open, request(Method::GET, "/", &plane.owner, None)).await;
+        assert_eq!(answer.problem().0, 500);
+    }
+
+    #[tokio::test]
+    async fn other_paths_methods_and_long_bodies_are_problems_too() {
+        let plane = Plane::new().await;
+        assert_eq!(plane.get("/nothing").await.problem().1, "not_found");
+        assert_eq!(plane.delete("/v1/policy").await.problem().1, "method_not_allowed");
+        let long = json!({"name": "x".repeat(BODY_LIMIT)});
+        assert_eq!(plane.post("/v1/keys", long).await.problem().1, "body_too_large");
+        let answer = plane.get("/v1/policy").await;
+        assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store");
+    }
+}

@@ -1,0 +1,119 @@
+//! Reading requests: strict JSON, strict queries, and refusals that name the field.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Segment, Track};
+
+use super::problem::Problem;
+
+/// A request body in JSON. Unknown fields are refused by the shape itself.
+pub(super) struct StrictJson<T>(pub(super) T);
+
+/// The query string. Parameters that the shape does not have are refused, and so are repeated ones.
+pub(super) struct StrictQuery<T>(pub(super) T);
+
+/// The variable segments of the path.
+pub(super) struct Segments<T>(pub(super) T);
+
+/// The bytes of a request's body, within the endpoint's limit.
+pub(super) struct Body(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        match Bytes::from_request(request, state).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "The body is longer than this endpoint takes.",
+            )),
+            Err(_) => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "body_incomplete",
+                "The body ended early or took too long. Send the request again.",
+            )),
+        }
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        check_media_type(request.headers(), "application/json")?;
+        let Body(bytes) = Body::from_request(request, state).await?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let mut track = Track::new();
+        let value = T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
+            .map_err(|error| Problem::invalid_json(pointer(&track.path()), error.to_string()))?;
+        json.end()
+            .map_err(|error| Problem::invalid_json(None, error.to_string()))?;
+        Ok(Self(value))
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        serde_urlencoded::from_str(parts.uri.query().unwrap_or_default())
+            .map(Self)
+            .map_err(|error| {
+                Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "invalid_query",
+                    format!("The query string: {error}."),
+                )
+            })
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let Path(segments) = Path::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::not_found("Nothing has this path. Check the identifier in it."))?;
+        Ok(Self(segments))
+    }
+}
+
+/// Refuses a body of another media type, so that no form of a foreign page can be taken for a call.
+pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
+    let stated = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = stated.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(wanted) {
+        Ok(())
+    } else {
+        Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            format!("Send the body as 'Content-Type: {wanted}'."),
+        ))
+    }
+}
+
+/// A place in a JSON document as a JSON pointer (RFC 6901); `None` for the document itself.
+fn pointer(path: &serde_path_to_error::Path) -> Option<String> {
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    (!pointer.is_empty()).then_some(pointer)
+}

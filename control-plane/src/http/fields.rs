@@ -1,0 +1,90 @@
+//! The fields that several requests have, each checked in one place.
+
+use omniflow_policy::address::Allowlist;
+use omniflow_policy::limit::{InvalidRateLimit, RateLimit};
+use omniflow_policy::policy::Policy;
+use omniflow_policy::scope::{Scope, ScopeSet};
+use omniflow_policy::time::UnixMillis;
+
+use super::problem::Problem;
+use crate::json::time::parse_time;
+use crate::model::key::{MAX_DESCRIPTION_LENGTH, Name};
+
+/// A name of a key or token.
+pub(super) fn name(text: &str) -> Result<Name, Problem> {
+    text.parse()
+        .map_err(|error| Problem::invalid_field("/name", error))
+}
+
+/// Scopes, each of which the policy must define.
+pub(super) fn scopes(texts: &[String], policy: &Policy) -> Result<ScopeSet, Problem> {
+    let mut scopes = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let refuse = |detail: String| Problem::invalid_field(format!("/scopes/{index}"), detail);
+        let scope: Scope = text.parse().map_err(|error| refuse(format!("{error}")))?;
+        if !policy.defines(&scope) {
+            let known: Vec<&str> = policy
+                .document()
+                .scopes
+                .iter()
+                .map(|scope| scope.name.as_str())
+                .collect();
+            return Err(refuse(format!(
+                "the policy has no scope {scope}; it has {}",
+                known.join(", ")
+            )));
+        }
+        scopes.push(scope);
+    }
+    ScopeSet::new(scopes).map_err(|error| Problem::invalid_field("/scopes", error))
+}
+
+/// Limits, the default where none are stated.
+pub(super) fn rate_limit(stated: Option<RateLimit>) -> Result<RateLimit, Problem> {
+    let limit = stated.unwrap_or_default();
+    match limit.validate() {
+        Ok(()) => Ok(limit),
+        Err(error @ InvalidRateLimit::Unlimited) => Err(Problem::invalid_field("/rate_limit", error)),
+        Err(error @ InvalidRateLimit::OutOfRange { field, .. }) => {
+            Err(Problem::invalid_field(format!("/rate_limit/{field}"), error))
+        }
+    }
+}
+
+/// Networks, none for any address.
+pub(super) fn ip_allowlist(texts: Option<Vec<String>>) -> Result<Allowlist, Problem> {
+    let texts = texts.unwrap_or_default();
+    for (index, text) in texts.iter().enumerate() {
+        Allowlist::parse([text.as_str()])
+            .map_err(|error| Problem::invalid_field(format!("/ip_allowlist/{index}"), error))?;
+    }
+    Allowlist::parse(texts.iter().map(String::as_str))
+        .map_err(|error| Problem::invalid_field("/ip_allowlist", error))
+}
+
+/// An end in the future.
+pub(super) fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option<UnixMillis>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let refuse = |detail: &str| Problem::invalid_field("/expires_at", detail);
+    let time =
+        parse_time(&text).ok_or_else(|| refuse("expires_at is a time such as 2027-01-31T00:00:00Z"))?;
+    if time <= now {
+        return Err(refuse(
+            "expires_at has passed; to end something at once, revoke it",
+        ));
+    }
+    Ok(Some(time))
+}
+
+/// Words about a key; empty ones are none.
+pub(super) fn description(text: Option<String>) -> Result<Option<String>, Problem> {
+    let text = text.filter(|text| !text.is_empty());
+    if text
+        .as_ref()
+        .is_some_and(|text| text.len() > MAX_DESCRIPTION_LENGTH)
+    {
+        let detail = format!("a description has at most {MAX_DESCRIPTION_LENGTH} bytes");
+        return Err(Problem::invalid_field("/description", detail));
+    }
+    Ok(text)
+}

@@ -1,0 +1,178 @@
+//! `POST /gateway/v1/audit`: takes in what gateways have seen.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use omniflow_policy::audit::AuditBatch;
+use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
+
+use super::check_name;
+use crate::app::App;
+use crate::http::extract::{Body, check_media_type};
+use crate::http::problem::Problem;
+use crate::http::to_its_end;
+
+/// The highest number that a record may have: what a column of the database holds.
+const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
+
+/// Answers when the records are on the disk. A gateway that got no answer sends them again.
+pub(super) async fn ingest(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Body(bytes): Body,
+) -> Result<StatusCode, Problem> {
+    check_media_type(&headers, AUDIT_MEDIA_TYPE)?;
+    let invalid = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid_batch", detail);
+    let batch = AuditBatch::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
+    check_name(&batch.source.gateway)?;
+    if batch.records.iter().any(|record| record.sequence > MAX_SEQUENCE) {
+        return Err(invalid(
+            "a sequence number is beyond any that a VM reaches".to_owned(),
+        ));
+    }
+    to_its_end(async move {
+        let mut writer = app.storage.audit.writer().await;
+        let mut change = writer.begin().await?;
+        let ingested = change.ingest(&batch).await?;
+        change.commit().await?;
+        if ingested.missing > 0 {
+            tracing::warn!(
+                gateway = batch.source.gateway,
+                missing = ingested.missing,
+                "audit records are missing"
+            );
+        }
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, header};
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::http::testing::{Plane, START, record};
+
+    async fn ids(plane: &Plane) -> Vec<Value> {
+        let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["request_id"].clone())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn each_record_is_stored_once_however_often_it_comes() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let records: Vec<_> = (0..200).map(|n| record(n, START + n, None)).collect();
+        for part in [&records[..130], &records[..130], &records[100..], &records[..]] {
+            assert_eq!(
+                plane.deliver(&token, part.to_vec()).await.status,
+                StatusCode::NO_CONTENT
+            );
+        }
+        let mut expected: Vec<_> = (0..200).map(|n| json!(format!("request-{n}"))).collect();
+        expected.reverse();
+        let list = plane.get("/v1/audit?limit=500").await.expect(StatusCode::OK);
+        let stored: Vec<_> = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["request_id"].clone())
+            .collect();
+        assert_eq!(stored, expected);
+        assert_eq!(
+            plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"],
+            json!([])
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_a_gap() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        plane
+            .deliver(&token, vec![record(2, START, None), record(3, START + 1, None)])
+            .await;
+        plane
+            .deliver(
+                &token,
+                vec![record(10, START + 9, None), record(4, START + 2, None)],
+            )
+            .await;
+        assert_eq!(ids(&plane).await.len(), 4);
+        let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
+        let gap = |id: &str, from: Value, to: &str, missing: u64| {
+            json!({"id": id, "gateway": "edge", "incarnation": "0000000000000001", "vm": "0000000000000002",
+                "from": from, "to": to, "missing": missing})
+        };
+        assert_eq!(
+            gaps["items"],
+            json!([
+                gap(
+                    "2",
+                    json!("2027-01-15T08:00:00.002Z"),
+                    "2027-01-15T08:00:00.009Z",
+                    5
+                ),
+                gap("1", Value::Null, "2027-01-15T08:00:00.000Z", 2),
+            ])
+        );
+        plane.deliver(&token, vec![record(7, START, None)]).await;
+        assert_eq!(ids(&plane).await.len(), 4, "what was given up is not taken back");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_let_through_is_a_use_of_the_key() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let created = plane.key("ci").await;
+        let id: Uuid = serde_json::from_value(created["key"]["id"].clone()).unwrap();
+        let mut refused = record(2, START + 9, Some((id, "ci")));
+        refused.outcome =
+            omniflow_policy::outcome::Outcome::Denied(omniflow_policy::outcome::Denial::RateLimited);
+        let records = vec![
+            record(0, START + 5, Some((id, "ci"))),
+            record(1, START + 3, Some((id, "ci"))),
+            refused,
+        ];
+        plane.deliver(&token, records).await;
+        for key in [
+            plane.get("/v1/keys/ci").await.expect(StatusCode::OK),
+            plane.get("/v1/keys").await.expect(StatusCode::OK)["items"][0].clone(),
+        ] {
+            assert_eq!(key["last_used_at"], "2027-01-15T08:00:00.005Z");
+            assert_eq!(key["versions"][0]["last_used_at"], "2027-01-15T08:00:00.005Z");
+        }
+    }
+
+    #[tokio::test]
+    async fn garbage_is_refused() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let call = async |media_type: &str, body: &[u8]| {
+            let request = Request::post("/gateway/v1/audit")
+                .header(header::AUTHORIZATION, format!("Bearer {token}"))
+                .header(header::CONTENT_TYPE, media_type)
+                .body(axum::body::Body::from(body.to_vec()))
+                .unwrap();
+            plane.call(request).await.problem()
+        };
+        assert_eq!(call(AUDIT_MEDIA_TYPE, b"").await.1, "invalid_batch");
+        assert_eq!(
+            call(AUDIT_MEDIA_TYPE, b"OMFA\x01\x00\xff\xff").await.1,
+            "invalid_batch"
+        );
+        assert_eq!(call("application/json", b"{}").await.0, 415);
+        assert_eq!(call(AUDIT_MEDIA_TYPE, &vec![0; 4 * 1024 * 1024 + 1]).await.0, 413);
+        let answer = plane.deliver(&token, vec![record(u64::MAX, START, None)]).await;
+        assert_eq!(answer.problem().1, "invalid_batch");
+    }
+}

@@ -1,0 +1,307 @@
+//! `POST /gateway/v1/poll` and `POST /gateway/v1/enforced`: what is new, and what is in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use omniflow_policy::gateway::{DELTA_MEDIA_TYPE, EnforcedReport, MANIFEST_MEDIA_TYPE, PollRequest};
+use omniflow_policy::snapshot;
+use tokio::time::{Instant, sleep_until};
+
+use super::{MAX_NAME_LENGTH, check_name, check_report, check_vms};
+use crate::app::App;
+use crate::http::extract::StrictJson;
+use crate::http::problem::Problem;
+use crate::http::to_its_end;
+use crate::publication::{MAX_REPORTED_VERSION, Offer};
+
+/// The longest that a poll is held. Proxies on the way end calls that are silent for much longer.
+const MAX_WAIT: Duration = Duration::from_secs(25);
+
+/// Answers at once if there is something new, and otherwise as soon as there is.
+pub(super) async fn poll(
+    State(app): State<Arc<App>>,
+    StrictJson(request): StrictJson<PollRequest>,
+) -> Result<Response, Problem> {
+    check(&request)?;
+    let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(MAX_WAIT);
+    let mut published = app.publication.subscribe();
+    let same_installation = request.installation == Some(app.installation.id);
+    let _open = app.fleet.poll_began(&request, same_installation);
+    loop {
+        published.mark_unchanged();
+        match app
+            .publication
+            .offer(request.installation, request.version, app.now())?
+        {
+            Offer::Delta(delta) => return Ok(binary(DELTA_MEDIA_TYPE, delta.encode())),
+            Offer::Image(image) => return Ok(binary(MANIFEST_MEDIA_TYPE, image.manifest().encode())),
+            Offer::Ahead => {
+                let (app, held) = (Arc::clone(&app), request.version);
+                to_its_end(async move { Ok(app.pass_version(held).await?) }).await?;
+            }
+            Offer::Nothing => tokio::select! {
+                // An error would mean that nothing can ever be published again: the deadline ends the wait.
+                Ok(()) = published.changed() => {}
+                () = sleep_until(deadline) => return Ok(StatusCode::NO_CONTENT.into_response()),
+                () = app.stopped() => return Ok(StatusCode::NO_CONTENT.into_response()),
+            },
+        }
+    }
+}
+
+/// Notes what each VM of a gateway enforces.
+pub(super) async fn enforced(
+    State(app): State<Arc<App>>,
+    StrictJson(report): StrictJson<EnforcedReport>,
+) -> Result<StatusCode, Problem> {
+    check_report(&report)?;
+    app.fleet.reported(&report);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn check(request: &PollRequest) -> Result<(), Problem> {
+    check_name(&request.gateway)?;
+    check_vms(&request.vms)?;
+    if request.filter_version.len() > MAX_NAME_LENGTH {
+        let detail = format!("a filter's version has at most {MAX_NAME_LENGTH} bytes");
+        return Err(Problem::invalid_field("/filter_version", detail));
+    }
+    if request.snapshot_format < snapshot::FORMAT {
+        let detail = format!(
+            "this control plane writes snapshot format {}: update the filter",
+            snapshot::FORMAT
+        );
+        return Err(Problem::invalid_field("/snapshot_format", detail));
+    }
+    if request.version > MAX_REPORTED_VERSION {
+        let detail = "no control plane has published such a version; state 0 to get the whole snapshot";
+        return Err(Problem::invalid_field("/version", detail));
+    }
+    Ok(())
+}
+
+fn binary(media_type: &'static str, body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, media_type)], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Method;
+    use omniflow_policy::digest::Digest;
+    use omniflow_policy::snapshot::{Change, Delta, Manifest, split_chunk};
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::http::testing::{Answer, Plane, request, send};
+
+    fn body(installation: Option<Uuid>, version: u64, wait_ms: u64) -> Value {
+        json!({
+            "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
+            "installation": installation, "version": version, "wait_ms": wait_ms,
+            "vms": [{"id": "0000000000000001", "version": version}],
+        })
+    }
+
+    async fn poll(plane: &Plane, token: &str, body: Value) -> Answer {
+        plane
+            .call(request(Method::POST, "/gateway/v1/poll", token, Some(body)))
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_new_gateway_takes_the_whole_image() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let secret = plane.key("ci").await["secret"].as_str().unwrap().to_owned();
+        let answer = poll(&plane, &token, body(None, 0, 0)).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.headers[header::CONTENT_TYPE], MANIFEST_MEDIA_TYPE);
+        let manifest = Manifest::decode(&answer.body).unwrap();
+        assert_eq!(manifest.installation, plane.app.installation.id);
+        assert_eq!(manifest.version, plane.app.publication.version().unwrap());
+
+        let chunk = async |version: u64, n: u32| {
+            let path = format!("/gateway/v1/images/{version}/chunks/{n}");
+            plane.call(request(Method::GET, &path, &token, None)).await
+        };
+        // The image stays what it was though keys change.
+        plane.key("later").await;
+        let mut pages = 0;
+        for n in 0..manifest.chunk_count() {
+            pages += split_chunk(&chunk(manifest.version, n).await.body).unwrap().len();
+        }
+        assert_eq!(pages as u32, manifest.page_count());
+        assert!(
+            plane
+                .app
+                .publication
+                .image()
+                .unwrap()
+                .find(&Digest::of(secret.as_bytes()))
+                .is_some()
+        );
+        assert_eq!(
+            chunk(manifest.version, manifest.chunk_count()).await.problem().0,
+            404
+        );
+        assert_eq!(chunk(manifest.version - 1, 0).await.problem().1, "image_gone");
+        plane.pass(Duration::from_secs(119));
+        assert_eq!(chunk(manifest.version, 0).await.status, StatusCode::OK);
+        plane.pass(Duration::from_secs(121));
+        poll(&plane, &token, body(None, 0, 0)).await;
+        assert_eq!(chunk(manifest.version, 0).await.problem().1, "image_gone");
+    }
+
+    #[tokio::test]
+    async fn a_waiting_poll_gets_a_revocation_in_150_bytes() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let secret = plane.key("ci").await["secret"].as_str().unwrap().to_owned();
+        let held = plane.app.publication.version().unwrap();
+        let call = request(
+            Method::POST,
+            "/gateway/v1/poll",
+            &token,
+            Some(body(Some(plane.app.installation.id), held, 25_000)),
+        );
+        let waiting = tokio::spawn(send(plane.router.clone(), call));
+        let connected = async || {
+            let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
+            list["items"]
+                .get(0)
+                .is_some_and(|gateway| gateway["connected"] == true)
+        };
+        while !connected().await {
+            assert!(!waiting.is_finished());
+            tokio::task::yield_now().await;
+        }
+        plane
+            .post("/v1/keys/ci/revoke", json!({}))
+            .await
+            .expect(StatusCode::OK);
+        let answer = waiting.await.unwrap();
+        assert_eq!(answer.headers[header::CONTENT_TYPE], DELTA_MEDIA_TYPE);
+        assert!(answer.body.len() <= 150, "{} bytes", answer.body.len());
+        let delta = Delta::decode(&answer.body).unwrap();
+        assert_eq!(
+            (delta.from, delta.to),
+            (held, plane.app.publication.version().unwrap())
+        );
+        assert_eq!(delta.changes, [Change::Revoke(Digest::of(secret.as_bytes()))]);
+        assert!(!connected().await);
+    }
+
+    #[tokio::test]
+    async fn deltas_lead_to_the_published_image() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let mut image = (*plane.app.publication.image().unwrap()).clone();
+        for name in ["a", "b", "c"] {
+            plane.key(name).await;
+        }
+        plane
+            .patch("/v1/keys/b", json!({"scopes": []}))
+            .await
+            .expect(StatusCode::OK);
+        plane
+            .post("/v1/keys/a/revoke", json!({}))
+            .await
+            .expect(StatusCode::OK);
+        loop {
+            let held = image.manifest().version;
+            let answer = poll(&plane, &token, body(Some(plane.app.installation.id), held, 0)).await;
+            if answer.status == StatusCode::NO_CONTENT {
+                break;
+            }
+            image = image.apply(&Delta::decode(&answer.body).unwrap()).unwrap();
+        }
+        let published = plane.app.publication.image().unwrap();
+        assert_eq!(image.manifest(), published.manifest());
+        assert!(image.pages().eq(published.pages()));
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_ahead_gets_a_later_image() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let ahead = plane.app.publication.version().unwrap() + 1_000_000;
+        let answer = poll(&plane, &token, body(Some(plane.app.installation.id), ahead, 0)).await;
+        let manifest = Manifest::decode(&answer.body).unwrap();
+        assert!(manifest.version > ahead);
+        let stored = plane.app.storage.main.installation().await.unwrap().unwrap();
+        assert_eq!(stored.snapshot_version, manifest.version);
+        // A version of another installation says nothing about this one's.
+        let foreign = poll(&plane, &token, body(Some(Uuid::nil()), ahead * 2, 0)).await;
+        assert_eq!(Manifest::decode(&foreign.body).unwrap().version, manifest.version);
+    }
+
+    #[tokio::test]
+    async fn a_poll_ends_with_its_time_and_with_the_process() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let version = plane.app.publication.version().unwrap();
+        let mine = Some(plane.app.installation.id);
+        assert_eq!(
+            poll(&plane, &token, body(mine, version, 10)).await.status,
+            StatusCode::NO_CONTENT
+        );
+        plane.app.stopping.send_replace(true);
+        assert_eq!(
+            poll(&plane, &token, body(mine, version, 25_000)).await.status,
+            StatusCode::NO_CONTENT
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        for (name, value, expected) in [
+            ("gateway", json!(""), (422, "invalid_field", "/gateway")),
+            ("gateway", json!("a\nb"), (422, "invalid_field", "/gateway")),
+            ("incarnation", json!("a"), (400, "invalid_json", "/incarnation")),
+            (
+                "snapshot_format",
+                json!(0),
+                (422, "invalid_field", "/snapshot_format"),
+            ),
+            ("version", json!(u64::MAX), (422, "invalid_field", "/version")),
+            ("other", json!(1), (400, "invalid_json", "/other")),
+        ] {
+            let mut body = body(None, 0, 0);
+            body[name] = value;
+            let (status, code, field) = poll(&plane, &token, body).await.problem();
+            assert_eq!((status, code.as_str(), field.as_str()), expected, "{name}");
+        }
+        assert_eq!(
+            plane.get("/v1/gateways").await.expect(StatusCode::OK)["items"],
+            json!([])
+        );
+    }
+
+    #[tokio::test]
+    async fn gateways_are_listed_with_what_they_enforce() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let version = plane.app.publication.version().unwrap();
+        poll(&plane, &token, body(Some(plane.app.installation.id), version, 0)).await;
+        let list = plane.get("/v1/gateways?limit=1").await.expect(StatusCode::OK);
+        let time = "2027-01-15T08:00:00.000Z";
+        assert_eq!(
+            list,
+            json!({"items": [{
+                "id": "edge/000000000000000a", "gateway": "edge", "incarnation": "000000000000000a",
+                "filter_version": "0.1.0", "connected": false, "version": version, "in_step": true,
+                "workers": [{"id": "0000000000000001", "version": version}],
+                "first_seen_at": time, "last_seen_at": time,
+            }], "next_cursor": null, "version": version})
+        );
+        plane.key("ci").await;
+        let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
+        assert_eq!(list["items"][0]["in_step"], false);
+    }
+}

@@ -1,0 +1,326 @@
+//! `POST /v1/keys/{id}/revoke` and `POST /v1/keys/{id}/versions/{version}/revoke`: ends a key, or one secret of it.
+//!
+//! With `?wait=5s` the answer comes when every live gateway enforces it, or after that time, and tells which do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use omniflow_policy::snapshot::Change;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{in_json, no_such_key};
+use crate::app::App;
+use crate::http::access::Caller;
+use crate::http::extract::{Segments, StrictQuery};
+use crate::http::problem::Problem;
+use crate::http::{query, to_its_end};
+use crate::json::gateway::EnforcementJson;
+use crate::json::key::RevokedKey;
+use crate::model::key::Key;
+use crate::storage::KeyReference;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokeQuery {
+    wait: Option<String>,
+}
+
+/// A revocation that is committed.
+struct Revocation {
+    key: Key,
+    version: u64,
+    /// When it was committed; `None` if it had been before this call.
+    committed: Option<Instant>,
+}
+
+pub(super) async fn revoke_key(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    StrictQuery(query): StrictQuery<RevokeQuery>,
+) -> Result<Json<RevokedKey>, Problem> {
+    revoke(app, caller, id, None, query).await
+}
+
+pub(super) async fn revoke_version(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segments((id, version)): Segments<(String, String)>,
+    StrictQuery(query): StrictQuery<RevokeQuery>,
+) -> Result<Json<RevokedKey>, Problem> {
+    let version = version.parse().map_err(|_| no_such_version())?;
+    revoke(app, caller, id, Some(version), query).await
+}
+
+async fn revoke(
+    app: Arc<App>,
+    caller: Caller,
+    id: String,
+    only: Option<u16>,
+    query: RevokeQuery,
+) -> Result<Json<RevokedKey>, Problem> {
+    let wait = query::wait(query.wait)?;
+    let revocation = to_its_end(commit(Arc::clone(&app), caller, id, only)).await?;
+    let enforcement = match wait {
+        Some(wait) => Some(enforcement(&app, &revocation, wait).await),
+        None => None,
+    };
+    Ok(Json(RevokedKey {
+        key: in_json(&app, revocation.key).await?,
+        enforcement,
+    }))
+}
+
+async fn commit(app: Arc<App>, caller: Caller, id: String, only: Option<u16>) -> Result<Revocation, Problem> {
+    let mut writer = app.storage.main.writer().await;
+    let now = app.now();
+    let mut change = writer.begin().await?;
+    let mut key = change
+        .key(&KeyReference::from(id.as_str()))
+        .await?
+        .ok_or_else(no_such_key)?;
+    if only.is_some_and(|only| !key.versions.iter().any(|version| version.version == only)) {
+        return Err(no_such_version());
+    }
+    let mut changes = Vec::new();
+    for version in &mut key.versions {
+        if only.is_none_or(|only| version.version == only) && version.revoked_at.is_none() {
+            change.revoke_version(key.id, version.version, now).await?;
+            version.revoked_at = Some(now);
+            changes.push(Change::Revoke(version.digest));
+        }
+    }
+    if changes.is_empty() {
+        return Ok(Revocation {
+            key,
+            version: app.publication.version()?,
+            committed: None,
+        });
+    }
+    let version = app.commit(change, changes).await?;
+    let committed = Some(Instant::now());
+    tracing::info!(key = %key.id, name = key.name, only, by = caller.name, version, "a key was revoked");
+    Ok(Revocation {
+        key,
+        version,
+        committed,
+    })
+}
+
+/// Waits, but not longer than the process may.
+async fn enforcement(app: &App, revocation: &Revocation, wait: Duration) -> EnforcementJson {
+    let enforced = |deadline| {
+        app.fleet.enforced(
+            revocation.version,
+            &app.publication,
+            revocation.committed,
+            deadline,
+        )
+    };
+    let enforcement = tokio::select! {
+        enforcement = enforced(Instant::now() + wait) => enforcement,
+        () = app.stopped() => enforced(Instant::now()).await,
+    };
+    enforcement.into()
+}
+
+fn no_such_version() -> Problem {
+    Problem::not_found("The key has no such version. Its versions are in GET /v1/keys/{id}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Method, StatusCode};
+    use omniflow_policy::digest::Digest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::testing::{Plane, request, send};
+    use crate::model::key::KeyVersion;
+
+    #[tokio::test]
+    async fn a_key_is_revoked_once_and_stays_so() {
+        let plane = Plane::new().await;
+        let created = plane.key("ci").await;
+        let answer = plane
+            .post("/v1/keys/ci/revoke", json!({}))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(answer["key"]["status"], "revoked");
+        assert_eq!(
+            answer["key"]["versions"][0]["revoked_at"],
+            "2027-01-15T08:00:00.000Z"
+        );
+        assert_eq!(answer.get("enforcement"), None);
+        let version = plane.app.publication.version().unwrap();
+        plane.pass(Duration::from_secs(1));
+        let again = plane
+            .post("/v1/keys/ci/revoke?wait=0s", json!({}))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(again["key"], answer["key"]);
+        assert_eq!(
+            again["enforcement"],
+            json!({"complete": true, "version": version, "gateways": []})
+        );
+        assert_eq!(plane.app.publication.version().unwrap(), version);
+        let digest = Digest::of(created["secret"].as_str().unwrap().as_bytes());
+        assert!(
+            plane
+                .app
+                .publication
+                .image()
+                .unwrap()
+                .find(&digest)
+                .unwrap()
+                .revoked
+        );
+    }
+
+    #[tokio::test]
+    async fn one_version_of_two_is_revoked() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let mut key = plane
+            .app
+            .storage
+            .main
+            .key(&KeyReference::from("ci"))
+            .await
+            .unwrap()
+            .unwrap();
+        let older = key.versions[0].clone();
+        key.id = uuid::Uuid::from_u128(1);
+        key.name = "two".to_owned();
+        key.versions = vec![
+            KeyVersion {
+                digest: Digest::of(b"older"),
+                ..older.clone()
+            },
+            KeyVersion {
+                version: 2,
+                digest: Digest::of(b"newer"),
+                ..older
+            },
+        ];
+        {
+            let mut writer = plane.app.storage.main.writer().await;
+            let mut change = writer.begin().await.unwrap();
+            change.insert_keys(std::slice::from_ref(&key)).await.unwrap();
+            plane
+                .app
+                .commit(change, key.credentials().map(Change::Put).collect())
+                .await
+                .unwrap();
+        }
+        let revoke = async |version: u32| {
+            plane
+                .post(&format!("/v1/keys/two/versions/{version}/revoke"), json!({}))
+                .await
+        };
+        let answer = revoke(1).await.expect(StatusCode::OK);
+        assert_eq!(answer["key"]["status"], "active");
+        assert_eq!(answer["key"]["versions"][1]["revoked_at"], Value::Null);
+        let image = plane.app.publication.image().unwrap();
+        let revoked = [b"older", b"newer"].map(|secret| image.find(&Digest::of(secret)).unwrap().revoked);
+        assert_eq!(revoked, [true, false]);
+        assert_eq!(revoke(2).await.expect(StatusCode::OK)["key"]["status"], "revoked");
+        assert_eq!(revoke(3).await.problem().1, "not_found");
+        assert_eq!(revoke(70_000).await.problem().1, "not_found");
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_the_last_worker() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let gateway = plane.token("gateway").await;
+        let report = async |body: Value| {
+            let call = request(Method::POST, "/gateway/v1/enforced", &gateway, Some(body));
+            assert_eq!(plane.call(call).await.status, StatusCode::NO_CONTENT);
+        };
+        let workers = |version: u64| {
+            json!({"gateway": "edge", "incarnation": "000000000000000a", "vms": [
+                {"id": "0000000000000001", "version": version}, {"id": "0000000000000002", "version": version}]})
+        };
+        let before = plane.app.publication.version().unwrap();
+        report(workers(before)).await;
+        let revoke = request(Method::POST, "/v1/keys/ci/revoke?wait=30s", &plane.owner, None);
+        let waiting = tokio::spawn(send(plane.router.clone(), revoke));
+        let mut published = plane.app.publication.subscribe();
+        let version = *published.wait_for(|version| *version > before).await.unwrap();
+        let mut one = workers(version);
+        one["vms"][1]["version"] = json!(before);
+        report(one).await;
+        assert!(!waiting.is_finished());
+        report(workers(version)).await;
+        let answer = waiting.await.unwrap().expect(StatusCode::OK);
+        let enforcement = &answer["enforcement"];
+        assert_eq!(
+            (&enforcement["complete"], &enforcement["version"]),
+            (&json!(true), &json!(version))
+        );
+        let gateway = &enforcement["gateways"][0];
+        assert_eq!(gateway["id"], "edge/000000000000000a");
+        assert_eq!(
+            (&gateway["workers"], &gateway["enforced_workers"]),
+            (&json!(2), &json!(2))
+        );
+        assert!(gateway["ms"].as_u64().unwrap() < 30_000);
+    }
+
+    #[tokio::test]
+    async fn a_wait_names_who_does_not_enforce_and_forgets_the_dead() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let gateway = plane.token("gateway").await;
+        let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "vms": [
+            {"id": "0000000000000001", "version": 1}]});
+        plane
+            .call(request(
+                Method::POST,
+                "/gateway/v1/enforced",
+                &gateway,
+                Some(body),
+            ))
+            .await;
+        let answer = plane
+            .post("/v1/keys/ci/revoke?wait=1ms", json!({}))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(answer["enforcement"]["complete"], false);
+        assert_eq!(answer["enforcement"]["gateways"][0]["enforced"], false);
+        assert_eq!(answer["enforcement"]["gateways"][0]["ms"], Value::Null);
+        plane.pass(Duration::from_secs(61));
+        let later = plane
+            .post("/v1/keys/ci/revoke?wait=1ms", json!({}))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(later["enforcement"]["gateways"], json!([]), "its lease is over");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        for wait in ["31s", "5", "soon"] {
+            let answer = plane
+                .post(&format!("/v1/keys/ci/revoke?wait={wait}"), json!({}))
+                .await;
+            assert_eq!(
+                answer.problem(),
+                (400, "invalid_query".to_owned(), "wait".to_owned())
+            );
+        }
+        assert_eq!(
+            plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"],
+            "active"
+        );
+        assert_eq!(
+            plane.post("/v1/keys/nobody/revoke", json!({})).await.problem().1,
+            "not_found"
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! `PATCH /v1/keys/{id}`: changes what a key may do, from where, how often and until when.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use omniflow_policy::snapshot::{Change, Credential};
+
+use super::{in_json, no_such_key};
+use crate::app::App;
+use crate::http::access::Caller;
+use crate::http::extract::{Segments, StrictJson};
+use crate::http::problem::Problem;
+use crate::http::{fields, to_its_end};
+use crate::json::key::{KeyJson, UpdateKey};
+use crate::model::key::{Key, KeyStatus};
+use crate::storage::KeyReference;
+
+pub(super) async fn update(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    StrictJson(request): StrictJson<UpdateKey>,
+) -> Result<Json<KeyJson>, Problem> {
+    let key = to_its_end(change(Arc::clone(&app), caller, id, request)).await?;
+    Ok(Json(in_json(&app, key).await?))
+}
+
+async fn change(app: Arc<App>, caller: Caller, id: String, request: UpdateKey) -> Result<Key, Problem> {
+    let mut writer = app.storage.main.writer().await;
+    let now = app.now();
+    let (policy, _) = app.publication.policy()?;
+    let mut change = writer.begin().await?;
+    let mut key = change
+        .key(&KeyReference::from(id.as_str()))
+        .await?
+        .ok_or_else(no_such_key)?;
+    if key.status(now) == KeyStatus::Revoked {
+        return Err(Problem::conflict(
+            "key_revoked",
+            "This key was revoked and stays so. Issue a new one.",
+        ));
+    }
+    let before: Vec<Credential> = key.credentials().collect();
+    if let Some(scopes) = request.scopes {
+        key.scopes = fields::scopes(&scopes, &policy)?;
+    }
+    if let Some(rate_limit) = request.rate_limit {
+        key.rate_limit = fields::rate_limit(rate_limit)?;
+    }
+    if let Some(ip_allowlist) = request.ip_allowlist {
+        key.ip_allowlist = fields::ip_allowlist(ip_allowlist)?;
+    }
+    if let Some(expires_at) = request.expires_at {
+        key.expires_at = fields::expires_at(expires_at, now)?;
+    }
+    if let Some(description) = request.description {
+        key.description = fields::description(description)?;
+    }
+    change.update_key(&key).await?;
+    let after: Vec<Credential> = key.credentials().collect();
+    if after == before {
+        // Words only, or nothing at all: gateways hold what they need.
+        change.commit().await?;
+        return Ok(key);
+    }
+    let version = app
+        .commit(change, after.into_iter().map(Change::Put).collect())
+        .await?;
+    tracing::info!(key = %key.id, name = key.name, by = caller.name, version, "a key was changed");
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use omniflow_policy::digest::Digest;
+    use serde_json::{Value, json};
+
+    use crate::http::testing::Plane;
+
+    #[tokio::test]
+    async fn what_is_stated_changes_and_null_clears() {
+        let plane = Plane::new().await;
+        let created = plane.key("ci").await;
+        let before = plane.app.publication.version().unwrap();
+        let all = json!({
+            "scopes": ["tickets:read"], "rate_limit": {"per_hour": 5}, "ip_allowlist": ["10.0.0.0/8"],
+            "expires_at": "2027-02-01T00:00:00Z", "description": "d",
+        });
+        let key = plane.patch("/v1/keys/ci", all).await.expect(StatusCode::OK);
+        assert_eq!(key["scopes"], json!(["tickets:read"]));
+        assert_eq!(
+            key["rate_limit"],
+            json!({"per_minute": null, "per_hour": 5, "burst": null})
+        );
+        assert_eq!(key["ip_allowlist"], json!(["10.0.0.0/8"]));
+        assert_eq!(key["expires_at"], "2027-02-01T00:00:00.000Z");
+        assert_eq!(key["description"], "d");
+        let after = plane.app.publication.version().unwrap();
+        assert!(after > before);
+        let image = plane.app.publication.image().unwrap();
+        let digest = Digest::of(created["secret"].as_str().unwrap().as_bytes());
+        assert_eq!(image.find(&digest).unwrap().scopes, "tickets:read");
+
+        let nothing = plane.patch("/v1/keys/ci", json!({})).await.expect(StatusCode::OK);
+        assert_eq!(nothing, key);
+        let words = plane
+            .patch("/v1/keys/ci", json!({"description": "e"}))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(words["description"], "e");
+        assert_eq!(
+            plane.app.publication.version().unwrap(),
+            after,
+            "gateways need not know of words"
+        );
+
+        let nulls =
+            json!({"rate_limit": null, "ip_allowlist": null, "expires_at": null, "description": null});
+        let cleared = plane.patch("/v1/keys/ci", nulls).await.expect(StatusCode::OK);
+        assert_eq!(cleared["rate_limit"]["per_minute"], 60);
+        assert_eq!(cleared["ip_allowlist"], json!([]));
+        assert_eq!(
+            (&cleared["expires_at"], &cleared["description"]),
+            (&Value::Null, &Value::Null)
+        );
+        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK), cleared);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        for (body, expected) in [
+            (json!({"name": "other"}), (400, "invalid_json", "/name")),
+            (
+                json!({"scopes": ["nothing:read"]}),
+                (422, "invalid_field", "/scopes/0"),
+            ),
+            (
+                json!({"expires_at": "2020-01-01T00:00:00Z"}),
+                (422, "invalid_field", "/expires_at"),
+            ),
+        ] {
+            let (status, code, field) = plane.patch("/v1/keys/ci", body.clone()).await.problem();
+            assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
+        }
+        assert_eq!(
+            plane.patch("/v1/keys/nobody", json!({})).await.problem().1,
+            "not_found"
+        );
+        plane
+            .post("/v1/keys/ci/revoke", json!({}))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(
+            plane.patch("/v1/keys/ci", json!({})).await.problem().1,
+            "key_revoked"
+        );
+    }
+}

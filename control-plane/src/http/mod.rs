@@ -1,0 +1,110 @@
+//! The HTTP API.
+
+mod access;
+mod audit;
+mod extract;
+mod fields;
+mod gateway;
+mod gateways;
+mod health;
+mod keys;
+mod policy;
+mod problem;
+mod query;
+mod tokens;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+use tower_http::trace::TraceLayer;
+
+use self::access::Endpoints;
+pub use self::access::{Access, Endpoint};
+pub use self::problem::Problem;
+use crate::app::App;
+
+/// How long a request's body may pause.
+const BODY_PAUSE: Duration = Duration::from_secs(15);
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    let (routes, _) = endpoints(Arc::clone(&app)).finish();
+    routes
+        .fallback(async || Problem::not_found("Nothing has this path."))
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This path does not take this method.",
+            )
+        })
+        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
+        // Answers hold keys, tokens and addresses: no cache may keep them.
+        .layer(SetResponseHeaderLayer::overriding(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| {
+            answer_panic(&panic)
+        }))
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .with_state(app)
+}
+
+/// The table of endpoints: what there is, and who may call it.
+pub fn table(app: Arc<App>) -> Vec<Endpoint> {
+    endpoints(app).finish().1
+}
+
+fn endpoints(app: Arc<App>) -> Endpoints {
+    let mut endpoints = Endpoints::new(app);
+    for add in [
+        health::endpoints,
+        keys::endpoints,
+        audit::endpoints,
+        policy::endpoints,
+        gateways::endpoints,
+        tokens::endpoints,
+        gateway::endpoints,
+    ] {
+        endpoints = add(endpoints);
+    }
+    endpoints
+}
+
+/// Runs a change to its end even when the caller goes away in the middle: what is committed must be published.
+async fn to_its_end<T, F>(change: F) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Problem>> + Send + 'static,
+{
+    tokio::spawn(change).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change did not end");
+        Err(Problem::internal())
+    })
+}
+
+/// The log names the route, never the path as it was sent, which may hold anything.
+fn span(request: &Request) -> tracing::Span {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unknown", MatchedPath::as_str);
+    tracing::debug_span!("request", method = %request.method(), route)
+}
+
+fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
+    tracing::error!("a handler panicked");
+    Problem::internal().into_response()
+}

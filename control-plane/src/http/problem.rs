@@ -1,0 +1,176 @@
+//! Everything that is answered instead of what was asked for: `application/problem+json` (RFC 9457).
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::app::PublishError;
+use crate::clock::EntropyUnavailable;
+use crate::publication::NotReady;
+use crate::storage::StorageError;
+
+/// A refusal or failure, with a stable code for programs and a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    field: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+}
+
+// === impl Problem ===
+
+impl Problem {
+    /// A problem with this status, code, and a sentence that says what to do.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            field: None,
+        }
+    }
+
+    /// A value in the request's body that is understood and refused. `field` is a JSON pointer.
+    pub fn invalid_field(field: impl Into<String>, detail: impl ToString) -> Self {
+        let problem = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_field",
+            detail.to_string(),
+        );
+        Self {
+            field: Some(field.into()),
+            ..problem
+        }
+    }
+
+    /// A query parameter that is refused.
+    pub fn invalid_query(name: &str, detail: impl ToString) -> Self {
+        let problem = Self::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string());
+        Self {
+            field: Some(name.to_owned()),
+            ..problem
+        }
+    }
+
+    /// A body that is not the JSON that is expected.
+    pub fn invalid_json(field: Option<String>, detail: impl Into<String>) -> Self {
+        Self {
+            field,
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_json", detail)
+        }
+    }
+
+    /// There is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// Something else is in the way.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// No token, or none that is valid. One answer for all of them, so that nothing is learnt from it.
+    pub fn unauthenticated() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "Send a valid token of the control plane, once, as 'Authorization: Bearer TOKEN'.",
+        )
+    }
+
+    /// A valid token whose role does not reach.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// A failure on this side. What it was stands in the log only.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "The control plane failed. Its log says why.",
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            field: self.field.as_deref(),
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"omniflow\""),
+                );
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<StorageError> for Problem {
+    fn from(error: StorageError) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::internal()
+    }
+}
+
+impl From<EntropyUnavailable> for Problem {
+    fn from(error: EntropyUnavailable) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::internal()
+    }
+}
+
+impl From<NotReady> for Problem {
+    fn from(_: NotReady) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not_ready",
+            "The control plane is starting. Try again in a second.",
+        )
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::NotReady(not_ready) => not_ready.into(),
+            error => {
+                tracing::error!(%error, "a change was not published");
+                Self::internal()
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Reading query parameters. An empty one counts as absent, as forms send it.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use omniflow_policy::time::UnixMillis;
+
+use super::problem::Problem;
+use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::json::time::{parse_duration, parse_time};
+
+/// The longest that a revocation waits for its enforcement.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// A parameter that is present and not empty.
+pub(super) fn present(value: Option<String>) -> Option<String> {
+    value.filter(|text| !text.is_empty())
+}
+
+/// A parameter of a type that reads itself from text.
+pub(super) fn parsed<T>(name: &str, value: Option<String>) -> Result<Option<T>, Problem>
+where
+    T: FromStr<Err: Display>,
+{
+    present(value)
+        .map(|text| {
+            text.parse()
+                .map_err(|error: T::Err| Problem::invalid_query(name, error))
+        })
+        .transpose()
+}
+
+/// The items of a page.
+pub(super) fn limit(value: Option<String>) -> Result<usize, Problem> {
+    match present(value) {
+        None => Ok(DEFAULT_LIMIT),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            .ok_or_else(|| {
+                Problem::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_LIMIT}"))
+            }),
+    }
+}
+
+/// The place in a list, as an earlier page gave it.
+pub(super) fn cursor<T>(
+    value: Option<String>,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, Problem> {
+    let unknown = || {
+        Problem::invalid_query(
+            "cursor",
+            "cursor is the next_cursor of an earlier page, unchanged",
+        )
+    };
+    present(value)
+        .map(|text| read(&text).ok_or_else(unknown))
+        .transpose()
+}
+
+/// An instant.
+pub(super) fn time(name: &str, value: Option<String>) -> Result<Option<UnixMillis>, Problem> {
+    let wrong = || Problem::invalid_query(name, format!("{name} is a time such as 2026-03-01T12:00:00Z"));
+    present(value)
+        .map(|text| parse_time(&text).ok_or_else(wrong))
+        .transpose()
+}
+
+/// How long to wait for enforcement.
+pub(super) fn wait(value: Option<String>) -> Result<Option<Duration>, Problem> {
+    let wrong = || Problem::invalid_query("wait", "wait is a duration of at most 30s, such as 5s or 500ms");
+    present(value)
+        .map(|text| {
+            parse_duration(&text)
+                .filter(|wait| *wait <= MAX_WAIT)
+                .ok_or_else(wrong)
+        })
+        .transpose()
+}

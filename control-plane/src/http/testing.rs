@@ -1,0 +1,231 @@
+//! A control plane in a temporary folder, called without a network, with a clock that tests set.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use omniflow_policy::audit::{AuditBatch, AuditKey, AuditRecord, AuditSource};
+use omniflow_policy::digest::Digest;
+use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, Incarnation};
+use omniflow_policy::key::{Environment, KeyPrefix};
+use omniflow_policy::outcome::Outcome;
+use omniflow_policy::time::UnixMillis;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::clock::{Clock, Entropy};
+use crate::server::{ServerSettings, open};
+
+/// 2027-01-15T08:00:00Z.
+pub(crate) const START: u64 = 1_800_000_000_000;
+
+pub(crate) struct Plane {
+    pub(crate) app: Arc<App>,
+    pub(crate) router: Router,
+    pub(crate) owner: String,
+    time: Arc<AtomicU64>,
+    folder: TempDir,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Plane {
+    pub(crate) async fn new() -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap(), START).await
+    }
+
+    async fn in_folder(folder: TempDir, now: u64) -> Self {
+        let time = Arc::new(AtomicU64::new(now));
+        let app = Arc::new(open(&settings(folder.path(), &time)).await.unwrap());
+        let owner = std::fs::read_to_string(folder.path().join("admin-token"))
+            .unwrap()
+            .trim()
+            .to_owned();
+        app.build_image().await.unwrap();
+        Self {
+            router: super::router(Arc::clone(&app)),
+            app,
+            owner,
+            time,
+            folder,
+        }
+    }
+
+    /// Ends this process and starts another on the same folder.
+    pub(crate) async fn restart(self) -> Self {
+        let now = self.time.load(Ordering::Relaxed);
+        self.app.storage.close().await;
+        let Self {
+            app, router, folder, ..
+        } = self;
+        drop(router);
+        assert_eq!(
+            Arc::strong_count(&app),
+            1,
+            "nothing else may hold the databases open"
+        );
+        drop(app);
+        Self::in_folder(folder, now).await
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.time.fetch_add(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) async fn call(&self, request: Request<Body>) -> Answer {
+        send(self.router.clone(), request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(request(Method::GET, path, &self.owner, None)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(request(Method::POST, path, &self.owner, Some(body)))
+            .await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.call(request(Method::PATCH, path, &self.owner, Some(body)))
+            .await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call(request(Method::DELETE, path, &self.owner, None)).await
+    }
+
+    /// Issues a live key that reads contacts.
+    pub(crate) async fn key(&self, name: &str) -> Value {
+        let body = json!({"name": name, "environment": "live", "scopes": ["contacts:read"]});
+        self.post("/v1/keys", body).await.expect(StatusCode::CREATED)
+    }
+
+    /// Makes a token with this role and gives its secret.
+    pub(crate) async fn token(&self, role: &str) -> String {
+        let body = json!({"name": format!("the {role}"), "role": role});
+        let created = self.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+        created["secret"].as_str().unwrap().to_owned()
+    }
+
+    /// Delivers records as a gateway does.
+    pub(crate) async fn deliver(&self, gateway_token: &str, records: Vec<AuditRecord>) -> Answer {
+        let source = AuditSource {
+            gateway: "edge".to_owned(),
+            incarnation: Incarnation(1),
+            vm: Incarnation(2),
+        };
+        let batch = AuditBatch { source, records }.encode();
+        let request = Request::post("/gateway/v1/audit")
+            .header(header::AUTHORIZATION, format!("Bearer {gateway_token}"))
+            .header(header::CONTENT_TYPE, AUDIT_MEDIA_TYPE)
+            .body(Body::from(batch))
+            .unwrap();
+        self.call(request).await
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// The body, if the status is this one.
+    pub(crate) fn expect(self, status: StatusCode) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+
+    /// Status, code and field of a problem.
+    pub(crate) fn problem(&self) -> (u16, String, String) {
+        assert_eq!(
+            self.headers[header::CONTENT_TYPE],
+            "application/problem+json",
+            "{self:?}"
+        );
+        let body = self.json();
+        assert_eq!(body["status"], self.status.as_u16());
+        assert!(!body["detail"].as_str().unwrap().is_empty());
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        (self.status.as_u16(), text("code"), text("field"))
+    }
+}
+
+pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
+    let time = Arc::clone(time);
+    ServerSettings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        data_dir: folder.to_owned(),
+        admin_token_file: None,
+        key_prefix: KeyPrefix::default(),
+        gateway_lease: Duration::from_secs(60),
+        clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
+        entropy: Entropy::system(),
+    }
+}
+
+pub(crate) async fn send(router: Router, request: Request<Body>) -> Answer {
+    let response = router.oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    }
+}
+
+pub(crate) fn request(method: Method, path: &str, token: &str, body: Option<Value>) -> Request<Body> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::AUTHORIZATION, format!("Bearer {token}"));
+    match body {
+        Some(body) => request
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap(),
+        None => request.body(Body::empty()).unwrap(),
+    }
+}
+
+/// A call with a key that was let through.
+pub(crate) fn record(sequence: u64, time: u64, key: Option<(Uuid, &str)>) -> AuditRecord {
+    AuditRecord {
+        sequence,
+        time: UnixMillis(time),
+        key: key.map(|(id, name)| AuditKey {
+            id,
+            name: name.to_owned(),
+            version: 1,
+            environment: Environment::Live,
+        }),
+        method: "GET".to_owned(),
+        endpoint: Some("/api/v1/contacts".to_owned()),
+        path: "/api/v1/contacts".to_owned(),
+        status: 200,
+        outcome: Outcome::Allowed,
+        latency_us: 900,
+        source_ip: Some("203.0.113.7".parse().unwrap()),
+        request_id: format!("request-{sequence}"),
+        request_bytes: 120,
+        response_bytes: 340,
+        argument_hash: Digest::of(b"\n"),
+        argument_hash_partial: false,
+    }
+}

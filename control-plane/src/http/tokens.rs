@@ -1,0 +1,212 @@
+//! Tokens for the control plane: made, listed and deleted by owners.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use omniflow_policy::key::compose_token;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::access::{Caller, Endpoints, OWNER};
+use super::extract::{Segments, StrictJson, StrictQuery};
+use super::problem::Problem;
+use super::{fields, query, to_its_end};
+use crate::app::App;
+use crate::json::page::Page;
+use crate::json::token::{CreateToken, CreatedToken, TokenJson};
+use crate::model::token::Token;
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints
+        .get("/v1/tokens", OWNER, list)
+        .post("/v1/tokens", OWNER, create)
+        .delete("/v1/tokens/{id}", OWNER, delete)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    StrictQuery(query): StrictQuery<ListQuery>,
+) -> Result<Json<Page<TokenJson>>, Problem> {
+    let limit = query::limit(query.limit)?;
+    let before = query::cursor(query.cursor, |text| Uuid::parse_str(text).ok())?;
+    let tokens = app.storage.main.tokens(before, limit + 1).await?;
+    Ok(Json(
+        Page::of(tokens, limit, |token| token.id.to_string()).map(TokenJson::from),
+    ))
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    StrictJson(request): StrictJson<CreateToken>,
+) -> Result<impl IntoResponse, Problem> {
+    let now = app.now();
+    let secret = app
+        .entropy
+        .compose(|mut random| compose_token(&app.installation.key_prefix, &mut random))?;
+    let token = Token {
+        id: app.entropy.uuid(now)?,
+        name: fields::name(&request.name)?.into_string(),
+        role: request
+            .role
+            .parse()
+            .map_err(|error| Problem::invalid_field("/role", error))?,
+        digest: secret.digest(),
+        created_by: caller.name,
+        created_at: now,
+        expires_at: fields::expires_at(request.expires_at, now)?,
+    };
+    let stored = token.clone();
+    to_its_end(async move {
+        let mut writer = app.storage.main.writer().await;
+        let mut change = writer.begin().await?;
+        if !change.insert_token(&stored).await? {
+            let detail = format!("Another token is called {}. Choose another name.", stored.name);
+            return Err(Problem::conflict("name_taken", detail));
+        }
+        change.commit().await?;
+        tracing::info!(token = %stored.id, name = stored.name, role = %stored.role, "a token was made");
+        Ok(())
+    })
+    .await?;
+    let location = format!("/v1/tokens/{}", token.id);
+    let created = CreatedToken {
+        token: token.into(),
+        secret: secret.expose().to_owned(),
+    };
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
+}
+
+async fn delete(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+) -> Result<StatusCode, Problem> {
+    let no_such_token = || Problem::not_found("No token has this identifier. List them with GET /v1/tokens.");
+    let id = Uuid::parse_str(&id).map_err(|_| no_such_token())?;
+    to_its_end(async move {
+        let mut writer = app.storage.main.writer().await;
+        let mut change = writer.begin().await?;
+        if !change.delete_token(id).await? {
+            return Err(no_such_token());
+        }
+        // Counted after the deletion and undone with it, so that an installation never locks everybody out.
+        if change.valid_owner_tokens(app.now()).await? == 0 {
+            let detail = "This is the last valid token of an owner. Make another one before you delete it.";
+            return Err(Problem::conflict("last_owner_token", detail));
+        }
+        change.commit().await?;
+        tracing::info!(token = %id, by = caller.name, "a token was deleted");
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::http::Method;
+    use serde_json::json;
+
+    use super::*;
+    use crate::http::testing::{Plane, request};
+
+    #[tokio::test]
+    async fn a_token_works_until_it_is_deleted_or_ends() {
+        let plane = Plane::new().await;
+        plane.pass(Duration::from_millis(1));
+        let body = json!({"name": "review", "role": "auditor", "expires_at": "2027-01-15T09:00:00Z"});
+        let created = plane.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+        let secret = created["secret"].as_str().unwrap();
+        assert!(secret.starts_with("omf_token_"));
+        assert_eq!(created["token"]["created_by"], "owner");
+        assert_eq!(created["token"]["expires_at"], "2027-01-15T09:00:00.000Z");
+        let read = async || {
+            plane
+                .call(request(Method::GET, "/v1/policy", secret, None))
+                .await
+                .status
+        };
+        assert_eq!(read().await, StatusCode::OK);
+        plane.pass(Duration::from_secs(3_600));
+        assert_eq!(read().await, StatusCode::UNAUTHORIZED);
+
+        let admin = plane.token("admin").await;
+        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        let names: Vec<_> = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|token| &token["name"])
+            .collect();
+        assert_eq!(names, ["the admin", "review", "owner"]);
+        assert!(!list.to_string().contains(&admin));
+        let path = format!("/v1/tokens/{}", list["items"][0]["id"].as_str().unwrap());
+        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+        let answer = plane.call(request(Method::GET, "/v1/policy", &admin, None)).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(plane.delete(&path).await.problem().1, "not_found");
+    }
+
+    #[tokio::test]
+    async fn an_owner_always_remains() {
+        let plane = Plane::new().await;
+        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        let first = format!("/v1/tokens/{}", list["items"][0]["id"].as_str().unwrap());
+        assert_eq!(plane.delete(&first).await.problem().1, "last_owner_token");
+        let body = json!({"name": "second", "role": "owner", "expires_at": "2027-01-15T09:00:00Z"});
+        let second = plane.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+        plane.pass(Duration::from_secs(3_600));
+        assert_eq!(
+            plane.delete(&first).await.problem().1,
+            "last_owner_token",
+            "the second has ended"
+        );
+        let second = format!("/v1/tokens/{}", second["token"]["id"].as_str().unwrap());
+        assert_eq!(plane.delete(&second).await.status, StatusCode::NO_CONTENT);
+        plane
+            .post("/v1/tokens", json!({"name": "third", "role": "owner"}))
+            .await
+            .expect(StatusCode::CREATED);
+        assert_eq!(plane.delete(&first).await.status, StatusCode::NO_CONTENT);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named() {
+        let plane = Plane::new().await;
+        for (body, expected) in [
+            (json!({"name": "owner", "role": "admin"}), (409, "name_taken", "")),
+            (
+                json!({"name": " x", "role": "admin"}),
+                (422, "invalid_field", "/name"),
+            ),
+            (
+                json!({"name": "x", "role": "root"}),
+                (422, "invalid_field", "/role"),
+            ),
+            (json!({"name": "x"}), (400, "invalid_json", "")),
+            (
+                json!({"name": "x", "role": "admin", "digest": "00"}),
+                (400, "invalid_json", "/digest"),
+            ),
+            (
+                json!({"name": "x", "role": "admin", "expires_at": "2027-01-15T08:00:00Z"}),
+                (422, "invalid_field", "/expires_at"),
+            ),
+        ] {
+            let (status, code, field) = plane.post("/v1/tokens", body.clone()).await.problem();
+            assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
+        }
+    }
+}

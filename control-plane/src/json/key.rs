@@ -1,0 +1,161 @@
+//! Keys in JSON.
+
+use std::collections::HashMap;
+
+use omniflow_policy::address::Allowlist;
+use omniflow_policy::key::Environment;
+use omniflow_policy::limit::RateLimit;
+use omniflow_policy::scope::ScopeSet;
+use omniflow_policy::time::UnixMillis;
+use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
+
+use super::gateway::EnforcementJson;
+use super::time::Time;
+use crate::model::key::{Key, KeyStatus};
+
+/// `POST /v1/keys`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// A name that no other key has.
+    pub name: String,
+    /// `live` or `test`.
+    pub environment: String,
+    /// Scopes of the policy.
+    pub scopes: Vec<String>,
+    /// Limits; 60 calls a minute where none are stated.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
+    /// Addresses and networks; none for any address.
+    #[serde(default)]
+    pub ip_allowlist: Option<Vec<String>>,
+    /// When the key ends.
+    #[serde(default)]
+    pub expires_at: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+/// `PATCH /v1/keys/{id}`. What is absent stays; null clears.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateKey {
+    /// Scopes of the policy, all of them anew.
+    #[serde(default)]
+    pub scopes: Option<Vec<String>>,
+    /// Limits, all of them anew; null for the default.
+    #[serde(default, deserialize_with = "stated")]
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// Addresses and networks, all of them anew; null for any address.
+    #[serde(default, deserialize_with = "stated")]
+    pub ip_allowlist: Option<Option<Vec<String>>>,
+    /// When the key ends; null for never.
+    #[serde(default, deserialize_with = "stated")]
+    pub expires_at: Option<Option<String>>,
+    /// What it is for; null for nothing.
+    #[serde(default, deserialize_with = "stated")]
+    pub description: Option<Option<String>>,
+}
+
+/// A key.
+#[derive(Debug, Serialize)]
+pub struct KeyJson {
+    id: Uuid,
+    name: String,
+    environment: Environment,
+    status: KeyStatus,
+    scopes: ScopeSet,
+    rate_limit: RateLimit,
+    ip_allowlist: Allowlist,
+    description: Option<String>,
+    created_by: String,
+    created_at: Time,
+    expires_at: Option<Time>,
+    last_used_at: Option<Time>,
+    rotation_due_at: Option<Time>,
+    versions: Vec<KeyVersionJson>,
+}
+
+/// One version of a key.
+#[derive(Debug, Serialize)]
+pub struct KeyVersionJson {
+    id: u16,
+    hint: String,
+    created_at: Time,
+    expires_at: Option<Time>,
+    revoked_at: Option<Time>,
+    last_used_at: Option<Time>,
+}
+
+/// A new key with its secret, which is shown this once.
+#[derive(Serialize)]
+pub struct CreatedKey {
+    /// The key.
+    pub key: KeyJson,
+    /// The secret.
+    pub secret: String,
+}
+
+/// A key that was revoked, wholly or in one version.
+#[derive(Debug, Serialize)]
+pub struct RevokedKey {
+    /// The key.
+    pub key: KeyJson,
+    /// How far the revocation is in force, where the caller waited for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<EnforcementJson>,
+}
+
+/// When each version of each key was last used.
+pub type LastUsed = HashMap<(Uuid, u16), UnixMillis>;
+
+// === impl KeyJson ===
+
+impl KeyJson {
+    /// The key's identifier.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The key as it is at `now`.
+    pub fn new(key: Key, last_used: &LastUsed, now: UnixMillis) -> Self {
+        let status = key.status(now);
+        let versions: Vec<KeyVersionJson> = key
+            .versions
+            .into_iter()
+            .map(|version| KeyVersionJson {
+                id: version.version,
+                hint: version.hint,
+                created_at: Time(version.created_at),
+                expires_at: version.expires_at.map(Time),
+                revoked_at: version.revoked_at.map(Time),
+                last_used_at: last_used.get(&(key.id, version.version)).copied().map(Time),
+            })
+            .collect();
+        Self {
+            id: key.id,
+            name: key.name,
+            environment: key.environment,
+            status,
+            scopes: key.scopes,
+            rate_limit: key.rate_limit,
+            ip_allowlist: key.ip_allowlist,
+            description: key.description,
+            created_by: key.created_by,
+            created_at: Time(key.created_at),
+            expires_at: key.expires_at.map(Time),
+            last_used_at: versions.iter().filter_map(|version| version.last_used_at).max(),
+            rotation_due_at: None,
+            versions,
+        }
+    }
+}
+
+/// Tells a field that is null from one that is absent.
+fn stated<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}

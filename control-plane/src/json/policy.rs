@@ -1,0 +1,13 @@
+//! The policy in JSON.
+
+use omniflow_policy::policy::PolicyDocument;
+use serde::Serialize;
+
+/// `GET /v1/policy`.
+#[derive(Debug, Serialize)]
+pub struct PolicyJson {
+    /// The number of this version of the policy.
+    pub version: u64,
+    /// What it says.
+    pub document: PolicyDocument,
+}

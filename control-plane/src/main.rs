@@ -1,0 +1,7 @@
+//! The `omf` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    omniflow_control_plane::cli::main()
+}

@@ -1,0 +1,105 @@
+//! The recent changes, from which a gateway that is a little behind is brought up to date.
+
+use std::collections::VecDeque;
+
+use omniflow_policy::snapshot::{Delta, MAX_CHANGES_PER_DELTA};
+
+/// Changes that are kept. A gateway further behind takes a full image.
+pub(super) const KEPT_CHANGES: usize = 16_384;
+
+/// Deltas in the order of their versions, each beginning where the one before it ends.
+#[derive(Debug, Default)]
+pub(super) struct DeltaLog {
+    deltas: VecDeque<Delta>,
+    weight: usize,
+}
+
+impl DeltaLog {
+    /// Appends what was just published and forgets the oldest beyond [`KEPT_CHANGES`].
+    pub(super) fn push(&mut self, delta: Delta) {
+        self.weight += weight(&delta);
+        self.deltas.push_back(delta);
+        while self.weight > KEPT_CHANGES {
+            let Some(oldest) = self.deltas.pop_front() else {
+                break;
+            };
+            self.weight -= weight(&oldest);
+        }
+    }
+
+    /// What follows `version`, in one delta as large as a delta may be. `None` if none begins there.
+    pub(super) fn since(&self, version: u64) -> Option<Delta> {
+        let first = self
+            .deltas
+            .binary_search_by_key(&version, |delta| delta.from)
+            .ok()?;
+        let mut following = self.deltas.range(first..);
+        let mut merged = following.next()?.clone();
+        for delta in following {
+            if merged.changes.len() + delta.changes.len() > MAX_CHANGES_PER_DELTA {
+                break;
+            }
+            merged.to = delta.to;
+            merged.changes.extend(delta.changes.iter().cloned());
+            if delta.policy.is_some() {
+                merged.policy.clone_from(&delta.policy);
+            }
+        }
+        Some(merged)
+    }
+}
+
+/// A delta without changes takes a place too.
+fn weight(delta: &Delta) -> usize {
+    delta.changes.len().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::digest::Digest;
+    use omniflow_policy::snapshot::Change;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn delta(from: u64, changes: usize) -> Delta {
+        let changes = (0..changes).map(|n| Change::Revoke(Digest::of(format!("{from}/{n}").as_bytes())));
+        Delta {
+            installation: Uuid::nil(),
+            from,
+            to: from + 10,
+            policy: None,
+            changes: changes.collect(),
+        }
+    }
+
+    #[test]
+    fn deltas_merge_until_they_are_full() {
+        let mut log = DeltaLog::default();
+        for from in [10, 20, 30] {
+            log.push(delta(from, 100));
+        }
+        let first = log.since(10).unwrap();
+        assert_eq!((first.from, first.to, first.changes.len()), (10, 30, 200));
+        let second = log.since(30).unwrap();
+        assert_eq!((second.from, second.to, second.changes.len()), (30, 40, 100));
+        assert_eq!(first.changes[100], second_of(&log, 20));
+        for unknown in [0, 15, 40] {
+            assert!(log.since(unknown).is_none());
+        }
+    }
+
+    fn second_of(log: &DeltaLog, version: u64) -> Change {
+        log.since(version).unwrap().changes[0].clone()
+    }
+
+    #[test]
+    fn the_oldest_is_forgotten() {
+        let mut log = DeltaLog::default();
+        for number in 0..=KEPT_CHANGES as u64 {
+            log.push(delta(number * 10, usize::from(number % 2 == 0)));
+        }
+        assert!(log.since(0).is_none());
+        assert!(log.since(10).is_some());
+    }
+}

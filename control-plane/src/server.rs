@@ -1,0 +1,331 @@
+//! The process that serves: from the data directory to open ports, and back.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniflow_policy::key::KeyPrefix;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+
+use crate::app::{App, BuildError};
+use crate::bootstrap::{self, BootstrapError};
+use crate::clock::{Clock, Entropy};
+use crate::fleet::Fleet;
+use crate::http;
+use crate::publication::Publication;
+use crate::storage::{Storage, StorageError};
+
+/// How long open calls have to end once the process is asked to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a server needs to know.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Where it listens; port 0 for any that is free.
+    pub listen: SocketAddr,
+    /// Where its databases lie.
+    pub data_dir: PathBuf,
+    /// Where the first start writes the owner's token; `admin-token` in the data directory if not stated.
+    pub admin_token_file: Option<PathBuf>,
+    /// What keys begin with. Only the first start reads it.
+    pub key_prefix: KeyPrefix,
+    /// How long a silent gateway still counts as live.
+    pub gateway_lease: Duration,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Random bytes.
+    pub entropy: Entropy,
+}
+
+/// A server that accepts calls.
+pub struct Server {
+    address: SocketAddr,
+    app: Arc<App>,
+    serving: JoinHandle<io::Result<()>>,
+    building: JoinHandle<Result<(), BuildError>>,
+}
+
+/// Why a server cannot start or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The first start failed.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The image of all keys cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The address is taken or cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Accepting calls failed.
+    #[error("accepting calls failed: {0}")]
+    Serve(#[from] io::Error),
+    /// A part of the server ended by itself.
+    #[error("a part of the server ended: {0}")]
+    Ended(#[from] JoinError),
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Opens the data directory and the port. Calls are accepted from now on, and answered with 503 until the
+    /// image of all keys is built.
+    pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
+        let listen_error = |source| ServerError::Listen {
+            address: settings.listen,
+            source,
+        };
+        let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let app = Arc::new(open(&settings).await?);
+        let building = spawn_blocking({
+            let (app, handle) = (Arc::clone(&app), Handle::current());
+            move || handle.block_on(app.build_image())
+        });
+        let serving = tokio::spawn({
+            let app = Arc::clone(&app);
+            let router = http::router(Arc::clone(&app));
+            async move {
+                axum::serve(listener, router)
+                    .with_graceful_shutdown(async move { app.stopped().await })
+                    .await
+            }
+        });
+        tracing::info!(%address, "listening");
+        Ok(Self {
+            address,
+            app,
+            serving,
+            building,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let Self {
+            app,
+            mut serving,
+            mut building,
+            ..
+        } = self;
+        let mut built = false;
+        tokio::pin!(stop);
+        let outcome = loop {
+            tokio::select! {
+                result = &mut building, if !built => match result.map_err(ServerError::from) {
+                    Ok(Ok(())) => built = true,
+                    Ok(Err(error)) => break Err(error.into()),
+                    Err(error) => break Err(error),
+                },
+                result = &mut serving => return Ok(result??),
+                () = &mut stop => break Ok(()),
+            }
+        };
+        app.stopping.send_replace(true);
+        if timeout(GRACE, &mut serving).await.is_err() {
+            tracing::warn!("some calls did not end in time");
+            serving.abort();
+        }
+        app.storage.close().await;
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+/// Opens the data directory and makes what a first start makes. The image is not built yet.
+pub async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
+    let storage = Storage::open(&settings.data_dir).await?;
+    let default_file = settings.data_dir.join("admin-token");
+    let token_file = settings.admin_token_file.as_ref().unwrap_or(&default_file);
+    let (clock, entropy) = (settings.clock.clone(), settings.entropy.clone());
+    let installation =
+        bootstrap::installation(&storage, &clock, &entropy, &settings.key_prefix, token_file).await?;
+    let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
+    let stopping = watch::Sender::new(false);
+    Ok(App {
+        storage,
+        installation,
+        publication: Publication::empty(),
+        fleet,
+        clock,
+        entropy,
+        stopping,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::AtomicU64;
+
+    use axum::http::StatusCode;
+    use serde_json::json;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::http::testing::{Plane, START, record, settings};
+
+    #[tokio::test]
+    async fn a_restart_keeps_everything() {
+        let plane = Plane::new().await;
+        let gateway = plane.token("gateway").await;
+        plane.key("kept").await;
+        plane.key("gone").await;
+        plane
+            .post("/v1/keys/gone/revoke", json!({}))
+            .await
+            .expect(StatusCode::OK);
+        plane.deliver(&gateway, vec![record(0, START, None)]).await;
+        let read = async |plane: &Plane| {
+            let mut all = Vec::new();
+            for path in ["/v1/keys", "/v1/tokens", "/v1/policy", "/v1/audit"] {
+                all.push(plane.get(path).await.expect(StatusCode::OK));
+            }
+            all
+        };
+        let before = (read(&plane).await, plane.app.publication.image().unwrap());
+        let owner = plane.owner.clone();
+        let plane = plane.restart().await;
+        assert_eq!(plane.owner, owner, "the token is made once");
+        assert_eq!(read(&plane).await, before.0);
+        let image = plane.app.publication.image().unwrap();
+        assert_eq!(image.manifest(), before.1.manifest());
+        assert_eq!(image.len(), 2);
+        plane.deliver(&gateway, vec![record(0, START, None)]).await;
+        let audit = plane.get("/v1/audit").await.expect(StatusCode::OK);
+        assert_eq!(
+            audit["items"].as_array().unwrap().len(),
+            1,
+            "a repeat is known after a restart too"
+        );
+    }
+
+    #[tokio::test]
+    async fn versions_only_grow_whatever_the_clock_does() {
+        let plane = Plane::new().await;
+        let mut last = plane.app.publication.version().unwrap();
+        assert_eq!(last, START);
+        for name in ["a", "b", "c"] {
+            plane.key(name).await;
+            let version = plane.app.publication.version().unwrap();
+            assert!(version > last);
+            last = version;
+        }
+        plane.pass(Duration::from_secs(10));
+        plane.key("d").await;
+        assert_eq!(plane.app.publication.version().unwrap(), START + 10_000);
+    }
+
+    #[tokio::test]
+    async fn one_process_for_one_folder_and_one_port() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let time = Arc::new(AtomicU64::new(START));
+        let server = Server::start(settings(&data, &time)).await.unwrap();
+        let second = Server::start(settings(&data, &time)).await.err().unwrap();
+        assert!(
+            matches!(second, ServerError::Storage(StorageError::InUse(_))),
+            "{second}"
+        );
+
+        let elsewhere = folder.path().join("elsewhere");
+        let busy = ServerSettings {
+            listen: server.address(),
+            ..settings(&elsewhere, &time)
+        };
+        let third = Server::start(busy).await.err().unwrap();
+        assert!(matches!(third, ServerError::Listen { .. }), "{third}");
+        assert!(!elsewhere.exists(), "a busy port leaves nothing behind");
+
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(server.run_until(async move {
+            let _ = stopped.await;
+        }));
+        stop.send(()).unwrap();
+        running.await.unwrap().unwrap();
+        Server::start(settings(&data, &time)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn calls_before_the_image_is_built_are_told_to_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let time = Arc::new(AtomicU64::new(START));
+        let app = Arc::new(open(&settings(folder.path(), &time)).await.unwrap());
+        let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap();
+        let router = http::router(Arc::clone(&app));
+        let call = async |path: &str, body: serde_json::Value| {
+            let method = if body.is_null() { "GET" } else { "POST" }.parse().unwrap();
+            let body = Some(body).filter(|body| !body.is_null());
+            let request = http::testing::request(method, path, owner.trim(), body);
+            http::testing::send(router.clone(), request).await
+        };
+        assert_eq!(call("/healthz", json!(null)).await.status, StatusCode::OK);
+        let body = json!({"name": "x", "environment": "live", "scopes": []});
+        for answer in [call("/readyz", json!(null)).await, call("/v1/keys", body).await] {
+            assert_eq!(answer.problem().1, "not_ready");
+            assert_eq!(answer.headers["retry-after"], "1");
+        }
+        app.build_image().await.unwrap();
+        assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn the_owners_token_goes_where_it_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let time = Arc::new(AtomicU64::new(START));
+        let token_file = folder.path().join("owner");
+        let settings = ServerSettings {
+            admin_token_file: Some(token_file.clone()),
+            key_prefix: KeyPrefix::parse("acme").unwrap(),
+            ..settings(&folder.path().join("data"), &time)
+        };
+        let app = open(&settings).await.unwrap();
+        let token = std::fs::read_to_string(&token_file).unwrap();
+        assert!(token.starts_with("acme_token_") && token.ends_with('\n'));
+        assert_eq!(
+            std::fs::metadata(&token_file).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(!folder.path().join("data/admin-token").exists());
+        assert_eq!(app.installation.key_prefix.as_str(), "acme");
+        assert_eq!(
+            app.storage
+                .main
+                .policy()
+                .await
+                .unwrap()
+                .document
+                .key_prefix
+                .as_str(),
+            "acme"
+        );
+        for file in std::fs::read_dir(folder.path().join("data")).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(
+                file.metadata().unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{:?}",
+                file.path()
+            );
+        }
+    }
+}

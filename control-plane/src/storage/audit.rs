@@ -1,0 +1,371 @@
+//! Reading the audit log, newest first.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use omniflow_policy::audit::AuditKey;
+use omniflow_policy::key::Environment;
+use omniflow_policy::time::UnixMillis;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use super::audit_ingest::address_bytes;
+use super::key_list::KeyReference;
+use super::keys::{digest, from_millis, to_millis};
+use super::{Database, Result, StorageError};
+use crate::model::audit::{AuditEntry, AuditGap};
+
+/// Which calls a list has. The default is all of them.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Those of this key.
+    pub key: Option<KeyReference>,
+    /// Those of keys of this environment.
+    pub environment: Option<Environment>,
+    /// Those of this route template.
+    pub endpoint: Option<String>,
+    /// Those with this method.
+    pub method: Option<String>,
+    /// Those with a status in this range.
+    pub status: Option<RangeInclusive<u16>>,
+    /// Those with this decision: `allowed` or `denied`.
+    pub decision: Option<String>,
+    /// Those with this reason code.
+    pub reason: Option<String>,
+    /// Those from this network.
+    pub network: Option<IpNet>,
+    /// Those that began at this instant or later.
+    pub from: Option<UnixMillis>,
+    /// Those that began before this instant.
+    pub to: Option<UnixMillis>,
+}
+
+/// A place in the log: the time and number of the last record that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditPosition {
+    /// The record's time.
+    pub time: UnixMillis,
+    /// The record's number.
+    pub id: i64,
+}
+
+const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
+     status, decision, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
+     argument_hash_partial FROM audit_records ";
+
+impl Database {
+    /// At most `limit` calls, newest first, beginning after `before`.
+    ///
+    /// A page costs the same wherever in the log it lies.
+    pub async fn audit_entries(
+        &self,
+        filter: &AuditFilter,
+        before: Option<AuditPosition>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>> {
+        let mut query = page_query(COLUMNS, filter, before, limit);
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// One call.
+    pub async fn audit_entry(&self, id: i64) -> Result<Option<AuditEntry>> {
+        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        query.push("WHERE id = ").push_bind(id);
+        let row = query.build().fetch_optional(&mut *self.reader().await?).await?;
+        row.map(|row| read(&row)).transpose()
+    }
+
+    /// At most `limit` gaps, the one that was found last first, beginning after `before`.
+    pub async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
+        let rows = sqlx::query(
+            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing FROM audit_gaps WHERE id < ? \
+             ORDER BY id DESC LIMIT ?",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(AuditGap {
+                    id: row.try_get(0)?,
+                    gateway: row.try_get(1)?,
+                    incarnation: row.try_get(2)?,
+                    vm: row.try_get(3)?,
+                    from: row.try_get::<Option<i64>, _>(4)?.map(from_millis),
+                    to: from_millis(row.try_get(5)?),
+                    missing: row.try_get::<i64, _>(6)?.cast_unsigned(),
+                })
+            })
+            .collect()
+    }
+}
+
+fn page_query(
+    head: &str,
+    filter: &AuditFilter,
+    before: Option<AuditPosition>,
+    limit: usize,
+) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new(head);
+    query.push("WHERE true");
+    apply(&mut query, filter);
+    if let Some(AuditPosition { time, id }) = before {
+        let time = to_millis(time);
+        query.push(" AND time <= ").push_bind(time);
+        query
+            .push(" AND (time < ")
+            .push_bind(time)
+            .push(" OR id < ")
+            .push_bind(id)
+            .push(")");
+    }
+    query
+        .push(" ORDER BY time DESC, id DESC LIMIT ")
+        .push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    query
+}
+
+/// Adds the conditions. A plus before a column keeps SQLite from its index: a page is read in the order of time,
+/// through the index of the narrowest filter, and never gathered and sorted where there may be much of it.
+fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
+    match &filter.key {
+        Some(KeyReference::Id(id)) => {
+            query.push(" AND key_id = ").push_bind(*id);
+        }
+        Some(KeyReference::Name(name)) => {
+            query.push(" AND key_name = ").push_bind(name.clone());
+        }
+        None => {}
+    }
+    // With a key's own calls at hand in the order of time, no other index is of use.
+    let beside_key = if filter.key.is_some() { "+" } else { "" };
+    if let Some(network) = filter.network {
+        let (first, last) = (
+            address_bytes(network.network()),
+            address_bytes(network.broadcast()),
+        );
+        query
+            .push(" AND ")
+            .push(if is_wide(network) { "+" } else { beside_key });
+        if first == last {
+            query.push("source_ip = ").push_bind(first);
+        } else {
+            query
+                .push("source_ip BETWEEN ")
+                .push_bind(first)
+                .push(" AND ")
+                .push_bind(last);
+        }
+    }
+    let is_narrow = filter.key.is_some() || filter.network.is_some_and(|network| !is_wide(network));
+    let beside_narrow = if is_narrow { "+" } else { "" };
+    if let Some(environment) = filter.environment {
+        query.push(" AND environment = ").push_bind(environment.as_str());
+    }
+    let texts = [
+        ("endpoint", &filter.endpoint),
+        ("method", &filter.method),
+        ("decision", &filter.decision),
+        ("reason", &filter.reason),
+    ];
+    for (column, text) in texts {
+        if let Some(text) = text {
+            query
+                .push(" AND ")
+                .push(beside_narrow)
+                .push(column)
+                .push(" = ")
+                .push_bind(text.clone());
+        }
+    }
+    match &filter.status {
+        Some(status) if status.start() == status.end() => {
+            query
+                .push(" AND ")
+                .push(beside_narrow)
+                .push("status = ")
+                .push_bind(*status.start());
+        }
+        Some(status) => {
+            query.push(" AND +status BETWEEN ").push_bind(*status.start());
+            query.push(" AND ").push_bind(*status.end());
+        }
+        None => {}
+    }
+    if let Some(from) = filter.from {
+        query.push(" AND time >= ").push_bind(to_millis(from));
+    }
+    if let Some(to) = filter.to {
+        query.push(" AND time < ").push_bind(to_millis(to));
+    }
+}
+
+/// Whether a network is so large that its calls are found sooner by walking the log than by their address.
+fn is_wide(network: IpNet) -> bool {
+    match network {
+        IpNet::V4(v4) => v4.prefix_len() < 16,
+        IpNet::V6(v6) => v6.prefix_len() < 32,
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<AuditEntry> {
+    Ok(AuditEntry {
+        id: row.try_get(0)?,
+        time: from_millis(row.try_get(1)?),
+        gateway: row.try_get(2)?,
+        key: read_key(row)?,
+        method: row.try_get(7)?,
+        endpoint: row.try_get(8)?,
+        path: row.try_get(9)?,
+        status: row.try_get(10)?,
+        decision: row.try_get(11)?,
+        reason: row.try_get(12)?,
+        latency_us: row.try_get::<i64, _>(13)?.cast_unsigned(),
+        source_ip: row
+            .try_get::<Option<&[u8]>, _>(14)?
+            .map(read_address)
+            .transpose()?,
+        request_id: row.try_get(15)?,
+        request_bytes: row.try_get::<i64, _>(16)?.cast_unsigned(),
+        response_bytes: row.try_get::<i64, _>(17)?.cast_unsigned(),
+        argument_hash: digest(row.try_get(18)?)?,
+        argument_hash_partial: row.try_get(19)?,
+    })
+}
+
+fn read_key(row: &SqliteRow) -> Result<Option<AuditKey>> {
+    let Some(id) = row.try_get(3)? else {
+        return Ok(None);
+    };
+    Ok(Some(AuditKey {
+        id,
+        name: row.try_get(4)?,
+        version: row.try_get(5)?,
+        environment: row
+            .try_get::<&str, _>(6)?
+            .parse()
+            .map_err(|_| StorageError::Corrupt("an environment"))?,
+    }))
+}
+
+fn read_address(bytes: &[u8]) -> Result<IpAddr> {
+    let octets: [u8; 16] = bytes
+        .try_into()
+        .map_err(|_| StorageError::Corrupt("an address"))?;
+    Ok(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Storage;
+
+    #[tokio::test]
+    async fn a_page_is_found_through_the_narrowest_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&folder.path().join("data")).await.unwrap();
+        let all = AuditFilter::default;
+        let key = Some(KeyReference::Name("ci".to_owned()));
+        let reason = Some("key_revoked".to_owned());
+        let network = |text: &str| Some(text.parse().unwrap());
+        for (filter, index, sorts) in [
+            (all(), "time (", false),
+            (
+                AuditFilter {
+                    key: Some(KeyReference::Id(uuid::Uuid::nil())),
+                    ..all()
+                },
+                "key (",
+                false,
+            ),
+            (
+                AuditFilter {
+                    key,
+                    status: Some(404..=404),
+                    reason: reason.clone(),
+                    network: network("10.0.0.1/32"),
+                    ..all()
+                },
+                "key_name (",
+                false,
+            ),
+            (
+                AuditFilter {
+                    endpoint: reason.clone(),
+                    ..all()
+                },
+                "endpoint (",
+                false,
+            ),
+            (
+                AuditFilter {
+                    reason: reason.clone(),
+                    ..all()
+                },
+                "reason (",
+                false,
+            ),
+            (
+                AuditFilter {
+                    status: Some(404..=404),
+                    ..all()
+                },
+                "status (",
+                false,
+            ),
+            (
+                AuditFilter {
+                    status: Some(400..=499),
+                    ..all()
+                },
+                "time (",
+                false,
+            ),
+            (
+                AuditFilter {
+                    network: network("10.0.0.1/32"),
+                    reason,
+                    ..all()
+                },
+                "source_ip (",
+                false,
+            ),
+            (
+                AuditFilter {
+                    network: network("10.0.0.0/24"),
+                    ..all()
+                },
+                "source_ip (",
+                true,
+            ),
+            (
+                AuditFilter {
+                    network: network("10.0.0.0/8"),
+                    ..all()
+                },
+                "time (",
+                false,
+            ),
+        ] {
+            let before = Some(AuditPosition {
+                time: UnixMillis(9),
+                id: 9,
+            });
+            let mut query = page_query(&format!("EXPLAIN QUERY PLAN {COLUMNS}"), &filter, before, 10);
+            let rows = query
+                .build()
+                .fetch_all(&mut *storage.audit.reader().await.unwrap())
+                .await
+                .unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.try_get(3).unwrap()).collect();
+            assert!(
+                plan[0].contains(&format!("USING INDEX audit_records_{index}")),
+                "{filter:?}: {plan:?}"
+            );
+            assert_eq!(plan.len() > 1, sorts, "{filter:?}: {plan:?}");
+        }
+    }
+}

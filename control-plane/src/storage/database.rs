@@ -1,0 +1,138 @@
+//! One SQLite database: its file, its form, its writer and its readers.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{Result, StorageError, at};
+use crate::files;
+
+const READERS: u32 = 4;
+/// Nobody else writes, so the only thing to wait for is a checkpoint.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A database that is open and has this release's form.
+#[derive(Debug)]
+pub struct Database {
+    readers: SqlitePool,
+    writer: Mutex<SqliteConnection>,
+}
+
+/// The one writer of a database, held by whoever changes it.
+#[derive(Debug)]
+pub struct Writer<'a>(MutexGuard<'a, SqliteConnection>);
+
+/// A transaction that writes. Dropped without a commit, it leaves no trace.
+#[derive(Debug)]
+pub struct Change<'a>(Transaction<'a, Sqlite>);
+
+pub(super) fn main_migrations() -> Migrator {
+    Migrator::with_migrations(vec![migration(
+        1,
+        "keys",
+        include_str!("../../migrations/omniflow/0001_keys.sql"),
+    )])
+}
+
+pub(super) fn audit_migrations() -> Migrator {
+    Migrator::with_migrations(vec![migration(
+        1,
+        "audit",
+        include_str!("../../migrations/audit/0001_audit.sql"),
+    )])
+}
+
+fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
+    Migration::new(
+        version,
+        description.into(),
+        MigrationType::Simple,
+        sql.into_sql_str(),
+        false,
+    )
+}
+
+// === impl Database ===
+
+impl Database {
+    pub(super) async fn open(path: &Path, migrations: Migrator) -> Result<Self> {
+        // SQLite gives the files of the write-ahead log the mode of the database.
+        files::open_private(path).map_err(at(path))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let mut writer = SqliteConnection::connect_with(&options).await?;
+        migrations
+            .run(&mut writer)
+            .await
+            .map_err(|source| StorageError::Migration {
+                path: path.to_owned(),
+                source,
+            })?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self {
+            readers,
+            writer: Mutex::new(writer),
+        })
+    }
+
+    /// Waits for the turn to write.
+    pub async fn writer(&self) -> Writer<'_> {
+        Writer(self.writer.lock().await)
+    }
+
+    pub(super) async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    pub(super) async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1")
+            .execute(&mut *self.reader().await?)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        // The last connection to go folds the write-ahead log into the database.
+        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut *self.writer.lock().await)
+            .await
+        {
+            tracing::warn!(%error, "the write-ahead log stays beside the database");
+        }
+    }
+}
+
+// === impl Writer ===
+
+impl Writer<'_> {
+    /// Begins a transaction that can write at once.
+    pub async fn begin(&mut self) -> Result<Change<'_>> {
+        Ok(Change(self.0.begin_with("BEGIN IMMEDIATE").await?))
+    }
+}
+
+// === impl Change ===
+
+impl Change<'_> {
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.0
+    }
+
+    /// Makes the change last. It is on the disk when this returns.
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.0.commit().await?)
+    }
+}

@@ -1,0 +1,173 @@
+//! Reading keys: one, a filtered page, or all of them page by page.
+
+use omniflow_policy::address::Allowlist;
+use omniflow_policy::key::Environment;
+use omniflow_policy::limit::RateLimit;
+use omniflow_policy::scope::{InvalidScope, Scope, ScopeSet};
+use omniflow_policy::time::UnixMillis;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use uuid::Uuid;
+
+use super::keys::{digest, from_millis, to_millis};
+use super::{Database, Result, StorageError};
+use crate::model::key::{Key, KeyStatus, KeyVersion};
+
+/// By what a caller names a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyReference {
+    /// By its identifier.
+    Id(Uuid),
+    /// By its name.
+    Name(String),
+}
+
+/// Which keys a list has. The default is all of them.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    /// Those with this status, at the given instant.
+    pub status: Option<(KeyStatus, UnixMillis)>,
+    /// Those of this environment.
+    pub environment: Option<Environment>,
+    /// Those with this scope.
+    pub scope: Option<Scope>,
+    /// Those with this text in their name or description, in any case, or as the hint of a version.
+    pub text: Option<String>,
+}
+
+const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
+     k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, \
+     v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at ";
+/// Versions of the key `k` that are accepted at the instant that follows this text.
+const ACCEPTED_AT: &str = "(SELECT count(*) FROM key_versions a WHERE a.key_id = k.id AND a.revoked_at IS NULL AND \
+     min(ifnull(a.expires_at, 9223372036854775807), ifnull(k.expires_at, 9223372036854775807)) > ";
+const ANY_UNREVOKED: &str =
+    "EXISTS (SELECT 1 FROM key_versions u WHERE u.key_id = k.id AND u.revoked_at IS NULL)";
+
+impl Database {
+    /// One key.
+    pub async fn key(&self, reference: &KeyReference) -> Result<Option<Key>> {
+        find(&mut *self.reader().await?, reference).await
+    }
+
+    /// At most `limit` keys, newest first, beginning after `before`.
+    pub async fn keys(&self, filter: &KeyFilter, before: Option<Uuid>, limit: usize) -> Result<Vec<Key>> {
+        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        query
+            .push("FROM (SELECT * FROM keys k WHERE k.id < ")
+            .push_bind(before.unwrap_or(Uuid::max()));
+        if let Some((status, now)) = filter.status {
+            let now = to_millis(now);
+            match status {
+                KeyStatus::Active => query.push(" AND 1 = ").push(ACCEPTED_AT).push_bind(now).push(")"),
+                KeyStatus::Rotating => query.push(" AND 1 < ").push(ACCEPTED_AT).push_bind(now).push(")"),
+                KeyStatus::Revoked => query.push(" AND NOT ").push(ANY_UNREVOKED),
+                KeyStatus::Expired => query
+                    .push(" AND 0 = ")
+                    .push(ACCEPTED_AT)
+                    .push_bind(now)
+                    .push(") AND ")
+                    .push(ANY_UNREVOKED),
+            };
+        }
+        if let Some(environment) = filter.environment {
+            query
+                .push(" AND k.environment = ")
+                .push_bind(environment.as_str());
+        }
+        if let Some(scope) = &filter.scope {
+            query
+                .push(" AND instr(' ' || k.scopes || ' ', ")
+                .push_bind(format!(" {scope} "))
+                .push(") > 0");
+        }
+        if let Some(text) = &filter.text {
+            let lower = text.to_ascii_lowercase();
+            query
+                .push(" AND (instr(lower(k.name), ")
+                .push_bind(lower.clone())
+                .push(") > 0 OR instr(lower(ifnull(k.description, '')), ")
+                .push_bind(lower)
+                .push(") > 0 OR EXISTS (SELECT 1 FROM key_versions h WHERE h.key_id = k.id AND h.hint = ")
+                .push_bind(text.clone())
+                .push("))");
+        }
+        query
+            .push(" ORDER BY k.id DESC LIMIT ")
+            .push_bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .push(") k JOIN key_versions v ON v.key_id = k.id ORDER BY k.id DESC, v.version");
+        gather(&query.build().fetch_all(&mut *self.reader().await?).await?)
+    }
+}
+
+pub(super) async fn find(connection: &mut SqliteConnection, reference: &KeyReference) -> Result<Option<Key>> {
+    let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+    query.push("FROM keys k JOIN key_versions v ON v.key_id = k.id WHERE ");
+    match reference {
+        KeyReference::Id(id) => query.push("k.id = ").push_bind(*id),
+        KeyReference::Name(name) => query.push("k.name = ").push_bind(name.clone()),
+    };
+    query.push(" ORDER BY v.version");
+    Ok(gather(&query.build().fetch_all(connection).await?)?.pop())
+}
+
+/// Makes keys of the joined rows, in which the versions of a key follow each other.
+fn gather(rows: &[SqliteRow]) -> Result<Vec<Key>> {
+    let mut keys: Vec<Key> = Vec::new();
+    for row in rows {
+        let id: Uuid = row.try_get(0)?;
+        let version = read_version(row)?;
+        match keys.last_mut() {
+            Some(key) if key.id == id => key.versions.push(version),
+            _ => keys.push(read_key(row, id, version)?),
+        }
+    }
+    Ok(keys)
+}
+
+fn read_key(row: &SqliteRow, id: Uuid, version: KeyVersion) -> Result<Key> {
+    let scopes = row.try_get::<&str, _>(3)?.split_ascii_whitespace();
+    let scopes: std::result::Result<Vec<Scope>, InvalidScope> = scopes.map(str::parse).collect();
+    Ok(Key {
+        id,
+        name: row.try_get(1)?,
+        environment: row
+            .try_get::<&str, _>(2)?
+            .parse()
+            .map_err(|_| StorageError::Corrupt("an environment"))?,
+        scopes: scopes
+            .and_then(ScopeSet::new)
+            .map_err(|_| StorageError::Corrupt("scopes"))?,
+        rate_limit: RateLimit {
+            per_minute: row.try_get(4)?,
+            per_hour: row.try_get(5)?,
+            burst: row.try_get(6)?,
+        },
+        ip_allowlist: Allowlist::parse(row.try_get::<&str, _>(7)?.split_ascii_whitespace())
+            .map_err(|_| StorageError::Corrupt("an IP allowlist"))?,
+        description: row.try_get(8)?,
+        created_by: row.try_get(9)?,
+        created_at: from_millis(row.try_get(10)?),
+        expires_at: row.try_get::<Option<i64>, _>(11)?.map(from_millis),
+        versions: vec![version],
+    })
+}
+
+fn read_version(row: &SqliteRow) -> Result<KeyVersion> {
+    Ok(KeyVersion {
+        version: row.try_get(12)?,
+        digest: digest(row.try_get(13)?)?,
+        hint: row.try_get(14)?,
+        created_at: from_millis(row.try_get(15)?),
+        expires_at: row.try_get::<Option<i64>, _>(16)?.map(from_millis),
+        revoked_at: row.try_get::<Option<i64>, _>(17)?.map(from_millis),
+    })
+}
+
+// === impl KeyReference ===
+
+impl From<&str> for KeyReference {
+    fn from(text: &str) -> Self {
+        Uuid::parse_str(text).map_or_else(|_| Self::Name(text.to_owned()), Self::Id)
+    }
+}

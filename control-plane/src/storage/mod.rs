@@ -1,0 +1,114 @@
+//! The rows: two SQLite databases in one data directory, and the only place that speaks SQL.
+//!
+//! `omniflow.db` holds keys, tokens, policy and the installation; `audit.db` the calls. Each has one writer, taken
+//! in turn and always with `BEGIN IMMEDIATE`, and a pool of readers that never wait for it (WAL). A commit is on
+//! the disk when it returns (`synchronous=FULL`).
+
+mod audit;
+mod audit_ingest;
+mod database;
+mod installation;
+mod key_list;
+mod keys;
+mod last_used;
+mod policy;
+mod tokens;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use audit::{AuditFilter, AuditPosition};
+pub use audit_ingest::Ingested;
+pub use database::{Change, Database, Writer};
+pub use installation::Installation;
+pub use key_list::{KeyFilter, KeyReference};
+pub use policy::StoredPolicy;
+
+use crate::files;
+
+/// Both databases of a data directory. No other process has them open.
+#[derive(Debug)]
+pub struct Storage {
+    /// Keys, tokens, policy, installation.
+    pub main: Database,
+    /// The audit log.
+    pub audit: Database,
+    /// Held as long as the storage is open; the operating system lets go of it when the process ends.
+    _lock: File,
+}
+
+/// Why the storage cannot be opened or used.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Another process works on the data directory.
+    #[error("another omf process uses the data directory {}: stop it or choose another --data-dir", .0.display())]
+    InUse(PathBuf),
+    /// A file or folder cannot be made, read or locked.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The database was written by a newer release, or its history was altered.
+    #[error("the database {} cannot be brought to this release's form: {source}", path.display())]
+    Migration {
+        /// Which database.
+        path: PathBuf,
+        /// What is wrong.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// SQLite refused.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A stored value has not the form in which it was written.
+    #[error("the database holds {0} that cannot be read")]
+    Corrupt(&'static str),
+}
+
+/// The outcome of what the storage is asked for.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+// === impl Storage ===
+
+impl Storage {
+    /// Opens the databases in `directory`, making what is missing and bringing older forms up to date.
+    ///
+    /// The directory is readable for its owner only, and so are its files.
+    pub async fn open(directory: &Path) -> Result<Self> {
+        files::make_private_directory(directory).map_err(at(directory))?;
+        let lock_path = directory.join("lock");
+        let lock = files::open_private(&lock_path).map_err(at(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StorageError::InUse(directory.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(at(&lock_path)(source)),
+        }
+        let main = Database::open(&directory.join("omniflow.db"), database::main_migrations()).await?;
+        let audit = Database::open(&directory.join("audit.db"), database::audit_migrations()).await?;
+        Ok(Self {
+            main,
+            audit,
+            _lock: lock,
+        })
+    }
+
+    /// Whether both databases answer.
+    pub async fn ping(&self) -> Result<()> {
+        self.main.ping().await?;
+        self.audit.ping().await
+    }
+
+    /// Ends all connections, so that the write-ahead logs are folded into the databases.
+    pub async fn close(&self) {
+        self.main.close().await;
+        self.audit.close().await;
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+    let path = path.to_owned();
+    move |source| StorageError::File { path, source }
+}
