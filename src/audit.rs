@@ -76,9 +76,7 @@ impl AuditBuffer {
     /// Sends a batch if one is due and none is under way. Only in callbacks of the root context: a call made by a
     /// stream ends with the stream.
     pub(crate) fn flush(&mut self, config: &Config, source: &AuditSource, now: MonotonicNanos) {
-        let waited = self
-            .waiting_since
-            .map_or(0, |since| now.0.saturating_sub(since.0));
+        let waited = self.waiting_since.map_or(0, |since| now.0.saturating_sub(since.0));
         let due = self.bytes >= BATCH_BYTES || u128::from(waited) >= config.audit_flush.as_nanos();
         if self.records.is_empty() || self.under_way.is_some() || now < self.not_before || !due {
             return;

@@ -89,18 +89,12 @@ impl Config {
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("gateway_token: holds a space or a line break".to_owned());
         }
-        if document
-            .gateway
-            .as_ref()
-            .is_some_and(|gateway| !is_gateway_name(gateway))
-        {
+        if document.gateway.as_ref().is_some_and(|gateway| !is_gateway_name(gateway)) {
             return Err("gateway: 1 to 128 printable ASCII characters without spaces".to_owned());
         }
         let age = document.max_snapshot_age_seconds;
         if age != 0 && age < MIN_SNAPSHOT_AGE {
-            return Err(format!(
-                "max_snapshot_age_seconds: 0 for no limit, or at least {MIN_SNAPSHOT_AGE}"
-            ));
+            return Err(format!("max_snapshot_age_seconds: 0 for no limit, or at least {MIN_SNAPSHOT_AGE}"));
         }
         if !(65_536..=268_435_456).contains(&document.audit_buffer_bytes) {
             return Err("audit_buffer_bytes: between 65536 and 268435456".to_owned());
@@ -152,10 +146,7 @@ mod tests {
     #[test]
     fn the_token_may_come_from_the_environment() {
         let config = Config::parse(br#"{"cluster": "omniflow"}"#, Some("env".to_owned()));
-        assert_eq!(
-            config.map(|config| config.authorization),
-            Ok("Bearer env".to_owned())
-        );
+        assert_eq!(config.map(|config| config.authorization), Ok("Bearer env".to_owned()));
     }
 
     #[test]

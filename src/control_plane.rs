@@ -35,14 +35,7 @@ pub(crate) fn post(
     body: &[u8],
     timeout: Duration,
 ) -> Result<Token, NotSent> {
-    send(
-        config,
-        "POST",
-        path,
-        &[("content-type", media_type)],
-        Some(body),
-        timeout,
-    )
+    send(config, "POST", path, &[("content-type", media_type)], Some(body), timeout)
 }
 
 /// Begins `GET path`.
@@ -78,15 +71,9 @@ pub(crate) fn answer(headers: usize, body_size: usize) -> Option<Answer> {
     if headers == 0 {
         return None;
     }
-    let header = |name| {
-        hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name)
-            .ok()
-            .flatten()
-    };
+    let header = |name| hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten();
     let status = std::str::from_utf8(&header(":status")?).ok()?.parse().ok()?;
-    let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size)
-        .ok()
-        .flatten();
+    let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size).ok().flatten();
     Some(Answer {
         status,
         media_type: header("content-type").unwrap_or_default(),

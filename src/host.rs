@@ -54,10 +54,7 @@ pub(crate) fn set_response_header(name: &str, value: &[u8]) {
 
 /// A piece of the request body. May be called in the request body callback only.
 pub(crate) fn request_body(size: usize) -> Bytes {
-    hostcalls::get_buffer(BufferType::HttpRequestBody, 0, size)
-        .ok()
-        .flatten()
-        .unwrap_or_default()
+    hostcalls::get_buffer(BufferType::HttpRequestBody, 0, size).ok().flatten().unwrap_or_default()
 }
 
 /// How the tick is set; zero stops it.

@@ -18,12 +18,7 @@
 //! | [`control_plane`] | calls to the control plane |
 //! | [`stream`], [`respond`] | one request, and the refusals |
 //! | [`metrics`] | counters by reason |
-#![deny(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod audit;
 mod clock;

@@ -17,12 +17,7 @@ impl Metrics {
         let counter = |name: &str| hostcalls::define_metric(MetricType::Counter, name).ok();
         Self {
             decisions: Outcome::all()
-                .map(|outcome| {
-                    (
-                        outcome,
-                        counter(&format!("omniflow_decisions_{}", outcome.reason())),
-                    )
-                })
+                .map(|outcome| (outcome, counter(&format!("omniflow_decisions_{}", outcome.reason()))))
                 .collect(),
             audit_lost: counter("omniflow_audit_records_lost"),
             snapshot_refused: counter("omniflow_snapshots_refused"),
@@ -32,11 +27,7 @@ impl Metrics {
 
     /// Counts a decision.
     pub(crate) fn decided(&self, outcome: Outcome) {
-        let id = self
-            .decisions
-            .iter()
-            .find(|(known, _)| *known == outcome)
-            .and_then(|(_, id)| *id);
+        let id = self.decisions.iter().find(|(known, _)| *known == outcome).and_then(|(_, id)| *id);
         increment(id, 1);
     }
 

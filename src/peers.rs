@@ -67,13 +67,7 @@ impl Peers {
             confirmed: 0,
         };
         let head = shared::update(&names.head(), |head: Option<Head>| Some(head.unwrap_or(fresh)))?;
-        Some(Self {
-            names: names.clone(),
-            me,
-            process: head.process,
-            queue,
-            vms: Vec::new(),
-        })
+        Some(Self { names: names.clone(), me, process: head.process, queue, vms: Vec::new() })
     }
 
     /// This run of the VM.
@@ -88,12 +82,7 @@ impl Peers {
 
     /// Tells the others that this VM lives and what it enforces, and reads the same of them.
     pub(crate) fn beat(&mut self, now: MonotonicNanos, version: u64) {
-        let me = Vm {
-            id: self.me,
-            queue: self.queue,
-            seen: now.0,
-            version,
-        };
+        let me = Vm { id: self.me, queue: self.queue, seen: now.0, version };
         let list = shared::update(&self.names.vms(), |vms: Option<Vec<Vm>>| {
             let mut vms = vms.unwrap_or_default();
             vms.retain(|vm| vm.id != me.id && now.0.saturating_sub(vm.seen) < SILENCE);
@@ -112,26 +101,14 @@ impl Peers {
     /// Takes or renews the lead; tells whether this VM has it.
     pub(crate) fn lead(&self, now: MonotonicNanos) -> bool {
         let read = shared::get_as::<Lease>(&self.names.lease());
-        let free = read
-            .value
-            .as_ref()
-            .is_none_or(|lease| lease.holder == self.me || lease.until <= now.0);
-        let lease = Lease {
-            holder: self.me,
-            until: now.0.saturating_add(LEASE),
-        };
+        let free = read.value.as_ref().is_none_or(|lease| lease.holder == self.me || lease.until <= now.0);
+        let lease = Lease { holder: self.me, until: now.0.saturating_add(LEASE) };
         free && shared::swap_as(&self.names.lease(), &read, &lease).is_ok()
     }
 
     /// What each VM enforces.
     pub(crate) fn statuses(&self) -> Vec<VmStatus> {
-        self.vms
-            .iter()
-            .map(|vm| VmStatus {
-                id: vm.id,
-                version: vm.version,
-            })
-            .collect()
+        self.vms.iter().map(|vm| VmStatus { id: vm.id, version: vm.version }).collect()
     }
 
     /// Whether every VM enforces at least `version`.
@@ -148,14 +125,8 @@ impl Peers {
 
     /// Sends to the VM that has the lead, if another.
     pub(crate) fn tell_leader(&self, message: &Message) {
-        let holder = shared::get_as::<Lease>(&self.names.lease())
-            .value
-            .map(|lease| lease.holder);
-        if let Some(leader) = self
-            .vms
-            .iter()
-            .find(|vm| Some(vm.id) == holder && vm.id != self.me)
-        {
+        let holder = shared::get_as::<Lease>(&self.names.lease()).value.map(|lease| lease.holder);
+        if let Some(leader) = self.vms.iter().find(|vm| Some(vm.id) == holder && vm.id != self.me) {
             send(leader.queue, message);
         }
     }

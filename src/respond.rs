@@ -45,11 +45,7 @@ struct Refusal {
 
 /// Answers the caller. At most once a stream: a second answer would leave it stuck.
 pub(crate) fn refuse(denial: Denial, details: &Details, grpc: bool) {
-    let sent = if grpc {
-        refuse_grpc(denial, details)
-    } else {
-        refuse_http(denial, details)
-    };
+    let sent = if grpc { refuse_grpc(denial, details) } else { refuse_http(denial, details) };
     if sent.is_err() {
         host::log(proxy_wasm::types::LogLevel::Error, "Envoy did not take a refusal");
     }
@@ -57,11 +53,7 @@ pub(crate) fn refuse(denial: Denial, details: &Details, grpc: bool) {
 
 fn refuse_http(denial: Denial, details: &Details) -> Result<(), proxy_wasm::types::Status> {
     let refusal = http_refusal(denial, details);
-    let headers = refusal
-        .headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let headers = refusal.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     hostcalls::send_http_response(u32::from(refusal.status), headers, Some(&refusal.body))
 }
 
@@ -86,11 +78,7 @@ fn http_refusal(denial: Denial, details: &Details) -> Refusal {
     if let Some(seconds) = details.retry_after {
         headers.push(("retry-after", seconds.to_string()));
     }
-    Refusal {
-        status: denial.status(),
-        headers,
-        body: serde_json::to_vec(&problem).unwrap_or_default(),
-    }
+    Refusal { status: denial.status(), headers, body: serde_json::to_vec(&problem).unwrap_or_default() }
 }
 
 fn refuse_grpc(denial: Denial, details: &Details) -> Result<(), proxy_wasm::types::Status> {
@@ -118,10 +106,9 @@ fn challenge(denial: Denial) -> Option<String> {
     const REALM: &str = r#"Bearer realm="omniflow""#;
     match denial {
         Denial::MissingCredentials => Some(REALM.to_owned()),
-        denial if denial.status() == 401 => Some(format!(
-            r#"{REALM}, error="invalid_token", error_description="{}""#,
-            denial.code()
-        )),
+        denial if denial.status() == 401 => {
+            Some(format!(r#"{REALM}, error="invalid_token", error_description="{}""#, denial.code()))
+        }
         _ => None,
     }
 }
@@ -154,15 +141,12 @@ mod tests {
         let mut all = String::new();
         for denial in Denial::ALL {
             let details = match denial {
-                Denial::InsufficientScope => Details {
-                    required_scope: "contacts:read".parse().ok(),
-                    ..Details::default()
-                },
-                Denial::RateLimited => Details {
-                    limit: Some("minute"),
-                    retry_after: Some(7),
-                    ..Details::default()
-                },
+                Denial::InsufficientScope => {
+                    Details { required_scope: "contacts:read".parse().ok(), ..Details::default() }
+                }
+                Denial::RateLimited => {
+                    Details { limit: Some("minute"), retry_after: Some(7), ..Details::default() }
+                }
                 _ => Details::default(),
             };
             let refusal = http_refusal(denial, &details);

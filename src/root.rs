@@ -50,10 +50,7 @@ pub(crate) struct Root {
 impl Vm {
     /// Takes over the record of a call that has ended.
     pub(crate) fn record(&self, record: AuditRecord) {
-        let full = self
-            .audit
-            .borrow_mut()
-            .push(record, clock::monotonic(), &self.metrics);
+        let full = self.audit.borrow_mut().push(record, clock::monotonic(), &self.metrics);
         // A stream cannot send a batch itself: the call would end with it. The root context is asked to.
         if full
             && !self.flush_wanted.replace(true)
@@ -66,18 +63,11 @@ impl Vm {
 
 impl Root {
     pub(crate) fn new() -> Self {
-        Self {
-            vm: None,
-            gateway: String::new(),
-            source: None,
-            leader: None,
-        }
+        Self { vm: None, gateway: String::new(), source: None, leader: None }
     }
 
     fn configure(&mut self) -> Result<(), String> {
-        let json = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX)
-            .ok()
-            .flatten();
+        let json = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten();
         let config = Config::parse(&json.unwrap_or_default(), std::env::var(TOKEN_VARIABLE).ok())?;
         self.gateway = match &config.gateway {
             Some(gateway) => gateway.clone(),
@@ -132,10 +122,7 @@ impl Root {
             peers.tell_self(&Message::Continue);
         }
         if let Some(changed) = progress.changed {
-            let message = Message::Changed {
-                from: changed.from,
-                pages: changed.pages,
-            };
+            let message = Message::Changed { from: changed.from, pages: changed.pages };
             peers.tell_others(&message);
             // This VM hears it last: the others have a thread to wake up.
             peers.tell_self(&message);
@@ -173,9 +160,7 @@ impl Root {
     fn flush(&self, vm: &Vm) {
         vm.flush_wanted.set(false);
         if let Some(source) = &self.source {
-            vm.audit
-                .borrow_mut()
-                .flush(&vm.config, source, clock::monotonic());
+            vm.audit.borrow_mut().flush(&vm.config, source, clock::monotonic());
         }
     }
 }
@@ -185,10 +170,7 @@ impl Context for Root {
         let Some(vm) = self.vm.clone() else { return };
         let token = Token(token);
         let answer = control_plane::answer(headers, body_size);
-        let taken = vm
-            .audit
-            .borrow_mut()
-            .answered(token, answer.as_ref(), clock::monotonic(), &vm.metrics);
+        let taken = vm.audit.borrow_mut().answered(token, answer.as_ref(), clock::monotonic(), &vm.metrics);
         if taken {
             self.flush(&vm);
             return;
@@ -232,11 +214,7 @@ impl RootContext for Root {
             store.version()
         };
         self.beat(&vm, version);
-        let leads = vm
-            .peers
-            .borrow()
-            .as_ref()
-            .is_some_and(|peers| peers.lead(clock::monotonic()));
+        let leads = vm.peers.borrow().as_ref().is_some_and(|peers| peers.lead(clock::monotonic()));
         match (leads, self.leader.is_some()) {
             (true, false) => self.leader = Some(Leader::new(vm.names.clone())),
             (false, true) => self.leader = None,
@@ -277,9 +255,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        self.vm
-            .clone()
-            .map(|vm| Box::new(Stream::new(vm)) as Box<dyn HttpContext>)
+        self.vm.clone().map(|vm| Box::new(Stream::new(vm)) as Box<dyn HttpContext>)
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -50,9 +50,7 @@ pub(crate) struct Head {
 impl Names {
     /// Names for one installation in this Envoy.
     pub(crate) fn new(cluster: &str) -> Self {
-        Self {
-            prefix: format!("omniflow/{cluster}"),
-        }
+        Self { prefix: format!("omniflow/{cluster}") }
     }
 
     pub(crate) fn head(&self) -> String {
@@ -87,10 +85,7 @@ impl Names {
 /// Reads an entry; one that was emptied counts as absent.
 pub(crate) fn get(name: &str) -> Versioned<Bytes> {
     let (value, cas) = hostcalls::get_shared_data(name).unwrap_or_default();
-    Versioned {
-        value: value.filter(|bytes| !bytes.is_empty()),
-        cas: cas.unwrap_or(ABSENT),
-    }
+    Versioned { value: value.filter(|bytes| !bytes.is_empty()), cas: cas.unwrap_or(ABSENT) }
 }
 
 /// Writes an entry if nobody has written it since it was read.
@@ -109,10 +104,7 @@ pub(crate) fn put(name: &str, value: &[u8]) {
 /// Reads an entry with a layout of its own.
 pub(crate) fn get_as<T: DeserializeOwned>(name: &str) -> Versioned<T> {
     let raw = get(name);
-    Versioned {
-        value: raw.value.and_then(|bytes| postcard::from_bytes(&bytes).ok()),
-        cas: raw.cas,
-    }
+    Versioned { value: raw.value.and_then(|bytes| postcard::from_bytes(&bytes).ok()), cas: raw.cas }
 }
 
 /// Writes an entry with a layout of its own, if nobody has written it since it was read.

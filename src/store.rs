@@ -59,9 +59,7 @@ impl Store {
     }
 
     fn advance(&mut self, change: Option<(u64, &[u32])>) {
-        let Some(head) = shared::get_as::<Head>(&self.names.head())
-            .value
-            .filter(|head| head.version != 0)
+        let Some(head) = shared::get_as::<Head>(&self.names.head()).value.filter(|head| head.version != 0)
         else {
             return;
         };
@@ -95,20 +93,14 @@ impl Store {
         let manifest = match Manifest::decode(&bytes) {
             Ok(manifest) => manifest,
             Err(error) => {
-                host::log(
-                    LogLevel::Error,
-                    &format!("the manifest in shared data is unusable: {error}"),
-                );
+                host::log(LogLevel::Error, &format!("the manifest in shared data is unusable: {error}"));
                 return false;
             }
         };
         let policy = match Policy::compile(manifest.policy.clone()) {
             Ok(policy) => policy,
             Err(error) => {
-                host::log(
-                    LogLevel::Error,
-                    &format!("the policy in shared data is unusable: {error}"),
-                );
+                host::log(LogLevel::Error, &format!("the policy in shared data is unusable: {error}"));
                 return false;
             }
         };
@@ -120,12 +112,7 @@ impl Store {
             held => {
                 let pages = (0..manifest.page_count()).map(|_| None).collect();
                 // Version 0 until the caller has taken over the head, so that it drops what it must.
-                *held = Some(Held {
-                    head: Head { version: 0, ..head },
-                    manifest,
-                    policy,
-                    pages,
-                });
+                *held = Some(Held { head: Head { version: 0, ..head }, manifest, policy, pages });
             }
         }
         true
@@ -164,14 +151,9 @@ impl<'s> Pages<'s> {
         let page = match slot {
             Some(page) => page,
             empty => {
-                let bytes = shared::get(&self.names.page(self.slot, index))
-                    .value
-                    .ok_or(PageUnavailable)?;
+                let bytes = shared::get(&self.names.page(self.slot, index)).value.ok_or(PageUnavailable)?;
                 let page = Page::parse(bytes, self.manifest.page_id(index)).map_err(|error| {
-                    host::log(
-                        LogLevel::Error,
-                        &format!("page {index} in shared data is unusable: {error}"),
-                    );
+                    host::log(LogLevel::Error, &format!("page {index} in shared data is unusable: {error}"));
                     PageUnavailable
                 })?;
                 empty.insert(page)

@@ -84,10 +84,7 @@ impl Stream {
         });
         let endpoint = decision.route.map(|route| route.template.to_owned());
         if page_unavailable {
-            return Ruling {
-                endpoint,
-                ..Ruling::without_key(Denial::PolicyUnavailable)
-            };
+            return Ruling { endpoint, ..Ruling::without_key(Denial::PolicyUnavailable) };
         }
         let Some(key) = decision.credential else {
             return Ruling {
@@ -130,10 +127,7 @@ impl Stream {
         }
         match counters::take(names, key.key_id, &key.rate_limit, now) {
             Some(LimitDecision::Admitted { report, .. }) => (outcome, report),
-            Some(LimitDecision::Refused {
-                report,
-                retry_after_seconds,
-            }) => {
+            Some(LimitDecision::Refused { report, retry_after_seconds }) => {
                 details.limit = Some(report.window.as_str());
                 details.retry_after = Some(retry_after_seconds);
                 (Outcome::Denied(Denial::RateLimited), report)
@@ -153,10 +147,7 @@ impl Stream {
         if let Some(key) = &ruling.key {
             host::set_request_header("x-omniflow-key-id", Some(key.id.to_string().as_bytes()));
             host::set_request_header("x-omniflow-key-name", Some(key.name.as_bytes()));
-            host::set_request_header(
-                "x-omniflow-environment",
-                Some(key.environment.as_str().as_bytes()),
-            );
+            host::set_request_header("x-omniflow-environment", Some(key.environment.as_str().as_bytes()));
             host::set_request_header("x-omniflow-scopes", Some(ruling.scopes.as_bytes()));
         }
         // The guard behind this filter lets nothing pass without this.
@@ -178,9 +169,7 @@ impl Context for Stream {}
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let now = clock::now();
-        let request = Request {
-            headers: host::request_headers(),
-        };
+        let request = Request { headers: host::request_headers() };
         let source =
             host::property(&["source", "address"]).and_then(|address| parse_source_address(&address));
         let ruling = self.rule(&request, source, now);
@@ -282,17 +271,12 @@ impl Ruling {
 
 impl Request {
     fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.headers
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_slice()))
+        self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()))
     }
 
     /// The first header of a name; empty where there is none. Not for credentials, of which every one counts.
     fn value(&self, name: &str) -> &[u8] {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map_or(&[], |(_, value)| value.as_slice())
+        self.headers.iter().find(|(known, _)| known == name).map_or(&[], |(_, value)| value.as_slice())
     }
 
     fn is_grpc(&self) -> bool {
@@ -304,13 +288,12 @@ impl Request {
 
     /// Headers that must not go on.
     fn names_to_remove(&self, credential: bool) -> impl Iterator<Item = &str> {
-        self.headers
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .filter(move |name| match header_role(name.as_bytes()) {
+        self.headers.iter().map(|(name, _)| name.as_str()).filter(move |name| {
+            match header_role(name.as_bytes()) {
                 HeaderRole::Forged => true,
                 HeaderRole::Credential => credential,
                 HeaderRole::Other => false,
-            })
+            }
+        })
     }
 }

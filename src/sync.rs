@@ -120,9 +120,7 @@ impl Leader {
     pub(crate) fn new(names: Names) -> Self {
         Self {
             names,
-            state: State::Resting {
-                until: MonotonicNanos(0),
-            },
+            state: State::Resting { until: MonotonicNanos(0) },
             pause: FIRST_PAUSE,
             problem: None,
             told: Vec::new(),
@@ -166,10 +164,9 @@ impl Leader {
         let resting = State::Resting { until: env.now };
         match std::mem::replace(&mut self.state, resting) {
             State::Polling { token: expected } if expected == token => Some(self.polled(env, answer)),
-            State::Fetching {
-                token: expected,
-                image,
-            } if expected == token => Some(self.fetched(env, image, answer)),
+            State::Fetching { token: expected, image } if expected == token => {
+                Some(self.fetched(env, image, answer))
+            }
             other => {
                 self.state = other;
                 None
@@ -202,10 +199,7 @@ impl Leader {
             Some(Manifest::decode(&bytes).ok()?.installation)
         });
         // An age limit needs confirmations well within it.
-        let wait = env
-            .config
-            .max_snapshot_age
-            .map_or(POLL_WAIT, |age| POLL_WAIT.min(age / 3));
+        let wait = env.config.max_snapshot_age.map_or(POLL_WAIT, |age| POLL_WAIT.min(age / 3));
         let request = PollRequest {
             gateway: env.gateway.to_owned(),
             incarnation: env.peers.process(),
@@ -239,21 +233,13 @@ impl Leader {
         if vms == self.told || self.report.is_some() {
             return;
         }
-        let report = EnforcedReport {
-            gateway: env.gateway.to_owned(),
-            incarnation: env.peers.process(),
-            vms,
-        };
+        let report =
+            EnforcedReport { gateway: env.gateway.to_owned(), incarnation: env.peers.process(), vms };
         let Ok(body) = serde_json::to_vec(&report) else {
             return;
         };
-        let sent = control_plane::post(
-            env.config,
-            "/gateway/v1/enforced",
-            "application/json",
-            &body,
-            CALL_TIMEOUT,
-        );
+        let sent =
+            control_plane::post(env.config, "/gateway/v1/enforced", "application/json", &body, CALL_TIMEOUT);
         if let Ok(token) = sent {
             self.report = Some(token);
             self.told = report.vms;
@@ -283,13 +269,8 @@ impl Leader {
 
     fn begin_delta(&mut self, body: &[u8]) -> Result<(), SnapshotError> {
         let delta = Delta::decode(body)?;
-        let head = self
-            .head()
-            .filter(|head| head.version == delta.from)
-            .ok_or(SnapshotError::Mismatch)?;
-        let bytes = shared::get(&self.names.manifest(head.slot))
-            .value
-            .ok_or(SnapshotError::Mismatch)?;
+        let head = self.head().filter(|head| head.version == delta.from).ok_or(SnapshotError::Mismatch)?;
+        let bytes = shared::get(&self.names.manifest(head.slot)).value.ok_or(SnapshotError::Mismatch)?;
         let manifest = Manifest::decode(&bytes)?;
         if manifest.installation != delta.installation {
             return Err(SnapshotError::OtherInstallation);
@@ -300,15 +281,7 @@ impl Leader {
             .map(|(page, changes)| (page, changes.into_iter().cloned().collect()))
             .collect();
         let touched = left.iter().map(|(page, _)| *page).collect();
-        self.state = State::Applying {
-            delta: Incremental {
-                manifest,
-                head,
-                delta,
-                left,
-                touched,
-            },
-        };
+        self.state = State::Applying { delta: Incremental { manifest, head, delta, left, touched } };
         Ok(())
     }
 
@@ -323,23 +296,12 @@ impl Leader {
         }
         if !work.left.is_empty() {
             self.state = State::Applying { delta: work };
-            return Progress {
-                more: true,
-                ..Progress::default()
-            };
+            return Progress { more: true, ..Progress::default() };
         }
         let (from, to) = (work.delta.from, work.delta.to);
-        let mut next = Head {
-            version: to,
-            confirmed: env.now.0,
-            ..work.head
-        };
+        let mut next = Head { version: to, confirmed: env.now.0, ..work.head };
         if let Some(policy) = work.delta.policy {
-            let manifest = Manifest {
-                version: to,
-                policy,
-                ..work.manifest
-            };
+            let manifest = Manifest { version: to, policy, ..work.manifest };
             shared::put(&self.names.manifest(work.head.slot), &manifest.encode());
             next.manifest_version = to;
         }
@@ -377,23 +339,12 @@ impl Leader {
             slot = 1 - head.slot.min(1);
         }
         self.clearing = None;
-        self.fetch(
-            env,
-            Incoming {
-                manifest,
-                slot,
-                next_chunk: 0,
-                next_page: 0,
-            },
-        );
+        self.fetch(env, Incoming { manifest, slot, next_chunk: 0, next_page: 0 });
         Ok(())
     }
 
     fn fetch(&mut self, env: &Env<'_>, image: Incoming) {
-        let path = format!(
-            "/gateway/v1/images/{}/chunks/{}",
-            image.manifest.version, image.next_chunk
-        );
+        let path = format!("/gateway/v1/images/{}/chunks/{}", image.manifest.version, image.next_chunk);
         match control_plane::get(env.config, &path, CALL_TIMEOUT) {
             Ok(token) => self.state = State::Fetching { token, image },
             Err(error) => self.not_sent(env, error),
@@ -439,10 +390,7 @@ impl Leader {
         }
         if !pages.is_empty() {
             self.state = State::Storing { image, pages };
-            return Progress {
-                more: true,
-                ..Progress::default()
-            };
+            return Progress { more: true, ..Progress::default() };
         }
         if image.next_page < image.manifest.page_count() {
             self.fetch(env, image);
@@ -475,19 +423,13 @@ impl Leader {
         env.metrics.snapshot_version(next.version);
         // The next poll waits for the other VMs, or for the next tick: it carries what they enforce.
         self.state = State::Resting { until: env.now };
-        Progress {
-            changed: Some(Changed { from, pages }),
-            more: false,
-        }
+        Progress { changed: Some(Changed { from, pages }), more: false }
     }
 
     /// Gives back the memory of the slot that is no longer in use, once no VM reads it any more.
     fn clear_old_slot(&mut self, env: &Env<'_>) {
         let Some((slot, left)) = self.clearing else { return };
-        if !env
-            .peers
-            .all_enforce(self.head().map_or(u64::MAX, |head| head.version))
-        {
+        if !env.peers.all_enforce(self.head().map_or(u64::MAX, |head| head.version)) {
             return;
         }
         let step = left.min(256);
@@ -503,10 +445,7 @@ impl Leader {
     fn succeed(&mut self, env: &Env<'_>) {
         self.pause = FIRST_PAUSE;
         shared::update(&self.names.head(), |head: Option<Head>| {
-            head.map(|head| Head {
-                confirmed: head.confirmed.max(env.now.0),
-                ..head
-            })
+            head.map(|head| Head { confirmed: head.confirmed.max(env.now.0), ..head })
         });
         if self.problem.take().is_some() {
             host::log(LogLevel::Warn, "the control plane answers again");
@@ -535,11 +474,7 @@ impl Leader {
             }
             // The image has been replaced while it was fetched, or the control plane is not there (Envoy's own 503).
             410 | 503 => self.fail(env, &format!("the control plane is unavailable ({status})"), None),
-            _ => self.fail(
-                env,
-                &format!("the control plane answered {status}"),
-                Some(REFUSED_PAUSE),
-            ),
+            _ => self.fail(env, &format!("the control plane answered {status}"), Some(REFUSED_PAUSE)),
         }
     }
 
@@ -560,9 +495,7 @@ impl Leader {
             pause
         });
         let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
-        self.state = State::Resting {
-            until: MonotonicNanos(env.now.0.saturating_add(nanos)),
-        };
+        self.state = State::Resting { until: MonotonicNanos(env.now.0.saturating_add(nanos)) };
         Progress::default()
     }
 }

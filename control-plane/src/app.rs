@@ -74,11 +74,7 @@ impl App {
         let mut credentials = Vec::new();
         let mut last = None;
         loop {
-            let keys = self
-                .storage
-                .main
-                .keys(&KeyFilter::default(), last, KEYS_PER_READ)
-                .await?;
+            let keys = self.storage.main.keys(&KeyFilter::default(), last, KEYS_PER_READ).await?;
             let Some(oldest) = keys.last() else { break };
             last = Some(oldest.id);
             credentials.extend(keys.iter().flat_map(|key| key.credentials()));
@@ -86,8 +82,7 @@ impl App {
         let version = self.installation.snapshot_version;
         let image = Image::build(self.installation.id, version, &policy.document, credentials)?;
         tracing::info!(version, "the image of all keys is built");
-        self.publication
-            .start(image, Policy::compile(policy.document)?, policy.version);
+        self.publication.start(image, Policy::compile(policy.document)?, policy.version);
         Ok(())
     }
 
@@ -107,11 +102,7 @@ impl App {
             return Ok(());
         }
         let version = self.commit_above(writer.begin().await?, Vec::new(), held).await?;
-        tracing::warn!(
-            held,
-            version,
-            "a gateway was ahead: the database seems to be restored from a backup"
-        );
+        tracing::warn!(held, version, "a gateway was ahead: the database seems to be restored from a backup");
         Ok(())
     }
 

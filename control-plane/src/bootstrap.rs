@@ -56,10 +56,7 @@ pub async fn installation(
     };
     let policy = StoredPolicy {
         version: 1,
-        document: PolicyDocument {
-            key_prefix: key_prefix.clone(),
-            ..PolicyDocument::default()
-        },
+        document: PolicyDocument { key_prefix: key_prefix.clone(), ..PolicyDocument::default() },
         created_by: FIRST_START.to_owned(),
         created_at: now,
     };
@@ -80,12 +77,8 @@ pub async fn installation(
     change.insert_token(&token).await?;
     // The file comes before the commit: a token without a row is worth nothing, a row without its token locks
     // everybody out.
-    files::write_private(token_file, &format!("{}\n", secret.expose())).map_err(|source| {
-        BootstrapError::TokenFile {
-            path: token_file.to_owned(),
-            source,
-        }
-    })?;
+    files::write_private(token_file, &format!("{}\n", secret.expose()))
+        .map_err(|source| BootstrapError::TokenFile { path: token_file.to_owned(), source })?;
     change.commit().await?;
     tracing::info!(installation = %installation.id, "a new installation was made");
     tracing::info!(file = %token_file.display(), "the owner's token lies in this file");

@@ -26,10 +26,7 @@ pub struct EntropyUnavailable;
 
 impl Clock {
     /// The clock of the operating system.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the wall clock"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn system() -> Self {
         Self::from_fn(|| {
             let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -58,10 +55,7 @@ impl fmt::Debug for Clock {
 
 impl Entropy {
     /// The random bytes of the operating system.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place that asks for random bytes"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the one place that asks for random bytes")]
     pub fn system() -> Self {
         Self::from_fn(|buffer| getrandom::fill(buffer).map_err(|_| EntropyUnavailable))
     }
@@ -127,9 +121,7 @@ mod tests {
             }
             Ok(())
         });
-        let bytes = entropy
-            .compose(|next| (0..130).map(|_| next()).collect::<Vec<u8>>())
-            .unwrap();
+        let bytes = entropy.compose(|next| (0..130).map(|_| next()).collect::<Vec<u8>>()).unwrap();
         assert_eq!((bytes[0], bytes[63], bytes[64], bytes[129]), (0, 63, 0, 1));
     }
 

@@ -10,10 +10,7 @@ const PRIVATE_DIRECTORY: u32 = 0o700;
 
 /// Makes a directory that only its owner may enter, or takes that away from others if it is there.
 pub fn make_private_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(PRIVATE_DIRECTORY)
-        .create(path)?;
+    DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE_DIRECTORY))
 }
 

@@ -85,10 +85,7 @@ impl Server {
     /// Opens the data directory and the port. Calls are accepted from now on, and answered with 503 until the
     /// image of all keys is built.
     pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
-        let listen_error = |source| ServerError::Listen {
-            address: settings.listen,
-            source,
-        };
+        let listen_error = |source| ServerError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let app = Arc::new(open(&settings).await?);
@@ -100,18 +97,11 @@ impl Server {
             let app = Arc::clone(&app);
             let router = http::router(Arc::clone(&app));
             async move {
-                axum::serve(listener, router)
-                    .with_graceful_shutdown(async move { app.stopped().await })
-                    .await
+                axum::serve(listener, router).with_graceful_shutdown(async move { app.stopped().await }).await
             }
         });
         tracing::info!(%address, "listening");
-        Ok(Self {
-            address,
-            app,
-            serving,
-            building,
-        })
+        Ok(Self { address, app, serving, building })
     }
 
     /// Where it listens.
@@ -121,12 +111,7 @@ impl Server {
 
     /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self {
-            app,
-            mut serving,
-            mut building,
-            ..
-        } = self;
+        let Self { app, mut serving, mut building, .. } = self;
         let mut built = false;
         tokio::pin!(stop);
         let outcome = loop {
@@ -161,15 +146,7 @@ pub async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
         bootstrap::installation(&storage, &clock, &entropy, &settings.key_prefix, token_file).await?;
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
     let stopping = watch::Sender::new(false);
-    Ok(App {
-        storage,
-        installation,
-        publication: Publication::empty(),
-        fleet,
-        clock,
-        entropy,
-        stopping,
-    })
+    Ok(App { storage, installation, publication: Publication::empty(), fleet, clock, entropy, stopping })
 }
 
 #[cfg(test)]
@@ -190,10 +167,7 @@ mod tests {
         let gateway = plane.token("gateway").await;
         plane.key("kept").await;
         plane.key("gone").await;
-        plane
-            .post("/v1/keys/gone/revoke", json!({}))
-            .await
-            .expect(StatusCode::OK);
+        plane.post("/v1/keys/gone/revoke", json!({})).await.expect(StatusCode::OK);
         plane.deliver(&gateway, vec![record(0, START, None)]).await;
         let read = async |plane: &Plane| {
             let mut all = Vec::new();
@@ -212,11 +186,7 @@ mod tests {
         assert_eq!(image.len(), 2);
         plane.deliver(&gateway, vec![record(0, START, None)]).await;
         let audit = plane.get("/v1/audit").await.expect(StatusCode::OK);
-        assert_eq!(
-            audit["items"].as_array().unwrap().len(),
-            1,
-            "a repeat is known after a restart too"
-        );
+        assert_eq!(audit["items"].as_array().unwrap().len(), 1, "a repeat is known after a restart too");
     }
 
     #[tokio::test]
@@ -242,16 +212,10 @@ mod tests {
         let time = Arc::new(AtomicU64::new(START));
         let server = Server::start(settings(&data, &time)).await.unwrap();
         let second = Server::start(settings(&data, &time)).await.err().unwrap();
-        assert!(
-            matches!(second, ServerError::Storage(StorageError::InUse(_))),
-            "{second}"
-        );
+        assert!(matches!(second, ServerError::Storage(StorageError::InUse(_))), "{second}");
 
         let elsewhere = folder.path().join("elsewhere");
-        let busy = ServerSettings {
-            listen: server.address(),
-            ..settings(&elsewhere, &time)
-        };
+        let busy = ServerSettings { listen: server.address(), ..settings(&elsewhere, &time) };
         let third = Server::start(busy).await.err().unwrap();
         assert!(matches!(third, ServerError::Listen { .. }), "{third}");
         assert!(!elsewhere.exists(), "a busy port leaves nothing behind");
@@ -301,31 +265,13 @@ mod tests {
         let app = open(&settings).await.unwrap();
         let token = std::fs::read_to_string(&token_file).unwrap();
         assert!(token.starts_with("acme_token_") && token.ends_with('\n'));
-        assert_eq!(
-            std::fs::metadata(&token_file).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(std::fs::metadata(&token_file).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!folder.path().join("data/admin-token").exists());
         assert_eq!(app.installation.key_prefix.as_str(), "acme");
-        assert_eq!(
-            app.storage
-                .main
-                .policy()
-                .await
-                .unwrap()
-                .document
-                .key_prefix
-                .as_str(),
-            "acme"
-        );
+        assert_eq!(app.storage.main.policy().await.unwrap().document.key_prefix.as_str(), "acme");
         for file in std::fs::read_dir(folder.path().join("data")).unwrap() {
             let file = file.unwrap();
-            assert_eq!(
-                file.metadata().unwrap().permissions().mode() & 0o777,
-                0o600,
-                "{:?}",
-                file.path()
-            );
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
         }
     }
 }

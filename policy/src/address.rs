@@ -51,10 +51,7 @@ pub struct AllowlistView<'a>(&'a [u8]);
 impl Allowlist {
     /// Reads the networks; IPv4-mapped ones become IPv4, the list is sorted and each stands once.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidAllowlist> {
-        let mut networks = texts
-            .into_iter()
-            .map(parse_network)
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut networks = texts.into_iter().map(parse_network).collect::<Result<Vec<_>, _>>()?;
         networks.sort_unstable();
         networks.dedup();
         if networks.len() > MAX_NETWORKS {
@@ -72,11 +69,7 @@ impl Allowlist {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() * NETWORK_SIZE);
         for network in &self.0 {
-            let extra = if matches!(network, IpNet::V4(_)) {
-                MAPPED_BITS
-            } else {
-                0
-            };
+            let extra = if matches!(network, IpNet::V4(_)) { MAPPED_BITS } else { 0 };
             bytes.extend_from_slice(&as_ipv6(network.addr()).octets());
             bytes.push(network.prefix_len() + extra);
         }
@@ -91,10 +84,7 @@ fn parse_network(text: &str) -> Result<IpNet, InvalidAllowlist> {
         Err(_) => IpNet::from_str(text).map_err(|_| form())?,
     };
     if network != network.trunc() {
-        return Err(InvalidAllowlist::HostBits {
-            given: text.to_string(),
-            meant: network.trunc(),
-        });
+        return Err(InvalidAllowlist::HostBits { given: text.to_string(), meant: network.trunc() });
     }
     let mapped = match network {
         IpNet::V6(v6) => v6.addr().to_ipv4_mapped(),
@@ -126,10 +116,8 @@ impl<'a> AllowlistView<'a> {
     /// Reads the binary form; `None` unless it is whole.
     pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
         let (networks, rest) = bytes.as_chunks::<NETWORK_SIZE>();
-        let whole = rest.is_empty()
-            && networks
-                .iter()
-                .all(|network| network.last().is_some_and(|bits| *bits <= 128));
+        let whole =
+            rest.is_empty() && networks.iter().all(|network| network.last().is_some_and(|bits| *bits <= 128));
         whole.then_some(Self(bytes))
     }
 
@@ -142,10 +130,7 @@ impl<'a> AllowlistView<'a> {
         let address = u128::from(as_ipv6(address));
         self.networks().any(|(network, bits)| {
             // A shift by all 128 bits is no shift at all to the processor: a prefix of 0 matches everything.
-            (address ^ network)
-                .checked_shr(128 - u32::from(bits))
-                .unwrap_or(0)
-                == 0
+            (address ^ network).checked_shr(128 - u32::from(bits)).unwrap_or(0) == 0
         })
     }
 
@@ -222,9 +207,7 @@ mod tests {
 
     fn admits(list: &[&str], address: &str) -> bool {
         let bytes = Allowlist::parse(list.iter().copied()).unwrap().to_bytes();
-        AllowlistView::from_bytes(&bytes)
-            .unwrap()
-            .admits(parse_source_address(address.as_bytes()))
+        AllowlistView::from_bytes(&bytes).unwrap().admits(parse_source_address(address.as_bytes()))
     }
 
     #[test]
@@ -236,15 +219,9 @@ mod tests {
         assert!(admits(&["2001:db8::/32"], "[2001:db8:ffff::1]:443"));
         assert!(!admits(&["2001:db8::/32"], "[2001:db9::1]:443"));
         assert!(admits(&["0.0.0.0/0"], "8.8.8.8:1"));
-        assert!(
-            !admits(&["0.0.0.0/0"], "[2001:db8::1]:1"),
-            "all of IPv4 is not IPv6"
-        );
+        assert!(!admits(&["0.0.0.0/0"], "[2001:db8::1]:1"), "all of IPv4 is not IPv6");
         assert!(admits(&["::/0"], "[2001:db8::1]:1"));
-        assert!(
-            admits(&["10.0.0.0/8"], "[::ffff:10.1.2.3]:1"),
-            "IPv4-mapped is IPv4"
-        );
+        assert!(admits(&["10.0.0.0/8"], "[::ffff:10.1.2.3]:1"), "IPv4-mapped is IPv4");
         assert!(admits(&["::ffff:10.0.0.0/104"], "10.1.2.3:1"));
     }
 
@@ -257,33 +234,13 @@ mod tests {
     #[test]
     fn errors_name_the_network_that_was_meant() {
         let error = Allowlist::parse(["10.0.0.1/8"]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "10.0.0.1/8 has bits set outside its prefix: did you mean 10.0.0.0/8?"
-        );
-        for bad in [
-            "",
-            "10.0.0",
-            "10.0.0.0/33",
-            "::/129",
-            "localhost",
-            "10.0.0.1-10.0.0.9",
-            "fe80::1%eth0",
-        ] {
-            assert!(
-                matches!(Allowlist::parse([bad]), Err(InvalidAllowlist::Form(_))),
-                "{bad}"
-            );
+        assert_eq!(error.to_string(), "10.0.0.1/8 has bits set outside its prefix: did you mean 10.0.0.0/8?");
+        for bad in ["", "10.0.0", "10.0.0.0/33", "::/129", "localhost", "10.0.0.1-10.0.0.9", "fe80::1%eth0"] {
+            assert!(matches!(Allowlist::parse([bad]), Err(InvalidAllowlist::Form(_))), "{bad}");
         }
-        assert!(matches!(
-            Allowlist::parse(["::ffff:0:0/95"]),
-            Err(InvalidAllowlist::HostBits { .. })
-        ));
+        assert!(matches!(Allowlist::parse(["::ffff:0:0/95"]), Err(InvalidAllowlist::HostBits { .. })));
         let many: Vec<String> = (0..65).map(|n| alloc::format!("10.0.0.{n}")).collect();
-        assert_eq!(
-            Allowlist::parse(many.iter().map(String::as_str)),
-            Err(InvalidAllowlist::TooMany)
-        );
+        assert_eq!(Allowlist::parse(many.iter().map(String::as_str)), Err(InvalidAllowlist::TooMany));
     }
 
     #[test]

@@ -230,15 +230,9 @@ mod tests {
     }
 
     fn batch() -> AuditBatch {
-        let source = AuditSource {
-            gateway: "edge-1".into(),
-            incarnation: Incarnation(1),
-            vm: Incarnation(2),
-        };
-        AuditBatch {
-            source,
-            records: vec![record(0), record(1)],
-        }
+        let source =
+            AuditSource { gateway: "edge-1".into(), incarnation: Incarnation(1), vm: Incarnation(2) };
+        AuditBatch { source, records: vec![record(0), record(1)] }
     }
 
     #[test]
@@ -249,15 +243,8 @@ mod tests {
     #[test]
     fn the_format_is_golden() {
         // Batches of an older filter must stay readable: these bytes never change for format 1.
-        let bytes = AuditBatch {
-            records: vec![record(5)],
-            ..batch()
-        }
-        .encode();
-        assert_eq!(
-            hex::encode(bytes),
-            include_str!("../golden/audit-batch-1.hex").trim()
-        );
+        let bytes = AuditBatch { records: vec![record(5)], ..batch() }.encode();
+        assert_eq!(hex::encode(bytes), include_str!("../golden/audit-batch-1.hex").trim());
     }
 
     #[test]

@@ -84,11 +84,7 @@ pub fn authorize<'s, 'p>(
 ) -> Decision<'s, 'p> {
     let target = Target::parse(call.target);
     let route = target.ok().and_then(|target| policy.route(call.method, &target));
-    let decide = |credential, outcome| Decision {
-        credential,
-        route,
-        outcome,
-    };
+    let decide = |credential, outcome| Decision { credential, route, outcome };
 
     let secret = match call.credential {
         Ok(Presented::Key(secret)) => secret,
@@ -104,10 +100,7 @@ pub fn authorize<'s, 'p>(
         return decide(None, Outcome::Denied(Denial::UnknownKey));
     };
     let refusal = refusal(&credential, route, target.is_err(), call);
-    decide(
-        Some(credential),
-        refusal.map_or(Outcome::Allowed, Outcome::Denied),
-    )
+    decide(Some(credential), refusal.map_or(Outcome::Allowed, Outcome::Denied))
 }
 
 /// Steps 3 to 5, in this order: validity, address, path and scope.

@@ -47,11 +47,7 @@ pub fn header_role(name: &[u8]) -> HeaderRole {
 fn is(name: &[u8], canonical: &[u8]) -> bool {
     name.len() == canonical.len()
         && name.iter().zip(canonical).all(|(byte, expected)| {
-            let byte = if *byte == b'_' {
-                b'-'
-            } else {
-                byte.to_ascii_lowercase()
-            };
+            let byte = if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
             byte == *expected
         })
 }
@@ -106,10 +102,7 @@ mod tests {
     use super::*;
 
     fn find<'a>(headers: &[(&'a str, &'a str)]) -> Result<Presented<'a>, Denial> {
-        present(
-            headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())),
-            &KeyPrefix::default(),
-        )
+        present(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())), &KeyPrefix::default())
     }
 
     #[test]
@@ -118,23 +111,14 @@ mod tests {
             let value = alloc::format!("{scheme} omf_x");
             assert_eq!(find(&[("authorization", &value)]), Ok(Presented::Key(b"omf_x")));
         }
-        assert_eq!(
-            find(&[("accept", "a"), ("X-Api-Key", "omf_x")]),
-            Ok(Presented::Key(b"omf_x"))
-        );
-        assert_eq!(
-            find(&[("x-api-key", "anything")]),
-            Ok(Presented::Key(b"anything"))
-        );
+        assert_eq!(find(&[("accept", "a"), ("X-Api-Key", "omf_x")]), Ok(Presented::Key(b"omf_x")));
+        assert_eq!(find(&[("x-api-key", "anything")]), Ok(Presented::Key(b"anything")));
     }
 
     #[test]
     fn more_than_one_is_ambiguous() {
         for headers in [
-            &[
-                ("authorization", "Bearer omf_x"),
-                ("authorization", "Bearer omf_x"),
-            ][..],
+            &[("authorization", "Bearer omf_x"), ("authorization", "Bearer omf_x")][..],
             &[("authorization", "Bearer omf_x"), ("x-api-key", "omf_x")],
             &[("authorization", "Bearer oauth"), ("x-api-key", "omf_x")],
             &[("authorization", "Basic abc"), ("X_API_KEY", "omf_x")],
@@ -154,15 +138,9 @@ mod tests {
 
     #[test]
     fn malformed_ones() {
-        for value in [
-            "Bearer",
-            "Bearer ",
-            "Bearer  omf_x",
-            "Bearer omf_x ",
-            "Bearer omf x",
-            "Bearer\tomf_x",
-            "omf_x",
-        ] {
+        for value in
+            ["Bearer", "Bearer ", "Bearer  omf_x", "Bearer omf_x ", "Bearer omf x", "Bearer\tomf_x", "omf_x"]
+        {
             let expected = if value == "Bearer\tomf_x" {
                 Ok(Presented::NonKey(Denial::MissingCredentials))
             } else {
@@ -174,10 +152,7 @@ mod tests {
 
     #[test]
     fn oauth_and_other_schemes() {
-        assert_eq!(
-            find(&[("authorization", "Bearer eyJ.x.y")]),
-            Ok(Presented::NonKey(Denial::MalformedKey))
-        );
+        assert_eq!(find(&[("authorization", "Bearer eyJ.x.y")]), Ok(Presented::NonKey(Denial::MalformedKey)));
         assert_eq!(
             find(&[("authorization", "Basic abc=")]),
             Ok(Presented::NonKey(Denial::MissingCredentials))

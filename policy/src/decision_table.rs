@@ -101,17 +101,10 @@ fn decide(case: &Case) -> Result {
         .iter()
         .map(|(name, value)| {
             let digest = secret.digest().to_hex();
-            (
-                name.clone(),
-                value
-                    .replace("{key}", secret.expose())
-                    .replace("{digest}", &digest),
-            )
+            (name.clone(), value.replace("{key}", secret.expose()).replace("{digest}", &digest))
         })
         .collect();
-    let pairs = headers
-        .iter()
-        .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let call = Call {
         credential: present(pairs, policy.key_prefix()),
         method: case.method.as_bytes(),
@@ -119,9 +112,7 @@ fn decide(case: &Case) -> Result {
         source: crate::address::parse_source_address(case.source_ip.as_bytes()),
         now: NOW,
     };
-    let decision = authorize(&policy, NonKeyCredentials::Refuse, &call, |digest: &Digest| {
-        image.find(digest)
-    });
+    let decision = authorize(&policy, NonKeyCredentials::Refuse, &call, |digest: &Digest| image.find(digest));
     let endpoint = decision.route.map(|route| route.template.to_owned());
     let required = decision
         .route
@@ -150,12 +141,8 @@ fn every_case_is_decided_as_the_table_says() {
     let cases: Vec<Case> = serde_json::from_str(CASES).unwrap();
     assert!(cases.len() >= 60);
     for case in cases {
-        let expected = (
-            case.reason.clone(),
-            case.endpoint.clone(),
-            case.required_scope.clone(),
-            case.limit.clone(),
-        );
+        let expected =
+            (case.reason.clone(), case.endpoint.clone(), case.required_scope.clone(), case.limit.clone());
         assert_eq!(decide(&case), expected, "{}", case.name);
     }
 }
@@ -164,10 +151,8 @@ fn every_case_is_decided_as_the_table_says() {
 fn the_table_has_every_reason_that_a_snapshot_can_lead_to() {
     let cases: Vec<Case> = serde_json::from_str(CASES).unwrap();
     for outcome in Outcome::all() {
-        let elsewhere = matches!(
-            outcome,
-            Outcome::PassedThrough | Outcome::Denied(Denial::PolicyUnavailable)
-        );
+        let elsewhere =
+            matches!(outcome, Outcome::PassedThrough | Outcome::Denied(Denial::PolicyUnavailable));
         let listed = cases.iter().any(|case| case.reason == outcome.reason());
         assert!(listed || elsewhere, "{}", outcome.reason());
     }

@@ -112,11 +112,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_64_hex_digits() {
-        for text in [
-            "",
-            "ba78",
-            "zz7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-        ] {
+        for text in ["", "ba78", "zz7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"] {
             assert_eq!(Digest::from_hex(text), Err(InvalidDigest));
         }
     }

@@ -82,11 +82,7 @@ impl TryFrom<String> for Incarnation {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let fits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let value = u64::from_str_radix(&text, 16).map_err(|_| InvalidIncarnation)?;
-        if fits {
-            Ok(Self(value))
-        } else {
-            Err(InvalidIncarnation)
-        }
+        if fits { Ok(Self(value)) } else { Err(InvalidIncarnation) }
     }
 }
 
@@ -101,22 +97,9 @@ mod tests {
     fn incarnations_are_16_hex_digits() {
         let json = serde_json::to_string(&Incarnation(0xab)).unwrap();
         assert_eq!(json, r#""00000000000000ab""#);
-        assert_eq!(
-            serde_json::from_str::<Incarnation>(&json).unwrap(),
-            Incarnation(0xab)
-        );
-        for bad in [
-            "",
-            "ab",
-            "+0000000000000ab",
-            "00000000000000zz",
-            "000000000000000ab",
-        ] {
-            assert_eq!(
-                Incarnation::try_from(String::from(bad)),
-                Err(InvalidIncarnation),
-                "{bad}"
-            );
+        assert_eq!(serde_json::from_str::<Incarnation>(&json).unwrap(), Incarnation(0xab));
+        for bad in ["", "ab", "+0000000000000ab", "00000000000000zz", "000000000000000ab"] {
+            assert_eq!(Incarnation::try_from(String::from(bad)), Err(InvalidIncarnation), "{bad}");
         }
     }
 }

@@ -37,10 +37,7 @@ impl Gcra {
     /// `limit` calls in `window` nanoseconds, of which `burst` may come at once.
     pub fn new(limit: NonZeroU32, window: u64, burst: NonZeroU32) -> Self {
         let interval = window.div_ceil(u64::from(limit.get())).max(1);
-        Self {
-            interval,
-            capacity: interval.saturating_mul(u64::from(burst.get())),
-        }
+        Self { interval, capacity: interval.saturating_mul(u64::from(burst.get())) }
     }
 
     /// Decides on a call of `cost` tokens at `now`. A cost above the bucket size is never admitted.
@@ -83,11 +80,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn gcra(limit: u32, window: u64, burst: u32) -> Gcra {
-        Gcra::new(
-            NonZeroU32::new(limit).unwrap(),
-            window,
-            NonZeroU32::new(burst).unwrap(),
-        )
+        Gcra::new(NonZeroU32::new(limit).unwrap(), window, NonZeroU32::new(burst).unwrap())
     }
 
     #[test]
@@ -102,10 +95,7 @@ mod tests {
             state = next;
             assert_eq!(gcra.remaining(state, MonotonicNanos(start)), left);
         }
-        assert_eq!(
-            gcra.take(state, MonotonicNanos(start), 1),
-            Verdict::Refused { wait: SECOND }
-        );
+        assert_eq!(gcra.take(state, MonotonicNanos(start), 1), Verdict::Refused { wait: SECOND });
         assert_eq!(gcra.until_full(state, MonotonicNanos(start)), 3 * SECOND);
         let later = MonotonicNanos(start + SECOND);
         assert!(matches!(gcra.take(state, later, 1), Verdict::Admitted(_)));

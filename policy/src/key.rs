@@ -62,11 +62,7 @@ impl KeyPrefix {
         let fits = (2..=12).contains(&text.len())
             && text.starts_with(|c: char| c.is_ascii_lowercase())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        if fits {
-            Ok(Self(text.to_string()))
-        } else {
-            Err(InvalidKeyPrefix)
-        }
+        if fits { Ok(Self(text.to_string())) } else { Err(InvalidKeyPrefix) }
     }
 
     /// The prefix without its underscore.
@@ -76,9 +72,7 @@ impl KeyPrefix {
 
     /// Whether a credential means to be a key of this installation: it begins with the prefix and `_`.
     pub fn claims(&self, credential: &[u8]) -> bool {
-        credential
-            .strip_prefix(self.0.as_bytes())
-            .is_some_and(|rest| rest.first() == Some(&b'_'))
+        credential.strip_prefix(self.0.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'_'))
     }
 
     /// Checks form and checksum of a key and tells its environment.
@@ -97,14 +91,9 @@ impl KeyPrefix {
         if body.len() != RANDOM_LENGTH + CHECKSUM_LENGTH || !body.iter().all(u8::is_ascii_alphanumeric) {
             return Err(MalformedKey);
         }
-        let (covered, stated) = credential
-            .split_at_checked(credential.len() - CHECKSUM_LENGTH)
-            .ok_or(MalformedKey)?;
-        if checksum(covered) == *stated {
-            Ok(environment)
-        } else {
-            Err(MalformedKey)
-        }
+        let (covered, stated) =
+            credential.split_at_checked(credential.len() - CHECKSUM_LENGTH).ok_or(MalformedKey)?;
+        if checksum(covered) == *stated { Ok(environment) } else { Err(MalformedKey) }
     }
 }
 
@@ -174,10 +163,7 @@ impl Secret {
     /// The last four random characters, by which a person tells two secrets apart. 24 of 238 bits.
     pub fn hint(&self) -> String {
         let end = self.0.len().saturating_sub(CHECKSUM_LENGTH);
-        self.0
-            .get(end.saturating_sub(4)..end)
-            .unwrap_or_default()
-            .to_string()
+        self.0.get(end.saturating_sub(4)..end).unwrap_or_default().to_string()
     }
 }
 
@@ -293,11 +279,7 @@ mod tests {
             assert_eq!(prefix.check(variant.as_bytes()), Err(MalformedKey), "{variant:?}");
         }
         let token = compose_token(&prefix, &mut counting());
-        assert_eq!(
-            prefix.check(token.expose().as_bytes()),
-            Err(MalformedKey),
-            "a token is no key"
-        );
+        assert_eq!(prefix.check(token.expose().as_bytes()), Err(MalformedKey), "a token is no key");
     }
 
     #[test]

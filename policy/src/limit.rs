@@ -97,22 +97,14 @@ pub enum LimitDecision {
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self {
-            per_minute: Some(DEFAULT_PER_MINUTE),
-            per_hour: None,
-            burst: None,
-        }
+        Self { per_minute: Some(DEFAULT_PER_MINUTE), per_hour: None, burst: None }
     }
 }
 
 impl RateLimit {
     /// Checks that the limit can be kept.
     pub fn validate(&self) -> Result<(), InvalidRateLimit> {
-        let fields = [
-            ("per_minute", self.per_minute),
-            ("per_hour", self.per_hour),
-            ("burst", self.burst),
-        ];
+        let fields = [("per_minute", self.per_minute), ("per_hour", self.per_hour), ("burst", self.burst)];
         for (field, value) in fields {
             if let Some(value) = value.filter(|value| !(1..=MAX_LIMIT).contains(value)) {
                 return Err(InvalidRateLimit::OutOfRange { field, value });
@@ -139,10 +131,7 @@ impl RateLimit {
             }
         }
         match wait {
-            None => LimitDecision::Admitted {
-                state: next,
-                report: self.report(next, now),
-            },
+            None => LimitDecision::Admitted { state: next, report: self.report(next, now) },
             Some((window, wait)) => LimitDecision::Refused {
                 report: self.report_of(window, state, now),
                 retry_after_seconds: wait.div_ceil(SECOND).max(1),
@@ -186,11 +175,7 @@ impl RateLimit {
         let limit = NonZeroU32::new(self.stated(window)?)?;
         // The burst belongs to the shorter limit; the hour's bucket is its limit when a minute's limit is set too.
         let own_burst = window == Window::Minute || self.per_minute.is_none();
-        let burst = self
-            .burst
-            .filter(|_| own_burst)
-            .and_then(NonZeroU32::new)
-            .unwrap_or(limit);
+        let burst = self.burst.filter(|_| own_burst).and_then(NonZeroU32::new).unwrap_or(limit);
         Some(Gcra::new(limit, window.seconds() * SECOND, burst))
     }
 
@@ -236,10 +221,7 @@ impl LimitState {
     /// Reads the stored form. Anything but [`Self::SIZE`] bytes is `None`.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let both = u128::from_le_bytes(bytes.try_into().ok()?);
-        Some(Self {
-            minute: Tat(both as u64),
-            hour: Tat((both >> 64) as u64),
-        })
+        Some(Self { minute: Tat(both as u64), hour: Tat((both >> 64) as u64) })
     }
 
     fn get(self, window: Window) -> Tat {
@@ -269,11 +251,7 @@ mod tests {
     const NOW: MonotonicNanos = MonotonicNanos(500 * SECOND);
 
     fn limit(per_minute: Option<u32>, per_hour: Option<u32>, burst: Option<u32>) -> RateLimit {
-        RateLimit {
-            per_minute,
-            per_hour,
-            burst,
-        }
+        RateLimit { per_minute, per_hour, burst }
     }
 
     fn spend(limit: RateLimit, mut state: LimitState, now: MonotonicNanos, calls: u32) -> (u32, LimitState) {
@@ -292,33 +270,17 @@ mod tests {
         let both = limit(Some(10), Some(15), None);
         let (passed, state) = spend(both, LimitState::default(), NOW, 20);
         assert_eq!(passed, 10);
-        let LimitDecision::Refused {
-            report,
-            retry_after_seconds,
-        } = both.take(state, NOW)
-        else {
-            panic!()
-        };
-        assert_eq!(
-            (report.window, report.limit, report.remaining),
-            (Window::Minute, 10, 0)
-        );
+        let LimitDecision::Refused { report, retry_after_seconds } = both.take(state, NOW) else { panic!() };
+        assert_eq!((report.window, report.limit, report.remaining), (Window::Minute, 10, 0));
         assert_eq!(retry_after_seconds, 6);
         let minute_later = MonotonicNanos(NOW.0 + 60 * SECOND);
         let (passed, state) = spend(both, state, minute_later, 20);
         assert_eq!(passed, 5, "the hour's limit is left with five");
-        let LimitDecision::Refused {
-            report,
-            retry_after_seconds,
-        } = both.take(state, minute_later)
-        else {
+        let LimitDecision::Refused { report, retry_after_seconds } = both.take(state, minute_later) else {
             panic!()
         };
         assert_eq!((report.window, report.limit), (Window::Hour, 15));
-        assert_eq!(
-            retry_after_seconds, 180,
-            "an hour's token comes back every 240 s, and 60 s have passed"
-        );
+        assert_eq!(retry_after_seconds, 180, "an hour's token comes back every 240 s, and 60 s have passed");
     }
 
     #[test]
@@ -332,11 +294,9 @@ mod tests {
     #[test]
     fn a_changed_limit_refills_nothing() {
         let (_, state) = spend(limit(Some(60), None, None), LimitState::default(), NOW, 60);
-        for changed in [
-            limit(Some(600), None, None),
-            limit(Some(6), None, None),
-            limit(Some(60), Some(5), None),
-        ] {
+        for changed in
+            [limit(Some(600), None, None), limit(Some(6), None, None), limit(Some(60), Some(5), None)]
+        {
             let report = changed.take(state, NOW);
             assert!(matches!(report, LimitDecision::Refused { .. }), "{changed:?}");
         }
@@ -344,34 +304,16 @@ mod tests {
 
     #[test]
     fn the_burst_belongs_to_the_shorter_limit() {
-        assert_eq!(
-            spend(
-                limit(Some(60), Some(500), Some(5)),
-                LimitState::default(),
-                NOW,
-                100
-            )
-            .0,
-            5
-        );
-        assert_eq!(
-            spend(limit(None, Some(500), Some(7)), LimitState::default(), NOW, 100).0,
-            7
-        );
+        assert_eq!(spend(limit(Some(60), Some(500), Some(5)), LimitState::default(), NOW, 100).0, 5);
+        assert_eq!(spend(limit(None, Some(500), Some(7)), LimitState::default(), NOW, 100).0, 7);
     }
 
     #[test]
     fn validation_names_the_field() {
         assert_eq!(RateLimit::default().validate(), Ok(()));
-        assert_eq!(
-            limit(None, None, Some(3)).validate(),
-            Err(InvalidRateLimit::Unlimited)
-        );
+        assert_eq!(limit(None, None, Some(3)).validate(), Err(InvalidRateLimit::Unlimited));
         let error = limit(Some(0), None, None).validate().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "per_minute is 0: it must be between 1 and 1000000"
-        );
+        assert_eq!(error.to_string(), "per_minute is 0: it must be between 1 and 1000000");
         assert!(limit(Some(1), Some(1_000_001), None).validate().is_err());
     }
 

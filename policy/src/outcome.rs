@@ -138,9 +138,7 @@ impl Denial {
 impl Outcome {
     /// All outcomes.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Allowed, Self::PassedThrough]
-            .into_iter()
-            .chain(Denial::ALL.map(Self::Denied))
+        [Self::Allowed, Self::PassedThrough].into_iter().chain(Denial::ALL.map(Self::Denied))
     }
 
     /// The stable reason: a denial's code, `allowed` or `non_key_credential`.

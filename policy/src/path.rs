@@ -33,10 +33,7 @@ impl<'a> Target<'a> {
 /// Splits a target at its first question mark, whatever else it holds. For records of refused calls too.
 pub fn split_query(target: &[u8]) -> (&[u8], &[u8]) {
     let mut halves = target.splitn(2, |byte| *byte == b'?');
-    (
-        halves.next().unwrap_or_default(),
-        halves.next().unwrap_or_default(),
-    )
+    (halves.next().unwrap_or_default(), halves.next().unwrap_or_default())
 }
 
 fn has_one_reading(path: &[u8]) -> bool {
@@ -44,15 +41,12 @@ fn has_one_reading(path: &[u8]) -> bool {
         return false;
     };
     let last = segments.split(|byte| *byte == b'/').count() - 1;
-    segments
-        .split(|byte| *byte == b'/')
-        .enumerate()
-        .all(|(index, segment)| match segment {
-            b"." | b".." => false,
-            // A trailing slash is a path of its own, which matches no route unless one says so.
-            b"" => index == last,
-            _ => segment_has_one_reading(segment),
-        })
+    segments.split(|byte| *byte == b'/').enumerate().all(|(index, segment)| match segment {
+        b"." | b".." => false,
+        // A trailing slash is a path of its own, which matches no route unless one says so.
+        b"" => index == last,
+        _ => segment_has_one_reading(segment),
+    })
 }
 
 fn segment_has_one_reading(segment: &[u8]) -> bool {
@@ -83,10 +77,7 @@ fn segment_has_one_reading(segment: &[u8]) -> bool {
 /// RFC 3986 `pchar` without `;`, which many servers cut at, and without `%`.
 fn is_plain(byte: u8) -> bool {
     is_unreserved(byte)
-        || matches!(
-            byte,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
-        )
+        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
 fn is_unreserved(byte: u8) -> bool {
@@ -246,11 +237,7 @@ mod tests {
         }
         let mut segments: Vec<Vec<u8>> = Vec::new();
         for segment in bytes.split(|b| matches!(b, b'/' | b'\\')) {
-            match segment
-                .split(|b| matches!(b, b';' | 0 | b'#' | b'?'))
-                .next()
-                .unwrap_or_default()
-            {
+            match segment.split(|b| matches!(b, b';' | 0 | b'#' | b'?')).next().unwrap_or_default() {
                 b"" | b"." => {}
                 b".." => drop(segments.pop()),
                 other => segments.push(other.to_vec()),

@@ -144,10 +144,7 @@ impl Default for PolicyDocument {
             scopes: scopes
                 .into_iter()
                 .filter_map(|(name, description)| {
-                    Some(ScopeDefinition {
-                        name: name.parse().ok()?,
-                        description: description.to_owned(),
-                    })
+                    Some(ScopeDefinition { name: name.parse().ok()?, description: description.to_owned() })
                 })
                 .collect(),
             routes: routes
@@ -172,10 +169,8 @@ fn resource(name: &str, methods: &MethodSelector, scope: &str) -> Option<[RouteD
 impl PolicyDocument {
     /// Reads and checks a document in JSON. Errors name the line and column, or the place in the document.
     pub fn from_json(bytes: &[u8]) -> Result<Self, PolicyError> {
-        let document: Self = serde_json::from_slice(bytes).map_err(|error| PolicyError {
-            pointer: String::new(),
-            message: error.to_string(),
-        })?;
+        let document: Self = serde_json::from_slice(bytes)
+            .map_err(|error| PolicyError { pointer: String::new(), message: error.to_string() })?;
         Policy::compile(document).map(|policy| policy.document)
     }
 
@@ -192,12 +187,7 @@ impl Policy {
     /// Checks a document and makes it ready to match.
     pub fn compile(document: PolicyDocument) -> Result<Self, PolicyError> {
         for (index, scope) in document.scopes.iter().enumerate() {
-            if document
-                .scopes
-                .iter()
-                .take(index)
-                .any(|earlier| earlier.name == scope.name)
-            {
+            if document.scopes.iter().take(index).any(|earlier| earlier.name == scope.name) {
                 return Err(error(
                     format!("/scopes/{index}/name"),
                     format!("{} stands here twice", scope.name),
@@ -205,10 +195,7 @@ impl Policy {
             }
         }
         if document.routes.len() > MAX_ROUTES {
-            return Err(error(
-                "/routes".to_owned(),
-                format!("a policy has at most {MAX_ROUTES} routes"),
-            ));
+            return Err(error("/routes".to_owned(), format!("a policy has at most {MAX_ROUTES} routes")));
         }
         let mut templates = matchit::Router::new();
         let mut endpoints: Vec<Endpoint> = Vec::new();
@@ -227,19 +214,13 @@ impl Policy {
                     "name at least one method, or read, write or any".to_owned(),
                 ));
             }
-            let endpoint = match endpoints
-                .iter()
-                .position(|endpoint| endpoint.template == route.path)
-            {
+            let endpoint = match endpoints.iter().position(|endpoint| endpoint.template == route.path) {
                 Some(known) => known,
                 None => {
                     templates
                         .insert(route.path.clone(), endpoints.len())
                         .map_err(|conflict| error(at("path"), conflict.to_string()))?;
-                    endpoints.push(Endpoint {
-                        template: route.path.clone(),
-                        methods: Vec::new(),
-                    });
+                    endpoints.push(Endpoint { template: route.path.clone(), methods: Vec::new() });
                     endpoints.len() - 1
                 }
             };
@@ -248,21 +229,14 @@ impl Policy {
             };
             for selector in &route.methods {
                 if endpoint.methods.iter().any(|(known, _)| known == selector) {
-                    let message = format!(
-                        "{} {} is mapped twice",
-                        String::from(selector.clone()),
-                        route.path
-                    );
+                    let message =
+                        format!("{} {} is mapped twice", String::from(selector.clone()), route.path);
                     return Err(error(at("methods"), message));
                 }
                 endpoint.methods.push((selector.clone(), route.scope.clone()));
             }
         }
-        Ok(Self {
-            document,
-            templates,
-            endpoints,
-        })
+        Ok(Self { document, templates, endpoints })
     }
 
     /// What this was compiled from.
@@ -277,10 +251,7 @@ impl Policy {
 
     /// Whether a key may be given this scope.
     pub fn defines(&self, scope: &Scope) -> bool {
-        self.document
-            .scopes
-            .iter()
-            .any(|definition| definition.name == *scope)
+        self.document.scopes.iter().any(|definition| definition.name == *scope)
     }
 
     /// The route of a request; `None` where no template matches the path.
@@ -293,10 +264,7 @@ impl Policy {
             .filter_map(|(selector, scope)| Some((selector.specificity(method)?, scope)))
             .max_by_key(|(specificity, _)| *specificity)
             .map(|(_, scope)| scope);
-        Some(Route {
-            template: &endpoint.template,
-            scope,
-        })
+        Some(Route { template: &endpoint.template, scope })
     }
 }
 
@@ -325,23 +293,15 @@ fn check_template(template: &str) -> Result<(), String> {
             Some(_) => return Err(format!("{segment} may stand at the end only")),
             None => parameter,
         };
-        if name.is_empty()
-            || !name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        {
-            return Err(format!(
-                "{segment}: a parameter's name is letters, digits and '_'"
-            ));
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return Err(format!("{segment}: a parameter's name is letters, digits and '_'"));
         }
     }
     // A literal that no request can carry would never match, and whoever wrote it would not know.
     Target::parse(literal_path.as_bytes())
         .map_err(|_| format!("{template:?} has a literal segment that the filter refuses as ambiguous"))?;
     if literal_path.contains('?') {
-        return Err(format!(
-            "{template:?}: the query string takes no part in matching"
-        ));
+        return Err(format!("{template:?}: the query string takes no part in matching"));
     }
     Ok(())
 }
@@ -374,9 +334,7 @@ impl FromStr for MethodSelector {
             {
                 Ok(Self::Exact(name.to_owned()))
             }
-            other => Err(InvalidMethodSelector(
-                other.chars().take(MAX_SCOPE_LENGTH).collect(),
-            )),
+            other => Err(InvalidMethodSelector(other.chars().take(MAX_SCOPE_LENGTH).collect())),
         }
     }
 }
@@ -413,10 +371,7 @@ mod tests {
 
     fn scope_of(policy: &Policy, method: &str, path: &str) -> Option<String> {
         let target = Target::parse(path.as_bytes()).unwrap();
-        policy
-            .route(method.as_bytes(), &target)?
-            .scope
-            .map(ToString::to_string)
+        policy.route(method.as_bytes(), &target)?.scope.map(ToString::to_string)
     }
 
     fn compile(routes: &str) -> Result<Policy, PolicyError> {
@@ -436,40 +391,20 @@ mod tests {
     fn default_routes() {
         let policy = policy();
         let scope = |method, path| scope_of(&policy, method, path);
-        assert_eq!(
-            scope("GET", "/api/v1/conversations").as_deref(),
-            Some("conversations:read")
-        );
-        assert_eq!(
-            scope("HEAD", "/api/v1/conversations/7").as_deref(),
-            Some("conversations:read")
-        );
+        assert_eq!(scope("GET", "/api/v1/conversations").as_deref(), Some("conversations:read"));
+        assert_eq!(scope("HEAD", "/api/v1/conversations/7").as_deref(), Some("conversations:read"));
         assert_eq!(
             scope("PATCH", "/api/v1/conversations/7/messages/8").as_deref(),
             Some("conversations:write")
         );
-        assert_eq!(
-            scope("GET", "/api/v1/traces/9").as_deref(),
-            Some("conversations:read")
-        );
+        assert_eq!(scope("GET", "/api/v1/traces/9").as_deref(), Some("conversations:read"));
         assert_eq!(scope("DELETE", "/api/v1/traces/9"), None);
         assert_eq!(scope("POST", "/api/v1/agents"), None);
-        assert_eq!(
-            scope("GET", "/api/v1/webhooks").as_deref(),
-            Some("webhooks:manage")
-        );
-        assert_eq!(
-            scope("DELETE", "/api/v1/webhooks/1").as_deref(),
-            Some("webhooks:manage")
-        );
-        for path in [
-            "/",
-            "/api/v1",
-            "/api/v1/contacts/",
-            "/API/v1/contacts",
-            "/api/v1/contactsx",
-            "/api/v2/contacts",
-        ] {
+        assert_eq!(scope("GET", "/api/v1/webhooks").as_deref(), Some("webhooks:manage"));
+        assert_eq!(scope("DELETE", "/api/v1/webhooks/1").as_deref(), Some("webhooks:manage"));
+        for path in
+            ["/", "/api/v1", "/api/v1/contacts/", "/API/v1/contacts", "/api/v1/contactsx", "/api/v2/contacts"]
+        {
             assert_eq!(scope("GET", path), None, "{path}");
         }
     }
@@ -484,56 +419,22 @@ mod tests {
         .unwrap();
         assert_eq!(scope_of(&policy, "GET", "/a/1").as_deref(), Some("a:read"));
         assert_eq!(scope_of(&policy, "PUT", "/a/1").as_deref(), Some("a:write"));
-        assert_eq!(
-            scope_of(&policy, "PUT", "/a/list"),
-            None,
-            "the literal template decides"
-        );
+        assert_eq!(scope_of(&policy, "PUT", "/a/list"), None, "the literal template decides");
     }
 
     #[test]
     fn errors_name_the_place() {
         let cases = [
-            (
-                r#"[{"path": "a", "methods": ["any"], "scope": "a:read"}]"#,
-                "/routes/0/path",
-            ),
-            (
-                r#"[{"path": "/a//b", "methods": ["any"], "scope": "a:read"}]"#,
-                "/routes/0/path",
-            ),
-            (
-                r#"[{"path": "/a/../b", "methods": ["any"], "scope": "a:read"}]"#,
-                "/routes/0/path",
-            ),
-            (
-                r#"[{"path": "/a?b", "methods": ["any"], "scope": "a:read"}]"#,
-                "/routes/0/path",
-            ),
-            (
-                r#"[{"path": "/{*a}/b", "methods": ["any"], "scope": "a:read"}]"#,
-                "/routes/0/path",
-            ),
-            (
-                r#"[{"path": "/x{a}", "methods": ["any"], "scope": "a:read"}]"#,
-                "/routes/0/path",
-            ),
-            (
-                r#"[{"path": "/{}", "methods": ["any"], "scope": "a:read"}]"#,
-                "/routes/0/path",
-            ),
-            (
-                r#"[{"path": "/a", "methods": [], "scope": "a:read"}]"#,
-                "/routes/0/methods",
-            ),
-            (
-                r#"[{"path": "/a", "methods": ["GET", "GET"], "scope": "a:read"}]"#,
-                "/routes/0/methods",
-            ),
-            (
-                r#"[{"path": "/a", "methods": ["any"], "scope": "b:read"}]"#,
-                "/routes/0/scope",
-            ),
+            (r#"[{"path": "a", "methods": ["any"], "scope": "a:read"}]"#, "/routes/0/path"),
+            (r#"[{"path": "/a//b", "methods": ["any"], "scope": "a:read"}]"#, "/routes/0/path"),
+            (r#"[{"path": "/a/../b", "methods": ["any"], "scope": "a:read"}]"#, "/routes/0/path"),
+            (r#"[{"path": "/a?b", "methods": ["any"], "scope": "a:read"}]"#, "/routes/0/path"),
+            (r#"[{"path": "/{*a}/b", "methods": ["any"], "scope": "a:read"}]"#, "/routes/0/path"),
+            (r#"[{"path": "/x{a}", "methods": ["any"], "scope": "a:read"}]"#, "/routes/0/path"),
+            (r#"[{"path": "/{}", "methods": ["any"], "scope": "a:read"}]"#, "/routes/0/path"),
+            (r#"[{"path": "/a", "methods": [], "scope": "a:read"}]"#, "/routes/0/methods"),
+            (r#"[{"path": "/a", "methods": ["GET", "GET"], "scope": "a:read"}]"#, "/routes/0/methods"),
+            (r#"[{"path": "/a", "methods": ["any"], "scope": "b:read"}]"#, "/routes/0/scope"),
             (
                 r#"[{"path": "/a/{b}", "methods": ["GET"], "scope": "a:read"},
                     {"path": "/a/{c}", "methods": ["PUT"], "scope": "a:write"}]"#,
@@ -541,19 +442,11 @@ mod tests {
             ),
         ];
         for (routes, pointer) in cases {
-            assert_eq!(
-                compile(routes).map(|_| ()).unwrap_err().pointer,
-                pointer,
-                "{routes}"
-            );
+            assert_eq!(compile(routes).map(|_| ()).unwrap_err().pointer, pointer, "{routes}");
         }
-        let error = compile(r#"[{"path": "/a", "methods": ["get"], "scope": "a:read"}]"#)
-            .map(|_| ())
-            .unwrap_err();
-        assert!(
-            error.message.contains("selects no method") && error.message.contains("line 1"),
-            "{error}"
-        );
+        let error =
+            compile(r#"[{"path": "/a", "methods": ["get"], "scope": "a:read"}]"#).map(|_| ()).unwrap_err();
+        assert!(error.message.contains("selects no method") && error.message.contains("line 1"), "{error}");
         assert!(
             compile(r#"[{"path": "/a", "method": ["GET"], "scope": "a:read"}]"#).is_err(),
             "unknown field"

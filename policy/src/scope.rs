@@ -55,9 +55,7 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let fits = text.len() <= MAX_SCOPE_LENGTH
-            && text
-                .split_once(':')
-                .is_some_and(|(resource, action)| is_word(resource) && is_word(action));
+            && text.split_once(':').is_some_and(|(resource, action)| is_word(resource) && is_word(action));
         if fits {
             Ok(Self(text.to_string()))
         } else {
@@ -69,9 +67,7 @@ impl FromStr for Scope {
 
 fn is_word(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
 impl TryFrom<String> for Scope {
@@ -96,11 +92,7 @@ impl ScopeSet {
         let mut scopes: Vec<Scope> = scopes.into_iter().collect();
         scopes.sort_unstable();
         scopes.dedup();
-        if scopes.len() > MAX_SCOPES_PER_KEY {
-            Err(InvalidScope::TooMany)
-        } else {
-            Ok(Self(scopes))
-        }
+        if scopes.len() > MAX_SCOPES_PER_KEY { Err(InvalidScope::TooMany) } else { Ok(Self(scopes)) }
     }
 
     /// The scopes in order.
@@ -157,18 +149,9 @@ mod tests {
         for good in ["contacts:read", "a:b", "web-hooks:manage_all", "v2:x9"] {
             assert!(good.parse::<Scope>().is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "contacts",
-            ":",
-            "contacts:",
-            ":read",
-            "Contacts:read",
-            "a:b:c",
-            "a b:c",
-            "*:read",
-            "a:*",
-        ] {
+        for bad in
+            ["", "contacts", ":", "contacts:", ":read", "Contacts:read", "a:b:c", "a b:c", "*:read", "a:*"]
+        {
             assert!(bad.parse::<Scope>().is_err(), "{bad}");
         }
         assert!(alloc::format!("{}:b", "a".repeat(63)).parse::<Scope>().is_err());

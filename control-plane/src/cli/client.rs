@@ -44,42 +44,24 @@ impl Client {
     /// `GET`, with query parameters of which those without a value are left out.
     pub(super) fn get(&self, path: &str, query: &[(&str, Option<String>)]) -> anyhow::Result<Value> {
         let address = self.address(path) + &encoded(query);
-        self.answer(
-            self.agent
-                .get(address)
-                .header("authorization", self.bearer())
-                .call(),
-        )
+        self.answer(self.agent.get(address).header("authorization", self.bearer()).call())
     }
 
     /// `POST` of a JSON document.
     pub(super) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = self
-            .agent
-            .post(self.address(path))
-            .header("authorization", self.bearer());
+        let request = self.agent.post(self.address(path)).header("authorization", self.bearer());
         self.answer(request.send_json(body))
     }
 
     /// `POST` without a body.
     pub(super) fn post_empty(&self, path: &str, query: &[(&str, Option<String>)]) -> anyhow::Result<Value> {
         let address = self.address(path) + &encoded(query);
-        self.answer(
-            self.agent
-                .post(address)
-                .header("authorization", self.bearer())
-                .send_empty(),
-        )
+        self.answer(self.agent.post(address).header("authorization", self.bearer()).send_empty())
     }
 
     /// `DELETE`.
     pub(super) fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.answer(
-            self.agent
-                .delete(self.address(path))
-                .header("authorization", self.bearer())
-                .call(),
-        )
+        self.answer(self.agent.delete(self.address(path)).header("authorization", self.bearer()).call())
     }
 
     fn address(&self, path: &str) -> String {
@@ -121,15 +103,9 @@ fn refusal(status: StatusCode, problem: &Value) -> anyhow::Error {
 
 /// The query string, with its question mark.
 fn encoded(query: &[(&str, Option<String>)]) -> String {
-    let pairs = query
-        .iter()
-        .filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_ref()?))));
+    let pairs = query.iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_ref()?))));
     let pairs: Vec<String> = pairs.collect();
-    if pairs.is_empty() {
-        String::new()
-    } else {
-        format!("?{}", pairs.join("&"))
-    }
+    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
 /// A path segment, or the value of a query parameter, as it travels. Names have spaces.
@@ -152,11 +128,7 @@ mod tests {
     #[test]
     fn names_travel_encoded() {
         assert_eq!(segment("CI deploy/é"), "CI%20deploy%2F%C3%A9");
-        let query = [
-            ("status", Some("4xx".to_owned())),
-            ("ip", None),
-            ("q", Some("a&b=c".to_owned())),
-        ];
+        let query = [("status", Some("4xx".to_owned())), ("ip", None), ("q", Some("a&b=c".to_owned()))];
         assert_eq!(encoded(&query), "?status=4xx&q=a%26b%3Dc");
         assert_eq!(encoded(&[("ip", None)]), "");
     }
@@ -166,9 +138,6 @@ mod tests {
         let problem =
             serde_json::json!({"detail": "no such scope", "code": "invalid_field", "field": "/scopes/0"});
         let error = refusal(StatusCode::UNPROCESSABLE_ENTITY, &problem);
-        assert_eq!(
-            error.to_string(),
-            "/scopes/0: no such scope (422 Unprocessable Entity, invalid_field)"
-        );
+        assert_eq!(error.to_string(), "/scopes/0: no such scope (422 Unprocessable Entity, invalid_field)");
     }
 }

@@ -17,13 +17,7 @@ const COLUMNS: &[Column] = &[
     ("CONNECTED", |gateway| field(gateway, "connected")),
     ("IN STEP", |gateway| field(gateway, "in_step")),
     ("VERSION", |gateway| field(gateway, "version")),
-    ("WORKERS", |gateway| {
-        gateway
-            .get("workers")
-            .and_then(Value::as_array)
-            .map_or(0, Vec::len)
-            .to_string()
-    }),
+    ("WORKERS", |gateway| gateway.get("workers").and_then(Value::as_array).map_or(0, Vec::len).to_string()),
     ("FILTER", |gateway| field(gateway, "filter_version")),
     ("LAST SEEN", |gateway| field(gateway, "last_seen_at")),
 ];

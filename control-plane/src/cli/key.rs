@@ -114,13 +114,7 @@ const VERSION_COLUMNS: &[Column] = &[
 const ENFORCEMENT_COLUMNS: &[Column] = &[
     ("GATEWAY", |gateway| field(gateway, "id")),
     ("ENFORCED", |gateway| field(gateway, "enforced")),
-    ("WORKERS", |gateway| {
-        format!(
-            "{}/{}",
-            field(gateway, "enforced_workers"),
-            field(gateway, "workers")
-        )
-    }),
+    ("WORKERS", |gateway| format!("{}/{}", field(gateway, "enforced_workers"), field(gateway, "workers"))),
     ("MS", |gateway| field(gateway, "ms")),
     ("LAST SEEN", |gateway| field(gateway, "last_seen_at")),
 ];
@@ -139,10 +133,9 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
             ];
             output.list(&client.get("/v1/keys", &query)?, COLUMNS)
         }
-        Command::Show { key } => output.print(
-            &client.get(&format!("/v1/keys/{}", segment(&key)), &[])?,
-            describe,
-        ),
+        Command::Show { key } => {
+            output.print(&client.get(&format!("/v1/keys/{}", segment(&key)), &[])?, describe)
+        }
         Command::Revoke(args) => revoke(args, client, output),
     }
 }
@@ -150,9 +143,7 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
 fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
     let limited = args.per_minute.is_some() || args.per_hour.is_some() || args.burst.is_some();
     // A burst alone goes with the default limit.
-    let per_minute = args
-        .per_minute
-        .or(if args.per_hour.is_none() { Some(60) } else { None });
+    let per_minute = args.per_minute.or(if args.per_hour.is_none() { Some(60) } else { None });
     let rate_limit = json!({"per_minute": per_minute, "per_hour": args.per_hour, "burst": args.burst});
     let request = json!({
         "name": args.name,
@@ -166,10 +157,7 @@ fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
     let created = client.post("/v1/keys", &request)?;
     output.print(&created, |created| field(created, "secret"))?;
     if !output.json {
-        eprintln!(
-            "This is the secret of {}. It is shown this once and stored nowhere.",
-            args.name
-        );
+        eprintln!("This is the secret of {}. It is shown this once and stored nowhere.", args.name);
     }
     Ok(())
 }
@@ -198,12 +186,8 @@ fn revoke(args: Revoke, client: &Client, output: Output) -> anyhow::Result<()> {
 /// A key in full.
 fn describe(key: &Value) -> String {
     let limit = |name: &str| field(key.get("rate_limit").unwrap_or(&Value::Null), name);
-    let limits = format!(
-        "{} a minute, {} an hour, burst {}",
-        limit("per_minute"),
-        limit("per_hour"),
-        limit("burst")
-    );
+    let limits =
+        format!("{} a minute, {} an hour, burst {}", limit("per_minute"), limit("per_hour"), limit("burst"));
     let mut text = String::new();
     for (heading, value) in [
         ("Name", field(key, "name")),
@@ -214,10 +198,7 @@ fn describe(key: &Value) -> String {
         ("Limits", limits),
         ("Addresses", field(key, "ip_allowlist")),
         ("Description", field(key, "description")),
-        (
-            "Created",
-            format!("{} by {}", field(key, "created_at"), field(key, "created_by")),
-        ),
+        ("Created", format!("{} by {}", field(key, "created_at"), field(key, "created_by"))),
         ("Expires", field(key, "expires_at")),
         ("Last used", field(key, "last_used_at")),
     ] {

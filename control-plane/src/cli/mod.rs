@@ -69,9 +69,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn every_command_works_against_a_server() {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start(settings(folder.path(), &Arc::new(AtomicU64::new(START))))
-            .await
-            .unwrap();
+        let server = Server::start(settings(folder.path(), &Arc::new(AtomicU64::new(START)))).await.unwrap();
         let url = format!("http://{}", server.address());
         let token = folder.path().join("admin-token").display().to_string();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -80,14 +78,9 @@ mod tests {
         }));
         let omf = async |line: &str| {
             let connection = ["--url", &url, "--token-file", &token];
-            let words: Vec<String> = std::iter::once("omf")
-                .chain(line.split(' '))
-                .chain(connection)
-                .map(str::to_owned)
-                .collect();
-            let result = spawn_blocking(move || run(Omf::try_parse_from(words)?))
-                .await
-                .unwrap();
+            let words: Vec<String> =
+                std::iter::once("omf").chain(line.split(' ')).chain(connection).map(str::to_owned).collect();
+            let result = spawn_blocking(move || run(Omf::try_parse_from(words)?)).await.unwrap();
             result.map_err(|error| format!("{error:#}"))
         };
         let ready = async || omf("policy show").await.is_ok();
@@ -110,14 +103,8 @@ mod tests {
         }
         for (line, reason) in [
             ("key show nobody", "not_found"),
-            (
-                "key create --name ci --environment live --scope contacts:read",
-                "name_taken",
-            ),
-            (
-                "key create --name x --environment live --scope none:read",
-                "/scopes/0",
-            ),
+            ("key create --name ci --environment live --scope contacts:read", "name_taken"),
+            ("key create --name x --environment live --scope none:read", "/scopes/0"),
             ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),
             ("audit --ip nowhere", "invalid_query"),
             ("key create", "--name"),

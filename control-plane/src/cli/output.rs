@@ -23,11 +23,7 @@ impl Output {
         value: &Value,
         for_people: impl FnOnce(&Value) -> String,
     ) -> anyhow::Result<()> {
-        let text = if self.json {
-            serde_json::to_string_pretty(value)?
-        } else {
-            for_people(value)
-        };
+        let text = if self.json { serde_json::to_string_pretty(value)? } else { for_people(value) };
         match writeln!(stdout(), "{}", text.trim_end()) {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -47,26 +43,18 @@ impl Output {
 
 /// The items of a list.
 pub(super) fn items(value: &Value) -> &[Value] {
-    value
-        .get("items")
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    value.get("items").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// A table with a heading, one row for each item.
 pub(super) fn table(items: &[Value], columns: &[Column]) -> String {
     let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|(heading, _)| *heading));
     for item in items {
         table.add_row(columns.iter().map(|(_, read)| read(item)));
     }
-    table
-        .lines()
-        .map(|line| line.trim_end().to_owned() + "\n")
-        .collect()
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 /// A field as text: lists with commas, nothing as a dash.
@@ -86,9 +74,7 @@ fn plain(value: &Value) -> String {
 
 /// Text from callers must not steer the terminal.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -99,14 +85,8 @@ mod tests {
 
     #[test]
     fn a_table_lines_up_and_holds_no_control_characters() {
-        let items = [
-            json!({"name": "ci", "tags": ["a", "b"]}),
-            json!({"name": "x\u{1b}[2J", "tags": []}),
-        ];
+        let items = [json!({"name": "ci", "tags": ["a", "b"]}), json!({"name": "x\u{1b}[2J", "tags": []})];
         let columns: [Column; 2] = [("NAME", |v| field(v, "name")), ("TAGS", |v| field(v, "tags"))];
-        assert_eq!(
-            table(&items, &columns),
-            " NAME   TAGS\n ci     a, b\n x\u{fffd}[2J  -\n"
-        );
+        assert_eq!(table(&items, &columns), " NAME   TAGS\n ci     a, b\n x\u{fffd}[2J  -\n");
     }
 }

@@ -17,20 +17,14 @@ const ROUTE_COLUMNS: &[Column] = &[
     ("PATH", |route| field(route, "path")),
     ("SCOPE", |route| field(route, "scope")),
 ];
-const SCOPE_COLUMNS: &[Column] = &[
-    ("SCOPE", |scope| field(scope, "name")),
-    ("ALLOWS", |scope| field(scope, "description")),
-];
+const SCOPE_COLUMNS: &[Column] =
+    &[("SCOPE", |scope| field(scope, "name")), ("ALLOWS", |scope| field(scope, "description"))];
 
 pub(super) fn run(command: &Command, client: &Client, output: Output) -> anyhow::Result<()> {
     match command {
         Command::Show => output.print(&client.get("/v1/policy", &[])?, |policy| {
             let list = |pointer: &str| {
-                policy
-                    .pointer(pointer)
-                    .and_then(Value::as_array)
-                    .cloned()
-                    .unwrap_or_default()
+                policy.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default()
             };
             format!(
                 "Version {}\n\n{}\n{}",

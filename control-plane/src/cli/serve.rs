@@ -15,11 +15,7 @@ use crate::server::{Server, ServerSettings};
 pub(super) fn run(args: Serve) -> anyhow::Result<()> {
     tracing_subscriber::registry()
         .with(args.log)
-        .with(
-            tracing_subscriber::fmt::layer()
-                .with_writer(stderr)
-                .with_ansi(stderr().is_terminal()),
-        )
+        .with(tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()))
         .init();
     let settings = ServerSettings {
         listen: args.listen,

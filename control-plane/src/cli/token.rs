@@ -58,18 +58,12 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
             let created = client.post("/v1/tokens", &request)?;
             output.print(&created, |created| field(created, "secret"))?;
             if !output.json {
-                eprintln!(
-                    "This is the token {}. It is shown this once and stored nowhere.",
-                    args.name
-                );
+                eprintln!("This is the token {}. It is shown this once and stored nowhere.", args.name);
             }
             Ok(())
         }
         Command::List { limit, cursor } => {
-            let query = [
-                ("limit", limit.map(|limit| limit.to_string())),
-                ("cursor", cursor),
-            ];
+            let query = [("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor)];
             output.list(&client.get("/v1/tokens", &query)?, COLUMNS)
         }
         Command::Revoke { id } => {

@@ -55,17 +55,10 @@ impl Fleet {
         loop {
             heard.mark_unchanged();
             let mut enforcement = self.enforcement(version, publication.version().unwrap_or_default());
-            for gateway in enforcement
-                .gateways
-                .iter_mut()
-                .filter(|gateway| gateway.is_enforced())
-            {
+            for gateway in enforcement.gateways.iter_mut().filter(|gateway| gateway.is_enforced()) {
                 if let Some(committed) = committed {
-                    gateway.after = Some(
-                        *reached
-                            .entry(gateway.id.clone())
-                            .or_insert_with(|| committed.elapsed()),
-                    );
+                    gateway.after =
+                        Some(*reached.entry(gateway.id.clone()).or_insert_with(|| committed.elapsed()));
                 }
             }
             if enforcement.complete || Instant::now() >= deadline {
@@ -98,11 +91,7 @@ impl Fleet {
                 last_seen_at: gateway.last_seen_at,
             })
             .collect();
-        Enforcement {
-            complete: gateways.iter().all(GatewayEnforcement::is_enforced),
-            version,
-            gateways,
-        }
+        Enforcement { complete: gateways.iter().all(GatewayEnforcement::is_enforced), version, gateways }
     }
 }
 

@@ -64,21 +64,13 @@ pub struct OpenPoll {
 impl Fleet {
     /// No gateway was heard of yet. One that is silent for longer than `lease` is not waited for.
     pub fn new(clock: Clock, lease: Duration) -> Self {
-        Self {
-            gateways: Mutex::default(),
-            heard: watch::Sender::new(()),
-            clock,
-            lease,
-        }
+        Self { gateways: Mutex::default(), heard: watch::Sender::new(()), clock, lease }
     }
 
     /// Notes a poll that begins. `same_installation` tells whether the versions that it states are of this
     /// installation; otherwise they say nothing here.
     pub fn poll_began(self: &Arc<Self>, poll: &PollRequest, same_installation: bool) -> OpenPoll {
-        let id = GatewayId {
-            gateway: poll.gateway.clone(),
-            incarnation: poll.incarnation,
-        };
+        let id = GatewayId { gateway: poll.gateway.clone(), incarnation: poll.incarnation };
         let now = self.clock.now();
         {
             let mut gateways = self.lock();
@@ -95,27 +87,17 @@ impl Fleet {
             let before = std::mem::take(&mut gateway.vms);
             for VmStatus { id, version } in &poll.vms {
                 let stated = if same_installation { *version } else { 0 };
-                let known = if same_installation {
-                    before.get(id).copied().unwrap_or_default()
-                } else {
-                    0
-                };
+                let known = if same_installation { before.get(id).copied().unwrap_or_default() } else { 0 };
                 gateway.vms.insert(*id, stated.max(known));
             }
         }
         self.heard.send_replace(());
-        OpenPoll {
-            fleet: Arc::clone(self),
-            id,
-        }
+        OpenPoll { fleet: Arc::clone(self), id }
     }
 
     /// Notes what a gateway's VMs enforce.
     pub fn reported(&self, report: &EnforcedReport) {
-        let id = GatewayId {
-            gateway: report.gateway.clone(),
-            incarnation: report.incarnation,
-        };
+        let id = GatewayId { gateway: report.gateway.clone(), incarnation: report.incarnation };
         let now = self.clock.now();
         {
             let mut gateways = self.lock();
@@ -172,10 +154,7 @@ impl GatewayId {
     pub fn parse(text: &str) -> Option<Self> {
         let (gateway, incarnation) = text.rsplit_once('/')?;
         let incarnation = Incarnation::try_from(incarnation.to_owned()).ok()?;
-        Some(Self {
-            gateway: gateway.to_owned(),
-            incarnation,
-        })
+        Some(Self { gateway: gateway.to_owned(), incarnation })
     }
 }
 
@@ -202,10 +181,7 @@ mod tests {
     use crate::publication::Publication;
 
     fn fleet() -> Arc<Fleet> {
-        Arc::new(Fleet::new(
-            Clock::from_fn(|| UnixMillis(1_000)),
-            Duration::from_secs(60),
-        ))
+        Arc::new(Fleet::new(Clock::from_fn(|| UnixMillis(1_000)), Duration::from_secs(60)))
     }
 
     fn published(version: u64) -> Publication {
@@ -230,20 +206,11 @@ mod tests {
     }
 
     fn report(vms: &[(u64, u64)]) -> EnforcedReport {
-        EnforcedReport {
-            gateway: "edge/eu".to_owned(),
-            incarnation: Incarnation(10),
-            vms: statuses(vms),
-        }
+        EnforcedReport { gateway: "edge/eu".to_owned(), incarnation: Incarnation(10), vms: statuses(vms) }
     }
 
     fn statuses(vms: &[(u64, u64)]) -> Vec<VmStatus> {
-        vms.iter()
-            .map(|(id, version)| VmStatus {
-                id: Incarnation(*id),
-                version: *version,
-            })
-            .collect()
+        vms.iter().map(|(id, version)| VmStatus { id: Incarnation(*id), version: *version }).collect()
     }
 
     async fn progress(fleet: &Fleet, version: u64, published_version: u64) -> (bool, usize, usize) {
@@ -273,16 +240,10 @@ mod tests {
         fleet.reported(&report(&[(1, 6), (2, 6)]));
         drop(fleet.poll_began(&poll(&[(1, 5), (3, 5)]), true));
         let (_, gateway) = fleet.list(None, 10).remove(0);
-        assert_eq!(
-            gateway.vms,
-            BTreeMap::from([(Incarnation(1), 6), (Incarnation(3), 5)])
-        );
+        assert_eq!(gateway.vms, BTreeMap::from([(Incarnation(1), 6), (Incarnation(3), 5)]));
         drop(fleet.poll_began(&poll(&[(1, 5)]), false));
         let (_, gateway) = fleet.list(None, 10).remove(0);
-        assert_eq!(
-            (gateway.version, gateway.vms),
-            (0, BTreeMap::from([(Incarnation(1), 0)]))
-        );
+        assert_eq!((gateway.version, gateway.vms), (0, BTreeMap::from([(Incarnation(1), 0)])));
     }
 
     #[tokio::test]
@@ -294,10 +255,7 @@ mod tests {
 
     #[test]
     fn identifiers_are_read_as_they_are_written() {
-        let id = GatewayId {
-            gateway: "edge/eu".to_owned(),
-            incarnation: Incarnation(10),
-        };
+        let id = GatewayId { gateway: "edge/eu".to_owned(), incarnation: Incarnation(10) };
         assert_eq!(id.to_string(), "edge/eu/000000000000000a");
         assert_eq!(GatewayId::parse(&id.to_string()), Some(id));
         assert_eq!(GatewayId::parse("edge"), None);
@@ -307,23 +265,13 @@ mod tests {
     fn lists_continue_behind_a_gateway() {
         let fleet = fleet();
         for incarnation in [3, 1, 2] {
-            fleet.reported(&EnforcedReport {
-                incarnation: Incarnation(incarnation),
-                ..report(&[])
-            });
+            fleet.reported(&EnforcedReport { incarnation: Incarnation(incarnation), ..report(&[]) });
         }
         let ids = |after: Option<&GatewayId>| -> Vec<u64> {
-            fleet
-                .list(after, 2)
-                .iter()
-                .map(|(id, _)| id.incarnation.0)
-                .collect()
+            fleet.list(after, 2).iter().map(|(id, _)| id.incarnation.0).collect()
         };
         assert_eq!(ids(None), [1, 2]);
-        let second = GatewayId {
-            gateway: "edge/eu".to_owned(),
-            incarnation: Incarnation(2),
-        };
+        let second = GatewayId { gateway: "edge/eu".to_owned(), incarnation: Incarnation(2) };
         assert_eq!(ids(Some(&second)), [3]);
     }
 }

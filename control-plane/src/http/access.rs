@@ -66,11 +66,7 @@ pub(super) struct Caller {
 
 impl Endpoints {
     pub(super) fn new(app: Arc<App>) -> Self {
-        Self {
-            app,
-            router: Router::new(),
-            table: Vec::new(),
-        }
+        Self { app, router: Router::new(), table: Vec::new() }
     }
 
     pub(super) fn get<H: Handler<T, Arc<App>>, T: 'static>(
@@ -134,10 +130,7 @@ impl Endpoints {
         let route = match access {
             Access::Public => route,
             Access::Roles(roles) => route.route_layer(middleware::from_fn_with_state(
-                Gate {
-                    app: Arc::clone(&self.app),
-                    roles,
-                },
+                Gate { app: Arc::clone(&self.app), roles },
                 Gate::pass,
             )),
         };
@@ -163,9 +156,8 @@ impl Gate {
     async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
         let digest = bearer_digest(request.headers()).ok_or_else(Problem::unauthenticated)?;
         let token = gate.app.storage.main.token_by_digest(digest).await?;
-        let token = token
-            .filter(|token| token.is_valid(gate.app.now()))
-            .ok_or_else(Problem::unauthenticated)?;
+        let token =
+            token.filter(|token| token.is_valid(gate.app.now())).ok_or_else(Problem::unauthenticated)?;
         if !gate.roles.contains(&token.role) {
             let wanted: Vec<&str> = gate.roles.iter().map(|role| role.as_str()).collect();
             return Err(Problem::forbidden(format!(
@@ -196,11 +188,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Only the gate puts it there. An endpoint that is open by mistake fails here.
-        parts
-            .extensions
-            .get::<Self>()
-            .cloned()
-            .ok_or_else(Problem::internal)
+        parts.extensions.get::<Self>().cloned().ok_or_else(Problem::internal)
     }
 }
 
@@ -223,52 +211,23 @@ mod tests {
         let table = crate::http::table(Arc::clone(&plane.app));
         assert!(table.len() >= 18);
         for Endpoint { method, path, access } in table {
-            let filled = path
-                .replace("{id}", "nobody")
-                .replace("{version}", "1")
-                .replace("{n}", "0");
+            let filled = path.replace("{id}", "nobody").replace("{version}", "1").replace("{n}", "0");
             let Access::Roles(roles) = access else {
-                assert!(
-                    ["/healthz", "/readyz"].contains(&path),
-                    "{path} is open to everybody"
-                );
+                assert!(["/healthz", "/readyz"].contains(&path), "{path} is open to everybody");
                 continue;
             };
             for (role, token) in &tokens {
-                let answer = plane
-                    .call(request(method.clone(), &filled, token, Some(json!({}))))
-                    .await;
+                let answer = plane.call(request(method.clone(), &filled, token, Some(json!({})))).await;
                 let refused = answer.status == StatusCode::FORBIDDEN;
-                assert_eq!(
-                    refused,
-                    !roles.contains(role),
-                    "{method} {path} as {role}: {}",
-                    answer.status
-                );
-                assert_ne!(
-                    answer.status,
-                    StatusCode::UNAUTHORIZED,
-                    "{method} {path} as {role}"
-                );
-                assert_ne!(
-                    answer.status,
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "{method} {path} as {role}"
-                );
+                assert_eq!(refused, !roles.contains(role), "{method} {path} as {role}: {}", answer.status);
+                assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path} as {role}");
+                assert_ne!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{method} {path} as {role}");
                 if refused {
                     assert_eq!(answer.problem().1, "forbidden");
                 }
             }
-            let without = Request::builder()
-                .method(method.clone())
-                .uri(&filled)
-                .body(Body::empty())
-                .unwrap();
-            assert_eq!(
-                plane.call(without).await.problem().1,
-                "unauthenticated",
-                "{method} {path}"
-            );
+            let without = Request::builder().method(method.clone()).uri(&filled).body(Body::empty()).unwrap();
+            assert_eq!(plane.call(without).await.problem().1, "unauthenticated", "{method} {path}");
         }
     }
 
@@ -300,10 +259,7 @@ mod tests {
         };
         let right = ("authorization", format!("Bearer {owner}"));
         assert_eq!(call(std::slice::from_ref(&right)).await.status, StatusCode::OK);
-        assert_eq!(
-            call(&[("authorization", format!("bearer {owner}"))]).await.status,
-            StatusCode::OK
-        );
+        assert_eq!(call(&[("authorization", format!("bearer {owner}"))]).await.status, StatusCode::OK);
         for wrong in [
             String::new(),
             "Bearer".to_owned(),
@@ -319,20 +275,11 @@ mod tests {
         ] {
             let answer = call(&[("authorization", wrong.clone())]).await;
             assert_eq!(answer.problem().1, "unauthenticated", "{wrong}");
-            assert_eq!(
-                answer.headers[header::WWW_AUTHENTICATE],
-                "Bearer realm=\"omniflow\""
-            );
+            assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer realm=\"omniflow\"");
             assert!(!String::from_utf8_lossy(&answer.body).contains(owner.as_str()));
         }
-        assert_eq!(
-            call(&[right.clone(), right.clone()]).await.problem().1,
-            "unauthenticated"
-        );
-        assert_eq!(
-            call(&[("x-api-key", owner.clone())]).await.problem().1,
-            "unauthenticated"
-        );
+        assert_eq!(call(&[right.clone(), right.clone()]).await.problem().1, "unauthenticated");
+        assert_eq!(call(&[("x-api-key", owner.clone())]).await.problem().1, "unauthenticated");
     }
 
     #[tokio::test]

@@ -21,10 +21,7 @@ use crate::json::page::Page;
 use crate::storage::{AuditFilter, AuditPosition, KeyReference};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints
-        .get("/v1/audit", READ, list)
-        .get("/v1/audit/gaps", READ, gaps)
-        .get("/v1/audit/{id}", READ, show)
+    endpoints.get("/v1/audit", READ, list).get("/v1/audit/gaps", READ, gaps).get("/v1/audit/{id}", READ, show)
 }
 
 #[derive(Deserialize)]
@@ -69,11 +66,7 @@ async fn list(
         from: query::time("from", query.from)?,
         to: query::time("to", query.to)?,
     };
-    let entries = app
-        .storage
-        .audit
-        .audit_entries(&filter, before, limit + 1)
-        .await?;
+    let entries = app.storage.audit.audit_entries(&filter, before, limit + 1).await?;
     let page = Page::of(entries, limit, |entry| format!("{}-{}", entry.time.0, entry.id));
     Ok(Json(page.map(AuditEntryJson::from)))
 }
@@ -84,12 +77,7 @@ async fn show(
 ) -> Result<Json<AuditEntryJson>, Problem> {
     let no_such_record = || Problem::not_found("The audit log has no such record.");
     let id = id.parse().map_err(|_| no_such_record())?;
-    let entry = app
-        .storage
-        .audit
-        .audit_entry(id)
-        .await?
-        .ok_or_else(no_such_record)?;
+    let entry = app.storage.audit.audit_entry(id).await?.ok_or_else(no_such_record)?;
     Ok(Json(entry.into()))
 }
 
@@ -100,17 +88,12 @@ async fn gaps(
     let limit = query::limit(query.limit)?;
     let before = query::cursor(query.cursor, |text| text.parse().ok())?;
     let gaps = app.storage.audit.audit_gaps(before, limit + 1).await?;
-    Ok(Json(
-        Page::of(gaps, limit, |gap| gap.id.to_string()).map(AuditGapJson::from),
-    ))
+    Ok(Json(Page::of(gaps, limit, |gap| gap.id.to_string()).map(AuditGapJson::from)))
 }
 
 fn read_position(text: &str) -> Option<AuditPosition> {
     let (time, id) = text.split_once('-')?;
-    Some(AuditPosition {
-        time: UnixMillis(time.parse().ok()?),
-        id: id.parse().ok()?,
-    })
+    Some(AuditPosition { time: UnixMillis(time.parse().ok()?), id: id.parse().ok()? })
 }
 
 /// `404`, or `4xx` for all of a class.
@@ -124,11 +107,7 @@ fn status(value: Option<String>) -> Result<Option<RangeInclusive<u16>>, Problem>
         .filter(|class: &u16| (1..=5).contains(class));
     let range = match class {
         Some(class) => Some(class * 100..=class * 100 + 99),
-        None => text
-            .parse()
-            .ok()
-            .filter(|status| *status <= 999)
-            .map(|status: u16| status..=status),
+        None => text.parse().ok().filter(|status| *status <= 999).map(|status: u16| status..=status),
     };
     let wrong = || Problem::invalid_query("status", "status is a status such as 404 or a class such as 4xx");
     range.map(Some).ok_or_else(wrong)
@@ -138,36 +117,24 @@ fn decision(value: Option<String>) -> Result<Option<String>, Problem> {
     let decision = query::present(value);
     match decision.as_deref() {
         None | Some("allowed" | "denied") => Ok(decision),
-        Some(_) => Err(Problem::invalid_query(
-            "decision",
-            "decision is allowed or denied",
-        )),
+        Some(_) => Err(Problem::invalid_query("decision", "decision is allowed or denied")),
     }
 }
 
 fn reason(value: Option<String>) -> Result<Option<String>, Problem> {
     let reason = query::present(value);
-    if reason
-        .as_deref()
-        .is_none_or(|reason| Outcome::from_reason(reason).is_some())
-    {
+    if reason.as_deref().is_none_or(|reason| Outcome::from_reason(reason).is_some()) {
         return Ok(reason);
     }
     let known: Vec<&str> = Outcome::all().map(Outcome::reason).collect();
-    Err(Problem::invalid_query(
-        "reason",
-        format!("reason is one of {}", known.join(", ")),
-    ))
+    Err(Problem::invalid_query("reason", format!("reason is one of {}", known.join(", "))))
 }
 
 fn network(value: Option<String>) -> Result<Option<IpNet>, Problem> {
     let wrong = || Problem::invalid_query("ip", "ip is an address or a network such as 203.0.113.0/24");
     query::present(value)
         .map(|text| {
-            let network = text
-                .parse::<IpAddr>()
-                .map(IpNet::from)
-                .or_else(|_| text.parse::<IpNet>());
+            let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
             network.map_err(|_| wrong())
         })
         .transpose()
@@ -188,9 +155,7 @@ mod tests {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
         let id = Uuid::from_u128(9);
-        plane
-            .deliver(&token, vec![record(0, START + 1, Some((id, "ci")))])
-            .await;
+        plane.deliver(&token, vec![record(0, START + 1, Some((id, "ci")))]).await;
         let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
         let expected = json!({
             "id": "1", "time": "2027-01-15T08:00:00.001Z", "key_id": id, "key_name": "ci", "version_id": 1,
@@ -219,9 +184,7 @@ mod tests {
         other.status = 403;
         other.outcome = Outcome::Denied(Denial::RouteNotMapped);
         other.source_ip = Some("2001:db8::5".parse().unwrap());
-        plane
-            .deliver(&token, vec![record(0, START, Some((id, "ci"))), other])
-            .await;
+        plane.deliver(&token, vec![record(0, START, Some((id, "ci"))), other]).await;
         let by_id = format!("key={id}");
         let (first, second): (&[u64], &[u64]) = (&[0], &[1]);
         for (query, expected) in [
@@ -247,21 +210,11 @@ mod tests {
             ("ip=2001:db9::/32", &[]),
             ("from=2027-01-15T08:00:01Z", second),
             ("to=2027-01-15T08:00:01Z", first),
-            (
-                "from=2027-01-15T09:00:00%2B01:00&to=2027-01-15T08:00:02Z",
-                &[1, 0],
-            ),
+            ("from=2027-01-15T09:00:00%2B01:00&to=2027-01-15T08:00:02Z", &[1, 0]),
         ] {
-            let list = plane
-                .get(&format!("/v1/audit?{query}"))
-                .await
-                .expect(StatusCode::OK);
-            let found: Vec<Value> = list["items"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|entry| entry["request_id"].clone())
-                .collect();
+            let list = plane.get(&format!("/v1/audit?{query}")).await.expect(StatusCode::OK);
+            let found: Vec<Value> =
+                list["items"].as_array().unwrap().iter().map(|entry| entry["request_id"].clone()).collect();
             let expected: Vec<Value> = expected.iter().map(|n| json!(format!("request-{n}"))).collect();
             assert_eq!(found, expected, "{query}");
         }
@@ -284,23 +237,16 @@ mod tests {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
         // Three records in each millisecond, so that a page ends in the middle of one.
-        plane
-            .deliver(&token, (0..20).map(|n| record(n, START + n / 3, None)).collect())
-            .await;
+        plane.deliver(&token, (0..20).map(|n| record(n, START + n / 3, None)).collect()).await;
         let mut seen = Vec::new();
         let mut cursor = String::new();
         let mut next_sequence = 20;
         loop {
-            let page = plane
-                .get(&format!("/v1/audit?limit=4&cursor={cursor}"))
-                .await
-                .expect(StatusCode::OK);
+            let page = plane.get(&format!("/v1/audit?limit=4&cursor={cursor}")).await.expect(StatusCode::OK);
             for entry in page["items"].as_array().unwrap() {
                 seen.push(entry["request_id"].as_str().unwrap().to_owned());
             }
-            plane
-                .deliver(&token, vec![record(next_sequence, START + 1_000, None)])
-                .await;
+            plane.deliver(&token, vec![record(next_sequence, START + 1_000, None)]).await;
             next_sequence += 1;
             let Some(next) = page["next_cursor"].as_str() else {
                 break;

@@ -51,8 +51,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
         let mut track = Track::new();
         let value = T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
             .map_err(|error| Problem::invalid_json(pointer(&track.path()), error.to_string()))?;
-        json.end()
-            .map_err(|error| Problem::invalid_json(None, error.to_string()))?;
+        json.end().map_err(|error| Problem::invalid_json(None, error.to_string()))?;
         Ok(Self(value))
     }
 }
@@ -61,15 +60,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        serde_urlencoded::from_str(parts.uri.query().unwrap_or_default())
-            .map(Self)
-            .map_err(|error| {
-                Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "invalid_query",
-                    format!("The query string: {error}."),
-                )
-            })
+        serde_urlencoded::from_str(parts.uri.query().unwrap_or_default()).map(Self).map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, "invalid_query", format!("The query string: {error}."))
+        })
     }
 }
 
@@ -86,10 +79,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
 
 /// Refuses a body of another media type, so that no form of a foreign page can be taken for a call.
 pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
-    let stated = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let stated = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = stated.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case(wanted) {
         Ok(())

@@ -12,8 +12,7 @@ use crate::model::key::{MAX_DESCRIPTION_LENGTH, Name};
 
 /// A name of a key or token.
 pub(super) fn name(text: &str) -> Result<Name, Problem> {
-    text.parse()
-        .map_err(|error| Problem::invalid_field("/name", error))
+    text.parse().map_err(|error| Problem::invalid_field("/name", error))
 }
 
 /// Scopes, each of which the policy must define.
@@ -23,16 +22,8 @@ pub(super) fn scopes(texts: &[String], policy: &Policy) -> Result<ScopeSet, Prob
         let refuse = |detail: String| Problem::invalid_field(format!("/scopes/{index}"), detail);
         let scope: Scope = text.parse().map_err(|error| refuse(format!("{error}")))?;
         if !policy.defines(&scope) {
-            let known: Vec<&str> = policy
-                .document()
-                .scopes
-                .iter()
-                .map(|scope| scope.name.as_str())
-                .collect();
-            return Err(refuse(format!(
-                "the policy has no scope {scope}; it has {}",
-                known.join(", ")
-            )));
+            let known: Vec<&str> = policy.document().scopes.iter().map(|scope| scope.name.as_str()).collect();
+            return Err(refuse(format!("the policy has no scope {scope}; it has {}", known.join(", "))));
         }
         scopes.push(scope);
     }
@@ -69,9 +60,7 @@ pub(super) fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option
     let time =
         parse_time(&text).ok_or_else(|| refuse("expires_at is a time such as 2027-01-31T00:00:00Z"))?;
     if time <= now {
-        return Err(refuse(
-            "expires_at has passed; to end something at once, revoke it",
-        ));
+        return Err(refuse("expires_at has passed; to end something at once, revoke it"));
     }
     Ok(Some(time))
 }
@@ -79,10 +68,7 @@ pub(super) fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option
 /// Words about a key; empty ones are none.
 pub(super) fn description(text: Option<String>) -> Result<Option<String>, Problem> {
     let text = text.filter(|text| !text.is_empty());
-    if text
-        .as_ref()
-        .is_some_and(|text| text.len() > MAX_DESCRIPTION_LENGTH)
-    {
+    if text.as_ref().is_some_and(|text| text.len() > MAX_DESCRIPTION_LENGTH) {
         let detail = format!("a description has at most {MAX_DESCRIPTION_LENGTH} bytes");
         return Err(Problem::invalid_field("/description", detail));
     }

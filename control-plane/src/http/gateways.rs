@@ -33,13 +33,7 @@ async fn list(
     let limit = query::limit(query.limit)?;
     let after = query::cursor(query.cursor, GatewayId::parse)?;
     let version = app.publication.version()?;
-    let page = Page::of(app.fleet.list(after.as_ref(), limit + 1), limit, |(id, _)| {
-        id.to_string()
-    })
-    .map(|(id, gateway)| GatewayJson::new(&id, &gateway, version));
-    Ok(Json(GatewayList {
-        items: page.items,
-        next_cursor: page.next_cursor,
-        version,
-    }))
+    let page = Page::of(app.fleet.list(after.as_ref(), limit + 1), limit, |(id, _)| id.to_string())
+        .map(|(id, gateway)| GatewayJson::new(&id, &gateway, version));
+    Ok(Json(GatewayList { items: page.items, next_cursor: page.next_cursor, version }))
 }

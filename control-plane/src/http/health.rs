@@ -9,9 +9,7 @@ use super::problem::Problem;
 use crate::app::App;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints
-        .get("/healthz", Access::Public, healthz)
-        .get("/readyz", Access::Public, readyz)
+    endpoints.get("/healthz", Access::Public, healthz).get("/readyz", Access::Public, readyz)
 }
 
 async fn healthz() -> &'static str {

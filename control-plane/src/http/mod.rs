@@ -55,9 +55,7 @@ pub fn router(app: Arc<App>) -> Router {
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),
         ))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| {
-            answer_panic(&panic)
-        }))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .with_state(app)
 }
@@ -97,10 +95,7 @@ where
 
 /// The log names the route, never the path as it was sent, which may hold anything.
 fn span(request: &Request) -> tracing::Span {
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("unknown", MatchedPath::as_str);
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
     tracing::debug_span!("request", method = %request.method(), route)
 }
 

@@ -16,8 +16,5 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 
 async fn show(State(app): State<Arc<App>>) -> Result<Json<PolicyJson>, Problem> {
     let (policy, version) = app.publication.policy()?;
-    Ok(Json(PolicyJson {
-        version,
-        document: policy.document().clone(),
-    }))
+    Ok(Json(PolicyJson { version, document: policy.document().clone() }))
 }

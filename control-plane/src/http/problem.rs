@@ -35,42 +35,24 @@ struct Body<'a> {
 impl Problem {
     /// A problem with this status, code, and a sentence that says what to do.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            field: None,
-        }
+        Self { status, code, detail: detail.into(), field: None }
     }
 
     /// A value in the request's body that is understood and refused. `field` is a JSON pointer.
     pub fn invalid_field(field: impl Into<String>, detail: impl ToString) -> Self {
-        let problem = Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid_field",
-            detail.to_string(),
-        );
-        Self {
-            field: Some(field.into()),
-            ..problem
-        }
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", detail.to_string());
+        Self { field: Some(field.into()), ..problem }
     }
 
     /// A query parameter that is refused.
     pub fn invalid_query(name: &str, detail: impl ToString) -> Self {
         let problem = Self::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string());
-        Self {
-            field: Some(name.to_owned()),
-            ..problem
-        }
+        Self { field: Some(name.to_owned()), ..problem }
     }
 
     /// A body that is not the JSON that is expected.
     pub fn invalid_json(field: Option<String>, detail: impl Into<String>) -> Self {
-        Self {
-            field,
-            ..Self::new(StatusCode::BAD_REQUEST, "invalid_json", detail)
-        }
+        Self { field, ..Self::new(StatusCode::BAD_REQUEST, "invalid_json", detail) }
     }
 
     /// There is no such thing.
@@ -119,16 +101,11 @@ impl IntoResponse for Problem {
         };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self.status {
             StatusCode::UNAUTHORIZED => {
-                headers.insert(
-                    header::WWW_AUTHENTICATE,
-                    HeaderValue::from_static("Bearer realm=\"omniflow\""),
-                );
+                headers
+                    .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"omniflow\""));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

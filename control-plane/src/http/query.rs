@@ -24,10 +24,7 @@ where
     T: FromStr<Err: Display>,
 {
     present(value)
-        .map(|text| {
-            text.parse()
-                .map_err(|error: T::Err| Problem::invalid_query(name, error))
-        })
+        .map(|text| text.parse().map_err(|error: T::Err| Problem::invalid_query(name, error)))
         .transpose()
 }
 
@@ -35,13 +32,9 @@ where
 pub(super) fn limit(value: Option<String>) -> Result<usize, Problem> {
     match present(value) {
         None => Ok(DEFAULT_LIMIT),
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-            .ok_or_else(|| {
-                Problem::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_LIMIT}"))
-            }),
+        Some(text) => text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
+            Problem::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_LIMIT}"))
+        }),
     }
 }
 
@@ -50,33 +43,21 @@ pub(super) fn cursor<T>(
     value: Option<String>,
     read: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, Problem> {
-    let unknown = || {
-        Problem::invalid_query(
-            "cursor",
-            "cursor is the next_cursor of an earlier page, unchanged",
-        )
-    };
-    present(value)
-        .map(|text| read(&text).ok_or_else(unknown))
-        .transpose()
+    let unknown =
+        || Problem::invalid_query("cursor", "cursor is the next_cursor of an earlier page, unchanged");
+    present(value).map(|text| read(&text).ok_or_else(unknown)).transpose()
 }
 
 /// An instant.
 pub(super) fn time(name: &str, value: Option<String>) -> Result<Option<UnixMillis>, Problem> {
     let wrong = || Problem::invalid_query(name, format!("{name} is a time such as 2026-03-01T12:00:00Z"));
-    present(value)
-        .map(|text| parse_time(&text).ok_or_else(wrong))
-        .transpose()
+    present(value).map(|text| parse_time(&text).ok_or_else(wrong)).transpose()
 }
 
 /// How long to wait for enforcement.
 pub(super) fn wait(value: Option<String>) -> Result<Option<Duration>, Problem> {
     let wrong = || Problem::invalid_query("wait", "wait is a duration of at most 30s, such as 5s or 500ms");
     present(value)
-        .map(|text| {
-            parse_duration(&text)
-                .filter(|wait| *wait <= MAX_WAIT)
-                .ok_or_else(wrong)
-        })
+        .map(|text| parse_duration(&text).filter(|wait| *wait <= MAX_WAIT).ok_or_else(wrong))
         .transpose()
 }

@@ -49,33 +49,18 @@ impl Plane {
     async fn in_folder(folder: TempDir, now: u64) -> Self {
         let time = Arc::new(AtomicU64::new(now));
         let app = Arc::new(open(&settings(folder.path(), &time)).await.unwrap());
-        let owner = std::fs::read_to_string(folder.path().join("admin-token"))
-            .unwrap()
-            .trim()
-            .to_owned();
+        let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
         app.build_image().await.unwrap();
-        Self {
-            router: super::router(Arc::clone(&app)),
-            app,
-            owner,
-            time,
-            folder,
-        }
+        Self { router: super::router(Arc::clone(&app)), app, owner, time, folder }
     }
 
     /// Ends this process and starts another on the same folder.
     pub(crate) async fn restart(self) -> Self {
         let now = self.time.load(Ordering::Relaxed);
         self.app.storage.close().await;
-        let Self {
-            app, router, folder, ..
-        } = self;
+        let Self { app, router, folder, .. } = self;
         drop(router);
-        assert_eq!(
-            Arc::strong_count(&app),
-            1,
-            "nothing else may hold the databases open"
-        );
+        assert_eq!(Arc::strong_count(&app), 1, "nothing else may hold the databases open");
         drop(app);
         Self::in_folder(folder, now).await
     }
@@ -97,13 +82,11 @@ impl Plane {
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
-        self.call(request(Method::POST, path, &self.owner, Some(body)))
-            .await
+        self.call(request(Method::POST, path, &self.owner, Some(body))).await
     }
 
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
-        self.call(request(Method::PATCH, path, &self.owner, Some(body)))
-            .await
+        self.call(request(Method::PATCH, path, &self.owner, Some(body))).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
@@ -125,11 +108,8 @@ impl Plane {
 
     /// Delivers records as a gateway does.
     pub(crate) async fn deliver(&self, gateway_token: &str, records: Vec<AuditRecord>) -> Answer {
-        let source = AuditSource {
-            gateway: "edge".to_owned(),
-            incarnation: Incarnation(1),
-            vm: Incarnation(2),
-        };
+        let source =
+            AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
         let batch = AuditBatch { source, records }.encode();
         let request = Request::post("/gateway/v1/audit")
             .header(header::AUTHORIZATION, format!("Bearer {gateway_token}"))
@@ -153,11 +133,7 @@ impl Answer {
 
     /// Status, code and field of a problem.
     pub(crate) fn problem(&self) -> (u16, String, String) {
-        assert_eq!(
-            self.headers[header::CONTENT_TYPE],
-            "application/problem+json",
-            "{self:?}"
-        );
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json", "{self:?}");
         let body = self.json();
         assert_eq!(body["status"], self.status.as_u16());
         assert!(!body["detail"].as_str().unwrap().is_empty());
@@ -183,18 +159,12 @@ pub(crate) async fn send(router: Router, request: Request<Body>) -> Answer {
     let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    Answer {
-        status: parts.status,
-        headers: parts.headers,
-        body,
-    }
+    Answer { status: parts.status, headers: parts.headers, body }
 }
 
 pub(crate) fn request(method: Method, path: &str, token: &str, body: Option<Value>) -> Request<Body> {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::AUTHORIZATION, format!("Bearer {token}"));
+    let request =
+        Request::builder().method(method).uri(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
     match body {
         Some(body) => request
             .header(header::CONTENT_TYPE, "application/json")

@@ -20,10 +20,11 @@ use crate::json::token::{CreateToken, CreatedToken, TokenJson};
 use crate::model::token::Token;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints
-        .get("/v1/tokens", OWNER, list)
-        .post("/v1/tokens", OWNER, create)
-        .delete("/v1/tokens/{id}", OWNER, delete)
+    endpoints.get("/v1/tokens", OWNER, list).post("/v1/tokens", OWNER, create).delete(
+        "/v1/tokens/{id}",
+        OWNER,
+        delete,
+    )
 }
 
 #[derive(Deserialize)]
@@ -40,9 +41,7 @@ async fn list(
     let limit = query::limit(query.limit)?;
     let before = query::cursor(query.cursor, |text| Uuid::parse_str(text).ok())?;
     let tokens = app.storage.main.tokens(before, limit + 1).await?;
-    Ok(Json(
-        Page::of(tokens, limit, |token| token.id.to_string()).map(TokenJson::from),
-    ))
+    Ok(Json(Page::of(tokens, limit, |token| token.id.to_string()).map(TokenJson::from)))
 }
 
 async fn create(
@@ -51,16 +50,12 @@ async fn create(
     StrictJson(request): StrictJson<CreateToken>,
 ) -> Result<impl IntoResponse, Problem> {
     let now = app.now();
-    let secret = app
-        .entropy
-        .compose(|mut random| compose_token(&app.installation.key_prefix, &mut random))?;
+    let secret =
+        app.entropy.compose(|mut random| compose_token(&app.installation.key_prefix, &mut random))?;
     let token = Token {
         id: app.entropy.uuid(now)?,
         name: fields::name(&request.name)?.into_string(),
-        role: request
-            .role
-            .parse()
-            .map_err(|error| Problem::invalid_field("/role", error))?,
+        role: request.role.parse().map_err(|error| Problem::invalid_field("/role", error))?,
         digest: secret.digest(),
         created_by: caller.name,
         created_at: now,
@@ -80,10 +75,7 @@ async fn create(
     })
     .await?;
     let location = format!("/v1/tokens/{}", token.id);
-    let created = CreatedToken {
-        token: token.into(),
-        secret: secret.expose().to_owned(),
-    };
+    let created = CreatedToken { token: token.into(), secret: secret.expose().to_owned() };
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
 }
 
@@ -132,24 +124,14 @@ mod tests {
         assert!(secret.starts_with("omf_token_"));
         assert_eq!(created["token"]["created_by"], "owner");
         assert_eq!(created["token"]["expires_at"], "2027-01-15T09:00:00.000Z");
-        let read = async || {
-            plane
-                .call(request(Method::GET, "/v1/policy", secret, None))
-                .await
-                .status
-        };
+        let read = async || plane.call(request(Method::GET, "/v1/policy", secret, None)).await.status;
         assert_eq!(read().await, StatusCode::OK);
         plane.pass(Duration::from_secs(3_600));
         assert_eq!(read().await, StatusCode::UNAUTHORIZED);
 
         let admin = plane.token("admin").await;
         let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
-        let names: Vec<_> = list["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|token| &token["name"])
-            .collect();
+        let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|token| &token["name"]).collect();
         assert_eq!(names, ["the admin", "review", "owner"]);
         assert!(!list.to_string().contains(&admin));
         let path = format!("/v1/tokens/{}", list["items"][0]["id"].as_str().unwrap());
@@ -168,17 +150,10 @@ mod tests {
         let body = json!({"name": "second", "role": "owner", "expires_at": "2027-01-15T09:00:00Z"});
         let second = plane.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
         plane.pass(Duration::from_secs(3_600));
-        assert_eq!(
-            plane.delete(&first).await.problem().1,
-            "last_owner_token",
-            "the second has ended"
-        );
+        assert_eq!(plane.delete(&first).await.problem().1, "last_owner_token", "the second has ended");
         let second = format!("/v1/tokens/{}", second["token"]["id"].as_str().unwrap());
         assert_eq!(plane.delete(&second).await.status, StatusCode::NO_CONTENT);
-        plane
-            .post("/v1/tokens", json!({"name": "third", "role": "owner"}))
-            .await
-            .expect(StatusCode::CREATED);
+        plane.post("/v1/tokens", json!({"name": "third", "role": "owner"})).await.expect(StatusCode::CREATED);
         assert_eq!(plane.delete(&first).await.status, StatusCode::NO_CONTENT);
     }
 
@@ -187,19 +162,10 @@ mod tests {
         let plane = Plane::new().await;
         for (body, expected) in [
             (json!({"name": "owner", "role": "admin"}), (409, "name_taken", "")),
-            (
-                json!({"name": " x", "role": "admin"}),
-                (422, "invalid_field", "/name"),
-            ),
-            (
-                json!({"name": "x", "role": "root"}),
-                (422, "invalid_field", "/role"),
-            ),
+            (json!({"name": " x", "role": "admin"}), (422, "invalid_field", "/name")),
+            (json!({"name": "x", "role": "root"}), (422, "invalid_field", "/role")),
             (json!({"name": "x"}), (400, "invalid_json", "")),
-            (
-                json!({"name": "x", "role": "admin", "digest": "00"}),
-                (400, "invalid_json", "/digest"),
-            ),
+            (json!({"name": "x", "role": "admin", "digest": "00"}), (400, "invalid_json", "/digest")),
             (
                 json!({"name": "x", "role": "admin", "expires_at": "2027-01-15T08:00:00Z"}),
                 (422, "invalid_field", "/expires_at"),

@@ -73,10 +73,7 @@ impl GatewayJson {
             workers: gateway
                 .vms
                 .iter()
-                .map(|(id, version)| WorkerJson {
-                    id: (*id).into(),
-                    version: *version,
-                })
+                .map(|(id, version)| WorkerJson { id: (*id).into(), version: *version })
                 .collect(),
             first_seen_at: Time(gateway.first_seen_at),
             last_seen_at: Time(gateway.last_seen_at),
@@ -88,21 +85,14 @@ impl GatewayJson {
 
 impl From<Enforcement> for EnforcementJson {
     fn from(enforcement: Enforcement) -> Self {
-        let gateways = enforcement
-            .gateways
-            .into_iter()
-            .map(|gateway| GatewayEnforcementJson {
-                id: gateway.id.to_string(),
-                workers: gateway.workers,
-                enforced: gateway.is_enforced(),
-                enforced_workers: gateway.enforced_workers,
-                ms: gateway.after.map(|after| after.as_millis()),
-                last_seen_at: Time(gateway.last_seen_at),
-            });
-        Self {
-            complete: enforcement.complete,
-            version: enforcement.version,
-            gateways: gateways.collect(),
-        }
+        let gateways = enforcement.gateways.into_iter().map(|gateway| GatewayEnforcementJson {
+            id: gateway.id.to_string(),
+            workers: gateway.workers,
+            enforced: gateway.is_enforced(),
+            enforced_workers: gateway.enforced_workers,
+            ms: gateway.after.map(|after| after.as_millis()),
+            last_seen_at: Time(gateway.last_seen_at),
+        });
+        Self { complete: enforcement.complete, version: enforcement.version, gateways: gateways.collect() }
     }
 }

@@ -117,11 +117,7 @@ impl FromStr for Name {
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._-".contains(&b))
             // A key is found by its identifier or by its name, and the two must never be mistaken.
             && Uuid::parse_str(text).is_err();
-        if fits {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidName)
-        }
+        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidName) }
     }
 }
 
@@ -130,11 +126,7 @@ impl FromStr for Name {
 impl Key {
     /// What the key is at `now`.
     pub fn status(&self, now: UnixMillis) -> KeyStatus {
-        let accepted = self
-            .versions
-            .iter()
-            .filter(|version| self.accepts(version, now))
-            .count();
+        let accepted = self.versions.iter().filter(|version| self.accepts(version, now)).count();
         match accepted {
             0 if self.versions.iter().all(|version| version.revoked_at.is_some()) => KeyStatus::Revoked,
             0 => KeyStatus::Expired,
@@ -195,10 +187,7 @@ impl FromStr for KeyStatus {
     type Err = InvalidKeyStatus;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or(InvalidKeyStatus)
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(InvalidKeyStatus)
     }
 }
 
@@ -239,39 +228,18 @@ mod tests {
         assert_eq!(key(None, &[(None, None)]).status(now), KeyStatus::Active);
         assert_eq!(key(Some(101), &[(None, None)]).status(now), KeyStatus::Active);
         assert_eq!(key(Some(100), &[(None, None)]).status(now), KeyStatus::Expired);
-        assert_eq!(
-            key(None, &[(Some(150), None), (None, None)]).status(now),
-            KeyStatus::Rotating
-        );
-        assert_eq!(
-            key(None, &[(Some(100), None), (None, None)]).status(now),
-            KeyStatus::Active
-        );
-        assert_eq!(
-            key(None, &[(None, Some(5)), (None, None)]).status(now),
-            KeyStatus::Active
-        );
-        assert_eq!(
-            key(None, &[(None, Some(5)), (None, Some(6))]).status(now),
-            KeyStatus::Revoked
-        );
+        assert_eq!(key(None, &[(Some(150), None), (None, None)]).status(now), KeyStatus::Rotating);
+        assert_eq!(key(None, &[(Some(100), None), (None, None)]).status(now), KeyStatus::Active);
+        assert_eq!(key(None, &[(None, Some(5)), (None, None)]).status(now), KeyStatus::Active);
+        assert_eq!(key(None, &[(None, Some(5)), (None, Some(6))]).status(now), KeyStatus::Revoked);
         assert_eq!(key(Some(50), &[(None, Some(5))]).status(now), KeyStatus::Revoked);
-        assert_eq!(
-            key(Some(50), &[(None, Some(5)), (None, None)]).status(now),
-            KeyStatus::Expired
-        );
+        assert_eq!(key(Some(50), &[(None, Some(5)), (None, None)]).status(now), KeyStatus::Expired);
     }
 
     #[test]
     fn a_credential_ends_with_the_first_of_both_expiries() {
-        let key = key(
-            Some(200),
-            &[(Some(150), None), (None, None), (Some(250), Some(9))],
-        );
-        let ends: Vec<_> = key
-            .credentials()
-            .map(|c| (c.version, c.not_after, c.revoked))
-            .collect();
+        let key = key(Some(200), &[(Some(150), None), (None, None), (Some(250), Some(9))]);
+        let ends: Vec<_> = key.credentials().map(|c| (c.version, c.not_after, c.revoked)).collect();
         assert_eq!(
             ends,
             [

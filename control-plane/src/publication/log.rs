@@ -29,10 +29,7 @@ impl DeltaLog {
 
     /// What follows `version`, in one delta as large as a delta may be. `None` if none begins there.
     pub(super) fn since(&self, version: u64) -> Option<Delta> {
-        let first = self
-            .deltas
-            .binary_search_by_key(&version, |delta| delta.from)
-            .ok()?;
+        let first = self.deltas.binary_search_by_key(&version, |delta| delta.from).ok()?;
         let mut following = self.deltas.range(first..);
         let mut merged = following.next()?.clone();
         for delta in following {
@@ -64,13 +61,7 @@ mod tests {
 
     fn delta(from: u64, changes: usize) -> Delta {
         let changes = (0..changes).map(|n| Change::Revoke(Digest::of(format!("{from}/{n}").as_bytes())));
-        Delta {
-            installation: Uuid::nil(),
-            from,
-            to: from + 10,
-            policy: None,
-            changes: changes.collect(),
-        }
+        Delta { installation: Uuid::nil(), from, to: from + 10, policy: None, changes: changes.collect() }
     }
 
     #[test]

@@ -69,10 +69,7 @@ struct Offered {
 impl Publication {
     /// Nothing is published yet.
     pub fn empty() -> Self {
-        Self {
-            state: RwLock::new(None),
-            version: watch::Sender::new(0),
-        }
+        Self { state: RwLock::new(None), version: watch::Sender::new(0) }
     }
 
     /// Publishes the image that was built at start.
@@ -154,13 +151,7 @@ impl Publication {
         published
             .offered
             .retain(|_, offered| now.0.saturating_sub(offered.last_touched.0) < KEPT_AFTER_OFFER_MS);
-        published.offered.insert(
-            current,
-            Offered {
-                image: Arc::clone(&image),
-                last_touched: now,
-            },
-        );
+        published.offered.insert(current, Offered { image: Arc::clone(&image), last_touched: now });
         Ok(Offer::Image(image))
     }
 
@@ -193,31 +184,15 @@ impl Draft {
         now: UnixMillis,
         above: u64,
     ) -> Result<Self, SnapshotError> {
-        let Manifest {
-            installation,
-            version: from,
-            ..
-        } = *image.manifest();
+        let Manifest { installation, version: from, .. } = *image.manifest();
         let to = now.0.max(from.max(above).saturating_add(1));
-        let delta = Delta {
-            installation,
-            from,
-            to,
-            policy: None,
-            changes,
-        };
+        let delta = Delta { installation, from, to, policy: None, changes };
         let next = image.apply(&delta)?;
         if next.is_crowded() {
-            return Ok(Self {
-                image: next.rebuild(to)?,
-                delta: None,
-            });
+            return Ok(Self { image: next.rebuild(to)?, delta: None });
         }
         let fits = delta.changes.len() <= MAX_CHANGES_PER_DELTA;
-        Ok(Self {
-            image: next,
-            delta: fits.then_some(delta),
-        })
+        Ok(Self { image: next, delta: fits.then_some(delta) })
     }
 
     /// The version under which this will be published.
@@ -275,9 +250,7 @@ mod tests {
     }
 
     fn offer(publication: &Publication, version: u64) -> Offer {
-        publication
-            .offer(Some(INSTALLATION), version, UnixMillis(0))
-            .unwrap()
+        publication.offer(Some(INSTALLATION), version, UnixMillis(0)).unwrap()
     }
 
     #[test]
@@ -299,13 +272,8 @@ mod tests {
         assert!(matches!(offer(&publication, 300), Offer::Nothing));
         assert!(matches!(offer(&publication, 301), Offer::Ahead));
         assert!(matches!(offer(&publication, 0), Offer::Image(_)));
-        assert!(
-            matches!(offer(&publication, 150), Offer::Image(_)),
-            "no such version was published"
-        );
-        let Offer::Delta(delta) = offer(&publication, 100) else {
-            panic!("a delta leads on from 100")
-        };
+        assert!(matches!(offer(&publication, 150), Offer::Image(_)), "no such version was published");
+        let Offer::Delta(delta) = offer(&publication, 100) else { panic!("a delta leads on from 100") };
         assert_eq!((delta.from, delta.to, delta.changes.len()), (100, 300, 2));
         let foreign = publication.offer(Some(Uuid::nil()), 300, UnixMillis(0)).unwrap();
         assert!(matches!(foreign, Offer::Image(_)));

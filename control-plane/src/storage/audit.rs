@@ -115,16 +115,9 @@ fn page_query(
     if let Some(AuditPosition { time, id }) = before {
         let time = to_millis(time);
         query.push(" AND time <= ").push_bind(time);
-        query
-            .push(" AND (time < ")
-            .push_bind(time)
-            .push(" OR id < ")
-            .push_bind(id)
-            .push(")");
+        query.push(" AND (time < ").push_bind(time).push(" OR id < ").push_bind(id).push(")");
     }
-    query
-        .push(" ORDER BY time DESC, id DESC LIMIT ")
-        .push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    query.push(" ORDER BY time DESC, id DESC LIMIT ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
     query
 }
 
@@ -143,21 +136,12 @@ fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
     // With a key's own calls at hand in the order of time, no other index is of use.
     let beside_key = if filter.key.is_some() { "+" } else { "" };
     if let Some(network) = filter.network {
-        let (first, last) = (
-            address_bytes(network.network()),
-            address_bytes(network.broadcast()),
-        );
-        query
-            .push(" AND ")
-            .push(if is_wide(network) { "+" } else { beside_key });
+        let (first, last) = (address_bytes(network.network()), address_bytes(network.broadcast()));
+        query.push(" AND ").push(if is_wide(network) { "+" } else { beside_key });
         if first == last {
             query.push("source_ip = ").push_bind(first);
         } else {
-            query
-                .push("source_ip BETWEEN ")
-                .push_bind(first)
-                .push(" AND ")
-                .push_bind(last);
+            query.push("source_ip BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
         }
     }
     let is_narrow = filter.key.is_some() || filter.network.is_some_and(|network| !is_wide(network));
@@ -173,21 +157,12 @@ fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
     ];
     for (column, text) in texts {
         if let Some(text) = text {
-            query
-                .push(" AND ")
-                .push(beside_narrow)
-                .push(column)
-                .push(" = ")
-                .push_bind(text.clone());
+            query.push(" AND ").push(beside_narrow).push(column).push(" = ").push_bind(text.clone());
         }
     }
     match &filter.status {
         Some(status) if status.start() == status.end() => {
-            query
-                .push(" AND ")
-                .push(beside_narrow)
-                .push("status = ")
-                .push_bind(*status.start());
+            query.push(" AND ").push(beside_narrow).push("status = ").push_bind(*status.start());
         }
         Some(status) => {
             query.push(" AND +status BETWEEN ").push_bind(*status.start());
@@ -224,10 +199,7 @@ fn read(row: &SqliteRow) -> Result<AuditEntry> {
         decision: row.try_get(11)?,
         reason: row.try_get(12)?,
         latency_us: row.try_get::<i64, _>(13)?.cast_unsigned(),
-        source_ip: row
-            .try_get::<Option<&[u8]>, _>(14)?
-            .map(read_address)
-            .transpose()?,
+        source_ip: row.try_get::<Option<&[u8]>, _>(14)?.map(read_address).transpose()?,
         request_id: row.try_get(15)?,
         request_bytes: row.try_get::<i64, _>(16)?.cast_unsigned(),
         response_bytes: row.try_get::<i64, _>(17)?.cast_unsigned(),
@@ -252,9 +224,7 @@ fn read_key(row: &SqliteRow) -> Result<Option<AuditKey>> {
 }
 
 fn read_address(bytes: &[u8]) -> Result<IpAddr> {
-    let octets: [u8; 16] = bytes
-        .try_into()
-        .map_err(|_| StorageError::Corrupt("an address"))?;
+    let octets: [u8; 16] = bytes.try_into().map_err(|_| StorageError::Corrupt("an address"))?;
     Ok(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
 }
 
@@ -273,14 +243,7 @@ mod tests {
         let network = |text: &str| Some(text.parse().unwrap());
         for (filter, index, sorts) in [
             (all(), "time (", false),
-            (
-                AuditFilter {
-                    key: Some(KeyReference::Id(uuid::Uuid::nil())),
-                    ..all()
-                },
-                "key (",
-                false,
-            ),
+            (AuditFilter { key: Some(KeyReference::Id(uuid::Uuid::nil())), ..all() }, "key (", false),
             (
                 AuditFilter {
                     key,
@@ -292,79 +255,19 @@ mod tests {
                 "key_name (",
                 false,
             ),
-            (
-                AuditFilter {
-                    endpoint: reason.clone(),
-                    ..all()
-                },
-                "endpoint (",
-                false,
-            ),
-            (
-                AuditFilter {
-                    reason: reason.clone(),
-                    ..all()
-                },
-                "reason (",
-                false,
-            ),
-            (
-                AuditFilter {
-                    status: Some(404..=404),
-                    ..all()
-                },
-                "status (",
-                false,
-            ),
-            (
-                AuditFilter {
-                    status: Some(400..=499),
-                    ..all()
-                },
-                "time (",
-                false,
-            ),
-            (
-                AuditFilter {
-                    network: network("10.0.0.1/32"),
-                    reason,
-                    ..all()
-                },
-                "source_ip (",
-                false,
-            ),
-            (
-                AuditFilter {
-                    network: network("10.0.0.0/24"),
-                    ..all()
-                },
-                "source_ip (",
-                true,
-            ),
-            (
-                AuditFilter {
-                    network: network("10.0.0.0/8"),
-                    ..all()
-                },
-                "time (",
-                false,
-            ),
+            (AuditFilter { endpoint: reason.clone(), ..all() }, "endpoint (", false),
+            (AuditFilter { reason: reason.clone(), ..all() }, "reason (", false),
+            (AuditFilter { status: Some(404..=404), ..all() }, "status (", false),
+            (AuditFilter { status: Some(400..=499), ..all() }, "time (", false),
+            (AuditFilter { network: network("10.0.0.1/32"), reason, ..all() }, "source_ip (", false),
+            (AuditFilter { network: network("10.0.0.0/24"), ..all() }, "source_ip (", true),
+            (AuditFilter { network: network("10.0.0.0/8"), ..all() }, "time (", false),
         ] {
-            let before = Some(AuditPosition {
-                time: UnixMillis(9),
-                id: 9,
-            });
+            let before = Some(AuditPosition { time: UnixMillis(9), id: 9 });
             let mut query = page_query(&format!("EXPLAIN QUERY PLAN {COLUMNS}"), &filter, before, 10);
-            let rows = query
-                .build()
-                .fetch_all(&mut *storage.audit.reader().await.unwrap())
-                .await
-                .unwrap();
+            let rows = query.build().fetch_all(&mut *storage.audit.reader().await.unwrap()).await.unwrap();
             let plan: Vec<String> = rows.iter().map(|row| row.try_get(3).unwrap()).collect();
-            assert!(
-                plan[0].contains(&format!("USING INDEX audit_records_{index}")),
-                "{filter:?}: {plan:?}"
-            );
+            assert!(plan[0].contains(&format!("USING INDEX audit_records_{index}")), "{filter:?}: {plan:?}");
             assert_eq!(plan.len() > 1, sorts, "{filter:?}: {plan:?}");
         }
     }

@@ -48,8 +48,7 @@ impl Change<'_> {
             let missing = record.sequence - place.next_sequence;
             if missing > 0 {
                 ingested.missing = ingested.missing.saturating_add(missing);
-                self.insert_gap(&batch.source, &place, record.time, missing)
-                    .await?;
+                self.insert_gap(&batch.source, &place, record.time, missing).await?;
             }
             place = StreamPlace {
                 next_sequence: record.sequence.saturating_add(1),
@@ -65,8 +64,7 @@ impl Change<'_> {
             self.insert_records(&batch.source.gateway, &[*record]).await?;
         }
         if let Some(last_time) = place.last_time.filter(|_| !fresh.is_empty()) {
-            self.set_stream_place(&batch.source, place.next_sequence, last_time)
-                .await?;
+            self.set_stream_place(&batch.source, place.next_sequence, last_time).await?;
         }
         self.note_uses(&fresh).await?;
         ingested.stored = u64::try_from(fresh.len()).unwrap_or(u64::MAX);
@@ -87,10 +85,7 @@ impl Change<'_> {
                 next_sequence: row.try_get::<i64, _>(0)?.cast_unsigned(),
                 last_time: Some(from_millis(row.try_get(1)?)),
             },
-            None => StreamPlace {
-                next_sequence: 0,
-                last_time: None,
-            },
+            None => StreamPlace { next_sequence: 0, last_time: None },
         })
     }
 

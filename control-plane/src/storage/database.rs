@@ -48,13 +48,7 @@ pub(super) fn audit_migrations() -> Migrator {
 }
 
 fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
-    Migration::new(
-        version,
-        description.into(),
-        MigrationType::Simple,
-        sql.into_sql_str(),
-        false,
-    )
+    Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
 }
 
 // === impl Database ===
@@ -73,18 +67,10 @@ impl Database {
         migrations
             .run(&mut writer)
             .await
-            .map_err(|source| StorageError::Migration {
-                path: path.to_owned(),
-                source,
-            })?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.read_only(true))
-            .await?;
-        Ok(Self {
-            readers,
-            writer: Mutex::new(writer),
-        })
+            .map_err(|source| StorageError::Migration { path: path.to_owned(), source })?;
+        let readers =
+            SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { readers, writer: Mutex::new(writer) })
     }
 
     /// Waits for the turn to write.
@@ -97,18 +83,15 @@ impl Database {
     }
 
     pub(super) async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1")
-            .execute(&mut *self.reader().await?)
-            .await?;
+        sqlx::query("SELECT 1").execute(&mut *self.reader().await?).await?;
         Ok(())
     }
 
     pub(super) async fn close(&self) {
         self.readers.close().await;
         // The last connection to go folds the write-ahead log into the database.
-        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&mut *self.writer.lock().await)
-            .await
+        if let Err(error) =
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *self.writer.lock().await).await
         {
             tracing::warn!(%error, "the write-ahead log stays beside the database");
         }

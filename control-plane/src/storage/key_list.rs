@@ -53,9 +53,7 @@ impl Database {
     /// At most `limit` keys, newest first, beginning after `before`.
     pub async fn keys(&self, filter: &KeyFilter, before: Option<Uuid>, limit: usize) -> Result<Vec<Key>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
-        query
-            .push("FROM (SELECT * FROM keys k WHERE k.id < ")
-            .push_bind(before.unwrap_or(Uuid::max()));
+        query.push("FROM (SELECT * FROM keys k WHERE k.id < ").push_bind(before.unwrap_or(Uuid::max()));
         if let Some((status, now)) = filter.status {
             let now = to_millis(now);
             match status {
@@ -71,15 +69,10 @@ impl Database {
             };
         }
         if let Some(environment) = filter.environment {
-            query
-                .push(" AND k.environment = ")
-                .push_bind(environment.as_str());
+            query.push(" AND k.environment = ").push_bind(environment.as_str());
         }
         if let Some(scope) = &filter.scope {
-            query
-                .push(" AND instr(' ' || k.scopes || ' ', ")
-                .push_bind(format!(" {scope} "))
-                .push(") > 0");
+            query.push(" AND instr(' ' || k.scopes || ' ', ").push_bind(format!(" {scope} ")).push(") > 0");
         }
         if let Some(text) = &filter.text {
             let lower = text.to_ascii_lowercase();
@@ -135,9 +128,7 @@ fn read_key(row: &SqliteRow, id: Uuid, version: KeyVersion) -> Result<Key> {
             .try_get::<&str, _>(2)?
             .parse()
             .map_err(|_| StorageError::Corrupt("an environment"))?,
-        scopes: scopes
-            .and_then(ScopeSet::new)
-            .map_err(|_| StorageError::Corrupt("scopes"))?,
+        scopes: scopes.and_then(ScopeSet::new).map_err(|_| StorageError::Corrupt("scopes"))?,
         rate_limit: RateLimit {
             per_minute: row.try_get(4)?,
             per_hour: row.try_get(5)?,

@@ -35,10 +35,8 @@ impl Change<'_> {
             });
             statement.build().execute(self.connection()).await?;
         }
-        let versions: Vec<(Uuid, &KeyVersion)> = keys
-            .iter()
-            .flat_map(|key| key.versions.iter().map(|version| (key.id, version)))
-            .collect();
+        let versions: Vec<(Uuid, &KeyVersion)> =
+            keys.iter().flat_map(|key| key.versions.iter().map(|version| (key.id, version))).collect();
         for versions in versions.chunks(ROWS_PER_STATEMENT) {
             let mut statement = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO key_versions (key_id, version, digest, hint, created_at, expires_at, revoked_at) ",
@@ -105,12 +103,7 @@ impl Change<'_> {
 }
 
 fn joined_networks(key: &Key) -> String {
-    let networks: Vec<String> = key
-        .ip_allowlist
-        .networks()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let networks: Vec<String> = key.ip_allowlist.networks().iter().map(ToString::to_string).collect();
     networks.join(" ")
 }
 
@@ -124,8 +117,5 @@ pub(super) fn from_millis(millis: i64) -> UnixMillis {
 }
 
 pub(super) fn digest(bytes: &[u8]) -> Result<Digest> {
-    bytes
-        .try_into()
-        .map(Digest::from_bytes)
-        .map_err(|_| StorageError::Corrupt("a digest"))
+    bytes.try_into().map(Digest::from_bytes).map_err(|_| StorageError::Corrupt("a digest"))
 }

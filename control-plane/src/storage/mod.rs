@@ -88,11 +88,7 @@ impl Storage {
         }
         let main = Database::open(&directory.join("omniflow.db"), database::main_migrations()).await?;
         let audit = Database::open(&directory.join("audit.db"), database::audit_migrations()).await?;
-        Ok(Self {
-            main,
-            audit,
-            _lock: lock,
-        })
+        Ok(Self { main, audit, _lock: lock })
     }
 
     /// Whether both databases answer.

@@ -57,10 +57,8 @@ impl Change<'_> {
 
     /// Deletes a token. Tells whether there was one.
     pub async fn delete_token(&mut self, id: Uuid) -> Result<bool> {
-        let result = sqlx::query("DELETE FROM tokens WHERE id = ?")
-            .bind(id)
-            .execute(self.connection())
-            .await?;
+        let result =
+            sqlx::query("DELETE FROM tokens WHERE id = ?").bind(id).execute(self.connection()).await?;
         Ok(result.rows_affected() == 1)
     }
 
@@ -80,10 +78,7 @@ fn read(row: &SqliteRow) -> Result<Token> {
     Ok(Token {
         id: row.try_get(0)?,
         name: row.try_get(1)?,
-        role: row
-            .try_get::<&str, _>(2)?
-            .parse::<Role>()
-            .map_err(|_| StorageError::Corrupt("a role"))?,
+        role: row.try_get::<&str, _>(2)?.parse::<Role>().map_err(|_| StorageError::Corrupt("a role"))?,
         digest: digest(row.try_get(3)?)?,
         created_by: row.try_get(4)?,
         created_at: from_millis(row.try_get(5)?),

@@ -89,12 +89,6 @@ impl Delta {
             .map(|json| PolicyDocument::from_json(json.as_bytes()))
             .transpose()
             .map_err(|_| SnapshotError::Policy)?;
-        Ok(Self {
-            installation: wire.installation,
-            from: wire.from,
-            to,
-            policy,
-            changes: wire.changes,
-        })
+        Ok(Self { installation: wire.installation, from: wire.from, to, policy, changes: wire.changes })
     }
 }

@@ -33,12 +33,7 @@ impl Image {
         credentials: Vec<Credential>,
     ) -> Result<Self, SnapshotError> {
         let page_bits = Manifest::page_bits_for(credentials.len());
-        let manifest = Manifest {
-            installation,
-            version,
-            page_bits,
-            policy: policy.clone(),
-        };
+        let manifest = Manifest { installation, version, page_bits, policy: policy.clone() };
         let mut sorted: Vec<Vec<Credential>> = (0..manifest.page_count()).map(|_| Vec::new()).collect();
         for credential in credentials {
             if let Some(page) = sorted.get_mut(page_index(&credential.digest, page_bits) as usize) {
@@ -83,12 +78,7 @@ impl Image {
     /// The same credentials in as many pages as suit them, at a later version.
     pub fn rebuild(&self, version: u64) -> Result<Self, SnapshotError> {
         let credentials = self.pages.iter().flat_map(|page| page.credentials()).collect();
-        Self::build(
-            self.manifest.installation,
-            version,
-            &self.manifest.policy,
-            credentials,
-        )
+        Self::build(self.manifest.installation, version, &self.manifest.policy, credentials)
     }
 
     /// What it holds.
@@ -108,9 +98,7 @@ impl Image {
 
     /// Looks a digest up.
     pub fn find(&self, digest: &Digest) -> Option<CredentialView<'_>> {
-        self.pages
-            .get(self.manifest.page_of(digest) as usize)?
-            .find(digest)
+        self.pages.get(self.manifest.page_of(digest) as usize)?.find(digest)
     }
 
     /// The pages, each encoded.
@@ -122,12 +110,8 @@ impl Image {
     pub fn chunk(&self, n: u32) -> Option<Vec<u8>> {
         let start = n.checked_mul(PAGES_PER_CHUNK)? as usize;
         let pages = self.pages.get(start..)?;
-        let chunk: Vec<u8> = pages
-            .iter()
-            .take(PAGES_PER_CHUNK as usize)
-            .flat_map(|page| page.bytes())
-            .copied()
-            .collect();
+        let chunk: Vec<u8> =
+            pages.iter().take(PAGES_PER_CHUNK as usize).flat_map(|page| page.bytes()).copied().collect();
         (!chunk.is_empty()).then_some(chunk)
     }
 }
@@ -136,10 +120,7 @@ impl Image {
 fn by_page<'c>(changes: &'c [Change], manifest: &Manifest) -> Vec<(u32, Vec<&'c Change>)> {
     let mut groups = alloc::collections::BTreeMap::<u32, Vec<&Change>>::new();
     for change in changes {
-        groups
-            .entry(manifest.page_of(change.digest()))
-            .or_default()
-            .push(change);
+        groups.entry(manifest.page_of(change.digest())).or_default().push(change);
     }
     groups.into_iter().collect()
 }

@@ -62,20 +62,13 @@ impl Manifest {
             return Err(SnapshotError::Damaged);
         }
         let policy = PolicyDocument::from_json(wire.policy.as_bytes()).map_err(|_| SnapshotError::Policy)?;
-        Ok(Self {
-            installation: wire.installation,
-            version: wire.version,
-            page_bits: wire.page_bits,
-            policy,
-        })
+        Ok(Self { installation: wire.installation, version: wire.version, page_bits: wire.page_bits, policy })
     }
 
     /// The bits that suit so many credentials.
     pub fn page_bits_for(credentials: usize) -> u8 {
         let pages = credentials.div_ceil(RECORDS_PER_PAGE).max(1).next_power_of_two();
-        u8::try_from(pages.trailing_zeros())
-            .unwrap_or(MAX_PAGE_BITS)
-            .min(MAX_PAGE_BITS)
+        u8::try_from(pages.trailing_zeros()).unwrap_or(MAX_PAGE_BITS).min(MAX_PAGE_BITS)
     }
 
     /// How many pages the image has.
@@ -95,11 +88,7 @@ impl Manifest {
 
     /// What a page of this image says of itself.
     pub fn page_id(&self, index: u32) -> PageId {
-        PageId {
-            installation: self.installation,
-            bits: self.page_bits,
-            index,
-        }
+        PageId { installation: self.installation, bits: self.page_bits, index }
     }
 }
 

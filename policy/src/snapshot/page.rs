@@ -34,9 +34,7 @@ pub struct PageId {
 
 /// The version that a page states, without any check. For telling which of two pages is newer before writing.
 pub fn stated_version(page: &[u8]) -> Option<u64> {
-    Header::ref_from_prefix(page)
-        .ok()
-        .map(|(header, _)| header.version.get())
+    Header::ref_from_prefix(page).ok().map(|(header, _)| header.version.get())
 }
 
 /// A page whose every part was checked once, so that reading it cannot fail.
@@ -100,9 +98,7 @@ impl<B: AsRef<[u8]>> Page<B> {
     /// Looks a digest up.
     pub fn find(&self, digest: &Digest) -> Option<CredentialView<'_>> {
         let records = self.records();
-        let at = records
-            .binary_search_by(|record| record.digest.cmp(digest.as_bytes()))
-            .ok()?;
+        let at = records.binary_search_by(|record| record.digest.cmp(digest.as_bytes())).ok()?;
         self.view(records.get(at)?)
     }
 
@@ -110,10 +106,7 @@ impl<B: AsRef<[u8]>> Page<B> {
     pub fn credentials(&self) -> impl Iterator<Item = Credential> {
         self.records().iter().filter_map(|record| {
             let view = self.view(record)?;
-            let scopes = view
-                .scopes
-                .split(' ')
-                .filter_map(|scope| scope.parse::<Scope>().ok());
+            let scopes = view.scopes.split(' ').filter_map(|scope| scope.parse::<Scope>().ok());
             Some(Credential {
                 digest: Digest::from_bytes(record.digest),
                 key_id: view.key_id,
@@ -179,16 +172,9 @@ impl<B: AsRef<[u8]>> Page<B> {
         let records = part(HEADER_SIZE, header.records.get(), size_of::<Record>()).ok_or(damaged)?;
         let profiles = part(records.end, header.profiles.get(), size_of::<Profile>()).ok_or(damaged)?;
         let version = header.version.get();
-        let this = Self {
-            bytes,
-            version,
-            records,
-            profiles,
-        };
+        let this = Self { bytes, version, records, profiles };
         // Whoever passes this check can be read without further ones.
-        let sorted = this
-            .records()
-            .is_sorted_by(|left, right| left.digest < right.digest);
+        let sorted = this.records().is_sorted_by(|left, right| left.digest < right.digest);
         if sorted && this.records().iter().all(|record| this.view(record).is_some()) {
             Ok(this)
         } else {
@@ -197,9 +183,7 @@ impl<B: AsRef<[u8]>> Page<B> {
     }
 
     fn header(&self) -> Option<&Header> {
-        Header::ref_from_prefix(self.bytes())
-            .ok()
-            .map(|(header, _)| header)
+        Header::ref_from_prefix(self.bytes()).ok().map(|(header, _)| header)
     }
 
     fn records(&self) -> &[Record] {
@@ -224,28 +208,17 @@ impl<B: AsRef<[u8]>> Page<B> {
     fn view(&self, record: &Record) -> Option<CredentialView<'_>> {
         let profile = self.profiles().get(record.profile.get() as usize)?;
         let name = self.heap(record.name_offset.get(), usize::from(record.name_length))?;
-        let scopes = self.heap(
-            profile.scopes_offset.get(),
-            usize::from(profile.scopes_length.get()),
-        )?;
-        let networks = self.heap(
-            profile.networks_offset.get(),
-            usize::from(profile.networks_length.get()),
-        )?;
+        let scopes = self.heap(profile.scopes_offset.get(), usize::from(profile.scopes_length.get()))?;
+        let networks =
+            self.heap(profile.networks_offset.get(), usize::from(profile.networks_length.get()))?;
         let some = |value: u32| (value != 0).then_some(value);
         Some(CredentialView {
             key_id: Uuid::from_bytes(record.key_id),
             version: record.version.get(),
             name: core::str::from_utf8(name).ok()?,
-            environment: if record.flags & FLAG_TEST != 0 {
-                Environment::Test
-            } else {
-                Environment::Live
-            },
+            environment: if record.flags & FLAG_TEST != 0 { Environment::Test } else { Environment::Live },
             revoked: record.flags & FLAG_REVOKED != 0,
-            not_after: Some(record.not_after.get())
-                .filter(|end| *end != NEVER)
-                .map(UnixMillis),
+            not_after: Some(record.not_after.get()).filter(|end| *end != NEVER).map(UnixMillis),
             scopes: core::str::from_utf8(scopes).ok()?,
             rate_limit: RateLimit {
                 per_minute: some(profile.per_minute.get()),
@@ -270,11 +243,7 @@ impl Writer {
         let profile = self.profile(credential)?;
         let name_offset = self.store(credential.name.as_bytes())?;
         let revoked = if credential.revoked { FLAG_REVOKED } else { 0 };
-        let test = if credential.environment == Environment::Test {
-            FLAG_TEST
-        } else {
-            0
-        };
+        let test = if credential.environment == Environment::Test { FLAG_TEST } else { 0 };
         self.records.push(Record {
             digest: *credential.digest.as_bytes(),
             key_id: *credential.key_id.as_bytes(),
@@ -293,16 +262,13 @@ impl Writer {
         let scopes = credential.scopes.joined();
         let networks = credential.allowlist.to_bytes();
         let limit = credential.rate_limit;
-        let known = self
-            .profiles
-            .iter()
-            .position(|(profile, known_scopes, known_networks)| {
-                profile.per_minute.get() == limit.per_minute.unwrap_or(0)
-                    && profile.per_hour.get() == limit.per_hour.unwrap_or(0)
-                    && profile.burst.get() == limit.burst.unwrap_or(0)
-                    && *known_scopes == scopes
-                    && *known_networks == networks
-            });
+        let known = self.profiles.iter().position(|(profile, known_scopes, known_networks)| {
+            profile.per_minute.get() == limit.per_minute.unwrap_or(0)
+                && profile.per_hour.get() == limit.per_hour.unwrap_or(0)
+                && profile.burst.get() == limit.burst.unwrap_or(0)
+                && *known_scopes == scopes
+                && *known_networks == networks
+        });
         if let Some(known) = known {
             return u32::try_from(known).map_err(|_| SnapshotError::TooLarge);
         }

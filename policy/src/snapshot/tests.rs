@@ -17,33 +17,19 @@ use crate::time::UnixMillis;
 const INSTALLATION: Uuid = Uuid::from_u128(7);
 
 fn credential(number: u32) -> Credential {
-    let scopes = ["contacts:read", "tickets:write"]
-        .into_iter()
-        .take(number as usize % 3);
+    let scopes = ["contacts:read", "tickets:write"].into_iter().take(number as usize % 3);
     Credential {
         digest: Digest::of(&number.to_le_bytes()),
         key_id: Uuid::from_u128(u128::from(number) + 1),
         version: 1 + (number % 3) as u16,
-        environment: if number.is_multiple_of(2) {
-            Environment::Live
-        } else {
-            Environment::Test
-        },
+        environment: if number.is_multiple_of(2) { Environment::Live } else { Environment::Test },
         revoked: number.is_multiple_of(11),
         not_after: number.is_multiple_of(5).then_some(UnixMillis(1_900_000_000_000)),
         name: format!("key-{number}"),
         scopes: ScopeSet::new(scopes.map(|scope| scope.parse().unwrap())).unwrap(),
-        rate_limit: RateLimit {
-            per_minute: Some(60 + number % 4),
-            per_hour: None,
-            burst: None,
-        },
-        allowlist: Allowlist::parse(
-            ["10.0.0.0/8", "2001:db8::/32"]
-                .into_iter()
-                .take(number as usize % 2),
-        )
-        .unwrap(),
+        rate_limit: RateLimit { per_minute: Some(60 + number % 4), per_hour: None, burst: None },
+        allowlist: Allowlist::parse(["10.0.0.0/8", "2001:db8::/32"].into_iter().take(number as usize % 2))
+            .unwrap(),
     }
 }
 
@@ -53,13 +39,7 @@ fn image(numbers: impl IntoIterator<Item = u32>, version: u64) -> Image {
 }
 
 fn delta(from: u64, to: u64, changes: Vec<Change>) -> Delta {
-    Delta {
-        installation: INSTALLATION,
-        from,
-        to,
-        policy: None,
-        changes,
-    }
+    Delta { installation: INSTALLATION, from, to, policy: None, changes }
 }
 
 /// All credentials of an image, by way of its encoded form.
@@ -90,10 +70,7 @@ fn every_credential_is_found_and_no_other() {
         assert_eq!(view.scopes, expected.scopes.joined());
         assert_eq!(view.rate_limit, expected.rate_limit);
         assert_eq!(view.allowlist.to_owned(), expected.allowlist);
-        assert_eq!(
-            (view.revoked, view.not_after),
-            (expected.revoked, expected.not_after)
-        );
+        assert_eq!((view.revoked, view.not_after), (expected.revoked, expected.not_after));
     }
     for number in 5_000..10_000 {
         assert!(image.find(&credential(number).digest).is_none());
@@ -119,11 +96,7 @@ fn a_key_takes_less_than_a_hundred_bytes() {
 
 #[test]
 fn a_revocation_moves_about_a_hundred_bytes() {
-    let delta = delta(
-        1_700_000_000_000,
-        1_700_000_000_001,
-        vec![Change::Revoke(credential(1).digest)],
-    );
+    let delta = delta(1_700_000_000_000, 1_700_000_000_001, vec![Change::Revoke(credential(1).digest)]);
     let bytes = delta.encode();
     assert!(bytes.len() <= 100, "{} bytes", bytes.len());
     assert_eq!(Delta::decode(&bytes), Ok(delta));
@@ -137,16 +110,9 @@ fn the_formats_are_golden() {
     assert_eq!(hex::encode(page), include_str!("../../golden/page-1.hex").trim());
     let manifest = hex::encode(image.manifest().encode());
     assert_eq!(manifest, include_str!("../../golden/manifest-1.hex").trim());
-    let mut delta = delta(
-        5,
-        9,
-        vec![Change::Put(credential(3)), Change::Revoke(credential(1).digest)],
-    );
+    let mut delta = delta(5, 9, vec![Change::Put(credential(3)), Change::Revoke(credential(1).digest)]);
     delta.policy = Some(PolicyDocument::default());
-    assert_eq!(
-        hex::encode(delta.encode()),
-        include_str!("../../golden/delta-1.hex").trim()
-    );
+    assert_eq!(hex::encode(delta.encode()), include_str!("../../golden/delta-1.hex").trim());
 }
 
 #[test]
@@ -155,41 +121,20 @@ fn parts_that_do_not_fit_are_refused() {
     let manifest = image.manifest();
     let chunk = image.chunk(0).unwrap();
     let page = split_chunk(&chunk).unwrap()[0];
-    let other = PageId {
-        installation: Uuid::from_u128(8),
-        ..manifest.page_id(0)
-    };
-    assert_eq!(
-        Page::parse(page, other).map(|_| ()),
-        Err(SnapshotError::OtherInstallation)
-    );
-    assert_eq!(
-        Page::parse(page, manifest.page_id(1)).map(|_| ()),
-        Err(SnapshotError::Mismatch)
-    );
+    let other = PageId { installation: Uuid::from_u128(8), ..manifest.page_id(0) };
+    assert_eq!(Page::parse(page, other).map(|_| ()), Err(SnapshotError::OtherInstallation));
+    assert_eq!(Page::parse(page, manifest.page_id(1)).map(|_| ()), Err(SnapshotError::Mismatch));
     assert_eq!(
         Page::parse(&b"OMFP\x02\x00"[..], manifest.page_id(0)).map(|_| ()),
         Err(SnapshotError::Format(2))
     );
-    let foreign = Delta {
-        installation: Uuid::from_u128(8),
-        ..delta(5, 6, vec![])
-    };
-    assert_eq!(
-        image.apply(&foreign).map(|_| ()),
-        Err(SnapshotError::OtherInstallation)
-    );
+    let foreign = Delta { installation: Uuid::from_u128(8), ..delta(5, 6, vec![]) };
+    assert_eq!(image.apply(&foreign).map(|_| ()), Err(SnapshotError::OtherInstallation));
     for (from, to) in [(4, 6), (6, 7), (5, 5), (5, 4)] {
-        assert_eq!(
-            image.apply(&delta(from, to, vec![])).map(|_| ()),
-            Err(SnapshotError::Mismatch)
-        );
+        assert_eq!(image.apply(&delta(from, to, vec![])).map(|_| ()), Err(SnapshotError::Mismatch));
     }
     let crowded: Vec<_> = (0..257).map(|number| Change::Put(credential(number))).collect();
-    assert_eq!(
-        Delta::decode(&delta(5, 6, crowded).encode()),
-        Err(SnapshotError::Damaged)
-    );
+    assert_eq!(Delta::decode(&delta(5, 6, crowded).encode()), Err(SnapshotError::Damaged));
 }
 
 #[test]
@@ -197,9 +142,7 @@ fn a_crowded_image_is_rebuilt_with_more_pages() {
     let mut image = image(0..100, 1);
     for step in 1..=5u64 {
         let start = step as u32 * 200;
-        let changes = (start..start + 200)
-            .map(|number| Change::Put(credential(number)))
-            .collect();
+        let changes = (start..start + 200).map(|number| Change::Put(credential(number))).collect();
         image = image.apply(&delta(step, step + 1, changes)).unwrap();
     }
     assert!(image.is_crowded());

@@ -27,9 +27,7 @@ pub(super) async fn ingest(
     let batch = AuditBatch::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
     check_name(&batch.source.gateway)?;
     if batch.records.iter().any(|record| record.sequence > MAX_SEQUENCE) {
-        return Err(invalid(
-            "a sequence number is beyond any that a VM reaches".to_owned(),
-        ));
+        return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()));
     }
     to_its_end(async move {
         let mut writer = app.storage.audit.writer().await;
@@ -59,12 +57,7 @@ mod tests {
 
     async fn ids(plane: &Plane) -> Vec<Value> {
         let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
-        list["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|entry| entry["request_id"].clone())
-            .collect()
+        list["items"].as_array().unwrap().iter().map(|entry| entry["request_id"].clone()).collect()
     }
 
     #[tokio::test]
@@ -73,40 +66,23 @@ mod tests {
         let token = plane.token("gateway").await;
         let records: Vec<_> = (0..200).map(|n| record(n, START + n, None)).collect();
         for part in [&records[..130], &records[..130], &records[100..], &records[..]] {
-            assert_eq!(
-                plane.deliver(&token, part.to_vec()).await.status,
-                StatusCode::NO_CONTENT
-            );
+            assert_eq!(plane.deliver(&token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
         }
         let mut expected: Vec<_> = (0..200).map(|n| json!(format!("request-{n}"))).collect();
         expected.reverse();
         let list = plane.get("/v1/audit?limit=500").await.expect(StatusCode::OK);
-        let stored: Vec<_> = list["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|entry| entry["request_id"].clone())
-            .collect();
+        let stored: Vec<_> =
+            list["items"].as_array().unwrap().iter().map(|entry| entry["request_id"].clone()).collect();
         assert_eq!(stored, expected);
-        assert_eq!(
-            plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"],
-            json!([])
-        );
+        assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
     }
 
     #[tokio::test]
     async fn what_is_missing_is_a_gap() {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
-        plane
-            .deliver(&token, vec![record(2, START, None), record(3, START + 1, None)])
-            .await;
-        plane
-            .deliver(
-                &token,
-                vec![record(10, START + 9, None), record(4, START + 2, None)],
-            )
-            .await;
+        plane.deliver(&token, vec![record(2, START, None), record(3, START + 1, None)]).await;
+        plane.deliver(&token, vec![record(10, START + 9, None), record(4, START + 2, None)]).await;
         assert_eq!(ids(&plane).await.len(), 4);
         let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
         let gap = |id: &str, from: Value, to: &str, missing: u64| {
@@ -116,12 +92,7 @@ mod tests {
         assert_eq!(
             gaps["items"],
             json!([
-                gap(
-                    "2",
-                    json!("2027-01-15T08:00:00.002Z"),
-                    "2027-01-15T08:00:00.009Z",
-                    5
-                ),
+                gap("2", json!("2027-01-15T08:00:00.002Z"), "2027-01-15T08:00:00.009Z", 5),
                 gap("1", Value::Null, "2027-01-15T08:00:00.000Z", 2),
             ])
         );
@@ -138,11 +109,8 @@ mod tests {
         let mut refused = record(2, START + 9, Some((id, "ci")));
         refused.outcome =
             omniflow_policy::outcome::Outcome::Denied(omniflow_policy::outcome::Denial::RateLimited);
-        let records = vec![
-            record(0, START + 5, Some((id, "ci"))),
-            record(1, START + 3, Some((id, "ci"))),
-            refused,
-        ];
+        let records =
+            vec![record(0, START + 5, Some((id, "ci"))), record(1, START + 3, Some((id, "ci"))), refused];
         plane.deliver(&token, records).await;
         for key in [
             plane.get("/v1/keys/ci").await.expect(StatusCode::OK),
@@ -166,10 +134,7 @@ mod tests {
             plane.call(request).await.problem()
         };
         assert_eq!(call(AUDIT_MEDIA_TYPE, b"").await.1, "invalid_batch");
-        assert_eq!(
-            call(AUDIT_MEDIA_TYPE, b"OMFA\x01\x00\xff\xff").await.1,
-            "invalid_batch"
-        );
+        assert_eq!(call(AUDIT_MEDIA_TYPE, b"OMFA\x01\x00\xff\xff").await.1, "invalid_batch");
         assert_eq!(call("application/json", b"{}").await.0, 415);
         assert_eq!(call(AUDIT_MEDIA_TYPE, &vec![0; 4 * 1024 * 1024 + 1]).await.0, 413);
         let answer = plane.deliver(&token, vec![record(u64::MAX, START, None)]).await;

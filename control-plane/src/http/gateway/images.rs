@@ -21,8 +21,6 @@ pub(super) async fn chunk(
             "This version is no longer kept. Poll for the present one.",
         )
     })?;
-    let chunk = image
-        .chunk(n)
-        .ok_or_else(|| Problem::not_found("The image has fewer chunks."))?;
+    let chunk = image.chunk(n).ok_or_else(|| Problem::not_found("The image has fewer chunks."))?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], chunk))
 }

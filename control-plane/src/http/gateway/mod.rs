@@ -36,10 +36,7 @@ fn check_vms(vms: &[VmStatus]) -> Result<(), Problem> {
     if vms.len() <= MAX_VMS {
         return Ok(());
     }
-    Err(Problem::invalid_field(
-        "/vms",
-        format!("a gateway has at most {MAX_VMS} VMs"),
-    ))
+    Err(Problem::invalid_field("/vms", format!("a gateway has at most {MAX_VMS} VMs")))
 }
 
 fn check_report(report: &EnforcedReport) -> Result<(), Problem> {

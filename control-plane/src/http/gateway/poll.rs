@@ -32,10 +32,7 @@ pub(super) async fn poll(
     let _open = app.fleet.poll_began(&request, same_installation);
     loop {
         published.mark_unchanged();
-        match app
-            .publication
-            .offer(request.installation, request.version, app.now())?
-        {
+        match app.publication.offer(request.installation, request.version, app.now())? {
             Offer::Delta(delta) => return Ok(binary(DELTA_MEDIA_TYPE, delta.encode())),
             Offer::Image(image) => return Ok(binary(MANIFEST_MEDIA_TYPE, image.manifest().encode())),
             Offer::Ahead => {
@@ -70,10 +67,8 @@ fn check(request: &PollRequest) -> Result<(), Problem> {
         return Err(Problem::invalid_field("/filter_version", detail));
     }
     if request.snapshot_format < snapshot::FORMAT {
-        let detail = format!(
-            "this control plane writes snapshot format {}: update the filter",
-            snapshot::FORMAT
-        );
+        let detail =
+            format!("this control plane writes snapshot format {}: update the filter", snapshot::FORMAT);
         return Err(Problem::invalid_field("/snapshot_format", detail));
     }
     if request.version > MAX_REPORTED_VERSION {
@@ -107,9 +102,7 @@ mod tests {
     }
 
     async fn poll(plane: &Plane, token: &str, body: Value) -> Answer {
-        plane
-            .call(request(Method::POST, "/gateway/v1/poll", token, Some(body)))
-            .await
+        plane.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await
     }
 
     #[tokio::test]
@@ -135,19 +128,8 @@ mod tests {
             pages += split_chunk(&chunk(manifest.version, n).await.body).unwrap().len();
         }
         assert_eq!(pages as u32, manifest.page_count());
-        assert!(
-            plane
-                .app
-                .publication
-                .image()
-                .unwrap()
-                .find(&Digest::of(secret.as_bytes()))
-                .is_some()
-        );
-        assert_eq!(
-            chunk(manifest.version, manifest.chunk_count()).await.problem().0,
-            404
-        );
+        assert!(plane.app.publication.image().unwrap().find(&Digest::of(secret.as_bytes())).is_some());
+        assert_eq!(chunk(manifest.version, manifest.chunk_count()).await.problem().0, 404);
         assert_eq!(chunk(manifest.version - 1, 0).await.problem().1, "image_gone");
         plane.pass(Duration::from_secs(119));
         assert_eq!(chunk(manifest.version, 0).await.status, StatusCode::OK);
@@ -171,26 +153,18 @@ mod tests {
         let waiting = tokio::spawn(send(plane.router.clone(), call));
         let connected = async || {
             let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
-            list["items"]
-                .get(0)
-                .is_some_and(|gateway| gateway["connected"] == true)
+            list["items"].get(0).is_some_and(|gateway| gateway["connected"] == true)
         };
         while !connected().await {
             assert!(!waiting.is_finished());
             tokio::task::yield_now().await;
         }
-        plane
-            .post("/v1/keys/ci/revoke", json!({}))
-            .await
-            .expect(StatusCode::OK);
+        plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
         let answer = waiting.await.unwrap();
         assert_eq!(answer.headers[header::CONTENT_TYPE], DELTA_MEDIA_TYPE);
         assert!(answer.body.len() <= 150, "{} bytes", answer.body.len());
         let delta = Delta::decode(&answer.body).unwrap();
-        assert_eq!(
-            (delta.from, delta.to),
-            (held, plane.app.publication.version().unwrap())
-        );
+        assert_eq!((delta.from, delta.to), (held, plane.app.publication.version().unwrap()));
         assert_eq!(delta.changes, [Change::Revoke(Digest::of(secret.as_bytes()))]);
         assert!(!connected().await);
     }
@@ -203,14 +177,8 @@ mod tests {
         for name in ["a", "b", "c"] {
             plane.key(name).await;
         }
-        plane
-            .patch("/v1/keys/b", json!({"scopes": []}))
-            .await
-            .expect(StatusCode::OK);
-        plane
-            .post("/v1/keys/a/revoke", json!({}))
-            .await
-            .expect(StatusCode::OK);
+        plane.patch("/v1/keys/b", json!({"scopes": []})).await.expect(StatusCode::OK);
+        plane.post("/v1/keys/a/revoke", json!({})).await.expect(StatusCode::OK);
         loop {
             let held = image.manifest().version;
             let answer = poll(&plane, &token, body(Some(plane.app.installation.id), held, 0)).await;
@@ -245,15 +213,9 @@ mod tests {
         let token = plane.token("gateway").await;
         let version = plane.app.publication.version().unwrap();
         let mine = Some(plane.app.installation.id);
-        assert_eq!(
-            poll(&plane, &token, body(mine, version, 10)).await.status,
-            StatusCode::NO_CONTENT
-        );
+        assert_eq!(poll(&plane, &token, body(mine, version, 10)).await.status, StatusCode::NO_CONTENT);
         plane.app.stopping.send_replace(true);
-        assert_eq!(
-            poll(&plane, &token, body(mine, version, 25_000)).await.status,
-            StatusCode::NO_CONTENT
-        );
+        assert_eq!(poll(&plane, &token, body(mine, version, 25_000)).await.status, StatusCode::NO_CONTENT);
     }
 
     #[tokio::test]
@@ -264,11 +226,7 @@ mod tests {
             ("gateway", json!(""), (422, "invalid_field", "/gateway")),
             ("gateway", json!("a\nb"), (422, "invalid_field", "/gateway")),
             ("incarnation", json!("a"), (400, "invalid_json", "/incarnation")),
-            (
-                "snapshot_format",
-                json!(0),
-                (422, "invalid_field", "/snapshot_format"),
-            ),
+            ("snapshot_format", json!(0), (422, "invalid_field", "/snapshot_format")),
             ("version", json!(u64::MAX), (422, "invalid_field", "/version")),
             ("other", json!(1), (400, "invalid_json", "/other")),
         ] {
@@ -277,10 +235,7 @@ mod tests {
             let (status, code, field) = poll(&plane, &token, body).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{name}");
         }
-        assert_eq!(
-            plane.get("/v1/gateways").await.expect(StatusCode::OK)["items"],
-            json!([])
-        );
+        assert_eq!(plane.get("/v1/gateways").await.expect(StatusCode::OK)["items"], json!([]));
     }
 
     #[tokio::test]

@@ -31,10 +31,8 @@ async fn issue(app: Arc<App>, caller: Caller, request: CreateKey) -> Result<Crea
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let (policy, _) = app.publication.policy()?;
-    let environment: Environment = request
-        .environment
-        .parse()
-        .map_err(|error| Problem::invalid_field("/environment", error))?;
+    let environment: Environment =
+        request.environment.parse().map_err(|error| Problem::invalid_field("/environment", error))?;
     let name = fields::name(&request.name)?.into_string();
     let scopes = fields::scopes(&request.scopes, &policy)?;
     let secret = app
@@ -72,10 +70,7 @@ async fn issue(app: Arc<App>, caller: Caller, request: CreateKey) -> Result<Crea
     let version = app.commit(change, changes).await?;
     tracing::info!(key = %key.id, name = key.name, by = key.created_by, version, "a key was issued");
     let key = KeyJson::new(key, &LastUsed::new(), now);
-    Ok(CreatedKey {
-        key,
-        secret: secret.expose().to_owned(),
-    })
+    Ok(CreatedKey { key, secret: secret.expose().to_owned() })
 }
 
 #[cfg(test)]
@@ -133,17 +128,9 @@ mod tests {
         for file in std::fs::read_dir(plane.folder()).unwrap() {
             let path = file.unwrap().path();
             let content = std::fs::read(&path).unwrap();
-            let found = |text: &str| {
-                content
-                    .windows(text.len())
-                    .any(|window| window == text.as_bytes())
-            };
+            let found = |text: &str| content.windows(text.len()).any(|window| window == text.as_bytes());
             assert!(!found(secret), "{}", path.display());
-            assert!(
-                path.ends_with("admin-token") || !found(&plane.owner),
-                "{}",
-                path.display()
-            );
+            assert!(path.ends_with("admin-token") || !found(&plane.owner), "{}", path.display());
         }
     }
 
@@ -162,62 +149,28 @@ mod tests {
         for (changes, expected) in [
             (json!({"name": "taken"}), (409, "name_taken", "")),
             (json!({"name": "a/b"}), (422, "invalid_field", "/name")),
-            (
-                json!({"name": "0190163d-8694-739b-aea5-966c26f8ad91"}),
-                (422, "invalid_field", "/name"),
-            ),
+            (json!({"name": "0190163d-8694-739b-aea5-966c26f8ad91"}), (422, "invalid_field", "/name")),
             (json!({"name": 7}), (400, "invalid_json", "/name")),
-            (
-                json!({"environment": "prod"}),
-                (422, "invalid_field", "/environment"),
-            ),
-            (
-                json!({"scopes": ["contacts:read", "contacts"]}),
-                (422, "invalid_field", "/scopes/1"),
-            ),
-            (
-                json!({"scopes": ["nothing:read"]}),
-                (422, "invalid_field", "/scopes/0"),
-            ),
+            (json!({"environment": "prod"}), (422, "invalid_field", "/environment")),
+            (json!({"scopes": ["contacts:read", "contacts"]}), (422, "invalid_field", "/scopes/1")),
+            (json!({"scopes": ["nothing:read"]}), (422, "invalid_field", "/scopes/0")),
             (json!({"rate_limit": {}}), (422, "invalid_field", "/rate_limit")),
-            (
-                json!({"rate_limit": {"per_minute": 0}}),
-                (422, "invalid_field", "/rate_limit/per_minute"),
-            ),
-            (
-                json!({"rate_limit": {"per_minute": -1}}),
-                (400, "invalid_json", "/rate_limit/per_minute"),
-            ),
-            (
-                json!({"rate_limit": {"per_day": 5}}),
-                (400, "invalid_json", "/rate_limit/per_day"),
-            ),
+            (json!({"rate_limit": {"per_minute": 0}}), (422, "invalid_field", "/rate_limit/per_minute")),
+            (json!({"rate_limit": {"per_minute": -1}}), (400, "invalid_json", "/rate_limit/per_minute")),
+            (json!({"rate_limit": {"per_day": 5}}), (400, "invalid_json", "/rate_limit/per_day")),
             (
                 json!({"ip_allowlist": ["10.0.0.0/8", "10.0.0.1/8"]}),
                 (422, "invalid_field", "/ip_allowlist/1"),
             ),
-            (
-                json!({"expires_at": "2027-01-15T08:00:00Z"}),
-                (422, "invalid_field", "/expires_at"),
-            ),
-            (
-                json!({"expires_at": "tomorrow"}),
-                (422, "invalid_field", "/expires_at"),
-            ),
-            (
-                json!({"description": "x".repeat(1025)}),
-                (422, "invalid_field", "/description"),
-            ),
+            (json!({"expires_at": "2027-01-15T08:00:00Z"}), (422, "invalid_field", "/expires_at")),
+            (json!({"expires_at": "tomorrow"}), (422, "invalid_field", "/expires_at")),
+            (json!({"description": "x".repeat(1025)}), (422, "invalid_field", "/description")),
             (json!({"secret": "mine"}), (400, "invalid_json", "/secret")),
         ] {
             let (status, code, field) = plane.post("/v1/keys", with(changes.clone())).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{changes}");
         }
-        assert_eq!(
-            plane.app.publication.version().unwrap(),
-            version,
-            "a refusal publishes nothing"
-        );
+        assert_eq!(plane.app.publication.version().unwrap(), version, "a refusal publishes nothing");
         let list = plane.get("/v1/keys").await.expect(StatusCode::OK);
         assert_eq!(list["items"].as_array().unwrap().len(), 1);
     }
@@ -237,9 +190,6 @@ mod tests {
         assert_eq!(call("application/json", "").await, "invalid_json");
         assert_eq!(call("application/json", "{\"name\":").await, "invalid_json");
         let twice = r#"{"name":"a","environment":"live","scopes":[]} {}"#;
-        assert_eq!(
-            call("application/json; charset=utf-8", twice).await,
-            "invalid_json"
-        );
+        assert_eq!(call("application/json; charset=utf-8", twice).await, "invalid_json");
     }
 }

@@ -58,12 +58,7 @@ mod tests {
     use crate::http::testing::Plane;
 
     fn names(list: &Value) -> Vec<&str> {
-        list["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|key| key["name"].as_str().unwrap())
-            .collect()
+        list["items"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect()
     }
 
     #[tokio::test]
@@ -79,10 +74,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page = plane
-                .get(&format!("/v1/keys?limit=4&cursor={cursor}"))
-                .await
-                .expect(StatusCode::OK);
+            let page = plane.get(&format!("/v1/keys?limit=4&cursor={cursor}")).await.expect(StatusCode::OK);
             seen.extend(names(&page).into_iter().map(str::to_owned));
             plane.key(&format!("late{}", seen.len())).await;
             let Some(next) = page["next_cursor"].as_str() else {
@@ -105,10 +97,7 @@ mod tests {
         });
         let beta = plane.post("/v1/keys", test).await.expect(StatusCode::CREATED);
         plane.key("gamma").await;
-        plane
-            .post("/v1/keys/gamma/revoke", json!({}))
-            .await
-            .expect(StatusCode::OK);
+        plane.post("/v1/keys/gamma/revoke", json!({})).await.expect(StatusCode::OK);
         plane.pass(Duration::from_secs(3_600));
         let hint = beta["key"]["versions"][0]["hint"].as_str().unwrap();
         for (query, expected) in [
@@ -126,10 +115,7 @@ mod tests {
             (&format!("environment=test&q={hint}"), vec!["beta"]),
             ("status=&environment=&scope=&q=", vec!["gamma", "beta", "alpha"]),
         ] {
-            let list = plane
-                .get(&format!("/v1/keys?{query}"))
-                .await
-                .expect(StatusCode::OK);
+            let list = plane.get(&format!("/v1/keys?{query}")).await.expect(StatusCode::OK);
             assert_eq!(
                 names(&list).into_iter().collect::<BTreeSet<_>>(),
                 expected.into_iter().collect(),
@@ -154,11 +140,7 @@ mod tests {
             ("q=a&q=b", ""),
         ] {
             let (status, code, named) = plane.get(&format!("/v1/keys?{query}")).await.problem();
-            assert_eq!(
-                (status, code.as_str(), named.as_str()),
-                (400, "invalid_query", field),
-                "{query}"
-            );
+            assert_eq!((status, code.as_str(), named.as_str()), (400, "invalid_query", field), "{query}");
         }
         assert_eq!(plane.get("/v1/keys/nobody").await.problem().1, "not_found");
         assert_eq!(plane.get("/v1/keys/%FF").await.problem().1, "not_found");

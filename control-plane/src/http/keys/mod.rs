@@ -25,21 +25,12 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .get("/v1/keys/{id}", READ, show)
         .patch("/v1/keys/{id}", WRITE, update::update)
         .post("/v1/keys/{id}/revoke", WRITE, revoke::revoke_key)
-        .post(
-            "/v1/keys/{id}/versions/{version}/revoke",
-            WRITE,
-            revoke::revoke_version,
-        )
+        .post("/v1/keys/{id}/versions/{version}/revoke", WRITE, revoke::revoke_version)
 }
 
 /// `GET /v1/keys/{id}`, by identifier or by name.
 async fn show(State(app): State<Arc<App>>, Segments(id): Segments<String>) -> Result<Json<KeyJson>, Problem> {
-    let key = app
-        .storage
-        .main
-        .key(&KeyReference::from(id.as_str()))
-        .await?
-        .ok_or_else(no_such_key)?;
+    let key = app.storage.main.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
     Ok(Json(in_json(&app, key).await?))
 }
 

@@ -68,20 +68,14 @@ async fn revoke(
         Some(wait) => Some(enforcement(&app, &revocation, wait).await),
         None => None,
     };
-    Ok(Json(RevokedKey {
-        key: in_json(&app, revocation.key).await?,
-        enforcement,
-    }))
+    Ok(Json(RevokedKey { key: in_json(&app, revocation.key).await?, enforcement }))
 }
 
 async fn commit(app: Arc<App>, caller: Caller, id: String, only: Option<u16>) -> Result<Revocation, Problem> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut change = writer.begin().await?;
-    let mut key = change
-        .key(&KeyReference::from(id.as_str()))
-        .await?
-        .ok_or_else(no_such_key)?;
+    let mut key = change.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
     if only.is_some_and(|only| !key.versions.iter().any(|version| version.version == only)) {
         return Err(no_such_version());
     }
@@ -94,32 +88,18 @@ async fn commit(app: Arc<App>, caller: Caller, id: String, only: Option<u16>) ->
         }
     }
     if changes.is_empty() {
-        return Ok(Revocation {
-            key,
-            version: app.publication.version()?,
-            committed: None,
-        });
+        return Ok(Revocation { key, version: app.publication.version()?, committed: None });
     }
     let version = app.commit(change, changes).await?;
     let committed = Some(Instant::now());
     tracing::info!(key = %key.id, name = key.name, only, by = caller.name, version, "a key was revoked");
-    Ok(Revocation {
-        key,
-        version,
-        committed,
-    })
+    Ok(Revocation { key, version, committed })
 }
 
 /// Waits, but not longer than the process may.
 async fn enforcement(app: &App, revocation: &Revocation, wait: Duration) -> EnforcementJson {
-    let enforced = |deadline| {
-        app.fleet.enforced(
-            revocation.version,
-            &app.publication,
-            revocation.committed,
-            deadline,
-        )
-    };
+    let enforced =
+        |deadline| app.fleet.enforced(revocation.version, &app.publication, revocation.committed, deadline);
     let enforcement = tokio::select! {
         enforcement = enforced(Instant::now() + wait) => enforcement,
         () = app.stopped() => enforced(Instant::now()).await,
@@ -145,81 +125,40 @@ mod tests {
     async fn a_key_is_revoked_once_and_stays_so() {
         let plane = Plane::new().await;
         let created = plane.key("ci").await;
-        let answer = plane
-            .post("/v1/keys/ci/revoke", json!({}))
-            .await
-            .expect(StatusCode::OK);
+        let answer = plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
         assert_eq!(answer["key"]["status"], "revoked");
-        assert_eq!(
-            answer["key"]["versions"][0]["revoked_at"],
-            "2027-01-15T08:00:00.000Z"
-        );
+        assert_eq!(answer["key"]["versions"][0]["revoked_at"], "2027-01-15T08:00:00.000Z");
         assert_eq!(answer.get("enforcement"), None);
         let version = plane.app.publication.version().unwrap();
         plane.pass(Duration::from_secs(1));
-        let again = plane
-            .post("/v1/keys/ci/revoke?wait=0s", json!({}))
-            .await
-            .expect(StatusCode::OK);
+        let again = plane.post("/v1/keys/ci/revoke?wait=0s", json!({})).await.expect(StatusCode::OK);
         assert_eq!(again["key"], answer["key"]);
-        assert_eq!(
-            again["enforcement"],
-            json!({"complete": true, "version": version, "gateways": []})
-        );
+        assert_eq!(again["enforcement"], json!({"complete": true, "version": version, "gateways": []}));
         assert_eq!(plane.app.publication.version().unwrap(), version);
         let digest = Digest::of(created["secret"].as_str().unwrap().as_bytes());
-        assert!(
-            plane
-                .app
-                .publication
-                .image()
-                .unwrap()
-                .find(&digest)
-                .unwrap()
-                .revoked
-        );
+        assert!(plane.app.publication.image().unwrap().find(&digest).unwrap().revoked);
     }
 
     #[tokio::test]
     async fn one_version_of_two_is_revoked() {
         let plane = Plane::new().await;
         plane.key("ci").await;
-        let mut key = plane
-            .app
-            .storage
-            .main
-            .key(&KeyReference::from("ci"))
-            .await
-            .unwrap()
-            .unwrap();
+        let mut key = plane.app.storage.main.key(&KeyReference::from("ci")).await.unwrap().unwrap();
         let older = key.versions[0].clone();
         key.id = uuid::Uuid::from_u128(1);
         key.name = "two".to_owned();
         key.versions = vec![
-            KeyVersion {
-                digest: Digest::of(b"older"),
-                ..older.clone()
-            },
-            KeyVersion {
-                version: 2,
-                digest: Digest::of(b"newer"),
-                ..older
-            },
+            KeyVersion { digest: Digest::of(b"older"), ..older.clone() },
+            KeyVersion { version: 2, digest: Digest::of(b"newer"), ..older },
         ];
         {
             let mut writer = plane.app.storage.main.writer().await;
             let mut change = writer.begin().await.unwrap();
             change.insert_keys(std::slice::from_ref(&key)).await.unwrap();
-            plane
-                .app
-                .commit(change, key.credentials().map(Change::Put).collect())
-                .await
-                .unwrap();
+            plane.app.commit(change, key.credentials().map(Change::Put).collect()).await.unwrap();
         }
         let revoke = async |version: u32| {
-            plane
-                .post(&format!("/v1/keys/two/versions/{version}/revoke"), json!({}))
-                .await
+            plane.post(&format!("/v1/keys/two/versions/{version}/revoke"), json!({})).await
         };
         let answer = revoke(1).await.expect(StatusCode::OK);
         assert_eq!(answer["key"]["status"], "active");
@@ -258,16 +197,10 @@ mod tests {
         report(workers(version)).await;
         let answer = waiting.await.unwrap().expect(StatusCode::OK);
         let enforcement = &answer["enforcement"];
-        assert_eq!(
-            (&enforcement["complete"], &enforcement["version"]),
-            (&json!(true), &json!(version))
-        );
+        assert_eq!((&enforcement["complete"], &enforcement["version"]), (&json!(true), &json!(version)));
         let gateway = &enforcement["gateways"][0];
         assert_eq!(gateway["id"], "edge/000000000000000a");
-        assert_eq!(
-            (&gateway["workers"], &gateway["enforced_workers"]),
-            (&json!(2), &json!(2))
-        );
+        assert_eq!((&gateway["workers"], &gateway["enforced_workers"]), (&json!(2), &json!(2)));
         assert!(gateway["ms"].as_u64().unwrap() < 30_000);
     }
 
@@ -278,26 +211,13 @@ mod tests {
         let gateway = plane.token("gateway").await;
         let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "vms": [
             {"id": "0000000000000001", "version": 1}]});
-        plane
-            .call(request(
-                Method::POST,
-                "/gateway/v1/enforced",
-                &gateway,
-                Some(body),
-            ))
-            .await;
-        let answer = plane
-            .post("/v1/keys/ci/revoke?wait=1ms", json!({}))
-            .await
-            .expect(StatusCode::OK);
+        plane.call(request(Method::POST, "/gateway/v1/enforced", &gateway, Some(body))).await;
+        let answer = plane.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);
         assert_eq!(answer["enforcement"]["complete"], false);
         assert_eq!(answer["enforcement"]["gateways"][0]["enforced"], false);
         assert_eq!(answer["enforcement"]["gateways"][0]["ms"], Value::Null);
         plane.pass(Duration::from_secs(61));
-        let later = plane
-            .post("/v1/keys/ci/revoke?wait=1ms", json!({}))
-            .await
-            .expect(StatusCode::OK);
+        let later = plane.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);
         assert_eq!(later["enforcement"]["gateways"], json!([]), "its lease is over");
     }
 
@@ -306,21 +226,10 @@ mod tests {
         let plane = Plane::new().await;
         plane.key("ci").await;
         for wait in ["31s", "5", "soon"] {
-            let answer = plane
-                .post(&format!("/v1/keys/ci/revoke?wait={wait}"), json!({}))
-                .await;
-            assert_eq!(
-                answer.problem(),
-                (400, "invalid_query".to_owned(), "wait".to_owned())
-            );
+            let answer = plane.post(&format!("/v1/keys/ci/revoke?wait={wait}"), json!({})).await;
+            assert_eq!(answer.problem(), (400, "invalid_query".to_owned(), "wait".to_owned()));
         }
-        assert_eq!(
-            plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"],
-            "active"
-        );
-        assert_eq!(
-            plane.post("/v1/keys/nobody/revoke", json!({})).await.problem().1,
-            "not_found"
-        );
+        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"], "active");
+        assert_eq!(plane.post("/v1/keys/nobody/revoke", json!({})).await.problem().1, "not_found");
     }
 }

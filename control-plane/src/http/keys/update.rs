@@ -31,15 +31,9 @@ async fn change(app: Arc<App>, caller: Caller, id: String, request: UpdateKey) -
     let now = app.now();
     let (policy, _) = app.publication.policy()?;
     let mut change = writer.begin().await?;
-    let mut key = change
-        .key(&KeyReference::from(id.as_str()))
-        .await?
-        .ok_or_else(no_such_key)?;
+    let mut key = change.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
     if key.status(now) == KeyStatus::Revoked {
-        return Err(Problem::conflict(
-            "key_revoked",
-            "This key was revoked and stays so. Issue a new one.",
-        ));
+        return Err(Problem::conflict("key_revoked", "This key was revoked and stays so. Issue a new one."));
     }
     let before: Vec<Credential> = key.credentials().collect();
     if let Some(scopes) = request.scopes {
@@ -64,9 +58,7 @@ async fn change(app: Arc<App>, caller: Caller, id: String, request: UpdateKey) -
         change.commit().await?;
         return Ok(key);
     }
-    let version = app
-        .commit(change, after.into_iter().map(Change::Put).collect())
-        .await?;
+    let version = app.commit(change, after.into_iter().map(Change::Put).collect()).await?;
     tracing::info!(key = %key.id, name = key.name, by = caller.name, version, "a key was changed");
     Ok(key)
 }
@@ -90,10 +82,7 @@ mod tests {
         });
         let key = plane.patch("/v1/keys/ci", all).await.expect(StatusCode::OK);
         assert_eq!(key["scopes"], json!(["tickets:read"]));
-        assert_eq!(
-            key["rate_limit"],
-            json!({"per_minute": null, "per_hour": 5, "burst": null})
-        );
+        assert_eq!(key["rate_limit"], json!({"per_minute": null, "per_hour": 5, "burst": null}));
         assert_eq!(key["ip_allowlist"], json!(["10.0.0.0/8"]));
         assert_eq!(key["expires_at"], "2027-02-01T00:00:00.000Z");
         assert_eq!(key["description"], "d");
@@ -105,26 +94,16 @@ mod tests {
 
         let nothing = plane.patch("/v1/keys/ci", json!({})).await.expect(StatusCode::OK);
         assert_eq!(nothing, key);
-        let words = plane
-            .patch("/v1/keys/ci", json!({"description": "e"}))
-            .await
-            .expect(StatusCode::OK);
+        let words = plane.patch("/v1/keys/ci", json!({"description": "e"})).await.expect(StatusCode::OK);
         assert_eq!(words["description"], "e");
-        assert_eq!(
-            plane.app.publication.version().unwrap(),
-            after,
-            "gateways need not know of words"
-        );
+        assert_eq!(plane.app.publication.version().unwrap(), after, "gateways need not know of words");
 
         let nulls =
             json!({"rate_limit": null, "ip_allowlist": null, "expires_at": null, "description": null});
         let cleared = plane.patch("/v1/keys/ci", nulls).await.expect(StatusCode::OK);
         assert_eq!(cleared["rate_limit"]["per_minute"], 60);
         assert_eq!(cleared["ip_allowlist"], json!([]));
-        assert_eq!(
-            (&cleared["expires_at"], &cleared["description"]),
-            (&Value::Null, &Value::Null)
-        );
+        assert_eq!((&cleared["expires_at"], &cleared["description"]), (&Value::Null, &Value::Null));
         assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK), cleared);
     }
 
@@ -134,29 +113,14 @@ mod tests {
         plane.key("ci").await;
         for (body, expected) in [
             (json!({"name": "other"}), (400, "invalid_json", "/name")),
-            (
-                json!({"scopes": ["nothing:read"]}),
-                (422, "invalid_field", "/scopes/0"),
-            ),
-            (
-                json!({"expires_at": "2020-01-01T00:00:00Z"}),
-                (422, "invalid_field", "/expires_at"),
-            ),
+            (json!({"scopes": ["nothing:read"]}), (422, "invalid_field", "/scopes/0")),
+            (json!({"expires_at": "2020-01-01T00:00:00Z"}), (422, "invalid_field", "/expires_at")),
         ] {
             let (status, code, field) = plane.patch("/v1/keys/ci", body.clone()).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
         }
-        assert_eq!(
-            plane.patch("/v1/keys/nobody", json!({})).await.problem().1,
-            "not_found"
-        );
-        plane
-            .post("/v1/keys/ci/revoke", json!({}))
-            .await
-            .expect(StatusCode::OK);
-        assert_eq!(
-            plane.patch("/v1/keys/ci", json!({})).await.problem().1,
-            "key_revoked"
-        );
+        assert_eq!(plane.patch("/v1/keys/nobody", json!({})).await.problem().1, "not_found");
+        plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
+        assert_eq!(plane.patch("/v1/keys/ci", json!({})).await.problem().1, "key_revoked");
     }
 }

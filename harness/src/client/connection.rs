@@ -1,0 +1,111 @@
+//! One HTTP connection, kept: on an Envoy with several workers all its requests meet the same worker.
+
+use anyhow::{Context as _, Result};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::{http1, http2};
+use hyper::header::HeaderMap;
+use hyper::{Request, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use super::{Call, Response, local};
+
+/// A connection to 127.0.0.1. Dropping it closes it.
+#[derive(Debug)]
+pub struct Connection {
+    port: u16,
+    sender: Sender,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Connection {
+    /// Opens an HTTP/1.1 connection.
+    pub async fn http1(port: u16) -> Result<Self> {
+        let stream = connect(port).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { port, sender: Sender::Http1(sender) })
+    }
+
+    /// Opens an HTTP/2 connection in clear text, with prior knowledge.
+    pub async fn http2(port: u16) -> Result<Self> {
+        let stream = connect(port).await?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { port, sender: Sender::Http2(sender) })
+    }
+
+    /// Sends a request and reads the answer to its end. Only HTTP/2 can have several at once: see
+    /// [`Connection::another_stream`].
+    pub async fn call(&mut self, call: Call) -> Result<Response> {
+        let what = format!("{} {} on port {}", call.method, call.path, self.port);
+        tokio::time::timeout(call.deadline, self.exchange(call))
+            .await
+            .with_context(|| format!("{what}: no answer in time"))?
+            .with_context(|| format!("{what}: the connection broke"))
+    }
+
+    /// The same HTTP/2 connection once more, for a call at the same time. `None` for HTTP/1.1.
+    pub fn another_stream(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => Some(Self { port: self.port, sender: Sender::Http2(sender.clone()) }),
+        }
+    }
+
+    async fn exchange(&mut self, call: Call) -> Result<Response> {
+        let response = match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request(call, self.port, Version::HTTP_11)?).await?
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request(call, self.port, Version::HTTP_2)?).await?
+            }
+        };
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?;
+        let trailers = body.trailers().map(pairs).unwrap_or_default();
+        Ok(Response {
+            status: head.status.as_u16(),
+            headers: pairs(&head.headers),
+            body: body.to_bytes().to_vec(),
+            trailers,
+        })
+    }
+}
+
+async fn connect(port: u16) -> Result<TcpStream> {
+    let stream =
+        TcpStream::connect(local(port)).await.with_context(|| format!("nobody listens on port {port}"))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn request(call: Call, port: u16, version: Version) -> Result<Request<Full<Bytes>>> {
+    let host = call.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let authority = host.map_or_else(|| format!("127.0.0.1:{port}"), |(_, value)| value.clone());
+    let mut builder = Request::builder().method(call.method.as_str()).version(version);
+    if version == Version::HTTP_2 {
+        builder = builder.uri(format!("http://{authority}{}", call.path));
+    } else {
+        builder = builder.uri(&call.path).header("host", authority);
+    }
+    for (name, value) in &call.headers {
+        if !name.eq_ignore_ascii_case("host") {
+            builder = builder.header(name, value);
+        }
+    }
+    Ok(builder.body(Full::new(Bytes::from(call.body)))?)
+}
+
+fn pairs(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}

@@ -1,0 +1,285 @@
+//! A running control plane, `omf serve`, and its API as tests use it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde_json::{Value, json};
+
+use crate::client::{self, Call, Response};
+use crate::deadline::eventually;
+use crate::paths;
+use crate::process::Process;
+
+const START: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(10);
+/// `?wait=` holds an answer back; the deadline of such a call is this much later.
+const BEYOND_WAIT: Duration = Duration::from_secs(20);
+
+/// A running `omf serve`. Dropping it stops it; its folder stays.
+#[derive(Debug)]
+pub struct ControlPlane {
+    process: Process,
+    options: ControlPlaneOptions,
+    admin_token: String,
+}
+
+/// What a control plane is started with.
+#[derive(Debug, Clone)]
+pub struct ControlPlaneOptions {
+    /// Its databases and `admin-token`.
+    pub folder: PathBuf,
+    /// Where its output goes.
+    pub log: PathBuf,
+    /// The port of its API.
+    pub port: u16,
+    /// Further arguments of `omf serve`.
+    pub arguments: Vec<String>,
+    /// Further environment variables.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A new key, or a new version of one.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// The key's id.
+    pub id: String,
+    /// The secret, shown this once.
+    pub secret: String,
+    /// The key as the API shows it.
+    pub key: Value,
+}
+
+// === impl ControlPlaneOptions ===
+
+impl ControlPlaneOptions {
+    /// State in `folder`, and the log there too.
+    pub fn new(folder: &Path, port: u16) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            log: folder.join("control-plane.log"),
+            port,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(paths::omf()?);
+        command.arg("serve").arg("--data-dir").arg(&self.folder);
+        command.arg("--listen").arg(client::local(self.port).to_string()).args(&self.arguments);
+        // Meant for the command line of whoever runs the tests, not for this server.
+        for variable in ["OMF_URL", "OMF_TOKEN", "OMF_TOKEN_FILE", "OMF_ADMIN_TOKEN_FILE"] {
+            command.env_remove(variable);
+        }
+        command.envs(self.environment.iter().cloned());
+        Ok(command)
+    }
+}
+
+// === impl ControlPlane ===
+
+impl ControlPlane {
+    /// Starts `omf serve` and waits until it is ready.
+    pub async fn start(options: ControlPlaneOptions) -> Result<Self> {
+        fs::create_dir_all(&options.folder)?;
+        let process = launch(&options).await?;
+        let token = options.folder.join("admin-token");
+        let admin_token =
+            fs::read_to_string(&token).with_context(|| format!("cannot read {}", token.display()))?;
+        Ok(Self { process, options, admin_token: admin_token.trim().to_owned() })
+    }
+
+    /// The port of its API.
+    pub fn port(&self) -> u16 {
+        self.options.port
+    }
+
+    /// The folder with its databases.
+    pub fn folder(&self) -> &Path {
+        &self.options.folder
+    }
+
+    /// The owner's token, made at the first start.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    /// The process: to pause it, to kill it, to read its log.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Ends it in an orderly way.
+    pub fn stop(&self) -> Result<ExitStatus> {
+        self.process.stop(STOP)
+    }
+
+    /// Starts it again over the same state, after an orderly end unless it has ended already.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.process = launch(&self.options).await?;
+        Ok(())
+    }
+
+    /// One call with the headers given and no others.
+    pub async fn call(&self, call: Call) -> Result<Response> {
+        client::call(self.port(), call).await
+    }
+
+    /// One call as the owner, whose answer must have this status.
+    pub async fn expect(&self, status: u16, call: Call) -> Result<Response> {
+        let what = format!("{} {}", call.method, call.path);
+        let response = self.call(call.bearer(&self.admin_token)).await?;
+        ensure!(
+            response.status == status,
+            "{what}: {} instead of {status}: {}",
+            response.status,
+            response.text()
+        );
+        Ok(response)
+    }
+
+    /// One GET as the owner: 200 and JSON.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.expect(200, Call::get(path)).await?.json()
+    }
+
+    /// All items of a list, over all its pages. `path` may have a query string.
+    pub async fn list(&self, path: &str) -> Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut cursor = None;
+        loop {
+            let mut page = self.get(&with_cursor(path, cursor.as_deref())).await?;
+            match page["items"].take() {
+                Value::Array(page) => items.extend(page),
+                other => return Err(anyhow!("{path}: items is {other}")),
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// Makes a key out of the fields of `POST /v1/keys`.
+    pub async fn create_key(&self, fields: Value) -> Result<NewKey> {
+        new_key(&self.expect(201, Call::post("/v1/keys", &fields)).await?.json()?)
+    }
+
+    /// Makes a live key with these scopes and everything else left to the defaults.
+    pub async fn create_live_key(&self, name: &str, scopes: &[&str]) -> Result<NewKey> {
+        self.create_key(json!({"name": name, "environment": "live", "scopes": scopes})).await
+    }
+
+    /// Changes these fields of a key.
+    pub async fn change_key(&self, id: &str, fields: &Value) -> Result<Value> {
+        let call = Call::new("PATCH", &format!("/v1/keys/{id}")).json(fields);
+        self.expect(200, call).await?.json()
+    }
+
+    /// Adds a version to a key; the older ones stay good for `overlap`, such as `24h` or `0s`.
+    pub async fn rotate(&self, id: &str, overlap: &str) -> Result<NewKey> {
+        let path = format!("/v1/keys/{id}/rotate");
+        let call = Call::post(&path, &json!({"overlap": overlap}));
+        let response = self.call(call.bearer(&self.admin_token)).await?;
+        ensure!(matches!(response.status, 200 | 201), "{path}: {} {}", response.status, response.text());
+        new_key(&response.json()?)
+    }
+
+    /// Revokes a key. With `wait` the answer comes when all gateways enforce it, or when that time is over.
+    pub async fn revoke(&self, id: &str, wait: Option<Duration>) -> Result<Value> {
+        let query = wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
+        let call = Call::new("POST", &format!("/v1/keys/{id}/revoke{query}"))
+            .within(wait.unwrap_or_default() + BEYOND_WAIT);
+        self.expect(200, call).await?.json()
+    }
+
+    /// Makes a token with this role; its secret.
+    pub async fn create_token(&self, name: &str, role: &str) -> Result<String> {
+        let call = Call::post("/v1/tokens", &json!({"name": name, "role": role}));
+        let answer = self.expect(201, call).await?.json()?;
+        Ok(answer["secret"].as_str().context("a new token without its secret")?.to_owned())
+    }
+
+    /// Takes a token back.
+    pub async fn delete_token(&self, id: &str) -> Result<()> {
+        let path = format!("/v1/tokens/{id}");
+        let response = self.call(Call::new("DELETE", &path).bearer(&self.admin_token)).await?;
+        ensure!(matches!(response.status, 200 | 204), "{path}: {} {}", response.status, response.text());
+        Ok(())
+    }
+
+    /// The audit records that match this query string, newest or oldest first as the API has it.
+    pub async fn audit(&self, query: &str) -> Result<Vec<Value>> {
+        self.list(&format!("/v1/audit?{query}")).await
+    }
+
+    /// Waits until this gateway, with at least so many VMs, enforces the newest version.
+    pub async fn wait_in_step(&self, gateway: &str, vms: usize, within: Duration) -> Result<()> {
+        eventually(within, || async {
+            let answer = self.get("/v1/gateways").await?;
+            let newest = answer["version"].as_u64().context("no current version")?;
+            let seen = answer["items"].as_array().into_iter().flatten().find(|item| {
+                let seen = item["workers"].as_array();
+                // A gateway of the same name that has ended is still listed for a while.
+                item["gateway"] == gateway
+                    && item["connected"] == true
+                    && seen.is_some_and(|seen| {
+                        seen.len() >= vms && seen.iter().all(|vm| vm["version"].as_u64() >= Some(newest))
+                    })
+            });
+            ensure!(seen.is_some(), "the control plane at version {newest} knows of {}", answer["items"]);
+            Ok(())
+        })
+        .await
+        .with_context(|| format!("the gateway {gateway} is not in step"))
+    }
+}
+
+async fn launch(options: &ControlPlaneOptions) -> Result<Process> {
+    let process = Process::spawn("the control plane", &mut options.command()?, &options.log)?;
+    eventually(START, || async {
+        if let Some(status) = process.exit_status() {
+            return Ok(Err(status));
+        }
+        let response = client::call(options.port, Call::get("/readyz")).await?;
+        ensure!(response.status == 200, "/readyz: {} {}", response.status, response.text());
+        Ok(Ok(()))
+    })
+    .await
+    .and_then(|ended| ended.map_err(|status| anyhow!("it ended with {status}")))
+    .with_context(|| {
+        format!("the control plane is not ready. The end of its log:\n{}", process.log_end(20))
+    })?;
+    Ok(process)
+}
+
+fn new_key(answer: &Value) -> Result<NewKey> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let id = text(&answer["key"]["id"]).context("a new key without its id")?;
+    let secret = text(&answer["secret"]).context("a new key without its secret")?;
+    Ok(NewKey { id, secret, key: answer["key"].clone() })
+}
+
+/// Cursors are made of characters that need no escaping in a query string.
+fn with_cursor(path: &str, cursor: Option<&str>) -> String {
+    match cursor {
+        None => path.to_owned(),
+        Some(cursor) => format!("{path}{}cursor={cursor}", if path.contains('?') { '&' } else { '?' }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_join_a_query_string_or_begin_one() {
+        assert_eq!(with_cursor("/v1/keys", None), "/v1/keys");
+        assert_eq!(with_cursor("/v1/keys", Some("c")), "/v1/keys?cursor=c");
+        assert_eq!(with_cursor("/v1/keys?q=a", Some("c")), "/v1/keys?q=a&cursor=c");
+    }
+}

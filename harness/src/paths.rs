@@ -1,0 +1,47 @@
+//! Where the built and installed parts lie. Each can be moved with an environment variable.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+/// The repository: `OMF_ROOT`, or where this crate was built.
+pub fn root() -> PathBuf {
+    from_env("OMF_ROOT").unwrap_or_else(|| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_path_buf()
+    })
+}
+
+/// The Envoy binary: `OMF_ENVOY`, or the one that `make setup` installs.
+pub fn envoy() -> Result<PathBuf> {
+    existing("OMF_ENVOY", root().join(".tools/bin/envoy"), "make setup")
+}
+
+/// The control plane's binary: `OMF_BIN`, or the release build.
+pub fn omf() -> Result<PathBuf> {
+    existing("OMF_BIN", target().join("release/omf"), "make build")
+}
+
+/// The filter: `OMF_FILTER_WASM`, or the build with the profile `wasm`.
+pub fn filter_wasm() -> Result<PathBuf> {
+    existing("OMF_FILTER_WASM", target().join("wasm32-wasip1/wasm/omniflow_filter.wasm"), "make build")
+}
+
+/// A shipped Envoy configuration.
+pub fn configuration(name: &str) -> PathBuf {
+    root().join("envoy").join(name)
+}
+
+fn target() -> PathBuf {
+    from_env("CARGO_TARGET_DIR").unwrap_or_else(|| root().join("target"))
+}
+
+fn from_env(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn existing(variable: &str, default: PathBuf, remedy: &str) -> Result<PathBuf> {
+    let path = from_env(variable).unwrap_or(default);
+    ensure!(path.is_file(), "{} is not there: run `{remedy}`, or set {variable}", path.display());
+    // Envoy and omf run in folders of their own, so a relative path would not find its file.
+    Ok(std::path::absolute(path)?)
+}

@@ -1,0 +1,257 @@
+//! An upstream that answers with what it received, over HTTP/1.1 and HTTP/2 in clear text on one port.
+//!
+//! A request can steer its answer: `x-echo-status: 503` (or a path that ends in `/status/503`) sets the status,
+//! `x-echo-delay-ms: 200` delays it, `x-echo-abort: 1` breaks the connection instead. gRPC requests get one
+//! message and `grpc-status: 0` in the trailers.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
+
+use crate::client::local;
+
+/// The demo runs for days: only the latest requests are kept.
+const KEPT: usize = 10_000;
+
+/// One request, as it arrived.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The method.
+    pub method: String,
+    /// Path and query, exactly as received.
+    pub path: String,
+    /// Header names in lower case with their values, in order. Bytes outside ASCII stand as Latin-1.
+    pub headers: Vec<(String, String)>,
+    /// How many bytes the body had.
+    pub body_bytes: usize,
+    /// The body's SHA-256 in hexadecimal.
+    pub body_sha256: String,
+}
+
+/// A running echo server. Dropping it closes its port and its connections.
+#[derive(Debug)]
+pub struct Upstream {
+    port: u16,
+    log: Log,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<VecDeque<Received>>>);
+
+type Body = Either<Full<Bytes>, http_body_util::combinators::WithTrailers<Full<Bytes>, Trailers>>;
+type Trailers = std::future::Ready<Option<Result<HeaderMap, Infallible>>>;
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// Starts an echo server that calls itself `name` on this port, in a thread with a runtime of its own, so
+    /// that it answers whatever the test's runtime is doing.
+    pub fn start(name: &str, port: u16) -> Result<Self> {
+        let listener = TcpListener::bind(local(port)).with_context(|| format!("port {port} is busy"))?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let log = Log::default();
+        let (stop, stopped) = oneshot::channel();
+        let serving = serve(listener, Arc::from(name), log.clone());
+        let thread = std::thread::Builder::new().name(format!("upstream-{name}")).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stopped => {}
+                    result = serving => if let Err(error) = result { eprintln!("upstream: {error}") },
+                }
+            });
+        })?;
+        Ok(Self { port, log, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The requests so far, oldest first.
+    pub fn received(&self) -> Vec<Received> {
+        self.log.lock().iter().cloned().collect()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear(&self) {
+        self.log.lock().clear();
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+// === impl Received ===
+
+impl Received {
+    /// The only value of a header. `None` if it is absent or came more than once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        let (_, value) = values.next()?;
+        values.next().is_none().then_some(value.as_str())
+    }
+
+    fn to_json(&self, upstream: &str) -> Value {
+        json!({
+            "upstream": upstream,
+            "method": self.method,
+            "path": self.path,
+            "headers": self.headers,
+            "body_bytes": self.body_bytes,
+            "body_sha256": self.body_sha256,
+        })
+    }
+}
+
+// === impl Log ===
+
+impl Log {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Received>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, received: Received) {
+        let mut kept = self.lock();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(received);
+    }
+}
+
+async fn serve(listener: TcpListener, name: Arc<str>, log: Log) -> Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let (name, log) = (Arc::clone(&name), log.clone());
+        let service = service_fn(move |request| answer(request, Arc::clone(&name), log.clone()));
+        tokio::spawn(async move {
+            // A broken connection is the client's affair, or what the test asked for.
+            let _ = auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<Response<Body>> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path_and_query().map_or_else(|| head.uri.to_string(), ToString::to_string);
+    let body = body.collect().await?.to_bytes();
+    let received = Received {
+        method: head.method.to_string(),
+        path,
+        headers: head.headers.iter().map(|(name, value)| (name.to_string(), latin1(value))).collect(),
+        body_bytes: body.len(),
+        body_sha256: hex::encode(Sha256::digest(&body)),
+    };
+    let steer = |name: &str| received.header(name).and_then(|value| value.parse::<u64>().ok());
+    let delay = steer("x-echo-delay-ms");
+    let abort = steer("x-echo-abort").is_some();
+    let status = steer("x-echo-status").or_else(|| status_in_path(head.uri.path())).unwrap_or(200);
+    let grpc = received.header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"));
+    let echo = received.to_json(&name).to_string();
+    log.push(received);
+
+    if let Some(delay) = delay {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
+    if abort {
+        return Err(anyhow!("the request asked for a broken connection"));
+    }
+    let response = Response::builder().status(u16::try_from(status)?);
+    if grpc {
+        let framed = crate::Call::grpc("", echo.as_bytes()).body;
+        let trailers = HeaderMap::from_iter([("grpc-status".parse()?, HeaderValue::from_static("0"))]);
+        let body = Full::new(Bytes::from(framed)).with_trailers(std::future::ready(Some(Ok(trailers))));
+        return Ok(response.header("content-type", "application/grpc").body(Either::Right(body))?);
+    }
+    let body = Either::Left(Full::new(Bytes::from(echo)));
+    Ok(response.header("content-type", "application/json").body(body)?)
+}
+
+fn status_in_path(path: &str) -> Option<u64> {
+    path.rsplit_once("/status/")?.1.parse().ok()
+}
+
+fn latin1(value: &HeaderValue) -> String {
+    value.as_bytes().iter().copied().map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{self, Call, Connection};
+    use crate::ports::Port;
+
+    #[tokio::test]
+    async fn echoes_over_http1_with_the_exact_path() {
+        let port = Port::reserve().unwrap();
+        let upstream = Upstream::start("live", port.number()).unwrap();
+        let call = Call::new("POST", "/a/%2F/../b?q=%20").header("x-echo-status", "503").body("hello");
+        let response = client::call(upstream.port(), call).await.unwrap();
+        assert_eq!(response.status, 503);
+        let echo = response.json().unwrap();
+        assert_eq!(echo["upstream"], "live");
+        assert_eq!(echo["path"], "/a/%2F/../b?q=%20");
+        assert_eq!(echo["body_bytes"], 5);
+        assert_eq!(echo["body_sha256"], "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+        assert_eq!(upstream.received().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn answers_grpc_over_http2_with_trailers() {
+        let port = Port::reserve().unwrap();
+        let upstream = Upstream::start("test", port.number()).unwrap();
+        let mut connection = Connection::http2(upstream.port()).await.unwrap();
+        let response = connection.call(Call::grpc("/package.Service/Method", b"message")).await.unwrap();
+        assert_eq!(response.status, 200);
+        assert_eq!(response.grpc_status(), Some(0));
+        assert_eq!(upstream.received()[0].body_bytes, 12);
+    }
+
+    #[tokio::test]
+    async fn raw_bytes_arrive_as_they_were_sent() {
+        let port = Port::reserve().unwrap();
+        let upstream = Upstream::start("live", port.number()).unwrap();
+        let response =
+            client::exchange(upstream.port(), b"GET /status/418 HTTP/1.1\r\nHost: a\r\nX-Odd: \xff\r\n\r\n")
+                .await
+                .unwrap();
+        assert_eq!(response.status, 418);
+        assert_eq!(upstream.received()[0].header("x-odd"), Some("ÿ"));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_upstream_frees_its_port() {
+        let port = Port::reserve().unwrap();
+        drop(Upstream::start("live", port.number()).unwrap());
+        assert!(Upstream::start("live", port.number()).is_ok());
+    }
+}

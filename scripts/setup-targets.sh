@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Adds the two WebAssembly targets to the Rust toolchain that is in use here, if they are not in it.
+set -euo pipefail
+
+sysroot=$(rustc --print sysroot)
+for target in wasm32-wasip1 wasm32-unknown-unknown; do
+    if [[ -d $sysroot/lib/rustlib/$target/lib ]]; then
+        continue
+    fi
+    if ! command -v rustup >/dev/null; then
+        echo "missing: the Rust target $target, and no rustup to add it" >&2
+        exit 1
+    fi
+    rustup target add "$target"
+done

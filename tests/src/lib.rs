@@ -1,0 +1,4 @@
+//! End-to-end tests: `tests/e2e`, one file for each subject, all in one binary.
+//!
+//! They start real processes with `omniflow-harness`. `make test` builds what they need; a single one runs with
+//! `make build && cargo test --release -p omniflow-tests NAME`.

@@ -1,0 +1,99 @@
+//! From where a key may be used, as Envoy sees the caller.
+
+use std::net::Ipv6Addr;
+
+use omniflow_harness::{Call, Stack, StackOptions};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{contacts, refusal};
+
+async fn key(stack: &Stack, name: &str, networks: &[&str]) -> String {
+    let fields = json!({
+        "name": name, "environment": "live", "scopes": ["contacts:read"], "ip_allowlist": networks,
+        "rate_limit": {"per_minute": 100_000},
+    });
+    stack.key(fields).await.unwrap().secret
+}
+
+fn forwarded(secret: &str, value: &str) -> Call {
+    contacts(secret).header("x-forwarded-for", value)
+}
+
+const REFUSED: (u16, Option<&str>) = (403, Some("ip_not_allowed"));
+
+#[tokio::test]
+async fn a_direct_caller_is_judged_by_its_connection() {
+    let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    let local = key(&stack, "local", &["127.0.0.0/8"]).await;
+    let elsewhere = key(&stack, "elsewhere", &["203.0.113.0/24", "2001:db8::/32"]).await;
+    assert_eq!(stack.call(contacts(&local)).await.unwrap().status, 200);
+    // What a client says about itself counts for nothing.
+    for forged in ["203.0.113.7", "203.0.113.7, 203.0.113.7", "2001:db8::1"] {
+        for name in
+            ["x-forwarded-for", "x-real-ip", "forwarded", "x-envoy-external-address", "true-client-ip"]
+        {
+            let response = stack.call(contacts(&elsewhere).header(name, forged)).await.unwrap();
+            let (status, code) = refusal(&response);
+            assert_eq!((status, code.as_deref()), REFUSED, "{name}: {forged}");
+        }
+    }
+    assert!(stack.live.received().len() == 1);
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_last_address_counts() {
+    let stack = Stack::start(StackOptions { trusted_hops: 1, ..StackOptions::workers(2) }).await.unwrap();
+    let v4 = key(&stack, "v4", &["203.0.113.0/24"]).await;
+    let v6 = key(&stack, "v6", &["2001:db8::/32"]).await;
+    let mapped = key(&stack, "mapped", &["::ffff:203.0.113.0/120"]).await;
+    for (secret, value, passes) in [
+        (&v4, "203.0.113.7", true),
+        (&v4, "203.0.114.7", false),
+        (&v4, "::ffff:203.0.113.7", true),
+        (&v4, "198.51.100.1, 203.0.113.7", true),
+        // The left of the list is the client's to write.
+        (&v4, "203.0.113.7, 198.51.100.1", false),
+        (&v6, "2001:db8::7", true),
+        (&v6, "2001:db9::7", false),
+        (&v6, "203.0.113.7", false),
+        (&mapped, "203.0.113.7", true),
+        (&mapped, "::ffff:203.0.113.7", true),
+        (&mapped, "2001:db8::7", false),
+    ] {
+        let response = stack.call(forwarded(secret, value)).await.unwrap();
+        let (status, code) = refusal(&response);
+        let expected = if passes { (200, None) } else { REFUSED };
+        assert_eq!((status, code.as_deref()), expected, "{value}");
+    }
+}
+
+/// A listener on both families: IPv4 callers arrive as IPv4-mapped addresses there.
+#[tokio::test]
+async fn a_listener_on_both_families() {
+    let options = StackOptions::default().edit(|config| {
+        let address = config.pointer_mut("/static_resources/listeners/0/address/socket_address").unwrap();
+        address["address"] = json!("::");
+        address["ipv4_compat"] = Value::Bool(true);
+        Ok(())
+    });
+    let stack = Stack::start(options).await.unwrap();
+    let v4 = key(&stack, "v4", &["127.0.0.1"]).await;
+    let v6 = key(&stack, "v6", &["::1"]).await;
+    assert_eq!(stack.call(contacts(&v4)).await.unwrap().status, 200);
+    assert_eq!(refusal(&stack.call(contacts(&v6)).await.unwrap()).0, 403);
+    assert_eq!(over_ipv6(&stack, &v6).await, 200);
+    assert_eq!(over_ipv6(&stack, &v4).await, 403);
+}
+
+async fn over_ipv6(stack: &Stack, secret: &str) -> u16 {
+    let mut stream = TcpStream::connect((Ipv6Addr::LOCALHOST, stack.envoy.port())).await.unwrap();
+    let request = format!(
+        "GET /api/v1/contacts HTTP/1.1\r\nhost: a\r\nx-api-key: {secret}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}

@@ -1,0 +1,106 @@
+//! The configurations that we ship are accepted by the Envoy that we ship them for, and keep their promises.
+
+use std::fs;
+use std::path::PathBuf;
+
+use omniflow_harness::bootstrap;
+use omniflow_harness::ports::Port;
+use omniflow_harness::{EnvoyOptions, paths};
+use serde_json::Value;
+
+const FOR_ENVOY: [&str; 2] = ["demo.yaml", "operator.yaml"];
+
+fn shipped() -> Vec<PathBuf> {
+    let entries = fs::read_dir(paths::root().join("envoy")).unwrap();
+    let files: Vec<PathBuf> =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+    assert!(files.len() >= FOR_ENVOY.len());
+    files
+}
+
+fn options(name: &str, folder: &tempfile::TempDir) -> EnvoyOptions {
+    let (port, admin) = (Port::reserve().unwrap(), Port::reserve().unwrap());
+    EnvoyOptions {
+        template: paths::configuration(name),
+        gateway_token: Some("omf_token_of_nobody".to_owned()),
+        ..EnvoyOptions::new(folder.path(), port.number(), admin.number())
+    }
+}
+
+#[test]
+fn envoy_accepts_them() {
+    for name in FOR_ENVOY {
+        let folder = tempfile::tempdir().unwrap();
+        options(name, &folder).validate().unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    }
+}
+
+#[test]
+fn envoy_refuses_an_unknown_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options("demo.yaml", &folder).edit(|config| {
+        config["static_resources"]["listeners"][0]["no_such_field"] = Value::Bool(true);
+        Ok(())
+    });
+    let error = options.validate().unwrap_err().to_string();
+    assert!(error.contains("no_such_field"), "{error}");
+}
+
+/// A Wasm filter that Envoy skips must not open the door: the guard stands right behind it, wherever it is used.
+#[test]
+fn the_guard_is_right_behind_every_filter() {
+    for path in shipped() {
+        let text = fs::read_to_string(&path).unwrap();
+        let documents = text.split("\n---\n").map(|document| {
+            // Placeholders stand where a number or a text is, so the file is YAML as it is.
+            bootstrap::parse(document).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()))
+        });
+        let mut chains = 0;
+        for document in documents {
+            each_filter_chain(&document, &mut |filters| {
+                let Some(ours) = filters.iter().position(|filter| kind(filter).ends_with(".wasm.v3.Wasm"))
+                else {
+                    return;
+                };
+                chains += 1;
+                let guard = filters.get(ours + 1).unwrap_or_else(|| panic!("{}: no guard", path.display()));
+                assert!(kind(guard).ends_with(".rbac.v3.RBAC"), "{}: {guard}", path.display());
+                assert!(guard.to_string().contains(r#""key":"wasm.omf_ok""#), "{}: {guard}", path.display());
+            });
+        }
+        if path.ends_with("istio.yaml") {
+            assert!(text.contains("kind: WasmPlugin") && text.contains("key: wasm.omf_ok"), "istio.yaml");
+        }
+        let expected = FOR_ENVOY.iter().any(|name| path.ends_with(name));
+        assert!(chains > 0 || !expected, "{}: no chain with the filter", path.display());
+    }
+}
+
+/// Client addresses decide about allowlists, so no shipped configuration leaves them to Envoy's defaults.
+#[test]
+fn client_addresses_are_explicit() {
+    for name in FOR_ENVOY {
+        let text = fs::read_to_string(paths::configuration(name)).unwrap();
+        let mut config = bootstrap::parse(&text).unwrap();
+        let manager = bootstrap::connection_manager(&mut config).unwrap();
+        assert_eq!(manager["use_remote_address"], true, "{name}");
+        assert_eq!(manager["xff_num_trusted_hops"], 0, "{name}");
+    }
+}
+
+fn each_filter_chain(value: &Value, visit: &mut impl FnMut(&[Value])) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::Array(filters)) = fields.get("http_filters") {
+                visit(filters);
+            }
+            fields.values().for_each(|field| each_filter_chain(field, visit));
+        }
+        Value::Array(items) => items.iter().for_each(|item| each_filter_chain(item, visit)),
+        _ => {}
+    }
+}
+
+fn kind(filter: &Value) -> &str {
+    filter.pointer("/typed_config/@type").and_then(Value::as_str).unwrap_or_default()
+}

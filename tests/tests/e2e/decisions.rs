@@ -1,0 +1,155 @@
+//! The decision table of `policy/`, through Envoy: the filter decides every case as the pure core does, and every
+//! answer has the status, headers and record that its reason asks for.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use omniflow_harness::{RawConnection, Response, Stack, StackOptions, eventually};
+use omniflow_policy::digest::Digest;
+use omniflow_policy::outcome::Outcome;
+use serde_json::{Value, json};
+
+use crate::support::denial_status;
+
+const TABLE: &str = include_str!("../../../policy/golden/decisions.json");
+const WAIT: Duration = Duration::from_secs(15);
+
+/// A case whose key exists at the control plane.
+struct Prepared<'t> {
+    case: &'t Value,
+    secret: String,
+}
+
+#[tokio::test]
+async fn the_filter_decides_as_the_table_says() {
+    let table: Vec<Value> = serde_json::from_str(TABLE).unwrap();
+    // One trusted hop, so that each case can come from its own address.
+    let stack = Stack::start(StackOptions { trusted_hops: 1, ..StackOptions::workers(2) }).await.unwrap();
+    let mut prepared = Vec::new();
+    for (number, case) in table.iter().enumerate() {
+        prepared.push(prepare(&stack, case, number).await.unwrap());
+    }
+    stack.in_step().await.unwrap();
+    let mut expected = HashMap::new();
+    for (number, case) in prepared.iter().enumerate() {
+        let calls_before = case.case["key"]["calls_before"].as_u64().unwrap_or(0);
+        for _ in 0..calls_before {
+            let passed = send(&stack, case, "warm-up").await.unwrap();
+            // The warm-up of a refused call is the same key on a route that it may call.
+            assert!(passed.status == 200 || passed.status == 403, "{}", case.case["name"]);
+        }
+        let response = send(&stack, case, &format!("case-{number}")).await.unwrap();
+        check(case.case, &response);
+        expected.insert(format!("case-{number}"), case.case);
+    }
+    check_records(&stack, &expected).await.unwrap();
+}
+
+async fn prepare<'t>(stack: &Stack, case: &'t Value, number: usize) -> Result<Prepared<'t>> {
+    let Some(key) = case["key"].as_object() else {
+        return Ok(Prepared { case, secret: String::new() });
+    };
+    let mut fields = json!({
+        "name": format!("case-{number}"),
+        "environment": key.get("environment").unwrap_or(&json!("live")),
+        "scopes": key["scopes"],
+    });
+    for field in ["ip_allowlist", "rate_limit"] {
+        if let Some(value) = key.get(field) {
+            fields[field] = value.clone();
+        }
+    }
+    let state = key.get("state").and_then(Value::as_str).unwrap_or("active");
+    match state {
+        "expired" => fields["expires_at"] = json!(crate::support::rfc3339_in(Duration::from_millis(1500))),
+        "expiring" => fields["expires_at"] = json!(crate::support::rfc3339_in(Duration::from_secs(3600))),
+        _ => {}
+    }
+    let key = stack.control_plane.create_key(fields).await.with_context(|| case["name"].to_string())?;
+    match state {
+        "revoked" => drop(stack.control_plane.revoke(&key.id, None).await?),
+        "expired" => {
+            eventually(WAIT, || async {
+                let status =
+                    stack.control_plane.get(&format!("/v1/keys/{}", key.id)).await?["status"].clone();
+                ensure!(status == "expired", "it is {status}");
+                Ok(())
+            })
+            .await?;
+        }
+        _ => {}
+    }
+    Ok(Prepared { case, secret: key.secret })
+}
+
+async fn send(stack: &Stack, prepared: &Prepared<'_>, agent: &str) -> Result<Response> {
+    let case = prepared.case;
+    let text = |field: &str| case[field].as_str().unwrap_or_default();
+    let mut request = format!("{} {} HTTP/1.1\r\nhost: api.example\r\n", text("method"), text("target"));
+    request += &format!("x-forwarded-for: {}\r\nuser-agent: {agent}\r\n", text("source_ip"));
+    let digest = Digest::of(prepared.secret.as_bytes()).to_hex();
+    for header in case["headers"].as_array().into_iter().flatten() {
+        let (name, value) = (header[0].as_str().unwrap_or_default(), header[1].as_str().unwrap_or_default());
+        let value = value.replace("{key}", &prepared.secret).replace("{digest}", &digest);
+        request += &format!("{name}: {value}\r\n");
+    }
+    if matches!(text("method"), "POST" | "PURGE") {
+        request += "content-length: 0\r\n";
+    }
+    request += "\r\n";
+    let mut connection = RawConnection::open(stack.envoy.port()).await?;
+    connection.send(request.as_bytes()).await?;
+    if text("method") == "HEAD" { connection.receive_head().await } else { connection.receive().await }
+}
+
+fn check(case: &Value, response: &Response) {
+    let name = &case["name"];
+    let reason = case["reason"].as_str().unwrap();
+    let identified = case["key"].is_object()
+        && !matches!(reason, "missing_credentials" | "malformed_key" | "ambiguous_credentials");
+    for header in ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"] {
+        assert_eq!(response.number(header).is_ok(), identified, "{name}: {header} in {response:?}");
+    }
+    if reason == "allowed" {
+        assert_eq!(response.status, 200, "{name}");
+        if case["method"] != "HEAD" {
+            let upstream = case["key"]["environment"].as_str().unwrap_or("live");
+            assert_eq!(response.json().unwrap()["upstream"], upstream, "{name}");
+        }
+        return;
+    }
+    assert_eq!(response.status, denial_status(reason), "{name}: {}", response.text());
+    assert_eq!(response.header("content-type"), Some("application/problem+json"), "{name}");
+    assert_eq!(response.header("cache-control"), Some("no-store"), "{name}");
+    assert_eq!(response.header("www-authenticate").is_some(), response.status == 401, "{name}");
+    assert_eq!(response.header("retry-after").is_some(), response.status == 429, "{name}");
+    let problem = response.json().unwrap();
+    assert_eq!(problem["code"], reason, "{name}");
+    assert_eq!(problem["status"], response.status, "{name}");
+    for member in ["required_scope", "limit"] {
+        assert_eq!(problem.get(member), case.get(member), "{name}: {member}");
+    }
+}
+
+/// Every call stands in the audit log, with the same reason and endpoint.
+async fn check_records(stack: &Stack, expected: &HashMap<String, &Value>) -> Result<()> {
+    let records = eventually(WAIT, || async {
+        let records = stack.control_plane.audit("limit=500").await?;
+        ensure!(records.len() >= expected.len(), "{} of {} records", records.len(), expected.len());
+        Ok(records)
+    })
+    .await?;
+    for case in expected.values() {
+        let found = records.iter().any(|record| {
+            record["reason"] == case["reason"]
+                && record["endpoint"] == case["endpoint"]
+                && record["method"] == case["method"]
+                && record["decision"]
+                    == Outcome::from_reason(case["reason"].as_str().unwrap_or_default())
+                        .map_or("", Outcome::decision)
+        });
+        ensure!(found, "no record of {case}");
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! How changes reach every worker, and what holds while the control plane is away.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use omniflow_control_plane::model::key::{Key, KeyVersion};
+use omniflow_control_plane::storage::Storage;
+use omniflow_harness::control_plane::NewKey;
+use omniflow_harness::{Stack, StackOptions, eventually};
+use omniflow_policy::address::Allowlist;
+use omniflow_policy::digest::Digest;
+use omniflow_policy::key::Environment;
+use omniflow_policy::limit::RateLimit;
+use omniflow_policy::scope::ScopeSet;
+use omniflow_policy::time::UnixMillis;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{connections, contacts, refusal, rfc3339_in};
+
+const WAIT: Duration = Duration::from_secs(20);
+const KEYS: u32 = 100_000;
+const REVOCATIONS: usize = 100;
+/// Enough that the kernel gives some to each worker.
+const CONNECTIONS: usize = 8;
+
+/// Puts many keys into a control plane that is stopped, through its own storage.
+async fn seed(stack: &Stack, count: u32) -> Result<()> {
+    let storage = Storage::open(stack.control_plane.folder()).await?;
+    let scopes = ScopeSet::new(["contacts:read".parse()?])?;
+    let keys: Vec<Key> = (0..count)
+        .map(|number| Key {
+            id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + u128::from(number)),
+            name: format!("seeded-{number}"),
+            environment: Environment::Live,
+            scopes: scopes.clone(),
+            rate_limit: RateLimit { per_minute: Some(60 + number % 10), per_hour: Some(1_000), burst: None },
+            ip_allowlist: Allowlist::default(),
+            description: None,
+            created_by: "owner".to_owned(),
+            created_at: UnixMillis(1_700_000_000_000),
+            expires_at: None,
+            versions: vec![KeyVersion {
+                version: 1,
+                digest: Digest::of(&number.to_le_bytes()),
+                hint: "seed".to_owned(),
+                created_at: UnixMillis(1_700_000_000_000),
+                expires_at: None,
+                revoked_at: None,
+            }],
+        })
+        .collect();
+    {
+        let mut writer = storage.main.writer().await;
+        let mut change = writer.begin().await?;
+        change.insert_keys(&keys).await?;
+        // Another content is another version.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
+        change.set_snapshot_version(u64::try_from(now)?).await?;
+        change.commit().await?;
+    }
+    storage.close().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_among_a_hundred_thousand_keys_is_in_force_at_once() {
+    let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    stack.control_plane.stop().unwrap();
+    seed(&stack, KEYS).await.unwrap();
+    let started = Instant::now();
+    stack.control_plane.restart().await.unwrap();
+    stack.in_step().await.unwrap();
+    println!(
+        "{KEYS} keys: in force on all workers {} ms after the start of the control plane",
+        started.elapsed().as_millis()
+    );
+
+    let mut keys = Vec::new();
+    for number in 0..REVOCATIONS {
+        let fields = json!({
+            "name": format!("victim-{number}"), "environment": "live", "scopes": ["contacts:read"],
+            "rate_limit": {"per_minute": 100_000},
+        });
+        keys.push(stack.control_plane.create_key(fields).await.unwrap());
+    }
+    stack.in_step().await.unwrap();
+    let received = "cluster.omniflow_control_plane.upstream_cx_rx_bytes_total";
+    let bytes_before = stack.envoy.stat(received).await.unwrap();
+    let mut times = Vec::new();
+    for key in &keys {
+        times.push(time_until_refused(&stack, key).await.unwrap());
+    }
+    let bytes = (stack.envoy.stat(received).await.unwrap() - bytes_before) / REVOCATIONS as u64;
+    times.sort_unstable();
+    let (median, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!(
+        "revocations among {KEYS} keys, from the answer to the last worker refusing: median {median:?}, 99th percentile {p99:?}"
+    );
+    println!(
+        "bytes received by the gateway for each revocation, headers and audit answers included: {bytes}"
+    );
+    assert!(
+        median < Duration::from_millis(250) && p99 < Duration::from_secs(2),
+        "median {median:?}, p99 {p99:?}"
+    );
+    assert!(bytes < 2_000, "{bytes} bytes");
+}
+
+/// From the answer of the revocation to the first refusal on the slowest of many connections.
+async fn time_until_refused(stack: &Stack, key: &NewKey) -> Result<Duration> {
+    let mut connections = connections(stack.envoy.port(), CONNECTIONS).await?;
+    for connection in &mut connections {
+        let response = connection.call(contacts(&key.secret)).await?;
+        ensure!(response.status == 200, "before its revocation: {}", response.text());
+    }
+    stack.control_plane.revoke(&key.id, None).await?;
+    let answered = Instant::now();
+    let mut tasks = Vec::new();
+    for mut connection in connections {
+        let call = contacts(&key.secret);
+        tasks.push(tokio::spawn(async move {
+            loop {
+                let response = connection.call(call.clone()).await?;
+                if response.status == 401 {
+                    return anyhow::Ok(answered.elapsed());
+                }
+                ensure!(answered.elapsed() < WAIT, "still admitted");
+            }
+        }));
+    }
+    let mut slowest = Duration::ZERO;
+    for task in tasks {
+        slowest = slowest.max(task.await??);
+    }
+    Ok(slowest)
+}
+
+#[tokio::test]
+async fn calls_go_on_without_the_control_plane_and_expiry_is_on_time() {
+    let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    let lasting = stack.live_key("lasting", &["contacts:read"]).await.unwrap();
+    let ahead = Duration::from_secs(3);
+    let deadline = Instant::now() + ahead;
+    let fields = json!({
+        "name": "short", "environment": "live", "scopes": ["contacts:read"], "expires_at": rfc3339_in(ahead),
+        "rate_limit": {"per_minute": 100_000},
+    });
+    let short = stack.key(fields).await.unwrap();
+    stack.control_plane.process().kill().unwrap();
+    let expired = eventually(WAIT, || async {
+        let response = stack.call(contacts(&short.secret)).await?;
+        ensure!(response.status != 200, "still admitted");
+        Ok((Instant::now(), refusal(&response)))
+    })
+    .await
+    .unwrap();
+    assert_eq!(expired.1, (401, Some("key_expired".to_owned())));
+    // The instant was rounded to a millisecond; the first call after it is refused, none before it.
+    assert!(expired.0 + Duration::from_millis(5) >= deadline, "refused too early");
+    assert!(expired.0 < deadline + Duration::from_secs(1), "refused {:?} late", expired.0 - deadline);
+    assert_eq!(stack.call(contacts(&lasting.secret)).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn an_envoy_that_is_first_serves_soon_after_the_control_plane_is_up() {
+    let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    let key = stack.live_key("early", &["contacts:read"]).await.unwrap();
+    stack.control_plane.stop().unwrap();
+    stack.envoy.restart().await.unwrap();
+    let response = stack.call(contacts(&key.secret)).await.unwrap();
+    assert_eq!(refusal(&response), (503, Some("policy_unavailable".to_owned())));
+    assert_eq!(response.number("x-ratelimit-limit").ok(), None);
+    stack.control_plane.restart().await.unwrap();
+    let up = Instant::now();
+    eventually(WAIT, || async {
+        let response = stack.call(contacts(&key.secret)).await?;
+        ensure!(response.status == 200, "{}", response.text());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    println!("served {} ms after the control plane was ready", up.elapsed().as_millis());
+    assert!(up.elapsed() < Duration::from_secs(1), "{:?}", up.elapsed());
+}
+
+#[tokio::test]
+async fn waiting_for_a_revocation_tells_the_truth() {
+    let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    let mut keys = Vec::new();
+    for name in ["one", "two", "three", "four"] {
+        keys.push(stack.live_key(name, &["contacts:read"]).await.unwrap());
+    }
+    let wait = Some(Duration::from_secs(5));
+
+    let answer = stack.control_plane.revoke(&keys[0].id, wait).await.unwrap();
+    let enforcement = &answer["enforcement"];
+    assert_eq!(enforcement["complete"], true, "{answer}");
+    let gateway = &enforcement["gateways"][0];
+    // Two workers and Envoy's main thread.
+    assert_eq!((gateway["workers"].as_u64(), gateway["enforced_workers"].as_u64()), (Some(3), Some(3)));
+    assert!(gateway["ms"].as_u64().unwrap() < 5_000);
+    assert_eq!(stack.call(contacts(&keys[0].secret)).await.unwrap().status, 401);
+
+    // A stopped Envoy cannot enforce anything, and is named.
+    stack.envoy.process().pause().unwrap();
+    let answer = stack.control_plane.revoke(&keys[1].id, Some(Duration::from_secs(1))).await.unwrap();
+    stack.envoy.process().resume().unwrap();
+    assert_eq!(answer["enforcement"]["complete"], false, "{answer}");
+    assert_eq!(answer["enforcement"]["gateways"][0]["enforced"], false);
+    assert!(answer["enforcement"]["gateways"][0]["id"].as_str().unwrap().starts_with("test/"));
+    stack.in_step().await.unwrap();
+    assert_eq!(stack.call(contacts(&keys[1].secret)).await.unwrap().status, 401);
+
+    // After a restart of the control plane the gateway is known again as soon as it polls.
+    stack.control_plane.restart().await.unwrap();
+    stack.in_step().await.unwrap();
+    let answer = stack.control_plane.revoke(&keys[2].id, wait).await.unwrap();
+    assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
+    assert_eq!(stack.call(contacts(&keys[2].secret)).await.unwrap().status, 401);
+
+    // An Envoy that was killed counts until its lease is over: nobody can know that it does not serve.
+    stack.envoy.process().kill().unwrap();
+    let answer = stack.control_plane.revoke(&keys[3].id, Some(Duration::from_secs(1))).await.unwrap();
+    assert_eq!(answer["enforcement"]["complete"], false, "{answer}");
+}
+
+#[tokio::test]
+async fn a_restarted_control_plane_changes_nothing_for_the_gateway() {
+    let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    let key = stack.live_key("steady", &["contacts:read"]).await.unwrap();
+    for _ in 0..3 {
+        stack.control_plane.process().kill().unwrap();
+        assert_eq!(stack.call(contacts(&key.secret)).await.unwrap().status, 200);
+        stack.control_plane.restart().await.unwrap();
+        let other = stack.control_plane.create_live_key("x", &["contacts:read"]).await;
+        drop(other);
+        stack.in_step().await.unwrap();
+        assert_eq!(stack.call(contacts(&key.secret)).await.unwrap().status, 200);
+    }
+    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
+}
