@@ -8,12 +8,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use omniflow_policy::audit::{AuditBatch, AuditRecord, AuditSource};
-use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
+use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 use omniflow_policy::time::MonotonicNanos;
 use proxy_wasm::types::LogLevel;
 
+use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::control_plane::{self, Answer, Token};
+use crate::control_plane::{self, Answer, CallId};
 use crate::host;
 use crate::metrics::Metrics;
 
@@ -33,12 +34,12 @@ pub(crate) struct AuditBuffer {
     waiting_since: Option<MonotonicNanos>,
     under_way: Option<UnderWay>,
     not_before: MonotonicNanos,
-    pause: Duration,
+    backoff: Backoff,
     failing: bool,
 }
 
 struct UnderWay {
-    token: Token,
+    id: CallId,
     records: usize,
 }
 
@@ -52,7 +53,7 @@ impl AuditBuffer {
             waiting_since: None,
             under_way: None,
             not_before: MonotonicNanos(0),
-            pause: FIRST_PAUSE,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             failing: false,
         }
     }
@@ -62,7 +63,9 @@ impl AuditBuffer {
         record.sequence = self.next_sequence;
         self.next_sequence += 1;
         let encoded = record.encode();
-        if self.bytes + encoded.len() > self.capacity {
+        // Callers without a key can be anybody and any number: they never take the room of those that have one.
+        let room = if record.key.is_some() { self.capacity } else { self.capacity / 2 };
+        if self.bytes + encoded.len() > room {
             metrics.audit_lost(1);
             return false;
         }
@@ -76,8 +79,8 @@ impl AuditBuffer {
     /// Sends a batch if one is due and none is under way. Only in callbacks of the root context: a call made by a
     /// stream ends with the stream.
     pub(crate) fn flush(&mut self, config: &Config, source: &AuditSource, now: MonotonicNanos) {
-        let waited = self.waiting_since.map_or(0, |since| now.0.saturating_sub(since.0));
-        let due = self.bytes >= BATCH_BYTES || u128::from(waited) >= config.audit_flush.as_nanos();
+        let waited = self.waiting_since.map_or(Duration::ZERO, |since| now.since(since));
+        let due = self.bytes >= BATCH_BYTES || waited >= config.audit_flush;
         if self.records.is_empty() || self.under_way.is_some() || now < self.not_before || !due {
             return;
         }
@@ -92,8 +95,8 @@ impl AuditBuffer {
             })
             .count();
         let batch = AuditBatch::join(source, self.records.iter().take(records).map(Vec::as_slice));
-        match control_plane::post(config, "/gateway/v1/audit", AUDIT_MEDIA_TYPE, &batch, TIMEOUT) {
-            Ok(token) => self.under_way = Some(UnderWay { token, records }),
+        match control_plane::post(config, AUDIT_PATH, AUDIT_MEDIA_TYPE, &batch, TIMEOUT) {
+            Ok(id) => self.under_way = Some(UnderWay { id, records }),
             Err(_) => self.pause(now),
         }
     }
@@ -101,18 +104,18 @@ impl AuditBuffer {
     /// A call was answered. `false` if it is not the buffer's.
     pub(crate) fn answered(
         &mut self,
-        token: Token,
+        id: CallId,
         answer: Option<&Answer>,
         now: MonotonicNanos,
         metrics: &Metrics,
     ) -> bool {
-        let Some(batch) = self.under_way.take_if(|batch| batch.token == token) else {
+        let Some(batch) = self.under_way.take_if(|batch| batch.id == id) else {
             return false;
         };
         match answer.map(|answer| answer.status) {
             Some(204) => {
                 self.forget(batch.records, now);
-                self.pause = FIRST_PAUSE;
+                self.backoff.reset();
                 if std::mem::take(&mut self.failing) {
                     host::log(LogLevel::Warn, "audit records are taken again");
                 }
@@ -148,8 +151,6 @@ impl AuditBuffer {
     }
 
     fn pause(&mut self, now: MonotonicNanos) {
-        let nanos = u64::try_from(self.pause.as_nanos()).unwrap_or(u64::MAX);
-        self.not_before = MonotonicNanos(now.0.saturating_add(nanos));
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.not_before = now.after(self.backoff.pause());
     }
 }

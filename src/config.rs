@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use omniflow_policy::authorize::NonKeyCredentials;
+use omniflow_policy::gateway::is_gateway_name;
 use serde::Deserialize;
 
 /// The environment variable of the VM that holds the gateway token where the configuration does not.
@@ -114,11 +115,6 @@ impl Config {
             audit_flush: Duration::from_millis(document.audit_flush_ms),
         })
     }
-}
-
-/// Whether a text can name a gateway.
-pub(crate) fn is_gateway_name(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::config::Config;
 
 /// The number of a call under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token(pub(crate) u32);
+pub(crate) struct CallId(pub(crate) u32);
 
 /// Why a call could not even be begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +34,12 @@ pub(crate) fn post(
     media_type: &str,
     body: &[u8],
     timeout: Duration,
-) -> Result<Token, NotSent> {
+) -> Result<CallId, NotSent> {
     send(config, "POST", path, &[("content-type", media_type)], Some(body), timeout)
 }
 
 /// Begins `GET path`.
-pub(crate) fn get(config: &Config, path: &str, timeout: Duration) -> Result<Token, NotSent> {
+pub(crate) fn get(config: &Config, path: &str, timeout: Duration) -> Result<CallId, NotSent> {
     send(config, "GET", path, &[], None, timeout)
 }
 
@@ -50,7 +50,7 @@ fn send(
     more: &[(&str, &str)],
     body: Option<&[u8]>,
     timeout: Duration,
-) -> Result<Token, NotSent> {
+) -> Result<CallId, NotSent> {
     let mut headers = vec![
         (":method", method),
         (":path", path),
@@ -59,7 +59,7 @@ fn send(
     ];
     headers.extend_from_slice(more);
     match hostcalls::dispatch_http_call(&config.cluster, headers, body, Vec::new(), timeout) {
-        Ok(token) => Ok(Token(token)),
+        Ok(id) => Ok(CallId(id)),
         Err(Status::BadArgument) => Err(NotSent::UnknownCluster),
         Err(_) => Err(NotSent::Unreachable),
     }

@@ -41,3 +41,20 @@ pub(crate) fn report(names: &Names, key: Uuid, limit: &RateLimit, now: Monotonic
 fn state(bytes: Option<&[u8]>) -> LimitState {
     bytes.and_then(LimitState::from_bytes).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: MonotonicNanos = MonotonicNanos(1_000_000_000);
+
+    #[test]
+    fn a_limit_is_spent_once_for_each_call_and_survives_everything_but_the_process() {
+        let (names, key) = (Names::new("counters"), Uuid::from_u128(5));
+        let limit = RateLimit { per_minute: Some(3), per_hour: None, burst: None };
+        let admitted = || matches!(take(&names, key, &limit, NOW), Some(LimitDecision::Admitted { .. }));
+        assert_eq!([(); 5].map(|()| admitted()), [true, true, true, false, false]);
+        assert_eq!(report(&names, key, &limit, NOW).remaining, 0);
+        assert_eq!(report(&names, Uuid::from_u128(6), &limit, NOW).remaining, 3, "another key has its own");
+    }
+}

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, Bytes, LogLevel, MapType};
+#[cfg(not(test))]
+use proxy_wasm::types::LogLevel;
+use proxy_wasm::types::{BufferType, Bytes, MapType};
 
 use crate::clock;
 
@@ -17,9 +19,25 @@ pub(crate) fn random_u64() -> u64 {
 }
 
 /// Writes to Envoy's log, component `wasm`.
+#[cfg(not(test))]
 pub(crate) fn log(level: LogLevel, message: &str) {
     let _ = hostcalls::log(level, &format!("omniflow: {message}"));
 }
+
+/// An entry of shared data and its number for a compare-and-swap.
+#[cfg(not(test))]
+pub(crate) fn shared_data(name: &str) -> (Option<Bytes>, Option<u32>) {
+    hostcalls::get_shared_data(name).unwrap_or_default()
+}
+
+/// Writes an entry of shared data if its number is still this one; tells whether it was written.
+#[cfg(not(test))]
+pub(crate) fn set_shared_data(name: &str, value: &[u8], cas: u32) -> bool {
+    hostcalls::set_shared_data(name, Some(value), Some(cas)).is_ok()
+}
+
+#[cfg(test)]
+pub(crate) use crate::fake_host::{log, set_shared_data, shared_data};
 
 /// A property of the stream, the node or the plugin.
 pub(crate) fn property(path: &[&str]) -> Option<Bytes> {
@@ -45,6 +63,16 @@ pub(crate) fn request_headers() -> Vec<(String, Bytes)> {
 /// Sets a request header, or removes all of its name.
 pub(crate) fn set_request_header(name: &str, value: Option<&[u8]>) {
     let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, value);
+}
+
+/// All request trailers. May be called in the request trailers callback only.
+pub(crate) fn request_trailers() -> Vec<(String, Bytes)> {
+    hostcalls::get_map_bytes(MapType::HttpRequestTrailers).unwrap_or_default()
+}
+
+/// Removes all request trailers of a name. May be called in the request trailers callback only.
+pub(crate) fn remove_request_trailer(name: &str) {
+    let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestTrailers, name, None);
 }
 
 /// Sets a response header. May be called in the response headers callback only.

@@ -14,6 +14,8 @@
 //! | [`peers`] | the VMs of this Envoy: who lives, who leads, who enforces what |
 //! | [`sync`] | the leader's work: polling, deltas, full images |
 //! | [`counters`] | rate-limit counters, exact over all workers |
+//! | [`vm`] | what requests share with the root context |
+//! | [`backoff`] | pauses after failures |
 //! | [`audit`] | the buffer of audit records and its way to the control plane |
 //! | [`control_plane`] | calls to the control plane |
 //! | [`stream`], [`respond`] | one request, and the refusals |
@@ -21,10 +23,13 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod audit;
+mod backoff;
 mod clock;
 mod config;
 mod control_plane;
 mod counters;
+#[cfg(test)]
+mod fake_host;
 mod host;
 mod metrics;
 mod peers;
@@ -34,6 +39,7 @@ mod shared;
 mod store;
 mod stream;
 mod sync;
+mod vm;
 
 // The entry point that Envoy calls is an exported symbol, which the compiler counts as unsafe code; the macro
 // that makes it is the SDK's.

@@ -17,9 +17,9 @@ const SILENCE: u64 = 3 * SECOND;
 /// How long the lead lasts without being renewed.
 const LEASE: u64 = SECOND;
 
-/// A VM, in the shared list.
+/// A VM as it stands in the shared list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Vm {
+pub(crate) struct Peer {
     id: Incarnation,
     queue: u32,
     seen: u64,
@@ -36,7 +36,7 @@ struct Lease {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// A new version is in shared data; `None` means that all pages may differ.
-    Changed { from: u64, pages: Option<Vec<u32>> },
+    Changed { from: u64, to: u64, pages: Option<Vec<u32>> },
     /// To the leader: some VM enforces another version now.
     Enforced,
     /// To itself: go on with work that was cut into pieces.
@@ -51,7 +51,7 @@ pub(crate) struct Peers {
     me: Incarnation,
     process: Incarnation,
     queue: u32,
-    vms: Vec<Vm>,
+    peers: Vec<Peer>,
 }
 
 impl Peers {
@@ -67,7 +67,7 @@ impl Peers {
             confirmed: 0,
         };
         let head = shared::update(&names.head(), |head: Option<Head>| Some(head.unwrap_or(fresh)))?;
-        Some(Self { names: names.clone(), me, process: head.process, queue, vms: Vec::new() })
+        Some(Self { names: names.clone(), me, process: head.process, queue, peers: Vec::new() })
     }
 
     /// This run of the VM.
@@ -82,20 +82,20 @@ impl Peers {
 
     /// Tells the others that this VM lives and what it enforces, and reads the same of them.
     pub(crate) fn beat(&mut self, now: MonotonicNanos, version: u64) {
-        let me = Vm { id: self.me, queue: self.queue, seen: now.0, version };
-        let list = shared::update(&self.names.vms(), |vms: Option<Vec<Vm>>| {
+        let me = Peer { id: self.me, queue: self.queue, seen: now.0, version };
+        let list = shared::update(&self.names.vms(), |vms: Option<Vec<Peer>>| {
             let mut vms = vms.unwrap_or_default();
             vms.retain(|vm| vm.id != me.id && now.0.saturating_sub(vm.seen) < SILENCE);
             vms.push(me.clone());
             vms.sort_by_key(|vm| vm.id);
             Some(vms)
         });
-        self.vms = list.unwrap_or_default();
+        self.peers = list.unwrap_or_default();
     }
 
     /// Reads the list without changing it.
     pub(crate) fn look(&mut self) {
-        self.vms = shared::get_as(&self.names.vms()).value.unwrap_or_default();
+        self.peers = shared::get_as(&self.names.vms()).value.unwrap_or_default();
     }
 
     /// Takes or renews the lead; tells whether this VM has it.
@@ -108,17 +108,17 @@ impl Peers {
 
     /// What each VM enforces.
     pub(crate) fn statuses(&self) -> Vec<VmStatus> {
-        self.vms.iter().map(|vm| VmStatus { id: vm.id, version: vm.version }).collect()
+        self.peers.iter().map(|vm| VmStatus { id: vm.id, version: vm.version }).collect()
     }
 
     /// Whether every VM enforces at least `version`.
     pub(crate) fn all_enforce(&self, version: u64) -> bool {
-        self.vms.iter().all(|vm| vm.version >= version)
+        self.peers.iter().all(|vm| vm.version >= version)
     }
 
     /// Sends to all others.
     pub(crate) fn tell_others(&self, message: &Message) {
-        for vm in self.vms.iter().filter(|vm| vm.id != self.me) {
+        for vm in self.peers.iter().filter(|vm| vm.id != self.me) {
             send(vm.queue, message);
         }
     }
@@ -126,7 +126,7 @@ impl Peers {
     /// Sends to the VM that has the lead, if another.
     pub(crate) fn tell_leader(&self, message: &Message) {
         let holder = shared::get_as::<Lease>(&self.names.lease()).value.map(|lease| lease.holder);
-        if let Some(leader) = self.vms.iter().find(|vm| Some(vm.id) == holder && vm.id != self.me) {
+        if let Some(leader) = self.peers.iter().find(|vm| Some(vm.id) == holder && vm.id != self.me) {
             send(leader.queue, message);
         }
     }

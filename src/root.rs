@@ -1,42 +1,27 @@
 //! The root context: keeps this VM in step with the others and with the control plane.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use omniflow_policy::audit::{AuditRecord, AuditSource};
+use omniflow_policy::audit::AuditSource;
+use omniflow_policy::gateway::is_gateway_name;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel};
 
-use crate::audit::AuditBuffer;
 use crate::clock;
-use crate::config::{Config, TOKEN_VARIABLE, is_gateway_name};
-use crate::control_plane::{self, Token};
+use crate::config::{Config, TOKEN_VARIABLE};
+use crate::control_plane::{self, CallId};
 use crate::host;
-use crate::metrics::Metrics;
 use crate::peers::{Message, Peers};
-use crate::shared::Names;
-use crate::store::Store;
 use crate::stream::Stream;
-use crate::sync::{Env, Leader, Progress};
+use crate::sync::{self, Leader, Progress};
+use crate::vm::Vm;
 
 /// How often a VM looks after itself.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// The first tick comes at once.
 const FIRST_TICK: Duration = Duration::from_millis(1);
-
-/// What the requests of this VM share with its root context.
-pub(crate) struct Vm {
-    pub(crate) config: Config,
-    pub(crate) names: Names,
-    pub(crate) store: RefCell<Store>,
-    pub(crate) metrics: Metrics,
-    audit: RefCell<AuditBuffer>,
-    flush_wanted: Cell<bool>,
-    /// Known from the first tick on.
-    peers: RefCell<Option<Peers>>,
-}
 
 /// The root context.
 pub(crate) struct Root {
@@ -45,20 +30,6 @@ pub(crate) struct Root {
     source: Option<AuditSource>,
     /// Present while this VM has the lead.
     leader: Option<Leader>,
-}
-
-impl Vm {
-    /// Takes over the record of a call that has ended.
-    pub(crate) fn record(&self, record: AuditRecord) {
-        let full = self.audit.borrow_mut().push(record, clock::monotonic(), &self.metrics);
-        // A stream cannot send a batch itself: the call would end with it. The root context is asked to.
-        if full
-            && !self.flush_wanted.replace(true)
-            && let Some(peers) = self.peers.borrow().as_ref()
-        {
-            peers.tell_self(&Message::Flush);
-        }
-    }
 }
 
 impl Root {
@@ -73,18 +44,7 @@ impl Root {
             Some(gateway) => gateway.clone(),
             None => node_id().unwrap_or_else(|| "envoy".to_owned()),
         };
-        let names = Names::new(&config.cluster);
-        let mut store = Store::new(names.clone());
-        store.refresh();
-        self.vm = Some(Rc::new(Vm {
-            audit: RefCell::new(AuditBuffer::new(&config)),
-            config,
-            store: RefCell::new(store),
-            names,
-            metrics: Metrics::define(),
-            flush_wanted: Cell::new(false),
-            peers: RefCell::new(None),
-        }));
+        self.vm = Some(Rc::new(Vm::new(config)));
         Ok(())
     }
 
@@ -106,35 +66,34 @@ impl Root {
     }
 
     /// Lets the leader, if it is this VM, do something, and passes on what has come of it.
-    fn lead<T>(&mut self, vm: &Vm, work: impl FnOnce(&mut Leader, &Env<'_>) -> (T, Progress)) -> Option<T> {
+    fn lead(&mut self, vm: &Vm, work: impl FnOnce(&mut Leader, &sync::Context<'_>) -> Progress) {
         let peers = vm.peers.borrow();
-        let peers = peers.as_ref()?;
-        let leader = self.leader.as_mut()?;
-        let env = Env {
-            config: &vm.config,
-            gateway: &self.gateway,
-            metrics: &vm.metrics,
-            peers,
-            now: clock::monotonic(),
-        };
-        let (result, progress) = work(leader, &env);
+        let (Some(peers), Some(leader)) = (peers.as_ref(), self.leader.as_mut()) else { return };
+        let now = clock::monotonic();
+        if !peers.lead(now) {
+            // This thread was held up for so long that another VM has taken the lead.
+            self.leader = None;
+            return;
+        }
+        let context =
+            sync::Context { config: &vm.config, gateway: &self.gateway, metrics: &vm.metrics, peers, now };
+        let progress = work(leader, &context);
         if progress.more {
             peers.tell_self(&Message::Continue);
         }
         if let Some(changed) = progress.changed {
-            let message = Message::Changed { from: changed.from, pages: changed.pages };
+            let message = Message::Changed { from: changed.from, to: changed.to, pages: changed.pages };
             peers.tell_others(&message);
             // This VM hears it last: the others have a thread to wake up.
             peers.tell_self(&message);
         }
-        Some(result)
     }
 
-    fn changed(&mut self, vm: &Vm, from: u64, pages: Option<&[u32]>) {
+    fn changed(&mut self, vm: &Vm, from: u64, to: u64, pages: Option<&[u32]>) {
         let version = {
             let mut store = vm.store.borrow_mut();
             match pages {
-                Some(pages) => store.refresh_pages(from, pages),
+                Some(pages) => store.refresh_pages(from, to, pages),
                 None => store.refresh(),
             }
             store.version()
@@ -143,12 +102,7 @@ impl Root {
         if let Some(peers) = vm.peers.borrow().as_ref() {
             peers.tell_leader(&Message::Enforced);
         }
-        self.lead(vm, |leader, env| {
-            ((), {
-                leader.enforced(env);
-                Progress::default()
-            })
-        });
+        self.lead(vm, Leader::enforced);
     }
 
     fn beat(&self, vm: &Vm, version: u64) {
@@ -168,19 +122,14 @@ impl Root {
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _: usize) {
         let Some(vm) = self.vm.clone() else { return };
-        let token = Token(token);
+        let id = CallId(token);
         let answer = control_plane::answer(headers, body_size);
-        let taken = vm.audit.borrow_mut().answered(token, answer.as_ref(), clock::monotonic(), &vm.metrics);
+        let taken = vm.audit.borrow_mut().answered(id, answer.as_ref(), clock::monotonic(), &vm.metrics);
         if taken {
             self.flush(&vm);
             return;
         }
-        self.lead(&vm, |leader, env| {
-            let progress = leader.answered(env, token, answer).unwrap_or_default();
-            // An answer without news is followed by the next poll at once.
-            leader.tick(env);
-            ((), progress)
-        });
+        self.lead(&vm, |leader, context| leader.answered(context, id, answer));
     }
 
     fn on_done(&mut self) -> bool {
@@ -210,7 +159,7 @@ impl RootContext for Root {
         self.join(&vm);
         let version = {
             let mut store = vm.store.borrow_mut();
-            store.refresh();
+            store.tick(clock::monotonic());
             store.version()
         };
         self.beat(&vm, version);
@@ -220,12 +169,7 @@ impl RootContext for Root {
             (false, true) => self.leader = None,
             _ => {}
         }
-        self.lead(&vm, |leader, env| {
-            ((), {
-                leader.tick(env);
-                Progress::default()
-            })
-        });
+        self.lead(&vm, Leader::tick);
         self.flush(&vm);
     }
 
@@ -234,20 +178,15 @@ impl RootContext for Root {
         let messages = vm.peers.borrow().as_ref().map(Peers::receive).unwrap_or_default();
         for message in messages {
             match message {
-                Message::Changed { from, pages } => self.changed(&vm, from, pages.as_deref()),
+                Message::Changed { from, to, pages } => self.changed(&vm, from, to, pages.as_deref()),
                 Message::Enforced => {
                     if let Some(peers) = vm.peers.borrow_mut().as_mut() {
                         peers.look();
                     }
-                    self.lead(&vm, |leader, env| {
-                        ((), {
-                            leader.enforced(env);
-                            Progress::default()
-                        })
-                    });
+                    self.lead(&vm, Leader::enforced);
                 }
                 Message::Continue => {
-                    self.lead(&vm, |leader, env| ((), leader.step(env)));
+                    self.lead(&vm, Leader::step);
                 }
                 Message::Flush => self.flush(&vm),
             }

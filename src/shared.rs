@@ -6,11 +6,12 @@
 //! `omniflow/`, then the cluster of the control plane.
 
 use omniflow_policy::gateway::Incarnation;
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::{Bytes, Status};
+use proxy_wasm::types::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::host;
 
 /// Stands for "no entry yet" in a compare-and-swap. The host writes unconditionally when it is given 0, and two
 /// workers would lose each other's first write; any number that no entry has makes it an insert that can fail.
@@ -22,7 +23,7 @@ pub(crate) struct Versioned<T> {
     cas: u32,
 }
 
-/// Another VM has written in between.
+/// Nothing was written, most likely because another VM has written in between.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Conflict;
 
@@ -84,21 +85,13 @@ impl Names {
 
 /// Reads an entry; one that was emptied counts as absent.
 pub(crate) fn get(name: &str) -> Versioned<Bytes> {
-    let (value, cas) = hostcalls::get_shared_data(name).unwrap_or_default();
+    let (value, cas) = host::shared_data(name);
     Versioned { value: value.filter(|bytes| !bytes.is_empty()), cas: cas.unwrap_or(ABSENT) }
 }
 
 /// Writes an entry if nobody has written it since it was read.
 pub(crate) fn swap<T>(name: &str, read: &Versioned<T>, value: &[u8]) -> Result<(), Conflict> {
-    match hostcalls::set_shared_data(name, Some(value), Some(read.cas)) {
-        Err(Status::CasMismatch) => Err(Conflict),
-        _ => Ok(()),
-    }
-}
-
-/// Writes an entry, whatever it holds.
-pub(crate) fn put(name: &str, value: &[u8]) {
-    let _ = hostcalls::set_shared_data(name, Some(value), None);
+    if host::set_shared_data(name, value, read.cas) { Ok(()) } else { Err(Conflict) }
 }
 
 /// Reads an entry with a layout of its own.

@@ -4,6 +4,8 @@
 //! the page changes. Thus a VM starts without the network, a change costs it nothing but the pages it touches, and
 //! dropping copies is all that enforcing a new version takes.
 
+use std::time::Duration;
+
 use omniflow_policy::authorize::CredentialView;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::policy::Policy;
@@ -14,10 +16,14 @@ use proxy_wasm::types::LogLevel;
 use crate::host;
 use crate::shared::{self, Head, Names};
 
+/// How long after its last tick a VM no longer trusts that it would have heard of a change.
+const OVERDUE: Duration = Duration::from_secs(1);
+
 /// The snapshot as this VM sees it.
 pub(crate) struct Store {
     names: Names,
     held: Option<Held>,
+    refreshed: MonotonicNanos,
 }
 
 struct Held {
@@ -40,7 +46,7 @@ pub(crate) struct PageUnavailable;
 
 impl Store {
     pub(crate) fn new(names: Names) -> Self {
-        Self { names, held: None }
+        Self { names, held: None, refreshed: MonotonicNanos(0) }
     }
 
     /// The version that this VM enforces; 0 for none.
@@ -48,17 +54,24 @@ impl Store {
         self.held.as_ref().map_or(0, |held| held.head.version)
     }
 
+    /// The same at a tick.
+    pub(crate) fn tick(&mut self, now: MonotonicNanos) {
+        self.refreshed = now;
+        self.refresh();
+    }
+
     /// Takes over whatever head lies in shared data. All page copies are dropped if it is another version.
     pub(crate) fn refresh(&mut self) {
         self.advance(None);
     }
 
-    /// Takes over the version `to`, of which only `pages` differ from `from`.
-    pub(crate) fn refresh_pages(&mut self, from: u64, pages: &[u32]) {
-        self.advance(Some((from, pages)));
+    /// Takes over whatever head lies in shared data. If that is the version `to` and this VM is at `from`, only
+    /// `pages` differ; a VM that heard of it late, when the next version is there, drops all copies.
+    pub(crate) fn refresh_pages(&mut self, from: u64, to: u64, pages: &[u32]) {
+        self.advance(Some((from, to, pages)));
     }
 
-    fn advance(&mut self, change: Option<(u64, &[u32])>) {
+    fn advance(&mut self, change: Option<(u64, u64, &[u32])>) {
         let Some(head) = shared::get_as::<Head>(&self.names.head()).value.filter(|head| head.version != 0)
         else {
             return;
@@ -72,7 +85,7 @@ impl Store {
         let Some(held) = &mut self.held else { return };
         if held.head.version != head.version {
             match change {
-                Some((from, changed)) if from == held.head.version => {
+                Some((from, to, changed)) if from == held.head.version && to == head.version => {
                     for index in changed {
                         if let Some(page) = held.pages.get_mut(*index as usize) {
                             *page = None;
@@ -97,7 +110,7 @@ impl Store {
                 return false;
             }
         };
-        let policy = match Policy::compile(manifest.policy.clone()) {
+        let policy = match manifest.policy() {
             Ok(policy) => policy,
             Err(error) => {
                 host::log(LogLevel::Error, &format!("the policy in shared data is unusable: {error}"));
@@ -122,15 +135,16 @@ impl Store {
     pub(crate) fn open(
         &mut self,
         now: MonotonicNanos,
-        max_age: Option<std::time::Duration>,
+        max_age: Option<Duration>,
     ) -> Option<(&Policy, Pages<'_>)> {
-        if self.held.is_none() {
-            // A VM that has just been reloaded may have a request before its first tick.
+        // A VM that has just been reloaded may have a request before its first tick. And one whose thread was held up
+        // may have requests before its next tick, while the others no longer count it among the living.
+        if self.held.is_none() || now.since(self.refreshed) > OVERDUE {
+            self.refreshed = now;
             self.refresh();
         }
         let held = self.held.as_mut()?;
-        let age = now.0.saturating_sub(held.head.confirmed);
-        if max_age.is_some_and(|max| u128::from(age) > max.as_nanos()) {
+        if max_age.is_some_and(|max| now.since(MonotonicNanos(held.head.confirmed)) > max) {
             return None;
         }
         let pages = Pages {
@@ -160,5 +174,181 @@ impl<'s> Pages<'s> {
             }
         };
         Ok(page.find(digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::address::Allowlist;
+    use omniflow_policy::gateway::Incarnation;
+    use omniflow_policy::key::Environment;
+    use omniflow_policy::limit::RateLimit;
+    use omniflow_policy::policy::PolicyDocument;
+    use omniflow_policy::scope::ScopeSet;
+    use omniflow_policy::snapshot::{Change, Credential, Delta, Image};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NOW: MonotonicNanos = MonotonicNanos(1_000_000_000);
+
+    fn credential(number: u32) -> Credential {
+        Credential {
+            digest: Digest::of(&number.to_le_bytes()),
+            key_id: Uuid::from_u128(number.into()),
+            version: 1,
+            environment: Environment::Live,
+            revoked: false,
+            not_after: None,
+            name: format!("key-{number}"),
+            scopes: ScopeSet::default(),
+            rate_limit: RateLimit::default(),
+            allowlist: Allowlist::default(),
+        }
+    }
+
+    fn image(version: u64) -> Image {
+        let credentials = (0..2_000).map(credential).collect();
+        match Image::build(Uuid::from_u128(1), version, &PolicyDocument::default(), credentials) {
+            Ok(image) => image,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn write(name: &str, value: &[u8]) {
+        assert_eq!(shared::swap(name, &shared::get(name), value), Ok(()));
+    }
+
+    /// Puts an image into shared data as a leader does: pages, manifest, head.
+    fn publish(names: &Names, image: &Image, slot: u8) {
+        for (index, page) in (0..).zip(image.pages()) {
+            write(&names.page(slot, index), page);
+        }
+        write(&names.manifest(slot), &image.manifest().encode());
+        let version = image.manifest().version;
+        let head =
+            Head { process: Incarnation(1), slot, version, manifest_version: version, confirmed: NOW.0 };
+        let read = shared::get_as(&names.head());
+        assert_eq!(shared::swap_as(&names.head(), &read, &head), Ok(()));
+    }
+
+    /// Revokes a key in shared data, as a leader does with a delta; gives the page that has changed.
+    fn revoke(names: &Names, image: &mut Image, number: u32) -> u32 {
+        let from = image.manifest().version;
+        let changes = vec![Change::Revoke(credential(number).digest)];
+        let delta = Delta { installation: Uuid::from_u128(1), from, to: from + 1, policy: None, changes };
+        *image = image.apply(&delta).unwrap_or_else(|error| panic!("{error}"));
+        let page = image.manifest().page_of(&credential(number).digest);
+        write(&names.page(0, page), image.pages().nth(page as usize).unwrap_or_default());
+        let read = shared::get_as::<Head>(&names.head());
+        let head = read.value.unwrap_or_else(|| panic!("no head"));
+        assert_eq!(shared::swap_as(&names.head(), &read, &Head { version: from + 1, ..head }), Ok(()));
+        page
+    }
+
+    fn is_revoked(store: &mut Store, number: u32) -> bool {
+        let Some((_, pages)) = store.open(NOW, None) else { panic!("no snapshot") };
+        match pages.find(&credential(number).digest) {
+            Ok(Some(key)) => key.revoked,
+            _ => panic!("key {number} is not found"),
+        }
+    }
+
+    /// Two keys on different pages.
+    fn apart(image: &Image) -> (u32, u32) {
+        let page = |number| image.manifest().page_of(&credential(number).digest);
+        let other = (1..).find(|number| page(*number) != page(0));
+        (0, other.unwrap_or_default())
+    }
+
+    #[test]
+    fn a_vm_that_hears_late_takes_no_stale_page_for_current() {
+        let names = Names::new("late");
+        let mut image = image(10);
+        publish(&names, &image, 0);
+        let (first, second) = apart(&image);
+        let mut store = Store::new(names.clone());
+        store.tick(NOW);
+        assert!(!is_revoked(&mut store, first) && !is_revoked(&mut store, second), "both pages are copied");
+        let page = revoke(&names, &mut image, first);
+        let other_page = revoke(&names, &mut image, second);
+        assert_ne!(page, other_page);
+        // The message of the first change comes when the second is in shared data.
+        store.refresh_pages(10, 11, &[page]);
+        assert_eq!(store.version(), 12);
+        assert!(is_revoked(&mut store, first) && is_revoked(&mut store, second));
+    }
+
+    #[test]
+    fn only_changed_pages_are_dropped_where_that_is_known() {
+        let names = Names::new("some");
+        let mut image = image(10);
+        publish(&names, &image, 0);
+        let (first, second) = apart(&image);
+        let mut store = Store::new(names.clone());
+        store.tick(NOW);
+        assert!(!is_revoked(&mut store, first) && !is_revoked(&mut store, second));
+        let page = revoke(&names, &mut image, first);
+        store.refresh_pages(10, 11, &[page]);
+        let copies = store.held.as_ref().map(|held| held.pages.iter().flatten().count());
+        assert_eq!((store.version(), copies), (11, Some(1)));
+        assert!(is_revoked(&mut store, first));
+    }
+
+    #[test]
+    fn a_change_that_nobody_told_of_is_seen_at_the_tick_and_by_an_overdue_request() {
+        let names = Names::new("untold");
+        let mut image = image(10);
+        publish(&names, &image, 0);
+        let mut store = Store::new(names.clone());
+        store.tick(NOW);
+        assert!(!is_revoked(&mut store, 1));
+        revoke(&names, &mut image, 1);
+        let later = MonotonicNanos(NOW.0 + 1_100_000_000);
+        let Some((_, pages)) = store.open(later, None) else { panic!("no snapshot") };
+        assert!(matches!(pages.find(&credential(1).digest), Ok(Some(key)) if key.revoked));
+        revoke(&names, &mut image, 2);
+        store.tick(later);
+        assert!(is_revoked(&mut store, 2));
+    }
+
+    #[test]
+    fn a_full_image_in_the_other_slot_replaces_everything() {
+        let names = Names::new("slots");
+        let mut first = image(10);
+        publish(&names, &first, 0);
+        let mut store = Store::new(names.clone());
+        store.tick(NOW);
+        assert!(!is_revoked(&mut store, 3));
+        revoke(&names, &mut first, 3);
+        publish(&names, &first.rebuild(20).unwrap_or_else(|error| panic!("{error}")), 1);
+        store.refresh();
+        assert_eq!(store.version(), 20);
+        assert!(is_revoked(&mut store, 3));
+    }
+
+    #[test]
+    fn a_missing_or_damaged_page_is_no_unknown_key() {
+        let names = Names::new("damaged");
+        let image = image(10);
+        publish(&names, &image, 0);
+        let page = image.manifest().page_of(&credential(0).digest);
+        for damage in [&b""[..], b"garbage"] {
+            write(&names.page(0, page), damage);
+            let mut store = Store::new(names.clone());
+            let Some((_, pages)) = store.open(NOW, None) else { panic!("no snapshot") };
+            assert!(pages.find(&credential(0).digest).is_err());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_nobody_confirmed_for_too_long_is_not_used() {
+        let names = Names::new("old");
+        publish(&names, &image(10), 0);
+        let mut store = Store::new(names);
+        let later = MonotonicNanos(NOW.0 + 31_000_000_000);
+        assert!(store.open(later, Some(Duration::from_secs(30))).is_none());
+        assert!(store.open(later, Some(Duration::from_secs(32))).is_some());
+        assert!(store.open(later, None).is_some());
     }
 }

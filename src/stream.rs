@@ -18,7 +18,7 @@ use crate::clock;
 use crate::counters;
 use crate::host;
 use crate::respond::{self, Details};
-use crate::root::Vm;
+use crate::vm::Vm;
 
 /// One request.
 pub(crate) struct Stream {
@@ -29,9 +29,9 @@ pub(crate) struct Stream {
 /// What is known of a call once it was decided on, for its response and its record.
 struct Recorded {
     time: UnixMillis,
-    method: Vec<u8>,
-    path: Vec<u8>,
-    request_id: Vec<u8>,
+    method: String,
+    path: String,
+    request_id: String,
     source: Option<IpAddr>,
     outcome: Outcome,
     endpoint: Option<String>,
@@ -66,7 +66,7 @@ impl Stream {
         let monotonic = clock::monotonic();
         let mut store = self.vm.store.borrow_mut();
         let Some((policy, pages)) = store.open(monotonic, self.vm.config.max_snapshot_age) else {
-            return Ruling::without_key(Denial::PolicyUnavailable);
+            return Ruling::unidentified(Outcome::Denied(Denial::PolicyUnavailable));
         };
         let call = Call {
             credential: present(request.pairs(), policy.key_prefix()),
@@ -84,14 +84,10 @@ impl Stream {
         });
         let endpoint = decision.route.map(|route| route.template.to_owned());
         if page_unavailable {
-            return Ruling { endpoint, ..Ruling::without_key(Denial::PolicyUnavailable) };
+            return Ruling { endpoint, ..Ruling::unidentified(Outcome::Denied(Denial::PolicyUnavailable)) };
         }
         let Some(key) = decision.credential else {
-            return Ruling {
-                outcome: decision.outcome,
-                endpoint,
-                ..Ruling::without_key(Denial::MissingCredentials)
-            };
+            return Ruling { endpoint, ..Ruling::unidentified(decision.outcome) };
         };
         let mut details = Details::default();
         if decision.outcome == Outcome::Denied(Denial::InsufficientScope) {
@@ -156,6 +152,9 @@ impl Stream {
 
     fn set_filter_state(&self, ruling: &Ruling) {
         host::set_filter_state("omniflow.reason", ruling.outcome.reason().as_bytes());
+        if let Some(endpoint) = &ruling.endpoint {
+            host::set_filter_state("omniflow.endpoint", endpoint.as_bytes());
+        }
         if let Some(key) = &ruling.key {
             host::set_filter_state("omniflow.key_id", key.id.to_string().as_bytes());
             host::set_filter_state("omniflow.key_name", key.name.as_bytes());
@@ -185,9 +184,9 @@ impl HttpContext for Stream {
         let (path, query) = split_query(request.value(":path"));
         self.call = Some(Recorded {
             time: now,
-            method: request.value(":method").to_vec(),
-            path: path.to_vec(),
-            request_id: request.value("x-request-id").to_vec(),
+            method: clip(request.value(":method")),
+            path: clip(path),
+            request_id: clip(request.value("x-request-id")),
             source,
             outcome: ruling.outcome,
             endpoint: ruling.endpoint,
@@ -220,6 +219,12 @@ impl HttpContext for Stream {
             // With trailers the body itself never comes to an end of the stream.
             call.body_complete = true;
         }
+        // Some servers take trailers for headers.
+        for (name, _) in host::request_trailers() {
+            if header_role(name.as_bytes()) != HeaderRole::Other {
+                host::remove_request_trailer(&name);
+            }
+        }
         Action::Continue
     }
 
@@ -237,16 +242,16 @@ impl HttpContext for Stream {
             sequence: 0,
             time: call.time,
             key: call.key,
-            method: clip(&call.method),
+            method: call.method,
             endpoint: call.endpoint,
-            path: clip(&call.path),
+            path: call.path,
             status: host::integer_property(&["response", "code"])
                 .and_then(|s| u16::try_from(s).ok())
                 .unwrap_or(0),
             outcome: call.outcome,
             latency_us: host::integer_property(&["request", "duration"]).unwrap_or(0) / 1_000,
             source_ip: call.source,
-            request_id: clip(&call.request_id),
+            request_id: call.request_id,
             request_bytes: host::integer_property(&["request", "total_size"]).unwrap_or(0),
             response_bytes: host::integer_property(&["response", "total_size"]).unwrap_or(0),
             argument_hash: call.arguments.finish(),
@@ -257,9 +262,10 @@ impl HttpContext for Stream {
 }
 
 impl Ruling {
-    fn without_key(denial: Denial) -> Self {
+    /// About a caller of whom no key is known.
+    fn unidentified(outcome: Outcome) -> Self {
         Self {
-            outcome: Outcome::Denied(denial),
+            outcome,
             endpoint: None,
             key: None,
             scopes: String::new(),

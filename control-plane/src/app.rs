@@ -12,32 +12,32 @@ use tokio::task::{JoinError, spawn_blocking};
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
 use crate::publication::{Draft, NotReady, Publication};
-use crate::storage::{Change, Installation, KeyFilter, Storage, StorageError};
+use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 
 /// Keys that are read at once when the image is built.
 const KEYS_PER_READ: usize = 5_000;
 
 /// The running control plane.
-pub struct App {
+pub(crate) struct App {
     /// The rows.
-    pub storage: Storage,
+    pub(crate) storage: Storage,
     /// Which installation this is.
-    pub installation: Installation,
+    pub(crate) installation: Installation,
     /// What gateways are given.
-    pub publication: Publication,
+    pub(crate) publication: Publication,
     /// The gateways that call.
-    pub fleet: Arc<Fleet>,
+    pub(crate) fleet: Arc<Fleet>,
     /// The wall clock.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Random bytes.
-    pub entropy: Entropy,
+    pub(crate) entropy: Entropy,
     /// True once the process has been asked to end. Whoever waits stops waiting.
-    pub stopping: watch::Sender<bool>,
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 /// Why the image cannot be built.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub(crate) enum BuildError {
     /// The rows cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -51,7 +51,7 @@ pub enum BuildError {
 
 /// Why a change was not published. It was not committed either.
 #[derive(Debug, thiserror::Error)]
-pub enum PublishError {
+pub(crate) enum PublishError {
     /// The rows cannot be written.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -69,7 +69,7 @@ pub enum PublishError {
 impl App {
     /// Builds the image from the rows and publishes it. Takes a while with many keys: call it off the threads that
     /// serve requests.
-    pub async fn build_image(&self) -> Result<(), BuildError> {
+    pub(crate) async fn build_image(&self) -> Result<(), BuildError> {
         let policy = self.storage.main.policy().await?;
         let mut credentials = Vec::new();
         let mut last = None;
@@ -86,17 +86,17 @@ impl App {
         Ok(())
     }
 
-    /// Commits a change of rows and publishes what it means for gateways; gives the version.
-    pub async fn commit(
+    /// Commits a transaction and publishes what it changes for gateways; gives the version.
+    pub(crate) async fn commit(
         &self,
-        change: Change<'_>,
+        transaction: Transaction<'_>,
         changes: Vec<snapshot::Change>,
     ) -> Result<u64, PublishError> {
-        self.commit_above(change, changes, 0).await
+        self.commit_above(transaction, changes, 0).await
     }
 
     /// Publishes the present image under a version above `held`, unless that has happened already.
-    pub async fn pass_version(&self, held: u64) -> Result<(), PublishError> {
+    pub(crate) async fn pass_version(&self, held: u64) -> Result<(), PublishError> {
         let mut writer = self.storage.main.writer().await;
         if self.publication.version()? > held {
             return Ok(());
@@ -108,7 +108,7 @@ impl App {
 
     async fn commit_above(
         &self,
-        mut change: Change<'_>,
+        mut transaction: Transaction<'_>,
         changes: Vec<snapshot::Change>,
         above: u64,
     ) -> Result<u64, PublishError> {
@@ -116,21 +116,21 @@ impl App {
         let now = self.clock.now();
         let draft = spawn_blocking(move || Draft::after(&image, changes, now, above)).await??;
         let version = draft.version();
-        change.set_snapshot_version(version).await?;
-        change.commit().await?;
+        transaction.set_snapshot_version(version).await?;
+        transaction.commit().await?;
         self.publication.publish(draft);
         Ok(version)
     }
 
     /// Waits until the process is asked to end.
-    pub async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         let mut stopping = self.stopping.subscribe();
         // An error would mean that the sender is gone; it lives as long as this.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 
     /// The present instant.
-    pub fn now(&self) -> UnixMillis {
+    pub(crate) fn now(&self) -> UnixMillis {
         self.clock.now()
     }
 }

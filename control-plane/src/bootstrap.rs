@@ -8,16 +8,16 @@ use omniflow_policy::policy::PolicyDocument;
 
 use crate::clock::{Clock, Entropy, EntropyUnavailable};
 use crate::files;
+use crate::model::name::Name;
 use crate::model::token::{Role, Token};
 use crate::storage::{Installation, Storage, StorageError, StoredPolicy};
 
-/// The name of the token that the first start makes, and the maker of what it makes.
-const OWNER: &str = "owner";
+/// Who made what the first start makes.
 const FIRST_START: &str = "first start";
 
 /// Why the first start failed. Nothing is left of it; the next start is the first again.
 #[derive(Debug, thiserror::Error)]
-pub enum BootstrapError {
+pub(crate) enum BootstrapError {
     /// The rows cannot be written.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -37,7 +37,7 @@ pub enum BootstrapError {
 /// The installation of this storage, made now if this is the first start.
 ///
 /// Then `token_file` gets the owner's token, which is nowhere else: the database has its digest only.
-pub async fn installation(
+pub(crate) async fn installation(
     storage: &Storage,
     clock: &Clock,
     entropy: &Entropy,
@@ -63,7 +63,7 @@ pub async fn installation(
     let secret = entropy.compose(|mut random| compose_token(key_prefix, &mut random))?;
     let token = Token {
         id: entropy.uuid(now)?,
-        name: OWNER.to_owned(),
+        name: Name::owner(),
         role: Role::Owner,
         digest: secret.digest(),
         created_by: FIRST_START.to_owned(),
@@ -71,15 +71,15 @@ pub async fn installation(
         expires_at: None,
     };
     let mut writer = storage.main.writer().await;
-    let mut change = writer.begin().await?;
-    change.insert_installation(&installation).await?;
-    change.insert_policy(&policy).await?;
-    change.insert_token(&token).await?;
+    let mut transaction = writer.begin().await?;
+    transaction.insert_installation(&installation).await?;
+    transaction.insert_policy(&policy).await?;
+    transaction.insert_token(&token).await?;
     // The file comes before the commit: a token without a row is worth nothing, a row without its token locks
     // everybody out.
     files::write_private(token_file, &format!("{}\n", secret.expose()))
         .map_err(|source| BootstrapError::TokenFile { path: token_file.to_owned(), source })?;
-    change.commit().await?;
+    transaction.commit().await?;
     tracing::info!(installation = %installation.id, "a new installation was made");
     tracing::info!(file = %token_file.display(), "the owner's token lies in this file");
     Ok(installation)

@@ -9,25 +9,25 @@ use uuid::Uuid;
 
 /// Reads the wall clock.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> UnixMillis + Send + Sync>);
+pub(crate) struct Clock(Arc<dyn Fn() -> UnixMillis + Send + Sync>);
 
 /// Fills buffers with independent, uniformly distributed bytes that nobody can predict.
 #[derive(Clone)]
-pub struct Entropy(Arc<Fill>);
+pub(crate) struct Entropy(Arc<Fill>);
 
 type Fill = dyn Fn(&mut [u8]) -> Result<(), EntropyUnavailable> + Send + Sync;
 
 /// The operating system gave no random bytes. Nothing secret can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gave no random bytes")]
-pub struct EntropyUnavailable;
+pub(crate) struct EntropyUnavailable;
 
 // === impl Clock ===
 
 impl Clock {
     /// The clock of the operating system.
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
-    pub fn system() -> Self {
+    pub(crate) fn system() -> Self {
         Self::from_fn(|| {
             let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             UnixMillis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
@@ -35,12 +35,12 @@ impl Clock {
     }
 
     /// A clock that is read by calling `read`.
-    pub fn from_fn(read: impl Fn() -> UnixMillis + Send + Sync + 'static) -> Self {
+    pub(crate) fn from_fn(read: impl Fn() -> UnixMillis + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
 
     /// The present instant.
-    pub fn now(&self) -> UnixMillis {
+    pub(crate) fn now(&self) -> UnixMillis {
         (self.0)()
     }
 }
@@ -56,19 +56,19 @@ impl fmt::Debug for Clock {
 impl Entropy {
     /// The random bytes of the operating system.
     #[allow(clippy::disallowed_methods, reason = "the one place that asks for random bytes")]
-    pub fn system() -> Self {
+    pub(crate) fn system() -> Self {
         Self::from_fn(|buffer| getrandom::fill(buffer).map_err(|_| EntropyUnavailable))
     }
 
     /// A source that is read by calling `fill`.
-    pub fn from_fn(
+    pub(crate) fn from_fn(
         fill: impl Fn(&mut [u8]) -> Result<(), EntropyUnavailable> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(fill))
     }
 
     /// Runs `compose` with a source of single random bytes, of which it may take any number.
-    pub fn compose<T>(
+    pub(crate) fn compose<T>(
         &self,
         compose: impl FnOnce(&mut dyn FnMut() -> u8) -> T,
     ) -> Result<T, EntropyUnavailable> {
@@ -89,7 +89,7 @@ impl Entropy {
     }
 
     /// A new UUID, version 7: it sorts by `now`.
-    pub fn uuid(&self, now: UnixMillis) -> Result<Uuid, EntropyUnavailable> {
+    pub(crate) fn uuid(&self, now: UnixMillis) -> Result<Uuid, EntropyUnavailable> {
         let mut random = [0u8; 10];
         (self.0)(&mut random)?;
         Ok(uuid::Builder::from_unix_timestamp_millis(now.0, &random).into_uuid())

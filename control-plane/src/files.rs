@@ -9,13 +9,13 @@ const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 
 /// Makes a directory that only its owner may enter, or takes that away from others if it is there.
-pub fn make_private_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE_DIRECTORY))
 }
 
 /// Opens a file for reading and writing, made if it is missing and private in either case.
-pub fn open_private(path: &Path) -> io::Result<File> {
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -28,7 +28,7 @@ pub fn open_private(path: &Path) -> io::Result<File> {
 }
 
 /// Puts a private file with this content in place of what is at `path`: a reader finds all of it or none.
-pub fn write_private(path: &Path, content: &str) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, content: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = path.with_file_name(name);

@@ -1,31 +1,32 @@
-//! The control plane of Omniflow Keys, behind the `omf` command.
+//! The control plane of Omniflow Keys, behind the `omf` command. Outside this crate only the command line is used,
+//! and [`storage`] by tests that fill a database.
 //!
 //! | module | idea |
 //! |---|---|
 //! | [`model`] | what is kept: keys with their versions, tokens with their roles, audited calls |
 //! | [`storage`] | the rows: two SQLite databases, and the only SQL |
-//! | [`publication`] | the image of all keys that gateways take, and the deltas to it |
-//! | [`fleet`] | the gateways that call, and what each enforces |
-//! | [`app`] | what every handler works with; a change is committed and published here |
-//! | [`http`] | the API: who may call what, and every answer |
-//! | [`json`] | the shapes of the API |
-//! | [`bootstrap`], [`server`] | the first start, and a process that serves |
+//! | `publication` | the image of all keys that gateways take, and the deltas to it |
+//! | `fleet` | the gateways that call, and what each enforces |
+//! | `app` | what every handler works with; a change is committed and published here |
+//! | `http` | the API: who may call what, and every answer |
+//! | `json` | the shapes of the API |
+//! | `bootstrap`, `server` | the first start, and a process that serves |
 //! | [`cli`] | the command line, over the same API |
-//! | [`clock`], [`files`] | time and randomness passed in; files that only their owner reads |
+//! | `clock`, `files` | time and randomness passed in; files that only their owner reads |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-pub mod app;
-pub mod bootstrap;
+mod app;
+mod bootstrap;
 pub mod cli;
-pub mod clock;
-pub mod files;
-pub mod fleet;
-pub mod http;
-pub mod json;
+mod clock;
+mod files;
+mod fleet;
+mod http;
+mod json;
 pub mod model;
-pub mod publication;
-pub mod server;
+mod publication;
+mod server;
 pub mod storage;

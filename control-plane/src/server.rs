@@ -26,25 +26,25 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// What a server needs to know.
 #[derive(Clone, Debug)]
-pub struct ServerSettings {
+pub(crate) struct ServerSettings {
     /// Where it listens; port 0 for any that is free.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where its databases lie.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Where the first start writes the owner's token; `admin-token` in the data directory if not stated.
-    pub admin_token_file: Option<PathBuf>,
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// What keys begin with. Only the first start reads it.
-    pub key_prefix: KeyPrefix,
+    pub(crate) key_prefix: KeyPrefix,
     /// How long a silent gateway still counts as live.
-    pub gateway_lease: Duration,
+    pub(crate) gateway_lease: Duration,
     /// The wall clock.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Random bytes.
-    pub entropy: Entropy,
+    pub(crate) entropy: Entropy,
 }
 
 /// A server that accepts calls.
-pub struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     app: Arc<App>,
     serving: JoinHandle<io::Result<()>>,
@@ -53,7 +53,7 @@ pub struct Server {
 
 /// Why a server cannot start or had to end.
 #[derive(Debug, thiserror::Error)]
-pub enum ServerError {
+pub(crate) enum ServerError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -84,7 +84,7 @@ pub enum ServerError {
 impl Server {
     /// Opens the data directory and the port. Calls are accepted from now on, and answered with 503 until the
     /// image of all keys is built.
-    pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
+    pub(crate) async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
         let listen_error = |source| ServerError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
@@ -100,17 +100,16 @@ impl Server {
                 axum::serve(listener, router).with_graceful_shutdown(async move { app.stopped().await }).await
             }
         });
-        tracing::info!(%address, "listening");
         Ok(Self { address, app, serving, building })
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
-    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+    pub(crate) async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         let Self { app, mut serving, mut building, .. } = self;
         let mut built = false;
         tokio::pin!(stop);
@@ -137,7 +136,7 @@ impl Server {
 }
 
 /// Opens the data directory and makes what a first start makes. The image is not built yet.
-pub async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
+pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
     let storage = Storage::open(&settings.data_dir).await?;
     let default_file = settings.data_dir.join("admin-token");
     let token_file = settings.admin_token_file.as_ref().unwrap_or(&default_file);
@@ -152,11 +151,12 @@ pub async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
     use axum::http::StatusCode;
     use serde_json::json;
     use tokio::sync::oneshot;
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
     use super::*;
     use crate::http::testing::{Plane, START, record, settings};
@@ -229,8 +229,23 @@ mod tests {
         Server::start(settings(&data, &time)).await.unwrap();
     }
 
+    /// Counts what is logged as a warning or an error.
+    #[derive(Clone, Default)]
+    struct Complaints(Arc<AtomicUsize>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Complaints {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            if *event.metadata().level() <= tracing::Level::WARN {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     #[tokio::test]
     async fn calls_before_the_image_is_built_are_told_to_come_back() {
+        let complaints = Complaints::default();
+        let subscriber = tracing_subscriber::registry().with(complaints.clone());
+        let _logging = tracing::subscriber::set_default(subscriber);
         let folder = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicU64::new(START));
         let app = Arc::new(open(&settings(folder.path(), &time)).await.unwrap());
@@ -248,8 +263,12 @@ mod tests {
             assert_eq!(answer.problem().1, "not_ready");
             assert_eq!(answer.headers["retry-after"], "1");
         }
+        assert_eq!(complaints.0.load(Ordering::Relaxed), 0, "nothing is wrong yet");
         app.build_image().await.unwrap();
         assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::OK);
+        app.storage.close().await;
+        assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(complaints.0.load(Ordering::Relaxed) > 0, "a database that fails is told");
     }
 
     #[tokio::test]

@@ -37,6 +37,8 @@ pub struct Received {
     pub path: String,
     /// Header names in lower case with their values, in order. Bytes outside ASCII stand as Latin-1.
     pub headers: Vec<(String, String)>,
+    /// Trailers, in the same form.
+    pub trailers: Vec<(String, String)>,
     /// How many bytes the body had.
     pub body_bytes: usize,
     /// The body's SHA-256 in hexadecimal.
@@ -163,11 +165,14 @@ async fn serve(listener: TcpListener, name: Arc<str>, log: Log) -> Result<()> {
 async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or_else(|| head.uri.to_string(), ToString::to_string);
-    let body = body.collect().await?.to_bytes();
+    let body = body.collect().await?;
+    let trailers = body.trailers().map(pairs).unwrap_or_default();
+    let body = body.to_bytes();
     let received = Received {
         method: head.method.to_string(),
         path,
-        headers: head.headers.iter().map(|(name, value)| (name.to_string(), latin1(value))).collect(),
+        headers: pairs(&head.headers),
+        trailers,
         body_bytes: body.len(),
         body_sha256: hex::encode(Sha256::digest(&body)),
     };
@@ -198,6 +203,10 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<
 
 fn status_in_path(path: &str) -> Option<u64> {
     path.rsplit_once("/status/")?.1.parse().ok()
+}
+
+fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| (name.to_string(), latin1(value))).collect()
 }
 
 fn latin1(value: &HeaderValue) -> String {

@@ -115,6 +115,13 @@ pub struct ArgumentHash(DigestStream);
 // === impl AuditRecord ===
 
 impl AuditRecord {
+    /// Whether no text is longer than a filter makes it.
+    fn is_in_bounds(&self) -> bool {
+        let endpoint = self.endpoint.as_deref().unwrap_or_default();
+        let name = self.key.as_ref().map_or("", |key| key.name.as_str());
+        [&self.method, &self.path, &self.request_id, endpoint, name].iter().all(|text| text.len() <= MAX_TEXT)
+    }
+
     /// The encoded form, which joins with others to a batch.
     pub fn encode(&self) -> Vec<u8> {
         // Encoding into memory has no way to fail.
@@ -123,7 +130,30 @@ impl AuditRecord {
 }
 
 /// Text that came from a caller, as UTF-8 and at most [`MAX_TEXT`] bytes. Bytes outside UTF-8 become U+FFFD.
+///
+/// What has the form of a key or token, whatever its prefix and wherever it stands, is blotted out: callers do put
+/// secrets into paths.
 pub fn clip(bytes: &[u8]) -> String {
+    const MARKS: [&str; 3] = ["_live_", "_test_", "_token_"];
+    const SHORTEST_SECRET: usize = 20;
+    let text = cut(bytes);
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some((at, mark)) =
+        MARKS.iter().filter_map(|mark| Some((rest.find(mark)?, *mark))).min_by_key(|(at, _)| *at)
+    {
+        let (before, after) = rest.split_at(at + mark.len());
+        let end = after.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(after.len());
+        let (word, remainder) = after.split_at(end);
+        clean.push_str(before);
+        clean.push_str(if word.len() < SHORTEST_SECRET { word } else { "***" });
+        rest = remainder;
+    }
+    clean.push_str(rest);
+    clean
+}
+
+fn cut(bytes: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(bytes.get(..MAX_TEXT).unwrap_or(bytes)).into_owned();
     let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {
@@ -164,7 +194,11 @@ impl AuditBatch {
         let (source, mut rest) = postcard::take_from_bytes(rest).map_err(|_| InvalidBatch::Damaged)?;
         let mut records = Vec::new();
         while !rest.is_empty() {
-            let (record, after) = postcard::take_from_bytes(rest).map_err(|_| InvalidBatch::Damaged)?;
+            let (record, after): (AuditRecord, _) =
+                postcard::take_from_bytes(rest).map_err(|_| InvalidBatch::Damaged)?;
+            if !record.is_in_bounds() {
+                return Err(InvalidBatch::Damaged);
+            }
             records.push(record);
             rest = after;
         }
@@ -265,6 +299,19 @@ mod tests {
         hash.update(b"{\"a\":");
         hash.update(b"1}");
         assert_eq!(hash.finish(), Digest::of(b"q=1&r=2\n{\"a\":1}"));
+    }
+
+    #[test]
+    fn secrets_in_text_are_blotted_out() {
+        let secret = format!("omf_live_{}", "a1B2".repeat(12));
+        for (text, clean) in [
+            (format!("/a/{secret}/b"), "/a/omf_live_***/b"),
+            (format!("{secret}{secret}"), "omf_live_***_live_***"),
+            (secret.replace("live", "token"), "omf_token_***"),
+            ("/a/x_live_short/b_test_".to_owned(), "/a/x_live_short/b_test_"),
+        ] {
+            assert_eq!(clip(text.as_bytes()), clean);
+        }
     }
 
     #[test]

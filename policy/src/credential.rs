@@ -24,14 +24,20 @@ pub enum HeaderRole {
     Other,
 }
 
-/// Tells the role of a header. Names come in any case; an underscore counts as a dash, as many servers read it.
+/// Tells the role of a header. Names come in any case; an underscore or a dot counts as a dash, as many
+/// servers read it.
 pub fn header_role(name: &[u8]) -> HeaderRole {
-    const FORGED: [&[u8]; 5] = [
+    const FORGED: [&[u8]; 10] = [
         b"x-http-method-override",
         b"x-http-method",
         b"x-method-override",
+        b"x-original-method",
+        b"x-forwarded-method",
         b"x-original-url",
+        b"x-original-uri",
         b"x-rewrite-url",
+        b"x-forwarded-uri",
+        b"x-forwarded-prefix",
     ];
     if is(name, b"authorization") || is(name, b"x-api-key") {
         HeaderRole::Credential
@@ -47,7 +53,7 @@ pub fn header_role(name: &[u8]) -> HeaderRole {
 fn is(name: &[u8], canonical: &[u8]) -> bool {
     name.len() == canonical.len()
         && name.iter().zip(canonical).all(|(byte, expected)| {
-            let byte = if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+            let byte = if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
             byte == *expected
         })
 }
@@ -165,6 +171,7 @@ mod tests {
             "x-omniflow-key-id",
             "X-Omniflow-Anything",
             "x_omniflow_scopes",
+            "x.omniflow.key.id",
             "X-HTTP-Method-Override",
             "x-original-url",
         ] {

@@ -9,10 +9,33 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// Where a gateway polls.
+pub const POLL_PATH: &str = "/gateway/v1/poll";
+/// Where a gateway tells what its VMs enforce.
+pub const ENFORCED_PATH: &str = "/gateway/v1/enforced";
+/// Where a gateway delivers audit batches.
+pub const AUDIT_PATH: &str = "/gateway/v1/audit";
+/// The most bytes of one audit batch.
+pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// The longest that the control plane holds a poll, in milliseconds.
+pub const MAX_POLL_WAIT_MS: u64 = 25_000;
+/// The most VMs that one gateway reports: Envoy's workers and its main thread.
+pub const MAX_VMS: usize = 1_024;
+
+/// Where a gateway takes a chunk of an image from.
+pub fn chunk_path(version: u64, chunk: u32) -> String {
+    format!("/gateway/v1/images/{version}/chunks/{chunk}")
+}
+
+/// Whether a text can name a gateway: 1 to 128 printable ASCII characters without spaces.
+pub fn is_gateway_name(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Media type of an encoded [`crate::snapshot::Delta`].
 pub const DELTA_MEDIA_TYPE: &str = "application/vnd.omniflow.delta";
 /// Media type of an encoded [`crate::snapshot::Manifest`].
-pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.omniflow.image";
+pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.omniflow.manifest";
 /// Media type of an encoded [`crate::audit::AuditBatch`].
 pub const AUDIT_MEDIA_TYPE: &str = "application/vnd.omniflow.audit";
 
@@ -52,10 +75,12 @@ pub struct PollRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnforcedReport {
-    /// As in [`PollRequest`].
+    /// The gateway's name.
     pub gateway: String,
-    /// As in [`PollRequest`].
+    /// This run of the gateway's process.
     pub incarnation: Incarnation,
+    /// The installation whose snapshot the gateway holds.
+    pub installation: Option<Uuid>,
     /// What each VM enforces.
     pub vms: Vec<VmStatus>,
 }

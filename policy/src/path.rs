@@ -4,6 +4,8 @@
 //! What some server reads in another way (an encoded slash, a dot segment, a `;` parameter, a doubled slash, …)
 //! is refused, not normalised and hoped for. See CVE-2021-29492, CVE-2021-31920, CVE-2021-32779, CVE-2019-9901.
 
+use alloc::vec::Vec;
+
 /// A target that some server reads in another way than others, or that is no path at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the path can be read in more than one way")]
@@ -71,7 +73,51 @@ fn segment_has_one_reading(segment: &[u8]) -> bool {
             _ => return false,
         };
     }
-    utf8.is_complete()
+    utf8.is_complete() && !hides_a_separator(segment)
+}
+
+/// Whether a segment with encoded characters reads as a dot segment or holds a separator once a server has trimmed
+/// white space or replaced characters by those that they look like (Unicode's compatibility forms).
+fn hides_a_separator(segment: &[u8]) -> bool {
+    if !segment.contains(&b'%') {
+        return false;
+    }
+    let decoded: Vec<u8> = decode(segment);
+    let Ok(text) = core::str::from_utf8(&decoded) else { return true };
+    let lookalike = |c| {
+        matches!(
+            c,
+            '\u{2024}'
+                ..='\u{2026}'
+                    | '\u{2044}'
+                    | '\u{2215}'
+                    | '\u{2216}'
+                    | '\u{29f5}'
+                    | '\u{29f8}'
+                    | '\u{fe52}'
+                    | '\u{fe68}'
+                    | '\u{ff0e}'
+                    | '\u{ff0f}'
+                    | '\u{ff3c}'
+                    | '\u{ff05}'
+        )
+    };
+    text.contains(lookalike) || matches!(text.trim(), "" | "." | "..")
+}
+
+fn decode(segment: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut rest = segment;
+    while let Some((first, after)) = rest.split_first() {
+        let encoded = after.split_first_chunk::<2>().filter(|_| *first == b'%');
+        let (byte, after) = match encoded.and_then(|(digits, after)| Some((decode_hex(*digits)?, after))) {
+            Some(decoded) => decoded,
+            None => (*first, after),
+        };
+        decoded.push(byte);
+        rest = after;
+    }
+    decoded
 }
 
 /// RFC 3986 `pchar` without `;`, which many servers cut at, and without `%`.
@@ -205,6 +251,13 @@ mod tests {
             "/a%c3x",
             "/a|b",
             "/a%ed%a0%80",
+            "/..%20",
+            "/%20..%c2%a0/a",
+            "/.%20",
+            "/%20",
+            "/a/..%EF%BC%8Fb",
+            "/a%e2%88%95b",
+            "/%e2%80%a5/a",
             "/a[b]",
             "/a\"b",
         ] {
@@ -218,22 +271,7 @@ mod tests {
     fn lenient_reading(path: &str) -> Vec<u8> {
         let mut bytes = path.as_bytes().to_vec();
         for _ in 0..2 {
-            let mut decoded = Vec::new();
-            let mut rest = &bytes[..];
-            while let Some((first, after)) = rest.split_first() {
-                let hex = after.split_first_chunk::<2>().filter(|_| *first == b'%');
-                match hex.and_then(|(digits, after)| Some((decode_hex(*digits)?, after))) {
-                    Some((byte, after)) => {
-                        decoded.push(byte);
-                        rest = after;
-                    }
-                    None => {
-                        decoded.push(*first);
-                        rest = after;
-                    }
-                }
-            }
-            bytes = decoded;
+            bytes = decode(&bytes);
         }
         let mut segments: Vec<Vec<u8>> = Vec::new();
         for segment in bytes.split(|b| matches!(b, b'/' | b'\\')) {
@@ -247,26 +285,8 @@ mod tests {
     }
 
     fn strict_reading(path: &str) -> Vec<u8> {
-        let decoded: Vec<Vec<u8>> = path
-            .split('/')
-            .filter(|segment| !segment.is_empty())
-            .map(|segment| {
-                let mut out = Vec::new();
-                let mut rest = segment.as_bytes();
-                while let Some((first, after)) = rest.split_first() {
-                    if *first == b'%' {
-                        let (digits, after) = after.split_first_chunk::<2>().unwrap();
-                        out.push(decode_hex(*digits).unwrap());
-                        rest = after;
-                    } else {
-                        out.push(*first);
-                        rest = after;
-                    }
-                }
-                out
-            })
-            .collect();
-        decoded.join(&b'/')
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        segments.map(|segment| decode(segment.as_bytes())).collect::<Vec<_>>().join(&b'/')
     }
 
     proptest! {

@@ -15,10 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::KeyPrefix;
 use crate::path::Target;
-use crate::scope::{MAX_SCOPE_LENGTH, Scope};
+use crate::scope::Scope;
 
 /// The most routes in one policy.
 pub const MAX_ROUTES: usize = 2_000;
+/// The most scopes in one policy.
+pub const MAX_SCOPES: usize = 500;
+/// The most bytes of a method.
+const MAX_METHOD_LENGTH: usize = 32;
 /// The most bytes of one route template.
 pub const MAX_TEMPLATE_LENGTH: usize = 512;
 
@@ -167,17 +171,16 @@ fn resource(name: &str, methods: &MethodSelector, scope: &str) -> Option<[RouteD
 }
 
 impl PolicyDocument {
-    /// Reads and checks a document in JSON. Errors name the line and column, or the place in the document.
+    /// Reads a document in JSON, whose routes [`Policy::compile`] checks. Errors name the line and column.
     pub fn from_json(bytes: &[u8]) -> Result<Self, PolicyError> {
-        let document: Self = serde_json::from_slice(bytes)
-            .map_err(|error| PolicyError { pointer: String::new(), message: error.to_string() })?;
-        Policy::compile(document).map(|policy| policy.document)
+        serde_json::from_slice(bytes)
+            .map_err(|error| PolicyError { pointer: String::new(), message: error.to_string() })
     }
 
-    /// The document in JSON, always the same bytes for the same document.
-    pub fn to_json(&self) -> Vec<u8> {
+    /// The document in JSON, always the same text for the same document.
+    pub fn to_json(&self) -> String {
         // Serialising strings into memory has no way to fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 
@@ -186,6 +189,9 @@ impl PolicyDocument {
 impl Policy {
     /// Checks a document and makes it ready to match.
     pub fn compile(document: PolicyDocument) -> Result<Self, PolicyError> {
+        if document.scopes.len() > MAX_SCOPES {
+            return Err(error("/scopes".to_owned(), format!("a policy has at most {MAX_SCOPES} scopes")));
+        }
         for (index, scope) in document.scopes.iter().enumerate() {
             if document.scopes.iter().take(index).any(|earlier| earlier.name == scope.name) {
                 return Err(error(
@@ -311,6 +317,10 @@ fn check_template(template: &str) -> Result<(), String> {
 impl MethodSelector {
     /// How closely this fits a method, higher is closer; `None` where it does not.
     fn specificity(&self, method: &[u8]) -> Option<u8> {
+        // Over HTTP/2 any word can be a method, and some servers fold its case: `get` must not pass for a write.
+        if !is_method(method) {
+            return None;
+        }
         let reads = matches!(method, b"GET" | b"HEAD");
         match self {
             Self::Exact(name) => (name.as_bytes() == method).then_some(2),
@@ -321,6 +331,11 @@ impl MethodSelector {
     }
 }
 
+fn is_method(bytes: &[u8]) -> bool {
+    (1..=MAX_METHOD_LENGTH).contains(&bytes.len())
+        && bytes.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+}
+
 impl FromStr for MethodSelector {
     type Err = InvalidMethodSelector;
 
@@ -329,12 +344,8 @@ impl FromStr for MethodSelector {
             "read" => Ok(Self::Read),
             "write" => Ok(Self::Write),
             "any" => Ok(Self::Any),
-            name if (1..=32).contains(&name.len())
-                && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') =>
-            {
-                Ok(Self::Exact(name.to_owned()))
-            }
-            other => Err(InvalidMethodSelector(other.chars().take(MAX_SCOPE_LENGTH).collect())),
+            name if is_method(name.as_bytes()) => Ok(Self::Exact(name.to_owned())),
+            other => Err(InvalidMethodSelector(other.chars().take(MAX_METHOD_LENGTH).collect())),
         }
     }
 }
@@ -384,7 +395,7 @@ mod tests {
     fn the_default_document_is_valid_and_stable() {
         let document = PolicyDocument::default();
         assert_eq!((document.scopes.len(), document.routes.len()), (9, 30));
-        assert_eq!(PolicyDocument::from_json(&document.to_json()), Ok(document));
+        assert_eq!(PolicyDocument::from_json(document.to_json().as_bytes()), Ok(document));
     }
 
     #[test]
@@ -402,6 +413,9 @@ mod tests {
         assert_eq!(scope("POST", "/api/v1/agents"), None);
         assert_eq!(scope("GET", "/api/v1/webhooks").as_deref(), Some("webhooks:manage"));
         assert_eq!(scope("DELETE", "/api/v1/webhooks/1").as_deref(), Some("webhooks:manage"));
+        for method in ["get", "Get", "head", "", "GE T", "omf_live_x"] {
+            assert_eq!(scope(method, "/api/v1/contacts"), None, "{method}");
+        }
         for path in
             ["/", "/api/v1", "/api/v1/contacts/", "/API/v1/contacts", "/api/v1/contactsx", "/api/v2/contacts"]
         {

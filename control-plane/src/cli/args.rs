@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use omniflow_policy::key::KeyPrefix;
 
 use super::{audit, gateway, key, policy, token};
+use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
 
 /// API keys for Envoy: issued, scoped, rate-limited, audited, revoked everywhere at once.
 #[derive(Debug, Parser)]
@@ -40,6 +41,19 @@ pub(super) struct Connection {
     /// A file that holds the token; read where no token is given.
     #[arg(long, global = true, env = "OMF_TOKEN_FILE")]
     pub(super) token_file: Option<PathBuf>,
+}
+
+/// Which page of a list is printed.
+#[derive(Debug, Args)]
+pub(super) struct Page {
+    #[arg(
+        long,
+        help = format!("Items in one answer, up to {MAX_LIMIT} [default: {DEFAULT_LIMIT}]")
+    )]
+    limit: Option<u32>,
+    /// Where an earlier answer ended.
+    #[arg(long)]
+    cursor: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,4 +100,18 @@ pub(super) struct Serve {
     /// What is logged to standard error: error, warn, info, debug or trace, also for single modules.
     #[arg(long, env = "OMF_LOG", default_value = "info")]
     pub(super) log: tracing_subscriber::filter::Targets,
+}
+
+// === impl Page ===
+
+impl Page {
+    /// The query parameter `limit`.
+    pub(super) fn limit(&self) -> (&'static str, Option<String>) {
+        ("limit", self.limit.map(|limit| limit.to_string()))
+    }
+
+    /// The query parameter `cursor`.
+    pub(super) fn cursor(&self) -> (&'static str, Option<String>) {
+        ("cursor", self.cursor.clone())
+    }
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::args::Page;
 use super::client::Client;
 use super::output::{Column, Output, field};
 
@@ -40,12 +41,8 @@ pub(super) struct Command {
     /// The time before which calls began.
     #[arg(long)]
     to: Option<String>,
-    /// Calls in one answer, up to 500.
-    #[arg(long)]
-    limit: Option<u32>,
-    /// Where an earlier answer ended.
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    page: Page,
 }
 
 const COLUMNS: &[Column] = &[
@@ -72,8 +69,8 @@ pub(super) fn run(args: Command, client: &Client, output: Output) -> anyhow::Res
         ("ip", args.ip),
         ("from", args.from),
         ("to", args.to),
-        ("limit", args.limit.map(|limit| limit.to_string())),
-        ("cursor", args.cursor),
+        args.page.limit(),
+        args.page.cursor(),
     ];
     output.list(&client.get("/v1/audit", &query)?, COLUMNS)
 }

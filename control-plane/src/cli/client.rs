@@ -10,9 +10,10 @@ use ureq::http::{Response, StatusCode};
 use zeroize::Zeroizing;
 
 use super::args::Connection;
+use crate::fleet::MAX_WAIT;
 
 /// Longer than the longest wait that the API has.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = MAX_WAIT.saturating_mul(2);
 
 /// A control plane, and the token to call it with.
 pub(super) struct Client {

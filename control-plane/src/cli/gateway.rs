@@ -3,13 +3,14 @@
 use clap::Subcommand;
 use serde_json::Value;
 
+use super::args::Page;
 use super::client::Client;
 use super::output::{Column, Output, field};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the gateways that were heard of in the last day.
-    List,
+    List(Page),
 }
 
 const COLUMNS: &[Column] = &[
@@ -24,6 +25,8 @@ const COLUMNS: &[Column] = &[
 
 pub(super) fn run(command: &Command, client: &Client, output: Output) -> anyhow::Result<()> {
     match command {
-        Command::List => output.list(&client.get("/v1/gateways", &[])?, COLUMNS),
+        Command::List(page) => {
+            output.list(&client.get("/v1/gateways", &[page.limit(), page.cursor()])?, COLUMNS)
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! `omf key`.
 
 use clap::{Args, Subcommand};
+use omniflow_policy::limit::DEFAULT_PER_MINUTE;
 use serde_json::{Value, json};
 
+use super::args::Page;
 use super::client::{Client, segment};
 use super::output::{Column, Output, field, items, table};
+use crate::fleet::MAX_WAIT;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -36,8 +39,10 @@ pub(super) struct Create {
     /// What the key may do, such as contacts:read; repeat it for more.
     #[arg(long = "scope", required = true)]
     scopes: Vec<String>,
-    /// Calls a minute, sustained [default: 60, unless --per-hour is given].
-    #[arg(long)]
+    #[arg(
+        long,
+        help = format!("Calls a minute, sustained [default: {DEFAULT_PER_MINUTE}, unless --per-hour is given]")
+    )]
     per_minute: Option<u32>,
     /// Calls an hour, sustained.
     #[arg(long)]
@@ -73,12 +78,8 @@ pub(super) struct List {
     /// Keys with this text in name or description, or with this hint.
     #[arg(long)]
     q: Option<String>,
-    /// Keys in one answer, up to 500.
-    #[arg(long)]
-    limit: Option<u32>,
-    /// Where an earlier answer ended.
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    page: Page,
 }
 
 #[derive(Debug, Args)]
@@ -89,8 +90,13 @@ pub(super) struct Revoke {
     /// Only this version.
     #[arg(long)]
     version: Option<u16>,
-    /// Wait until all gateways enforce it, at most this long, up to 30s. Ends with 1 if some do not by then.
-    #[arg(long)]
+    #[arg(
+        long,
+        help = format!(
+            "Wait until all gateways enforce it, at most this long, up to {}s. Ends with 1 if some do not by then",
+            MAX_WAIT.as_secs()
+        )
+    )]
     wait: Option<String>,
 }
 
@@ -128,8 +134,8 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
                 ("environment", args.environment),
                 ("scope", args.scope),
                 ("q", args.q),
-                ("limit", args.limit.map(|limit| limit.to_string())),
-                ("cursor", args.cursor),
+                args.page.limit(),
+                args.page.cursor(),
             ];
             output.list(&client.get("/v1/keys", &query)?, COLUMNS)
         }
@@ -142,9 +148,7 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
 
 fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
     let limited = args.per_minute.is_some() || args.per_hour.is_some() || args.burst.is_some();
-    // A burst alone goes with the default limit.
-    let per_minute = args.per_minute.or(if args.per_hour.is_none() { Some(60) } else { None });
-    let rate_limit = json!({"per_minute": per_minute, "per_hour": args.per_hour, "burst": args.burst});
+    let rate_limit = json!({"per_minute": args.per_minute, "per_hour": args.per_hour, "burst": args.burst});
     let request = json!({
         "name": args.name,
         "environment": args.environment,

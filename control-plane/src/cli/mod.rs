@@ -64,6 +64,8 @@ mod tests {
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();
         assert!(help.contains("OMF_TOKEN_FILE") && help.contains("Examples:"));
+        let create = command.find_subcommand_mut("key").unwrap().find_subcommand_mut("create").unwrap();
+        assert!(create.render_long_help().to_string().contains("[default: 60, unless --per-hour is given]"));
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +96,10 @@ mod tests {
             "key revoke ci --wait 1ms",
             "key revoke cd --version 1",
             "audit --key ci --status 4xx",
-            "gateway list",
+            "key create --name burst --environment live --scope contacts:read --burst 5",
+            "gateway list --limit 1",
+            "gateway list --cursor edge/000000000000000a",
+            "token list --limit 1",
             "token create --name edge --role gateway",
             "token list --json",
             "policy show --json",
@@ -107,6 +112,7 @@ mod tests {
             ("key create --name x --environment live --scope none:read", "/scopes/0"),
             ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),
             ("audit --ip nowhere", "invalid_query"),
+            ("gateway list --limit 0", "limit"),
             ("key create", "--name"),
             ("audit --colour red", "--colour"),
         ] {

@@ -36,7 +36,11 @@ pub(super) fn run(args: Serve) -> anyhow::Result<()> {
                 _ = terminate.recv() => {}
             }
         };
-        let served = async { Server::start(settings).await?.run_until(stop).await };
+        let served = async {
+            let server = Server::start(settings).await?;
+            tracing::info!(address = %server.address(), "listening");
+            server.run_until(stop).await
+        };
         // The message names its cause already.
         served.await.map_err(|error| anyhow!("{error}"))
     })

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::args::Page;
 use super::client::{Client, segment};
 use super::output::{Column, Output, field};
 
@@ -11,14 +12,7 @@ pub(super) enum Command {
     /// Make a token. It is printed once, to standard output.
     Create(Create),
     /// List tokens, newest first.
-    List {
-        /// Tokens in one answer, up to 500.
-        #[arg(long)]
-        limit: Option<u32>,
-        /// Where an earlier answer ended.
-        #[arg(long)]
-        cursor: Option<String>,
-    },
+    List(Page),
     /// Revoke a token at once.
     Revoke {
         /// Its identifier, as in the list.
@@ -62,9 +56,8 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
             }
             Ok(())
         }
-        Command::List { limit, cursor } => {
-            let query = [("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor)];
-            output.list(&client.get("/v1/tokens", &query)?, COLUMNS)
+        Command::List(page) => {
+            output.list(&client.get("/v1/tokens", &[page.limit(), page.cursor()])?, COLUMNS)
         }
         Command::Revoke { id } => {
             client.delete(&format!("/v1/tokens/{}", segment(&id)))?;

@@ -9,41 +9,44 @@ use tokio::time::{Instant, timeout_at};
 use super::{Fleet, GatewayId};
 use crate::publication::Publication;
 
+/// The longest that a change waits for its enforcement.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 /// How often a wait looks whether a silent gateway's lease has ended.
 const LEASE_CHECK: Duration = Duration::from_millis(500);
 
 /// How far one version is in force.
 #[derive(Clone, Debug)]
-pub struct Enforcement {
+pub(crate) struct Enforcement {
     /// Whether every live gateway enforces it in all its VMs.
-    pub complete: bool,
+    pub(crate) complete: bool,
     /// The version.
-    pub version: u64,
+    pub(crate) version: u64,
     /// The live gateways.
-    pub gateways: Vec<GatewayEnforcement>,
+    pub(crate) gateways: Vec<GatewayEnforcement>,
 }
 
 /// How far one gateway enforces a version.
 #[derive(Clone, Debug)]
-pub struct GatewayEnforcement {
+pub(crate) struct GatewayEnforcement {
     /// Which gateway.
-    pub id: GatewayId,
+    pub(crate) id: GatewayId,
+    /// Whether it enforces the version in all its VMs.
+    pub(crate) enforced: bool,
     /// Its VMs.
-    pub workers: usize,
+    pub(crate) workers: usize,
     /// Those of them that enforce the version.
-    pub enforced_workers: usize,
+    pub(crate) enforced_workers: usize,
     /// From the commit to the moment when the last VM had acknowledged, where that was seen.
-    pub after: Option<Duration>,
+    pub(crate) after: Option<Duration>,
     /// When it was last heard of.
-    pub last_seen_at: UnixMillis,
+    pub(crate) last_seen_at: UnixMillis,
 }
 
 impl Fleet {
     /// Waits until `version` is in force everywhere or `deadline` has come, and tells how far it is.
     ///
-    /// A VM that claims a version above the published one enforces something else.
     /// `committed` is when the change was committed; without it, no times are told.
-    pub async fn enforced(
+    pub(crate) async fn enforced(
         &self,
         version: u64,
         publication: &Publication,
@@ -55,7 +58,7 @@ impl Fleet {
         loop {
             heard.mark_unchanged();
             let mut enforcement = self.enforcement(version, publication.version().unwrap_or_default());
-            for gateway in enforcement.gateways.iter_mut().filter(|gateway| gateway.is_enforced()) {
+            for gateway in enforcement.gateways.iter_mut().filter(|gateway| gateway.enforced) {
                 if let Some(committed) = committed {
                     gateway.after =
                         Some(*reached.entry(gateway.id.clone()).or_insert_with(|| committed.elapsed()));
@@ -72,34 +75,19 @@ impl Fleet {
 
     fn enforcement(&self, version: u64, published: u64) -> Enforcement {
         let now = self.clock.now();
-        let lease = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         let gateways: Vec<GatewayEnforcement> = self
             .lock()
             .iter()
-            .filter(|(_, gateway)| {
-                gateway.open_polls > 0 || now.0.saturating_sub(gateway.last_seen_at.0) <= lease
-            })
+            .filter(|(_, gateway)| gateway.is_live(now, self.lease))
             .map(|(id, gateway)| GatewayEnforcement {
                 id: id.clone(),
+                enforced: gateway.enforces(version, published),
                 workers: gateway.vms.len(),
-                enforced_workers: gateway
-                    .vms
-                    .values()
-                    .filter(|enforced| (version..=published).contains(*enforced))
-                    .count(),
+                enforced_workers: gateway.enforcing(version, published),
                 after: None,
                 last_seen_at: gateway.last_seen_at,
             })
             .collect();
-        Enforcement { complete: gateways.iter().all(GatewayEnforcement::is_enforced), version, gateways }
-    }
-}
-
-// === impl GatewayEnforcement ===
-
-impl GatewayEnforcement {
-    /// Whether all VMs enforce the version. A gateway that named no VM has proved nothing.
-    pub fn is_enforced(&self) -> bool {
-        self.workers > 0 && self.enforced_workers == self.workers
+        Enforcement { complete: gateways.iter().all(|gateway| gateway.enforced), version, gateways }
     }
 }

@@ -7,19 +7,22 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use omniflow_policy::gateway::{EnforcedReport, Incarnation, PollRequest, VmStatus};
+use omniflow_policy::gateway::{EnforcedReport, Incarnation, MAX_VMS, PollRequest, VmStatus};
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 
-pub use self::enforcement::{Enforcement, GatewayEnforcement};
+pub(crate) use self::enforcement::{Enforcement, MAX_WAIT};
 use crate::clock::Clock;
 
-/// A gateway that was not heard of for this long is no longer listed, in milliseconds.
-const FORGOTTEN_AFTER_MS: u64 = 24 * 3_600_000;
+/// A gateway that was not heard of for this long is no longer listed.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
+/// The most gateways that are remembered. Each run of a gateway's process is one more, and whoever holds a gateway
+/// token can claim any number of them.
+const MAX_GATEWAYS: usize = 10_000;
 
 /// All gateways that were heard of in the last day.
 #[derive(Debug)]
-pub struct Fleet {
+pub(crate) struct Fleet {
     gateways: Mutex<BTreeMap<GatewayId, Gateway>>,
     heard: watch::Sender<()>,
     clock: Clock,
@@ -28,33 +31,33 @@ pub struct Fleet {
 
 /// One run of one gateway.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct GatewayId {
+pub(crate) struct GatewayId {
     /// The gateway's name.
-    pub gateway: String,
+    pub(crate) gateway: String,
     /// The run of its process.
-    pub incarnation: Incarnation,
+    pub(crate) incarnation: Incarnation,
 }
 
 /// What is known of a gateway.
 #[derive(Clone, Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Version of the filter. Unknown until the gateway polls.
-    pub filter_version: Option<String>,
+    pub(crate) filter_version: Option<String>,
     /// The version of the snapshot that it holds, 0 for none.
-    pub version: u64,
+    pub(crate) version: u64,
     /// The version that each VM enforces, 0 for none.
-    pub vms: BTreeMap<Incarnation, u64>,
+    pub(crate) vms: BTreeMap<Incarnation, u64>,
     /// When it was first heard of.
-    pub first_seen_at: UnixMillis,
+    pub(crate) first_seen_at: UnixMillis,
     /// When it was last heard of.
-    pub last_seen_at: UnixMillis,
+    pub(crate) last_seen_at: UnixMillis,
     /// Polls that wait for an answer right now.
-    pub open_polls: usize,
+    pub(crate) open_polls: usize,
 }
 
 /// A poll that waits for its answer. Dropped when the answer is given or the gateway has gone.
 #[derive(Debug)]
-pub struct OpenPoll {
+pub(crate) struct OpenPoll {
     fleet: Arc<Fleet>,
     id: GatewayId,
 }
@@ -63,66 +66,91 @@ pub struct OpenPoll {
 
 impl Fleet {
     /// No gateway was heard of yet. One that is silent for longer than `lease` is not waited for.
-    pub fn new(clock: Clock, lease: Duration) -> Self {
+    pub(crate) fn new(clock: Clock, lease: Duration) -> Self {
         Self { gateways: Mutex::default(), heard: watch::Sender::new(()), clock, lease }
     }
 
     /// Notes a poll that begins. `same_installation` tells whether the versions that it states are of this
     /// installation; otherwise they say nothing here.
-    pub fn poll_began(self: &Arc<Self>, poll: &PollRequest, same_installation: bool) -> OpenPoll {
+    pub(crate) fn poll_began(self: &Arc<Self>, poll: &PollRequest, same_installation: bool) -> OpenPoll {
         let id = GatewayId { gateway: poll.gateway.clone(), incarnation: poll.incarnation };
-        let now = self.clock.now();
-        {
-            let mut gateways = self.lock();
-            gateways.retain(|_, gateway| {
-                gateway.open_polls > 0 || now.0.saturating_sub(gateway.last_seen_at.0) < FORGOTTEN_AFTER_MS
-            });
-            let gateway = gateways.entry(id.clone()).or_insert_with(|| Gateway::new(now));
+        self.note(&id, |gateway| {
             gateway.filter_version = Some(poll.filter_version.clone());
             gateway.version = if same_installation { poll.version } else { 0 };
-            gateway.last_seen_at = now;
             gateway.open_polls += 1;
             // A poll names all VMs; one that is not named has ended. What it states may have been overtaken by a
-            // report, so a version never falls, unless it is another installation's.
+            // report, so the versions that are known still count.
             let before = std::mem::take(&mut gateway.vms);
-            for VmStatus { id, version } in &poll.vms {
-                let stated = if same_installation { *version } else { 0 };
-                let known = if same_installation { before.get(id).copied().unwrap_or_default() } else { 0 };
-                gateway.vms.insert(*id, stated.max(known));
+            for vm in &poll.vms {
+                let known = before.get(&vm.id).copied().unwrap_or_default();
+                gateway.vms.insert(vm.id, enforced(vm, known, same_installation));
             }
-        }
-        self.heard.send_replace(());
+        });
         OpenPoll { fleet: Arc::clone(self), id }
     }
 
-    /// Notes what a gateway's VMs enforce.
-    pub fn reported(&self, report: &EnforcedReport) {
+    /// Notes what a gateway's VMs enforce. `same_installation` is as in [`Self::poll_began`].
+    pub(crate) fn reported(&self, report: &EnforcedReport, same_installation: bool) {
         let id = GatewayId { gateway: report.gateway.clone(), incarnation: report.incarnation };
-        let now = self.clock.now();
-        {
-            let mut gateways = self.lock();
-            let gateway = gateways.entry(id).or_insert_with(|| Gateway::new(now));
-            gateway.last_seen_at = now;
-            for VmStatus { id, version } in &report.vms {
-                let known = gateway.vms.entry(*id).or_default();
-                *known = (*known).max(*version);
+        self.note(&id, |gateway| {
+            for vm in &report.vms {
+                // The next poll names those VMs that are left.
+                if gateway.vms.len() < MAX_VMS || gateway.vms.contains_key(&vm.id) {
+                    let known = gateway.vms.entry(vm.id).or_default();
+                    *known = enforced(vm, *known, same_installation);
+                }
             }
-        }
-        self.heard.send_replace(());
+        });
     }
 
     /// All gateways in the order of their identifiers, beginning after `after`.
-    pub fn list(&self, after: Option<&GatewayId>, limit: usize) -> Vec<(GatewayId, Gateway)> {
+    pub(crate) fn list(&self, after: Option<&GatewayId>, limit: usize) -> Vec<(GatewayId, Gateway)> {
+        let now = self.clock.now();
         self.lock()
             .iter()
+            .filter(|(_, gateway)| gateway.is_live(now, FORGOTTEN_AFTER))
             .filter(|(id, _)| after.is_none_or(|after| *id > after))
             .take(limit)
             .map(|(id, gateway)| (id.clone(), gateway.clone()))
             .collect()
     }
 
+    /// Notes that a gateway was heard of, and what it said.
+    fn note(&self, id: &GatewayId, said: impl FnOnce(&mut Gateway)) {
+        let now = self.clock.now();
+        {
+            let mut gateways = self.lock();
+            if !gateways.contains_key(id) {
+                make_room(&mut gateways, now);
+            }
+            let gateway = gateways.entry(id.clone()).or_insert_with(|| Gateway::new(now));
+            gateway.last_seen_at = now;
+            said(gateway);
+        }
+        self.heard.send_replace(());
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<GatewayId, Gateway>> {
         self.gateways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a VM enforces after it has said so. A version never falls, unless it is another installation's.
+fn enforced(vm: &VmStatus, known: u64, same_installation: bool) -> u64 {
+    if same_installation { vm.version.max(known) } else { 0 }
+}
+
+/// Forgets the gateways that are long silent and, where there are too many, the one that is silent longest.
+/// A poll that is open has a connection of its own, so these are not without end either.
+fn make_room(gateways: &mut BTreeMap<GatewayId, Gateway>, now: UnixMillis) {
+    gateways.retain(|_, gateway| gateway.is_live(now, FORGOTTEN_AFTER));
+    if gateways.len() >= MAX_GATEWAYS {
+        let silent = gateways.iter().filter(|(_, gateway)| !gateway.is_connected());
+        let oldest = silent.min_by_key(|(_, gateway)| gateway.last_seen_at).map(|(id, _)| id.clone());
+        if let Some(oldest) = oldest {
+            tracing::debug!(gateway = %oldest, "too many gateways: the one that is silent longest is forgotten");
+            gateways.remove(&oldest);
+        }
     }
 }
 
@@ -139,6 +167,28 @@ impl Gateway {
             open_polls: 0,
         }
     }
+
+    /// Whether it waits for an answer right now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.open_polls > 0
+    }
+
+    /// Whether it counts as running: it is connected, or was heard of within the lease.
+    pub(crate) fn is_live(&self, now: UnixMillis, lease: Duration) -> bool {
+        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        self.is_connected() || now.0.saturating_sub(self.last_seen_at.0) <= lease
+    }
+
+    /// Whether all its VMs enforce `version` or a later one. A gateway that named no VM has proved nothing.
+    pub(crate) fn enforces(&self, version: u64, published: u64) -> bool {
+        !self.vms.is_empty() && self.enforcing(version, published) == self.vms.len()
+    }
+
+    /// How many of its VMs enforce `version` or a later one. One that claims a version above the published one
+    /// enforces something else.
+    pub(crate) fn enforcing(&self, version: u64, published: u64) -> usize {
+        self.vms.values().filter(|enforced| (version..=published).contains(*enforced)).count()
+    }
 }
 
 // === impl GatewayId ===
@@ -151,7 +201,7 @@ impl fmt::Display for GatewayId {
 
 impl GatewayId {
     /// Reads what `Display` writes.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (gateway, incarnation) = text.rsplit_once('/')?;
         let incarnation = Incarnation::try_from(incarnation.to_owned()).ok()?;
         Some(Self { gateway: gateway.to_owned(), incarnation })
@@ -172,6 +222,8 @@ impl Drop for OpenPoll {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use omniflow_policy::policy::{Policy, PolicyDocument};
     use omniflow_policy::snapshot::Image;
     use tokio::time::Instant;
@@ -206,7 +258,12 @@ mod tests {
     }
 
     fn report(vms: &[(u64, u64)]) -> EnforcedReport {
-        EnforcedReport { gateway: "edge/eu".to_owned(), incarnation: Incarnation(10), vms: statuses(vms) }
+        EnforcedReport {
+            gateway: "edge/eu".to_owned(),
+            incarnation: Incarnation(10),
+            installation: None,
+            vms: statuses(vms),
+        }
     }
 
     fn statuses(vms: &[(u64, u64)]) -> Vec<VmStatus> {
@@ -225,9 +282,9 @@ mod tests {
         let fleet = fleet();
         let open = fleet.poll_began(&poll(&[(1, 5), (2, 5)]), true);
         assert_eq!(progress(&fleet, 6, 6).await, (false, 0, 2));
-        fleet.reported(&report(&[(1, 6)]));
+        fleet.reported(&report(&[(1, 6)]), true);
         assert_eq!(progress(&fleet, 6, 6).await, (false, 1, 2));
-        fleet.reported(&report(&[(2, 7)]));
+        fleet.reported(&report(&[(2, 7)]), true);
         assert_eq!(progress(&fleet, 6, 7).await, (true, 2, 2));
         // A worker above the published version holds what this control plane never published.
         assert_eq!(progress(&fleet, 6, 6).await, (false, 1, 2));
@@ -237,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn a_poll_names_all_workers_and_never_takes_a_report_back() {
         let fleet = fleet();
-        fleet.reported(&report(&[(1, 6), (2, 6)]));
+        fleet.reported(&report(&[(1, 6), (2, 6)]), true);
         drop(fleet.poll_began(&poll(&[(1, 5), (3, 5)]), true));
         let (_, gateway) = fleet.list(None, 10).remove(0);
         assert_eq!(gateway.vms, BTreeMap::from([(Incarnation(1), 6), (Incarnation(3), 5)]));
@@ -265,7 +322,7 @@ mod tests {
     fn lists_continue_behind_a_gateway() {
         let fleet = fleet();
         for incarnation in [3, 1, 2] {
-            fleet.reported(&EnforcedReport { incarnation: Incarnation(incarnation), ..report(&[]) });
+            fleet.reported(&EnforcedReport { incarnation: Incarnation(incarnation), ..report(&[]) }, true);
         }
         let ids = |after: Option<&GatewayId>| -> Vec<u64> {
             fleet.list(after, 2).iter().map(|(id, _)| id.incarnation.0).collect()
@@ -273,5 +330,58 @@ mod tests {
         assert_eq!(ids(None), [1, 2]);
         let second = GatewayId { gateway: "edge/eu".to_owned(), incarnation: Incarnation(2) };
         assert_eq!(ids(Some(&second)), [3]);
+    }
+
+    #[test]
+    fn versions_of_another_installation_say_nothing() {
+        let fleet = fleet();
+        let vms = || fleet.list(None, 1).remove(0).1.vms;
+        fleet.reported(&report(&[(1, 9), (2, 9)]), false);
+        assert_eq!(vms(), BTreeMap::from([(Incarnation(1), 0), (Incarnation(2), 0)]));
+        fleet.reported(&report(&[(1, 6)]), true);
+        assert_eq!(vms(), BTreeMap::from([(Incarnation(1), 6), (Incarnation(2), 0)]));
+        fleet.reported(&report(&[(1, 9)]), false);
+        assert_eq!(vms(), BTreeMap::from([(Incarnation(1), 0), (Incarnation(2), 0)]));
+    }
+
+    #[test]
+    fn the_fleet_does_not_grow_without_end() {
+        let time = Arc::new(AtomicU64::new(0));
+        let read = Arc::clone(&time);
+        let clock = Clock::from_fn(move || UnixMillis(read.fetch_add(1, Ordering::Relaxed)));
+        let fleet = Arc::new(Fleet::new(clock, Duration::from_secs(60)));
+        let named = |number: u64| EnforcedReport { incarnation: Incarnation(number), ..report(&[]) };
+        let open = fleet.poll_began(&poll(&[(1, 5)]), true);
+        let count = MAX_GATEWAYS as u64 + 5;
+        for number in 100..100 + count {
+            fleet.reported(&named(number), true);
+        }
+        // The one with an open poll stays though it was heard of first; the oldest of the others are gone.
+        let ids: Vec<u64> = fleet.list(None, usize::MAX).iter().map(|(id, _)| id.incarnation.0).collect();
+        let expected: Vec<u64> = std::iter::once(10).chain(106..100 + count).collect();
+        assert_eq!(ids, expected);
+        drop(open);
+
+        for first in [0, MAX_VMS as u64] {
+            let vms: Vec<(u64, u64)> = (first..first + MAX_VMS as u64).map(|id| (id, 5)).collect();
+            fleet.reported(&report(&vms), true);
+        }
+        assert_eq!(fleet.list(None, 1).remove(0).1.vms.len(), MAX_VMS);
+    }
+
+    #[test]
+    fn a_day_of_silence_is_forgotten() {
+        let time = Arc::new(AtomicU64::new(0));
+        let read = Arc::clone(&time);
+        let clock = Clock::from_fn(move || UnixMillis(read.load(Ordering::Relaxed)));
+        let fleet = Arc::new(Fleet::new(clock, Duration::from_secs(60)));
+        let open = fleet.poll_began(&poll(&[(1, 5)]), true);
+        time.store(100_000_000, Ordering::Relaxed);
+        assert_eq!(fleet.list(None, 1).len(), 1, "it waits for an answer");
+        drop(open);
+        time.fetch_add(86_400_000, Ordering::Relaxed);
+        assert_eq!(fleet.list(None, 1).len(), 1);
+        time.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(fleet.list(None, 1).len(), 0);
     }
 }

@@ -6,14 +6,15 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::handler::Handler;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::routing::{MethodFilter, on};
 use omniflow_policy::digest::Digest;
 
 use super::problem::Problem;
 use crate::app::App;
+use crate::model::name::Name;
 use crate::model::token::Role;
 
 /// The most bytes of a request's body, unless an endpoint states another limit.
@@ -21,7 +22,7 @@ const BODY_LIMIT: usize = 256 * 1024;
 
 /// Who an endpoint lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub(super) enum Access {
     /// Everybody. Such an endpoint tells nothing about keys.
     Public,
     /// Bearers of a token with one of these roles.
@@ -38,20 +39,22 @@ pub(super) const OWNER: Access = Access::Roles(&[Role::Owner]);
 pub(super) const GATEWAY: Access = Access::Roles(&[Role::Gateway]);
 
 /// One row of the table of endpoints.
+#[cfg(test)]
 #[derive(Clone, Debug)]
-pub struct Endpoint {
+pub(super) struct Endpoint {
     /// Its method.
-    pub method: Method,
+    pub(super) method: axum::http::Method,
     /// Its path template.
-    pub path: &'static str,
+    pub(super) path: &'static str,
     /// Who it lets in.
-    pub access: Access,
+    pub(super) access: Access,
 }
 
 /// The table of endpoints while it grows.
 pub(super) struct Endpoints {
     app: Arc<App>,
     router: Router<Arc<App>>,
+    #[cfg(test)]
     table: Vec<Endpoint>,
 }
 
@@ -59,14 +62,19 @@ pub(super) struct Endpoints {
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     /// The token's name.
-    pub(super) name: String,
+    pub(super) name: Name,
 }
 
 // === impl Endpoints ===
 
 impl Endpoints {
     pub(super) fn new(app: Arc<App>) -> Self {
-        Self { app, router: Router::new(), table: Vec::new() }
+        Self {
+            app,
+            router: Router::new(),
+            #[cfg(test)]
+            table: Vec::new(),
+        }
     }
 
     pub(super) fn get<H: Handler<T, Arc<App>>, T: 'static>(
@@ -75,7 +83,7 @@ impl Endpoints {
         access: Access,
         handler: H,
     ) -> Self {
-        self.add(Method::GET, path, access, on(MethodFilter::GET, handler))
+        self.add(MethodFilter::GET, path, access, BODY_LIMIT, handler)
     }
 
     pub(super) fn post<H: Handler<T, Arc<App>>, T: 'static>(
@@ -84,7 +92,7 @@ impl Endpoints {
         access: Access,
         handler: H,
     ) -> Self {
-        self.add(Method::POST, path, access, on(MethodFilter::POST, handler))
+        self.add(MethodFilter::POST, path, access, BODY_LIMIT, handler)
     }
 
     /// Like [`Self::post`], for requests of up to `limit` bytes.
@@ -95,9 +103,7 @@ impl Endpoints {
         limit: usize,
         handler: H,
     ) -> Self {
-        // The inner layer is the one that counts.
-        let route = on(MethodFilter::POST, handler).route_layer(DefaultBodyLimit::max(limit));
-        self.add(Method::POST, path, access, route)
+        self.add(MethodFilter::POST, path, access, limit, handler)
     }
 
     pub(super) fn patch<H: Handler<T, Arc<App>>, T: 'static>(
@@ -106,7 +112,7 @@ impl Endpoints {
         access: Access,
         handler: H,
     ) -> Self {
-        self.add(Method::PATCH, path, access, on(MethodFilter::PATCH, handler))
+        self.add(MethodFilter::PATCH, path, access, BODY_LIMIT, handler)
     }
 
     pub(super) fn delete<H: Handler<T, Arc<App>>, T: 'static>(
@@ -115,18 +121,20 @@ impl Endpoints {
         access: Access,
         handler: H,
     ) -> Self {
-        self.add(Method::DELETE, path, access, on(MethodFilter::DELETE, handler))
+        self.add(MethodFilter::DELETE, path, access, BODY_LIMIT, handler)
     }
 
-    fn add(
+    fn add<H: Handler<T, Arc<App>>, T: 'static>(
         mut self,
-        method: Method,
+        method: MethodFilter,
         path: &'static str,
         access: Access,
-        route: MethodRouter<Arc<App>>,
+        limit: usize,
+        handler: H,
     ) -> Self {
-        self.table.push(Endpoint { method, path, access });
-        let route = route.route_layer(DefaultBodyLimit::max(BODY_LIMIT));
+        #[cfg(test)]
+        self.table.push(Endpoint { method: tests::method(method), path, access });
+        let route = on(method, handler).route_layer(DefaultBodyLimit::max(limit));
         let route = match access {
             Access::Public => route,
             Access::Roles(roles) => route.route_layer(middleware::from_fn_with_state(
@@ -138,9 +146,15 @@ impl Endpoints {
         self
     }
 
-    /// The routes, and the table that says who may call them.
-    pub(super) fn finish(self) -> (Router<Arc<App>>, Vec<Endpoint>) {
-        (self.router, self.table)
+    /// The routes.
+    pub(super) fn router(self) -> Router<Arc<App>> {
+        self.router
+    }
+
+    /// What there is, and who may call it.
+    #[cfg(test)]
+    pub(super) fn table(self) -> Vec<Endpoint> {
+        self.table
     }
 }
 
@@ -195,11 +209,18 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use axum::http::StatusCode;
+    use axum::http::{Method, StatusCode};
     use serde_json::json;
 
     use super::*;
     use crate::http::testing::{Plane, request};
+
+    pub(super) fn method(filter: MethodFilter) -> Method {
+        [Method::GET, Method::POST, Method::PATCH, Method::DELETE]
+            .into_iter()
+            .find(|method| MethodFilter::try_from(method.clone()).ok() == Some(filter))
+            .unwrap()
+    }
 
     #[tokio::test]
     async fn every_endpoint_lets_in_the_declared_roles_and_nobody_else() {
@@ -208,7 +229,7 @@ mod tests {
         for role in [Role::Admin, Role::Auditor, Role::Gateway] {
             tokens.push((role, plane.token(role.as_str()).await));
         }
-        let table = crate::http::table(Arc::clone(&plane.app));
+        let table = crate::http::endpoints(Arc::clone(&plane.app)).table();
         assert!(table.len() >= 18);
         for Endpoint { method, path, access } in table {
             let filled = path.replace("{id}", "nobody").replace("{version}", "1").replace("{n}", "0");
@@ -234,7 +255,7 @@ mod tests {
     #[tokio::test]
     async fn the_roles_are_those_of_the_contract() {
         let plane = Plane::new().await;
-        for Endpoint { method, path, access } in crate::http::table(Arc::clone(&plane.app)) {
+        for Endpoint { method, path, access } in crate::http::endpoints(Arc::clone(&plane.app)).table() {
             let expected = match path {
                 "/healthz" | "/readyz" => Access::Public,
                 path if path.starts_with("/gateway/") => GATEWAY,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::access::{Endpoints, READ};
 use super::extract::{Segments, StrictQuery};
 use super::problem::Problem;
-use super::query;
+use super::query::{self, PageQuery};
 use crate::app::App;
 use crate::json::audit::{AuditEntryJson, AuditGapJson};
 use crate::json::page::Page;
@@ -37,30 +37,22 @@ struct ListQuery {
     ip: Option<String>,
     from: Option<String>,
     to: Option<String>,
-    limit: Option<String>,
-    cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GapsQuery {
-    limit: Option<String>,
-    cursor: Option<String>,
+    #[serde(flatten)]
+    page: PageQuery,
 }
 
 async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<AuditEntryJson>>, Problem> {
-    let limit = query::limit(query.limit)?;
-    let before = query::cursor(query.cursor, read_position)?;
+    let (limit, before) = query.page.read(read_position)?;
     let filter = AuditFilter {
         key: query::present(query.key).map(|key| KeyReference::from(key.as_str())),
         environment: query::parsed("environment", query.environment)?,
         endpoint: query::present(query.endpoint),
         method: query::present(query.method),
         status: status(query.status)?,
-        decision: decision(query.decision)?,
+        decision: query::parsed("decision", query.decision)?,
         reason: reason(query.reason)?,
         network: network(query.ip)?,
         from: query::time("from", query.from)?,
@@ -83,10 +75,9 @@ async fn show(
 
 async fn gaps(
     State(app): State<Arc<App>>,
-    StrictQuery(query): StrictQuery<GapsQuery>,
+    StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<Page<AuditGapJson>>, Problem> {
-    let limit = query::limit(query.limit)?;
-    let before = query::cursor(query.cursor, |text| text.parse().ok())?;
+    let (limit, before) = query.read(|text| text.parse().ok())?;
     let gaps = app.storage.audit.audit_gaps(before, limit + 1).await?;
     Ok(Json(Page::of(gaps, limit, |gap| gap.id.to_string()).map(AuditGapJson::from)))
 }
@@ -113,21 +104,12 @@ fn status(value: Option<String>) -> Result<Option<RangeInclusive<u16>>, Problem>
     range.map(Some).ok_or_else(wrong)
 }
 
-fn decision(value: Option<String>) -> Result<Option<String>, Problem> {
-    let decision = query::present(value);
-    match decision.as_deref() {
-        None | Some("allowed" | "denied") => Ok(decision),
-        Some(_) => Err(Problem::invalid_query("decision", "decision is allowed or denied")),
-    }
-}
-
-fn reason(value: Option<String>) -> Result<Option<String>, Problem> {
-    let reason = query::present(value);
-    if reason.as_deref().is_none_or(|reason| Outcome::from_reason(reason).is_some()) {
-        return Ok(reason);
-    }
-    let known: Vec<&str> = Outcome::all().map(Outcome::reason).collect();
-    Err(Problem::invalid_query("reason", format!("reason is one of {}", known.join(", "))))
+fn reason(value: Option<String>) -> Result<Option<Outcome>, Problem> {
+    let unknown = || {
+        let known: Vec<&str> = Outcome::all().map(Outcome::reason).collect();
+        Problem::invalid_query("reason", format!("reason is one of {}", known.join(", ")))
+    };
+    query::present(value).map(|text| Outcome::from_reason(&text).ok_or_else(unknown)).transpose()
 }
 
 fn network(value: Option<String>) -> Result<Option<IpNet>, Problem> {
@@ -226,6 +208,8 @@ mod tests {
             ("ip=10.0.0.0/33", "ip"),
             ("from=now", "from"),
             ("cursor=1", "cursor"),
+            ("colour=red", ""),
+            ("limit=1&limit=2", ""),
         ] {
             let (status, _, named) = plane.get(&format!("/v1/audit?{query}")).await.problem();
             assert_eq!((status, named.as_str()), (400, field), "{query}");

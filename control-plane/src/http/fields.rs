@@ -8,7 +8,8 @@ use omniflow_policy::time::UnixMillis;
 
 use super::problem::Problem;
 use crate::json::time::parse_time;
-use crate::model::key::{MAX_DESCRIPTION_LENGTH, Name};
+use crate::model::key::MAX_DESCRIPTION_LENGTH;
+use crate::model::name::Name;
 
 /// A name of a key or token.
 pub(super) fn name(text: &str) -> Result<Name, Problem> {
@@ -30,9 +31,15 @@ pub(super) fn scopes(texts: &[String], policy: &Policy) -> Result<ScopeSet, Prob
     ScopeSet::new(scopes).map_err(|error| Problem::invalid_field("/scopes", error))
 }
 
-/// Limits, the default where none are stated.
+/// Limits: the default where none are stated, and the default with another burst where only that is stated.
 pub(super) fn rate_limit(stated: Option<RateLimit>) -> Result<RateLimit, Problem> {
-    let limit = stated.unwrap_or_default();
+    let limit = match stated {
+        None => RateLimit::default(),
+        Some(RateLimit { per_minute: None, per_hour: None, burst: burst @ Some(_) }) => {
+            RateLimit { burst, ..RateLimit::default() }
+        }
+        Some(limit) => limit,
+    };
     match limit.validate() {
         Ok(()) => Ok(limit),
         Err(error @ InvalidRateLimit::Unlimited) => Err(Problem::invalid_field("/rate_limit", error)),

@@ -25,22 +25,23 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::classify::ServerErrorsFailureClass;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
+use tracing::Span;
 
 use self::access::Endpoints;
-pub use self::access::{Access, Endpoint};
-pub use self::problem::Problem;
+use self::problem::Problem;
 use crate::app::App;
 
 /// How long a request's body may pause.
 const BODY_PAUSE: Duration = Duration::from_secs(15);
 
 /// All routes.
-pub fn router(app: Arc<App>) -> Router {
-    let (routes, _) = endpoints(Arc::clone(&app)).finish();
-    routes
+pub(crate) fn router(app: Arc<App>) -> Router {
+    endpoints(Arc::clone(&app))
+        .router()
         .fallback(async || Problem::not_found("Nothing has this path."))
         .method_not_allowed_fallback(async || {
             Problem::new(
@@ -56,13 +57,8 @@ pub fn router(app: Arc<App>) -> Router {
             HeaderValue::from_static("no-store"),
         ))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
-        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
         .with_state(app)
-}
-
-/// The table of endpoints: what there is, and who may call it.
-pub fn table(app: Arc<App>) -> Vec<Endpoint> {
-    endpoints(app).finish().1
 }
 
 fn endpoints(app: Arc<App>) -> Endpoints {
@@ -94,9 +90,19 @@ where
 }
 
 /// The log names the route, never the path as it was sent, which may hold anything.
-fn span(request: &Request) -> tracing::Span {
+fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
     tracing::debug_span!("request", method = %request.method(), route)
+}
+
+/// A 503 is no failure: the caller came while the image is being built, and was told to come back.
+fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
+    match failure {
+        ServerErrorsFailureClass::StatusCode(StatusCode::SERVICE_UNAVAILABLE) => {
+            tracing::debug!(?latency, "not ready yet");
+        }
+        failure => tracing::error!(%failure, ?latency, "a call failed"),
+    }
 }
 
 fn answer_panic(_: &Box<dyn Any + Send>) -> Response {

@@ -12,7 +12,7 @@ use crate::storage::StorageError;
 
 /// A refusal or failure, with a stable code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -34,39 +34,39 @@ struct Body<'a> {
 
 impl Problem {
     /// A problem with this status, code, and a sentence that says what to do.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code, detail: detail.into(), field: None }
     }
 
     /// A value in the request's body that is understood and refused. `field` is a JSON pointer.
-    pub fn invalid_field(field: impl Into<String>, detail: impl ToString) -> Self {
+    pub(crate) fn invalid_field(field: impl Into<String>, detail: impl ToString) -> Self {
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", detail.to_string());
         Self { field: Some(field.into()), ..problem }
     }
 
     /// A query parameter that is refused.
-    pub fn invalid_query(name: &str, detail: impl ToString) -> Self {
+    pub(crate) fn invalid_query(name: &str, detail: impl ToString) -> Self {
         let problem = Self::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string());
         Self { field: Some(name.to_owned()), ..problem }
     }
 
     /// A body that is not the JSON that is expected.
-    pub fn invalid_json(field: Option<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn invalid_json(field: Option<String>, detail: impl Into<String>) -> Self {
         Self { field, ..Self::new(StatusCode::BAD_REQUEST, "invalid_json", detail) }
     }
 
     /// There is no such thing.
-    pub fn not_found(detail: impl Into<String>) -> Self {
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
     /// Something else is in the way.
-    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
     /// No token, or none that is valid. One answer for all of them, so that nothing is learnt from it.
-    pub fn unauthenticated() -> Self {
+    pub(crate) fn unauthenticated() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
@@ -75,12 +75,12 @@ impl Problem {
     }
 
     /// A valid token whose role does not reach.
-    pub fn forbidden(detail: impl Into<String>) -> Self {
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
     /// A failure on this side. What it was stands in the log only.
-    pub fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",

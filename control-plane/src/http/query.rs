@@ -5,13 +5,20 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use omniflow_policy::time::UnixMillis;
+use serde::Deserialize;
 
 use super::problem::Problem;
+use crate::fleet::MAX_WAIT;
 use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::json::time::{parse_duration, parse_time};
 
-/// The longest that a revocation waits for its enforcement.
-const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Which page of a list is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
 
 /// A parameter that is present and not empty.
 pub(super) fn present(value: Option<String>) -> Option<String> {
@@ -28,26 +35,6 @@ where
         .transpose()
 }
 
-/// The items of a page.
-pub(super) fn limit(value: Option<String>) -> Result<usize, Problem> {
-    match present(value) {
-        None => Ok(DEFAULT_LIMIT),
-        Some(text) => text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
-            Problem::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_LIMIT}"))
-        }),
-    }
-}
-
-/// The place in a list, as an earlier page gave it.
-pub(super) fn cursor<T>(
-    value: Option<String>,
-    read: impl FnOnce(&str) -> Option<T>,
-) -> Result<Option<T>, Problem> {
-    let unknown =
-        || Problem::invalid_query("cursor", "cursor is the next_cursor of an earlier page, unchanged");
-    present(value).map(|text| read(&text).ok_or_else(unknown)).transpose()
-}
-
 /// An instant.
 pub(super) fn time(name: &str, value: Option<String>) -> Result<Option<UnixMillis>, Problem> {
     let wrong = || Problem::invalid_query(name, format!("{name} is a time such as 2026-03-01T12:00:00Z"));
@@ -56,8 +43,32 @@ pub(super) fn time(name: &str, value: Option<String>) -> Result<Option<UnixMilli
 
 /// How long to wait for enforcement.
 pub(super) fn wait(value: Option<String>) -> Result<Option<Duration>, Problem> {
-    let wrong = || Problem::invalid_query("wait", "wait is a duration of at most 30s, such as 5s or 500ms");
+    let wrong = || {
+        let detail = format!("wait is a duration of at most {}s, such as 5s or 500ms", MAX_WAIT.as_secs());
+        Problem::invalid_query("wait", detail)
+    };
     present(value)
         .map(|text| parse_duration(&text).filter(|wait| *wait <= MAX_WAIT).ok_or_else(wrong))
         .transpose()
+}
+
+// === impl PageQuery ===
+
+impl PageQuery {
+    /// The items of the page, and the place in the list behind which it begins, as `read` reads it from the cursor
+    /// of an earlier page.
+    pub(super) fn read<C>(self, read: impl FnOnce(&str) -> Option<C>) -> Result<(usize, Option<C>), Problem> {
+        let limit = match present(self.limit) {
+            None => DEFAULT_LIMIT,
+            Some(text) => {
+                text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
+                    Problem::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_LIMIT}"))
+                })?
+            }
+        };
+        let unknown =
+            || Problem::invalid_query("cursor", "cursor is the next_cursor of an earlier page, unchanged");
+        let cursor = present(self.cursor).map(|text| read(&text).ok_or_else(unknown)).transpose()?;
+        Ok((limit, cursor))
+    }
 }

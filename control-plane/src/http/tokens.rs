@@ -1,4 +1,4 @@
-//! Tokens for the control plane: made, listed and deleted by owners.
+//! Tokens for the control plane: made, listed and revoked by owners.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use omniflow_policy::key::compose_token;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::access::{Caller, Endpoints, OWNER};
 use super::extract::{Segments, StrictJson, StrictQuery};
 use super::problem::Problem;
-use super::{fields, query, to_its_end};
+use super::query::PageQuery;
+use super::{fields, to_its_end};
 use crate::app::App;
 use crate::json::page::Page;
 use crate::json::token::{CreateToken, CreatedToken, TokenJson};
@@ -23,23 +23,15 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/tokens", OWNER, list).post("/v1/tokens", OWNER, create).delete(
         "/v1/tokens/{id}",
         OWNER,
-        delete,
+        revoke,
     )
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListQuery {
-    limit: Option<String>,
-    cursor: Option<String>,
 }
 
 async fn list(
     State(app): State<Arc<App>>,
-    StrictQuery(query): StrictQuery<ListQuery>,
+    StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<Page<TokenJson>>, Problem> {
-    let limit = query::limit(query.limit)?;
-    let before = query::cursor(query.cursor, |text| Uuid::parse_str(text).ok())?;
+    let (limit, before) = query.read(|text| Uuid::parse_str(text).ok())?;
     let tokens = app.storage.main.tokens(before, limit + 1).await?;
     Ok(Json(Page::of(tokens, limit, |token| token.id.to_string()).map(TokenJson::from)))
 }
@@ -54,23 +46,24 @@ async fn create(
         app.entropy.compose(|mut random| compose_token(&app.installation.key_prefix, &mut random))?;
     let token = Token {
         id: app.entropy.uuid(now)?,
-        name: fields::name(&request.name)?.into_string(),
+        name: fields::name(&request.name)?,
         role: request.role.parse().map_err(|error| Problem::invalid_field("/role", error))?,
         digest: secret.digest(),
-        created_by: caller.name,
+        created_by: caller.name.to_string(),
         created_at: now,
         expires_at: fields::expires_at(request.expires_at, now)?,
     };
     let stored = token.clone();
     to_its_end(async move {
         let mut writer = app.storage.main.writer().await;
-        let mut change = writer.begin().await?;
-        if !change.insert_token(&stored).await? {
+        let mut transaction = writer.begin().await?;
+        if !transaction.insert_token(&stored).await? {
             let detail = format!("Another token is called {}. Choose another name.", stored.name);
             return Err(Problem::conflict("name_taken", detail));
         }
-        change.commit().await?;
-        tracing::info!(token = %stored.id, name = stored.name, role = %stored.role, "a token was made");
+        transaction.commit().await?;
+        let Token { id, name, role, created_by, .. } = &stored;
+        tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
         Ok(())
     })
     .await?;
@@ -79,7 +72,7 @@ async fn create(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
 }
 
-async fn delete(
+async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
@@ -88,17 +81,17 @@ async fn delete(
     let id = Uuid::parse_str(&id).map_err(|_| no_such_token())?;
     to_its_end(async move {
         let mut writer = app.storage.main.writer().await;
-        let mut change = writer.begin().await?;
-        if !change.delete_token(id).await? {
+        let mut transaction = writer.begin().await?;
+        if !transaction.delete_token(id).await? {
             return Err(no_such_token());
         }
-        // Counted after the deletion and undone with it, so that an installation never locks everybody out.
-        if change.valid_owner_tokens(app.now()).await? == 0 {
-            let detail = "This is the last valid token of an owner. Make another one before you delete it.";
+        // Counted after the revocation and undone with it, so that an installation never locks everybody out.
+        if transaction.valid_owner_tokens(app.now()).await? == 0 {
+            let detail = "This is the last valid token of an owner. Make another one before you revoke it.";
             return Err(Problem::conflict("last_owner_token", detail));
         }
-        change.commit().await?;
-        tracing::info!(token = %id, by = caller.name, "a token was deleted");
+        transaction.commit().await?;
+        tracing::info!(token = %id, by = caller.name.as_str(), "a token was revoked");
         Ok(StatusCode::NO_CONTENT)
     })
     .await
@@ -115,7 +108,7 @@ mod tests {
     use crate::http::testing::{Plane, request};
 
     #[tokio::test]
-    async fn a_token_works_until_it_is_deleted_or_ends() {
+    async fn a_token_works_until_it_is_revoked_or_ends() {
         let plane = Plane::new().await;
         plane.pass(Duration::from_millis(1));
         let body = json!({"name": "review", "role": "auditor", "expires_at": "2027-01-15T09:00:00Z"});

@@ -11,7 +11,7 @@ use crate::model::audit::{AuditEntry, AuditGap};
 
 /// One call.
 #[derive(Debug, Serialize)]
-pub struct AuditEntryJson {
+pub(crate) struct AuditEntryJson {
     id: String,
     time: Time,
     key_id: Option<Uuid>,
@@ -22,8 +22,8 @@ pub struct AuditEntryJson {
     endpoint: Option<String>,
     path: String,
     status: u16,
-    decision: String,
-    reason: String,
+    decision: &'static str,
+    reason: &'static str,
     latency_us: u64,
     source_ip: Option<IpAddr>,
     request_id: String,
@@ -37,7 +37,7 @@ pub struct AuditEntryJson {
 
 /// Records that never arrived.
 #[derive(Debug, Serialize)]
-pub struct AuditGapJson {
+pub(crate) struct AuditGapJson {
     id: String,
     gateway: String,
     incarnation: String,
@@ -61,8 +61,8 @@ impl From<AuditEntry> for AuditEntryJson {
             endpoint: entry.endpoint,
             path: entry.path,
             status: entry.status,
-            decision: entry.decision,
-            reason: entry.reason,
+            decision: entry.outcome.decision(),
+            reason: entry.outcome.reason(),
             latency_us: entry.latency_us,
             source_ip: entry.source_ip,
             request_id: entry.request_id,

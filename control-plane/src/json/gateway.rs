@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
+use super::page::Page;
 use super::time::Time;
 use crate::fleet::{Enforcement, Gateway, GatewayId};
 
 /// A gateway.
 #[derive(Debug, Serialize)]
-pub struct GatewayJson {
+pub(crate) struct GatewayJson {
     id: String,
     gateway: String,
     incarnation: String,
@@ -22,25 +23,24 @@ pub struct GatewayJson {
 
 /// One VM of a gateway.
 #[derive(Debug, Serialize)]
-pub struct WorkerJson {
+pub(crate) struct WorkerJson {
     id: String,
     version: u64,
 }
 
 /// The gateways, and the version that all should enforce.
 #[derive(Debug, Serialize)]
-pub struct GatewayList {
+pub(crate) struct GatewayList {
     /// The gateways.
-    pub items: Vec<GatewayJson>,
-    /// What to send as `cursor` to get those that follow.
-    pub next_cursor: Option<String>,
+    #[serde(flatten)]
+    pub(crate) page: Page<GatewayJson>,
     /// The published version.
-    pub version: u64,
+    pub(crate) version: u64,
 }
 
 /// How far a version is in force.
 #[derive(Debug, Serialize)]
-pub struct EnforcementJson {
+pub(crate) struct EnforcementJson {
     complete: bool,
     version: u64,
     gateways: Vec<GatewayEnforcementJson>,
@@ -48,7 +48,7 @@ pub struct EnforcementJson {
 
 /// How far a version is in force in one gateway.
 #[derive(Debug, Serialize)]
-pub struct GatewayEnforcementJson {
+pub(crate) struct GatewayEnforcementJson {
     id: String,
     workers: usize,
     enforced: bool,
@@ -61,15 +61,15 @@ pub struct GatewayEnforcementJson {
 
 impl GatewayJson {
     /// The gateway beside the published version.
-    pub fn new(id: &GatewayId, gateway: &Gateway, published: u64) -> Self {
+    pub(crate) fn new(id: &GatewayId, gateway: &Gateway, published: u64) -> Self {
         Self {
             id: id.to_string(),
             gateway: id.gateway.clone(),
             incarnation: id.incarnation.into(),
             filter_version: gateway.filter_version.clone(),
-            connected: gateway.open_polls > 0,
+            connected: gateway.is_connected(),
             version: gateway.version,
-            in_step: !gateway.vms.is_empty() && gateway.vms.values().all(|version| *version == published),
+            in_step: gateway.enforces(published, published),
             workers: gateway
                 .vms
                 .iter()
@@ -88,7 +88,7 @@ impl From<Enforcement> for EnforcementJson {
         let gateways = enforcement.gateways.into_iter().map(|gateway| GatewayEnforcementJson {
             id: gateway.id.to_string(),
             workers: gateway.workers,
-            enforced: gateway.is_enforced(),
+            enforced: gateway.enforced,
             enforced_workers: gateway.enforced_workers,
             ms: gateway.after.map(|after| after.as_millis()),
             last_seen_at: Time(gateway.last_seen_at),

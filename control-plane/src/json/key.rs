@@ -13,57 +13,58 @@ use uuid::Uuid;
 use super::gateway::EnforcementJson;
 use super::time::Time;
 use crate::model::key::{Key, KeyStatus};
+use crate::model::name::Name;
 
 /// `POST /v1/keys`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CreateKey {
+pub(crate) struct CreateKey {
     /// A name that no other key has.
-    pub name: String,
+    pub(crate) name: String,
     /// `live` or `test`.
-    pub environment: String,
+    pub(crate) environment: String,
     /// Scopes of the policy.
-    pub scopes: Vec<String>,
+    pub(crate) scopes: Vec<String>,
     /// Limits; 60 calls a minute where none are stated.
     #[serde(default)]
-    pub rate_limit: Option<RateLimit>,
+    pub(crate) rate_limit: Option<RateLimit>,
     /// Addresses and networks; none for any address.
     #[serde(default)]
-    pub ip_allowlist: Option<Vec<String>>,
+    pub(crate) ip_allowlist: Option<Vec<String>>,
     /// When the key ends.
     #[serde(default)]
-    pub expires_at: Option<String>,
+    pub(crate) expires_at: Option<String>,
     /// What it is for.
     #[serde(default)]
-    pub description: Option<String>,
+    pub(crate) description: Option<String>,
 }
 
 /// `PATCH /v1/keys/{id}`. What is absent stays; null clears.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct UpdateKey {
+pub(crate) struct UpdateKey {
     /// Scopes of the policy, all of them anew.
     #[serde(default)]
-    pub scopes: Option<Vec<String>>,
+    pub(crate) scopes: Option<Vec<String>>,
     /// Limits, all of them anew; null for the default.
     #[serde(default, deserialize_with = "stated")]
-    pub rate_limit: Option<Option<RateLimit>>,
+    pub(crate) rate_limit: Option<Option<RateLimit>>,
     /// Addresses and networks, all of them anew; null for any address.
     #[serde(default, deserialize_with = "stated")]
-    pub ip_allowlist: Option<Option<Vec<String>>>,
+    pub(crate) ip_allowlist: Option<Option<Vec<String>>>,
     /// When the key ends; null for never.
     #[serde(default, deserialize_with = "stated")]
-    pub expires_at: Option<Option<String>>,
+    pub(crate) expires_at: Option<Option<String>>,
     /// What it is for; null for nothing.
     #[serde(default, deserialize_with = "stated")]
-    pub description: Option<Option<String>>,
+    pub(crate) description: Option<Option<String>>,
 }
 
 /// A key.
 #[derive(Debug, Serialize)]
-pub struct KeyJson {
+pub(crate) struct KeyJson {
     id: Uuid,
-    name: String,
+    name: Name,
     environment: Environment,
     status: KeyStatus,
     scopes: ScopeSet,
@@ -80,7 +81,7 @@ pub struct KeyJson {
 
 /// One version of a key.
 #[derive(Debug, Serialize)]
-pub struct KeyVersionJson {
+pub(crate) struct KeyVersionJson {
     id: u16,
     hint: String,
     created_at: Time,
@@ -91,36 +92,36 @@ pub struct KeyVersionJson {
 
 /// A new key with its secret, which is shown this once.
 #[derive(Serialize)]
-pub struct CreatedKey {
+pub(crate) struct CreatedKey {
     /// The key.
-    pub key: KeyJson,
+    pub(crate) key: KeyJson,
     /// The secret.
-    pub secret: String,
+    pub(crate) secret: String,
 }
 
 /// A key that was revoked, wholly or in one version.
 #[derive(Debug, Serialize)]
-pub struct RevokedKey {
+pub(crate) struct RevokedKey {
     /// The key.
-    pub key: KeyJson,
+    pub(crate) key: KeyJson,
     /// How far the revocation is in force, where the caller waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub enforcement: Option<EnforcementJson>,
+    pub(crate) enforcement: Option<EnforcementJson>,
 }
 
 /// When each version of each key was last used.
-pub type LastUsed = HashMap<(Uuid, u16), UnixMillis>;
+pub(crate) type LastUsed = HashMap<(Uuid, u16), UnixMillis>;
 
 // === impl KeyJson ===
 
 impl KeyJson {
     /// The key's identifier.
-    pub fn id(&self) -> Uuid {
+    pub(crate) fn id(&self) -> Uuid {
         self.id
     }
 
     /// The key as it is at `now`.
-    pub fn new(key: Key, last_used: &LastUsed, now: UnixMillis) -> Self {
+    pub(crate) fn new(key: Key, last_used: &LastUsed, now: UnixMillis) -> Self {
         let status = key.status(now);
         let versions: Vec<KeyVersionJson> = key
             .versions

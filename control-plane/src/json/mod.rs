@@ -1,9 +1,9 @@
 //! The JSON shapes of the API. Unknown fields of a request are refused; times are RFC 3339 in UTC.
 
-pub mod audit;
-pub mod gateway;
-pub mod key;
-pub mod page;
-pub mod policy;
-pub mod time;
-pub mod token;
+pub(crate) mod audit;
+pub(crate) mod gateway;
+pub(crate) mod key;
+pub(crate) mod page;
+pub(crate) mod policy;
+pub(crate) mod time;
+pub(crate) mod token;

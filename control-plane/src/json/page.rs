@@ -3,24 +3,24 @@
 use serde::Serialize;
 
 /// The items of a page when the caller states no limit.
-pub const DEFAULT_LIMIT: usize = 100;
+pub(crate) const DEFAULT_LIMIT: usize = 100;
 /// The most items of a page.
-pub const MAX_LIMIT: usize = 500;
+pub(crate) const MAX_LIMIT: usize = 500;
 
 /// A page of a list. `next_cursor` asks for the next one; it is null on the last page.
 #[derive(Clone, Debug, Serialize)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     /// The items, in the order of the list.
-    pub items: Vec<T>,
+    pub(crate) items: Vec<T>,
     /// What to send as `cursor` to get the items that follow.
-    pub next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
 }
 
 // === impl Page ===
 
 impl<T> Page<T> {
     /// Makes a page of `limit` items out of what was read: the page and, if there is more, one item.
-    pub fn of(mut items: Vec<T>, limit: usize, cursor: impl FnOnce(&T) -> String) -> Self {
+    pub(crate) fn of(mut items: Vec<T>, limit: usize, cursor: impl FnOnce(&T) -> String) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);
         let next_cursor = if more { items.last().map(cursor) } else { None };
@@ -28,7 +28,7 @@ impl<T> Page<T> {
     }
 
     /// The same page of other items.
-    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
+    pub(crate) fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(convert).collect(), next_cursor: self.next_cursor }
     }
 }

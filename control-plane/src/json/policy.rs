@@ -5,9 +5,9 @@ use serde::Serialize;
 
 /// `GET /v1/policy`.
 #[derive(Debug, Serialize)]
-pub struct PolicyJson {
+pub(crate) struct PolicyJson {
     /// The number of this version of the policy.
-    pub version: u64,
+    pub(crate) version: u64,
     /// What it says.
-    pub document: PolicyDocument,
+    pub(crate) document: PolicyDocument,
 }

@@ -8,16 +8,16 @@ use serde::{Serialize, Serializer};
 
 /// An instant in JSON: RFC 3339, UTC, milliseconds, such as `2026-03-01T12:00:00.000Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub UnixMillis);
+pub(crate) struct Time(pub(crate) UnixMillis);
 
 /// Reads RFC 3339 with any offset, to the millisecond. `None` for anything else and for times before 1970.
-pub fn parse_time(text: &str) -> Option<UnixMillis> {
+pub(crate) fn parse_time(text: &str) -> Option<UnixMillis> {
     let millis = text.parse::<Timestamp>().ok()?.as_millisecond();
     u64::try_from(millis).ok().map(UnixMillis)
 }
 
 /// Writes RFC 3339 in UTC. What lies beyond the year 9999 is written as its last instant.
-pub fn format_time(time: UnixMillis) -> String {
+pub(crate) fn format_time(time: UnixMillis) -> String {
     let timestamp = i64::try_from(time.0)
         .ok()
         .and_then(|millis| Timestamp::from_millisecond(millis).ok())
@@ -26,7 +26,7 @@ pub fn format_time(time: UnixMillis) -> String {
 }
 
 /// Reads a duration: a whole number and one of `ms`, `s`, `m`, `h`, such as `5s`.
-pub fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let number = number.parse::<u64>().ok()?;

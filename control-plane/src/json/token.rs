@@ -4,26 +4,27 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::time::Time;
+use crate::model::name::Name;
 use crate::model::token::{Role, Token};
 
 /// `POST /v1/tokens`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CreateToken {
+pub(crate) struct CreateToken {
     /// A name that no other token has.
-    pub name: String,
+    pub(crate) name: String,
     /// `owner`, `admin`, `auditor` or `gateway`.
-    pub role: String,
+    pub(crate) role: String,
     /// When it ends.
     #[serde(default)]
-    pub expires_at: Option<String>,
+    pub(crate) expires_at: Option<String>,
 }
 
 /// A token.
 #[derive(Debug, Serialize)]
-pub struct TokenJson {
+pub(crate) struct TokenJson {
     id: Uuid,
-    name: String,
+    name: Name,
     role: Role,
     created_by: String,
     created_at: Time,
@@ -32,11 +33,11 @@ pub struct TokenJson {
 
 /// A new token with its secret, which is shown this once.
 #[derive(Serialize)]
-pub struct CreatedToken {
+pub(crate) struct CreatedToken {
     /// The token.
-    pub token: TokenJson,
+    pub(crate) token: TokenJson,
     /// The secret.
-    pub secret: String,
+    pub(crate) secret: String,
 }
 
 // === impl TokenJson ===

@@ -1,65 +1,114 @@
 //! Calls as the audit log keeps them.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use omniflow_policy::audit::AuditKey;
 use omniflow_policy::digest::Digest;
+use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 
 /// One call, stored.
 #[derive(Clone, Debug)]
-pub struct AuditEntry {
+pub(crate) struct AuditEntry {
     /// Its number in this log.
-    pub id: i64,
+    pub(crate) id: i64,
     /// When the call began.
-    pub time: UnixMillis,
+    pub(crate) time: UnixMillis,
     /// The gateway that saw it.
-    pub gateway: String,
+    pub(crate) gateway: String,
     /// The key, where the caller presented one that exists.
-    pub key: Option<AuditKey>,
+    pub(crate) key: Option<AuditKey>,
     /// The method.
-    pub method: String,
+    pub(crate) method: String,
     /// The template of the route.
-    pub endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     /// The path, without the query string.
-    pub path: String,
+    pub(crate) path: String,
     /// The status that the caller got; 0 where it got none.
-    pub status: u16,
-    /// `allowed` or `denied`.
-    pub decision: String,
-    /// The stable reason code.
-    pub reason: String,
+    pub(crate) status: u16,
+    /// The decision and its reason.
+    pub(crate) outcome: Outcome,
     /// From the first byte of the request to the last of the response, in microseconds.
-    pub latency_us: u64,
+    pub(crate) latency_us: u64,
     /// The caller's address as the gateway knows it.
-    pub source_ip: Option<IpAddr>,
+    pub(crate) source_ip: Option<IpAddr>,
     /// The gateway's request id.
-    pub request_id: String,
+    pub(crate) request_id: String,
     /// Bytes of the request, headers included.
-    pub request_bytes: u64,
+    pub(crate) request_bytes: u64,
     /// Bytes of the response, headers included.
-    pub response_bytes: u64,
+    pub(crate) response_bytes: u64,
     /// SHA-256 over the query string, a line feed and the body.
-    pub argument_hash: Digest,
+    pub(crate) argument_hash: Digest,
     /// Whether the hash covers the beginning of the body only.
-    pub argument_hash_partial: bool,
+    pub(crate) argument_hash_partial: bool,
 }
+
+/// Whether a call was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It was.
+    Allowed,
+    /// It was refused.
+    Denied,
+}
+
+/// A word that names no decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a decision is \"allowed\" or \"denied\"")]
+pub(crate) struct InvalidDecision;
 
 /// Records that a gateway made and that never arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditGap {
+pub(crate) struct AuditGap {
     /// Its number in this log.
-    pub id: i64,
+    pub(crate) id: i64,
     /// The gateway.
-    pub gateway: String,
+    pub(crate) gateway: String,
     /// The run of the gateway's process, 16 hexadecimal digits.
-    pub incarnation: String,
+    pub(crate) incarnation: String,
     /// The run of the VM, 16 hexadecimal digits.
-    pub vm: String,
+    pub(crate) vm: String,
     /// The time of the last record before the gap; `None` where none came before.
-    pub from: Option<UnixMillis>,
+    pub(crate) from: Option<UnixMillis>,
     /// The time of the first record after the gap.
-    pub to: UnixMillis,
+    pub(crate) to: UnixMillis,
     /// How many records are missing.
-    pub missing: u64,
+    pub(crate) missing: u64,
+}
+
+// === impl Decision ===
+
+impl Decision {
+    /// `allowed` or `denied`, as [`Outcome::decision`] says it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+impl FromStr for Decision {
+    type Err = InvalidDecision;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Allowed, Self::Denied]
+            .into_iter()
+            .find(|decision| decision.as_str() == text)
+            .ok_or(InvalidDecision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_a_decision() {
+        for outcome in Outcome::all() {
+            assert_eq!(outcome.decision().parse().map(Decision::as_str), Ok(outcome.decision()));
+        }
+    }
 }

@@ -1,5 +1,6 @@
-//! What the control plane keeps: keys with their versions, and tokens with their roles.
+//! What the control plane keeps: keys with their versions, tokens with their roles, and audited calls.
 
-pub mod audit;
+pub(crate) mod audit;
 pub mod key;
-pub mod token;
+pub mod name;
+pub(crate) mod token;

@@ -8,10 +8,12 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::name::Name;
+
 /// What the bearer of a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub(crate) enum Role {
     /// Everything, tokens included.
     Owner,
     /// Issues, changes and revokes keys.
@@ -25,35 +27,35 @@ pub enum Role {
 /// A word that names no role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a role is \"owner\", \"admin\", \"auditor\" or \"gateway\"")]
-pub struct InvalidRole;
+pub(crate) struct InvalidRole;
 
 /// A token as it is stored: its secret is not.
 #[derive(Clone, Debug)]
-pub struct Token {
+pub(crate) struct Token {
     /// Its identifier, UUID version 7.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// A name that no other token has.
-    pub name: String,
+    pub(crate) name: Name,
     /// What its bearer may do.
-    pub role: Role,
+    pub(crate) role: Role,
     /// The SHA-256 of the whole token.
-    pub digest: Digest,
+    pub(crate) digest: Digest,
     /// The name of the token with which this one was made.
-    pub created_by: String,
+    pub(crate) created_by: String,
     /// When it was made.
-    pub created_at: UnixMillis,
+    pub(crate) created_at: UnixMillis,
     /// From when on it is refused.
-    pub expires_at: Option<UnixMillis>,
+    pub(crate) expires_at: Option<UnixMillis>,
 }
 
 // === impl Role ===
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 4] = [Self::Owner, Self::Admin, Self::Auditor, Self::Gateway];
+    pub(crate) const ALL: [Self; 4] = [Self::Owner, Self::Admin, Self::Auditor, Self::Gateway];
 
     /// `owner`, `admin`, `auditor` or `gateway`.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Owner => "owner",
             Self::Admin => "admin",
@@ -81,7 +83,7 @@ impl FromStr for Role {
 
 impl Token {
     /// Whether the token is accepted at `now`.
-    pub fn is_valid(&self, now: UnixMillis) -> bool {
+    pub(crate) fn is_valid(&self, now: UnixMillis) -> bool {
         self.expires_at.is_none_or(|expires_at| now < expires_at)
     }
 }

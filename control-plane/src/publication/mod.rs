@@ -21,10 +21,10 @@ use self::log::DeltaLog;
 const KEPT_AFTER_OFFER_MS: u64 = 120_000;
 /// The highest version that a gateway may claim to hold. Half of what a JSON number keeps exactly; versions follow
 /// the clock in milliseconds and get there in the year 144,000.
-pub const MAX_REPORTED_VERSION: u64 = 1 << 52;
+pub(crate) const MAX_REPORTED_VERSION: u64 = 1 << 52;
 
 /// The published image. It is empty until the image has been built at start.
-pub struct Publication {
+pub(crate) struct Publication {
     state: RwLock<Option<Published>>,
     version: watch::Sender<u64>,
 }
@@ -32,17 +32,17 @@ pub struct Publication {
 /// The image is still being built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the image of all keys is still being built")]
-pub struct NotReady;
+pub(crate) struct NotReady;
 
 /// The next image, made but not yet published.
-pub struct Draft {
+pub(crate) struct Draft {
     image: Image,
     /// What leads to it; `None` if gateways must take it whole.
     delta: Option<Delta>,
 }
 
 /// What a poll is answered with.
-pub enum Offer {
+pub(crate) enum Offer {
     /// The gateway holds the present version.
     Nothing,
     /// What follows the version it holds.
@@ -68,12 +68,12 @@ struct Offered {
 
 impl Publication {
     /// Nothing is published yet.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { state: RwLock::new(None), version: watch::Sender::new(0) }
     }
 
     /// Publishes the image that was built at start.
-    pub fn start(&self, image: Image, policy: Policy, policy_version: u64) {
+    pub(crate) fn start(&self, image: Image, policy: Policy, policy_version: u64) {
         let version = image.manifest().version;
         let published = Published {
             image: Arc::new(image),
@@ -86,33 +86,28 @@ impl Publication {
         self.version.send_replace(version);
     }
 
-    /// Whether an image is published.
-    pub fn is_ready(&self) -> bool {
-        self.read(|_| ()).is_ok()
-    }
-
     /// The version of the published image.
-    pub fn version(&self) -> Result<u64, NotReady> {
+    pub(crate) fn version(&self) -> Result<u64, NotReady> {
         self.read(|published| published.image.manifest().version)
     }
 
     /// The policy in force and its version.
-    pub fn policy(&self) -> Result<(Arc<Policy>, u64), NotReady> {
+    pub(crate) fn policy(&self) -> Result<(Arc<Policy>, u64), NotReady> {
         self.read(|published| (Arc::clone(&published.policy), published.policy_version))
     }
 
     /// Tells of every version that is published from now on.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
     /// The published image.
-    pub fn image(&self) -> Result<Arc<Image>, NotReady> {
+    pub(crate) fn image(&self) -> Result<Arc<Image>, NotReady> {
         self.read(|published| Arc::clone(&published.image))
     }
 
     /// Publishes a draft whose change is committed, and wakes whoever waits for it.
-    pub fn publish(&self, draft: Draft) {
+    pub(crate) fn publish(&self, draft: Draft) {
         let version = draft.version();
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -127,7 +122,7 @@ impl Publication {
     }
 
     /// What a gateway needs that holds `version` of `installation`'s snapshot, 0 for none.
-    pub fn offer(
+    pub(crate) fn offer(
         &self,
         installation: Option<Uuid>,
         version: u64,
@@ -156,7 +151,7 @@ impl Publication {
     }
 
     /// An image that was offered, if it is still kept.
-    pub fn offered(&self, version: u64, now: UnixMillis) -> Option<Arc<Image>> {
+    pub(crate) fn offered(&self, version: u64, now: UnixMillis) -> Option<Arc<Image>> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let offered = state.as_mut()?.offered.get_mut(&version)?;
         offered.last_touched = now;
@@ -178,7 +173,7 @@ impl Draft {
     ///
     /// Versions follow the clock and never fall back: a database restored from a backup must not count up through
     /// versions that gateways have seen with another content. `above` is a version that must be passed too.
-    pub fn after(
+    pub(crate) fn after(
         image: &Image,
         changes: Vec<Change>,
         now: UnixMillis,
@@ -196,7 +191,7 @@ impl Draft {
     }
 
     /// The version under which this will be published.
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.image.manifest().version
     }
 }

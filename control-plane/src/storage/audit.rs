@@ -1,64 +1,62 @@
 //! Reading the audit log, newest first.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use omniflow_policy::audit::AuditKey;
 use omniflow_policy::key::Environment;
+use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-use super::audit_ingest::address_bytes;
-use super::key_list::KeyReference;
-use super::keys::{digest, from_millis, to_millis};
-use super::{Database, Result, StorageError};
-use crate::model::audit::{AuditEntry, AuditGap};
+use super::columns::{address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
+use super::{Database, KeyReference, Result, StorageError};
+use crate::model::audit::{AuditEntry, AuditGap, Decision};
 
 /// Which calls a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]
-pub struct AuditFilter {
+pub(crate) struct AuditFilter {
     /// Those of this key.
-    pub key: Option<KeyReference>,
+    pub(crate) key: Option<KeyReference>,
     /// Those of keys of this environment.
-    pub environment: Option<Environment>,
+    pub(crate) environment: Option<Environment>,
     /// Those of this route template.
-    pub endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     /// Those with this method.
-    pub method: Option<String>,
+    pub(crate) method: Option<String>,
     /// Those with a status in this range.
-    pub status: Option<RangeInclusive<u16>>,
-    /// Those with this decision: `allowed` or `denied`.
-    pub decision: Option<String>,
-    /// Those with this reason code.
-    pub reason: Option<String>,
+    pub(crate) status: Option<RangeInclusive<u16>>,
+    /// Those with this decision.
+    pub(crate) decision: Option<Decision>,
+    /// Those with this outcome.
+    pub(crate) reason: Option<Outcome>,
     /// Those from this network.
-    pub network: Option<IpNet>,
+    pub(crate) network: Option<IpNet>,
     /// Those that began at this instant or later.
-    pub from: Option<UnixMillis>,
+    pub(crate) from: Option<UnixMillis>,
     /// Those that began before this instant.
-    pub to: Option<UnixMillis>,
+    pub(crate) to: Option<UnixMillis>,
 }
 
 /// A place in the log: the time and number of the last record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AuditPosition {
+pub(crate) struct AuditPosition {
     /// The record's time.
-    pub time: UnixMillis,
+    pub(crate) time: UnixMillis,
     /// The record's number.
-    pub id: i64,
+    pub(crate) id: i64,
 }
 
 const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
-     status, decision, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
+     status, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
      argument_hash_partial FROM audit_records ";
 
 impl Database {
     /// At most `limit` calls, newest first, beginning after `before`.
     ///
     /// A page costs the same wherever in the log it lies.
-    pub async fn audit_entries(
+    pub(crate) async fn audit_entries(
         &self,
         filter: &AuditFilter,
         before: Option<AuditPosition>,
@@ -70,7 +68,7 @@ impl Database {
     }
 
     /// One call.
-    pub async fn audit_entry(&self, id: i64) -> Result<Option<AuditEntry>> {
+    pub(crate) async fn audit_entry(&self, id: i64) -> Result<Option<AuditEntry>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
         query.push("WHERE id = ").push_bind(id);
         let row = query.build().fetch_optional(&mut *self.reader().await?).await?;
@@ -78,13 +76,13 @@ impl Database {
     }
 
     /// At most `limit` gaps, the one that was found last first, beginning after `before`.
-    pub async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
+    pub(crate) async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
         let rows = sqlx::query(
             "SELECT id, gateway, incarnation, vm, from_time, to_time, missing FROM audit_gaps WHERE id < ? \
              ORDER BY id DESC LIMIT ?",
         )
         .bind(before.unwrap_or(i64::MAX))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(row_limit(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         rows.iter()
@@ -117,7 +115,7 @@ fn page_query(
         query.push(" AND time <= ").push_bind(time);
         query.push(" AND (time < ").push_bind(time).push(" OR id < ").push_bind(id).push(")");
     }
-    query.push(" ORDER BY time DESC, id DESC LIMIT ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    query.push(" ORDER BY time DESC, id DESC LIMIT ").push_bind(row_limit(limit));
     query
 }
 
@@ -150,14 +148,14 @@ fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
         query.push(" AND environment = ").push_bind(environment.as_str());
     }
     let texts = [
-        ("endpoint", &filter.endpoint),
-        ("method", &filter.method),
-        ("decision", &filter.decision),
-        ("reason", &filter.reason),
+        ("endpoint", filter.endpoint.as_deref()),
+        ("method", filter.method.as_deref()),
+        ("decision", filter.decision.map(Decision::as_str)),
+        ("reason", filter.reason.map(Outcome::reason)),
     ];
     for (column, text) in texts {
         if let Some(text) = text {
-            query.push(" AND ").push(beside_narrow).push(column).push(" = ").push_bind(text.clone());
+            query.push(" AND ").push(beside_narrow).push(column).push(" = ").push_bind(text.to_owned());
         }
     }
     match &filter.status {
@@ -196,15 +194,14 @@ fn read(row: &SqliteRow) -> Result<AuditEntry> {
         endpoint: row.try_get(8)?,
         path: row.try_get(9)?,
         status: row.try_get(10)?,
-        decision: row.try_get(11)?,
-        reason: row.try_get(12)?,
-        latency_us: row.try_get::<i64, _>(13)?.cast_unsigned(),
-        source_ip: row.try_get::<Option<&[u8]>, _>(14)?.map(read_address).transpose()?,
-        request_id: row.try_get(15)?,
-        request_bytes: row.try_get::<i64, _>(16)?.cast_unsigned(),
-        response_bytes: row.try_get::<i64, _>(17)?.cast_unsigned(),
-        argument_hash: digest(row.try_get(18)?)?,
-        argument_hash_partial: row.try_get(19)?,
+        outcome: Outcome::from_reason(row.try_get(11)?).ok_or(StorageError::Corrupt("a reason"))?,
+        latency_us: row.try_get::<i64, _>(12)?.cast_unsigned(),
+        source_ip: row.try_get::<Option<&[u8]>, _>(13)?.map(address).transpose()?,
+        request_id: row.try_get(14)?,
+        request_bytes: row.try_get::<i64, _>(15)?.cast_unsigned(),
+        response_bytes: row.try_get::<i64, _>(16)?.cast_unsigned(),
+        argument_hash: digest(row.try_get(17)?)?,
+        argument_hash_partial: row.try_get(18)?,
     })
 }
 
@@ -216,20 +213,14 @@ fn read_key(row: &SqliteRow) -> Result<Option<AuditKey>> {
         id,
         name: row.try_get(4)?,
         version: row.try_get(5)?,
-        environment: row
-            .try_get::<&str, _>(6)?
-            .parse()
-            .map_err(|_| StorageError::Corrupt("an environment"))?,
+        environment: parsed(row.try_get(6)?, "an environment")?,
     }))
-}
-
-fn read_address(bytes: &[u8]) -> Result<IpAddr> {
-    let octets: [u8; 16] = bytes.try_into().map_err(|_| StorageError::Corrupt("an address"))?;
-    Ok(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
 }
 
 #[cfg(test)]
 mod tests {
+    use omniflow_policy::outcome::Denial;
+
     use super::*;
     use crate::storage::Storage;
 
@@ -239,7 +230,8 @@ mod tests {
         let storage = Storage::open(&folder.path().join("data")).await.unwrap();
         let all = AuditFilter::default;
         let key = Some(KeyReference::Name("ci".to_owned()));
-        let reason = Some("key_revoked".to_owned());
+        let reason = Some(Outcome::Denied(Denial::KeyRevoked));
+        let endpoint = Some("/api/v1/contacts".to_owned());
         let network = |text: &str| Some(text.parse().unwrap());
         for (filter, index, sorts) in [
             (all(), "time (", false),
@@ -248,15 +240,15 @@ mod tests {
                 AuditFilter {
                     key,
                     status: Some(404..=404),
-                    reason: reason.clone(),
+                    reason,
                     network: network("10.0.0.1/32"),
                     ..all()
                 },
                 "key_name (",
                 false,
             ),
-            (AuditFilter { endpoint: reason.clone(), ..all() }, "endpoint (", false),
-            (AuditFilter { reason: reason.clone(), ..all() }, "reason (", false),
+            (AuditFilter { endpoint, ..all() }, "endpoint (", false),
+            (AuditFilter { reason, ..all() }, "reason (", false),
             (AuditFilter { status: Some(404..=404), ..all() }, "status (", false),
             (AuditFilter { status: Some(400..=499), ..all() }, "time (", false),
             (AuditFilter { network: network("10.0.0.1/32"), reason, ..all() }, "source_ip (", false),

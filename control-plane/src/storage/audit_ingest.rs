@@ -1,7 +1,6 @@
 //! Storing what gateways deliver: each record once, and what is missing counted.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 
 use omniflow_policy::audit::{AuditBatch, AuditRecord, AuditSource};
 use omniflow_policy::outcome::Outcome;
@@ -9,22 +8,11 @@ use omniflow_policy::time::UnixMillis;
 use sqlx::{QueryBuilder, Row, Sqlite};
 use uuid::Uuid;
 
-use super::keys::{from_millis, to_millis};
-use super::{Change, Result};
+use super::columns::{address_bytes, digest_bytes, from_millis, saturated, to_millis};
+use super::{Result, Transaction};
 
 /// Rows in the larger of the two statements that store records. Both stay prepared, whatever a batch's size.
 const ROWS_PER_STATEMENT: usize = 64;
-
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ingested {
-    /// Records that were new.
-    pub stored: u64,
-    /// Records that had come before.
-    pub repeated: u64,
-    /// Records that should have come before these and did not.
-    pub missing: u64,
-}
 
 /// How far a stream of records has come.
 struct StreamPlace {
@@ -32,22 +20,22 @@ struct StreamPlace {
     last_time: Option<UnixMillis>,
 }
 
-impl Change<'_> {
-    /// Stores the records of a batch that are new, and a gap wherever sequence numbers jump.
-    pub async fn ingest(&mut self, batch: &AuditBatch) -> Result<Ingested> {
+impl Transaction<'_> {
+    /// Stores the records of a batch that are new, and a gap wherever sequence numbers jump. Gives how many records
+    /// are missing.
+    pub(crate) async fn ingest(&mut self, batch: &AuditBatch) -> Result<u64> {
         let mut place = self.stream_place(&batch.source).await?;
         let mut records: Vec<&AuditRecord> = batch.records.iter().collect();
         records.sort_by_key(|record| record.sequence);
-        let mut ingested = Ingested::default();
+        let mut all_missing = 0u64;
         let mut fresh = Vec::with_capacity(records.len());
         for record in records {
             if record.sequence < place.next_sequence {
-                ingested.repeated += 1;
                 continue;
             }
             let missing = record.sequence - place.next_sequence;
             if missing > 0 {
-                ingested.missing = ingested.missing.saturating_add(missing);
+                all_missing = all_missing.saturating_add(missing);
                 self.insert_gap(&batch.source, &place, record.time, missing).await?;
             }
             place = StreamPlace {
@@ -67,8 +55,7 @@ impl Change<'_> {
             self.set_stream_place(&batch.source, place.next_sequence, last_time).await?;
         }
         self.note_uses(&fresh).await?;
-        ingested.stored = u64::try_from(fresh.len()).unwrap_or(u64::MAX);
-        Ok(ingested)
+        Ok(all_missing)
     }
 
     async fn stream_place(&mut self, source: &AuditSource) -> Result<StreamPlace> {
@@ -155,7 +142,7 @@ impl Change<'_> {
                 .push_bind(record.request_id.clone())
                 .push_bind(saturated(record.request_bytes))
                 .push_bind(saturated(record.response_bytes))
-                .push_bind(record.argument_hash.as_bytes().to_vec())
+                .push_bind(digest_bytes(record.argument_hash))
                 .push_bind(record.argument_hash_partial);
         });
         statement.build().execute(self.connection()).await?;
@@ -184,17 +171,4 @@ impl Change<'_> {
         }
         Ok(())
     }
-}
-
-fn saturated(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// An address as a column: 16 bytes, IPv4 in mapped form, so that every network is one range.
-pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
-    let address: Ipv6Addr = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    address.octets().to_vec()
 }

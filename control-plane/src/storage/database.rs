@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Result, StorageError, at};
@@ -29,7 +29,7 @@ pub struct Writer<'a>(MutexGuard<'a, SqliteConnection>);
 
 /// A transaction that writes. Dropped without a commit, it leaves no trace.
 #[derive(Debug)]
-pub struct Change<'a>(Transaction<'a, Sqlite>);
+pub struct Transaction<'a>(sqlx::Transaction<'a, Sqlite>);
 
 pub(super) fn main_migrations() -> Migrator {
     Migrator::with_migrations(vec![migration(
@@ -102,19 +102,19 @@ impl Database {
 
 impl Writer<'_> {
     /// Begins a transaction that can write at once.
-    pub async fn begin(&mut self) -> Result<Change<'_>> {
-        Ok(Change(self.0.begin_with("BEGIN IMMEDIATE").await?))
+    pub async fn begin(&mut self) -> Result<Transaction<'_>> {
+        Ok(Transaction(self.0.begin_with("BEGIN IMMEDIATE").await?))
     }
 }
 
-// === impl Change ===
+// === impl Transaction ===
 
-impl Change<'_> {
+impl Transaction<'_> {
     pub(super) fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.0
     }
 
-    /// Makes the change last. It is on the disk when this returns.
+    /// Makes what was written last. It is on the disk when this returns.
     pub async fn commit(self) -> Result<()> {
         Ok(self.0.commit().await?)
     }

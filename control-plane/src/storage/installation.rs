@@ -5,25 +5,25 @@ use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Change, Database, Result, StorageError};
-use crate::storage::keys::{from_millis, to_millis};
+use super::columns::{from_millis, to_millis};
+use super::{Database, Result, StorageError, Transaction};
 
 /// Which installation this is, and what it published last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Installation {
+pub(crate) struct Installation {
     /// Its identifier, which every snapshot carries.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// What its keys and tokens begin with.
-    pub key_prefix: KeyPrefix,
+    pub(crate) key_prefix: KeyPrefix,
     /// The version of the last published snapshot.
-    pub snapshot_version: u64,
+    pub(crate) snapshot_version: u64,
     /// When it was first started.
-    pub created_at: UnixMillis,
+    pub(crate) created_at: UnixMillis,
 }
 
 impl Database {
     /// The installation; `None` before the first start.
-    pub async fn installation(&self) -> Result<Option<Installation>> {
+    pub(crate) async fn installation(&self) -> Result<Option<Installation>> {
         let row = sqlx::query("SELECT id, key_prefix, snapshot_version, created_at FROM installation")
             .fetch_optional(&mut *self.reader().await?)
             .await?;
@@ -38,9 +38,9 @@ impl Database {
     }
 }
 
-impl Change<'_> {
+impl Transaction<'_> {
     /// Writes the row, once in the life of a database.
-    pub async fn insert_installation(&mut self, installation: &Installation) -> Result<()> {
+    pub(crate) async fn insert_installation(&mut self, installation: &Installation) -> Result<()> {
         sqlx::query(
             "INSERT INTO installation (singleton, id, key_prefix, snapshot_version, created_at) VALUES (1, ?, ?, ?, ?)",
         )
@@ -53,7 +53,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Records the version under which this change is published.
+    /// Records the version under which this transaction is published.
     pub async fn set_snapshot_version(&mut self, version: u64) -> Result<()> {
         sqlx::query("UPDATE installation SET snapshot_version = ?")
             .bind(version.cast_signed())

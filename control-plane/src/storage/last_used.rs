@@ -6,12 +6,12 @@ use omniflow_policy::time::UnixMillis;
 use sqlx::{QueryBuilder, Row, Sqlite};
 use uuid::Uuid;
 
-use super::keys::from_millis;
+use super::columns::from_millis;
 use super::{Database, Result};
 
 impl Database {
     /// When each version of these keys was last let through. A version that never was is not in the map.
-    pub async fn last_used(&self, keys: &[Uuid]) -> Result<HashMap<(Uuid, u16), UnixMillis>> {
+    pub(crate) async fn last_used(&self, keys: &[Uuid]) -> Result<HashMap<(Uuid, u16), UnixMillis>> {
         let mut query = QueryBuilder::<Sqlite>::new(
             "SELECT key_id, version, last_used_at FROM key_last_used WHERE key_id IN (",
         );

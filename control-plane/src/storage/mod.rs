@@ -6,10 +6,11 @@
 
 mod audit;
 mod audit_ingest;
+mod columns;
 mod database;
 mod installation;
-mod key_list;
-mod keys;
+mod key_read;
+mod key_write;
 mod last_used;
 mod policy;
 mod tokens;
@@ -18,12 +19,11 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use audit::{AuditFilter, AuditPosition};
-pub use audit_ingest::Ingested;
-pub use database::{Change, Database, Writer};
-pub use installation::Installation;
-pub use key_list::{KeyFilter, KeyReference};
-pub use policy::StoredPolicy;
+pub(crate) use audit::{AuditFilter, AuditPosition};
+pub use database::{Database, Transaction, Writer};
+pub(crate) use installation::Installation;
+pub(crate) use key_read::{KeyFilter, KeyReference};
+pub(crate) use policy::StoredPolicy;
 
 use crate::files;
 
@@ -92,7 +92,7 @@ impl Storage {
     }
 
     /// Whether both databases answer.
-    pub async fn ping(&self) -> Result<()> {
+    pub(crate) async fn ping(&self) -> Result<()> {
         self.main.ping().await?;
         self.audit.ping().await
     }
@@ -107,4 +107,52 @@ impl Storage {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StorageError {
     let path = path.to_owned();
     move |source| StorageError::File { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::testing::{Plane, START, record};
+
+    #[tokio::test]
+    async fn what_cannot_be_meant_is_corrupt() {
+        let plane = Plane::new().await;
+        let (main, audit) = (&plane.app.storage.main, &plane.app.storage.audit);
+        plane.key("ci").await;
+        let gateway = plane.token("gateway").await;
+        plane.deliver(&gateway, vec![record(0, START, None)]).await;
+        let change = async |database: &Database, statement: &'static str| {
+            let mut writer = database.writer().await;
+            let mut transaction = writer.begin().await.unwrap();
+            sqlx::query(statement).execute(transaction.connection()).await.unwrap();
+            transaction.commit().await.unwrap();
+        };
+        let reference = KeyReference::from("ci");
+        for (wrong, right, what) in [
+            ("per_minute = NULL", "per_minute = 60", "a rate limit"),
+            ("per_minute = 0", "per_minute = 60", "a rate limit"),
+            ("burst = 0", "burst = NULL", "a rate limit"),
+            ("environment = 'prod'", "environment = 'live'", "an environment"),
+            ("scopes = 'all'", "scopes = ''", "scopes"),
+            ("ip_allowlist = 'here'", "ip_allowlist = ''", "an IP allowlist"),
+        ] {
+            let set = |values: &str| -> &'static str { format!("UPDATE keys SET {values}").leak() };
+            change(main, set(wrong)).await;
+            let found = main.key(&reference).await;
+            assert!(
+                matches!(&found, Err(StorageError::Corrupt(named)) if *named == what),
+                "{wrong}: {found:?}"
+            );
+            assert!(plane.app.build_image().await.is_err(), "{wrong}: no gateway may get it");
+            change(main, set(right)).await;
+            assert!(main.key(&reference).await.unwrap().is_some());
+        }
+        change(main, "UPDATE tokens SET name = ' ' WHERE role = 'gateway'").await;
+        assert!(matches!(main.tokens(None, 9).await, Err(StorageError::Corrupt("the name of a token"))));
+        change(main, "UPDATE keys SET name = ' '").await;
+        let keys = main.keys(&KeyFilter::default(), None, 9).await;
+        assert!(matches!(keys, Err(StorageError::Corrupt("the name of a key"))));
+        change(audit, "UPDATE audit_records SET reason = 'because'").await;
+        assert!(matches!(audit.audit_entry(1).await, Err(StorageError::Corrupt("a reason"))));
+    }
 }

@@ -4,25 +4,25 @@ use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
 
-use super::keys::{from_millis, to_millis};
-use super::{Change, Database, Result, StorageError};
+use super::columns::{from_millis, to_millis};
+use super::{Database, Result, StorageError, Transaction};
 
 /// A version of the policy.
 #[derive(Clone, Debug)]
-pub struct StoredPolicy {
+pub(crate) struct StoredPolicy {
     /// Its number, from 1.
-    pub version: u64,
+    pub(crate) version: u64,
     /// What it says.
-    pub document: PolicyDocument,
+    pub(crate) document: PolicyDocument,
     /// The name of the token with which it was written.
-    pub created_by: String,
+    pub(crate) created_by: String,
     /// When it was written.
-    pub created_at: UnixMillis,
+    pub(crate) created_at: UnixMillis,
 }
 
 impl Database {
     /// The version in force.
-    pub async fn policy(&self) -> Result<StoredPolicy> {
+    pub(crate) async fn policy(&self) -> Result<StoredPolicy> {
         let row = sqlx::query(
             "SELECT version, document, created_by, created_at FROM policy_versions ORDER BY version DESC LIMIT 1",
         )
@@ -37,9 +37,9 @@ impl Database {
     }
 }
 
-impl Change<'_> {
+impl Transaction<'_> {
     /// Adds a version.
-    pub async fn insert_policy(&mut self, policy: &StoredPolicy) -> Result<()> {
+    pub(crate) async fn insert_policy(&mut self, policy: &StoredPolicy) -> Result<()> {
         let document =
             serde_json::to_string(&policy.document).map_err(|_| StorageError::Corrupt("a policy"))?;
         sqlx::query(

@@ -6,47 +6,47 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::keys::{digest, from_millis, to_millis};
-use super::{Change, Database, Result, StorageError};
-use crate::model::token::{Role, Token};
+use super::columns::{digest, digest_bytes, from_millis, parsed, row_limit, to_millis};
+use super::{Database, Result, Transaction};
+use crate::model::token::Token;
 
 impl Database {
     /// The token with this digest, valid or not.
-    pub async fn token_by_digest(&self, digest: Digest) -> Result<Option<Token>> {
+    pub(crate) async fn token_by_digest(&self, digest: Digest) -> Result<Option<Token>> {
         let row = sqlx::query(
             "SELECT id, name, role, digest, created_by, created_at, expires_at FROM tokens WHERE digest = ?",
         )
-        .bind(digest.as_bytes().to_vec())
+        .bind(digest_bytes(digest))
         .fetch_optional(&mut *self.reader().await?)
         .await?;
         row.map(|row| read(&row)).transpose()
     }
 
     /// At most `limit` tokens, newest first, beginning after `before`.
-    pub async fn tokens(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<Token>> {
+    pub(crate) async fn tokens(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<Token>> {
         let rows = sqlx::query(
             "SELECT id, name, role, digest, created_by, created_at, expires_at FROM tokens \
              WHERE id < ? ORDER BY id DESC LIMIT ?",
         )
         .bind(before.unwrap_or(Uuid::max()))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(row_limit(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
         rows.iter().map(read).collect()
     }
 }
 
-impl Change<'_> {
+impl Transaction<'_> {
     /// Adds a token unless another has its name. Tells whether it did.
-    pub async fn insert_token(&mut self, token: &Token) -> Result<bool> {
+    pub(crate) async fn insert_token(&mut self, token: &Token) -> Result<bool> {
         let result = sqlx::query(
             "INSERT INTO tokens (id, name, role, digest, created_by, created_at, expires_at) \
              VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
         )
         .bind(token.id)
-        .bind(token.name.clone())
+        .bind(token.name.as_str().to_owned())
         .bind(token.role.as_str())
-        .bind(token.digest.as_bytes().to_vec())
+        .bind(digest_bytes(token.digest))
         .bind(token.created_by.clone())
         .bind(to_millis(token.created_at))
         .bind(token.expires_at.map(to_millis))
@@ -56,14 +56,14 @@ impl Change<'_> {
     }
 
     /// Deletes a token. Tells whether there was one.
-    pub async fn delete_token(&mut self, id: Uuid) -> Result<bool> {
+    pub(crate) async fn delete_token(&mut self, id: Uuid) -> Result<bool> {
         let result =
             sqlx::query("DELETE FROM tokens WHERE id = ?").bind(id).execute(self.connection()).await?;
         Ok(result.rows_affected() == 1)
     }
 
     /// How many tokens with the role of owner are valid at `now`.
-    pub async fn valid_owner_tokens(&mut self, now: UnixMillis) -> Result<i64> {
+    pub(crate) async fn valid_owner_tokens(&mut self, now: UnixMillis) -> Result<i64> {
         let row = sqlx::query(
             "SELECT count(*) FROM tokens WHERE role = 'owner' AND (expires_at IS NULL OR expires_at > ?)",
         )
@@ -77,8 +77,8 @@ impl Change<'_> {
 fn read(row: &SqliteRow) -> Result<Token> {
     Ok(Token {
         id: row.try_get(0)?,
-        name: row.try_get(1)?,
-        role: row.try_get::<&str, _>(2)?.parse::<Role>().map_err(|_| StorageError::Corrupt("a role"))?,
+        name: parsed(row.try_get(1)?, "the name of a token")?,
+        role: parsed(row.try_get(2)?, "a role")?,
         digest: digest(row.try_get(3)?)?,
         created_by: row.try_get(4)?,
         created_at: from_millis(row.try_get(5)?),

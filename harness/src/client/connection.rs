@@ -1,15 +1,22 @@
 //! One HTTP connection, kept: on an Envoy with several workers all its requests meet the same worker.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+
 use anyhow::{Context as _, Result};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::combinators::WithTrailers;
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::{http1, http2};
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 use super::{Call, Response, local};
+
+type Body = Either<Full<Bytes>, WithTrailers<Full<Bytes>, Trailers>>;
+type Trailers = Ready<Option<Result<HeaderMap, Infallible>>>;
 
 /// A connection to 127.0.0.1. Dropping it closes it.
 #[derive(Debug)]
@@ -20,8 +27,8 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http1(http1::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>),
 }
 
 impl Connection {
@@ -89,7 +96,7 @@ async fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-fn request(call: Call, port: u16, version: Version) -> Result<Request<Full<Bytes>>> {
+fn request(call: Call, port: u16, version: Version) -> Result<Request<Body>> {
     let host = call.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
     let authority = host.map_or_else(|| format!("127.0.0.1:{port}"), |(_, value)| value.clone());
     let mut builder = Request::builder().method(call.method.as_str()).version(version);
@@ -103,7 +110,15 @@ fn request(call: Call, port: u16, version: Version) -> Result<Request<Full<Bytes
             builder = builder.header(name, value);
         }
     }
-    Ok(builder.body(Full::new(Bytes::from(call.body)))?)
+    let body = Full::new(Bytes::from(call.body));
+    if call.trailers.is_empty() {
+        return Ok(builder.body(Either::Left(body))?);
+    }
+    let mut trailers = HeaderMap::new();
+    for (name, value) in &call.trailers {
+        trailers.append(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+    }
+    Ok(builder.body(Either::Right(body.with_trailers(ready(Some(Ok(trailers))))))?)
 }
 
 fn pairs(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {

@@ -26,6 +26,8 @@ pub struct Call {
     pub headers: Vec<(String, String)>,
     /// The body, sent in one piece.
     pub body: Vec<u8>,
+    /// Trailers, which HTTP/2 can send behind the body.
+    pub trailers: Vec<(String, String)>,
     /// How long the answer may take.
     pub deadline: Duration,
 }
@@ -63,6 +65,7 @@ impl Call {
             path: path.to_owned(),
             headers: Vec::new(),
             body: Vec::new(),
+            trailers: Vec::new(),
             deadline: DEADLINE,
         }
     }
@@ -97,6 +100,12 @@ impl Call {
     /// Adds `Authorization: Bearer …`.
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// Adds a trailer.
+    pub fn trailer(mut self, name: &str, value: &str) -> Self {
+        self.trailers.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Sets the body.

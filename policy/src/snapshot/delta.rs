@@ -1,5 +1,6 @@
 //! What has changed between two versions.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -7,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::credential::Credential;
+use super::manifest::Manifest;
 use super::{SnapshotError, open, seal};
 use crate::digest::Digest;
-use crate::policy::PolicyDocument;
 
 const MAGIC: [u8; 4] = *b"OMFD";
 /// The most changes in one delta, so that applying it never holds a thread for long.
@@ -25,7 +26,7 @@ pub enum Change {
 }
 
 /// Takes a snapshot from version `from` to version `to`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     /// The installation.
     pub installation: Uuid,
@@ -33,20 +34,10 @@ pub struct Delta {
     pub from: u64,
     /// The version after it.
     pub to: u64,
-    /// The policy, where it has changed.
-    pub policy: Option<PolicyDocument>,
+    /// The policy document in JSON, where it has changed.
+    pub policy: Option<String>,
     /// The changes, in order.
     pub changes: Vec<Change>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    installation: Uuid,
-    from: u64,
-    /// Behind `from`, which makes it a byte or two.
-    ahead: u64,
-    policy: Option<String>,
-    changes: Vec<Change>,
 }
 
 impl Change {
@@ -62,33 +53,26 @@ impl Change {
 impl Delta {
     /// The encoded form.
     pub fn encode(&self) -> Vec<u8> {
-        let wire = Wire {
-            installation: self.installation,
-            from: self.from,
-            ahead: self.to.saturating_sub(self.from),
-            policy: self
-                .policy
-                .as_ref()
-                .map(|policy| String::from_utf8_lossy(&policy.to_json()).into_owned()),
-            changes: self.changes.clone(),
-        };
         // Encoding into memory has no way to fail.
-        seal(MAGIC, &postcard::to_allocvec(&wire).unwrap_or_default())
+        seal(MAGIC, &postcard::to_allocvec(self).unwrap_or_default())
     }
 
     /// Reads a delta whole.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let body = open(bytes, MAGIC)?;
-        let (wire, rest): (Wire, _) = postcard::take_from_bytes(body).map_err(|_| SnapshotError::Damaged)?;
-        let to = wire.from.checked_add(wire.ahead).ok_or(SnapshotError::Damaged)?;
-        if !rest.is_empty() || wire.ahead == 0 || wire.changes.len() > MAX_CHANGES_PER_DELTA {
+        let (delta, rest): (Self, _) = postcard::take_from_bytes(body).map_err(|_| SnapshotError::Damaged)?;
+        if !rest.is_empty() || delta.to <= delta.from || delta.changes.len() > MAX_CHANGES_PER_DELTA {
             return Err(SnapshotError::Damaged);
         }
-        let policy = wire
-            .policy
-            .map(|json| PolicyDocument::from_json(json.as_bytes()))
-            .transpose()
-            .map_err(|_| SnapshotError::Policy)?;
-        Ok(Self { installation: wire.installation, from: wire.from, to, policy, changes: wire.changes })
+        Ok(delta)
+    }
+
+    /// The changes by the page that they touch, in the order of the pages; within a page their order stays.
+    pub fn by_page(&self, manifest: &Manifest) -> Vec<(u32, Vec<&Change>)> {
+        let mut pages = BTreeMap::<u32, Vec<&Change>>::new();
+        for change in &self.changes {
+            pages.entry(manifest.page_of(change.digest())).or_default().push(change);
+        }
+        pages.into_iter().collect()
     }
 }

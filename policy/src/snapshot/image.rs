@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use uuid::Uuid;
 
 use super::credential::Credential;
-use super::delta::{Change, Delta};
-use super::manifest::{Manifest, PAGES_PER_CHUNK, page_index};
+use super::delta::Delta;
+use super::manifest::{Manifest, PAGES_PER_CHUNK, PageSum};
 use super::page::Page;
 use super::page_layout::{HEADER_SIZE, Header};
 use super::{SnapshotError, page_layout};
@@ -33,20 +33,26 @@ impl Image {
         credentials: Vec<Credential>,
     ) -> Result<Self, SnapshotError> {
         let page_bits = Manifest::page_bits_for(credentials.len());
-        let manifest = Manifest { installation, version, page_bits, policy: policy.clone() };
+        let pages = Digest::of(&[]);
+        let manifest = Manifest { installation, version, page_bits, pages, policy: policy.to_json() };
+        Self::assemble(manifest, credentials)
+    }
+
+    /// Fills a manifest whose sum of pages is not yet made.
+    fn assemble(manifest: Manifest, credentials: Vec<Credential>) -> Result<Self, SnapshotError> {
         let mut sorted: Vec<Vec<Credential>> = (0..manifest.page_count()).map(|_| Vec::new()).collect();
         for credential in credentials {
-            if let Some(page) = sorted.get_mut(page_index(&credential.digest, page_bits) as usize) {
+            if let Some(page) = sorted.get_mut(manifest.page_of(&credential.digest) as usize) {
                 page.push(credential);
             }
         }
         let pages = (0u32..)
             .zip(sorted)
             .map(|(index, credentials)| {
-                Page::build(manifest.page_id(index), version, credentials).map(Arc::new)
+                Page::build(manifest.page_id(index), manifest.version, credentials).map(Arc::new)
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { manifest, pages })
+        Ok(Self { manifest, pages }.summed())
     }
 
     /// The image after a delta.
@@ -60,14 +66,21 @@ impl Image {
         let mut next = self.clone();
         next.manifest.version = delta.to;
         if let Some(policy) = &delta.policy {
-            next.manifest.policy = policy.clone();
+            next.manifest.policy.clone_from(policy);
         }
-        for (index, changes) in by_page(&delta.changes, &self.manifest) {
+        for (index, changes) in delta.by_page(&self.manifest) {
             if let Some(page) = next.pages.get_mut(index as usize) {
                 *page = Arc::new(page.apply(delta.to, changes)?);
             }
         }
-        Ok(next)
+        Ok(next.summed())
+    }
+
+    fn summed(mut self) -> Self {
+        let mut sum = PageSum::default();
+        self.pages.iter().for_each(|page| sum.add(page));
+        self.manifest.pages = sum.finish();
+        self
     }
 
     /// Whether the number of credentials has outgrown the number of pages, so that a new image is due.
@@ -77,8 +90,9 @@ impl Image {
 
     /// The same credentials in as many pages as suit them, at a later version.
     pub fn rebuild(&self, version: u64) -> Result<Self, SnapshotError> {
-        let credentials = self.pages.iter().flat_map(|page| page.credentials()).collect();
-        Self::build(self.manifest.installation, version, &self.manifest.policy, credentials)
+        let credentials: Vec<Credential> = self.pages.iter().flat_map(|page| page.credentials()).collect();
+        let page_bits = Manifest::page_bits_for(credentials.len());
+        Self::assemble(Manifest { version, page_bits, ..self.manifest.clone() }, credentials)
     }
 
     /// What it holds.
@@ -113,22 +127,6 @@ impl Image {
         let chunk: Vec<u8> =
             pages.iter().take(PAGES_PER_CHUNK as usize).flat_map(|page| page.bytes()).copied().collect();
         (!chunk.is_empty()).then_some(chunk)
-    }
-}
-
-/// Groups changes by the page that they touch, in the order of the pages; within a page their order stays.
-fn by_page<'c>(changes: &'c [Change], manifest: &Manifest) -> Vec<(u32, Vec<&'c Change>)> {
-    let mut groups = alloc::collections::BTreeMap::<u32, Vec<&Change>>::new();
-    for change in changes {
-        groups.entry(manifest.page_of(change.digest())).or_default().push(change);
-    }
-    groups.into_iter().collect()
-}
-
-impl Delta {
-    /// The changes by the page that they touch.
-    pub fn by_page(&self, manifest: &Manifest) -> Vec<(u32, Vec<&Change>)> {
-        by_page(&self.changes, manifest)
     }
 }
 

@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::page::PageId;
+use super::page::{Page, PageId};
 use super::{SnapshotError, open, seal};
-use crate::digest::Digest;
-use crate::policy::PolicyDocument;
+use crate::digest::{Digest, DigestStream};
+use crate::policy::{Policy, PolicyDocument, PolicyError};
 
 const MAGIC: [u8; 4] = *b"OMFM";
 /// Pages are numbered by at most so many leading bits of a digest: 65,536 pages.
@@ -21,7 +21,7 @@ pub const PAGES_PER_CHUNK: u32 = 64;
 const RECORDS_PER_PAGE: usize = 128;
 
 /// What an image holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The installation.
     pub installation: Uuid,
@@ -29,40 +29,33 @@ pub struct Manifest {
     pub version: u64,
     /// Leading bits of a digest that number its page.
     pub page_bits: u8,
-    /// The policy.
-    pub policy: PolicyDocument,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    installation: Uuid,
-    version: u64,
-    page_bits: u8,
-    policy: String,
+    /// SHA-256 over the checksums of all pages, in order: what binds the pages to this image. See [`PageSum`].
+    pub pages: Digest,
+    /// The policy document in JSON. Compiling it takes a while with many routes: see [`Manifest::policy`].
+    pub policy: String,
 }
 
 impl Manifest {
     /// The encoded form.
     pub fn encode(&self) -> Vec<u8> {
-        let wire = Wire {
-            installation: self.installation,
-            version: self.version,
-            page_bits: self.page_bits,
-            policy: String::from_utf8_lossy(&self.policy.to_json()).into_owned(),
-        };
         // Encoding into memory has no way to fail.
-        seal(MAGIC, &postcard::to_allocvec(&wire).unwrap_or_default())
+        seal(MAGIC, &postcard::to_allocvec(self).unwrap_or_default())
     }
 
     /// Reads a manifest whole.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let body = open(bytes, MAGIC)?;
-        let (wire, rest): (Wire, _) = postcard::take_from_bytes(body).map_err(|_| SnapshotError::Damaged)?;
-        if !rest.is_empty() || wire.version == 0 || wire.page_bits > MAX_PAGE_BITS {
+        let (manifest, rest): (Self, _) =
+            postcard::take_from_bytes(body).map_err(|_| SnapshotError::Damaged)?;
+        if !rest.is_empty() || manifest.version == 0 || manifest.page_bits > MAX_PAGE_BITS {
             return Err(SnapshotError::Damaged);
         }
-        let policy = PolicyDocument::from_json(wire.policy.as_bytes()).map_err(|_| SnapshotError::Policy)?;
-        Ok(Self { installation: wire.installation, version: wire.version, page_bits: wire.page_bits, policy })
+        Ok(manifest)
+    }
+
+    /// The policy, ready to match.
+    pub fn policy(&self) -> Result<Policy, PolicyError> {
+        Policy::compile(PolicyDocument::from_json(self.policy.as_bytes())?)
     }
 
     /// The bits that suit so many credentials.
@@ -89,6 +82,22 @@ impl Manifest {
     /// What a page of this image says of itself.
     pub fn page_id(&self, index: u32) -> PageId {
         PageId { installation: self.installation, bits: self.page_bits, index }
+    }
+}
+
+/// Sums up the pages of an image as they come.
+#[derive(Clone, Default)]
+pub struct PageSum(DigestStream);
+
+impl PageSum {
+    /// Adds the next page.
+    pub fn add<B: AsRef<[u8]>>(&mut self, page: &Page<B>) {
+        self.0.update(&page.checksum().to_le_bytes());
+    }
+
+    /// What stands in the manifest.
+    pub fn finish(self) -> Digest {
+        self.0.finish()
     }
 }
 

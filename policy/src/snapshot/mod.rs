@@ -16,7 +16,7 @@ mod page_layout;
 pub use self::credential::Credential;
 pub use self::delta::{Change, Delta, MAX_CHANGES_PER_DELTA};
 pub use self::image::{Image, split_chunk};
-pub use self::manifest::{MAX_PAGE_BITS, Manifest, PAGES_PER_CHUNK};
+pub use self::manifest::{MAX_PAGE_BITS, Manifest, PAGES_PER_CHUNK, PageSum};
 pub use self::page::{Page, PageId, stated_version};
 
 /// The format that this crate writes and reads.

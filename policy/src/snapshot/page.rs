@@ -85,6 +85,11 @@ impl<B: AsRef<[u8]>> Page<B> {
         self.version
     }
 
+    /// The page's CRC-32, which the page was checked against.
+    pub fn checksum(&self) -> u32 {
+        self.header().map_or(0, |header| header.crc.get())
+    }
+
     /// How many credentials it holds.
     pub fn len(&self) -> usize {
         self.records().len()
@@ -106,7 +111,6 @@ impl<B: AsRef<[u8]>> Page<B> {
     pub fn credentials(&self) -> impl Iterator<Item = Credential> {
         self.records().iter().filter_map(|record| {
             let view = self.view(record)?;
-            let scopes = view.scopes.split(' ').filter_map(|scope| scope.parse::<Scope>().ok());
             Some(Credential {
                 digest: Digest::from_bytes(record.digest),
                 key_id: view.key_id,
@@ -115,7 +119,7 @@ impl<B: AsRef<[u8]>> Page<B> {
                 revoked: view.revoked,
                 not_after: view.not_after,
                 name: String::from(view.name),
-                scopes: ScopeSet::new(scopes).ok()?,
+                scopes: parse_scopes(view.scopes)?,
                 rate_limit: view.rate_limit,
                 allowlist: view.allowlist.to_owned(),
             })
@@ -175,7 +179,8 @@ impl<B: AsRef<[u8]>> Page<B> {
         let this = Self { bytes, version, records, profiles };
         // Whoever passes this check can be read without further ones.
         let sorted = this.records().is_sorted_by(|left, right| left.digest < right.digest);
-        if sorted && this.records().iter().all(|record| this.view(record).is_some()) {
+        let whole = this.records().iter().all(|record| this.view(record).is_some());
+        if sorted && whole && this.profiles().iter().all(|profile| this.is_valid(profile)) {
             Ok(this)
         } else {
             Err(damaged)
@@ -205,13 +210,21 @@ impl<B: AsRef<[u8]>> Page<B> {
         self.bytes().get(start..start.checked_add(length)?)
     }
 
+    /// A profile without a limit would mean calls without end, and one with damaged scopes would lose them when the
+    /// page is written again.
+    fn is_valid(&self, profile: &Profile) -> bool {
+        let scopes = self
+            .heap(profile.scopes_offset.get(), usize::from(profile.scopes_length.get()))
+            .and_then(|bytes| core::str::from_utf8(bytes).ok());
+        profile.rate_limit().validate().is_ok() && scopes.is_some_and(|scopes| parse_scopes(scopes).is_some())
+    }
+
     fn view(&self, record: &Record) -> Option<CredentialView<'_>> {
         let profile = self.profiles().get(record.profile.get() as usize)?;
         let name = self.heap(record.name_offset.get(), usize::from(record.name_length))?;
         let scopes = self.heap(profile.scopes_offset.get(), usize::from(profile.scopes_length.get()))?;
         let networks =
             self.heap(profile.networks_offset.get(), usize::from(profile.networks_length.get()))?;
-        let some = |value: u32| (value != 0).then_some(value);
         Some(CredentialView {
             key_id: Uuid::from_bytes(record.key_id),
             version: record.version.get(),
@@ -220,14 +233,26 @@ impl<B: AsRef<[u8]>> Page<B> {
             revoked: record.flags & FLAG_REVOKED != 0,
             not_after: Some(record.not_after.get()).filter(|end| *end != NEVER).map(UnixMillis),
             scopes: core::str::from_utf8(scopes).ok()?,
-            rate_limit: RateLimit {
-                per_minute: some(profile.per_minute.get()),
-                per_hour: some(profile.per_hour.get()),
-                burst: some(profile.burst.get()),
-            },
+            rate_limit: profile.rate_limit(),
             allowlist: AllowlistView::from_bytes(networks)?,
         })
     }
+}
+
+impl Profile {
+    fn rate_limit(&self) -> RateLimit {
+        let stated = |value: u32| (value != 0).then_some(value);
+        RateLimit {
+            per_minute: stated(self.per_minute.get()),
+            per_hour: stated(self.per_hour.get()),
+            burst: stated(self.burst.get()),
+        }
+    }
+}
+
+fn parse_scopes(joined: &str) -> Option<ScopeSet> {
+    let scopes = joined.split(' ').filter(|scope| !scope.is_empty()).map(str::parse::<Scope>);
+    ScopeSet::new(scopes.collect::<Result<Vec<_>, _>>().ok()?).ok()
 }
 
 /// Collects the parts of a page.

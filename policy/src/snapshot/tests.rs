@@ -111,7 +111,7 @@ fn the_formats_are_golden() {
     let manifest = hex::encode(image.manifest().encode());
     assert_eq!(manifest, include_str!("../../golden/manifest-1.hex").trim());
     let mut delta = delta(5, 9, vec![Change::Put(credential(3)), Change::Revoke(credential(1).digest)]);
-    delta.policy = Some(PolicyDocument::default());
+    delta.policy = Some(PolicyDocument::default().to_json());
     assert_eq!(hex::encode(delta.encode()), include_str!("../../golden/delta-1.hex").trim());
 }
 
@@ -135,6 +135,16 @@ fn parts_that_do_not_fit_are_refused() {
     }
     let crowded: Vec<_> = (0..257).map(|number| Change::Put(credential(number))).collect();
     assert_eq!(Delta::decode(&delta(5, 6, crowded).encode()), Err(SnapshotError::Damaged));
+}
+
+#[test]
+fn a_credential_without_a_limit_is_refused() {
+    let mut unlimited = credential(1);
+    unlimited.rate_limit = RateLimit { per_minute: None, per_hour: None, burst: None };
+    let built = Image::build(INSTALLATION, 1, &PolicyDocument::default(), vec![unlimited.clone()]);
+    assert_eq!(built.map(|_| ()), Err(SnapshotError::Damaged));
+    let changed = image(0..3, 1).apply(&delta(1, 2, vec![Change::Put(unlimited)]));
+    assert_eq!(changed.map(|_| ()), Err(SnapshotError::Damaged));
 }
 
 #[test]

@@ -138,6 +138,28 @@ async fn ten_thousand_calls_are_ten_thousand_records() {
     }
 }
 
+/// Callers do put secrets into paths.
+#[tokio::test]
+async fn a_secret_in_a_path_is_not_recorded() {
+    let stack = Stack::start(StackOptions::default()).await.unwrap();
+    let key = stack.live_key("careless", &["contacts:read"]).await.unwrap();
+    let path = format!("{CONTACTS}/{}?key={}", key.secret, key.secret);
+    assert_eq!(stack.call(Call::get(&path).bearer(&key.secret)).await.unwrap().status, 200);
+    let records = eventually(WAIT, || async {
+        let records = stack.control_plane.audit("key=careless").await?;
+        ensure!(records.len() == 1, "{records:?}");
+        Ok(records)
+    })
+    .await
+    .unwrap();
+    assert_eq!(records[0]["path"], format!("{CONTACTS}/omf_live_***"));
+    for file in ["access.log", "envoy.log", "control-plane.log", "state/audit.db", "state/audit.db-wal"] {
+        let bytes = std::fs::read(stack.folder().join(file)).unwrap_or_default();
+        let found = bytes.windows(key.secret.len()).any(|window| window == key.secret.as_bytes());
+        assert!(!found, "the secret is in {file}");
+    }
+}
+
 #[tokio::test]
 async fn records_are_found_by_every_filter() {
     let stack = Stack::start(StackOptions::default()).await.unwrap();

@@ -106,8 +106,7 @@ async fn send(stack: &Stack, prepared: &Prepared<'_>, agent: &str) -> Result<Res
 fn check(case: &Value, response: &Response) {
     let name = &case["name"];
     let reason = case["reason"].as_str().unwrap();
-    let identified = case["key"].is_object()
-        && !matches!(reason, "missing_credentials" | "malformed_key" | "ambiguous_credentials");
+    let identified = is_identified(case);
     for header in ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"] {
         assert_eq!(response.number(header).is_ok(), identified, "{name}: {header} in {response:?}");
     }
@@ -132,6 +131,17 @@ fn check(case: &Value, response: &Response) {
     }
 }
 
+/// Whether the caller of a case has shown a key that exists.
+fn is_identified(case: &Value) -> bool {
+    let reason = case["reason"].as_str().unwrap_or_default();
+    case["key"].is_object()
+        && !matches!(reason, "missing_credentials" | "malformed_key" | "ambiguous_credentials")
+}
+
+fn canonical(address: &str) -> String {
+    address.trim_start_matches("::ffff:").to_owned()
+}
+
 /// Every call stands in the audit log, with the same reason and endpoint.
 async fn check_records(stack: &Stack, expected: &HashMap<String, &Value>) -> Result<()> {
     let records = eventually(WAIT, || async {
@@ -140,11 +150,14 @@ async fn check_records(stack: &Stack, expected: &HashMap<String, &Value>) -> Res
         Ok(records)
     })
     .await?;
-    for case in expected.values() {
+    for (name, case) in expected {
+        let identified = is_identified(case);
         let found = records.iter().any(|record| {
             record["reason"] == case["reason"]
                 && record["endpoint"] == case["endpoint"]
                 && record["method"] == case["method"]
+                && record["source_ip"] == canonical(case["source_ip"].as_str().unwrap_or_default())
+                && record["key_name"].as_str() == identified.then_some(name.as_str())
                 && record["decision"]
                     == Outcome::from_reason(case["reason"].as_str().unwrap_or_default())
                         .map_or("", Outcome::decision)

@@ -71,7 +71,7 @@ async fn grpc_passes_with_its_trailers() {
 }
 
 #[tokio::test]
-async fn every_request_is_in_the_access_log_without_its_query_string() {
+async fn every_request_is_in_the_access_log_without_what_the_client_wrote() {
     let bare = Bare::start().await.unwrap();
     bare.envoy.call(Call::get("/a?token=secret").header("x-echo-status", "418")).await.unwrap();
     let line = eventually(Duration::from_secs(10), || async {
@@ -82,7 +82,6 @@ async fn every_request_is_in_the_access_log_without_its_query_string() {
     .await
     .unwrap();
     assert_eq!(line["status"], 418);
-    assert_eq!(line["path"], "/a");
     assert_eq!(line["client"], "127.0.0.1");
     assert!(!line.to_string().contains("secret"));
 }

@@ -1,5 +1,7 @@
 //! How changes reach every worker, and what holds while the control plane is away.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -31,7 +33,7 @@ async fn seed(stack: &Stack, count: u32) -> Result<()> {
     let keys: Vec<Key> = (0..count)
         .map(|number| Key {
             id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + u128::from(number)),
-            name: format!("seeded-{number}"),
+            name: format!("seeded-{number}").parse().unwrap(),
             environment: Environment::Live,
             scopes: scopes.clone(),
             rate_limit: RateLimit { per_minute: Some(60 + number % 10), per_hour: Some(1_000), burst: None },
@@ -52,12 +54,12 @@ async fn seed(stack: &Stack, count: u32) -> Result<()> {
         .collect();
     {
         let mut writer = storage.main.writer().await;
-        let mut change = writer.begin().await?;
-        change.insert_keys(&keys).await?;
+        let mut transaction = writer.begin().await?;
+        transaction.insert_keys(&keys).await?;
         // Another content is another version.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
-        change.set_snapshot_version(u64::try_from(now)?).await?;
-        change.commit().await?;
+        transaction.set_snapshot_version(u64::try_from(now)?).await?;
+        transaction.commit().await?;
     }
     storage.close().await;
     Ok(())
@@ -105,6 +107,69 @@ async fn a_revocation_among_a_hundred_thousand_keys_is_in_force_at_once() {
         "median {median:?}, p99 {p99:?}"
     );
     assert!(bytes < 2_000, "{bytes} bytes");
+
+    // A gateway that is new gets the image as it has become by all these deltas.
+    stack.envoy.restart().await.unwrap();
+    stack.in_step().await.unwrap();
+    assert_eq!(stack.call(contacts(&keys[0].secret)).await.unwrap().status, 401);
+    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
+}
+
+/// Two changes of different pages within a moment: a worker that hears of the first when the second is there already
+/// must not take itself for up to date.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revocations_in_quick_succession_are_all_enforced() {
+    const ROUNDS: usize = 25;
+    const TOGETHER: usize = 4;
+    let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    stack.control_plane.stop().unwrap();
+    seed(&stack, 5_000).await.unwrap();
+    stack.control_plane.restart().await.unwrap();
+    let mut keys = Vec::new();
+    for number in 0..ROUNDS * TOGETHER {
+        let fields = json!({
+            "name": format!("quick-{number}"), "environment": "live", "scopes": ["contacts:read"],
+            "rate_limit": {"per_minute": 1_000_000},
+        });
+        keys.push(stack.control_plane.create_key(fields).await.unwrap());
+    }
+    let bystander = stack.live_key("bystander", &["agents:read"]).await.unwrap();
+    // Busy workers hear late.
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut load = Vec::new();
+    for mut connection in connections(stack.envoy.port(), 32).await.unwrap() {
+        let (stop, call) = (stop.clone(), contacts(&bystander.secret));
+        load.push(tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                connection.call(call.clone()).await.unwrap();
+            }
+        }));
+    }
+    for keys in keys.chunks(TOGETHER) {
+        let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+        for caller in &mut callers {
+            for key in keys {
+                assert_eq!(caller.call(contacts(&key.secret)).await.unwrap().status, 200);
+            }
+        }
+        let wait = Some(Duration::from_secs(10));
+        let revoke = |number: usize| stack.control_plane.revoke(&keys[number].id, wait);
+        let answers = tokio::join!(revoke(0), revoke(1), revoke(2), revoke(3));
+        for answer in [answers.0, answers.1, answers.2, answers.3] {
+            let answer = answer.unwrap();
+            assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
+        }
+        for caller in &mut callers {
+            for key in keys {
+                let response = caller.call(contacts(&key.secret)).await.unwrap();
+                assert_eq!(refusal(&response), (401, Some("key_revoked".to_owned())), "{}", key.key["name"]);
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in load {
+        task.await.unwrap();
+    }
 }
 
 /// From the answer of the revocation to the first refusal on the slowest of many connections.

@@ -31,15 +31,11 @@ pub(super) async fn ingest(
     }
     to_its_end(async move {
         let mut writer = app.storage.audit.writer().await;
-        let mut change = writer.begin().await?;
-        let ingested = change.ingest(&batch).await?;
-        change.commit().await?;
-        if ingested.missing > 0 {
-            tracing::warn!(
-                gateway = batch.source.gateway,
-                missing = ingested.missing,
-                "audit records are missing"
-            );
+        let mut transaction = writer.begin().await?;
+        let missing = transaction.ingest(&batch).await?;
+        transaction.commit().await?;
+        if missing > 0 {
+            tracing::warn!(gateway = batch.source.gateway, missing, "audit records are missing");
         }
         Ok(StatusCode::NO_CONTENT)
     })
@@ -49,6 +45,7 @@ pub(super) async fn ingest(
 #[cfg(test)]
 mod tests {
     use axum::http::{Request, header};
+    use omniflow_policy::gateway::MAX_BATCH_BYTES;
     use serde_json::{Value, json};
     use uuid::Uuid;
 
@@ -136,7 +133,7 @@ mod tests {
         assert_eq!(call(AUDIT_MEDIA_TYPE, b"").await.1, "invalid_batch");
         assert_eq!(call(AUDIT_MEDIA_TYPE, b"OMFA\x01\x00\xff\xff").await.1, "invalid_batch");
         assert_eq!(call("application/json", b"{}").await.0, 415);
-        assert_eq!(call(AUDIT_MEDIA_TYPE, &vec![0; 4 * 1024 * 1024 + 1]).await.0, 413);
+        assert_eq!(call(AUDIT_MEDIA_TYPE, &vec![0; MAX_BATCH_BYTES + 1]).await.0, 413);
         let answer = plane.deliver(&token, vec![record(u64::MAX, START, None)]).await;
         assert_eq!(answer.problem().1, "invalid_batch");
     }

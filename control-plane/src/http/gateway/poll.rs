@@ -6,19 +6,21 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use omniflow_policy::gateway::{DELTA_MEDIA_TYPE, EnforcedReport, MANIFEST_MEDIA_TYPE, PollRequest};
+use omniflow_policy::gateway::{
+    DELTA_MEDIA_TYPE, EnforcedReport, MANIFEST_MEDIA_TYPE, MAX_POLL_WAIT_MS, PollRequest,
+};
 use omniflow_policy::snapshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::{MAX_NAME_LENGTH, check_name, check_report, check_vms};
+use super::{check_name, check_vms};
 use crate::app::App;
 use crate::http::extract::StrictJson;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::publication::{MAX_REPORTED_VERSION, Offer};
 
-/// The longest that a poll is held. Proxies on the way end calls that are silent for much longer.
-const MAX_WAIT: Duration = Duration::from_secs(25);
+/// The most bytes of a filter's version.
+const MAX_FILTER_VERSION: usize = 64;
 
 /// Answers at once if there is something new, and otherwise as soon as there is.
 pub(super) async fn poll(
@@ -26,7 +28,7 @@ pub(super) async fn poll(
     StrictJson(request): StrictJson<PollRequest>,
 ) -> Result<Response, Problem> {
     check(&request)?;
-    let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(MAX_WAIT);
+    let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
     let mut published = app.publication.subscribe();
     let same_installation = request.installation == Some(app.installation.id);
     let _open = app.fleet.poll_began(&request, same_installation);
@@ -54,16 +56,17 @@ pub(super) async fn enforced(
     State(app): State<Arc<App>>,
     StrictJson(report): StrictJson<EnforcedReport>,
 ) -> Result<StatusCode, Problem> {
-    check_report(&report)?;
-    app.fleet.reported(&report);
+    check_name(&report.gateway)?;
+    check_vms(&report.vms)?;
+    app.fleet.reported(&report, report.installation == Some(app.installation.id));
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn check(request: &PollRequest) -> Result<(), Problem> {
     check_name(&request.gateway)?;
     check_vms(&request.vms)?;
-    if request.filter_version.len() > MAX_NAME_LENGTH {
-        let detail = format!("a filter's version has at most {MAX_NAME_LENGTH} bytes");
+    if request.filter_version.len() > MAX_FILTER_VERSION {
+        let detail = format!("a filter's version has at most {MAX_FILTER_VERSION} bytes");
         return Err(Problem::invalid_field("/filter_version", detail));
     }
     if request.snapshot_format < snapshot::FORMAT {
@@ -86,7 +89,7 @@ fn binary(media_type: &'static str, body: Vec<u8>) -> Response {
 mod tests {
     use axum::http::Method;
     use omniflow_policy::digest::Digest;
-    use omniflow_policy::snapshot::{Change, Delta, Manifest, split_chunk};
+    use omniflow_policy::snapshot::{Change, Delta, Manifest, Page, split_chunk};
     use serde_json::{Value, json};
     use uuid::Uuid;
 
@@ -122,13 +125,21 @@ mod tests {
             plane.call(request(Method::GET, &path, &token, None)).await
         };
         // The image stays what it was though keys change.
-        plane.key("later").await;
-        let mut pages = 0;
+        let later = plane.key("later").await["secret"].as_str().unwrap().to_owned();
+        let mut pages = Vec::new();
         for n in 0..manifest.chunk_count() {
-            pages += split_chunk(&chunk(manifest.version, n).await.body).unwrap().len();
+            let chunk = chunk(manifest.version, n).await.body;
+            for page in split_chunk(&chunk).unwrap() {
+                let id = manifest.page_id(pages.len() as u32);
+                pages.push(Page::parse(page.to_vec(), id).unwrap());
+            }
         }
-        assert_eq!(pages as u32, manifest.page_count());
-        assert!(plane.app.publication.image().unwrap().find(&Digest::of(secret.as_bytes())).is_some());
+        assert_eq!(pages.len() as u32, manifest.page_count());
+        let name_of = |secret: &str| {
+            let digest = Digest::of(secret.as_bytes());
+            pages[manifest.page_of(&digest) as usize].find(&digest).map(|credential| credential.name)
+        };
+        assert_eq!((name_of(&secret), name_of(&later)), (Some("ci"), None));
         assert_eq!(chunk(manifest.version, manifest.chunk_count()).await.problem().0, 404);
         assert_eq!(chunk(manifest.version - 1, 0).await.problem().1, "image_gone");
         plane.pass(Duration::from_secs(119));
@@ -224,7 +235,7 @@ mod tests {
         let token = plane.token("gateway").await;
         for (name, value, expected) in [
             ("gateway", json!(""), (422, "invalid_field", "/gateway")),
-            ("gateway", json!("a\nb"), (422, "invalid_field", "/gateway")),
+            ("gateway", json!("a b"), (422, "invalid_field", "/gateway")),
             ("incarnation", json!("a"), (400, "invalid_json", "/incarnation")),
             ("snapshot_format", json!(0), (422, "invalid_field", "/snapshot_format")),
             ("version", json!(u64::MAX), (422, "invalid_field", "/version")),

@@ -33,7 +33,7 @@ async fn issue(app: Arc<App>, caller: Caller, request: CreateKey) -> Result<Crea
     let (policy, _) = app.publication.policy()?;
     let environment: Environment =
         request.environment.parse().map_err(|error| Problem::invalid_field("/environment", error))?;
-    let name = fields::name(&request.name)?.into_string();
+    let name = fields::name(&request.name)?;
     let scopes = fields::scopes(&request.scopes, &policy)?;
     let secret = app
         .entropy
@@ -46,7 +46,7 @@ async fn issue(app: Arc<App>, caller: Caller, request: CreateKey) -> Result<Crea
         rate_limit: fields::rate_limit(request.rate_limit)?,
         ip_allowlist: fields::ip_allowlist(request.ip_allowlist)?,
         description: fields::description(request.description)?,
-        created_by: caller.name,
+        created_by: caller.name.to_string(),
         created_at: now,
         expires_at: fields::expires_at(request.expires_at, now)?,
         versions: vec![KeyVersion {
@@ -58,17 +58,17 @@ async fn issue(app: Arc<App>, caller: Caller, request: CreateKey) -> Result<Crea
             revoked_at: None,
         }],
     };
-    let mut change = writer.begin().await?;
-    if change.key_name_is_taken(&key.name).await? {
+    let mut transaction = writer.begin().await?;
+    if transaction.key_name_is_taken(&key.name).await? {
         return Err(Problem::conflict(
             "name_taken",
             format!("Another key is called {}. Choose another name.", key.name),
         ));
     }
-    change.insert_keys(std::slice::from_ref(&key)).await?;
+    transaction.insert_keys(std::slice::from_ref(&key)).await?;
     let changes = key.credentials().map(Change::Put).collect();
-    let version = app.commit(change, changes).await?;
-    tracing::info!(key = %key.id, name = key.name, by = key.created_by, version, "a key was issued");
+    let version = app.commit(transaction, changes).await?;
+    tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, "a key was issued");
     let key = KeyJson::new(key, &LastUsed::new(), now);
     Ok(CreatedKey { key, secret: secret.expose().to_owned() })
 }
@@ -154,6 +154,7 @@ mod tests {
             (json!({"environment": "prod"}), (422, "invalid_field", "/environment")),
             (json!({"scopes": ["contacts:read", "contacts"]}), (422, "invalid_field", "/scopes/1")),
             (json!({"scopes": ["nothing:read"]}), (422, "invalid_field", "/scopes/0")),
+            (json!({"rate_limit": {"burst": 0}}), (422, "invalid_field", "/rate_limit/burst")),
             (json!({"rate_limit": {}}), (422, "invalid_field", "/rate_limit")),
             (json!({"rate_limit": {"per_minute": 0}}), (422, "invalid_field", "/rate_limit/per_minute")),
             (json!({"rate_limit": {"per_minute": -1}}), (400, "invalid_json", "/rate_limit/per_minute")),

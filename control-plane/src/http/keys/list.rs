@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
-use crate::http::query;
+use crate::http::query::{self, PageQuery};
 use crate::json::key::KeyJson;
 use crate::json::page::Page;
 use crate::model::key::KeyStatus;
@@ -23,8 +23,8 @@ pub(super) struct ListQuery {
     environment: Option<String>,
     scope: Option<String>,
     q: Option<String>,
-    limit: Option<String>,
-    cursor: Option<String>,
+    #[serde(flatten)]
+    page: PageQuery,
 }
 
 pub(super) async fn list(
@@ -38,8 +38,7 @@ pub(super) async fn list(
         scope: query::parsed("scope", query.scope)?,
         text: query::present(query.q),
     };
-    let limit = query::limit(query.limit)?;
-    let before = query::cursor(query.cursor, |text| Uuid::parse_str(text).ok())?;
+    let (limit, before) = query.page.read(|text| Uuid::parse_str(text).ok())?;
     let keys = app.storage.main.keys(&filter, before, limit + 1).await?;
     let page = Page::of(keys, limit, |key| key.id.to_string());
     let ids: Vec<Uuid> = page.items.iter().map(|key| key.id).collect();
@@ -138,6 +137,7 @@ mod tests {
             ("cursor=x", "cursor"),
             ("colour=red", ""),
             ("q=a&q=b", ""),
+            ("cursor=&cursor=", ""),
         ] {
             let (status, code, named) = plane.get(&format!("/v1/keys?{query}")).await.problem();
             assert_eq!((status, code.as_str(), named.as_str()), (400, "invalid_query", field), "{query}");

@@ -74,15 +74,15 @@ async fn revoke(
 async fn commit(app: Arc<App>, caller: Caller, id: String, only: Option<u16>) -> Result<Revocation, Problem> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
-    let mut change = writer.begin().await?;
-    let mut key = change.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
+    let mut transaction = writer.begin().await?;
+    let mut key = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
     if only.is_some_and(|only| !key.versions.iter().any(|version| version.version == only)) {
         return Err(no_such_version());
     }
     let mut changes = Vec::new();
     for version in &mut key.versions {
         if only.is_none_or(|only| version.version == only) && version.revoked_at.is_none() {
-            change.revoke_version(key.id, version.version, now).await?;
+            transaction.revoke_version(key.id, version.version, now).await?;
             version.revoked_at = Some(now);
             changes.push(Change::Revoke(version.digest));
         }
@@ -90,9 +90,9 @@ async fn commit(app: Arc<App>, caller: Caller, id: String, only: Option<u16>) ->
     if changes.is_empty() {
         return Ok(Revocation { key, version: app.publication.version()?, committed: None });
     }
-    let version = app.commit(change, changes).await?;
+    let version = app.commit(transaction, changes).await?;
     let committed = Some(Instant::now());
-    tracing::info!(key = %key.id, name = key.name, only, by = caller.name, version, "a key was revoked");
+    tracing::info!(key = %key.id, name = key.name.as_str(), only, by = caller.name.as_str(), version, "a key was revoked");
     Ok(Revocation { key, version, committed })
 }
 
@@ -146,16 +146,16 @@ mod tests {
         let mut key = plane.app.storage.main.key(&KeyReference::from("ci")).await.unwrap().unwrap();
         let older = key.versions[0].clone();
         key.id = uuid::Uuid::from_u128(1);
-        key.name = "two".to_owned();
+        key.name = "two".parse().unwrap();
         key.versions = vec![
             KeyVersion { digest: Digest::of(b"older"), ..older.clone() },
             KeyVersion { version: 2, digest: Digest::of(b"newer"), ..older },
         ];
         {
             let mut writer = plane.app.storage.main.writer().await;
-            let mut change = writer.begin().await.unwrap();
-            change.insert_keys(std::slice::from_ref(&key)).await.unwrap();
-            plane.app.commit(change, key.credentials().map(Change::Put).collect()).await.unwrap();
+            let mut transaction = writer.begin().await.unwrap();
+            transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
+            plane.app.commit(transaction, key.credentials().map(Change::Put).collect()).await.unwrap();
         }
         let revoke = async |version: u32| {
             plane.post(&format!("/v1/keys/two/versions/{version}/revoke"), json!({})).await
@@ -181,7 +181,7 @@ mod tests {
             assert_eq!(plane.call(call).await.status, StatusCode::NO_CONTENT);
         };
         let workers = |version: u64| {
-            json!({"gateway": "edge", "incarnation": "000000000000000a", "vms": [
+            json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": plane.app.installation.id, "vms": [
                 {"id": "0000000000000001", "version": version}, {"id": "0000000000000002", "version": version}]})
         };
         let before = plane.app.publication.version().unwrap();
@@ -209,7 +209,7 @@ mod tests {
         let plane = Plane::new().await;
         plane.key("ci").await;
         let gateway = plane.token("gateway").await;
-        let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "vms": [
+        let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": [
             {"id": "0000000000000001", "version": 1}]});
         plane.call(request(Method::POST, "/gateway/v1/enforced", &gateway, Some(body))).await;
         let answer = plane.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);

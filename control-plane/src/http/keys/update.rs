@@ -30,8 +30,8 @@ async fn change(app: Arc<App>, caller: Caller, id: String, request: UpdateKey) -
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let (policy, _) = app.publication.policy()?;
-    let mut change = writer.begin().await?;
-    let mut key = change.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
+    let mut transaction = writer.begin().await?;
+    let mut key = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
     if key.status(now) == KeyStatus::Revoked {
         return Err(Problem::conflict("key_revoked", "This key was revoked and stays so. Issue a new one."));
     }
@@ -51,15 +51,15 @@ async fn change(app: Arc<App>, caller: Caller, id: String, request: UpdateKey) -
     if let Some(description) = request.description {
         key.description = fields::description(description)?;
     }
-    change.update_key(&key).await?;
+    transaction.update_key(&key).await?;
     let after: Vec<Credential> = key.credentials().collect();
     if after == before {
         // Words only, or nothing at all: gateways hold what they need.
-        change.commit().await?;
+        transaction.commit().await?;
         return Ok(key);
     }
-    let version = app.commit(change, after.into_iter().map(Change::Put).collect()).await?;
-    tracing::info!(key = %key.id, name = key.name, by = caller.name, version, "a key was changed");
+    let version = app.commit(transaction, after.into_iter().map(Change::Put).collect()).await?;
+    tracing::info!(key = %key.id, name = key.name.as_str(), by = caller.name.as_str(), version, "a key was changed");
     Ok(key)
 }
 
@@ -105,6 +105,10 @@ mod tests {
         assert_eq!(cleared["ip_allowlist"], json!([]));
         assert_eq!((&cleared["expires_at"], &cleared["description"]), (&Value::Null, &Value::Null));
         assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK), cleared);
+
+        let burst =
+            plane.patch("/v1/keys/ci", json!({"rate_limit": {"burst": 5}})).await.expect(StatusCode::OK);
+        assert_eq!(burst["rate_limit"], json!({"per_minute": 60, "per_hour": null, "burst": 5}));
     }
 
     #[tokio::test]

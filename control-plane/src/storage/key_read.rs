@@ -1,21 +1,20 @@
 //! Reading keys: one, a filtered page, or all of them page by page.
 
-use omniflow_policy::address::Allowlist;
 use omniflow_policy::key::Environment;
-use omniflow_policy::limit::RateLimit;
-use omniflow_policy::scope::{InvalidScope, Scope, ScopeSet};
+use omniflow_policy::scope::Scope;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::keys::{digest, from_millis, to_millis};
-use super::{Database, Result, StorageError};
+use super::columns::{allowlist, digest, from_millis, parsed, rate_limit, row_limit, scopes, to_millis};
+use super::{Database, Result, Transaction};
 use crate::model::key::{Key, KeyStatus, KeyVersion};
+use crate::model::name::Name;
 
 /// By what a caller names a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyReference {
+pub(crate) enum KeyReference {
     /// By its identifier.
     Id(Uuid),
     /// By its name.
@@ -24,15 +23,15 @@ pub enum KeyReference {
 
 /// Which keys a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]
-pub struct KeyFilter {
+pub(crate) struct KeyFilter {
     /// Those with this status, at the given instant.
-    pub status: Option<(KeyStatus, UnixMillis)>,
+    pub(crate) status: Option<(KeyStatus, UnixMillis)>,
     /// Those of this environment.
-    pub environment: Option<Environment>,
+    pub(crate) environment: Option<Environment>,
     /// Those with this scope.
-    pub scope: Option<Scope>,
+    pub(crate) scope: Option<Scope>,
     /// Those with this text in their name or description, in any case, or as the hint of a version.
-    pub text: Option<String>,
+    pub(crate) text: Option<String>,
 }
 
 const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
@@ -46,12 +45,17 @@ const ANY_UNREVOKED: &str =
 
 impl Database {
     /// One key.
-    pub async fn key(&self, reference: &KeyReference) -> Result<Option<Key>> {
+    pub(crate) async fn key(&self, reference: &KeyReference) -> Result<Option<Key>> {
         find(&mut *self.reader().await?, reference).await
     }
 
     /// At most `limit` keys, newest first, beginning after `before`.
-    pub async fn keys(&self, filter: &KeyFilter, before: Option<Uuid>, limit: usize) -> Result<Vec<Key>> {
+    pub(crate) async fn keys(
+        &self,
+        filter: &KeyFilter,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Key>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
         query.push("FROM (SELECT * FROM keys k WHERE k.id < ").push_bind(before.unwrap_or(Uuid::max()));
         if let Some((status, now)) = filter.status {
@@ -87,13 +91,29 @@ impl Database {
         }
         query
             .push(" ORDER BY k.id DESC LIMIT ")
-            .push_bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .push_bind(row_limit(limit))
             .push(") k JOIN key_versions v ON v.key_id = k.id ORDER BY k.id DESC, v.version");
         gather(&query.build().fetch_all(&mut *self.reader().await?).await?)
     }
 }
 
-pub(super) async fn find(connection: &mut SqliteConnection, reference: &KeyReference) -> Result<Option<Key>> {
+impl Transaction<'_> {
+    /// The key as this transaction sees it.
+    pub(crate) async fn key(&mut self, reference: &KeyReference) -> Result<Option<Key>> {
+        find(self.connection(), reference).await
+    }
+
+    /// Whether a key has this name.
+    pub(crate) async fn key_name_is_taken(&mut self, name: &Name) -> Result<bool> {
+        let row = sqlx::query("SELECT EXISTS (SELECT 1 FROM keys WHERE name = ?)")
+            .bind(name.as_str().to_owned())
+            .fetch_one(self.connection())
+            .await?;
+        Ok(row.try_get(0)?)
+    }
+}
+
+async fn find(connection: &mut SqliteConnection, reference: &KeyReference) -> Result<Option<Key>> {
     let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
     query.push("FROM keys k JOIN key_versions v ON v.key_id = k.id WHERE ");
     match reference {
@@ -119,23 +139,13 @@ fn gather(rows: &[SqliteRow]) -> Result<Vec<Key>> {
 }
 
 fn read_key(row: &SqliteRow, id: Uuid, version: KeyVersion) -> Result<Key> {
-    let scopes = row.try_get::<&str, _>(3)?.split_ascii_whitespace();
-    let scopes: std::result::Result<Vec<Scope>, InvalidScope> = scopes.map(str::parse).collect();
     Ok(Key {
         id,
-        name: row.try_get(1)?,
-        environment: row
-            .try_get::<&str, _>(2)?
-            .parse()
-            .map_err(|_| StorageError::Corrupt("an environment"))?,
-        scopes: scopes.and_then(ScopeSet::new).map_err(|_| StorageError::Corrupt("scopes"))?,
-        rate_limit: RateLimit {
-            per_minute: row.try_get(4)?,
-            per_hour: row.try_get(5)?,
-            burst: row.try_get(6)?,
-        },
-        ip_allowlist: Allowlist::parse(row.try_get::<&str, _>(7)?.split_ascii_whitespace())
-            .map_err(|_| StorageError::Corrupt("an IP allowlist"))?,
+        name: parsed(row.try_get(1)?, "the name of a key")?,
+        environment: parsed(row.try_get(2)?, "an environment")?,
+        scopes: scopes(row.try_get(3)?)?,
+        rate_limit: rate_limit(row.try_get(4)?, row.try_get(5)?, row.try_get(6)?)?,
+        ip_allowlist: allowlist(row.try_get(7)?)?,
         description: row.try_get(8)?,
         created_by: row.try_get(9)?,
         created_at: from_millis(row.try_get(10)?),

@@ -1,0 +1,158 @@
+//! Taking a full image: chunk by chunk into the slot that is not in use, which takes over when it is whole.
+
+use std::collections::VecDeque;
+
+use omniflow_policy::gateway::chunk_path;
+use omniflow_policy::snapshot::{self, MAX_PAGE_BITS, Manifest, Page, PageSum, SnapshotError};
+
+use super::{CALL_TIMEOUT, Context, Leader, PAGES_PER_STEP, Progress, State, TakeOver};
+use crate::control_plane::{self, Answer};
+use crate::shared::{self, Head};
+
+/// Shared data has no delete; an empty entry counts as absent.
+const CLEARED: &[u8] = &[];
+/// Entries of an old slot that are looked at in one tick.
+const CLEARED_PER_TICK: u32 = 256;
+
+/// Pages that a slot can have.
+pub(super) const MOST_PAGES: u32 = 1 << MAX_PAGE_BITS;
+
+/// An image that is on its way.
+pub(super) struct ImageTransfer {
+    manifest: Manifest,
+    slot: u8,
+    next_chunk: u32,
+    next_page: u32,
+    sum: PageSum,
+}
+
+impl Leader {
+    pub(super) fn begin_image(&mut self, context: &Context<'_>, body: &[u8]) -> Progress {
+        let manifest = match self.acceptable(body) {
+            Ok(manifest) => manifest,
+            Err(error) => return self.reject(context, error),
+        };
+        let head = self.head().filter(|head| head.version != 0);
+        // A VM that has not heard of the last image yet still reads the other slot.
+        if head.is_some_and(|head| !context.peers.all_enforce(head.version)) {
+            return self.fail(context, "a full image waits for a VM that is behind", None);
+        }
+        self.clearing = None;
+        let slot = head.map_or(0, |head| other_slot(head.slot));
+        self.fetch(
+            context,
+            ImageTransfer { manifest, slot, next_chunk: 0, next_page: 0, sum: PageSum::default() },
+        );
+        Progress::default()
+    }
+
+    /// A manifest that this gateway may follow: of the same installation, and later than what it has.
+    fn acceptable(&self, body: &[u8]) -> Result<Manifest, SnapshotError> {
+        let manifest = Manifest::decode(body)?;
+        manifest.policy().map_err(|_| SnapshotError::Policy)?;
+        let Some(head) = self.head().filter(|head| head.version != 0) else { return Ok(manifest) };
+        if self.installation(head).is_some_and(|installation| installation != manifest.installation) {
+            return Err(SnapshotError::OtherInstallation);
+        }
+        if manifest.version <= head.version { Err(SnapshotError::Mismatch) } else { Ok(manifest) }
+    }
+
+    pub(super) fn fetch(&mut self, context: &Context<'_>, image: ImageTransfer) {
+        let path = chunk_path(image.manifest.version, image.next_chunk);
+        match control_plane::get(context.config, &path, CALL_TIMEOUT) {
+            Ok(call) => self.state = State::Fetching { call, image },
+            Err(error) => self.not_sent(context, error),
+        }
+    }
+
+    pub(super) fn fetched(
+        &mut self,
+        context: &Context<'_>,
+        mut image: ImageTransfer,
+        answer: Option<Answer>,
+    ) -> Progress {
+        let Some(answer) = answer else {
+            return self.fail(context, "the control plane did not send the image", None);
+        };
+        if answer.status != 200 {
+            return self.refused(context, &answer);
+        }
+        match snapshot::split_chunk(&answer.body) {
+            Ok(pages) if !pages.is_empty() => {
+                image.next_chunk += 1;
+                let pages = pages.into_iter().map(<[u8]>::to_vec).collect();
+                self.store(context, image, pages)
+            }
+            Ok(_) => self.reject(context, SnapshotError::Damaged),
+            Err(error) => self.reject(context, error),
+        }
+    }
+
+    pub(super) fn store(
+        &mut self,
+        context: &Context<'_>,
+        mut image: ImageTransfer,
+        mut pages: VecDeque<Vec<u8>>,
+    ) -> Progress {
+        for _ in 0..PAGES_PER_STEP {
+            let Some(bytes) = pages.pop_front() else { break };
+            let name = self.names.page(image.slot, image.next_page);
+            let read = shared::get(&name);
+            let newer = read.value.as_deref().and_then(snapshot::stated_version);
+            let page = match Page::parse(bytes, image.manifest.page_id(image.next_page)) {
+                Ok(page) => page,
+                Err(error) => return self.reject(context, error),
+            };
+            image.sum.add(&page);
+            // Another leader is further: this one was replaced and does not know it yet.
+            if newer.is_some_and(|version| version > image.manifest.version)
+                || shared::swap(&name, &read, page.bytes()).is_err()
+            {
+                return self.reject(context, SnapshotError::Mismatch);
+            }
+            image.next_page += 1;
+        }
+        if !pages.is_empty() {
+            self.state = State::Storing { image, pages };
+            return Progress { more: true, ..Progress::default() };
+        }
+        if image.next_page < image.manifest.page_count() {
+            self.fetch(context, image);
+            return Progress::default();
+        }
+        if image.sum.finish() != image.manifest.pages {
+            return self.reject(context, SnapshotError::Mismatch);
+        }
+        let version = image.manifest.version;
+        let next = Head {
+            process: context.peers.process(),
+            slot: image.slot,
+            version,
+            manifest_version: version,
+            confirmed: context.now.0,
+        };
+        self.take_over(context, TakeOver { next, manifest: Some(image.manifest), pages: None })
+    }
+
+    /// Gives back the memory of the slot that is no longer in use, once no VM reads it any more.
+    pub(super) fn clear_old_slot(&mut self, context: &Context<'_>) {
+        let (Some(left), Some(head)) = (self.clearing, self.head()) else { return };
+        if !context.peers.all_enforce(head.version) {
+            return;
+        }
+        let step = left.min(CLEARED_PER_TICK);
+        for index in left - step..left {
+            let name = self.names.page(other_slot(head.slot), index);
+            let read = shared::get(&name);
+            if read.value.is_some() {
+                // Whoever has written it meanwhile needs it.
+                let _ = shared::swap(&name, &read, CLEARED);
+            }
+        }
+        self.clearing = (left > step).then_some(left - step);
+    }
+}
+
+fn other_slot(slot: u8) -> u8 {
+    1 - slot.min(1)
+}

@@ -1,0 +1,56 @@
+//! What the requests of this VM share with its root context.
+
+use std::cell::{Cell, RefCell};
+
+use omniflow_policy::audit::AuditRecord;
+
+use crate::audit::AuditBuffer;
+use crate::clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::peers::{Message, Peers};
+use crate::shared::Names;
+use crate::store::Store;
+
+/// This VM. Everything in it belongs to one thread; what VMs share lies in shared data.
+pub(crate) struct Vm {
+    pub(crate) config: Config,
+    pub(crate) names: Names,
+    pub(crate) store: RefCell<Store>,
+    pub(crate) metrics: Metrics,
+    pub(crate) audit: RefCell<AuditBuffer>,
+    /// A full batch is waiting, and the root context was asked to send it.
+    pub(crate) flush_wanted: Cell<bool>,
+    /// Known from the first tick on.
+    pub(crate) peers: RefCell<Option<Peers>>,
+}
+
+impl Vm {
+    /// Nobody knows this VM yet; it joins the others in its first tick.
+    pub(crate) fn new(config: Config) -> Self {
+        let names = Names::new(&config.cluster);
+        let mut store = Store::new(names.clone());
+        store.refresh();
+        Self {
+            audit: RefCell::new(AuditBuffer::new(&config)),
+            config,
+            store: RefCell::new(store),
+            names,
+            metrics: Metrics::define(),
+            flush_wanted: Cell::new(false),
+            peers: RefCell::new(None),
+        }
+    }
+
+    /// Takes over the record of a call that has ended.
+    pub(crate) fn record(&self, record: AuditRecord) {
+        let full = self.audit.borrow_mut().push(record, clock::monotonic(), &self.metrics);
+        // A stream cannot send a batch itself: the call would end with it. The root context is asked to.
+        if full
+            && !self.flush_wanted.replace(true)
+            && let Some(peers) = self.peers.borrow().as_ref()
+        {
+            peers.tell_self(&Message::Flush);
+        }
+    }
+}
