@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use omniflow_policy::authorize::NonKeyCredentials;
+use omniflow_policy::authorize::{GatewaySettings, KEY_INFO_PATH, NonKeyCredentials};
 use omniflow_policy::gateway::is_gateway_name;
+use omniflow_policy::path::Target;
 use serde::Deserialize;
 
 /// The environment variable of the VM that holds the gateway token where the configuration does not.
@@ -22,8 +23,8 @@ pub(crate) struct Config {
     pub(crate) gateway: Option<String>,
     /// Whether the credential is taken out of the request before it goes on.
     pub(crate) strip_credential: bool,
-    /// What becomes of callers with another credential than a key.
-    pub(crate) non_key_credentials: NonKeyCredentials,
+    /// What decisions depend on.
+    pub(crate) settings: GatewaySettings,
     /// The age from which on a snapshot that nobody has confirmed is not used; `None` is no limit.
     pub(crate) max_snapshot_age: Option<Duration>,
     /// Bytes of audit records that a VM keeps while the control plane does not take them.
@@ -45,6 +46,8 @@ struct Document {
     non_key_credentials: NonKeyCredentials,
     #[serde(default)]
     max_snapshot_age_seconds: u64,
+    #[serde(default = "default_key_info_path")]
+    key_info_path: Option<String>,
     #[serde(default = "default_buffer")]
     audit_buffer_bytes: usize,
     #[serde(default = "default_flush")]
@@ -53,6 +56,10 @@ struct Document {
 
 fn yes() -> bool {
     true
+}
+
+fn default_key_info_path() -> Option<String> {
+    Some(KEY_INFO_PATH.to_owned())
 }
 
 fn default_buffer() -> usize {
@@ -97,6 +104,11 @@ impl Config {
         if age != 0 && age < MIN_SNAPSHOT_AGE {
             return Err(format!("max_snapshot_age_seconds: 0 for no limit, or at least {MIN_SNAPSHOT_AGE}"));
         }
+        if let Some(path) = &document.key_info_path
+            && Target::parse(path.as_bytes()).map(|target| target.path) != Ok(path.as_str())
+        {
+            return Err(format!("key_info_path: a path such as {KEY_INFO_PATH}, or null for none"));
+        }
         if !(65_536..=268_435_456).contains(&document.audit_buffer_bytes) {
             return Err("audit_buffer_bytes: between 65536 and 268435456".to_owned());
         }
@@ -109,7 +121,10 @@ impl Config {
             authorization: format!("Bearer {token}"),
             gateway: document.gateway,
             strip_credential: document.strip_credential,
-            non_key_credentials: document.non_key_credentials,
+            settings: GatewaySettings {
+                non_key_credentials: document.non_key_credentials,
+                key_info_path: document.key_info_path,
+            },
             max_snapshot_age: (age != 0).then(|| Duration::from_secs(age)),
             audit_buffer_bytes: document.audit_buffer_bytes,
             audit_flush: Duration::from_millis(document.audit_flush_ms),
@@ -135,7 +150,8 @@ mod tests {
         assert_eq!(config.authority, "omniflow");
         assert_eq!(config.authorization, "Bearer t");
         assert!(config.strip_credential);
-        assert_eq!(config.non_key_credentials, NonKeyCredentials::Refuse);
+        assert_eq!(config.settings.non_key_credentials, NonKeyCredentials::Refuse);
+        assert_eq!(config.settings.key_info_path.as_deref(), Some("/.well-known/omniflow/key"));
         assert_eq!(config.max_snapshot_age, None);
     }
 
@@ -158,6 +174,9 @@ mod tests {
         assert!(with(r#""authority": "a b""#).starts_with("authority:"));
         assert!(with(r#""max_snapshot_age_seconds": 5"#).starts_with("max_snapshot_age_seconds:"));
         assert!(with(r#""audit_buffer_bytes": 5"#).starts_with("audit_buffer_bytes:"));
+        for path in ["", "key", "/a//b", "/a?b"] {
+            assert!(with(&format!(r#""key_info_path": "{path}""#)).starts_with("key_info_path:"), "{path}");
+        }
         assert!(with(r#""audit_flush_ms": 0"#).starts_with("audit_flush_ms:"));
         assert!(with(r#""non_key_credentials": "allow""#).contains("unknown variant `allow`"));
         assert!(with(r#""strip_credentials": false"#).contains("unknown field `strip_credentials`"));

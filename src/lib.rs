@@ -19,6 +19,7 @@
 //! | [`audit`] | the buffer of audit records and its way to the control plane |
 //! | [`control_plane`] | calls to the control plane |
 //! | [`stream`], [`respond`] | one request, and the refusals |
+//! | [`key_info`] | the answer to a caller that asks about its own key |
 //! | [`metrics`] | counters by reason |
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -31,6 +32,7 @@ mod counters;
 #[cfg(test)]
 mod fake_host;
 mod host;
+mod key_info;
 mod metrics;
 mod peers;
 mod respond;

@@ -17,6 +17,7 @@ use proxy_wasm::types::{Action, Bytes};
 use crate::clock;
 use crate::counters;
 use crate::host;
+use crate::key_info::KeyInfo;
 use crate::respond::{self, Details};
 use crate::vm::Vm;
 
@@ -54,6 +55,8 @@ struct Ruling {
     scopes: String,
     limits: Option<LimitReport>,
     details: Details,
+    /// The answer to a caller that asks about its own key.
+    info: Option<KeyInfo>,
 }
 
 impl Stream {
@@ -76,7 +79,7 @@ impl Stream {
             now,
         };
         let mut page_unavailable = false;
-        let decision = authorize(policy, self.vm.config.non_key_credentials, &call, |digest| {
+        let decision = authorize(policy, &self.vm.config.settings, &call, |digest| {
             pages.find(digest).unwrap_or_else(|_| {
                 page_unavailable = true;
                 None
@@ -93,7 +96,12 @@ impl Stream {
         if decision.outcome == Outcome::Denied(Denial::InsufficientScope) {
             details.required_scope = decision.route.and_then(|route| route.scope).cloned();
         }
-        let (outcome, limits) = self.spend(&key, decision.outcome, &mut details, monotonic);
+        let names = &self.vm.names;
+        let (outcome, limits) = match decision.outcome {
+            Outcome::Allowed if !decision.asks_about_key => self.spend(&key, &mut details, monotonic),
+            outcome => (outcome, counters::report(names, key.key_id, &key.rate_limit, monotonic)),
+        };
+        let answers = decision.asks_about_key && outcome == Outcome::Allowed;
         Ruling {
             outcome,
             endpoint,
@@ -104,6 +112,7 @@ impl Stream {
                 environment: key.environment,
             }),
             scopes: key.scopes.to_owned(),
+            info: answers.then(|| KeyInfo::new(&key, &limits)),
             limits: Some(limits),
             details,
         }
@@ -113,16 +122,12 @@ impl Stream {
     fn spend(
         &self,
         key: &CredentialView<'_>,
-        outcome: Outcome,
         details: &mut Details,
         now: omniflow_policy::time::MonotonicNanos,
     ) -> (Outcome, LimitReport) {
         let names = &self.vm.names;
-        if outcome != Outcome::Allowed {
-            return (outcome, counters::report(names, key.key_id, &key.rate_limit, now));
-        }
         match counters::take(names, key.key_id, &key.rate_limit, now) {
-            Some(LimitDecision::Admitted { report, .. }) => (outcome, report),
+            Some(LimitDecision::Admitted { report, .. }) => (Outcome::Allowed, report),
             Some(LimitDecision::Refused { report, retry_after_seconds }) => {
                 details.limit = Some(report.window.as_str());
                 details.retry_after = Some(retry_after_seconds);
@@ -195,12 +200,16 @@ impl HttpContext for Stream {
             arguments: ArgumentHash::new(query),
             body_complete: end_of_stream,
         });
-        match denial {
-            None => Action::Continue,
-            Some(denial) => {
+        match (denial, ruling.info) {
+            (Some(denial), _) => {
                 respond::refuse(denial, &ruling.details, request.is_grpc());
                 Action::Pause
             }
+            (None, Some(info)) => {
+                info.send();
+                Action::Pause
+            }
+            (None, None) => Action::Continue,
         }
     }
 
@@ -271,6 +280,7 @@ impl Ruling {
             scopes: String::new(),
             limits: None,
             details: Details::default(),
+            info: None,
         }
     }
 }

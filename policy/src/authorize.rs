@@ -1,5 +1,6 @@
 //! Steps 1 to 5 of a request: is this caller allowed to make this call, limits aside?
 
+use alloc::string::String;
 use core::net::IpAddr;
 
 use uuid::Uuid;
@@ -28,6 +29,18 @@ pub struct Call<'a> {
     pub source: Option<IpAddr>,
     /// Now.
     pub now: UnixMillis,
+}
+
+/// The path at which callers ask about their own key, unless the operator chose another.
+pub const KEY_INFO_PATH: &str = "/.well-known/omniflow/key";
+
+/// What the operator of a gateway has decided, apart from the policy that all gateways share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// What becomes of callers with another credential than a key.
+    pub non_key_credentials: NonKeyCredentials,
+    /// Where callers ask about their own key; the gateway answers itself. `None` where they cannot.
+    pub key_info_path: Option<String>,
 }
 
 /// Whether callers with another credential than a key are refused.
@@ -71,6 +84,8 @@ pub struct Decision<'s, 'p> {
     pub credential: Option<CredentialView<'s>>,
     /// The route, where path and policy have one, also of a refused call.
     pub route: Option<Route<'p>>,
+    /// Whether the caller asks about its own key: no scope is needed and no limit charged.
+    pub asks_about_key: bool,
     /// What becomes of the call, its limits aside.
     pub outcome: Outcome,
 }
@@ -78,17 +93,23 @@ pub struct Decision<'s, 'p> {
 /// Decides on a call. `find` looks a digest up in the snapshot.
 pub fn authorize<'s, 'p>(
     policy: &'p Policy,
-    non_key: NonKeyCredentials,
+    settings: &'p GatewaySettings,
     call: &Call<'_>,
     find: impl FnOnce(&Digest) -> Option<CredentialView<'s>>,
 ) -> Decision<'s, 'p> {
     let target = Target::parse(call.target);
-    let route = target.ok().and_then(|target| policy.route(call.method, &target));
-    let decide = |credential, outcome| Decision { credential, route, outcome };
+    let info_path =
+        settings.key_info_path.as_deref().filter(|path| target.is_ok_and(|target| target.path == *path));
+    let asks_about_key = info_path.is_some() && matches!(call.method, b"GET" | b"HEAD");
+    let route = match info_path {
+        Some(template) => Some(Route { template, scope: None }),
+        None => target.ok().and_then(|target| policy.route(call.method, &target)),
+    };
+    let decide = |credential, outcome| Decision { credential, route, asks_about_key, outcome };
 
     let secret = match call.credential {
         Ok(Presented::Key(secret)) => secret,
-        Ok(Presented::NonKey(_)) if non_key == NonKeyCredentials::Passthrough => {
+        Ok(Presented::NonKey(_)) if settings.non_key_credentials == NonKeyCredentials::Passthrough => {
             return decide(None, Outcome::PassedThrough);
         }
         Ok(Presented::NonKey(denial)) | Err(denial) => return decide(None, Outcome::Denied(denial)),
@@ -99,17 +120,15 @@ pub fn authorize<'s, 'p>(
     let Some(credential) = find(&Digest::of(secret)) else {
         return decide(None, Outcome::Denied(Denial::UnknownKey));
     };
-    let refusal = refusal(&credential, route, target.is_err(), call);
+    let refusal = refusal_of_key(&credential, call).or_else(|| match asks_about_key {
+        true => None,
+        false => refusal_of_route(&credential, route, target.is_err()),
+    });
     decide(Some(credential), refusal.map_or(Outcome::Allowed, Outcome::Denied))
 }
 
-/// Steps 3 to 5, in this order: validity, address, path and scope.
-fn refusal(
-    credential: &CredentialView<'_>,
-    route: Option<Route<'_>>,
-    ambiguous_path: bool,
-    call: &Call<'_>,
-) -> Option<Denial> {
+/// Steps 3 and 4: validity, then address.
+fn refusal_of_key(credential: &CredentialView<'_>, call: &Call<'_>) -> Option<Denial> {
     if credential.revoked {
         return Some(Denial::KeyRevoked);
     }
@@ -119,6 +138,15 @@ fn refusal(
     if !credential.allowlist.admits(call.source) {
         return Some(Denial::IpNotAllowed);
     }
+    None
+}
+
+/// Step 5: path, then scope.
+fn refusal_of_route(
+    credential: &CredentialView<'_>,
+    route: Option<Route<'_>>,
+    ambiguous_path: bool,
+) -> Option<Denial> {
     if ambiguous_path {
         return Some(Denial::AmbiguousPath);
     }

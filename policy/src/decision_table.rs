@@ -7,7 +7,7 @@ use uuid::Uuid;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use crate::address::Allowlist;
-use crate::authorize::{Call, NonKeyCredentials, authorize};
+use crate::authorize::{Call, GatewaySettings, KEY_INFO_PATH, authorize};
 use crate::credential::present;
 use crate::digest::Digest;
 use crate::key::{Environment, KeyPrefix, compose_key};
@@ -112,7 +112,9 @@ fn decide(case: &Case) -> Result {
         source: crate::address::parse_source_address(case.source_ip.as_bytes()),
         now: NOW,
     };
-    let decision = authorize(&policy, NonKeyCredentials::Refuse, &call, |digest: &Digest| image.find(digest));
+    let settings =
+        GatewaySettings { key_info_path: Some(KEY_INFO_PATH.to_owned()), ..GatewaySettings::default() };
+    let decision = authorize(&policy, &settings, &call, |digest: &Digest| image.find(digest));
     let endpoint = decision.route.map(|route| route.template.to_owned());
     let required = decision
         .route
@@ -120,7 +122,8 @@ fn decide(case: &Case) -> Result {
         .filter(|_| decision.outcome == Outcome::Denied(Denial::InsufficientScope))
         .map(ToString::to_string);
     let (mut outcome, mut limit) = (decision.outcome, None);
-    if let (Outcome::Allowed, Some(credential), Some(key)) = (outcome, decision.credential, &case.key) {
+    let charged = decision.credential.filter(|_| outcome == Outcome::Allowed && !decision.asks_about_key);
+    if let (Some(credential), Some(key)) = (charged, &case.key) {
         let mut state = LimitState::default();
         for _ in 0..key.calls_before {
             if let LimitDecision::Admitted { state: next, .. } = credential.rate_limit.take(state, MONOTONIC)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use omniflow_harness::{RawConnection, Response, Stack, StackOptions, eventually};
+use omniflow_policy::authorize::KEY_INFO_PATH;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::outcome::Outcome;
 use serde_json::{Value, json};
@@ -112,6 +113,16 @@ fn check(case: &Value, response: &Response) {
     }
     if reason == "allowed" {
         assert_eq!(response.status, 200, "{name}");
+        if case["endpoint"] == KEY_INFO_PATH {
+            let info = response.json().unwrap();
+            assert_eq!(info["scopes"], case["key"]["scopes"], "{name}");
+            assert_eq!(
+                info["remaining"]["remaining"],
+                response.number("x-ratelimit-remaining").unwrap(),
+                "{name}"
+            );
+            return;
+        }
         if case["method"] != "HEAD" {
             let upstream = case["key"]["environment"].as_str().unwrap_or("live");
             assert_eq!(response.json().unwrap()["upstream"], upstream, "{name}");

@@ -63,6 +63,35 @@ async fn a_client_cannot_speak_for_the_filter() {
     assert!(!text.contains(&secret), "the credential does not go on");
 }
 
+#[tokio::test]
+async fn a_caller_can_ask_about_its_own_key_for_nothing() {
+    let (stack, _) = stack(StackOptions::default()).await;
+    let fields = json!({
+        "name": "curious", "environment": "test", "scopes": ["contacts:read", "agents:read"],
+        "rate_limit": {"per_minute": 3, "per_hour": 100}, "expires_at": "2099-01-31T00:00:00Z",
+    });
+    let key = stack.key(fields).await.unwrap();
+    stack.call(contacts(&key.secret)).await.unwrap();
+    for _ in 0..5 {
+        let response = stack.call(Call::get("/.well-known/omniflow/key").bearer(&key.secret)).await.unwrap();
+        assert_eq!((response.status, response.header("cache-control")), (200, Some("no-store")));
+        let info = response.json().unwrap();
+        let remaining = info["remaining"].clone();
+        assert_eq!((&remaining["window"], &remaining["limit"]), (&json!("minute"), &json!(3)));
+        assert_eq!(remaining["remaining"], 2, "asking costs nothing");
+        assert_eq!(info["name"], "curious");
+        assert_eq!(info["key_id"], key.id.as_str());
+        assert_eq!((&info["version"], &info["environment"]), (&json!(1), &json!("test")));
+        assert_eq!(info["scopes"], json!(["agents:read", "contacts:read"]));
+        assert_eq!(info["rate_limit"], json!({"per_minute": 3, "per_hour": 100, "burst": null}));
+        assert_eq!(info["expires_at"], "2099-01-31T00:00:00.000Z");
+        assert!(!response.text().contains(&key.secret));
+    }
+    assert_eq!(stack.test.received().len(), 1, "the gateway answers itself");
+    let nobody = stack.call(Call::get("/.well-known/omniflow/key")).await.unwrap();
+    assert_eq!(refusal(&nobody), (401, Some("missing_credentials".to_owned())));
+}
+
 /// Some servers take trailers for headers.
 #[tokio::test]
 async fn a_client_cannot_speak_for_the_filter_in_trailers_either() {

@@ -1,0 +1,85 @@
+//! The answer to a caller that asks about its own key.
+
+use std::time::{Duration, SystemTime};
+
+use omniflow_policy::authorize::CredentialView;
+use omniflow_policy::key::Environment;
+use omniflow_policy::limit::{LimitReport, RateLimit};
+use omniflow_policy::time::UnixMillis;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::LogLevel;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::host;
+
+/// The answer's body.
+#[derive(Debug, Serialize)]
+pub(crate) struct KeyInfo {
+    key_id: Uuid,
+    name: String,
+    version: u16,
+    environment: Environment,
+    scopes: Vec<String>,
+    rate_limit: RateLimit,
+    remaining: Remaining,
+    /// RFC 3339, UTC; null for a key that does not expire.
+    expires_at: Option<String>,
+}
+
+/// What is left of the tightest limit, as in the X-RateLimit headers.
+#[derive(Debug, Serialize)]
+struct Remaining {
+    window: &'static str,
+    limit: u32,
+    remaining: u32,
+    reset_seconds: u64,
+}
+
+impl KeyInfo {
+    pub(crate) fn new(key: &CredentialView<'_>, limits: &LimitReport) -> Self {
+        Self {
+            key_id: key.key_id,
+            name: key.name.to_owned(),
+            version: key.version,
+            environment: key.environment,
+            scopes: key.scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
+            rate_limit: key.rate_limit,
+            remaining: Remaining {
+                window: limits.window.as_str(),
+                limit: limits.limit,
+                remaining: limits.remaining,
+                reset_seconds: limits.reset_seconds,
+            },
+            expires_at: key.not_after.and_then(rfc3339),
+        }
+    }
+
+    /// Answers the caller. At most once a stream.
+    pub(crate) fn send(&self) {
+        let headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        if hostcalls::send_http_response(200, headers, Some(&body)).is_err() {
+            host::log(LogLevel::Error, "Envoy did not take an answer about a key");
+        }
+    }
+}
+
+/// `None` for an instant beyond the year 9999, which the format cannot tell.
+fn rfc3339(time: UnixMillis) -> Option<String> {
+    const LAST: u64 = 253_402_300_799_999;
+    let time =
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(time.0)).filter(|_| time.0 <= LAST)?;
+    Some(humantime::format_rfc3339_millis(time).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc3339() {
+        assert_eq!(rfc3339(UnixMillis(1_700_000_000_123)).as_deref(), Some("2023-11-14T22:13:20.123Z"));
+        assert_eq!(rfc3339(UnixMillis(u64::MAX)), None);
+    }
+}
