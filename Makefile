@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup tools targets wasm build run test lint deny fmt clean distclean
+.PHONY: help setup tools targets wasm faulty build run test lint deny fmt clean distclean
 
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
@@ -45,11 +45,16 @@ wasm: tools targets
 build: wasm ## Build the filter, omf and the demo
 	cargo build $(LOCKED) --release $(NATIVE)
 
+# A filter whose VM a request can end. For the tests only; it lies apart from the one that is shipped.
+faulty: tools targets
+	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-filter --features fault-injection \
+		--target-dir $(TARGET)/fault-injection
+
 run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports: see README.md)
 	@exec $(TARGET)/release/omniflow-demo
 
 # With --tests the features of all dependencies are those of the test run that follows: nothing is built twice.
-test: setup wasm ## Run every test
+test: setup wasm faulty ## Run every test
 	cargo build $(LOCKED) --release --bins --tests $(NATIVE)
 	@scripts/test.sh
 

@@ -79,7 +79,13 @@ impl Config {
         if json.is_empty() {
             return Err("the plugin configuration is empty; at least \"cluster\" must be set".to_owned());
         }
-        let document: Document = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let document: Document = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(
+            json,
+        ))
+        .map_err(|error| match error.path().to_string().as_str() {
+            "." => error.inner().to_string(),
+            field => format!("{field}: {}", error.inner()),
+        })?;
         if document.cluster.is_empty() {
             return Err("cluster: name the Envoy cluster of the control plane".to_owned());
         }
@@ -178,7 +184,11 @@ mod tests {
             assert!(with(&format!(r#""key_info_path": "{path}""#)).starts_with("key_info_path:"), "{path}");
         }
         assert!(with(r#""audit_flush_ms": 0"#).starts_with("audit_flush_ms:"));
-        assert!(with(r#""non_key_credentials": "allow""#).contains("unknown variant `allow`"));
+        assert!(
+            with(r#""non_key_credentials": "allow""#)
+                .starts_with("non_key_credentials: unknown variant `allow`")
+        );
+        assert!(with(r#""audit_flush_ms": "fast""#).starts_with("audit_flush_ms: invalid type"));
         assert!(with(r#""strip_credentials": false"#).contains("unknown field `strip_credentials`"));
     }
 }

@@ -174,6 +174,10 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let now = clock::now();
         let request = Request { headers: host::request_headers() };
+        #[cfg(feature = "fault-injection")]
+        if request.value("x-fault") == b"trap" {
+            std::process::abort();
+        }
         let source =
             host::property(&["source", "address"]).and_then(|address| parse_source_address(&address));
         let ruling = self.rule(&request, source, now);

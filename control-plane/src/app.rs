@@ -1,6 +1,7 @@
 //! What every handler works with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
@@ -11,7 +12,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
-use crate::publication::{Draft, NotReady, Publication};
+use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 
 /// Keys that are read at once when the image is built.
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(crate) publication: Publication,
     /// The gateways that call.
     pub(crate) fleet: Arc<Fleet>,
+    /// How long after it was made a key's newest version should be replaced; `None` for never.
+    pub(crate) rotation_after: Option<Duration>,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.
@@ -61,6 +64,9 @@ pub(crate) enum PublishError {
     /// The changes do not fit the image.
     #[error("the next image cannot be made: {0}")]
     Snapshot(#[from] SnapshotError),
+    /// No gateway could state this version when it polls.
+    #[error("version {0} is beyond any that a gateway may state: check the clock")]
+    VersionOutOfRange(u64),
     /// The process is ending.
     #[error("the next image was not made: {0}")]
     Ended(#[from] JoinError),
@@ -116,6 +122,9 @@ impl App {
         let now = self.clock.now();
         let draft = spawn_blocking(move || Draft::after(&image, changes, now, above)).await??;
         let version = draft.version();
+        if version > MAX_REPORTED_VERSION {
+            return Err(PublishError::VersionOutOfRange(version));
+        }
         transaction.set_snapshot_version(version).await?;
         transaction.commit().await?;
         self.publication.publish(draft);

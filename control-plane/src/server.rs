@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::app::{App, BuildError};
 use crate::bootstrap::{self, BootstrapError};
 use crate::clock::{Clock, Entropy};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, keep_memory};
 use crate::http;
 use crate::publication::Publication;
 use crate::storage::{Storage, StorageError};
@@ -37,6 +37,8 @@ pub(crate) struct ServerSettings {
     pub(crate) key_prefix: KeyPrefix,
     /// How long a silent gateway still counts as live.
     pub(crate) gateway_lease: Duration,
+    /// How long after it was made a key's newest version should be replaced; `None` for never.
+    pub(crate) rotation_after: Option<Duration>,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.
@@ -49,6 +51,7 @@ pub(crate) struct Server {
     app: Arc<App>,
     serving: JoinHandle<io::Result<()>>,
     building: JoinHandle<Result<(), BuildError>>,
+    remembering: JoinHandle<()>,
 }
 
 /// Why a server cannot start or had to end.
@@ -100,7 +103,11 @@ impl Server {
                 axum::serve(listener, router).with_graceful_shutdown(async move { app.stopped().await }).await
             }
         });
-        Ok(Self { address, app, serving, building })
+        let remembering = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_memory(&app).await }
+        });
+        Ok(Self { address, app, serving, building, remembering })
     }
 
     /// Where it listens.
@@ -110,7 +117,7 @@ impl Server {
 
     /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
     pub(crate) async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self { app, mut serving, mut building, .. } = self;
+        let Self { app, mut serving, mut building, remembering, .. } = self;
         let mut built = false;
         tokio::pin!(stop);
         let outcome = loop {
@@ -129,6 +136,13 @@ impl Server {
             tracing::warn!("some calls did not end in time");
             serving.abort();
         }
+        // It holds the data directory, which is free for another process when this returns.
+        if !built && timeout(GRACE, &mut building).await.is_err() {
+            tracing::warn!("the image of all keys was still being built");
+        }
+        if let Err(error) = remembering.await {
+            tracing::warn!(%error, "gateways were not noted");
+        }
         app.storage.close().await;
         tracing::info!("stopped");
         outcome
@@ -144,8 +158,18 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let installation =
         bootstrap::installation(&storage, &clock, &entropy, &settings.key_prefix, token_file).await?;
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
+    fleet.recall(&storage.main).await?;
     let stopping = watch::Sender::new(false);
-    Ok(App { storage, installation, publication: Publication::empty(), fleet, clock, entropy, stopping })
+    Ok(App {
+        storage,
+        installation,
+        publication: Publication::empty(),
+        fleet,
+        rotation_after: settings.rotation_after,
+        clock,
+        entropy,
+        stopping,
+    })
 }
 
 #[cfg(test)]
@@ -187,6 +211,108 @@ mod tests {
         plane.deliver(&gateway, vec![record(0, START, None)]).await;
         let audit = plane.get("/v1/audit").await.expect(StatusCode::OK);
         assert_eq!(audit["items"].as_array().unwrap().len(), 1, "a repeat is known after a restart too");
+    }
+
+    /// What `revoke?wait` answers at once.
+    async fn enforcement(plane: &Plane) -> serde_json::Value {
+        let answer = plane.post("/v1/keys/ci/revoke?wait=0s", json!({})).await.expect(StatusCode::OK);
+        answer["enforcement"].clone()
+    }
+
+    #[tokio::test]
+    async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let token = plane.token("gateway").await;
+        let poll = async |plane: &Plane, incarnation: &str| {
+            let version = plane.app.publication.version().unwrap();
+            let body = json!({
+                "gateway": "edge", "incarnation": incarnation, "filter_version": "0.1.0", "snapshot_format": 1,
+                "installation": plane.app.installation.id, "version": version, "wait_ms": 0,
+                "vms": [{"id": "0000000000000001", "version": version}],
+            });
+            let request =
+                http::testing::request(axum::http::Method::POST, "/gateway/v1/poll", &token, Some(body));
+            assert_eq!(plane.call(request).await.status, StatusCode::NO_CONTENT);
+        };
+        poll(&plane, "000000000000000b").await;
+        plane.pass(Duration::from_secs(300));
+        poll(&plane, "000000000000000a").await;
+        plane.app.fleet.memorise(&plane.app.storage.main).await.unwrap();
+        plane.pass(Duration::from_secs(150));
+        let plane = plane.restart().await;
+        let silent = |incarnation: &str, seen: &str| json!({"id": format!("edge/{incarnation}"), "last_seen_at": format!("2027-01-15T{seen}.000Z")});
+
+        // One was heard of a little more than a lease ago and may be live; the other has been silent for long.
+        let now = enforcement(&plane).await;
+        assert_eq!(now["complete"], false);
+        assert_eq!(
+            now["gateways"],
+            json!([{"id": "edge/000000000000000a", "workers": 0, "enforced": false, "enforced_workers": 0, "ms": null,
+                    "last_seen_at": "2027-01-15T08:05:00.000Z"}])
+        );
+        assert_eq!(now["silent"], json!([silent("000000000000000b", "08:00:00")]));
+        let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
+        assert_eq!(list["items"][0]["filter_version"], json!(null));
+        assert_eq!(list["items"][0]["first_seen_at"], "2027-01-15T08:05:00.000Z");
+
+        plane.pass(Duration::from_secs(60));
+        assert_eq!(enforcement(&plane).await["complete"], false, "its lease is not over yet");
+        poll(&plane, "000000000000000a").await;
+        let now = enforcement(&plane).await;
+        assert_eq!((&now["complete"], &now["gateways"][0]["enforced"]), (&json!(true), &json!(true)));
+
+        plane.pass(Duration::from_secs(61));
+        let now = enforcement(&plane).await;
+        assert_eq!((&now["complete"], &now["gateways"]), (&json!(true), &json!([])));
+        let both = json!([silent("000000000000000a", "08:08:30"), silent("000000000000000b", "08:00:00")]);
+        assert_eq!(now["silent"], both);
+
+        plane.pass(Duration::from_secs(86_400));
+        assert_eq!(enforcement(&plane).await.get("silent"), None, "after a day they are forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_does_not_come_back_is_waited_for_until_its_lease_is_over() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let report: omniflow_policy::gateway::EnforcedReport = serde_json::from_value(json!({
+            "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))
+        .unwrap();
+        plane.app.fleet.reported(&report, true);
+        plane.app.fleet.memorise(&plane.app.storage.main).await.unwrap();
+        let plane = plane.restart().await;
+        plane.pass(Duration::from_secs(60));
+        let before = enforcement(&plane).await;
+        assert_eq!((&before["complete"], before.get("silent")), (&json!(false), None));
+        plane.pass(Duration::from_millis(1));
+        let after = enforcement(&plane).await;
+        assert_eq!((&after["complete"], &after["gateways"]), (&json!(true), &json!([])));
+        assert_eq!(after["silent"][0]["id"], "edge/000000000000000a");
+        // A restart after an outage of any length waits once more, for a lease and not for ever.
+        plane.pass(Duration::from_secs(3_600));
+        let plane = plane.restart().await;
+        assert_eq!(enforcement(&plane).await["complete"], false);
+        plane.pass(Duration::from_secs(61));
+        let again = enforcement(&plane).await;
+        assert_eq!(
+            (&again["complete"], &again["silent"][0]["id"]),
+            (&json!(true), &json!("edge/000000000000000a"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_notes_its_gateways_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let time = Arc::new(AtomicU64::new(START));
+        let server = Server::start(settings(folder.path(), &time)).await.unwrap();
+        let report: omniflow_policy::gateway::EnforcedReport = serde_json::from_value(json!({
+            "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))
+        .unwrap();
+        server.app.fleet.reported(&report, true);
+        server.run_until(async {}).await.unwrap();
+        let app = open(&settings(folder.path(), &time)).await.unwrap();
+        assert_eq!(app.fleet.list(None, 9).len(), 1);
     }
 
     #[tokio::test]

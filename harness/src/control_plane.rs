@@ -180,11 +180,26 @@ impl ControlPlane {
         self.expect(200, call).await?.json()
     }
 
+    /// Adds a version to a key; the ones before it are accepted for `overlap`, such as `24h`.
+    pub async fn rotate(&self, id: &str, overlap: &str) -> Result<NewKey> {
+        let call = Call::post(&format!("/v1/keys/{id}/rotate"), &json!({"overlap": overlap}));
+        new_key(&self.expect(201, call).await?.json()?)
+    }
+
     /// Revokes a key. With `wait` the answer comes when all gateways enforce it, or when that time is over.
     pub async fn revoke(&self, id: &str, wait: Option<Duration>) -> Result<Value> {
+        self.revoke_at(&format!("/v1/keys/{id}/revoke"), wait).await
+    }
+
+    /// Revokes one version of a key, as [`Self::revoke`] does with all of them.
+    pub async fn revoke_version(&self, id: &str, version: u16, wait: Option<Duration>) -> Result<Value> {
+        self.revoke_at(&format!("/v1/keys/{id}/versions/{version}/revoke"), wait).await
+    }
+
+    async fn revoke_at(&self, path: &str, wait: Option<Duration>) -> Result<Value> {
         let query = wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
-        let call = Call::new("POST", &format!("/v1/keys/{id}/revoke{query}"))
-            .within(wait.unwrap_or_default() + BEYOND_WAIT);
+        let call =
+            Call::new("POST", &format!("{path}{query}")).within(wait.unwrap_or_default() + BEYOND_WAIT);
         self.expect(200, call).await?.json()
     }
 

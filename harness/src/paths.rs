@@ -26,6 +26,12 @@ pub fn filter_wasm() -> Result<PathBuf> {
     existing("OMF_FILTER_WASM", target().join("wasm32-wasip1/wasm/omniflow_filter.wasm"), "make build")
 }
 
+/// The filter whose VM a request can end, with `x-fault: trap`: `OMF_FAULTY_FILTER_WASM`, or the build for tests.
+pub fn faulty_filter_wasm() -> Result<PathBuf> {
+    let default = target().join("fault-injection/wasm32-wasip1/wasm/omniflow_filter.wasm");
+    existing("OMF_FAULTY_FILTER_WASM", default, "make faulty")
+}
+
 /// A shipped Envoy configuration.
 pub fn configuration(name: &str) -> PathBuf {
     root().join("envoy").join(name)

@@ -60,7 +60,7 @@ pub(super) struct Page {
 pub(super) enum Command {
     /// Run the control plane.
     Serve(Serve),
-    /// Issue, list, show and revoke keys.
+    /// Issue, list, show, rotate and revoke keys.
     #[command(subcommand)]
     Key(key::Command),
     /// Read the audit log, newest first.
@@ -97,6 +97,9 @@ pub(super) struct Serve {
     /// Seconds for which a silent gateway still counts as live.
     #[arg(long, env = "OMF_GATEWAY_LEASE", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) gateway_lease: u64,
+    /// Days after which the newest secret of a key is due for rotation; 0 for never.
+    #[arg(long, env = "OMF_ROTATION_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(..=36_500))]
+    pub(super) rotation_days: u64,
     /// What is logged to standard error: error, warn, info, debug or trace, also for single modules.
     #[arg(long, env = "OMF_LOG", default_value = "info")]
     pub(super) log: tracing_subscriber::filter::Targets,

@@ -8,6 +8,7 @@ use super::args::Page;
 use super::client::{Client, segment};
 use super::output::{Column, Output, field, items, table};
 use crate::fleet::MAX_WAIT;
+use crate::model::key::{DEFAULT_OVERLAP, MAX_OVERLAP};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -15,11 +16,13 @@ pub(super) enum Command {
     Create(Create),
     /// List keys, newest first.
     List(List),
-    /// Show one key.
+    /// Show one key with its versions.
     Show {
         /// Name or identifier.
         key: String,
     },
+    /// Give a key a new secret, printed once to standard output. The older ones go on for the overlap.
+    Rotate(Rotate),
     /// Revoke a key at once, or one version of it.
     Revoke(Revoke),
 }
@@ -63,7 +66,8 @@ pub(super) struct Create {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  omf key list --status active --environment live\n  omf key list --json --limit 500"
+    after_help = "Examples:\n  omf key list --status active --environment live\n  omf key list --rotation-due\n  \
+        omf key list --status active --unused-since 2026-12-31T00:00:00Z\n  omf key list --json --limit 500"
 )]
 pub(super) struct List {
     /// active, rotating, revoked or expired.
@@ -75,11 +79,38 @@ pub(super) struct List {
     /// Keys with this scope.
     #[arg(long)]
     scope: Option<String>,
+    /// Keys whose rotation is due.
+    #[arg(long)]
+    rotation_due: bool,
+    /// Keys that were not let through since then, or never, such as 2026-12-31T00:00:00Z.
+    #[arg(long)]
+    unused_since: Option<String>,
     /// Keys with this text in name or description, or with this hint.
     #[arg(long)]
     q: Option<String>,
     #[command(flatten)]
     page: Page,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    SECRET=$(omf key rotate ci)\n  \
+    omf key rotate ci --overlap 7d\n  \
+    omf key rotate ci --overlap 0s\n\n\
+    An overlap prolongs nothing: a version that would have ended sooner still does. To end an older secret before\n\
+    its overlap is over: omf key revoke ci --version 1 --wait 5s")]
+pub(super) struct Rotate {
+    /// Name or identifier.
+    key: String,
+    #[arg(
+        long,
+        help = format!(
+            "How long the older secrets are still accepted, from 0s to {}h [default: {}h]",
+            MAX_OVERLAP.as_secs() / 3_600,
+            DEFAULT_OVERLAP.as_secs() / 3_600
+        )
+    )]
+    overlap: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -107,13 +138,14 @@ const COLUMNS: &[Column] = &[
     ("SCOPES", |key| field(key, "scopes")),
     ("LAST USED", |key| field(key, "last_used_at")),
     ("EXPIRES", |key| field(key, "expires_at")),
+    ("ROTATION DUE", |key| field(key, "rotation_due_at")),
     ("ID", |key| field(key, "id")),
 ];
 const VERSION_COLUMNS: &[Column] = &[
     ("VERSION", |version| field(version, "id")),
     ("HINT", |version| field(version, "hint")),
     ("CREATED", |version| field(version, "created_at")),
-    ("EXPIRES", |version| field(version, "expires_at")),
+    ("ENDS", |version| field(version, "expires_at")),
     ("REVOKED", |version| field(version, "revoked_at")),
     ("LAST USED", |version| field(version, "last_used_at")),
 ];
@@ -133,6 +165,8 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
                 ("status", args.status),
                 ("environment", args.environment),
                 ("scope", args.scope),
+                ("rotation_due", args.rotation_due.then(|| true.to_string())),
+                ("unused_since", args.unused_since),
                 ("q", args.q),
                 args.page.limit(),
                 args.page.cursor(),
@@ -142,6 +176,7 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
         Command::Show { key } => {
             output.print(&client.get(&format!("/v1/keys/{}", segment(&key)), &[])?, describe)
         }
+        Command::Rotate(args) => rotate(args, client, output),
         Command::Revoke(args) => revoke(args, client, output),
     }
 }
@@ -164,6 +199,34 @@ fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
         eprintln!("This is the secret of {}. It is shown this once and stored nowhere.", args.name);
     }
     Ok(())
+}
+
+fn rotate(args: Rotate, client: &Client, output: Output) -> anyhow::Result<()> {
+    let path = format!("/v1/keys/{}/rotate", segment(&args.key));
+    let rotated = client.post(&path, &json!({"overlap": args.overlap}))?;
+    output.print(&rotated, |rotated| field(rotated, "secret"))?;
+    if !output.json {
+        eprintln!("{}", rotation_note(rotated.get("key").unwrap_or(&Value::Null)));
+    }
+    Ok(())
+}
+
+/// What a person has to know who holds a new secret.
+fn rotation_note(key: &Value) -> String {
+    let versions = key.get("versions").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let Some((newest, older)) = versions.split_last() else { return String::new() };
+    let until = match older.iter().filter(|version| version.get("revoked_at") == Some(&Value::Null)) {
+        older if field(key, "status") == "rotating" => {
+            // All times have one form, so that they sort as text.
+            let end = older.map(|version| field(version, "expires_at")).max().unwrap_or_default();
+            format!("The secrets before it are accepted until {end} at the latest.")
+        }
+        _ => "No secret before it is accepted any more.".to_owned(),
+    };
+    let (name, number) = (field(key, "name"), field(newest, "id"));
+    format!(
+        "This is the secret of version {number} of {name}. It is shown this once and stored nowhere. {until}"
+    )
 }
 
 fn revoke(args: Revoke, client: &Client, output: Output) -> anyhow::Result<()> {
@@ -205,9 +268,35 @@ fn describe(key: &Value) -> String {
         ("Created", format!("{} by {}", field(key, "created_at"), field(key, "created_by"))),
         ("Expires", field(key, "expires_at")),
         ("Last used", field(key, "last_used_at")),
+        ("Rotation due", field(key, "rotation_due_at")),
     ] {
         text.push_str(&format!("{heading:<12} {value}\n"));
     }
     let versions = json!({"items": key.get("versions")});
     text + "\n" + &table(items(&versions), VERSION_COLUMNS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotation_is_explained() {
+        let version = |id: u16, ends: Option<&str>, revoked: Option<&str>| {
+            json!({"id": id, "hint": "ab6M", "created_at": "2027-01-15T08:00:00.000Z", "expires_at": ends,
+                   "revoked_at": revoked, "last_used_at": null})
+        };
+        let (soon, late) = (Some("2027-01-16T08:00:00.000Z"), Some("2027-01-17T08:00:00.000Z"));
+        let versions =
+            [version(1, soon, None), version(2, late, soon), version(3, soon, None), version(4, None, None)];
+        let mut key = json!({"name": "ci", "status": "rotating", "versions": versions});
+        let note = rotation_note(&key);
+        assert!(note.starts_with("This is the secret of version 4 of ci."), "{note}");
+        assert!(note.contains("accepted until 2027-01-16T08:00:00.000Z at the latest"), "{note}");
+        key["status"] = json!("active");
+        assert!(rotation_note(&key).contains("No secret before it"));
+        for expected in ["Rotation due", "ENDS", "LAST USED", "HINT", "ab6M", "2027-01-17T08:00:00.000Z"] {
+            assert!(describe(&key).contains(expected), "{}", describe(&key));
+        }
+    }
 }

@@ -66,6 +66,9 @@ mod tests {
         assert!(help.contains("OMF_TOKEN_FILE") && help.contains("Examples:"));
         let create = command.find_subcommand_mut("key").unwrap().find_subcommand_mut("create").unwrap();
         assert!(create.render_long_help().to_string().contains("[default: 60, unless --per-hour is given]"));
+        let rotate = command.find_subcommand_mut("key").unwrap().find_subcommand_mut("rotate").unwrap();
+        let help = rotate.render_long_help().to_string();
+        assert!(help.contains("from 0s to 720h [default: 24h]") && help.contains("Examples:"), "{help}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -93,6 +96,12 @@ mod tests {
             "key list --status active --limit 1",
             "key show ci",
             "--json key show cd",
+            "key rotate ci",
+            "key rotate ci --overlap 0s",
+            "--json key rotate cd --overlap 7d",
+            "key list --status rotating --unused-since 2027-01-15T08:00:00Z",
+            "key list --rotation-due",
+            "key revoke ci --version 1",
             "key revoke ci --wait 1ms",
             "key revoke cd --version 1",
             "audit --key ci --status 4xx",
@@ -108,6 +117,10 @@ mod tests {
         }
         for (line, reason) in [
             ("key show nobody", "not_found"),
+            ("key rotate nobody", "not_found"),
+            ("key rotate ci", "key_revoked"),
+            ("key rotate cd --overlap 31d", "/overlap"),
+            ("key list --unused-since yesterday", "unused_since"),
             ("key create --name ci --environment live --scope contacts:read", "name_taken"),
             ("key create --name x --environment live --scope none:read", "/scopes/0"),
             ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),

@@ -17,7 +17,7 @@ pub(super) struct Output {
 pub(super) type Column = (&'static str, fn(&Value) -> String);
 
 impl Output {
-    /// Prints one answer whole as JSON, or by `for_people`.
+    /// Prints one answer whole as JSON, or by `for_people`; and a warning if it tells of gateways that are silent.
     pub(super) fn print(
         self,
         value: &Value,
@@ -26,9 +26,13 @@ impl Output {
         let text = if self.json { serde_json::to_string_pretty(value)? } else { for_people(value) };
         match writeln!(stdout(), "{}", text.trim_end()) {
             // Whoever reads has seen enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            result => Ok(result?),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            result => result?,
         }
+        if let Some(warning) = silence(value) {
+            eprintln!("{warning}");
+        }
+        Ok(())
     }
 
     /// Prints a list, and for people how to see more of it.
@@ -39,6 +43,15 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// What there is to know of gateways for which an enforcement did not wait.
+fn silence(answer: &Value) -> Option<String> {
+    let silent = answer.pointer("/enforcement/silent")?.as_array().filter(|silent| !silent.is_empty())?;
+    let named =
+        silent.iter().map(|one| format!("{} (last seen {})", field(one, "id"), field(one, "last_seen_at")));
+    let named = named.collect::<Vec<_>>().join(", ");
+    Some(format!("warning: silent, so not waited for; if cut off, they do not enforce this: {named}"))
 }
 
 /// The items of a list.
@@ -82,6 +95,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn silent_gateways_are_named() {
+        let answer = json!({"enforcement": {"complete": true, "silent": [
+            {"id": "edge/000000000000000a", "last_seen_at": "2027-01-15T08:00:00.000Z"}]}});
+        let warning = silence(&answer).unwrap();
+        assert!(warning.contains("edge/000000000000000a (last seen 2027-01-15T08:00:00.000Z)"), "{warning}");
+        assert_eq!(silence(&json!({"enforcement": {"complete": true, "silent": []}})), None);
+        assert_eq!(silence(&json!({"key": {}})), None);
+    }
 
     #[test]
     fn a_table_lines_up_and_holds_no_control_characters() {

@@ -23,6 +23,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<()> {
         admin_token_file: args.admin_token_file,
         key_prefix: args.key_prefix,
         gateway_lease: Duration::from_secs(args.gateway_lease),
+        rotation_after: (args.rotation_days > 0).then(|| Duration::from_secs(args.rotation_days * 86_400)),
         clock: Clock::system(),
         entropy: Entropy::system(),
     };

@@ -23,6 +23,18 @@ pub(crate) struct Enforcement {
     pub(crate) version: u64,
     /// The live gateways.
     pub(crate) gateways: Vec<GatewayEnforcement>,
+    /// The gateways that are silent for longer than the lease. Nothing waits for them, but one that is cut off and
+    /// not dead admits what it admitted before.
+    pub(crate) silent: Vec<SilentGateway>,
+}
+
+/// A gateway that may serve and was not heard of for longer than the lease.
+#[derive(Clone, Debug)]
+pub(crate) struct SilentGateway {
+    /// Which gateway.
+    pub(crate) id: GatewayId,
+    /// When it was last heard of.
+    pub(crate) last_seen_at: UnixMillis,
 }
 
 /// How far one gateway enforces a version.
@@ -75,19 +87,22 @@ impl Fleet {
 
     fn enforcement(&self, version: u64, published: u64) -> Enforcement {
         let now = self.clock.now();
-        let gateways: Vec<GatewayEnforcement> = self
-            .lock()
-            .iter()
-            .filter(|(_, gateway)| gateway.is_live(now, self.lease))
-            .map(|(id, gateway)| GatewayEnforcement {
-                id: id.clone(),
-                enforced: gateway.enforces(version, published),
-                workers: gateway.vms.len(),
-                enforced_workers: gateway.enforcing(version, published),
-                after: None,
-                last_seen_at: gateway.last_seen_at,
-            })
-            .collect();
-        Enforcement { complete: gateways.iter().all(|gateway| gateway.enforced), version, gateways }
+        let (mut gateways, mut silent) = (Vec::new(), Vec::new());
+        for (id, gateway) in self.lock().iter().filter(|(_, gateway)| gateway.is_remembered(now)) {
+            let (id, last_seen_at) = (id.clone(), gateway.last_seen_at);
+            if gateway.is_live(now, self.lease) {
+                gateways.push(GatewayEnforcement {
+                    id,
+                    enforced: gateway.enforces(version, published),
+                    workers: gateway.vms.len(),
+                    enforced_workers: gateway.enforcing(version, published),
+                    after: None,
+                    last_seen_at,
+                });
+            } else {
+                silent.push(SilentGateway { id, last_seen_at });
+            }
+        }
+        Enforcement { complete: gateways.iter().all(|gateway| gateway.enforced), version, gateways, silent }
     }
 }

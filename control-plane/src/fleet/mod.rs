@@ -1,6 +1,7 @@
 //! The gateways that call: what each enforces, and how long it took.
 
 mod enforcement;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 
 pub(crate) use self::enforcement::{Enforcement, MAX_WAIT};
+pub(crate) use self::memory::{Sighting, keep_memory};
 use crate::clock::Clock;
 
 /// A gateway that was not heard of for this long is no longer listed.
@@ -53,6 +55,10 @@ pub(crate) struct Gateway {
     pub(crate) last_seen_at: UnixMillis,
     /// Polls that wait for an answer right now.
     pub(crate) open_polls: usize,
+    /// The time of the last sighting that is noted in the database.
+    noted_at: Option<UnixMillis>,
+    /// When this process began, for a gateway that may have been live when the one before it ended.
+    expected_since: Option<UnixMillis>,
 }
 
 /// A poll that waits for its answer. Dropped when the answer is given or the gateway has gone.
@@ -78,13 +84,7 @@ impl Fleet {
             gateway.filter_version = Some(poll.filter_version.clone());
             gateway.version = if same_installation { poll.version } else { 0 };
             gateway.open_polls += 1;
-            // A poll names all VMs; one that is not named has ended. What it states may have been overtaken by a
-            // report, so the versions that are known still count.
-            let before = std::mem::take(&mut gateway.vms);
-            for vm in &poll.vms {
-                let known = before.get(&vm.id).copied().unwrap_or_default();
-                gateway.vms.insert(vm.id, enforced(vm, known, same_installation));
-            }
+            gateway.take_vms(&poll.vms, same_installation);
         });
         OpenPoll { fleet: Arc::clone(self), id }
     }
@@ -92,15 +92,7 @@ impl Fleet {
     /// Notes what a gateway's VMs enforce. `same_installation` is as in [`Self::poll_began`].
     pub(crate) fn reported(&self, report: &EnforcedReport, same_installation: bool) {
         let id = GatewayId { gateway: report.gateway.clone(), incarnation: report.incarnation };
-        self.note(&id, |gateway| {
-            for vm in &report.vms {
-                // The next poll names those VMs that are left.
-                if gateway.vms.len() < MAX_VMS || gateway.vms.contains_key(&vm.id) {
-                    let known = gateway.vms.entry(vm.id).or_default();
-                    *known = enforced(vm, *known, same_installation);
-                }
-            }
-        });
+        self.note(&id, |gateway| gateway.take_vms(&report.vms, same_installation));
     }
 
     /// All gateways in the order of their identifiers, beginning after `after`.
@@ -108,11 +100,16 @@ impl Fleet {
         let now = self.clock.now();
         self.lock()
             .iter()
-            .filter(|(_, gateway)| gateway.is_live(now, FORGOTTEN_AFTER))
+            .filter(|(_, gateway)| gateway.is_remembered(now))
             .filter(|(id, _)| after.is_none_or(|after| *id > after))
             .take(limit)
             .map(|(id, gateway)| (id.clone(), gateway.clone()))
             .collect()
+    }
+
+    /// Whether a gateway counts as running at this moment.
+    pub(crate) fn is_live(&self, gateway: &Gateway) -> bool {
+        gateway.is_live(self.clock.now(), self.lease)
     }
 
     /// Notes that a gateway was heard of, and what it said.
@@ -140,10 +137,15 @@ fn enforced(vm: &VmStatus, known: u64, same_installation: bool) -> u64 {
     if same_installation { vm.version.max(known) } else { 0 }
 }
 
+/// How long ago `then` is; nothing if it lies ahead.
+fn since(then: UnixMillis, now: UnixMillis) -> Duration {
+    Duration::from_millis(now.0.saturating_sub(then.0))
+}
+
 /// Forgets the gateways that are long silent and, where there are too many, the one that is silent longest.
 /// A poll that is open has a connection of its own, so these are not without end either.
 fn make_room(gateways: &mut BTreeMap<GatewayId, Gateway>, now: UnixMillis) {
-    gateways.retain(|_, gateway| gateway.is_live(now, FORGOTTEN_AFTER));
+    gateways.retain(|_, gateway| gateway.is_remembered(now));
     if gateways.len() >= MAX_GATEWAYS {
         let silent = gateways.iter().filter(|(_, gateway)| !gateway.is_connected());
         let oldest = silent.min_by_key(|(_, gateway)| gateway.last_seen_at).map(|(id, _)| id.clone());
@@ -165,6 +167,8 @@ impl Gateway {
             first_seen_at: now,
             last_seen_at: now,
             open_polls: 0,
+            noted_at: None,
+            expected_since: None,
         }
     }
 
@@ -173,10 +177,26 @@ impl Gateway {
         self.open_polls > 0
     }
 
-    /// Whether it counts as running: it is connected, or was heard of within the lease.
+    /// Takes over what it says of its VMs. Polls and reports name all of them; one that is not named has ended. What
+    /// they state may have been overtaken on the way, so the versions that are known still count.
+    fn take_vms(&mut self, vms: &[VmStatus], same_installation: bool) {
+        let before = std::mem::take(&mut self.vms);
+        for vm in vms.iter().take(MAX_VMS) {
+            let known = before.get(&vm.id).copied().unwrap_or_default();
+            self.vms.insert(vm.id, enforced(vm, known, same_installation));
+        }
+    }
+
+    /// Whether it counts as running: it is connected, or was heard of within the lease. After a restart, one that may
+    /// have been live has a lease to come back.
     pub(crate) fn is_live(&self, now: UnixMillis, lease: Duration) -> bool {
-        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        self.is_connected() || now.0.saturating_sub(self.last_seen_at.0) <= lease
+        let heard_or_expected = self.expected_since.map_or(self.last_seen_at, |at| at.max(self.last_seen_at));
+        self.is_connected() || since(heard_or_expected, now) <= lease
+    }
+
+    /// Whether it was heard of so lately that it is still told of.
+    fn is_remembered(&self, now: UnixMillis) -> bool {
+        self.is_connected() || since(self.last_seen_at, now) <= FORGOTTEN_AFTER
     }
 
     /// Whether all its VMs enforce `version` or a later one. A gateway that named no VM has proved nothing.
@@ -282,12 +302,22 @@ mod tests {
         let fleet = fleet();
         let open = fleet.poll_began(&poll(&[(1, 5), (2, 5)]), true);
         assert_eq!(progress(&fleet, 6, 6).await, (false, 0, 2));
-        fleet.reported(&report(&[(1, 6)]), true);
+        fleet.reported(&report(&[(1, 6), (2, 5)]), true);
         assert_eq!(progress(&fleet, 6, 6).await, (false, 1, 2));
-        fleet.reported(&report(&[(2, 7)]), true);
+        fleet.reported(&report(&[(1, 6), (2, 7)]), true);
         assert_eq!(progress(&fleet, 6, 7).await, (true, 2, 2));
         // A worker above the published version holds what this control plane never published.
         assert_eq!(progress(&fleet, 6, 6).await, (false, 1, 2));
+        drop(open);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_no_longer_named_has_ended() {
+        let fleet = fleet();
+        let open = fleet.poll_began(&poll(&[(1, 5), (2, 5), (3, 5)]), true);
+        // The second VM has ended, and another has taken its place.
+        fleet.reported(&report(&[(1, 6), (3, 6), (4, 6)]), true);
+        assert_eq!(progress(&fleet, 6, 6).await, (true, 3, 3));
         drop(open);
     }
 
@@ -338,9 +368,9 @@ mod tests {
         let vms = || fleet.list(None, 1).remove(0).1.vms;
         fleet.reported(&report(&[(1, 9), (2, 9)]), false);
         assert_eq!(vms(), BTreeMap::from([(Incarnation(1), 0), (Incarnation(2), 0)]));
-        fleet.reported(&report(&[(1, 6)]), true);
+        fleet.reported(&report(&[(1, 6), (2, 0)]), true);
         assert_eq!(vms(), BTreeMap::from([(Incarnation(1), 6), (Incarnation(2), 0)]));
-        fleet.reported(&report(&[(1, 9)]), false);
+        fleet.reported(&report(&[(1, 9), (2, 9)]), false);
         assert_eq!(vms(), BTreeMap::from([(Incarnation(1), 0), (Incarnation(2), 0)]));
     }
 

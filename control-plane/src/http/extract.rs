@@ -12,6 +12,9 @@ use super::problem::Problem;
 /// A request body in JSON. Unknown fields are refused by the shape itself.
 pub(super) struct StrictJson<T>(pub(super) T);
 
+/// A request body like [`StrictJson`], or none at all for the default.
+pub(super) struct OptionalJson<T>(pub(super) T);
+
 /// The query string. Parameters that the shape does not have are refused, and so are repeated ones.
 pub(super) struct StrictQuery<T>(pub(super) T);
 
@@ -47,12 +50,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         check_media_type(request.headers(), "application/json")?;
         let Body(bytes) = Body::from_request(request, state).await?;
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let mut track = Track::new();
-        let value = T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
-            .map_err(|error| Problem::invalid_json(pointer(&track.path()), error.to_string()))?;
-        json.end().map_err(|error| Problem::invalid_json(None, error.to_string()))?;
-        Ok(Self(value))
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let media_type = check_media_type(request.headers(), "application/json");
+        let Body(bytes) = Body::from_request(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        media_type?;
+        parse(&bytes).map(Self)
     }
 }
 
@@ -75,6 +87,16 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
             .map_err(|_| Problem::not_found("Nothing has this path. Check the identifier in it."))?;
         Ok(Self(segments))
     }
+}
+
+/// Reads one JSON document and nothing behind it.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut track = Track::new();
+    let value = T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
+        .map_err(|error| Problem::invalid_json(pointer(&track.path()), error.to_string()))?;
+    json.end().map_err(|error| Problem::invalid_json(None, error.to_string()))?;
+    Ok(value)
 }
 
 /// Refuses a body of another media type, so that no form of a foreign page can be taken for a call.

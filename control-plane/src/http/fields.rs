@@ -1,5 +1,7 @@
 //! The fields that several requests have, each checked in one place.
 
+use std::time::Duration;
+
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::limit::{InvalidRateLimit, RateLimit};
 use omniflow_policy::policy::Policy;
@@ -7,8 +9,8 @@ use omniflow_policy::scope::{Scope, ScopeSet};
 use omniflow_policy::time::UnixMillis;
 
 use super::problem::Problem;
-use crate::json::time::parse_time;
-use crate::model::key::MAX_DESCRIPTION_LENGTH;
+use crate::json::time::{parse_duration, parse_time};
+use crate::model::key::{DEFAULT_OVERLAP, MAX_DESCRIPTION_LENGTH, MAX_OVERLAP};
 use crate::model::name::Name;
 
 /// A name of a key or token.
@@ -70,6 +72,18 @@ pub(super) fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option
         return Err(refuse("expires_at has passed; to end something at once, revoke it"));
     }
     Ok(Some(time))
+}
+
+/// How long older versions of a key are still accepted after a rotation.
+pub(super) fn overlap(text: Option<String>) -> Result<Duration, Problem> {
+    let Some(text) = text else { return Ok(DEFAULT_OVERLAP) };
+    parse_duration(&text).filter(|overlap| *overlap <= MAX_OVERLAP).ok_or_else(|| {
+        let most = MAX_OVERLAP.as_secs() / 3_600;
+        Problem::invalid_field(
+            "/overlap",
+            format!("overlap is a duration from 0s to {most}h, such as 24h or 7d"),
+        )
+    })
 }
 
 /// Words about a key; empty ones are none.

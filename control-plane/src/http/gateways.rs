@@ -25,6 +25,6 @@ async fn list(
     let (limit, after) = query.read(GatewayId::parse)?;
     let version = app.publication.version()?;
     let page = Page::of(app.fleet.list(after.as_ref(), limit + 1), limit, |(id, _)| id.to_string())
-        .map(|(id, gateway)| GatewayJson::new(&id, &gateway, version));
+        .map(|(id, gateway)| GatewayJson::new(&id, &gateway, app.fleet.is_live(&gateway), version));
     Ok(Json(GatewayList { page, version }))
 }

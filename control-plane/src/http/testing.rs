@@ -43,12 +43,14 @@ pub(crate) struct Answer {
 
 impl Plane {
     pub(crate) async fn new() -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap(), START).await
+        Self::in_folder(tempfile::tempdir().unwrap(), START, |_| {}).await
     }
 
-    async fn in_folder(folder: TempDir, now: u64) -> Self {
+    async fn in_folder(folder: TempDir, now: u64, change: impl FnOnce(&mut ServerSettings)) -> Self {
         let time = Arc::new(AtomicU64::new(now));
-        let app = Arc::new(open(&settings(folder.path(), &time)).await.unwrap());
+        let mut settings = settings(folder.path(), &time);
+        change(&mut settings);
+        let app = Arc::new(open(&settings).await.unwrap());
         let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
         app.build_image().await.unwrap();
         Self { router: super::router(Arc::clone(&app)), app, owner, time, folder }
@@ -56,13 +58,18 @@ impl Plane {
 
     /// Ends this process and starts another on the same folder.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut ServerSettings)) -> Self {
         let now = self.time.load(Ordering::Relaxed);
         self.app.storage.close().await;
         let Self { app, router, folder, .. } = self;
         drop(router);
         assert_eq!(Arc::strong_count(&app), 1, "nothing else may hold the databases open");
         drop(app);
-        Self::in_folder(folder, now).await
+        Self::in_folder(folder, now, change).await
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -150,6 +157,7 @@ pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
         admin_token_file: None,
         key_prefix: KeyPrefix::default(),
         gateway_lease: Duration::from_secs(60),
+        rotation_after: Some(Duration::from_secs(90 * 86_400)),
         clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
         entropy: Entropy::system(),
     }

@@ -44,6 +44,15 @@ pub(crate) struct EnforcementJson {
     complete: bool,
     version: u64,
     gateways: Vec<GatewayEnforcementJson>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<SilentGatewayJson>,
+}
+
+/// A gateway that nothing waits for, because it is silent.
+#[derive(Debug, Serialize)]
+pub(crate) struct SilentGatewayJson {
+    id: String,
+    last_seen_at: Time,
 }
 
 /// How far a version is in force in one gateway.
@@ -60,8 +69,8 @@ pub(crate) struct GatewayEnforcementJson {
 // === impl GatewayJson ===
 
 impl GatewayJson {
-    /// The gateway beside the published version.
-    pub(crate) fn new(id: &GatewayId, gateway: &Gateway, published: u64) -> Self {
+    /// The gateway beside the published version. One that is not live is in step with nothing.
+    pub(crate) fn new(id: &GatewayId, gateway: &Gateway, live: bool, published: u64) -> Self {
         Self {
             id: id.to_string(),
             gateway: id.gateway.clone(),
@@ -69,7 +78,7 @@ impl GatewayJson {
             filter_version: gateway.filter_version.clone(),
             connected: gateway.is_connected(),
             version: gateway.version,
-            in_step: gateway.enforces(published, published),
+            in_step: live && gateway.enforces(published, published),
             workers: gateway
                 .vms
                 .iter()
@@ -93,6 +102,15 @@ impl From<Enforcement> for EnforcementJson {
             ms: gateway.after.map(|after| after.as_millis()),
             last_seen_at: Time(gateway.last_seen_at),
         });
-        Self { complete: enforcement.complete, version: enforcement.version, gateways: gateways.collect() }
+        let silent = enforcement.silent.into_iter().map(|gateway| SilentGatewayJson {
+            id: gateway.id.to_string(),
+            last_seen_at: Time(gateway.last_seen_at),
+        });
+        Self {
+            complete: enforcement.complete,
+            version: enforcement.version,
+            gateways: gateways.collect(),
+            silent: silent.collect(),
+        }
     }
 }

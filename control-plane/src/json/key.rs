@@ -1,6 +1,7 @@
 //! Keys in JSON.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::key::Environment;
@@ -60,6 +61,15 @@ pub(crate) struct UpdateKey {
     pub(crate) description: Option<Option<String>>,
 }
 
+/// `POST /v1/keys/{id}/rotate`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RotateKey {
+    /// How long the versions before are still accepted; 24 hours if not stated.
+    #[serde(default)]
+    pub(crate) overlap: Option<String>,
+}
+
 /// A key.
 #[derive(Debug, Serialize)]
 pub(crate) struct KeyJson {
@@ -90,7 +100,7 @@ pub(crate) struct KeyVersionJson {
     last_used_at: Option<Time>,
 }
 
-/// A new key with its secret, which is shown this once.
+/// A new key, or a key with a new version: with the secret, which is shown this once.
 #[derive(Serialize)]
 pub(crate) struct CreatedKey {
     /// The key.
@@ -120,9 +130,15 @@ impl KeyJson {
         self.id
     }
 
-    /// The key as it is at `now`.
-    pub(crate) fn new(key: Key, last_used: &LastUsed, now: UnixMillis) -> Self {
+    /// The key as it is at `now`, where versions are to be replaced `rotation_after` they were made.
+    pub(crate) fn new(
+        key: Key,
+        last_used: &LastUsed,
+        rotation_after: Option<Duration>,
+        now: UnixMillis,
+    ) -> Self {
         let status = key.status(now);
+        let rotation_due_at = key.rotation_due_at(rotation_after, now).map(Time);
         let versions: Vec<KeyVersionJson> = key
             .versions
             .into_iter()
@@ -148,7 +164,7 @@ impl KeyJson {
             created_at: Time(key.created_at),
             expires_at: key.expires_at.map(Time),
             last_used_at: versions.iter().filter_map(|version| version.last_used_at).max(),
-            rotation_due_at: None,
+            rotation_due_at,
             versions,
         }
     }

@@ -25,7 +25,7 @@ pub(crate) fn format_time(time: UnixMillis) -> String {
     format!("{timestamp:.3}")
 }
 
-/// Reads a duration: a whole number and one of `ms`, `s`, `m`, `h`, such as `5s`.
+/// Reads a duration: a whole number and one of `ms`, `s`, `m`, `h`, `d`, such as `5s`.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -35,6 +35,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         "s" => number.checked_mul(1_000),
         "m" => number.checked_mul(60_000),
         "h" => number.checked_mul(3_600_000),
+        "d" => number.checked_mul(86_400_000),
         _ => None,
     };
     millis.map(Duration::from_millis)
@@ -68,7 +69,11 @@ mod tests {
         assert_eq!(parse_duration("5s"), Some(Duration::from_secs(5)));
         assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(parse_duration("24h"), Some(Duration::from_secs(86_400)));
-        for wrong in ["", "5", "s", "-5s", "5 s", "5d", "99999999999999999h", "５s"] {
+        assert_eq!(parse_duration("1d"), parse_duration("24h"));
+        assert_eq!(parse_duration("0s"), Some(Duration::ZERO));
+        for wrong in
+            ["", "5", "s", "-5s", "5 s", "5w", "5D", "1.5h", "9999999999999d", "99999999999999999h", "５s"]
+        {
             assert_eq!(parse_duration(wrong), None, "{wrong}");
         }
     }

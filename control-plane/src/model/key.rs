@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::digest::Digest;
-use omniflow_policy::key::Environment;
+use omniflow_policy::key::{Environment, Secret};
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::scope::ScopeSet;
 use omniflow_policy::snapshot::Credential;
@@ -17,6 +18,10 @@ use super::name::Name;
 
 /// The most bytes of a description.
 pub const MAX_DESCRIPTION_LENGTH: usize = 1024;
+/// How long older versions are still accepted after a rotation, unless it says otherwise.
+pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
+/// The longest overlap.
+pub const MAX_OVERLAP: Duration = Duration::from_secs(720 * 3_600);
 
 /// A key: what it is called, what it may do, and the secrets that stand for it.
 #[derive(Clone, Debug)]
@@ -76,6 +81,23 @@ pub enum KeyStatus {
     Expired,
 }
 
+/// Why a key cannot be rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRotatable {
+    /// Every version was revoked.
+    #[error("this key was revoked and stays so; issue a new one")]
+    Revoked,
+    /// The key has expired.
+    #[error("this key has expired; give it a later expires_at with PATCH first, or issue a new one")]
+    Expired,
+    /// The key has not expired, but none of its versions is accepted any more.
+    #[error("no version of this key is accepted any more; issue a new key")]
+    Ended,
+    /// The numbers of versions are used up.
+    #[error("this key has had {} versions, which is the most; issue a new key", u16::MAX)]
+    Exhausted,
+}
+
 /// A word that names no status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a status is \"active\", \"rotating\", \"revoked\" or \"expired\"")]
@@ -93,6 +115,51 @@ impl Key {
             1 => KeyStatus::Active,
             _ => KeyStatus::Rotating,
         }
+    }
+
+    /// When the key should be rotated: `after` the newest version that is accepted was made. `None` if nothing ever
+    /// falls due, or if no version is accepted.
+    ///
+    /// A newer version that was revoked does not put it off, as the older secret is then still the one in use.
+    pub fn rotation_due_at(&self, after: Option<Duration>, now: UnixMillis) -> Option<UnixMillis> {
+        let newest = self.versions.iter().rfind(|version| self.accepts(version, now))?;
+        Some(later(newest.created_at, after?))
+    }
+
+    /// Adds a version with this secret and ends those before it that are accepted: after `overlap`, or when they
+    /// would have ended already if that is sooner.
+    pub fn rotate(
+        &mut self,
+        secret: &Secret,
+        overlap: Duration,
+        now: UnixMillis,
+    ) -> Result<(), NotRotatable> {
+        match self.status(now) {
+            KeyStatus::Active | KeyStatus::Rotating => {}
+            KeyStatus::Revoked => return Err(NotRotatable::Revoked),
+            KeyStatus::Expired if self.expires_at.is_some_and(|end| end <= now) => {
+                return Err(NotRotatable::Expired);
+            }
+            KeyStatus::Expired => return Err(NotRotatable::Ended),
+        }
+        let newest = self.versions.last().map_or(0, |version| version.version);
+        let version = newest.checked_add(1).ok_or(NotRotatable::Exhausted)?;
+        let end = later(now, overlap);
+        let ends: Vec<bool> = self.versions.iter().map(|version| self.accepts(version, now)).collect();
+        for (version, accepted) in self.versions.iter_mut().zip(ends) {
+            if accepted {
+                version.expires_at = version.expires_at.into_iter().chain([end]).min();
+            }
+        }
+        self.versions.push(KeyVersion {
+            version,
+            digest: secret.digest(),
+            hint: secret.hint(),
+            created_at: now,
+            expires_at: None,
+            revoked_at: None,
+        });
+        Ok(())
     }
 
     /// What the gateways hold of this key: one credential for each version.
@@ -118,6 +185,10 @@ impl Key {
     fn not_after(&self, version: &KeyVersion) -> Option<UnixMillis> {
         self.expires_at.into_iter().chain(version.expires_at).min()
     }
+}
+
+fn later(time: UnixMillis, by: Duration) -> UnixMillis {
+    UnixMillis(time.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
 }
 
 // === impl KeyStatus ===
@@ -153,6 +224,8 @@ impl FromStr for KeyStatus {
 
 #[cfg(test)]
 mod tests {
+    use omniflow_policy::key::{KeyPrefix, compose_key};
+
     use super::*;
 
     fn key(expires_at: Option<u64>, versions: &[(Option<u64>, Option<u64>)]) -> Key {
@@ -208,5 +281,56 @@ mod tests {
                 (3, Some(UnixMillis(200)), true)
             ]
         );
+    }
+
+    /// Ends and revocations of all versions after a rotation at 100, with an overlap of 50.
+    fn rotated(mut key: Key) -> Result<Vec<Option<u64>>, NotRotatable> {
+        let secret = compose_key(&KeyPrefix::default(), Environment::Live, &mut || 7);
+        let before = key.versions.len();
+        key.rotate(&secret, Duration::from_millis(50), UnixMillis(100))?;
+        let newest = key.versions.last().unwrap();
+        assert_eq!((newest.digest, newest.created_at), (secret.digest(), UnixMillis(100)));
+        assert_eq!((newest.hint.clone(), newest.revoked_at), (secret.hint(), None));
+        assert_eq!(usize::from(newest.version), before + 1);
+        Ok(key.versions.iter().map(|version| version.expires_at.map(|end| end.0)).collect())
+    }
+
+    #[test]
+    fn a_rotation_ends_what_is_accepted_and_never_later_than_it_would_have_ended() {
+        assert_eq!(rotated(key(None, &[(None, None)])), Ok(vec![Some(150), None]));
+        // In turn: over, ends sooner, ends later, was revoked, has no end.
+        let versions =
+            [(Some(100), None), (Some(120), None), (Some(500), None), (None, Some(9)), (None, None)];
+        let ends = rotated(key(Some(1_000), &versions));
+        assert_eq!(ends, Ok(vec![Some(100), Some(120), Some(150), None, Some(150), None]));
+    }
+
+    #[test]
+    fn what_has_ended_is_not_rotated() {
+        assert_eq!(rotated(key(None, &[(None, Some(5))])), Err(NotRotatable::Revoked));
+        assert_eq!(rotated(key(Some(50), &[(None, Some(5))])), Err(NotRotatable::Revoked));
+        assert_eq!(rotated(key(Some(100), &[(None, None)])), Err(NotRotatable::Expired));
+        assert_eq!(rotated(key(None, &[(Some(90), None), (None, Some(5))])), Err(NotRotatable::Ended));
+        let mut last = key(None, &[(None, None)]);
+        last.versions[0].version = u16::MAX;
+        assert_eq!(rotated(last), Err(NotRotatable::Exhausted));
+    }
+
+    #[test]
+    fn a_rotation_falls_due_after_the_newest_accepted_version() {
+        let due = |key: &Key, after: Option<u64>| {
+            key.rotation_due_at(after.map(Duration::from_millis), UnixMillis(100)).map(|due| due.0)
+        };
+        let mut two = key(None, &[(Some(150), None), (None, None)]);
+        two.versions[0].created_at = UnixMillis(10);
+        two.versions[1].created_at = UnixMillis(90);
+        assert_eq!(due(&two, Some(1_000)), Some(1_090));
+        assert_eq!(due(&two, None), None);
+        assert_eq!(due(&two, Some(u64::MAX)), Some(u64::MAX));
+        two.versions[1].revoked_at = Some(UnixMillis(95));
+        assert_eq!(due(&two, Some(1_000)), Some(1_010), "the older secret is the one in use");
+        two.versions[0].revoked_at = Some(UnixMillis(96));
+        assert_eq!(due(&two, Some(1_000)), None);
+        assert_eq!(due(&key(Some(100), &[(None, None)]), Some(1_000)), None);
     }
 }

@@ -19,9 +19,12 @@ use self::log::DeltaLog;
 
 /// How long an image that was offered or taken from can be taken from again, in milliseconds.
 const KEPT_AFTER_OFFER_MS: u64 = 120_000;
-/// The highest version that a gateway may claim to hold. Half of what a JSON number keeps exactly; versions follow
-/// the clock in milliseconds and get there in the year 144,000.
+/// The highest version that a gateway may claim to hold, and that is published. Half of what a JSON number keeps
+/// exactly; versions follow the clock in milliseconds and get there in the year 144,000.
 pub(crate) const MAX_REPORTED_VERSION: u64 = 1 << 52;
+/// How far ahead of the clock a version may be that a gateway claims to hold and that is passed for it, in
+/// milliseconds. Whoever holds a gateway token can claim any.
+const MAX_LEAD_MS: u64 = 24 * 3_600_000;
 
 /// The published image. It is empty until the image has been built at start.
 pub(crate) struct Publication {
@@ -51,6 +54,8 @@ pub(crate) enum Offer {
     Image(Arc<Image>),
     /// The gateway holds a version that this control plane has not reached: the database was restored.
     Ahead,
+    /// The gateway claims a version so far ahead of the clock that it is not passed.
+    Implausible,
 }
 
 struct Published {
@@ -136,7 +141,8 @@ impl Publication {
                 return Ok(Offer::Nothing);
             }
             if version > current {
-                return Ok(Offer::Ahead);
+                let plausible = version <= now.0.saturating_add(MAX_LEAD_MS);
+                return Ok(if plausible { Offer::Ahead } else { Offer::Implausible });
             }
             if let Some(delta) = published.log.since(version) {
                 return Ok(Offer::Delta(delta));
@@ -266,6 +272,8 @@ mod tests {
         publish(&publication, puts(1..2), 300);
         assert!(matches!(offer(&publication, 300), Offer::Nothing));
         assert!(matches!(offer(&publication, 301), Offer::Ahead));
+        assert!(matches!(offer(&publication, MAX_LEAD_MS), Offer::Ahead));
+        assert!(matches!(offer(&publication, MAX_LEAD_MS + 1), Offer::Implausible));
         assert!(matches!(offer(&publication, 0), Offer::Image(_)));
         assert!(matches!(offer(&publication, 150), Offer::Image(_)), "no such version was published");
         let Offer::Delta(delta) = offer(&publication, 100) else { panic!("a delta leads on from 100") };

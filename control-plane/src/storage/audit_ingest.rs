@@ -9,10 +9,30 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use uuid::Uuid;
 
 use super::columns::{address_bytes, digest_bytes, from_millis, saturated, to_millis};
-use super::{Result, Transaction};
+use super::{Result, StorageError, Transaction};
 
 /// Rows in the larger of the two statements that store records. Both stay prepared, whatever a batch's size.
 const ROWS_PER_STATEMENT: usize = 64;
+
+/// The most records that may be missing between two that arrive. A VM that makes a million records a second is at it
+/// for more than an hour.
+const MAX_MISSING: u64 = 1 << 32;
+
+/// Why a batch is not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IngestError {
+    /// The rows cannot be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// More records would be missing than a VM makes.
+    #[error("sequence number {found} lies too far behind {expected}, which is the next that is expected")]
+    Leap {
+        /// The number that follows what is stored.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+}
 
 /// How far a stream of records has come.
 struct StreamPlace {
@@ -22,8 +42,16 @@ struct StreamPlace {
 
 impl Transaction<'_> {
     /// Stores the records of a batch that are new, and a gap wherever sequence numbers jump. Gives how many records
-    /// are missing.
-    pub(crate) async fn ingest(&mut self, batch: &AuditBatch) -> Result<u64> {
+    /// are missing. No time is stored that lies behind `latest`: a gateway's clock may be wrong, and whoever holds a
+    /// gateway token can claim any.
+    pub(crate) async fn ingest(
+        &mut self,
+        mut batch: AuditBatch,
+        latest: UnixMillis,
+    ) -> std::result::Result<u64, IngestError> {
+        for record in &mut batch.records {
+            record.time = record.time.min(latest);
+        }
         let mut place = self.stream_place(&batch.source).await?;
         let mut records: Vec<&AuditRecord> = batch.records.iter().collect();
         records.sort_by_key(|record| record.sequence);
@@ -34,6 +62,9 @@ impl Transaction<'_> {
                 continue;
             }
             let missing = record.sequence - place.next_sequence;
+            if missing > MAX_MISSING {
+                return Err(IngestError::Leap { expected: place.next_sequence, found: record.sequence });
+            }
             if missing > 0 {
                 all_missing = all_missing.saturating_add(missing);
                 self.insert_gap(&batch.source, &place, record.time, missing).await?;
@@ -54,7 +85,7 @@ impl Transaction<'_> {
         if let Some(last_time) = place.last_time.filter(|_| !fresh.is_empty()) {
             self.set_stream_place(&batch.source, place.next_sequence, last_time).await?;
         }
-        self.note_uses(&fresh).await?;
+        self.note_uses(&fresh, latest).await?;
         Ok(all_missing)
     }
 
@@ -149,8 +180,9 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Remembers when each key version was last let through. A refused call is no use of a key.
-    async fn note_uses(&mut self, records: &[&AuditRecord]) -> Result<()> {
+    /// Remembers when each key version was last let through. A refused call is no use of a key. What is stored from
+    /// before and lies behind `latest`, because the clock was wrong then, is corrected.
+    async fn note_uses(&mut self, records: &[&AuditRecord], latest: UnixMillis) -> Result<()> {
         let mut uses: HashMap<(Uuid, u16), UnixMillis> = HashMap::new();
         for record in records {
             if let (Some(key), Outcome::Allowed) = (&record.key, record.outcome) {
@@ -161,11 +193,12 @@ impl Transaction<'_> {
         for ((key, version), time) in uses {
             sqlx::query(
                 "INSERT INTO key_last_used (key_id, version, last_used_at) VALUES (?, ?, ?) \
-                 ON CONFLICT DO UPDATE SET last_used_at = max(last_used_at, excluded.last_used_at)",
+                 ON CONFLICT DO UPDATE SET last_used_at = min(max(last_used_at, excluded.last_used_at), ?)",
             )
             .bind(key)
             .bind(version)
             .bind(to_millis(time))
+            .bind(to_millis(latest))
             .execute(self.connection())
             .await?;
         }

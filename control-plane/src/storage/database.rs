@@ -1,6 +1,7 @@
 //! One SQLite database: its file, its form, its writer and its readers.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -32,11 +33,10 @@ pub struct Writer<'a>(MutexGuard<'a, SqliteConnection>);
 pub struct Transaction<'a>(sqlx::Transaction<'a, Sqlite>);
 
 pub(super) fn main_migrations() -> Migrator {
-    Migrator::with_migrations(vec![migration(
-        1,
-        "keys",
-        include_str!("../../migrations/omniflow/0001_keys.sql"),
-    )])
+    Migrator::with_migrations(vec![
+        migration(1, "keys", include_str!("../../migrations/omniflow/0001_keys.sql")),
+        migration(2, "gateways", include_str!("../../migrations/omniflow/0002_gateways.sql")),
+    ])
 }
 
 pub(super) fn audit_migrations() -> Migrator {
@@ -54,7 +54,8 @@ fn migration(version: i64, description: &'static str, sql: &'static str) -> Migr
 // === impl Database ===
 
 impl Database {
-    pub(super) async fn open(path: &Path, migrations: Migrator) -> Result<Self> {
+    /// Readers see the database at `audit`, where one is given, under that name: lists of keys ask for their use.
+    pub(super) async fn open(path: &Path, migrations: Migrator, audit: Option<&Path>) -> Result<Self> {
         // SQLite gives the files of the write-ahead log the mode of the database.
         files::open_private(path).map_err(at(path))?;
         let options = SqliteConnectOptions::new()
@@ -68,8 +69,17 @@ impl Database {
             .run(&mut writer)
             .await
             .map_err(|source| StorageError::Migration { path: path.to_owned(), source })?;
-        let readers =
-            SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        let mut readers = SqlitePoolOptions::new().max_connections(READERS);
+        if let Some(audit) = audit {
+            let audit: Arc<[u8]> = audit.as_os_str().as_encoded_bytes().into();
+            readers = readers.after_connect(move |connection, _| {
+                let audit = audit.to_vec();
+                Box::pin(async move {
+                    sqlx::query("ATTACH DATABASE ? AS audit").bind(audit).execute(connection).await.map(drop)
+                })
+            });
+        }
+        let readers = readers.connect_with(options.read_only(true)).await?;
         Ok(Self { readers, writer: Mutex::new(writer) })
     }
 

@@ -30,15 +30,30 @@ pub(crate) struct KeyFilter {
     pub(crate) environment: Option<Environment>,
     /// Those with this scope.
     pub(crate) scope: Option<Scope>,
+    /// Those whose rotation is due, or those whose is not.
+    pub(crate) rotation: Option<RotationFilter>,
+    /// Those that were not let through at this instant or later.
+    pub(crate) unused_since: Option<UnixMillis>,
     /// Those with this text in their name or description, in any case, or as the hint of a version.
     pub(crate) text: Option<String>,
+}
+
+/// Whether the rotation of a key is due. It is when the newest of the versions that are accepted is old.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RotationFilter {
+    /// True for the keys whose rotation is due, false for all others.
+    pub(crate) due: bool,
+    /// The instant at which versions are accepted or not.
+    pub(crate) now: UnixMillis,
+    /// A version that was made at this instant or before is old; `None` if none ever is.
+    pub(crate) made_until: Option<UnixMillis>,
 }
 
 const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
      k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, \
      v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at ";
 /// Versions of the key `k` that are accepted at the instant that follows this text.
-const ACCEPTED_AT: &str = "(SELECT count(*) FROM key_versions a WHERE a.key_id = k.id AND a.revoked_at IS NULL AND \
+const ACCEPTED_AT: &str = " FROM key_versions a WHERE a.key_id = k.id AND a.revoked_at IS NULL AND \
      min(ifnull(a.expires_at, 9223372036854775807), ifnull(k.expires_at, 9223372036854775807)) > ";
 const ANY_UNREVOKED: &str =
     "EXISTS (SELECT 1 FROM key_versions u WHERE u.key_id = k.id AND u.revoked_at IS NULL)";
@@ -61,16 +76,37 @@ impl Database {
         if let Some((status, now)) = filter.status {
             let now = to_millis(now);
             match status {
-                KeyStatus::Active => query.push(" AND 1 = ").push(ACCEPTED_AT).push_bind(now).push(")"),
-                KeyStatus::Rotating => query.push(" AND 1 < ").push(ACCEPTED_AT).push_bind(now).push(")"),
+                KeyStatus::Active => {
+                    query.push(" AND 1 = (SELECT count(*)").push(ACCEPTED_AT).push_bind(now).push(")")
+                }
+                KeyStatus::Rotating => {
+                    query.push(" AND 1 < (SELECT count(*)").push(ACCEPTED_AT).push_bind(now).push(")")
+                }
                 KeyStatus::Revoked => query.push(" AND NOT ").push(ANY_UNREVOKED),
                 KeyStatus::Expired => query
-                    .push(" AND 0 = ")
+                    .push(" AND 0 = (SELECT count(*)")
                     .push(ACCEPTED_AT)
                     .push_bind(now)
                     .push(") AND ")
                     .push(ANY_UNREVOKED),
             };
+        }
+        if let Some(RotationFilter { due, now, made_until }) = filter.rotation {
+            // Nothing was made at -1.
+            query
+                .push(if due { " AND " } else { " AND NOT " })
+                .push("ifnull((SELECT a.created_at")
+                .push(ACCEPTED_AT)
+                .push_bind(to_millis(now))
+                .push(" ORDER BY a.version DESC LIMIT 1) <= ")
+                .push_bind(made_until.map_or(-1, to_millis))
+                .push(", 0)");
+        }
+        if let Some(since) = filter.unused_since {
+            query
+                .push(" AND NOT EXISTS (SELECT 1 FROM audit.key_last_used l WHERE l.key_id = k.id AND l.last_used_at >= ")
+                .push_bind(to_millis(since))
+                .push(")");
         }
         if let Some(environment) = filter.environment {
             query.push(" AND k.environment = ").push_bind(environment.as_str());

@@ -37,6 +37,11 @@ impl Transaction<'_> {
         }
         let versions: Vec<(Uuid, &KeyVersion)> =
             keys.iter().flat_map(|key| key.versions.iter().map(|version| (key.id, version))).collect();
+        self.insert_versions(&versions).await
+    }
+
+    /// Adds versions to keys. Digests must be free.
+    pub(crate) async fn insert_versions(&mut self, versions: &[(Uuid, &KeyVersion)]) -> Result<()> {
         for versions in versions.chunks(ROWS_PER_STATEMENT) {
             let mut statement = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO key_versions (key_id, version, digest, hint, created_at, expires_at, revoked_at) ",
@@ -71,6 +76,17 @@ impl Transaction<'_> {
         .bind(key.id)
         .execute(self.connection())
         .await?;
+        Ok(())
+    }
+
+    /// Writes from when on a version is refused.
+    pub(crate) async fn end_version(&mut self, key: Uuid, version: u16, end: UnixMillis) -> Result<()> {
+        sqlx::query("UPDATE key_versions SET expires_at = ? WHERE key_id = ? AND version = ?")
+            .bind(to_millis(end))
+            .bind(key)
+            .bind(version)
+            .execute(self.connection())
+            .await?;
         Ok(())
     }
 

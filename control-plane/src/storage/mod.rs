@@ -1,6 +1,6 @@
 //! The rows: two SQLite databases in one data directory, and the only place that speaks SQL.
 //!
-//! `omniflow.db` holds keys, tokens, policy and the installation; `audit.db` the calls. Each has one writer, taken
+//! `omniflow.db` holds keys, tokens, policy, the installation and which gateways there are; `audit.db` the calls. Each has one writer, taken
 //! in turn and always with `BEGIN IMMEDIATE`, and a pool of readers that never wait for it (WAL). A commit is on
 //! the disk when it returns (`synchronous=FULL`).
 
@@ -8,6 +8,7 @@ mod audit;
 mod audit_ingest;
 mod columns;
 mod database;
+mod gateways;
 mod installation;
 mod key_read;
 mod key_write;
@@ -20,9 +21,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use audit::{AuditFilter, AuditPosition};
+pub(crate) use audit_ingest::IngestError;
 pub use database::{Database, Transaction, Writer};
 pub(crate) use installation::Installation;
-pub(crate) use key_read::{KeyFilter, KeyReference};
+pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
 pub(crate) use policy::StoredPolicy;
 
 use crate::files;
@@ -30,7 +32,7 @@ use crate::files;
 /// Both databases of a data directory. No other process has them open.
 #[derive(Debug)]
 pub struct Storage {
-    /// Keys, tokens, policy, installation.
+    /// Keys, tokens, policy, installation, gateways.
     pub main: Database,
     /// The audit log.
     pub audit: Database,
@@ -86,8 +88,11 @@ impl Storage {
             Err(TryLockError::WouldBlock) => return Err(StorageError::InUse(directory.to_owned())),
             Err(TryLockError::Error(source)) => return Err(at(&lock_path)(source)),
         }
-        let main = Database::open(&directory.join("omniflow.db"), database::main_migrations()).await?;
-        let audit = Database::open(&directory.join("audit.db"), database::audit_migrations()).await?;
+        let audit_path = directory.join("audit.db");
+        let audit = Database::open(&audit_path, database::audit_migrations(), None).await?;
+        let main =
+            Database::open(&directory.join("omniflow.db"), database::main_migrations(), Some(&audit_path))
+                .await?;
         Ok(Self { main, audit, _lock: lock })
     }
 

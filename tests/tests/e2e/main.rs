@@ -12,6 +12,8 @@ mod hostile;
 mod limits;
 mod marks;
 mod propagation;
+mod reload;
+mod rotation;
 mod routes;
 mod smoke;
 mod support;

@@ -6,15 +6,19 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use omniflow_policy::audit::AuditBatch;
 use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
+use omniflow_policy::time::UnixMillis;
 
 use super::check_name;
 use crate::app::App;
 use crate::http::extract::{Body, check_media_type};
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
+use crate::storage::IngestError;
 
 /// The highest number that a record may have: what a column of the database holds.
 const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
+/// How far a gateway's clock may be ahead of this one's, in milliseconds. Later times are taken for this one.
+const MAX_LEAD_MS: u64 = 5 * 60_000;
 
 /// Answers when the records are on the disk. A gateway that got no answer sends them again.
 pub(super) async fn ingest(
@@ -23,7 +27,6 @@ pub(super) async fn ingest(
     Body(bytes): Body,
 ) -> Result<StatusCode, Problem> {
     check_media_type(&headers, AUDIT_MEDIA_TYPE)?;
-    let invalid = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid_batch", detail);
     let batch = AuditBatch::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
     check_name(&batch.source.gateway)?;
     if batch.records.iter().any(|record| record.sequence > MAX_SEQUENCE) {
@@ -32,14 +35,23 @@ pub(super) async fn ingest(
     to_its_end(async move {
         let mut writer = app.storage.audit.writer().await;
         let mut transaction = writer.begin().await?;
-        let missing = transaction.ingest(&batch).await?;
+        let gateway = batch.source.gateway.clone();
+        let latest = UnixMillis(app.now().0.saturating_add(MAX_LEAD_MS));
+        let missing = transaction.ingest(batch, latest).await.map_err(|error| match error {
+            IngestError::Storage(error) => error.into(),
+            leap @ IngestError::Leap { .. } => invalid(leap.to_string()),
+        })?;
         transaction.commit().await?;
         if missing > 0 {
-            tracing::warn!(gateway = batch.source.gateway, missing, "audit records are missing");
+            tracing::warn!(gateway, missing, "audit records are missing");
         }
         Ok(StatusCode::NO_CONTENT)
     })
     .await
+}
+
+fn invalid(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_batch", detail)
 }
 
 #[cfg(test)]
@@ -116,6 +128,57 @@ mod tests {
             assert_eq!(key["last_used_at"], "2027-01-15T08:00:00.005Z");
             assert_eq!(key["versions"][0]["last_used_at"], "2027-01-15T08:00:00.005Z");
         }
+    }
+
+    #[tokio::test]
+    async fn no_record_comes_from_the_future() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let created = plane.key("ci").await;
+        let id: Uuid = serde_json::from_value(created["key"]["id"].clone()).unwrap();
+        let used = async || plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["last_used_at"].clone();
+        let key = Some((id, "ci"));
+        let answer = plane.deliver(&token, vec![record(1, u64::MAX, key), record(2, START, key)]).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "a wrong clock loses no record");
+        let latest = "2027-01-15T08:05:00.000Z";
+        assert_eq!(used().await, latest);
+        let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
+        assert_eq!(
+            (&list["items"][0]["time"], &list["items"][0]["request_id"]),
+            (&json!(latest), &json!("request-1"))
+        );
+        assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"][0]["to"], latest);
+
+        // What was true is told as soon as it is later than what was claimed.
+        plane.pass(std::time::Duration::from_secs(600));
+        plane.deliver(&token, vec![record(3, START + 400_000, key)]).await;
+        assert_eq!(used().await, "2027-01-15T08:06:40.000Z");
+    }
+
+    #[tokio::test]
+    async fn no_vm_loses_billions_of_records() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let gaps = async || plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"].clone();
+        let most = 1u64 << 32;
+        for records in [
+            vec![record(most + 1, START, None)],
+            vec![record(0, START, None), record(most + 2, START, None)],
+            vec![record(MAX_SEQUENCE, START, None)],
+        ] {
+            let answer = plane.deliver(&token, records).await;
+            assert_eq!((answer.problem().0, answer.problem().1.as_str()), (400, "invalid_batch"));
+        }
+        assert_eq!(
+            (ids(&plane).await, gaps().await),
+            (vec![], json!([])),
+            "nothing of a refused batch is kept"
+        );
+        let answer = plane.deliver(&token, vec![record(most, START, None)]).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        assert_eq!(gaps().await[0]["missing"], most);
+        let answer = plane.deliver(&token, vec![record(most + 1, START, None)]).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
     }
 
     #[tokio::test]

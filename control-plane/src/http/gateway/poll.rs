@@ -41,6 +41,7 @@ pub(super) async fn poll(
                 let (app, held) = (Arc::clone(&app), request.version);
                 to_its_end(async move { Ok(app.pass_version(held).await?) }).await?;
             }
+            Offer::Implausible => return Err(implausible_version()),
             Offer::Nothing => tokio::select! {
                 // An error would mean that nothing can ever be published again: the deadline ends the wait.
                 Ok(()) = published.changed() => {}
@@ -81,6 +82,13 @@ fn check(request: &PollRequest) -> Result<(), Problem> {
     Ok(())
 }
 
+fn implausible_version() -> Problem {
+    let detail = "this version is more than 24 hours ahead of the control plane's clock, so it is not passed: check \
+                  the clocks of the control plane and of the gateway; a gateway that is restarted takes the whole \
+                  snapshot";
+    Problem::invalid_field("/version", detail)
+}
+
 fn binary(media_type: &'static str, body: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, media_type)], body).into_response()
 }
@@ -94,7 +102,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::http::testing::{Answer, Plane, request, send};
+    use crate::http::testing::{Answer, Plane, START, request, send};
 
     fn body(installation: Option<Uuid>, version: u64, wait_ms: u64) -> Value {
         json!({
@@ -216,6 +224,48 @@ mod tests {
         // A version of another installation says nothing about this one's.
         let foreign = poll(&plane, &token, body(Some(Uuid::nil()), ahead * 2, 0)).await;
         assert_eq!(Manifest::decode(&foreign.body).unwrap().version, manifest.version);
+    }
+
+    #[tokio::test]
+    async fn a_version_that_nobody_published_is_not_passed() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let mine = Some(plane.app.installation.id);
+        let held = plane.app.publication.version().unwrap();
+        let day = 24 * 3_600_000;
+        for forged in [START + day + 1, MAX_REPORTED_VERSION] {
+            let answer = poll(&plane, &token, body(mine, forged, 0)).await;
+            assert_eq!(answer.problem(), (422, "invalid_field".to_owned(), "/version".to_owned()));
+            assert!(answer.json()["detail"].as_str().unwrap().contains("check the clocks"));
+        }
+        assert_eq!(plane.app.publication.version().unwrap(), held);
+        let stored = async || plane.app.storage.main.installation().await.unwrap().unwrap().snapshot_version;
+        assert_eq!(stored().await, held);
+
+        plane.key("ci").await;
+        let answer = poll(&plane, &token, body(mine, held, 0)).await;
+        assert_eq!(answer.headers[header::CONTENT_TYPE], DELTA_MEDIA_TYPE);
+        assert_eq!(Delta::decode(&answer.body).unwrap().from, held);
+
+        // The furthest that is believed is passed, and however often that is done, it leads no further.
+        for ahead in [START + day, START + day + 1] {
+            poll(&plane, &token, body(mine, ahead, 0)).await;
+            assert_eq!(stored().await, START + day + 1);
+        }
+        let answer = poll(&plane, &token, body(mine, START + day + 2, 0)).await;
+        assert_eq!(answer.problem().0, 422);
+    }
+
+    #[tokio::test]
+    async fn no_version_is_published_that_a_gateway_may_not_state() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let before = plane.app.publication.version().unwrap();
+        plane.pass(Duration::from_millis(MAX_REPORTED_VERSION));
+        let answer = plane.post("/v1/keys/ci/revoke", json!({})).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(plane.app.publication.version().unwrap(), before);
+        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"], "active");
     }
 
     #[tokio::test]

@@ -69,7 +69,7 @@ async fn issue(app: Arc<App>, caller: Caller, request: CreateKey) -> Result<Crea
     let changes = key.credentials().map(Change::Put).collect();
     let version = app.commit(transaction, changes).await?;
     tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, "a key was issued");
-    let key = KeyJson::new(key, &LastUsed::new(), now);
+    let key = KeyJson::new(key, &LastUsed::new(), app.rotation_after, now);
     Ok(CreatedKey { key, secret: secret.expose().to_owned() })
 }
 
@@ -105,7 +105,8 @@ mod tests {
                 "rate_limit": {"per_minute": null, "per_hour": 1000, "burst": 20},
                 "ip_allowlist": ["203.0.113.0/24", "2001:db8::1/128"], "description": "nightly",
                 "created_by": "owner", "created_at": "2027-01-15T08:00:00.000Z",
-                "expires_at": "2027-05-31T22:00:00.000Z", "last_used_at": null, "rotation_due_at": null,
+                "expires_at": "2027-05-31T22:00:00.000Z", "last_used_at": null,
+                "rotation_due_at": "2027-04-15T08:00:00.000Z",
                 "versions": [{
                     "id": 1, "hint": &secret[45..49], "created_at": "2027-01-15T08:00:00.000Z",
                     "expires_at": null, "revoked_at": null, "last_used_at": null,

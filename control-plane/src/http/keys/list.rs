@@ -1,9 +1,11 @@
 //! `GET /v1/keys`: keys, newest first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -14,7 +16,7 @@ use crate::http::query::{self, PageQuery};
 use crate::json::key::KeyJson;
 use crate::json::page::Page;
 use crate::model::key::KeyStatus;
-use crate::storage::KeyFilter;
+use crate::storage::{KeyFilter, RotationFilter};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,8 @@ pub(super) struct ListQuery {
     status: Option<String>,
     environment: Option<String>,
     scope: Option<String>,
+    rotation_due: Option<String>,
+    unused_since: Option<String>,
     q: Option<String>,
     #[serde(flatten)]
     page: PageQuery,
@@ -36,14 +40,25 @@ pub(super) async fn list(
         status: query::parsed::<KeyStatus>("status", query.status)?.map(|status| (status, now)),
         environment: query::parsed("environment", query.environment)?,
         scope: query::parsed("scope", query.scope)?,
+        rotation: query::parsed::<bool>("rotation_due", query.rotation_due)?.map(|due| RotationFilter {
+            due,
+            now,
+            made_until: app.rotation_after.and_then(|after| before(now, after)),
+        }),
+        unused_since: query::time("unused_since", query.unused_since)?,
         text: query::present(query.q),
     };
-    let (limit, before) = query.page.read(|text| Uuid::parse_str(text).ok())?;
-    let keys = app.storage.main.keys(&filter, before, limit + 1).await?;
+    let (limit, last) = query.page.read(|text| Uuid::parse_str(text).ok())?;
+    let keys = app.storage.main.keys(&filter, last, limit + 1).await?;
     let page = Page::of(keys, limit, |key| key.id.to_string());
     let ids: Vec<Uuid> = page.items.iter().map(|key| key.id).collect();
     let last_used = app.storage.audit.last_used(&ids).await?;
-    Ok(Json(page.map(|key| KeyJson::new(key, &last_used, now))))
+    Ok(Json(page.map(|key| KeyJson::new(key, &last_used, app.rotation_after, now))))
+}
+
+/// So long before `now`; `None` before the beginning of all times.
+fn before(now: UnixMillis, time: Duration) -> Option<UnixMillis> {
+    now.0.checked_sub(u64::try_from(time.as_millis()).ok()?).map(UnixMillis)
 }
 
 #[cfg(test)]
@@ -52,9 +67,10 @@ mod tests {
     use std::time::Duration;
 
     use axum::http::StatusCode;
+    use omniflow_policy::outcome::{Denial, Outcome};
     use serde_json::{Value, json};
 
-    use crate::http::testing::Plane;
+    use crate::http::testing::{Plane, START, record};
 
     fn names(list: &Value) -> Vec<&str> {
         list["items"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect()
@@ -124,6 +140,100 @@ mod tests {
         }
     }
 
+    async fn all_names(plane: &Plane, query: &str) -> Vec<String> {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/keys?limit=2&{query}&cursor={cursor}");
+            let page = plane.get(&path).await.expect(StatusCode::OK);
+            seen.extend(names(&page).into_iter().map(str::to_owned));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = next.to_owned(),
+                None => return seen,
+            }
+            assert_eq!(names(&page).len(), 2, "{query}: only the last page may be short");
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_due_for_rotation_are_found() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let mut plane = Plane::new().await;
+        for name in ["a", "b", "rotated", "c", "revoked", "half", "d"] {
+            plane.key(name).await;
+            plane.pass(Duration::from_millis(1));
+        }
+        let expiring = json!({"name": "expired", "environment": "live", "scopes": [], "expires_at": "2027-02-01T00:00:00Z"});
+        plane.post("/v1/keys", expiring).await.expect(StatusCode::CREATED);
+        plane.post("/v1/keys/revoked/revoke", json!({})).await.expect(StatusCode::OK);
+        plane.pass(80 * DAY);
+        for name in ["rotated", "half"] {
+            let body = json!({"overlap": "30d"});
+            plane.post(&format!("/v1/keys/{name}/rotate"), body).await.expect(StatusCode::CREATED);
+        }
+        assert_eq!(all_names(&plane, "rotation_due=true").await, [""; 0]);
+        plane.post("/v1/keys/half/versions/2/revoke", json!({})).await.expect(StatusCode::OK);
+        plane.pass(10 * DAY);
+        assert_eq!(all_names(&plane, "rotation_due=true").await, ["d", "half", "c", "b", "a"]);
+        assert_eq!(all_names(&plane, "rotation_due=false").await, ["expired", "revoked", "rotated"]);
+        assert_eq!(all_names(&plane, "rotation_due=").await.len(), 8);
+        for (name, due) in [
+            ("a", json!("2027-04-15T08:00:00.000Z")),
+            ("rotated", json!("2027-07-04T08:00:00.007Z")),
+            ("half", json!("2027-04-15T08:00:00.005Z")),
+            ("revoked", Value::Null),
+            ("expired", Value::Null),
+        ] {
+            let key = plane.get(&format!("/v1/keys/{name}")).await.expect(StatusCode::OK);
+            assert_eq!(key["rotation_due_at"], due, "{name}");
+        }
+        plane.pass(80 * DAY);
+        assert_eq!(all_names(&plane, "rotation_due=true").await, ["d", "c", "rotated", "b", "a"]);
+
+        plane = plane.restart_with(|settings| settings.rotation_after = None).await;
+        assert_eq!(all_names(&plane, "rotation_due=true").await, [""; 0]);
+        assert_eq!(all_names(&plane, "rotation_due=false").await.len(), 8);
+        let key = plane.get("/v1/keys/a").await.expect(StatusCode::OK);
+        assert_eq!(key["rotation_due_at"], Value::Null, "nothing falls due");
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_not_used_are_found() {
+        let plane = Plane::new().await;
+        let mut ids = Vec::new();
+        for name in ["never", "once", "long ago", "both", "newer", "idle"] {
+            let created = plane.key(name).await;
+            ids.push((created["key"]["id"].as_str().unwrap().parse().unwrap(), name));
+            plane.pass(Duration::from_millis(1));
+        }
+        let gateway = plane.token("gateway").await;
+        let call = |sequence: u64, key: usize, version: u16, at: u64| {
+            let mut record = record(sequence, START + at, Some(ids[key]));
+            record.key.as_mut().unwrap().version = version;
+            record
+        };
+        let mut denied = call(6, 5, 1, 5_000);
+        denied.outcome = Outcome::Denied(Denial::RateLimited);
+        let records = vec![
+            call(0, 1, 1, 1_000),
+            call(1, 2, 1, 10),
+            call(2, 3, 1, 10),
+            call(3, 3, 2, 2_000),
+            call(4, 4, 1, 2_000),
+            call(5, 4, 2, 10),
+            denied,
+        ];
+        plane.pass(Duration::from_secs(10));
+        assert_eq!(plane.deliver(&gateway, records).await.status, StatusCode::NO_CONTENT);
+        let unused = async |since: &str| all_names(&plane, &format!("unused_since={since}")).await;
+        assert_eq!(unused("2027-01-15T08:00:01Z").await, ["idle", "long ago", "never"]);
+        assert_eq!(unused("2027-01-15T08:00:01.001Z").await, ["idle", "long ago", "once", "never"]);
+        assert_eq!(unused("2027-01-15T10:00:00%2B02:00").await, ["idle", "never"]);
+        assert_eq!(unused("2030-01-01T00:00:00Z").await.len(), 6);
+        assert_eq!(unused("").await.len(), 6);
+        let both = all_names(&plane, "unused_since=2030-01-01T00:00:00Z&status=active&q=n").await;
+        assert_eq!(both, ["newer", "long ago", "once", "never"]);
+    }
+
     #[tokio::test]
     async fn what_is_wrong_is_named() {
         let plane = Plane::new().await;
@@ -131,6 +241,8 @@ mod tests {
             ("status=on", "status"),
             ("environment=prod", "environment"),
             ("scope=all", "scope"),
+            ("rotation_due=yes", "rotation_due"),
+            ("unused_since=90d", "unused_since"),
             ("limit=0", "limit"),
             ("limit=501", "limit"),
             ("limit=x", "limit"),

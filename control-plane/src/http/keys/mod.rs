@@ -1,8 +1,9 @@
-//! Keys: issued, listed, changed and revoked.
+//! Keys: issued, listed, changed, rotated and revoked.
 
 mod create;
 mod list;
 mod revoke;
+mod rotate;
 mod update;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .post("/v1/keys", WRITE, create::create)
         .get("/v1/keys/{id}", READ, show)
         .patch("/v1/keys/{id}", WRITE, update::update)
+        .post("/v1/keys/{id}/rotate", WRITE, rotate::rotate)
         .post("/v1/keys/{id}/revoke", WRITE, revoke::revoke_key)
         .post("/v1/keys/{id}/versions/{version}/revoke", WRITE, revoke::revoke_version)
 }
@@ -37,7 +39,7 @@ async fn show(State(app): State<Arc<App>>, Segments(id): Segments<String>) -> Re
 /// A key with the times of its last use.
 async fn in_json(app: &App, key: Key) -> Result<KeyJson, Problem> {
     let last_used = app.storage.audit.last_used(&[key.id]).await?;
-    Ok(KeyJson::new(key, &last_used, app.now()))
+    Ok(KeyJson::new(key, &last_used, app.rotation_after, app.now()))
 }
 
 fn no_such_key() -> Problem {

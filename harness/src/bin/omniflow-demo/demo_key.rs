@@ -22,10 +22,8 @@ pub(crate) async fn renew(control_plane: &ControlPlane) -> Result<NewKey> {
         }
     }
     let policy = control_plane.get("/v1/policy").await?;
-    // The document itself, or an envelope around it.
-    let scopes = policy.get("scopes").or_else(|| policy.pointer("/document/scopes"));
-    let scopes: Vec<&str> = scopes
-        .and_then(|scopes| scopes.as_array())
+    let scopes: Vec<&str> = policy["document"]["scopes"]
+        .as_array()
         .context("the policy has no scopes")?
         .iter()
         .filter_map(|scope| scope["name"].as_str())

@@ -3,7 +3,7 @@
 mod demo_key;
 mod settings;
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -29,6 +29,7 @@ struct Demo {
     control_plane: ControlPlane,
     _live: Upstream,
     _test: Upstream,
+    _lock: File,
 }
 
 #[tokio::main]
@@ -70,6 +71,8 @@ impl Demo {
     async fn start(settings: &Settings) -> Result<Self> {
         let folder = &settings.folder;
         make_private_folder(folder)?;
+        // Before any file is touched: another demo may be running here.
+        let lock = lock(folder)?;
         for log in ["envoy.log", "access.log", "control-plane.log"] {
             remove_old(&folder.join(log))?;
         }
@@ -91,7 +94,7 @@ impl Demo {
         // Every worker has a VM, and so has the main thread.
         let vms = usize::try_from(settings.workers)? + 1;
         control_plane.wait_in_step(GATEWAY, vms, IN_STEP).await?;
-        Ok(Self { envoy, control_plane, _live: live, _test: test })
+        Ok(Self { envoy, control_plane, _live: live, _test: test, _lock: lock })
     }
 
     /// Returns only when something has ended that should run.
@@ -148,12 +151,17 @@ A call with the key {name} was just answered with {status}.
 Try it yourself:
   curl -i -H 'Authorization: Bearer {secret}' http://127.0.0.1:{envoy}{path}
 
-Ctrl-C stops everything.",
+Manage keys in another terminal:
+  export PATH={bin}:$PATH OMF_URL=http://127.0.0.1:{control_plane} OMF_TOKEN_FILE={folder}/admin-token
+  omf key list
+
+Ctrl-C stops everything. What was made stays in {folder}.",
         name = key.key["name"].as_str().unwrap_or_default(),
         status = response.status,
         limits = limits.join(", "),
         secret = key.secret,
         path = demo_key::PATH,
+        bin = paths::omf().ok().and_then(|omf| Some(omf.parent()?.display().to_string())).unwrap_or_default(),
     );
 }
 
@@ -162,6 +170,24 @@ fn make_private_folder(folder: &Path) -> Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// Keeps a second demo out of the folder. The lock ends with the process, however it ends.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("demo.lock");
+    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!(
+                "make run already runs in {}: stop it, or set OMF_RUN_DIR to another folder",
+                folder.display()
+            )
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
 }
 
 fn remove_old(log: &Path) -> Result<()> {

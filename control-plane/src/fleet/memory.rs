@@ -1,0 +1,186 @@
+//! What is remembered of gateways beyond the end of this process: that they were there. Without it, a control plane
+//! that was just restarted would take a gateway that is cut off for one that does not exist.
+
+use std::time::Duration;
+
+use omniflow_policy::time::UnixMillis;
+use tokio::time::sleep;
+
+use super::{FORGOTTEN_AFTER, Fleet, Gateway, GatewayId, MAX_GATEWAYS, since};
+use crate::app::App;
+use crate::storage::{Database, StorageError};
+
+/// How old a sighting becomes before it is noted anew.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
+/// How much earlier than a gateway's last message the note of it may be: [`NOTED_EVERY`], and the longest poll.
+const NOTE_LAG: Duration = Duration::from_secs(120);
+/// The pause between two writes. A gateway that is new is noted within it.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Gateways in one transaction. Changes of keys take turns with these.
+const NOTED_AT_ONCE: usize = 500;
+
+/// That a gateway was heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    /// Which gateway.
+    pub(crate) id: GatewayId,
+    /// When it was first heard of.
+    pub(crate) first_seen_at: UnixMillis,
+    /// When it was last heard of.
+    pub(crate) last_seen_at: UnixMillis,
+}
+
+impl Fleet {
+    /// Takes up the gateways that an earlier process knew. Those that may have been live when it ended count as live
+    /// for a lease from now on, so that a change waits for them.
+    pub(crate) async fn recall(&self, database: &Database) -> Result<(), StorageError> {
+        let now = self.clock.now();
+        let sightings = database.sightings(before(now, FORGOTTEN_AFTER), MAX_GATEWAYS).await?;
+        // However long ago it was: when the earlier process last heard of anybody, it was there.
+        let ended = sightings.iter().map(|sighting| sighting.last_seen_at).max().unwrap_or(now);
+        let mut gateways = self.lock();
+        for Sighting { id, first_seen_at, last_seen_at } in sightings {
+            let expected = since(last_seen_at, ended) <= self.lease.saturating_add(NOTE_LAG);
+            let gateway = Gateway {
+                first_seen_at,
+                last_seen_at,
+                noted_at: Some(last_seen_at),
+                expected_since: expected.then_some(now),
+                ..Gateway::new(now)
+            };
+            gateways.insert(id, gateway);
+        }
+        Ok(())
+    }
+
+    /// Notes the gateways that are new, and those whose note is old.
+    pub(crate) async fn memorise(&self, database: &Database) -> Result<(), StorageError> {
+        for sightings in self.unnoted().chunks(NOTED_AT_ONCE) {
+            let forgotten = before(self.clock.now(), FORGOTTEN_AFTER);
+            let mut writer = database.writer().await;
+            let mut transaction = writer.begin().await?;
+            transaction.note_sightings(sightings).await?;
+            transaction.prune_sightings(forgotten, MAX_GATEWAYS).await?;
+            transaction.commit().await?;
+            drop(writer);
+            let mut gateways = self.lock();
+            for sighting in sightings {
+                if let Some(gateway) = gateways.get_mut(&sighting.id) {
+                    gateway.noted_at = Some(sighting.last_seen_at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unnoted(&self) -> Vec<Sighting> {
+        let is_due = |gateway: &Gateway| {
+            gateway.noted_at.is_none_or(|noted_at| since(noted_at, gateway.last_seen_at) >= NOTED_EVERY)
+        };
+        self.lock()
+            .iter()
+            .filter(|(_, gateway)| is_due(gateway))
+            .map(|(id, gateway)| Sighting {
+                id: id.clone(),
+                first_seen_at: gateway.first_seen_at,
+                last_seen_at: gateway.last_seen_at,
+            })
+            .collect()
+    }
+}
+
+/// Notes gateways whenever one was heard of, until the process is asked to end. Polls do not wait for it.
+pub(crate) async fn keep_memory(app: &App) {
+    let mut heard = app.fleet.heard.subscribe();
+    let memorise = async || {
+        if let Err(error) = app.fleet.memorise(&app.storage.main).await {
+            tracing::warn!(%error, "gateways cannot be noted; after a restart nothing would wait for them");
+        }
+    };
+    let until_stopped = async {
+        loop {
+            heard.mark_unchanged();
+            memorise().await;
+            sleep(PAUSE).await;
+            // An error would mean that the sender is gone; it lives as long as the fleet.
+            let _ = heard.changed().await;
+        }
+    };
+    tokio::select! {
+        () = until_stopped => {}
+        () = app.stopped() => {}
+    }
+    memorise().await;
+}
+
+fn before(now: UnixMillis, duration: Duration) -> UnixMillis {
+    UnixMillis(now.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use omniflow_policy::gateway::{EnforcedReport, Incarnation};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::storage::Storage;
+
+    fn report(number: u64) -> EnforcedReport {
+        EnforcedReport {
+            gateway: "edge".to_owned(),
+            incarnation: Incarnation(number),
+            installation: None,
+            vms: vec![],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_is_noted_at_once_and_then_once_a_minute_for_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Storage::open(folder.path()).await.unwrap().main;
+        let time = Arc::new(AtomicU64::new(1_000));
+        let read = Arc::clone(&time);
+        let clock = Clock::from_fn(move || UnixMillis(read.load(Ordering::Relaxed)));
+        let fleet = Fleet::new(clock, Duration::from_secs(60));
+        let noted = async || -> Vec<(u64, u64, u64)> {
+            fleet.memorise(&database).await.unwrap();
+            let noted = database.sightings(UnixMillis(0), 1_000).await.unwrap();
+            noted.iter().map(|one| (one.id.incarnation.0, one.first_seen_at.0, one.last_seen_at.0)).collect()
+        };
+        fleet.reported(&report(1), true);
+        assert_eq!(noted().await, [(1, 1_000, 1_000)]);
+        time.store(60_999, Ordering::Relaxed);
+        fleet.reported(&report(1), true);
+        fleet.reported(&report(2), true);
+        assert_eq!(noted().await, [(2, 60_999, 60_999), (1, 1_000, 1_000)]);
+        time.store(61_000, Ordering::Relaxed);
+        fleet.reported(&report(1), true);
+        assert_eq!(noted().await, [(1, 1_000, 61_000), (2, 60_999, 60_999)]);
+        time.store(61_000 + 86_400_000, Ordering::Relaxed);
+        fleet.reported(&report(3), true);
+        assert_eq!(noted().await, [(3, 86_461_000, 86_461_000), (1, 1_000, 61_000)]);
+    }
+
+    #[tokio::test]
+    async fn the_notes_do_not_grow_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Storage::open(folder.path()).await.unwrap().main;
+        let sightings: Vec<Sighting> = (1..=600u64)
+            .rev()
+            .map(|number| Sighting {
+                id: GatewayId { gateway: "edge".to_owned(), incarnation: Incarnation(number) },
+                first_seen_at: UnixMillis(number),
+                last_seen_at: UnixMillis(number),
+            })
+            .collect();
+        let mut writer = database.writer().await;
+        let mut transaction = writer.begin().await.unwrap();
+        transaction.note_sightings(&sightings).await.unwrap();
+        transaction.prune_sightings(UnixMillis(0), 10).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(database.sightings(UnixMillis(0), 1_000).await.unwrap(), sightings[..10]);
+    }
+}
