@@ -12,7 +12,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
-use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, Publication};
+use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 
 /// Keys that are read at once when the image is built.
@@ -98,7 +98,16 @@ impl App {
         transaction: Transaction<'_>,
         changes: Vec<snapshot::Change>,
     ) -> Result<u64, PublishError> {
-        self.commit_above(transaction, changes, 0).await
+        self.commit_above(transaction, changes, None, 0).await
+    }
+
+    /// Commits a transaction that has added this policy and publishes it; gives the version of the image.
+    pub(crate) async fn commit_policy(
+        &self,
+        transaction: Transaction<'_>,
+        policy: NumberedPolicy,
+    ) -> Result<u64, PublishError> {
+        self.commit_above(transaction, Vec::new(), Some(policy), 0).await
     }
 
     /// Publishes the present image under a version above `held`, unless that has happened already.
@@ -107,7 +116,7 @@ impl App {
         if self.publication.version()? > held {
             return Ok(());
         }
-        let version = self.commit_above(writer.begin().await?, Vec::new(), held).await?;
+        let version = self.commit_above(writer.begin().await?, Vec::new(), None, held).await?;
         tracing::warn!(held, version, "a gateway was ahead: the database seems to be restored from a backup");
         Ok(())
     }
@@ -116,11 +125,12 @@ impl App {
         &self,
         mut transaction: Transaction<'_>,
         changes: Vec<snapshot::Change>,
+        policy: Option<NumberedPolicy>,
         above: u64,
     ) -> Result<u64, PublishError> {
         let image = self.publication.image()?;
         let now = self.clock.now();
-        let draft = spawn_blocking(move || Draft::after(&image, changes, now, above)).await??;
+        let draft = spawn_blocking(move || Draft::after(&image, changes, policy, now, above)).await??;
         let version = draft.version();
         if version > MAX_REPORTED_VERSION {
             return Err(PublishError::VersionOutOfRange(version));

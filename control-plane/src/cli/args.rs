@@ -71,7 +71,7 @@ pub(super) enum Command {
     /// Make, list and revoke tokens for the control plane itself.
     #[command(subcommand)]
     Token(token::Command),
-    /// Read routes and scopes.
+    /// Read and set routes and scopes.
     #[command(subcommand)]
     Policy(policy::Command),
 }

@@ -24,7 +24,9 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(connection: &Connection) -> anyhow::Result<Self> {
-        let token = match (&connection.token, &connection.token_file) {
+        // An empty variable is one that is not set.
+        let given = connection.token.as_ref().filter(|token| !token.is_empty());
+        let token = match (given, &connection.token_file) {
             (Some(token), _) => token.clone(),
             (None, Some(path)) => fs::read_to_string(path).with_context(|| format!("{}", path.display()))?,
             (None, None) => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
@@ -60,6 +62,18 @@ impl Client {
         self.answer(self.agent.post(address).header("authorization", self.bearer()).send_empty())
     }
 
+    /// `PUT` of a JSON document as it was written, so that refusals tell its own lines.
+    pub(super) fn put(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        document: &[u8],
+    ) -> anyhow::Result<Value> {
+        let address = self.address(path) + &encoded(query);
+        let request = self.agent.put(address).header("authorization", self.bearer());
+        self.answer(request.header("content-type", "application/json").send(document))
+    }
+
     /// `DELETE`.
     pub(super) fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.answer(self.agent.delete(self.address(path)).header("authorization", self.bearer()).call())
@@ -75,7 +89,9 @@ impl Client {
 
     fn answer(&self, result: Result<Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Value> {
         let mut response =
-            result.with_context(|| format!("the control plane at {} cannot be reached", self.url))?;
+            result.with_context(|| {
+                format!("no control plane answers at {}: is it running? Set --url or OMF_URL, such as http://127.0.0.1:8080", self.url)
+            })?;
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
             return Ok(Value::Null);

@@ -42,7 +42,7 @@ fn run(omf: Omf) -> anyhow::Result<()> {
         Command::Audit(command) => audit::run(command, &client()?, output),
         Command::Gateway(command) => gateway::run(&command, &client()?, output),
         Command::Token(command) => token::run(command, &client()?, output),
-        Command::Policy(command) => policy::run(&command, &client()?, output),
+        Command::Policy(command) => policy::run(command, &client()?, output),
     }
 }
 
@@ -77,6 +77,19 @@ mod tests {
         let server = Server::start(settings(folder.path(), &Arc::new(AtomicU64::new(START)))).await.unwrap();
         let url = format!("http://{}", server.address());
         let token = folder.path().join("admin-token").display().to_string();
+        let file = folder.path().join("policy.json");
+        std::fs::write(
+            &file,
+            r#"{"scopes": [{"name": "contacts:read"}, {"name": "orders:read"}], "routes": []}"#,
+        )
+        .unwrap();
+        let set = format!("policy set {} --wait 1ms", file.display());
+        let (bad, broken) = (folder.path().join("bad.json"), folder.path().join("broken.json"));
+        std::fs::write(&bad, r#"{"scopes": [], "routes": [{"path": "x", "methods": [], "scope": "a:b"}]}"#)
+            .unwrap();
+        std::fs::write(&broken, "{\n  \"scopes\": 1\n}").unwrap();
+        let set_bad = format!("policy set {}", bad.display());
+        let set_broken = format!("policy set {}", broken.display());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(server.run_until(async move {
             let _ = stopped.await;
@@ -112,6 +125,8 @@ mod tests {
             "token create --name edge --role gateway",
             "token list --json",
             "policy show --json",
+            &set,
+            "key create --name shop --environment live --scope orders:read",
         ] {
             assert_eq!(omf(line).await, Ok(()), "{line}");
         }
@@ -126,6 +141,11 @@ mod tests {
             ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),
             ("audit --ip nowhere", "invalid_query"),
             ("gateway list --limit 0", "limit"),
+            (&set_bad, "bad.json: /routes/0/path: "),
+            (&set_broken, "broken.json: /scopes: "),
+            (&set_broken, "line 2 column"),
+            ("policy set /nowhere/policy.json", "/nowhere/policy.json: No such file"),
+            ("policy set", "<FILE>"),
             ("key create", "--name"),
             ("audit --colour red", "--colour"),
         ] {
@@ -134,6 +154,6 @@ mod tests {
         }
         stop.send(()).unwrap();
         running.await.unwrap().unwrap();
-        assert!(omf("key list").await.unwrap_err().contains("cannot be reached"));
+        assert!(omf("key list").await.unwrap_err().contains("is it running?"));
     }
 }

@@ -31,7 +31,7 @@ pub(super) enum Access {
 
 /// Reads of keys, policy, gateways and the audit log.
 pub(super) const READ: Access = Access::Roles(&[Role::Owner, Role::Admin, Role::Auditor]);
-/// Changes of keys.
+/// Changes of keys and of the policy.
 pub(super) const WRITE: Access = Access::Roles(&[Role::Owner, Role::Admin]);
 /// All about tokens.
 pub(super) const OWNER: Access = Access::Roles(&[Role::Owner]);
@@ -113,6 +113,17 @@ impl Endpoints {
         handler: H,
     ) -> Self {
         self.add(MethodFilter::PATCH, path, access, BODY_LIMIT, handler)
+    }
+
+    /// `PUT`, for requests of up to `limit` bytes.
+    pub(super) fn put_large<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        limit: usize,
+        handler: H,
+    ) -> Self {
+        self.add(MethodFilter::PUT, path, access, limit, handler)
     }
 
     pub(super) fn delete<H: Handler<T, Arc<App>>, T: 'static>(
@@ -216,7 +227,7 @@ mod tests {
     use crate::http::testing::{Plane, request};
 
     pub(super) fn method(filter: MethodFilter) -> Method {
-        [Method::GET, Method::POST, Method::PATCH, Method::DELETE]
+        [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
             .into_iter()
             .find(|method| MethodFilter::try_from(method.clone()).ok() == Some(filter))
             .unwrap()
@@ -261,6 +272,7 @@ mod tests {
                 path if path.starts_with("/gateway/") => GATEWAY,
                 path if path.starts_with("/v1/tokens") => OWNER,
                 path if path.starts_with("/v1/keys") && method != Method::GET => WRITE,
+                "/v1/policy" if method != Method::GET => WRITE,
                 _ => READ,
             };
             assert_eq!(access, expected, "{method} {path}");

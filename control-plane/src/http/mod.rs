@@ -24,6 +24,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::classify::ServerErrorsFailureClass;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -34,6 +35,7 @@ use tracing::Span;
 use self::access::Endpoints;
 use self::problem::Problem;
 use crate::app::App;
+use crate::json::gateway::EnforcementJson;
 
 /// How long a request's body may pause.
 const BODY_PAUSE: Duration = Duration::from_secs(15);
@@ -108,4 +110,14 @@ fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
 fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
     tracing::error!("a handler panicked");
     Problem::internal().into_response()
+}
+
+/// Waits until every live gateway enforces a version, but not longer than the process may.
+async fn enforcement(app: &App, version: u64, committed: Option<Instant>, wait: Duration) -> EnforcementJson {
+    let enforced = |deadline| app.fleet.enforced(version, &app.publication, committed, deadline);
+    let enforcement = tokio::select! {
+        enforcement = enforced(Instant::now() + wait) => enforcement,
+        () = app.stopped() => enforced(Instant::now()).await,
+    };
+    enforcement.into()
 }

@@ -1,20 +1,443 @@
-//! `GET /v1/policy`: routes and scopes in force.
+//! `GET /v1/policy`: routes and scopes in force. `PUT /v1/policy`: sets them.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use omniflow_policy::policy::{Policy, PolicyDocument};
+use omniflow_policy::scope::Scope;
+use serde::Deserialize;
+use tokio::time::Instant;
 
-use super::access::{Endpoints, READ};
+use super::access::{Caller, Endpoints, READ, WRITE};
+use super::extract::{StrictJson, StrictQuery};
 use super::problem::Problem;
+use super::{enforcement, query, to_its_end};
 use crate::app::App;
-use crate::json::policy::PolicyJson;
+use crate::json::gateway::EnforcementJson;
+use crate::json::policy::{PolicyJson, SetPolicy};
+use crate::publication::NumberedPolicy;
+use crate::storage::{ScopeHolders, StoredPolicy};
 
-pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/v1/policy", READ, show)
+/// The most bytes of a document: as much as a chunk of an image, so that gateways take it in one answer too.
+const BODY_LIMIT: usize = 1024 * 1024;
+/// How many keys a refusal names.
+const NAMED_KEYS: usize = 5;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetQuery {
+    wait: Option<String>,
 }
 
-async fn show(State(app): State<Arc<App>>) -> Result<Json<PolicyJson>, Problem> {
+/// The versions that the caller wants to replace, as its `If-Match` has them; `None` for any.
+struct Precondition(Option<Vec<String>>);
+
+/// The policy that is in force at the end of a call.
+struct Outcome {
+    current: NumberedPolicy,
+    /// The snapshot version that has it.
+    snapshot: u64,
+    /// When it was committed; `None` if it had been before this call.
+    committed: Option<Instant>,
+}
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints.get("/v1/policy", READ, show).put_large("/v1/policy", WRITE, BODY_LIMIT, set)
+}
+
+async fn show(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     let (policy, version) = app.publication.policy()?;
-    Ok(Json(PolicyJson { version, document: policy.document().clone() }))
+    Ok(answer(&NumberedPolicy { version, policy }, None))
+}
+
+async fn set(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    StrictQuery(query): StrictQuery<SetQuery>,
+    StrictJson(request): StrictJson<SetPolicy>,
+) -> Result<impl IntoResponse, Problem> {
+    let wait = query::wait(query.wait)?;
+    let outcome = to_its_end(replace(Arc::clone(&app), caller, request, Precondition::of(&headers))).await?;
+    let enforcement = match wait {
+        Some(wait) => Some(enforcement(&app, outcome.snapshot, outcome.committed, wait).await),
+        None => None,
+    };
+    Ok(answer(&outcome.current, enforcement))
+}
+
+async fn replace(
+    app: Arc<App>,
+    caller: Caller,
+    request: SetPolicy,
+    precondition: Precondition,
+) -> Result<Outcome, Problem> {
+    // Whoever gives a key a scope holds the writer too: none is given while it goes.
+    let mut writer = app.storage.main.writer().await;
+    let (current, version) = app.publication.policy()?;
+    precondition.check(version)?;
+    let policy = checked(request, &current)?;
+    if policy.document() == current.document() {
+        let current = NumberedPolicy { version, policy: current };
+        return Ok(Outcome { current, snapshot: app.publication.version()?, committed: None });
+    }
+    let scopes = current.document().scopes.iter().map(|scope| &scope.name);
+    let gone: Vec<Scope> = scopes.filter(|scope| !policy.defines(scope)).cloned().collect();
+    let mut transaction = writer.begin().await?;
+    if let Some(holders) = transaction.holders(&gone, NAMED_KEYS).await? {
+        return Err(scope_in_use(&holders));
+    }
+    let stored = StoredPolicy {
+        version: version + 1,
+        document: policy.document().clone(),
+        created_by: caller.name.to_string(),
+        created_at: app.now(),
+    };
+    transaction.insert_policy(&stored).await?;
+    let current = NumberedPolicy { version: stored.version, policy: Arc::new(policy) };
+    let snapshot = app.commit_policy(transaction, current.clone()).await?;
+    let committed = Some(Instant::now());
+    tracing::info!(
+        policy = current.version,
+        by = caller.name.as_str(),
+        version = snapshot,
+        "a policy was set"
+    );
+    Ok(Outcome { current, snapshot, committed })
+}
+
+/// The policy that is asked for, if it may follow the present one.
+fn checked(request: SetPolicy, current: &Policy) -> Result<Policy, Problem> {
+    let SetPolicy { key_prefix, scopes, routes } = request;
+    let present = current.key_prefix();
+    if let Some(other) = key_prefix.filter(|stated| stated != present) {
+        let (present, other) = (present.as_str(), other.as_str());
+        return Err(Problem::invalid_field(
+            "/key_prefix",
+            format!(
+                "keys of this installation begin with {present}, and with {other} gateways would refuse all of \
+                 them: write {present} or leave it out"
+            ),
+        ));
+    }
+    Policy::compile(PolicyDocument { key_prefix: present.clone(), scopes, routes })
+        .map_err(|error| Problem::invalid_field(error.pointer, error.message))
+}
+
+fn scope_in_use(holders: &ScopeHolders) -> Problem {
+    let ScopeHolders { scope, names, more } = holders;
+    let (names, more) = (names.join(", "), if *more { " and others" } else { "" });
+    Problem::conflict(
+        "scope_in_use",
+        format!(
+            "The document has no scope {scope}, which is given to {names}{more}. Take it from these keys or revoke \
+             them first, or keep the scope."
+        ),
+    )
+}
+
+fn answer(current: &NumberedPolicy, enforcement: Option<EnforcementJson>) -> impl IntoResponse + use<> {
+    let NumberedPolicy { version, policy } = current;
+    let body = PolicyJson { version: *version, document: policy.document().clone(), enforcement };
+    ([(header::ETAG, entity_tag(*version))], Json(body))
+}
+
+fn entity_tag(version: u64) -> String {
+    format!("\"{version}\"")
+}
+
+// === impl Precondition ===
+
+impl Precondition {
+    fn of(headers: &HeaderMap) -> Self {
+        if !headers.contains_key(header::IF_MATCH) {
+            return Self(None);
+        }
+        let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
+        Self(Some(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect()))
+    }
+
+    /// What has not the form of a version matches none (RFC 9110, section 13.1.1).
+    fn check(&self, version: u64) -> Result<(), Problem> {
+        let current = entity_tag(version);
+        match &self.0 {
+            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Problem::new(
+                StatusCode::PRECONDITION_FAILED,
+                "version_mismatch",
+                format!(
+                    "The policy is at version {version}, not at the one in If-Match. Read it again and repeat the \
+                     change on it."
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::{Method, Request};
+    use omniflow_policy::key::KeyPrefix;
+    use omniflow_policy::snapshot::Delta;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::testing::{Answer, Plane, START, request, send};
+    use crate::publication::Offer;
+
+    /// The table of the demo and one more service: keys of the demo stay as they are.
+    fn shop() -> Value {
+        let mut document = serde_json::to_value(PolicyDocument::default()).unwrap();
+        let scope = json!({"name": "orders:read", "description": "Read orders"});
+        document["scopes"].as_array_mut().unwrap().push(scope);
+        let route = json!({"path": "/shop/orders/{id}", "methods": ["read"], "scope": "orders:read"});
+        document["routes"].as_array_mut().unwrap().push(route);
+        document
+    }
+
+    fn without_scope(name: &str) -> Value {
+        let mut document = shop();
+        document["scopes"].as_array_mut().unwrap().retain(|scope| scope["name"] != name);
+        document["routes"].as_array_mut().unwrap().retain(|route| route["scope"] != name);
+        document
+    }
+
+    fn delta(plane: &Plane, version: u64) -> Delta {
+        let offer =
+            plane.app.publication.offer(Some(plane.app.installation.id), version, plane.app.now()).unwrap();
+        let Offer::Delta(delta) = offer else { panic!("a delta leads on from {version}") };
+        delta
+    }
+
+    async fn put_if(plane: &Plane, if_match: &[&str], document: Value) -> Answer {
+        let mut call = request(Method::PUT, "/v1/policy", &plane.owner, Some(document));
+        for value in if_match {
+            call.headers_mut().append(header::IF_MATCH, value.parse().unwrap());
+        }
+        plane.call(call).await
+    }
+
+    /// Nothing was published, and nothing was stored.
+    async fn assert_unchanged(plane: &Plane, policy: u64, snapshot: u64) {
+        assert_eq!(plane.app.publication.version().unwrap(), snapshot);
+        assert_eq!(plane.app.publication.policy().unwrap().1, policy);
+        assert_eq!(plane.app.storage.main.policy().await.unwrap().version, policy);
+    }
+
+    #[tokio::test]
+    async fn a_policy_is_set_told_to_gateways_and_kept() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let order = json!({"name": "shop", "environment": "live", "scopes": ["orders:read"]});
+        assert_eq!(plane.post("/v1/keys", order.clone()).await.problem().2, "/scopes/0");
+        let mut image = (*plane.app.publication.image().unwrap()).clone();
+        let held = image.manifest().version;
+        plane.pass(Duration::from_secs(1));
+
+        let answer = plane.put("/v1/policy", shop()).await;
+        assert_eq!(answer.headers[header::ETAG], "\"2\"");
+        let set = answer.expect(StatusCode::OK);
+        assert_eq!(set, json!({"version": 2, "document": shop()}));
+        let shown = plane.get("/v1/policy").await;
+        assert_eq!(shown.headers[header::ETAG], "\"2\"");
+        assert_eq!(shown.expect(StatusCode::OK), set);
+        let stored = plane.app.storage.main.policy().await.unwrap();
+        assert_eq!((stored.created_by.as_str(), stored.created_at.0), ("owner", START + 1_000));
+
+        // Who is behind gets policy and keys in one delta.
+        plane.post("/v1/keys", order).await.expect(StatusCode::CREATED);
+        let delta = delta(&plane, held);
+        assert_eq!(serde_json::from_str::<Value>(delta.policy.as_ref().unwrap()).unwrap(), shop());
+        assert_eq!(delta.changes.len(), 1);
+        image = image.apply(&Delta::decode(&delta.encode()).unwrap()).unwrap();
+        let published = plane.app.publication.image().unwrap();
+        assert_eq!(image.manifest(), published.manifest());
+
+        let plane = plane.restart().await;
+        assert_eq!(plane.get("/v1/policy").await.expect(StatusCode::OK), set);
+        assert_eq!(plane.app.publication.image().unwrap().manifest(), published.manifest());
+    }
+
+    #[tokio::test]
+    async fn a_waiting_poll_gets_the_policy() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let held = plane.app.publication.version().unwrap();
+        let body = json!({
+            "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
+            "installation": plane.app.installation.id, "version": held, "wait_ms": 25_000,
+            "vms": [{"id": "0000000000000001", "version": held}],
+        });
+        let call = request(Method::POST, "/gateway/v1/poll", &token, Some(body));
+        let waiting = tokio::spawn(send(plane.router.clone(), call));
+        let connected = async || {
+            let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
+            list["items"].get(0).is_some_and(|gateway| gateway["connected"] == true)
+        };
+        while !connected().await {
+            assert!(!waiting.is_finished());
+            tokio::task::yield_now().await;
+        }
+        let answer = plane.put("/v1/policy?wait=1ms", shop()).await.expect(StatusCode::OK);
+        assert_eq!(answer["enforcement"]["complete"], false);
+        assert_eq!(answer["enforcement"]["gateways"][0]["id"], "edge/000000000000000a");
+        let delta = Delta::decode(&waiting.await.unwrap().body).unwrap();
+        assert_eq!((delta.from, json!(delta.to)), (held, answer["enforcement"]["version"].clone()));
+        assert!(delta.policy.unwrap().contains("/shop/orders/{id}"));
+        assert!(delta.changes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_same_document_is_no_new_version() {
+        let plane = Plane::new().await;
+        let snapshot = plane.app.publication.version().unwrap();
+        let same = serde_json::to_value(PolicyDocument::default()).unwrap();
+        let mut silent = same.clone();
+        silent.as_object_mut().unwrap().remove("key_prefix");
+        for document in [same, silent] {
+            let answer = plane.put("/v1/policy?wait=0s", document).await;
+            assert_eq!(answer.headers[header::ETAG], "\"1\"");
+            let answer = answer.expect(StatusCode::OK);
+            assert_eq!(answer["version"], 1);
+            assert_eq!(answer["enforcement"], json!({"complete": true, "version": snapshot, "gateways": []}));
+        }
+        assert_unchanged(&plane, 1, snapshot).await;
+    }
+
+    #[tokio::test]
+    async fn the_prefix_of_keys_stays() {
+        let plane = Plane::new().await;
+        let snapshot = plane.app.publication.version().unwrap();
+        let mut document = shop();
+        document["key_prefix"] = json!("acme");
+        let answer = plane.put("/v1/policy", document.clone()).await;
+        assert_eq!(answer.problem(), (422, "invalid_field".to_owned(), "/key_prefix".to_owned()));
+        assert!(answer.json()["detail"].as_str().unwrap().contains("begin with omf"));
+        assert_unchanged(&plane, 1, snapshot).await;
+        document.as_object_mut().unwrap().remove("key_prefix");
+        let acme = KeyPrefix::parse("acme").unwrap();
+        let acme = Policy::compile(PolicyDocument { key_prefix: acme, ..PolicyDocument::default() }).unwrap();
+        let request = serde_json::from_value(document).unwrap();
+        let policy = checked(request, &acme).map_err(|_| "refused").unwrap();
+        assert_eq!(policy.key_prefix().as_str(), "acme", "one that is not stated is the one that there is");
+    }
+
+    #[tokio::test]
+    async fn a_scope_that_keys_have_stays() {
+        let plane = Plane::new().await;
+        let snapshot = plane.app.publication.version().unwrap();
+        let fewer = without_scope("contacts:read");
+        for number in 0..7 {
+            plane.key(&format!("key {number}")).await;
+            plane.pass(Duration::from_millis(1));
+        }
+        let detail = async || {
+            let answer = plane.put("/v1/policy", fewer.clone()).await;
+            assert_eq!(answer.problem(), (409, "scope_in_use".to_owned(), String::new()));
+            assert_eq!(plane.app.storage.main.policy().await.unwrap().version, 1);
+            answer.json()["detail"].as_str().unwrap().to_owned()
+        };
+        let told = detail().await;
+        assert!(
+            told.contains("contacts:read, which is given to key 6, key 5, key 4, key 3, key 2 and others."),
+            "{told}"
+        );
+        for number in [6, 5] {
+            plane.post(&format!("/v1/keys/key {number}/revoke").replace(' ', "%20"), json!({})).await;
+        }
+        let told = detail().await;
+        assert!(told.contains("given to key 4, key 3, key 2, key 1, key 0."), "{told}");
+        for number in [4, 3, 2, 1] {
+            let path = format!("/v1/keys/key%20{number}");
+            plane.patch(&path, json!({"scopes": ["contacts:write"]})).await.expect(StatusCode::OK);
+        }
+        // An expired key can be prolonged, so it counts.
+        plane
+            .patch("/v1/keys/key%200", json!({"expires_at": "2027-01-15T08:00:02Z"}))
+            .await
+            .expect(StatusCode::OK);
+        plane.pass(Duration::from_secs(3));
+        assert!(detail().await.contains("given to key 0."));
+        plane.post("/v1/keys/key%200/revoke", json!({})).await.expect(StatusCode::OK);
+        assert!(plane.app.publication.version().unwrap() > snapshot);
+        let set = plane.put("/v1/policy", fewer).await.expect(StatusCode::OK);
+        assert_eq!(set["version"], 2);
+        let gone = json!({"name": "x", "environment": "live", "scopes": ["contacts:read"]});
+        assert_eq!(plane.post("/v1/keys", gone).await.problem().2, "/scopes/0");
+    }
+
+    #[tokio::test]
+    async fn only_the_version_that_was_read_is_replaced() {
+        let plane = Plane::new().await;
+        let snapshot = plane.app.publication.version().unwrap();
+        for stale in [&["\"2\""][..], &["1"], &["W/\"1\""], &[""], &["\"0\", \"2\"", "\"3\""]] {
+            let answer = put_if(&plane, stale, shop()).await;
+            assert_eq!(answer.problem(), (412, "version_mismatch".to_owned(), String::new()), "{stale:?}");
+        }
+        assert_unchanged(&plane, 1, snapshot).await;
+        assert_eq!(put_if(&plane, &["\"1\""], shop()).await.expect(StatusCode::OK)["version"], 2);
+        assert_eq!(put_if(&plane, &["\"1\""], shop()).await.problem().0, 412, "also where nothing changes");
+        let next = without_scope("agents:read");
+        assert_eq!(put_if(&plane, &["\"1\", \"2\""], next).await.expect(StatusCode::OK)["version"], 3);
+        assert_eq!(put_if(&plane, &["*"], shop()).await.expect(StatusCode::OK)["version"], 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named_and_changes_nothing() {
+        let plane = Plane::new().await;
+        let snapshot = plane.app.publication.version().unwrap();
+        let with_route = |route: Value| {
+            let mut document = shop();
+            document["routes"][0] = route;
+            document
+        };
+        for (document, expected) in [
+            (
+                with_route(json!({"path": "x", "methods": ["any"], "scope": "orders:read"})),
+                (422, "invalid_field", "/routes/0/path"),
+            ),
+            (
+                with_route(json!({"path": "/x", "methods": [], "scope": "orders:read"})),
+                (422, "invalid_field", "/routes/0/methods"),
+            ),
+            (
+                with_route(json!({"path": "/x", "methods": ["any"], "scope": "nothing:read"})),
+                (422, "invalid_field", "/routes/0/scope"),
+            ),
+            (
+                with_route(json!({"path": "/x", "methods": ["get"], "scope": "orders:read"})),
+                (400, "invalid_json", "/routes/0/methods/0"),
+            ),
+            (
+                with_route(json!({"path": "/x", "methods": ["any"], "scope": "orders:read", "more": 1})),
+                (400, "invalid_json", "/routes/0/more"),
+            ),
+            (json!({"scopes": []}), (400, "invalid_json", "")),
+            (json!({"version": 1, "document": {}}), (400, "invalid_json", "/document")),
+            (json!({"key_prefix": "A", "scopes": [], "routes": []}), (400, "invalid_json", "/key_prefix")),
+        ] {
+            let (status, code, field) = plane.put("/v1/policy", document.clone()).await.problem();
+            assert_eq!((status, code.as_str(), field.as_str()), expected, "{document}");
+        }
+        let raw = Request::put("/v1/policy")
+            .header(header::AUTHORIZATION, format!("Bearer {}", plane.owner))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from("{\n \"scopes\": [],,\n}"))
+            .unwrap();
+        let answer = plane.call(raw).await;
+        assert_eq!(answer.problem().1, "invalid_json");
+        assert!(answer.json()["detail"].as_str().unwrap().contains("line 2 column"), "{answer:?}");
+        assert_eq!(plane.put("/v1/policy?wait=31s", shop()).await.problem().2, "wait");
+        assert_eq!(plane.put("/v1/policy?dry=1", shop()).await.problem().1, "invalid_query");
+        let mut long = shop();
+        long["scopes"][0]["description"] = json!("x".repeat(BODY_LIMIT));
+        assert_eq!(plane.put("/v1/policy", long).await.problem().1, "body_too_large");
+        assert_unchanged(&plane, 1, snapshot).await;
+    }
 }

@@ -92,6 +92,10 @@ impl Plane {
         self.call(request(Method::POST, path, &self.owner, Some(body))).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(request(Method::PUT, path, &self.owner, Some(body))).await
+    }
+
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         self.call(request(Method::PATCH, path, &self.owner, Some(body))).await
     }

@@ -6,6 +6,8 @@ use omniflow_policy::snapshot::{Delta, MAX_CHANGES_PER_DELTA};
 
 /// Changes that are kept. A gateway further behind takes a full image.
 pub(super) const KEPT_CHANGES: usize = 16_384;
+/// So many bytes of a policy weigh as much as one change.
+const POLICY_BYTES_PER_CHANGE: usize = 256;
 
 /// Deltas in the order of their versions, each beginning where the one before it ends.
 #[derive(Debug, Default)]
@@ -48,7 +50,8 @@ impl DeltaLog {
 
 /// A delta without changes takes a place too.
 fn weight(delta: &Delta) -> usize {
-    delta.changes.len().max(1)
+    let policy = delta.policy.as_ref().map_or(0, |policy| policy.len() / POLICY_BYTES_PER_CHANGE);
+    (delta.changes.len() + policy).max(1)
 }
 
 #[cfg(test)]
@@ -92,5 +95,21 @@ mod tests {
         }
         assert!(log.since(0).is_none());
         assert!(log.since(10).is_some());
+    }
+
+    #[test]
+    fn the_last_policy_is_told_and_policies_take_their_place() {
+        let mut log = DeltaLog::default();
+        let with = |from, policy: &str| Delta { policy: Some(policy.to_owned()), ..delta(from, 1) };
+        log.push(with(0, "a"));
+        log.push(with(10, "b"));
+        log.push(delta(20, 1));
+        assert_eq!(log.since(0).unwrap().policy.as_deref(), Some("b"));
+        assert_eq!(log.since(20).unwrap().policy, None);
+        let long = "x".repeat(KEPT_CHANGES / 2 * POLICY_BYTES_PER_CHANGE);
+        log.push(with(30, &long));
+        assert!(log.since(0).is_some());
+        log.push(with(40, &long));
+        assert!(log.since(30).is_none() && log.since(40).is_some());
     }
 }

@@ -37,9 +37,20 @@ pub(crate) struct Publication {
 #[error("the image of all keys is still being built")]
 pub(crate) struct NotReady;
 
+/// A policy ready to match, and the number under which it is stored.
+#[derive(Clone)]
+pub(crate) struct NumberedPolicy {
+    /// Its number.
+    pub(crate) version: u64,
+    /// What it says.
+    pub(crate) policy: Arc<Policy>,
+}
+
 /// The next image, made but not yet published.
 pub(crate) struct Draft {
     image: Image,
+    /// The policy in it, where it is another than before.
+    policy: Option<NumberedPolicy>,
     /// What leads to it; `None` if gateways must take it whole.
     delta: Option<Delta>,
 }
@@ -60,8 +71,7 @@ pub(crate) enum Offer {
 
 struct Published {
     image: Arc<Image>,
-    policy: Arc<Policy>,
-    policy_version: u64,
+    policy: NumberedPolicy,
     log: DeltaLog,
     offered: HashMap<u64, Offered>,
 }
@@ -82,8 +92,7 @@ impl Publication {
         let version = image.manifest().version;
         let published = Published {
             image: Arc::new(image),
-            policy: Arc::new(policy),
-            policy_version,
+            policy: NumberedPolicy { version: policy_version, policy: Arc::new(policy) },
             log: DeltaLog::default(),
             offered: HashMap::new(),
         };
@@ -98,7 +107,7 @@ impl Publication {
 
     /// The policy in force and its version.
     pub(crate) fn policy(&self) -> Result<(Arc<Policy>, u64), NotReady> {
-        self.read(|published| (Arc::clone(&published.policy), published.policy_version))
+        self.read(|published| (Arc::clone(&published.policy.policy), published.policy.version))
     }
 
     /// Tells of every version that is published from now on.
@@ -118,6 +127,9 @@ impl Publication {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             let Some(published) = state.as_mut() else { return };
             published.image = Arc::new(draft.image);
+            if let Some(policy) = draft.policy {
+                published.policy = policy;
+            }
             match draft.delta {
                 Some(delta) => published.log.push(delta),
                 None => published.log = DeltaLog::default(),
@@ -182,18 +194,20 @@ impl Draft {
     pub(crate) fn after(
         image: &Image,
         changes: Vec<Change>,
+        policy: Option<NumberedPolicy>,
         now: UnixMillis,
         above: u64,
     ) -> Result<Self, SnapshotError> {
         let Manifest { installation, version: from, .. } = *image.manifest();
         let to = now.0.max(from.max(above).saturating_add(1));
-        let delta = Delta { installation, from, to, policy: None, changes };
+        let document = policy.as_ref().map(|numbered| numbered.policy.document().to_json());
+        let delta = Delta { installation, from, to, policy: document, changes };
         let next = image.apply(&delta)?;
         if next.is_crowded() {
-            return Ok(Self { image: next.rebuild(to)?, delta: None });
+            return Ok(Self { image: next.rebuild(to)?, policy, delta: None });
         }
         let fits = delta.changes.len() <= MAX_CHANGES_PER_DELTA;
-        Ok(Self { image: next, delta: fits.then_some(delta) })
+        Ok(Self { image: next, policy, delta: fits.then_some(delta) })
     }
 
     /// The version under which this will be published.
@@ -244,7 +258,7 @@ mod tests {
     }
 
     fn publish(publication: &Publication, changes: Vec<Change>, now: u64) -> u64 {
-        let draft = Draft::after(&publication.image().unwrap(), changes, UnixMillis(now), 0).unwrap();
+        let draft = Draft::after(&publication.image().unwrap(), changes, None, UnixMillis(now), 0).unwrap();
         let version = draft.version();
         publication.publish(draft);
         version
@@ -261,7 +275,7 @@ mod tests {
         assert_eq!(publish(&publication, puts(1..2), 5_000), 5_000);
         assert_eq!(publish(&publication, puts(2..3), 5_000), 5_001);
         let image = publication.image().unwrap();
-        let above = Draft::after(&image, Vec::new(), UnixMillis(6_000), 9_000).unwrap();
+        let above = Draft::after(&image, Vec::new(), None, UnixMillis(6_000), 9_000).unwrap();
         assert_eq!(above.version(), 9_001);
     }
 

@@ -55,7 +55,7 @@ const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minut
 /// Versions of the key `k` that are accepted at the instant that follows this text.
 const ACCEPTED_AT: &str = " FROM key_versions a WHERE a.key_id = k.id AND a.revoked_at IS NULL AND \
      min(ifnull(a.expires_at, 9223372036854775807), ifnull(k.expires_at, 9223372036854775807)) > ";
-const ANY_UNREVOKED: &str =
+pub(super) const ANY_UNREVOKED: &str =
     "EXISTS (SELECT 1 FROM key_versions u WHERE u.key_id = k.id AND u.revoked_at IS NULL)";
 
 impl Database {

@@ -25,7 +25,7 @@ pub(crate) use audit_ingest::IngestError;
 pub use database::{Database, Transaction, Writer};
 pub(crate) use installation::Installation;
 pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
-pub(crate) use policy::StoredPolicy;
+pub(crate) use policy::{ScopeHolders, StoredPolicy};
 
 use crate::files;
 

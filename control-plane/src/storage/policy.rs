@@ -1,11 +1,19 @@
 //! The versions of the policy document.
 
-use omniflow_policy::policy::PolicyDocument;
-use omniflow_policy::time::UnixMillis;
-use sqlx::Row;
+use std::collections::HashMap;
 
-use super::columns::{from_millis, to_millis};
+use omniflow_policy::policy::PolicyDocument;
+use omniflow_policy::scope::Scope;
+use omniflow_policy::time::UnixMillis;
+use sqlx::{QueryBuilder, Row, Sqlite};
+use uuid::Uuid;
+
+use super::columns::{from_millis, row_limit, to_millis};
+use super::key_read::ANY_UNREVOKED;
 use super::{Database, Result, StorageError, Transaction};
+
+/// Keys that are looked through at once.
+const KEYS_PER_READ: usize = 5_000;
 
 /// A version of the policy.
 #[derive(Clone, Debug)]
@@ -18,6 +26,17 @@ pub(crate) struct StoredPolicy {
     pub(crate) created_by: String,
     /// When it was written.
     pub(crate) created_at: UnixMillis,
+}
+
+/// A scope, and some of the keys that have it.
+#[derive(Clone, Debug)]
+pub(crate) struct ScopeHolders {
+    /// The scope.
+    pub(crate) scope: Scope,
+    /// The names of keys that have it, newest first.
+    pub(crate) names: Vec<String>,
+    /// Whether there are more of them.
+    pub(crate) more: bool,
 }
 
 impl Database {
@@ -52,5 +71,33 @@ impl Transaction<'_> {
         .execute(self.connection())
         .await?;
         Ok(())
+    }
+
+    /// One of these scopes that a key has which is not revoked, with at most `limit` names of such keys.
+    pub(crate) async fn holders(&mut self, scopes: &[Scope], limit: usize) -> Result<Option<ScopeHolders>> {
+        let mut wanted: HashMap<&str, &Scope> = scopes.iter().map(|scope| (scope.as_str(), scope)).collect();
+        let mut found: Option<ScopeHolders> = None;
+        let mut before = Uuid::max();
+        while !wanted.is_empty() {
+            let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name, scopes FROM keys k WHERE id < ");
+            query.push_bind(before).push(" AND ").push(ANY_UNREVOKED).push(" ORDER BY id DESC LIMIT ");
+            let rows = query.push_bind(row_limit(KEYS_PER_READ)).build().fetch_all(self.connection()).await?;
+            let Some(oldest) = rows.last() else { break };
+            before = oldest.try_get(0)?;
+            for row in &rows {
+                let held = row.try_get::<&str, _>(2)?.split(' ').find_map(|scope| wanted.get(scope));
+                let Some(scope) = held.map(|scope| (*scope).clone()) else { continue };
+                // The first that is found is told of, and no other.
+                wanted.retain(|_, wanted| **wanted == scope);
+                let holders =
+                    found.get_or_insert_with(|| ScopeHolders { scope, names: Vec::new(), more: false });
+                if holders.names.len() == limit {
+                    holders.more = true;
+                    return Ok(found);
+                }
+                holders.names.push(row.try_get(1)?);
+            }
+        }
+        Ok(found)
     }
 }

@@ -6,14 +6,13 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::page::{Page, PageId};
+use super::page::Page;
+use super::page_id::{MAX_PAGE_BITS, PageId, page_index};
 use super::{SnapshotError, open, seal};
 use crate::digest::{Digest, DigestStream};
 use crate::policy::{Policy, PolicyDocument, PolicyError};
 
 const MAGIC: [u8; 4] = *b"OMFM";
-/// Pages are numbered by at most so many leading bits of a digest: 65,536 pages.
-pub const MAX_PAGE_BITS: u8 = 16;
 /// Pages that travel in one answer.
 pub const PAGES_PER_CHUNK: u32 = 64;
 /// Pages are made so many that each has about this number of records, 10 to 15 KB: small enough to be rebuilt for
@@ -99,10 +98,4 @@ impl PageSum {
     pub fn finish(self) -> Digest {
         self.0.finish()
     }
-}
-
-/// The first `bits` bits of a digest.
-pub(super) fn page_index(digest: &Digest, bits: u8) -> u32 {
-    let [first, second, ..] = *digest.as_bytes();
-    u32::from(u16::from_be_bytes([first, second])) >> (16 - u32::from(bits.min(MAX_PAGE_BITS)))
 }

@@ -11,13 +11,15 @@ mod delta;
 mod image;
 mod manifest;
 mod page;
+mod page_id;
 mod page_layout;
 
 pub use self::credential::Credential;
 pub use self::delta::{Change, Delta, MAX_CHANGES_PER_DELTA};
 pub use self::image::{Image, split_chunk};
-pub use self::manifest::{MAX_PAGE_BITS, Manifest, PAGES_PER_CHUNK, PageSum};
-pub use self::page::{Page, PageId, stated_version};
+pub use self::manifest::{Manifest, PAGES_PER_CHUNK, PageSum};
+pub use self::page::{Page, stated_version};
+pub use self::page_id::{MAX_PAGE_BITS, PageId};
 
 /// The format that this crate writes and reads.
 pub const FORMAT: u16 = 1;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::credential::Credential;
-use super::manifest::page_index;
+use super::page_id::{PageId, page_index};
 use super::page_layout::{
     CRC_OFFSET, FLAG_REVOKED, FLAG_TEST, HEADER_SIZE, Header, MAGIC, NEVER, Profile, Record, page_crc,
 };
@@ -20,17 +20,6 @@ use crate::key::Environment;
 use crate::limit::RateLimit;
 use crate::scope::{Scope, ScopeSet};
 use crate::time::UnixMillis;
-
-/// Which page of which installation's image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageId {
-    /// The installation.
-    pub installation: Uuid,
-    /// Leading bits of a digest that number the page.
-    pub bits: u8,
-    /// Its number.
-    pub index: u32,
-}
 
 /// The version that a page states, without any check. For telling which of two pages is newer before writing.
 pub fn stated_version(page: &[u8]) -> Option<u64> {

@@ -3,7 +3,6 @@
 //! With `?wait=5s` the answer comes when every live gateway enforces it, or after that time, and tells which do.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -16,8 +15,7 @@ use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::{Segments, StrictQuery};
 use crate::http::problem::Problem;
-use crate::http::{query, to_its_end};
-use crate::json::gateway::EnforcementJson;
+use crate::http::{enforcement, query, to_its_end};
 use crate::json::key::RevokedKey;
 use crate::model::key::Key;
 use crate::storage::KeyReference;
@@ -65,7 +63,7 @@ async fn revoke(
     let wait = query::wait(query.wait)?;
     let revocation = to_its_end(commit(Arc::clone(&app), caller, id, only)).await?;
     let enforcement = match wait {
-        Some(wait) => Some(enforcement(&app, &revocation, wait).await),
+        Some(wait) => Some(enforcement(&app, revocation.version, revocation.committed, wait).await),
         None => None,
     };
     Ok(Json(RevokedKey { key: in_json(&app, revocation.key).await?, enforcement }))
@@ -96,23 +94,14 @@ async fn commit(app: Arc<App>, caller: Caller, id: String, only: Option<u16>) ->
     Ok(Revocation { key, version, committed })
 }
 
-/// Waits, but not longer than the process may.
-async fn enforcement(app: &App, revocation: &Revocation, wait: Duration) -> EnforcementJson {
-    let enforced =
-        |deadline| app.fleet.enforced(revocation.version, &app.publication, revocation.committed, deadline);
-    let enforcement = tokio::select! {
-        enforcement = enforced(Instant::now() + wait) => enforcement,
-        () = app.stopped() => enforced(Instant::now()).await,
-    };
-    enforcement.into()
-}
-
 fn no_such_version() -> Problem {
     Problem::not_found("The key has no such version. Its versions are in GET /v1/keys/{id}.")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::http::{Method, StatusCode};
     use omniflow_policy::digest::Digest;
     use serde_json::{Value, json};
