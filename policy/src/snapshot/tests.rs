@@ -137,6 +137,32 @@ fn parts_that_do_not_fit_are_refused() {
     assert_eq!(Delta::decode(&delta(5, 6, crowded).encode()), Err(SnapshotError::Damaged));
 }
 
+/// Each byte of each part, damaged in its lowest bit, its highest, and altogether.
+#[test]
+fn every_damaged_byte_is_refused() {
+    let image = image(0..40, 5);
+    let manifest = image.manifest().encode();
+    let delta = delta(5, 6, vec![Change::Put(credential(2)), Change::Revoke(credential(3).digest)]).encode();
+    let page = image.chunk(0).unwrap();
+    for mask in [0x01, 0x80, 0xff] {
+        let damaged = |bytes: &[u8], at: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= mask;
+            bytes
+        };
+        for at in 0..manifest.len() {
+            assert!(Manifest::decode(&damaged(&manifest, at)).is_err(), "manifest, byte {at}");
+        }
+        for at in 0..delta.len() {
+            assert!(Delta::decode(&damaged(&delta, at)).is_err(), "delta, byte {at}");
+        }
+        for at in 0..page.len() {
+            let parsed = Page::parse(damaged(&page, at), image.manifest().page_id(0));
+            assert!(parsed.is_err(), "page, byte {at}");
+        }
+    }
+}
+
 #[test]
 fn a_credential_without_a_limit_is_refused() {
     let mut unlimited = credential(1);
