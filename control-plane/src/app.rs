@@ -34,6 +34,8 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     /// Random bytes.
     pub(crate) entropy: Entropy,
+    /// Changes when a token was revoked. Open polls end, so that a gateway has to show its token anew.
+    pub(crate) token_revoked: watch::Sender<()>,
     /// True once the process has been asked to end. Whoever waits stops waiting.
     pub(crate) stopping: watch::Sender<bool>,
 }

@@ -98,9 +98,11 @@ impl Server {
         });
         let serving = tokio::spawn({
             let app = Arc::clone(&app);
-            let router = http::router(Arc::clone(&app));
+            let service = http::router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
             async move {
-                axum::serve(listener, router).with_graceful_shutdown(async move { app.stopped().await }).await
+                axum::serve(listener, service)
+                    .with_graceful_shutdown(async move { app.stopped().await })
+                    .await
             }
         });
         let remembering = tokio::spawn({
@@ -168,6 +170,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         rotation_after: settings.rotation_after,
         clock,
         entropy,
+        token_revoked: watch::Sender::new(()),
         stopping,
     })
 }

@@ -72,5 +72,5 @@ pub(super) fn run(args: Command, client: &Client, output: Output) -> anyhow::Res
         args.page.limit(),
         args.page.cursor(),
     ];
-    output.list(&client.get("/v1/audit", &query)?, COLUMNS)
+    output.list(&client.list("/v1/audit", &query)?, "records", COLUMNS)
 }

@@ -20,15 +20,24 @@ pub(super) struct Client {
     agent: Agent,
     url: String,
     token: Zeroizing<String>,
+    /// Where the token comes from, for whoever gave a wrong one.
+    token_source: String,
 }
 
 impl Client {
     pub(super) fn new(connection: &Connection) -> anyhow::Result<Self> {
+        let url = connection.url.trim_end_matches('/');
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            bail!("{url} is not the URL of a control plane: write http://HOST:PORT");
+        }
         // An empty variable is one that is not set.
         let given = connection.token.as_ref().filter(|token| !token.is_empty());
-        let token = match (given, &connection.token_file) {
-            (Some(token), _) => token.clone(),
-            (None, Some(path)) => fs::read_to_string(path).with_context(|| format!("{}", path.display()))?,
+        let (token, token_source) = match (given, &connection.token_file) {
+            (Some(token), _) => (token.clone(), "OMF_TOKEN or --token".to_owned()),
+            (None, Some(path)) => (
+                fs::read_to_string(path).with_context(|| format!("{}", path.display()))?,
+                format!("OMF_TOKEN_FILE or --token-file ({})", path.display()),
+            ),
             (None, None) => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
         };
         let config = Agent::config_builder()
@@ -39,27 +48,44 @@ impl Client {
             .build();
         Ok(Self {
             agent: config.into(),
-            url: connection.url.trim_end_matches('/').to_owned(),
+            url: url.to_owned(),
             token: Zeroizing::new(token.trim().to_owned()),
+            token_source,
         })
     }
 
-    /// `GET`, with query parameters of which those without a value are left out.
-    pub(super) fn get(&self, path: &str, query: &[(&str, Option<String>)]) -> anyhow::Result<Value> {
+    /// `GET`, with query parameters of which those without a value are left out. As with all calls, `has` is a field
+    /// that the answer of a control plane has.
+    pub(super) fn get(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        has: &str,
+    ) -> anyhow::Result<Value> {
         let address = self.address(path) + &encoded(query);
-        self.answer(self.agent.get(address).header("authorization", self.bearer()).call())
+        self.answer(self.agent.get(address).header("authorization", self.bearer()).call(), has)
+    }
+
+    /// `GET` of a page.
+    pub(super) fn list(&self, path: &str, query: &[(&str, Option<String>)]) -> anyhow::Result<Value> {
+        self.get(path, query, "items")
     }
 
     /// `POST` of a JSON document.
-    pub(super) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(super) fn post(&self, path: &str, body: &Value, has: &str) -> anyhow::Result<Value> {
         let request = self.agent.post(self.address(path)).header("authorization", self.bearer());
-        self.answer(request.send_json(body))
+        self.answer(request.send_json(body), has)
     }
 
     /// `POST` without a body.
-    pub(super) fn post_empty(&self, path: &str, query: &[(&str, Option<String>)]) -> anyhow::Result<Value> {
+    pub(super) fn post_empty(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        has: &str,
+    ) -> anyhow::Result<Value> {
         let address = self.address(path) + &encoded(query);
-        self.answer(self.agent.post(address).header("authorization", self.bearer()).send_empty())
+        self.answer(self.agent.post(address).header("authorization", self.bearer()).send_empty(), has)
     }
 
     /// `PUT` of a JSON document as it was written, so that refusals tell its own lines.
@@ -68,15 +94,20 @@ impl Client {
         path: &str,
         query: &[(&str, Option<String>)],
         document: &[u8],
+        has: &str,
     ) -> anyhow::Result<Value> {
         let address = self.address(path) + &encoded(query);
         let request = self.agent.put(address).header("authorization", self.bearer());
-        self.answer(request.header("content-type", "application/json").send(document))
+        self.answer(request.header("content-type", "application/json").send(document), has)
     }
 
     /// `DELETE`.
-    pub(super) fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.answer(self.agent.delete(self.address(path)).header("authorization", self.bearer()).call())
+    pub(super) fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let request = self.agent.delete(self.address(path)).header("authorization", self.bearer());
+        match self.body(request.call())? {
+            None => Ok(()),
+            Some(_) => Err(self.no_control_plane()),
+        }
     }
 
     fn address(&self, path: &str) -> String {
@@ -87,35 +118,57 @@ impl Client {
         format!("Bearer {}", self.token.as_str())
     }
 
-    fn answer(&self, result: Result<Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Value> {
+    /// The answer, which has the field `has`.
+    fn answer(&self, result: Result<Response<ureq::Body>, ureq::Error>, has: &str) -> anyhow::Result<Value> {
+        self.body(result)?.filter(|body| body.get(has).is_some()).ok_or_else(|| self.no_control_plane())
+    }
+
+    /// The body of an answer, if it has one.
+    fn body(&self, result: Result<Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Option<Value>> {
         let mut response =
             result.with_context(|| {
                 format!("no control plane answers at {}: is it running? Set --url or OMF_URL, such as http://127.0.0.1:8080", self.url)
             })?;
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
-            return Ok(Value::Null);
+            return Ok(None);
         }
         let body = response.body_mut().read_json::<Value>();
         if status.is_success() {
-            return body.context("the answer is not the JSON that was expected: is this a control plane?");
+            return body.map(Some).map_err(|_| self.no_control_plane());
         }
         Err(match body {
-            Ok(problem) => refusal(status, &problem),
-            Err(_) => anyhow!("the answer is {status}: is {} a control plane?", self.url),
+            Ok(problem) if problem.get("code").is_some() => refusal(status, &problem, &self.token_source),
+            _ => self.no_control_plane().context(format!("the answer is {status}")),
         })
+    }
+
+    fn no_control_plane(&self) -> anyhow::Error {
+        anyhow!("{} does not look like an Omniflow control plane: check --url or OMF_URL", self.url)
     }
 }
 
 /// A refusal in one line: what is wrong, where, and the stable code.
-fn refusal(status: StatusCode, problem: &Value) -> anyhow::Error {
+fn refusal(status: StatusCode, problem: &Value, token_source: &str) -> anyhow::Error {
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
     let detail = text("detail").unwrap_or("the control plane gives no reason");
     let code = text("code").unwrap_or("unknown");
     match text("field") {
-        Some(field) => anyhow!("{field}: {detail} ({status}, {code})"),
-        None => anyhow!("{detail} ({status}, {code})"),
+        _ if status == StatusCode::UNAUTHORIZED => {
+            anyhow!("the token from {token_source} is not valid here ({status}, {code})")
+        }
+        Some(field) if !names(detail, field) => anyhow!("{field}: {detail} ({status}, {code})"),
+        _ => anyhow!("{detail} ({status}, {code})"),
     }
+}
+
+/// Whether a sentence begins with the field that it is about, so that the field need not be told before it. A place in
+/// a list is never told by the sentence.
+fn names(detail: &str, field: &str) -> bool {
+    let in_list = field.split('/').any(|segment| segment.parse::<usize>().is_ok());
+    let (_, name) = field.rsplit_once('/').unwrap_or(("", field));
+    let subject = detail.strip_prefix("a ").or_else(|| detail.strip_prefix("an ")).unwrap_or(detail);
+    !in_list && subject.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '))
 }
 
 /// The query string, with its question mark.
@@ -152,9 +205,41 @@ mod tests {
 
     #[test]
     fn a_refusal_names_field_and_code() {
-        let problem =
-            serde_json::json!({"detail": "no such scope", "code": "invalid_field", "field": "/scopes/0"});
-        let error = refusal(StatusCode::UNPROCESSABLE_ENTITY, &problem);
-        assert_eq!(error.to_string(), "/scopes/0: no such scope (422 Unprocessable Entity, invalid_field)");
+        let said = |field: &str, detail: &str| {
+            let problem = serde_json::json!({"detail": detail, "code": "invalid_field", "field": field});
+            refusal(StatusCode::UNPROCESSABLE_ENTITY, &problem, "OMF_TOKEN").to_string()
+        };
+        let code = "(422 Unprocessable Entity, invalid_field)";
+        for (field, detail, expected) in [
+            ("/scopes/0", "no such scope", "/scopes/0: no such scope"),
+            ("/rate_limit", "state per_minute", "/rate_limit: state per_minute"),
+            ("status", "status is a status", "status is a status"),
+            ("status", "a status is \"active\"", "a status is \"active\""),
+            ("/environment", "an environment is \"live\"", "an environment is \"live\""),
+            ("/rate_limit/burst", "burst is 0", "burst is 0"),
+            ("/routes/0/path", "path is bad", "/routes/0/path: path is bad"),
+            ("ip", "ipv4 is old", "ip: ipv4 is old"),
+        ] {
+            assert_eq!(said(field, detail), format!("{expected} {code}"));
+        }
+    }
+
+    #[test]
+    fn a_wrong_token_is_told_by_where_it_comes_from() {
+        let problem = serde_json::json!({"detail": "Send a valid token", "code": "unauthenticated"});
+        let error = refusal(StatusCode::UNAUTHORIZED, &problem, "OMF_TOKEN_FILE or --token-file (/x)");
+        let expected = "the token from OMF_TOKEN_FILE or --token-file (/x) is not valid here \
+                        (401 Unauthorized, unauthenticated)";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_url_has_a_scheme() {
+        for url in ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1"] {
+            let connection =
+                Connection { url: url.to_owned(), token: Some("t".to_owned()), token_file: None };
+            let error = Client::new(&connection).err().unwrap().to_string();
+            assert!(error.contains(url) && error.contains("write http://HOST:PORT"), "{error}");
+        }
     }
 }

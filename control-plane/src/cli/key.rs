@@ -2,12 +2,15 @@
 
 use clap::{Args, Subcommand};
 use omniflow_policy::limit::DEFAULT_PER_MINUTE;
+use omniflow_policy::time::UnixMillis;
 use serde_json::{Value, json};
 
 use super::args::Page;
 use super::client::{Client, segment};
 use super::output::{Column, Output, field, items, table};
+use crate::clock::Clock;
 use crate::fleet::MAX_WAIT;
+use crate::json::time::parse_time;
 use crate::model::key::{DEFAULT_OVERLAP, MAX_OVERLAP};
 
 #[derive(Debug, Subcommand)]
@@ -171,10 +174,10 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
                 args.page.limit(),
                 args.page.cursor(),
             ];
-            output.list(&client.get("/v1/keys", &query)?, COLUMNS)
+            output.list(&client.list("/v1/keys", &query)?, "keys", COLUMNS)
         }
         Command::Show { key } => {
-            output.print(&client.get(&format!("/v1/keys/{}", segment(&key)), &[])?, describe)
+            output.print(&client.get(&format!("/v1/keys/{}", segment(&key)), &[], "id")?, describe)
         }
         Command::Rotate(args) => rotate(args, client, output),
         Command::Revoke(args) => revoke(args, client, output),
@@ -193,7 +196,7 @@ fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
         "expires_at": args.expires_at,
         "description": args.description,
     });
-    let created = client.post("/v1/keys", &request)?;
+    let created = client.post("/v1/keys", &request, "secret")?;
     output.print(&created, |created| field(created, "secret"))?;
     if !output.json {
         eprintln!("This is the secret of {}. It is shown this once and stored nowhere.", args.name);
@@ -203,7 +206,7 @@ fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
 
 fn rotate(args: Rotate, client: &Client, output: Output) -> anyhow::Result<()> {
     let path = format!("/v1/keys/{}/rotate", segment(&args.key));
-    let rotated = client.post(&path, &json!({"overlap": args.overlap}))?;
+    let rotated = client.post(&path, &json!({"overlap": args.overlap}), "secret")?;
     output.print(&rotated, |rotated| field(rotated, "secret"))?;
     if !output.json {
         eprintln!("{}", rotation_note(rotated.get("key").unwrap_or(&Value::Null)));
@@ -235,9 +238,10 @@ fn revoke(args: Revoke, client: &Client, output: Output) -> anyhow::Result<()> {
         Some(version) => format!("/v1/keys/{key}/versions/{version}/revoke"),
         None => format!("/v1/keys/{key}/revoke"),
     };
-    let answer = client.post_empty(&path, &[("wait", args.wait)])?;
+    let answer = client.post_empty(&path, &[("wait", args.wait)], "key")?;
     output.print(&answer, |answer| {
-        let mut text = describe(answer.get("key").unwrap_or(&Value::Null));
+        let mut text = revocation_note(answer, args.version, Clock::system().now()) + "\n";
+        text.push_str(&describe(answer.get("key").unwrap_or(&Value::Null)));
         if let Some(gateways) = answer.pointer("/enforcement/gateways").and_then(Value::as_array) {
             text.push('\n');
             text.push_str(&table(gateways, ENFORCEMENT_COLUMNS));
@@ -248,6 +252,37 @@ fn revoke(args: Revoke, client: &Client, output: Output) -> anyhow::Result<()> {
         anyhow::bail!("revoked, but not every gateway enforces it yet");
     }
     Ok(())
+}
+
+/// What was revoked and who enforces it, the outcome first.
+fn revocation_note(answer: &Value, version: Option<u16>, now: UnixMillis) -> String {
+    let name = field(answer.get("key").unwrap_or(&Value::Null), "name");
+    let revoked = match version {
+        Some(version) => format!("Version {version} of {name} is revoked"),
+        None => format!("{name} is revoked"),
+    };
+    let Some(gateways) = answer.pointer("/enforcement/gateways").and_then(Value::as_array) else {
+        return revoked + ".\n";
+    };
+    if gateways.is_empty() {
+        return revoked + "; no gateway is live.\n";
+    }
+    let (enforcing, others): (Vec<_>, Vec<_>) =
+        gateways.iter().partition(|gateway| gateway.get("enforced") == Some(&Value::Bool(true)));
+    let (number, all) = (enforcing.len(), gateways.len());
+    // Not told where it had been revoked before.
+    let slowest = enforcing.iter().filter_map(|gateway| gateway.get("ms").and_then(Value::as_u64)).max();
+    let after = slowest.map(|ms| format!(" after {ms} ms")).unwrap_or_default();
+    let mut text = format!("{revoked}; {number} of {all} gateways enforce it{after}.\n");
+    for gateway in others {
+        let seen = field(gateway, "last_seen_at");
+        let seen = match parse_time(&seen) {
+            Some(time) => format!("{} s ago", now.0.saturating_sub(time.0) / 1_000),
+            None => seen,
+        };
+        text.push_str(&format!("{} was last seen {seen}\n", field(gateway, "id")));
+    }
+    text
 }
 
 /// A key in full.
@@ -279,6 +314,35 @@ fn describe(key: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_revocation_begins_with_its_outcome() {
+        let gateway = |id: &str, enforced: bool, ms: Option<u64>| json!({"id": id, "enforced": enforced, "ms": ms, "last_seen_at": "2027-01-15T07:59:58.000Z"});
+        let now = parse_time("2027-01-15T08:00:00.500Z").unwrap();
+        let said = |version, gateways: Value| {
+            let answer = json!({"key": {"name": "crm-sync"}, "enforcement": {"gateways": gateways}});
+            revocation_note(&answer, version, now)
+        };
+        assert_eq!(
+            said(None, json!([gateway("edge-1/a", true, Some(1))])),
+            "crm-sync is revoked; 1 of 1 gateways enforce it after 1 ms.\n"
+        );
+        let three = json!([
+            gateway("a", true, Some(3)),
+            gateway("edge-1/7d6e", false, None),
+            gateway("b", true, Some(9))
+        ]);
+        assert_eq!(
+            said(Some(2), three),
+            "Version 2 of crm-sync is revoked; 2 of 3 gateways enforce it after 9 ms.\n\
+             edge-1/7d6e was last seen 2 s ago\n"
+        );
+        let again = said(None, json!([gateway("a", true, None), gateway("b", true, None)]));
+        assert_eq!(again, "crm-sync is revoked; 2 of 2 gateways enforce it.\n");
+        assert_eq!(said(None, json!([])), "crm-sync is revoked; no gateway is live.\n");
+        let without = json!({"key": {"name": "crm-sync"}});
+        assert_eq!(revocation_note(&without, None, now), "crm-sync is revoked.\n");
+    }
 
     #[test]
     fn a_rotation_is_explained() {

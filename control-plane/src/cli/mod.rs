@@ -123,6 +123,8 @@ mod tests {
             "gateway list --cursor edge/000000000000000a",
             "token list --limit 1",
             "token create --name edge --role gateway",
+            "token create --name by.name --role auditor",
+            "token revoke by.name",
             "token list --json",
             "policy show --json",
             &set,
@@ -134,11 +136,13 @@ mod tests {
             ("key show nobody", "not_found"),
             ("key rotate nobody", "not_found"),
             ("key rotate ci", "key_revoked"),
-            ("key rotate cd --overlap 31d", "/overlap"),
+            ("key rotate cd --overlap 31d", "overlap is"),
             ("key list --unused-since yesterday", "unused_since"),
             ("key create --name ci --environment live --scope contacts:read", "name_taken"),
             ("key create --name x --environment live --scope none:read", "/scopes/0"),
             ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),
+            ("token revoke by.name", "no token is called by.name"),
+            ("key list --token omf_token_wrong", "the token from OMF_TOKEN or --token is not valid here"),
             ("audit --ip nowhere", "invalid_query"),
             ("gateway list --limit 0", "limit"),
             (&set_bad, "bad.json: /routes/0/path: "),
@@ -155,5 +159,39 @@ mod tests {
         stop.send(()).unwrap();
         running.await.unwrap().unwrap();
         assert!(omf("key list").await.unwrap_err().contains("is it running?"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_is_no_control_plane_is_told() {
+        use axum::Json;
+        let other = axum::Router::new()
+            .route("/page/v1/keys", axum::routing::get("<html>"))
+            .fallback(async || Json(serde_json::json!({"hello": "world"})));
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move { axum::serve(listener, other).await });
+        for (path, line) in [
+            ("", "key list"),
+            ("/page", "key list"),
+            ("", "audit"),
+            ("", "gateway list --json"),
+            ("", "key show ci"),
+            ("", "key create --name ci --environment live --scope contacts:read"),
+            ("", "key rotate ci"),
+            ("", "key revoke ci"),
+            ("", "token revoke 0190163d-8694-739b-aea5-966c26f8ad91"),
+            ("", "policy show"),
+        ] {
+            let url = format!("{url}{path}");
+            let words = format!("omf {line} --token t --url {url}");
+            let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            let result = spawn_blocking(move || run(Omf::try_parse_from(words)?)).await.unwrap();
+            let error = format!("{:#}", result.unwrap_err());
+            assert!(
+                error.contains(&format!("{url} does not look like an Omniflow control plane")),
+                "{error}"
+            );
+        }
+        serving.abort();
     }
 }

@@ -35,10 +35,16 @@ impl Output {
         Ok(())
     }
 
-    /// Prints a list, and for people how to see more of it.
-    pub(super) fn list(self, value: &Value, columns: &[Column]) -> anyhow::Result<()> {
+    /// Prints a list of `what`, and for people how to see more of it.
+    pub(super) fn list(self, value: &Value, what: &str, columns: &[Column]) -> anyhow::Result<()> {
         self.print(value, |value| table(items(value), columns))?;
-        if let (false, Some(cursor)) = (self.json, value.get("next_cursor").and_then(Value::as_str)) {
+        if self.json {
+            return Ok(());
+        }
+        if items(value).is_empty() {
+            eprintln!("no {what}");
+        }
+        if let Some(cursor) = value.get("next_cursor").and_then(Value::as_str) {
             eprintln!("There is more: --cursor {cursor}");
         }
         Ok(())

@@ -55,7 +55,7 @@ const SCOPE_COLUMNS: &[Column] =
 pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
     match command {
         Command::Show => {
-            let policy = client.get("/v1/policy", &[])?;
+            let policy = client.get("/v1/policy", &[], "document")?;
             let shown = if output.json { policy.get("document").unwrap_or(&Value::Null) } else { &policy };
             output.print(shown, describe)
         }
@@ -67,7 +67,7 @@ fn set(args: Set, client: &Client, output: Output) -> anyhow::Result<()> {
     let Set { file, wait } = args;
     let name = if file == "-" { "standard input".to_owned() } else { file.clone() };
     let document = read(&file).with_context(|| name.clone())?;
-    let answer = client.put("/v1/policy", &[("wait", wait)], &document).context(name)?;
+    let answer = client.put("/v1/policy", &[("wait", wait)], &document, "version").context(name)?;
     output.print(&answer, |answer| {
         format!("Version {}\n", field(answer, "version")) + &enforcement_note(answer).unwrap_or_default()
     })?;

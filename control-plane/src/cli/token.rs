@@ -1,11 +1,14 @@
 //! `omf token`.
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::args::Page;
 use super::client::{Client, segment};
-use super::output::{Column, Output, field};
+use super::output::{Column, Output, field, items};
+use crate::json::page::MAX_LIMIT;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -15,8 +18,9 @@ pub(super) enum Command {
     List(Page),
     /// Revoke a token at once.
     Revoke {
-        /// Its identifier, as in the list.
-        id: String,
+        /// Name or identifier.
+        #[arg(value_name = "TOKEN")]
+        revoked: String,
     },
 }
 
@@ -49,7 +53,7 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
     match command {
         Command::Create(args) => {
             let request = json!({"name": args.name, "role": args.role, "expires_at": args.expires_at});
-            let created = client.post("/v1/tokens", &request)?;
+            let created = client.post("/v1/tokens", &request, "secret")?;
             output.print(&created, |created| field(created, "secret"))?;
             if !output.json {
                 eprintln!("This is the token {}. It is shown this once and stored nowhere.", args.name);
@@ -57,14 +61,31 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
             Ok(())
         }
         Command::List(page) => {
-            output.list(&client.get("/v1/tokens", &[page.limit(), page.cursor()])?, COLUMNS)
+            output.list(&client.list("/v1/tokens", &[page.limit(), page.cursor()])?, "tokens", COLUMNS)
         }
-        Command::Revoke { id } => {
+        Command::Revoke { revoked } => {
+            let id = if Uuid::parse_str(&revoked).is_ok() { revoked } else { id_of(&revoked, client)? };
             client.delete(&format!("/v1/tokens/{}", segment(&id)))?;
             if !output.json {
                 eprintln!("The token is revoked.");
             }
             Ok(())
+        }
+    }
+}
+
+/// The identifier of the token with this name. No name has the form of an identifier, and no two tokens have one name.
+fn id_of(name: &str, client: &Client) -> anyhow::Result<String> {
+    let mut cursor = None;
+    loop {
+        let page =
+            client.list("/v1/tokens", &[("limit", Some(MAX_LIMIT.to_string())), ("cursor", cursor)])?;
+        if let Some(token) = items(&page).iter().find(|token| field(token, "name") == name) {
+            return Ok(field(token, "id"));
+        }
+        cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+        if cursor.is_none() {
+            bail!("no token is called {name}: list them with omf token list");
         }
     }
 }

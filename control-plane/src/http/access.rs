@@ -6,16 +6,17 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::handler::Handler;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use omniflow_policy::digest::Digest;
 
 use super::problem::Problem;
+use super::refusals::{Reason, Refusals};
 use crate::app::App;
 use crate::model::name::Name;
-use crate::model::token::Role;
+use crate::model::token::{Role, Token};
 
 /// The most bytes of a request's body, unless an endpoint states another limit.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -53,6 +54,7 @@ pub(super) struct Endpoint {
 /// The table of endpoints while it grows.
 pub(super) struct Endpoints {
     app: Arc<App>,
+    refusals: Arc<Refusals>,
     router: Router<Arc<App>>,
     #[cfg(test)]
     table: Vec<Endpoint>,
@@ -71,6 +73,7 @@ impl Endpoints {
     pub(super) fn new(app: Arc<App>) -> Self {
         Self {
             app,
+            refusals: Arc::default(),
             router: Router::new(),
             #[cfg(test)]
             table: Vec::new(),
@@ -149,7 +152,7 @@ impl Endpoints {
         let route = match access {
             Access::Public => route,
             Access::Roles(roles) => route.route_layer(middleware::from_fn_with_state(
-                Gate { app: Arc::clone(&self.app), roles },
+                Gate { app: Arc::clone(&self.app), refusals: Arc::clone(&self.refusals), roles },
                 Gate::pass,
             )),
         };
@@ -174,25 +177,45 @@ impl Endpoints {
 #[derive(Clone)]
 struct Gate {
     app: Arc<App>,
+    refusals: Arc<Refusals>,
     roles: &'static [Role],
 }
 
 impl Gate {
     async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
-        let digest = bearer_digest(request.headers()).ok_or_else(Problem::unauthenticated)?;
-        let token = gate.app.storage.main.token_by_digest(digest).await?;
-        let token =
-            token.filter(|token| token.is_valid(gate.app.now())).ok_or_else(Problem::unauthenticated)?;
-        if !gate.roles.contains(&token.role) {
-            let wanted: Vec<&str> = gate.roles.iter().map(|role| role.as_str()).collect();
+        let token = gate.admit(request.headers(), request.extensions()).await?;
+        request.extensions_mut().insert(Caller { name: token.name });
+        Ok(next.run(request).await)
+    }
+
+    /// The request's token, if it is valid and has one of the roles.
+    async fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Token, Problem> {
+        let now = self.app.now();
+        let refused = |reason| {
+            if self.roles.contains(&Role::Gateway) {
+                self.refusals.note(reason, extensions, now);
+            }
+        };
+        let unauthenticated = |reason| {
+            refused(reason);
+            Problem::unauthenticated()
+        };
+        let digest = bearer_digest(headers).ok_or_else(|| unauthenticated(Reason::NoToken))?;
+        let token = self.app.storage.main.token_by_digest(digest).await?;
+        let token = token.ok_or_else(|| unauthenticated(Reason::UnknownToken))?;
+        if !token.is_valid(now) {
+            return Err(unauthenticated(Reason::ExpiredToken));
+        }
+        if !self.roles.contains(&token.role) {
+            refused(Reason::WrongRole);
+            let wanted: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
             return Err(Problem::forbidden(format!(
                 "This needs a token with the role {}; yours is {}.",
                 wanted.join(" or "),
                 token.role
             )));
         }
-        request.extensions_mut().insert(Caller { name: token.name });
-        Ok(next.run(request).await)
+        Ok(token)
     }
 }
 

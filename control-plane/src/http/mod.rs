@@ -11,6 +11,7 @@ mod keys;
 mod policy;
 mod problem;
 mod query;
+mod refusals;
 mod tokens;
 
 #[cfg(test)]

@@ -91,6 +91,7 @@ async fn revoke(
             return Err(Problem::conflict("last_owner_token", detail));
         }
         transaction.commit().await?;
+        app.token_revoked.send_replace(());
         tracing::info!(token = %id, by = caller.name.as_str(), "a token was revoked");
         Ok(StatusCode::NO_CONTENT)
     })

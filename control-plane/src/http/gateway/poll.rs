@@ -30,6 +30,7 @@ pub(super) async fn poll(
     check(&request)?;
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
     let mut published = app.publication.subscribe();
+    let mut token_revoked = app.token_revoked.subscribe();
     let same_installation = request.installation == Some(app.installation.id);
     let _open = app.fleet.poll_began(&request, same_installation);
     loop {
@@ -43,6 +44,9 @@ pub(super) async fn poll(
             }
             Offer::Implausible => return Err(implausible_version()),
             Offer::Nothing => tokio::select! {
+                biased;
+                // Perhaps the one of this poll: the next one is checked.
+                Ok(()) = token_revoked.changed() => return Ok(StatusCode::NO_CONTENT.into_response()),
                 // An error would mean that nothing can ever be published again: the deadline ends the wait.
                 Ok(()) = published.changed() => {}
                 () = sleep_until(deadline) => return Ok(StatusCode::NO_CONTENT.into_response()),
@@ -277,6 +281,25 @@ mod tests {
         assert_eq!(poll(&plane, &token, body(mine, version, 10)).await.status, StatusCode::NO_CONTENT);
         plane.app.stopping.send_replace(true);
         assert_eq!(poll(&plane, &token, body(mine, version, 25_000)).await.status, StatusCode::NO_CONTENT);
+    }
+
+    #[tokio::test]
+    async fn an_open_poll_ends_when_its_token_is_revoked() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        let path = format!("/v1/tokens/{}", list["items"][0]["id"].as_str().unwrap());
+        let body = body(Some(plane.app.installation.id), plane.app.publication.version().unwrap(), 25_000);
+        let call = request(Method::POST, "/gateway/v1/poll", &token, Some(body.clone()));
+        let waiting = tokio::spawn(send(plane.router.clone(), call));
+        while !plane.app.fleet.list(None, 1).first().is_some_and(|(_, gateway)| gateway.is_connected()) {
+            assert!(!waiting.is_finished());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+        plane.key("new").await;
+        assert_eq!(waiting.await.unwrap().status, StatusCode::NO_CONTENT, "nothing of what came after");
+        assert_eq!(poll(&plane, &token, body).await.status, StatusCode::UNAUTHORIZED);
     }
 
     #[tokio::test]

@@ -62,7 +62,10 @@ async fn issue(app: Arc<App>, caller: Caller, request: CreateKey) -> Result<Crea
     if transaction.key_name_is_taken(&key.name).await? {
         return Err(Problem::conflict(
             "name_taken",
-            format!("Another key is called {}. Choose another name.", key.name),
+            format!(
+                "Another key is called {}. Choose another name: those of revoked keys stay taken.",
+                key.name
+            ),
         ));
     }
     transaction.insert_keys(std::slice::from_ref(&key)).await?;
