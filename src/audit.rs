@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use omniflow_policy::audit::{AuditBatch, AuditRecord, AuditSource};
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
+use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::MonotonicNanos;
 use proxy_wasm::types::LogLevel;
 
@@ -63,8 +64,9 @@ impl AuditBuffer {
         record.sequence = self.next_sequence;
         self.next_sequence += 1;
         let encoded = record.encode();
-        // Callers without a key can be anybody and any number: they never take the room of those that have one.
-        let room = if record.key.is_some() { self.capacity } else { self.capacity / 2 };
+        // Who is refused can be anybody and any number: it never takes the room of those that are let through.
+        let let_through = record.key.is_some() && record.outcome == Outcome::Allowed;
+        let room = if let_through { self.capacity } else { self.capacity / 2 };
         if self.bytes + encoded.len() > room {
             metrics.audit_lost(1);
             return false;

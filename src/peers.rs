@@ -66,8 +66,12 @@ impl Peers {
             manifest_version: 0,
             confirmed: 0,
         };
-        let head = shared::update(&names.head(), |head: Option<Head>| Some(head.unwrap_or(fresh)))?;
-        Some(Self { names: names.clone(), me, process: head.process, queue, peers: Vec::new() })
+        // A head that is there is not written again: that would get in the way of a leader that changes it.
+        let process = match shared::get_as::<Head>(&names.head()).value {
+            Some(head) => head.process,
+            None => shared::update(&names.head(), |head: Option<Head>| Some(head.unwrap_or(fresh)))?.process,
+        };
+        Some(Self { names: names.clone(), me, process, queue, peers: Vec::new() })
     }
 
     /// This run of the VM.

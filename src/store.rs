@@ -140,7 +140,6 @@ impl Store {
         // A VM that has just been reloaded may have a request before its first tick. And one whose thread was held up
         // may have requests before its next tick, while the others no longer count it among the living.
         if self.held.is_none() || now.since(self.refreshed) > OVERDUE {
-            self.refreshed = now;
             self.refresh();
         }
         let held = self.held.as_mut()?;

@@ -7,8 +7,9 @@ use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
 use omniflow_policy::snapshot::{Image, SnapshotError};
 use omniflow_policy::time::UnixMillis;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
 
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
@@ -17,6 +18,9 @@ use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction
 
 /// Keys that are read at once when the image is built.
 const KEYS_PER_READ: usize = 5_000;
+
+/// The least time between two versions that are published only because a gateway was ahead.
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The running control plane.
 pub(crate) struct App {
@@ -36,6 +40,8 @@ pub(crate) struct App {
     pub(crate) entropy: Entropy,
     /// Changes when a token was revoked. Open polls end, so that a gateway has to show its token anew.
     pub(crate) token_revoked: watch::Sender<()>,
+    /// When a version was last published only because a gateway was ahead.
+    pub(crate) last_pass: Mutex<Option<Instant>>,
     /// True once the process has been asked to end. Whoever waits stops waiting.
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -114,6 +120,15 @@ impl App {
 
     /// Publishes the present image under a version above `held`, unless that has happened already.
     pub(crate) async fn pass_version(&self, held: u64) -> Result<(), PublishError> {
+        let mut last = self.last_pass.lock().await;
+        if self.publication.version()? > held {
+            return Ok(());
+        }
+        // Each pass is a version for all gateways. One brings back all that are behind the clock.
+        if let Some(last) = *last {
+            sleep_until(last + PASS_INTERVAL).await;
+        }
+        *last = Some(Instant::now());
         let mut writer = self.storage.main.writer().await;
         if self.publication.version()? > held {
             return Ok(());

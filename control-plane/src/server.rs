@@ -9,7 +9,7 @@ use std::time::Duration;
 use omniflow_policy::key::KeyPrefix;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -171,6 +171,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         clock,
         entropy,
         token_revoked: watch::Sender::new(()),
+        last_pass: Mutex::new(None),
         stopping,
     })
 }

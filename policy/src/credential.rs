@@ -24,8 +24,8 @@ pub enum HeaderRole {
     Other,
 }
 
-/// Tells the role of a header. Names come in any case; an underscore or a dot counts as a dash, as many
-/// servers read it.
+/// Tells the role of a header. Names come in any case; whatever is neither letter nor digit counts as a
+/// dash: some servers fold all of it into one character.
 pub fn header_role(name: &[u8]) -> HeaderRole {
     const FORGED: [&[u8]; 10] = [
         b"x-http-method-override",
@@ -53,7 +53,7 @@ pub fn header_role(name: &[u8]) -> HeaderRole {
 fn is(name: &[u8], canonical: &[u8]) -> bool {
     name.len() == canonical.len()
         && name.iter().zip(canonical).all(|(byte, expected)| {
-            let byte = if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
+            let byte = if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
             byte == *expected
         })
 }
@@ -172,6 +172,9 @@ mod tests {
             "X-Omniflow-Anything",
             "x_omniflow_scopes",
             "x.omniflow.key.id",
+            "x+omniflow+scopes",
+            "x!omniflow!key!id",
+            "x+http+method+override",
             "X-HTTP-Method-Override",
             "x-original-url",
         ] {

@@ -84,25 +84,16 @@ fn hides_a_separator(segment: &[u8]) -> bool {
     }
     let decoded: Vec<u8> = decode(segment);
     let Ok(text) = core::str::from_utf8(&decoded) else { return true };
+    // What Unicode's compatibility forms turn into '.', '/', '\\', '%', ';', '?' or '#', and what looks like them.
     let lookalike = |c| {
-        matches!(
-            c,
-            '\u{2024}'
-                ..='\u{2026}'
-                    | '\u{2044}'
-                    | '\u{2215}'
-                    | '\u{2216}'
-                    | '\u{29f5}'
-                    | '\u{29f8}'
-                    | '\u{fe52}'
-                    | '\u{fe68}'
-                    | '\u{ff0e}'
-                    | '\u{ff0f}'
-                    | '\u{ff3c}'
-                    | '\u{ff05}'
-        )
+        matches!(c, '\u{37e}' | '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2047}'..='\u{2049}'
+            | '\u{2100}' | '\u{2101}' | '\u{2105}' | '\u{2106}' | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}'
+            | '\u{fe14}' | '\u{fe16}' | '\u{fe19}' | '\u{fe30}' | '\u{fe52}' | '\u{fe54}' | '\u{fe56}' | '\u{fe5f}'
+            | '\u{fe68}' | '\u{fe6a}' | '\u{ff03}' | '\u{ff05}' | '\u{ff0e}' | '\u{ff0f}' | '\u{ff1b}' | '\u{ff1f}'
+            | '\u{ff3c}')
     };
-    text.contains(lookalike) || matches!(text.trim(), "" | "." | "..")
+    let blank = |c: char| c.is_whitespace() || c == '\u{feff}';
+    text.contains(lookalike) || matches!(text.trim_matches(blank), "" | "." | "..")
 }
 
 fn decode(segment: &[u8]) -> Vec<u8> {
@@ -258,6 +249,10 @@ mod tests {
             "/a/..%EF%BC%8Fb",
             "/a%e2%88%95b",
             "/%e2%80%a5/a",
+            "/a/%EF%B8%B0/b",
+            "/..%EF%BB%BF/a",
+            "/a%EF%BC%9Bb",
+            "/a%CD%BEb",
             "/a[b]",
             "/a\"b",
         ] {

@@ -6,13 +6,14 @@ use omniflow_policy::gateway::chunk_path;
 use omniflow_policy::snapshot::{self, MAX_PAGE_BITS, Manifest, Page, PageSum, SnapshotError};
 
 use super::{CALL_TIMEOUT, Context, Leader, PAGES_PER_STEP, Progress, State, TakeOver};
+use crate::clock;
 use crate::control_plane::{self, Answer};
 use crate::shared::{self, Head};
 
 /// Shared data has no delete; an empty entry counts as absent.
 const CLEARED: &[u8] = &[];
 /// Entries of an old slot that are looked at in one tick.
-const CLEARED_PER_TICK: u32 = 256;
+const CLEARED_PER_TICK: u32 = 128;
 
 /// Pages that a slot can have.
 pub(super) const MOST_PAGES: u32 = 1 << MAX_PAGE_BITS;
@@ -142,6 +143,10 @@ impl Leader {
         }
         let step = left.min(CLEARED_PER_TICK);
         for index in left - step..left {
+            // Held up in here, this VM may have lost the lead to one that fills the slot.
+            if !context.peers.lead(clock::monotonic()) {
+                return;
+            }
             let name = self.names.page(other_slot(head.slot), index);
             let read = shared::get(&name);
             if read.value.is_some() {

@@ -129,6 +129,8 @@ impl Leader {
         match self.state {
             State::Resting { until } if until <= context.now => self.poll(context),
             State::Polling { .. } => self.report(context),
+            // Should the message be lost that was to continue this.
+            State::Storing { .. } | State::Applying { .. } => return self.step(context),
             _ => {}
         }
         self.clear_old_slot(context);
@@ -263,13 +265,12 @@ impl Leader {
             (None, Some(head)) if held != 0 => head.slot != next.slot,
             (pages, _) => pages.is_none(),
         };
+        if !follows || next.version <= held {
+            return self.reject(context, SnapshotError::Mismatch);
+        }
         // The manifest comes first: a VM that sees the new head must find it. It never goes back in time either.
         let written = manifest.is_none_or(|manifest| self.write_manifest(next.slot, &manifest));
-        if !follows
-            || next.version <= held
-            || !written
-            || shared::swap_as(&self.names.head(), &read, &next).is_err()
-        {
+        if !written || shared::swap_as(&self.names.head(), &read, &next).is_err() {
             return self.reject(context, SnapshotError::Mismatch);
         }
         if pages.is_none() && held != 0 {

@@ -250,12 +250,15 @@ mod tests {
         let stored = plane.app.storage.main.policy().await.unwrap();
         assert_eq!((stored.created_by.as_str(), stored.created_at.0), ("owner", START + 1_000));
 
-        // Who is behind gets policy and keys in one delta.
+        // Who is behind gets the policy, and then the key that came after it.
         plane.post("/v1/keys", order).await.expect(StatusCode::CREATED);
-        let delta = delta(&plane, held);
-        assert_eq!(serde_json::from_str::<Value>(delta.policy.as_ref().unwrap()).unwrap(), shop());
-        assert_eq!(delta.changes.len(), 1);
-        image = image.apply(&Delta::decode(&delta.encode()).unwrap()).unwrap();
+        let policy = delta(&plane, held);
+        assert_eq!(serde_json::from_str::<Value>(policy.policy.as_ref().unwrap()).unwrap(), shop());
+        let key = delta(&plane, policy.to);
+        assert_eq!((policy.changes.len(), key.policy.is_none(), key.changes.len()), (0, true, 1));
+        for delta in [policy, key] {
+            image = image.apply(&Delta::decode(&delta.encode()).unwrap()).unwrap();
+        }
         let published = plane.app.publication.image().unwrap();
         assert_eq!(image.manifest(), published.manifest());
 

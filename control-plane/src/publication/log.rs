@@ -35,14 +35,13 @@ impl DeltaLog {
         let mut following = self.deltas.range(first..);
         let mut merged = following.next()?.clone();
         for delta in following {
-            if merged.changes.len() + delta.changes.len() > MAX_CHANGES_PER_DELTA {
+            // Gateways change keys before the policy: what was done in another order must not be merged.
+            let policies = merged.policy.is_some() || delta.policy.is_some();
+            if policies || merged.changes.len() + delta.changes.len() > MAX_CHANGES_PER_DELTA {
                 break;
             }
             merged.to = delta.to;
             merged.changes.extend(delta.changes.iter().cloned());
-            if delta.policy.is_some() {
-                merged.policy.clone_from(&delta.policy);
-            }
         }
         Some(merged)
     }
@@ -98,14 +97,19 @@ mod tests {
     }
 
     #[test]
-    fn the_last_policy_is_told_and_policies_take_their_place() {
+    fn policies_are_told_one_by_one_and_take_their_place() {
         let mut log = DeltaLog::default();
         let with = |from, policy: &str| Delta { policy: Some(policy.to_owned()), ..delta(from, 1) };
         log.push(with(0, "a"));
         log.push(with(10, "b"));
         log.push(delta(20, 1));
-        assert_eq!(log.since(0).unwrap().policy.as_deref(), Some("b"));
-        assert_eq!(log.since(20).unwrap().policy, None);
+        // A key that was changed before a policy, or behind it, must not pass it on the way.
+        let told: Vec<_> = [0, 10, 20].map(|from| log.since(from).unwrap()).into();
+        assert_eq!(told.iter().map(|delta| delta.to).collect::<Vec<_>>(), [10, 20, 30]);
+        assert_eq!(
+            told.iter().map(|d| d.policy.as_deref()).collect::<Vec<_>>(),
+            [Some("a"), Some("b"), None]
+        );
         let long = "x".repeat(KEPT_CHANGES / 2 * POLICY_BYTES_PER_CHANGE);
         log.push(with(30, &long));
         assert!(log.since(0).is_some());

@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 use self::log::DeltaLog;
 
+/// Images that are kept for gateways that take them. Each may hold pages of its own; whoever is still at an older one
+/// polls again.
+const MAX_OFFERED: usize = 8;
 /// How long an image that was offered or taken from can be taken from again, in milliseconds.
 const KEPT_AFTER_OFFER_MS: u64 = 120_000;
 /// The highest version that a gateway may claim to hold, and that is published. Half of what a JSON number keeps
@@ -164,6 +167,14 @@ impl Publication {
         published
             .offered
             .retain(|_, offered| now.0.saturating_sub(offered.last_touched.0) < KEPT_AFTER_OFFER_MS);
+        let oldest = published
+            .offered
+            .iter()
+            .min_by_key(|(_, offered)| offered.last_touched.0)
+            .map(|(version, _)| *version);
+        if let Some(oldest) = oldest.filter(|_| published.offered.len() >= MAX_OFFERED) {
+            published.offered.remove(&oldest);
+        }
         published.offered.insert(current, Offered { image: Arc::clone(&image), last_touched: now });
         Ok(Offer::Image(image))
     }

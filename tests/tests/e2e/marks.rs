@@ -38,6 +38,8 @@ async fn a_client_cannot_speak_for_the_filter() {
         "x-omniflow-environment",
         "x_omniflow_scopes",
         "x-omniflow-admin",
+        "x+omniflow+scopes",
+        "x!omniflow!key!id",
     ] {
         call = call.header(name, "test").header(name, "forged");
     }
