@@ -29,6 +29,7 @@ where
             let reason = last.unwrap_or_else(|| anyhow!("the attempt did not end"));
             return Err(reason).with_context(|| format!("not so within {within:?}"));
         }
+        // Between two attempts, so that polling leaves the processor to what is polled for.
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -97,6 +97,7 @@ impl Process {
             if Instant::now() >= deadline {
                 return None;
             }
+            // Between two looks, up to the deadline.
             std::thread::sleep(POLL);
         }
     }
@@ -164,6 +165,7 @@ mod tests {
         let process = shell("trap '' TERM; echo ready; while :; do sleep 600; done", folder.path());
         let ready = Instant::now() + Duration::from_secs(5);
         while process.log().is_empty() && Instant::now() < ready {
+            // Between two looks, up to the deadline.
             std::thread::sleep(POLL);
         }
         assert_eq!(process.stop(Duration::from_millis(50)).unwrap().signal(), Some(9));

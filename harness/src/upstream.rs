@@ -185,6 +185,7 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<
     log.push(received);
 
     if let Some(delay) = delay {
+        // The caller has asked for a slow upstream.
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
     if abort {

@@ -105,6 +105,7 @@ impl Demo {
                     bail!("{}", obituary(process, status));
                 }
             }
+            // The end of a child is looked for now and then; nothing waits for this.
             tokio::time::sleep(LOOK).await;
         }
     }
