@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
+use crate::http::Answers;
 use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 
@@ -42,6 +43,8 @@ pub(crate) struct App {
     pub(crate) token_revoked: watch::Sender<()>,
     /// When a version was last published only because a gateway was ahead.
     pub(crate) last_pass: Mutex<Option<Instant>>,
+    /// What was answered to creates in the last minutes.
+    pub(crate) answers: Answers,
     /// True once the process has been asked to end. Whoever waits stops waiting.
     pub(crate) stopping: watch::Sender<bool>,
 }

@@ -8,6 +8,8 @@ use omniflow_policy::policy::PolicyDocument;
 
 use crate::clock::{Clock, Entropy, EntropyUnavailable};
 use crate::files;
+use crate::json::event::token_state;
+use crate::model::event::{Action, Actor, NewEvent, Subject};
 use crate::model::name::Name;
 use crate::model::token::{Role, Token};
 use crate::storage::{Installation, Storage, StorageError, StoredPolicy};
@@ -75,6 +77,15 @@ pub(crate) async fn installation(
     transaction.insert_installation(&installation).await?;
     transaction.insert_policy(&policy).await?;
     transaction.insert_token(&token).await?;
+    let event = NewEvent {
+        time: now,
+        actor: Actor { id: None, name: FIRST_START.to_owned() },
+        action: Action::InstallationCreated,
+        subject: Subject { id: installation.id.to_string(), name: key_prefix.as_str().to_owned() },
+        before: None,
+        after: Some(token_state(&token)),
+    };
+    transaction.insert_event(&event).await?;
     // The file comes before the commit: a token without a row is worth nothing, a row without its token locks
     // everybody out.
     files::write_private(token_file, &format!("{}\n", secret.expose()))

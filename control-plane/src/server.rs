@@ -172,6 +172,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         entropy,
         token_revoked: watch::Sender::new(()),
         last_pass: Mutex::new(None),
+        answers: http::Answers::default(),
         stopping,
     })
 }

@@ -11,10 +11,12 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use omniflow_policy::digest::Digest;
+use uuid::Uuid;
 
 use super::problem::Problem;
 use super::refusals::{Reason, Refusals};
 use crate::app::App;
+use crate::model::event::Actor;
 use crate::model::name::Name;
 use crate::model::token::{Role, Token};
 
@@ -63,6 +65,8 @@ pub(super) struct Endpoints {
 /// The bearer of the request's token, as its endpoint let it in.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
+    /// The token's identifier.
+    pub(super) id: Uuid,
     /// The token's name.
     pub(super) name: Name,
 }
@@ -184,7 +188,7 @@ struct Gate {
 impl Gate {
     async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
         let token = gate.admit(request.headers(), request.extensions()).await?;
-        request.extensions_mut().insert(Caller { name: token.name });
+        request.extensions_mut().insert(Caller { id: token.id, name: token.name });
         Ok(next.run(request).await)
     }
 
@@ -230,6 +234,13 @@ fn bearer_digest(headers: &HeaderMap) -> Option<Digest> {
 }
 
 // === impl Caller ===
+
+impl Caller {
+    /// The caller as the trail names it.
+    pub(super) fn actor(&self) -> Actor {
+        Actor { id: Some(self.id), name: self.name.to_string() }
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;

@@ -24,6 +24,12 @@ pub(super) struct Segments<T>(pub(super) T);
 /// The bytes of a request's body, within the endpoint's limit.
 pub(super) struct Body(pub(super) Bytes);
 
+/// What is read from the bytes of a body and the headers that describe them.
+pub(super) trait FromBody: Sized {
+    /// Reads it.
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem>;
+}
+
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
@@ -44,27 +50,32 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
+impl<T: DeserializeOwned> FromBody for StrictJson<T> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem> {
+        check_media_type(headers, "application/json")?;
+        parse(bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromBody for OptionalJson<T> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem> {
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        check_media_type(headers, "application/json")?;
+        parse(bytes).map(Self)
+    }
+}
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        check_media_type(request.headers(), "application/json")?;
+        let headers = request.headers().clone();
+        // Before the body is read: one of another media type may be long.
+        check_media_type(&headers, "application/json")?;
         let Body(bytes) = Body::from_request(request, state).await?;
-        parse(&bytes).map(Self)
-    }
-}
-
-impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        let media_type = check_media_type(request.headers(), "application/json");
-        let Body(bytes) = Body::from_request(request, state).await?;
-        if bytes.is_empty() {
-            return Ok(Self(T::default()));
-        }
-        media_type?;
-        parse(&bytes).map(Self)
+        Self::from_body(&headers, &bytes)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use omniflow_policy::address::Allowlist;
+use omniflow_policy::digest::Digest;
+use omniflow_policy::key::Environment;
 use omniflow_policy::limit::{InvalidRateLimit, RateLimit};
 use omniflow_policy::policy::Policy;
 use omniflow_policy::scope::{Scope, ScopeSet};
@@ -10,12 +12,36 @@ use omniflow_policy::time::UnixMillis;
 
 use super::problem::Problem;
 use crate::json::time::{parse_duration, parse_time};
-use crate::model::key::{DEFAULT_OVERLAP, MAX_DESCRIPTION_LENGTH, MAX_OVERLAP};
+use crate::model::key::{DEFAULT_OVERLAP, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH, MAX_OVERLAP};
 use crate::model::name::Name;
 
 /// A name of a key or token.
 pub(super) fn name(text: &str) -> Result<Name, Problem> {
     text.parse().map_err(|error| Problem::invalid_field("/name", error))
+}
+
+/// `live` or `test`.
+pub(super) fn environment(text: &str) -> Result<Environment, Problem> {
+    text.parse().map_err(|error| Problem::invalid_field("/environment", error))
+}
+
+/// The SHA-256 of a secret that another system has issued.
+pub(super) fn digest(text: Option<&str>) -> Result<Option<Digest>, Problem> {
+    let detail = "a digest is the SHA-256 of the whole key in 64 hexadecimal digits: printf %s \"$KEY\" | openssl dgst -sha256";
+    let read = |text| Digest::from_hex(text).map_err(|_| Problem::invalid_field("/digest", detail));
+    text.map(read).transpose()
+}
+
+/// Characters by which a person tells a secret from others.
+pub(super) fn hint(text: Option<&str>) -> Result<String, Problem> {
+    let text = text.unwrap_or_default();
+    if text.len() <= MAX_HINT_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    let detail = format!(
+        "a hint is at most {MAX_HINT_LENGTH} characters of the key, such as the last ones: more would give it away"
+    );
+    Err(Problem::invalid_field("/hint", detail))
 }
 
 /// Scopes, each of which the policy must define.

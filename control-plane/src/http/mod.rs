@@ -2,13 +2,16 @@
 
 mod access;
 mod audit;
+mod events;
 mod extract;
 mod fields;
 mod gateway;
 mod gateways;
 mod health;
+mod idempotency;
 mod keys;
 mod policy;
+mod precondition;
 mod problem;
 mod query;
 mod refusals;
@@ -34,6 +37,7 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use self::access::Endpoints;
+pub(crate) use self::idempotency::Answers;
 use self::problem::Problem;
 use crate::app::App;
 use crate::json::gateway::EnforcementJson;
@@ -73,6 +77,7 @@ fn endpoints(app: Arc<App>) -> Endpoints {
         policy::endpoints,
         gateways::endpoints,
         tokens::endpoints,
+        events::endpoints,
         gateway::endpoints,
     ] {
         endpoints = add(endpoints);

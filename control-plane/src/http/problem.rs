@@ -50,6 +50,12 @@ impl Problem {
         Self { field: Some(name.to_owned()), ..problem }
     }
 
+    /// A header that is refused.
+    pub(crate) fn invalid_header(name: &str, detail: impl ToString) -> Self {
+        let problem = Self::new(StatusCode::BAD_REQUEST, "invalid_header", detail.to_string());
+        Self { field: Some(name.to_owned()), ..problem }
+    }
+
     /// A body that is not the JSON that is expected.
     pub(crate) fn invalid_json(field: Option<String>, detail: impl Into<String>) -> Self {
         Self { field, ..Self::new(StatusCode::BAD_REQUEST, "invalid_json", detail) }

@@ -117,6 +117,13 @@ impl Plane {
         created["secret"].as_str().unwrap().to_owned()
     }
 
+    /// The path of the token with this name.
+    pub(crate) async fn path_of_token(&self, name: &str) -> String {
+        let list = self.get("/v1/tokens").await.expect(StatusCode::OK);
+        let token = list["items"].as_array().unwrap().iter().find(|token| token["name"] == name).unwrap();
+        format!("/v1/tokens/{}", token["id"].as_str().unwrap())
+    }
+
     /// Delivers records as a gateway does.
     pub(crate) async fn deliver(&self, gateway_token: &str, records: Vec<AuditRecord>) -> Answer {
         let source =

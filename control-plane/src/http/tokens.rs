@@ -4,20 +4,24 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::StatusCode;
+use axum::response::Response;
 use omniflow_policy::key::compose_token;
 use uuid::Uuid;
 
 use super::access::{Caller, Endpoints, OWNER};
 use super::extract::{Segments, StrictJson, StrictQuery};
+use super::idempotency::{Created, Once, note, repeated};
 use super::problem::Problem;
 use super::query::PageQuery;
 use super::{fields, to_its_end};
 use crate::app::App;
+use crate::json::event::token_state;
 use crate::json::page::Page;
 use crate::json::token::{CreateToken, CreatedToken, TokenJson};
+use crate::model::event::{Action, NewEvent, Subject};
 use crate::model::token::Token;
+use crate::storage::Attempt;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/tokens", OWNER, list).post("/v1/tokens", OWNER, create).delete(
@@ -39,9 +43,23 @@ async fn list(
 async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    StrictJson(request): StrictJson<CreateToken>,
-) -> Result<impl IntoResponse, Problem> {
+    Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateToken>>,
+) -> Result<Response, Problem> {
+    to_its_end(make(app, caller, request, attempt)).await
+}
+
+async fn make(
+    app: Arc<App>,
+    caller: Caller,
+    request: CreateToken,
+    attempt: Option<Attempt>,
+) -> Result<Response, Problem> {
+    let mut writer = app.storage.main.writer().await;
     let now = app.now();
+    let mut transaction = writer.begin().await?;
+    if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
+        return Ok(answer);
+    }
     let secret =
         app.entropy.compose(|mut random| compose_token(&app.installation.key_prefix, &mut random))?;
     let token = Token {
@@ -53,23 +71,31 @@ async fn create(
         created_at: now,
         expires_at: fields::expires_at(request.expires_at, now)?,
     };
-    let stored = token.clone();
-    to_its_end(async move {
-        let mut writer = app.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
-        if !transaction.insert_token(&stored).await? {
-            let detail = format!("Another token is called {}. Choose another name.", stored.name);
-            return Err(Problem::conflict("name_taken", detail));
-        }
-        transaction.commit().await?;
-        let Token { id, name, role, created_by, .. } = &stored;
-        tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
-        Ok(())
-    })
-    .await?;
+    if !transaction.insert_token(&token).await? {
+        let detail = format!("Another token is called {}. Choose another name.", token.name);
+        return Err(Problem::conflict("name_taken", detail));
+    }
     let location = format!("/v1/tokens/{}", token.id);
-    let created = CreatedToken { token: token.into(), secret: secret.expose().to_owned() };
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
+    note(&mut transaction, attempt.as_ref(), &location, now).await?;
+    let event = NewEvent {
+        time: now,
+        actor: caller.actor(),
+        action: Action::TokenCreated,
+        subject: subject(&token),
+        before: None,
+        after: Some(token_state(&token)),
+    };
+    transaction.insert_event(&event).await?;
+    transaction.commit().await?;
+    let Token { id, name, role, created_by, .. } = &token;
+    tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
+    let body = CreatedToken { token: token.into(), secret: secret.expose().to_owned() };
+    Ok(Created::new(location, None, &body)?.answer(&app, attempt, now))
+}
+
+/// The token as the trail names it.
+fn subject(token: &Token) -> Subject {
+    Subject { id: token.id.to_string(), name: token.name.to_string() }
 }
 
 async fn revoke(
@@ -82,14 +108,22 @@ async fn revoke(
     to_its_end(async move {
         let mut writer = app.storage.main.writer().await;
         let mut transaction = writer.begin().await?;
-        if !transaction.delete_token(id).await? {
-            return Err(no_such_token());
-        }
+        let now = app.now();
+        let token = transaction.delete_token(id).await?.ok_or_else(no_such_token)?;
         // Counted after the revocation and undone with it, so that an installation never locks everybody out.
-        if transaction.valid_owner_tokens(app.now()).await? == 0 {
+        if transaction.valid_owner_tokens(now).await? == 0 {
             let detail = "This is the last valid token of an owner. Make another one before you revoke it.";
             return Err(Problem::conflict("last_owner_token", detail));
         }
+        let event = NewEvent {
+            time: now,
+            actor: caller.actor(),
+            action: Action::TokenRevoked,
+            subject: subject(&token),
+            before: Some(token_state(&token)),
+            after: None,
+        };
+        transaction.insert_event(&event).await?;
         transaction.commit().await?;
         app.token_revoked.send_replace(());
         tracing::info!(token = %id, by = caller.name.as_str(), "a token was revoked");

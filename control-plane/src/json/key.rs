@@ -38,6 +38,12 @@ pub(crate) struct CreateKey {
     /// What it is for.
     #[serde(default)]
     pub(crate) description: Option<String>,
+    /// The SHA-256, in hexadecimal digits, of a key that another system has issued. It is taken over: no secret is made.
+    #[serde(default)]
+    pub(crate) digest: Option<String>,
+    /// Up to four characters of that key, by which a person tells it from others.
+    #[serde(default)]
+    pub(crate) hint: Option<String>,
 }
 
 /// `PATCH /v1/keys/{id}`. What is absent stays; null clears.
@@ -87,6 +93,9 @@ pub(crate) struct KeyJson {
     last_used_at: Option<Time>,
     rotation_due_at: Option<Time>,
     versions: Vec<KeyVersionJson>,
+    /// Travels as the entity tag.
+    #[serde(skip)]
+    revision: u64,
 }
 
 /// One version of a key.
@@ -105,8 +114,9 @@ pub(crate) struct KeyVersionJson {
 pub(crate) struct CreatedKey {
     /// The key.
     pub(crate) key: KeyJson,
-    /// The secret.
-    pub(crate) secret: String,
+    /// The secret; absent where the key was taken over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret: Option<String>,
 }
 
 /// A key that was revoked, wholly or in one version.
@@ -125,9 +135,9 @@ pub(crate) type LastUsed = HashMap<(Uuid, u16), UnixMillis>;
 // === impl KeyJson ===
 
 impl KeyJson {
-    /// The key's identifier.
-    pub(crate) fn id(&self) -> Uuid {
-        self.id
+    /// The number of its state, for the entity tag.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The key as it is at `now`, where versions are to be replaced `rotation_after` they were made.
@@ -166,6 +176,7 @@ impl KeyJson {
             last_used_at: versions.iter().filter_map(|version| version.last_used_at).max(),
             rotation_due_at,
             versions,
+            revision: key.revision,
         }
     }
 }

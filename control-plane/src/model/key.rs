@@ -18,6 +18,8 @@ use super::name::Name;
 
 /// The most bytes of a description.
 pub const MAX_DESCRIPTION_LENGTH: usize = 1024;
+/// The most characters of a hint: as many as those of keys that are issued here have.
+pub const MAX_HINT_LENGTH: usize = 4;
 /// How long older versions are still accepted after a rotation, unless it says otherwise.
 pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 /// The longest overlap.
@@ -46,6 +48,8 @@ pub struct Key {
     pub created_at: UnixMillis,
     /// From when on all its versions are refused.
     pub expires_at: Option<UnixMillis>,
+    /// Counts its changes, from 1.
+    pub revision: u64,
     /// Its versions, oldest first. There is at least one.
     pub versions: Vec<KeyVersion>,
 }
@@ -240,6 +244,7 @@ mod tests {
             created_by: "owner".to_owned(),
             created_at: UnixMillis(0),
             expires_at: expires_at.map(UnixMillis),
+            revision: 1,
             versions: versions
                 .iter()
                 .zip(1u16..)

@@ -1,6 +1,7 @@
 //! What the control plane keeps: keys with their versions, tokens with their roles, and audited calls.
 
 pub(crate) mod audit;
+pub(crate) mod event;
 pub mod key;
 pub mod name;
 pub(crate) mod token;

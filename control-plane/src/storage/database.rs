@@ -36,6 +36,7 @@ pub(super) fn main_migrations() -> Migrator {
     Migrator::with_migrations(vec![
         migration(1, "keys", include_str!("../../migrations/omniflow/0001_keys.sql")),
         migration(2, "gateways", include_str!("../../migrations/omniflow/0002_gateways.sql")),
+        migration(3, "trail", include_str!("../../migrations/omniflow/0003_trail.sql")),
     ])
 }
 

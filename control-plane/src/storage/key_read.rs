@@ -1,5 +1,6 @@
 //! Reading keys: one, a filtered page, or all of them page by page.
 
+use omniflow_policy::digest::Digest;
 use omniflow_policy::key::Environment;
 use omniflow_policy::scope::Scope;
 use omniflow_policy::time::UnixMillis;
@@ -7,7 +8,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::columns::{allowlist, digest, from_millis, parsed, rate_limit, row_limit, scopes, to_millis};
+use super::columns::{
+    allowlist, digest, digest_bytes, from_millis, parsed, rate_limit, row_limit, scopes, to_millis,
+};
 use super::{Database, Result, Transaction};
 use crate::model::key::{Key, KeyStatus, KeyVersion};
 use crate::model::name::Name;
@@ -34,6 +37,9 @@ pub(crate) struct KeyFilter {
     pub(crate) rotation: Option<RotationFilter>,
     /// Those that were not let through at this instant or later.
     pub(crate) unused_since: Option<UnixMillis>,
+    /// Those of which every version that is accepted now ends before the second instant, the first being now. Not those
+    /// that have ended already.
+    pub(crate) expiring: Option<(UnixMillis, UnixMillis)>,
     /// Those with this text in their name or description, in any case, or as the hint of a version.
     pub(crate) text: Option<String>,
 }
@@ -50,7 +56,7 @@ pub(crate) struct RotationFilter {
 }
 
 const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
-     k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, \
+     k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, k.revision, \
      v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at ";
 /// Versions of the key `k` that are accepted at the instant that follows this text.
 const ACCEPTED_AT: &str = " FROM key_versions a WHERE a.key_id = k.id AND a.revoked_at IS NULL AND \
@@ -108,6 +114,17 @@ impl Database {
                 .push_bind(to_millis(since))
                 .push(")");
         }
+        if let Some((now, end)) = filter.expiring {
+            query
+                .push(
+                    " AND ifnull((SELECT max(min(ifnull(a.expires_at, 9223372036854775807), \
+                      ifnull(k.expires_at, 9223372036854775807)))",
+                )
+                .push(ACCEPTED_AT)
+                .push_bind(to_millis(now))
+                .push("), 9223372036854775807) < ")
+                .push_bind(to_millis(end));
+        }
         if let Some(environment) = filter.environment {
             query.push(" AND k.environment = ").push_bind(environment.as_str());
         }
@@ -137,6 +154,15 @@ impl Transaction<'_> {
     /// The key as this transaction sees it.
     pub(crate) async fn key(&mut self, reference: &KeyReference) -> Result<Option<Key>> {
         find(self.connection(), reference).await
+    }
+
+    /// Whether a version of a key has this digest.
+    pub(crate) async fn digest_is_taken(&mut self, digest: Digest) -> Result<bool> {
+        let row = sqlx::query("SELECT EXISTS (SELECT 1 FROM key_versions WHERE digest = ?)")
+            .bind(digest_bytes(digest))
+            .fetch_one(self.connection())
+            .await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Whether a key has this name.
@@ -186,18 +212,19 @@ fn read_key(row: &SqliteRow, id: Uuid, version: KeyVersion) -> Result<Key> {
         created_by: row.try_get(9)?,
         created_at: from_millis(row.try_get(10)?),
         expires_at: row.try_get::<Option<i64>, _>(11)?.map(from_millis),
+        revision: row.try_get::<i64, _>(12)?.cast_unsigned(),
         versions: vec![version],
     })
 }
 
 fn read_version(row: &SqliteRow) -> Result<KeyVersion> {
     Ok(KeyVersion {
-        version: row.try_get(12)?,
-        digest: digest(row.try_get(13)?)?,
-        hint: row.try_get(14)?,
-        created_at: from_millis(row.try_get(15)?),
-        expires_at: row.try_get::<Option<i64>, _>(16)?.map(from_millis),
-        revoked_at: row.try_get::<Option<i64>, _>(17)?.map(from_millis),
+        version: row.try_get(13)?,
+        digest: digest(row.try_get(14)?)?,
+        hint: row.try_get(15)?,
+        created_at: from_millis(row.try_get(16)?),
+        expires_at: row.try_get::<Option<i64>, _>(17)?.map(from_millis),
+        revoked_at: row.try_get::<Option<i64>, _>(18)?.map(from_millis),
     })
 }
 

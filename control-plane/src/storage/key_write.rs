@@ -8,7 +8,7 @@ use super::columns::{digest_bytes, joined_networks, to_millis};
 use super::{Result, Transaction};
 use crate::model::key::{Key, KeyVersion};
 
-/// Rows in one statement; 12 values each stay below SQLite's limit of 32,766.
+/// Rows in one statement; 13 values each stay below SQLite's limit of 32,766.
 const ROWS_PER_STATEMENT: usize = 500;
 
 impl Transaction<'_> {
@@ -17,7 +17,7 @@ impl Transaction<'_> {
         for keys in keys.chunks(ROWS_PER_STATEMENT) {
             let mut statement = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO keys (id, name, environment, scopes, per_minute, per_hour, burst, ip_allowlist, \
-                 description, created_by, created_at, expires_at) ",
+                 description, created_by, created_at, expires_at, revision) ",
             );
             statement.push_values(keys, |mut row, key| {
                 row.push_bind(key.id)
@@ -31,7 +31,8 @@ impl Transaction<'_> {
                     .push_bind(key.description.clone())
                     .push_bind(key.created_by.clone())
                     .push_bind(to_millis(key.created_at))
-                    .push_bind(key.expires_at.map(to_millis));
+                    .push_bind(key.expires_at.map(to_millis))
+                    .push_bind(key.revision.cast_signed());
             });
             statement.build().execute(self.connection()).await?;
         }
@@ -57,6 +58,17 @@ impl Transaction<'_> {
             });
             statement.build().execute(self.connection()).await?;
         }
+        Ok(())
+    }
+
+    /// Counts a change of a key, whatever it is.
+    pub(crate) async fn advance_revision(&mut self, key: &mut Key) -> Result<()> {
+        key.revision += 1;
+        sqlx::query("UPDATE keys SET revision = ? WHERE id = ?")
+            .bind(key.revision.cast_signed())
+            .bind(key.id)
+            .execute(self.connection())
+            .await?;
         Ok(())
     }
 

@@ -1,14 +1,16 @@
 //! The rows: two SQLite databases in one data directory, and the only place that speaks SQL.
 //!
-//! `omniflow.db` holds keys, tokens, policy, the installation and which gateways there are; `audit.db` the calls. Each has one writer, taken
-//! in turn and always with `BEGIN IMMEDIATE`, and a pool of readers that never wait for it (WAL). A commit is on
-//! the disk when it returns (`synchronous=FULL`).
+//! `omniflow.db` holds keys, tokens, policy, the admins' trail, the installation and which gateways there are;
+//! `audit.db` the calls. Each has one writer, taken in turn and always with `BEGIN IMMEDIATE`, and a pool of readers
+//! that never wait for it (WAL). A commit is on the disk when it returns (`synchronous=FULL`).
 
 mod audit;
 mod audit_ingest;
 mod columns;
 mod database;
+mod events;
 mod gateways;
+mod idempotency;
 mod installation;
 mod key_read;
 mod key_write;
@@ -23,6 +25,8 @@ use std::path::{Path, PathBuf};
 pub(crate) use audit::{AuditFilter, AuditPosition};
 pub(crate) use audit_ingest::IngestError;
 pub use database::{Database, Transaction, Writer};
+pub(crate) use events::EventFilter;
+pub(crate) use idempotency::Attempt;
 pub(crate) use installation::Installation;
 pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
 pub(crate) use policy::{ScopeHolders, StoredPolicy};

@@ -55,11 +55,15 @@ impl Transaction<'_> {
         Ok(result.rows_affected() == 1)
     }
 
-    /// Deletes a token. Tells whether there was one.
-    pub(crate) async fn delete_token(&mut self, id: Uuid) -> Result<bool> {
-        let result =
-            sqlx::query("DELETE FROM tokens WHERE id = ?").bind(id).execute(self.connection()).await?;
-        Ok(result.rows_affected() == 1)
+    /// Deletes a token and gives what it was; `None` if there is none.
+    pub(crate) async fn delete_token(&mut self, id: Uuid) -> Result<Option<Token>> {
+        let row = sqlx::query(
+            "DELETE FROM tokens WHERE id = ? RETURNING id, name, role, digest, created_by, created_at, expires_at",
+        )
+        .bind(id)
+        .fetch_optional(self.connection())
+        .await?;
+        row.map(|row| read(&row)).transpose()
     }
 
     /// How many tokens with the role of owner are valid at `now`.

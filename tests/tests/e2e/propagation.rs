@@ -42,6 +42,7 @@ async fn seed(stack: &Stack, count: u32) -> Result<()> {
             created_by: "owner".to_owned(),
             created_at: UnixMillis(1_700_000_000_000),
             expires_at: None,
+            revision: 1,
             versions: vec![KeyVersion {
                 version: 1,
                 digest: Digest::of(&number.to_le_bytes()),

@@ -287,8 +287,7 @@ mod tests {
     async fn an_open_poll_ends_when_its_token_is_revoked() {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
-        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
-        let path = format!("/v1/tokens/{}", list["items"][0]["id"].as_str().unwrap());
+        let path = plane.path_of_token("the gateway").await;
         let body = body(Some(plane.app.installation.id), plane.app.publication.version().unwrap(), 25_000);
         let call = request(Method::POST, "/gateway/v1/poll", &token, Some(body.clone()));
         let waiting = tokio::spawn(send(plane.router.clone(), call));

@@ -1,64 +1,115 @@
 //! `POST /v1/keys`: issues a key. Its secret is in the answer, and nowhere else ever after.
+//!
+//! With a digest it takes over a key of another system instead, whose secret is known to its holder alone.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use omniflow_policy::key::{Environment, compose_key};
+use axum::response::Response;
+use omniflow_policy::digest::Digest;
+use omniflow_policy::key::compose_key;
 use omniflow_policy::snapshot::Change;
+use omniflow_policy::time::UnixMillis;
 
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::StrictJson;
+use crate::http::idempotency::{Created, Once, note, repeated};
 use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
+use crate::json::event::key_state;
 use crate::json::key::{CreateKey, CreatedKey, KeyJson, LastUsed};
+use crate::model::event::{Action, NewEvent};
 use crate::model::key::{Key, KeyVersion};
+use crate::storage::{Attempt, Transaction};
 
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    StrictJson(request): StrictJson<CreateKey>,
-) -> Result<impl IntoResponse, Problem> {
-    let created = to_its_end(issue(app, caller, request)).await?;
-    let location = format!("/v1/keys/{}", created.key.id());
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
+    Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateKey>>,
+) -> Result<Response, Problem> {
+    to_its_end(issue(app, caller, request, attempt)).await
 }
 
-async fn issue(app: Arc<App>, caller: Caller, request: CreateKey) -> Result<CreatedKey, Problem> {
+async fn issue(
+    app: Arc<App>,
+    caller: Caller,
+    request: CreateKey,
+    attempt: Option<Attempt>,
+) -> Result<Response, Problem> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
+    let mut transaction = writer.begin().await?;
+    if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
+        return Ok(answer);
+    }
+    let environment = fields::environment(&request.environment)?;
+    let (digest, hint, secret) = match fields::digest(request.digest.as_deref())? {
+        Some(digest) => (digest, fields::hint(request.hint.as_deref())?, None),
+        None if request.hint.is_some() => {
+            return Err(Problem::invalid_field(
+                "/hint",
+                "a hint is for a key that is taken over by its digest",
+            ));
+        }
+        None => {
+            let prefix = &app.installation.key_prefix;
+            let secret = app.entropy.compose(|mut random| compose_key(prefix, environment, &mut random))?;
+            (secret.digest(), secret.hint(), Some(secret))
+        }
+    };
+    let version =
+        KeyVersion { version: 1, digest, hint, created_at: now, expires_at: None, revoked_at: None };
+    let key = new_key(&app, &caller, request, version, now)?;
+    check_is_new(&mut transaction, &key, digest).await?;
+
+    let location = format!("/v1/keys/{}", key.id);
+    transaction.insert_keys(std::slice::from_ref(&key)).await?;
+    note(&mut transaction, attempt.as_ref(), &location, now).await?;
+    let event = NewEvent {
+        time: now,
+        actor: caller.actor(),
+        action: if secret.is_some() { Action::KeyCreated } else { Action::KeyImported },
+        subject: super::subject(&key),
+        before: None,
+        after: Some(key_state(&key)),
+    };
+    transaction.insert_event(&event).await?;
+    let changes = key.credentials().map(Change::Put).collect();
+    let version = app.commit(transaction, changes).await?;
+    tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, action = %event.action, "a key was made");
+    let key = KeyJson::new(key, &LastUsed::new(), app.rotation_after, now);
+    let body = CreatedKey { key, secret: secret.map(|secret| secret.expose().to_owned()) };
+    let created = Created::new(location, Some(body.key.revision()), &body)?;
+    Ok(created.answer(&app, attempt, now))
+}
+
+/// The key that is asked for, if all of it may be.
+fn new_key(
+    app: &App,
+    caller: &Caller,
+    request: CreateKey,
+    version: KeyVersion,
+    now: UnixMillis,
+) -> Result<Key, Problem> {
     let (policy, _) = app.publication.policy()?;
-    let environment: Environment =
-        request.environment.parse().map_err(|error| Problem::invalid_field("/environment", error))?;
-    let name = fields::name(&request.name)?;
-    let scopes = fields::scopes(&request.scopes, &policy)?;
-    let secret = app
-        .entropy
-        .compose(|mut random| compose_key(&app.installation.key_prefix, environment, &mut random))?;
-    let key = Key {
+    Ok(Key {
         id: app.entropy.uuid(now)?,
-        name,
-        environment,
-        scopes,
+        name: fields::name(&request.name)?,
+        environment: fields::environment(&request.environment)?,
+        scopes: fields::scopes(&request.scopes, &policy)?,
         rate_limit: fields::rate_limit(request.rate_limit)?,
         ip_allowlist: fields::ip_allowlist(request.ip_allowlist)?,
         description: fields::description(request.description)?,
         created_by: caller.name.to_string(),
         created_at: now,
         expires_at: fields::expires_at(request.expires_at, now)?,
-        versions: vec![KeyVersion {
-            version: 1,
-            digest: secret.digest(),
-            hint: secret.hint(),
-            created_at: now,
-            expires_at: None,
-            revoked_at: None,
-        }],
-    };
-    let mut transaction = writer.begin().await?;
+        revision: 1,
+        versions: vec![version],
+    })
+}
+
+async fn check_is_new(transaction: &mut Transaction<'_>, key: &Key, digest: Digest) -> Result<(), Problem> {
     if transaction.key_name_is_taken(&key.name).await? {
         return Err(Problem::conflict(
             "name_taken",
@@ -68,17 +119,18 @@ async fn issue(app: Arc<App>, caller: Caller, request: CreateKey) -> Result<Crea
             ),
         ));
     }
-    transaction.insert_keys(std::slice::from_ref(&key)).await?;
-    let changes = key.credentials().map(Change::Put).collect();
-    let version = app.commit(transaction, changes).await?;
-    tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, "a key was issued");
-    let key = KeyJson::new(key, &LastUsed::new(), app.rotation_after, now);
-    Ok(CreatedKey { key, secret: secret.expose().to_owned() })
+    if transaction.digest_is_taken(digest).await? {
+        return Err(Problem::conflict(
+            "digest_taken",
+            "A key of this installation has this digest already. A secret stands for one key.",
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use omniflow_policy::digest::Digest;
+    use axum::http::{StatusCode, header};
     use serde_json::{Value, json};
 
     use super::*;
@@ -136,6 +188,38 @@ mod tests {
             assert!(!found(secret), "{}", path.display());
             assert!(path.ends_with("admin-token") || !found(&plane.owner), "{}", path.display());
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_of_another_system_is_taken_over_by_its_digest() {
+        let plane = Plane::new().await;
+        let digest = Digest::of(b"sk_live_of_another_system");
+        let import = |name: &str, digest: &str| json!({"name": name, "environment": "live", "scopes": ["contacts:read"], "digest": digest, "hint": "stem"});
+        let answer = plane.post("/v1/keys", import("moved", &digest.to_hex())).await;
+        assert_eq!(answer.headers[header::ETAG], "\"1\"");
+        let created = answer.expect(StatusCode::CREATED);
+        assert_eq!(created.get("secret"), None);
+        assert_eq!(created["key"]["versions"][0]["hint"], "stem");
+        assert!(plane.app.publication.image().unwrap().find(&digest).is_some());
+        let events = plane.get("/v1/events?action=key.imported").await.expect(StatusCode::OK);
+        assert_eq!(events["items"][0]["subject"]["name"], "moved");
+        assert!(!events.to_string().contains(&digest.to_hex()));
+
+        let mut without = import("x", &digest.to_hex());
+        without.as_object_mut().unwrap().remove("digest");
+        let mut long_hint = import("x", &"0".repeat(64));
+        long_hint["hint"] = json!("abcde");
+        for (body, expected) in [
+            (import("again", &digest.to_hex().to_uppercase()), (409, "digest_taken", "")),
+            (import("x", "abc"), (422, "invalid_field", "/digest")),
+            (import("x", &"g".repeat(64)), (422, "invalid_field", "/digest")),
+            (long_hint, (422, "invalid_field", "/hint")),
+            (without, (422, "invalid_field", "/hint")),
+        ] {
+            let (status, code, field) = plane.post("/v1/keys", body.clone()).await.problem();
+            assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
+        }
+        plane.post("/v1/keys/moved/rotate", json!({})).await.expect(StatusCode::CREATED);
     }
 
     #[tokio::test]

@@ -26,6 +26,7 @@ pub(super) struct ListQuery {
     scope: Option<String>,
     rotation_due: Option<String>,
     unused_since: Option<String>,
+    expires_before: Option<String>,
     q: Option<String>,
     #[serde(flatten)]
     page: PageQuery,
@@ -46,6 +47,7 @@ pub(super) async fn list(
             made_until: app.rotation_after.and_then(|after| before(now, after)),
         }),
         unused_since: query::time("unused_since", query.unused_since)?,
+        expiring: query::time("expires_before", query.expires_before)?.map(|end| (now, end)),
         text: query::present(query.q),
     };
     let (limit, last) = query.page.read(|text| Uuid::parse_str(text).ok())?;
@@ -138,6 +140,30 @@ mod tests {
             );
             assert_eq!(list["next_cursor"], Value::Null);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_about_to_end_is_found() {
+        let plane = Plane::new().await;
+        for (name, end) in [
+            ("soon", json!("2027-01-16T00:00:00Z")),
+            ("later", json!("2027-03-01T00:00:00Z")),
+            ("never", json!(null)),
+            ("over", json!("2027-01-15T08:00:01Z")),
+        ] {
+            let body = json!({"name": name, "environment": "live", "scopes": [], "expires_at": end});
+            plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
+            plane.pass(Duration::from_millis(1));
+        }
+        plane.key("rotated").await;
+        plane.post("/v1/keys/rotated/rotate", json!({})).await.expect(StatusCode::CREATED);
+        plane.pass(Duration::from_secs(2));
+        assert_eq!(all_names(&plane, "expires_before=2027-01-16T00:00:00Z").await, [""; 0]);
+        assert_eq!(all_names(&plane, "expires_before=2027-01-16T00:00:01Z").await, ["soon"]);
+        assert_eq!(all_names(&plane, "expires_before=2028-01-01T00:00:00Z").await, ["later", "soon"]);
+        // The newest version is revoked: what is left ends with the overlap.
+        plane.post("/v1/keys/rotated/versions/2/revoke", json!({})).await.expect(StatusCode::OK);
+        assert_eq!(all_names(&plane, "expires_before=2027-01-17T00:00:00Z").await, ["rotated", "soon"]);
     }
 
     async fn all_names(plane: &Plane, query: &str) -> Vec<String> {

@@ -10,12 +10,18 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use omniflow_policy::time::UnixMillis;
 
-use super::access::{Endpoints, READ, WRITE};
+use super::access::{Caller, Endpoints, READ, WRITE};
 use super::extract::Segments;
+use super::precondition::entity_tag;
 use super::problem::Problem;
 use crate::app::App;
+use crate::json::event::{difference, key_state};
 use crate::json::key::KeyJson;
+use crate::model::event::{Action, NewEvent, Subject};
 use crate::model::key::Key;
 use crate::storage::KeyReference;
 
@@ -31,9 +37,35 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 }
 
 /// `GET /v1/keys/{id}`, by identifier or by name.
-async fn show(State(app): State<Arc<App>>, Segments(id): Segments<String>) -> Result<Json<KeyJson>, Problem> {
+async fn show(
+    State(app): State<Arc<App>>,
+    Segments(id): Segments<String>,
+) -> Result<impl IntoResponse, Problem> {
     let key = app.storage.main.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
-    Ok(Json(in_json(&app, key).await?))
+    Ok(tagged(in_json(&app, key).await?))
+}
+
+/// A key with its entity tag.
+fn tagged(key: KeyJson) -> impl IntoResponse {
+    ([(header::ETAG, entity_tag(key.revision()))], Json(key))
+}
+
+/// The key as the trail names it.
+fn subject(key: &Key) -> Subject {
+    Subject { id: key.id.to_string(), name: key.name.to_string() }
+}
+
+/// What the trail keeps of a change to a key.
+fn changed(caller: &Caller, action: Action, before: &Key, after: &Key, now: UnixMillis) -> NewEvent {
+    let (old, new) = difference(key_state(before), key_state(after));
+    NewEvent {
+        time: now,
+        actor: caller.actor(),
+        action,
+        subject: subject(after),
+        before: Some(old),
+        after: Some(new),
+    }
 }
 
 /// A key with the times of its last use.

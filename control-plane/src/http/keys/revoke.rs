@@ -6,17 +6,21 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
 use omniflow_policy::snapshot::Change;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{in_json, no_such_key};
+use super::{changed, in_json, no_such_key};
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::{Segments, StrictQuery};
+use crate::http::precondition::{Precondition, entity_tag};
 use crate::http::problem::Problem;
 use crate::http::{enforcement, query, to_its_end};
 use crate::json::key::RevokedKey;
+use crate::model::event::Action;
 use crate::model::key::Key;
 use crate::storage::KeyReference;
 
@@ -38,19 +42,21 @@ pub(super) async fn revoke_key(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
+    precondition: Precondition,
     StrictQuery(query): StrictQuery<RevokeQuery>,
-) -> Result<Json<RevokedKey>, Problem> {
-    revoke(app, caller, id, None, query).await
+) -> Result<impl IntoResponse, Problem> {
+    revoke(app, caller, id, None, precondition, query).await
 }
 
 pub(super) async fn revoke_version(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments((id, version)): Segments<(String, String)>,
+    precondition: Precondition,
     StrictQuery(query): StrictQuery<RevokeQuery>,
-) -> Result<Json<RevokedKey>, Problem> {
+) -> Result<impl IntoResponse, Problem> {
     let version = version.parse().map_err(|_| no_such_version())?;
-    revoke(app, caller, id, Some(version), query).await
+    revoke(app, caller, id, Some(version), precondition, query).await
 }
 
 async fn revoke(
@@ -58,18 +64,26 @@ async fn revoke(
     caller: Caller,
     id: String,
     only: Option<u16>,
+    precondition: Precondition,
     query: RevokeQuery,
-) -> Result<Json<RevokedKey>, Problem> {
+) -> Result<impl IntoResponse + use<>, Problem> {
     let wait = query::wait(query.wait)?;
-    let revocation = to_its_end(commit(Arc::clone(&app), caller, id, only)).await?;
+    let revocation = to_its_end(commit(Arc::clone(&app), caller, id, only, precondition)).await?;
     let enforcement = match wait {
         Some(wait) => Some(enforcement(&app, revocation.version, revocation.committed, wait).await),
         None => None,
     };
-    Ok(Json(RevokedKey { key: in_json(&app, revocation.key).await?, enforcement }))
+    let tag = [(header::ETAG, entity_tag(revocation.key.revision))];
+    Ok((tag, Json(RevokedKey { key: in_json(&app, revocation.key).await?, enforcement })))
 }
 
-async fn commit(app: Arc<App>, caller: Caller, id: String, only: Option<u16>) -> Result<Revocation, Problem> {
+async fn commit(
+    app: Arc<App>,
+    caller: Caller,
+    id: String,
+    only: Option<u16>,
+    precondition: Precondition,
+) -> Result<Revocation, Problem> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
@@ -77,6 +91,8 @@ async fn commit(app: Arc<App>, caller: Caller, id: String, only: Option<u16>) ->
     if only.is_some_and(|only| !key.versions.iter().any(|version| version.version == only)) {
         return Err(no_such_version());
     }
+    precondition.check(key.name.as_str(), key.revision)?;
+    let before = key.clone();
     let mut changes = Vec::new();
     for version in &mut key.versions {
         if only.is_none_or(|only| version.version == only) && version.revoked_at.is_none() {
@@ -88,6 +104,9 @@ async fn commit(app: Arc<App>, caller: Caller, id: String, only: Option<u16>) ->
     if changes.is_empty() {
         return Ok(Revocation { key, version: app.publication.version()?, committed: None });
     }
+    transaction.advance_revision(&mut key).await?;
+    let action = if only.is_some() { Action::KeyVersionRevoked } else { Action::KeyRevoked };
+    transaction.insert_event(&changed(&caller, action, &before, &key, now)).await?;
     let version = app.commit(transaction, changes).await?;
     let committed = Some(Instant::now());
     tracing::info!(key = %key.id, name = key.name.as_str(), only, by = caller.name.as_str(), version, "a key was revoked");

@@ -5,23 +5,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::Response;
 use omniflow_policy::key::compose_key;
 use omniflow_policy::snapshot::{Change, Credential};
 use serde::Deserialize;
 
-use super::no_such_key;
+use super::{changed, no_such_key};
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::{OptionalJson, Segments, StrictQuery};
+use crate::http::idempotency::{Created, Once, note, repeated};
+use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
 use crate::json::key::{CreatedKey, KeyJson, RotateKey};
+use crate::model::event::Action;
 use crate::model::key::{Key, NotRotatable};
-use crate::storage::KeyReference;
+use crate::storage::{Attempt, KeyReference};
 
 /// No parameters. One that is sent, `wait` perhaps, must not be taken for heeded.
 #[derive(Deserialize)]
@@ -33,12 +34,11 @@ pub(super) async fn rotate(
     caller: Caller,
     Segments(id): Segments<String>,
     StrictQuery(RotateQuery {}): StrictQuery<RotateQuery>,
-    OptionalJson(request): OptionalJson<RotateKey>,
-) -> Result<impl IntoResponse, Problem> {
+    precondition: Precondition,
+    Once { body: OptionalJson(request), attempt }: Once<OptionalJson<RotateKey>>,
+) -> Result<Response, Problem> {
     let overlap = fields::overlap(request.overlap)?;
-    let rotated = to_its_end(add_version(app, caller, id, overlap)).await?;
-    let location = format!("/v1/keys/{}", rotated.key.id());
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(rotated)))
+    to_its_end(add_version(app, caller, id, overlap, precondition, attempt)).await
 }
 
 async fn add_version(
@@ -46,11 +46,17 @@ async fn add_version(
     caller: Caller,
     id: String,
     overlap: Duration,
-) -> Result<CreatedKey, Problem> {
+    precondition: Precondition,
+    attempt: Option<Attempt>,
+) -> Result<Response, Problem> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
+    if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
+        return Ok(answer);
+    }
     let before = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
+    precondition.check(before.name.as_str(), before.revision)?;
     let secret = app
         .entropy
         .compose(|mut random| compose_key(&app.installation.key_prefix, before.environment, &mut random))?;
@@ -67,10 +73,16 @@ async fn add_version(
         key.versions.iter().skip(before.versions.len()).map(|version| (key.id, version)).collect();
     transaction.insert_versions(&added).await?;
     let number = added.last().map(|(_, version)| version.version);
+    transaction.advance_revision(&mut key).await?;
+    let location = format!("/v1/keys/{}", key.id);
+    note(&mut transaction, attempt.as_ref(), &location, now).await?;
+    transaction.insert_event(&changed(&caller, Action::KeyRotated, &before, &key, now)).await?;
     let version = app.commit(transaction, changes(&before, &key)).await?;
     tracing::info!(key = %key.id, name = key.name.as_str(), number, ?overlap, by = caller.name.as_str(), version, "a key was rotated");
     let key = KeyJson::new(key, &last_used, app.rotation_after, now);
-    Ok(CreatedKey { key, secret: secret.expose().to_owned() })
+    let body = CreatedKey { key, secret: Some(secret.expose().to_owned()) };
+    let created = Created::new(location, Some(body.key.revision()), &body)?;
+    Ok(created.answer(&app, attempt, now))
 }
 
 /// What is new to gateways. A version that goes on as it was, or ends with the key anyway, is not.
@@ -100,6 +112,7 @@ mod tests {
     use super::*;
     use crate::http::testing::{Answer, Plane, START, record, request};
     use crate::publication::Offer;
+    use axum::http::{StatusCode, header};
 
     const HOUR: u64 = 3_600_000;
 

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use omniflow_policy::snapshot::{Change, Credential};
 
-use super::{in_json, no_such_key};
+use super::{changed, in_json, no_such_key, tagged};
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::{Segments, StrictJson};
+use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
-use crate::json::key::{KeyJson, UpdateKey};
+use crate::json::event::key_state;
+use crate::json::key::UpdateKey;
+use crate::model::event::Action;
 use crate::model::key::{Key, KeyStatus};
 use crate::storage::KeyReference;
 
@@ -20,22 +23,30 @@ pub(super) async fn update(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
+    precondition: Precondition,
     StrictJson(request): StrictJson<UpdateKey>,
-) -> Result<Json<KeyJson>, Problem> {
-    let key = to_its_end(change(Arc::clone(&app), caller, id, request)).await?;
-    Ok(Json(in_json(&app, key).await?))
+) -> Result<impl IntoResponse, Problem> {
+    let key = to_its_end(change(Arc::clone(&app), caller, id, precondition, request)).await?;
+    Ok(tagged(in_json(&app, key).await?))
 }
 
-async fn change(app: Arc<App>, caller: Caller, id: String, request: UpdateKey) -> Result<Key, Problem> {
+async fn change(
+    app: Arc<App>,
+    caller: Caller,
+    id: String,
+    precondition: Precondition,
+    request: UpdateKey,
+) -> Result<Key, Problem> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let (policy, _) = app.publication.policy()?;
     let mut transaction = writer.begin().await?;
     let mut key = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
+    precondition.check(key.name.as_str(), key.revision)?;
     if key.status(now) == KeyStatus::Revoked {
         return Err(Problem::conflict("key_revoked", "This key was revoked and stays so. Issue a new one."));
     }
-    let before: Vec<Credential> = key.credentials().collect();
+    let before = key.clone();
     if let Some(scopes) = request.scopes {
         key.scopes = fields::scopes(&scopes, &policy)?;
     }
@@ -51,14 +62,19 @@ async fn change(app: Arc<App>, caller: Caller, id: String, request: UpdateKey) -
     if let Some(description) = request.description {
         key.description = fields::description(description)?;
     }
+    if key_state(&key) == key_state(&before) {
+        return Ok(key);
+    }
     transaction.update_key(&key).await?;
-    let after: Vec<Credential> = key.credentials().collect();
-    if after == before {
-        // Words only, or nothing at all: gateways hold what they need.
+    transaction.advance_revision(&mut key).await?;
+    transaction.insert_event(&changed(&caller, Action::KeyChanged, &before, &key, now)).await?;
+    let credentials: Vec<Credential> = key.credentials().collect();
+    if before.credentials().eq(credentials.iter().cloned()) {
+        // Words only: gateways hold what they need.
         transaction.commit().await?;
         return Ok(key);
     }
-    let version = app.commit(transaction, after.into_iter().map(Change::Put).collect()).await?;
+    let version = app.commit(transaction, credentials.into_iter().map(Change::Put).collect()).await?;
     tracing::info!(key = %key.id, name = key.name.as_str(), by = caller.name.as_str(), version, "a key was changed");
     Ok(key)
 }

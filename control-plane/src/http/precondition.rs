@@ -1,0 +1,119 @@
+//! `ETag` and `If-Match`: a change is made to what its caller has read, or not at all.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+
+use super::problem::Problem;
+
+/// The entity tags that the caller wants to change, as its `If-Match` has them; `None` for any.
+#[derive(Clone, Debug)]
+pub(super) struct Precondition(Option<Vec<String>>);
+
+/// The entity tag of the state with this number.
+pub(super) fn entity_tag(number: u64) -> String {
+    format!("\"{number}\"")
+}
+
+// === impl Precondition ===
+
+impl Precondition {
+    fn of(headers: &HeaderMap) -> Self {
+        if !headers.contains_key(header::IF_MATCH) {
+            return Self(None);
+        }
+        let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
+        Self(Some(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect()))
+    }
+
+    /// Refuses the change unless `what` is still at one of the states that the caller named.
+    ///
+    /// What has not the form of an entity tag matches none (RFC 9110, section 13.1.1).
+    pub(super) fn check(&self, what: &str, number: u64) -> Result<(), Problem> {
+        let current = entity_tag(number);
+        match &self.0 {
+            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Problem::new(
+                StatusCode::PRECONDITION_FAILED,
+                "version_mismatch",
+                format!(
+                    "{what} is at {current}, not at what If-Match names: it was changed in between. Read it again \
+                     and repeat the change on it."
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Precondition {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(&parts.headers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Method, Request, StatusCode, header};
+    use serde_json::{Value, json};
+
+    use crate::http::testing::{Answer, Plane, request};
+
+    async fn send(plane: &Plane, method: Method, path: &str, tag: &str, body: Value) -> Answer {
+        let mut request: Request<_> = request(method, path, &plane.owner, Some(body));
+        request.headers_mut().insert(header::IF_MATCH, tag.parse().unwrap());
+        plane.call(request).await
+    }
+
+    fn tag(answer: &Answer) -> String {
+        answer.headers[header::ETAG].to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn every_change_of_a_key_is_another_state() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let shown = plane.get("/v1/keys/ci").await;
+        assert_eq!(tag(&shown), "\"1\"");
+        let mut expected = 1;
+        for (method, path, body) in [
+            (Method::PATCH, "/v1/keys/ci", json!({"description": "a"})),
+            (Method::PATCH, "/v1/keys/ci", json!({"scopes": ["contacts:write"]})),
+            (Method::POST, "/v1/keys/ci/rotate", json!({})),
+            (Method::POST, "/v1/keys/ci/versions/1/revoke", json!({})),
+            (Method::POST, "/v1/keys/ci/revoke", json!({})),
+        ] {
+            let stale =
+                send(&plane, method.clone(), path, &format!("\"{}\"", expected + 1), body.clone()).await;
+            assert_eq!(
+                stale.problem(),
+                (412, "version_mismatch".to_owned(), String::new()),
+                "{method} {path}"
+            );
+            let right = send(&plane, method.clone(), path, &format!("\"{expected}\""), body).await;
+            assert!(right.status.is_success(), "{method} {path}: {right:?}");
+            expected += 1;
+            assert_eq!(tag(&right), format!("\"{expected}\""), "{method} {path}");
+            assert_eq!(tag(&plane.get("/v1/keys/ci").await), format!("\"{expected}\""));
+        }
+        let plane = plane.restart().await;
+        assert_eq!(tag(&plane.get("/v1/keys/ci").await), "\"6\"");
+    }
+
+    #[tokio::test]
+    async fn of_two_changes_to_one_state_one_wins() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let change = |text: &str| json!({"description": text});
+        let (one, other) = tokio::join!(
+            send(&plane, Method::PATCH, "/v1/keys/ci", "\"1\"", change("one")),
+            send(&plane, Method::PATCH, "/v1/keys/ci", "\"1\"", change("other")),
+        );
+        let mut statuses = [one.status, other.status];
+        statuses.sort();
+        assert_eq!(statuses, [StatusCode::OK, StatusCode::PRECONDITION_FAILED]);
+        let winner = if one.status == StatusCode::OK { "one" } else { "other" };
+        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["description"], winner);
+    }
+}

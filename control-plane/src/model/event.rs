@@ -1,0 +1,134 @@
+//! What admins did: one event for each change.
+
+use std::fmt;
+use std::str::FromStr;
+
+use omniflow_policy::time::UnixMillis;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// The first start made the installation.
+    InstallationCreated,
+    /// A key was issued.
+    KeyCreated,
+    /// A key of another system was taken over by its digest.
+    KeyImported,
+    /// The settings of a key were changed.
+    KeyChanged,
+    /// A key got another version.
+    KeyRotated,
+    /// All versions of a key were revoked.
+    KeyRevoked,
+    /// One version of a key was revoked.
+    KeyVersionRevoked,
+    /// A policy was set.
+    PolicySet,
+    /// An older policy was set again.
+    PolicyRolledBack,
+    /// A token was made.
+    TokenCreated,
+    /// A token was revoked.
+    TokenRevoked,
+}
+
+/// A word that names no action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an action is one of {}", Action::ALL.map(Action::as_str).join(", "))]
+pub(crate) struct InvalidAction;
+
+/// Who did it: the token with which the change was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Actor {
+    /// The token's identifier; `None` for the first start.
+    pub(crate) id: Option<Uuid>,
+    /// The token's name.
+    pub(crate) name: String,
+}
+
+/// What it was done to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// The identifier of a key or token, or the number of a policy.
+    pub(crate) id: String,
+    /// What people call it.
+    pub(crate) name: String,
+}
+
+/// A change that is about to be committed.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEvent {
+    /// When it is made.
+    pub(crate) time: UnixMillis,
+    /// Who makes it.
+    pub(crate) actor: Actor,
+    /// What is done.
+    pub(crate) action: Action,
+    /// What it is done to.
+    pub(crate) subject: Subject,
+    /// What was otherwise before; `None` where there was nothing. Never a secret or a digest.
+    pub(crate) before: Option<Value>,
+    /// What is otherwise since; `None` where nothing is left. Never a secret or a digest.
+    pub(crate) after: Option<Value>,
+}
+
+/// A change that was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    /// Its number. Later events have higher ones.
+    pub(crate) id: i64,
+    /// What was noted of it.
+    pub(crate) noted: NewEvent,
+}
+
+// === impl Action ===
+
+impl Action {
+    /// All actions.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::InstallationCreated,
+        Self::KeyCreated,
+        Self::KeyImported,
+        Self::KeyChanged,
+        Self::KeyRotated,
+        Self::KeyRevoked,
+        Self::KeyVersionRevoked,
+        Self::PolicySet,
+        Self::PolicyRolledBack,
+        Self::TokenCreated,
+        Self::TokenRevoked,
+    ];
+
+    /// The stable code, such as `key.created`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::InstallationCreated => "installation.created",
+            Self::KeyCreated => "key.created",
+            Self::KeyImported => "key.imported",
+            Self::KeyChanged => "key.changed",
+            Self::KeyRotated => "key.rotated",
+            Self::KeyRevoked => "key.revoked",
+            Self::KeyVersionRevoked => "key.version_revoked",
+            Self::PolicySet => "policy.set",
+            Self::PolicyRolledBack => "policy.rolled_back",
+            Self::TokenCreated => "token.created",
+            Self::TokenRevoked => "token.revoked",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Action {
+    type Err = InvalidAction;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|action| action.as_str() == text).ok_or(InvalidAction)
+    }
+}
