@@ -14,6 +14,7 @@
 //! | [`policy`] | routes and the scopes they need |
 //! | [`credential`] | the one credential that a request presents |
 //! | [`authorize`] | steps 1 to 5 of a request: the decision |
+//! | [`explain`] | a decision, step by step, for people |
 //! | [`outcome`] | decisions and their stable reason codes |
 //! | [`snapshot`] | the binary format in which keys travel to the gateways |
 //! | [`audit`] | the record of one call, and the batches in which records travel back |
@@ -31,6 +32,7 @@ pub mod audit;
 pub mod authorize;
 pub mod credential;
 pub mod digest;
+pub mod explain;
 pub mod gateway;
 pub mod gcra;
 pub mod key;
