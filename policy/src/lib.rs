@@ -12,6 +12,7 @@
 //! | [`gcra`], [`limit`] | how often a key may be used |
 //! | [`path`] | which request targets have one reading only |
 //! | [`policy`] | routes and the scopes they need |
+//! | [`policy_diff`] | what differs between two policies |
 //! | [`credential`] | the one credential that a request presents |
 //! | [`authorize`] | steps 1 to 5 of a request: the decision |
 //! | [`explain`] | a decision, step by step, for people |
@@ -40,6 +41,7 @@ pub mod limit;
 pub mod outcome;
 pub mod path;
 pub mod policy;
+pub mod policy_diff;
 pub mod scope;
 pub mod snapshot;
 pub mod time;
