@@ -1,7 +1,5 @@
 //! The answer to a caller that asks about its own key.
 
-use std::time::{Duration, SystemTime};
-
 use omniflow_policy::authorize::CredentialView;
 use omniflow_policy::key::Environment;
 use omniflow_policy::limit::{LimitReport, RateLimit};
@@ -51,7 +49,7 @@ impl KeyInfo {
                 remaining: limits.remaining,
                 reset_seconds: limits.reset_seconds,
             },
-            expires_at: key.not_after.and_then(rfc3339),
+            expires_at: key.not_after.and_then(UnixMillis::to_rfc3339),
         }
     }
 
@@ -62,24 +60,5 @@ impl KeyInfo {
         if hostcalls::send_http_response(200, headers, Some(&body)).is_err() {
             host::log(LogLevel::Error, "Envoy did not take an answer about a key");
         }
-    }
-}
-
-/// `None` for an instant beyond the year 9999, which the format cannot tell.
-fn rfc3339(time: UnixMillis) -> Option<String> {
-    const LAST: u64 = 253_402_300_799_999;
-    let time =
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(time.0)).filter(|_| time.0 <= LAST)?;
-    Some(humantime::format_rfc3339_millis(time).to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_rfc3339() {
-        assert_eq!(rfc3339(UnixMillis(1_700_000_000_123)).as_deref(), Some("2023-11-14T22:13:20.123Z"));
-        assert_eq!(rfc3339(UnixMillis(u64::MAX)), None);
     }
 }

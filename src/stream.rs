@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use omniflow_policy::address::parse_source_address;
 use omniflow_policy::audit::{ArgumentHash, AuditKey, AuditRecord, clip};
-use omniflow_policy::authorize::{Call, CredentialView, authorize};
+use omniflow_policy::authorize::{self, Call, CredentialView, authorize};
 use omniflow_policy::credential::{HeaderRole, header_role, present};
 use omniflow_policy::limit::{LimitDecision, LimitReport};
 use omniflow_policy::outcome::{Denial, Outcome};
@@ -73,10 +73,12 @@ impl Stream {
         };
         let call = Call {
             credential: present(request.pairs(), policy.key_prefix()),
-            method: request.value(":method"),
-            target: request.value(":path"),
-            source,
-            now,
+            request: authorize::Request {
+                method: request.value(":method"),
+                target: request.value(":path"),
+                source,
+                now,
+            },
         };
         let mut page_unavailable = false;
         let decision = authorize(policy, &self.vm.config.settings, &call, |digest| {

@@ -16,11 +16,18 @@ use crate::policy::{Policy, Route};
 use crate::scope;
 use crate::time::UnixMillis;
 
-/// What a decision needs to know of a request.
+/// A request with the credential that it presents.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The credential, as found by [`crate::credential::present`].
     pub credential: Result<Presented<'a>, Denial>,
+    /// What is asked for.
+    pub request: Request<'a>,
+}
+
+/// What a decision needs to know of a request, its credential aside.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
     /// The method, in the case it travels in.
     pub method: &'a [u8],
     /// The value of `:path`; empty where the request has none.
@@ -90,6 +97,13 @@ pub struct Decision<'s, 'p> {
     pub outcome: Outcome,
 }
 
+/// What method and path lead to, whoever calls.
+struct Destination<'p> {
+    route: Option<Route<'p>>,
+    asks_about_key: bool,
+    ambiguous_path: bool,
+}
+
 /// Decides on a call. `find` looks a digest up in the snapshot.
 pub fn authorize<'s, 'p>(
     policy: &'p Policy,
@@ -97,60 +111,79 @@ pub fn authorize<'s, 'p>(
     call: &Call<'_>,
     find: impl FnOnce(&Digest) -> Option<CredentialView<'s>>,
 ) -> Decision<'s, 'p> {
-    let target = Target::parse(call.target);
-    let info_path =
-        settings.key_info_path.as_deref().filter(|path| target.is_ok_and(|target| target.path == *path));
-    let asks_about_key = info_path.is_some() && matches!(call.method, b"GET" | b"HEAD");
-    let route = match info_path {
-        Some(template) => Some(Route { template, scope: None }),
-        None => target.ok().and_then(|target| policy.route(call.method, &target)),
-    };
-    let decide = |credential, outcome| Decision { credential, route, asks_about_key, outcome };
-
+    let unidentified = |outcome| Destination::of(policy, settings, &call.request).decision(None, outcome);
     let secret = match call.credential {
         Ok(Presented::Key(secret)) => secret,
         Ok(Presented::NonKey(_)) if settings.non_key_credentials == NonKeyCredentials::Passthrough => {
-            return decide(None, Outcome::PassedThrough);
+            return unidentified(Outcome::PassedThrough);
         }
-        Ok(Presented::NonKey(denial)) | Err(denial) => return decide(None, Outcome::Denied(denial)),
+        Ok(Presented::NonKey(denial)) | Err(denial) => return unidentified(Outcome::Denied(denial)),
     };
     if policy.key_prefix().check(secret).is_err() {
-        return decide(None, Outcome::Denied(Denial::MalformedKey));
+        return unidentified(Outcome::Denied(Denial::MalformedKey));
     }
-    let Some(credential) = find(&Digest::of(secret)) else {
-        return decide(None, Outcome::Denied(Denial::UnknownKey));
-    };
-    let refusal = refusal_of_key(&credential, call).or_else(|| match asks_about_key {
-        true => None,
-        false => refusal_of_route(&credential, route, target.is_err()),
-    });
-    decide(Some(credential), refusal.map_or(Outcome::Allowed, Outcome::Denied))
+    match find(&Digest::of(secret)) {
+        Some(credential) => authorize_credential(policy, settings, &call.request, credential),
+        None => unidentified(Outcome::Denied(Denial::UnknownKey)),
+    }
+}
+
+/// Decides on a request whose caller is known to hold this credential: steps 3 to 5.
+pub fn authorize_credential<'s, 'p>(
+    policy: &'p Policy,
+    settings: &'p GatewaySettings,
+    request: &Request<'_>,
+    credential: CredentialView<'s>,
+) -> Decision<'s, 'p> {
+    let destination = Destination::of(policy, settings, request);
+    let refusal =
+        refusal_of_key(&credential, request).or_else(|| refusal_of_destination(&credential, &destination));
+    destination.decision(Some(credential), refusal.map_or(Outcome::Allowed, Outcome::Denied))
+}
+
+// === impl Destination ===
+
+impl<'p> Destination<'p> {
+    fn of(policy: &'p Policy, settings: &'p GatewaySettings, request: &Request<'_>) -> Self {
+        let target = Target::parse(request.target);
+        let info_path =
+            settings.key_info_path.as_deref().filter(|path| target.is_ok_and(|target| target.path == *path));
+        let route = match info_path {
+            Some(template) => Some(Route { template, scope: None }),
+            None => target.ok().and_then(|target| policy.route(request.method, &target)),
+        };
+        let asks_about_key = info_path.is_some() && matches!(request.method, b"GET" | b"HEAD");
+        Self { route, asks_about_key, ambiguous_path: target.is_err() }
+    }
+
+    fn decision<'s>(self, credential: Option<CredentialView<'s>>, outcome: Outcome) -> Decision<'s, 'p> {
+        Decision { credential, route: self.route, asks_about_key: self.asks_about_key, outcome }
+    }
 }
 
 /// Steps 3 and 4: validity, then address.
-fn refusal_of_key(credential: &CredentialView<'_>, call: &Call<'_>) -> Option<Denial> {
+fn refusal_of_key(credential: &CredentialView<'_>, request: &Request<'_>) -> Option<Denial> {
     if credential.revoked {
         return Some(Denial::KeyRevoked);
     }
-    if credential.not_after.is_some_and(|end| call.now >= end) {
+    if credential.not_after.is_some_and(|end| request.now >= end) {
         return Some(Denial::KeyExpired);
     }
-    if !credential.allowlist.admits(call.source) {
+    if !credential.allowlist.admits(request.source) {
         return Some(Denial::IpNotAllowed);
     }
     None
 }
 
-/// Step 5: path, then scope.
-fn refusal_of_route(
-    credential: &CredentialView<'_>,
-    route: Option<Route<'_>>,
-    ambiguous_path: bool,
-) -> Option<Denial> {
-    if ambiguous_path {
+/// Step 5: path, then scope. A caller that asks about its own key needs neither route nor scope.
+fn refusal_of_destination(credential: &CredentialView<'_>, destination: &Destination<'_>) -> Option<Denial> {
+    if destination.asks_about_key {
+        return None;
+    }
+    if destination.ambiguous_path {
         return Some(Denial::AmbiguousPath);
     }
-    let Some(required) = route.and_then(|route| route.scope) else {
+    let Some(required) = destination.route.and_then(|route| route.scope) else {
         return Some(Denial::RouteNotMapped);
     };
     if !scope::grants(credential.scopes, required) {

@@ -1,16 +1,21 @@
 //! The decision table: one list of cases that this crate, natively and as WebAssembly, and the filter inside a real
 //! Envoy must decide alike.
 
+use core::cmp::Ordering;
+
 use serde::Deserialize;
 use uuid::Uuid;
 #[cfg(target_family = "wasm")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use crate::address::Allowlist;
-use crate::authorize::{Call, GatewaySettings, KEY_INFO_PATH, authorize};
+use crate::authorize::{
+    Call, Decision, GatewaySettings, KEY_INFO_PATH, Request, authorize, authorize_credential,
+};
 use crate::credential::present;
 use crate::digest::Digest;
-use crate::key::{Environment, KeyPrefix, compose_key};
+use crate::explain::{Step, StepName, Verdict, explain};
+use crate::key::{Environment, KeyPrefix, Secret, compose_key};
 use crate::limit::{LimitDecision, LimitState, RateLimit};
 use crate::outcome::{Denial, Outcome};
 use crate::policy::{Policy, PolicyDocument};
@@ -67,18 +72,31 @@ fn live() -> Environment {
     Environment::Live
 }
 
-/// What a case comes to: reason, endpoint, the scope that was required, the limit that refused.
-type Result = (String, Option<String>, Option<String>, Option<String>);
+/// What a case comes to.
+#[derive(Debug, PartialEq)]
+struct Decided {
+    reason: String,
+    endpoint: Option<String>,
+    required_scope: Option<String>,
+    limit: Option<String>,
+}
 
-fn decide(case: &Case) -> Result {
+fn cases() -> Vec<Case> {
+    serde_json::from_str(CASES).unwrap()
+}
+
+fn secret(case: &Case) -> Secret {
     let mut byte = 0u8;
     let environment = case.key.as_ref().map_or(Environment::Live, |key| key.environment);
-    let secret = compose_key(&KeyPrefix::default(), environment, &mut || {
+    compose_key(&KeyPrefix::default(), environment, &mut || {
         byte = byte.wrapping_add(37);
         byte
-    });
-    let credentials = case.key.iter().map(|key| Credential {
-        digest: secret.digest(),
+    })
+}
+
+fn credential(key: &Key, digest: Digest) -> Credential {
+    Credential {
+        digest,
         key_id: Uuid::from_u128(1),
         version: 1,
         environment: key.environment,
@@ -92,7 +110,25 @@ fn decide(case: &Case) -> Result {
         scopes: key.scopes.clone(),
         rate_limit: key.rate_limit,
         allowlist: key.ip_allowlist.clone(),
-    });
+    }
+}
+
+/// What the key's limits say of the call, if it comes so far.
+fn charge(key: &Key, decision: &Decision<'_, '_>) -> Option<LimitDecision> {
+    let charged = decision.outcome == Outcome::Allowed && !decision.asks_about_key;
+    let limit = decision.credential.filter(|_| charged)?.rate_limit;
+    let mut state = LimitState::default();
+    for _ in 0..key.calls_before {
+        if let LimitDecision::Admitted { state: next, .. } = limit.take(state, MONOTONIC) {
+            state = next;
+        }
+    }
+    Some(limit.take(state, MONOTONIC))
+}
+
+fn decide(case: &Case) -> (Decided, Vec<Step>) {
+    let secret = secret(case);
+    let credentials = case.key.iter().map(|key| credential(key, secret.digest()));
     let document = PolicyDocument::default();
     let image = Image::build(Uuid::nil(), 1, &document, credentials.collect()).unwrap();
     let policy = Policy::compile(document).unwrap();
@@ -107,52 +143,97 @@ fn decide(case: &Case) -> Result {
     let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let call = Call {
         credential: present(pairs, policy.key_prefix()),
-        method: case.method.as_bytes(),
-        target: case.target.as_bytes(),
-        source: crate::address::parse_source_address(case.source_ip.as_bytes()),
-        now: NOW,
+        request: Request {
+            method: case.method.as_bytes(),
+            target: case.target.as_bytes(),
+            source: crate::address::parse_source_address(case.source_ip.as_bytes()),
+            now: NOW,
+        },
     };
     let settings =
         GatewaySettings { key_info_path: Some(KEY_INFO_PATH.to_owned()), ..GatewaySettings::default() };
     let decision = authorize(&policy, &settings, &call, |digest: &Digest| image.find(digest));
-    let endpoint = decision.route.map(|route| route.template.to_owned());
-    let required = decision
-        .route
-        .and_then(|route| route.scope)
-        .filter(|_| decision.outcome == Outcome::Denied(Denial::InsufficientScope))
-        .map(ToString::to_string);
-    let (mut outcome, mut limit) = (decision.outcome, None);
-    let charged = decision.credential.filter(|_| outcome == Outcome::Allowed && !decision.asks_about_key);
-    if let (Some(credential), Some(key)) = (charged, &case.key) {
-        let mut state = LimitState::default();
-        for _ in 0..key.calls_before {
-            if let LimitDecision::Admitted { state: next, .. } = credential.rate_limit.take(state, MONOTONIC)
-            {
-                state = next;
-            }
-        }
-        if let LimitDecision::Refused { report, .. } = credential.rate_limit.take(state, MONOTONIC) {
-            outcome = Outcome::Denied(Denial::RateLimited);
-            limit = Some(report.window.as_str().to_owned());
-        }
+    let limit = case.key.as_ref().and_then(|key| charge(key, &decision));
+    let steps = explain(&policy, Some(call.credential), &call.request, &decision, limit.as_ref());
+    assert!(steps.iter().all(|step| !step.detail.contains(secret.expose())), "{}", case.name);
+    if let Some(credential) = decision.credential {
+        let named = authorize_credential(&policy, &settings, &call.request, credential);
+        let named_steps = explain(&policy, None, &call.request, &named, limit.as_ref());
+        assert_eq!(named.outcome, decision.outcome, "{}", case.name);
+        assert_eq!(named_steps[1..], steps[1..], "{}", case.name);
     }
-    (outcome.reason().to_owned(), endpoint, required, limit)
+    let (outcome, refusing) = match limit {
+        Some(LimitDecision::Refused { report, .. }) => {
+            (Outcome::Denied(Denial::RateLimited), Some(report.window.as_str().to_owned()))
+        }
+        _ => (decision.outcome, None),
+    };
+    let required = decision.route.and_then(|route| route.scope).map(ToString::to_string);
+    let decided = Decided {
+        reason: outcome.reason().to_owned(),
+        endpoint: decision.route.map(|route| route.template.to_owned()),
+        required_scope: required.filter(|_| outcome == Outcome::Denied(Denial::InsufficientScope)),
+        limit: refusing,
+    };
+    (decided, steps)
 }
 
 #[test]
 fn every_case_is_decided_as_the_table_says() {
-    let cases: Vec<Case> = serde_json::from_str(CASES).unwrap();
+    let cases = cases();
     assert!(cases.len() >= 60);
     for case in cases {
-        let expected =
-            (case.reason.clone(), case.endpoint.clone(), case.required_scope.clone(), case.limit.clone());
-        assert_eq!(decide(&case), expected, "{}", case.name);
+        let expected = Decided {
+            reason: case.reason.clone(),
+            endpoint: case.endpoint.clone(),
+            required_scope: case.required_scope.clone(),
+            limit: case.limit.clone(),
+        };
+        assert_eq!(decide(&case).0, expected, "{}", case.name);
+    }
+}
+
+/// The step at which a reason of the table ends a call.
+fn deciding_step(reason: &str) -> usize {
+    match reason {
+        "missing_credentials" | "malformed_key" | "ambiguous_credentials" => 0,
+        "unknown_key" => 1,
+        "key_revoked" | "key_expired" => 2,
+        "ip_not_allowed" => 3,
+        "ambiguous_path" | "route_not_mapped" => 4,
+        "insufficient_scope" => 5,
+        "rate_limited" => 6,
+        "allowed" => 7,
+        other => panic!("no case has {other}"),
+    }
+}
+
+#[test]
+fn every_case_is_explained_as_it_is_decided() {
+    for case in cases() {
+        let (_, steps) = decide(&case);
+        let deciding = deciding_step(&case.reason);
+        assert_eq!(steps.iter().map(|step| step.name).collect::<Vec<_>>(), StepName::ALL, "{}", case.name);
+        for (index, step) in steps.iter().enumerate() {
+            let expected = match index.cmp(&deciding) {
+                Ordering::Less => (Verdict::Passed, None),
+                Ordering::Equal => (Verdict::Refused, Some(case.reason.as_str())),
+                Ordering::Greater => (Verdict::NotReached, None),
+            };
+            assert_eq!((step.verdict, step.reason.map(Denial::code)), expected, "{}: {step:?}", case.name);
+            let told = step.verdict != Verdict::NotReached;
+            assert_eq!(step.detail != "Not reached.", told, "{}: {step:?}", case.name);
+        }
+        let facts = steps.iter().map(|step| step.detail.as_str()).collect::<Vec<_>>().join(" ");
+        let told =
+            [&case.endpoint, &case.required_scope].into_iter().flatten().all(|fact| facts.contains(fact));
+        assert!(told || deciding < 4, "{}: {facts}", case.name);
     }
 }
 
 #[test]
 fn the_table_has_every_reason_that_a_snapshot_can_lead_to() {
-    let cases: Vec<Case> = serde_json::from_str(CASES).unwrap();
+    let cases = cases();
     for outcome in Outcome::all() {
         let elsewhere =
             matches!(outcome, Outcome::PassedThrough | Outcome::Denied(Denial::PolicyUnavailable));

@@ -12,8 +12,10 @@
 //! | [`gcra`], [`limit`] | how often a key may be used |
 //! | [`path`] | which request targets have one reading only |
 //! | [`policy`] | routes and the scopes they need |
+//! | [`policy_diff`] | what differs between two policies |
 //! | [`credential`] | the one credential that a request presents |
 //! | [`authorize`] | steps 1 to 5 of a request: the decision |
+//! | [`explain`] | a decision, step by step, for people |
 //! | [`outcome`] | decisions and their stable reason codes |
 //! | [`snapshot`] | the binary format in which keys travel to the gateways |
 //! | [`audit`] | the record of one call, and the batches in which records travel back |
@@ -31,6 +33,7 @@ pub mod audit;
 pub mod authorize;
 pub mod credential;
 pub mod digest;
+pub mod explain;
 pub mod gateway;
 pub mod gcra;
 pub mod key;
@@ -38,6 +41,7 @@ pub mod limit;
 pub mod outcome;
 pub mod path;
 pub mod policy;
+pub mod policy_diff;
 pub mod scope;
 pub mod snapshot;
 pub mod time;

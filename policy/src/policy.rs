@@ -64,7 +64,7 @@ pub struct RouteDefinition {
 }
 
 /// Which methods a route is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum MethodSelector {
     /// GET and HEAD.
