@@ -97,6 +97,15 @@ pub struct Decision<'s, 'p> {
     pub outcome: Outcome,
 }
 
+/// The form of a credential that is worth a look-up.
+#[derive(Clone, Copy)]
+enum Form {
+    /// That of this installation's keys, with the right checksum. If it is not found, it is unknown.
+    Own,
+    /// Any other, which imported keys have. If it is not found, it was no key at all.
+    Other,
+}
+
 /// What method and path lead to, whoever calls.
 struct Destination<'p> {
     route: Option<Route<'p>>,
@@ -112,19 +121,17 @@ pub fn authorize<'s, 'p>(
     find: impl FnOnce(&Digest) -> Option<CredentialView<'s>>,
 ) -> Decision<'s, 'p> {
     let unidentified = |outcome| Destination::of(policy, settings, &call.request).decision(None, outcome);
-    let secret = match call.credential {
-        Ok(Presented::Key(secret)) => secret,
-        Ok(Presented::NonKey(_)) if settings.non_key_credentials == NonKeyCredentials::Passthrough => {
-            return unidentified(Outcome::PassedThrough);
-        }
-        Ok(Presented::NonKey(denial)) | Err(denial) => return unidentified(Outcome::Denied(denial)),
+    let (text, otherwise) = match call.credential {
+        Err(denial) => return unidentified(Outcome::Denied(denial)),
+        Ok(Presented::Key(text)) => (Some(text), Outcome::Denied(Denial::MalformedKey)),
+        Ok(Presented::NonKey { token, denial }) => (token, settings.non_key_credentials.outcome(denial)),
     };
-    if policy.key_prefix().check(secret).is_err() {
-        return unidentified(Outcome::Denied(Denial::MalformedKey));
-    }
-    match find(&Digest::of(secret)) {
-        Some(credential) => authorize_credential(policy, settings, &call.request, credential),
-        None => unidentified(Outcome::Denied(Denial::UnknownKey)),
+    let candidate = text.and_then(|text| Some((text, Form::of(policy, text)?)));
+    let Some((text, form)) = candidate else { return unidentified(otherwise) };
+    match (find(&Digest::of(text)), form) {
+        (Some(credential), _) => authorize_credential(policy, settings, &call.request, credential),
+        (None, Form::Own) => unidentified(Outcome::Denied(Denial::UnknownKey)),
+        (None, Form::Other) => unidentified(otherwise),
     }
 }
 
@@ -139,6 +146,28 @@ pub fn authorize_credential<'s, 'p>(
     let refusal =
         refusal_of_key(&credential, request).or_else(|| refusal_of_destination(&credential, &destination));
     destination.decision(Some(credential), refusal.map_or(Outcome::Allowed, Outcome::Denied))
+}
+
+// === impl NonKeyCredentials ===
+
+impl NonKeyCredentials {
+    fn outcome(self, denial: Denial) -> Outcome {
+        match self {
+            Self::Refuse => Outcome::Denied(denial),
+            Self::Passthrough => Outcome::PassedThrough,
+        }
+    }
+}
+
+// === impl Form ===
+
+impl Form {
+    fn of(policy: &Policy, credential: &[u8]) -> Option<Self> {
+        if policy.key_prefix().check(credential).is_ok() {
+            return Some(Self::Own);
+        }
+        policy.may_be_imported(credential).then_some(Self::Other)
+    }
 }
 
 // === impl Destination ===
@@ -190,4 +219,99 @@ fn refusal_of_destination(credential: &CredentialView<'_>, destination: &Destina
         return Some(Denial::InsufficientScope);
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+    use crate::credential::present;
+    use crate::policy::{MAX_IMPORTED_KEY_LENGTH, PolicyDocument};
+
+    fn imported() -> CredentialView<'static> {
+        CredentialView {
+            key_id: Uuid::from_u128(1),
+            version: 1,
+            name: "imported",
+            environment: Environment::Live,
+            revoked: false,
+            not_after: None,
+            scopes: "contacts:read",
+            rate_limit: RateLimit::default(),
+            allowlist: AllowlistView::from_bytes(&[]).unwrap(),
+        }
+    }
+
+    /// What becomes of a header, the reason first, and how often the snapshot was asked. Everything that is looked up
+    /// is found if `found`.
+    fn decide(
+        imported_keys: bool,
+        passthrough: bool,
+        header: (&str, &str),
+        found: bool,
+    ) -> (&'static str, u32) {
+        let policy = Policy::compile(PolicyDocument { imported_keys, ..PolicyDocument::default() }).unwrap();
+        let non_key_credentials =
+            if passthrough { NonKeyCredentials::Passthrough } else { NonKeyCredentials::Refuse };
+        let settings = GatewaySettings { non_key_credentials, key_info_path: None };
+        let (name, value) = header;
+        let call = Call {
+            credential: present([(name.as_bytes(), value.as_bytes())], policy.key_prefix()),
+            request: Request {
+                method: b"GET",
+                target: b"/api/v1/contacts",
+                source: None,
+                now: UnixMillis(0),
+            },
+        };
+        let mut asked = 0;
+        let decision = authorize(&policy, &settings, &call, |digest| {
+            asked += 1;
+            let text = value.strip_prefix("Bearer ").unwrap_or(value);
+            assert_eq!(*digest, Digest::of(text.as_bytes()));
+            found.then(imported)
+        });
+        assert_eq!(decision.credential.is_some(), asked == 1 && found);
+        (decision.outcome.reason(), asked)
+    }
+
+    #[test]
+    fn imported_keys_are_looked_up_where_the_policy_says_so() {
+        let longest = "k".repeat(MAX_IMPORTED_KEY_LENGTH);
+        for secret in ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "a", "omf", longest.as_str()] {
+            let bearer = format!("Bearer {secret}");
+            for header in [("x-api-key", secret), ("authorization", bearer.as_str())] {
+                let refused = if header.0 == "x-api-key" { "malformed_key" } else { "non_key_credential" };
+                assert_eq!(decide(true, false, header, true), ("allowed", 1), "{header:?}");
+                assert_eq!(decide(true, true, header, true), ("allowed", 1), "{header:?}");
+                assert_eq!(decide(true, false, header, false), ("malformed_key", 1), "{header:?}");
+                assert_eq!(decide(true, true, header, false), (refused, 1), "{header:?}");
+                assert_eq!(decide(false, false, header, true), ("malformed_key", 0), "{header:?}");
+                assert_eq!(decide(false, true, header, true), (refused, 0), "{header:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_imported_key_is_never_looked_up() {
+        let longer = "k".repeat(MAX_IMPORTED_KEY_LENGTH + 1);
+        let bearer = format!("Bearer {longer}");
+        for (header, refused, let_through) in [
+            (("x-api-key", longer.as_str()), "malformed_key", "malformed_key"),
+            (("authorization", bearer.as_str()), "malformed_key", "non_key_credential"),
+            (("x-api-key", ""), "malformed_key", "malformed_key"),
+            (("x-api-key", "omf_live_4eC39HqLyjWDarjtT1zdp7dc"), "malformed_key", "malformed_key"),
+            (("authorization", "Bearer omf_token_x"), "malformed_key", "malformed_key"),
+            (("authorization", "Bearer a b"), "malformed_key", "malformed_key"),
+            (("authorization", "Bearer "), "malformed_key", "malformed_key"),
+            (("authorization", "Basic c2tfbGl2ZQ=="), "missing_credentials", "non_key_credential"),
+            (("authorization", "sk_live_x"), "missing_credentials", "non_key_credential"),
+            (("x-api-key", "a,b"), "ambiguous_credentials", "ambiguous_credentials"),
+        ] {
+            assert_eq!(decide(true, false, header, true), (refused, 0), "{header:?}");
+            assert_eq!(decide(true, true, header, true), (let_through, 0), "{header:?}");
+        }
+    }
 }

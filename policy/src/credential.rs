@@ -6,10 +6,15 @@ use crate::outcome::Denial;
 /// A credential found in the request's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presented<'a> {
-    /// Means to be a key of this installation.
+    /// Means to be a key: it begins as the keys of this installation do, or stands where only keys stand.
     Key(&'a [u8]),
-    /// Something else, such as an OAuth token. Where such calls are not let through, this is their refusal.
-    NonKey(Denial),
+    /// Something else, such as an OAuth token.
+    NonKey {
+        /// The bearer token, which may be an imported key. No other scheme carries one.
+        token: Option<&'a [u8]>,
+        /// The refusal, where such calls are not let through.
+        denial: Denial,
+    },
 }
 
 /// What the filter does with a request header before the request goes on.
@@ -84,14 +89,14 @@ pub fn present<'a>(
             match () {
                 () if !well_formed => Err(Denial::MalformedKey),
                 () if prefix.claims(token) => Ok(Presented::Key(token)),
-                () => Ok(Presented::NonKey(Denial::MalformedKey)),
+                () => Ok(Presented::NonKey { token: Some(token), denial: Denial::MalformedKey }),
             }
         }
         ([], None) => Err(Denial::MissingCredentials),
         (scheme, None) if scheme.eq_ignore_ascii_case(b"bearer") || prefix.claims(scheme) => {
             Err(Denial::MalformedKey)
         }
-        _ => Ok(Presented::NonKey(Denial::MissingCredentials)),
+        _ => Ok(Presented::NonKey { token: None, denial: Denial::MissingCredentials }),
     }
 }
 
@@ -148,7 +153,7 @@ mod tests {
             ["Bearer", "Bearer ", "Bearer  omf_x", "Bearer omf_x ", "Bearer omf x", "Bearer\tomf_x", "omf_x"]
         {
             let expected = if value == "Bearer\tomf_x" {
-                Ok(Presented::NonKey(Denial::MissingCredentials))
+                Ok(Presented::NonKey { token: None, denial: Denial::MissingCredentials })
             } else {
                 Err(Denial::MalformedKey)
             };
@@ -158,11 +163,11 @@ mod tests {
 
     #[test]
     fn oauth_and_other_schemes() {
-        assert_eq!(find(&[("authorization", "Bearer eyJ.x.y")]), Ok(Presented::NonKey(Denial::MalformedKey)));
-        assert_eq!(
-            find(&[("authorization", "Basic abc=")]),
-            Ok(Presented::NonKey(Denial::MissingCredentials))
-        );
+        let oauth = Presented::NonKey { token: Some(b"eyJ.x.y"), denial: Denial::MalformedKey };
+        assert_eq!(find(&[("authorization", "Bearer eyJ.x.y")]), Ok(oauth));
+        let other = Presented::NonKey { token: None, denial: Denial::MissingCredentials };
+        assert_eq!(find(&[("authorization", "Basic abc=")]), Ok(other));
+        assert_eq!(find(&[("authorization", "sk_live_x")]), Ok(other));
     }
 
     #[test]

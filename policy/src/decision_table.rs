@@ -15,7 +15,7 @@ use crate::authorize::{
 use crate::credential::present;
 use crate::digest::Digest;
 use crate::explain::{Step, StepName, Verdict, explain};
-use crate::key::{Environment, KeyPrefix, Secret, compose_key};
+use crate::key::{Environment, KeyPrefix, compose_key};
 use crate::limit::{LimitDecision, LimitState, RateLimit};
 use crate::outcome::{Denial, Outcome};
 use crate::policy::{Policy, PolicyDocument};
@@ -31,6 +31,9 @@ const MONOTONIC: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
+    /// What the policy says of imported keys.
+    #[serde(default)]
+    imported_keys: bool,
     key: Option<Key>,
     headers: Vec<(String, String)>,
     method: String,
@@ -45,6 +48,8 @@ struct Case {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Key {
+    /// The secret of an imported key, in the form of another system; without it the key is the installation's own.
+    imported_secret: Option<String>,
     scopes: ScopeSet,
     #[serde(default = "live")]
     environment: Environment,
@@ -85,13 +90,17 @@ fn cases() -> Vec<Case> {
     serde_json::from_str(CASES).unwrap()
 }
 
-fn secret(case: &Case) -> Secret {
+fn secret(case: &Case) -> String {
+    if let Some(imported) = case.key.as_ref().and_then(|key| key.imported_secret.as_ref()) {
+        return imported.clone();
+    }
     let mut byte = 0u8;
     let environment = case.key.as_ref().map_or(Environment::Live, |key| key.environment);
-    compose_key(&KeyPrefix::default(), environment, &mut || {
+    let own = compose_key(&KeyPrefix::default(), environment, &mut || {
         byte = byte.wrapping_add(37);
         byte
-    })
+    });
+    own.expose().to_owned()
 }
 
 fn credential(key: &Key, digest: Digest) -> Credential {
@@ -128,16 +137,16 @@ fn charge(key: &Key, decision: &Decision<'_, '_>) -> Option<LimitDecision> {
 
 fn decide(case: &Case) -> (Decided, Vec<Step>) {
     let secret = secret(case);
-    let credentials = case.key.iter().map(|key| credential(key, secret.digest()));
-    let document = PolicyDocument::default();
+    let digest = Digest::of(secret.as_bytes());
+    let credentials = case.key.iter().map(|key| credential(key, digest));
+    let document = PolicyDocument { imported_keys: case.imported_keys, ..PolicyDocument::default() };
     let image = Image::build(Uuid::nil(), 1, &document, credentials.collect()).unwrap();
     let policy = Policy::compile(document).unwrap();
     let headers: Vec<(String, String)> = case
         .headers
         .iter()
         .map(|(name, value)| {
-            let digest = secret.digest().to_hex();
-            (name.clone(), value.replace("{key}", secret.expose()).replace("{digest}", &digest))
+            (name.clone(), value.replace("{key}", &secret).replace("{digest}", &digest.to_hex()))
         })
         .collect();
     let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
@@ -155,7 +164,7 @@ fn decide(case: &Case) -> (Decided, Vec<Step>) {
     let decision = authorize(&policy, &settings, &call, |digest: &Digest| image.find(digest));
     let limit = case.key.as_ref().and_then(|key| charge(key, &decision));
     let steps = explain(&policy, Some(call.credential), &call.request, &decision, limit.as_ref());
-    assert!(steps.iter().all(|step| !step.detail.contains(secret.expose())), "{}", case.name);
+    assert!(steps.iter().all(|step| !step.detail.contains(&secret)), "{}", case.name);
     if let Some(credential) = decision.credential {
         let named = authorize_credential(&policy, &settings, &call.request, credential);
         let named_steps = explain(&policy, None, &call.request, &named, limit.as_ref());

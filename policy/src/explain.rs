@@ -171,13 +171,19 @@ fn credential_detail(
         (Outcome::Denied(Denial::MalformedKey), Some(Ok(Presented::Key(text)))) if prefix.claims(text) => {
             format!("The credential begins with {}_, but its form or checksum is wrong.", prefix.as_str())
         }
+        (Outcome::Denied(Denial::MalformedKey), Some(Ok(_))) if policy.document().imported_keys => {
+            format!("The credential does not begin with {}_ and is no imported key.", prefix.as_str())
+        }
         (Outcome::Denied(Denial::MalformedKey), Some(Ok(_))) => {
-            format!("The credential is no key of this installation: they begin with {}_.", prefix.as_str())
+            format!("The credential does not begin with {}_, as all keys here do.", prefix.as_str())
         }
         (Outcome::Denied(Denial::MalformedKey), Some(Err(_))) => {
             "The Authorization header is not \"Bearer\", one space, and one token.".to_string()
         }
-        _ => "One credential was found. It has the form and the checksum of a key.".to_string(),
+        (_, Some(Ok(Presented::Key(text)))) if prefix.claims(text) => {
+            "One credential was found. It has the form and the checksum of a key.".to_string()
+        }
+        _ => "One credential was found. It has the form of another system.".to_string(),
     }
 }
 
@@ -382,7 +388,7 @@ mod tests {
     fn what_goes_on_as_no_key_ends_with_the_first_step() {
         let policy = Policy::compile(PolicyDocument::default()).unwrap();
         let settings = settings();
-        let credential = Ok(Presented::NonKey(Denial::MalformedKey));
+        let credential = Ok(Presented::NonKey { token: Some(b"eyJ.x.y"), denial: Denial::MalformedKey });
         let call = Call { credential, request: request("GET", "/api/v1/contacts") };
         let decision = authorize(&policy, &settings, &call, |_| None);
         let steps = explain(&policy, Some(credential), &call.request, &decision, None);

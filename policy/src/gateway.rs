@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::time::UnixMillis;
+
 /// Where a gateway polls.
 pub const POLL_PATH: &str = "/gateway/v1/poll";
 /// Where a gateway tells what its VMs enforce.
@@ -67,6 +69,9 @@ pub struct PollRequest {
     pub version: u64,
     /// How long the control plane may hold the answer, in milliseconds.
     pub wait_ms: u64,
+    /// The gateway's wall clock when it sent this. Older filters do not state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<UnixMillis>,
     /// What each VM enforces.
     pub vms: Vec<VmStatus>,
 }
@@ -117,6 +122,18 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
+
+    #[test]
+    fn a_poll_of_an_older_filter_is_read_and_states_no_clock() {
+        let json = r#"{"gateway":"edge","incarnation":"000000000000000a","filter_version":"0.1.0","snapshot_format":1,"installation":null,"version":0,"wait_ms":20000,"vms":[]}"#;
+        let poll: PollRequest = serde_json::from_str(json).unwrap();
+        assert_eq!(poll.clock, None);
+        assert_eq!(serde_json::to_string(&poll).unwrap(), json);
+        let newer = PollRequest { clock: Some(UnixMillis(7)), ..poll };
+        let json = serde_json::to_string(&newer).unwrap();
+        assert!(json.contains(r#""clock":7"#), "{json}");
+        assert_eq!(serde_json::from_str::<PollRequest>(&json).unwrap(), newer);
+    }
 
     #[test]
     fn incarnations_are_16_hex_digits() {

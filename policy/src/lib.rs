@@ -19,6 +19,7 @@
 //! | [`outcome`] | decisions and their stable reason codes |
 //! | [`snapshot`] | the binary format in which keys travel to the gateways |
 //! | [`audit`] | the record of one call, and the batches in which records travel back |
+//! | `redaction` | secrets in texts of callers |
 //! | [`gateway`] | the JSON messages between a gateway and the control plane |
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
@@ -42,6 +43,7 @@ pub mod outcome;
 pub mod path;
 pub mod policy;
 pub mod policy_diff;
+mod redaction;
 pub mod scope;
 pub mod snapshot;
 pub mod time;

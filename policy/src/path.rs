@@ -129,7 +129,8 @@ fn may_be_encoded(byte: u8) -> bool {
         || matches!(byte, b'/' | b'\\' | b'%' | b';' | b'?' | b'#'))
 }
 
-fn decode_hex(digits: [u8; 2]) -> Option<u8> {
+/// The byte of two hexadecimal digits, in either case.
+pub(crate) fn decode_hex(digits: [u8; 2]) -> Option<u8> {
     let mut byte = [0];
     hex::decode_to_slice(digits, &mut byte).ok()?;
     Some(byte[0])

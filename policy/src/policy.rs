@@ -21,6 +21,9 @@ use crate::scope::Scope;
 pub const MAX_ROUTES: usize = 2_000;
 /// The most scopes in one policy.
 pub const MAX_SCOPES: usize = 500;
+/// The most bytes of an imported key. Keys of other systems are far shorter; what is longer, such as most OAuth
+/// tokens, costs neither a digest nor a look-up.
+pub const MAX_IMPORTED_KEY_LENGTH: usize = 512;
 /// The most bytes of a method.
 const MAX_METHOD_LENGTH: usize = 32;
 /// The most bytes of one route template.
@@ -33,6 +36,10 @@ pub struct PolicyDocument {
     /// How all keys of this installation begin.
     #[serde(default)]
     pub key_prefix: KeyPrefix,
+    /// Whether credentials of another form may be keys, imported from another system by their digests. Not written
+    /// where it is false: a filter that does not know it reads all other policies as before.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub imported_keys: bool,
     /// The scopes that a key may be given.
     pub scopes: Vec<ScopeDefinition>,
     /// The routes that keys may call.
@@ -145,6 +152,7 @@ impl Default for PolicyDocument {
         ];
         Self {
             key_prefix: KeyPrefix::default(),
+            imported_keys: false,
             scopes: scopes
                 .into_iter()
                 .filter_map(|(name, description)| {
@@ -158,6 +166,11 @@ impl Default for PolicyDocument {
                 .collect(),
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// The collection, one item of it, and what lies below an item.
@@ -253,6 +266,14 @@ impl Policy {
     /// How keys begin.
     pub fn key_prefix(&self) -> &KeyPrefix {
         &self.document.key_prefix
+    }
+
+    /// Whether a credential may be an imported key. What begins as the installation's own keys do is none: a mistyped
+    /// key stays one. Nor is what is empty, of which everybody knows the digest.
+    pub fn may_be_imported(&self, credential: &[u8]) -> bool {
+        self.document.imported_keys
+            && (1..=MAX_IMPORTED_KEY_LENGTH).contains(&credential.len())
+            && !self.key_prefix().claims(credential)
     }
 
     /// Whether a key may be given this scope.
@@ -396,6 +417,36 @@ mod tests {
         let document = PolicyDocument::default();
         assert_eq!((document.scopes.len(), document.routes.len()), (9, 30));
         assert_eq!(PolicyDocument::from_json(document.to_json().as_bytes()), Ok(document));
+    }
+
+    #[test]
+    fn imported_keys_are_stated_only_where_there_are_some() {
+        let without = PolicyDocument::default();
+        assert!(!without.to_json().contains("imported_keys"));
+        let with = PolicyDocument { imported_keys: true, ..without };
+        assert!(with.to_json().contains(r#""imported_keys":true"#));
+        assert_eq!(PolicyDocument::from_json(with.to_json().as_bytes()), Ok(with));
+    }
+
+    #[test]
+    fn what_may_be_imported() {
+        let on =
+            Policy::compile(PolicyDocument { imported_keys: true, ..PolicyDocument::default() }).unwrap();
+        let longest = vec![b'k'; MAX_IMPORTED_KEY_LENGTH];
+        let longer = vec![b'k'; MAX_IMPORTED_KEY_LENGTH + 1];
+        for (credential, may) in [
+            (&b"sk_live_4eC39HqLyjWDarjtT1zdp7dc"[..], true),
+            (b"omf", true),
+            (b"\xff k", true),
+            (&longest, true),
+            (&longer, false),
+            (b"", false),
+            (b"omf_live_x", false),
+            (b"omf_", false),
+        ] {
+            assert_eq!(on.may_be_imported(credential), may, "{credential:?}");
+            assert!(!policy().may_be_imported(credential));
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct PolicyDiff {
     /// How all keys begin, where it differs. Within one installation it never does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_prefix: Option<Change<KeyPrefix>>,
+    /// Whether credentials of another form may be keys, where it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_keys: Option<Change<bool>>,
     /// The scopes that differ, by name.
     pub scopes: ScopeDiff,
     /// The routes that differ, by path and method.
@@ -109,6 +112,7 @@ impl PolicyDiff {
     pub fn between(before: &PolicyDocument, after: &PolicyDocument) -> Self {
         Self {
             key_prefix: change(&before.key_prefix, &after.key_prefix),
+            imported_keys: change(&before.imported_keys, &after.imported_keys),
             scopes: ScopeDiff::between(before, after),
             routes: RouteDiff::between(before, after),
         }
@@ -237,11 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn another_prefix_is_told() {
+    fn other_settings_are_told() {
         let before = PolicyDocument::default();
-        let after = PolicyDocument { key_prefix: KeyPrefix::parse("acme").unwrap(), ..before.clone() };
+        let key_prefix = KeyPrefix::parse("acme").unwrap();
+        let after = PolicyDocument { key_prefix, imported_keys: true, ..before.clone() };
         let diff = serde_json::to_value(PolicyDiff::between(&before, &after)).unwrap();
         assert_eq!(diff["key_prefix"], json!({"before": "omf", "after": "acme"}));
+        assert_eq!(diff["imported_keys"], json!({"before": false, "after": true}));
     }
 
     /// Small alphabets, so that two documents have much in common.
@@ -249,7 +255,8 @@ mod tests {
         let scope = |number: u8| format!("s{number}:read").parse::<Scope>().unwrap();
         let scopes = prop::collection::btree_map(0u8..5, 0u8..2, 0..5);
         let routes = prop::collection::btree_map((0u8..4, 0usize..4), 0u8..3, 0..8);
-        (scopes, routes).prop_map(move |(scopes, routes)| PolicyDocument {
+        (scopes, routes, any::<bool>()).prop_map(move |(scopes, routes, imported_keys)| PolicyDocument {
+            imported_keys,
             scopes: scopes
                 .into_iter()
                 .map(|(name, text)| ScopeDefinition { name: scope(name), description: format!("{text}") })

@@ -20,6 +20,7 @@ use proxy_wasm::types::LogLevel;
 use self::delta::DeltaWork;
 use self::image::ImageTransfer;
 use crate::backoff::Backoff;
+use crate::clock;
 use crate::config::{Config, TOKEN_VARIABLE};
 use crate::control_plane::{self, Answer, CallId, NotSent};
 use crate::host;
@@ -195,6 +196,7 @@ impl Leader {
             installation: head.and_then(|head| self.installation(head)),
             version: head.map_or(0, |head| head.version),
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            clock: Some(clock::now()),
             vms: context.peers.statuses(),
         };
         let Ok(body) = serde_json::to_vec(&request) else { return };

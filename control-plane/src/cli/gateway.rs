@@ -30,6 +30,7 @@ const COLUMNS: &[Column] = &[
     ("VERSION", |gateway| field(gateway, "version")),
     ("WORKERS", |gateway| gateway.get("workers").and_then(Value::as_array).map_or(0, Vec::len).to_string()),
     ("FILTER", |gateway| field(gateway, "filter_version")),
+    ("CLOCK SKEW", clock_skew),
     ("LAST SEEN", |gateway| field(gateway, "last_seen_at")),
 ];
 
@@ -68,6 +69,12 @@ fn if_live(gateway: &Value, name: &str) -> String {
     if field(gateway, "state") == LIVE { field(gateway, name) } else { "-".to_owned() }
 }
 
+/// How far the gateway's clock is ahead of the control plane's, in milliseconds.
+fn clock_skew(gateway: &Value) -> String {
+    let skew = gateway.get("clock_skew_ms").and_then(Value::as_i64);
+    skew.map_or_else(|| "-".to_owned(), |milliseconds| format!("{milliseconds:+} ms"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -100,5 +107,14 @@ mod tests {
                 ["a", "silent", "-", "-"]
             ]
         );
+    }
+    #[test]
+    fn a_clock_that_is_off_is_shown_with_its_sign() {
+        for (skew, shown) in
+            [(json!(250), "+250 ms"), (json!(-3), "-3 ms"), (json!(0), "+0 ms"), (json!(null), "-")]
+        {
+            assert_eq!(clock_skew(&json!({"clock_skew_ms": skew})), shown);
+        }
+        assert_eq!(clock_skew(&json!({})), "-", "an older control plane does not know it");
     }
 }

@@ -53,6 +53,9 @@ pub(crate) struct Gateway {
     pub(crate) first_seen_at: UnixMillis,
     /// When it was last heard of.
     pub(crate) last_seen_at: UnixMillis,
+    /// How far its clock was ahead of this one's at its last poll, in milliseconds; negative where it was behind.
+    /// The time that the poll was on its way makes this smaller. Unknown where the filter does not state its clock.
+    pub(crate) clock_skew_ms: Option<i64>,
     /// Polls that wait for an answer right now.
     pub(crate) open_polls: usize,
     /// The time of the last sighting that is noted in the database.
@@ -80,7 +83,9 @@ impl Fleet {
     /// installation; otherwise they say nothing here.
     pub(crate) fn poll_began(self: &Arc<Self>, poll: &PollRequest, same_installation: bool) -> OpenPoll {
         let id = GatewayId { gateway: poll.gateway.clone(), incarnation: poll.incarnation };
+        let clock_skew_ms = poll.clock.map(|clock| ahead(clock, self.clock.now()));
         self.note(&id, |gateway| {
+            gateway.clock_skew_ms = clock_skew_ms;
             gateway.filter_version = Some(poll.filter_version.clone());
             gateway.version = if same_installation { poll.version } else { 0 };
             gateway.open_polls += 1;
@@ -142,6 +147,12 @@ fn since(then: UnixMillis, now: UnixMillis) -> Duration {
     Duration::from_millis(now.0.saturating_sub(then.0))
 }
 
+/// By how many milliseconds one instant is later than another; negative where it is earlier.
+fn ahead(one: UnixMillis, other: UnixMillis) -> i64 {
+    let distance = i64::try_from(one.0.abs_diff(other.0)).unwrap_or(i64::MAX);
+    if one >= other { distance } else { -distance }
+}
+
 /// Forgets the gateways that are long silent and, where there are too many, the one that is silent longest.
 /// A poll that is open has a connection of its own, so these are not without end either.
 fn make_room(gateways: &mut BTreeMap<GatewayId, Gateway>, now: UnixMillis) {
@@ -166,6 +177,7 @@ impl Gateway {
             vms: BTreeMap::new(),
             first_seen_at: now,
             last_seen_at: now,
+            clock_skew_ms: None,
             open_polls: 0,
             noted_at: None,
             expected_since: None,
@@ -273,6 +285,7 @@ mod tests {
             installation: None,
             version: 5,
             wait_ms: 0,
+            clock: None,
             vms: statuses(vms),
         }
     }
@@ -331,6 +344,22 @@ mod tests {
         drop(fleet.poll_began(&poll(&[(1, 5)]), false));
         let (_, gateway) = fleet.list(None, 10).remove(0);
         assert_eq!((gateway.version, gateway.vms), (0, BTreeMap::from([(Incarnation(1), 0)])));
+    }
+
+    #[test]
+    fn the_last_poll_tells_how_far_a_clock_is_off() {
+        let fleet = fleet();
+        let skew = |clock: Option<u64>| {
+            let clock = clock.map(UnixMillis);
+            drop(fleet.poll_began(&PollRequest { clock, ..poll(&[(1, 5)]) }, true));
+            fleet.reported(&report(&[(1, 5)]), true);
+            fleet.list(None, 1).remove(0).1.clock_skew_ms
+        };
+        assert_eq!(skew(Some(1_000)), Some(0));
+        assert_eq!(skew(Some(1_250)), Some(250), "a report in between does not hide it");
+        assert_eq!(skew(Some(0)), Some(-1_000));
+        assert_eq!(skew(Some(u64::MAX)), Some(i64::MAX));
+        assert_eq!(skew(None), None, "what an older poll stated is not this one's");
     }
 
     #[tokio::test]

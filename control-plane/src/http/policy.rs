@@ -111,7 +111,7 @@ async fn replace(
 
 /// The policy that is asked for, if it may follow the present one.
 fn checked(request: SetPolicy, current: &Policy) -> Result<Policy, Problem> {
-    let SetPolicy { key_prefix, scopes, routes } = request;
+    let SetPolicy { key_prefix, imported_keys, scopes, routes } = request;
     let present = current.key_prefix();
     if let Some(other) = key_prefix.filter(|stated| stated != present) {
         let (present, other) = (present.as_str(), other.as_str());
@@ -123,7 +123,7 @@ fn checked(request: SetPolicy, current: &Policy) -> Result<Policy, Problem> {
             ),
         ));
     }
-    Policy::compile(PolicyDocument { key_prefix: present.clone(), scopes, routes })
+    Policy::compile(PolicyDocument { key_prefix: present.clone(), imported_keys, scopes, routes })
         .map_err(|error| Problem::invalid_field(error.pointer, error.message))
 }
 

@@ -19,6 +19,7 @@ pub(crate) struct GatewayJson {
     workers: Vec<WorkerJson>,
     first_seen_at: Time,
     last_seen_at: Time,
+    clock_skew_ms: Option<i64>,
 }
 
 /// One VM of a gateway.
@@ -86,6 +87,7 @@ impl GatewayJson {
                 .collect(),
             first_seen_at: Time(gateway.first_seen_at),
             last_seen_at: Time(gateway.last_seen_at),
+            clock_skew_ms: gateway.clock_skew_ms,
         }
     }
 }

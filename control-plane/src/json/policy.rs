@@ -24,6 +24,9 @@ pub(crate) struct PolicyJson {
 pub(crate) struct SetPolicy {
     /// How all keys begin.
     pub(crate) key_prefix: Option<KeyPrefix>,
+    /// Whether credentials of another form may be imported keys.
+    #[serde(default)]
+    pub(crate) imported_keys: bool,
     /// The scopes that a key may be given.
     pub(crate) scopes: Vec<ScopeDefinition>,
     /// The routes that keys may call.

@@ -24,7 +24,9 @@ struct Prepared<'t> {
 
 #[tokio::test]
 async fn the_filter_decides_as_the_table_says() {
+    // Imported keys have a policy of their own: `imported_keys.rs`.
     let table: Vec<Value> = serde_json::from_str(TABLE).unwrap();
+    let table: Vec<Value> = table.into_iter().filter(|case| !is_about_imports(case)).collect();
     // One trusted hop, so that each case can come from its own address.
     let stack = Stack::start(StackOptions { trusted_hops: 1, ..StackOptions::workers(2) }).await.unwrap();
     let mut prepared = Vec::new();
@@ -102,6 +104,11 @@ async fn send(stack: &Stack, prepared: &Prepared<'_>, agent: &str) -> Result<Res
     let mut connection = RawConnection::open(stack.envoy.port()).await?;
     connection.send(request.as_bytes()).await?;
     if text("method") == "HEAD" { connection.receive_head().await } else { connection.receive().await }
+}
+
+/// Whether a case has a key, or a policy, of the kind that keys of another system need.
+pub(crate) fn is_about_imports(case: &Value) -> bool {
+    case["imported_keys"] == true || case["key"]["imported_secret"].is_string()
 }
 
 fn check(case: &Value, response: &Response) {

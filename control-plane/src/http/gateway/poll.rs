@@ -311,6 +311,7 @@ mod tests {
             ("incarnation", json!("a"), (400, "invalid_json", "/incarnation")),
             ("snapshot_format", json!(0), (422, "invalid_field", "/snapshot_format")),
             ("version", json!(u64::MAX), (422, "invalid_field", "/version")),
+            ("clock", json!(-1), (400, "invalid_json", "/clock")),
             ("other", json!(1), (400, "invalid_json", "/other")),
         ] {
             let mut body = body(None, 0, 0);
@@ -326,7 +327,9 @@ mod tests {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
         let version = plane.app.publication.version().unwrap();
-        poll(&plane, &token, body(Some(plane.app.installation.id), version, 0)).await;
+        let mut stated = body(Some(plane.app.installation.id), version, 0);
+        stated["clock"] = json!(START - 1_500);
+        poll(&plane, &token, stated).await;
         let list = plane.get("/v1/gateways?limit=1").await.expect(StatusCode::OK);
         let time = "2027-01-15T08:00:00.000Z";
         assert_eq!(
@@ -335,11 +338,17 @@ mod tests {
                 "id": "edge/000000000000000a", "gateway": "edge", "incarnation": "000000000000000a",
                 "filter_version": "0.1.0", "connected": false, "version": version, "in_step": true,
                 "workers": [{"id": "0000000000000001", "version": version}],
-                "first_seen_at": time, "last_seen_at": time,
+                "first_seen_at": time, "last_seen_at": time, "clock_skew_ms": -1_500,
             }], "next_cursor": null, "version": version})
         );
         plane.key("ci").await;
+        poll(&plane, &token, body(Some(plane.app.installation.id), version, 0)).await;
         let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
         assert_eq!(list["items"][0]["in_step"], false);
+        assert_eq!(
+            list["items"][0]["clock_skew_ms"],
+            Value::Null,
+            "an older filter does not state its clock"
+        );
     }
 }

@@ -1,0 +1,181 @@
+//! Secrets that stand in a text by mistake, and how they are blotted out.
+
+use alloc::string::String;
+
+use crate::path::decode_hex;
+
+/// What stands before the random characters of a key or token, behind the prefix.
+const MARKS: [&[u8]; 3] = [b"_live_", b"_test_", b"_token_"];
+/// Bytes of the longest mark.
+const LONGEST_MARK: usize = 7;
+/// The fewest characters behind a mark that are taken for a secret.
+const SHORTEST_SECRET: usize = 20;
+/// What a secret is replaced by.
+const BLOT: &str = "***";
+
+/// One character of a text, as it reads once percent-encoding is undone.
+struct Character {
+    byte: u8,
+    start: usize,
+    end: usize,
+}
+
+/// The letters and digits behind a mark.
+struct Word {
+    start: usize,
+    length: usize,
+}
+
+/// Replaces what has the form of a key or token, whatever its prefix and wherever it stands, percent-encoded or not.
+/// The mark stays, so that one sees what was there. One pass, however many marks there are.
+pub(crate) fn blot_out(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut copied = 0;
+    let mut recent = [0u8; LONGEST_MARK];
+    let mut word: Option<Word> = None;
+    for Character { byte, start, end } in characters(text) {
+        recent.rotate_left(1);
+        recent[LONGEST_MARK - 1] = byte;
+        if byte.is_ascii_alphanumeric() {
+            if let Some(word) = &mut word {
+                word.length += 1;
+            }
+            continue;
+        }
+        if let Some(secret) = word.take().filter(Word::is_secret) {
+            clean.push_str(text.get(copied..secret.start).unwrap_or_default());
+            clean.push_str(BLOT);
+            copied = start;
+        }
+        // The underscore that ends one mark may begin the next one.
+        if MARKS.iter().any(|mark| recent.ends_with(mark)) {
+            word = Some(Word { start: end, length: 0 });
+        }
+    }
+    if let Some(secret) = word.filter(Word::is_secret) {
+        clean.push_str(text.get(copied..secret.start).unwrap_or_default());
+        clean.push_str(BLOT);
+        copied = text.len();
+    }
+    clean.push_str(text.get(copied..).unwrap_or_default());
+    clean
+}
+
+fn characters(text: &str) -> impl Iterator<Item = Character> {
+    let mut rest = text.as_bytes();
+    let mut start = 0;
+    core::iter::from_fn(move || {
+        let (first, after) = rest.split_first()?;
+        let encoded = after.split_first_chunk::<2>().filter(|_| *first == b'%');
+        let decoded = encoded.and_then(|(digits, after)| Some((decode_hex(*digits)?, after)));
+        let (byte, after) = decoded.unwrap_or((*first, after));
+        let end = start + rest.len() - after.len();
+        let character = Character { byte, start, end };
+        (rest, start) = (after, end);
+        Some(character)
+    })
+}
+
+// === impl Word ===
+
+impl Word {
+    fn is_secret(&self) -> bool {
+        self.length >= SHORTEST_SECRET
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: &str = "a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1";
+
+    #[test]
+    fn secrets_are_blotted_out_wherever_they_stand() {
+        for (text, clean) in [
+            ("/a/omf_live_S/b", "/a/omf_live_***/b"),
+            ("omf_live_Somf_live_S", "omf_live_***_live_***"),
+            ("omf_token_S", "omf_token_***"),
+            ("sk_test_S?", "sk_test_***?"),
+            ("_live_S\u{e9}", "_live_***\u{e9}"),
+            // Percent-encoded.
+            ("/omf%5Flive%5FS/", "/omf%5Flive%5F***/"),
+            ("omf%5flive_S", "omf%5flive_***"),
+            ("omf_live%5fS%2Fb", "omf_live%5f***%2Fb"),
+            ("omf_l%69ve_%61S", "omf_l%69ve_***"),
+            ("omf%5Ftoken%5FS%5Flive%5FS", "omf%5Ftoken%5F***%5Flive%5F***"),
+            // Marks that share an underscore.
+            ("omf_live_test_S", "omf_live_test_***"),
+            ("omf_live_live_S", "omf_live_live_***"),
+            ("omf_test%5ftoken_S/x", "omf_test%5ftoken_***/x"),
+            ("omf_live__live_S", "omf_live__live_***"),
+        ] {
+            assert_eq!(blot_out(&text.replace('S', SECRET)), clean.replace('S', SECRET), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        let longest = &SECRET[..SHORTEST_SECRET - 1];
+        for text in [
+            "",
+            "/a/x_live_short/b_test_",
+            "%",
+            "%5",
+            "_live_%5",
+            "_live_%zz",
+            "live_",
+            "\u{e9}_live_\u{e9}",
+            SECRET,
+            &format!("_live_{longest}"),
+            &format!("_live_{longest}_{longest}"),
+            &format!("_LIVE_{SECRET}"),
+        ] {
+            assert_eq!(blot_out(text), text);
+        }
+    }
+
+    /// The text with percent-encoding undone, as far as it is ASCII.
+    fn read(text: &str) -> String {
+        characters(text).map(|character| char::from(character.byte)).collect()
+    }
+
+    fn has_secret(text: &str) -> bool {
+        let text = read(text);
+        MARKS.iter().any(|mark| {
+            let mark = core::str::from_utf8(mark).unwrap();
+            (0..text.len()).filter_map(|at| text.get(at..)?.strip_prefix(mark)).any(|behind| {
+                behind.chars().take_while(char::is_ascii_alphanumeric).count() >= SHORTEST_SECRET
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_is_left_and_nothing_else_is_lost(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "_live_", "_test_", "_token_", "_", "%5F", "%5f", "live", "test", "token", "omf", "%6", "%",
+                    "/", "\u{e9}", "%61", SECRET,
+                ]),
+                0..30,
+            ),
+        ) {
+            let text = pieces.concat();
+            let clean = blot_out(&text);
+            prop_assert!(!has_secret(&clean), "{} of {}", clean, text);
+            prop_assert_eq!(clean == text, !has_secret(&text));
+            prop_assert_eq!(blot_out(&clean), clean);
+        }
+
+        #[test]
+        fn any_text_is_taken(text: String) {
+            let _ = blot_out(&text);
+        }
+    }
+}
