@@ -43,7 +43,7 @@ pub enum InvalidAllowlist {
 }
 
 /// An allowlist in its binary form, read in place: [`NETWORK_SIZE`] bytes a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AllowlistView<'a>(&'a [u8]);
 
 // === impl Allowlist ===

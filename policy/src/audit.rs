@@ -14,6 +14,7 @@ use crate::digest::{Digest, DigestStream};
 use crate::gateway::Incarnation;
 use crate::key::Environment;
 use crate::outcome::Outcome;
+pub use crate::redaction::REDACTED;
 use crate::redaction::blot_out;
 use crate::time::UnixMillis;
 

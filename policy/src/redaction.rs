@@ -11,7 +11,7 @@ const LONGEST_MARK: usize = 7;
 /// The fewest characters behind a mark that are taken for a secret.
 const SHORTEST_SECRET: usize = 20;
 /// What a secret is replaced by.
-const BLOT: &str = "***";
+pub const REDACTED: &str = "***";
 
 /// One character of a text, as it reads once percent-encoding is undone.
 struct Character {
@@ -44,7 +44,7 @@ pub(crate) fn blot_out(text: &str) -> String {
         }
         if let Some(secret) = word.take().filter(Word::is_secret) {
             clean.push_str(text.get(copied..secret.start).unwrap_or_default());
-            clean.push_str(BLOT);
+            clean.push_str(REDACTED);
             copied = start;
         }
         // The underscore that ends one mark may begin the next one.
@@ -54,7 +54,7 @@ pub(crate) fn blot_out(text: &str) -> String {
     }
     if let Some(secret) = word.filter(Word::is_secret) {
         clean.push_str(text.get(copied..secret.start).unwrap_or_default());
-        clean.push_str(BLOT);
+        clean.push_str(REDACTED);
         copied = text.len();
     }
     clean.push_str(text.get(copied..).unwrap_or_default());

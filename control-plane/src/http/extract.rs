@@ -101,7 +101,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
 }
 
 /// Reads one JSON document and nothing behind it.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = Track::new();
     let value = T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
@@ -110,11 +110,15 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// The media type of a body without its parameters; empty if none is stated.
+pub(super) fn media_type(headers: &HeaderMap) -> &str {
+    let stated = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    stated.split(';').next().unwrap_or_default().trim()
+}
+
 /// Refuses a body of another media type, so that no form of a foreign page can be taken for a call.
 pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
-    let stated = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = stated.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case(wanted) {
+    if media_type(headers).eq_ignore_ascii_case(wanted) {
         Ok(())
     } else {
         Err(Problem::new(
@@ -126,7 +130,7 @@ pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), 
 }
 
 /// A place in a JSON document as a JSON pointer (RFC 6901); `None` for the document itself.
-fn pointer(path: &serde_path_to_error::Path) -> Option<String> {
+pub(super) fn pointer(path: &serde_path_to_error::Path) -> Option<String> {
     let mut pointer = String::new();
     for segment in path.iter() {
         match segment {

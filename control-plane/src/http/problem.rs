@@ -17,6 +17,7 @@ pub(crate) struct Problem {
     code: &'static str,
     detail: String,
     field: Option<String>,
+    line: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -28,6 +29,8 @@ struct Body<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
 }
 
 // === impl Problem ===
@@ -35,7 +38,7 @@ struct Body<'a> {
 impl Problem {
     /// A problem with this status, code, and a sentence that says what to do.
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), field: None }
+        Self { status, code, detail: detail.into(), field: None, line: None }
     }
 
     /// A value in the request's body that is understood and refused. `field` is a JSON pointer.
@@ -59,6 +62,21 @@ impl Problem {
     /// A body that is not the JSON that is expected.
     pub(crate) fn invalid_json(field: Option<String>, detail: impl Into<String>) -> Self {
         Self { field, ..Self::new(StatusCode::BAD_REQUEST, "invalid_json", detail) }
+    }
+
+    /// A body that is not the TOML that is expected.
+    pub(crate) fn invalid_toml(field: Option<String>, detail: impl ToString) -> Self {
+        Self { field, ..Self::new(StatusCode::BAD_REQUEST, "invalid_toml", detail.to_string()) }
+    }
+
+    /// The same, at this line of the body, from 1.
+    pub(crate) fn at_line(self, line: Option<usize>) -> Self {
+        Self { line, ..self }
+    }
+
+    /// The same, with one more sentence.
+    pub(crate) fn or_say(self, sentence: &str) -> Self {
+        Self { detail: format!("{} {sentence}", self.detail), ..self }
     }
 
     /// There is no such thing.
@@ -104,6 +122,7 @@ impl IntoResponse for Problem {
             code: self.code,
             detail: &self.detail,
             field: self.field.as_deref(),
+            line: self.line,
         };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();

@@ -1,10 +1,18 @@
 //! The policy in JSON.
 
+use omniflow_policy::authorize::Decision;
+use omniflow_policy::explain::Step;
 use omniflow_policy::key::KeyPrefix;
+use omniflow_policy::limit::LimitDecision;
+use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::policy::{PolicyDocument, RouteDefinition, ScopeDefinition};
+use omniflow_policy::policy_diff::PolicyDiff;
 use serde::{Deserialize, Serialize};
 
 use super::gateway::EnforcementJson;
+use super::time::Time;
+use crate::storage::StoredPolicy;
+use uuid::Uuid;
 
 /// `GET` and `PUT /v1/policy`.
 #[derive(Debug, Serialize)]
@@ -16,6 +24,43 @@ pub(crate) struct PolicyJson {
     /// How far it is in force, where the caller waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enforcement: Option<EnforcementJson>,
+}
+
+/// A version of the policy, without what it says.
+#[derive(Debug, Serialize)]
+pub(crate) struct PolicyVersionJson {
+    version: u64,
+    created_by: String,
+    created_at: Time,
+}
+
+/// A version of the policy.
+#[derive(Debug, Serialize)]
+pub(crate) struct StoredPolicyJson {
+    version: u64,
+    document: PolicyDocument,
+    created_by: String,
+    created_at: Time,
+}
+
+/// What differs between two policies.
+#[derive(Debug, Serialize)]
+pub(crate) struct PolicyDiffJson {
+    /// The version before.
+    pub(crate) from: u64,
+    /// The version after; null for a draft.
+    pub(crate) to: Option<u64>,
+    /// What differs.
+    #[serde(flatten)]
+    pub(crate) diff: PolicyDiff,
+}
+
+/// `POST /v1/policy/rollback`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RollBack {
+    /// The version whose document is to be in force again.
+    pub(crate) version: u64,
 }
 
 /// `PUT /v1/policy`: the document. A key prefix that is not stated is the one that there is.
@@ -31,4 +76,177 @@ pub(crate) struct SetPolicy {
     pub(crate) scopes: Vec<ScopeDefinition>,
     /// The routes that keys may call.
     pub(crate) routes: Vec<RouteDefinition>,
+}
+
+/// `POST /v1/policy/evaluate`: one request, of a key by name or with the headers that carry its credential.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EvaluateRequest {
+    /// Name or identifier of a key.
+    pub(crate) key: Option<String>,
+    /// Which version of it; the newest that is accepted if not stated.
+    pub(crate) version: Option<u16>,
+    /// Name and value of each header, in place of a key. Never logged or stored.
+    pub(crate) headers: Option<Vec<(String, String)>>,
+    /// The method.
+    pub(crate) method: String,
+    /// The path, with its query string if it has one.
+    pub(crate) path: String,
+    /// The caller's address; not known if not stated.
+    pub(crate) source_ip: Option<String>,
+    /// When the call is made; now if not stated.
+    pub(crate) at: Option<String>,
+    /// How many calls the key has made at that moment; limits are left out if not stated.
+    pub(crate) calls_before: Option<u32>,
+    /// A draft, in place of the policy in force.
+    pub(crate) policy: Option<SetPolicy>,
+}
+
+/// What becomes of a request, and why.
+#[derive(Debug, Serialize)]
+pub(crate) struct Evaluation {
+    decision: &'static str,
+    reason: &'static str,
+    status: Option<u16>,
+    key_id: Option<Uuid>,
+    key_name: Option<String>,
+    version_id: Option<u16>,
+    endpoint: Option<String>,
+    required_scope: Option<String>,
+    limit: Option<&'static str>,
+    policy_version: Option<u64>,
+    steps: Vec<Step>,
+}
+
+/// `POST /v1/policy/replay`: what a draft would have changed.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplayJson {
+    /// The version that the draft was compared with.
+    pub(crate) policy_version: u64,
+    /// When the oldest call was made that was replayed.
+    pub(crate) oldest: Option<Time>,
+    /// Whether that is all there is; otherwise older calls were left out.
+    pub(crate) complete: bool,
+    /// How many calls there are of each kind.
+    #[serde(flatten)]
+    pub(crate) counts: ReplayCounts,
+    /// The calls that would be decided otherwise, those of one kind as one.
+    pub(crate) changes: Vec<ReplayChange>,
+    /// Whether there are more kinds than are told of.
+    pub(crate) more_changes: bool,
+}
+
+/// How many calls there are of each kind.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct ReplayCounts {
+    /// All of them.
+    pub(crate) calls: u64,
+    /// Allowed by both policies.
+    pub(crate) still_allowed: u64,
+    /// Refused by both, perhaps for another reason.
+    pub(crate) still_refused: u64,
+    /// Allowed by the policy in force, refused by the draft.
+    pub(crate) newly_refused: u64,
+    /// Refused by the policy in force, allowed by the draft; their limits aside.
+    pub(crate) newly_allowed: u64,
+    /// Decided before any policy counts: no key, one that is not valid, or not from there.
+    pub(crate) unaffected: u64,
+    /// Of which the record does not tell enough: its path was cut or redacted.
+    pub(crate) not_replayable: u64,
+    /// The keys whose calls would be refused.
+    pub(crate) keys_newly_refused: usize,
+    /// The keys whose calls would be allowed.
+    pub(crate) keys_newly_allowed: usize,
+}
+
+/// Why a call is not decided anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unaffected {
+    /// No policy would change anything.
+    ByPolicy,
+    /// Its record does not tell enough.
+    Unknown,
+}
+
+/// Calls of one key, method and endpoint that would be decided otherwise.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplayChange {
+    /// The key.
+    pub(crate) key_id: Uuid,
+    /// Its name.
+    pub(crate) key_name: Option<String>,
+    /// The method.
+    pub(crate) method: String,
+    /// The route that the draft has for it, or else the one that was recorded.
+    pub(crate) endpoint: Option<String>,
+    /// The reason code by the policy in force.
+    pub(crate) before: &'static str,
+    /// The reason code by the draft.
+    pub(crate) after: &'static str,
+    /// How many calls.
+    pub(crate) calls: u64,
+    /// The newest of them in the audit log.
+    pub(crate) newest_record: String,
+    /// Its path.
+    pub(crate) newest_path: String,
+}
+
+// === impl SetPolicy ===
+
+impl SetPolicy {
+    /// The document, with `key_prefix` where none is stated.
+    pub(crate) fn document(self, key_prefix: KeyPrefix) -> PolicyDocument {
+        let Self { key_prefix: stated, imported_keys, scopes, routes } = self;
+        PolicyDocument { key_prefix: stated.unwrap_or(key_prefix), imported_keys, scopes, routes }
+    }
+}
+
+// === impl Evaluation ===
+
+impl Evaluation {
+    /// A decision, after the limits have said theirs.
+    pub(crate) fn new(
+        decision: &Decision<'_, '_>,
+        limit: Option<&LimitDecision>,
+        policy_version: Option<u64>,
+        steps: Vec<Step>,
+    ) -> Self {
+        let refused = match limit {
+            Some(LimitDecision::Refused { report, .. }) => Some(report.window.as_str()),
+            _ => None,
+        };
+        let outcome = if refused.is_some() { Outcome::Denied(Denial::RateLimited) } else { decision.outcome };
+        let key = decision.credential;
+        let route = decision.route;
+        Self {
+            decision: outcome.decision(),
+            reason: outcome.reason(),
+            status: match outcome {
+                Outcome::Denied(denial) => Some(denial.status()),
+                Outcome::Allowed | Outcome::PassedThrough => None,
+            },
+            key_id: key.map(|key| key.key_id),
+            key_name: key.map(|key| key.name.to_owned()),
+            version_id: key.map(|key| key.version),
+            endpoint: route.map(|route| route.template.to_owned()),
+            required_scope: route.and_then(|route| route.scope).map(ToString::to_string),
+            limit: refused,
+            policy_version,
+            steps,
+        }
+    }
+}
+
+impl From<StoredPolicy> for PolicyVersionJson {
+    fn from(stored: StoredPolicy) -> Self {
+        let StoredPolicy { version, created_by, created_at, .. } = stored;
+        Self { version, created_by, created_at: Time(created_at) }
+    }
+}
+
+impl From<StoredPolicy> for StoredPolicyJson {
+    fn from(stored: StoredPolicy) -> Self {
+        let StoredPolicy { version, document, created_by, created_at } = stored;
+        Self { version, document, created_by, created_at: Time(created_at) }
+    }
 }

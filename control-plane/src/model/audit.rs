@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use omniflow_policy::audit::AuditKey;
+use omniflow_policy::audit::{AuditKey, MAX_TEXT, REDACTED};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
+use uuid::Uuid;
 
 /// One call, stored.
 #[derive(Clone, Debug)]
@@ -45,6 +46,25 @@ pub(crate) struct AuditEntry {
     pub(crate) argument_hash_partial: bool,
 }
 
+/// Of one call what a policy decides on.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordedCall {
+    /// Its number in this log.
+    pub(crate) id: i64,
+    /// When the call began.
+    pub(crate) time: UnixMillis,
+    /// The key, where the caller presented one that exists.
+    pub(crate) key_id: Option<Uuid>,
+    /// The method.
+    pub(crate) method: String,
+    /// The template of the route.
+    pub(crate) endpoint: Option<String>,
+    /// The path, without the query string.
+    pub(crate) path: String,
+    /// The decision and its reason.
+    pub(crate) outcome: Outcome,
+}
+
 /// Whether a call was let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -76,6 +96,17 @@ pub(crate) struct AuditGap {
     pub(crate) to: UnixMillis,
     /// How many records are missing.
     pub(crate) missing: u64,
+}
+
+// === impl RecordedCall ===
+
+impl RecordedCall {
+    /// Whether the path is what the caller sent: not cut, without anything that was redacted or is no UTF-8.
+    pub(crate) fn is_path_whole(&self) -> bool {
+        self.path.len() < MAX_TEXT
+            && !self.path.contains(REDACTED)
+            && !self.path.contains(char::REPLACEMENT_CHARACTER)
+    }
 }
 
 // === impl Decision ===

@@ -121,12 +121,17 @@ impl Key {
         }
     }
 
+    /// The newest of the versions that are accepted at `now`.
+    pub fn newest_accepted(&self, now: UnixMillis) -> Option<&KeyVersion> {
+        self.versions.iter().rfind(|version| self.accepts(version, now))
+    }
+
     /// When the key should be rotated: `after` the newest version that is accepted was made. `None` if nothing ever
     /// falls due, or if no version is accepted.
     ///
     /// A newer version that was revoked does not put it off, as the older secret is then still the one in use.
     pub fn rotation_due_at(&self, after: Option<Duration>, now: UnixMillis) -> Option<UnixMillis> {
-        let newest = self.versions.iter().rfind(|version| self.accepts(version, now))?;
+        let newest = self.newest_accepted(now)?;
         Some(later(newest.created_at, after?))
     }
 

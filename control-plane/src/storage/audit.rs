@@ -12,7 +12,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::columns::{address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
 use super::{Database, KeyReference, Result, StorageError};
-use crate::model::audit::{AuditEntry, AuditGap, Decision};
+use crate::model::audit::{AuditEntry, AuditGap, Decision, RecordedCall};
 
 /// Which calls a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +52,8 @@ const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, 
      status, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
      argument_hash_partial FROM audit_records ";
 
+const RECORDED_COLUMNS: &str = "SELECT id, time, key_id, method, endpoint, path, reason FROM audit_records ";
+
 impl Database {
     /// At most `limit` calls, newest first, beginning after `before`.
     ///
@@ -65,6 +67,18 @@ impl Database {
         let mut query = page_query(COLUMNS, filter, before, limit);
         let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
         rows.iter().map(read).collect()
+    }
+
+    /// At most `limit` calls as a replay needs them, newest first, beginning after `before`.
+    pub(crate) async fn recorded_calls(
+        &self,
+        filter: &AuditFilter,
+        before: Option<AuditPosition>,
+        limit: usize,
+    ) -> Result<Vec<RecordedCall>> {
+        let mut query = page_query(RECORDED_COLUMNS, filter, before, limit);
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        rows.iter().map(read_recorded).collect()
     }
 
     /// One call.
@@ -202,6 +216,18 @@ fn read(row: &SqliteRow) -> Result<AuditEntry> {
         response_bytes: row.try_get::<i64, _>(16)?.cast_unsigned(),
         argument_hash: digest(row.try_get(17)?)?,
         argument_hash_partial: row.try_get(18)?,
+    })
+}
+
+fn read_recorded(row: &SqliteRow) -> Result<RecordedCall> {
+    Ok(RecordedCall {
+        id: row.try_get(0)?,
+        time: from_millis(row.try_get(1)?),
+        key_id: row.try_get(2)?,
+        method: row.try_get(3)?,
+        endpoint: row.try_get(4)?,
+        path: row.try_get(5)?,
+        outcome: Outcome::from_reason(row.try_get(6)?).ok_or(StorageError::Corrupt("a reason"))?,
     })
 }
 

@@ -2,18 +2,22 @@
 
 use std::collections::HashMap;
 
+use omniflow_policy::key::Environment;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::scope::Scope;
 use omniflow_policy::time::UnixMillis;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 use uuid::Uuid;
 
-use super::columns::{from_millis, row_limit, to_millis};
+use super::columns::{from_millis, parsed, row_limit, saturated, to_millis};
 use super::key_read::ANY_UNREVOKED;
 use super::{Database, Result, StorageError, Transaction};
 
 /// Keys that are looked through at once.
 const KEYS_PER_READ: usize = 5_000;
+/// Identifiers in one statement; SQLite takes 32,766 values.
+const IDS_PER_READ: usize = 10_000;
 
 /// A version of the policy.
 #[derive(Clone, Debug)]
@@ -39,21 +43,76 @@ pub(crate) struct ScopeHolders {
     pub(crate) more: bool,
 }
 
+/// What a key may do, apart from when and from where.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyGrant {
+    /// The key's name.
+    pub(crate) name: String,
+    /// Its environment.
+    pub(crate) environment: Environment,
+    /// Its scopes, joined by single spaces.
+    pub(crate) scopes: String,
+}
+
 impl Database {
     /// The version in force.
     pub(crate) async fn policy(&self) -> Result<StoredPolicy> {
-        let row = sqlx::query(
-            "SELECT version, document, created_by, created_at FROM policy_versions ORDER BY version DESC LIMIT 1",
-        )
-        .fetch_one(&mut *self.reader().await?)
-        .await?;
-        Ok(StoredPolicy {
-            version: row.try_get::<i64, _>(0)?.cast_unsigned(),
-            document: serde_json::from_str(row.try_get(1)?).map_err(|_| StorageError::Corrupt("a policy"))?,
-            created_by: row.try_get(2)?,
-            created_at: from_millis(row.try_get(3)?),
-        })
+        let newest = self.policy_versions(None, 1).await?;
+        newest.into_iter().next().ok_or(StorageError::Corrupt("no policy"))
     }
+
+    /// One version.
+    pub(crate) async fn policy_version(&self, version: u64) -> Result<Option<StoredPolicy>> {
+        let below = version.checked_add(1);
+        let found = self.policy_versions(below, 1).await?.into_iter().next();
+        Ok(found.filter(|stored| stored.version == version))
+    }
+
+    /// At most `limit` versions, newest first, beginning below `below`.
+    pub(crate) async fn policy_versions(
+        &self,
+        below: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredPolicy>> {
+        let rows = sqlx::query(
+            "SELECT version, document, created_by, created_at FROM policy_versions WHERE version < ? \
+             ORDER BY version DESC LIMIT ?",
+        )
+        .bind(below.map_or(i64::MAX, saturated))
+        .bind(row_limit(limit))
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// What these keys may do; those that there are not are left out.
+    pub(crate) async fn key_grants(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, KeyGrant>> {
+        let mut grants = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(IDS_PER_READ) {
+            let mut query =
+                QueryBuilder::<Sqlite>::new("SELECT id, name, environment, scopes FROM keys WHERE id IN (");
+            let mut list = query.separated(", ");
+            for id in ids {
+                list.push_bind(*id);
+            }
+            query.push(")");
+            for row in query.build().fetch_all(&mut *self.reader().await?).await? {
+                let environment = parsed(row.try_get(2)?, "an environment")?;
+                let grant = KeyGrant { name: row.try_get(1)?, environment, scopes: row.try_get(3)? };
+                grants.insert(row.try_get(0)?, grant);
+            }
+        }
+        Ok(grants)
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<StoredPolicy> {
+    Ok(StoredPolicy {
+        version: row.try_get::<i64, _>(0)?.cast_unsigned(),
+        document: serde_json::from_str(row.try_get(1)?).map_err(|_| StorageError::Corrupt("a policy"))?,
+        created_by: row.try_get(2)?,
+        created_at: from_millis(row.try_get(3)?),
+    })
 }
 
 impl Transaction<'_> {

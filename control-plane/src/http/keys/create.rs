@@ -44,6 +44,9 @@ async fn issue(
         return Ok(answer);
     }
     let environment = fields::environment(&request.environment)?;
+    if request.digest.is_some() {
+        check_imports_are_taken(&app)?;
+    }
     let (digest, hint, secret) = match fields::digest(request.digest.as_deref())? {
         Some(digest) => (digest, fields::hint(request.hint.as_deref())?, None),
         None if request.hint.is_some() => {
@@ -82,6 +85,18 @@ async fn issue(
     let body = CreatedKey { key, secret: secret.map(|secret| secret.expose().to_owned()) };
     let created = Created::new(location, Some(body.key.revision()), &body)?;
     Ok(created.answer(&app, attempt, now))
+}
+
+/// Gateways look keys of another form up only where the policy says so: one that is issued before would be refused.
+fn check_imports_are_taken(app: &App) -> Result<(), Problem> {
+    let (policy, _) = app.publication.policy()?;
+    if policy.document().imported_keys {
+        return Ok(());
+    }
+    Err(Problem::conflict(
+        "imports_not_taken",
+        "Gateways do not take keys of another system yet. Set imported_keys to true in the policy first.",
+    ))
 }
 
 /// The key that is asked for, if all of it may be.
@@ -194,7 +209,12 @@ mod tests {
     async fn a_key_of_another_system_is_taken_over_by_its_digest() {
         let plane = Plane::new().await;
         let digest = Digest::of(b"sk_live_of_another_system");
+        let mut policy = plane.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
+        policy["imported_keys"] = json!(true);
         let import = |name: &str, digest: &str| json!({"name": name, "environment": "live", "scopes": ["contacts:read"], "digest": digest, "hint": "stem"});
+        let early = plane.post("/v1/keys", import("moved", &digest.to_hex())).await;
+        assert_eq!(early.problem(), (409, "imports_not_taken".to_owned(), String::new()));
+        plane.put("/v1/policy", policy).await.expect(StatusCode::OK);
         let answer = plane.post("/v1/keys", import("moved", &digest.to_hex())).await;
         assert_eq!(answer.headers[header::ETAG], "\"1\"");
         let created = answer.expect(StatusCode::CREATED);

@@ -1,39 +1,44 @@
-//! `GET /v1/policy`: routes and scopes in force. `PUT /v1/policy`: sets them.
+//! `PUT /v1/policy`: sets routes and scopes. `POST /v1/policy/rollback`: sets those of an earlier version again.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use omniflow_policy::policy::{Policy, PolicyDocument};
+use omniflow_policy::policy::Policy;
 use omniflow_policy::scope::Scope;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::access::{Caller, Endpoints, READ, WRITE};
-use super::extract::{StrictJson, StrictQuery};
-use super::problem::Problem;
-use super::{enforcement, query, to_its_end};
+use super::document::Draft;
+use super::in_json;
 use crate::app::App;
-use crate::json::gateway::EnforcementJson;
-use crate::json::policy::{PolicyJson, SetPolicy};
+use crate::http::access::Caller;
+use crate::http::extract::{StrictJson, StrictQuery};
+use crate::http::precondition::Precondition;
+use crate::http::problem::Problem;
+use crate::http::{enforcement, query, to_its_end};
+use crate::json::event::policy_state;
+use crate::json::policy::RollBack;
+use crate::model::event::{Action, NewEvent, Subject};
 use crate::publication::NumberedPolicy;
 use crate::storage::{ScopeHolders, StoredPolicy};
 
-/// The most bytes of a document: as much as a chunk of an image, so that gateways take it in one answer too.
-const BODY_LIMIT: usize = 1024 * 1024;
 /// How many keys a refusal names.
 const NAMED_KEYS: usize = 5;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SetQuery {
+pub(super) struct SetQuery {
     wait: Option<String>,
 }
 
-/// The versions that the caller wants to replace, as its `If-Match` has them; `None` for any.
-struct Precondition(Option<Vec<String>>);
+/// What is to be in force.
+enum Wanted {
+    /// A document that was sent.
+    Draft(Box<Draft>),
+    /// The document of the version with this number.
+    Version(u64),
+}
 
 /// The policy that is in force at the end of a call.
 struct Outcome {
@@ -44,42 +49,56 @@ struct Outcome {
     committed: Option<Instant>,
 }
 
-pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/v1/policy", READ, show).put_large("/v1/policy", WRITE, BODY_LIMIT, set)
-}
-
-async fn show(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
-    let (policy, version) = app.publication.policy()?;
-    Ok(answer(&NumberedPolicy { version, policy }, None))
-}
-
-async fn set(
+pub(super) async fn set(
     State(app): State<Arc<App>>,
     caller: Caller,
-    headers: HeaderMap,
+    precondition: Precondition,
     StrictQuery(query): StrictQuery<SetQuery>,
-    StrictJson(request): StrictJson<SetPolicy>,
+    draft: Draft,
 ) -> Result<impl IntoResponse, Problem> {
+    put_in_force(app, caller, precondition, query, Wanted::Draft(Box::new(draft))).await
+}
+
+pub(super) async fn roll_back(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    precondition: Precondition,
+    StrictQuery(query): StrictQuery<SetQuery>,
+    StrictJson(request): StrictJson<RollBack>,
+) -> Result<impl IntoResponse, Problem> {
+    put_in_force(app, caller, precondition, query, Wanted::Version(request.version)).await
+}
+
+async fn put_in_force(
+    app: Arc<App>,
+    caller: Caller,
+    precondition: Precondition,
+    query: SetQuery,
+    wanted: Wanted,
+) -> Result<impl IntoResponse + use<>, Problem> {
     let wait = query::wait(query.wait)?;
-    let outcome = to_its_end(replace(Arc::clone(&app), caller, request, Precondition::of(&headers))).await?;
+    let outcome = to_its_end(replace(Arc::clone(&app), caller, wanted, precondition)).await?;
     let enforcement = match wait {
         Some(wait) => Some(enforcement(&app, outcome.snapshot, outcome.committed, wait).await),
         None => None,
     };
-    Ok(answer(&outcome.current, enforcement))
+    Ok(in_json(&outcome.current, enforcement))
 }
 
 async fn replace(
     app: Arc<App>,
     caller: Caller,
-    request: SetPolicy,
+    wanted: Wanted,
     precondition: Precondition,
 ) -> Result<Outcome, Problem> {
     // Whoever gives a key a scope holds the writer too: none is given while it goes.
     let mut writer = app.storage.main.writer().await;
     let (current, version) = app.publication.policy()?;
-    precondition.check(version)?;
-    let policy = checked(request, &current)?;
+    precondition.check("The policy", version)?;
+    let (policy, action) = match wanted {
+        Wanted::Draft(draft) => (draft.compile(current.key_prefix())?, Action::PolicySet),
+        Wanted::Version(version) => (stored(&app, version).await?, Action::PolicyRolledBack),
+    };
     if policy.document() == current.document() {
         let current = NumberedPolicy { version, policy: current };
         return Ok(Outcome { current, snapshot: app.publication.version()?, committed: None });
@@ -97,6 +116,7 @@ async fn replace(
         created_at: app.now(),
     };
     transaction.insert_policy(&stored).await?;
+    transaction.insert_event(&event(&caller, action, version, &stored)).await?;
     let current = NumberedPolicy { version: stored.version, policy: Arc::new(policy) };
     let snapshot = app.commit_policy(transaction, current.clone()).await?;
     let committed = Some(Instant::now());
@@ -104,27 +124,31 @@ async fn replace(
         policy = current.version,
         by = caller.name.as_str(),
         version = snapshot,
-        "a policy was set"
+        %action,
+        "a policy is in force"
     );
     Ok(Outcome { current, snapshot, committed })
 }
 
-/// The policy that is asked for, if it may follow the present one.
-fn checked(request: SetPolicy, current: &Policy) -> Result<Policy, Problem> {
-    let SetPolicy { key_prefix, imported_keys, scopes, routes } = request;
-    let present = current.key_prefix();
-    if let Some(other) = key_prefix.filter(|stated| stated != present) {
-        let (present, other) = (present.as_str(), other.as_str());
-        return Err(Problem::invalid_field(
-            "/key_prefix",
-            format!(
-                "keys of this installation begin with {present}, and with {other} gateways would refuse all of \
-                 them: write {present} or leave it out"
-            ),
-        ));
+/// An earlier version, ready to match.
+async fn stored(app: &App, version: u64) -> Result<Policy, Problem> {
+    let refuse = |detail: String| Problem::invalid_field("/version", detail);
+    let stored = app.storage.main.policy_version(version).await?.ok_or_else(|| {
+        refuse(format!("no policy has the version {version}: list them with GET /v1/policy/versions"))
+    })?;
+    // What an earlier release took may not suit this one.
+    Policy::compile(stored.document).map_err(|error| refuse(error.to_string()))
+}
+
+fn event(caller: &Caller, action: Action, before: u64, after: &StoredPolicy) -> NewEvent {
+    NewEvent {
+        time: after.created_at,
+        actor: caller.actor(),
+        action,
+        subject: Subject { id: after.version.to_string(), name: "policy".to_owned() },
+        before: Some(policy_state(before)),
+        after: Some(policy_state(after.version)),
     }
-    Policy::compile(PolicyDocument { key_prefix: present.clone(), imported_keys, scopes, routes })
-        .map_err(|error| Problem::invalid_field(error.pointer, error.message))
 }
 
 fn scope_in_use(holders: &ScopeHolders) -> Problem {
@@ -139,55 +163,19 @@ fn scope_in_use(holders: &ScopeHolders) -> Problem {
     )
 }
 
-fn answer(current: &NumberedPolicy, enforcement: Option<EnforcementJson>) -> impl IntoResponse + use<> {
-    let NumberedPolicy { version, policy } = current;
-    let body = PolicyJson { version: *version, document: policy.document().clone(), enforcement };
-    ([(header::ETAG, entity_tag(*version))], Json(body))
-}
-
-fn entity_tag(version: u64) -> String {
-    format!("\"{version}\"")
-}
-
-// === impl Precondition ===
-
-impl Precondition {
-    fn of(headers: &HeaderMap) -> Self {
-        if !headers.contains_key(header::IF_MATCH) {
-            return Self(None);
-        }
-        let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
-        Self(Some(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect()))
-    }
-
-    /// What has not the form of a version matches none (RFC 9110, section 13.1.1).
-    fn check(&self, version: u64) -> Result<(), Problem> {
-        let current = entity_tag(version);
-        match &self.0 {
-            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Problem::new(
-                StatusCode::PRECONDITION_FAILED,
-                "version_mismatch",
-                format!(
-                    "The policy is at version {version}, not at the one in If-Match. Read it again and repeat the \
-                     change on it."
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use axum::body::Body;
-    use axum::http::{Method, Request};
+    use axum::http::{Method, Request, StatusCode, header};
     use omniflow_policy::key::KeyPrefix;
+    use omniflow_policy::policy::PolicyDocument;
     use omniflow_policy::snapshot::Delta;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::policy::document::BODY_LIMIT;
     use crate::http::testing::{Answer, Plane, START, request, send};
     use crate::publication::Offer;
 
@@ -325,9 +313,8 @@ mod tests {
         assert_unchanged(&plane, 1, snapshot).await;
         document.as_object_mut().unwrap().remove("key_prefix");
         let acme = KeyPrefix::parse("acme").unwrap();
-        let acme = Policy::compile(PolicyDocument { key_prefix: acme, ..PolicyDocument::default() }).unwrap();
         let request = serde_json::from_value(document).unwrap();
-        let policy = checked(request, &acme).map_err(|_| "refused").unwrap();
+        let policy = Draft::embedded(request, "").compile(&acme).map_err(|_| "refused").unwrap();
         assert_eq!(policy.key_prefix().as_str(), "acme", "one that is not stated is the one that there is");
     }
 

@@ -1,0 +1,65 @@
+//! `GET /v1/policy/diff?from=1&to=2`: what differs between two versions. `POST /v1/policy/diff`: what a draft would
+//! change in the one in force; the draft is checked as if it were set.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use omniflow_policy::policy::PolicyDocument;
+use omniflow_policy::policy_diff::PolicyDiff;
+use serde::Deserialize;
+
+use super::document::Draft;
+use crate::app::App;
+use crate::http::extract::StrictQuery;
+use crate::http::problem::Problem;
+use crate::http::query;
+use crate::json::policy::PolicyDiffJson;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiffQuery {
+    from: Option<String>,
+    to: Option<String>,
+}
+
+pub(super) async fn between_versions(
+    State(app): State<Arc<App>>,
+    StrictQuery(query): StrictQuery<DiffQuery>,
+) -> Result<Json<PolicyDiffJson>, Problem> {
+    let from = version(&app, "from", query.from).await?;
+    let to = version(&app, "to", query.to).await?;
+    let diff = PolicyDiff::between(&from.1, &to.1);
+    Ok(Json(PolicyDiffJson { from: from.0, to: Some(to.0), diff }))
+}
+
+pub(super) async fn to_draft(
+    State(app): State<Arc<App>>,
+    draft: Draft,
+) -> Result<Json<PolicyDiffJson>, Problem> {
+    let (current, from) = app.publication.policy()?;
+    let draft = draft.compile(current.key_prefix())?;
+    let diff = PolicyDiff::between(current.document(), draft.document());
+    Ok(Json(PolicyDiffJson { from, to: None, diff }))
+}
+
+/// The version that a parameter names, and its number; the one in force where it names none.
+async fn version(
+    app: &App,
+    name: &'static str,
+    value: Option<String>,
+) -> Result<(u64, PolicyDocument), Problem> {
+    let Some(text) = query::present(value) else {
+        let (policy, version) = app.publication.policy()?;
+        return Ok((version, policy.document().clone()));
+    };
+    let unknown = || {
+        Problem::invalid_query(
+            name,
+            format!("{name} is a version of the policy: list them with GET /v1/policy/versions"),
+        )
+    };
+    let version = text.parse().map_err(|_| unknown())?;
+    let stored = app.storage.main.policy_version(version).await?.ok_or_else(unknown)?;
+    Ok((stored.version, stored.document))
+}

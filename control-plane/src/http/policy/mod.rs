@@ -1,0 +1,58 @@
+//! The policy: routes and scopes as one document, with its versions.
+
+mod diff;
+mod document;
+mod evaluate;
+mod replay;
+mod set;
+mod versions;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use omniflow_policy::policy::PolicyDocument;
+
+use self::document::{BODY_LIMIT, TOML, to_toml, wants_toml};
+use super::access::{Endpoints, READ, WRITE};
+use super::precondition::entity_tag;
+use super::problem::Problem;
+use crate::app::App;
+use crate::json::gateway::EnforcementJson;
+use crate::json::policy::PolicyJson;
+use crate::publication::NumberedPolicy;
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints
+        .get("/v1/policy", READ, show)
+        .put_large("/v1/policy", WRITE, BODY_LIMIT, set::set)
+        .post("/v1/policy/rollback", WRITE, set::roll_back)
+        .get("/v1/policy/versions", READ, versions::list)
+        .get("/v1/policy/versions/{version}", READ, versions::show)
+        .get("/v1/policy/diff", READ, diff::between_versions)
+        .post_large("/v1/policy/diff", READ, BODY_LIMIT, diff::to_draft)
+        .post_large("/v1/policy/evaluate", READ, BODY_LIMIT, evaluate::evaluate)
+        .post_large("/v1/policy/replay", READ, BODY_LIMIT, replay::replay)
+}
+
+/// `GET /v1/policy`: what is in force; the document alone in TOML to whoever accepts that.
+async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let (policy, version) = app.publication.policy()?;
+    if wants_toml(&headers) {
+        return in_toml(policy.document(), version);
+    }
+    Ok(in_json(&NumberedPolicy { version, policy }, None).into_response())
+}
+
+fn in_json(current: &NumberedPolicy, enforcement: Option<EnforcementJson>) -> impl IntoResponse + use<> {
+    let NumberedPolicy { version, policy } = current;
+    let body = PolicyJson { version: *version, document: policy.document().clone(), enforcement };
+    ([(header::ETAG, entity_tag(*version))], Json(body))
+}
+
+fn in_toml(document: &PolicyDocument, version: u64) -> Result<Response, Problem> {
+    let headers = [(header::CONTENT_TYPE, TOML.to_owned()), (header::ETAG, entity_tag(version))];
+    Ok((headers, to_toml(document)?).into_response())
+}

@@ -1,0 +1,111 @@
+//! `GET /v1/policy/versions` and `GET /v1/policy/versions/{version}`: what was in force, and since when.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+
+use super::document::wants_toml;
+use super::in_toml;
+use crate::app::App;
+use crate::http::extract::{Segments, StrictQuery};
+use crate::http::problem::Problem;
+use crate::http::query::PageQuery;
+use crate::json::page::Page;
+use crate::json::policy::{PolicyVersionJson, StoredPolicyJson};
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    StrictQuery(query): StrictQuery<PageQuery>,
+) -> Result<Json<Page<PolicyVersionJson>>, Problem> {
+    let (limit, before) = query.read(|text| text.parse().ok())?;
+    let versions = app.storage.main.policy_versions(before, limit + 1).await?;
+    let page = Page::of(versions, limit, |version| version.version.to_string());
+    Ok(Json(page.map(PolicyVersionJson::from)))
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Segments(version): Segments<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let no_such_version =
+        || Problem::not_found("The policy has no such version. List them with GET /v1/policy/versions.");
+    let version = version.parse().map_err(|_| no_such_version())?;
+    let stored = app.storage.main.policy_version(version).await?.ok_or_else(no_such_version)?;
+    if wants_toml(&headers) {
+        return in_toml(&stored.document, stored.version);
+    }
+    Ok(Json(StoredPolicyJson::from(stored)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use omniflow_policy::policy::PolicyDocument;
+    use serde_json::{Value, json};
+
+    use crate::http::testing::Plane;
+
+    fn without(scope: &str) -> Value {
+        let mut document = serde_json::to_value(PolicyDocument::default()).unwrap();
+        document["scopes"].as_array_mut().unwrap().retain(|one| one["name"] != scope);
+        document["routes"].as_array_mut().unwrap().retain(|one| one["scope"] != scope);
+        document
+    }
+
+    #[tokio::test]
+    async fn versions_are_kept_compared_and_brought_back() {
+        let plane = Plane::new().await;
+        plane.put("/v1/policy", without("agents:read")).await.expect(StatusCode::OK);
+        plane.put("/v1/policy", without("tickets:read")).await.expect(StatusCode::OK);
+        let list = plane.get("/v1/policy/versions?limit=2").await.expect(StatusCode::OK);
+        let at = "2027-01-15T08:00:00.000Z";
+        let expected =
+            [3, 2].map(|version| json!({"version": version, "created_by": "owner", "created_at": at}));
+        assert_eq!(list["items"], json!(expected));
+        let cursor = list["next_cursor"].as_str().unwrap();
+        let rest = plane.get(&format!("/v1/policy/versions?cursor={cursor}")).await.expect(StatusCode::OK);
+        assert_eq!(rest["items"][0]["created_by"], "first start");
+        let second = plane.get("/v1/policy/versions/2").await.expect(StatusCode::OK);
+        assert_eq!(second["document"], without("agents:read"));
+        for missing in ["4", "0", "x", "18446744073709551615"] {
+            let path = format!("/v1/policy/versions/{missing}");
+            assert_eq!(plane.get(&path).await.problem().0, 404, "{missing}");
+        }
+
+        let diff = plane.get("/v1/policy/diff?from=1&to=2").await.expect(StatusCode::OK);
+        assert_eq!((&diff["from"], &diff["to"]), (&json!(1), &json!(2)));
+        assert_eq!(diff["scopes"]["removed"][0]["name"], "agents:read");
+        assert_eq!(diff["routes"]["removed"].as_array().unwrap().len(), 3);
+        let since = plane.get("/v1/policy/diff?from=2").await.expect(StatusCode::OK);
+        assert_eq!((&since["to"], &since["scopes"]["added"][0]["name"]), (&json!(3), &json!("agents:read")));
+        let draft = plane.post("/v1/policy/diff", without("agents:read")).await.expect(StatusCode::OK);
+        assert_eq!((&draft["from"], &draft["to"]), (&json!(3), &json!(null)));
+        assert_eq!(draft["scopes"]["added"][0]["name"], "tickets:read");
+        assert_eq!(plane.get("/v1/policy/diff?from=9").await.problem().2, "from");
+        assert_eq!(plane.get("/v1/policy/diff?to=x").await.problem().2, "to");
+
+        let back = plane.post("/v1/policy/rollback", json!({"version": 2})).await;
+        assert_eq!(back.headers["etag"], "\"4\"");
+        let back = back.expect(StatusCode::OK);
+        assert_eq!((&back["version"], &back["document"]), (&json!(4), &without("agents:read")));
+        let events = plane.get("/v1/events?action=policy.rolled_back").await.expect(StatusCode::OK);
+        assert_eq!(
+            (&events["items"][0]["before"], &events["items"][0]["after"]),
+            (&json!({"version": 3}), &json!({"version": 4}))
+        );
+        let event = plane.get("/v1/events?action=policy.set").await.expect(StatusCode::OK);
+        assert_eq!(event["items"].as_array().unwrap().len(), 2);
+
+        assert_eq!(plane.post("/v1/policy/rollback", json!({"version": 9})).await.problem().2, "/version");
+        let again = plane.post("/v1/policy/rollback", json!({"version": 2})).await.expect(StatusCode::OK);
+        assert_eq!(again["version"], 4, "it is in force already");
+        let body = json!({"name": "t", "environment": "live", "scopes": ["tickets:read"]});
+        plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
+        let lost = plane.post("/v1/policy/rollback", json!({"version": 3})).await;
+        assert_eq!(lost.problem().1, "scope_in_use");
+    }
+}
