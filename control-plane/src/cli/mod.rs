@@ -12,6 +12,7 @@ mod gateway;
 mod key;
 mod output;
 mod policy;
+mod secret_output;
 mod serve;
 mod token;
 
