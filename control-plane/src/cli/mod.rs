@@ -7,6 +7,7 @@
 mod args;
 mod audit;
 mod client;
+mod completions;
 mod db;
 mod gateway;
 mod key;
@@ -47,6 +48,7 @@ fn run(omf: Omf) -> anyhow::Result<()> {
         Command::Token(command) => token::run(command, &client()?, output),
         Command::Policy(command) => policy::run(command, &client()?, output),
         Command::Db(command) => db::run(command, output),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 
