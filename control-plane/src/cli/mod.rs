@@ -9,6 +9,8 @@ mod audit;
 mod client;
 mod completions;
 mod db;
+mod doctor;
+mod doctor_gateways;
 mod gateway;
 mod key;
 mod output;
@@ -48,6 +50,7 @@ fn run(omf: Omf) -> anyhow::Result<()> {
         Command::Token(command) => token::run(command, &client()?, output),
         Command::Policy(command) => policy::run(command, &client()?, output),
         Command::Db(command) => db::run(command, output),
+        Command::Doctor(args) => doctor::run(&args, &omf.connection, output),
         Command::Completions(args) => completions::run(&args),
     }
 }
