@@ -4,6 +4,7 @@
 
 mod addresses;
 mod audit;
+mod backup;
 mod configs;
 mod decisions;
 mod faults;
