@@ -5,6 +5,7 @@
 mod addresses;
 mod audit;
 mod backup;
+mod concurrency;
 mod configs;
 mod decisions;
 mod faults;
