@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use omniflow_policy::key::KeyPrefix;
 
-use super::{audit, gateway, key, policy, token};
+use super::{audit, completions, db, doctor, gateway, key, policy, token};
 use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
 
 /// API keys for Envoy: issued, scoped, rate-limited, audited, revoked everywhere at once.
@@ -74,6 +74,13 @@ pub(super) enum Command {
     /// Read and set routes and scopes.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Back up the databases, and restore them.
+    #[command(subcommand)]
+    Db(db::Command),
+    /// Check that all is in place, and say what to do where it is not.
+    Doctor(doctor::Doctor),
+    /// Print what a shell needs to complete commands and options.
+    Completions(completions::Completions),
 }
 
 #[derive(Debug, Args)]

@@ -1,16 +1,35 @@
 //! `omf audit`.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::args::Page;
 use super::client::Client;
 use super::output::{Column, Output, field};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
     omf audit --key ci --status 4xx\n  \
-    omf audit --ip 203.0.113.0/24 --from 2026-03-01T00:00:00Z --json")]
+    omf audit --ip 203.0.113.0/24 --from 2026-03-01T00:00:00Z --json\n  \
+    omf audit gaps"
+)]
 pub(super) struct Command {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    records: Records,
+}
+
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// List what is missing: records that a gateway made and that never arrived, the gap found last first.
+    #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
+    Gaps(Page),
+}
+
+#[derive(Debug, Args)]
+struct Records {
     /// Name or identifier of a key.
     #[arg(long)]
     key: Option<String>,
@@ -57,7 +76,21 @@ const COLUMNS: &[Column] = &[
     ("GATEWAY", |entry| field(entry, "gateway")),
 ];
 
-pub(super) fn run(args: Command, client: &Client, output: Output) -> anyhow::Result<()> {
+const GAP_COLUMNS: &[Column] = &[
+    ("FROM", |gap| field(gap, "from")),
+    ("TO", |gap| field(gap, "to")),
+    ("MISSING", |gap| field(gap, "missing")),
+    ("GATEWAY", |gap| field(gap, "gateway")),
+    ("INCARNATION", |gap| field(gap, "incarnation")),
+    ("VM", |gap| field(gap, "vm")),
+];
+
+pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
+    if let Some(Other::Gaps(page)) = command.other {
+        let gaps = client.list("/v1/audit/gaps", &[page.limit(), page.cursor()])?;
+        return output.list(&gaps, "gaps", GAP_COLUMNS);
+    }
+    let args = command.records;
     let query = [
         ("key", args.key),
         ("environment", args.environment),

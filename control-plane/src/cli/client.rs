@@ -1,9 +1,10 @@
 //! Calls of the control plane's API.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use omniflow_policy::time::UnixMillis;
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
@@ -24,6 +25,19 @@ pub(super) struct Client {
     token_source: String,
 }
 
+/// An answer as it came, whoever gave it.
+#[derive(Debug)]
+pub(super) struct Probe {
+    /// The status code.
+    pub(super) status: u16,
+    /// The `Date` header.
+    pub(super) date: Option<UnixMillis>,
+    /// The body; empty if it is not text.
+    pub(super) body: String,
+    /// From the call to the whole answer.
+    pub(super) took: Duration,
+}
+
 impl Client {
     pub(super) fn new(connection: &Connection) -> anyhow::Result<Self> {
         let url = connection.url.trim_end_matches('/');
@@ -40,14 +54,8 @@ impl Client {
             ),
             (None, None) => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
         };
-        let config = Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            // A token must not follow a redirect to elsewhere.
-            .max_redirects(0)
-            .build();
         Ok(Self {
-            agent: config.into(),
+            agent: agent(TIMEOUT),
             url: url.to_owned(),
             token: Zeroizing::new(token.trim().to_owned()),
             token_source,
@@ -110,6 +118,25 @@ impl Client {
         }
     }
 
+    /// `GET`, whose answer is taken as it comes.
+    pub(super) fn probe(&self, path: &str) -> anyhow::Result<Probe> {
+        let started = Instant::now();
+        let answer = self.agent.get(self.address(path)).header("authorization", self.bearer()).call();
+        Probe::read(answer.with_context(|| self.nobody())?, started)
+    }
+
+    /// `PATCH` without a change, whose answer is taken as it comes.
+    pub(super) fn probe_patch(&self, path: &str) -> anyhow::Result<Probe> {
+        let started = Instant::now();
+        let request = self.agent.patch(self.address(path)).header("authorization", self.bearer());
+        Probe::read(request.send_json(serde_json::json!({})).with_context(|| self.nobody())?, started)
+    }
+
+    /// Where the token comes from.
+    pub(super) fn token_source(&self) -> &str {
+        &self.token_source
+    }
+
     fn address(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
@@ -125,10 +152,7 @@ impl Client {
 
     /// The body of an answer, if it has one.
     fn body(&self, result: Result<Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Option<Value>> {
-        let mut response =
-            result.with_context(|| {
-                format!("no control plane answers at {}: is it running? Set --url or OMF_URL, such as http://127.0.0.1:8080", self.url)
-            })?;
+        let mut response = result.with_context(|| self.nobody())?;
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
             return Ok(None);
@@ -143,9 +167,33 @@ impl Client {
         })
     }
 
+    fn nobody(&self) -> String {
+        format!(
+            "no control plane answers at {}: is it running? Set --url or OMF_URL, such as http://127.0.0.1:8080",
+            self.url
+        )
+    }
+
     fn no_control_plane(&self) -> anyhow::Error {
         anyhow!("{} does not look like an Omniflow control plane: check --url or OMF_URL", self.url)
     }
+}
+
+fn agent(timeout: Duration) -> Agent {
+    let config = Agent::config_builder()
+        .timeout_global(Some(timeout))
+        .http_status_as_error(false)
+        // A token must not follow a redirect to elsewhere.
+        .max_redirects(0)
+        .build();
+    config.into()
+}
+
+/// `GET` of any URL, without the token, whose answer is taken as it comes.
+pub(super) fn probe_without_token(url: &str, timeout: Duration) -> anyhow::Result<Probe> {
+    let started = Instant::now();
+    let answer = agent(timeout).get(url).call();
+    Probe::read(answer.with_context(|| format!("nothing answers at {url}: check the URL"))?, started)
 }
 
 /// A refusal in one line: what is wrong, where, and the stable code.
@@ -189,6 +237,19 @@ pub(super) fn segment(text: &str) -> String {
         }
     }
     encoded
+}
+
+// === impl Probe ===
+
+impl Probe {
+    fn read(mut response: Response<ureq::Body>, started: Instant) -> anyhow::Result<Self> {
+        let date = response.headers().get("date").and_then(|date| {
+            let date = jiff::fmt::rfc2822::parse(date.to_str().ok()?).ok()?;
+            u64::try_from(date.timestamp().as_millisecond()).ok().map(UnixMillis)
+        });
+        let body = response.body_mut().read_to_string().unwrap_or_default();
+        Ok(Self { status: response.status().as_u16(), date, body, took: started.elapsed() })
+    }
 }
 
 #[cfg(test)]

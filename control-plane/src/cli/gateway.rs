@@ -59,7 +59,7 @@ fn add_states(gateways: &mut Value, now: UnixMillis) {
 }
 
 /// Only what is live is connected or in step; for the moments between two polls the time decides.
-fn is_live(gateway: &Value, now: UnixMillis) -> bool {
+pub(super) fn is_live(gateway: &Value, now: UnixMillis) -> bool {
     let is = |name: &str| gateway.get(name) == Some(&Value::Bool(true));
     let last_seen = parse_time(&field(gateway, "last_seen_at"));
     is("connected") || is("in_step") || last_seen.is_some_and(|seen| now.0.saturating_sub(seen.0) <= LEASE_MS)

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::args::Page;
 use super::client::{Client, segment};
 use super::output::{Column, Output, field, items, table};
+use super::secret_output::{SecretArgs, whereabouts};
 use crate::clock::Clock;
 use crate::fleet::MAX_WAIT;
 use crate::json::time::parse_time;
@@ -34,7 +35,9 @@ pub(super) enum Command {
 #[command(after_help = "Examples:\n  \
     omf key create --name ci --environment live --scope contacts:read --scope tickets:write\n  \
     omf key create --name partner --environment test --scope contacts:read --per-minute 600 --allow 203.0.113.0/24\n  \
-    SECRET=$(omf key create --name ci --environment live --scope contacts:read)")]
+    SECRET=$(omf key create --name ci --environment live --scope contacts:read)\n  \
+    omf key create --name ci --environment live --scope contacts:read --output-file ci-key\n  \
+    omf key create --name ci --environment live --scope contacts:read --output-file - | vault kv put secret/ci key=-")]
 pub(super) struct Create {
     /// A name that no other key has.
     #[arg(long)]
@@ -65,6 +68,8 @@ pub(super) struct Create {
     /// What the key is for.
     #[arg(long)]
     description: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgs,
 }
 
 #[derive(Debug, Args)]
@@ -99,7 +104,8 @@ pub(super) struct List {
 #[command(after_help = "Examples:\n  \
     SECRET=$(omf key rotate ci)\n  \
     omf key rotate ci --overlap 7d\n  \
-    omf key rotate ci --overlap 0s\n\n\
+    omf key rotate ci --overlap 0s\n  \
+    omf key rotate ci --output-file - | gh secret set CI_KEY\n\n\
     An overlap prolongs nothing: a version that would have ended sooner still does. To end an older secret before\n\
     its overlap is over: omf key revoke ci --version 1 --wait 5s")]
 pub(super) struct Rotate {
@@ -114,6 +120,8 @@ pub(super) struct Rotate {
         )
     )]
     overlap: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgs,
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +193,7 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
 }
 
 fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
+    let place = args.secret.open(output)?;
     let limited = args.per_minute.is_some() || args.per_hour.is_some() || args.burst.is_some();
     let rate_limit = json!({"per_minute": args.per_minute, "per_hour": args.per_hour, "burst": args.burst});
     let request = json!({
@@ -197,25 +206,27 @@ fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
         "description": args.description,
     });
     let created = client.post("/v1/keys", &request, "secret")?;
-    output.print(&created, |created| field(created, "secret"))?;
+    let file = place.deliver(created, output)?;
     if !output.json {
-        eprintln!("This is the secret of {}. It is shown this once and stored nowhere.", args.name);
+        eprintln!("This is the secret of {}. {}", args.name, whereabouts(file.as_deref()));
     }
     Ok(())
 }
 
 fn rotate(args: Rotate, client: &Client, output: Output) -> anyhow::Result<()> {
+    let place = args.secret.open(output)?;
     let path = format!("/v1/keys/{}/rotate", segment(&args.key));
     let rotated = client.post(&path, &json!({"overlap": args.overlap}), "secret")?;
-    output.print(&rotated, |rotated| field(rotated, "secret"))?;
+    let key = rotated.get("key").cloned().unwrap_or_default();
+    let file = place.deliver(rotated, output)?;
     if !output.json {
-        eprintln!("{}", rotation_note(rotated.get("key").unwrap_or(&Value::Null)));
+        eprintln!("{}", rotation_note(&key, &whereabouts(file.as_deref())));
     }
     Ok(())
 }
 
 /// What a person has to know who holds a new secret.
-fn rotation_note(key: &Value) -> String {
+fn rotation_note(key: &Value, whereabouts: &str) -> String {
     let versions = key.get("versions").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let Some((newest, older)) = versions.split_last() else { return String::new() };
     let until = match older.iter().filter(|version| version.get("revoked_at") == Some(&Value::Null)) {
@@ -227,9 +238,7 @@ fn rotation_note(key: &Value) -> String {
         _ => "No secret before it is accepted any more.".to_owned(),
     };
     let (name, number) = (field(key, "name"), field(newest, "id"));
-    format!(
-        "This is the secret of version {number} of {name}. It is shown this once and stored nowhere. {until}"
-    )
+    format!("This is the secret of version {number} of {name}. {whereabouts} {until}")
 }
 
 fn revoke(args: Revoke, client: &Client, output: Output) -> anyhow::Result<()> {
@@ -354,11 +363,11 @@ mod tests {
         let versions =
             [version(1, soon, None), version(2, late, soon), version(3, soon, None), version(4, None, None)];
         let mut key = json!({"name": "ci", "status": "rotating", "versions": versions});
-        let note = rotation_note(&key);
+        let note = rotation_note(&key, "");
         assert!(note.starts_with("This is the secret of version 4 of ci."), "{note}");
         assert!(note.contains("accepted until 2027-01-16T08:00:00.000Z at the latest"), "{note}");
         key["status"] = json!("active");
-        assert!(rotation_note(&key).contains("No secret before it"));
+        assert!(rotation_note(&key, "").contains("No secret before it"));
         for expected in ["Rotation due", "ENDS", "LAST USED", "HINT", "ab6M", "2027-01-17T08:00:00.000Z"] {
             assert!(describe(&key).contains(expected), "{}", describe(&key));
         }

@@ -1,4 +1,5 @@
-//! The command line: `omf serve` runs the control plane, everything else calls its API.
+//! The command line: `omf serve` runs the control plane, `omf db` works on its databases, everything else calls its
+//! API.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What a program may want to read goes to standard
 //! output, everything else to standard error.
@@ -6,10 +7,15 @@
 mod args;
 mod audit;
 mod client;
+mod completions;
+mod db;
+mod doctor;
+mod doctor_gateways;
 mod gateway;
 mod key;
 mod output;
 mod policy;
+mod secret_output;
 mod serve;
 mod token;
 
@@ -43,6 +49,9 @@ fn run(omf: Omf) -> anyhow::Result<()> {
         Command::Gateway(command) => gateway::run(&command, &client()?, output),
         Command::Token(command) => token::run(command, &client()?, output),
         Command::Policy(command) => policy::run(command, &client()?, output),
+        Command::Db(command) => db::run(command, output),
+        Command::Doctor(args) => doctor::run(&args, &omf.connection, output),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::args::Page;
 use super::client::{Client, segment};
 use super::output::{Column, Output, field, items};
+use super::secret_output::{SecretArgs, whereabouts};
 use crate::json::page::MAX_LIMIT;
 
 #[derive(Debug, Subcommand)]
@@ -26,7 +27,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    omf token create --name edge --role gateway > gateway-token\n  \
+    omf token create --name edge --role gateway --output-file gateway-token\n  \
     omf token create --name review --role auditor --expires-at 2027-01-31T00:00:00Z")]
 pub(super) struct Create {
     /// A name that no other token has.
@@ -38,6 +39,8 @@ pub(super) struct Create {
     /// When the token ends, such as 2027-01-31T00:00:00Z.
     #[arg(long)]
     expires_at: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgs,
 }
 
 const COLUMNS: &[Column] = &[
@@ -52,11 +55,12 @@ const COLUMNS: &[Column] = &[
 pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
     match command {
         Command::Create(args) => {
+            let place = args.secret.open(output)?;
             let request = json!({"name": args.name, "role": args.role, "expires_at": args.expires_at});
             let created = client.post("/v1/tokens", &request, "secret")?;
-            output.print(&created, |created| field(created, "secret"))?;
+            let file = place.deliver(created, output)?;
             if !output.json {
-                eprintln!("This is the token {}. It is shown this once and stored nowhere.", args.name);
+                eprintln!("This is the token {}. {}", args.name, whereabouts(file.as_deref()));
             }
             Ok(())
         }

@@ -27,7 +27,7 @@ const KEPT_AFTER_OFFER_MS: u64 = 120_000;
 pub(crate) const MAX_REPORTED_VERSION: u64 = 1 << 52;
 /// How far ahead of the clock a version may be that a gateway claims to hold and that is passed for it, in
 /// milliseconds. Whoever holds a gateway token can claim any.
-const MAX_LEAD_MS: u64 = 24 * 3_600_000;
+pub(crate) const MAX_LEAD_MS: u64 = 24 * 3_600_000;
 
 /// The published image. It is empty until the image has been built at start.
 pub(crate) struct Publication {

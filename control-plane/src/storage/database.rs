@@ -15,7 +15,7 @@ use crate::files;
 
 const READERS: u32 = 4;
 /// Nobody else writes, so the only thing to wait for is a checkpoint.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A database that is open and has this release's form.
 #[derive(Debug)]

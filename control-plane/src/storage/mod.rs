@@ -6,6 +6,7 @@
 
 mod audit;
 mod audit_ingest;
+mod backup;
 mod columns;
 mod database;
 mod events;
@@ -16,6 +17,7 @@ mod key_read;
 mod key_write;
 mod last_used;
 mod policy;
+mod restore;
 mod tokens;
 
 use std::fs::{File, TryLockError};
@@ -24,14 +26,20 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use audit::{AuditFilter, AuditPosition};
 pub(crate) use audit_ingest::IngestError;
+pub(crate) use backup::back_up;
 pub use database::{Database, Transaction, Writer};
 pub(crate) use events::EventFilter;
 pub(crate) use idempotency::Attempt;
 pub(crate) use installation::Installation;
 pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
 pub(crate) use policy::{KeyGrant, ScopeHolders, StoredPolicy};
+pub(crate) use restore::restore;
 
 use crate::files;
+
+const MAIN_FILE: &str = "omniflow.db";
+const AUDIT_FILE: &str = "audit.db";
+const LOCK_FILE: &str = "lock";
 
 /// Both databases of a data directory. No other process has them open.
 #[derive(Debug)]
@@ -85,18 +93,12 @@ impl Storage {
     /// The directory is readable for its owner only, and so are its files.
     pub async fn open(directory: &Path) -> Result<Self> {
         files::make_private_directory(directory).map_err(at(directory))?;
-        let lock_path = directory.join("lock");
-        let lock = files::open_private(&lock_path).map_err(at(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StorageError::InUse(directory.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(at(&lock_path)(source)),
-        }
-        let audit_path = directory.join("audit.db");
+        let lock = lock(directory)?;
+        restore::finish(directory)?;
+        let audit_path = directory.join(AUDIT_FILE);
         let audit = Database::open(&audit_path, database::audit_migrations(), None).await?;
-        let main =
-            Database::open(&directory.join("omniflow.db"), database::main_migrations(), Some(&audit_path))
-                .await?;
+        let main = Database::open(&directory.join(MAIN_FILE), database::main_migrations(), Some(&audit_path))
+            .await?;
         Ok(Self { main, audit, _lock: lock })
     }
 
@@ -110,6 +112,17 @@ impl Storage {
     pub async fn close(&self) {
         self.main.close().await;
         self.audit.close().await;
+    }
+}
+
+/// Takes the data directory for this process.
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join(LOCK_FILE);
+    let lock = files::open_private(&path).map_err(at(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StorageError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(source)) => Err(at(&path)(source)),
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod addresses;
 mod audit;
+mod backup;
+mod concurrency;
 mod configs;
 mod decisions;
 mod faults;

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use omniflow_harness::control_plane::NewKey;
 use omniflow_harness::{Call, Connection, Response};
 use omniflow_policy::outcome::Denial;
+use serde_json::json;
 
 /// A route that every test with `contacts:read` may call.
 pub(crate) const CONTACTS: &str = "/api/v1/contacts";
@@ -37,4 +39,21 @@ pub(crate) fn contacts(secret: &str) -> Call {
 /// Status and problem code.
 pub(crate) fn refusal(response: &Response) -> (u16, Option<String>) {
     (response.status, response.problem_code())
+}
+
+/// A call that makes a live key which may call [`CONTACTS`], for clients that run beside the test.
+pub(crate) fn create_call(name: &str, token: &str) -> Call {
+    let fields = json!({"name": name, "environment": "live", "scopes": ["contacts:read"]});
+    Call::post("/v1/keys", &fields).bearer(token)
+}
+
+/// The key that such a call has made.
+pub(crate) fn created(response: &Response) -> Result<NewKey> {
+    let answer = response.json()?;
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    Ok(NewKey {
+        id: text(&answer["key"]["id"]).context("no id")?,
+        secret: text(&answer["secret"]).context("no secret")?,
+        key: answer["key"].clone(),
+    })
 }

@@ -1,0 +1,120 @@
+//! `omf db`. It works on the data directory itself and asks no control plane.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output::{Column, Output, field, table};
+use crate::clock::Clock;
+use crate::json::time::format_time;
+use crate::storage::{back_up, restore};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Copy the databases while omf serve goes on working on them.
+    Backup(Backup),
+    /// Put a backup in the place of the databases. omf serve must be stopped.
+    Restore(Restore),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf db backup /backup/omniflow-$(date +%F) --data-dir /var/lib/omniflow\n  \
+    omf db backup /backup/keys --without-audit\n\n\
+    The backup is a folder that appears when all of it is on the disk: a copy of each database and backup.json with\n\
+    their digests. It has every change that was answered before it began. The owner's token (admin-token) is not in\n\
+    it: keep that where you keep secrets. Keys and tokens are in it as digests only.")]
+pub(super) struct Backup {
+    /// The folder to make.
+    destination: PathBuf,
+    #[command(flatten)]
+    data: DataDir,
+    /// Leave the audit log out. It is most of what there is to copy.
+    #[arg(long)]
+    without_audit: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf db restore /backup/omniflow-2027-01-31 --data-dir /var/lib/omniflow-new\n  \
+    omf db restore /backup/omniflow-2027-01-31 --data-dir /var/lib/omniflow --replace\n\n\
+    Nothing is touched before the backup is found whole. Gateways take the restored state as soon as omf serve runs.\n\
+    What was changed after the backup is undone: keys and secrets made since are refused; keys and tokens revoked\n\
+    since are valid again, so revoke them again.")]
+pub(super) struct Restore {
+    /// A folder that omf db backup made.
+    backup: PathBuf,
+    #[command(flatten)]
+    data: DataDir,
+    /// Move databases that are there aside, into a folder named with the time.
+    #[arg(long)]
+    replace: bool,
+}
+
+#[derive(Debug, Args)]
+struct DataDir {
+    /// Folder of the databases, as omf serve has it.
+    #[arg(long = "data-dir", env = "OMF_DATA_DIR", default_value = "omniflow-data", value_name = "DIR")]
+    path: PathBuf,
+}
+
+const FILE_COLUMNS: &[Column] = &[
+    ("FILE", |file| field(file, "name")),
+    ("BYTES", |file| field(file, "bytes")),
+    ("SHA-256", |file| field(file, "sha256")),
+];
+
+pub(super) fn run(command: Command, output: Output) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match command {
+        Command::Backup(args) => runtime.block_on(run_backup(args, output)),
+        Command::Restore(args) => runtime.block_on(run_restore(args, output)),
+    }
+}
+
+async fn run_backup(args: Backup, output: Output) -> anyhow::Result<()> {
+    let Backup { destination, data, without_audit } = args;
+    let now = format_time(Clock::system().now());
+    let manifest = back_up(&data.path, &destination, !without_audit, now).await?;
+    output.print(&serde_json::to_value(&manifest)?, |manifest| {
+        let files = manifest.get("files").and_then(|files| files.as_array());
+        table(files.map_or(&[], Vec::as_slice), FILE_COLUMNS)
+    })?;
+    if !output.json {
+        eprintln!(
+            "Installation {} as of {} is in {}. Its owner's token is not: keep that elsewhere.",
+            manifest.installation,
+            manifest.taken_at,
+            destination.display()
+        );
+    }
+    Ok(())
+}
+
+async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
+    let Restore { backup, data, replace } = args;
+    let restored = restore(&backup, &data.path, replace, Clock::system().now()).await?;
+    let answer = json!({
+        "installation": restored.installation,
+        "taken_at": restored.taken_at,
+        "with_audit": restored.with_audit,
+        "snapshot_version": restored.snapshot_version,
+        "replaced": restored.aside.as_ref().map(|aside| aside.display().to_string()),
+    });
+    output.print(&answer, |_| {
+        let mut text = format!(
+            "{} has installation {} as of {}.\n",
+            data.path.display(),
+            restored.installation,
+            restored.taken_at
+        );
+        if let Some(aside) = &restored.aside {
+            text.push_str(&format!("What was there before lies in {}.\n", aside.display()));
+        }
+        if !restored.with_audit {
+            text.push_str("The backup has no audit log: it begins anew.\n");
+        }
+        text + "Keys and tokens that were revoked after the backup are valid again: revoke them again.\n"
+    })
+}

@@ -1,0 +1,359 @@
+//! `omf doctor`: what is in place, and what to do about what is not.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use omniflow_policy::time::UnixMillis;
+use serde_json::{Value, json};
+
+use super::args::Connection;
+use super::client::{Client, Probe};
+use super::doctor_gateways as gateways;
+use super::output::{Output, field, items};
+use crate::clock::Clock;
+use crate::json::page::MAX_LIMIT;
+use crate::json::time::{format_time, parse_time};
+
+/// Keys that expire within it are counted.
+const SOON: Duration = Duration::from_secs(7 * 86_400);
+/// How far back lost records are told: a gap stays in the log for good.
+const RECENT: Duration = Duration::from_secs(86_400);
+/// A `Date` header has whole seconds, and servers renew it once a second.
+const DATE_PRECISION_MS: i64 = 1_000;
+/// A key that no installation has: identifiers hold the time at which they were made.
+const NO_KEY: &str = "/v1/keys/00000000-0000-0000-0000-000000000000";
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf doctor\n  \
+    omf doctor --gateway http://gateway.internal:10000\n  \
+    omf doctor --json\n\n\
+    Each line is a check: ok, warning or failure, with what to do. Ends with 1 if one failed. A clock that is off by\n\
+    more than 2 s is a warning, a gateway's that is off by more than 30 s a failure: gateways judge by their own clocks\n\
+    when a key or an overlap ends.")]
+pub(super) struct Doctor {
+    /// Also call this gateway, without a key: it must refuse that, or the filter is not in place.
+    #[arg(long, value_name = "URL")]
+    gateway: Option<String>,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    /// As it should be.
+    Ok,
+    /// Worth a look.
+    Warning,
+    /// Something does not work.
+    Failure,
+}
+
+/// The outcome of one check.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    check: &'static str,
+    level: Level,
+    message: String,
+}
+
+pub(super) fn run(args: &Doctor, connection: &Connection, output: Output) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let mut findings = Vec::new();
+    let mut ahead = None;
+    match Client::new(connection) {
+        Ok(client) => ahead = check_control_plane(&client, &connection.url, &clock, &mut findings),
+        Err(error) => findings.push(Finding::failure("token", format!("{error:#}"))),
+    }
+    if let Some(url) = &args.gateway {
+        gateways::call(url, &clock, ahead, &mut findings);
+    }
+    let failed = findings.iter().filter(|finding| finding.level == Level::Failure).count();
+    let checks: Vec<Value> = findings.iter().map(Finding::to_json).collect();
+    output.print(&json!({"healthy": failed == 0, "checks": checks}), |_| lines(&findings))?;
+    if failed > 0 {
+        bail!("{failed} of {} checks failed", findings.len());
+    }
+    Ok(())
+}
+
+/// All that the control plane can tell. Gives how far its clock is ahead of this machine's, in milliseconds.
+fn check_control_plane(
+    client: &Client,
+    url: &str,
+    clock: &Clock,
+    findings: &mut Vec<Finding>,
+) -> Option<i64> {
+    let health = match client.probe("/healthz") {
+        Ok(health) if health.status == 200 && health.body == "ok\n" => health,
+        Ok(health) => {
+            let message = format!(
+                "{url} answers {} to /healthz, so it is no control plane: check --url",
+                health.status
+            );
+            findings.push(Finding::failure("control plane", message));
+            return None;
+        }
+        Err(error) => {
+            findings.push(Finding::failure("control plane", format!("{error:#}")));
+            return None;
+        }
+    };
+    let took = health.took.as_millis();
+    findings.push(Finding::ok("control plane", format!("{url} answers within {took} ms")));
+    findings.push(readiness(client));
+    let ahead = ahead(&health, clock.now());
+    findings.push(this_clock(ahead));
+    let (reads, token) = token(client);
+    findings.push(token);
+    if reads {
+        let now = clock.now();
+        gateways::check(client, now, findings);
+        findings.push(found("audit log", gaps(client, now)));
+        findings.push(found("rotation", rotations_due(client)));
+        findings.push(found("expiry", expiring(client, now)));
+    }
+    ahead
+}
+
+fn readiness(client: &Client) -> Finding {
+    match client.probe("/readyz") {
+        Ok(ready) if ready.status == 200 => Finding::ok("ready", "it serves".to_owned()),
+        Ok(ready) => {
+            let status = ready.status;
+            let message = format!(
+                "not ready ({status}): the image of all keys is being built, or a database fails; see its log"
+            );
+            Finding::failure("ready", message)
+        }
+        Err(error) => Finding::failure("ready", format!("{error:#}")),
+    }
+}
+
+/// How far the clock of whoever answered is ahead of this machine's, in milliseconds; `None` without a `Date`.
+pub(super) fn ahead(probe: &Probe, now: UnixMillis) -> Option<i64> {
+    let sent = now.0.cast_signed() - i64::try_from(probe.took.as_millis() / 2).ok()?;
+    // The header is cut to its second: in the middle it is half of one too early.
+    Some(probe.date?.0.cast_signed() + DATE_PRECISION_MS / 2 - sent)
+}
+
+/// Whether a clock is off, given what its reading may err by.
+pub(super) fn clock_level(off_ms: i64, precision_ms: i64) -> Level {
+    /// From here on it shows: an overlap of 0 s, or an expiry, comes visibly early or late.
+    const WARNING_MS: i64 = 2_000;
+    /// From here on the end of a short-lived key cannot be relied on.
+    const FAILURE_MS: i64 = 30_000;
+    match off_ms.saturating_abs().saturating_sub(precision_ms) {
+        off if off > FAILURE_MS => Level::Failure,
+        off if off > WARNING_MS => Level::Warning,
+        _ => Level::Ok,
+    }
+}
+
+/// Nothing is judged by this machine's clock, so that it is off is never more than a warning.
+fn this_clock(ahead: Option<i64>) -> Finding {
+    let Some(ahead) = ahead else {
+        return Finding::warning(
+            "clock",
+            "the control plane's answers have no Date: look at what is between".to_owned(),
+        );
+    };
+    if clock_level(ahead, DATE_PRECISION_MS) == Level::Ok {
+        return Finding::ok("clock", "this machine and the control plane agree".to_owned());
+    }
+    let message = format!("the control plane's clock is {} of this machine's: set both by NTP", off(ahead));
+    Finding::warning("clock", message)
+}
+
+/// A difference in words: `3.2 s ahead`.
+pub(super) fn off(ahead_ms: i64) -> String {
+    let (way, off) = if ahead_ms < 0 { ("behind", -ahead_ms) } else { ("ahead", ahead_ms) };
+    format!("{}.{} s {way}", off / 1_000, off % 1_000 / 100)
+}
+
+/// Whether the token may read, and its role by what it may call.
+fn token(client: &Client) -> (bool, Finding) {
+    let status = |path: &str| client.probe(path).map(|probe| probe.status);
+    let role = || -> anyhow::Result<Option<&str>> {
+        Ok(match status("/v1/tokens?limit=1")? {
+            401 => None,
+            403 if status("/v1/keys?limit=1")? == 403 => Some("gateway"),
+            // Changes nothing: there is no such key.
+            403 if client.probe_patch(NO_KEY)?.status == 403 => Some("auditor"),
+            403 => Some("admin"),
+            200 => Some("owner"),
+            other => bail!("the control plane answers {other}: see its log"),
+        })
+    };
+    match role() {
+        Ok(Some("gateway")) => {
+            let message =
+                "it has the role gateway, which reads nothing: give the one of an owner, admin or auditor";
+            (false, Finding::failure("token", message.to_owned()))
+        }
+        Ok(Some(role)) => (true, Finding::ok("token", format!("valid, with the role {role}"))),
+        Ok(None) => {
+            let message = format!("the token from {} is not valid here: give another", client.token_source());
+            (false, Finding::failure("token", message))
+        }
+        Err(error) => (false, Finding::failure("token", format!("{error:#}"))),
+    }
+}
+
+/// Records that gateways lost lately.
+fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
+    let list = client.list("/v1/audit/gaps", &[("limit", Some(MAX_LIMIT.to_string()))])?;
+    let recent = |gap: &&Value| {
+        let to = parse_time(&field(gap, "to"));
+        to.is_some_and(|to| now.0.saturating_sub(to.0) <= millis(RECENT))
+    };
+    let lost: u64 =
+        items(&list).iter().filter(recent).filter_map(|gap| gap.get("missing").and_then(Value::as_u64)).sum();
+    if lost == 0 {
+        return Ok((Level::Ok, "nothing was lost in the last day".to_owned()));
+    }
+    let message = format!("{lost} records were lost in the last day: omf audit gaps tells where");
+    Ok((Level::Warning, message))
+}
+
+fn rotations_due(client: &Client) -> anyhow::Result<(Level, String)> {
+    let due = all(client, "/v1/keys", &[("rotation_due", Some(true.to_string()))])?.len();
+    Ok(match due {
+        0 => (Level::Ok, "no key is due".to_owned()),
+        due => (Level::Warning, format!("{due} due: omf key list --rotation-due names them, omf key rotate")),
+    })
+}
+
+fn expiring(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
+    let mut soon = 0;
+    for status in ["active", "rotating"] {
+        let keys = all(client, "/v1/keys", &[("status", Some(status.to_owned()))])?;
+        let end = |key: &&Value| parse_time(&field(key, "expires_at"));
+        soon += keys
+            .iter()
+            .filter(|key| end(key).is_some_and(|end| end.0.saturating_sub(now.0) <= millis(SOON)))
+            .count();
+    }
+    let until = format_time(UnixMillis(now.0.saturating_add(millis(SOON))));
+    Ok(match soon {
+        0 => (Level::Ok, format!("no key ends by {until}")),
+        soon => (Level::Warning, format!("{soon} end by {until}: omf key list names them")),
+    })
+}
+
+/// All items of a list, page by page.
+pub(super) fn all(
+    client: &Client,
+    path: &str,
+    filter: &[(&str, Option<String>)],
+) -> anyhow::Result<Vec<Value>> {
+    let mut found = Vec::new();
+    let mut cursor = None;
+    loop {
+        let mut query = filter.to_vec();
+        query.push(("limit", Some(MAX_LIMIT.to_string())));
+        query.push(("cursor", cursor));
+        let page = client.list(path, &query)?;
+        found.extend_from_slice(items(&page));
+        cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+        if cursor.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn found(check: &'static str, found: anyhow::Result<(Level, String)>) -> Finding {
+    match found {
+        Ok((level, message)) => Finding { check, level, message },
+        Err(error) => Finding::failure(check, format!("{error:#}")),
+    }
+}
+
+fn lines(findings: &[Finding]) -> String {
+    findings
+        .iter()
+        .map(|one| format!("{:<8} {:<14} {}\n", one.level.name(), one.check, one.message))
+        .collect()
+}
+
+// === impl Level ===
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+// === impl Finding ===
+
+impl Finding {
+    pub(super) fn new(check: &'static str, level: Level, message: String) -> Self {
+        Self { check, level, message }
+    }
+
+    pub(super) fn ok(check: &'static str, message: String) -> Self {
+        Self::new(check, Level::Ok, message)
+    }
+
+    pub(super) fn warning(check: &'static str, message: String) -> Self {
+        Self::new(check, Level::Warning, message)
+    }
+
+    pub(super) fn failure(check: &'static str, message: String) -> Self {
+        Self::new(check, Level::Failure, message)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({"check": self.check, "level": self.level.name(), "message": self.message})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_off_only_by_more_than_its_reading_may_err() {
+        for (off_ms, level) in [
+            (0, Level::Ok),
+            (-3_000, Level::Ok),
+            (3_001, Level::Warning),
+            (-31_000, Level::Warning),
+            (31_001, Level::Failure),
+            (i64::MIN, Level::Failure),
+        ] {
+            assert_eq!(clock_level(off_ms, 1_000), level, "{off_ms}");
+        }
+        assert_eq!((off(-2_340), off(31_000)), ("2.3 s behind".to_owned(), "31.0 s ahead".to_owned()));
+        let probe = |date: Option<u64>| Probe {
+            status: 200,
+            date: date.map(UnixMillis),
+            body: String::new(),
+            took: Duration::from_millis(200),
+        };
+        assert_eq!(ahead(&probe(Some(60_000)), UnixMillis(60_600)), Some(0));
+        assert_eq!(ahead(&probe(None), UnixMillis(60_600)), None);
+    }
+
+    #[test]
+    fn this_machine_is_never_a_failure() {
+        for ahead in [None, Some(3_600_000), Some(-3_600_000)] {
+            assert_eq!(this_clock(ahead).level, Level::Warning, "{ahead:?}");
+        }
+    }
+
+    #[test]
+    fn each_check_is_a_line() {
+        let findings =
+            [Finding::ok("ready", "it serves".to_owned()), Finding::failure("token", "no".to_owned())];
+        assert_eq!(lines(&findings), "ok       ready          it serves\nfailure  token          no\n");
+    }
+}
