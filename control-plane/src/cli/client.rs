@@ -1,6 +1,7 @@
 //! Calls of the control plane's API.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -9,7 +10,8 @@ use ureq::Agent;
 use ureq::http::{Response, StatusCode};
 use zeroize::Zeroizing;
 
-use super::args::Connection;
+use super::args::{Connection, DEFAULT_URL};
+use super::trust;
 use crate::fleet::MAX_WAIT;
 
 /// Longer than the longest wait that the API has.
@@ -26,13 +28,15 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(connection: &Connection) -> anyhow::Result<Self> {
-        let url = connection.url.trim_end_matches('/');
-        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
-            bail!("{url} is not the URL of a control plane: write http://HOST:PORT");
-        }
         // An empty variable is one that is not set.
-        let given = connection.token.as_ref().filter(|token| !token.is_empty());
-        let (token, token_source) = match (given, &connection.token_file) {
+        let url = Some(connection.url.trim_end_matches('/')).filter(|url| !url.is_empty());
+        let url = url.unwrap_or(DEFAULT_URL);
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            bail!("{url} is not the URL of a control plane: write http://HOST:PORT or https://HOST:PORT");
+        }
+        let token = connection.token.as_ref().filter(|token| !token.is_empty());
+        let token_file = connection.token_file.as_ref().filter(|path| !path.as_os_str().is_empty());
+        let (token, token_source) = match (token, token_file) {
             (Some(token), _) => (token.clone(), "OMF_TOKEN or --token".to_owned()),
             (None, Some(path)) => (
                 fs::read_to_string(path).with_context(|| format!("{}", path.display()))?,
@@ -40,7 +44,9 @@ impl Client {
             ),
             (None, None) => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
         };
+        let ca_file = connection.ca_file.as_ref().filter(|path| !path.as_os_str().is_empty());
         let config = Agent::config_builder()
+            .tls_config(trust::config(ca_file.map(PathBuf::as_path))?)
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             // A token must not follow a redirect to elsewhere.
@@ -125,10 +131,13 @@ impl Client {
 
     /// The body of an answer, if it has one.
     fn body(&self, result: Result<Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Option<Value>> {
-        let mut response =
-            result.with_context(|| {
-                format!("no control plane answers at {}: is it running? Set --url or OMF_URL, such as http://127.0.0.1:8080", self.url)
-            })?;
+        let mut response = result.map_err(|error| match trust::explain(&error, &self.url) {
+            Some(what) => anyhow!(what),
+            None => anyhow::Error::from(error).context(format!(
+                "no control plane answers at {}: is it running? Set --url or OMF_URL, such as {DEFAULT_URL}",
+                self.url
+            )),
+        })?;
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
             return Ok(None);
@@ -236,8 +245,12 @@ mod tests {
     #[test]
     fn a_url_has_a_scheme() {
         for url in ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1"] {
-            let connection =
-                Connection { url: url.to_owned(), token: Some("t".to_owned()), token_file: None };
+            let connection = Connection {
+                url: url.to_owned(),
+                token: Some("t".to_owned()),
+                token_file: None,
+                ca_file: None,
+            };
             let error = Client::new(&connection).err().unwrap().to_string();
             assert!(error.contains(url) && error.contains("write http://HOST:PORT"), "{error}");
         }

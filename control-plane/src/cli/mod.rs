@@ -6,12 +6,14 @@
 mod args;
 mod audit;
 mod client;
+mod config;
 mod gateway;
 mod key;
 mod output;
 mod policy;
 mod serve;
 mod token;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -37,7 +39,8 @@ fn run(omf: Omf) -> anyhow::Result<()> {
     let output = Output { json: omf.json };
     let client = || Client::new(&omf.connection);
     match omf.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Config(command) => config::run(&command, output),
         Command::Key(command) => key::run(command, &client()?, output),
         Command::Audit(command) => audit::run(command, &client()?, output),
         Command::Gateway(command) => gateway::run(&command, &client()?, output),
