@@ -11,6 +11,8 @@
 //! | `http` | the API: who may call what, and every answer |
 //! | `json` | the shapes of the API |
 //! | `bootstrap`, `server` | the first start, and a process that serves |
+//! | `connections`, `tls` | how connections are accepted; certificate and key, and their renewal |
+//! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`cli`] | the command line, over the same API |
 //! | `clock`, `files` | time and randomness passed in; files that only their owner reads |
 #![cfg_attr(
@@ -22,6 +24,8 @@ mod app;
 mod bootstrap;
 pub mod cli;
 mod clock;
+mod configuration;
+mod connections;
 mod files;
 mod fleet;
 mod http;
@@ -30,3 +34,4 @@ pub mod model;
 mod publication;
 mod server;
 pub mod storage;
+mod tls;

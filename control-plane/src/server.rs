@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -16,13 +17,17 @@ use tokio::time::timeout;
 use crate::app::{App, BuildError};
 use crate::bootstrap::{self, BootstrapError};
 use crate::clock::{Clock, Entropy};
+use crate::connections;
 use crate::fleet::{Fleet, keep_memory};
 use crate::http;
 use crate::publication::Publication;
 use crate::storage::{Storage, StorageError};
+use crate::tls::{Renewal, TlsError, TlsFiles};
 
 /// How long open calls have to end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long connections have to close when that time is over and they are cut.
+const CUT: Duration = Duration::from_secs(1);
 
 /// What a server needs to know.
 #[derive(Clone, Debug)]
@@ -39,6 +44,8 @@ pub(crate) struct ServerSettings {
     pub(crate) gateway_lease: Duration,
     /// How long after it was made a key's newest version should be replaced; `None` for never.
     pub(crate) rotation_after: Option<Duration>,
+    /// Certificate and key; `None` for plain HTTP.
+    pub(crate) tls: Option<TlsFiles>,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.
@@ -49,14 +56,19 @@ pub(crate) struct ServerSettings {
 pub(crate) struct Server {
     address: SocketAddr,
     app: Arc<App>,
+    connections: ServerHandle<SocketAddr>,
     serving: JoinHandle<io::Result<()>>,
     building: JoinHandle<Result<(), BuildError>>,
     remembering: JoinHandle<()>,
+    renewing: Option<JoinHandle<()>>,
 }
 
 /// Why a server cannot start or had to end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServerError {
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -88,6 +100,8 @@ impl Server {
     /// Opens the data directory and the port. Calls are accepted from now on, and answered with 503 until the
     /// image of all keys is built.
     pub(crate) async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
+        let renewal =
+            settings.tls.clone().map(|files| Renewal::start(files, settings.clock.clone())).transpose()?;
         let listen_error = |source| ServerError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
@@ -96,20 +110,16 @@ impl Server {
             let (app, handle) = (Arc::clone(&app), Handle::current());
             move || handle.block_on(app.build_image())
         });
-        let serving = tokio::spawn({
-            let app = Arc::clone(&app);
-            let service = http::router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
-            async move {
-                axum::serve(listener, service)
-                    .with_graceful_shutdown(async move { app.stopped().await })
-                    .await
-            }
-        });
+        let connections = ServerHandle::new();
+        let tls = renewal.as_ref().map(Renewal::served);
+        let router = http::router(Arc::clone(&app));
+        let serving = connections::serve(listener, router, tls, connections.clone());
         let remembering = tokio::spawn({
             let app = Arc::clone(&app);
             async move { keep_memory(&app).await }
         });
-        Ok(Self { address, app, serving, building, remembering })
+        let renewing = renewal.map(|renewal| tokio::spawn(renewal.run()));
+        Ok(Self { address, app, connections, serving, building, remembering, renewing })
     }
 
     /// Where it listens.
@@ -119,7 +129,7 @@ impl Server {
 
     /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
     pub(crate) async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self { app, mut serving, mut building, remembering, .. } = self;
+        let Self { app, connections, mut serving, mut building, remembering, renewing, .. } = self;
         let mut built = false;
         tokio::pin!(stop);
         let outcome = loop {
@@ -134,9 +144,14 @@ impl Server {
             }
         };
         app.stopping.send_replace(true);
+        if let Some(renewing) = renewing {
+            renewing.abort();
+        }
+        connections.graceful_shutdown(None);
         if timeout(GRACE, &mut serving).await.is_err() {
             tracing::warn!("some calls did not end in time");
-            serving.abort();
+            connections.shutdown();
+            let _ = timeout(CUT, &mut serving).await;
         }
         // It holds the data directory, which is free for another process when this returns.
         if !built && timeout(GRACE, &mut building).await.is_err() {

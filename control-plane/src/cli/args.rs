@@ -1,13 +1,16 @@
 //! What the command line takes.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use omniflow_policy::key::KeyPrefix;
 
-use super::{audit, completions, db, doctor, gateway, key, policy, token};
+use super::serve::Serve;
+use super::{audit, completions, config, db, doctor, gateway, key, policy, token};
 use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
+
+/// Where a control plane is unless it was told otherwise.
+pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
 /// API keys for Envoy: issued, scoped, rate-limited, audited, revoked everywhere at once.
 #[derive(Debug, Parser)]
@@ -33,14 +36,18 @@ pub(super) struct Omf {
 #[derive(Debug, Args)]
 pub(super) struct Connection {
     /// Where the control plane is.
-    #[arg(long, global = true, env = "OMF_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, global = true, env = "OMF_URL", default_value = DEFAULT_URL)]
     pub(super) url: String,
     /// The token that calls are made with. Best given in the environment: others see the command line.
     #[arg(long, global = true, env = "OMF_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
     /// A file that holds the token; read where no token is given.
-    #[arg(long, global = true, env = "OMF_TOKEN_FILE")]
+    #[arg(long, global = true, env = "OMF_TOKEN_FILE", value_parser = path())]
     pub(super) token_file: Option<PathBuf>,
+    /// A file with the CA certificates, in PEM form, by which the control plane's certificate is trusted, instead of
+    /// the public ones.
+    #[arg(long, global = true, env = "OMF_CA_FILE", value_parser = path())]
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 /// Which page of a list is printed.
@@ -60,6 +67,9 @@ pub(super) struct Page {
 pub(super) enum Command {
     /// Run the control plane.
     Serve(Serve),
+    /// Check the configuration of the control plane.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Issue, list, show, rotate and revoke keys.
     #[command(subcommand)]
     Key(key::Command),
@@ -83,33 +93,9 @@ pub(super) enum Command {
     Completions(completions::Completions),
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    omf serve\n  \
-    omf serve --listen 0.0.0.0:8080 --data-dir /var/lib/omniflow\n\n\
-    The first start writes the owner's token to <data-dir>/admin-token. It is stored nowhere else.")]
-pub(super) struct Serve {
-    /// Address and port to listen on.
-    #[arg(long, env = "OMF_LISTEN", default_value = "127.0.0.1:8080")]
-    pub(super) listen: SocketAddr,
-    /// Folder of the databases. It is made if it is missing, and readable for its owner only.
-    #[arg(long, env = "OMF_DATA_DIR", default_value = "omniflow-data")]
-    pub(super) data_dir: PathBuf,
-    /// Where the first start writes the owner's token [default: <data-dir>/admin-token].
-    #[arg(long, env = "OMF_ADMIN_TOKEN_FILE")]
-    pub(super) admin_token_file: Option<PathBuf>,
-    /// What all keys begin with. Only the first start reads it.
-    #[arg(long, env = "OMF_KEY_PREFIX", default_value = "omf", value_parser = KeyPrefix::parse)]
-    pub(super) key_prefix: KeyPrefix,
-    /// Seconds for which a silent gateway still counts as live.
-    #[arg(long, env = "OMF_GATEWAY_LEASE", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(super) gateway_lease: u64,
-    /// Days after which the newest secret of a key is due for rotation; 0 for never.
-    #[arg(long, env = "OMF_ROTATION_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(..=36_500))]
-    pub(super) rotation_days: u64,
-    /// What is logged to standard error: error, warn, info, debug or trace, also for single modules.
-    #[arg(long, env = "OMF_LOG", default_value = "info")]
-    pub(super) log: tracing_subscriber::filter::Targets,
+/// A path, which may be empty: an empty variable is one that is not set.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 // === impl Page ===

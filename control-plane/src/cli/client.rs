@@ -1,6 +1,7 @@
 //! Calls of the control plane's API.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -10,7 +11,8 @@ use ureq::Agent;
 use ureq::http::{Response, StatusCode};
 use zeroize::Zeroizing;
 
-use super::args::Connection;
+use super::args::{Connection, DEFAULT_URL};
+use super::trust;
 use crate::fleet::MAX_WAIT;
 
 /// Longer than the longest wait that the API has.
@@ -40,13 +42,15 @@ pub(super) struct Probe {
 
 impl Client {
     pub(super) fn new(connection: &Connection) -> anyhow::Result<Self> {
-        let url = connection.url.trim_end_matches('/');
-        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
-            bail!("{url} is not the URL of a control plane: write http://HOST:PORT");
-        }
         // An empty variable is one that is not set.
-        let given = connection.token.as_ref().filter(|token| !token.is_empty());
-        let (token, token_source) = match (given, &connection.token_file) {
+        let url = Some(connection.url.trim_end_matches('/')).filter(|url| !url.is_empty());
+        let url = url.unwrap_or(DEFAULT_URL);
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            bail!("{url} is not the URL of a control plane: write http://HOST:PORT or https://HOST:PORT");
+        }
+        let token = connection.token.as_ref().filter(|token| !token.is_empty());
+        let token_file = connection.token_file.as_ref().filter(|path| !path.as_os_str().is_empty());
+        let (token, token_source) = match (token, token_file) {
             (Some(token), _) => (token.clone(), "OMF_TOKEN or --token".to_owned()),
             (None, Some(path)) => (
                 fs::read_to_string(path).with_context(|| format!("{}", path.display()))?,
@@ -54,8 +58,9 @@ impl Client {
             ),
             (None, None) => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
         };
+        let ca_file = connection.ca_file.as_deref().filter(|path| !path.as_os_str().is_empty());
         Ok(Self {
-            agent: agent(TIMEOUT),
+            agent: agent(TIMEOUT, ca_file)?,
             url: url.to_owned(),
             token: Zeroizing::new(token.trim().to_owned()),
             token_source,
@@ -122,14 +127,14 @@ impl Client {
     pub(super) fn probe(&self, path: &str) -> anyhow::Result<Probe> {
         let started = Instant::now();
         let answer = self.agent.get(self.address(path)).header("authorization", self.bearer()).call();
-        Probe::read(answer.with_context(|| self.nobody())?, started)
+        Probe::read(answer.map_err(|error| self.unreachable(error))?, started)
     }
 
     /// `PATCH` without a change, whose answer is taken as it comes.
     pub(super) fn probe_patch(&self, path: &str) -> anyhow::Result<Probe> {
         let started = Instant::now();
         let request = self.agent.patch(self.address(path)).header("authorization", self.bearer());
-        Probe::read(request.send_json(serde_json::json!({})).with_context(|| self.nobody())?, started)
+        Probe::read(request.send_json(serde_json::json!({})).map_err(|error| self.unreachable(error))?, started)
     }
 
     /// Where the token comes from.
@@ -152,7 +157,7 @@ impl Client {
 
     /// The body of an answer, if it has one.
     fn body(&self, result: Result<Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Option<Value>> {
-        let mut response = result.with_context(|| self.nobody())?;
+        let mut response = result.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
             return Ok(None);
@@ -167,11 +172,14 @@ impl Client {
         })
     }
 
-    fn nobody(&self) -> String {
-        format!(
-            "no control plane answers at {}: is it running? Set --url or OMF_URL, such as http://127.0.0.1:8080",
-            self.url
-        )
+    fn unreachable(&self, error: ureq::Error) -> anyhow::Error {
+        match trust::explain(&error, &self.url) {
+            Some(what) => anyhow!(what),
+            None => anyhow::Error::from(error).context(format!(
+                "no control plane answers at {}: is it running? Set --url or OMF_URL, such as {DEFAULT_URL}",
+                self.url
+            )),
+        }
     }
 
     fn no_control_plane(&self) -> anyhow::Error {
@@ -179,20 +187,21 @@ impl Client {
     }
 }
 
-fn agent(timeout: Duration) -> Agent {
+fn agent(timeout: Duration, ca_file: Option<&Path>) -> anyhow::Result<Agent> {
     let config = Agent::config_builder()
+        .tls_config(trust::config(ca_file)?)
         .timeout_global(Some(timeout))
         .http_status_as_error(false)
         // A token must not follow a redirect to elsewhere.
         .max_redirects(0)
         .build();
-    config.into()
+    Ok(config.into())
 }
 
 /// `GET` of any URL, without the token, whose answer is taken as it comes.
 pub(super) fn probe_without_token(url: &str, timeout: Duration) -> anyhow::Result<Probe> {
     let started = Instant::now();
-    let answer = agent(timeout).get(url).call();
+    let answer = agent(timeout, None)?.get(url).call();
     Probe::read(answer.with_context(|| format!("nothing answers at {url}: check the URL"))?, started)
 }
 
@@ -297,8 +306,12 @@ mod tests {
     #[test]
     fn a_url_has_a_scheme() {
         for url in ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1"] {
-            let connection =
-                Connection { url: url.to_owned(), token: Some("t".to_owned()), token_file: None };
+            let connection = Connection {
+                url: url.to_owned(),
+                token: Some("t".to_owned()),
+                token_file: None,
+                ca_file: None,
+            };
             let error = Client::new(&connection).err().unwrap().to_string();
             assert!(error.contains(url) && error.contains("write http://HOST:PORT"), "{error}");
         }

@@ -8,6 +8,7 @@ mod args;
 mod audit;
 mod client;
 mod completions;
+mod config;
 mod db;
 mod doctor;
 mod doctor_gateways;
@@ -18,6 +19,7 @@ mod policy;
 mod secret_output;
 mod serve;
 mod token;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -43,7 +45,8 @@ fn run(omf: Omf) -> anyhow::Result<()> {
     let output = Output { json: omf.json };
     let client = || Client::new(&omf.connection);
     match omf.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Config(command) => config::run(&command, output),
         Command::Key(command) => key::run(command, &client()?, output),
         Command::Audit(command) => audit::run(command, &client()?, output),
         Command::Gateway(command) => gateway::run(&command, &client()?, output),

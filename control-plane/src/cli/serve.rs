@@ -1,32 +1,50 @@
 //! `omf serve`.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{IsTerminal, stderr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use clap::builder::ValueParser;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::args::Serve;
 use crate::clock::{Clock, Entropy};
+use crate::configuration::{Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Reading, Setting};
 use crate::server::{Server, ServerSettings};
 
-pub(super) fn run(args: Serve) -> anyhow::Result<()> {
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A setting is taken from the first of these that has it: the flag, the variable, the file, the \
+    default. An empty variable counts as not set. `omf config check` tells what is in force, and from where.\n\n\
+    The file is TOML, with the flags' names in snake_case; relative paths start from the file's folder:\n  \
+    listen = \"0.0.0.0:8443\"\n  \
+    data_dir = \"/var/lib/omniflow\"\n  \
+    tls_certificate = \"tls.crt\"\n  \
+    tls_key = \"tls.key\"\n\n\
+    A renewed certificate is taken in within a minute, or at once on SIGHUP.\n\n\
+    Examples:\n  \
+    omf serve\n  \
+    omf serve --listen 0.0.0.0:8080 --data-dir /var/lib/omniflow\n  \
+    omf serve --config /etc/omniflow/omf.toml\n\n\
+    The first start writes the owner's token to <data-dir>/admin-token. It is stored nowhere else."
+)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
+    let configuration = read(&args.flags).configuration()?;
     tracing_subscriber::registry()
-        .with(args.log)
+        .with(configuration.log.clone())
         .with(tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()))
         .init();
-    let settings = ServerSettings {
-        listen: args.listen,
-        data_dir: args.data_dir,
-        admin_token_file: args.admin_token_file,
-        key_prefix: args.key_prefix,
-        gateway_lease: Duration::from_secs(args.gateway_lease),
-        rotation_after: (args.rotation_days > 0).then(|| Duration::from_secs(args.rotation_days * 86_400)),
-        clock: Clock::system(),
-        entropy: Entropy::system(),
-    };
+    let settings = settings(configuration);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -45,4 +63,71 @@ pub(super) fn run(args: Serve) -> anyhow::Result<()> {
         // The message names its cause already.
         served.await.map_err(|error| anyhow!("{error}"))
     })
+}
+
+/// The configuration of this process.
+pub(super) fn read(flags: &Flags) -> Reading {
+    Reading::new(flags, |name| std::env::var_os(name))
+}
+
+fn settings(configuration: Configuration) -> ServerSettings {
+    let days = configuration.rotation_days;
+    ServerSettings {
+        listen: configuration.listen,
+        data_dir: configuration.data_dir,
+        admin_token_file: configuration.admin_token_file,
+        key_prefix: configuration.key_prefix,
+        gateway_lease: Duration::from_secs(configuration.gateway_lease),
+        rotation_after: (days > 0).then(|| Duration::from_secs(days * 86_400)),
+        tls: configuration.tls,
+        clock: Clock::system(),
+        entropy: Entropy::system(),
+    }
+}
+
+// === impl Flags ===
+
+/// The flags are those of the settings, and are not judged here: a value is checked in one place, wherever it comes from.
+impl Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new(FILE_FLAG)
+            .long(FILE_FLAG)
+            .value_name("FILE")
+            .value_parser(ValueParser::path_buf())
+            .help(format!("A file of settings, in TOML [env: {FILE_VARIABLE}]"));
+        Setting::ALL.into_iter().fold(command.arg(file), |command, setting| {
+            let default = match setting.default_text() {
+                "none" => String::new(),
+                text => format!(" [default: {text}]"),
+            };
+            command.arg(
+                Arg::new(setting.name())
+                    .long(setting.flag())
+                    .value_name(setting.value_name())
+                    .value_parser(ValueParser::os_string())
+                    .allow_negative_numbers(true)
+                    .help(format!("{} [env: {}]{default}", setting.meaning(), setting.variable())),
+            )
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let value = |setting: Setting| matches.get_one::<OsString>(setting.name()).cloned();
+        let values: BTreeMap<_, _> =
+            Setting::ALL.into_iter().filter_map(|setting| Some((setting, value(setting)?))).collect();
+        Ok(Self { file: matches.get_one::<PathBuf>(FILE_FLAG).cloned(), values })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let Self { file, values } = Self::from_arg_matches(matches)?;
+        self.file = file.or(self.file.take());
+        self.values.extend(values);
+        Ok(())
+    }
 }

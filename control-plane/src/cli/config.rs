@@ -1,0 +1,84 @@
+//! `omf config`: looks at a configuration without starting with it.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::output::{Column, Output, field, items, table};
+use super::serve;
+use crate::clock::Clock;
+use crate::configuration::{Flags, Given, Origin, Problem, Problems, Reading, Setting, probe};
+use crate::json::time::format_time;
+use crate::tls::Certificate;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check what `omf serve` would start with, and print what is in force and where it comes from.
+    ///
+    /// Takes the flags of `omf serve`, and reads the same file and environment. It also looks whether the data directory
+    /// can be written to, for which it makes a file there and removes it, and whether certificate and key can be used.
+    /// All problems are told, not only the first; then the exit code is 1.
+    #[command(after_help = "Examples:\n  \
+        omf config check --config /etc/omniflow/omf.toml\n  \
+        omf config check --json --tls-certificate tls.crt --tls-key tls.key")]
+    Check {
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+const COLUMNS: [Column; 3] =
+    [("SETTING", |v| field(v, "setting")), ("VALUE", |v| field(v, "value")), ("FROM", |v| field(v, "from"))];
+
+pub(super) fn run(command: &Command, output: Output) -> anyhow::Result<()> {
+    let Command::Check { flags } = command;
+    let mut reading = serve::read(flags);
+    let certificate = probe(&mut reading, Clock::system().now());
+    output.print(&report(&reading, certificate), for_people)?;
+    if reading.problems.is_empty() { Ok(()) } else { Err(Problems(reading.problems).into()) }
+}
+
+fn report(reading: &Reading, certificate: Option<Certificate>) -> Value {
+    let settings: Vec<Value> = reading.given.iter().map(|given| setting(reading, given)).collect();
+    let certificate = certificate.map(|certificate| {
+        json!({
+            "not_before": format_time(certificate.not_before),
+            "not_after": format_time(certificate.not_after),
+        })
+    });
+    let problems: Vec<&str> = reading.problems.iter().map(|Problem(text)| text.as_str()).collect();
+    json!({"items": settings, "certificate": certificate, "problems": problems})
+}
+
+fn setting(reading: &Reading, given: &Given) -> Value {
+    let (source, file, line) = match &given.origin {
+        Origin::Flag => ("flag", None, None),
+        Origin::Environment => ("environment", None, None),
+        Origin::File { path, line } => ("file", Some(path.display().to_string()), Some(line)),
+        Origin::Default => ("default", None, None),
+    };
+    json!({
+        "setting": given.setting.name(),
+        "value": given.text().or_else(|| derived(reading, given.setting)),
+        "source": source,
+        "file": file,
+        "line": line,
+        "from": given.source(),
+    })
+}
+
+/// What is in force for a setting that is not given, where that follows from another.
+fn derived(reading: &Reading, setting: Setting) -> Option<String> {
+    let data_dir = reading.path(Setting::DataDir).filter(|_| setting == Setting::AdminTokenFile)?;
+    Some(data_dir.join("admin-token").display().to_string())
+}
+
+fn for_people(report: &Value) -> String {
+    let mut text = table(items(report), &COLUMNS);
+    if let Some(end) = report.pointer("/certificate/not_after").and_then(Value::as_str) {
+        text.push_str(&format!("\nThe certificate is valid until {end}.\n"));
+    }
+    if report.get("problems").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        text.push_str("\nNo problem was found.\n");
+    }
+    text
+}

@@ -1,0 +1,92 @@
+//! A configuration file: TOML, one line a setting.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::setting::Kind;
+use super::{FILE_FLAG, FILE_VARIABLE, Origin, Problem, Setting};
+
+/// What the file gives, with the line of each value. What cannot be read is left out and told.
+pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<Setting, (OsString, Origin)> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            problems.push(Problem(format!(
+                "{}: {error}; give a readable file with --{FILE_FLAG} or {FILE_VARIABLE}",
+                path.display()
+            )));
+            return BTreeMap::new();
+        }
+    };
+    let told = |offset: usize, what: &str| {
+        Problem(format!("{} line {}: {what}", path.display(), line_at(&text, offset)))
+    };
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    if !errors.is_empty() {
+        // What the parser made of the rest is a guess.
+        problems.extend(errors.iter().map(|error| {
+            told(error.span().map_or(0, |span| span.start), &format!("not TOML: {}", error.message()))
+        }));
+        return BTreeMap::new();
+    }
+    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let mut given = BTreeMap::new();
+    for (key, value) in entries {
+        let at = key.span().start;
+        let Some(setting) = Setting::ALL.into_iter().find(|setting| setting.name() == key.get_ref()) else {
+            problems.push(told(at, &unknown(key.get_ref())));
+            continue;
+        };
+        match written(setting, value.get_ref()) {
+            Some(value) => {
+                let origin = Origin::File { path: path.to_owned(), line: line_at(&text, at) };
+                given.insert(setting, (from_folder_of(path, setting, value), origin));
+            }
+            None => problems.push(told(at, &wrong_kind(setting))),
+        }
+    }
+    given
+}
+
+fn unknown(name: &str) -> String {
+    if name == FILE_FLAG {
+        return format!("{name}: no setting of a file; name the file with --{FILE_FLAG} or {FILE_VARIABLE}");
+    }
+    let names = Setting::ALL.map(Setting::name).join(", ");
+    format!("{name}: no such setting; there are {names}")
+}
+
+fn wrong_kind(setting: Setting) -> String {
+    let name = setting.name();
+    let kind = if setting.kind() == Kind::Number { "a whole number" } else { "a text in quotes" };
+    format!("{name}: the value is {kind}: write {name} = {}", setting.example())
+}
+
+/// The value as it would be written as a flag, if it is of the setting's kind.
+fn written(setting: Setting, value: &DeValue<'_>) -> Option<String> {
+    match (setting.kind(), value) {
+        (Kind::Text | Kind::Path, DeValue::String(text)) => Some(text.to_string()),
+        (Kind::Number, DeValue::Integer(number)) => {
+            Some(i128::from_str_radix(number.as_str(), number.radix()).ok()?.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn from_folder_of(path: &Path, setting: Setting, value: String) -> OsString {
+    match path.parent() {
+        // An empty path is wrong, and would become the folder itself.
+        Some(folder) if setting.kind() == Kind::Path && !value.is_empty() => folder.join(value).into(),
+        _ => value.into(),
+    }
+}
+
+/// The line of a byte, counted from 1.
+fn line_at(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}

@@ -1,0 +1,117 @@
+//! From what is written to values, and what is wrong with them.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use omniflow_policy::key::KeyPrefix;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use super::{Configuration, Given, Problem, Setting};
+use crate::tls::TlsFiles;
+
+const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
+const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;
+
+/// The configuration, if every value that it needs is right. What is wrong is added to `problems`.
+pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Option<Configuration> {
+    let mut values = Values { given, problems };
+    let listen = values.read(Setting::Listen, text(address));
+    let data_dir = values.read(Setting::DataDir, path);
+    let admin_token_file = values.read(Setting::AdminTokenFile, path);
+    let key_prefix = values.read(Setting::KeyPrefix, text(key_prefix));
+    let gateway_lease =
+        values.read(Setting::GatewayLease, text(|text| number(text, GATEWAY_LEASE, "seconds")));
+    let rotation_days = values.read(Setting::RotationDays, text(|text| number(text, ROTATION_DAYS, "days")));
+    let tls_certificate = values.read(Setting::TlsCertificate, path);
+    let tls_key = values.read(Setting::TlsKey, path);
+    let log = values.read(Setting::Log, text(levels));
+    values.go_together(Setting::TlsCertificate, Setting::TlsKey);
+    Some(Configuration {
+        listen: listen?,
+        data_dir: data_dir?,
+        admin_token_file,
+        key_prefix: key_prefix?,
+        gateway_lease: gateway_lease?,
+        rotation_days: rotation_days?,
+        tls: tls_certificate.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
+        log: log?,
+    })
+}
+
+struct Values<'a> {
+    given: &'a [Given],
+    problems: &'a mut Vec<Problem>,
+}
+
+// === impl Values ===
+
+impl Values<'_> {
+    /// The value of a setting. `None` if it is not given, or wrong, which is then told.
+    fn read<T>(&mut self, setting: Setting, read: impl Fn(&OsStr) -> Result<T, String>) -> Option<T> {
+        let given = self.given.iter().find(|given| given.setting == setting)?;
+        match read(given.value.as_deref()?) {
+            Ok(value) => Some(value),
+            Err(what) => {
+                self.problems.push(given.problem(&what));
+                None
+            }
+        }
+    }
+
+    /// Tells if one of two is given without the other.
+    fn go_together(&mut self, one: Setting, other: Setting) {
+        let find =
+            |setting| self.given.iter().find(|given| given.setting == setting && given.value.is_some());
+        let (alone, missing) = match (find(one), find(other)) {
+            (Some(alone), None) => (alone, other),
+            (None, Some(alone)) => (alone, one),
+            _ => return,
+        };
+        let what = format!("given without {}: give both for TLS, or neither for plain HTTP", missing.name());
+        self.problems.push(alone.problem(&what));
+    }
+}
+
+/// Reads what has to be text.
+fn text<T>(read: impl Fn(&str) -> Result<T, String>) -> impl Fn(&OsStr) -> Result<T, String> {
+    move |value| read(value.to_str().ok_or("not UTF-8")?)
+}
+
+fn path(value: &OsStr) -> Result<PathBuf, String> {
+    if value.is_empty() { Err("empty: write a path, or leave it out".to_owned()) } else { Ok(value.into()) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |_| quoted(text, "not an IP address with a port: write 127.0.0.1:8080, or [::1]:8080");
+    text.parse().map_err(wrong)
+}
+
+fn key_prefix(text: &str) -> Result<KeyPrefix, String> {
+    KeyPrefix::parse(text).map_err(|error| quoted(text, error))
+}
+
+fn number(text: &str, range: RangeInclusive<u64>, unit: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    let right = format!("not a whole number of {unit} from {} to {}", range.start(), range.end());
+    number.ok_or_else(|| quoted(text, right))
+}
+
+/// A word that is no level would be taken for a module, and a mistyped level would log nothing else.
+fn levels(text: &str) -> Result<Targets, String> {
+    let is_level = |part: &str| {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        LevelFilter::from_str(level).is_ok() && !level.is_empty()
+    };
+    let targets = Targets::from_str(text).ok().filter(|_| text.split(',').all(is_level));
+    let right =
+        "no level: write off, error, warn, info, debug or trace, or MODULE=LEVEL, with commas between";
+    targets.ok_or_else(|| quoted(text, right))
+}
+
+fn quoted(text: &str, what: impl fmt::Display) -> String {
+    format!("{text:?}: {what}")
+}

@@ -1,0 +1,181 @@
+//! TLS: the certificate and its key, read from their files and again whenever these change.
+
+mod renewal;
+mod validity;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use omniflow_policy::time::UnixMillis;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use zeroize::Zeroizing;
+
+pub(crate) use self::renewal::Renewal;
+use crate::json::time::format_time;
+
+/// What is spoken inside of TLS, the preferred first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Where certificate and key lie, in PEM form.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFiles {
+    /// The chain, the server's own certificate first.
+    pub(crate) certificate: PathBuf,
+    /// The key of the first certificate.
+    pub(crate) key: PathBuf,
+}
+
+/// A certificate and its key, ready to be served.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// How TLS is spoken.
+    pub(crate) config: Arc<ServerConfig>,
+    /// What is known of the certificate.
+    pub(crate) certificate: Certificate,
+    files: Content,
+}
+
+/// From when until when a server's own certificate can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Certificate {
+    /// Its first instant.
+    pub(crate) not_before: UnixMillis,
+    /// Its last instant.
+    pub(crate) not_after: UnixMillis,
+}
+
+/// What the files held.
+#[derive(PartialEq, Eq)]
+struct Content {
+    certificate: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+/// Why TLS cannot be spoken with these files. Nothing of a key is ever told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// A file cannot be read.
+    #[error("{}: {source}; give a file that can be read", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Whether it is the one of the key.
+        key: bool,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// There is no certificate in the file.
+    #[error("{}: no certificate in PEM form: give a file with BEGIN CERTIFICATE", .0.display())]
+    NoCertificate(PathBuf),
+    /// The first certificate is not one.
+    #[error("{}: the first certificate cannot be read: it is damaged", .0.display())]
+    Damaged(PathBuf),
+    /// There is no key in the file.
+    #[error("{}: no private key in PEM form: give a file with BEGIN PRIVATE KEY, without a passphrase", .0.display())]
+    NoKey(PathBuf),
+    /// The key is of another certificate.
+    #[error("{}: this is not the key of the first certificate in {}", key.display(), certificate.display())]
+    NotItsKey {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        certificate: PathBuf,
+    },
+    /// Such a key or certificate is not supported.
+    #[error("{}: it cannot be used for TLS: {source}", path.display())]
+    Unsupported {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rustls::Error,
+    },
+}
+
+/// Reads certificate and key.
+pub(crate) fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
+    Content::read(files)?.load(files)
+}
+
+// === impl Content ===
+
+impl Content {
+    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        let read = |path: &Path, key| {
+            fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), key, source })
+        };
+        let certificate = read(&files.certificate, false)?;
+        Ok(Self { certificate, key: Zeroizing::new(read(&files.key, true)?) })
+    }
+
+    fn load(self, files: &TlsFiles) -> Result<Loaded, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
+        // The parser's errors quote the lines that they do not like.
+        let chain = chain.map_err(|_| TlsError::NoCertificate(files.certificate.clone()))?;
+        let first = chain.first().ok_or_else(|| TlsError::NoCertificate(files.certificate.clone()))?;
+        let certificate =
+            validity::read(first).ok_or_else(|| TlsError::Damaged(files.certificate.clone()))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| TlsError::NoKey(files.key.clone()))?;
+        let config = config(chain, key).map_err(|source| match source {
+            rustls::Error::InconsistentKeys(_) => {
+                TlsError::NotItsKey { key: files.key.clone(), certificate: files.certificate.clone() }
+            }
+            source => TlsError::Unsupported { path: files.key.clone(), source },
+        })?;
+        Ok(Loaded { config: Arc::new(config), certificate, files: self })
+    }
+}
+
+fn config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let certified = CertifiedKey::from_der(chain, key, &provider)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+    Ok(config)
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Content")
+    }
+}
+
+// === impl Certificate ===
+
+impl Certificate {
+    /// Why no client accepts it at an instant, and what to do. `None` if that is not so.
+    pub(crate) fn unfit_at(&self, now: UnixMillis) -> Option<String> {
+        if now > self.not_after {
+            Some(format!("the certificate has expired at {}: renew it", format_time(self.not_after)))
+        } else if now < self.not_before {
+            let begin = format_time(self.not_before);
+            Some(format!("the certificate is not valid before {begin}: check the clock, or wait"))
+        } else {
+            None
+        }
+    }
+}
+
+// === impl TlsError ===
+
+impl TlsError {
+    /// Whether it is about the key's file rather than the certificate's.
+    pub(crate) fn concerns_key(&self) -> bool {
+        match self {
+            Self::File { key, .. } => *key,
+            Self::NoCertificate(_) | Self::Damaged(_) => false,
+            Self::NoKey(_) | Self::NotItsKey { .. } | Self::Unsupported { .. } => true,
+        }
+    }
+}
