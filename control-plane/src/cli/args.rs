@@ -6,7 +6,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::serve::Serve;
-use super::{audit, completions, config, db, doctor, gateway, key, policy, token};
+use super::{audit, completions, config, db, doctor, events, gateway, key, policy, token};
 use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
 
 /// Where a control plane is unless it was told otherwise.
@@ -70,7 +70,7 @@ pub(super) enum Command {
     /// Check the configuration of the control plane.
     #[command(subcommand)]
     Config(config::Command),
-    /// Issue, list, show, rotate and revoke keys.
+    /// Issue, import, list, show, change, rotate and revoke keys.
     #[command(subcommand)]
     Key(key::Command),
     /// Read the audit log, newest first.
@@ -81,9 +81,11 @@ pub(super) enum Command {
     /// Make, list and revoke tokens for the control plane itself.
     #[command(subcommand)]
     Token(token::Command),
-    /// Read and set routes and scopes.
+    /// Read, set, compare, explain and rehearse routes and scopes.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Read the trail of what admins did, newest first.
+    Events(events::Events),
     /// Back up the databases, and restore them.
     #[command(subcommand)]
     Db(db::Command),

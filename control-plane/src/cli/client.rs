@@ -8,7 +8,8 @@ use anyhow::{Context, anyhow, bail};
 use omniflow_policy::time::UnixMillis;
 use serde_json::Value;
 use ureq::Agent;
-use ureq::http::{Response, StatusCode};
+pub(super) use ureq::http::Method;
+use ureq::http::{Request, Response, StatusCode};
 use zeroize::Zeroizing;
 
 use super::args::{Connection, DEFAULT_URL};
@@ -25,6 +26,24 @@ pub(super) struct Client {
     token: Zeroizing<String>,
     /// Where the token comes from, for whoever gave a wrong one.
     token_source: String,
+}
+
+/// A call that is about to be made.
+#[derive(Debug)]
+pub(super) struct Call {
+    method: Method,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+/// What the control plane refuses, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct Refusal {
+    text: String,
+    /// The problem document.
+    pub(super) problem: Value,
 }
 
 /// An answer as it came, whoever gave it.
@@ -75,8 +94,7 @@ impl Client {
         query: &[(&str, Option<String>)],
         has: &str,
     ) -> anyhow::Result<Value> {
-        let address = self.address(path) + &encoded(query);
-        self.answer(self.agent.get(address).header("authorization", self.bearer()).call(), has)
+        self.send(Call::new(Method::GET, path).query(query), has)
     }
 
     /// `GET` of a page.
@@ -86,41 +104,34 @@ impl Client {
 
     /// `POST` of a JSON document.
     pub(super) fn post(&self, path: &str, body: &Value, has: &str) -> anyhow::Result<Value> {
-        let request = self.agent.post(self.address(path)).header("authorization", self.bearer());
-        self.answer(request.send_json(body), has)
-    }
-
-    /// `POST` without a body.
-    pub(super) fn post_empty(
-        &self,
-        path: &str,
-        query: &[(&str, Option<String>)],
-        has: &str,
-    ) -> anyhow::Result<Value> {
-        let address = self.address(path) + &encoded(query);
-        self.answer(self.agent.post(address).header("authorization", self.bearer()).send_empty(), has)
-    }
-
-    /// `PUT` of a JSON document as it was written, so that refusals tell its own lines.
-    pub(super) fn put(
-        &self,
-        path: &str,
-        query: &[(&str, Option<String>)],
-        document: &[u8],
-        has: &str,
-    ) -> anyhow::Result<Value> {
-        let address = self.address(path) + &encoded(query);
-        let request = self.agent.put(address).header("authorization", self.bearer());
-        self.answer(request.header("content-type", "application/json").send(document), has)
+        self.send(Call::new(Method::POST, path).json(body), has)
     }
 
     /// `DELETE`.
     pub(super) fn delete(&self, path: &str) -> anyhow::Result<()> {
-        let request = self.agent.delete(self.address(path)).header("authorization", self.bearer());
-        match self.body(request.call())? {
+        match self.body(self.answer(Call::new(Method::DELETE, path))?)? {
             None => Ok(()),
             Some(_) => Err(self.no_control_plane()),
         }
+    }
+
+    /// Any call whose answer is JSON.
+    pub(super) fn send(&self, call: Call, has: &str) -> anyhow::Result<Value> {
+        let body = self.body(self.answer(call)?)?;
+        body.filter(|body| body.get(has).is_some()).ok_or_else(|| self.no_control_plane())
+    }
+
+    /// Any call whose answer is text of this media type.
+    pub(super) fn text(&self, call: Call, media_type: &str) -> anyhow::Result<String> {
+        let mut response = self.answer(call.header("accept", media_type))?;
+        if !response.status().is_success() {
+            return Err(self.refused(response));
+        }
+        let is_text = response.body().mime_type() == Some(media_type);
+        is_text
+            .then(|| response.body_mut().read_to_string().ok())
+            .flatten()
+            .ok_or_else(|| self.no_control_plane())
     }
 
     /// `GET`, whose answer is taken as it comes.
@@ -134,7 +145,10 @@ impl Client {
     pub(super) fn probe_patch(&self, path: &str) -> anyhow::Result<Probe> {
         let started = Instant::now();
         let request = self.agent.patch(self.address(path)).header("authorization", self.bearer());
-        Probe::read(request.send_json(serde_json::json!({})).map_err(|error| self.unreachable(error))?, started)
+        Probe::read(
+            request.send_json(serde_json::json!({})).map_err(|error| self.unreachable(error))?,
+            started,
+        )
     }
 
     /// Where the token comes from.
@@ -150,26 +164,36 @@ impl Client {
         format!("Bearer {}", self.token.as_str())
     }
 
-    /// The answer, which has the field `has`.
-    fn answer(&self, result: Result<Response<ureq::Body>, ureq::Error>, has: &str) -> anyhow::Result<Value> {
-        self.body(result)?.filter(|body| body.get(has).is_some()).ok_or_else(|| self.no_control_plane())
+    fn answer(&self, call: Call) -> anyhow::Result<Response<ureq::Body>> {
+        let Call { method, path, headers, body } = call;
+        let mut request = Request::builder().method(method).uri(self.address(&path));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.header("authorization", self.bearer()).body(body)?;
+        self.agent.run(request).map_err(|error| self.unreachable(error))
     }
 
     /// The body of an answer, if it has one.
-    fn body(&self, result: Result<Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Option<Value>> {
-        let mut response = result.map_err(|error| self.unreachable(error))?;
+    fn body(&self, mut response: Response<ureq::Body>) -> anyhow::Result<Option<Value>> {
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
             return Ok(None);
         }
-        let body = response.body_mut().read_json::<Value>();
-        if status.is_success() {
-            return body.map(Some).map_err(|_| self.no_control_plane());
+        if !status.is_success() {
+            return Err(self.refused(response));
         }
-        Err(match body {
-            Ok(problem) if problem.get("code").is_some() => refusal(status, &problem, &self.token_source),
+        response.body_mut().read_json().map(Some).map_err(|_| self.no_control_plane())
+    }
+
+    fn refused(&self, mut response: Response<ureq::Body>) -> anyhow::Error {
+        let status = response.status();
+        match response.body_mut().read_json::<Value>() {
+            Ok(problem) if problem.get("code").is_some() => {
+                Refusal { text: refusal(status, &problem, &self.token_source), problem }.into()
+            }
             _ => self.no_control_plane().context(format!("the answer is {status}")),
-        })
+        }
     }
 
     fn unreachable(&self, error: ureq::Error) -> anyhow::Error {
@@ -206,16 +230,17 @@ pub(super) fn probe_without_token(url: &str, timeout: Duration) -> anyhow::Resul
 }
 
 /// A refusal in one line: what is wrong, where, and the stable code.
-fn refusal(status: StatusCode, problem: &Value, token_source: &str) -> anyhow::Error {
+fn refusal(status: StatusCode, problem: &Value, token_source: &str) -> String {
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
     let detail = text("detail").unwrap_or("the control plane gives no reason");
     let code = text("code").unwrap_or("unknown");
+    let line = problem.get("line").map(|line| format!("line {line}: ")).unwrap_or_default();
     match text("field") {
         _ if status == StatusCode::UNAUTHORIZED => {
-            anyhow!("the token from {token_source} is not valid here ({status}, {code})")
+            format!("the token from {token_source} is not valid here ({status}, {code})")
         }
-        Some(field) if !names(detail, field) => anyhow!("{field}: {detail} ({status}, {code})"),
-        _ => anyhow!("{detail} ({status}, {code})"),
+        Some(field) if !names(detail, field) => format!("{line}{field}: {detail} ({status}, {code})"),
+        _ => format!("{line}{detail} ({status}, {code})"),
     }
 }
 
@@ -248,6 +273,45 @@ pub(super) fn segment(text: &str) -> String {
     encoded
 }
 
+// === impl Call ===
+
+impl Call {
+    /// A call without a body.
+    pub(super) fn new(method: Method, path: &str) -> Self {
+        Self { method, path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// With query parameters, of which those without a value are left out.
+    pub(super) fn query(mut self, query: &[(&str, Option<String>)]) -> Self {
+        self.path.push_str(&encoded(query));
+        self
+    }
+
+    /// With one more header.
+    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Only if what it changes is still at this number, where one is given.
+    pub(super) fn if_match(self, number: Option<u64>) -> Self {
+        match number {
+            Some(number) => self.header("if-match", format!("\"{number}\"")),
+            None => self,
+        }
+    }
+
+    /// With a body in JSON.
+    pub(super) fn json(self, body: &Value) -> Self {
+        self.body("application/json", body.to_string().into_bytes())
+    }
+
+    /// With a body as it was written, so that refusals tell its own lines.
+    pub(super) fn body(self, media_type: &str, body: Vec<u8>) -> Self {
+        Self { body, ..self.header("content-type", media_type) }
+    }
+}
+
 // === impl Probe ===
 
 impl Probe {
@@ -277,7 +341,7 @@ mod tests {
     fn a_refusal_names_field_and_code() {
         let said = |field: &str, detail: &str| {
             let problem = serde_json::json!({"detail": detail, "code": "invalid_field", "field": field});
-            refusal(StatusCode::UNPROCESSABLE_ENTITY, &problem, "OMF_TOKEN").to_string()
+            refusal(StatusCode::UNPROCESSABLE_ENTITY, &problem, "OMF_TOKEN")
         };
         let code = "(422 Unprocessable Entity, invalid_field)";
         for (field, detail, expected) in [
@@ -300,7 +364,7 @@ mod tests {
         let error = refusal(StatusCode::UNAUTHORIZED, &problem, "OMF_TOKEN_FILE or --token-file (/x)");
         let expected = "the token from OMF_TOKEN_FILE or --token-file (/x) is not valid here \
                         (401 Unauthorized, unauthenticated)";
-        assert_eq!(error.to_string(), expected);
+        assert_eq!(error, expected);
     }
 
     #[test]

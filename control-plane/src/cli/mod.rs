@@ -1,8 +1,8 @@
 //! The command line: `omf serve` runs the control plane, `omf db` works on its databases, everything else calls its
 //! API.
 //!
-//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What a program may want to read goes to standard
-//! output, everything else to standard error.
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 done but not yet enforced by every gateway. What a program
+//! may want to read goes to standard output, everything else to standard error.
 
 mod args;
 mod audit;
@@ -12,7 +12,9 @@ mod config;
 mod db;
 mod doctor;
 mod doctor_gateways;
+mod events;
 mod gateway;
+mod input;
 mod key;
 mod output;
 mod policy;
@@ -26,18 +28,31 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::args::{Command, Omf};
-use self::client::Client;
-use self::output::Output;
+use self::client::{Client, Refusal};
+use self::output::{NotEnforced, Output};
+
+/// The exit code of a change that is made, and that some gateways do not enforce yet.
+const NOT_ENFORCED: u8 = 3;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let omf = Omf::parse();
+    let json = omf.json;
     match run(omf) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("omf: {error:#}");
-            ExitCode::FAILURE
+            eprintln!("{}", told(&error, json));
+            if error.is::<NotEnforced>() { ExitCode::from(NOT_ENFORCED) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+/// What is printed of an error: a line for people, or the problem document of a refusal for programs.
+fn told(error: &anyhow::Error, json: bool) -> String {
+    match error.downcast_ref::<Refusal>() {
+        _ if !json => format!("omf: {error:#}"),
+        Some(refusal) => refusal.problem.to_string(),
+        None => serde_json::json!({"detail": format!("{error:#}")}).to_string(),
     }
 }
 
@@ -52,6 +67,7 @@ fn run(omf: Omf) -> anyhow::Result<()> {
         Command::Gateway(command) => gateway::run(&command, &client()?, output),
         Command::Token(command) => token::run(command, &client()?, output),
         Command::Policy(command) => policy::run(command, &client()?, output),
+        Command::Events(args) => events::run(args, &client()?, output),
         Command::Db(command) => db::run(command, output),
         Command::Doctor(args) => doctor::run(&args, &omf.connection, output),
         Command::Completions(args) => completions::run(&args),
@@ -95,7 +111,12 @@ mod tests {
             r#"{"scopes": [{"name": "contacts:read"}, {"name": "orders:read"}], "routes": []}"#,
         )
         .unwrap();
+        let toml = folder.path().join("draft.toml");
+        std::fs::write(&toml, "routes = []\n[[scopes]]\nname = \"contacts:read\"\n").unwrap();
         let set = format!("policy set {} --wait 1ms", file.display());
+        let draft_diff = format!("policy diff {}", toml.display());
+        let replay = format!("policy replay {}", toml.display());
+        let evaluate_draft = format!("policy evaluate --key ci2 GET /x --draft {}", toml.display());
         let (bad, broken) = (folder.path().join("bad.json"), folder.path().join("broken.json"));
         std::fs::write(&bad, r#"{"scopes": [], "routes": [{"path": "x", "methods": [], "scope": "a:b"}]}"#)
             .unwrap();
@@ -130,6 +151,8 @@ mod tests {
             "key revoke ci --wait 1ms",
             "key revoke cd --version 1",
             "audit --key ci --status 4xx",
+            "key create --name ci2 --environment live --scope contacts:read --idempotency-key one",
+            "key create --name ci2 --environment live --scope contacts:read --idempotency-key one",
             "key create --name burst --environment live --scope contacts:read --burst 5",
             "gateway list --limit 1",
             "gateway list --cursor edge/000000000000000a",
@@ -140,6 +163,22 @@ mod tests {
             "token list --json",
             "policy show --json",
             &set,
+            "key update ci2 --scope contacts:read --allow ::1 --description x",
+            "--json key update ci2 --default-limits --allow-any --no-expiry --if-match 2",
+            "key list --expires-before 2030-01-01T00:00:00Z",
+            "events --action key.changed --limit 1",
+            "--json events --subject ci2",
+            "policy versions",
+            "policy diff --from 1",
+            &draft_diff,
+            &replay,
+            "policy show --toml",
+            "policy show --version 1 --json",
+            "policy evaluate --key ci2 GET /api/v1/contacts --calls-before 1",
+            "policy evaluate --header accept:text GET /x",
+            &evaluate_draft,
+            "policy rollback 1",
+            "policy rollback 2 --wait 1ms --if-match 3",
             "key create --name shop --environment live --scope orders:read",
         ] {
             assert_eq!(omf(line).await, Ok(()), "{line}");
@@ -157,9 +196,21 @@ mod tests {
             ("key list --token omf_token_wrong", "the token from OMF_TOKEN or --token is not valid here"),
             ("audit --ip nowhere", "invalid_query"),
             ("gateway list --limit 0", "limit"),
-            (&set_bad, "bad.json: /routes/0/path: "),
+            (&set_bad, "bad.json: line 1: /routes/0/path: "),
             (&set_broken, "broken.json: /scopes: "),
             (&set_broken, "line 2 column"),
+            ("key update ci2", "nothing to change"),
+            ("key update ci2 --description y --if-match 9", "version_mismatch"),
+            ("key import --name x --environment live --scope contacts:read --digest 00", "imports_not_taken"),
+            ("key import --name x --environment live --scope contacts:read", "--secret-file"),
+            (
+                "key create --name y --environment live --scope contacts:read --idempotency-key one",
+                "idempotency_key_reused",
+            ),
+            ("policy rollback 99", "no policy has the version 99"),
+            ("policy evaluate --key nobody GET /x", "no key has"),
+            ("policy diff --from 99", "from is a version"),
+            ("events --action none", "an action is one of"),
             ("policy set /nowhere/policy.json", "/nowhere/policy.json: No such file"),
             ("policy set", "<FILE>"),
             ("key create", "--name"),

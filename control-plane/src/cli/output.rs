@@ -16,6 +16,14 @@ pub(super) struct Output {
 /// A column: its heading, and where its value is found.
 pub(super) type Column = (&'static str, fn(&Value) -> String);
 
+const ENFORCEMENT_COLUMNS: &[Column] = &[
+    ("GATEWAY", |gateway| field(gateway, "id")),
+    ("ENFORCED", |gateway| field(gateway, "enforced")),
+    ("WORKERS", |gateway| format!("{}/{}", field(gateway, "enforced_workers"), field(gateway, "workers"))),
+    ("MS", |gateway| field(gateway, "ms")),
+    ("LAST SEEN", |gateway| field(gateway, "last_seen_at")),
+];
+
 impl Output {
     /// Prints one answer whole as JSON, or by `for_people`; and a warning if it tells of gateways that are silent.
     pub(super) fn print(
@@ -24,15 +32,20 @@ impl Output {
         for_people: impl FnOnce(&Value) -> String,
     ) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string_pretty(value)? } else { for_people(value) };
-        match writeln!(stdout(), "{}", text.trim_end()) {
-            // Whoever reads has seen enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            result => result?,
-        }
+        self.text(&text)?;
         if let Some(warning) = silence(value) {
             eprintln!("{warning}");
         }
         Ok(())
+    }
+
+    /// Prints text that ends with one end of line.
+    pub(super) fn text(self, text: &str) -> anyhow::Result<()> {
+        match writeln!(stdout(), "{}", text.trim_end()) {
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => Ok(result?),
+        }
     }
 
     /// Prints a list of `what`, and for people how to see more of it.
@@ -49,6 +62,25 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// A change that is made, and that some gateways do not enforce yet.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("done, but not every gateway enforces it yet")]
+pub(super) struct NotEnforced;
+
+/// Whether all gateways enforce the change that an answer tells of, where that was waited for.
+pub(super) fn check_enforced(answer: &Value) -> anyhow::Result<()> {
+    match answer.pointer("/enforcement/complete") {
+        Some(Value::Bool(false)) => Err(NotEnforced.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The gateways and what each enforces, where that was waited for.
+pub(super) fn enforcement_table(answer: &Value) -> Option<String> {
+    let gateways = answer.pointer("/enforcement/gateways")?.as_array()?;
+    Some(format!("\n{}", table(gateways, ENFORCEMENT_COLUMNS)))
 }
 
 /// What there is to know of gateways for which an enforcement did not wait.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::args::Page;
-use super::client::{Client, segment};
+use super::client::{Call, Client, Method, segment};
+use super::key::Attempt;
 use super::output::{Column, Output, field, items};
 use super::secret_output::{SecretArgs, whereabouts};
 use crate::json::page::MAX_LIMIT;
@@ -41,6 +42,8 @@ pub(super) struct Create {
     expires_at: Option<String>,
     #[command(flatten)]
     secret: SecretArgs,
+    #[command(flatten)]
+    attempt: Attempt,
 }
 
 const COLUMNS: &[Column] = &[
@@ -57,7 +60,8 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
         Command::Create(args) => {
             let place = args.secret.open(output)?;
             let request = json!({"name": args.name, "role": args.role, "expires_at": args.expires_at});
-            let created = client.post("/v1/tokens", &request, "secret")?;
+            let call = Call::new(Method::POST, "/v1/tokens").json(&request);
+            let created = client.send(args.attempt.of(call), "secret")?;
             let file = place.deliver(created, output)?;
             if !output.json {
                 eprintln!("This is the token {}. {}", args.name, whereabouts(file.as_deref()));

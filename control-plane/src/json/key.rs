@@ -93,8 +93,6 @@ pub(crate) struct KeyJson {
     last_used_at: Option<Time>,
     rotation_due_at: Option<Time>,
     versions: Vec<KeyVersionJson>,
-    /// Travels as the entity tag.
-    #[serde(skip)]
     revision: u64,
 }
 

@@ -176,7 +176,7 @@ mod tests {
                 "ip_allowlist": ["203.0.113.0/24", "2001:db8::1/128"], "description": "nightly",
                 "created_by": "owner", "created_at": "2027-01-15T08:00:00.000Z",
                 "expires_at": "2027-05-31T22:00:00.000Z", "last_used_at": null,
-                "rotation_due_at": "2027-04-15T08:00:00.000Z",
+                "rotation_due_at": "2027-04-15T08:00:00.000Z", "revision": 1,
                 "versions": [{
                     "id": 1, "hint": &secret[45..49], "created_at": "2027-01-15T08:00:00.000Z",
                     "expires_at": null, "revoked_at": null, "last_used_at": null,

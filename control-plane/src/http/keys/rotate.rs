@@ -156,6 +156,7 @@ mod tests {
         assert!(new.starts_with("omf_live_") && new.len() == 55 && new != old);
         let mut expected = created["key"].clone();
         expected["status"] = json!("rotating");
+        expected["revision"] = json!(2);
         expected["rotation_due_at"] = json!("2027-04-15T09:00:00.000Z");
         expected["versions"] = json!([
             {"id": 1, "hint": &old[45..49], "created_at": "2027-01-15T08:00:00.000Z",

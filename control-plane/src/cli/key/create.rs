@@ -1,0 +1,116 @@
+//! `omf key create`.
+
+use clap::Args;
+use omniflow_policy::limit::DEFAULT_PER_MINUTE;
+use serde_json::{Value, json};
+
+use crate::cli::client::{Call, Client, Method};
+use crate::cli::output::Output;
+use crate::cli::secret_output::{SecretArgs, whereabouts};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf key create --name ci --environment live --scope contacts:read --scope tickets:write\n  \
+    omf key create --name partner --environment test --scope contacts:read --per-minute 600 --allow 203.0.113.0/24\n  \
+    SECRET=$(omf key create --name ci --environment live --scope contacts:read)\n  \
+    omf key create --name ci --environment live --scope contacts:read --output-file ci-key\n  \
+    omf key create --name ci --environment live --scope contacts:read --output-file - | vault kv put secret/ci key=-")]
+pub(in crate::cli) struct Create {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    secret: SecretArgs,
+    #[command(flatten)]
+    attempt: Attempt,
+}
+
+/// What a key is called and may do.
+#[derive(Debug, Args)]
+pub(super) struct Settings {
+    /// A name that no other key has.
+    #[arg(long)]
+    pub(super) name: String,
+    /// live or test.
+    #[arg(long)]
+    environment: String,
+    /// What the key may do, such as contacts:read; repeat it for more.
+    #[arg(long = "scope", required = true)]
+    scopes: Vec<String>,
+    #[arg(
+        long,
+        help = format!("Calls a minute, sustained [default: {DEFAULT_PER_MINUTE}, unless --per-hour is given]")
+    )]
+    per_minute: Option<u32>,
+    /// Calls an hour, sustained.
+    #[arg(long)]
+    per_hour: Option<u32>,
+    /// Calls at once [default: the limit itself].
+    #[arg(long)]
+    burst: Option<u32>,
+    /// An address or network from which the key may be used; repeat it for more [default: any].
+    #[arg(long = "allow")]
+    ip_allowlist: Vec<String>,
+    /// When the key ends, such as 2027-01-31T00:00:00Z.
+    #[arg(long)]
+    expires_at: Option<String>,
+    /// What the key is for.
+    #[arg(long)]
+    description: Option<String>,
+}
+
+/// What makes a create that is run again the same one.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Attempt {
+    /// A word of your own for this call, such as a UUID: run again with it, nothing is made twice. The same answer is
+    /// given for ten minutes; for a day it is told that it was done.
+    #[arg(long, value_name = "WORD")]
+    idempotency_key: Option<String>,
+}
+
+pub(super) fn run(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
+    let place = args.secret.open(output)?;
+    let call = Call::new(Method::POST, "/v1/keys").json(&args.settings.request());
+    let created = client.send(args.attempt.of(call), "secret")?;
+    let file = place.deliver(created, output)?;
+    if !output.json {
+        eprintln!("This is the secret of {}. {}", args.settings.name, whereabouts(file.as_deref()));
+    }
+    Ok(())
+}
+
+/// Limits as a request has them; null where none are given.
+pub(super) fn rate_limit(per_minute: Option<u32>, per_hour: Option<u32>, burst: Option<u32>) -> Value {
+    if per_minute.is_none() && per_hour.is_none() && burst.is_none() {
+        return Value::Null;
+    }
+    json!({"per_minute": per_minute, "per_hour": per_hour, "burst": burst})
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// The body of the request.
+    pub(super) fn request(&self) -> Value {
+        json!({
+            "name": self.name,
+            "environment": self.environment,
+            "scopes": self.scopes,
+            "rate_limit": rate_limit(self.per_minute, self.per_hour, self.burst),
+            "ip_allowlist": self.ip_allowlist,
+            "expires_at": self.expires_at,
+            "description": self.description,
+        })
+    }
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// The call as this attempt.
+    pub(in crate::cli) fn of(self, call: Call) -> Call {
+        match self.idempotency_key {
+            Some(key) => call.header("idempotency-key", key),
+            None => call,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `omf key update`.
+
+use anyhow::bail;
+use clap::{ArgGroup, Args};
+use serde_json::{Map, Value, json};
+
+use super::create::rate_limit;
+use super::{describe, path};
+use crate::cli::client::{Call, Client, Method};
+use crate::cli::output::Output;
+
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("limits").args(["per_minute", "per_hour", "burst"]).multiple(true).conflicts_with("default_limits")),
+    after_help = "Examples:\n  \
+    omf key update ci --scope contacts:read --scope tickets:read\n  \
+    omf key update ci --per-minute 600 --burst 100\n  \
+    omf key update ci --allow 203.0.113.0/24 --expires-at 2027-12-31T00:00:00Z\n  \
+    omf key update ci --allow-any --no-expiry --description ''\n\n\
+    What is not named stays as it is. Scopes, limits and addresses are set all of them anew: name those that are to\n\
+    stay as well. Gateways go by it as soon as they are in step (omf gateway list)."
+)]
+pub(in crate::cli) struct Update {
+    /// Name or identifier.
+    key: String,
+    /// What the key may do; repeat it for more.
+    #[arg(long = "scope")]
+    scopes: Vec<String>,
+    /// Calls a minute, sustained.
+    #[arg(long)]
+    per_minute: Option<u32>,
+    /// Calls an hour, sustained.
+    #[arg(long)]
+    per_hour: Option<u32>,
+    /// Calls at once.
+    #[arg(long)]
+    burst: Option<u32>,
+    /// The limits that a key has for which none are given.
+    #[arg(long)]
+    default_limits: bool,
+    /// An address or network from which the key may be used; repeat it for more.
+    #[arg(long = "allow", conflicts_with = "allow_any")]
+    ip_allowlist: Vec<String>,
+    /// The key may be used from anywhere.
+    #[arg(long)]
+    allow_any: bool,
+    /// When the key ends, such as 2027-01-31T00:00:00Z.
+    #[arg(long, conflicts_with = "no_expiry")]
+    expires_at: Option<String>,
+    /// The key does not end.
+    #[arg(long)]
+    no_expiry: bool,
+    /// What the key is for; empty for nothing.
+    #[arg(long)]
+    description: Option<String>,
+    /// Only if the key is still at this revision, as omf key show tells it: so that you do not overwrite what another
+    /// admin has changed in between.
+    #[arg(long)]
+    if_match: Option<u64>,
+}
+
+pub(super) fn run(args: Update, client: &Client, output: Output) -> anyhow::Result<()> {
+    let changes = args.changes();
+    if changes.is_empty() {
+        bail!(
+            "nothing to change: give --scope, --per-minute, --allow, --expires-at, --description or the like"
+        );
+    }
+    let call = Call::new(Method::PATCH, &path(&args.key)).if_match(args.if_match);
+    output.print(&client.send(call.json(&Value::Object(changes)), "id")?, describe)
+}
+
+// === impl Update ===
+
+impl Update {
+    /// The fields that are named, null for those that are cleared.
+    fn changes(&self) -> Map<String, Value> {
+        let mut changes = Map::new();
+        let mut set = |name: &str, value: Value| changes.insert(name.to_owned(), value);
+        if !self.scopes.is_empty() {
+            set("scopes", json!(self.scopes));
+        }
+        let limits = rate_limit(self.per_minute, self.per_hour, self.burst);
+        if self.default_limits || !limits.is_null() {
+            set("rate_limit", limits);
+        }
+        if self.allow_any || !self.ip_allowlist.is_empty() {
+            set("ip_allowlist", json!(self.ip_allowlist));
+        }
+        if self.no_expiry || self.expires_at.is_some() {
+            set("expires_at", json!(self.expires_at));
+        }
+        if let Some(description) = &self.description {
+            set("description", json!(description));
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        update: Update,
+    }
+
+    fn changes(line: &str) -> Value {
+        let words = ["update", "ci"].into_iter().chain(line.split_whitespace());
+        Value::Object(Line::try_parse_from(words).unwrap().update.changes())
+    }
+
+    #[test]
+    fn only_what_is_named_is_sent() {
+        assert_eq!(changes(""), json!({}));
+        assert_eq!(changes("--scope a:b --scope c:d"), json!({"scopes": ["a:b", "c:d"]}));
+        let limits = json!({"rate_limit": {"per_minute": null, "per_hour": 5, "burst": null}});
+        assert_eq!(changes("--per-hour 5"), limits);
+        let cleared = json!({"rate_limit": null, "ip_allowlist": [], "expires_at": null, "description": "x"});
+        assert_eq!(changes("--default-limits --allow-any --no-expiry --description x"), cleared);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for line in ["--burst 5 --default-limits", "--allow ::1 --allow-any", "--expires-at x --no-expiry"] {
+            let words = ["update", "ci"].into_iter().chain(line.split_whitespace());
+            assert!(Line::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}
