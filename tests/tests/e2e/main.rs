@@ -4,7 +4,9 @@
 
 mod addresses;
 mod audit;
+mod certificates;
 mod configs;
+mod configuration;
 mod decisions;
 mod faults;
 mod gateway;
@@ -18,3 +20,4 @@ mod rotation;
 mod routes;
 mod smoke;
 mod support;
+mod tls;
