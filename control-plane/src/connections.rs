@@ -71,3 +71,92 @@ fn due(last: &Mutex<Option<Instant>>) -> bool {
     }
     due
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    async fn start() -> (SocketAddr, Handle<SocketAddr>, JoinHandle<io::Result<()>>) {
+        start_with(Router::new().route("/", get("here"))).await
+    }
+
+    async fn start_with(router: Router) -> (SocketAddr, Handle<SocketAddr>, JoinHandle<io::Result<()>>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let handle = Handle::new();
+        let serving = serve(listener, router, None, handle.clone());
+        (address, handle, serving)
+    }
+
+    async fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream
+    }
+
+    // The clock stands still while there is work, and jumps to the next timer when there is none.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_dawdles_is_cut_off() {
+        let (address, _, _serving) = start().await;
+        let whole = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        for sent in
+            ["", "GET / HT", "GET / HTTP/1.1\r\nhost: x\r\nslow: ", &format!("{whole}GET / "), "PRI * HTTP/2"]
+        {
+            let mut stream = send(address, sent.as_bytes()).await;
+            let start = Instant::now();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let elapsed = start.elapsed();
+            assert!((HEAD_TIME..HEAD_TIME * 2).contains(&elapsed), "{sent:?}: {elapsed:?}");
+            assert_eq!(String::from_utf8_lossy(&answer).contains("200 OK"), sent.starts_with(whole));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_has_its_limit_and_a_server_goes_on() {
+        let (address, _, _serving) = start().await;
+        for (bytes, status) in [(10_000, "200"), (HEAD_BYTES as usize, "431")] {
+            let head = format!("GET / HTTP/1.1\r\nconnection: close\r\nx: {}\r\n\r\n", "x".repeat(bytes));
+            let mut stream = send(address, head.as_bytes()).await;
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_call_is_waited_for_and_an_idle_connection_is_not() {
+        let called = Arc::new(Notify::new());
+        let never = {
+            let called = Arc::clone(&called);
+            async move || {
+                called.notify_one();
+                pending::<()>().await;
+            }
+        };
+        let (address, handle, serving) = start_with(Router::new().route("/never", get(never))).await;
+        let mut open = send(address, b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        called.notified().await;
+        let _idle = send(address, b"").await;
+        while handle.connection_count() < 2 {
+            tokio::task::yield_now().await;
+        }
+        handle.graceful_shutdown(None);
+        while handle.connection_count() > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(handle.connection_count(), 1, "the call is still waited for");
+        assert!(!serving.is_finished());
+        handle.shutdown();
+        serving.await.unwrap().unwrap();
+        assert_eq!(open.read(&mut [0; 9]).await.unwrap_or(0), 0);
+    }
+}

@@ -52,6 +52,16 @@ pub struct NewKey {
     pub key: Value,
 }
 
+/// The command `omf`, without the settings of whoever runs the tests. Their log level stays.
+pub fn omf_command() -> Result<Command> {
+    let mut command = Command::new(paths::omf()?);
+    let theirs = std::env::vars_os().map(|(name, _)| name);
+    for name in theirs.filter(|name| name.to_string_lossy().starts_with("OMF_") && name != "OMF_LOG") {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
 // === impl ControlPlaneOptions ===
 
 impl ControlPlaneOptions {
@@ -67,13 +77,9 @@ impl ControlPlaneOptions {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(paths::omf()?);
+        let mut command = omf_command()?;
         command.arg("serve").arg("--data-dir").arg(&self.folder);
         command.arg("--listen").arg(client::local(self.port).to_string()).args(&self.arguments);
-        // Meant for the command line of whoever runs the tests, not for this server.
-        for variable in ["OMF_URL", "OMF_TOKEN", "OMF_TOKEN_FILE", "OMF_ADMIN_TOKEN_FILE"] {
-            command.env_remove(variable);
-        }
         command.envs(self.environment.iter().cloned());
         Ok(command)
     }

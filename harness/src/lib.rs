@@ -17,7 +17,7 @@ pub mod upstream;
 mod watchdog;
 
 pub use client::{Call, Connection, RawConnection, Response};
-pub use control_plane::ControlPlane;
+pub use control_plane::{ControlPlane, omf_command};
 pub use deadline::eventually;
 pub use envoy::{Envoy, EnvoyOptions};
 pub use stack::{Stack, StackOptions};

@@ -67,6 +67,11 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
+    /// Sends it a SIGHUP, which asks many servers to look at their files anew.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::HUP)
+    }
+
     /// Asks it to end, waits for `grace`, then kills it. Says how it ended.
     pub fn stop(&self, grace: Duration) -> Result<ExitStatus> {
         if self.exit_status().is_none() {

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::output::{Column, Output, field, items, table};
+use super::output::{Column, Output, field, table};
 use super::serve;
 use crate::clock::Clock;
 use crate::configuration::{Flags, Given, Origin, Problem, Problems, Reading, Setting, probe};
@@ -46,7 +46,7 @@ fn report(reading: &Reading, certificate: Option<Certificate>) -> Value {
         })
     });
     let problems: Vec<&str> = reading.problems.iter().map(|Problem(text)| text.as_str()).collect();
-    json!({"items": settings, "certificate": certificate, "problems": problems})
+    json!({"settings": settings, "certificate": certificate, "problems": problems})
 }
 
 fn setting(reading: &Reading, given: &Given) -> Value {
@@ -73,7 +73,8 @@ fn derived(reading: &Reading, setting: Setting) -> Option<String> {
 }
 
 fn for_people(report: &Value) -> String {
-    let mut text = table(items(report), &COLUMNS);
+    let settings = report.get("settings").and_then(Value::as_array);
+    let mut text = table(settings.map_or(&[], Vec::as_slice), &COLUMNS);
     if let Some(end) = report.pointer("/certificate/not_after").and_then(Value::as_str) {
         text.push_str(&format!("\nThe certificate is valid until {end}.\n"));
     }

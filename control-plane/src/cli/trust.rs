@@ -48,7 +48,8 @@ pub(super) fn explain(error: &ureq::Error, url: &str) -> Option<String> {
 
 fn refused(certificate: &CertificateError, url: &str) -> String {
     match certificate {
-        CertificateError::UnknownIssuer => format!(
+        // A bad signature is that of another CA of the same name: one that was made anew, most likely.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "the certificate of {url} is not trusted: give the CA that issued it, in PEM form, with --ca-file or OMF_CA_FILE"
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

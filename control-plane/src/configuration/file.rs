@@ -28,8 +28,12 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<Setting
     let (table, errors) = DeTable::parse_recoverable(&text);
     if !errors.is_empty() {
         // What the parser made of the rest is a guess.
-        problems.extend(errors.iter().map(|error| {
-            told(error.span().map_or(0, |span| span.start), &format!("not TOML: {}", error.message()))
+        let mut errors: Vec<_> =
+            errors.iter().map(|error| (error.span().map_or(0, |span| span.start), error.message())).collect();
+        errors.sort_unstable();
+        problems.extend(errors.into_iter().map(|(at, what)| {
+            let field = field_at(&text, at).map(|name| format!("{name}: ")).unwrap_or_default();
+            told(at, &format!("{field}not TOML: {what}"))
         }));
         return BTreeMap::new();
     }
@@ -64,7 +68,7 @@ fn unknown(name: &str) -> String {
 fn wrong_kind(setting: Setting) -> String {
     let name = setting.name();
     let kind = if setting.kind() == Kind::Number { "a whole number" } else { "a text in quotes" };
-    format!("{name}: the value is {kind}: write {name} = {}", setting.example())
+    format!("{name}: not {kind}: write {name} = {}", setting.example())
 }
 
 /// The value as it would be written as a flag, if it is of the setting's kind.
@@ -84,6 +88,13 @@ fn from_folder_of(path: &Path, setting: Setting, value: String) -> OsString {
         Some(folder) if setting.kind() == Kind::Path && !value.is_empty() => folder.join(value).into(),
         _ => value.into(),
     }
+}
+
+/// The setting that the line of a byte begins with.
+fn field_at(text: &str, offset: usize) -> Option<&'static str> {
+    let line = text.lines().nth(line_at(text, offset) - 1)?;
+    let (name, _) = line.split_once('=')?;
+    Setting::ALL.map(Setting::name).into_iter().find(|setting| *setting == name.trim())
 }
 
 /// The line of a byte, counted from 1.

@@ -1,0 +1,256 @@
+//! The control plane over TLS: for `omf`, for Envoy, and when its certificate is renewed.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use omniflow_harness::bootstrap;
+use omniflow_harness::ports::Port;
+use omniflow_harness::process::Process;
+use omniflow_harness::{Call, Envoy, EnvoyOptions, Upstream, eventually, omf_command, paths};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::certificates::Authority;
+use crate::support::{CONTACTS, contacts};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A control plane that speaks TLS, and `omf` for it. What it does is asked for as an operator would.
+struct Secure {
+    process: Process,
+    authority: Authority,
+    port: Port,
+    folder: TempDir,
+}
+
+impl Secure {
+    async fn start() -> Result<Self> {
+        Self::start_as(omf_command()?).await
+    }
+
+    /// Starts it by this command, to which the arguments of `omf` are added.
+    async fn start_as(mut command: Command) -> Result<Self> {
+        let (folder, port, authority) = (tempfile::tempdir()?, Port::reserve()?, Authority::new());
+        authority.issue(folder.path(), "tls", 2100);
+        authority.publish(folder.path());
+        command.args(["serve", "--data-dir", "data", "--tls-certificate", "tls.crt", "--tls-key", "tls.key"]);
+        command.args(["--listen", &format!("127.0.0.1:{}", port.number())]).current_dir(folder.path());
+        let process = Process::spawn("the control plane", &mut command, &folder.path().join("log"))?;
+        let secure = Self { process, authority, port, folder };
+        eventually(WAIT, async || secure.omf("policy show").map(drop))
+            .await
+            .with_context(|| secure.process.log_end(20))?;
+        Ok(secure)
+    }
+
+    fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://localhost:{}", self.port.number())
+    }
+
+    /// What `omf` prints, where it trusts the authority.
+    fn omf(&self, line: &str) -> Result<String> {
+        self.run(&format!("{line} --ca-file ca.crt"), &self.url("https"))
+    }
+
+    fn run(&self, line: &str, url: &str) -> Result<String> {
+        let mut command = omf_command()?;
+        command.args(line.split(' ')).args(["--url", url, "--token-file", "data/admin-token"]);
+        let output = command.current_dir(self.folder.path()).output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{error}");
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    fn refusal(&self, line: &str, url: &str) -> String {
+        self.run(line, url).unwrap_err().to_string()
+    }
+}
+
+#[tokio::test]
+async fn omf_trusts_whom_it_is_told_to() {
+    let secure = Secure::start().await.unwrap();
+    let https = secure.url("https");
+    assert!(secure.omf("key list --json").unwrap().contains("items"));
+
+    let other = tempfile::tempdir().unwrap();
+    let stranger = Authority::new().publish(other.path());
+    for line in ["key list", &format!("key list --ca-file {}", stranger.display())] {
+        let refused = secure.refusal(line, &https);
+        assert!(refused.contains("is not trusted") && refused.contains("--ca-file"), "{refused}");
+    }
+    let refused = secure.refusal("key list --ca-file tls.key", &https);
+    assert!(refused.contains("tls.key: not CA certificates in PEM form"), "{refused}");
+    let refused = secure.refusal("key list --ca-file ca.crt", &secure.url("http"));
+    assert!(refused.contains("write https:// in --url or OMF_URL"), "{refused}");
+    let elsewhere = https.replace("localhost", "ip6-localhost.localhost");
+    let refused = secure.refusal("key list --ca-file ca.crt", &elsewhere);
+    assert!(refused.contains("is for another name") || refused.contains("is it running?"), "{refused}");
+
+    let plain = Upstream::start("plain", Port::reserve().unwrap().number()).unwrap();
+    let url = format!("https://127.0.0.1:{}", plain.port());
+    let refused = secure.refusal("key list --ca-file ca.crt", &url);
+    assert!(refused.contains("does not speak TLS: write http://"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
+    let secure = Secure::start().await.unwrap();
+    let folder = secure.folder.path();
+    let told = async |what: &str| {
+        secure.process.hang_up().unwrap();
+        eventually(WAIT, async || {
+            ensure!(secure.process.log().contains(what), "{}", secure.process.log_end(5));
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+
+    // A key that is not the certificate's: half of a renewal.
+    secure.authority.issue(folder, "half", 2101);
+    fs::copy(folder.join("half.key"), folder.join("tls.key")).unwrap();
+    told("this is not the key of the first certificate").await;
+    secure.omf("key list").unwrap();
+
+    // Another authority's, so that who trusts it sees which one is served.
+    let next = Authority::new();
+    next.issue(folder, "tls", 2102);
+    told("2102-01-01").await;
+    let refused = secure.omf("key list").unwrap_err().to_string();
+    assert!(refused.contains("is not trusted"), "{refused}");
+    next.publish(folder);
+    secure.omf("key list").unwrap();
+    let log = secure.process.log();
+    assert!(!log.contains("PRIVATE KEY") && !log.contains("panicked"), "{log}");
+}
+
+#[tokio::test]
+async fn a_server_without_free_files_goes_on_when_there_are_some() {
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""]).arg(paths::omf().unwrap());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OMF_")) {
+        limited.env_remove(name);
+    }
+    let secure = Secure::start_as(limited).await.unwrap();
+    let mut connections = Vec::new();
+    for _ in 0..100 {
+        connections.push(std::net::TcpStream::connect(("127.0.0.1", secure.port.number())).unwrap());
+    }
+    eventually(WAIT, async || {
+        ensure!(secure.process.log().contains("connections cannot be accepted"), "not told");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    drop(connections);
+    eventually(WAIT, async || secure.omf("key list").map(drop)).await.unwrap();
+}
+
+/// The transport socket that operator.yaml has as a comment.
+fn for_operators() -> Value {
+    let text = fs::read_to_string(paths::configuration("operator.yaml")).unwrap();
+    let (_, cluster) = text.split_once("    - name: omniflow_control_plane").unwrap();
+    let comment = |line: &str| line.trim_start().strip_prefix("# ").map(str::to_owned);
+    let lines: Vec<String> = cluster
+        .lines()
+        .skip_while(|line| !line.trim_start().starts_with("# transport_socket:"))
+        .map_while(comment)
+        .collect();
+    bootstrap::parse(&lines.join("\n")).unwrap()
+}
+
+/// The same as README.md has it.
+fn in_the_readme() -> Value {
+    let text = fs::read_to_string(paths::root().join("README.md")).unwrap();
+    let (_, after) = text.split_once("```yaml\n   transport_socket:").unwrap();
+    let (snippet, _) = after.split_once("```").unwrap();
+    bootstrap::parse(&format!("   transport_socket:{snippet}")).unwrap()
+}
+
+fn socket(ca_file: PathBuf) -> Value {
+    let mut socket = for_operators()["transport_socket"].take();
+    let tls = &mut socket["typed_config"];
+    tls["sni"] = json!("localhost");
+    let validation = &mut tls["common_tls_context"]["validation_context"];
+    validation["trusted_ca"]["filename"] = json!(ca_file);
+    validation["match_typed_subject_alt_names"][0]["matcher"]["exact"] = json!("localhost");
+    socket
+}
+
+#[test]
+fn operators_read_the_same_in_both_places() {
+    assert_eq!(for_operators(), in_the_readme());
+}
+
+/// Has an Envoy of its own take its snapshot over TLS, and a key revoked, with these changes to the cluster.
+async fn gateway_over_tls(change: impl FnOnce(&mut Value) + Send + 'static) {
+    let secure = Secure::start().await.unwrap();
+    let token = secure.omf("token create --name edge --role gateway").unwrap();
+    let key = secure.omf("key create --name ci --environment live --scope contacts:read").unwrap();
+
+    let ports = [Port::reserve().unwrap(), Port::reserve().unwrap(), Port::reserve().unwrap()];
+    let [port, admin, live] = ports.each_ref().map(Port::number);
+    let upstream = Upstream::start("live", live).unwrap();
+    let socket = socket(secure.folder.path().join("ca.crt"));
+    let options = EnvoyOptions {
+        control_plane_port: secure.port.number(),
+        live_port: live,
+        gateway_token: Some(token),
+        ..EnvoyOptions::new(secure.folder.path(), port, admin)
+    };
+    let options = options.edit(|config| {
+        let clusters = config["static_resources"]["clusters"].as_array_mut().context("no clusters")?;
+        let cluster = clusters.iter_mut().find(|cluster| cluster["name"] == "omniflow_control_plane");
+        let cluster = cluster.context("no such cluster")?;
+        cluster["transport_socket"] = socket;
+        change(cluster);
+        Ok(())
+    });
+    let envoy = Envoy::start(options).await.unwrap();
+    eventually(WAIT, || async {
+        let response = envoy.call(contacts(&key)).await?;
+        ensure!(response.status == 200, "{}: {}", response.status, envoy.process().log_end(5));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(upstream.received().iter().all(|request| request.path == CONTACTS));
+    assert!(envoy.stat("cluster.omniflow_control_plane.ssl.handshake").await.unwrap() > 0);
+
+    let revoked: Value =
+        serde_json::from_str(&secure.omf("key revoke ci --wait 10s --json").unwrap()).unwrap();
+    assert_eq!(revoked["enforcement"]["complete"], true, "{revoked}");
+    assert_eq!(envoy.call(contacts(&key)).await.unwrap().status, 401);
+    eventually(WAIT, async || {
+        let audit = secure.omf("audit --key ci --json")?;
+        ensure!(audit.contains("key_revoked"), "{audit}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(envoy.call(Call::get(CONTACTS)).await.unwrap().status, 401);
+}
+
+#[tokio::test]
+async fn envoy_takes_its_snapshot_over_tls() {
+    gateway_over_tls(|_| {}).await;
+}
+
+#[tokio::test]
+async fn envoy_may_speak_http_2_over_tls_1_2() {
+    gateway_over_tls(|cluster| {
+        let context = &mut cluster["transport_socket"]["typed_config"]["common_tls_context"];
+        context["tls_params"]["tls_maximum_protocol_version"] = json!("TLSv1_2");
+        context["alpn_protocols"] = json!(["h2"]);
+        cluster["typed_extension_protocol_options"] = json!({
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}}
+            }
+        });
+    })
+    .await;
+}
