@@ -16,17 +16,21 @@ use crate::support::denial_status;
 const TABLE: &str = include_str!("../../../policy/golden/decisions.json");
 const WAIT: Duration = Duration::from_secs(15);
 
-/// A case whose key exists at the control plane.
-struct Prepared<'t> {
-    case: &'t Value,
-    secret: String,
+/// A case whose key exists.
+pub(crate) struct Prepared<'t> {
+    pub(crate) case: &'t Value,
+    pub(crate) secret: String,
+}
+
+/// All cases of the decision table.
+pub(crate) fn table() -> Vec<Value> {
+    serde_json::from_str(TABLE).unwrap()
 }
 
 #[tokio::test]
 async fn the_filter_decides_as_the_table_says() {
     // Imported keys have a policy of their own: `imported_keys.rs`.
-    let table: Vec<Value> = serde_json::from_str(TABLE).unwrap();
-    let table: Vec<Value> = table.into_iter().filter(|case| !is_about_imports(case)).collect();
+    let table: Vec<Value> = table().into_iter().filter(|case| !is_about_imports(case)).collect();
     // One trusted hop, so that each case can come from its own address.
     let stack = Stack::start(StackOptions { trusted_hops: 1, ..StackOptions::workers(2) }).await.unwrap();
     let mut prepared = Vec::new();
@@ -36,14 +40,7 @@ async fn the_filter_decides_as_the_table_says() {
     stack.in_step().await.unwrap();
     let mut expected = HashMap::new();
     for (number, case) in prepared.iter().enumerate() {
-        let calls_before = case.case["key"]["calls_before"].as_u64().unwrap_or(0);
-        for _ in 0..calls_before {
-            let passed = send(&stack, case, "warm-up").await.unwrap();
-            // The warm-up of a refused call is the same key on a route that it may call.
-            assert!(passed.status == 200 || passed.status == 403, "{}", case.case["name"]);
-        }
-        let response = send(&stack, case, &format!("case-{number}")).await.unwrap();
-        check(case.case, &response);
+        run(stack.envoy.port(), case, number).await.unwrap();
         expected.insert(format!("case-{number}"), case.case);
     }
     check_records(&stack, &expected).await.unwrap();
@@ -86,7 +83,20 @@ async fn prepare<'t>(stack: &Stack, case: &'t Value, number: usize) -> Result<Pr
     Ok(Prepared { case, secret: key.secret })
 }
 
-async fn send(stack: &Stack, prepared: &Prepared<'_>, agent: &str) -> Result<Response> {
+/// Makes the calls of a case and checks the answer to the last.
+pub(crate) async fn run(port: u16, prepared: &Prepared<'_>, number: usize) -> Result<()> {
+    let case = prepared.case;
+    for _ in 0..case["key"]["calls_before"].as_u64().unwrap_or(0) {
+        let passed = send(port, prepared, "warm-up").await?;
+        // The warm-up of a refused call is the same key on a route that it may call.
+        ensure!(passed.status == 200 || passed.status == 403, "{}", case["name"]);
+    }
+    let response = send(port, prepared, &format!("case-{number}")).await?;
+    check(case, &response);
+    Ok(())
+}
+
+async fn send(port: u16, prepared: &Prepared<'_>, agent: &str) -> Result<Response> {
     let case = prepared.case;
     let text = |field: &str| case[field].as_str().unwrap_or_default();
     let mut request = format!("{} {} HTTP/1.1\r\nhost: api.example\r\n", text("method"), text("target"));
@@ -101,7 +111,7 @@ async fn send(stack: &Stack, prepared: &Prepared<'_>, agent: &str) -> Result<Res
         request += "content-length: 0\r\n";
     }
     request += "\r\n";
-    let mut connection = RawConnection::open(stack.envoy.port()).await?;
+    let mut connection = RawConnection::open(port).await?;
     connection.send(request.as_bytes()).await?;
     if text("method") == "HEAD" { connection.receive_head().await } else { connection.receive().await }
 }

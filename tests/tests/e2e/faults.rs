@@ -2,45 +2,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use omniflow_harness::ports::Port;
-use omniflow_harness::{Call, Envoy, EnvoyOptions, Upstream, eventually};
+use anyhow::ensure;
+use omniflow_harness::{Call, EnvoyOptions, eventually};
 use omniflow_policy::key::{Environment, KeyPrefix, Secret, compose_key};
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::snapshot::{Change, Credential, Delta, Image};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::hostile::{Answer, Hostile};
-use crate::support::{CONTACTS, contacts, refusal};
+use crate::support::{CONTACTS, contacts, gateway, refusal};
 
 const WAIT: Duration = Duration::from_secs(20);
 const HERE: Uuid = Uuid::from_u128(1);
-
-/// Envoy with the filter, an upstream, and whatever plays the control plane.
-struct Gateway {
-    envoy: Envoy,
-    _live: Upstream,
-    _folder: TempDir,
-    _ports: [Port; 3],
-}
-
-async fn gateway(control_plane: u16, change: impl FnOnce(EnvoyOptions) -> EnvoyOptions) -> Result<Gateway> {
-    let folder = tempfile::tempdir()?;
-    let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
-    let [port, admin, live] = ports.each_ref().map(Port::number);
-    let upstream = Upstream::start("live", live)?;
-    let options = EnvoyOptions {
-        control_plane_port: control_plane,
-        live_port: live,
-        workers: 2,
-        gateway_token: Some("omf_token_x".to_owned()),
-        ..EnvoyOptions::new(folder.path(), port, admin)
-    };
-    let envoy = Envoy::start(change(options)).await?;
-    Ok(Gateway { envoy, _live: upstream, _folder: folder, _ports: ports })
-}
 
 fn secret(seed: u8) -> Secret {
     let mut byte = seed;

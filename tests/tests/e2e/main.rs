@@ -13,6 +13,7 @@ mod decisions;
 mod faults;
 mod gateway;
 mod hostile;
+mod imported_keys;
 mod limits;
 mod marks;
 mod policy;

@@ -306,3 +306,13 @@ async fn a_restarted_control_plane_changes_nothing_for_the_gateway() {
     }
     assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn the_control_plane_sees_the_clock_of_a_gateway() {
+    let stack = Stack::start(StackOptions::default()).await.unwrap();
+    stack.in_step().await.unwrap();
+    let gateways = stack.control_plane.list("/v1/gateways").await.unwrap();
+    let skew = gateways[0]["clock_skew_ms"].as_i64().unwrap();
+    // One machine has one clock: what is left is the way of the poll.
+    assert!((-5_000..=1).contains(&skew), "{skew} ms");
+}

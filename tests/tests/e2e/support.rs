@@ -2,14 +2,53 @@
 
 use std::time::{Duration, SystemTime};
 
+<<<<<<< HEAD
 use anyhow::{Context as _, Result};
 use omniflow_harness::control_plane::NewKey;
 use omniflow_harness::{Call, Connection, Response};
 use omniflow_policy::outcome::Denial;
 use serde_json::json;
+=======
+use anyhow::Result;
+use omniflow_harness::ports::Port;
+use omniflow_harness::{Call, Connection, Envoy, EnvoyOptions, Response, Upstream};
+use omniflow_policy::outcome::Denial;
+use tempfile::TempDir;
+>>>>>>> h/policy
 
 /// A route that every test with `contacts:read` may call.
 pub(crate) const CONTACTS: &str = "/api/v1/contacts";
+
+/// Envoy with the filter, its upstreams, and whatever plays the control plane.
+pub(crate) struct Gateway {
+    pub(crate) envoy: Envoy,
+    pub(crate) live: Upstream,
+    _test: Upstream,
+    _folder: TempDir,
+    _ports: [Port; 4],
+}
+
+/// Starts a gateway whose control plane listens on this port.
+pub(crate) async fn gateway(
+    control_plane: u16,
+    change: impl FnOnce(EnvoyOptions) -> EnvoyOptions,
+) -> Result<Gateway> {
+    let folder = tempfile::tempdir()?;
+    let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?, Port::reserve()?];
+    let [port, admin, live_port, test_port] = ports.each_ref().map(Port::number);
+    let live = Upstream::start("live", live_port)?;
+    let test = Upstream::start("test", test_port)?;
+    let options = EnvoyOptions {
+        control_plane_port: control_plane,
+        live_port,
+        test_port,
+        workers: 2,
+        gateway_token: Some("omf_token_x".to_owned()),
+        ..EnvoyOptions::new(folder.path(), port, admin)
+    };
+    let envoy = Envoy::start(change(options)).await?;
+    Ok(Gateway { envoy, live, _test: test, _folder: folder, _ports: ports })
+}
 
 /// The status of a reason code.
 pub(crate) fn denial_status(code: &str) -> u16 {
