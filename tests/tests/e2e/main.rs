@@ -5,8 +5,8 @@
 mod addresses;
 mod audit;
 mod backup;
-mod concurrency;
 mod certificates;
+mod concurrency;
 mod configs;
 mod configuration;
 mod decisions;

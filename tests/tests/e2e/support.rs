@@ -2,19 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-<<<<<<< HEAD
 use anyhow::{Context as _, Result};
 use omniflow_harness::control_plane::NewKey;
-use omniflow_harness::{Call, Connection, Response};
-use omniflow_policy::outcome::Denial;
-use serde_json::json;
-=======
-use anyhow::Result;
 use omniflow_harness::ports::Port;
 use omniflow_harness::{Call, Connection, Envoy, EnvoyOptions, Response, Upstream};
 use omniflow_policy::outcome::Denial;
+use serde_json::json;
 use tempfile::TempDir;
->>>>>>> h/policy
 
 /// A route that every test with `contacts:read` may call.
 pub(crate) const CONTACTS: &str = "/api/v1/contacts";
