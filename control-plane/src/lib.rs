@@ -12,6 +12,7 @@
 //! | `json` | the shapes of the API |
 //! | `bootstrap`, `server` | the first start, and a process that serves |
 //! | [`cli`] | the command line, over the same API |
+//! | `golden` | texts under review, for tests |
 //! | `clock`, `files` | time and randomness passed in; files that only their owner reads |
 #![cfg_attr(
     not(test),
@@ -24,6 +25,8 @@ pub mod cli;
 mod clock;
 mod files;
 mod fleet;
+#[cfg(test)]
+mod golden;
 mod http;
 mod json;
 pub mod model;

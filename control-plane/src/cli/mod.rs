@@ -15,6 +15,7 @@ mod gateway;
 mod key;
 mod output;
 mod policy;
+mod reference;
 mod secret_output;
 mod serve;
 mod token;
@@ -26,6 +27,7 @@ use clap::Parser;
 use self::args::{Command, Omf};
 use self::client::Client;
 use self::output::Output;
+pub use self::reference::commands;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {

@@ -5,6 +5,7 @@
 mod addresses;
 mod audit;
 mod backup;
+mod command_line;
 mod concurrency;
 mod configs;
 mod decisions;
