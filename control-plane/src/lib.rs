@@ -14,6 +14,7 @@
 //! | `connections`, `tls` | how connections are accepted; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`cli`] | the command line, over the same API |
+//! | `golden` | texts under review, for tests |
 //! | `clock`, `files` | time and randomness passed in; files that only their owner reads |
 #![cfg_attr(
     not(test),
@@ -28,6 +29,8 @@ mod configuration;
 mod connections;
 mod files;
 mod fleet;
+#[cfg(test)]
+mod golden;
 mod http;
 mod json;
 pub mod model;

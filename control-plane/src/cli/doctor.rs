@@ -63,7 +63,7 @@ pub(super) fn run(args: &Doctor, connection: &Connection, output: Output) -> any
     let mut ahead = None;
     match Client::new(connection) {
         Ok(client) => ahead = check_control_plane(&client, &connection.url, &clock, &mut findings),
-        Err(error) => findings.push(Finding::failure("token", format!("{error:#}"))),
+        Err(error) => findings.push(Finding::failure("command line", format!("{error:#}"))),
     }
     if let Some(url) = &args.gateway {
         gateways::call(url, &clock, ahead, &mut findings);

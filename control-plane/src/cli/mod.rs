@@ -18,6 +18,7 @@ mod input;
 mod key;
 mod output;
 mod policy;
+mod reference;
 mod secret_output;
 mod serve;
 mod token;
@@ -30,6 +31,7 @@ use clap::Parser;
 use self::args::{Command, Omf};
 use self::client::{Client, Refusal};
 use self::output::{NotEnforced, Output};
+pub use self::reference::commands;
 
 /// The exit code of a change that is made, and that some gateways do not enforce yet.
 const NOT_ENFORCED: u8 = 3;

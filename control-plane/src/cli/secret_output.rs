@@ -16,8 +16,10 @@ const STANDARD_OUTPUT: &str = "-";
 
 #[derive(Debug, Args)]
 pub(super) struct SecretArgs {
-    /// Write the secret, and nothing else, into this new file that only its owner may read; - for standard output,
-    /// without the end of line, as secret managers want it. With --json and a file, the rest is printed as JSON.
+    /// Write the secret alone into this new file, which only its owner may read; - for standard output.
+    ///
+    /// Nothing stands around it, not even an end of line: secret managers take what they are given as it is. With
+    /// --json and a file, the rest of the answer is printed as JSON.
     #[arg(long, value_name = "FILE")]
     output_file: Option<PathBuf>,
 }

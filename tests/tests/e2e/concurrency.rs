@@ -29,10 +29,13 @@ enum Outcome {
     Unanswered,
 }
 
+/// What became of the names that one client took.
+type Outcomes = Vec<(String, Outcome)>;
+
 /// Clients that share the names `key-0` to `key-999`.
 struct Clients {
     answered: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<Result<Vec<(String, Outcome)>>>>,
+    clients: Vec<JoinHandle<Result<Outcomes>>>,
 }
 
 // === impl Clients ===
@@ -44,7 +47,7 @@ impl Clients {
             let (next, answered) = (Arc::clone(&next), Arc::clone(&answered));
             let (port, token) = (stack.control_plane.port(), stack.control_plane.admin_token().to_owned());
             tokio::spawn(async move {
-                let mut outcomes = Vec::new();
+                let mut outcomes = Outcomes::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= KEYS {

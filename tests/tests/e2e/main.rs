@@ -6,6 +6,7 @@ mod addresses;
 mod audit;
 mod backup;
 mod certificates;
+mod command_line;
 mod concurrency;
 mod configs;
 mod configuration;

@@ -1,0 +1,205 @@
+//! Every command of `omf`, run as a process of its own against a real control plane and a real gateway.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use omniflow_control_plane::cli;
+use omniflow_harness::process::Process;
+use omniflow_harness::{Call, Stack, StackOptions, client, eventually, paths, ports::Port};
+use serde_json::Value;
+
+use crate::support::{CONTACTS, contacts};
+
+/// Runs commands and notes which.
+struct Omf {
+    url: String,
+    token_file: PathBuf,
+    folder: PathBuf,
+    run: BTreeSet<String>,
+}
+
+// === impl Omf ===
+
+impl Omf {
+    fn new(stack: &Stack) -> Self {
+        let folder = stack.folder().join("command-line");
+        fs::create_dir(&folder).unwrap();
+        Self {
+            url: format!("http://127.0.0.1:{}", stack.control_plane.port()),
+            token_file: stack.control_plane.folder().join("admin-token"),
+            folder,
+            run: BTreeSet::new(),
+        }
+    }
+
+    /// Runs a command line, whose `words` are divided by single spaces, in a folder of its own.
+    async fn run(&mut self, words: &str) -> Output {
+        let words: Vec<&str> = words.split(' ').collect();
+        self.note(&words);
+        let mut command = Command::new(paths::omf().unwrap());
+        command.args(&words).current_dir(&self.folder);
+        command.env("OMF_URL", &self.url).env("OMF_TOKEN_FILE", &self.token_file).env_remove("OMF_TOKEN");
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// Notes the longest command that these words begin with.
+    fn note(&mut self, words: &[&str]) {
+        let mut commands = cli::commands();
+        commands.retain(|command| words.starts_with(&command.split(' ').collect::<Vec<_>>()));
+        let longest = commands.into_iter().max_by_key(String::len);
+        self.run.insert(longest.unwrap_or_else(|| panic!("{words:?} is no command")));
+    }
+
+    /// The same where it has to succeed: what it prints.
+    async fn says(&mut self, words: &str) -> String {
+        let output = self.run(words).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "omf {words}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    async fn json(&mut self, words: &str) -> Value {
+        serde_json::from_str(&self.says(words).await).unwrap()
+    }
+
+    /// The same where it has to fail with this exit code: what it says.
+    async fn fails(&mut self, code: i32, words: &str) -> String {
+        let output = self.run(words).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "omf {words}: {said}");
+        said
+    }
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join(name)).unwrap()
+}
+
+async fn status_of(stack: &Stack, secret: &str) -> u16 {
+    stack.in_step().await.unwrap();
+    stack.call(contacts(secret)).await.unwrap().status
+}
+
+async fn keys(omf: &mut Omf, stack: &Stack) {
+    let create = "key create --environment live --scope contacts:read --per-minute 6000";
+    let secret = omf.says(&format!("{create} --name printed")).await;
+    assert_eq!(status_of(stack, secret.trim_end()).await, 200);
+    // Alone on standard output: what a secret manager is given has no end of line.
+    let bare = omf.says(&format!("{create} --name bare --output-file -")).await;
+    assert_eq!(bare.trim_end(), bare);
+    assert_eq!(status_of(stack, &bare).await, 200);
+    let answer = omf.json(&format!("{create} --name filed --output-file secret --json")).await;
+    assert_eq!((answer["key"]["name"].as_str(), answer.get("secret")), (Some("filed"), None));
+    let filed = read(&omf.folder, "secret");
+    assert_eq!(status_of(stack, &filed).await, 200);
+    let said = omf.fails(1, &format!("{create} --name lost --output-file secret")).await;
+    assert!(said.contains("none was asked for"), "{said}");
+    assert!(omf.fails(1, "key show lost").await.contains("not_found"), "no key was made");
+    omf.fails(1, &format!("{create} --name filed --output-file other")).await;
+    assert!(!omf.folder.join("other").exists(), "a call that fails leaves no file");
+    omf.fails(2, "key create --name nothing").await;
+
+    let rotated = omf.says("key rotate filed --overlap 0s --output-file -").await;
+    assert_eq!(status_of(stack, &rotated).await, 200);
+    assert_eq!(status_of(stack, &filed).await, 401);
+    assert!(omf.says("key list --q filed").await.contains("filed"));
+    assert_eq!(omf.json("key show filed --json").await["versions"].as_array().unwrap().len(), 2);
+    assert!(omf.says("key revoke filed --wait 5s").await.contains("filed is revoked"));
+    assert_eq!(status_of(stack, &rotated).await, 401);
+}
+
+async fn tokens_and_policy(omf: &mut Omf) {
+    omf.says("token create --name review --role auditor --output-file token").await;
+    assert!(read(&omf.folder, "token").starts_with("omf_"));
+    assert!(omf.says("token list").await.contains("review"));
+    assert!(omf.says("doctor --token-file token").await.contains("with the role auditor"));
+    omf.says("token create --name second --role admin --output-file admin").await;
+    assert!(omf.says("doctor --token-file admin").await.contains("with the role admin"));
+    omf.says("token revoke review").await;
+    let said = omf.fails(1, "policy show --token-file token").await;
+    assert!(said.contains("not valid here"), "{said}");
+
+    let policy = omf.says("policy show --json").await;
+    fs::write(omf.folder.join("policy.json"), policy).unwrap();
+    assert!(omf.says("policy set policy.json --wait 5s").await.starts_with("Version"));
+}
+
+async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
+    assert!(omf.says("gateway list").await.contains("live"));
+    eventually(std::time::Duration::from_secs(10), || async {
+        let records = stack.control_plane.audit("key=printed").await?;
+        anyhow::ensure!(!records.is_empty(), "no record yet");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(omf.says("audit --key printed").await.contains(CONTACTS));
+    assert_eq!(omf.json("audit gaps --limit 5 --json").await["items"], serde_json::json!([]));
+    omf.fails(2, "audit --key printed gaps").await;
+    assert!(omf.says("completions bash").await.contains("complete"));
+}
+
+async fn doctor(omf: &mut Omf, stack: &Stack) {
+    let gateway = format!("http://127.0.0.1:{}", stack.envoy.port());
+    let said = omf.says(&format!("doctor --gateway {gateway}")).await;
+    for check in ["control plane", "ready", "with the role owner", "connected and in step", "refuses a call"]
+    {
+        assert!(said.contains(check), "{check}: {said}");
+    }
+    assert!(!said.contains("failure"), "{said}");
+    // An upstream in the gateway's place lets everybody pass.
+    let upstream = format!("http://127.0.0.1:{}", stack.live.port());
+    let output = omf.run(&format!("doctor --json --gateway {upstream}")).await;
+    assert_eq!(output.status.code(), Some(1));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["healthy"], false);
+    let filter =
+        answer["checks"].as_array().unwrap().iter().find(|check| check["check"] == "filter").unwrap();
+    assert_eq!(filter["level"], "failure", "{filter}");
+    let said = omf.run("doctor --url http://127.0.0.1:1").await;
+    assert!(String::from_utf8_lossy(&said.stdout).contains("is it running?"), "{said:?}");
+}
+
+/// `omf serve` by itself: the other commands need it already.
+async fn serve(omf: &mut Omf) {
+    let port = Port::reserve().unwrap();
+    let words = ["serve", "--data-dir", "served", "--listen", &format!("127.0.0.1:{}", port.number())];
+    omf.note(&words);
+    let mut command = Command::new(paths::omf().unwrap());
+    command.args(words).current_dir(&omf.folder);
+    let process = Process::spawn("omf serve", &mut command, &omf.folder.join("serve.log")).unwrap();
+    eventually(std::time::Duration::from_secs(20), || async {
+        let ready = client::call(port.number(), Call::get("/readyz")).await?;
+        anyhow::ensure!(ready.status == 200, "{}", ready.text());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(process.stop(std::time::Duration::from_secs(10)).unwrap().success());
+}
+
+async fn databases(omf: &mut Omf, stack: &Stack) {
+    let data = stack.control_plane.folder().display().to_string();
+    assert!(omf.says(&format!("db backup copy --data-dir {data}")).await.contains("omniflow.db"));
+    assert!(omf.fails(1, &format!("db backup copy --data-dir {data}")).await.contains("is there already"));
+    assert!(omf.says("db restore copy --data-dir restored").await.contains("revoke them again"));
+    assert!(omf.fails(1, "db restore copy --data-dir restored").await.contains("--replace"));
+    assert!(omf.fails(1, "db restore policy.json --data-dir x").await.contains("is no backup"));
+}
+
+#[tokio::test]
+async fn every_command_does_its_work() {
+    let stack = Stack::start(StackOptions::workers(1)).await.unwrap();
+    let mut omf = Omf::new(&stack);
+    keys(&mut omf, &stack).await;
+    tokens_and_policy(&mut omf).await;
+    what_is_seen(&mut omf, &stack).await;
+    doctor(&mut omf, &stack).await;
+    databases(&mut omf, &stack).await;
+    serve(&mut omf).await;
+    let all: BTreeSet<String> = cli::commands().into_iter().collect();
+    let left: Vec<&String> = all.difference(&omf.run).collect();
+    assert!(left.is_empty(), "no test runs these: {left:?}");
+}
