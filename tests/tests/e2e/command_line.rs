@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 use omniflow_control_plane::cli;
 use omniflow_harness::process::Process;
 use omniflow_harness::{Call, Stack, StackOptions, client, eventually, paths, ports::Port};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{CONTACTS, contacts};
+use crate::support::{CONTACTS, contacts, files_with};
 
 /// Runs commands and notes which.
 struct Omf {
@@ -18,6 +18,8 @@ struct Omf {
     token_file: PathBuf,
     folder: PathBuf,
     run: BTreeSet<String>,
+    /// The secrets that were handed out.
+    secrets: Vec<String>,
 }
 
 // === impl Omf ===
@@ -31,6 +33,7 @@ impl Omf {
             token_file: stack.control_plane.folder().join("admin-token"),
             folder,
             run: BTreeSet::new(),
+            secrets: Vec::new(),
         }
     }
 
@@ -101,6 +104,15 @@ async fn keys(omf: &mut Omf, stack: &Stack) {
     assert!(!omf.folder.join("other").exists(), "a call that fails leaves no file");
     omf.fails(2, "key create --name nothing").await;
 
+    let changed =
+        omf.json("key update filed --per-minute 7000 --description nightly --if-match 1 --json").await;
+    assert_eq!((&changed["rate_limit"]["per_minute"], &changed["revision"]), (&json!(7000), &json!(2)));
+    let said = omf.fails(1, "key update filed --description other --if-match 1").await;
+    assert!(said.contains("version_mismatch"), "{said}");
+    let said = omf.fails(1, "key update filed --description other --if-match 1 --json").await;
+    let problem: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&problem["code"], &problem["status"]), (&json!("version_mismatch"), &json!(412)));
+
     let rotated = omf.says("key rotate filed --overlap 0s --output-file -").await;
     assert_eq!(status_of(stack, &rotated).await, 200);
     assert_eq!(status_of(stack, &filed).await, 401);
@@ -108,9 +120,12 @@ async fn keys(omf: &mut Omf, stack: &Stack) {
     assert_eq!(omf.json("key show filed --json").await["versions"].as_array().unwrap().len(), 2);
     assert!(omf.says("key revoke filed --wait 5s").await.contains("filed is revoked"));
     assert_eq!(status_of(stack, &rotated).await, 401);
+    for secret in [secret.trim_end(), &bare, &filed, &rotated] {
+        omf.secrets.push(secret.to_owned());
+    }
 }
 
-async fn tokens_and_policy(omf: &mut Omf) {
+async fn tokens(omf: &mut Omf) {
     omf.says("token create --name review --role auditor --output-file token").await;
     assert!(read(&omf.folder, "token").starts_with("omf_"));
     assert!(omf.says("token list").await.contains("review"));
@@ -121,9 +136,65 @@ async fn tokens_and_policy(omf: &mut Omf) {
     let said = omf.fails(1, "policy show --token-file token").await;
     assert!(said.contains("not valid here"), "{said}");
 
-    let policy = omf.says("policy show --json").await;
-    fs::write(omf.folder.join("policy.json"), policy).unwrap();
-    assert!(omf.says("policy set policy.json --wait 5s").await.starts_with("Version"));
+    for file in ["token", "admin"] {
+        let token = read(&omf.folder, file);
+        omf.secrets.push(token);
+    }
+}
+
+async fn policy(omf: &mut Omf, stack: &Stack) {
+    let document = omf.says("policy show --json").await;
+    fs::write(omf.folder.join("policy.json"), document).unwrap();
+    assert!(omf.says("policy set policy.json --wait 5s").await.starts_with("Version 1 is in force"));
+    assert!(omf.says("policy diff policy.json").await.contains("No difference"));
+    let toml = omf.says("policy show --toml").await;
+    let moved = toml.replace("/api/v1/agents", "/api/v1/people");
+    fs::write(omf.folder.join("policy.toml"), format!("imported_keys = true\n{moved}")).unwrap();
+    let diff = omf.says("policy diff policy.toml").await;
+    assert!(
+        diff.contains("~ imported_keys: false -> true") && diff.contains("- route read /api/v1/agents"),
+        "{diff}"
+    );
+    let evaluate = "policy evaluate --key printed GET /api/v1/contacts";
+    assert!(omf.says(evaluate).await.starts_with("allowed"));
+    assert!(
+        omf.says(&format!("{evaluate} --draft policy.toml --source-ip ::1 --calls-before 6000"))
+            .await
+            .contains("rate_limited")
+    );
+    assert!(omf.says("policy evaluate --secret-file secret GET /x").await.contains("key_revoked"));
+    assert!(omf.says("policy set policy.toml --wait 5s --if-match 1").await.starts_with("Version 2"));
+    assert!(omf.says("policy versions").await.contains("first start"));
+    assert!(omf.says("policy replay policy.json").await.contains("would be refused"));
+    fs::write(omf.folder.join("bad.toml"), toml.replacen("path = \"/api", "path = \"api", 1)).unwrap();
+    let said = omf.fails(1, "policy set bad.toml").await;
+    let line = toml.lines().position(|line| line.starts_with("path")).unwrap() + 1;
+    assert!(said.contains(&format!("bad.toml: line {line}: /routes/0/path")), "{said}");
+
+    // A key of another system goes on working.
+    let foreign = "sk_live_4eC39HqLyjWDarjtT1zdp7dc";
+    fs::write(omf.folder.join("foreign"), format!("{foreign}\n")).unwrap();
+    assert_eq!(status_of(stack, foreign).await, 401);
+    let import = "key import --name foreign --environment live --scope contacts:read --secret-file foreign --hint p7dc";
+    assert!(omf.says(import).await.contains("p7dc"));
+    assert_eq!(status_of(stack, foreign).await, 200);
+    assert!(omf.fails(1, &import.replace("name foreign", "name again")).await.contains("digest_taken"));
+
+    assert!(omf.says("policy rollback 1 --wait 5s").await.starts_with("Version 3"));
+    assert_eq!(status_of(stack, foreign).await, 401, "imported keys are not taken any more");
+    omf.secrets.push(foreign.to_owned());
+    let events = omf.says("events --limit 500").await;
+    for action in [
+        "policy.rolled_back",
+        "policy.set",
+        "key.imported",
+        "key.revoked",
+        "token.created",
+        "installation.created",
+    ] {
+        assert!(events.contains(action), "{action}: {events}");
+    }
+    assert_eq!(omf.json("events --subject foreign --json").await["items"].as_array().unwrap().len(), 1);
 }
 
 async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
@@ -139,6 +210,8 @@ async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
     assert_eq!(omf.json("audit gaps --limit 5 --json").await["items"], serde_json::json!([]));
     omf.fails(2, "audit --key printed gaps").await;
     assert!(omf.says("completions bash").await.contains("complete"));
+    let checked = omf.json("config check --data-dir served --json").await;
+    assert!(checked.to_string().contains("data_dir"), "{checked}");
 }
 
 async fn doctor(omf: &mut Omf, stack: &Stack) {
@@ -194,7 +267,8 @@ async fn every_command_does_its_work() {
     let stack = Stack::start(StackOptions::workers(1)).await.unwrap();
     let mut omf = Omf::new(&stack);
     keys(&mut omf, &stack).await;
-    tokens_and_policy(&mut omf).await;
+    tokens(&mut omf).await;
+    policy(&mut omf, &stack).await;
     what_is_seen(&mut omf, &stack).await;
     doctor(&mut omf, &stack).await;
     databases(&mut omf, &stack).await;
@@ -202,4 +276,13 @@ async fn every_command_does_its_work() {
     let all: BTreeSet<String> = cli::commands().into_iter().collect();
     let left: Vec<&String> = all.difference(&omf.run).collect();
     assert!(left.is_empty(), "no test runs these: {left:?}");
+    // Everything that the run has written: logs of all processes, databases with their logs, backups.
+    omf.secrets.push(stack.control_plane.admin_token().to_owned());
+    let meant = ["secret", "token", "admin", "foreign", "admin-token"];
+    for secret in &omf.secrets {
+        let mut found = files_with(stack.folder(), secret);
+        found.retain(|path| !meant.contains(&path.file_name().unwrap().to_str().unwrap()));
+        assert!(found.is_empty(), "a secret is in {found:?}");
+    }
+    assert_eq!(omf.secrets.len(), 8);
 }

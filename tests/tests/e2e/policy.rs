@@ -163,13 +163,13 @@ async fn the_command_line_shows_what_it_can_set() {
     let shown = omf(&stack, &["policy", "show", "--json"], None).await;
     fs::write(&file, &shown.stdout).unwrap();
     let set = omf(&stack, &["policy", "set", path], None).await;
-    assert_eq!((set.status.code(), text(&set.stdout).as_str()), (Some(0), "Version 1\n"), "the same");
+    assert_eq!((set.status.code(), text(&set.stdout).as_str()), (Some(0), "Version 1 is in force.\n"), "the same");
 
     let edited = with_orders(serde_json::from_slice(&shown.stdout).unwrap(), &[order_route()]);
     fs::write(&file, serde_json::to_string_pretty(&edited).unwrap()).unwrap();
     let set = omf(&stack, &["policy", "set", "-", "--wait", "10s"], Some(&file)).await;
     assert!(set.status.success(), "{}", text(&set.stderr));
-    assert!(text(&set.stdout).starts_with("Version 2\n"), "{}", text(&set.stdout));
+    assert!(text(&set.stdout).starts_with("Version 2 is in force.\n"), "{}", text(&set.stdout));
     let key = stack.live_key("shop", &["orders:read"]).await.unwrap();
     assert_eq!(stack.call(Call::get(ORDER).bearer(&key.secret)).await.unwrap().status, 200);
     assert!(text(&omf(&stack, &["policy", "show"], None).await.stdout).contains("/shop/orders/{id}"));

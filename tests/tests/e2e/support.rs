@@ -1,5 +1,7 @@
 //! What several subjects need.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -89,4 +91,21 @@ pub(crate) fn created(response: &Response) -> Result<NewKey> {
         secret: text(&answer["secret"]).context("no secret")?,
         key: answer["key"].clone(),
     })
+}
+
+/// All files below a folder that hold these bytes.
+pub(crate) fn files_with(folder: &Path, bytes: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, bytes));
+        } else if path.is_file() {
+            let content = fs::read(&path).unwrap();
+            if content.windows(bytes.len()).any(|window| window == bytes.as_bytes()) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
