@@ -225,19 +225,10 @@ fn rotations_due(client: &Client) -> anyhow::Result<(Level, String)> {
 }
 
 fn expiring(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
-    let mut soon = 0;
-    for status in ["active", "rotating"] {
-        let keys = all(client, "/v1/keys", &[("status", Some(status.to_owned()))])?;
-        let end = |key: &&Value| parse_time(&field(key, "expires_at"));
-        soon += keys
-            .iter()
-            .filter(|key| end(key).is_some_and(|end| end.0.saturating_sub(now.0) <= millis(SOON)))
-            .count();
-    }
     let until = format_time(UnixMillis(now.0.saturating_add(millis(SOON))));
-    Ok(match soon {
-        0 => (Level::Ok, format!("no key ends by {until}")),
-        soon => (Level::Warning, format!("{soon} end by {until}: omf key list names them")),
+    Ok(match all(client, "/v1/keys", &[("expires_before", Some(until.clone()))])?.len() {
+        0 => (Level::Ok, format!("no key ends before {until}")),
+        soon => (Level::Warning, format!("{soon} end: omf key list --expires-before {until} names them")),
     })
 }
 

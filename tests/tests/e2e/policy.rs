@@ -178,6 +178,6 @@ async fn the_command_line_shows_what_it_can_set() {
     let set = omf(&stack, &["policy", "set", path], None).await;
     let said = text(&set.stderr);
     assert_eq!((set.status.code(), set.stdout.len()), (Some(1), 0));
-    assert!(said.starts_with(&format!("omf: {path}: /routes/0/path: ")), "{said}");
+    assert!(said.starts_with(&format!("omf: {path}: line 8: /routes/0/path: ")), "{said}");
     assert_eq!(document(&stack).await, edited);
 }
