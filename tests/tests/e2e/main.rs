@@ -11,6 +11,7 @@ mod gateway;
 mod hostile;
 mod limits;
 mod marks;
+mod openapi;
 mod policy;
 mod propagation;
 mod reload;
