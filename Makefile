@@ -18,12 +18,13 @@ NATIVE := -p omniflow-control-plane -p omniflow-harness -p omniflow-tests
 
 WASM_BINDGEN := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/"/, "", $$3); print $$3 }' Cargo.lock)
 ENVOY_STAMP := .tools/stamps/envoy
+SCHEMATHESIS_STAMP := .tools/stamps/schemathesis
 RUNNER_STAMP := .tools/stamps/wasm-bindgen-test-runner-$(WASM_BINDGEN)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) ## Install what building and testing needs (done by the others too)
+setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) ## Install what building and testing needs (done by the others too)
 
 tools:
 	@scripts/check-tools.sh
@@ -33,6 +34,10 @@ targets: | tools
 
 $(ENVOY_STAMP): scripts/requirements.txt scripts/setup-envoy.sh | tools
 	@scripts/setup-envoy.sh
+	@mkdir -p $(@D) && touch $@
+
+$(SCHEMATHESIS_STAMP): scripts/requirements-test.txt scripts/setup-schemathesis.sh | tools
+	@scripts/setup-schemathesis.sh
 	@mkdir -p $(@D) && touch $@
 
 $(RUNNER_STAMP): scripts/setup-wasm-runner.sh | tools

@@ -10,38 +10,69 @@ use ipnet::IpNet;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::access::{Endpoints, READ};
 use super::extract::{Segments, StrictQuery};
+use super::params::RecordPath;
 use super::problem::Problem;
 use super::query::{self, PageQuery};
 use crate::app::App;
 use crate::json::audit::{AuditEntryJson, AuditGapJson};
 use crate::json::page::Page;
+use crate::json::schema;
 use crate::storage::{AuditFilter, AuditPosition, KeyReference};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/audit", READ, list).get("/v1/audit/gaps", READ, gaps).get("/v1/audit/{id}", READ, show)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct ListQuery {
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Calls of this key, by identifier or by its name at the time of the call.
     key: Option<String>,
+    /// Calls with a key of this environment.
+    #[param(value_type = Option<schema::Environment>)]
     environment: Option<String>,
+    /// Calls to exactly this route template.
     endpoint: Option<String>,
+    /// Calls with exactly this method.
     method: Option<String>,
+    /// Calls with this status, or with one of this class.
+    #[param(value_type = Option<schema::StatusFilter>)]
     status: Option<String>,
+    /// Calls that were decided so.
+    #[param(value_type = Option<schema::Decision>)]
     decision: Option<String>,
+    /// Calls that were decided so for this reason.
+    #[param(value_type = Option<schema::Reason>)]
     reason: Option<String>,
+    /// Calls from this address, or from this network.
+    #[param(value_type = Option<schema::Network>)]
     ip: Option<String>,
+    /// Calls that began at this time or later.
+    #[param(value_type = Option<schema::Instant>)]
     from: Option<String>,
+    /// Calls that began before this time.
+    #[param(value_type = Option<schema::Instant>)]
     to: Option<String>,
     #[serde(flatten)]
+    #[param(ignore)]
     page: PageQuery,
 }
 
-async fn list(
+/// Lists audited calls, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    operation_id = "list_audit_records",
+    tag = "audit",
+    params(ListQuery, PageQuery),
+    responses((status = 200, body = Page<AuditEntryJson>, description = "A page of calls.")),
+)]
+pub(super) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<AuditEntryJson>>, Problem> {
@@ -63,7 +94,16 @@ async fn list(
     Ok(Json(page.map(AuditEntryJson::from)))
 }
 
-async fn show(
+/// Shows one audited call.
+#[utoipa::path(
+    get,
+    path = "/v1/audit/{id}",
+    operation_id = "show_audit_record",
+    tag = "audit",
+    params(RecordPath),
+    responses((status = 200, body = AuditEntryJson, description = "The call.")),
+)]
+pub(super) async fn show(
     State(app): State<Arc<App>>,
     Segments(id): Segments<String>,
 ) -> Result<Json<AuditEntryJson>, Problem> {
@@ -73,7 +113,16 @@ async fn show(
     Ok(Json(entry.into()))
 }
 
-async fn gaps(
+/// Lists what is missing in the log, found last first.
+#[utoipa::path(
+    get,
+    path = "/v1/audit/gaps",
+    operation_id = "list_audit_gaps",
+    tag = "audit",
+    params(PageQuery),
+    responses((status = 200, body = Page<AuditGapJson>, description = "A page of gaps.")),
+)]
+pub(super) async fn gaps(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<Page<AuditGapJson>>, Problem> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::access::{Endpoints, READ};
 use super::extract::StrictQuery;
@@ -13,25 +14,45 @@ use super::query::{self, PageQuery};
 use crate::app::App;
 use crate::json::event::EventJson;
 use crate::json::page::Page;
+use crate::json::schema;
 use crate::storage::EventFilter;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/events", READ, list)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct ListQuery {
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Changes of this kind.
+    #[param(value_type = Option<schema::Action>)]
     action: Option<String>,
+    /// Changes by the token with this name or identifier.
     actor: Option<String>,
+    /// Changes to what has this name or identifier.
     subject: Option<String>,
+    /// Changes made at this time or later.
+    #[param(value_type = Option<schema::Instant>)]
     from: Option<String>,
+    /// Changes made before this time.
+    #[param(value_type = Option<schema::Instant>)]
     to: Option<String>,
     #[serde(flatten)]
+    #[param(ignore)]
     page: PageQuery,
 }
 
-async fn list(
+/// Lists what admins did, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    operation_id = "list_events",
+    tag = "events",
+    params(ListQuery, PageQuery),
+    responses((status = 200, body = Page<EventJson>, description = "A page of changes.")),
+)]
+pub(super) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<EventJson>>, Problem> {

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Segment, Track};
 
+use super::code::Code;
 use super::problem::Problem;
 
 /// A request body in JSON. Unknown fields are refused by the shape itself.
@@ -36,14 +37,11 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         match Bytes::from_request(request, state).await {
             Ok(bytes) => Ok(Self(bytes)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-                "The body is longer than this endpoint takes.",
-            )),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Problem::new(Code::BodyTooLarge, "The body is longer than this endpoint takes."))
+            }
             Err(_) => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "body_incomplete",
+                Code::BodyIncomplete,
                 "The body ended early or took too long. Send the request again.",
             )),
         }
@@ -83,9 +81,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        serde_urlencoded::from_str(parts.uri.query().unwrap_or_default()).map(Self).map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST, "invalid_query", format!("The query string: {error}."))
-        })
+        serde_urlencoded::from_str(parts.uri.query().unwrap_or_default())
+            .map(Self)
+            .map_err(|error| Problem::new(Code::InvalidQuery, format!("The query string: {error}.")))
     }
 }
 
@@ -102,6 +100,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
 
 /// Reads one JSON document and nothing behind it.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Serde would take a list for an object whose fields come in the order of their declaration.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::invalid_json(None, "The body is a list. Send an object."));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = Track::new();
     let value = T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
@@ -121,11 +123,7 @@ pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), 
     if media_type(headers).eq_ignore_ascii_case(wanted) {
         Ok(())
     } else {
-        Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            format!("Send the body as 'Content-Type: {wanted}'."),
-        ))
+        Err(Problem::new(Code::UnsupportedMediaType, format!("Send the body as 'Content-Type: {wanted}'.")))
     }
 }
 
@@ -143,4 +141,22 @@ pub(super) fn pointer(path: &serde_path_to_error::Path) -> Option<String> {
         }
     }
     (!pointer.is_empty()).then_some(pointer)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use serde_json::json;
+
+    use crate::http::testing::Plane;
+
+    #[tokio::test]
+    async fn a_list_is_no_object() {
+        let plane = Plane::new().await;
+        let list = json!(["ci", "live", ["contacts:read"]]);
+        assert_eq!(plane.post("/v1/keys", list).await.problem(), (400, "invalid_json".into(), String::new()));
+        plane.key("ci").await;
+        assert_eq!(plane.patch("/v1/keys/ci", json!([null, null])).await.problem().0, 400);
+        assert_eq!(plane.patch("/v1/keys/ci", json!({})).await.status, StatusCode::OK);
+    }
 }

@@ -18,13 +18,23 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/gateways", READ, list)
 }
 
-async fn list(
+/// Lists gateways and what each enforces.
+#[utoipa::path(
+    get,
+    path = "/v1/gateways",
+    operation_id = "list_gateways",
+    tag = "gateways",
+    params(PageQuery),
+    responses((status = 200, body = GatewayList, description = "A page of gateways.")),
+)]
+pub(super) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<GatewayList>, Problem> {
     let (limit, after) = query.read(GatewayId::parse)?;
     let version = app.publication.version()?;
-    let page = Page::of(app.fleet.list(after.as_ref(), limit + 1), limit, |(id, _)| id.to_string())
-        .map(|(id, gateway)| GatewayJson::new(&id, &gateway, app.fleet.is_live(&gateway), version));
-    Ok(Json(GatewayList { page, version }))
+    let Page { items, next_cursor } =
+        Page::of(app.fleet.list(after.as_ref(), limit + 1), limit, |(id, _)| id.to_string())
+            .map(|(id, gateway)| GatewayJson::new(&id, &gateway, app.fleet.is_live(&gateway), version));
+    Ok(Json(GatewayList { items, next_cursor, version }))
 }

@@ -12,12 +12,27 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/healthz", Access::Public, healthz).get("/readyz", Access::Public, readyz)
 }
 
-async fn healthz() -> &'static str {
+/// Tells that the process lives.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "healthz",
+    tag = "health",
+    responses((status = 200, body = String, content_type = "text/plain", description = "It does.")),
+)]
+pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Ready once the image is built, and as long as the databases answer.
-async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+/// Tells whether the process can serve: the image is built and the databases answer.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "health",
+    responses((status = 200, body = String, content_type = "text/plain", description = "It can.")),
+)]
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     app.publication.version()?;
     app.storage.ping().await?;
     Ok("ready\n")

@@ -16,6 +16,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::access::Caller;
+use super::code::Code;
 use super::extract::{Body, FromBody};
 use super::precondition::entity_tag;
 use super::problem::Problem;
@@ -104,14 +105,12 @@ pub(super) async fn repeated(
     let Some(done) = transaction.done_attempt(attempt, known_since(now)).await? else { return Ok(None) };
     if done.request != attempt.request {
         return Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "idempotency_key_reused",
+            Code::IdempotencyKeyReused,
             "Another call was made with this Idempotency-Key. Send a new one with each new call.",
         ));
     }
     let kept = app.answers.get(attempt, now).ok_or_else(|| {
-        Problem::conflict(
-            "already_created",
+        Problem::new(Code::AlreadyCreated,
             format!(
                 "A call with this Idempotency-Key has made {} already. Its answer is no longer kept, and its secret \
                  nowhere: if you never got it, rotate the key or make another token.",

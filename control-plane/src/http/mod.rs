@@ -2,6 +2,8 @@
 
 mod access;
 mod audit;
+mod code;
+mod docs;
 mod events;
 mod extract;
 mod fields;
@@ -10,6 +12,8 @@ mod gateways;
 mod health;
 mod idempotency;
 mod keys;
+mod openapi;
+mod params;
 mod policy;
 mod precondition;
 mod problem;
@@ -17,6 +21,8 @@ mod query;
 mod refusals;
 mod tokens;
 
+#[cfg(test)]
+mod problems;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -37,6 +43,7 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use self::access::Endpoints;
+use self::code::Code;
 pub(crate) use self::idempotency::Answers;
 use self::problem::Problem;
 use crate::app::App;
@@ -51,17 +58,17 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .router()
         .fallback(async || Problem::not_found("Nothing has this path."))
         .method_not_allowed_fallback(async || {
-            Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "This path does not take this method.",
-            )
+            Problem::new(Code::MethodNotAllowed, "This path does not take this method.")
         })
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
         // Answers hold keys, tokens and addresses: no cache may keep them.
         .layer(SetResponseHeaderLayer::overriding(
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),
+        ))
+        .layer(SetResponseHeaderLayer::overriding(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
         ))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
@@ -79,6 +86,7 @@ fn endpoints(app: Arc<App>) -> Endpoints {
         tokens::endpoints,
         events::endpoints,
         gateway::endpoints,
+        docs::endpoints,
     ] {
         endpoints = add(endpoints);
     }

@@ -2,8 +2,9 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 
+use super::code::Code;
 use super::problem::Problem;
 
 /// The entity tags that the caller wants to change, as its `If-Match` has them; `None` for any.
@@ -33,8 +34,7 @@ impl Precondition {
         let current = entity_tag(number);
         match &self.0 {
             Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Problem::new(
-                StatusCode::PRECONDITION_FAILED,
-                "version_mismatch",
+                Code::VersionMismatch,
                 format!(
                     "{what} is at {current}, not at what If-Match names: it was changed in between. Read it again \
                      and repeat the change on it."

@@ -4,7 +4,9 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::code::Code;
 use crate::app::PublishError;
 use crate::clock::EntropyUnavailable;
 use crate::publication::NotReady;
@@ -13,60 +15,74 @@ use crate::storage::StorageError;
 /// A refusal or failure, with a stable code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
-    status: StatusCode,
-    code: &'static str,
+    code: Code,
     detail: String,
     field: Option<String>,
     line: Option<usize>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// What is answered instead of what was asked for (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Body<'a> {
+    /// Always `about:blank`: `code` says which problem it is.
+    #[schema(value_type = String)]
     r#type: &'static str,
+    /// The name of the status.
+    #[schema(value_type = String)]
     title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    code: &'static str,
+    /// What went wrong, for programs.
+    code: Code,
+    /// What went wrong and what to do, for people.
+    #[schema(value_type = String)]
     detail: &'a str,
+    /// What is to blame: a JSON pointer into the body, or the name of a query parameter or header.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
     field: Option<&'a str>,
+    /// The line of the body, from 1, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u32, minimum = 1)]
     line: Option<usize>,
 }
 
 // === impl Problem ===
 
 impl Problem {
-    /// A problem with this status, code, and a sentence that says what to do.
-    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), field: None, line: None }
+    /// A problem with this code, its status, and a sentence that says what to do.
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), field: None, line: None }
     }
 
     /// A value in the request's body that is understood and refused. `field` is a JSON pointer.
     pub(crate) fn invalid_field(field: impl Into<String>, detail: impl ToString) -> Self {
-        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", detail.to_string());
+        let problem = Self::new(Code::InvalidField, detail.to_string());
         Self { field: Some(field.into()), ..problem }
     }
 
     /// A query parameter that is refused.
     pub(crate) fn invalid_query(name: &str, detail: impl ToString) -> Self {
-        let problem = Self::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string());
+        let problem = Self::new(Code::InvalidQuery, detail.to_string());
         Self { field: Some(name.to_owned()), ..problem }
     }
 
     /// A header that is refused.
     pub(crate) fn invalid_header(name: &str, detail: impl ToString) -> Self {
-        let problem = Self::new(StatusCode::BAD_REQUEST, "invalid_header", detail.to_string());
+        let problem = Self::new(Code::InvalidHeader, detail.to_string());
         Self { field: Some(name.to_owned()), ..problem }
     }
 
     /// A body that is not the JSON that is expected.
     pub(crate) fn invalid_json(field: Option<String>, detail: impl Into<String>) -> Self {
-        Self { field, ..Self::new(StatusCode::BAD_REQUEST, "invalid_json", detail) }
+        Self { field, ..Self::new(Code::InvalidJson, detail) }
     }
 
     /// A body that is not the TOML that is expected.
     pub(crate) fn invalid_toml(field: Option<String>, detail: impl ToString) -> Self {
-        Self { field, ..Self::new(StatusCode::BAD_REQUEST, "invalid_toml", detail.to_string()) }
+        Self { field, ..Self::new(Code::InvalidToml, detail.to_string()) }
     }
 
     /// The same, at this line of the body, from 1.
@@ -81,53 +97,44 @@ impl Problem {
 
     /// There is no such thing.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
-    }
-
-    /// Something else is in the way.
-    pub(crate) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, code, detail)
+        Self::new(Code::NotFound, detail)
     }
 
     /// No token, or none that is valid. One answer for all of them, so that nothing is learnt from it.
     pub(crate) fn unauthenticated() -> Self {
         Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthenticated",
+            Code::Unauthenticated,
             "Send a valid token of the control plane, once, as 'Authorization: Bearer TOKEN'.",
         )
     }
 
     /// A valid token whose role does not reach.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        Self::new(Code::Forbidden, detail)
     }
 
     /// A failure on this side. What it was stands in the log only.
     pub(crate) fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal_error",
-            "The control plane failed. Its log says why.",
-        )
+        Self::new(Code::InternalError, "The control plane failed. Its log says why.")
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let status = self.code.status();
         let body = Body {
             r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or_default(),
-            status: self.status.as_u16(),
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
             code: self.code,
             detail: &self.detail,
             field: self.field.as_deref(),
             line: self.line,
         };
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match self.status {
+        match status {
             StatusCode::UNAUTHORIZED => {
                 headers
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"omniflow\""));
@@ -157,11 +164,7 @@ impl From<EntropyUnavailable> for Problem {
 
 impl From<NotReady> for Problem {
     fn from(_: NotReady) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not_ready",
-            "The control plane is starting. Try again in a second.",
-        )
+        Self::new(Code::NotReady, "The control plane is starting. Try again in a second.")
     }
 }
 

@@ -6,17 +6,24 @@ use std::time::Duration;
 
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::problem::Problem;
 use crate::fleet::MAX_WAIT;
 use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::json::schema;
 use crate::json::time::{parse_duration, parse_time};
 
 /// Which page of a list is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
+    /// The most items of the page; 100 if not stated.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
+    /// Which page: `next_cursor` of the one before, with the same filters.
+    #[param(value_type = Option<schema::Cursor>)]
     cursor: Option<String>,
 }
 

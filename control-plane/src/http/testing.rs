@@ -56,6 +56,15 @@ impl Plane {
         Self { router: super::router(Arc::clone(&app)), app, owner, time, folder }
     }
 
+    /// One that has not built its image yet.
+    pub(crate) async fn starting() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let time = Arc::new(AtomicU64::new(START));
+        let app = Arc::new(open(&settings(folder.path(), &time)).await.unwrap());
+        let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
+        Self { router: super::router(Arc::clone(&app)), app, owner, time, folder }
+    }
+
     /// Ends this process and starts another on the same folder.
     pub(crate) async fn restart(self) -> Self {
         self.restart_with(|_| {}).await
@@ -173,6 +182,22 @@ pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
         clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
         entropy: Entropy::system(),
     }
+}
+
+/// Compares a text with a golden file; `UPDATE_GOLDEN=1` writes it instead.
+pub(crate) fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let line = kept.lines().zip(text.lines()).position(|(kept, now)| kept != now);
+    assert!(
+        kept == text,
+        "{} differs, first at line {}: if that is meant, run the test with UPDATE_GOLDEN=1 and commit the file",
+        path.display(),
+        line.unwrap_or_else(|| kept.lines().count().min(text.lines().count())) + 1,
+    );
 }
 
 pub(crate) async fn send(router: Router, request: Request<Body>) -> Answer {

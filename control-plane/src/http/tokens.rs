@@ -10,8 +10,10 @@ use omniflow_policy::key::compose_token;
 use uuid::Uuid;
 
 use super::access::{Caller, Endpoints, OWNER};
+use super::code::Code;
 use super::extract::{Segments, StrictJson, StrictQuery};
 use super::idempotency::{Created, Once, note, repeated};
+use super::params::{IdempotencyKey, TokenPath};
 use super::problem::Problem;
 use super::query::PageQuery;
 use super::{fields, to_its_end};
@@ -31,7 +33,16 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     )
 }
 
-async fn list(
+/// Lists tokens, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/tokens",
+    operation_id = "list_tokens",
+    tag = "tokens",
+    params(PageQuery),
+    responses((status = 200, body = Page<TokenJson>, description = "A page of tokens.")),
+)]
+pub(super) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<Page<TokenJson>>, Problem> {
@@ -40,7 +51,22 @@ async fn list(
     Ok(Json(Page::of(tokens, limit, |token| token.id.to_string()).map(TokenJson::from)))
 }
 
-async fn create(
+/// Makes a token.
+///
+/// Its secret is in this answer and nowhere else.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens",
+    operation_id = "create_token",
+    tag = "tokens",
+    params(IdempotencyKey),
+    request_body = CreateToken,
+    responses(
+        (status = 201, body = CreatedToken, description = "The token and its secret."),
+        (status = 409, description = "`name_taken`, `already_created`"),
+    ),
+)]
+pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateToken>>,
@@ -73,7 +99,7 @@ async fn make(
     };
     if !transaction.insert_token(&token).await? {
         let detail = format!("Another token is called {}. Choose another name.", token.name);
-        return Err(Problem::conflict("name_taken", detail));
+        return Err(Problem::new(Code::NameTaken, detail));
     }
     let location = format!("/v1/tokens/{}", token.id);
     note(&mut transaction, attempt.as_ref(), &location, now).await?;
@@ -98,7 +124,19 @@ fn subject(token: &Token) -> Subject {
     Subject { id: token.id.to_string(), name: token.name.to_string() }
 }
 
-async fn revoke(
+/// Revokes a token at once.
+#[utoipa::path(
+    delete,
+    path = "/v1/tokens/{id}",
+    operation_id = "revoke_token",
+    tag = "tokens",
+    params(TokenPath),
+    responses(
+        (status = 204, description = "It is revoked."),
+        (status = 409, description = "`last_owner_token`"),
+    ),
+)]
+pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
@@ -113,7 +151,7 @@ async fn revoke(
         // Counted after the revocation and undone with it, so that an installation never locks everybody out.
         if transaction.valid_owner_tokens(now).await? == 0 {
             let detail = "This is the last valid token of an owner. Make another one before you revoke it.";
-            return Err(Problem::conflict("last_owner_token", detail));
+            return Err(Problem::new(Code::LastOwnerToken, detail));
         }
         let event = NewEvent {
             time: now,

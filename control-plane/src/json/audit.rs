@@ -4,45 +4,65 @@ use std::net::IpAddr;
 
 use omniflow_policy::key::Environment;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::schema;
 use super::time::Time;
 use crate::model::audit::{AuditEntry, AuditGap};
 
 /// One call.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditRecord)]
 pub(crate) struct AuditEntryJson {
+    #[schema(value_type = schema::Number)]
     id: String,
+    #[schema(value_type = schema::Instant)]
     time: Time,
+    #[schema(value_type = Option<schema::Identifier>, required = true)]
     key_id: Option<Uuid>,
+    #[schema(required = true)]
     key_name: Option<String>,
+    #[schema(required = true)]
     version_id: Option<u16>,
+    #[schema(value_type = Option<schema::Environment>, required = true)]
     environment: Option<Environment>,
     method: String,
+    #[schema(required = true)]
     endpoint: Option<String>,
     path: String,
     status: u16,
+    #[schema(value_type = schema::Decision)]
     decision: &'static str,
+    #[schema(value_type = schema::Reason)]
     reason: &'static str,
     latency_us: u64,
+    #[schema(value_type = Option<schema::Address>, required = true)]
     source_ip: Option<IpAddr>,
     request_id: String,
     request_bytes: u64,
     response_bytes: u64,
     gateway: String,
+    #[schema(value_type = schema::Sha256)]
     argument_hash: String,
     argument_hash_partial: bool,
     has_payload: bool,
 }
 
 /// Records that never arrived.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditGap)]
 pub(crate) struct AuditGapJson {
+    #[schema(value_type = schema::Number)]
     id: String,
     gateway: String,
+    #[schema(value_type = schema::Incarnation)]
     incarnation: String,
+    #[schema(value_type = schema::Incarnation)]
     vm: String,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
     from: Option<Time>,
+    #[schema(value_type = schema::Instant)]
     to: Time,
     missing: u64,
 }

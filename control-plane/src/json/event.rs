@@ -6,34 +6,45 @@ use omniflow_policy::limit::RateLimit;
 use omniflow_policy::scope::ScopeSet;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::schema;
 use super::time::Time;
 use crate::model::event::Event;
 use crate::model::key::Key;
 use crate::model::token::Token;
 
 /// One change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Event)]
 pub(crate) struct EventJson {
+    #[schema(value_type = schema::Number)]
     id: String,
+    #[schema(value_type = schema::Instant)]
     time: Time,
     actor: ActorJson,
+    #[schema(value_type = schema::Action)]
     action: &'static str,
     subject: SubjectJson,
+    #[schema(value_type = Option<Object>, required = true)]
     before: Option<Value>,
+    #[schema(value_type = Option<Object>, required = true)]
     after: Option<Value>,
 }
 
 /// Who made it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Actor)]
 struct ActorJson {
+    #[schema(value_type = Option<schema::Identifier>, required = true)]
     token_id: Option<Uuid>,
     name: String,
 }
 
 /// What it was made to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Subject)]
 struct SubjectJson {
     id: String,
     name: String,

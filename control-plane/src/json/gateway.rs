@@ -1,46 +1,58 @@
 //! Gateways, and how far a version is in force, in JSON.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::page::Page;
+use super::schema;
 use super::time::Time;
 use crate::fleet::{Enforcement, Gateway, GatewayId};
 
 /// A gateway.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Gateway)]
 pub(crate) struct GatewayJson {
     id: String,
     gateway: String,
+    #[schema(value_type = schema::Incarnation)]
     incarnation: String,
+    #[schema(required = true)]
     filter_version: Option<String>,
     connected: bool,
     version: u64,
     in_step: bool,
     workers: Vec<WorkerJson>,
+    #[schema(value_type = schema::Instant)]
     first_seen_at: Time,
+    #[schema(value_type = schema::Instant)]
     last_seen_at: Time,
+    #[schema(required = true)]
     clock_skew_ms: Option<i64>,
 }
 
 /// One VM of a gateway.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Worker)]
 pub(crate) struct WorkerJson {
+    #[schema(value_type = schema::Incarnation)]
     id: String,
     version: u64,
 }
 
 /// The gateways, and the version that all should enforce.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GatewayList {
-    /// The gateways.
-    #[serde(flatten)]
-    pub(crate) page: Page<GatewayJson>,
+    /// The gateways of this page.
+    pub(crate) items: Vec<GatewayJson>,
+    /// What to send as `cursor` to get those that follow.
+    #[schema(required = true)]
+    pub(crate) next_cursor: Option<String>,
     /// The published version.
     pub(crate) version: u64,
 }
 
 /// How far a version is in force.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Enforcement)]
 pub(crate) struct EnforcementJson {
     complete: bool,
     version: u64,
@@ -50,20 +62,25 @@ pub(crate) struct EnforcementJson {
 }
 
 /// A gateway that nothing waits for, because it is silent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SilentGateway)]
 pub(crate) struct SilentGatewayJson {
     id: String,
+    #[schema(value_type = schema::Instant)]
     last_seen_at: Time,
 }
 
 /// How far a version is in force in one gateway.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GatewayEnforcement)]
 pub(crate) struct GatewayEnforcementJson {
     id: String,
     workers: usize,
     enforced: bool,
     enforced_workers: usize,
+    #[schema(value_type = Option<u64>, required = true)]
     ms: Option<u128>,
+    #[schema(value_type = schema::Instant)]
     last_seen_at: Time,
 }
 

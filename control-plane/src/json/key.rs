@@ -9,121 +9,167 @@ use omniflow_policy::limit::RateLimit;
 use omniflow_policy::scope::ScopeSet;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::gateway::EnforcementJson;
+use super::schema;
 use super::time::Time;
 use crate::model::key::{Key, KeyStatus};
 use crate::model::name::Name;
 
 /// `POST /v1/keys`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "crm-sync", "environment": "live", "scopes": ["contacts:read", "tickets:write"],
+    "rate_limit": {"per_minute": 600, "burst": 50}, "ip_allowlist": ["203.0.113.0/24"],
+    "expires_at": "2099-01-31T00:00:00Z", "description": "Nightly CRM import",
+}))]
 pub(crate) struct CreateKey {
     /// A name that no other key has.
+    #[schema(value_type = schema::KeyName)]
     pub(crate) name: String,
     /// `live` or `test`.
+    #[schema(value_type = schema::Environment)]
     pub(crate) environment: String,
     /// Scopes of the policy.
+    #[schema(value_type = schema::Scopes)]
     pub(crate) scopes: Vec<String>,
     /// Limits; 60 calls a minute where none are stated.
     #[serde(default)]
+    #[schema(value_type = Option<schema::RateLimit>)]
     pub(crate) rate_limit: Option<RateLimit>,
     /// Addresses and networks; none for any address.
     #[serde(default)]
+    #[schema(value_type = Option<schema::Networks>)]
     pub(crate) ip_allowlist: Option<Vec<String>>,
     /// When the key ends.
     #[serde(default)]
+    #[schema(value_type = Option<schema::Instant>)]
     pub(crate) expires_at: Option<String>,
     /// What it is for.
     #[serde(default)]
+    #[schema(value_type = Option<schema::Description>)]
     pub(crate) description: Option<String>,
     /// The SHA-256, in hexadecimal digits, of a key that another system has issued. It is taken over: no secret is made.
     #[serde(default)]
+    #[schema(value_type = Option<schema::Sha256>)]
     pub(crate) digest: Option<String>,
     /// Up to four characters of that key, by which a person tells it from others.
     #[serde(default)]
+    #[schema(value_type = Option<schema::Hint>)]
     pub(crate) hint: Option<String>,
 }
 
 /// `PATCH /v1/keys/{id}`. What is absent stays; null clears.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"rate_limit": {"per_hour": 1000}, "expires_at": null}))]
 pub(crate) struct UpdateKey {
     /// Scopes of the policy, all of them anew.
     #[serde(default)]
+    #[schema(value_type = Option<schema::Scopes>)]
     pub(crate) scopes: Option<Vec<String>>,
     /// Limits, all of them anew; null for the default.
     #[serde(default, deserialize_with = "stated")]
+    #[schema(value_type = Option<schema::RateLimit>)]
     pub(crate) rate_limit: Option<Option<RateLimit>>,
     /// Addresses and networks, all of them anew; null for any address.
     #[serde(default, deserialize_with = "stated")]
+    #[schema(value_type = Option<schema::Networks>)]
     pub(crate) ip_allowlist: Option<Option<Vec<String>>>,
     /// When the key ends; null for never.
     #[serde(default, deserialize_with = "stated")]
+    #[schema(value_type = Option<schema::Instant>)]
     pub(crate) expires_at: Option<Option<String>>,
     /// What it is for; null for nothing.
     #[serde(default, deserialize_with = "stated")]
+    #[schema(value_type = Option<schema::Description>)]
     pub(crate) description: Option<Option<String>>,
 }
 
 /// `POST /v1/keys/{id}/rotate`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"overlap": "24h"}))]
 pub(crate) struct RotateKey {
     /// How long the versions before are still accepted; 24 hours if not stated.
     #[serde(default)]
+    #[schema(value_type = Option<schema::Duration>)]
     pub(crate) overlap: Option<String>,
 }
 
 /// A key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Key)]
 pub(crate) struct KeyJson {
+    #[schema(value_type = schema::Identifier)]
     id: Uuid,
+    #[schema(value_type = schema::KeyName)]
     name: Name,
+    #[schema(value_type = schema::Environment)]
     environment: Environment,
+    #[schema(value_type = schema::KeyStatus)]
     status: KeyStatus,
+    #[schema(value_type = schema::Scopes)]
     scopes: ScopeSet,
+    #[schema(value_type = schema::RateLimit)]
     rate_limit: RateLimit,
+    #[schema(value_type = schema::Networks)]
     ip_allowlist: Allowlist,
+    #[schema(value_type = Option<schema::Description>, required = true)]
     description: Option<String>,
     created_by: String,
+    #[schema(value_type = schema::Instant)]
     created_at: Time,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
     expires_at: Option<Time>,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
     last_used_at: Option<Time>,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
     rotation_due_at: Option<Time>,
     versions: Vec<KeyVersionJson>,
     revision: u64,
 }
 
 /// One version of a key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeyVersion)]
 pub(crate) struct KeyVersionJson {
+    #[schema(minimum = 1)]
     id: u16,
+    #[schema(value_type = schema::Hint)]
     hint: String,
+    #[schema(value_type = schema::Instant)]
     created_at: Time,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
     expires_at: Option<Time>,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
     revoked_at: Option<Time>,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
     last_used_at: Option<Time>,
 }
 
 /// A new key, or a key with a new version: with the secret, which is shown this once.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedKey {
     /// The key.
     pub(crate) key: KeyJson,
     /// The secret; absent where the key was taken over.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Secret)]
     pub(crate) secret: Option<String>,
 }
 
 /// A key that was revoked, wholly or in one version.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RevokedKey {
     /// The key.
     pub(crate) key: KeyJson,
     /// How far the revocation is in force, where the caller waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EnforcementJson)]
     pub(crate) enforcement: Option<EnforcementJson>,
 }
 

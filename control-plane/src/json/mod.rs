@@ -6,5 +6,6 @@ pub(crate) mod gateway;
 pub(crate) mod key;
 pub(crate) mod page;
 pub(crate) mod policy;
+pub(crate) mod schema;
 pub(crate) mod time;
 pub(crate) mod token;

@@ -1,6 +1,7 @@
 //! Lists in pieces.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The items of a page when the caller states no limit.
 pub(crate) const DEFAULT_LIMIT: usize = 100;
@@ -8,11 +9,12 @@ pub(crate) const DEFAULT_LIMIT: usize = 100;
 pub(crate) const MAX_LIMIT: usize = 500;
 
 /// A page of a list. `next_cursor` asks for the next one; it is null on the last page.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Page<T> {
     /// The items, in the order of the list.
     pub(crate) items: Vec<T>,
     /// What to send as `cursor` to get the items that follow.
+    #[schema(required = true)]
     pub(crate) next_cursor: Option<String>,
 }
 

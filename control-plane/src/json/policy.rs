@@ -6,129 +6,184 @@ use omniflow_policy::key::KeyPrefix;
 use omniflow_policy::limit::LimitDecision;
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::policy::{PolicyDocument, RouteDefinition, ScopeDefinition};
-use omniflow_policy::policy_diff::PolicyDiff;
+use omniflow_policy::policy_diff::{Change, PolicyDiff, RouteDiff, ScopeDiff};
 use serde::{Deserialize, Serialize};
 
 use super::gateway::EnforcementJson;
+use super::schema;
 use super::time::Time;
 use crate::storage::StoredPolicy;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// `GET` and `PUT /v1/policy`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Policy)]
 pub(crate) struct PolicyJson {
     /// The number of this version of the policy.
+    #[schema(minimum = 1)]
     pub(crate) version: u64,
     /// What it says.
+    #[schema(value_type = schema::PolicyDocument)]
     pub(crate) document: PolicyDocument,
     /// How far it is in force, where the caller waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EnforcementJson)]
     pub(crate) enforcement: Option<EnforcementJson>,
 }
 
 /// A version of the policy, without what it says.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyVersion)]
 pub(crate) struct PolicyVersionJson {
     version: u64,
     created_by: String,
+    #[schema(value_type = schema::Instant)]
     created_at: Time,
 }
 
 /// A version of the policy.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StoredPolicy)]
 pub(crate) struct StoredPolicyJson {
     version: u64,
+    #[schema(value_type = schema::PolicyDocument)]
     document: PolicyDocument,
     created_by: String,
+    #[schema(value_type = schema::Instant)]
     created_at: Time,
 }
 
 /// What differs between two policies.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyDiff)]
 pub(crate) struct PolicyDiffJson {
     /// The version before.
-    pub(crate) from: u64,
+    from: u64,
     /// The version after; null for a draft.
-    pub(crate) to: Option<u64>,
-    /// What differs.
-    #[serde(flatten)]
-    pub(crate) diff: PolicyDiff,
+    #[schema(required = true)]
+    to: Option<u64>,
+    /// How all keys begin, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::ChangedText)]
+    key_prefix: Option<Change<KeyPrefix>>,
+    /// Whether gateways take keys of another form as well, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::ChangedFlag)]
+    imported_keys: Option<Change<bool>>,
+    /// The scopes that differ, by name.
+    #[schema(value_type = schema::ScopeDiff)]
+    scopes: ScopeDiff,
+    /// The routes that differ, by path and method.
+    #[schema(value_type = schema::RouteDiff)]
+    routes: RouteDiff,
 }
 
 /// `POST /v1/policy/rollback`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"version": 1}))]
 pub(crate) struct RollBack {
     /// The version whose document is to be in force again.
+    #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807_i64)]
     pub(crate) version: u64,
 }
 
 /// `PUT /v1/policy`: the document. A key prefix that is not stated is the one that there is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "scopes": [{"name": "orders:read", "description": "Read orders"}],
+    "routes": [{"path": "/shop/orders/{id}", "methods": ["read"], "scope": "orders:read"}],
+}))]
 pub(crate) struct SetPolicy {
     /// How all keys begin.
+    #[schema(value_type = Option<schema::Prefix>)]
     pub(crate) key_prefix: Option<KeyPrefix>,
     /// Whether credentials of another form may be imported keys.
     #[serde(default)]
     pub(crate) imported_keys: bool,
     /// The scopes that a key may be given.
+    #[schema(value_type = Vec<schema::ScopeDefinition>, max_items = 500)]
     pub(crate) scopes: Vec<ScopeDefinition>,
     /// The routes that keys may call.
+    #[schema(value_type = Vec<schema::RouteDefinition>, max_items = 2_000)]
     pub(crate) routes: Vec<RouteDefinition>,
 }
 
 /// `POST /v1/policy/evaluate`: one request, of a key by name or with the headers that carry its credential.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "key": "crm-sync", "method": "GET", "path": "/api/v1/contacts", "source_ip": "203.0.113.7",
+}))]
 pub(crate) struct EvaluateRequest {
     /// Name or identifier of a key.
     pub(crate) key: Option<String>,
     /// Which version of it; the newest that is accepted if not stated.
+    #[schema(minimum = 1, maximum = 65_535)]
     pub(crate) version: Option<u16>,
     /// Name and value of each header, in place of a key. Never logged or stored.
+    #[schema(value_type = Option<Vec<schema::Header>>)]
     pub(crate) headers: Option<Vec<(String, String)>>,
     /// The method.
     pub(crate) method: String,
     /// The path, with its query string if it has one.
     pub(crate) path: String,
     /// The caller's address; not known if not stated.
+    #[schema(value_type = Option<schema::Address>)]
     pub(crate) source_ip: Option<String>,
     /// When the call is made; now if not stated.
+    #[schema(value_type = Option<schema::Instant>)]
     pub(crate) at: Option<String>,
     /// How many calls the key has made at that moment; limits are left out if not stated.
+    #[schema(maximum = 100_000)]
     pub(crate) calls_before: Option<u32>,
     /// A draft, in place of the policy in force.
     pub(crate) policy: Option<SetPolicy>,
 }
 
 /// What becomes of a request, and why.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Evaluation {
+    #[schema(value_type = schema::Decision)]
     decision: &'static str,
+    #[schema(value_type = schema::Reason)]
     reason: &'static str,
+    #[schema(required = true)]
     status: Option<u16>,
+    #[schema(value_type = Option<schema::Identifier>, required = true)]
     key_id: Option<Uuid>,
+    #[schema(required = true)]
     key_name: Option<String>,
+    #[schema(required = true)]
     version_id: Option<u16>,
+    #[schema(required = true)]
     endpoint: Option<String>,
+    #[schema(value_type = Option<schema::Scope>, required = true)]
     required_scope: Option<String>,
+    #[schema(value_type = Option<schema::WindowWord>, required = true)]
     limit: Option<&'static str>,
+    #[schema(required = true)]
     policy_version: Option<u64>,
+    #[schema(value_type = Vec<schema::Step>)]
     steps: Vec<Step>,
 }
 
 /// `POST /v1/policy/replay`: what a draft would have changed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Replay)]
 pub(crate) struct ReplayJson {
     /// The version that the draft was compared with.
     pub(crate) policy_version: u64,
     /// When the oldest call was made that was replayed.
+    #[schema(value_type = Option<schema::Instant>, required = true)]
     pub(crate) oldest: Option<Time>,
     /// Whether that is all there is; otherwise older calls were left out.
     pub(crate) complete: bool,
     /// How many calls there are of each kind.
     #[serde(flatten)]
+    #[schema(inline)]
     pub(crate) counts: ReplayCounts,
     /// The calls that would be decided otherwise, those of one kind as one.
     pub(crate) changes: Vec<ReplayChange>,
@@ -137,7 +192,7 @@ pub(crate) struct ReplayJson {
 }
 
 /// How many calls there are of each kind.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct ReplayCounts {
     /// All of them.
     pub(crate) calls: u64,
@@ -169,23 +224,29 @@ pub(crate) enum Unaffected {
 }
 
 /// Calls of one key, method and endpoint that would be decided otherwise.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayChange {
     /// The key.
+    #[schema(value_type = schema::Identifier)]
     pub(crate) key_id: Uuid,
     /// Its name.
+    #[schema(required = true)]
     pub(crate) key_name: Option<String>,
     /// The method.
     pub(crate) method: String,
     /// The route that the draft has for it, or else the one that was recorded.
+    #[schema(required = true)]
     pub(crate) endpoint: Option<String>,
     /// The reason code by the policy in force.
+    #[schema(value_type = schema::Reason)]
     pub(crate) before: &'static str,
     /// The reason code by the draft.
+    #[schema(value_type = schema::Reason)]
     pub(crate) after: &'static str,
     /// How many calls.
     pub(crate) calls: u64,
     /// The newest of them in the audit log.
+    #[schema(value_type = schema::Number)]
     pub(crate) newest_record: String,
     /// Its path.
     pub(crate) newest_path: String,
@@ -234,6 +295,16 @@ impl Evaluation {
             policy_version,
             steps,
         }
+    }
+}
+
+// === impl PolicyDiffJson ===
+
+impl PolicyDiffJson {
+    /// What leads from version `from` to version `to`, or to a draft.
+    pub(crate) fn new(from: u64, to: Option<u64>, diff: PolicyDiff) -> Self {
+        let PolicyDiff { key_prefix, imported_keys, scopes, routes } = diff;
+        Self { from, to, key_prefix, imported_keys, scopes, routes }
     }
 }
 

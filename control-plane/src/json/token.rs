@@ -1,42 +1,55 @@
 //! Tokens in JSON.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::schema;
 use super::time::Time;
 use crate::model::name::Name;
 use crate::model::token::{Role, Token};
 
 /// `POST /v1/tokens`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "edge", "role": "gateway"}))]
 pub(crate) struct CreateToken {
     /// A name that no other token has.
+    #[schema(value_type = schema::KeyName)]
     pub(crate) name: String,
     /// `owner`, `admin`, `auditor` or `gateway`.
+    #[schema(value_type = schema::Role)]
     pub(crate) role: String,
     /// When it ends.
     #[serde(default)]
+    #[schema(value_type = Option<schema::Instant>)]
     pub(crate) expires_at: Option<String>,
 }
 
 /// A token.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Token)]
 pub(crate) struct TokenJson {
+    #[schema(value_type = schema::Identifier)]
     id: Uuid,
+    #[schema(value_type = schema::KeyName)]
     name: Name,
+    #[schema(value_type = schema::Role)]
     role: Role,
     created_by: String,
+    #[schema(value_type = schema::Instant)]
     created_at: Time,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
     expires_at: Option<Time>,
 }
 
 /// A new token with its secret, which is shown this once.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedToken {
     /// The token.
     pub(crate) token: TokenJson,
     /// The secret.
+    #[schema(value_type = schema::Secret)]
     pub(crate) secret: String,
 }
 

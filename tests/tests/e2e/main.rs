@@ -17,6 +17,7 @@ mod hostile;
 mod imported_keys;
 mod limits;
 mod marks;
+mod openapi;
 mod policy;
 mod propagation;
 mod readme;

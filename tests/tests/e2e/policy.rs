@@ -163,7 +163,11 @@ async fn the_command_line_shows_what_it_can_set() {
     let shown = omf(&stack, &["policy", "show", "--json"], None).await;
     fs::write(&file, &shown.stdout).unwrap();
     let set = omf(&stack, &["policy", "set", path], None).await;
-    assert_eq!((set.status.code(), text(&set.stdout).as_str()), (Some(0), "Version 1 is in force.\n"), "the same");
+    assert_eq!(
+        (set.status.code(), text(&set.stdout).as_str()),
+        (Some(0), "Version 1 is in force.\n"),
+        "the same"
+    );
 
     let edited = with_orders(serde_json::from_slice(&shown.stdout).unwrap(), &[order_route()]);
     fs::write(&file, serde_json::to_string_pretty(&edited).unwrap()).unwrap();

@@ -10,6 +10,7 @@ use omniflow_policy::time::UnixMillis;
 
 use super::check_name;
 use crate::app::App;
+use crate::http::code::Code;
 use crate::http::extract::{Body, check_media_type};
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
@@ -51,7 +52,7 @@ pub(super) async fn ingest(
 }
 
 fn invalid(detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_batch", detail)
+    Problem::new(Code::InvalidBatch, detail)
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::IntoResponse;
 
 use crate::app::App;
+use crate::http::code::Code;
 use crate::http::extract::Segments;
 use crate::http::problem::Problem;
 
@@ -15,11 +16,7 @@ pub(super) async fn chunk(
     Segments((version, n)): Segments<(u64, u32)>,
 ) -> Result<impl IntoResponse, Problem> {
     let image = app.publication.offered(version, app.now()).ok_or_else(|| {
-        Problem::new(
-            StatusCode::GONE,
-            "image_gone",
-            "This version is no longer kept. Poll for the present one.",
-        )
+        Problem::new(Code::ImageGone, "This version is no longer kept. Poll for the present one.")
     })?;
     let chunk = image.chunk(n).ok_or_else(|| Problem::not_found("The image has fewer chunks."))?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], chunk))

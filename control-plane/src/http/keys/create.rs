@@ -13,8 +13,10 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::app::App;
 use crate::http::access::Caller;
+use crate::http::code::Code;
 use crate::http::extract::StrictJson;
 use crate::http::idempotency::{Created, Once, note, repeated};
+use crate::http::params::IdempotencyKey;
 use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
 use crate::json::event::key_state;
@@ -23,7 +25,22 @@ use crate::model::event::{Action, NewEvent};
 use crate::model::key::{Key, KeyVersion};
 use crate::storage::{Attempt, Transaction};
 
-pub(super) async fn create(
+/// Issues a key.
+///
+/// Its secret is in this answer and nowhere else. With `digest` it takes over a key of another system, and has no secret.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    operation_id = "create_key",
+    tag = "keys",
+    params(IdempotencyKey),
+    request_body = CreateKey,
+    responses(
+        (status = 201, body = CreatedKey, description = "The key and its secret.", headers(("ETag" = String))),
+        (status = 409, description = "`name_taken`, `digest_taken`, `imports_not_taken`, `already_created`"),
+    ),
+)]
+pub(in crate::http) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateKey>>,
@@ -93,8 +110,8 @@ fn check_imports_are_taken(app: &App) -> Result<(), Problem> {
     if policy.document().imported_keys {
         return Ok(());
     }
-    Err(Problem::conflict(
-        "imports_not_taken",
+    Err(Problem::new(
+        Code::ImportsNotTaken,
         "Gateways do not take keys of another system yet. Set imported_keys to true in the policy first.",
     ))
 }
@@ -126,8 +143,8 @@ fn new_key(
 
 async fn check_is_new(transaction: &mut Transaction<'_>, key: &Key, digest: Digest) -> Result<(), Problem> {
     if transaction.key_name_is_taken(&key.name).await? {
-        return Err(Problem::conflict(
-            "name_taken",
+        return Err(Problem::new(
+            Code::NameTaken,
             format!(
                 "Another key is called {}. Choose another name: those of revoked keys stay taken.",
                 key.name
@@ -135,8 +152,8 @@ async fn check_is_new(transaction: &mut Transaction<'_>, key: &Key, digest: Dige
         ));
     }
     if transaction.digest_is_taken(digest).await? {
-        return Err(Problem::conflict(
-            "digest_taken",
+        return Err(Problem::new(
+            Code::DigestTaken,
             "A key of this installation has this digest already. A secret stands for one key.",
         ));
     }

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::app::App;
@@ -15,24 +16,49 @@ use crate::http::problem::Problem;
 use crate::http::query::{self, PageQuery};
 use crate::json::key::KeyJson;
 use crate::json::page::Page;
+use crate::json::schema;
 use crate::model::key::KeyStatus;
 use crate::storage::{KeyFilter, RotationFilter};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct ListQuery {
+    /// Keys that are so at this moment.
+    #[param(value_type = Option<schema::KeyStatus>)]
     status: Option<String>,
+    /// Keys of this environment.
+    #[param(value_type = Option<schema::Environment>)]
     environment: Option<String>,
+    /// Keys with this scope.
+    #[param(value_type = Option<schema::Scope>)]
     scope: Option<String>,
+    /// `true`: keys whose `rotation_due_at` has come; `false`: all others.
+    #[param(value_type = Option<bool>)]
     rotation_due: Option<String>,
+    /// Keys whose `last_used_at` is before this time, or null.
+    #[param(value_type = Option<schema::Instant>)]
     unused_since: Option<String>,
+    /// Keys that are accepted now and end before this time.
+    #[param(value_type = Option<schema::Instant>)]
     expires_before: Option<String>,
+    /// Keys with this text in name or description (ASCII letters in any case), or exactly this hint.
     q: Option<String>,
     #[serde(flatten)]
+    #[param(ignore)]
     page: PageQuery,
 }
 
-pub(super) async fn list(
+/// Lists keys, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    operation_id = "list_keys",
+    tag = "keys",
+    params(ListQuery, PageQuery),
+    responses((status = 200, body = Page<KeyJson>, description = "A page of keys.")),
+)]
+pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<KeyJson>>, Problem> {

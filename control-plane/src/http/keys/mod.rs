@@ -1,10 +1,10 @@
 //! Keys: issued, listed, changed, rotated and revoked.
 
-mod create;
-mod list;
-mod revoke;
-mod rotate;
-mod update;
+pub(super) mod create;
+pub(super) mod list;
+pub(super) mod revoke;
+pub(super) mod rotate;
+pub(super) mod update;
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use omniflow_policy::time::UnixMillis;
 
 use super::access::{Caller, Endpoints, READ, WRITE};
 use super::extract::Segments;
+use super::params::KeyPath;
 use super::precondition::entity_tag;
 use super::problem::Problem;
 use crate::app::App;
@@ -36,8 +37,16 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .post("/v1/keys/{id}/versions/{version}/revoke", WRITE, revoke::revoke_version)
 }
 
-/// `GET /v1/keys/{id}`, by identifier or by name.
-async fn show(
+/// Shows a key, by identifier or by name.
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}",
+    operation_id = "show_key",
+    tag = "keys",
+    params(KeyPath),
+    responses((status = 200, body = KeyJson, description = "The key.", headers(("ETag" = String)))),
+)]
+pub(in crate::http) async fn show(
     State(app): State<Arc<App>>,
     Segments(id): Segments<String>,
 ) -> Result<impl IntoResponse, Problem> {

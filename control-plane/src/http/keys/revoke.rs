@@ -11,22 +11,28 @@ use axum::response::IntoResponse;
 use omniflow_policy::snapshot::Change;
 use serde::Deserialize;
 use tokio::time::Instant;
+use utoipa::IntoParams;
 
 use super::{changed, in_json, no_such_key};
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::{Segments, StrictQuery};
+use crate::http::params::{IfMatch, KeyPath, KeyVersionPath};
 use crate::http::precondition::{Precondition, entity_tag};
 use crate::http::problem::Problem;
 use crate::http::{enforcement, query, to_its_end};
 use crate::json::key::RevokedKey;
+use crate::json::schema;
 use crate::model::event::Action;
 use crate::model::key::Key;
 use crate::storage::KeyReference;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RevokeQuery {
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct RevokeQuery {
+    /// Answers when every live gateway enforces it, or after this time, at most `30s`. Then the answer has `enforcement`.
+    #[param(value_type = Option<schema::Duration>)]
     wait: Option<String>,
 }
 
@@ -38,7 +44,16 @@ struct Revocation {
     committed: Option<Instant>,
 }
 
-pub(super) async fn revoke_key(
+/// Revokes all versions of a key at once.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/revoke",
+    operation_id = "revoke_key",
+    tag = "keys",
+    params(KeyPath, RevokeQuery, IfMatch),
+    responses((status = 200, body = RevokedKey, description = "The key.", headers(("ETag" = String)))),
+)]
+pub(in crate::http) async fn revoke_key(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
@@ -48,7 +63,16 @@ pub(super) async fn revoke_key(
     revoke(app, caller, id, None, precondition, query).await
 }
 
-pub(super) async fn revoke_version(
+/// Revokes one version of a key at once.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/versions/{version}/revoke",
+    operation_id = "revoke_key_version",
+    tag = "keys",
+    params(KeyPath, KeyVersionPath, RevokeQuery, IfMatch),
+    responses((status = 200, body = RevokedKey, description = "The key.", headers(("ETag" = String)))),
+)]
+pub(in crate::http) async fn revoke_version(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments((id, version)): Segments<(String, String)>,

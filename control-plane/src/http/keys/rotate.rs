@@ -14,8 +14,10 @@ use serde::Deserialize;
 use super::{changed, no_such_key};
 use crate::app::App;
 use crate::http::access::Caller;
+use crate::http::code::Code;
 use crate::http::extract::{OptionalJson, Segments, StrictQuery};
 use crate::http::idempotency::{Created, Once, note, repeated};
+use crate::http::params::{IdempotencyKey, IfMatch, KeyPath};
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
@@ -27,9 +29,24 @@ use crate::storage::{Attempt, KeyReference};
 /// No parameters. One that is sent, `wait` perhaps, must not be taken for heeded.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RotateQuery {}
+pub(in crate::http) struct RotateQuery {}
 
-pub(super) async fn rotate(
+/// Gives a key a new secret, while the older ones are accepted for a while yet.
+///
+/// Name, settings, counters and audit are the key's. The secret is in this answer and nowhere else.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/rotate",
+    operation_id = "rotate_key",
+    tag = "keys",
+    params(KeyPath, IfMatch, IdempotencyKey),
+    request_body = Option<RotateKey>,
+    responses(
+        (status = 201, body = CreatedKey, description = "The key and its new secret.", headers(("ETag" = String))),
+        (status = 409, description = "`key_revoked`, `key_expired`, `versions_exhausted`, `already_created`"),
+    ),
+)]
+pub(in crate::http) async fn rotate(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
@@ -94,11 +111,11 @@ fn changes(before: &Key, after: &Key) -> Vec<Change> {
 
 fn refusal(error: NotRotatable) -> Problem {
     let code = match error {
-        NotRotatable::Revoked => "key_revoked",
-        NotRotatable::Expired | NotRotatable::Ended => "key_expired",
-        NotRotatable::Exhausted => "versions_exhausted",
+        NotRotatable::Revoked => Code::KeyRevoked,
+        NotRotatable::Expired | NotRotatable::Ended => Code::KeyExpired,
+        NotRotatable::Exhausted => Code::VersionsExhausted,
     };
-    Problem::conflict(code, error.to_string())
+    Problem::new(code, error.to_string())
 }
 
 #[cfg(test)]

@@ -9,17 +9,32 @@ use omniflow_policy::snapshot::{Change, Credential};
 use super::{changed, in_json, no_such_key, tagged};
 use crate::app::App;
 use crate::http::access::Caller;
+use crate::http::code::Code;
 use crate::http::extract::{Segments, StrictJson};
+use crate::http::params::{IfMatch, KeyPath};
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
 use crate::json::event::key_state;
-use crate::json::key::UpdateKey;
+use crate::json::key::{KeyJson, UpdateKey};
 use crate::model::event::Action;
 use crate::model::key::{Key, KeyStatus};
 use crate::storage::KeyReference;
 
-pub(super) async fn update(
+/// Changes a key. What is absent stays; null clears.
+#[utoipa::path(
+    patch,
+    path = "/v1/keys/{id}",
+    operation_id = "update_key",
+    tag = "keys",
+    params(KeyPath, IfMatch),
+    request_body = UpdateKey,
+    responses(
+        (status = 200, body = KeyJson, description = "The key.", headers(("ETag" = String))),
+        (status = 409, description = "`key_revoked`"),
+    ),
+)]
+pub(in crate::http) async fn update(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<String>,
@@ -44,7 +59,7 @@ async fn change(
     let mut key = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
     precondition.check(key.name.as_str(), key.revision)?;
     if key.status(now) == KeyStatus::Revoked {
-        return Err(Problem::conflict("key_revoked", "This key was revoked and stays so. Issue a new one."));
+        return Err(Problem::new(Code::KeyRevoked, "This key was revoked and stays so. Issue a new one."));
     }
     let before = key.clone();
     if let Some(scopes) = request.scopes {

@@ -8,39 +8,63 @@ use axum::extract::State;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::policy_diff::PolicyDiff;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::document::Draft;
 use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::json::policy::PolicyDiffJson;
+use crate::json::policy::{PolicyDiffJson, SetPolicy};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DiffQuery {
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct DiffQuery {
+    /// The version before; the one in force if not stated.
+    #[param(value_type = Option<u64>, minimum = 1)]
     from: Option<String>,
+    /// The version after; the one in force if not stated.
+    #[param(value_type = Option<u64>, minimum = 1)]
     to: Option<String>,
 }
 
-pub(super) async fn between_versions(
+/// Tells what differs between two versions.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/diff",
+    operation_id = "diff_policy_versions",
+    tag = "policy",
+    params(DiffQuery),
+    responses((status = 200, body = PolicyDiffJson, description = "What differs.")),
+)]
+pub(in crate::http) async fn between_versions(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<DiffQuery>,
 ) -> Result<Json<PolicyDiffJson>, Problem> {
     let from = version(&app, "from", query.from).await?;
     let to = version(&app, "to", query.to).await?;
     let diff = PolicyDiff::between(&from.1, &to.1);
-    Ok(Json(PolicyDiffJson { from: from.0, to: Some(to.0), diff }))
+    Ok(Json(PolicyDiffJson::new(from.0, Some(to.0), diff)))
 }
 
-pub(super) async fn to_draft(
+/// Tells what a draft would change in the policy in force. It is checked as if it were set.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/diff",
+    operation_id = "diff_policy_draft",
+    tag = "policy",
+    request_body(content((SetPolicy = "application/json"), (String = "application/toml"))),
+    responses((status = 200, body = PolicyDiffJson, description = "What differs.")),
+)]
+pub(in crate::http) async fn to_draft(
     State(app): State<Arc<App>>,
     draft: Draft,
 ) -> Result<Json<PolicyDiffJson>, Problem> {
     let (current, from) = app.publication.policy()?;
     let draft = draft.compile(current.key_prefix())?;
     let diff = PolicyDiff::between(current.document(), draft.document());
-    Ok(Json(PolicyDiffJson { from, to: None, diff }))
+    Ok(Json(PolicyDiffJson::new(from, None, diff)))
 }
 
 /// The version that a parameter names, and its number; the one in force where it names none.

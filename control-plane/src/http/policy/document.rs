@@ -23,7 +23,7 @@ pub(super) const TOML: &str = "application/toml";
 const JSON: &str = "application/json";
 
 /// A document as it was sent, which may still say what no policy can be.
-pub(super) struct Draft {
+pub(in crate::http) struct Draft {
     request: SetPolicy,
     source: Source,
 }

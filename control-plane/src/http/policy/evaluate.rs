@@ -18,6 +18,7 @@ use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
 use super::document::Draft;
 use crate::app::App;
+use crate::http::code::Code;
 use crate::http::extract::StrictJson;
 use crate::http::problem::Problem;
 use crate::json::policy::{EvaluateRequest, Evaluation};
@@ -30,7 +31,21 @@ const MAX_CALLS_BEFORE: u32 = 100_000;
 /// When these calls were made: any instant will do.
 const SOME_INSTANT: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
 
-pub(super) async fn evaluate(
+/// Explains what becomes of one request, step by step, by the code that gateways run.
+///
+/// The request is one of the key that `key` names, or has its credential in `headers`.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/evaluate",
+    operation_id = "evaluate_request",
+    tag = "policy",
+    request_body = EvaluateRequest,
+    responses(
+        (status = 200, body = Evaluation, description = "The decision and its steps."),
+        (status = 409, description = "`key_not_published`"),
+    ),
+)]
+pub(in crate::http) async fn evaluate(
     State(app): State<Arc<App>>,
     StrictJson(request): StrictJson<EvaluateRequest>,
 ) -> Result<Json<Evaluation>, Problem> {
@@ -113,7 +128,7 @@ async fn version_of(
 fn credential<'i>(image: &'i Image, version: &KeyVersion) -> Result<CredentialView<'i>, Problem> {
     // A key is published before its answer is given, but this may have read in between.
     image.find(&version.digest).ok_or_else(|| {
-        Problem::conflict("key_not_published", "The key is being published at this moment. Ask again.")
+        Problem::new(Code::KeyNotPublished, "The key is being published at this moment. Ask again.")
     })
 }
 

@@ -1,11 +1,11 @@
 //! The policy: routes and scopes as one document, with its versions.
 
-mod diff;
+pub(super) mod diff;
 mod document;
-mod evaluate;
-mod replay;
-mod set;
-mod versions;
+pub(super) mod evaluate;
+pub(super) mod replay;
+pub(super) mod set;
+pub(super) mod versions;
 
 use std::sync::Arc;
 
@@ -37,8 +37,20 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .post_large("/v1/policy/replay", READ, BODY_LIMIT, replay::replay)
 }
 
-/// `GET /v1/policy`: what is in force; the document alone in TOML to whoever accepts that.
-async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+/// Shows the policy in force; the document alone in TOML to whoever accepts that.
+#[utoipa::path(
+    get,
+    path = "/v1/policy",
+    operation_id = "show_policy",
+    tag = "policy",
+    responses(
+        (status = 200, description = "The policy.", content((PolicyJson = "application/json"), (String = "application/toml")), headers(("ETag" = String))),
+    ),
+)]
+pub(in crate::http) async fn show(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let (policy, version) = app.publication.policy()?;
     if wants_toml(&headers) {
         return in_toml(policy.document(), version);

@@ -17,6 +17,7 @@ use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::policy::Policy;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::document::Draft;
@@ -25,7 +26,8 @@ use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::json::policy::{ReplayChange, ReplayCounts, ReplayJson, Unaffected};
+use crate::json::policy::{ReplayChange, ReplayCounts, ReplayJson, SetPolicy, Unaffected};
+use crate::json::schema;
 use crate::json::time::Time;
 use crate::model::audit::RecordedCall;
 use crate::storage::{AuditFilter, AuditPosition, KeyGrant, KeyReference};
@@ -37,11 +39,17 @@ const CALLS_PER_READ: usize = 10_000;
 /// The most groups of changed calls that are told of, those of most calls first.
 const MAX_CHANGES: usize = 100;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ReplayQuery {
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct ReplayQuery {
+    /// Calls of this key only, by identifier or by its name at the time of the call.
     key: Option<String>,
+    /// Calls that began at this time or later.
+    #[param(value_type = Option<schema::Instant>)]
     from: Option<String>,
+    /// Calls that began before this time.
+    #[param(value_type = Option<schema::Instant>)]
     to: Option<String>,
 }
 
@@ -73,7 +81,19 @@ struct Found {
     path: String,
 }
 
-pub(super) async fn replay(
+/// Tells what a draft would have allowed or refused of the calls that were recorded.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/replay",
+    operation_id = "replay_calls",
+    tag = "policy",
+    params(ReplayQuery),
+    request_body(content((SetPolicy = "application/json"), (String = "application/toml"))),
+    responses(
+        (status = 200, body = ReplayJson, description = "How many calls of each kind, and which would change."),
+    ),
+)]
+pub(in crate::http) async fn replay(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<ReplayQuery>,
     draft: Draft,

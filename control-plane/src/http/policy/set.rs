@@ -8,17 +8,21 @@ use omniflow_policy::policy::Policy;
 use omniflow_policy::scope::Scope;
 use serde::Deserialize;
 use tokio::time::Instant;
+use utoipa::IntoParams;
 
 use super::document::Draft;
 use super::in_json;
 use crate::app::App;
 use crate::http::access::Caller;
+use crate::http::code::Code;
 use crate::http::extract::{StrictJson, StrictQuery};
+use crate::http::params::IfMatch;
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::{enforcement, query, to_its_end};
 use crate::json::event::policy_state;
-use crate::json::policy::RollBack;
+use crate::json::policy::{PolicyJson, RollBack, SetPolicy};
+use crate::json::schema;
 use crate::model::event::{Action, NewEvent, Subject};
 use crate::publication::NumberedPolicy;
 use crate::storage::{ScopeHolders, StoredPolicy};
@@ -26,9 +30,12 @@ use crate::storage::{ScopeHolders, StoredPolicy};
 /// How many keys a refusal names.
 const NAMED_KEYS: usize = 5;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SetQuery {
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct SetQuery {
+    /// Answers when every live gateway enforces it, or after this time, at most `30s`. Then the answer has `enforcement`.
+    #[param(value_type = Option<schema::Duration>)]
     wait: Option<String>,
 }
 
@@ -49,7 +56,22 @@ struct Outcome {
     committed: Option<Instant>,
 }
 
-pub(super) async fn set(
+/// Sets routes and scopes, in JSON or TOML.
+///
+/// `key_prefix` may be left out and cannot change. A document that says the same as the one in force makes no new version.
+#[utoipa::path(
+    put,
+    path = "/v1/policy",
+    operation_id = "set_policy",
+    tag = "policy",
+    params(SetQuery, IfMatch),
+    request_body(content((SetPolicy = "application/json"), (String = "application/toml"))),
+    responses(
+        (status = 200, body = PolicyJson, description = "The policy in force.", headers(("ETag" = String))),
+        (status = 409, description = "`scope_in_use`"),
+    ),
+)]
+pub(in crate::http) async fn set(
     State(app): State<Arc<App>>,
     caller: Caller,
     precondition: Precondition,
@@ -59,7 +81,20 @@ pub(super) async fn set(
     put_in_force(app, caller, precondition, query, Wanted::Draft(Box::new(draft))).await
 }
 
-pub(super) async fn roll_back(
+/// Sets the document of an earlier version again, as a new version.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/rollback",
+    operation_id = "roll_back_policy",
+    tag = "policy",
+    params(SetQuery, IfMatch),
+    request_body = RollBack,
+    responses(
+        (status = 200, body = PolicyJson, description = "The policy in force.", headers(("ETag" = String))),
+        (status = 409, description = "`scope_in_use`"),
+    ),
+)]
+pub(in crate::http) async fn roll_back(
     State(app): State<Arc<App>>,
     caller: Caller,
     precondition: Precondition,
@@ -154,8 +189,8 @@ fn event(caller: &Caller, action: Action, before: u64, after: &StoredPolicy) -> 
 fn scope_in_use(holders: &ScopeHolders) -> Problem {
     let ScopeHolders { scope, names, more } = holders;
     let (names, more) = (names.join(", "), if *more { " and others" } else { "" });
-    Problem::conflict(
-        "scope_in_use",
+    Problem::new(
+        Code::ScopeInUse,
         format!(
             "The document has no scope {scope}, which is given to {names}{more}. Take it from these keys or revoke \
              them first, or keep the scope."

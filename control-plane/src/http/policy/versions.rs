@@ -11,12 +11,24 @@ use super::document::wants_toml;
 use super::in_toml;
 use crate::app::App;
 use crate::http::extract::{Segments, StrictQuery};
+use crate::http::params::PolicyVersionPath;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
 use crate::json::page::Page;
 use crate::json::policy::{PolicyVersionJson, StoredPolicyJson};
 
-pub(super) async fn list(
+/// Lists the versions of the policy, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/versions",
+    operation_id = "list_policy_versions",
+    tag = "policy",
+    params(PageQuery),
+    responses(
+        (status = 200, body = Page<PolicyVersionJson>, description = "A page of versions, without their documents."),
+    ),
+)]
+pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<Page<PolicyVersionJson>>, Problem> {
@@ -26,7 +38,18 @@ pub(super) async fn list(
     Ok(Json(page.map(PolicyVersionJson::from)))
 }
 
-pub(super) async fn show(
+/// Shows a version of the policy; the document alone in TOML to whoever accepts that.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/versions/{version}",
+    operation_id = "show_policy_version",
+    tag = "policy",
+    params(PolicyVersionPath),
+    responses(
+        (status = 200, description = "The version.", content((StoredPolicyJson = "application/json"), (String = "application/toml"))),
+    ),
+)]
+pub(in crate::http) async fn show(
     State(app): State<Arc<App>>,
     Segments(version): Segments<String>,
     headers: HeaderMap,

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs the pinned Schemathesis into .tools, a virtual environment of its own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+echo 'Installing Schemathesis into .tools'
+python3 -m venv --clear .tools/schemathesis
+.tools/schemathesis/bin/python -m pip install --quiet --disable-pip-version-check \
+    --require-hashes --only-binary :all: --requirement scripts/requirements-test.txt
+
+# Not by its command, a script with absolute paths: the environment can be moved.
+.tools/schemathesis/bin/python -m schemathesis.cli --version

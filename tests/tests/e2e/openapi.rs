@@ -1,0 +1,131 @@
+//! The control plane answers as its OpenAPI document says, whatever it is sent: Schemathesis calls every operation of
+//! a real one, with data that fits and data that does not.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use omniflow_harness::control_plane::{ControlPlane, ControlPlaneOptions};
+use omniflow_harness::paths;
+use omniflow_harness::ports::Port;
+use omniflow_harness::process::Process;
+use omniflow_harness::{Call, eventually};
+use omniflow_policy::audit::{AuditBatch, AuditKey, AuditRecord, AuditSource};
+use omniflow_policy::digest::Digest;
+use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH, Incarnation};
+use omniflow_policy::key::Environment;
+use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::time::UnixMillis;
+use serde_json::{Value, json};
+
+/// More than twice what it takes where nothing else runs.
+const WITHIN: Duration = Duration::from_secs(240);
+/// For each operation and phase.
+const EXAMPLES: &str = "60";
+/// The same data in each run.
+const SEED: &str = "1";
+
+/// Some of everything: keys in all states, tokens, two versions of the policy, audited calls, a gap.
+async fn fill(plane: &ControlPlane) {
+    for name in ["active", "rotating", "revoked"] {
+        plane.create_live_key(name, &["contacts:read"]).await.unwrap();
+    }
+    plane.rotate("rotating", "24h").await.unwrap();
+    plane.revoke("revoked", None).await.unwrap();
+    plane.create_token("review", "auditor").await.unwrap();
+    let mut policy = plane.get("/v1/policy").await.unwrap()["document"].take();
+    policy["imported_keys"] = json!(true);
+    plane.expect(200, Call::new("PUT", "/v1/policy").json(&policy)).await.unwrap();
+
+    let gateway = plane.create_token("edge", "gateway").await.unwrap();
+    let id = plane.get("/v1/keys/active").await.unwrap()["id"].as_str().unwrap().parse().unwrap();
+    let source = AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
+    // The number 2 is missing: a gap.
+    let records = [0, 1, 3].map(|sequence| record(sequence, (sequence != 1).then_some(id))).to_vec();
+    let call = Call::new("POST", AUDIT_PATH)
+        .bearer(&gateway)
+        .header("content-type", AUDIT_MEDIA_TYPE)
+        .body(AuditBatch { source, records }.encode());
+    assert_eq!(plane.call(call).await.unwrap().status, 204);
+    let poll = json!({"gateway": "edge", "incarnation": "0000000000000001", "filter_version": "0.1.0",
+        "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0,
+        "vms": [{"id": "0000000000000002", "version": 0}]});
+    let call = Call::post("/gateway/v1/poll", &poll).bearer(&gateway);
+    assert_eq!(plane.call(call).await.unwrap().status, 200);
+}
+
+fn record(sequence: u64, key: Option<uuid::Uuid>) -> AuditRecord {
+    AuditRecord {
+        sequence,
+        time: UnixMillis(1_700_000_000_000 + sequence),
+        key: key.map(|id| AuditKey {
+            id,
+            name: "active".to_owned(),
+            version: 1,
+            environment: Environment::Live,
+        }),
+        method: "GET".to_owned(),
+        endpoint: key.map(|_| "/api/v1/contacts".to_owned()),
+        path: "/api/v1/contacts".to_owned(),
+        status: if key.is_some() { 200 } else { 401 },
+        outcome: if key.is_some() { Outcome::Allowed } else { Outcome::Denied(Denial::UnknownKey) },
+        latency_us: 900,
+        source_ip: key.map(|_| "203.0.113.7".parse().unwrap()),
+        request_id: format!("request-{sequence}"),
+        request_bytes: 120,
+        response_bytes: 340,
+        argument_hash: Digest::of(b"\n"),
+        argument_hash_partial: false,
+    }
+}
+
+/// Runs it over the operations that are selected; fails with all that it says.
+fn schemathesis(plane: &ControlPlane, token: &str, folder: &Path, selection: [&str; 2]) {
+    let settings = paths::root().join("tests/schemathesis");
+    let python = paths::root().join(".tools/schemathesis/bin/python");
+    assert!(python.is_file(), "{} is not there: run `make setup`", python.display());
+    let mut command = Command::new(python);
+    command
+        .args(["-m", "schemathesis.cli", "--config-file"])
+        .arg(settings.join("schemathesis.toml"))
+        .args(["run", &format!("http://127.0.0.1:{}/openapi.json", plane.port())])
+        .args(["--header", &format!("Authorization: Bearer {token}")])
+        .args(["--seed", SEED, "--max-examples", EXAMPLES, "--no-color"])
+        .args(selection)
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .env("PYTHONPATH", settings)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        // It keeps examples beside where it runs.
+        .current_dir(folder);
+    let process = Process::spawn("Schemathesis", &mut command, &folder.join("schemathesis.log")).unwrap();
+    let status = process.wait(WITHIN);
+    let log = process.log();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}\n{log}");
+    assert!(log.contains("Coverage (in"), "it did not run all phases:\n{log}");
+}
+
+#[tokio::test]
+async fn every_answer_is_one_of_the_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = Port::reserve().unwrap();
+    let plane = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
+    fill(&plane).await;
+    let token = plane.create_token("tester", "owner").await.unwrap();
+
+    // Of what it makes and finds it would revoke its own token, and be refused everything from then on.
+    let revoke = "revoke_token";
+    schemathesis(&plane, &token, folder.path(), ["--exclude-operation-id", revoke]);
+    let list = plane.get("/v1/tokens?limit=500").await.unwrap();
+    let tester = |item: &&Value| item["name"] == "tester";
+    assert_eq!(list["items"].as_array().unwrap().iter().filter(tester).count(), 1, "it was in all along");
+    schemathesis(&plane, &token, folder.path(), ["--include-operation-id", revoke]);
+
+    eventually(Duration::from_secs(10), || async {
+        plane.get("/v1/keys/active").await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let errors = plane.process().log();
+    assert!(!errors.contains("ERROR"), "{errors}");
+}
