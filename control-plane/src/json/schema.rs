@@ -48,7 +48,7 @@ schemas! {
     Instant: "RFC 3339. Requests may have any offset, answers are in UTC with milliseconds."
         = text().format(Some(SchemaFormat::Custom("date-time".to_owned()))).examples(["2027-01-31T00:00:00.000Z"]);
     Duration: "A whole number and a unit: `ms`, `s`, `m`, `h` or `d`."
-        = pattern("^[0-9]+(ms|s|m|h|d)$").max_length(Some(20)).examples(["24h"]);
+        = pattern("^[0-9]+(ms|s|m|h|d)$").examples(["24h"]);
     Description: "At most 1,024 bytes." = text().max_length(Some(MAX_DESCRIPTION_LENGTH));
     Hint: "Up to four characters of the secret, by which a person tells it from others."
         = pattern("^[!-~]*$").max_length(Some(MAX_HINT_LENGTH));

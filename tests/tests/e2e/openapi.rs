@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 /// More than twice what it takes where nothing else runs.
 const WITHIN: Duration = Duration::from_secs(240);
 /// For each operation and phase.
-const EXAMPLES: &str = "60";
+const EXAMPLES: &str = "40";
 /// The same data in each run.
 const SEED: &str = "1";
 
