@@ -146,6 +146,8 @@ async fn in_the_way(plane: &Plane, told: &mut Told) {
     let mut policy = plane.get("/v1/policy").await.json()["document"].take();
     policy["imported_keys"] = json!(true);
     plane.put("/v1/policy", policy).await;
+    // Later than the key before, so that lists name the two in one order.
+    plane.pass(Duration::from_millis(1));
     plane.post("/v1/keys", imported.clone()).await;
     imported["name"] = json!("again");
     told.note("POST /v1/keys, imported twice", &plane.post("/v1/keys", imported).await, &[]);

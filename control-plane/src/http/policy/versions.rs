@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use super::document::wants_toml;
@@ -12,6 +12,7 @@ use super::in_toml;
 use crate::app::App;
 use crate::http::extract::{Segments, StrictQuery};
 use crate::http::params::PolicyVersionPath;
+use crate::http::precondition::entity_tag;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
 use crate::json::page::Page;
@@ -46,7 +47,7 @@ pub(in crate::http) async fn list(
     tag = "policy",
     params(PolicyVersionPath),
     responses(
-        (status = 200, description = "The version.", content((StoredPolicyJson = "application/json"), (String = "application/toml"))),
+        (status = 200, description = "The version.", content((StoredPolicyJson = "application/json"), (String = "application/toml")), headers(("ETag" = String))),
     ),
 )]
 pub(in crate::http) async fn show(
@@ -61,7 +62,8 @@ pub(in crate::http) async fn show(
     if wants_toml(&headers) {
         return in_toml(&stored.document, stored.version);
     }
-    Ok(Json(StoredPolicyJson::from(stored)).into_response())
+    let tag = [(header::ETAG, entity_tag(stored.version))];
+    Ok((tag, Json(StoredPolicyJson::from(stored))).into_response())
 }
 
 #[cfg(test)]
