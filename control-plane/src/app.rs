@@ -43,6 +43,8 @@ pub(crate) struct App {
     pub(crate) token_revoked: watch::Sender<()>,
     /// When a version was last published only because a gateway was ahead.
     pub(crate) last_pass: Mutex<Option<Instant>>,
+    /// Held by the one replay that runs.
+    pub(crate) replaying: Mutex<()>,
     /// What was answered to creates in the last minutes.
     pub(crate) answers: Answers,
     /// True once the process has been asked to end. Whoever waits stops waiting.

@@ -187,6 +187,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         entropy,
         token_revoked: watch::Sender::new(()),
         last_pass: Mutex::new(None),
+        replaying: Mutex::new(()),
         answers: http::Answers::default(),
         stopping,
     })

@@ -135,6 +135,22 @@ pub fn authorize<'s, 'p>(
     }
 }
 
+/// Decides on a request by the name of a credential, which nobody presents: all but steps 1 and 2, and of these whether
+/// the secret would be looked up at all. `imported` tells whether another system has issued it.
+pub fn authorize_named<'s, 'p>(
+    policy: &'p Policy,
+    settings: &'p GatewaySettings,
+    request: &Request<'_>,
+    credential: CredentialView<'s>,
+    imported: bool,
+) -> Decision<'s, 'p> {
+    if imported && !policy.document().imported_keys {
+        let refused = Outcome::Denied(Denial::MalformedKey);
+        return Destination::of(policy, settings, request).decision(None, refused);
+    }
+    authorize_credential(policy, settings, request, credential)
+}
+
 /// Decides on a request whose caller is known to hold this credential: steps 3 to 5.
 pub fn authorize_credential<'s, 'p>(
     policy: &'p Policy,

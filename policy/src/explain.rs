@@ -157,6 +157,10 @@ fn credential_detail(
 ) -> String {
     let prefix = policy.key_prefix();
     match (outcome, presented) {
+        (Outcome::Denied(Denial::MalformedKey), None) => {
+            "The key is of another system, and the policy does not have imported_keys: gateways do not look it up."
+                .to_string()
+        }
         (_, None) => "The key was named, so no credential was read.".to_string(),
         (Outcome::PassedThrough, _) => {
             "The credential is no key. The gateway lets such calls go on unmarked, for another filter to judge."

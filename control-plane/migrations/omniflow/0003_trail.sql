@@ -1,6 +1,10 @@
 -- Counts the changes of a key, so that two admins do not overwrite each other.
 ALTER TABLE keys ADD COLUMN revision INTEGER NOT NULL DEFAULT 1;
 
+-- Whether a version is of another system: gateways take its secret only where the policy has imported_keys.
+ALTER TABLE key_versions ADD COLUMN imported INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX key_versions_imported ON key_versions (key_id) WHERE imported = 1 AND revoked_at IS NULL;
+
 -- The admins' own trail: every change with who made it. Written together with the change, and never altered.
 CREATE TABLE events (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,

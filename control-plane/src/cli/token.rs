@@ -72,10 +72,11 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
             output.list(&client.list("/v1/tokens", &[page.limit(), page.cursor()])?, "tokens", COLUMNS)
         }
         Command::Revoke { revoked } => {
-            let id = if Uuid::parse_str(&revoked).is_ok() { revoked } else { id_of(&revoked, client)? };
+            let id =
+                if Uuid::parse_str(&revoked).is_ok() { revoked.clone() } else { id_of(&revoked, client)? };
             client.delete(&format!("/v1/tokens/{}", segment(&id)))?;
             if !output.json {
-                eprintln!("The token is revoked.");
+                eprintln!("The token {revoked} is revoked.");
             }
             Ok(())
         }

@@ -51,6 +51,7 @@ codes! {
     VersionsExhausted "versions_exhausted" CONFLICT,
     AlreadyCreated "already_created" CONFLICT,
     ScopeInUse "scope_in_use" CONFLICT,
+    ImportsInUse "imports_in_use" CONFLICT,
     KeyNotPublished "key_not_published" CONFLICT,
     LastOwnerToken "last_owner_token" CONFLICT,
     ImageGone "image_gone" GONE,

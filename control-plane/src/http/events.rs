@@ -154,6 +154,7 @@ mod tests {
             events.iter().map(|event| event["subject"]["name"].as_str().unwrap().to_owned()).collect()
         };
         let b = plane.get("/v1/keys/b").await.expect(StatusCode::OK);
+        let owner = plane.path_of_token("owner").await.rsplit('/').next().unwrap().to_owned();
         for (query, expected) in [
             ("action=key.created", vec!["c", "b", "a"]),
             ("action=key.rotated", vec![]),
@@ -161,6 +162,7 @@ mod tests {
             (&format!("subject={}", b["id"].as_str().unwrap()), vec!["b"]),
             ("actor=owner&from=2027-01-15T08:01:00Z&to=2027-01-15T08:02:00Z", vec!["b"]),
             ("actor=nobody", vec![]),
+            (&format!("action=key.created&actor={owner}"), vec!["c", "b", "a"]),
         ] {
             assert_eq!(names(&events(&plane, query).await), expected, "{query}");
         }

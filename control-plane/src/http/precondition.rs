@@ -36,8 +36,9 @@ impl Precondition {
             Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Problem::new(
                 Code::VersionMismatch,
                 format!(
-                    "{what} is at {current}, not at what If-Match names: it was changed in between. Read it again \
-                     and repeat the change on it."
+                    "{what} is at {current}, not at {}, which If-Match names: it was changed in between. Read it \
+                     again and repeat the change on it.",
+                    tags.join(", ")
                 ),
             )),
             _ => Ok(()),

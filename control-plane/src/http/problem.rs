@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::code::Code;
 use crate::app::PublishError;
 use crate::clock::EntropyUnavailable;
+use crate::json::policy::ObstacleJson;
 use crate::publication::NotReady;
 use crate::storage::StorageError;
 
@@ -116,6 +117,12 @@ impl Problem {
     /// A failure on this side. What it was stands in the log only.
     pub(crate) fn internal() -> Self {
         Self::new(Code::InternalError, "The control plane failed. Its log says why.")
+    }
+}
+
+impl From<Problem> for ObstacleJson {
+    fn from(problem: Problem) -> Self {
+        Self { code: problem.code.as_str(), detail: problem.detail }
     }
 }
 

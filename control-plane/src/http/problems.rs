@@ -153,6 +153,9 @@ async fn in_the_way(plane: &Plane, told: &mut Told) {
     told.note("POST /v1/keys, imported twice", &plane.post("/v1/keys", imported).await, &[]);
     let nothing = json!({"scopes": [], "routes": []});
     told.note("PUT /v1/policy, without scopes", &plane.put("/v1/policy", nothing).await, &[]);
+    let mut policy = plane.get("/v1/policy").await.json()["document"].take();
+    policy.as_object_mut().unwrap().remove("imported_keys");
+    told.note("PUT /v1/policy, without imported_keys", &plane.put("/v1/policy", policy).await, &[]);
     let stale =
         with(request(Method::PATCH, "/v1/keys/ci", &plane.owner, Some(json!({}))), "if-match", "\"7\"");
     told.note("PATCH /v1/keys/ci, If-Match: \"7\"", &plane.call(stale).await, &[]);

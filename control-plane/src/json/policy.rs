@@ -54,6 +54,17 @@ pub(crate) struct StoredPolicyJson {
     created_at: Time,
 }
 
+/// For what a policy would be refused if it were set now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Obstacle)]
+pub(crate) struct ObstacleJson {
+    /// The code of the refusal.
+    #[schema(value_type = String)]
+    pub(crate) code: &'static str,
+    /// What to do.
+    pub(crate) detail: String,
+}
+
 /// What differs between two policies.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PolicyDiff)]
@@ -63,6 +74,8 @@ pub(crate) struct PolicyDiffJson {
     /// The version after; null for a draft.
     #[schema(required = true)]
     to: Option<u64>,
+    /// What stands in a draft's way: until it is gone, the draft cannot be set. Empty between two versions.
+    blocked_by: Vec<ObstacleJson>,
     /// How all keys begin, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedText)]
@@ -176,6 +189,8 @@ pub(crate) struct Evaluation {
 pub(crate) struct ReplayJson {
     /// The version that the draft was compared with.
     pub(crate) policy_version: u64,
+    /// What stands in the draft's way: until it is gone, the draft cannot be set.
+    pub(crate) blocked_by: Vec<ObstacleJson>,
     /// When the oldest call was made that was replayed.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub(crate) oldest: Option<Time>,
@@ -212,15 +227,6 @@ pub(crate) struct ReplayCounts {
     pub(crate) keys_newly_refused: usize,
     /// The keys whose calls would be allowed.
     pub(crate) keys_newly_allowed: usize,
-}
-
-/// Why a call is not decided anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unaffected {
-    /// No policy would change anything.
-    ByPolicy,
-    /// Its record does not tell enough.
-    Unknown,
 }
 
 /// Calls of one key, method and endpoint that would be decided otherwise.
@@ -302,9 +308,9 @@ impl Evaluation {
 
 impl PolicyDiffJson {
     /// What leads from version `from` to version `to`, or to a draft.
-    pub(crate) fn new(from: u64, to: Option<u64>, diff: PolicyDiff) -> Self {
+    pub(crate) fn new(from: u64, to: Option<u64>, blocked_by: Vec<ObstacleJson>, diff: PolicyDiff) -> Self {
         let PolicyDiff { key_prefix, imported_keys, scopes, routes } = diff;
-        Self { from, to, key_prefix, imported_keys, scopes, routes }
+        Self { from, to, blocked_by, key_prefix, imported_keys, scopes, routes }
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct RecordedCall {
     pub(crate) time: UnixMillis,
     /// The key, where the caller presented one that exists.
     pub(crate) key_id: Option<Uuid>,
+    /// The version of it; 0 without a key.
+    pub(crate) version: u16,
     /// The method.
     pub(crate) method: String,
     /// The template of the route.

@@ -69,6 +69,8 @@ pub struct KeyVersion {
     pub expires_at: Option<UnixMillis>,
     /// When it was revoked.
     pub revoked_at: Option<UnixMillis>,
+    /// Whether another system has issued it: gateways take it only where the policy has `imported_keys`.
+    pub imported: bool,
 }
 
 /// What a key is at one instant.
@@ -167,6 +169,7 @@ impl Key {
             created_at: now,
             expires_at: None,
             revoked_at: None,
+            imported: false,
         });
         Ok(())
     }
@@ -260,6 +263,7 @@ mod tests {
                     created_at: UnixMillis(0),
                     expires_at: expires_at.map(UnixMillis),
                     revoked_at: revoked_at.map(UnixMillis),
+                    imported: false,
                 })
                 .collect(),
         }

@@ -52,7 +52,8 @@ const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, 
      status, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
      argument_hash_partial FROM audit_records ";
 
-const RECORDED_COLUMNS: &str = "SELECT id, time, key_id, method, endpoint, path, reason FROM audit_records ";
+const RECORDED_COLUMNS: &str =
+    "SELECT id, time, key_id, key_version, method, endpoint, path, reason FROM audit_records ";
 
 impl Database {
     /// At most `limit` calls, newest first, beginning after `before`.
@@ -224,10 +225,11 @@ fn read_recorded(row: &SqliteRow) -> Result<RecordedCall> {
         id: row.try_get(0)?,
         time: from_millis(row.try_get(1)?),
         key_id: row.try_get(2)?,
-        method: row.try_get(3)?,
-        endpoint: row.try_get(4)?,
-        path: row.try_get(5)?,
-        outcome: Outcome::from_reason(row.try_get(6)?).ok_or(StorageError::Corrupt("a reason"))?,
+        version: row.try_get::<Option<u16>, _>(3)?.unwrap_or_default(),
+        method: row.try_get(4)?,
+        endpoint: row.try_get(5)?,
+        path: row.try_get(6)?,
+        outcome: Outcome::from_reason(row.try_get(7)?).ok_or(StorageError::Corrupt("a reason"))?,
     })
 }
 

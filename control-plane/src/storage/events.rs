@@ -4,6 +4,7 @@ use omniflow_policy::time::UnixMillis;
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
+use uuid::Uuid;
 
 use super::columns::{from_millis, parsed, row_limit, to_millis};
 use super::{Database, Result, StorageError, Transaction};
@@ -14,7 +15,7 @@ use crate::model::event::{Action, Actor, Event, NewEvent, Subject};
 pub(crate) struct EventFilter {
     /// Those with this action.
     pub(crate) action: Option<Action>,
-    /// Those of the token with this name.
+    /// Those of the token with this name or identifier.
     pub(crate) actor: Option<String>,
     /// Those of the key, token or policy with this identifier or name.
     pub(crate) subject: Option<String>,
@@ -41,7 +42,10 @@ impl Database {
             query.push(" AND action = ").push_bind(action.as_str());
         }
         if let Some(actor) = &filter.actor {
-            query.push(" AND actor_name = ").push_bind(actor.clone());
+            match Uuid::parse_str(actor) {
+                Ok(id) => query.push(" AND actor_id = ").push_bind(id),
+                Err(_) => query.push(" AND actor_name = ").push_bind(actor.clone()),
+            };
         }
         if let Some(subject) = &filter.subject {
             query.push(" AND (subject_id = ").push_bind(subject.clone());

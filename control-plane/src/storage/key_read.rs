@@ -57,7 +57,7 @@ pub(crate) struct RotationFilter {
 
 const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
      k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, k.revision, \
-     v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at ";
+     v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at, v.imported ";
 /// Versions of the key `k` that are accepted at the instant that follows this text.
 const ACCEPTED_AT: &str = " FROM key_versions a WHERE a.key_id = k.id AND a.revoked_at IS NULL AND \
      min(ifnull(a.expires_at, 9223372036854775807), ifnull(k.expires_at, 9223372036854775807)) > ";
@@ -225,6 +225,7 @@ fn read_version(row: &SqliteRow) -> Result<KeyVersion> {
         created_at: from_millis(row.try_get(16)?),
         expires_at: row.try_get::<Option<i64>, _>(17)?.map(from_millis),
         revoked_at: row.try_get::<Option<i64>, _>(18)?.map(from_millis),
+        imported: row.try_get(19)?,
     })
 }
 

@@ -45,7 +45,7 @@ impl Transaction<'_> {
     pub(crate) async fn insert_versions(&mut self, versions: &[(Uuid, &KeyVersion)]) -> Result<()> {
         for versions in versions.chunks(ROWS_PER_STATEMENT) {
             let mut statement = QueryBuilder::<Sqlite>::new(
-                "INSERT INTO key_versions (key_id, version, digest, hint, created_at, expires_at, revoked_at) ",
+                "INSERT INTO key_versions (key_id, version, digest, hint, created_at, expires_at, revoked_at, imported) ",
             );
             statement.push_values(versions, |mut row, (key_id, version)| {
                 row.push_bind(*key_id)
@@ -54,7 +54,8 @@ impl Transaction<'_> {
                     .push_bind(version.hint.clone())
                     .push_bind(to_millis(version.created_at))
                     .push_bind(version.expires_at.map(to_millis))
-                    .push_bind(version.revoked_at.map(to_millis));
+                    .push_bind(version.revoked_at.map(to_millis))
+                    .push_bind(version.imported);
             });
             statement.build().execute(self.connection()).await?;
         }

@@ -7,7 +7,7 @@ use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::scope::Scope;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::columns::{from_millis, parsed, row_limit, saturated, to_millis};
@@ -37,7 +37,14 @@ pub(crate) struct StoredPolicy {
 pub(crate) struct ScopeHolders {
     /// The scope.
     pub(crate) scope: Scope,
-    /// The names of keys that have it, newest first.
+    /// The keys.
+    pub(crate) keys: NamedKeys,
+}
+
+/// Some keys by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NamedKeys {
+    /// The names, newest first.
     pub(crate) names: Vec<String>,
     /// Whether there are more of them.
     pub(crate) more: bool,
@@ -52,6 +59,10 @@ pub(crate) struct KeyGrant {
     pub(crate) environment: Environment,
     /// Its scopes, joined by single spaces.
     pub(crate) scopes: String,
+    /// Whether all its versions were revoked.
+    pub(crate) revoked: bool,
+    /// Its versions that another system has issued.
+    pub(crate) imported: Vec<u16>,
 }
 
 impl Database {
@@ -89,8 +100,10 @@ impl Database {
     pub(crate) async fn key_grants(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, KeyGrant>> {
         let mut grants = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(IDS_PER_READ) {
-            let mut query =
-                QueryBuilder::<Sqlite>::new("SELECT id, name, environment, scopes FROM keys WHERE id IN (");
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "SELECT k.id, k.name, k.environment, k.scopes, v.version, v.imported, v.revoked_at IS NOT NULL \
+                 FROM keys k JOIN key_versions v ON v.key_id = k.id WHERE k.id IN (",
+            );
             let mut list = query.separated(", ");
             for id in ids {
                 list.push_bind(*id);
@@ -98,8 +111,17 @@ impl Database {
             query.push(")");
             for row in query.build().fetch_all(&mut *self.reader().await?).await? {
                 let environment = parsed(row.try_get(2)?, "an environment")?;
-                let grant = KeyGrant { name: row.try_get(1)?, environment, scopes: row.try_get(3)? };
-                grants.insert(row.try_get(0)?, grant);
+                let grant = grants.entry(row.try_get(0)?).or_insert(KeyGrant {
+                    name: row.try_get(1)?,
+                    environment,
+                    scopes: row.try_get(3)?,
+                    revoked: true,
+                    imported: Vec::new(),
+                });
+                grant.revoked &= row.try_get::<bool, _>(6)?;
+                if row.try_get(5)? {
+                    grant.imported.push(row.try_get(4)?);
+                }
             }
         }
         Ok(grants)
@@ -132,31 +154,86 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// One of these scopes that a key has which is not revoked, with at most `limit` names of such keys.
-    pub(crate) async fn holders(&mut self, scopes: &[Scope], limit: usize) -> Result<Option<ScopeHolders>> {
-        let mut wanted: HashMap<&str, &Scope> = scopes.iter().map(|scope| (scope.as_str(), scope)).collect();
-        let mut found: Option<ScopeHolders> = None;
-        let mut before = Uuid::max();
-        while !wanted.is_empty() {
-            let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name, scopes FROM keys k WHERE id < ");
-            query.push_bind(before).push(" AND ").push(ANY_UNREVOKED).push(" ORDER BY id DESC LIMIT ");
-            let rows = query.push_bind(row_limit(KEYS_PER_READ)).build().fetch_all(self.connection()).await?;
-            let Some(oldest) = rows.last() else { break };
-            before = oldest.try_get(0)?;
-            for row in &rows {
-                let held = row.try_get::<&str, _>(2)?.split(' ').find_map(|scope| wanted.get(scope));
-                let Some(scope) = held.map(|scope| (*scope).clone()) else { continue };
-                // The first that is found is told of, and no other.
-                wanted.retain(|_, wanted| **wanted == scope);
-                let holders =
-                    found.get_or_insert_with(|| ScopeHolders { scope, names: Vec::new(), more: false });
-                if holders.names.len() == limit {
-                    holders.more = true;
-                    return Ok(found);
+    /// Those of these scopes that keys have which are not revoked, each with at most `limit` names of such keys.
+    pub(crate) async fn scope_holders(
+        &mut self,
+        scopes: &[Scope],
+        limit: usize,
+    ) -> Result<Vec<ScopeHolders>> {
+        scope_holders(self.connection(), scopes, limit).await
+    }
+
+    /// At most `limit` names of keys with a version that another system has issued and that is not revoked.
+    pub(crate) async fn imported_keys(&mut self, limit: usize) -> Result<NamedKeys> {
+        imported_keys(self.connection(), limit).await
+    }
+}
+
+impl Database {
+    /// As [`Transaction::scope_holders`], at this moment.
+    pub(crate) async fn scope_holders(&self, scopes: &[Scope], limit: usize) -> Result<Vec<ScopeHolders>> {
+        scope_holders(&mut *self.reader().await?, scopes, limit).await
+    }
+
+    /// As [`Transaction::imported_keys`], at this moment.
+    pub(crate) async fn imported_keys(&self, limit: usize) -> Result<NamedKeys> {
+        imported_keys(&mut *self.reader().await?, limit).await
+    }
+}
+
+async fn scope_holders(
+    connection: &mut SqliteConnection,
+    scopes: &[Scope],
+    limit: usize,
+) -> Result<Vec<ScopeHolders>> {
+    let mut held: HashMap<&str, NamedKeys> =
+        scopes.iter().map(|scope| (scope.as_str(), NamedKeys::default())).collect();
+    let mut before = Uuid::max();
+    while held.values().any(|keys| !keys.more) {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name, scopes FROM keys k WHERE id < ");
+        query.push_bind(before).push(" AND ").push(ANY_UNREVOKED).push(" ORDER BY id DESC LIMIT ");
+        let rows = query.push_bind(row_limit(KEYS_PER_READ)).build().fetch_all(&mut *connection).await?;
+        let Some(oldest) = rows.last() else { break };
+        before = oldest.try_get(0)?;
+        for row in &rows {
+            for scope in row.try_get::<&str, _>(2)?.split(' ') {
+                if let Some(keys) = held.get_mut(scope) {
+                    keys.add(row.try_get(1)?, limit);
                 }
-                holders.names.push(row.try_get(1)?);
             }
         }
-        Ok(found)
+    }
+    let held = scopes.iter().filter_map(|scope| Some((scope.clone(), held.remove(scope.as_str())?)));
+    Ok(held
+        .filter(|(_, keys)| !keys.names.is_empty())
+        .map(|(scope, keys)| ScopeHolders { scope, keys })
+        .collect())
+}
+
+async fn imported_keys(connection: &mut SqliteConnection, limit: usize) -> Result<NamedKeys> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT k.id, k.name FROM key_versions v JOIN keys k ON k.id = v.key_id \
+         WHERE v.imported = 1 AND v.revoked_at IS NULL ORDER BY k.id DESC LIMIT ?",
+    )
+    .bind(row_limit(limit + 1))
+    .fetch_all(connection)
+    .await?;
+    let mut keys = NamedKeys::default();
+    for row in &rows {
+        keys.add(row.try_get(1)?, limit);
+    }
+    Ok(keys)
+}
+
+// === impl NamedKeys ===
+
+impl NamedKeys {
+    /// Adds a name, or that there are more than `limit`.
+    fn add(&mut self, name: String, limit: usize) {
+        if self.names.len() < limit {
+            self.names.push(name);
+        } else {
+            self.more = true;
+        }
     }
 }

@@ -50,6 +50,7 @@ async fn seed(stack: &Stack, count: u32) -> Result<()> {
                 created_at: UnixMillis(1_700_000_000_000),
                 expires_at: None,
                 revoked_at: None,
+                imported: false,
             }],
         })
         .collect();

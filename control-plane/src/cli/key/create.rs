@@ -79,7 +79,7 @@ pub(super) fn run(args: Create, client: &Client, output: Output) -> anyhow::Resu
 }
 
 /// Limits as a request has them; null where none are given.
-pub(super) fn rate_limit(per_minute: Option<u32>, per_hour: Option<u32>, burst: Option<u32>) -> Value {
+fn rate_limit(per_minute: Option<u32>, per_hour: Option<u32>, burst: Option<u32>) -> Value {
     if per_minute.is_none() && per_hour.is_none() && burst.is_none() {
         return Value::Null;
     }

@@ -9,13 +9,18 @@ use super::describe;
 use crate::cli::client::{Call, Client, Method};
 use crate::cli::input;
 use crate::cli::output::Output;
+use crate::model::key::MAX_HINT_LENGTH;
+
+/// Of a key with so many characters, four that are known do not help anybody to guess the others.
+const LONG_ENOUGH: usize = 20;
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("source").args(["digest", "secret_file"]).required(true)), after_help = "Examples:\n  \
     omf key import --name ci --environment live --scope contacts:read --digest $(printf %s \"$KEY\" | sha256sum | cut -c-64)\n  \
     vault kv get -field=key secret/ci | omf key import --name ci --environment live --scope contacts:read --secret-file -\n\n\
     The caller goes on with the key that it has. It may have any form of up to 512 bytes without a comma, provided that\n\
-    the policy has \"imported_keys\": true; otherwise gateways look up keys of this installation only. Rotate it, and the\n\
+    the policy has \"imported_keys\": true: omf policy show --toml > policy.toml, write imported_keys = true as its first line,\n\
+    omf policy set policy.toml --wait 5s. Otherwise gateways look up keys of this installation only. Rotate it, and the\n\
     new secret has the form of this installation.")]
 pub(in crate::cli) struct Import {
     #[command(flatten)]
@@ -27,22 +32,32 @@ pub(in crate::cli) struct Import {
     /// machine.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<String>,
-    /// Up to four characters of the key, by which a person tells it from others.
+    /// Up to four characters of the key, by which a person tells it from others [default with --secret-file: the last
+    /// four].
     #[arg(long)]
     hint: Option<String>,
     #[command(flatten)]
     attempt: Attempt,
 }
 
+/// The last characters of a key that is long enough to spare them.
+fn hint(secret: &str) -> Option<String> {
+    let start = secret.len().checked_sub(MAX_HINT_LENGTH).filter(|_| secret.len() >= LONG_ENOUGH)?;
+    secret.get(start..).map(str::to_owned)
+}
+
 pub(super) fn run(args: Import, client: &Client, output: Output) -> anyhow::Result<()> {
-    let digest = match args.secret_file {
-        Some(file) => Some(Digest::of(input::secret(&file)?.as_bytes()).to_hex()),
-        None => args.digest,
+    let (digest, own_hint) = match args.secret_file {
+        Some(file) => {
+            let secret = input::secret(&file)?;
+            (Some(Digest::of(secret.as_bytes()).to_hex()), hint(&secret))
+        }
+        None => (args.digest, None),
     };
     let mut request = args.settings.request();
     if let Some(request) = request.as_object_mut() {
         request.insert("digest".to_owned(), json!(digest));
-        request.insert("hint".to_owned(), json!(args.hint));
+        request.insert("hint".to_owned(), json!(args.hint.or(own_hint)));
     }
     let call = Call::new(Method::POST, "/v1/keys").json(&request);
     let answer = client.send(args.attempt.of(call), "key")?;

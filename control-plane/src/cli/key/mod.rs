@@ -122,9 +122,12 @@ fn list(args: List, client: &Client, output: Output) -> anyhow::Result<()> {
 
 /// A key in full.
 fn describe(key: &Value) -> String {
-    let limit = |name: &str| field(key.get("rate_limit").unwrap_or(&Value::Null), name);
-    let limits =
-        format!("{} a minute, {} an hour, burst {}", limit("per_minute"), limit("per_hour"), limit("burst"));
+    let limit = |name: &str, words: &str| {
+        let limit = key.pointer(&format!("/rate_limit/{name}")).filter(|limit| !limit.is_null())?;
+        Some(format!("{limit} {words}"))
+    };
+    let limits = [limit("per_minute", "a minute"), limit("per_hour", "an hour"), limit("burst", "at once")];
+    let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let mut text = String::new();
     for (heading, value) in [
         ("Name", field(key, "name")),

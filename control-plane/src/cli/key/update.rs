@@ -1,10 +1,11 @@
 //! `omf key update`.
 
+use std::str::FromStr;
+
 use anyhow::bail;
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
 
-use super::create::rate_limit;
 use super::{describe, path};
 use crate::cli::client::{Call, Client, Method};
 use crate::cli::output::Output;
@@ -15,10 +16,11 @@ use crate::cli::output::Output;
     after_help = "Examples:\n  \
     omf key update ci --scope contacts:read --scope tickets:read\n  \
     omf key update ci --per-minute 600 --burst 100\n  \
+    omf key update ci --per-minute none --per-hour 5000\n  \
     omf key update ci --allow 203.0.113.0/24 --expires-at 2027-12-31T00:00:00Z\n  \
     omf key update ci --allow-any --no-expiry --description ''\n\n\
-    What is not named stays as it is. Scopes, limits and addresses are set all of them anew: name those that are to\n\
-    stay as well. Gateways go by it as soon as they are in step (omf gateway list)."
+    What is not named stays as it is. Scopes and addresses are set all of them anew: name those that are to stay as\n\
+    well. Gateways go by it as soon as they are in step (omf gateway list)."
 )]
 pub(in crate::cli) struct Update {
     /// Name or identifier.
@@ -26,15 +28,15 @@ pub(in crate::cli) struct Update {
     /// What the key may do; repeat it for more.
     #[arg(long = "scope")]
     scopes: Vec<String>,
-    /// Calls a minute, sustained.
+    /// Calls a minute, sustained; none for no such limit.
     #[arg(long)]
-    per_minute: Option<u32>,
-    /// Calls an hour, sustained.
+    per_minute: Option<Limit>,
+    /// Calls an hour, sustained; none for no such limit.
     #[arg(long)]
-    per_hour: Option<u32>,
-    /// Calls at once.
+    per_hour: Option<Limit>,
+    /// Calls at once; none for as many as the limit itself.
     #[arg(long)]
-    burst: Option<u32>,
+    burst: Option<Limit>,
     /// The limits that a key has for which none are given.
     #[arg(long)]
     default_limits: bool,
@@ -59,14 +61,25 @@ pub(in crate::cli) struct Update {
     if_match: Option<u64>,
 }
 
+/// A limit that is set, or taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Limit(Option<u32>);
+
 pub(super) fn run(args: Update, client: &Client, output: Output) -> anyhow::Result<()> {
-    let changes = args.changes();
+    let mut changes = args.changes();
+    let mut if_match = args.if_match;
+    if args.sets_limits() {
+        // The API takes limits as a whole: those that are not named come from the key, if nobody changes it meanwhile.
+        let key = client.get(&path(&args.key), &[], "id")?;
+        if_match = if_match.or_else(|| key.get("revision").and_then(Value::as_u64));
+        changes.insert("rate_limit".to_owned(), args.merged(key.get("rate_limit").unwrap_or(&Value::Null)));
+    }
     if changes.is_empty() {
         bail!(
             "nothing to change: give --scope, --per-minute, --allow, --expires-at, --description or the like"
         );
     }
-    let call = Call::new(Method::PATCH, &path(&args.key)).if_match(args.if_match);
+    let call = Call::new(Method::PATCH, &path(&args.key)).if_match(if_match);
     output.print(&client.send(call.json(&Value::Object(changes)), "id")?, describe)
 }
 
@@ -80,9 +93,8 @@ impl Update {
         if !self.scopes.is_empty() {
             set("scopes", json!(self.scopes));
         }
-        let limits = rate_limit(self.per_minute, self.per_hour, self.burst);
-        if self.default_limits || !limits.is_null() {
-            set("rate_limit", limits);
+        if self.default_limits {
+            set("rate_limit", Value::Null);
         }
         if self.allow_any || !self.ip_allowlist.is_empty() {
             set("ip_allowlist", json!(self.ip_allowlist));
@@ -94,6 +106,39 @@ impl Update {
             set("description", json!(description));
         }
         changes
+    }
+
+    fn sets_limits(&self) -> bool {
+        self.per_minute.is_some() || self.per_hour.is_some() || self.burst.is_some()
+    }
+
+    /// These limits with those that are named in their place.
+    fn merged(&self, present: &Value) -> Value {
+        let fields = [("per_minute", self.per_minute), ("per_hour", self.per_hour), ("burst", self.burst)];
+        let merged = fields.into_iter().map(|(name, named)| {
+            let value = match named {
+                Some(Limit(limit)) => json!(limit),
+                None => present.get(name).cloned().unwrap_or_default(),
+            };
+            (name.to_owned(), value)
+        });
+        Value::Object(merged.collect())
+    }
+}
+
+// === impl Limit ===
+
+impl FromStr for Limit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self(None)),
+            number => number
+                .parse()
+                .map(|limit| Self(Some(limit)))
+                .map_err(|_| "a limit is a whole number of calls, or none"),
+        }
     }
 }
 
@@ -118,10 +163,24 @@ mod tests {
     fn only_what_is_named_is_sent() {
         assert_eq!(changes(""), json!({}));
         assert_eq!(changes("--scope a:b --scope c:d"), json!({"scopes": ["a:b", "c:d"]}));
-        let limits = json!({"rate_limit": {"per_minute": null, "per_hour": 5, "burst": null}});
-        assert_eq!(changes("--per-hour 5"), limits);
         let cleared = json!({"rate_limit": null, "ip_allowlist": [], "expires_at": null, "description": "x"});
         assert_eq!(changes("--default-limits --allow-any --no-expiry --description x"), cleared);
+    }
+
+    #[test]
+    fn limits_that_are_not_named_stay() {
+        let present = json!({"per_minute": 3, "per_hour": 100, "burst": null});
+        for (line, expected) in [
+            ("--per-minute 50", json!({"per_minute": 50, "per_hour": 100, "burst": null})),
+            ("--burst 4", json!({"per_minute": 3, "per_hour": 100, "burst": 4})),
+            ("--per-minute none --burst 2", json!({"per_minute": null, "per_hour": 100, "burst": 2})),
+        ] {
+            let words = ["update", "ci"].into_iter().chain(line.split_whitespace());
+            let update = Line::try_parse_from(words).unwrap().update;
+            assert!(update.sets_limits());
+            assert_eq!(update.merged(&present), expected, "{line}");
+        }
+        assert!(Line::try_parse_from(["update", "ci", "--burst", "5/m"]).is_err());
     }
 
     #[test]

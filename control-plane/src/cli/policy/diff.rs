@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
 
-use super::DocumentArgs;
+use super::{DocumentArgs, obstacles};
 use crate::cli::client::{Client, Method};
 use crate::cli::output::{Output, field};
 
@@ -66,7 +66,7 @@ fn describe(diff: &Value) -> String {
     if lines.is_empty() {
         lines.push("No difference.".to_owned());
     }
-    lines.join("\n") + "\n"
+    lines.join("\n") + "\n" + &obstacles(diff)
 }
 
 #[cfg(test)]

@@ -125,6 +125,12 @@ fn describe(policy: &Value) -> String {
     )
 }
 
+/// What stands in a draft's way, a line each.
+fn obstacles(answer: &Value) -> String {
+    let obstacles = answer.get("blocked_by").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    obstacles.iter().map(|one| format!("It cannot be set: {}\n", field(one, "detail"))).collect()
+}
+
 // === impl DocumentArgs ===
 
 impl DocumentArgs {

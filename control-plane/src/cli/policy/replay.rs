@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
 
-use super::DocumentArgs;
+use super::{DocumentArgs, obstacles};
 use crate::cli::client::{Client, Method};
 use crate::cli::output::{Column, Output, field, table};
 
@@ -49,7 +49,7 @@ pub(super) fn run(args: Replay, client: &Client, output: Output) -> anyhow::Resu
 fn describe(replay: &Value) -> String {
     let number = |name: &str| field(replay, name);
     let mut text = format!(
-        "{} calls: {} of {} keys would be refused, {} of {} keys would be allowed.\n\
+        "Of {} calls, {} (of {} keys) would newly be refused and {} (of {} keys) newly be allowed.\n\
          Still allowed {}, still refused {}, not affected by any policy {}, not replayable {}.\n",
         number("calls"),
         number("newly_refused"),
@@ -64,6 +64,7 @@ fn describe(replay: &Value) -> String {
     if replay.get("complete") == Some(&Value::Bool(false)) {
         text.push_str(&format!("Calls before {} were left out.\n", number("oldest")));
     }
+    text.push_str(&obstacles(replay));
     let changes = replay.get("changes").and_then(Value::as_array).cloned().unwrap_or_default();
     if !changes.is_empty() {
         text.push_str(&format!("\n{}", table(&changes, CHANGE_COLUMNS)));

@@ -78,8 +78,15 @@ async fn issue(
             (secret.digest(), secret.hint(), Some(secret))
         }
     };
-    let version =
-        KeyVersion { version: 1, digest, hint, created_at: now, expires_at: None, revoked_at: None };
+    let version = KeyVersion {
+        version: 1,
+        digest,
+        hint,
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+        imported: secret.is_none(),
+    };
     let key = new_key(&app, &caller, request, version, now)?;
     check_is_new(&mut transaction, &key, digest).await?;
 

@@ -10,12 +10,13 @@ use omniflow_policy::policy_diff::PolicyDiff;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::conflicts;
 use super::document::Draft;
 use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::json::policy::{PolicyDiffJson, SetPolicy};
+use crate::json::policy::{ObstacleJson, PolicyDiffJson, SetPolicy};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +46,7 @@ pub(in crate::http) async fn between_versions(
     let from = version(&app, "from", query.from).await?;
     let to = version(&app, "to", query.to).await?;
     let diff = PolicyDiff::between(&from.1, &to.1);
-    Ok(Json(PolicyDiffJson::new(from.0, Some(to.0), diff)))
+    Ok(Json(PolicyDiffJson::new(from.0, Some(to.0), Vec::new(), diff)))
 }
 
 /// Tells what a draft would change in the policy in force. It is checked as if it were set.
@@ -64,7 +65,9 @@ pub(in crate::http) async fn to_draft(
     let (current, from) = app.publication.policy()?;
     let draft = draft.compile(current.key_prefix())?;
     let diff = PolicyDiff::between(current.document(), draft.document());
-    Ok(Json(PolicyDiffJson::new(from, None, diff)))
+    let blocked_by = conflicts::of_draft(&app, &current, &draft).await?;
+    let blocked_by = blocked_by.into_iter().map(ObstacleJson::from).collect();
+    Ok(Json(PolicyDiffJson::new(from, None, blocked_by, diff)))
 }
 
 /// The version that a parameter names, and its number; the one in force where it names none.

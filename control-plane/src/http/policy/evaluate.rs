@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use omniflow_policy::address::parse_source_address;
 use omniflow_policy::authorize::{
-    Call, CredentialView, Decision, GatewaySettings, KEY_INFO_PATH, Request, authorize, authorize_credential,
+    Call, CredentialView, Decision, GatewaySettings, KEY_INFO_PATH, Request, authorize, authorize_named,
 };
 use omniflow_policy::credential::present;
 use omniflow_policy::explain::explain;
@@ -60,19 +60,23 @@ pub(in crate::http) async fn evaluate(
         source: source(request.source_ip.as_deref())?,
         now: instant(request.at.as_deref(), app.now())?,
     };
-    let image = app.publication.image()?;
     let settings = default_settings();
-    let (decision, presented) = match (&request.key, &request.headers) {
+    let version_of_key = match &request.key {
+        Some(key) => Some(version_of(&app, key, request.version, target.now).await?),
+        None => None,
+    };
+    // Behind the key's row, so that the image has it.
+    let image = app.publication.image()?;
+    let (decision, presented) = match (version_of_key, &request.headers) {
         (Some(_), Some(_)) => {
             return Err(Problem::invalid_field(
                 "/headers",
                 "name a key or send headers with a credential, not both",
             ));
         }
-        (Some(key), None) => {
-            let version = version_of(&app, key, request.version, target.now).await?;
+        (Some(version), None) => {
             let credential = credential(&image, &version)?;
-            (authorize_credential(&policy, &settings, &target, credential), None)
+            (authorize_named(&policy, &settings, &target, credential, version.imported), None)
         }
         (None, headers) => {
             if request.version.is_some() {

@@ -1,5 +1,6 @@
 //! The policy: routes and scopes as one document, with its versions.
 
+mod conflicts;
 pub(super) mod diff;
 mod document;
 pub(super) mod evaluate;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use omniflow_policy::address::AllowlistView;
-use omniflow_policy::authorize::{CredentialView, GatewaySettings, Request, authorize_credential};
+use omniflow_policy::authorize::{CredentialView, GatewaySettings, Request, authorize_named};
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::policy::Policy;
@@ -20,13 +20,14 @@ use tokio::task::spawn_blocking;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use super::conflicts;
 use super::document::Draft;
 use super::evaluate::default_settings;
 use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::json::policy::{ReplayChange, ReplayCounts, ReplayJson, SetPolicy, Unaffected};
+use crate::json::policy::{ObstacleJson, ReplayChange, ReplayCounts, ReplayJson, SetPolicy};
 use crate::json::schema;
 use crate::json::time::Time;
 use crate::model::audit::RecordedCall;
@@ -61,7 +62,16 @@ struct Replay {
     /// What each key may do; `None` for one that there is no more.
     grants: HashMap<Uuid, Option<KeyGrant>>,
     counts: ReplayCounts,
-    groups: HashMap<Group, Found>,
+    groups: HashMap<Group, GroupTotals>,
+}
+
+/// Why a call is not decided anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unaffected {
+    /// No policy would change anything.
+    ByPolicy,
+    /// Its record does not tell enough.
+    Unknown,
 }
 
 /// Changed calls that are told of as one.
@@ -75,7 +85,7 @@ struct Group {
 }
 
 /// How many calls a group has, and the newest of them.
-struct Found {
+struct GroupTotals {
     calls: u64,
     newest: i64,
     path: String,
@@ -106,6 +116,10 @@ pub(in crate::http) async fn replay(
         to: query::time("to", query.to)?,
         ..AuditFilter::default()
     };
+    let blocked_by =
+        conflicts::of_draft(&app, &current, &draft).await?.into_iter().map(ObstacleJson::from).collect();
+    // One at a time: each of them keeps a processor busy.
+    let _turn = app.replaying.lock().await;
     let mut replay = Replay::new(current, draft);
     let mut position: Option<AuditPosition> = None;
     let mut complete = false;
@@ -113,15 +127,15 @@ pub(in crate::http) async fn replay(
         let calls = app.storage.audit.recorded_calls(&filter, position, CALLS_PER_READ).await?;
         complete = calls.len() < CALLS_PER_READ;
         position = calls.last().map(|call| AuditPosition { time: call.time, id: call.id }).or(position);
-        replay.learn(&app, &calls).await?;
+        replay.load_grants(&app, &calls).await?;
         // Matching thousands of paths takes milliseconds, which other callers need not wait for.
-        replay = spawn_blocking(move || replay.with(&calls)).await.map_err(|error| {
+        replay = spawn_blocking(move || replay.decide_all(&calls)).await.map_err(|error| {
             tracing::error!(%error, "a replay did not end");
             Problem::internal()
         })?;
     }
     let oldest = position.map(|position| Time(position.time));
-    Ok(Json(replay.told(version, oldest, complete)))
+    Ok(Json(replay.into_json(version, oldest, complete, blocked_by)))
 }
 
 // === impl Replay ===
@@ -139,7 +153,7 @@ impl Replay {
     }
 
     /// Reads what the keys of these calls may do, where that is not known yet.
-    async fn learn(&mut self, app: &App, calls: &[RecordedCall]) -> Result<(), Problem> {
+    async fn load_grants(&mut self, app: &App, calls: &[RecordedCall]) -> Result<(), Problem> {
         let mut unknown: Vec<Uuid> = calls.iter().filter_map(|call| call.key_id).collect();
         unknown.sort_unstable();
         unknown.dedup();
@@ -149,7 +163,7 @@ impl Replay {
         Ok(())
     }
 
-    fn with(mut self, calls: &[RecordedCall]) -> Self {
+    fn decide_all(mut self, calls: &[RecordedCall]) -> Self {
         for call in calls {
             self.counts.calls += 1;
             match self.decide(call) {
@@ -173,7 +187,11 @@ impl Replay {
         }
         let key = call.key_id.ok_or(Unaffected::ByPolicy)?;
         let grant = self.grants.get(&key).and_then(Option::as_ref).ok_or(Unaffected::Unknown)?;
+        if grant.revoked {
+            return Err(Unaffected::ByPolicy);
+        }
         let credential = credential(key, grant);
+        let imported = grant.imported.contains(&call.version);
         let request = Request {
             method: call.method.as_bytes(),
             target: call.path.as_bytes(),
@@ -181,7 +199,7 @@ impl Replay {
             now: call.time,
         };
         let decide = |policy| {
-            let decision = authorize_credential(policy, &self.settings, &request, credential);
+            let decision = authorize_named(policy, &self.settings, &request, credential, imported);
             let outcome = match decision.outcome {
                 Outcome::Allowed if limited => Outcome::Denied(Denial::RateLimited),
                 outcome => outcome,
@@ -208,13 +226,19 @@ impl Replay {
             _ => counts.still_refused += 1,
         }
         if let Some(group) = group {
-            let found = || Found { calls: 0, newest: call.id, path: call.path.clone() };
+            let found = || GroupTotals { calls: 0, newest: call.id, path: call.path.clone() };
             self.groups.entry(group).or_insert_with(found).calls += 1;
         }
     }
 
     /// The answer, with the largest groups first.
-    fn told(self, policy: u64, oldest: Option<Time>, complete: bool) -> ReplayJson {
+    fn into_json(
+        self,
+        policy: u64,
+        oldest: Option<Time>,
+        complete: bool,
+        blocked_by: Vec<ObstacleJson>,
+    ) -> ReplayJson {
         let Self { grants, mut counts, groups, .. } = self;
         let keys_with = |wanted: fn(&Group) -> bool| {
             let mut keys: Vec<Uuid> =
@@ -225,7 +249,7 @@ impl Replay {
         };
         counts.keys_newly_refused = keys_with(|group| group.before == Outcome::Allowed);
         counts.keys_newly_allowed = keys_with(|group| group.after == Outcome::Allowed);
-        let mut groups: Vec<(Group, Found)> = groups.into_iter().collect();
+        let mut groups: Vec<(Group, GroupTotals)> = groups.into_iter().collect();
         groups.sort_unstable_by_key(|(_, found)| Reverse((found.calls, found.newest)));
         let more_changes = groups.len() > MAX_CHANGES;
         groups.truncate(MAX_CHANGES);
@@ -242,7 +266,7 @@ impl Replay {
             newest_path: found.path,
         });
         let changes = changes.collect();
-        ReplayJson { policy_version: policy, oldest, complete, counts, changes, more_changes }
+        ReplayJson { policy_version: policy, blocked_by, oldest, complete, counts, changes, more_changes }
     }
 }
 
@@ -317,9 +341,6 @@ mod tests {
             record.sequence = number;
         }
         plane.deliver(&gateway, records).await;
-        // A key that has been revoked since was not at the time.
-        plane.post("/v1/keys/contacts/revoke", json!({})).await.expect(StatusCode::OK);
-
         let answer = plane.post("/v1/policy/replay", draft()).await.expect(StatusCode::OK);
         let counts = [
             ("calls", 12),
@@ -388,9 +409,52 @@ mod tests {
         let none =
             plane.post("/v1/policy/replay?to=2027-01-15T08:00:00Z", draft()).await.expect(StatusCode::OK);
         assert_eq!((&none["calls"], &none["oldest"]), (&json!(0), &Value::Null));
+        // Whatever a policy says, a key that has been revoked since is refused.
+        plane.post("/v1/keys/contacts/revoke", json!({})).await.expect(StatusCode::OK);
+        let revoked = plane.post("/v1/policy/replay", draft()).await.expect(StatusCode::OK);
+        assert_eq!((&revoked["newly_refused"], &revoked["unaffected"]), (&json!(0), &json!(8)));
         let same = serde_json::to_value(PolicyDocument::default()).unwrap();
         let same = plane.post("/v1/policy/replay", same).await.expect(StatusCode::OK);
         assert_eq!(same["changes"], json!([]), "the policy in force changes nothing");
         assert_eq!(plane.get("/v1/policy").await.expect(StatusCode::OK)["version"], 1);
+    }
+
+    #[tokio::test]
+    async fn a_draft_that_takes_no_imported_keys_refuses_their_calls() {
+        let plane = Plane::new().await;
+        let gateway = plane.token("gateway").await;
+        let document = |imported_keys: bool| {
+            serde_json::to_value(PolicyDocument { imported_keys, ..PolicyDocument::default() }).unwrap()
+        };
+        plane.put("/v1/policy", document(true)).await.expect(StatusCode::OK);
+        let body = json!({"name": "moved", "environment": "live", "scopes": ["contacts:read"], "digest": "0".repeat(64)});
+        let moved = plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
+        plane.deliver(&gateway, vec![call(&moved, "GET", "/api/v1/contacts", Outcome::Allowed)]).await;
+
+        let answer = plane.post("/v1/policy/replay", document(false)).await.expect(StatusCode::OK);
+        assert_eq!(
+            (&answer["newly_refused"], &answer["changes"][0]["after"]),
+            (&json!(1), &json!("malformed_key"))
+        );
+        assert_eq!(answer["blocked_by"][0]["code"], "imports_in_use");
+        let diff = plane.post("/v1/policy/diff", document(false)).await.expect(StatusCode::OK);
+        assert_eq!(diff["blocked_by"], answer["blocked_by"]);
+        let evaluate =
+            json!({"key": "moved", "method": "GET", "path": "/api/v1/contacts", "policy": document(false)});
+        let evaluation = plane.post("/v1/policy/evaluate", evaluate).await.expect(StatusCode::OK);
+        assert_eq!(
+            (&evaluation["reason"], &evaluation["steps"][0]["verdict"]),
+            (&json!("malformed_key"), &json!("refused"))
+        );
+        assert!(evaluation["steps"][0]["detail"].as_str().unwrap().contains("imported_keys"), "{evaluation}");
+
+        let set = plane.put("/v1/policy", document(false)).await;
+        assert_eq!(set.problem().1, "imports_in_use");
+        assert!(set.json()["detail"].as_str().unwrap().contains("other systems: moved."), "{set:?}");
+        // A version of this installation in its place, and the imported one out of the way.
+        plane.post("/v1/keys/moved/rotate", json!({})).await.expect(StatusCode::CREATED);
+        assert_eq!(plane.put("/v1/policy", document(false)).await.problem().1, "imports_in_use");
+        plane.post("/v1/keys/moved/versions/1/revoke", json!({})).await.expect(StatusCode::OK);
+        plane.put("/v1/policy", document(false)).await.expect(StatusCode::OK);
     }
 }

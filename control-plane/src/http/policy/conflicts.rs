@@ -1,0 +1,81 @@
+//! What stands in a policy's way: keys that would lose what they have by it.
+
+use omniflow_policy::policy::Policy;
+use omniflow_policy::scope::Scope;
+
+use crate::app::App;
+use crate::http::code::Code;
+use crate::http::problem::Problem;
+use crate::storage::{NamedKeys, Transaction};
+
+/// How many keys a refusal names for each scope.
+const NAMED_KEYS: usize = 5;
+
+/// The scopes that `next` lacks.
+fn missing_scopes(current: &Policy, next: &Policy) -> Vec<Scope> {
+    let scopes = current.document().scopes.iter().map(|scope| &scope.name);
+    scopes.filter(|scope| !next.defines(scope)).cloned().collect()
+}
+
+/// Refuses a policy that keys stand in the way of, as the transaction that would set it sees them.
+pub(super) async fn check(
+    transaction: &mut Transaction<'_>,
+    current: &Policy,
+    next: &Policy,
+) -> Result<(), Problem> {
+    let missing = missing_scopes(current, next);
+    let holders = transaction.scope_holders(&missing, NAMED_KEYS).await?;
+    let holders: Vec<(Scope, NamedKeys)> = holders.into_iter().map(|held| (held.scope, held.keys)).collect();
+    if let Some(problem) = scopes_in_use(&holders) {
+        return Err(problem);
+    }
+    match next.document().imported_keys {
+        true => Ok(()),
+        false => imports_in_use(&transaction.imported_keys(NAMED_KEYS).await?).map_or(Ok(()), Err),
+    }
+}
+
+/// All that stands in the way of a draft at this moment.
+pub(super) async fn of_draft(app: &App, current: &Policy, draft: &Policy) -> Result<Vec<Problem>, Problem> {
+    let holders = app.storage.main.scope_holders(&missing_scopes(current, draft), NAMED_KEYS).await?;
+    let holders: Vec<(Scope, NamedKeys)> = holders.into_iter().map(|held| (held.scope, held.keys)).collect();
+    let imported = match draft.document().imported_keys {
+        true => NamedKeys::default(),
+        false => app.storage.main.imported_keys(NAMED_KEYS).await?,
+    };
+    Ok(scopes_in_use(&holders).into_iter().chain(imports_in_use(&imported)).collect())
+}
+
+fn scopes_in_use(holders: &[(Scope, NamedKeys)]) -> Option<Problem> {
+    if holders.is_empty() {
+        return None;
+    }
+    let held: Vec<String> =
+        holders.iter().map(|(scope, keys)| format!("{scope} ({})", listed(keys))).collect();
+    Some(Problem::new(
+        Code::ScopeInUse,
+        format!(
+            "The document lacks scopes that keys have: {}. Take them from these keys or revoke the keys first, or \
+             keep the scopes.",
+            held.join(", ")
+        ),
+    ))
+}
+
+fn imports_in_use(imported: &NamedKeys) -> Option<Problem> {
+    if imported.names.is_empty() {
+        return None;
+    }
+    Some(Problem::new(
+        Code::ImportsInUse,
+        format!(
+            "Without imported_keys, gateways refuse keys of other systems: {}. Keep \"imported_keys\": true until these \
+             are rotated and their imported versions revoked.",
+            listed(imported)
+        ),
+    ))
+}
+
+fn listed(keys: &NamedKeys) -> String {
+    keys.names.join(", ") + if keys.more { " and others" } else { "" }
+}
