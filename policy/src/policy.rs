@@ -24,6 +24,8 @@ pub const MAX_SCOPES: usize = 500;
 /// The most bytes of an imported key. Keys of other systems are far shorter; what is longer, such as most OAuth
 /// tokens, costs neither a digest nor a look-up.
 pub const MAX_IMPORTED_KEY_LENGTH: usize = 512;
+/// The most bytes of the description of a scope.
+pub const MAX_SCOPE_DESCRIPTION: usize = 1_024;
 /// The most bytes of a method.
 const MAX_METHOD_LENGTH: usize = 32;
 /// The most bytes of one route template.
@@ -206,6 +208,12 @@ impl Policy {
             return Err(error("/scopes".to_owned(), format!("a policy has at most {MAX_SCOPES} scopes")));
         }
         for (index, scope) in document.scopes.iter().enumerate() {
+            if scope.description.len() > MAX_SCOPE_DESCRIPTION {
+                return Err(error(
+                    format!("/scopes/{index}/description"),
+                    format!("a description has at most {MAX_SCOPE_DESCRIPTION} bytes"),
+                ));
+            }
             if document.scopes.iter().take(index).any(|earlier| earlier.name == scope.name) {
                 return Err(error(
                     format!("/scopes/{index}/name"),

@@ -30,7 +30,7 @@ use clap::Parser;
 
 use self::args::{Command, Omf};
 use self::client::{Client, Refusal};
-use self::output::{NotEnforced, Output};
+use self::output::{NotEnforced, Output, printable};
 pub use self::reference::commands;
 
 /// The exit code of a change that is made, and that some gateways do not enforce yet.
@@ -49,10 +49,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The lines of a text, each without what would steer the terminal.
+fn lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// What is printed of an error: a line for people, or the problem document of a refusal for programs.
 fn told(error: &anyhow::Error, json: bool) -> String {
     match error.downcast_ref::<Refusal>() {
-        _ if !json => format!("omf: {error:#}"),
+        _ if !json => lines(&format!("omf: {error:#}")),
         Some(refusal) => refusal.problem.to_string(),
         None => serde_json::json!({"detail": format!("{error:#}")}).to_string(),
     }

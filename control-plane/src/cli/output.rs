@@ -31,7 +31,7 @@ impl Output {
         value: &Value,
         for_people: impl FnOnce(&Value) -> String,
     ) -> anyhow::Result<()> {
-        let text = if self.json { serde_json::to_string_pretty(value)? } else { for_people(value) };
+        let text = if self.json { escaped(&serde_json::to_string_pretty(value)?) } else { for_people(value) };
         self.text(&text)?;
         if let Some(warning) = silence(value) {
             eprintln!("{warning}");
@@ -124,8 +124,27 @@ fn plain(value: &Value) -> String {
 }
 
 /// Text from callers must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character moves the cursor, ends the line or turns the direction of what follows (Unicode, UAX 9).
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON in which such characters are escaped, which they need not be.
+fn escaped(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        if c != '\n' && steers(c) {
+            // All of them lie in the first plane, so one escape is enough.
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+        text
+    })
 }
 
 #[cfg(test)]
@@ -133,6 +152,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn no_text_steers_the_terminal() {
+        let hostile = "a\u{1b}[31mb\u{9b}c\u{202e}d\u{2028}e\u{2066}f";
+        assert_eq!(printable(hostile), "a\u{fffd}[31mb\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}f");
+        let json = serde_json::to_string_pretty(&json!({"é": hostile})).unwrap();
+        let escaped = escaped(&json);
+        assert!(escaped.chars().all(|c| c == '\n' || !steers(c)), "{escaped:?}");
+        assert_eq!(
+            serde_json::from_str::<Value>(&escaped).unwrap(),
+            json!({"é": hostile}),
+            "it says the same"
+        );
+    }
 
     #[test]
     fn silent_gateways_are_named() {

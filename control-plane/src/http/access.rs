@@ -67,6 +67,8 @@ pub(super) struct Caller {
     pub(super) id: Uuid,
     /// The token's name.
     pub(super) name: Name,
+    /// What it may do.
+    pub(super) role: Role,
 }
 
 // === impl Endpoints ===
@@ -185,7 +187,7 @@ struct Gate {
 impl Gate {
     async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
         let token = gate.admit(request.headers(), request.extensions()).await?;
-        request.extensions_mut().insert(Caller { id: token.id, name: token.name });
+        request.extensions_mut().insert(Caller { id: token.id, name: token.name, role: token.role });
         Ok(next.run(request).await)
     }
 
@@ -233,6 +235,11 @@ fn bearer_digest(headers: &HeaderMap) -> Option<Digest> {
 // === impl Caller ===
 
 impl Caller {
+    /// Whether it may change keys and the policy.
+    pub(super) fn may_write(&self) -> bool {
+        matches!(WRITE, Access::Roles(roles) if roles.contains(&self.role))
+    }
+
     /// The caller as the trail names it.
     pub(super) fn actor(&self) -> Actor {
         Actor { id: Some(self.id), name: self.name.to_string() }

@@ -62,6 +62,7 @@ codes! {
     IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY,
     InternalError "internal_error" INTERNAL_SERVER_ERROR,
     NotReady "not_ready" SERVICE_UNAVAILABLE,
+    Busy "busy" SERVICE_UNAVAILABLE,
 }
 
 impl PartialSchema for Code {

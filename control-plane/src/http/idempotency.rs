@@ -33,8 +33,9 @@ const MAX_LENGTH: usize = 255;
 const KNOWN_MS: u64 = 24 * 3_600_000;
 /// How long its answer is kept in memory, in milliseconds: longer than any automatic repetition takes.
 const KEPT_MS: u64 = 10 * 60_000;
-/// The most answers that are kept. Each is some kilobytes; the oldest goes first.
+/// The most answers that are kept, and the most bytes of them. Most have a kilobyte; the oldest goes first.
 const MAX_KEPT: usize = 1_024;
+const MAX_KEPT_BYTES: usize = 16 * 1024 * 1024;
 
 /// The body of a create, and how its caller names this attempt.
 pub(super) struct Once<B> {
@@ -191,9 +192,14 @@ impl Answers {
     fn keep(&self, attempt: Attempt, created: Created, now: UnixMillis) {
         let mut kept = self.lock();
         forget_old(&mut kept, now);
-        if kept.len() >= MAX_KEPT {
+        let bytes = |kept: &HashMap<_, (_, Created)>| -> usize {
+            kept.values().map(|(_, kept)| kept.body.len()).sum()
+        };
+        while kept.len() >= MAX_KEPT || bytes(&kept) + created.body.len() > MAX_KEPT_BYTES {
             let oldest = kept.iter().min_by_key(|(_, (at, _))| at.0).map(|(attempt, _)| *attempt);
-            oldest.and_then(|oldest| kept.remove(&oldest));
+            // One that is too long by itself is kept all the same: it is the one that may be asked for.
+            let Some(oldest) = oldest else { break };
+            kept.remove(&oldest);
         }
         kept.insert(attempt, (now, created));
     }
@@ -346,5 +352,13 @@ mod tests {
         assert_eq!(answers.lock().len(), MAX_KEPT);
         assert!(answers.get(&attempt(0), UnixMillis(1)).is_none());
         assert!(answers.get(&attempt(1), UnixMillis(1)).is_some());
+        let long = |number: u32| {
+            let body = Zeroizing::new("x".repeat(MAX_KEPT_BYTES / 2));
+            let created = Created { location: String::new(), revision: None, body };
+            answers.keep(attempt(number), created, UnixMillis(u64::from(number)));
+        };
+        (5_000..5_003).for_each(long);
+        let kept: Vec<u64> = answers.lock().values().map(|(at, _)| at.0).collect();
+        assert_eq!(kept.len(), 2, "{kept:?}");
     }
 }

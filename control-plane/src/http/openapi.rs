@@ -119,8 +119,8 @@ const COMMON: &[Answer] = &[
     Answer {
         status: "503",
         name: "NotReady",
-        codes: &[Code::NotReady],
-        when: "the image of all keys is still being built",
+        codes: &[Code::NotReady, Code::Busy],
+        when: "the image of all keys is still being built, or another replay runs",
     },
 ];
 

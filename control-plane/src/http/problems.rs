@@ -155,6 +155,10 @@ async fn in_the_way(plane: &Plane, told: &mut Told) {
     told.note("PUT /v1/policy, without scopes", &plane.put("/v1/policy", nothing).await, &[]);
     let mut policy = plane.get("/v1/policy").await.json()["document"].take();
     policy.as_object_mut().unwrap().remove("imported_keys");
+    let turn = plane.app.replaying.lock().await;
+    let replay = plane.post("/v1/policy/replay", json!({"scopes": [], "routes": []})).await;
+    told.note("POST /v1/policy/replay, beside another", &replay, &["retry-after"]);
+    drop(turn);
     told.note("PUT /v1/policy, without imported_keys", &plane.put("/v1/policy", policy).await, &[]);
     let stale =
         with(request(Method::PATCH, "/v1/keys/ci", &plane.owner, Some(json!({}))), "if-match", "\"7\"");

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::gateway::EnforcementJson;
 use super::schema;
 use super::time::Time;
-use crate::storage::StoredPolicy;
+use crate::storage::{PolicyVersion, StoredPolicy};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -314,9 +314,9 @@ impl PolicyDiffJson {
     }
 }
 
-impl From<StoredPolicy> for PolicyVersionJson {
-    fn from(stored: StoredPolicy) -> Self {
-        let StoredPolicy { version, created_by, created_at, .. } = stored;
+impl From<PolicyVersion> for PolicyVersionJson {
+    fn from(stored: PolicyVersion) -> Self {
+        let PolicyVersion { version, created_by, created_at } = stored;
         Self { version, created_by, created_at: Time(created_at) }
     }
 }

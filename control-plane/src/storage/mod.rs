@@ -32,7 +32,7 @@ pub(crate) use events::EventFilter;
 pub(crate) use idempotency::Attempt;
 pub(crate) use installation::Installation;
 pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
-pub(crate) use policy::{KeyGrant, NamedKeys, StoredPolicy};
+pub(crate) use policy::{KeyGrant, NamedKeys, PolicyVersion, StoredPolicy};
 pub(crate) use restore::restore;
 
 use crate::files;

@@ -50,6 +50,17 @@ pub(crate) struct NamedKeys {
     pub(crate) more: bool,
 }
 
+/// A version of the policy without what it says.
+#[derive(Clone, Debug)]
+pub(crate) struct PolicyVersion {
+    /// Its number, from 1.
+    pub(crate) version: u64,
+    /// The name of the token with which it was written.
+    pub(crate) created_by: String,
+    /// When it was written.
+    pub(crate) created_at: UnixMillis,
+}
+
 /// What a key may do, apart from when and from where.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyGrant {
@@ -68,32 +79,49 @@ pub(crate) struct KeyGrant {
 impl Database {
     /// The version in force.
     pub(crate) async fn policy(&self) -> Result<StoredPolicy> {
-        let newest = self.policy_versions(None, 1).await?;
-        newest.into_iter().next().ok_or(StorageError::Corrupt("no policy"))
+        let row = sqlx::query(
+            "SELECT version, document, created_by, created_at FROM policy_versions ORDER BY version DESC LIMIT 1",
+        )
+        .fetch_one(&mut *self.reader().await?)
+        .await?;
+        read(&row)
     }
 
     /// One version.
     pub(crate) async fn policy_version(&self, version: u64) -> Result<Option<StoredPolicy>> {
-        let below = version.checked_add(1);
-        let found = self.policy_versions(below, 1).await?.into_iter().next();
-        Ok(found.filter(|stored| stored.version == version))
+        let row = sqlx::query(
+            "SELECT version, document, created_by, created_at FROM policy_versions WHERE version = ?",
+        )
+        .bind(saturated(version))
+        .fetch_optional(&mut *self.reader().await?)
+        .await?;
+        row.map(|row| read(&row)).transpose()
     }
 
-    /// At most `limit` versions, newest first, beginning below `below`.
+    /// At most `limit` versions, newest first, beginning below `below`. Their documents, which may be long, stay where
+    /// they are.
     pub(crate) async fn policy_versions(
         &self,
         below: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<StoredPolicy>> {
+    ) -> Result<Vec<PolicyVersion>> {
         let rows = sqlx::query(
-            "SELECT version, document, created_by, created_at FROM policy_versions WHERE version < ? \
+            "SELECT version, created_by, created_at FROM policy_versions WHERE version < ? \
              ORDER BY version DESC LIMIT ?",
         )
         .bind(below.map_or(i64::MAX, saturated))
         .bind(row_limit(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
-        rows.iter().map(read).collect()
+        rows.iter()
+            .map(|row| {
+                Ok(PolicyVersion {
+                    version: row.try_get::<i64, _>(0)?.cast_unsigned(),
+                    created_by: row.try_get(1)?,
+                    created_at: from_millis(row.try_get(2)?),
+                })
+            })
+            .collect()
     }
 
     /// What these keys may do; those that there are not are left out.

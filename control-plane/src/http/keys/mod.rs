@@ -21,7 +21,7 @@ use super::precondition::entity_tag;
 use super::problem::Problem;
 use crate::app::App;
 use crate::json::event::{difference, key_state};
-use crate::json::key::KeyJson;
+use crate::json::key::{KeyJson, LastUsed};
 use crate::model::event::{Action, NewEvent, Subject};
 use crate::model::key::Key;
 use crate::storage::KeyReference;
@@ -81,6 +81,15 @@ fn changed(caller: &Caller, action: Action, before: &Key, after: &Key, now: Unix
 async fn in_json(app: &App, key: Key) -> Result<KeyJson, Problem> {
     let last_used = app.storage.audit.last_used(&[key.id]).await?;
     Ok(KeyJson::new(key, &last_used, app.rotation_after, app.now()))
+}
+
+/// The same behind a change that is committed. It is told as done even if the audit log cannot be read.
+async fn committed_in_json(app: &App, key: Key) -> KeyJson {
+    let last_used = app.storage.audit.last_used(&[key.id]).await.unwrap_or_else(|error| {
+        tracing::error!(%error, key = %key.id, "a change is told without the key's last use");
+        LastUsed::new()
+    });
+    KeyJson::new(key, &last_used, app.rotation_after, app.now())
 }
 
 fn no_such_key() -> Problem {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::{changed, in_json, no_such_key};
+use super::{changed, committed_in_json, no_such_key};
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::{Segments, StrictQuery};
@@ -98,7 +98,7 @@ async fn revoke(
         None => None,
     };
     let tag = [(header::ETAG, entity_tag(revocation.key.revision))];
-    Ok((tag, Json(RevokedKey { key: in_json(&app, revocation.key).await?, enforcement })))
+    Ok((tag, Json(RevokedKey { key: committed_in_json(&app, revocation.key).await, enforcement })))
 }
 
 async fn commit(

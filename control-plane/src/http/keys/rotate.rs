@@ -66,19 +66,22 @@ async fn add_version(
     precondition: Precondition,
     attempt: Option<Attempt>,
 ) -> Result<Response, Problem> {
+    // Before the turn to write: whoever reads much of the audit log must not hold up changes. Behind the commit nothing
+    // may fail any more, for the secret would be lost.
+    let reference = KeyReference::from(id.as_str());
+    let known = app.storage.main.key(&reference).await?.ok_or_else(no_such_key)?;
+    let last_used = app.storage.audit.last_used(&[known.id]).await?;
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
     if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
         return Ok(answer);
     }
-    let before = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
+    let before = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
     precondition.check(before.name.as_str(), before.revision)?;
     let secret = app
         .entropy
         .compose(|mut random| compose_key(&app.installation.key_prefix, before.environment, &mut random))?;
-    // Behind the commit nothing may fail any more: the secret would be lost.
-    let last_used = app.storage.audit.last_used(&[before.id]).await?;
     let mut key = before.clone();
     key.rotate(&secret, overlap, now).map_err(refusal)?;
     for (older, version) in before.versions.iter().zip(&key.versions) {

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use omniflow_policy::snapshot::{Change, Credential};
 
-use super::{changed, in_json, no_such_key, tagged};
+use super::{changed, committed_in_json, no_such_key, tagged};
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::code::Code;
@@ -42,7 +42,7 @@ pub(in crate::http) async fn update(
     StrictJson(request): StrictJson<UpdateKey>,
 ) -> Result<impl IntoResponse, Problem> {
     let key = to_its_end(change(Arc::clone(&app), caller, id, precondition, request)).await?;
-    Ok(tagged(in_json(&app, key).await?))
+    Ok(tagged(committed_in_json(&app, key).await))
 }
 
 async fn change(

@@ -63,7 +63,7 @@ pub(in crate::http) async fn to_draft(
     draft: Draft,
 ) -> Result<Json<PolicyDiffJson>, Problem> {
     let (current, from) = app.publication.policy()?;
-    let draft = draft.compile(current.key_prefix())?;
+    let draft = draft.compile(current.key_prefix()).await?;
     let diff = PolicyDiff::between(current.document(), draft.document());
     let blocked_by = conflicts::of_draft(&app, &current, &draft).await?;
     let blocked_by = blocked_by.into_iter().map(ObstacleJson::from).collect();

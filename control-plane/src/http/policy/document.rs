@@ -10,6 +10,7 @@ use omniflow_policy::key::KeyPrefix;
 use omniflow_policy::policy::{Policy, PolicyDocument};
 use serde::Deserialize;
 use serde_path_to_error::Track;
+use tokio::task::spawn_blocking;
 use toml::de::DeValue;
 
 use crate::http::extract::{self, Body, media_type, pointer};
@@ -62,8 +63,17 @@ impl Draft {
         Self { request, source: Source::Embedded(field) }
     }
 
-    /// The policy that it says, if it may follow one whose keys begin with `present`.
-    pub(super) fn compile(self, present: &KeyPrefix) -> Result<Policy, Problem> {
+    /// The policy that it says, if it may follow one whose keys begin with `present`. Two thousand routes take
+    /// milliseconds, so it is done off the threads that serve requests.
+    pub(super) async fn compile(self, present: &KeyPrefix) -> Result<Policy, Problem> {
+        let present = present.clone();
+        spawn_blocking(move || self.compiled(&present)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a policy was not compiled");
+            Err(Problem::internal())
+        })
+    }
+
+    fn compiled(self, present: &KeyPrefix) -> Result<Policy, Problem> {
         let Self { request, source } = self;
         if let Some(other) = request.key_prefix.as_ref().filter(|stated| *stated != present) {
             let (present, other) = (present.as_str(), other.as_str());

@@ -18,6 +18,7 @@ use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
 use super::document::Draft;
 use crate::app::App;
+use crate::http::access::Caller;
 use crate::http::code::Code;
 use crate::http::extract::StrictJson;
 use crate::http::problem::Problem;
@@ -47,11 +48,19 @@ const SOME_INSTANT: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
 )]
 pub(in crate::http) async fn evaluate(
     State(app): State<Arc<App>>,
+    caller: Caller,
     StrictJson(request): StrictJson<EvaluateRequest>,
 ) -> Result<Json<Evaluation>, Problem> {
+    if request.headers.is_some() && !caller.may_write() {
+        let detail = "With headers anybody could try out credentials. That takes a token with the role owner or admin; \
+                      name the key in key instead.";
+        return Err(Problem::forbidden(detail));
+    }
     let (current, version) = app.publication.policy()?;
     let (policy, version) = match request.policy {
-        Some(draft) => (Arc::new(Draft::embedded(draft, "/policy").compile(current.key_prefix())?), None),
+        Some(draft) => {
+            (Arc::new(Draft::embedded(draft, "/policy").compile(current.key_prefix()).await?), None)
+        }
         None => (current, Some(version)),
     };
     let target = Request {
@@ -162,12 +171,12 @@ fn after(rate_limit: &RateLimit, calls: u32) -> LimitDecision {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::StatusCode;
+    use axum::http::{Method, StatusCode};
     use omniflow_policy::digest::Digest;
     use omniflow_policy::policy::PolicyDocument;
     use serde_json::{Value, json};
 
-    use crate::http::testing::Plane;
+    use crate::http::testing::{Plane, request};
 
     const TABLE: &str = include_str!("../../../../policy/golden/decisions.json");
     const END: &str = "2027-02-01T00:00:00.000Z";
@@ -283,6 +292,21 @@ mod tests {
         assert_eq!((&later["reason"], &later["status"]), (&json!("key_expired"), &json!(401)));
         let limited = evaluate(json!({"calls_before": 60})).await;
         assert_eq!((&limited["reason"], &limited["limit"]), (&json!("rate_limited"), &json!("minute")));
+    }
+
+    #[tokio::test]
+    async fn an_auditor_names_keys_and_tries_no_credentials() {
+        let plane = Plane::new().await;
+        plane.key("ci").await;
+        let auditor = plane.token("auditor").await;
+        let evaluate = async |caller: Value| {
+            let mut body = json!({"method": "GET", "path": "/api/v1/contacts"});
+            body.as_object_mut().unwrap().extend(caller.as_object().unwrap().clone());
+            plane.call(request(Method::POST, "/v1/policy/evaluate", &auditor, Some(body))).await
+        };
+        assert_eq!(evaluate(json!({"key": "ci"})).await.expect(StatusCode::OK)["reason"], "allowed");
+        let refused = evaluate(json!({"headers": [["x-api-key", "guess"]]})).await;
+        assert_eq!(refused.problem().1, "forbidden");
     }
 
     #[tokio::test]

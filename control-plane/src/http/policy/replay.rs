@@ -5,7 +5,7 @@
 //! was, and so does a limit that was used up.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -24,6 +24,7 @@ use super::conflicts;
 use super::document::Draft;
 use super::evaluate::default_settings;
 use crate::app::App;
+use crate::http::code::Code;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
@@ -39,6 +40,8 @@ const MAX_CALLS: usize = 1_000_000;
 const CALLS_PER_READ: usize = 10_000;
 /// The most groups of changed calls that are told of, those of most calls first.
 const MAX_CHANGES: usize = 100;
+/// The most groups that are counted. Callers choose methods and paths, so there may be as many as calls.
+const MAX_GROUPS: usize = 10_000;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +66,10 @@ struct Replay {
     grants: HashMap<Uuid, Option<KeyGrant>>,
     counts: ReplayCounts,
     groups: HashMap<Group, GroupTotals>,
+    /// Whether there were more groups than are counted.
+    more_groups: bool,
+    keys_newly_refused: HashSet<Uuid>,
+    keys_newly_allowed: HashSet<Uuid>,
 }
 
 /// Why a call is not decided anew.
@@ -109,7 +116,7 @@ pub(in crate::http) async fn replay(
     draft: Draft,
 ) -> Result<Json<ReplayJson>, Problem> {
     let (current, version) = app.publication.policy()?;
-    let draft = draft.compile(current.key_prefix())?;
+    let draft = draft.compile(current.key_prefix()).await?;
     let filter = AuditFilter {
         key: query::present(query.key).map(|key| KeyReference::from(key.as_str())),
         from: query::time("from", query.from)?,
@@ -119,7 +126,12 @@ pub(in crate::http) async fn replay(
     let blocked_by =
         conflicts::of_draft(&app, &current, &draft).await?.into_iter().map(ObstacleJson::from).collect();
     // One at a time: each of them keeps a processor busy.
-    let _turn = app.replaying.lock().await;
+    let _turn = app.replaying.try_lock().map_err(|_| {
+        Problem::new(
+            Code::Busy,
+            "Another replay runs, and one at a time is enough for the processor. Try again.",
+        )
+    })?;
     let mut replay = Replay::new(current, draft);
     let mut position: Option<AuditPosition> = None;
     let mut complete = false;
@@ -149,6 +161,9 @@ impl Replay {
             grants: HashMap::new(),
             counts: ReplayCounts::default(),
             groups: HashMap::new(),
+            more_groups: false,
+            keys_newly_refused: HashSet::new(),
+            keys_newly_allowed: HashSet::new(),
         }
     }
 
@@ -225,10 +240,18 @@ impl Replay {
             (_, Outcome::Allowed) => counts.newly_allowed += 1,
             _ => counts.still_refused += 1,
         }
-        if let Some(group) = group {
-            let found = || GroupTotals { calls: 0, newest: call.id, path: call.path.clone() };
-            self.groups.entry(group).or_insert_with(found).calls += 1;
+        let Some(group) = group else { return };
+        if before == Outcome::Allowed {
+            self.keys_newly_refused.insert(group.key);
+        } else if after == Outcome::Allowed {
+            self.keys_newly_allowed.insert(group.key);
         }
+        if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&group) {
+            self.more_groups = true;
+            return;
+        }
+        let totals = || GroupTotals { calls: 0, newest: call.id, path: call.path.clone() };
+        self.groups.entry(group).or_insert_with(totals).calls += 1;
     }
 
     /// The answer, with the largest groups first.
@@ -239,19 +262,12 @@ impl Replay {
         complete: bool,
         blocked_by: Vec<ObstacleJson>,
     ) -> ReplayJson {
-        let Self { grants, mut counts, groups, .. } = self;
-        let keys_with = |wanted: fn(&Group) -> bool| {
-            let mut keys: Vec<Uuid> =
-                groups.keys().filter(|group| wanted(group)).map(|group| group.key).collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys.len()
-        };
-        counts.keys_newly_refused = keys_with(|group| group.before == Outcome::Allowed);
-        counts.keys_newly_allowed = keys_with(|group| group.after == Outcome::Allowed);
+        let Self { grants, mut counts, groups, more_groups, .. } = self;
+        counts.keys_newly_refused = self.keys_newly_refused.len();
+        counts.keys_newly_allowed = self.keys_newly_allowed.len();
         let mut groups: Vec<(Group, GroupTotals)> = groups.into_iter().collect();
         groups.sort_unstable_by_key(|(_, found)| Reverse((found.calls, found.newest)));
-        let more_changes = groups.len() > MAX_CHANGES;
+        let more_changes = more_groups || groups.len() > MAX_CHANGES;
         groups.truncate(MAX_CHANGES);
         let name = |id: Uuid| grants.get(&id).and_then(Option::as_ref).map(|grant| grant.name.clone());
         let changes = groups.into_iter().map(|(group, found)| ReplayChange {

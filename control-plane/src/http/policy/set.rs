@@ -44,7 +44,7 @@ enum Wanted {
 }
 
 /// The policy that is in force at the end of a call.
-struct Outcome {
+struct PolicyInForce {
     current: NumberedPolicy,
     /// The snapshot version that has it.
     snapshot: u64,
@@ -108,7 +108,13 @@ async fn put_in_force(
     wanted: Wanted,
 ) -> Result<impl IntoResponse + use<>, Problem> {
     let wait = query::wait(query.wait)?;
-    let outcome = to_its_end(replace(Arc::clone(&app), caller, wanted, precondition)).await?;
+    // Before the turn to write, which other changes wait for.
+    let (policy, action) = match wanted {
+        Wanted::Draft(draft) => (draft.compile(&app.installation.key_prefix).await?, Action::PolicySet),
+        Wanted::Version(version) => (stored(&app, version).await?, Action::PolicyRolledBack),
+    };
+    let change = replace(Arc::clone(&app), caller, policy, action, precondition);
+    let outcome = to_its_end(change).await?;
     let enforcement = match wait {
         Some(wait) => Some(enforcement(&app, outcome.snapshot, outcome.committed, wait).await),
         None => None,
@@ -119,20 +125,17 @@ async fn put_in_force(
 async fn replace(
     app: Arc<App>,
     caller: Caller,
-    wanted: Wanted,
+    policy: Policy,
+    action: Action,
     precondition: Precondition,
-) -> Result<Outcome, Problem> {
+) -> Result<PolicyInForce, Problem> {
     // Whoever gives a key a scope holds the writer too: none is given while it goes.
     let mut writer = app.storage.main.writer().await;
     let (current, version) = app.publication.policy()?;
     precondition.check("The policy", version)?;
-    let (policy, action) = match wanted {
-        Wanted::Draft(draft) => (draft.compile(current.key_prefix())?, Action::PolicySet),
-        Wanted::Version(version) => (stored(&app, version).await?, Action::PolicyRolledBack),
-    };
     if policy.document() == current.document() {
         let current = NumberedPolicy { version, policy: current };
-        return Ok(Outcome { current, snapshot: app.publication.version()?, committed: None });
+        return Ok(PolicyInForce { current, snapshot: app.publication.version()?, committed: None });
     }
     let mut transaction = writer.begin().await?;
     conflicts::check(&mut transaction, &current, &policy).await?;
@@ -154,7 +157,7 @@ async fn replace(
         %action,
         "a policy is in force"
     );
-    Ok(Outcome { current, snapshot, committed })
+    Ok(PolicyInForce { current, snapshot, committed })
 }
 
 /// An earlier version, ready to match.
@@ -329,7 +332,7 @@ mod tests {
         document.as_object_mut().unwrap().remove("key_prefix");
         let acme = KeyPrefix::parse("acme").unwrap();
         let request = serde_json::from_value(document).unwrap();
-        let policy = Draft::embedded(request, "").compile(&acme).map_err(|_| "refused").unwrap();
+        let policy = Draft::embedded(request, "").compile(&acme).await.map_err(|_| "refused").unwrap();
         assert_eq!(policy.key_prefix().as_str(), "acme", "one that is not stated is the one that there is");
     }
 
@@ -419,6 +422,10 @@ mod tests {
             (
                 with_route(json!({"path": "/x", "methods": ["any"], "scope": "orders:read", "more": 1})),
                 (400, "invalid_json", "/routes/0/more"),
+            ),
+            (
+                json!({"scopes": [{"name": "a:b", "description": "x".repeat(1025)}], "routes": []}),
+                (422, "invalid_field", "/scopes/0/description"),
             ),
             (json!({"scopes": []}), (400, "invalid_json", "")),
             (json!({"version": 1, "document": {}}), (400, "invalid_json", "/document")),
