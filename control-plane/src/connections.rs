@@ -9,9 +9,12 @@ use axum::Router;
 use axum_server::accept::{TcpConfigAcceptor, TcpKeepaliveConfig, TcpSocketConfig};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+use crate::idle::IdleAcceptor;
 
 /// How long a client may take for the head of a request, which for HTTP/1.1 includes the pause before it, and as long
 /// for its part of a TLS handshake.
@@ -21,6 +24,8 @@ const HEAD_BYTES: u32 = 64 * 1024;
 /// How often a peer that says nothing is asked whether it is there, and how long it has to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be open without a call.
+const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How often it is told that connections cannot be accepted.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -38,9 +43,19 @@ pub(crate) fn serve(
     match tls {
         Some(config) => {
             let acceptor = RustlsAcceptor::new(config).handshake_timeout(HEAD_TIME).acceptor(tcp);
-            tokio::spawn(server.acceptor(acceptor).serve(service))
+            tokio::spawn(server.acceptor(IdleAcceptor::new(acceptor, IDLE_TIME)).serve(service))
         }
-        None => tokio::spawn(server.acceptor(tcp).serve(service)),
+        None => tokio::spawn(server.acceptor(IdleAcceptor::new(tcp, IDLE_TIME)).serve(service)),
+    }
+}
+
+/// Lets this process open as many files as the operating system grants it: each connection is one, and many systems
+/// begin with 1,024.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, files = limit.current, "the limit of open files stays");
     }
 }
 
@@ -118,6 +133,53 @@ mod tests {
             assert!((HEAD_TIME..HEAD_TIME * 2).contains(&elapsed), "{sent:?}: {elapsed:?}");
             assert_eq!(String::from_utf8_lossy(&answer).contains("200 OK"), sent.starts_with(whole));
         }
+    }
+
+    /// Speaks HTTP/2 as far as a client must to keep its connection: it answers pings. Gives the time until the server
+    /// closes, and calls `/` first if it is to.
+    async fn answer_pings(address: SocketAddr, call: bool) -> Duration {
+        const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // GET / with the authority x, in HPACK's static table (RFC 7541, appendix A).
+        const CALL: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 0x01, b'x'];
+        let mut stream = send(address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        stream.write_all(SETTINGS).await.unwrap();
+        if call {
+            stream.write_all(CALL).await.unwrap();
+        }
+        let start = Instant::now();
+        let mut head = [0; 9];
+        while stream.read_exact(&mut head).await.is_ok() {
+            let length = usize::from(head[1]) * 256 + usize::from(head[2]);
+            let mut payload = vec![0; length];
+            stream.read_exact(&mut payload).await.unwrap();
+            const PING: u8 = 6;
+            if (head[3], head[4]) == (PING, 0) {
+                let answer = [&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &payload].concat();
+                stream.write_all(&answer).await.unwrap();
+            }
+        }
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_call_ends_though_pings_are_answered() {
+        let (address, _, _serving) = start().await;
+        let idle = answer_pings(address, false).await;
+        assert!((HEAD_TIME..HEAD_TIME * 2).contains(&idle), "{idle:?}");
+        let called = answer_pings(address, true).await;
+        assert!((IDLE_TIME..IDLE_TIME * 2).contains(&called), "{called:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_an_open_call_stays() {
+        const LONG: Duration = Duration::from_secs(600);
+        let slow = async || {
+            tokio::time::sleep(LONG).await;
+            "here"
+        };
+        let (address, _, _serving) = start_with(Router::new().route("/", get(slow))).await;
+        let elapsed = answer_pings(address, true).await;
+        assert!((LONG..LONG + IDLE_TIME * 2).contains(&elapsed), "{elapsed:?}");
     }
 
     #[tokio::test]

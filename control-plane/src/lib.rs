@@ -32,6 +32,7 @@ mod fleet;
 #[cfg(test)]
 mod golden;
 mod http;
+mod idle;
 mod json;
 pub mod model;
 mod publication;

@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::clock::{Clock, Entropy};
 use crate::configuration::{Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Reading, Setting};
+use crate::connections;
 use crate::server::{Server, ServerSettings};
 
 #[derive(Debug, Args)]
@@ -55,6 +56,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
                 _ = terminate.recv() => {}
             }
         };
+        connections::raise_file_limit();
         let served = async {
             let server = Server::start(settings).await?;
             tracing::info!(address = %server.address(), "listening");
