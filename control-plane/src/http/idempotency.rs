@@ -43,10 +43,11 @@ pub(super) struct Once<B> {
     pub(super) attempt: Option<Attempt>,
 }
 
-/// The answer to a create. It holds a secret: no Debug.
+/// The answer to a create, or to a call that makes something on the side. It holds a secret: no Debug.
 #[derive(Clone)]
 pub(crate) struct Created {
-    location: String,
+    /// Where it is; `None` where the call was made for something else, and what it made stands in the body.
+    location: Option<String>,
     revision: Option<u64>,
     body: Zeroizing<String>,
 }
@@ -148,7 +149,13 @@ impl Created {
         body: &impl Serialize,
     ) -> Result<Self, Problem> {
         let body = serde_json::to_string(body).map_err(|_| Problem::internal())?;
-        Ok(Self { location, revision, body: Zeroizing::new(body) })
+        Ok(Self { location: Some(location), revision, body: Zeroizing::new(body) })
+    }
+
+    /// What was done, and on the side made.
+    pub(super) fn on_the_side(body: &impl Serialize) -> Result<Self, Problem> {
+        let body = serde_json::to_string(body).map_err(|_| Problem::internal())?;
+        Ok(Self { location: None, revision: None, body: Zeroizing::new(body) })
     }
 
     /// The answer, kept for whoever repeats the attempt.
@@ -162,8 +169,11 @@ impl Created {
 
 impl IntoResponse for Created {
     fn into_response(self) -> Response {
-        let headers = [(header::CONTENT_TYPE, "application/json"), (header::LOCATION, &self.location)];
         let body = self.body.as_str().to_owned();
+        let Some(location) = &self.location else {
+            return ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+        };
+        let headers = [(header::CONTENT_TYPE, "application/json"), (header::LOCATION, location)];
         match self.revision {
             Some(revision) => {
                 (StatusCode::CREATED, headers, [(header::ETAG, entity_tag(revision))], body).into_response()
@@ -320,7 +330,7 @@ mod tests {
             key: Digest::of(&number.to_be_bytes()),
             request: Digest::of(b""),
         };
-        let created = Created { location: String::new(), revision: None, body: Zeroizing::default() };
+        let created = Created { location: None, revision: None, body: Zeroizing::default() };
         for number in 0..=MAX_KEPT as u32 {
             answers.keep(attempt(number), created.clone(), UnixMillis(u64::from(number)));
         }

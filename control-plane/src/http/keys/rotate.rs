@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use omniflow_policy::key::compose_key;
 use omniflow_policy::snapshot::{Change, Credential};
 use serde::Deserialize;
 
+use super::create::new_secret;
 use super::{changed, no_such_key};
 use crate::app::App;
 use crate::http::access::Caller;
@@ -74,9 +74,7 @@ async fn add_version(
     }
     let before = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
     precondition.check(before.name.as_str(), before.revision)?;
-    let secret = app
-        .entropy
-        .compose(|mut random| compose_key(&app.installation.key_prefix, before.environment, &mut random))?;
+    let secret = new_secret(&app, before.environment)?;
     // Behind the commit nothing may fail any more: the secret would be lost.
     let last_used = app.storage.audit.last_used(&[before.id]).await?;
     let mut key = before.clone();
