@@ -17,6 +17,8 @@ use crate::digest::Digest;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const RANDOM_LENGTH: usize = 40;
 const CHECKSUM_LENGTH: usize = 6;
+/// The characters of a key behind its environment.
+pub(crate) const BODY_LENGTH: usize = RANDOM_LENGTH + CHECKSUM_LENGTH;
 /// The word that stands where a key has its environment, in a token for the control plane itself.
 const TOKEN_KIND: &str = "token";
 
@@ -88,7 +90,7 @@ impl KeyPrefix {
                 Some((environment, rest.strip_prefix(b"_")?))
             })
             .ok_or(MalformedKey)?;
-        if body.len() != RANDOM_LENGTH + CHECKSUM_LENGTH || !body.iter().all(u8::is_ascii_alphanumeric) {
+        if body.len() != BODY_LENGTH || !body.iter().all(u8::is_ascii_alphanumeric) {
             return Err(MalformedKey);
         }
         let (covered, stated) =
@@ -188,7 +190,7 @@ pub fn compose_token(prefix: &KeyPrefix, random: &mut impl FnMut() -> u8) -> Sec
 fn compose(head: String, random: &mut impl FnMut() -> u8) -> Secret {
     let mut text = Zeroizing::new(head);
     // No reallocation on the way: a moved buffer would leave a copy of the secret behind.
-    text.reserve_exact(RANDOM_LENGTH + CHECKSUM_LENGTH);
+    text.reserve_exact(BODY_LENGTH);
     let mut left = RANDOM_LENGTH;
     while left > 0 {
         // 248 is the largest multiple of 62 in a byte; what lies above is drawn again, so that no character is

@@ -20,6 +20,7 @@
 //! | [`snapshot`] | the binary format in which keys travel to the gateways |
 //! | [`audit`] | the record of one call, and the batches in which records travel back |
 //! | `redaction` | secrets in texts of callers |
+//! | [`scan`] | keys that stand in a text |
 //! | [`gateway`] | the JSON messages between a gateway and the control plane |
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
@@ -44,6 +45,7 @@ pub mod path;
 pub mod policy;
 pub mod policy_diff;
 mod redaction;
+pub mod scan;
 pub mod scope;
 pub mod snapshot;
 pub mod time;

@@ -309,7 +309,7 @@ mod tests {
                 path if path.starts_with("/v1/tokens") => OWNER,
                 path if path.starts_with("/v1/keys") && method != Method::GET => WRITE,
                 "/v1/policy" if method != Method::GET => WRITE,
-                "/v1/policy/rollback" => WRITE,
+                "/v1/policy/rollback" | "/v1/leaks" => WRITE,
                 _ => READ,
             };
             assert_eq!(access, expected, "{method} {path}");

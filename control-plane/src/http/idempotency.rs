@@ -45,10 +45,11 @@ pub(super) struct Once<B> {
     pub(super) attempt: Option<Attempt>,
 }
 
-/// The answer to a create. It holds a secret: no Debug.
+/// The answer to a create, or to a call that makes something on the side. It holds a secret: no Debug.
 #[derive(Clone)]
 pub(crate) struct Created {
-    location: String,
+    /// Where it is; `None` where the call was made for something else, and what it made stands in the body.
+    location: Option<String>,
     revision: Option<u64>,
     body: Zeroizing<String>,
 }
@@ -142,6 +143,13 @@ fn known_since(now: UnixMillis) -> UnixMillis {
     UnixMillis(now.0.saturating_sub(KNOWN_MS))
 }
 
+fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Problem> {
+    serde_json::to_string(body).map(Zeroizing::new).map_err(|error| {
+        tracing::error!(%error, "what was made cannot be told");
+        Problem::internal()
+    })
+}
+
 // === impl Created ===
 
 impl Created {
@@ -151,11 +159,12 @@ impl Created {
         revision: Option<u64>,
         body: &impl Serialize,
     ) -> Result<Self, Problem> {
-        let body = serde_json::to_string(body).map_err(|error| {
-            tracing::error!(%error, location, "what was made cannot be told");
-            Problem::internal()
-        })?;
-        Ok(Self { location, revision, body: Zeroizing::new(body) })
+        Ok(Self { location: Some(location), revision, body: serialised(body)? })
+    }
+
+    /// What was done, and on the side made.
+    pub(super) fn on_the_side(body: &impl Serialize) -> Result<Self, Problem> {
+        Ok(Self { location: None, revision: None, body: serialised(body)? })
     }
 
     /// The answer, kept for whoever repeats the attempt.
@@ -169,8 +178,11 @@ impl Created {
 
 impl IntoResponse for Created {
     fn into_response(self) -> Response {
-        let headers = [(header::CONTENT_TYPE, "application/json"), (header::LOCATION, &self.location)];
         let body = self.body.as_str().to_owned();
+        let Some(location) = &self.location else {
+            return ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+        };
+        let headers = [(header::CONTENT_TYPE, "application/json"), (header::LOCATION, location)];
         match self.revision {
             Some(revision) => {
                 (StatusCode::CREATED, headers, [(header::ETAG, entity_tag(revision))], body).into_response()
@@ -345,7 +357,7 @@ mod tests {
             key: Digest::of(&number.to_be_bytes()),
             request: Digest::of(b""),
         };
-        let created = Created { location: String::new(), revision: None, body: Zeroizing::default() };
+        let created = Created { location: None, revision: None, body: Zeroizing::default() };
         for number in 0..=MAX_KEPT as u32 {
             answers.keep(attempt(number), created.clone(), UnixMillis(u64::from(number)));
         }
@@ -354,7 +366,7 @@ mod tests {
         assert!(answers.get(&attempt(1), UnixMillis(1)).is_some());
         let long = |number: u32| {
             let body = Zeroizing::new("x".repeat(MAX_KEPT_BYTES / 2));
-            let created = Created { location: String::new(), revision: None, body };
+            let created = Created { location: None, revision: None, body };
             answers.keep(attempt(number), created, UnixMillis(u64::from(number)));
         };
         (5_000..5_003).for_each(long);

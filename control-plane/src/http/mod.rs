@@ -12,6 +12,7 @@ mod gateways;
 mod health;
 mod idempotency;
 mod keys;
+mod leaks;
 mod openapi;
 mod params;
 mod policy;
@@ -80,6 +81,7 @@ fn endpoints(app: Arc<App>) -> Endpoints {
     for add in [
         health::endpoints,
         keys::endpoints,
+        leaks::endpoints,
         audit::endpoints,
         policy::endpoints,
         gateways::endpoints,

@@ -5,7 +5,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::access::{Access, Endpoint};
 use super::code::Code;
-use super::{audit, events, gateways, health, keys, policy, problem, tokens};
+use super::{audit, events, gateways, health, keys, leaks, policy, problem, tokens};
 use crate::json::schema;
 
 #[derive(OpenApi)]
@@ -25,6 +25,7 @@ use crate::json::schema;
         keys::rotate::rotate,
         keys::revoke::revoke_key,
         keys::revoke::revoke_version,
+        leaks::report,
         audit::list,
         audit::show,
         audit::gaps,
@@ -48,7 +49,7 @@ use crate::json::schema;
     // Those that only parameters have.
     components(schemas(problem::Body, Code, schema::Cursor, schema::Network, schema::StatusFilter)),
     tags(
-        (name = "keys", description = "Keys: issued, listed, changed, rotated and revoked."),
+        (name = "keys", description = "Keys: issued, listed, changed, rotated and revoked; and what to do when one leaks."),
         (name = "audit", description = "The audit log: every call of a key."),
         (name = "policy", description = "Routes and scopes, with their versions."),
         (name = "gateways", description = "Who enforces what."),

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod event;
 pub(crate) mod gateway;
 pub(crate) mod key;
+pub(crate) mod leak;
 pub(crate) mod page;
 pub(crate) mod policy;
 pub(crate) mod schema;

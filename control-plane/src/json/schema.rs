@@ -79,6 +79,8 @@ schemas! {
         = words([KeyEnvironment::Live, KeyEnvironment::Test].map(KeyEnvironment::as_str));
     KeyStatus: "`active`: one version is accepted; `rotating`: several; `revoked`: all were revoked; `expired`: otherwise."
         = words(Status::ALL.map(Status::as_str));
+    VersionStatus: "`active`: accepted; `rotating`: accepted until the end of its overlap; `revoked`: revoked before; `expired`: otherwise."
+        = words(Status::ALL.map(Status::as_str));
     Role: "What a token may do." = words(TokenRole::ALL.map(TokenRole::as_str));
     Action: "What was done." = words(EventAction::ALL.map(EventAction::as_str));
     Decision: "Whether a call was let through." = words(["allowed", "denied"]);

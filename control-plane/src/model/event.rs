@@ -24,6 +24,8 @@ pub(crate) enum Action {
     KeyRevoked,
     /// One version of a key was revoked.
     KeyVersionRevoked,
+    /// A key was revoked, wholly or in versions, because secrets of it were found where they must not be.
+    KeyLeaked,
     /// A policy was set.
     PolicySet,
     /// An older policy was set again.
@@ -87,7 +89,7 @@ pub(crate) struct Event {
 
 impl Action {
     /// All actions.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::InstallationCreated,
         Self::KeyCreated,
         Self::KeyImported,
@@ -95,6 +97,7 @@ impl Action {
         Self::KeyRotated,
         Self::KeyRevoked,
         Self::KeyVersionRevoked,
+        Self::KeyLeaked,
         Self::PolicySet,
         Self::PolicyRolledBack,
         Self::TokenCreated,
@@ -111,6 +114,7 @@ impl Action {
             Self::KeyRotated => "key.rotated",
             Self::KeyRevoked => "key.revoked",
             Self::KeyVersionRevoked => "key.version_revoked",
+            Self::KeyLeaked => "key.leaked",
             Self::PolicySet => "policy.set",
             Self::PolicyRolledBack => "policy.rolled_back",
             Self::TokenCreated => "token.created",

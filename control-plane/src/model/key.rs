@@ -123,6 +123,16 @@ impl Key {
         }
     }
 
+    /// What one version is at `now`: rotating where it is accepted until the end of its overlap.
+    pub fn version_status(&self, version: &KeyVersion, now: UnixMillis) -> KeyStatus {
+        match version.expires_at {
+            _ if version.revoked_at.is_some() => KeyStatus::Revoked,
+            _ if !self.accepts(version, now) => KeyStatus::Expired,
+            Some(_) => KeyStatus::Rotating,
+            None => KeyStatus::Active,
+        }
+    }
+
     /// The newest of the versions that are accepted at `now`.
     pub fn newest_accepted(&self, now: UnixMillis) -> Option<&KeyVersion> {
         self.versions.iter().rfind(|version| self.accepts(version, now))
@@ -281,6 +291,16 @@ mod tests {
         assert_eq!(key(None, &[(None, Some(5)), (None, Some(6))]).status(now), KeyStatus::Revoked);
         assert_eq!(key(Some(50), &[(None, Some(5))]).status(now), KeyStatus::Revoked);
         assert_eq!(key(Some(50), &[(None, Some(5)), (None, None)]).status(now), KeyStatus::Expired);
+    }
+
+    #[test]
+    fn a_version_has_a_status_of_its_own() {
+        let now = UnixMillis(100);
+        let key = key(Some(200), &[(Some(150), None), (None, None), (Some(100), None), (Some(150), Some(9))]);
+        let found: Vec<_> = key.versions.iter().map(|version| key.version_status(version, now)).collect();
+        let expected = [KeyStatus::Rotating, KeyStatus::Active, KeyStatus::Expired, KeyStatus::Revoked];
+        assert_eq!(found, expected);
+        assert_eq!(key.version_status(&key.versions[1], UnixMillis(200)), KeyStatus::Expired);
     }
 
     #[test]

@@ -3,5 +3,6 @@
 pub(crate) mod audit;
 pub(crate) mod event;
 pub mod key;
+pub(crate) mod key_use;
 pub mod name;
 pub(crate) mod token;

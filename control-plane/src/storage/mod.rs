@@ -14,6 +14,7 @@ mod gateways;
 mod idempotency;
 mod installation;
 mod key_read;
+mod key_use;
 mod key_write;
 mod last_used;
 mod policy;

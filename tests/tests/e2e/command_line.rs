@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use omniflow_control_plane::cli;
 use omniflow_harness::process::Process;
@@ -39,11 +39,17 @@ impl Omf {
 
     /// Runs a command line, whose `words` are divided by single spaces, in a folder of its own.
     async fn run(&mut self, words: &str) -> Output {
+        self.run_with(words, Stdio::null()).await
+    }
+
+    /// The same with this standard input.
+    async fn run_with(&mut self, words: &str, input: Stdio) -> Output {
         let words: Vec<&str> = words.split(' ').collect();
         self.note(&words);
         let mut command = Command::new(paths::omf().unwrap());
         command.args(&words).current_dir(&self.folder);
         command.env("OMF_URL", &self.url).env("OMF_TOKEN_FILE", &self.token_file).env_remove("OMF_TOKEN");
+        command.stdin(input);
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
@@ -122,6 +128,47 @@ async fn keys(omf: &mut Omf, stack: &Stack) {
     assert_eq!(status_of(stack, &rotated).await, 401);
     for secret in [secret.trim_end(), &bare, &filed, &rotated] {
         omf.secrets.push(secret.to_owned());
+    }
+}
+
+async fn leaks(omf: &mut Omf, stack: &Stack) {
+    let create = "key create --environment live --scope contacts:read --name";
+    let secret = omf.says(&format!("{create} spilt --output-file spilt")).await;
+    assert_eq!(secret, "");
+    let secret = read(&omf.folder, "spilt");
+    assert_eq!(status_of(stack, &secret).await, 200);
+    fs::write(omf.folder.join("paste"), format!("KEY={secret}\nomf_live_{}\n", "x".repeat(30))).unwrap();
+    let said = omf.says("key leaked --scan paste --dry-run").await;
+    assert!(said.contains("spilt leaked: version 1 (active). Nothing was changed."), "{said}");
+    assert!(said.contains("1 found that means to be a key and is none"), "{said}");
+    assert_eq!(status_of(stack, &secret).await, 200);
+
+    let input = fs::File::open(omf.folder.join("spilt")).unwrap();
+    let output = omf.run_with("key leaked --replace --output-file successor", input.into()).await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("It is revoked; refused by 1 of 1 gateways after"), "{said}");
+    assert!(said.contains("spilt-2 goes on in its place"), "{said}");
+    let successor = read(&omf.folder, "successor");
+    assert!(!said.contains(&secret) && !said.contains(&successor), "{said}");
+    assert_eq!((status_of(stack, &secret).await, status_of(stack, &successor).await), (401, 200));
+
+    // A secret that is printed stands alone.
+    fs::write(omf.folder.join("paste"), format!("{successor} {successor}")).unwrap();
+    let third = omf.says("key leaked --scan paste --replace").await;
+    assert_eq!(status_of(stack, third.trim_end()).await, 200);
+    let digest = omniflow_policy::digest::Digest::of(third.trim_end().as_bytes()).to_hex();
+    let answer = omf.json(&format!("key leaked --digest {digest} --version-only --json")).await;
+    assert_eq!(
+        (&answer["keys"][0]["key"]["name"], &answer["keys"][0]["revoked"]),
+        (&json!("spilt-3"), &json!(true))
+    );
+    let unknown = omf.fails(1, &format!("key leaked --digest {}", "0".repeat(64))).await;
+    assert!(unknown.contains("opens nothing here"), "{unknown}");
+    omf.fails(2, "key leaked --scan paste --digest x").await;
+    omf.fails(2, "key leaked --digest x --output-file y").await;
+    for secret in [secret, successor, third.trim_end().to_owned()] {
+        omf.secrets.push(secret);
     }
 }
 
@@ -267,6 +314,7 @@ async fn every_command_does_its_work() {
     let stack = Stack::start(StackOptions::workers(1)).await.unwrap();
     let mut omf = Omf::new(&stack);
     keys(&mut omf, &stack).await;
+    leaks(&mut omf, &stack).await;
     tokens(&mut omf).await;
     policy(&mut omf, &stack).await;
     what_is_seen(&mut omf, &stack).await;
@@ -278,11 +326,11 @@ async fn every_command_does_its_work() {
     assert!(left.is_empty(), "no test runs these: {left:?}");
     // Everything that the run has written: logs of all processes, databases with their logs, backups.
     omf.secrets.push(stack.control_plane.admin_token().to_owned());
-    let meant = ["secret", "token", "admin", "foreign", "admin-token"];
+    let meant = ["secret", "token", "admin", "foreign", "admin-token", "spilt", "paste", "successor"];
     for secret in &omf.secrets {
         let mut found = files_with(stack.folder(), secret);
         found.retain(|path| !meant.contains(&path.file_name().unwrap().to_str().unwrap()));
         assert!(found.is_empty(), "a secret is in {found:?}");
     }
-    assert_eq!(omf.secrets.len(), 8);
+    assert_eq!(omf.secrets.len(), 11);
 }

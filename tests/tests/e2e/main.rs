@@ -15,6 +15,7 @@ mod faults;
 mod gateway;
 mod hostile;
 mod imported_keys;
+mod leaks;
 mod limits;
 mod marks;
 mod openapi;

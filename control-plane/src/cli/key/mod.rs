@@ -2,6 +2,7 @@
 
 mod create;
 mod import;
+mod leaked;
 mod revoke;
 mod rotate;
 mod update;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 pub(super) use self::create::Attempt;
 use self::create::Create;
 use self::import::Import;
+use self::leaked::Leaked;
 use self::revoke::Revoke;
 use self::rotate::Rotate;
 use self::update::Update;
@@ -38,6 +40,8 @@ pub(super) enum Command {
     Rotate(Rotate),
     /// Revoke a key at once, or one version of it.
     Revoke(Revoke),
+    /// Revoke what leaked: by a secret on standard input, by its digest, or by a text that has it. Tells how it was used.
+    Leaked(Leaked),
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +102,7 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
         Command::Update(args) => update::run(args, client, output),
         Command::Rotate(args) => rotate::run(args, client, output),
         Command::Revoke(args) => revoke::run(args, client, output),
+        Command::Leaked(args) => leaked::run(args, client, output),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use omniflow_policy::digest::Digest;
-use omniflow_policy::key::compose_key;
+use omniflow_policy::key::{Environment, Secret, compose_key};
 use omniflow_policy::snapshot::Change;
 use omniflow_policy::time::UnixMillis;
 
@@ -73,42 +73,63 @@ async fn issue(
             ));
         }
         None => {
-            let prefix = &app.installation.key_prefix;
-            let secret = app.entropy.compose(|mut random| compose_key(prefix, environment, &mut random))?;
+            let secret = new_secret(&app, environment)?;
             (secret.digest(), secret.hint(), Some(secret))
         }
     };
-    let version = KeyVersion {
+    let version = KeyVersion { imported: secret.is_none(), ..first_version(digest, hint, now) };
+    let key = new_key(&app, &caller, request, version, now)?;
+    check_is_new(&mut transaction, &key, digest).await?;
+
+    let location = format!("/v1/keys/{}", key.id);
+    note(&mut transaction, attempt.as_ref(), &location, now).await?;
+    let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
+    let changes = add(&mut transaction, &caller, action, &key).await?;
+    let version = app.commit(transaction, changes).await?;
+    tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, %action, "a key was made");
+    let key = KeyJson::new(key, &LastUsed::new(), app.rotation_after, now);
+    let body = CreatedKey { key, secret: secret.map(|secret| secret.expose().to_owned()) };
+    let created = Created::new(location, Some(body.key.revision()), &body)?;
+    Ok(created.answer(&app, attempt, now))
+}
+
+/// A secret of this installation's form.
+pub(in crate::http) fn new_secret(app: &App, environment: Environment) -> Result<Secret, Problem> {
+    let prefix = &app.installation.key_prefix;
+    Ok(app.entropy.compose(|mut random| compose_key(prefix, environment, &mut random))?)
+}
+
+/// The version with which a key begins.
+pub(in crate::http) fn first_version(digest: Digest, hint: String, now: UnixMillis) -> KeyVersion {
+    KeyVersion {
         version: 1,
         digest,
         hint,
         created_at: now,
         expires_at: None,
         revoked_at: None,
-        imported: secret.is_none(),
-    };
-    let key = new_key(&app, &caller, request, version, now)?;
-    check_is_new(&mut transaction, &key, digest).await?;
+        imported: false,
+    }
+}
 
-    let location = format!("/v1/keys/{}", key.id);
-    transaction.insert_keys(std::slice::from_ref(&key)).await?;
-    note(&mut transaction, attempt.as_ref(), &location, now).await?;
+/// Adds a key, with an event that says so; gives what it changes for gateways.
+pub(in crate::http) async fn add(
+    transaction: &mut Transaction<'_>,
+    caller: &Caller,
+    action: Action,
+    key: &Key,
+) -> Result<Vec<Change>, Problem> {
+    transaction.insert_keys(std::slice::from_ref(key)).await?;
     let event = NewEvent {
-        time: now,
+        time: key.created_at,
         actor: caller.actor(),
-        action: if secret.is_some() { Action::KeyCreated } else { Action::KeyImported },
-        subject: super::subject(&key),
+        action,
+        subject: super::subject(key),
         before: None,
-        after: Some(key_state(&key)),
+        after: Some(key_state(key)),
     };
     transaction.insert_event(&event).await?;
-    let changes = key.credentials().map(Change::Put).collect();
-    let version = app.commit(transaction, changes).await?;
-    tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, action = %event.action, "a key was made");
-    let key = KeyJson::new(key, &LastUsed::new(), app.rotation_after, now);
-    let body = CreatedKey { key, secret: secret.map(|secret| secret.expose().to_owned()) };
-    let created = Created::new(location, Some(body.key.revision()), &body)?;
-    Ok(created.answer(&app, attempt, now))
+    Ok(key.credentials().map(Change::Put).collect())
 }
 
 /// Gateways look keys of another form up only where the policy says so: one that is issued before would be refused.

@@ -1,8 +1,8 @@
 //! Keys: issued, listed, changed, rotated and revoked.
 
-pub(super) mod create;
+pub(in crate::http) mod create;
 pub(super) mod list;
-pub(super) mod revoke;
+pub(in crate::http) mod revoke;
 pub(super) mod rotate;
 pub(super) mod update;
 

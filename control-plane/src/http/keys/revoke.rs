@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use omniflow_policy::snapshot::Change;
+use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
@@ -25,7 +26,7 @@ use crate::json::key::RevokedKey;
 use crate::json::schema;
 use crate::model::event::Action;
 use crate::model::key::Key;
-use crate::storage::KeyReference;
+use crate::storage::{KeyReference, Transaction};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -116,25 +117,42 @@ async fn commit(
         return Err(no_such_version());
     }
     precondition.check(key.name.as_str(), key.revision)?;
+    let action = if only.is_some() { Action::KeyVersionRevoked } else { Action::KeyRevoked };
+    let is_meant = |version| only.is_none_or(|only| version == only);
+    let changes = revoke_versions(&mut transaction, &caller, action, &mut key, is_meant, now).await?;
+    if changes.is_empty() {
+        return Ok(Revocation { key, version: app.publication.version()?, committed: None });
+    }
+    let version = app.commit(transaction, changes).await?;
+    let committed = Some(Instant::now());
+    tracing::info!(key = %key.id, name = key.name.as_str(), only, by = caller.name.as_str(), version, "a key was revoked");
+    Ok(Revocation { key, version, committed })
+}
+
+/// Revokes those versions of a key that are meant and were not revoked yet, with an event that says so; gives what it
+/// changes for gateways, which is nothing where nothing is done.
+pub(in crate::http) async fn revoke_versions(
+    transaction: &mut Transaction<'_>,
+    caller: &Caller,
+    action: Action,
+    key: &mut Key,
+    is_meant: impl Fn(u16) -> bool,
+    now: UnixMillis,
+) -> Result<Vec<Change>, Problem> {
     let before = key.clone();
     let mut changes = Vec::new();
     for version in &mut key.versions {
-        if only.is_none_or(|only| version.version == only) && version.revoked_at.is_none() {
+        if is_meant(version.version) && version.revoked_at.is_none() {
             transaction.revoke_version(key.id, version.version, now).await?;
             version.revoked_at = Some(now);
             changes.push(Change::Revoke(version.digest));
         }
     }
-    if changes.is_empty() {
-        return Ok(Revocation { key, version: app.publication.version()?, committed: None });
+    if !changes.is_empty() {
+        transaction.advance_revision(key).await?;
+        transaction.insert_event(&changed(caller, action, &before, key, now)).await?;
     }
-    transaction.advance_revision(&mut key).await?;
-    let action = if only.is_some() { Action::KeyVersionRevoked } else { Action::KeyRevoked };
-    transaction.insert_event(&changed(&caller, action, &before, &key, now)).await?;
-    let version = app.commit(transaction, changes).await?;
-    let committed = Some(Instant::now());
-    tracing::info!(key = %key.id, name = key.name.as_str(), only, by = caller.name.as_str(), version, "a key was revoked");
-    Ok(Revocation { key, version, committed })
+    Ok(changes)
 }
 
 fn no_such_version() -> Problem {

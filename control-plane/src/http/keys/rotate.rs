@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use omniflow_policy::key::compose_key;
 use omniflow_policy::snapshot::{Change, Credential};
 use serde::Deserialize;
 
+use super::create::new_secret;
 use super::{changed, no_such_key};
 use crate::app::App;
 use crate::http::access::Caller;
@@ -79,9 +79,7 @@ async fn add_version(
     }
     let before = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
     precondition.check(before.name.as_str(), before.revision)?;
-    let secret = app
-        .entropy
-        .compose(|mut random| compose_key(&app.installation.key_prefix, before.environment, &mut random))?;
+    let secret = new_secret(&app, before.environment)?;
     let mut key = before.clone();
     key.rotate(&secret, overlap, now).map_err(refusal)?;
     for (older, version) in before.versions.iter().zip(&key.versions) {
