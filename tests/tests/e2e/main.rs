@@ -3,6 +3,7 @@
 //! None of them sleeps in order to wait: what takes time is polled for, with a deadline.
 
 mod addresses;
+mod argument_hash;
 mod audit;
 mod backup;
 mod certificates;
