@@ -114,7 +114,7 @@ impl Root {
     fn flush(&self, vm: &Vm) {
         vm.flush_wanted.set(false);
         if let Some(source) = &self.source {
-            vm.audit.borrow_mut().flush(&vm.config, source, clock::monotonic());
+            vm.audit.borrow_mut().flush(&vm.config, source, clock::monotonic(), &vm.metrics);
         }
     }
 }

@@ -253,6 +253,12 @@ impl HttpContext for Stream {
     fn on_log(&mut self) {
         // A stream that another filter has answered before this one saw it was no call of a key.
         let Some(call) = self.call.take() else { return };
+        if call.key.is_none()
+            && let Outcome::Denied(reason) = call.outcome
+            && self.vm.audit.borrow_mut().fold(call.source, reason, call.time)
+        {
+            return;
+        }
         let record = AuditRecord {
             sequence: 0,
             time: call.time,

@@ -3,6 +3,7 @@
 //! None of them sleeps in order to wait: what takes time is polled for, with a deadline.
 
 mod addresses;
+mod arrival;
 mod audit;
 mod backup;
 mod certificates;
