@@ -35,6 +35,8 @@ pub(crate) struct AuditBuffer {
     bytes: usize,
     capacity: usize,
     next_sequence: u64,
+    /// The number of the first call that is not acknowledged.
+    acknowledged: u64,
     refusals: RefusalFold,
     /// When the present window of folding began.
     window_since: MonotonicNanos,
@@ -73,6 +75,7 @@ impl AuditBuffer {
             bytes: 0,
             capacity: config.audit_buffer_bytes,
             next_sequence: 0,
+            acknowledged: 0,
             refusals: RefusalFold::default(),
             window_since: MonotonicNanos(0),
             lost: None,
@@ -82,6 +85,11 @@ impl AuditBuffer {
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             failing: false,
         }
+    }
+
+    /// The number of the first call that is not acknowledged: so many were.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     /// Counts a refusal of a caller without a known key, if there are many of them. `false` if it needs a record.
@@ -158,20 +166,20 @@ impl AuditBuffer {
         self.enqueue(AuditItem::Lost(lost).encode(), calls, now);
     }
 
-    /// Sends a batch if one is due and none is under way. Only in callbacks of the root context: a call made by a
-    /// stream ends with the stream.
+    /// Sends a batch if one is due and none is under way; tells whether it did. Only in callbacks of the root context:
+    /// a call made by a stream ends with the stream.
     pub(crate) fn flush(
         &mut self,
         config: &Config,
         source: &AuditSource,
         now: MonotonicNanos,
         metrics: &Metrics,
-    ) {
+    ) -> bool {
         self.end_window(now, metrics);
         let waited = self.waiting_since.map_or(Duration::ZERO, |since| now.since(since));
         let due = self.bytes >= BATCH_BYTES || waited >= config.audit_flush;
         if self.items.is_empty() || self.under_way.is_some() || now < self.not_before || !due {
-            return;
+            return false;
         }
         let mut size = 0;
         let items = self
@@ -185,8 +193,14 @@ impl AuditBuffer {
             .count();
         let batch = AuditBatch::join(source, self.items.iter().take(items).map(|item| item.bytes.as_slice()));
         match control_plane::post(config, AUDIT_PATH, AUDIT_MEDIA_TYPE, &batch, TIMEOUT) {
-            Ok(id) => self.under_way = Some(UnderWay { id, items }),
-            Err(_) => self.pause(now),
+            Ok(id) => {
+                self.under_way = Some(UnderWay { id, items });
+                true
+            }
+            Err(_) => {
+                self.pause(now);
+                false
+            }
         }
     }
 
@@ -235,6 +249,7 @@ impl AuditBuffer {
     fn forget(&mut self, items: usize, now: MonotonicNanos) {
         for item in self.items.drain(..items.min(self.items.len())) {
             self.bytes = self.bytes.saturating_sub(item.bytes.len());
+            self.acknowledged = self.acknowledged.saturating_add(item.calls);
         }
         self.waiting_since = (!self.items.is_empty()).then_some(now);
         self.tell_lost(now);

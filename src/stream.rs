@@ -184,6 +184,7 @@ impl HttpContext for Stream {
             host::property(&["source", "address"]).and_then(|address| parse_source_address(&address));
         let ruling = self.rule(&request, source, now);
         self.vm.metrics.decided(ruling.outcome);
+        self.vm.begun.update(|calls| calls.saturating_add(1));
         self.set_filter_state(&ruling);
         let denial = match ruling.outcome {
             Outcome::Denied(denial) => Some(denial),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use omniflow_harness::{Call, Connection, Stack, StackOptions, eventually};
+use omniflow_harness::{Call, Connection, Stack, StackOptions, bootstrap, eventually, paths};
 use serde_json::{Value, json};
 
 use crate::support::{CONTACTS, connections, contacts};
@@ -132,4 +132,62 @@ async fn what_a_full_buffer_loses_is_what_the_gaps_say() {
     let of_all = vms.len();
     vms.dedup();
     assert_eq!((vms.len(), of_all), (2, 2), "one gap for each worker: {gaps:?}");
+}
+
+/// What a VM had in its buffer when it ended is told by the others, and the gap names it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_vm_takes_along_is_a_gap_that_names_it() {
+    let options = StackOptions::workers(2)
+        .edit(|config| bootstrap::set_filter_code(config, &paths::faulty_filter_wasm()?));
+    let mut stack = Stack::start(options).await.unwrap();
+    let key = unlimited(&stack).await;
+    let before = vms(&stack).await;
+    let mut callers = connections(stack.envoy.port(), 16).await.unwrap();
+    send(&mut callers, (0..320).map(|_| contacts(&key)), 200).await;
+    let (items, _) = accounted(&stack).await;
+    assert_eq!(items.len(), 320);
+    waiting(&stack, 0).await;
+
+    stack.control_plane.process().kill().unwrap();
+    send(&mut callers, (0..800).map(|_| contacts(&key)), 200).await;
+    send(&mut callers, (0..800).map(|_| Call::get(CONTACTS)), 401).await;
+    // All of them stand in what the VMs have told each other.
+    waiting(&stack, 1_600).await;
+    let response = callers[0].call(contacts(&key).header("x-fault", "trap")).await.unwrap();
+    assert_eq!(response.status, 503, "{}", response.text());
+    stack.control_plane.restart().await.unwrap();
+
+    let (_, gaps) = accounted(&stack).await;
+    let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+    assert_eq!((&gap["cause"], &gap["gateway"]), (&json!("vm_lost"), &json!("test")));
+    assert!(missing(&gaps) > 100 && missing(&gaps) < 1_500, "{gap}");
+    let lost = gap["vm"].as_str().unwrap();
+    assert!(before.contains(&lost.to_owned()), "{lost} is none of {before:?}");
+    eventually(WAIT, || async {
+        let now = vms(&stack).await;
+        ensure!(!now.contains(&lost.to_owned()), "{now:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(missing(&gaps), stack.envoy.stat(LOST).await.unwrap());
+    waiting(&stack, 0).await;
+}
+
+/// Waits until this many calls have no acknowledged record yet.
+async fn waiting(stack: &Stack, calls: u64) {
+    eventually(WAIT, || async {
+        let found = stack.envoy.stat("wasmcustom.omniflow_audit_records_waiting").await?;
+        ensure!(found == calls, "{found} waiting, not {calls}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// The VMs that the gateway has told of.
+async fn vms(stack: &Stack) -> Vec<String> {
+    let gateways = stack.control_plane.list("/v1/gateways").await.unwrap();
+    let vms = gateways[0]["workers"].as_array().cloned().unwrap_or_default();
+    vms.iter().map(|vm| vm["id"].as_str().unwrap_or_default().to_owned()).collect()
 }
