@@ -2,15 +2,19 @@
 //!
 //! Records are kept until the control plane has acknowledged them: one batch is under way at a time, so that they
 //! arrive in order, and a batch that was not acknowledged is sent again. When the buffer is full, new records are
-//! dropped; their sequence numbers are used up, and the control plane sees the gap.
+//! dropped and counted, and the next acknowledgement is followed by the word of how many and from when to when.
+//! Refusals of callers without a known key are folded into counts when there are many of them.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use omniflow_policy::audit::{AuditBatch, AuditRecord, AuditSource};
+use omniflow_policy::audit::{
+    AuditBatch, AuditItem, AuditRecord, AuditSource, LossCause, LostCalls, RefusalFold, WINDOW,
+};
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
-use omniflow_policy::outcome::Outcome;
-use omniflow_policy::time::MonotonicNanos;
+use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use proxy_wasm::types::LogLevel;
 
 use crate::backoff::Backoff;
@@ -25,12 +29,19 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Records that are not yet acknowledged, oldest first, each encoded.
+/// What is not yet acknowledged, oldest first.
 pub(crate) struct AuditBuffer {
-    records: VecDeque<Vec<u8>>,
+    items: VecDeque<Encoded>,
     bytes: usize,
     capacity: usize,
     next_sequence: u64,
+    /// The number of the first call that is not acknowledged.
+    acknowledged: u64,
+    refusals: RefusalFold,
+    /// When the present window of folding began.
+    window_since: MonotonicNanos,
+    /// Calls that had no room, until this is told. They have no numbers before.
+    lost: Option<Span>,
     /// When the oldest record that is in no batch has come.
     waiting_since: Option<MonotonicNanos>,
     under_way: Option<UnderWay>,
@@ -39,18 +50,35 @@ pub(crate) struct AuditBuffer {
     failing: bool,
 }
 
+struct Encoded {
+    bytes: Vec<u8>,
+    calls: u64,
+}
+
+/// So many calls between two instants.
+#[derive(Clone, Copy)]
+struct Span {
+    calls: u64,
+    from: UnixMillis,
+    to: UnixMillis,
+}
+
 struct UnderWay {
     id: CallId,
-    records: usize,
+    items: usize,
 }
 
 impl AuditBuffer {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            records: VecDeque::new(),
+            items: VecDeque::new(),
             bytes: 0,
             capacity: config.audit_buffer_bytes,
             next_sequence: 0,
+            acknowledged: 0,
+            refusals: RefusalFold::default(),
+            window_since: MonotonicNanos(0),
+            lost: None,
             waiting_since: None,
             under_way: None,
             not_before: MonotonicNanos(0),
@@ -59,47 +87,120 @@ impl AuditBuffer {
         }
     }
 
+    /// The number of the first call that is not acknowledged: so many were.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Counts a refusal of a caller without a known key, if there are many of them. `false` if it needs a record.
+    pub(crate) fn fold(&mut self, source: Option<IpAddr>, reason: Denial, time: UnixMillis) -> bool {
+        self.refusals.fold(source, reason, time)
+    }
+
     /// Adds a record, whose sequence number is set here. Tells whether a batch is full and should be sent now.
     pub(crate) fn push(&mut self, mut record: AuditRecord, now: MonotonicNanos, metrics: &Metrics) -> bool {
         record.sequence = self.next_sequence;
-        self.next_sequence += 1;
-        let encoded = record.encode();
+        let span = Span { calls: 1, from: record.time, to: record.time };
         // Who is refused can be anybody and any number: it never takes the room of those that are let through.
         let let_through = record.key.is_some() && record.outcome == Outcome::Allowed;
         let room = if let_through { self.capacity } else { self.capacity / 2 };
-        if self.bytes + encoded.len() > room {
-            metrics.audit_lost(1);
+        self.take(&AuditItem::Call(record), room, span, now, metrics)
+    }
+
+    /// Ends the window of folding if it is over.
+    fn end_window(&mut self, now: MonotonicNanos, metrics: &Metrics) {
+        if now.since(self.window_since) < WINDOW {
+            return;
+        }
+        self.window_since = now;
+        if self.refusals.folded() == 0 {
+            // Nothing to tell, but who was silent is to be forgotten.
+            return self.refusals.end_window(|_| {});
+        }
+        let mut folded = Vec::new();
+        self.refusals.end_window(|refusals| folded.push(refusals));
+        for mut refusals in folded {
+            refusals.sequence = self.next_sequence;
+            let span = Span { calls: refusals.calls, from: refusals.first_time, to: refusals.last_time };
+            self.take(&AuditItem::Folded(refusals), self.capacity / 2, span, now, metrics);
+        }
+    }
+
+    /// Takes an item that stands for these calls, where there is room for it. Tells whether it made a batch full.
+    fn take(
+        &mut self,
+        item: &AuditItem,
+        room: usize,
+        span: Span,
+        now: MonotonicNanos,
+        metrics: &Metrics,
+    ) -> bool {
+        let bytes = item.encode();
+        if self.bytes + bytes.len() > room {
+            metrics.audit_lost(span.calls);
+            self.lost = Some(self.lost.map_or(span, |lost| lost.and(span)));
             return false;
         }
         let was_full = self.bytes >= BATCH_BYTES;
-        self.bytes += encoded.len();
-        self.records.push_back(encoded);
-        self.waiting_since.get_or_insert(now);
+        self.enqueue(bytes, span.calls, now);
         !was_full && self.bytes >= BATCH_BYTES
     }
 
-    /// Sends a batch if one is due and none is under way. Only in callbacks of the root context: a call made by a
-    /// stream ends with the stream.
-    pub(crate) fn flush(&mut self, config: &Config, source: &AuditSource, now: MonotonicNanos) {
+    fn enqueue(&mut self, bytes: Vec<u8>, calls: u64, now: MonotonicNanos) {
+        self.next_sequence = self.next_sequence.saturating_add(calls);
+        self.bytes += bytes.len();
+        self.items.push_back(Encoded { bytes, calls });
+        self.waiting_since.get_or_insert(now);
+    }
+
+    /// Puts the word of what was lost behind what is there. This needs no room: it follows a batch that is gone.
+    fn tell_lost(&mut self, now: MonotonicNanos) {
+        let Some(Span { calls, from, to }) = self.lost.take() else { return };
+        let lost = LostCalls {
+            sequence: self.next_sequence,
+            calls,
+            cause: LossCause::BufferFull,
+            from: Some(from),
+            to,
+        };
+        self.enqueue(AuditItem::Lost(lost).encode(), calls, now);
+    }
+
+    /// Sends a batch if one is due and none is under way; tells whether it did. Only in callbacks of the root context:
+    /// a call made by a stream ends with the stream.
+    pub(crate) fn flush(
+        &mut self,
+        config: &Config,
+        source: &AuditSource,
+        now: MonotonicNanos,
+        metrics: &Metrics,
+    ) -> bool {
+        self.end_window(now, metrics);
         let waited = self.waiting_since.map_or(Duration::ZERO, |since| now.since(since));
         let due = self.bytes >= BATCH_BYTES || waited >= config.audit_flush;
-        if self.records.is_empty() || self.under_way.is_some() || now < self.not_before || !due {
-            return;
+        if self.items.is_empty() || self.under_way.is_some() || now < self.not_before || !due {
+            return false;
         }
         let mut size = 0;
-        let records = self
-            .records
+        let items = self
+            .items
             .iter()
-            .take_while(|record| {
-                let fits = size == 0 || size + record.len() <= BATCH_BYTES;
-                size += record.len();
+            .take_while(|item| {
+                let fits = size == 0 || size + item.bytes.len() <= BATCH_BYTES;
+                size += item.bytes.len();
                 fits
             })
             .count();
-        let batch = AuditBatch::join(source, self.records.iter().take(records).map(Vec::as_slice));
+        let batch = AuditBatch::join(source, self.items.iter().take(items).map(|item| item.bytes.as_slice()));
         match control_plane::post(config, AUDIT_PATH, AUDIT_MEDIA_TYPE, &batch, TIMEOUT) {
-            Ok(id) => self.under_way = Some(UnderWay { id, records }),
-            Err(_) => self.pause(now),
+            Ok(id) => {
+                self.under_way = Some(UnderWay { id, items });
+                true
+            }
+            Err(_) => {
+                self.pause(now);
+                false
+            }
         }
     }
 
@@ -116,7 +217,7 @@ impl AuditBuffer {
         };
         match answer.map(|answer| answer.status) {
             Some(204) => {
-                self.forget(batch.records, now);
+                self.forget(batch.items, now);
                 self.backoff.reset();
                 if std::mem::take(&mut self.failing) {
                     host::log(LogLevel::Warn, "audit records are taken again");
@@ -128,8 +229,8 @@ impl AuditBuffer {
                     LogLevel::Error,
                     "the control plane refused an audit batch as unreadable; it is lost",
                 );
-                metrics.audit_lost(u64::try_from(batch.records).unwrap_or(0));
-                self.forget(batch.records, now);
+                metrics.audit_lost(self.items.iter().take(batch.items).map(|item| item.calls).sum());
+                self.forget(batch.items, now);
             }
             status => {
                 if !std::mem::replace(&mut self.failing, true) {
@@ -145,14 +246,26 @@ impl AuditBuffer {
         true
     }
 
-    fn forget(&mut self, records: usize, now: MonotonicNanos) {
-        for record in self.records.drain(..records.min(self.records.len())) {
-            self.bytes = self.bytes.saturating_sub(record.len());
+    fn forget(&mut self, items: usize, now: MonotonicNanos) {
+        for item in self.items.drain(..items.min(self.items.len())) {
+            self.bytes = self.bytes.saturating_sub(item.bytes.len());
+            self.acknowledged = self.acknowledged.saturating_add(item.calls);
         }
-        self.waiting_since = (!self.records.is_empty()).then_some(now);
+        self.waiting_since = (!self.items.is_empty()).then_some(now);
+        self.tell_lost(now);
     }
 
     fn pause(&mut self, now: MonotonicNanos) {
         self.not_before = now.after(self.backoff.pause());
+    }
+}
+
+impl Span {
+    fn and(self, other: Self) -> Self {
+        Self {
+            calls: self.calls.saturating_add(other.calls),
+            from: self.from.min(other.from),
+            to: self.to.max(other.to),
+        }
     }
 }

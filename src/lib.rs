@@ -17,6 +17,7 @@
 //! | [`vm`] | what requests share with the root context |
 //! | [`backoff`] | pauses after failures |
 //! | [`audit`] | the buffer of audit records and its way to the control plane |
+//! | [`lost`] | the leader's word for VMs that have ended |
 //! | [`control_plane`] | calls to the control plane |
 //! | [`stream`], [`respond`] | one request, and the refusals |
 //! | [`key_info`] | the answer to a caller that asks about its own key |
@@ -33,6 +34,7 @@ mod counters;
 mod fake_host;
 mod host;
 mod key_info;
+mod lost;
 mod metrics;
 mod peers;
 mod respond;

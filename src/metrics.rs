@@ -8,6 +8,7 @@ use proxy_wasm::types::MetricType;
 pub(crate) struct Metrics {
     decisions: Vec<(Outcome, Option<u32>)>,
     audit_lost: Option<u32>,
+    audit_waiting: Option<u32>,
     snapshot_refused: Option<u32>,
     snapshot_version: Option<u32>,
 }
@@ -15,13 +16,15 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn define() -> Self {
         let counter = |name: &str| hostcalls::define_metric(MetricType::Counter, name).ok();
+        let gauge = |name: &str| hostcalls::define_metric(MetricType::Gauge, name).ok();
         Self {
             decisions: Outcome::all()
                 .map(|outcome| (outcome, counter(&format!("omniflow_decisions_{}", outcome.reason()))))
                 .collect(),
             audit_lost: counter("omniflow_audit_records_lost"),
             snapshot_refused: counter("omniflow_snapshots_refused"),
-            snapshot_version: hostcalls::define_metric(MetricType::Gauge, "omniflow_snapshot_version").ok(),
+            audit_waiting: gauge("omniflow_audit_records_waiting"),
+            snapshot_version: gauge("omniflow_snapshot_version"),
         }
     }
 
@@ -41,16 +44,25 @@ impl Metrics {
         increment(self.snapshot_refused, 1);
     }
 
+    /// Tells how many calls have no acknowledged record yet, over all VMs.
+    pub(crate) fn audit_waiting(&self, calls: u64) {
+        set(self.audit_waiting, calls);
+    }
+
     /// Tells the version in shared data.
     pub(crate) fn snapshot_version(&self, version: u64) {
-        if let Some(id) = self.snapshot_version {
-            let _ = hostcalls::record_metric(id, version);
-        }
+        set(self.snapshot_version, version);
+    }
+}
+
+fn set(id: Option<u32>, value: u64) {
+    if let Some(id) = id {
+        let _ = hostcalls::record_metric(id, value);
     }
 }
 
 fn increment(id: Option<u32>, by: u64) {
-    if let (Some(id), Ok(by)) = (id, i64::try_from(by)) {
+    if let (Some(id), Ok(by @ 1..)) = (id, i64::try_from(by)) {
         let _ = hostcalls::increment_metric(id, by);
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! Each VM writes itself into one list in shared data at every tick; who has not for three seconds is gone. One of
 //! them holds a lease of one second and does the work that one must do. Messages travel through one queue a VM.
+//!
+//! With itself a VM writes how many calls it has begun and how many records of them were acknowledged, so that the
+//! others know what it takes along when it ends.
 
 use omniflow_policy::gateway::{Incarnation, VmStatus};
-use omniflow_policy::time::MonotonicNanos;
+use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use proxy_wasm::hostcalls;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +17,12 @@ use crate::shared::{self, Head, Names};
 const SECOND: u64 = 1_000_000_000;
 /// Without a tick for so long, a VM counts as gone. Ticks come every [`crate::root::TICK`].
 const SILENCE: u64 = 3 * SECOND;
+/// For so long a VM that is gone may still come back. After that its records are given up: a thread that was held up
+/// for longer would lose those that it delivers after all.
+const RETURN: u64 = 7 * SECOND;
+/// The most VMs that are gone and not yet reported. Where more crash while the control plane is away, the oldest are
+/// counted in the metric alone.
+const MOST_GONE: usize = 64;
 /// How long the lead lasts without being renewed.
 const LEASE: u64 = SECOND;
 
@@ -24,6 +33,33 @@ pub(crate) struct Peer {
     queue: u32,
     seen: u64,
     version: u64,
+    progress: Progress,
+}
+
+/// How far a VM has come with its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Calls that it has begun.
+    pub(crate) begun: u64,
+    /// Calls whose records were acknowledged.
+    pub(crate) acknowledged: u64,
+    /// When this was so.
+    pub(crate) at: UnixMillis,
+}
+
+/// A VM that is gone, with records that nobody has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Gone {
+    pub(crate) id: Incarnation,
+    pub(crate) progress: Progress,
+    since: u64,
+}
+
+/// The list in shared data.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Roll {
+    present: Vec<Peer>,
+    gone: Vec<Gone>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,8 +87,10 @@ pub(crate) struct Peers {
     me: Incarnation,
     process: Incarnation,
     queue: u32,
-    peers: Vec<Peer>,
+    roll: Roll,
 }
+
+// === impl Peers ===
 
 impl Peers {
     /// Makes this VM known to the others. To be called in a tick, never by a canary VM, which has none.
@@ -71,7 +109,7 @@ impl Peers {
             Some(head) => head.process,
             None => shared::update(&names.head(), |head: Option<Head>| Some(head.unwrap_or(fresh)))?.process,
         };
-        Some(Self { names: names.clone(), me, process, queue, peers: Vec::new() })
+        Some(Self { names: names.clone(), me, process, queue, roll: Roll::default() })
     }
 
     /// This run of the VM.
@@ -84,22 +122,43 @@ impl Peers {
         self.process
     }
 
-    /// Tells the others that this VM lives and what it enforces, and reads the same of them.
-    pub(crate) fn beat(&mut self, now: MonotonicNanos, version: u64) {
-        let me = Peer { id: self.me, queue: self.queue, seen: now.0, version };
-        let list = shared::update(&self.names.vms(), |vms: Option<Vec<Peer>>| {
-            let mut vms = vms.unwrap_or_default();
-            vms.retain(|vm| vm.id != me.id && now.0.saturating_sub(vm.seen) < SILENCE);
-            vms.push(me.clone());
-            vms.sort_by_key(|vm| vm.id);
-            Some(vms)
+    /// Tells the others that this VM lives, what it enforces and how far it has come, and reads the same of them. Gives
+    /// the number of calls that nobody can report any more.
+    pub(crate) fn beat(&mut self, now: MonotonicNanos, version: u64, progress: Progress) -> u64 {
+        let me = Peer { id: self.me, queue: self.queue, seen: now.0, version, progress };
+        let mut forgotten = 0;
+        let roll = shared::update(&self.names.vms(), |roll: Option<Roll>| {
+            let mut roll = roll.unwrap_or_default();
+            forgotten = roll.beat(me.clone(), now.0);
+            Some(roll)
         });
-        self.peers = list.unwrap_or_default();
+        self.roll = roll.unwrap_or_default();
+        forgotten
     }
 
     /// Reads the list without changing it.
     pub(crate) fn look(&mut self) {
-        self.peers = shared::get_as(&self.names.vms()).value.unwrap_or_default();
+        self.roll = shared::get_as(&self.names.vms()).value.unwrap_or_default();
+    }
+
+    /// A VM that will not come back, whose calls are to be reported.
+    pub(crate) fn lost(&self, now: MonotonicNanos) -> Option<&Gone> {
+        self.roll.gone.iter().find(|gone| now.0.saturating_sub(gone.since) >= RETURN)
+    }
+
+    /// That VM was reported.
+    pub(crate) fn reported(&self, lost: Incarnation) {
+        shared::update(&self.names.vms(), |roll: Option<Roll>| {
+            let mut roll = roll?;
+            roll.gone.retain(|gone| gone.id != lost);
+            Some(roll)
+        });
+    }
+
+    /// Calls that were begun and of whose records nobody has heard yet, over all VMs.
+    pub(crate) fn waiting(&self) -> u64 {
+        let present = self.roll.present.iter().map(|vm| vm.progress);
+        present.chain(self.roll.gone.iter().map(|gone| gone.progress)).map(Progress::waiting).sum()
     }
 
     /// Takes or renews the lead; tells whether this VM has it.
@@ -112,17 +171,17 @@ impl Peers {
 
     /// What each VM enforces.
     pub(crate) fn statuses(&self) -> Vec<VmStatus> {
-        self.peers.iter().map(|vm| VmStatus { id: vm.id, version: vm.version }).collect()
+        self.roll.present.iter().map(|vm| VmStatus { id: vm.id, version: vm.version }).collect()
     }
 
     /// Whether every VM enforces at least `version`.
     pub(crate) fn all_enforce(&self, version: u64) -> bool {
-        self.peers.iter().all(|vm| vm.version >= version)
+        self.roll.present.iter().all(|vm| vm.version >= version)
     }
 
     /// Sends to all others.
     pub(crate) fn tell_others(&self, message: &Message) {
-        for vm in self.peers.iter().filter(|vm| vm.id != self.me) {
+        for vm in self.roll.present.iter().filter(|vm| vm.id != self.me) {
             send(vm.queue, message);
         }
     }
@@ -130,7 +189,7 @@ impl Peers {
     /// Sends to the VM that has the lead, if another.
     pub(crate) fn tell_leader(&self, message: &Message) {
         let holder = shared::get_as::<Lease>(&self.names.lease()).value.map(|lease| lease.holder);
-        if let Some(leader) = self.peers.iter().find(|vm| Some(vm.id) == holder && vm.id != self.me) {
+        if let Some(leader) = self.roll.present.iter().find(|vm| Some(vm.id) == holder && vm.id != self.me) {
             send(leader.queue, message);
         }
     }
@@ -150,9 +209,74 @@ impl Peers {
     }
 }
 
+// === impl Roll ===
+
+impl Roll {
+    /// Notes that a VM lives, and who does not any more. Gives the number of calls that are reported by nobody, because
+    /// too many VMs are gone.
+    fn beat(&mut self, me: Peer, now: u64) -> u64 {
+        self.gone.retain(|gone| gone.id != me.id);
+        self.present.retain(|vm| vm.id != me.id);
+        let silent = |vm: &mut Peer| now.saturating_sub(vm.seen) >= SILENCE;
+        for vm in self.present.extract_if(.., silent).filter(|vm| vm.progress.waiting() > 0) {
+            self.gone.push(Gone { id: vm.id, progress: vm.progress, since: now });
+        }
+        self.present.push(me);
+        self.present.sort_by_key(|vm| vm.id);
+        let too_many = self.gone.len().saturating_sub(MOST_GONE);
+        self.gone.drain(..too_many).map(|gone| gone.progress.waiting()).sum()
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// Calls that were begun and of whose records nobody has heard yet.
+    pub(crate) fn waiting(self) -> u64 {
+        self.begun.saturating_sub(self.acknowledged)
+    }
+}
+
 fn send(queue: u32, message: &Message) {
     if let Ok(bytes) = postcard::to_allocvec(message) {
         // A VM that has gone in the meantime has no queue any more; its successor starts from shared data.
         let _ = hostcalls::enqueue_shared_queue(queue, Some(&bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(id: u64, seen: u64, begun: u64) -> Peer {
+        let progress = Progress { begun, acknowledged: 10, at: UnixMillis(5) };
+        Peer { id: Incarnation(id), queue: 0, seen, version: 0, progress }
+    }
+
+    fn ids(roll: &Roll) -> (Vec<u64>, Vec<u64>) {
+        (roll.present.iter().map(|vm| vm.id.0).collect(), roll.gone.iter().map(|gone| gone.id.0).collect())
+    }
+
+    #[test]
+    fn who_is_silent_is_gone_with_what_it_had_and_may_come_back() {
+        let mut roll = Roll::default();
+        for vm in [peer(1, 0, 12), peer(2, 0, 10), peer(3, SECOND, 11)] {
+            assert_eq!(roll.beat(vm, 0), 0);
+        }
+        assert_eq!(roll.beat(peer(3, SILENCE, 11), SILENCE), 0);
+        assert_eq!(ids(&roll), (vec![3], vec![1]), "2 had nothing that is lost");
+        assert_eq!(roll.gone[0].progress.waiting(), 2);
+        roll.beat(peer(1, SILENCE + 1, 12), SILENCE + 1);
+        assert_eq!(ids(&roll), (vec![1, 3], vec![]));
+    }
+
+    #[test]
+    fn the_list_is_bounded_and_tells_what_it_forgets() {
+        let mut roll = Roll::default();
+        let mut forgotten = 0;
+        for id in 0..100 {
+            forgotten += roll.beat(peer(id, id * SILENCE, 12), id * SILENCE);
+        }
+        assert_eq!((roll.gone.len(), forgotten), (MOST_GONE, 2 * (99 - MOST_GONE as u64)));
     }
 }

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::config::{Config, TOKEN_VARIABLE};
 use crate::control_plane::{self, CallId};
 use crate::host;
+use crate::lost::LostVms;
 use crate::peers::{Message, Peers};
 use crate::stream::Stream;
 use crate::sync::{self, Leader, Progress};
@@ -30,11 +31,12 @@ pub(crate) struct Root {
     source: Option<AuditSource>,
     /// Present while this VM has the lead.
     leader: Option<Leader>,
+    lost_vms: LostVms,
 }
 
 impl Root {
     pub(crate) fn new() -> Self {
-        Self { vm: None, gateway: String::new(), source: None, leader: None }
+        Self { vm: None, gateway: String::new(), source: None, leader: None, lost_vms: LostVms::new() }
     }
 
     fn configure(&mut self) -> Result<(), String> {
@@ -107,14 +109,27 @@ impl Root {
 
     fn beat(&self, vm: &Vm, version: u64) {
         if let Some(peers) = vm.peers.borrow_mut().as_mut() {
-            peers.beat(clock::monotonic(), version);
+            let forgotten = peers.beat(clock::monotonic(), version, vm.progress());
+            vm.metrics.audit_lost(forgotten);
+        }
+    }
+
+    /// As the leader, reports VMs that have ended with records in them.
+    fn report_lost(&mut self, vm: &Vm) {
+        if let (Some(peers), Some(source)) = (vm.peers.borrow().as_ref(), &self.source) {
+            vm.metrics.audit_waiting(peers.waiting());
+            self.lost_vms.tick(&vm.config, source, peers, clock::monotonic());
         }
     }
 
     fn flush(&self, vm: &Vm) {
         vm.flush_wanted.set(false);
-        if let Some(source) = &self.source {
-            vm.audit.borrow_mut().flush(&vm.config, source, clock::monotonic());
+        let Some(source) = &self.source else { return };
+        let sent = vm.audit.borrow_mut().flush(&vm.config, source, clock::monotonic(), &vm.metrics);
+        if sent {
+            // So that no more is ever delivered than the others know of.
+            let version = vm.store.borrow().version();
+            self.beat(vm, version);
         }
     }
 }
@@ -127,6 +142,11 @@ impl Context for Root {
         let taken = vm.audit.borrow_mut().answered(id, answer.as_ref(), clock::monotonic(), &vm.metrics);
         if taken {
             self.flush(&vm);
+            return;
+        }
+        if let Some(peers) = vm.peers.borrow().as_ref()
+            && self.lost_vms.answered(id, answer.as_ref(), peers, clock::monotonic(), &vm.metrics)
+        {
             return;
         }
         self.lead(&vm, |leader, context| leader.answered(context, id, answer));
@@ -170,6 +190,9 @@ impl RootContext for Root {
             _ => {}
         }
         self.lead(&vm, Leader::tick);
+        if self.leader.is_some() {
+            self.report_lost(&vm);
+        }
         self.flush(&vm);
     }
 

@@ -184,6 +184,7 @@ impl HttpContext for Stream {
             host::property(&["source", "address"]).and_then(|address| parse_source_address(&address));
         let ruling = self.rule(&request, source, now);
         self.vm.metrics.decided(ruling.outcome);
+        self.vm.begun.update(|calls| calls.saturating_add(1));
         self.set_filter_state(&ruling);
         let denial = match ruling.outcome {
             Outcome::Denied(denial) => Some(denial),
@@ -253,6 +254,12 @@ impl HttpContext for Stream {
     fn on_log(&mut self) {
         // A stream that another filter has answered before this one saw it was no call of a key.
         let Some(call) = self.call.take() else { return };
+        if call.key.is_none()
+            && let Outcome::Denied(reason) = call.outcome
+            && self.vm.audit.borrow_mut().fold(call.source, reason, call.time)
+        {
+            return;
+        }
         let record = AuditRecord {
             sequence: 0,
             time: call.time,

@@ -8,7 +8,7 @@ use crate::audit::AuditBuffer;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::peers::{Message, Peers};
+use crate::peers::{Message, Peers, Progress};
 use crate::shared::Names;
 use crate::store::Store;
 
@@ -19,6 +19,8 @@ pub(crate) struct Vm {
     pub(crate) store: RefCell<Store>,
     pub(crate) metrics: Metrics,
     pub(crate) audit: RefCell<AuditBuffer>,
+    /// Calls that were decided on. Each makes a record when it ends.
+    pub(crate) begun: Cell<u64>,
     /// A full batch is waiting, and the root context was asked to send it.
     pub(crate) flush_wanted: Cell<bool>,
     /// Known from the first tick on.
@@ -37,8 +39,18 @@ impl Vm {
             store: RefCell::new(store),
             names,
             metrics: Metrics::define(),
+            begun: Cell::new(0),
             flush_wanted: Cell::new(false),
             peers: RefCell::new(None),
+        }
+    }
+
+    /// How far this VM has come with its records.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            begun: self.begun.get(),
+            acknowledged: self.audit.borrow().acknowledged(),
+            at: clock::now(),
         }
     }
 

@@ -1,7 +1,11 @@
 //! The record of one call, and the batches in which records travel to the control plane.
 //!
-//! A batch is 4 bytes of magic, 2 of format (little-endian), then postcard: the batch's header, then records to
-//! the end. Each record is encoded once, when the call ends, and batches are made by joining encoded records.
+//! A batch is 4 bytes of magic, 2 of format (little-endian), then postcard: the batch's header, then items to
+//! the end. Each item is encoded once, when the call ends, and batches are made by joining encoded items. In format 1,
+//! which older filters send, all items are calls, without the byte that tells their kind.
+
+mod fold;
+mod item;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,6 +14,8 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::fold::{FULL_RECORDS, MAX_PAIRS, RefusalFold, WINDOW};
+pub use self::item::{AuditItem, FoldedRefusals, LossCause, LostCalls};
 use crate::digest::{Digest, DigestStream};
 use crate::gateway::Incarnation;
 use crate::key::Environment;
@@ -20,15 +26,17 @@ use crate::time::UnixMillis;
 
 /// The first bytes of a batch.
 pub const MAGIC: [u8; 4] = *b"OMFA";
-/// The format that this crate writes and reads.
-pub const FORMAT: u16 = 1;
+/// The format that this crate writes.
+pub const FORMAT: u16 = 2;
+/// The format of older filters, which is read as well.
+const CALLS_ONLY: u16 = 1;
 /// The most bytes of a text that came from the caller (method, path, request id). What is longer is cut.
 pub const MAX_TEXT: usize = 2_048;
 
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {
-    /// Counts a VM's records from 0. A number that never arrives is a lost record.
+    /// Counts a VM's calls from 0. A number that never arrives is a lost record.
     pub sequence: u64,
     /// When the call began.
     pub time: UnixMillis,
@@ -84,13 +92,13 @@ pub struct AuditSource {
     pub vm: Incarnation,
 }
 
-/// Records of one VM, in the order of their sequence numbers.
+/// Items of one VM, in the order of their sequence numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditBatch {
     /// Where they come from.
     pub source: AuditSource,
-    /// The records.
-    pub records: Vec<AuditRecord>,
+    /// The items.
+    pub items: Vec<AuditItem>,
 }
 
 /// Bytes that are no batch.
@@ -100,7 +108,7 @@ pub enum InvalidBatch {
     #[error("not an audit batch")]
     Foreign,
     /// Another format.
-    #[error("audit batch format {0} is not supported; this side reads format {FORMAT}")]
+    #[error("audit batch format {0} is not supported; this side reads formats 1 and {FORMAT}")]
     Format(u16),
     /// Cut short or damaged.
     #[error("the audit batch is damaged")]
@@ -122,12 +130,6 @@ impl AuditRecord {
         let endpoint = self.endpoint.as_deref().unwrap_or_default();
         let name = self.key.as_ref().map_or("", |key| key.name.as_str());
         [&self.method, &self.path, &self.request_id, endpoint, name].iter().all(|text| text.len() <= MAX_TEXT)
-    }
-
-    /// The encoded form, which joins with others to a batch.
-    pub fn encode(&self) -> Vec<u8> {
-        // Encoding into memory has no way to fail.
-        postcard::to_allocvec(self).unwrap_or_default()
     }
 }
 
@@ -154,44 +156,58 @@ fn cut(bytes: &[u8]) -> String {
 // === impl AuditBatch ===
 
 impl AuditBatch {
-    /// Joins encoded records to a batch.
-    pub fn join<'a>(source: &AuditSource, records: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    /// A batch of calls.
+    pub fn of_calls(source: AuditSource, records: Vec<AuditRecord>) -> Self {
+        Self { source, items: records.into_iter().map(AuditItem::Call).collect() }
+    }
+
+    /// Joins encoded items to a batch.
+    pub fn join<'a>(source: &AuditSource, items: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend(postcard::to_allocvec(source).unwrap_or_default());
-        for record in records {
-            bytes.extend_from_slice(record);
+        for item in items {
+            bytes.extend_from_slice(item);
         }
         bytes
     }
 
     /// Encodes the batch.
     pub fn encode(&self) -> Vec<u8> {
-        let records: Vec<Vec<u8>> = self.records.iter().map(AuditRecord::encode).collect();
-        Self::join(&self.source, records.iter().map(Vec::as_slice))
+        let items: Vec<Vec<u8>> = self.items.iter().map(AuditItem::encode).collect();
+        Self::join(&self.source, items.iter().map(Vec::as_slice))
     }
 
-    /// Reads a batch whole.
+    /// Reads a batch whole, of this format or the one before it.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidBatch> {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(InvalidBatch::Foreign)?;
         let (format, rest) = rest.split_first_chunk().ok_or(InvalidBatch::Damaged)?;
-        match u16::from_le_bytes(*format) {
-            FORMAT => {}
+        let calls_only = match u16::from_le_bytes(*format) {
+            FORMAT => false,
+            CALLS_ONLY => true,
             other => return Err(InvalidBatch::Format(other)),
-        }
-        let (source, mut rest) = postcard::take_from_bytes(rest).map_err(|_| InvalidBatch::Damaged)?;
-        let mut records = Vec::new();
+        };
+        let (source, mut rest) = take(rest)?;
+        let mut items = Vec::new();
         while !rest.is_empty() {
-            let (record, after): (AuditRecord, _) =
-                postcard::take_from_bytes(rest).map_err(|_| InvalidBatch::Damaged)?;
-            if !record.is_in_bounds() {
+            let (item, after) = if calls_only {
+                let (record, after) = take(rest)?;
+                (AuditItem::Call(record), after)
+            } else {
+                take(rest)?
+            };
+            if !item.is_in_bounds() {
                 return Err(InvalidBatch::Damaged);
             }
-            records.push(record);
+            items.push(item);
             rest = after;
         }
-        Ok(Self { source, records })
+        Ok(Self { source, items })
     }
+}
+
+fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), InvalidBatch> {
+    postcard::take_from_bytes(bytes).map_err(|_| InvalidBatch::Damaged)
 }
 
 // === impl ArgumentHash ===
@@ -254,7 +270,36 @@ mod tests {
     fn batch() -> AuditBatch {
         let source =
             AuditSource { gateway: "edge-1".into(), incarnation: Incarnation(1), vm: Incarnation(2) };
-        AuditBatch { source, records: vec![record(0), record(1)] }
+        let folded = FoldedRefusals {
+            sequence: 2,
+            source_ip: Some("2001:db8::7".parse().unwrap()),
+            reason: Denial::UnknownKey,
+            calls: 40,
+            first_time: UnixMillis(1_700_000_000_200),
+            last_time: UnixMillis(1_700_000_000_900),
+        };
+        let lost = LostCalls {
+            sequence: 42,
+            calls: 7,
+            cause: LossCause::VmLost,
+            from: None,
+            to: UnixMillis(1_700_000_001_000),
+        };
+        let calls = [record(0), record(1)].map(AuditItem::Call);
+        AuditBatch {
+            source,
+            items: calls.into_iter().chain([AuditItem::Folded(folded), AuditItem::Lost(lost)]).collect(),
+        }
+    }
+
+    /// A batch as older filters send it.
+    fn calls_only(records: &[AuditRecord]) -> Vec<u8> {
+        let mut bytes = b"OMFA\x01\x00".to_vec();
+        bytes.extend(postcard::to_allocvec(&batch().source).unwrap());
+        for record in records {
+            bytes.extend(postcard::to_allocvec(record).unwrap());
+        }
+        bytes
     }
 
     #[test]
@@ -263,21 +308,53 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_golden() {
-        // Batches of an older filter must stay readable: these bytes never change for format 1.
-        let bytes = AuditBatch { records: vec![record(5)], ..batch() }.encode();
-        assert_eq!(hex::encode(bytes), include_str!("../golden/audit-batch-1.hex").trim());
+    fn the_formats_are_golden() {
+        // Batches of an older filter must stay readable: these bytes never change for their format.
+        assert_eq!(hex::encode(batch().encode()), include_str!("../golden/audit-batch-2.hex").trim());
+        let older = hex::decode(include_str!("../golden/audit-batch-1.hex").trim()).unwrap();
+        assert_eq!(older, calls_only(&[record(5)]));
+        let expected = AuditBatch::of_calls(batch().source, vec![record(5)]);
+        assert_eq!(AuditBatch::decode(&older), Ok(expected));
+    }
+
+    #[test]
+    fn numbers_count_calls_and_no_item_is_empty() {
+        let spans: Vec<_> =
+            batch().items.iter().map(|item| (item.sequence(), item.next_sequence())).collect();
+        assert_eq!(spans, [(0, 1), (1, 2), (2, 42), (42, 49)]);
+        for mut item in batch().items {
+            match &mut item {
+                AuditItem::Call(_) => continue,
+                AuditItem::Folded(folded) => folded.calls = 0,
+                AuditItem::Lost(lost) => lost.calls = 0,
+            }
+            let bytes = AuditBatch { items: vec![item], ..batch() }.encode();
+            assert_eq!(AuditBatch::decode(&bytes), Err(InvalidBatch::Damaged));
+        }
+    }
+
+    #[test]
+    fn no_time_lies_behind_the_latest_and_no_beginning_behind_its_end() {
+        let latest = UnixMillis(1_000);
+        for mut item in batch().items {
+            item.clamp_times(latest);
+            assert_eq!(item.time(), latest);
+            match item {
+                AuditItem::Folded(folded) => assert_eq!(folded.first_time, latest),
+                AuditItem::Call(_) | AuditItem::Lost(_) => {}
+            }
+        }
     }
 
     #[test]
     fn garbage_is_refused() {
         assert_eq!(AuditBatch::decode(b""), Err(InvalidBatch::Foreign));
         assert_eq!(AuditBatch::decode(b"OMFA"), Err(InvalidBatch::Damaged));
-        assert_eq!(AuditBatch::decode(b"OMFA\x02\x00"), Err(InvalidBatch::Format(2)));
+        assert_eq!(AuditBatch::decode(b"OMFA\x03\x00"), Err(InvalidBatch::Format(3)));
         let bytes = batch().encode();
         for end in 6..bytes.len() {
             let cut = AuditBatch::decode(&bytes[..end]);
-            assert!(cut.is_err() || cut.unwrap().records.len() < 2, "cut at {end}");
+            assert!(cut.is_err() || cut.unwrap().items.len() < 4, "cut at {end}");
         }
     }
 
@@ -311,6 +388,8 @@ mod tests {
             let mut framed = MAGIC.to_vec();
             framed.extend_from_slice(&[1, 0]);
             framed.extend_from_slice(&bytes);
+            let _ = AuditBatch::decode(&framed);
+            framed[4] = 2;
             let _ = AuditBatch::decode(&framed);
             let _ = clip(&bytes);
         }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Why a call was refused. The order is part of the audit format: append, never reorder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Denial {
     /// The request has no credential.

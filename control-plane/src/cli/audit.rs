@@ -74,6 +74,7 @@ const COLUMNS: &[Column] = &[
     ("FROM", |entry| field(entry, "source_ip")),
     ("MICROSECONDS", |entry| field(entry, "latency_us")),
     ("GATEWAY", |entry| field(entry, "gateway")),
+    ("FOLDED", |entry| field(entry, "folded_calls")),
 ];
 
 const GAP_COLUMNS: &[Column] = &[
@@ -83,6 +84,7 @@ const GAP_COLUMNS: &[Column] = &[
     ("GATEWAY", |gap| field(gap, "gateway")),
     ("INCARNATION", |gap| field(gap, "incarnation")),
     ("VM", |gap| field(gap, "vm")),
+    ("CAUSE", |gap| field(gap, "cause")),
 ];
 
 pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {

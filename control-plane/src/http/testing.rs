@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use omniflow_policy::audit::{AuditBatch, AuditKey, AuditRecord, AuditSource};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditKey, AuditRecord, AuditSource};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, Incarnation};
 use omniflow_policy::key::{Environment, KeyPrefix};
@@ -135,9 +135,18 @@ impl Plane {
 
     /// Delivers records as a gateway does.
     pub(crate) async fn deliver(&self, gateway_token: &str, records: Vec<AuditRecord>) -> Answer {
+        self.deliver_items(gateway_token, records.into_iter().map(AuditItem::Call).collect()).await
+    }
+
+    /// Delivers items as a gateway does.
+    pub(crate) async fn deliver_items(&self, gateway_token: &str, items: Vec<AuditItem>) -> Answer {
         let source =
             AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
-        let batch = AuditBatch { source, records }.encode();
+        self.deliver_bytes(gateway_token, AuditBatch { source, items }.encode()).await
+    }
+
+    /// Delivers a batch.
+    pub(crate) async fn deliver_bytes(&self, gateway_token: &str, batch: Vec<u8>) -> Answer {
         let request = Request::post("/gateway/v1/audit")
             .header(header::AUTHORIZATION, format!("Bearer {gateway_token}"))
             .header(header::CONTENT_TYPE, AUDIT_MEDIA_TYPE)

@@ -11,7 +11,7 @@ use super::schema;
 use super::time::Time;
 use crate::model::audit::{AuditEntry, AuditGap};
 
-/// One call.
+/// One call; or, with `folded_calls`, several refusals of callers without a known key.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditRecord)]
 pub(crate) struct AuditEntryJson {
@@ -43,10 +43,14 @@ pub(crate) struct AuditEntryJson {
     request_bytes: u64,
     response_bytes: u64,
     gateway: String,
-    #[schema(value_type = schema::Sha256)]
-    argument_hash: String,
+    #[schema(value_type = Option<schema::Sha256>, required = true)]
+    argument_hash: Option<String>,
     argument_hash_partial: bool,
     has_payload: bool,
+    #[schema(required = true, minimum = 1)]
+    folded_calls: Option<u64>,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
+    first_time: Option<Time>,
 }
 
 /// Records that never arrived.
@@ -65,6 +69,8 @@ pub(crate) struct AuditGapJson {
     #[schema(value_type = schema::Instant)]
     to: Time,
     missing: u64,
+    #[schema(value_type = schema::GapCause)]
+    cause: &'static str,
 }
 
 impl From<AuditEntry> for AuditEntryJson {
@@ -89,9 +95,11 @@ impl From<AuditEntry> for AuditEntryJson {
             request_bytes: entry.request_bytes,
             response_bytes: entry.response_bytes,
             gateway: entry.gateway,
-            argument_hash: entry.argument_hash.to_hex(),
+            argument_hash: entry.argument_hash.map(|hash| hash.to_hex()),
             argument_hash_partial: entry.argument_hash_partial,
             has_payload: false,
+            folded_calls: entry.folded.map(|folded| folded.calls),
+            first_time: entry.folded.map(|folded| Time(folded.first_time)),
         }
     }
 }
@@ -106,6 +114,7 @@ impl From<AuditGap> for AuditGapJson {
             from: gap.from.map(Time),
             to: Time(gap.to),
             missing: gap.missing,
+            cause: gap.cause.as_str(),
         }
     }
 }

@@ -17,6 +17,7 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::model::audit::GapCause as Cause;
 use crate::model::event::Action as EventAction;
 use crate::model::key::{KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
 use crate::model::name::MAX_NAME_LENGTH;
@@ -85,6 +86,7 @@ schemas! {
     Action: "What was done." = words(EventAction::ALL.map(EventAction::as_str));
     Decision: "Whether a call was let through." = words(["allowed", "denied"]);
     Reason: "Why: `allowed`, `non_key_credential`, or the code of a refusal." = words(Outcome::all().map(Outcome::reason));
+    GapCause: "Why records never arrived." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Why a step refused." = words(Denial::ALL.map(Denial::code));
     StepWord: "Which step." = words(StepName::ALL.map(|name| serde_json::to_value(name).unwrap_or_default()));
     VerdictWord: "What came of it." = words(["passed", "refused", "not_reached"]);

@@ -3,18 +3,18 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use omniflow_policy::audit::{AuditKey, MAX_TEXT, REDACTED};
+use omniflow_policy::audit::{AuditKey, LossCause, MAX_TEXT, REDACTED};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-/// One call, stored.
+/// One call, stored; or several refusals of callers without a known key, folded into one.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditEntry {
     /// Its number in this log.
     pub(crate) id: i64,
-    /// When the call began.
+    /// When the call began; of folded ones the last.
     pub(crate) time: UnixMillis,
     /// The gateway that saw it.
     pub(crate) gateway: String,
@@ -40,10 +40,21 @@ pub(crate) struct AuditEntry {
     pub(crate) request_bytes: u64,
     /// Bytes of the response, headers included.
     pub(crate) response_bytes: u64,
-    /// SHA-256 over the query string, a line feed and the body.
-    pub(crate) argument_hash: Digest,
+    /// SHA-256 over the query string, a line feed and the body; `None` for folded calls.
+    pub(crate) argument_hash: Option<Digest>,
     /// Whether the hash covers the beginning of the body only.
     pub(crate) argument_hash_partial: bool,
+    /// Present where this stands for several calls. Method, path and request id are empty then.
+    pub(crate) folded: Option<FoldedCalls>,
+}
+
+/// How many calls were folded into one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FoldedCalls {
+    /// How many, at least one.
+    pub(crate) calls: u64,
+    /// When the first began.
+    pub(crate) first_time: UnixMillis,
 }
 
 /// Of one call what a policy decides on.
@@ -65,6 +76,8 @@ pub(crate) struct RecordedCall {
     pub(crate) path: String,
     /// The decision and its reason.
     pub(crate) outcome: Outcome,
+    /// How many calls it stands for: 1, or those that were folded.
+    pub(crate) calls: u64,
 }
 
 /// Whether a call was let through.
@@ -92,13 +105,31 @@ pub(crate) struct AuditGap {
     pub(crate) incarnation: String,
     /// The run of the VM, 16 hexadecimal digits.
     pub(crate) vm: String,
-    /// The time of the last record before the gap; `None` where none came before.
+    /// When the first call began, or the time of the last record before the gap; `None` where none came before.
     pub(crate) from: Option<UnixMillis>,
-    /// The time of the first record after the gap.
+    /// When the last call began, or the time of the first record after the gap, or of the VM's last sign of life.
     pub(crate) to: UnixMillis,
-    /// How many records are missing.
+    /// How many calls have no record.
     pub(crate) missing: u64,
+    /// Why.
+    pub(crate) cause: GapCause,
 }
+
+/// Why records never arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GapCause {
+    /// The buffer of the gateway's VM was full.
+    BufferFull,
+    /// The VM has ended, and its buffer with it.
+    VmLost,
+    /// Nobody has said why.
+    Unknown,
+}
+
+/// A word that names no cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a cause is \"buffer_full\", \"vm_lost\" or \"unknown\"")]
+pub(crate) struct InvalidCause;
 
 // === impl RecordedCall ===
 
@@ -131,6 +162,39 @@ impl FromStr for Decision {
             .into_iter()
             .find(|decision| decision.as_str() == text)
             .ok_or(InvalidDecision)
+    }
+}
+
+// === impl GapCause ===
+
+impl GapCause {
+    /// All causes.
+    pub(crate) const ALL: [Self; 3] = [Self::BufferFull, Self::VmLost, Self::Unknown];
+
+    /// The cause as the API and the database write it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::BufferFull => "buffer_full",
+            Self::VmLost => "vm_lost",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<LossCause> for GapCause {
+    fn from(cause: LossCause) -> Self {
+        match cause {
+            LossCause::BufferFull => Self::BufferFull,
+            LossCause::VmLost => Self::VmLost,
+        }
+    }
+}
+
+impl FromStr for GapCause {
+    type Err = InvalidCause;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == text).ok_or(InvalidCause)
     }
 }
 

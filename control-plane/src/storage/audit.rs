@@ -12,7 +12,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::columns::{address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
 use super::{Database, KeyReference, Result, StorageError};
-use crate::model::audit::{AuditEntry, AuditGap, Decision, RecordedCall};
+use crate::model::audit::{AuditEntry, AuditGap, Decision, FoldedCalls, RecordedCall};
 
 /// Which calls a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]
@@ -50,10 +50,10 @@ pub(crate) struct AuditPosition {
 
 const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
      status, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
-     argument_hash_partial FROM audit_records ";
+     argument_hash_partial, folded_calls, first_time FROM audit_records ";
 
-const RECORDED_COLUMNS: &str =
-    "SELECT id, time, key_id, key_version, method, endpoint, path, reason FROM audit_records ";
+const RECORDED_COLUMNS: &str = "SELECT id, time, key_id, key_version, method, endpoint, path, reason, \
+     coalesce(folded_calls, 1) FROM audit_records ";
 
 impl Database {
     /// At most `limit` calls, newest first, beginning after `before`.
@@ -93,7 +93,7 @@ impl Database {
     /// At most `limit` gaps, the one that was found last first, beginning after `before`.
     pub(crate) async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
         let rows = sqlx::query(
-            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing FROM audit_gaps WHERE id < ? \
+            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause FROM audit_gaps WHERE id < ? \
              ORDER BY id DESC LIMIT ?",
         )
         .bind(before.unwrap_or(i64::MAX))
@@ -110,6 +110,7 @@ impl Database {
                     from: row.try_get::<Option<i64>, _>(4)?.map(from_millis),
                     to: from_millis(row.try_get(5)?),
                     missing: row.try_get::<i64, _>(6)?.cast_unsigned(),
+                    cause: parsed(row.try_get(7)?, "the cause of a gap")?,
                 })
             })
             .collect()
@@ -215,9 +216,20 @@ fn read(row: &SqliteRow) -> Result<AuditEntry> {
         request_id: row.try_get(14)?,
         request_bytes: row.try_get::<i64, _>(15)?.cast_unsigned(),
         response_bytes: row.try_get::<i64, _>(16)?.cast_unsigned(),
-        argument_hash: digest(row.try_get(17)?)?,
+        argument_hash: Some(row.try_get::<&[u8], _>(17)?)
+            .filter(|hash| !hash.is_empty())
+            .map(digest)
+            .transpose()?,
         argument_hash_partial: row.try_get(18)?,
+        folded: read_folded(row)?,
     })
+}
+
+fn read_folded(row: &SqliteRow) -> Result<Option<FoldedCalls>> {
+    let Some(calls) = row.try_get::<Option<i64>, _>(19)? else {
+        return Ok(None);
+    };
+    Ok(Some(FoldedCalls { calls: calls.cast_unsigned(), first_time: from_millis(row.try_get(20)?) }))
 }
 
 fn read_recorded(row: &SqliteRow) -> Result<RecordedCall> {
@@ -230,6 +242,7 @@ fn read_recorded(row: &SqliteRow) -> Result<RecordedCall> {
         endpoint: row.try_get(5)?,
         path: row.try_get(6)?,
         outcome: Outcome::from_reason(row.try_get(7)?).ok_or(StorageError::Corrupt("a reason"))?,
+        calls: row.try_get::<i64, _>(8)?.cast_unsigned(),
     })
 }
 

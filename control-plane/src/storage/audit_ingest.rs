@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use omniflow_policy::audit::{AuditBatch, AuditRecord, AuditSource};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource, FoldedRefusals};
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::{QueryBuilder, Row, Sqlite};
@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use super::columns::{address_bytes, digest_bytes, from_millis, saturated, to_millis};
 use super::{Result, StorageError, Transaction};
+use crate::model::audit::GapCause;
 
 /// Rows in the larger of the two statements that store records. Both stay prepared, whatever a batch's size.
 const ROWS_PER_STATEMENT: usize = 64;
 
-/// The most records that may be missing between two that arrive. A VM that makes a million records a second is at it
-/// for more than an hour.
+/// The most calls that may be missing between two items that arrive, or that one item may stand for. A VM that has a
+/// million calls a second is at it for more than an hour.
 const MAX_MISSING: u64 = 1 << 32;
 
 /// Why a batch is not stored.
@@ -34,59 +35,64 @@ pub(crate) enum IngestError {
     },
 }
 
-/// How far a stream of records has come.
+/// How far a stream has come.
+#[derive(Clone, Copy)]
 struct StreamPlace {
     next_sequence: u64,
     last_time: Option<UnixMillis>,
 }
 
+/// Calls of a stream whose records never come.
+struct Missing {
+    calls: u64,
+    cause: GapCause,
+    from: Option<UnixMillis>,
+    to: UnixMillis,
+}
+
+/// What a batch brings.
+#[derive(Default)]
+struct Arrival<'a> {
+    records: Vec<&'a AuditRecord>,
+    folded: Vec<&'a FoldedRefusals>,
+    gaps: Vec<Missing>,
+}
+
 impl Transaction<'_> {
-    /// Stores the records of a batch that are new, and a gap wherever sequence numbers jump. Gives how many records
-    /// are missing. No time is stored that lies behind `latest`: a gateway's clock may be wrong, and whoever holds a
-    /// gateway token can claim any.
+    /// Stores the items of a batch that are new, and a gap wherever numbers jump. Gives how many calls are missing. No
+    /// time is stored that lies behind `latest`: a gateway's clock may be wrong, and whoever holds a gateway token can
+    /// claim any.
     pub(crate) async fn ingest(
         &mut self,
         mut batch: AuditBatch,
         latest: UnixMillis,
     ) -> std::result::Result<u64, IngestError> {
-        for record in &mut batch.records {
-            record.time = record.time.min(latest);
+        for item in &mut batch.items {
+            item.clamp_times(latest);
         }
-        let mut place = self.stream_place(&batch.source).await?;
-        let mut records: Vec<&AuditRecord> = batch.records.iter().collect();
-        records.sort_by_key(|record| record.sequence);
-        let mut all_missing = 0u64;
-        let mut fresh = Vec::with_capacity(records.len());
-        for record in records {
-            if record.sequence < place.next_sequence {
-                continue;
-            }
-            let missing = record.sequence - place.next_sequence;
-            if missing > MAX_MISSING {
-                return Err(IngestError::Leap { expected: place.next_sequence, found: record.sequence });
-            }
-            if missing > 0 {
-                all_missing = all_missing.saturating_add(missing);
-                self.insert_gap(&batch.source, &place, record.time, missing).await?;
-            }
-            place = StreamPlace {
-                next_sequence: record.sequence.saturating_add(1),
-                last_time: Some(record.time),
-            };
-            fresh.push(record);
+        batch.items.sort_by_key(AuditItem::sequence);
+        let source = &batch.source;
+        let mut place = self.stream_place(source).await?;
+        let before = place.next_sequence;
+        let arrival = Arrival::of(&batch.items, &mut place)?;
+        for gap in &arrival.gaps {
+            self.insert_gap(source, gap).await?;
         }
-        let (chunks, rest) = fresh.as_chunks::<ROWS_PER_STATEMENT>();
+        let (chunks, rest) = arrival.records.as_chunks::<ROWS_PER_STATEMENT>();
         for chunk in chunks {
-            self.insert_records(&batch.source.gateway, chunk).await?;
+            self.insert_records(&source.gateway, chunk).await?;
         }
         for record in rest {
-            self.insert_records(&batch.source.gateway, &[*record]).await?;
+            self.insert_records(&source.gateway, &[*record]).await?;
         }
-        if let Some(last_time) = place.last_time.filter(|_| !fresh.is_empty()) {
-            self.set_stream_place(&batch.source, place.next_sequence, last_time).await?;
+        for folded in &arrival.folded {
+            self.insert_folded(&source.gateway, folded).await?;
         }
-        self.note_uses(&fresh, latest).await?;
-        Ok(all_missing)
+        if let Some(last_time) = place.last_time.filter(|_| place.next_sequence != before) {
+            self.set_stream_place(source, place.next_sequence, last_time).await?;
+        }
+        self.note_uses(&arrival.records, latest).await?;
+        Ok(arrival.gaps.iter().fold(0, |sum, gap| sum.saturating_add(gap.calls)))
     }
 
     async fn stream_place(&mut self, source: &AuditSource) -> Result<StreamPlace> {
@@ -127,22 +133,39 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    async fn insert_gap(
-        &mut self,
-        source: &AuditSource,
-        before: &StreamPlace,
-        to: UnixMillis,
-        missing: u64,
-    ) -> Result<()> {
+    async fn insert_gap(&mut self, source: &AuditSource, gap: &Missing) -> Result<()> {
         sqlx::query(
-            "INSERT INTO audit_gaps (gateway, incarnation, vm, from_time, to_time, missing) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO audit_gaps (gateway, incarnation, vm, from_time, to_time, missing, cause) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(source.gateway.clone())
         .bind(String::from(source.incarnation))
         .bind(String::from(source.vm))
-        .bind(before.last_time.map(to_millis))
-        .bind(to_millis(to))
-        .bind(saturated(missing))
+        .bind(gap.from.map(to_millis))
+        .bind(to_millis(gap.to))
+        .bind(saturated(gap.calls))
+        .bind(gap.cause.as_str())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Stores refusals that were folded. What no single call of them has in common with the others stays empty.
+    async fn insert_folded(&mut self, gateway: &str, folded: &FoldedRefusals) -> Result<()> {
+        let outcome = Outcome::Denied(folded.reason);
+        sqlx::query(
+            "INSERT INTO audit_records (time, first_time, folded_calls, gateway, method, path, status, decision, \
+             reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
+             argument_hash_partial) VALUES (?, ?, ?, ?, '', '', ?, ?, ?, 0, ?, '', 0, 0, x'', false)",
+        )
+        .bind(to_millis(folded.last_time))
+        .bind(to_millis(folded.first_time))
+        .bind(saturated(folded.calls))
+        .bind(gateway.to_owned())
+        .bind(folded.reason.status())
+        .bind(outcome.decision())
+        .bind(outcome.reason())
+        .bind(folded.source_ip.map(address_bytes))
         .execute(self.connection())
         .await?;
         Ok(())
@@ -203,5 +226,53 @@ impl Transaction<'_> {
             .await?;
         }
         Ok(())
+    }
+}
+
+// === impl Arrival ===
+
+impl<'a> Arrival<'a> {
+    /// Takes what is new of these items, which are in the order of their numbers, and moves the place behind them.
+    fn of(items: &'a [AuditItem], place: &mut StreamPlace) -> std::result::Result<Self, IngestError> {
+        let mut arrival = Self::default();
+        for item in items {
+            let (expected, start, end) = (place.next_sequence, item.sequence(), item.next_sequence());
+            // Of calls that a VM is said to have lost, some may have come: it died before it heard so.
+            let is_new = match item {
+                AuditItem::Call(_) | AuditItem::Folded(_) => start >= expected,
+                AuditItem::Lost(_) => end > expected,
+            };
+            if !is_new {
+                continue;
+            }
+            let skipped = start.saturating_sub(expected);
+            if skipped > MAX_MISSING || item.calls() > MAX_MISSING {
+                return Err(IngestError::Leap { expected, found: start.max(end.saturating_sub(1)) });
+            }
+            if skipped > 0 {
+                arrival.miss(place, skipped, GapCause::Unknown, None, item.time());
+            }
+            match item {
+                AuditItem::Call(record) => arrival.records.push(record),
+                AuditItem::Folded(folded) => arrival.folded.push(folded),
+                AuditItem::Lost(lost) => {
+                    arrival.miss(place, end - start.max(expected), lost.cause.into(), lost.from, lost.to);
+                }
+            }
+            *place = StreamPlace { next_sequence: end, last_time: Some(item.time()) };
+        }
+        Ok(arrival)
+    }
+
+    fn miss(
+        &mut self,
+        before: &StreamPlace,
+        calls: u64,
+        cause: GapCause,
+        from: Option<UnixMillis>,
+        to: UnixMillis,
+    ) {
+        let from = from.or(before.last_time).map(|from| from.min(to));
+        self.gaps.push(Missing { calls, cause, from, to });
     }
 }

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod argument_hash;
+mod arrival;
 mod audit;
 mod backup;
 mod certificates;

@@ -16,7 +16,7 @@ use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::storage::IngestError;
 
-/// The highest number that a record may have: what a column of the database holds.
+/// The highest number that a call may have: what a column of the database holds.
 const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
 /// How far a gateway's clock may be ahead of this one's, in milliseconds. Later times are taken for this one.
 const MAX_LEAD_MS: u64 = 5 * 60_000;
@@ -30,7 +30,7 @@ pub(super) async fn ingest(
     check_media_type(&headers, AUDIT_MEDIA_TYPE)?;
     let batch = AuditBatch::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
     check_name(&batch.source.gateway)?;
-    if batch.records.iter().any(|record| record.sequence > MAX_SEQUENCE) {
+    if batch.items.iter().any(|item| item.next_sequence() > MAX_SEQUENCE + 1) {
         return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()));
     }
     to_its_end(async move {
@@ -58,7 +58,9 @@ fn invalid(detail: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use axum::http::{Request, header};
+    use omniflow_policy::audit::{AuditItem, FoldedRefusals, LossCause, LostCalls};
     use omniflow_policy::gateway::MAX_BATCH_BYTES;
+    use omniflow_policy::outcome::Denial;
     use serde_json::{Value, json};
     use uuid::Uuid;
 
@@ -97,7 +99,7 @@ mod tests {
         let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
         let gap = |id: &str, from: Value, to: &str, missing: u64| {
             json!({"id": id, "gateway": "edge", "incarnation": "0000000000000001", "vm": "0000000000000002",
-                "from": from, "to": to, "missing": missing})
+                "from": from, "to": to, "missing": missing, "cause": "unknown"})
         };
         assert_eq!(
             gaps["items"],
@@ -108,6 +110,99 @@ mod tests {
         );
         plane.deliver(&token, vec![record(7, START, None)]).await;
         assert_eq!(ids(&plane).await.len(), 4, "what was given up is not taken back");
+    }
+
+    #[tokio::test]
+    async fn folded_refusals_are_one_record_with_their_count() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let folded = |sequence, source_ip: Option<&str>, calls| {
+            AuditItem::Folded(FoldedRefusals {
+                sequence,
+                source_ip: source_ip.map(|address| address.parse().unwrap()),
+                reason: Denial::UnknownKey,
+                calls,
+                first_time: UnixMillis(START + 10),
+                last_time: UnixMillis(START + 900),
+            })
+        };
+        let items = vec![
+            AuditItem::Call(record(0, START, None)),
+            folded(1, Some("203.0.113.9"), 40),
+            folded(41, None, 9),
+            AuditItem::Call(record(50, START + 1_000, None)),
+        ];
+        for _ in 0..2 {
+            let answer = plane.deliver_items(&token, items.clone()).await;
+            assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        }
+        let found = async |query: &str| {
+            plane.get(&format!("/v1/audit?{query}")).await.expect(StatusCode::OK)["items"].clone()
+        };
+        assert_eq!(found("ip=203.0.113.9").await[0]["folded_calls"], 40);
+        assert_eq!(found("").await.as_array().unwrap().len(), 4);
+        let floods =
+            found("reason=unknown_key&status=401&decision=denied&from=2027-01-15T08:00:00.900Z").await;
+        let counts: Vec<_> = floods.as_array().unwrap().iter().map(|item| &item["folded_calls"]).collect();
+        assert_eq!(counts, [9, 40]);
+        assert_eq!(
+            floods[1],
+            json!({
+                "id": "3", "time": "2027-01-15T08:00:00.900Z", "key_id": null, "key_name": null,
+                "version_id": null, "environment": null, "method": "", "endpoint": null, "path": "",
+                "status": 401, "decision": "denied", "reason": "unknown_key", "latency_us": 0,
+                "source_ip": "203.0.113.9", "request_id": "", "request_bytes": 0, "response_bytes": 0,
+                "gateway": "edge", "argument_hash": null, "argument_hash_partial": false,
+                "has_payload": false, "folded_calls": 40, "first_time": "2027-01-15T08:00:00.010Z",
+            })
+        );
+        assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
+    }
+
+    #[tokio::test]
+    async fn what_a_gateway_has_lost_is_a_gap_with_its_cause() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let lost = |sequence, calls, cause, from: Option<u64>| {
+            let (from, to) = (from.map(UnixMillis), UnixMillis(START + 500));
+            AuditItem::Lost(LostCalls { sequence, calls, cause, from, to })
+        };
+        let full = lost(1, 7, LossCause::BufferFull, Some(START + 100));
+        plane.deliver_items(&token, vec![record(0, START, None).into(), full]).await;
+        // Records 8 and 9 came, and the VM died before it heard so; the leader reports all that it knows of.
+        plane.deliver(&token, vec![record(8, START + 510, None), record(9, START + 510, None)]).await;
+        for _ in 0..2 {
+            plane.deliver_items(&token, vec![lost(8, 5, LossCause::VmLost, None)]).await;
+        }
+        plane.deliver_items(&token, vec![lost(20, 1, LossCause::VmLost, Some(START + 900))]).await;
+        let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
+        let told: Vec<_> = gaps["items"].as_array().unwrap().iter().rev().collect();
+        let told: Vec<_> =
+            told.iter().map(|gap| json!([gap["cause"], gap["missing"], gap["from"], gap["to"]])).collect();
+        let half = "2027-01-15T08:00:00.500Z";
+        assert_eq!(
+            told,
+            [
+                json!(["buffer_full", 7, "2027-01-15T08:00:00.100Z", half]),
+                json!(["vm_lost", 3, half, half]),
+                json!(["unknown", 7, half, half]),
+                json!(["vm_lost", 1, half, half]),
+            ]
+        );
+        let too_much = lost(21, (1 << 32) + 1, LossCause::VmLost, None);
+        let answer = plane.deliver_items(&token, vec![too_much]).await;
+        assert_eq!(answer.problem().1, "invalid_batch");
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_the_last_release_is_taken() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let hex = include_str!("../../../../policy/golden/audit-batch-1.hex").trim();
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let bytes = (0..hex.len()).step_by(2).map(byte).collect();
+        assert_eq!(plane.deliver_bytes(&token, bytes).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(ids(&plane).await, [json!("d1")]);
     }
 
     #[tokio::test]

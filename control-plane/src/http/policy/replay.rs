@@ -180,11 +180,11 @@ impl Replay {
 
     fn decide_all(mut self, calls: &[RecordedCall]) -> Self {
         for call in calls {
-            self.counts.calls += 1;
+            self.counts.calls += call.calls;
             match self.decide(call) {
                 Ok((before, after, group)) => self.count(call, before, after, group),
-                Err(Unaffected::ByPolicy) => self.counts.unaffected += 1,
-                Err(Unaffected::Unknown) => self.counts.not_replayable += 1,
+                Err(Unaffected::ByPolicy) => self.counts.unaffected += call.calls,
+                Err(Unaffected::Unknown) => self.counts.not_replayable += call.calls,
             }
         }
         self
