@@ -117,6 +117,17 @@ mod tests {
         stream
     }
 
+    /// Waits until so many are open.
+    async fn connections(handle: &Handle<SocketAddr>, count: usize) {
+        let reached = async {
+            while handle.connection_count() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(30), reached).await;
+        assert!(in_time.is_ok(), "{} connections, not {count}", handle.connection_count());
+    }
+
     // The clock stands still while there is work, and jumps to the next timer when there is none.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_dawdles_is_cut_off() {
@@ -208,15 +219,10 @@ mod tests {
         let mut open = send(address, b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await;
         called.notified().await;
         let _idle = send(address, b"").await;
-        while handle.connection_count() < 2 {
-            tokio::task::yield_now().await;
-        }
+        connections(&handle, 2).await;
         handle.graceful_shutdown(None);
-        while handle.connection_count() > 1 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(handle.connection_count(), 1, "the call is still waited for");
-        assert!(!serving.is_finished());
+        connections(&handle, 1).await;
+        assert!(!serving.is_finished(), "the call is still waited for");
         handle.shutdown();
         serving.await.unwrap().unwrap();
         assert_eq!(open.read(&mut [0; 9]).await.unwrap_or(0), 0);

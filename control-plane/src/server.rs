@@ -10,6 +10,7 @@ use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -22,7 +23,7 @@ use crate::fleet::{Fleet, keep_memory};
 use crate::http;
 use crate::publication::Publication;
 use crate::storage::{Storage, StorageError};
-use crate::tls::{Renewal, TlsError, TlsFiles};
+use crate::tls::{self, Renewal, TlsError, TlsFiles};
 
 /// How long open calls have to end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -60,7 +61,7 @@ pub(crate) struct Server {
     serving: JoinHandle<io::Result<()>>,
     building: JoinHandle<Result<(), BuildError>>,
     remembering: JoinHandle<()>,
-    renewing: Option<JoinHandle<()>>,
+    renewing: JoinHandle<()>,
 }
 
 /// Why a server cannot start or had to end.
@@ -86,6 +87,9 @@ pub(crate) enum ServerError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The operating system does not deliver signals.
+    #[error("signals cannot be handled: {0}")]
+    Signal(io::Error),
     /// Accepting calls failed.
     #[error("accepting calls failed: {0}")]
     Serve(#[from] io::Error),
@@ -100,6 +104,8 @@ impl Server {
     /// Opens the data directory and the port. Calls are accepted from now on, and answered with 503 until the
     /// image of all keys is built.
     pub(crate) async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
+        // From here on, whoever asks for a renewal does not end the process.
+        let hangup = signal(SignalKind::hangup()).map_err(ServerError::Signal)?;
         let renewal =
             settings.tls.clone().map(|files| Renewal::start(files, settings.clock.clone())).transpose()?;
         let listen_error = |source| ServerError::Listen { address: settings.listen, source };
@@ -118,7 +124,10 @@ impl Server {
             let app = Arc::clone(&app);
             async move { keep_memory(&app).await }
         });
-        let renewing = renewal.map(|renewal| tokio::spawn(renewal.run()));
+        let renewing = match renewal {
+            Some(renewal) => tokio::spawn(renewal.run(hangup)),
+            None => tokio::spawn(tls::without_certificate(hangup)),
+        };
         Ok(Self { address, app, connections, serving, building, remembering, renewing })
     }
 
@@ -130,7 +139,7 @@ impl Server {
     /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
     pub(crate) async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         let Self { app, connections, mut serving, mut building, remembering, renewing, .. } = self;
-        let mut built = false;
+        let (mut built, mut served) = (false, false);
         tokio::pin!(stop);
         let outcome = loop {
             tokio::select! {
@@ -139,16 +148,17 @@ impl Server {
                     Ok(Err(error)) => break Err(error.into()),
                     Err(error) => break Err(error),
                 },
-                result = &mut serving => return Ok(result??),
+                result = &mut serving => {
+                    served = true;
+                    break result.map_err(ServerError::from).and_then(|result| Ok(result?));
+                }
                 () = &mut stop => break Ok(()),
             }
         };
         app.stopping.send_replace(true);
-        if let Some(renewing) = renewing {
-            renewing.abort();
-        }
+        renewing.abort();
         connections.graceful_shutdown(None);
-        if timeout(GRACE, &mut serving).await.is_err() {
+        if !served && timeout(GRACE, &mut serving).await.is_err() {
             tracing::warn!("some calls did not end in time");
             connections.shutdown();
             let _ = timeout(CUT, &mut serving).await;
@@ -334,6 +344,24 @@ mod tests {
         server.run_until(async {}).await.unwrap();
         let app = open(&settings(folder.path(), &time)).await.unwrap();
         assert_eq!(app.fleet.list(None, 9).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_by_itself_leaves_the_data_directory_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let time = Arc::new(AtomicU64::new(START));
+        let server = Server::start(settings(folder.path(), &time)).await.unwrap();
+        let report: omniflow_policy::gateway::EnforcedReport = serde_json::from_value(json!({
+            "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))
+        .unwrap();
+        server.app.fleet.reported(&report, true);
+        let connections = server.connections.clone();
+        let running = tokio::spawn(server.run_until(std::future::pending()));
+        connections.shutdown();
+        let ended = timeout(Duration::from_secs(30), running).await;
+        ended.unwrap().unwrap().unwrap();
+        let app = open(&settings(folder.path(), &time)).await.unwrap();
+        assert_eq!(app.fleet.list(None, 9).len(), 1, "its gateways were noted");
     }
 
     #[tokio::test]

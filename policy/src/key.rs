@@ -122,6 +122,9 @@ impl From<KeyPrefix> for String {
 // === impl Environment ===
 
 impl Environment {
+    /// Both environments.
+    pub const ALL: [Self; 2] = [Self::Live, Self::Test];
+
     /// `live` or `test`.
     pub const fn as_str(self) -> &'static str {
         match self {

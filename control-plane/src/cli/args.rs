@@ -1,9 +1,9 @@
 //! What the command line takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 
 use super::serve::Serve;
 use super::{audit, completions, config, db, doctor, events, gateway, key, policy, token};
@@ -11,6 +11,8 @@ use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
 
 /// Where a control plane is unless it was told otherwise.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+/// Above the options that every command takes, which come after its own.
+const GLOBAL: &str = "Global options";
 
 /// API keys for Envoy: issued, scoped, rate-limited, audited, revoked everywhere at once.
 #[derive(Debug, Parser)]
@@ -24,7 +26,7 @@ pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 )]
 pub(super) struct Omf {
     /// Print the API's answers as JSON instead of tables.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) connection: Connection,
@@ -36,17 +38,17 @@ pub(super) struct Omf {
 #[derive(Debug, Args)]
 pub(super) struct Connection {
     /// Where the control plane is.
-    #[arg(long, global = true, env = "OMF_URL", default_value = DEFAULT_URL)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_URL", default_value = DEFAULT_URL)]
     pub(super) url: String,
     /// The token that calls are made with. Best given in the environment: others see the command line.
-    #[arg(long, global = true, env = "OMF_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
     /// A file that holds the token; read where no token is given.
-    #[arg(long, global = true, env = "OMF_TOKEN_FILE", value_parser = path())]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_TOKEN_FILE", value_parser = path())]
     pub(super) token_file: Option<PathBuf>,
     /// A file with the CA certificates, in PEM form, by which the control plane's certificate is trusted, instead of
     /// the public ones.
-    #[arg(long, global = true, env = "OMF_CA_FILE", value_parser = path())]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_CA_FILE", value_parser = path())]
     pub(super) ca_file: Option<PathBuf>,
 }
 
@@ -95,9 +97,40 @@ pub(super) enum Command {
     Completions(completions::Completions),
 }
 
+/// The whole command line. Options that every command takes are not shown where they change nothing: with commands that
+/// call no control plane, those by which one is reached, and with some `--json` as well.
+pub(super) fn command() -> clap::Command {
+    let omf = Omf::command();
+    let global: Vec<Arg> = omf.get_arguments().filter(|one| one.is_global_set()).cloned().collect();
+    omf.mut_subcommands(|command| {
+        let has_json = match command.get_name() {
+            "serve" | "completions" => false,
+            "db" | "config" => true,
+            _ => return command,
+        };
+        let hidden = global.iter().filter(|one| !has_json || one.get_id() != "json");
+        let hidden: Vec<Arg> = hidden.map(|one| one.clone().hide(true)).collect();
+        command.args(hidden)
+    })
+}
+
+/// One of these words, which help and completion then list. The control plane judges them as well.
+pub(super) fn one_of(words: impl IntoIterator<Item = &'static str>) -> PossibleValuesParser {
+    PossibleValuesParser::new(words)
+}
+
 /// A path, which may be empty: an empty variable is one that is not set.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// The file of CA certificates, if one is given.
+    pub(super) fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
 }
 
 // === impl Page ===

@@ -1,10 +1,12 @@
 //! `omf audit`.
 
 use clap::{Args, Subcommand};
+use omniflow_policy::key::Environment;
 
-use super::args::Page;
+use super::args::{Page, one_of};
 use super::client::Client;
 use super::output::{Column, Output, field};
+use crate::model::audit::Decision;
 
 #[derive(Debug, Args)]
 #[command(
@@ -33,8 +35,8 @@ struct Records {
     /// Name or identifier of a key.
     #[arg(long)]
     key: Option<String>,
-    /// live or test.
-    #[arg(long)]
+    /// Calls with keys of this environment.
+    #[arg(long, value_parser = one_of(Environment::ALL.map(Environment::as_str)))]
     environment: Option<String>,
     /// A route template, such as /api/v1/contacts/{id}.
     #[arg(long)]
@@ -45,8 +47,8 @@ struct Records {
     /// A status such as 404, or a class such as 4xx.
     #[arg(long)]
     status: Option<String>,
-    /// allowed or denied.
-    #[arg(long)]
+    /// Calls that ended so.
+    #[arg(long, value_parser = one_of(Decision::ALL.map(Decision::as_str)))]
     decision: Option<String>,
     /// A reason code, such as key_revoked.
     #[arg(long)]

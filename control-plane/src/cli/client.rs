@@ -1,7 +1,7 @@
 //! Calls of the control plane's API.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -26,6 +26,7 @@ pub(super) struct Client {
     token: Zeroizing<String>,
     /// Where the token comes from, for whoever gave a wrong one.
     token_source: String,
+    ca_file: Option<PathBuf>,
 }
 
 /// A call that is about to be made.
@@ -77,12 +78,13 @@ impl Client {
             ),
             (None, None) => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
         };
-        let ca_file = connection.ca_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let ca_file = connection.ca_file();
         Ok(Self {
             agent: agent(TIMEOUT, ca_file)?,
             url: url.to_owned(),
             token: Zeroizing::new(token.trim().to_owned()),
             token_source,
+            ca_file: ca_file.map(Path::to_owned),
         })
     }
 
@@ -197,7 +199,7 @@ impl Client {
     }
 
     fn unreachable(&self, error: ureq::Error) -> anyhow::Error {
-        match trust::explain(&error, &self.url) {
+        match trust::explain(&error, &self.url, self.ca_file.as_deref()) {
             Some(what) => anyhow!(what),
             None => anyhow::Error::from(error).context(format!(
                 "no control plane answers at {}: is it running? Set --url or OMF_URL, such as {DEFAULT_URL}",
@@ -223,10 +225,18 @@ fn agent(timeout: Duration, ca_file: Option<&Path>) -> anyhow::Result<Agent> {
 }
 
 /// `GET` of any URL, without the token, whose answer is taken as it comes.
-pub(super) fn probe_without_token(url: &str, timeout: Duration) -> anyhow::Result<Probe> {
+pub(super) fn probe_without_token(
+    url: &str,
+    ca_file: Option<&Path>,
+    timeout: Duration,
+) -> anyhow::Result<Probe> {
     let started = Instant::now();
-    let answer = agent(timeout, None)?.get(url).call();
-    Probe::read(answer.with_context(|| format!("nothing answers at {url}: check the URL"))?, started)
+    let answer = agent(timeout, ca_file)?.get(url).call();
+    let answer = answer.map_err(|error| match trust::explain(&error, url, ca_file) {
+        Some(what) => anyhow!(what),
+        None => anyhow::Error::from(error).context(format!("nothing answers at {url}: check the URL")),
+    });
+    Probe::read(answer?, started)
 }
 
 /// A refusal in one line: what is wrong, where, and the stable code.

@@ -2,10 +2,10 @@
 
 use std::io::{ErrorKind, Write, stdout};
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::args::Omf;
+use super::args;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -27,7 +27,7 @@ pub(super) fn run(args: &Completions) -> anyhow::Result<()> {
 
 fn script(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Omf::command(), "omf", &mut script);
+    clap_complete::generate(shell, &mut args::command(), "omf", &mut script);
     script
 }
 
@@ -39,6 +39,12 @@ mod tests {
 
     #[test]
     fn every_shell_learns_of_commands_and_options() {
+        let bash = String::from_utf8(script(Shell::Bash)).unwrap();
+        for words in
+            ["active rotating revoked expired", "live test", "owner admin auditor gateway", "allowed denied"]
+        {
+            assert!(bash.contains(&format!("\"{words}\"")), "{words} are not offered");
+        }
         for shell in Shell::value_variants() {
             let script = String::from_utf8(script(*shell)).unwrap();
             for word in ["rotate", "output-file", "token-file"] {

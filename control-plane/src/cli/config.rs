@@ -16,7 +16,7 @@ pub(super) enum Command {
     ///
     /// Takes the flags of `omf serve`, and reads the same file and environment. It also looks whether the data directory
     /// can be written to, for which it makes a file there and removes it, and whether certificate and key can be used.
-    /// All problems are told, not only the first; then the exit code is 1.
+    /// All problems are told, not only the first; then the exit code is 1. Warnings leave it at 0.
     #[command(after_help = "Examples:\n  \
         omf config check --config /etc/omniflow/omf.toml\n  \
         omf config check --json --tls-certificate tls.crt --tls-key tls.key")]
@@ -38,15 +38,22 @@ pub(super) fn run(command: &Command, output: Output) -> anyhow::Result<()> {
 }
 
 fn report(reading: &Reading, certificate: Option<Certificate>) -> Value {
-    let settings: Vec<Value> = reading.given.iter().map(|given| setting(reading, given)).collect();
+    // Without the file, nothing but what stands above it is known.
+    let given: &[Given] = if reading.is_file_unread { &[] } else { &reading.given };
+    let settings: Vec<Value> = given.iter().map(|given| setting(reading, given)).collect();
     let certificate = certificate.map(|certificate| {
         json!({
             "not_before": format_time(certificate.not_before),
             "not_after": format_time(certificate.not_after),
         })
     });
-    let problems: Vec<&str> = reading.problems.iter().map(|Problem(text)| text.as_str()).collect();
-    json!({"settings": settings, "certificate": certificate, "problems": problems})
+    let texts = |problems: &[Problem]| problems.iter().map(|Problem(text)| text.clone()).collect::<Vec<_>>();
+    json!({
+        "settings": settings,
+        "certificate": certificate,
+        "warnings": texts(&reading.warnings),
+        "problems": texts(&reading.problems),
+    })
 }
 
 fn setting(reading: &Reading, given: &Given) -> Value {
@@ -73,12 +80,18 @@ fn derived(reading: &Reading, setting: Setting) -> Option<String> {
 }
 
 fn for_people(report: &Value) -> String {
-    let settings = report.get("settings").and_then(Value::as_array);
-    let mut text = table(settings.map_or(&[], Vec::as_slice), &COLUMNS);
+    let list = |name: &str| report.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut text = match list("settings") {
+        [] => "What is in force is not known, because the file cannot be read.\n".to_owned(),
+        settings => table(settings, &COLUMNS),
+    };
     if let Some(end) = report.pointer("/certificate/not_after").and_then(Value::as_str) {
         text.push_str(&format!("\nThe certificate is valid until {end}.\n"));
     }
-    if report.get("problems").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+    for warning in list("warnings").iter().filter_map(Value::as_str) {
+        text.push_str(&format!("\nWarning: {warning}\n"));
+    }
+    if list("problems").is_empty() {
         text.push_str("\nNo problem was found.\n");
     }
     text

@@ -1,12 +1,16 @@
 //! `omf db`. It works on the data directory itself and asks no control plane.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::output::{Column, Output, field, table};
+use super::serve;
 use crate::clock::Clock;
+use crate::configuration::{FILE_VARIABLE, Flags, Setting};
 use crate::json::time::format_time;
 use crate::storage::{back_up, restore};
 
@@ -54,9 +58,22 @@ pub(super) struct Restore {
 
 #[derive(Debug, Args)]
 struct DataDir {
-    /// Folder of the databases, as omf serve has it.
-    #[arg(long = "data-dir", env = "OMF_DATA_DIR", default_value = "omniflow-data", value_name = "DIR")]
-    path: PathBuf,
+    #[arg(
+        long = Setting::DataDir.flag(),
+        value_name = Setting::DataDir.value_name(),
+        help = format!(
+            "Folder of the databases, as omf serve has it [env: {}] [default: {}]",
+            Setting::DataDir.variable(),
+            Setting::DataDir.default_text()
+        )
+    )]
+    data_dir: Option<OsString>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = format!("The file of settings that omf serve has [env: {FILE_VARIABLE}]")
+    )]
+    config: Option<PathBuf>,
 }
 
 const FILE_COLUMNS: &[Column] = &[
@@ -75,8 +92,10 @@ pub(super) fn run(command: Command, output: Output) -> anyhow::Result<()> {
 
 async fn run_backup(args: Backup, output: Output) -> anyhow::Result<()> {
     let Backup { destination, data, without_audit } = args;
-    let now = format_time(Clock::system().now());
-    let manifest = back_up(&data.path, &destination, !without_audit, now).await?;
+    let (data_dir, now) = (data.path()?, format_time(Clock::system().now()));
+    let manifest = back_up(&data_dir, &destination, !without_audit, now).await;
+    // The message names its cause already.
+    let manifest = manifest.map_err(|error| anyhow!("{error}"))?;
     output.print(&serde_json::to_value(&manifest)?, |manifest| {
         let files = manifest.get("files").and_then(|files| files.as_array());
         table(files.map_or(&[], Vec::as_slice), FILE_COLUMNS)
@@ -94,7 +113,9 @@ async fn run_backup(args: Backup, output: Output) -> anyhow::Result<()> {
 
 async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
     let Restore { backup, data, replace } = args;
-    let restored = restore(&backup, &data.path, replace, Clock::system().now()).await?;
+    let data_dir = data.path()?;
+    let restored = restore(&backup, &data_dir, replace, Clock::system().now()).await;
+    let restored = restored.map_err(|error| anyhow!("{error}"))?;
     let answer = json!({
         "installation": restored.installation,
         "taken_at": restored.taken_at,
@@ -105,7 +126,7 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
     output.print(&answer, |_| {
         let mut text = format!(
             "{} has installation {} as of {}.\n",
-            data.path.display(),
+            data_dir.display(),
             restored.installation,
             restored.taken_at
         );
@@ -115,6 +136,28 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
         if !restored.with_audit {
             text.push_str("The backup has no audit log: it begins anew.\n");
         }
-        text + "Keys and tokens that were revoked after the backup are valid again: revoke them again.\n"
+        text + &owners_token(&data_dir)
+            + "Keys and tokens that were revoked after the backup are valid again: revoke them again.\n"
     })
+}
+
+/// Which token opens what was restored. No backup has it.
+fn owners_token(data_dir: &Path) -> String {
+    let file = data_dir.join("admin-token");
+    let kept = if file.exists() {
+        format!("{} stays as it was and is right if it is of that time", file.display())
+    } else {
+        "it is where you keep it, such as admin-token in the data directory that was backed up".to_owned()
+    };
+    format!("The owner's token is the one of the time of the backup, which does not have it: {kept}.\n")
+}
+
+// === impl DataDir ===
+
+impl DataDir {
+    /// The folder by the configuration that omf serve would read.
+    fn path(self) -> anyhow::Result<PathBuf> {
+        let values = self.data_dir.map(|path| (Setting::DataDir, path)).into_iter().collect();
+        Ok(serve::read(&Flags { file: self.config, values }).data_dir()?)
+    }
 }

@@ -15,8 +15,8 @@ use crate::clock::Clock;
 use crate::json::page::MAX_LIMIT;
 use crate::json::time::{format_time, parse_time};
 
-/// Keys that expire within it are counted.
-const SOON: Duration = Duration::from_secs(7 * 86_400);
+/// Days within which the end of a key is told.
+const SOON_DAYS: u64 = 7;
 /// How far back lost records are told: a gap stays in the log for good.
 const RECENT: Duration = Duration::from_secs(86_400);
 /// A `Date` header has whole seconds, and servers renew it once a second.
@@ -66,9 +66,9 @@ pub(super) fn run(args: &Doctor, connection: &Connection, output: Output) -> any
         Err(error) => findings.push(Finding::failure("command line", format!("{error:#}"))),
     }
     if let Some(url) = &args.gateway {
-        gateways::call(url, &clock, ahead, &mut findings);
+        gateways::call(url, connection.ca_file(), &clock, ahead, &mut findings);
     }
-    let failed = findings.iter().filter(|finding| finding.level == Level::Failure).count();
+    let failed = findings.iter().filter(|finding| finding.is_failure()).count();
     let checks: Vec<Value> = findings.iter().map(Finding::to_json).collect();
     output.print(&json!({"healthy": failed == 0, "checks": checks}), |_| lines(&findings))?;
     if failed > 0 {
@@ -209,27 +209,68 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     };
     let lost: u64 =
         items(&list).iter().filter(recent).filter_map(|gap| gap.get("missing").and_then(Value::as_u64)).sum();
-    if lost == 0 {
-        return Ok((Level::Ok, "nothing was lost in the last day".to_owned()));
-    }
-    let message = format!("{lost} records were lost in the last day: omf audit gaps tells where");
-    Ok((Level::Warning, message))
+    Ok(match (lost, has_more(&list)) {
+        (0, false) => (Level::Ok, "nothing was lost in the last day".to_owned()),
+        // The list goes by when gaps were found, so those that do not fit may be of the last day too.
+        (0, true) => {
+            (Level::Warning, format!("there are more than {MAX_LIMIT} gaps: omf audit gaps tells them"))
+        }
+        (lost, has_more) => {
+            let least = if has_more { "at least " } else { "" };
+            (
+                Level::Warning,
+                format!("{least}{lost} records were lost in the last day: omf audit gaps tells where"),
+            )
+        }
+    })
 }
 
 fn rotations_due(client: &Client) -> anyhow::Result<(Level, String)> {
-    let due = all(client, "/v1/keys", &[("rotation_due", Some(true.to_string()))])?.len();
-    Ok(match due {
-        0 => (Level::Ok, "no key is due".to_owned()),
-        due => (Level::Warning, format!("{due} due: omf key list --rotation-due names them, omf key rotate")),
+    Ok(match counted(client, ("rotation_due", "true"))? {
+        None => (Level::Ok, "no key is due".to_owned()),
+        Some((keys, is_one)) => {
+            let is = if is_one { "is" } else { "are" };
+            (
+                Level::Warning,
+                format!("{keys} {is} due: omf key list --rotation-due tells which, then omf key rotate"),
+            )
+        }
     })
 }
 
 fn expiring(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
-    let until = format_time(UnixMillis(now.0.saturating_add(millis(SOON))));
-    Ok(match all(client, "/v1/keys", &[("expires_before", Some(until.clone()))])?.len() {
-        0 => (Level::Ok, format!("no key ends before {until}")),
-        soon => (Level::Warning, format!("{soon} end: omf key list --expires-before {until} names them")),
+    let soon = Duration::from_secs(SOON_DAYS * 86_400);
+    let until = format_time(UnixMillis(now.0.saturating_add(millis(soon))));
+    Ok(match counted(client, ("expires_before", &until))? {
+        None => (Level::Ok, format!("no key ends within {SOON_DAYS} days")),
+        Some((keys, is_one)) => {
+            let end = if is_one { "ends" } else { "end" };
+            let list = format!("omf key list --expires-before {until} tells which");
+            (Level::Warning, format!("{keys} {end} within {SOON_DAYS} days: {list}"))
+        }
     })
+}
+
+/// How many keys pass a filter, in words and whether it is one; `None` for none. One page is read: beyond that the
+/// number makes no difference.
+fn counted(client: &Client, filter: (&'static str, &str)) -> anyhow::Result<Option<(String, bool)>> {
+    let limit = ("limit", Some(MAX_LIMIT.to_string()));
+    let page = client.list("/v1/keys", &[(filter.0, Some(filter.1.to_owned())), limit])?;
+    Ok(count(items(&page).len(), has_more(&page)))
+}
+
+fn count(keys: usize, has_more: bool) -> Option<(String, bool)> {
+    match (keys, has_more) {
+        (0, false) => None,
+        (1, false) => Some(("1 key".to_owned(), true)),
+        (keys, false) => Some((format!("{keys} keys"), false)),
+        (keys, true) => Some((format!("more than {keys} keys"), false)),
+    }
+}
+
+/// Whether a list goes on after this page.
+fn has_more(page: &Value) -> bool {
+    page.get("next_cursor").is_some_and(Value::is_string)
 }
 
 /// All items of a list, page by page.
@@ -302,6 +343,14 @@ impl Finding {
         Self::new(check, Level::Failure, message)
     }
 
+    pub(super) fn is_failure(&self) -> bool {
+        self.level == Level::Failure
+    }
+
+    pub(super) fn is_ok(&self) -> bool {
+        self.level == Level::Ok
+    }
+
     fn to_json(&self) -> Value {
         json!({"check": self.check, "level": self.level.name(), "message": self.message})
     }
@@ -339,6 +388,15 @@ mod tests {
         for ahead in [None, Some(3_600_000), Some(-3_600_000)] {
             assert_eq!(this_clock(ahead).level, Level::Warning, "{ahead:?}");
         }
+    }
+
+    #[test]
+    fn keys_are_counted_as_people_count() {
+        let counted = |keys, has_more| count(keys, has_more).map(|(keys, _)| keys);
+        assert_eq!(counted(0, false), None);
+        assert_eq!(counted(1, false).as_deref(), Some("1 key"));
+        assert_eq!(counted(2, false).as_deref(), Some("2 keys"));
+        assert_eq!(counted(500, true).as_deref(), Some("more than 500 keys"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What `omf doctor` finds out about gateways: from the control plane, and by calling one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use omniflow_policy::outcome::Denial;
@@ -29,6 +30,12 @@ pub(super) fn check(client: &Client, now: UnixMillis, findings: &mut Vec<Finding
     }
 }
 
+/// Whether all that is known of a gateway is what an earlier process of the control plane noted.
+fn is_remembered(gateway: &Value) -> bool {
+    let has_workers = gateway.get("workers").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
+    gateway.get("filter_version").is_some_and(Value::is_null) && !has_workers
+}
+
 /// The worst of what is known of a gateway.
 fn known(gateway: &Value, now: UnixMillis) -> Finding {
     let id = field(gateway, "id");
@@ -37,6 +44,10 @@ fn known(gateway: &Value, now: UnixMillis) -> Finding {
         let seen = field(gateway, "last_seen_at");
         let message = format!("silent since {seen}; if it still serves, it learns of no revocation");
         return finding(Level::Warning, message);
+    }
+    if is_remembered(gateway) {
+        let message = "has not called since the control plane started; counts as live until it has been silent for a lease";
+        return finding(Level::Warning, message.to_owned());
     }
     // Older control planes and filters do not tell.
     let skew = gateway.get("clock_skew_ms").and_then(Value::as_i64);
@@ -60,16 +71,28 @@ fn known(gateway: &Value, now: UnixMillis) -> Finding {
 
 /// Calls a gateway without a key. `control_plane_ahead` is how far the control plane's clock is ahead of this
 /// machine's, in milliseconds.
-pub(super) fn call(url: &str, clock: &Clock, control_plane_ahead: Option<i64>, findings: &mut Vec<Finding>) {
-    match client::probe_without_token(url, TIMEOUT) {
+pub(super) fn call(
+    url: &str,
+    ca_file: Option<&Path>,
+    clock: &Clock,
+    control_plane_ahead: Option<i64>,
+    findings: &mut Vec<Finding>,
+) {
+    match client::probe_without_token(url, ca_file, TIMEOUT) {
         Ok(probe) => {
-            findings.push(refusal(url, &probe));
-            if let (Some(gateway), Some(control_plane)) = (ahead(&probe, clock.now()), control_plane_ahead) {
-                findings.push(clock_of_called(url, gateway - control_plane));
-            }
+            let between = ahead(&probe, clock.now()).zip(control_plane_ahead);
+            let clocks =
+                between.map(|(gateway, control_plane)| clock_of_called(url, gateway - control_plane));
+            findings.extend(called(refusal(url, &probe), clocks));
         }
         Err(error) => findings.push(Finding::failure("filter", format!("{error:#}"))),
     }
+}
+
+/// What is told of a call. That the clocks agree says nothing about a filter that is not in place.
+fn called(filter: Finding, clocks: Option<Finding>) -> impl Iterator<Item = Finding> {
+    let clocks = clocks.filter(|clocks| !(filter.is_failure() && clocks.is_ok()));
+    std::iter::once(filter).chain(clocks)
 }
 
 /// Only the filter refuses a call in this form.
@@ -131,6 +154,14 @@ mod tests {
             (json!({"clock_skew_ms": -2_500}), ["Warning", "2.5 s behind"]),
             (json!({"clock_skew_ms": 30_001, "in_step": false}), ["Failure", "30.0 s ahead"]),
             (json!({"in_step": false}), ["Failure", "older version"]),
+            (
+                json!({"in_step": false, "filter_version": null, "workers": [{}]}),
+                ["Failure", "older version"],
+            ),
+            (
+                json!({"connected": false, "in_step": false, "filter_version": null, "workers": []}),
+                ["Warning", "not called since the control plane started"],
+            ),
             (json!({"connected": false}), ["Warning", "no poll is open"]),
             (
                 json!({"connected": false, "in_step": false, "last_seen_at": "2027-01-15T07:00:00.000Z"}),
@@ -140,6 +171,15 @@ mod tests {
             let found = known(fields.clone());
             assert!(expected.iter().all(|part| found.contains(part)), "{fields}: {found}");
         }
+    }
+
+    #[test]
+    fn clocks_that_agree_are_no_comfort_where_the_filter_failed() {
+        let shown = |filter: fn(&'static str, String) -> Finding, ahead: i64| {
+            called(filter("filter", String::new()), Some(clock_of_called("http://g", ahead))).count()
+        };
+        assert_eq!((shown(Finding::ok, 0), shown(Finding::ok, 60_000)), (2, 2));
+        assert_eq!((shown(Finding::failure, 0), shown(Finding::failure, 60_000)), (1, 2));
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod trust;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use self::args::{Command, Omf};
 use self::client::{Client, Refusal};
@@ -38,7 +38,7 @@ const NOT_ENFORCED: u8 = 3;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let omf = Omf::parse();
+    let omf = Omf::from_arg_matches(&args::command().get_matches()).unwrap_or_else(|error| error.exit());
     let json = omf.json;
     match run(omf) {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,7 +86,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
 
-    use clap::CommandFactory;
+    use clap::Parser;
     use tokio::task::spawn_blocking;
 
     use super::*;
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent_and_shows_no_token() {
-        let mut command = Omf::command();
+        let mut command = args::command();
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();
         assert!(help.contains("OMF_TOKEN_FILE") && help.contains("Examples:"));
@@ -141,8 +141,10 @@ mod tests {
             let result = spawn_blocking(move || run(Omf::try_parse_from(words)?)).await.unwrap();
             result.map_err(|error| format!("{error:#}"))
         };
-        let ready = async || omf("policy show").await.is_ok();
-        while !ready().await {}
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        while let Err(error) = omf("policy show").await {
+            assert!(tokio::time::Instant::now() < deadline, "not ready: {error}");
+        }
         for line in [
             "key create --name ci --environment live --scope contacts:read --per-hour 100 --allow 10.0.0.0/8",
             "--json key create --name cd --environment test --scope contacts:read",

@@ -45,6 +45,9 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
         .with(configuration.log.clone())
         .with(tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()))
         .init();
+    if let Some(warning) = configuration.warning() {
+        tracing::warn!("{warning}");
+    }
     let settings = settings(configuration);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

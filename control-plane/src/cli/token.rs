@@ -5,12 +5,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::args::Page;
+use super::args::{Page, one_of};
 use super::client::{Call, Client, Method, segment};
 use super::key::Attempt;
 use super::output::{Column, Output, field, items};
 use super::secret_output::{SecretArgs, whereabouts};
 use crate::json::page::MAX_LIMIT;
+use crate::model::token::Role;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -34,8 +35,8 @@ pub(super) struct Create {
     /// A name that no other token has.
     #[arg(long)]
     name: String,
-    /// owner, admin, auditor or gateway.
-    #[arg(long)]
+    /// What its bearer may do.
+    #[arg(long, value_parser = one_of(Role::ALL.map(Role::as_str)))]
     role: String,
     /// When the token ends, such as 2027-01-31T00:00:00Z.
     #[arg(long)]

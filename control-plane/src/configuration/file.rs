@@ -10,8 +10,12 @@ use toml::de::{DeTable, DeValue};
 use super::setting::Kind;
 use super::{FILE_FLAG, FILE_VARIABLE, Origin, Problem, Setting};
 
-/// What the file gives, with the line of each value. What cannot be read is left out and told.
-pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<Setting, (OsString, Origin)> {
+/// What the file gives, with the line of each value. A value that cannot be read is left out and told. `None` if the
+/// file is not there, or is not TOML.
+pub(super) fn read(
+    path: &Path,
+    problems: &mut Vec<Problem>,
+) -> Option<BTreeMap<Setting, (OsString, Origin)>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
@@ -19,7 +23,7 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<Setting
                 "{}: {error}; give a readable file with --{FILE_FLAG} or {FILE_VARIABLE}",
                 path.display()
             )));
-            return BTreeMap::new();
+            return None;
         }
     };
     let told = |offset: usize, what: &str| {
@@ -35,7 +39,7 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<Setting
             let field = field_at(&text, at).map(|name| format!("{name}: ")).unwrap_or_default();
             told(at, &format!("{field}not TOML: {what}"))
         }));
-        return BTreeMap::new();
+        return None;
     }
     let mut entries: Vec<_> = table.get_ref().iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -54,7 +58,7 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<Setting
             None => problems.push(told(at, &wrong_kind(setting))),
         }
     }
-    given
+    Some(given)
 }
 
 fn unknown(name: &str) -> String {

@@ -63,6 +63,10 @@ pub(crate) struct Reading {
     pub(crate) configuration: Option<Configuration>,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
+    /// What keeps nothing from working, and is not as it should be.
+    pub(crate) warnings: Vec<Problem>,
+    /// Whether there is a file that cannot be read, so that nobody knows what it gives.
+    pub(crate) is_file_unread: bool,
 }
 
 /// The value of a setting and where it comes from.
@@ -111,7 +115,9 @@ impl Reading {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let path = flags.file.clone().or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
         let mut problems = Vec::new();
-        let mut from_file = path.map(|path| file::read(&path, &mut problems)).unwrap_or_default();
+        let from_file = path.map_or_else(|| Some(BTreeMap::new()), |path| file::read(&path, &mut problems));
+        let is_file_unread = from_file.is_none();
+        let mut from_file = from_file.unwrap_or_default();
         let given = Setting::ALL.map(|setting| {
             let (value, origin) = if let Some(value) = flags.values.get(&setting) {
                 (Some(value.clone()), Origin::Flag)
@@ -125,7 +131,11 @@ impl Reading {
             Given { setting, value, origin }
         });
         let configuration = values::configuration(&given, &mut problems);
-        Self { given: given.into(), configuration, problems }
+        let warnings = configuration.as_ref().and_then(Configuration::warning);
+        let mut reading =
+            Self { given: given.into(), configuration, problems, warnings: Vec::new(), is_file_unread };
+        reading.warn(Setting::Listen, warnings);
+        reading
     }
 
     /// The configuration, or all that is wrong with it.
@@ -136,6 +146,23 @@ impl Reading {
         }
     }
 
+    /// The data directory alone: what is wrong with other settings does not matter.
+    pub(crate) fn data_dir(self) -> Result<PathBuf, Problems> {
+        let is_known = !self.is_file_unread
+            || self.given(Setting::DataDir).is_some_and(|given| given.origin != Origin::Default);
+        match self.path(Setting::DataDir).filter(|_| is_known) {
+            Some(path) => Ok(path),
+            None => Err(Problems(self.problems)),
+        }
+    }
+
+    /// Adds what is not as it should be with a setting.
+    fn warn(&mut self, setting: Setting, what: impl IntoIterator<Item = String>) {
+        let warnings: Vec<_> =
+            what.into_iter().filter_map(|what| Some(self.given(setting)?.problem(&what))).collect();
+        self.warnings.extend(warnings);
+    }
+
     /// What is given for a setting.
     pub(crate) fn given(&self, setting: Setting) -> Option<&Given> {
         self.given.iter().find(|given| given.setting == setting)
@@ -144,6 +171,22 @@ impl Reading {
     /// The path that is given for a setting.
     pub(crate) fn path(&self, setting: Setting) -> Option<PathBuf> {
         self.given(setting)?.value.as_ref().filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+}
+
+// === impl Configuration ===
+
+impl Configuration {
+    /// What is not as it should be, and works all the same.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let is_open = self.tls.is_none() && !self.listen.ip().to_canonical().is_loopback();
+        is_open.then(|| {
+            format!(
+                "{} can be called from elsewhere, without TLS: keys and tokens travel in the clear unless there is \
+                 TLS in front of it; give tls_certificate and tls_key",
+                self.listen
+            )
+        })
     }
 }
 
@@ -287,6 +330,45 @@ mod tests {
                 assert_eq!(what(reading, &variable), flag);
             }
         }
+    }
+
+    #[test]
+    fn what_can_be_called_from_elsewhere_speaks_tls() {
+        for (listen, tls, warnings) in [
+            ("127.0.0.1:1", false, 0),
+            ("[::1]:1", false, 0),
+            ("[::ffff:127.0.0.1]:1", false, 0),
+            ("0.0.0.0:1", false, 1),
+            ("[::]:1", false, 1),
+            ("192.0.2.1:1", false, 1),
+            ("0.0.0.0:1", true, 0),
+        ] {
+            let mut given = flags(&[(Setting::Listen, listen)]);
+            if tls {
+                given.values.extend([Setting::TlsCertificate, Setting::TlsKey].map(|one| (one, "x".into())));
+            }
+            let reading = Reading::new(&given, environment(&[]));
+            assert_eq!(reading.warnings.len(), warnings, "{listen}");
+            assert!(reading.problems.is_empty(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn the_data_directory_is_known_without_the_rest_and_never_guessed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("omf.toml");
+        let read = |text: &str, given: &[(Setting, &str)], variables: &[(&str, &str)]| {
+            std::fs::write(&file, text).unwrap();
+            let flags = Flags { file: Some(file.clone()), ..flags(given) };
+            Reading::new(&flags, environment(variables)).data_dir()
+        };
+        let wrong = "listen = 'x'\ndata_dir = 'd'\n";
+        assert_eq!(read(wrong, &[], &[("OMF_DATA_DIR", "")]), Ok(folder.path().join("d")));
+        assert_eq!(read(wrong, &[], &[("OMF_DATA_DIR", "e")]), Ok("e".into()));
+        assert_eq!(read("= 1", &[(Setting::DataDir, "f")], &[]), Ok("f".into()));
+        let problems = read("= 1\ndata_dir = 'd'\n", &[], &[]).unwrap_err();
+        assert!(problems.to_string().contains("not TOML"), "{problems}");
+        assert!(read("data_dir = ''", &[], &[]).unwrap_err().to_string().contains("line 1"));
     }
 
     #[test]

@@ -10,10 +10,15 @@ use omniflow_policy::time::UnixMillis;
 use super::{Reading, Setting};
 use crate::tls::{self, Certificate, TlsFiles};
 
-/// Looks at the files and folders that a configuration names, adds what is wrong to the problems and tells what is
-/// known of the certificate. In the data directory, or where it would be made, a file is made and removed again.
+/// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
+/// what is known of the certificate. In the data directory, or where it would be made, a file is made and removed again.
 pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificate> {
+    // Which folder and files it would be is in there.
+    if reading.is_file_unread {
+        return None;
+    }
     let mut problems = Vec::new();
+    let mut doubts = Vec::new();
     let mut tell = |setting: Setting, what: String| {
         problems.extend(reading.given(setting).map(|given| given.problem(&what)));
     };
@@ -30,20 +35,29 @@ pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificat
         tell(Setting::AdminTokenFile, unwritable(folder, &error));
     }
     let tls = reading.path(Setting::TlsCertificate).zip(reading.path(Setting::TlsKey));
-    let certificate = tls.and_then(|(certificate, key)| match tls::load(&TlsFiles { certificate, key }) {
+    let files = tls.map(|(certificate, key)| TlsFiles { certificate, key });
+    let certificate = files.and_then(|files| match tls::load(&files) {
         Ok(loaded) => {
+            doubts = loaded.doubts;
             if let Some(what) = loaded.certificate.unfit_at(now) {
                 tell(Setting::TlsCertificate, what);
             }
             Some(loaded.certificate)
         }
         Err(error) => {
-            let setting = if error.concerns_key() { Setting::TlsKey } else { Setting::TlsCertificate };
-            tell(setting, error.to_string());
+            let mut errors = tls::unreadable(&files);
+            if errors.is_empty() {
+                errors.push(error);
+            }
+            for error in errors {
+                let setting = if error.concerns_key() { Setting::TlsKey } else { Setting::TlsCertificate };
+                tell(setting, error.to_string());
+            }
             None
         }
     });
     reading.problems.extend(problems);
+    reading.warn(Setting::TlsCertificate, doubts.iter().map(ToString::to_string));
     certificate
 }
 

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::clock::{Clock, Entropy};
+pub(crate) use crate::golden::check as golden;
 use crate::server::{ServerSettings, open};
 
 /// 2027-01-15T08:00:00Z.
@@ -191,22 +192,6 @@ pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
         clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
         entropy: Entropy::system(),
     }
-}
-
-/// Compares a text with a golden file; `UPDATE_GOLDEN=1` writes it instead.
-pub(crate) fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    let line = kept.lines().zip(text.lines()).position(|(kept, now)| kept != now);
-    assert!(
-        kept == text,
-        "{} differs, first at line {}: if that is meant, run the test with UPDATE_GOLDEN=1 and commit the file",
-        path.display(),
-        line.unwrap_or_else(|| kept.lines().count().min(text.lines().count())) + 1,
-    );
 }
 
 pub(crate) async fn send(router: Router, request: Request<Body>) -> Answer {

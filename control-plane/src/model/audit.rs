@@ -145,6 +145,9 @@ impl RecordedCall {
 // === impl Decision ===
 
 impl Decision {
+    /// Both decisions.
+    pub(crate) const ALL: [Self; 2] = [Self::Allowed, Self::Denied];
+
     /// `allowed` or `denied`, as [`Outcome::decision`] says it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -158,10 +161,7 @@ impl FromStr for Decision {
     type Err = InvalidDecision;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Allowed, Self::Denied]
-            .into_iter()
-            .find(|decision| decision.as_str() == text)
-            .ok_or(InvalidDecision)
+        Self::ALL.into_iter().find(|decision| decision.as_str() == text).ok_or(InvalidDecision)
     }
 }
 

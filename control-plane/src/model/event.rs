@@ -12,6 +12,8 @@ use uuid::Uuid;
 pub(crate) enum Action {
     /// The first start made the installation.
     InstallationCreated,
+    /// A backup took the place of the databases.
+    InstallationRestored,
     /// A key was issued.
     KeyCreated,
     /// A key of another system was taken over by its digest.
@@ -44,7 +46,7 @@ pub(crate) struct InvalidAction;
 /// Who did it: the token with which the change was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Actor {
-    /// The token's identifier; `None` for the first start.
+    /// The token's identifier; `None` for the first start, and for a restore.
     pub(crate) id: Option<Uuid>,
     /// The token's name.
     pub(crate) name: String,
@@ -89,8 +91,9 @@ pub(crate) struct Event {
 
 impl Action {
     /// All actions.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::InstallationCreated,
+        Self::InstallationRestored,
         Self::KeyCreated,
         Self::KeyImported,
         Self::KeyChanged,
@@ -108,6 +111,7 @@ impl Action {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::InstallationCreated => "installation.created",
+            Self::InstallationRestored => "installation.restored",
             Self::KeyCreated => "key.created",
             Self::KeyImported => "key.imported",
             Self::KeyChanged => "key.changed",

@@ -17,11 +17,14 @@ use uuid::Uuid;
 use super::database::BUSY_TIMEOUT;
 use super::{AUDIT_FILE, MAIN_FILE, Result, StorageError, at};
 use crate::files;
+use crate::json::time::parse_time;
 
 /// The form of a backup that this release writes, and the only one so far.
 const FORMAT: u32 = 1;
 /// What a backup says of itself.
 pub(super) const MANIFEST_FILE: &str = "backup.json";
+/// More than any `backup.json` has. What is read may be anybody's.
+const MANIFEST_BYTES: u64 = 64 * 1024;
 /// Read at once while a file is copied.
 const COPIED_AT_ONCE: usize = 64 * 1024;
 
@@ -59,6 +62,12 @@ pub(crate) enum BackupError {
     /// There is nothing to take a backup of.
     #[error("{} has no database {MAIN_FILE}: give the --data-dir of omf serve", .0.display())]
     NoDatabase(PathBuf),
+    /// No first start has made an installation yet.
+    #[error("{} has no installation yet: start omf serve once", .0.display())]
+    NoInstallation(PathBuf),
+    /// There is nothing that the destination could be made in.
+    #[error("{} is no folder: make it, or choose another destination", .0.display())]
+    NoFolder(PathBuf),
     /// The destination is taken.
     #[error("{} is there already: give a path that is not", .0.display())]
     Exists(PathBuf),
@@ -111,6 +120,12 @@ pub(crate) async fn back_up(
     if destination.symlink_metadata().is_ok() {
         return Err(BackupError::Exists(destination.to_owned()));
     }
+    let folder = parent(destination);
+    if !folder.is_dir() {
+        return Err(BackupError::NoFolder(folder));
+    }
+    let installation = installation_of(&directory.join(MAIN_FILE)).await?;
+    let installation = installation.ok_or_else(|| BackupError::NoInstallation(directory.to_owned()))?;
     let unfinished = beside(destination);
     let made = DirBuilder::new().mode(0o700).create(&unfinished);
     match made {
@@ -120,23 +135,18 @@ pub(crate) async fn back_up(
         made => made.map_err(at(&unfinished))?,
     }
     let mut guard = Unfinished(Some(&unfinished));
-    // Keys before records: the log may know more than the keys, never a call of a key that it does not have.
-    let names = if with_audit { &[MAIN_FILE, AUDIT_FILE][..] } else { &[MAIN_FILE] };
+    // Records before keys: every key that the log names is among the keys, which are copied later.
+    let names = if with_audit { &[AUDIT_FILE, MAIN_FILE][..] } else { &[MAIN_FILE] };
     let mut copies = Vec::new();
     for name in names {
         copies.push(copy_database(&directory.join(name), &unfinished.join(name), name).await?);
     }
-    let copy = unfinished.join(MAIN_FILE);
-    let installation = installation_of(&copy).await?.ok_or_else(|| {
-        let reason = "it has no installation yet; start omf serve once".to_owned();
-        BackupError::Damaged { path: directory.join(MAIN_FILE), reason }
-    })?;
     let release = env!("CARGO_PKG_VERSION").to_owned();
     let manifest = BackupManifest { format: FORMAT, installation, taken_at, release, files: copies };
     manifest.write(&unfinished)?;
     fs::rename(&unfinished, destination).map_err(at(destination))?;
     guard.0 = None;
-    sync_directory(&parent(destination)).map_err(at(destination))?;
+    sync_directory(&folder).map_err(at(destination))?;
     Ok(manifest)
 }
 
@@ -150,7 +160,7 @@ async fn copy_database(from: &Path, to: &Path, name: &str) -> std::result::Resul
     reader.close().await.map_err(StorageError::from)?;
     copied.map_err(StorageError::from)?;
     file.sync_all().map_err(at(to))?;
-    let (bytes, sha256) = copy(from_start(to)?, io::sink()).map_err(at(to))?;
+    let (bytes, sha256) = copy(File::open(to).map_err(at(to))?, io::sink()).map_err(at(to))?;
     Ok(BackupFile { name: name.to_owned(), bytes, sha256 })
 }
 
@@ -170,8 +180,12 @@ pub(super) fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<(u64, 
     }
 }
 
-pub(super) fn from_start(path: &Path) -> Result<File> {
-    File::open(path).map_err(at(path))
+/// Opens a file that is one itself: a link in a backup would lead out of it, and reading from a pipe may never end.
+pub(super) fn regular_file(path: &Path) -> io::Result<File> {
+    if !path.symlink_metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    File::open(path)
 }
 
 pub(super) async fn read_only(path: &Path) -> Result<SqliteConnection> {
@@ -179,12 +193,20 @@ pub(super) async fn read_only(path: &Path) -> Result<SqliteConnection> {
     Ok(options.connect().await?)
 }
 
-/// The installation of a database that nobody has open.
+/// The installation of a database. `None` before the first start has come to its end.
 async fn installation_of(path: &Path) -> Result<Option<Uuid>> {
     let mut reader = read_only(path).await?;
-    let row = sqlx::query("SELECT id FROM installation").fetch_optional(&mut reader).await;
+    let read = async {
+        let table = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'installation'");
+        if table.fetch_optional(&mut reader).await?.is_none() {
+            return Ok(None);
+        }
+        let row = sqlx::query("SELECT id FROM installation").fetch_optional(&mut reader).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+    .await;
     reader.close().await?;
-    Ok(row?.map(|row| row.try_get(0)).transpose()?)
+    read
 }
 
 /// Makes what was created or renamed in a folder last.
@@ -210,16 +232,23 @@ impl BackupManifest {
     /// Reads what a backup says of itself.
     pub(super) fn read(backup: &Path) -> std::result::Result<Self, BackupError> {
         let no_backup = |reason: String| BackupError::NoBackup { path: backup.to_owned(), reason };
-        let path = backup.join(MANIFEST_FILE);
-        let text = fs::read(&path).map_err(|error| no_backup(format!("{MANIFEST_FILE}: {error}")))?;
+        let told = |error: io::Error| no_backup(format!("{MANIFEST_FILE}: {error}"));
+        let file = regular_file(&backup.join(MANIFEST_FILE)).map_err(told)?;
+        let mut text = Vec::new();
+        file.take(MANIFEST_BYTES).read_to_end(&mut text).map_err(told)?;
         let manifest: Self =
             serde_json::from_slice(&text).map_err(|error| no_backup(format!("{MANIFEST_FILE}: {error}")))?;
         if manifest.format != FORMAT {
             return Err(no_backup(format!("its format is {}, not {FORMAT}", manifest.format)));
         }
-        let known = |file: &BackupFile| [MAIN_FILE, AUDIT_FILE].contains(&file.name.as_str());
-        if !manifest.files.iter().all(known) || !manifest.files.iter().any(|file| file.name == MAIN_FILE) {
-            return Err(no_backup(format!("its files are not {MAIN_FILE} and {AUDIT_FILE}")));
+        if parse_time(&manifest.taken_at).is_none() {
+            return Err(no_backup("taken_at is not a time".to_owned()));
+        }
+        // Names become paths, so only these two will do.
+        let mut names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+        names.sort_unstable();
+        if names != [MAIN_FILE] && names != [AUDIT_FILE, MAIN_FILE] {
+            return Err(no_backup(format!("its files are not {MAIN_FILE} and {AUDIT_FILE}, each once")));
         }
         Ok(manifest)
     }

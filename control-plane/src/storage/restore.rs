@@ -4,18 +4,20 @@
 //! from then on whoever opens the data directory, be it the next start after a crash, brings the restore to its end.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use omniflow_policy::time::UnixMillis;
+use serde_json::json;
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 
-use super::backup::{BackupError, BackupManifest, copy, from_start, read_only, sync_directory};
+use super::backup::{BackupError, BackupManifest, copy, read_only, regular_file, sync_directory};
 use super::{AUDIT_FILE, MAIN_FILE, Result, Storage, at, lock};
 use crate::files;
 use crate::json::time::parse_time;
-use crate::publication::MAX_LEAD_MS;
+use crate::model::event::{Action, Actor, NewEvent, Subject};
+use crate::publication::{MAX_LEAD_MS, MAX_REPORTED_VERSION};
 
 /// What is being copied and checked; worth nothing after an interruption.
 const STAGING: &str = "restoring";
@@ -23,6 +25,9 @@ const STAGING: &str = "restoring";
 const READY: &str = "restored";
 /// In [`READY`]: the name of the folder that the databases before it go to.
 const ASIDE_FILE: &str = "aside";
+
+/// Who restores, in the trail: no token is asked for.
+const ACTOR: &str = "omf db restore";
 
 /// A restore that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +53,7 @@ pub(crate) async fn restore(
     now: UnixMillis,
 ) -> std::result::Result<Restored, BackupError> {
     let manifest = BackupManifest::read(backup)?;
-    if parse_time(&manifest.taken_at).is_some_and(|taken| taken > now) {
+    if parse_time(&manifest.taken_at).is_none_or(|taken| taken > now) {
         return Err(BackupError::Clock(manifest.taken_at));
     }
     files::make_private_directory(directory).map_err(at(directory))?;
@@ -92,15 +97,18 @@ async fn stage(
     backup: &Path,
     manifest: &BackupManifest,
     staging: &Path,
-    last_version: u64,
+    last_version: Option<u64>,
     now: UnixMillis,
 ) -> std::result::Result<u64, BackupError> {
     for file in &manifest.files {
         let (from, to) = (backup.join(&file.name), staging.join(&file.name));
         let target = files::open_private(&to).map_err(at(&to))?;
-        let (bytes, sha256) = copy(from_start(&from)?, &target).map_err(at(&from))?;
-        target.sync_all().map_err(at(&to))?;
         let damaged = |reason| BackupError::Damaged { path: from.clone(), reason };
+        let source = regular_file(&from).map_err(|error| damaged(error.to_string()))?;
+        // One byte more than there should be tells that there is more, and does not fill the disk.
+        let source = source.take(file.bytes.saturating_add(1));
+        let (bytes, sha256) = copy(source, &target).map_err(at(&from))?;
+        target.sync_all().map_err(at(&to))?;
         if (bytes, sha256) != (file.bytes, file.sha256) {
             return Err(damaged("its digest is not the one in backup.json".to_owned()));
         }
@@ -110,11 +118,10 @@ async fn stage(
         }
     }
     let storage = Storage::open(staging).await?;
-    let set = set_version(&storage, manifest.installation, last_version, now).await;
+    let set = set_version(&storage, manifest, last_version, now).await;
     storage.close().await;
-    let reason = || format!("it is not of the installation {}", manifest.installation);
-    let version =
-        set?.ok_or_else(|| BackupError::Damaged { path: backup.join(MAIN_FILE), reason: reason() })?;
+    let damaged = |reason| BackupError::Damaged { path: backup.join(MAIN_FILE), reason };
+    let version = set?.map_err(damaged)?;
     for name in [MAIN_FILE, AUDIT_FILE] {
         // Only the databases are put in place, so nothing may be left in their logs.
         let log = staging.join(format!("{name}-wal"));
@@ -125,23 +132,43 @@ async fn stage(
     Ok(version)
 }
 
-/// Puts the version above every one that a gateway can hold: see "A restore" in docs/ARCHITECTURE.md. `None` if the
-/// database is of another installation.
+/// Puts the version above every one that a gateway can hold (see "A restore" in docs/ARCHITECTURE.md), and notes the
+/// restore in the trail. The inner error says why the database is not the one that the backup tells of.
 async fn set_version(
     storage: &Storage,
-    installation: Uuid,
-    last_version: u64,
+    manifest: &BackupManifest,
+    last_version: Option<u64>,
     now: UnixMillis,
-) -> Result<Option<u64>> {
+) -> Result<std::result::Result<u64, String>> {
     let stored = storage.main.installation().await?;
-    let Some(stored) = stored.filter(|stored| stored.id == installation) else { return Ok(None) };
+    let Some(stored) = stored.filter(|stored| stored.id == manifest.installation) else {
+        return Ok(Err(format!("it is not of the installation {}", manifest.installation)));
+    };
+    if !can_follow(stored.snapshot_version) {
+        return Ok(Err("its snapshot version is higher than any that was ever published".to_owned()));
+    }
     let plausible = now.0.saturating_add(MAX_LEAD_MS);
-    let version = stored.snapshot_version.max(last_version).max(plausible).saturating_add(1);
+    let version = stored.snapshot_version.max(last_version.unwrap_or(0)).max(plausible).saturating_add(1);
+    let event = NewEvent {
+        time: now,
+        actor: Actor { id: None, name: ACTOR.to_owned() },
+        action: Action::InstallationRestored,
+        subject: Subject { id: stored.id.to_string(), name: stored.key_prefix.as_str().to_owned() },
+        before: last_version.map(|version| json!({"snapshot_version": version})),
+        after: Some(json!({"backup_taken_at": manifest.taken_at, "snapshot_version": version})),
+    };
     let mut writer = storage.main.writer().await;
     let mut transaction = writer.begin().await?;
     transaction.set_snapshot_version(version).await?;
+    transaction.insert_event(&event).await?;
     transaction.commit().await?;
-    Ok(Some(version))
+    Ok(Ok(version))
+}
+
+/// Whether another version may follow this one. What is higher was not counted by any control plane, and gateways that
+/// hold what follows it could not say so.
+fn can_follow(version: u64) -> bool {
+    version < MAX_REPORTED_VERSION
 }
 
 /// What SQLite finds wrong with a database.
@@ -161,20 +188,20 @@ async fn fault(path: &Path) -> Result<Option<String>> {
     found
 }
 
-/// The version that the databases that are there published last; 0 if they cannot tell. They may be what a restore is
-/// to mend.
-async fn last_version(directory: &Path) -> u64 {
+/// The version that the databases that are there published last; `None` if there are none, or they cannot tell. They
+/// may be what a restore is to mend.
+async fn last_version(directory: &Path) -> Option<u64> {
     let path = directory.join(MAIN_FILE);
     if !path.exists() {
-        return 0;
+        return None;
     }
     let read = async {
         let mut reader = read_only(&path).await?;
         let row = sqlx::query("SELECT snapshot_version FROM installation").fetch_one(&mut reader).await;
         reader.close().await?;
-        Result::Ok(row?.try_get::<i64, _>(0)?.cast_unsigned())
+        Result::Ok(row?.try_get::<i64, _>(0)?)
     };
-    read.await.unwrap_or_default()
+    u64::try_from(read.await.ok()?).ok().filter(|version| can_follow(*version))
 }
 
 /// A name that nothing has.
@@ -195,6 +222,8 @@ pub(super) fn finish(directory: &Path) -> Result<()> {
     if !ready.exists() {
         return Ok(());
     }
+    // Were the decision lost after databases have moved, nothing would bring back the missing ones.
+    sync_directory(directory).map_err(at(directory))?;
     let note = ready.join(ASIDE_FILE);
     if note.exists() {
         let aside = directory.join(fs::read_to_string(&note).map_err(at(&note))?);
@@ -230,7 +259,6 @@ mod tests {
 
     use axum::http::{Method, StatusCode};
     use omniflow_policy::gateway::MANIFEST_MEDIA_TYPE;
-    use serde_json::json;
     use tempfile::TempDir;
 
     use super::super::backup::{MANIFEST_FILE, back_up};
@@ -311,7 +339,7 @@ mod tests {
         assert!(restored.snapshot_version > NOW.0 + MAX_LEAD_MS);
         assert_eq!(names(&target), [AUDIT_FILE, "lock", MAIN_FILE]);
         assert_eq!(keys_and_records(&target).await, (1, 1));
-        assert_eq!(last_version(&target).await, restored.snapshot_version);
+        assert_eq!(last_version(&target).await, Some(restored.snapshot_version));
         // Again at the same instant, over the one that was restored.
         let again = restore(&backup, &target, true, NOW).await.unwrap();
         assert_eq!(again.snapshot_version, restored.snapshot_version + 1);
@@ -370,16 +398,90 @@ mod tests {
             (other, "not of the installation"),
             (manifest.replace("\"format\": 1", "\"format\": 2"), "format is 2"),
             (manifest.replace("omniflow.db", "../omniflow.db"), "files are not"),
+            (manifest.replace("omniflow.db", "other.db"), "files are not"),
+            (manifest.replace("audit.db", "omniflow.db"), "each once"),
             (manifest.replace("2027-01-15", "2027-01-16"), "clock"),
+            (manifest.replace("2027-01-15T", "yesterday"), "taken_at is not a time"),
             ("{}".to_owned(), "missing field"),
         ] {
             fs::write(backup.join(MANIFEST_FILE), text).unwrap();
             refused(why).await;
         }
-        fs::remove_file(backup.join(MANIFEST_FILE)).unwrap();
-        refused("is no backup").await;
+        for (name, why) in [(MANIFEST_FILE, "is no backup"), (AUDIT_FILE, "is damaged")] {
+            let (path, elsewhere) = (backup.join(name), room.path().join(name));
+            fs::write(backup.join(MANIFEST_FILE), &manifest).unwrap();
+            fs::rename(&path, &elsewhere).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+            refused("not a regular file").await;
+            fs::remove_file(&path).unwrap();
+            refused(why).await;
+            fs::rename(&elsewhere, &path).unwrap();
+        }
         fs::write(backup.join(MANIFEST_FILE), manifest).unwrap();
         restore(&backup, &target, false, NOW).await.unwrap();
+    }
+
+    /// Sets the version that a database says it published last.
+    async fn publish(database: &Path, version: i64) {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
+        let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        let set = sqlx::query("UPDATE installation SET snapshot_version = ?").bind(version);
+        set.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_version_that_nobody_published_is_not_gone_by() {
+        let (_plane, room, backup) = backed_up(false).await;
+        let folder = room.path().join("data");
+        let mut expected = restore(&backup, &folder, false, NOW).await.unwrap().snapshot_version;
+        let most = MAX_REPORTED_VERSION.cast_signed();
+        for (there, counts) in [(expected as i64, true), (most - 1, true), (most, false), (-1, false)] {
+            publish(&folder.join(MAIN_FILE), there).await;
+            let restored = restore(&backup, &folder, true, NOW).await.unwrap();
+            expected = if counts { there.cast_unsigned() + 1 } else { NOW.0 + MAX_LEAD_MS + 1 };
+            assert_eq!(restored.snapshot_version, expected, "{there}");
+        }
+        for there in [most, i64::MAX, -1] {
+            let copy = backup.join(MAIN_FILE);
+            let before = fs::read(&copy).unwrap();
+            publish(&copy, there).await;
+            let digest = |bytes: &[u8]| omniflow_policy::digest::Digest::of(bytes).to_hex();
+            let manifest = fs::read_to_string(backup.join(MANIFEST_FILE)).unwrap();
+            let manifest = manifest.replace(&digest(&before), &digest(&fs::read(&copy).unwrap()));
+            fs::write(backup.join(MANIFEST_FILE), manifest).unwrap();
+            let error = restore(&backup, &folder, true, NOW).await.unwrap_err().to_string();
+            assert!(error.contains("higher than any"), "{there}: {error}");
+        }
+        assert_eq!(last_version(&folder).await, Some(expected));
+    }
+
+    #[tokio::test]
+    async fn a_restore_is_in_the_trail() {
+        let (_plane, room, backup) = backed_up(false).await;
+        let folder = room.path().join("data");
+        let first = restore(&backup, &folder, false, NOW).await.unwrap().snapshot_version;
+        let second = restore(&backup, &folder, true, NOW).await.unwrap().snapshot_version;
+        let storage = Storage::open(&folder).await.unwrap();
+        let noted = storage.main.events(&crate::storage::EventFilter::default(), None, 1).await.unwrap();
+        let noted = &noted[0].noted;
+        assert_eq!((noted.action, noted.time), (Action::InstallationRestored, NOW));
+        assert_eq!(noted.actor, Actor { id: None, name: "omf db restore".to_owned() });
+        assert_eq!(noted.before, Some(json!({"snapshot_version": first})));
+        let after = json!({"backup_taken_at": TAKEN, "snapshot_version": second});
+        assert_eq!(noted.after, Some(after));
+    }
+
+    #[tokio::test]
+    async fn what_keeps_a_backup_from_being_taken_is_told_once() {
+        let (plane, room, _) = backed_up(false).await;
+        let data = room.path().join("data");
+        drop(Storage::open(&data).await.unwrap());
+        let error = back_up(&data, &room.path().join("b"), true, TAKEN.to_owned()).await.unwrap_err();
+        assert!(matches!(error, BackupError::NoInstallation(_)), "{error}");
+        let missing = room.path().join("missing");
+        let error = back_up(plane.folder(), &missing.join("b"), true, TAKEN.to_owned()).await.unwrap_err();
+        assert!(matches!(&error, BackupError::NoFolder(path) if *path == missing), "{error}");
     }
 
     /// Wherever a restore is interrupted after its decision, the next start brings it to its end.
@@ -406,7 +508,7 @@ mod tests {
                 step().unwrap();
             }
             assert_eq!(keys_and_records(&folder).await, (1, 1));
-            assert_eq!(last_version(&folder).await, NOW.0 + 1 + MAX_LEAD_MS + 1, "{interrupted_after}");
+            assert_eq!(last_version(&folder).await, Some(NOW.0 + 1 + MAX_LEAD_MS + 1), "{interrupted_after}");
             assert!(!ready.exists());
             let replaced = names(&folder.join("replaced-x"));
             assert!(

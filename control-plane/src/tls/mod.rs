@@ -1,5 +1,6 @@
 //! TLS: the certificate and its key, read from their files and again whenever these change.
 
+mod doubt;
 mod renewal;
 mod validity;
 
@@ -8,15 +9,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
-pub(crate) use self::renewal::Renewal;
+pub(crate) use self::doubt::{Doubt, is_authority};
+pub(crate) use self::renewal::{Renewal, without_certificate};
 use crate::json::time::format_time;
 
 /// What is spoken inside of TLS, the preferred first.
@@ -38,7 +42,9 @@ pub(crate) struct Loaded {
     pub(crate) config: Arc<ServerConfig>,
     /// What is known of the certificate.
     pub(crate) certificate: Certificate,
-    files: Content,
+    /// Why clients may refuse it.
+    pub(crate) doubts: Vec<Doubt>,
+    seen: Seen,
 }
 
 /// From when until when a server's own certificate can be used.
@@ -50,11 +56,17 @@ pub(crate) struct Certificate {
     pub(crate) not_after: UnixMillis,
 }
 
-/// What the files held.
-#[derive(PartialEq, Eq)]
-struct Content {
-    certificate: Vec<u8>,
+/// What the files hold.
+struct Pem {
+    certificate: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
+}
+
+/// What the files held when they were read, to see whether they have changed. The key itself is not kept for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    certificate: Digest,
+    key: Digest,
 }
 
 /// Why TLS cannot be spoken with these files. Nothing of a key is ever told.
@@ -70,6 +82,17 @@ pub(crate) enum TlsError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A renewed certificate would be refused by clients, and the one that is served is not.
+    #[error("{}: {what}", path.display())]
+    Unfit {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why, and what to do.
+        what: String,
+    },
+    /// The files were not read to their end.
+    #[error("reading certificate and key was interrupted: {0}")]
+    Interrupted(#[from] JoinError),
     /// There is no certificate in the file.
     #[error("{}: no certificate in PEM form: give a file with BEGIN CERTIFICATE", .0.display())]
     NoCertificate(PathBuf),
@@ -99,18 +122,29 @@ pub(crate) enum TlsError {
 
 /// Reads certificate and key.
 pub(crate) fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
-    Content::read(files)?.load(files)
+    Pem::read(files)?.load(files)
 }
 
-// === impl Content ===
+/// What is wrong with the files that cannot be read at all.
+pub(crate) fn unreadable(files: &TlsFiles) -> Vec<TlsError> {
+    let both = [read(&files.certificate, false), read(&files.key, true)];
+    both.into_iter().filter_map(Result::err).collect()
+}
 
-impl Content {
+fn read(path: &Path, key: bool) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let bytes = fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), key, source })?;
+    Ok(Zeroizing::new(bytes))
+}
+
+// === impl Pem ===
+
+impl Pem {
     fn read(files: &TlsFiles) -> Result<Self, TlsError> {
-        let read = |path: &Path, key| {
-            fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), key, source })
-        };
-        let certificate = read(&files.certificate, false)?;
-        Ok(Self { certificate, key: Zeroizing::new(read(&files.key, true)?) })
+        Ok(Self { certificate: read(&files.certificate, false)?, key: read(&files.key, true)? })
+    }
+
+    fn seen(&self) -> Seen {
+        Seen { certificate: Digest::of(&self.certificate), key: Digest::of(&self.key) }
     }
 
     fn load(self, files: &TlsFiles) -> Result<Loaded, TlsError> {
@@ -120,6 +154,7 @@ impl Content {
         let first = chain.first().ok_or_else(|| TlsError::NoCertificate(files.certificate.clone()))?;
         let certificate =
             validity::read(first).ok_or_else(|| TlsError::Damaged(files.certificate.clone()))?;
+        let doubts = doubt::doubts(first, certificate);
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| TlsError::NoKey(files.key.clone()))?;
         let config = config(chain, key).map_err(|source| match source {
             rustls::Error::InconsistentKeys(_) => {
@@ -127,7 +162,7 @@ impl Content {
             }
             source => TlsError::Unsupported { path: files.key.clone(), source },
         })?;
-        Ok(Loaded { config: Arc::new(config), certificate, files: self })
+        Ok(Loaded { config: Arc::new(config), certificate, doubts, seen: self.seen() })
     }
 }
 
@@ -143,12 +178,6 @@ fn config(
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(config)
-}
-
-impl std::fmt::Debug for Content {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Content")
-    }
 }
 
 // === impl Certificate ===
@@ -174,7 +203,7 @@ impl TlsError {
     pub(crate) fn concerns_key(&self) -> bool {
         match self {
             Self::File { key, .. } => *key,
-            Self::NoCertificate(_) | Self::Damaged(_) => false,
+            Self::NoCertificate(_) | Self::Damaged(_) | Self::Unfit { .. } | Self::Interrupted(_) => false,
             Self::NoKey(_) | Self::NotItsKey { .. } | Self::Unsupported { .. } => true,
         }
     }

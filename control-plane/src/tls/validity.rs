@@ -1,4 +1,4 @@
-//! When a certificate is valid, read from its DER form. Nothing else of it is looked at: that is up to clients.
+//! When a certificate is valid, read from its DER form. Nothing else of it is looked at here.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;

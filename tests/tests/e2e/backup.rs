@@ -1,18 +1,18 @@
 //! A backup taken under load is restored, while callers go on calling.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use omniflow_harness::control_plane::{ControlPlane, ControlPlaneOptions, NewKey};
-use omniflow_harness::{Stack, StackOptions, client, eventually, paths};
+use omniflow_harness::{Stack, StackOptions, client, eventually, omf_command};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::{connections, contacts, create_call, created, refusal};
+use crate::support::{self, connections, contacts, create_call, created, refusal};
 
 const WAIT: Duration = Duration::from_secs(20);
 const CLIENTS: usize = 6;
@@ -121,9 +121,9 @@ impl Watch {
 
 /// Runs `omf db …` and gives its outcome.
 async fn db(arguments: &[&str], paths: [&Path; 2], flags: &[&str]) -> Output {
-    let mut command = Command::new(paths::omf().unwrap());
+    let mut command = omf_command().unwrap();
     command.arg("db").args(arguments).arg(paths[0]).arg("--data-dir").arg(paths[1]).args(flags);
-    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    support::run(command).await
 }
 
 /// The same where it has to succeed; its JSON.

@@ -17,13 +17,24 @@ impl Authority {
 
     /// Writes `NAME.crt`, for localhost and 127.0.0.1 and valid until the first day of a year, and `NAME.key`.
     pub(crate) fn issue(&self, folder: &Path, name: &str, until: i32) {
-        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        self.issue_for(folder, name, until, &["localhost", "127.0.0.1"]);
+    }
+
+    /// The same for these hosts.
+    pub(crate) fn issue_for(&self, folder: &Path, name: &str, until: i32, hosts: &[&str]) {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).unwrap();
         params.distinguished_name.push(DnType::CommonName, "a control plane");
         params.not_after = date_time_ymd(until, 1, 1);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         fs::write(folder.join(format!("{name}.crt")), certificate.pem()).unwrap();
         fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
+    /// The key of its own certificate, in PEM form.
+    pub(crate) fn key(&self) -> String {
+        self.0.key().serialize_pem()
     }
 
     /// Writes its own certificate.

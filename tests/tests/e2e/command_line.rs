@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use omniflow_control_plane::cli;
 use omniflow_harness::process::Process;
-use omniflow_harness::{Call, Stack, StackOptions, client, eventually, paths, ports::Port};
+use omniflow_harness::{Call, Stack, StackOptions, client, eventually, omf_command, ports::Port};
 use serde_json::{Value, json};
 
-use crate::support::{CONTACTS, contacts, files_with};
+use crate::support::{self, CONTACTS, contacts, files_with};
 
 /// Runs commands and notes which.
 struct Omf {
@@ -46,11 +46,10 @@ impl Omf {
     async fn run_with(&mut self, words: &str, input: Stdio) -> Output {
         let words: Vec<&str> = words.split(' ').collect();
         self.note(&words);
-        let mut command = Command::new(paths::omf().unwrap());
+        let mut command = omf_command().unwrap();
         command.args(&words).current_dir(&self.folder);
-        command.env("OMF_URL", &self.url).env("OMF_TOKEN_FILE", &self.token_file).env_remove("OMF_TOKEN");
-        command.stdin(input);
-        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+        command.env("OMF_URL", &self.url).env("OMF_TOKEN_FILE", &self.token_file).stdin(input);
+        support::run(command).await
     }
 
     /// Notes the longest command that these words begin with.
@@ -287,7 +286,7 @@ async fn serve(omf: &mut Omf) {
     let port = Port::reserve().unwrap();
     let words = ["serve", "--data-dir", "served", "--listen", &format!("127.0.0.1:{}", port.number())];
     omf.note(&words);
-    let mut command = Command::new(paths::omf().unwrap());
+    let mut command = omf_command().unwrap();
     command.args(words).current_dir(&omf.folder);
     let process = Process::spawn("omf serve", &mut command, &omf.folder.join("serve.log")).unwrap();
     eventually(std::time::Duration::from_secs(20), || async {
@@ -304,7 +303,16 @@ async fn databases(omf: &mut Omf, stack: &Stack) {
     let data = stack.control_plane.folder().display().to_string();
     assert!(omf.says(&format!("db backup copy --data-dir {data}")).await.contains("omniflow.db"));
     assert!(omf.fails(1, &format!("db backup copy --data-dir {data}")).await.contains("is there already"));
-    assert!(omf.says("db restore copy --data-dir restored").await.contains("revoke them again"));
+    let said = omf.fails(1, &format!("db backup missing/copy --data-dir {data}")).await;
+    assert_eq!(said, "omf: missing is no folder: make it, or choose another destination\n");
+    let said = omf.fails(1, "db backup other --data-dir nowhere").await;
+    assert!(said.contains("nowhere has no database"), "{said}");
+    // The folder of the databases is the one that omf serve would take.
+    fs::write(omf.folder.join("omf.toml"), "data_dir = \"restored\"\n").unwrap();
+    let said = omf.says("db restore copy --config omf.toml").await;
+    assert!(said.contains("restored has installation") && said.contains("revoke them again"), "{said}");
+    assert!(said.contains("such as admin-token in the data directory that was backed up"), "{said}");
+    omf.says("db backup again --config omf.toml").await;
     assert!(omf.fails(1, "db restore copy --data-dir restored").await.contains("--replace"));
     assert!(omf.fails(1, "db restore policy.json --data-dir x").await.contains("is no backup"));
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use omniflow_harness::control_plane::ControlPlaneOptions;
 use omniflow_harness::ports::Port;
-use omniflow_harness::{ControlPlane, omf_command, paths};
+use omniflow_harness::{ControlPlane, omf_command};
 use serde_json::Value;
 
 use crate::certificates::Authority;
+use crate::support::golden;
 
 const GOOD: &str = r#"# A comment.
 listen = "127.0.0.1:8443"
@@ -65,6 +66,9 @@ fn config_check_tells_what_is_in_force_and_all_that_is_wrong() {
     authority.issue(folder, "tls", 2100);
     authority.issue(folder, "other", 2100);
     authority.issue(folder, "old", 2020);
+    authority.issue_for(folder, "nameless", 2100, &[]);
+    fs::copy(authority.publish(folder), folder.join("authority.crt")).unwrap();
+    fs::write(folder.join("authority.key"), authority.key()).unwrap();
     fs::write(folder.join("garbage.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .unwrap();
     for (name, text) in [
@@ -98,12 +102,15 @@ fn config_check_tells_what_is_in_force_and_all_that_is_wrong() {
         ("--tls-certificate tls.crt --tls-key tls.crt", none),
         ("--tls-certificate garbage.pem --tls-key tls.key --config values.toml --json", none),
         ("--tls-certificate none.crt --tls-key tls.key", none),
+        ("--tls-certificate none.crt --tls-key none.key", none),
+        ("--tls-certificate nameless.crt --tls-key nameless.key", none),
+        ("--tls-certificate authority.crt --tls-key authority.key --json", none),
+        ("--listen 0.0.0.0:8080", none),
     ] {
         all += &check(folder, arguments, environment);
     }
     assert!(!all.contains("BEGIN PRIVATE KEY-----"), "no file's content is printed");
-    let golden = paths::root().join("control-plane/golden/config-check.txt");
-    assert_eq!(all, fs::read_to_string(golden).unwrap(), "{all}");
+    golden("config-check.txt", &all);
     assert!(!folder.join("data").exists() && !folder.join("omniflow-data").exists(), "it only looks");
 }
 

@@ -1,15 +1,15 @@
 //! An operator sets routes and scopes while calls go on.
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::ensure;
-use omniflow_harness::{Call, Connection, Stack, StackOptions, eventually, paths};
+use omniflow_harness::{Call, Connection, Stack, StackOptions, eventually};
 use omniflow_policy::policy::{MAX_ROUTES, MAX_SCOPES};
 use serde_json::{Value, json};
 
-use crate::support::{connections, contacts, refusal};
+use crate::support::{self, connections, contacts, refusal};
 
 const WAIT: Duration = Duration::from_secs(20);
 /// Enough that the kernel gives some to each worker.
@@ -55,14 +55,11 @@ fn not_mapped() -> (u16, Option<String>) {
 
 /// Runs `omf` as an operator does, with this on its standard input.
 async fn omf(stack: &Stack, arguments: &[&str], input: Option<&std::path::Path>) -> Output {
-    let mut command = Command::new(paths::omf().unwrap());
+    let mut command = support::omf(stack);
     command
         .args(arguments)
-        .env("OMF_URL", format!("http://127.0.0.1:{}", stack.control_plane.port()))
-        .env("OMF_TOKEN", stack.control_plane.admin_token())
-        .env_remove("OMF_TOKEN_FILE")
         .stdin(input.map_or_else(Stdio::null, |path| fs::File::open(path).unwrap().into()));
-    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    support::run(command).await
 }
 
 #[tokio::test]

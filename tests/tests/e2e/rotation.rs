@@ -1,14 +1,14 @@
 //! A key gets a new secret while calls go on.
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use omniflow_harness::control_plane::NewKey;
-use omniflow_harness::{Connection, Stack, StackOptions, eventually, paths};
+use omniflow_harness::{Connection, Stack, StackOptions, eventually};
 use serde_json::{Value, json};
 
-use crate::support::{connections, contacts, refusal};
+use crate::support::{self, connections, contacts, refusal};
 
 const WAIT: Duration = Duration::from_secs(20);
 /// Enough that the kernel gives some to each worker.
@@ -63,13 +63,9 @@ async fn first_refusal(stack: &Stack, secret: &str) -> (Instant, (u16, Option<St
 
 /// Runs `omf` as an operator does.
 async fn omf(stack: &Stack, arguments: &[&str]) -> Output {
-    let mut command = Command::new(paths::omf().unwrap());
-    command
-        .args(arguments)
-        .env("OMF_URL", format!("http://127.0.0.1:{}", stack.control_plane.port()))
-        .env("OMF_TOKEN", stack.control_plane.admin_token())
-        .env_remove("OMF_TOKEN_FILE");
-    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    let mut command = support::omf(stack);
+    command.args(arguments);
+    support::run(command).await
 }
 
 #[tokio::test]

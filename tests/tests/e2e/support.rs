@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use omniflow_harness::control_plane::NewKey;
 use omniflow_harness::ports::Port;
-use omniflow_harness::{Call, Connection, Envoy, EnvoyOptions, Response, Upstream};
+use omniflow_harness::{
+    Call, Connection, Envoy, EnvoyOptions, Response, Stack, Upstream, omf_command, paths,
+};
 use omniflow_policy::outcome::Denial;
 use serde_json::json;
 use tempfile::TempDir;
@@ -44,6 +47,29 @@ pub(crate) async fn gateway(
     };
     let envoy = Envoy::start(change(options)).await?;
     Ok(Gateway { envoy, live, _test: test, _folder: folder, _ports: ports })
+}
+
+/// `omf` as the owner of this stack runs it. Nothing else of the environment reaches it.
+pub(crate) fn omf(stack: &Stack) -> Command {
+    let mut command = omf_command().unwrap();
+    command.env("OMF_URL", format!("http://127.0.0.1:{}", stack.control_plane.port()));
+    command.env("OMF_TOKEN_FILE", stack.control_plane.folder().join("admin-token"));
+    command
+}
+
+/// Runs a command to its end, while other tasks go on.
+pub(crate) async fn run(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+/// Compares a text with a golden file of the control plane; `UPDATE_GOLDEN=1` writes it anew.
+pub(crate) fn golden(name: &str, text: &str) {
+    let path = paths::root().join("control-plane/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        fs::write(&path, text).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, kept, "{} differs; if that is meant: UPDATE_GOLDEN=1, and look at it", path.display());
 }
 
 /// The status of a reason code.

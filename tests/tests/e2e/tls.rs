@@ -31,6 +31,16 @@ impl Secure {
         Self::start_as(omf_command()?).await
     }
 
+    /// Has it look at its files, and waits until it says this of them.
+    async fn renew(&self, what: &str) {
+        self.process.hang_up().unwrap();
+        let said = eventually(WAIT, async || {
+            ensure!(self.process.log().contains(what), "{}", self.process.log_end(5));
+            Ok(())
+        });
+        said.await.unwrap();
+    }
+
     /// Starts it by this command, to which the arguments of `omf` are added.
     async fn start_as(mut command: Command) -> Result<Self> {
         let (folder, port, authority) = (tempfile::tempdir()?, Port::reserve()?, Authority::new());
@@ -77,17 +87,17 @@ async fn omf_trusts_whom_it_is_told_to() {
 
     let other = tempfile::tempdir().unwrap();
     let stranger = Authority::new().publish(other.path());
-    for line in ["key list", &format!("key list --ca-file {}", stranger.display())] {
+    let distrusting = format!("key list --ca-file {}", stranger.display());
+    for line in ["key list", &distrusting] {
         let refused = secure.refusal(line, &https);
-        assert!(refused.contains("is not trusted") && refused.contains("--ca-file"), "{refused}");
+        assert!(refused.contains("is not trusted"), "{refused}");
+        // Not what was done already.
+        assert_eq!(refused.contains("--ca-file"), line == "key list", "{refused}");
     }
     let refused = secure.refusal("key list --ca-file tls.key", &https);
     assert!(refused.contains("tls.key: not CA certificates in PEM form"), "{refused}");
     let refused = secure.refusal("key list --ca-file ca.crt", &secure.url("http"));
-    assert!(refused.contains("write https:// in --url or OMF_URL"), "{refused}");
-    let elsewhere = https.replace("localhost", "ip6-localhost.localhost");
-    let refused = secure.refusal("key list --ca-file ca.crt", &elsewhere);
-    assert!(refused.contains("is for another name") || refused.contains("is it running?"), "{refused}");
+    assert!(refused.contains("write https:// in the URL"), "{refused}");
 
     let plain = Upstream::start("plain", Port::reserve().unwrap().number()).unwrap();
     let url = format!("https://127.0.0.1:{}", plain.port());
@@ -99,15 +109,7 @@ async fn omf_trusts_whom_it_is_told_to() {
 async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
     let secure = Secure::start().await.unwrap();
     let folder = secure.folder.path();
-    let told = async |what: &str| {
-        secure.process.hang_up().unwrap();
-        eventually(WAIT, async || {
-            ensure!(secure.process.log().contains(what), "{}", secure.process.log_end(5));
-            Ok(())
-        })
-        .await
-        .unwrap();
-    };
+    let told = async |what: &str| secure.renew(what).await;
 
     // A key that is not the certificate's: half of a renewal.
     secure.authority.issue(folder, "half", 2101);
@@ -123,15 +125,85 @@ async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
     assert!(refused.contains("is not trusted"), "{refused}");
     next.publish(folder);
     secure.omf("key list").unwrap();
+
+    // One that has expired, in the place of one that has not.
+    next.issue(folder, "tls", 2020);
+    told("has expired at 2020-01-01").await;
+    secure.omf("key list").unwrap();
+
+    next.issue_for(folder, "tls", 2103, &["keys.example", "192.0.2.1"]);
+    told("2103-01-01").await;
+    let refused = secure.omf("key list").unwrap_err().to_string();
+    assert!(
+        refused.contains("is for another name") && refused.contains("(keys.example, 192.0.2.1)"),
+        "{refused}"
+    );
     let log = secure.process.log();
     assert!(!log.contains("PRIVATE KEY") && !log.contains("panicked"), "{log}");
 }
 
+/// The line of README.md that makes a certificate for a first try.
+fn certificate_for_a_try() -> String {
+    let text = fs::read_to_string(paths::root().join("README.md")).unwrap();
+    let (_, after) = text.split_once("openssl req -x509").unwrap();
+    let (line, _) = after.split_once("```").unwrap();
+    format!("openssl req -x509{line}")
+}
+
+#[tokio::test]
+async fn the_certificate_that_the_readme_makes_is_taken() {
+    let secure = Secure::start().await.unwrap();
+    let folder = secure.folder.path();
+    for (line, refusal) in [
+        (
+            "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -keyout tls.key -out tls.crt",
+            Some("CA:FALSE"),
+        ),
+        (&certificate_for_a_try(), None),
+    ] {
+        let made = Command::new("/bin/sh").args(["-ec", line]).current_dir(folder).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        secure.process.hang_up().unwrap();
+        eventually(WAIT, async || {
+            let called = secure.run("key list --ca-file tls.crt", &secure.url("https"));
+            let said = called.err().map(|error| error.to_string());
+            ensure!(said.is_some() == refusal.is_some(), "{said:?}");
+            ensure!(said.iter().all(|said| said.contains(refusal.unwrap_or_default())), "{said:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    let log = secure.process.log();
+    assert!(log.contains("is a CA's own") && log.contains("names no server"), "{log}");
+}
+
+#[tokio::test]
+async fn whoever_asks_a_plain_server_for_a_renewal_does_not_end_it() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), Port::reserve().unwrap());
+    let mut command = omf_command().unwrap();
+    command.args(["serve", "--data-dir", "data", "--listen", &format!("127.0.0.1:{}", port.number())]);
+    command.current_dir(folder.path());
+    let process = Process::spawn("the control plane", &mut command, &folder.path().join("log")).unwrap();
+    let said = async |what: &str| {
+        let said = eventually(WAIT, async || {
+            ensure!(process.log().contains(what), "{}", process.log_end(5));
+            Ok(())
+        });
+        said.await.unwrap();
+    };
+    said("listening").await;
+    process.hang_up().unwrap();
+    said("TLS is not set up").await;
+    assert!(process.stop(WAIT).unwrap().success());
+}
+
 #[tokio::test]
 async fn a_server_without_free_files_goes_on_when_there_are_some() {
+    let omf = omf_command().unwrap();
     let mut limited = Command::new("/bin/sh");
-    limited.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""]).arg(paths::omf().unwrap());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OMF_")) {
+    limited.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""]).arg(omf.get_program());
+    for (name, _) in omf.get_envs() {
         limited.env_remove(name);
     }
     let secure = Secure::start_as(limited).await.unwrap();

@@ -1,9 +1,11 @@
 //! `omf key create`.
 
 use clap::Args;
+use omniflow_policy::key::Environment;
 use omniflow_policy::limit::DEFAULT_PER_MINUTE;
 use serde_json::{Value, json};
 
+use crate::cli::args::one_of;
 use crate::cli::client::{Call, Client, Method};
 use crate::cli::output::Output;
 use crate::cli::secret_output::{SecretArgs, whereabouts};
@@ -30,8 +32,8 @@ pub(super) struct Settings {
     /// A name that no other key has.
     #[arg(long)]
     pub(super) name: String,
-    /// live or test.
-    #[arg(long)]
+    /// Where the key is used.
+    #[arg(long, value_parser = one_of(Environment::ALL.map(Environment::as_str)))]
     environment: String,
     /// What the key may do, such as contacts:read; repeat it for more.
     #[arg(long = "scope", required = true)]

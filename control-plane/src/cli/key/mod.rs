@@ -8,6 +8,7 @@ mod rotate;
 mod update;
 
 use clap::{Args, Subcommand};
+use omniflow_policy::key::Environment;
 use serde_json::{Value, json};
 
 pub(super) use self::create::Attempt;
@@ -17,9 +18,10 @@ use self::leaked::Leaked;
 use self::revoke::Revoke;
 use self::rotate::Rotate;
 use self::update::Update;
-use super::args::Page;
+use super::args::{Page, one_of};
 use super::client::{Client, segment};
 use super::output::{Column, Output, field, items, table};
+use crate::model::key::KeyStatus;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -50,11 +52,11 @@ pub(super) enum Command {
         omf key list --status active --unused-since 2026-12-31T00:00:00Z\n  omf key list --json --limit 500"
 )]
 pub(super) struct List {
-    /// active, rotating, revoked or expired.
-    #[arg(long)]
+    /// Keys in this state.
+    #[arg(long, value_parser = one_of(KeyStatus::ALL.map(KeyStatus::as_str)))]
     status: Option<String>,
-    /// live or test.
-    #[arg(long)]
+    /// Keys of this environment.
+    #[arg(long, value_parser = one_of(Environment::ALL.map(Environment::as_str)))]
     environment: Option<String>,
     /// Keys with this scope.
     #[arg(long)]
