@@ -35,6 +35,8 @@ pub(crate) struct App {
     pub(crate) fleet: Arc<Fleet>,
     /// How long after it was made a key's newest version should be replaced; `None` for never.
     pub(crate) rotation_after: Option<Duration>,
+    /// For how long audit records are kept.
+    pub(crate) audit_retention: Duration,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.

@@ -19,6 +19,7 @@ mod last_used;
 mod policy;
 mod restore;
 mod tokens;
+mod retention;
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -35,6 +36,7 @@ pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
 pub(crate) use policy::{KeyGrant, ScopeHolders, StoredPolicy};
 pub(crate) use restore::restore;
 
+pub(crate) use retention::Pages;
 use crate::files;
 
 const MAIN_FILE: &str = "omniflow.db";

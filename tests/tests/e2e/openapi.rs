@@ -18,6 +18,8 @@ use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
 use serde_json::{Value, json};
 
+use crate::support::now_millis;
+
 /// More than twice what it takes where nothing else runs.
 const WITHIN: Duration = Duration::from_secs(240);
 /// For each operation and phase.
@@ -57,7 +59,7 @@ async fn fill(plane: &ControlPlane) {
 fn record(sequence: u64, key: Option<uuid::Uuid>) -> AuditRecord {
     AuditRecord {
         sequence,
-        time: UnixMillis(1_700_000_000_000 + sequence),
+        time: UnixMillis(now_millis() + sequence),
         key: key.map(|id| AuditKey {
             id,
             name: "active".to_owned(),
