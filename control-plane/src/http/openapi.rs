@@ -25,9 +25,10 @@ use crate::json::schema;
         keys::rotate::rotate,
         keys::revoke::revoke_key,
         keys::revoke::revoke_version,
-        audit::list,
-        audit::show,
-        audit::gaps,
+        audit::list::list,
+        audit::show::show,
+        audit::gaps::gaps,
+        audit::stats::stats,
         policy::show,
         policy::set::set,
         policy::set::roll_back,
@@ -46,7 +47,7 @@ use crate::json::schema;
         health::readyz,
     ),
     // Those that only parameters have.
-    components(schemas(problem::Body, Code, schema::Cursor, schema::Network, schema::StatusFilter)),
+    components(schemas(problem::Body, Code, schema::Cursor, schema::Dimensions, schema::ExportFormat, schema::Network, schema::StatusFilter)),
     tags(
         (name = "keys", description = "Keys: issued, listed, changed, rotated and revoked."),
         (name = "audit", description = "The audit log: every call of a key."),

@@ -7,5 +7,6 @@ pub(crate) mod key;
 pub(crate) mod page;
 pub(crate) mod policy;
 pub(crate) mod schema;
+pub(crate) mod stats;
 pub(crate) mod time;
 pub(crate) mod token;

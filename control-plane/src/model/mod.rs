@@ -4,4 +4,5 @@ pub(crate) mod audit;
 pub(crate) mod event;
 pub mod key;
 pub mod name;
+pub(crate) mod stats;
 pub(crate) mod token;

@@ -135,7 +135,7 @@ fn page_query(
 
 /// Adds the conditions. A plus before a column keeps SQLite from its index: a page is read in the order of time,
 /// through the index of the narrowest filter, and never gathered and sorted where there may be much of it.
-fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
+pub(super) fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
     match &filter.key {
         Some(KeyReference::Id(id)) => {
             query.push(" AND key_id = ").push_bind(*id);

@@ -43,11 +43,10 @@ pub(super) fn main_migrations() -> Migrator {
 }
 
 pub(super) fn audit_migrations() -> Migrator {
-    Migrator::with_migrations(vec![migration(
-        1,
-        "audit",
-        include_str!("../../migrations/audit/0001_audit.sql"),
-    )])
+    Migrator::with_migrations(vec![
+        migration(1, "audit", include_str!("../../migrations/audit/0001_audit.sql")),
+        migration(2, "statistics", include_str!("../../migrations/audit/0002_statistics.sql")),
+    ])
 }
 
 fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {

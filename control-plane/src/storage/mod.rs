@@ -6,6 +6,7 @@
 
 mod audit;
 mod audit_ingest;
+mod audit_stats;
 mod backup;
 mod columns;
 mod database;
@@ -18,8 +19,8 @@ mod key_write;
 mod last_used;
 mod policy;
 mod restore;
-mod tokens;
 mod retention;
+mod tokens;
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -35,8 +36,8 @@ pub(crate) use installation::Installation;
 pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
 pub(crate) use policy::{KeyGrant, ScopeHolders, StoredPolicy};
 pub(crate) use restore::restore;
-
 pub(crate) use retention::Pages;
+
 use crate::files;
 
 const MAIN_FILE: &str = "omniflow.db";

@@ -208,6 +208,8 @@ async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
     .unwrap();
     assert!(omf.says("audit --key printed").await.contains(CONTACTS));
     assert_eq!(omf.json("audit gaps --limit 5 --json").await["items"], serde_json::json!([]));
+    let stats = omf.says("audit stats --by key,status --key printed").await;
+    assert!(stats.contains("(printed)") && stats.contains("total"), "{stats}");
     omf.fails(2, "audit --key printed gaps").await;
     assert!(omf.says("completions bash").await.contains("complete"));
     let checked = omf.json("config check --data-dir served --json").await;
