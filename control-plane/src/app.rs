@@ -43,6 +43,8 @@ pub(crate) struct App {
     pub(crate) entropy: Entropy,
     /// Changes when a token was revoked. Open polls end, so that a gateway has to show its token anew.
     pub(crate) token_revoked: watch::Sender<()>,
+    /// Changes when audit records were committed. Streams look for what is new.
+    pub(crate) audit_committed: watch::Sender<()>,
     /// When a version was last published only because a gateway was ahead.
     pub(crate) last_pass: Mutex<Option<Instant>>,
     /// What was answered to creates in the last minutes.

@@ -198,6 +198,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         clock,
         entropy,
         token_revoked: watch::Sender::new(()),
+        audit_committed: watch::Sender::new(()),
         last_pass: Mutex::new(None),
         answers: http::Answers::default(),
         stopping,

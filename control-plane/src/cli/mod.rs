@@ -65,7 +65,7 @@ fn run(omf: Omf) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(&args),
         Command::Config(command) => config::run(&command, output),
         Command::Key(command) => key::run(command, &client()?, output),
-        Command::Audit(command) => audit::run(command, &client()?, output),
+        Command::Audit(command) => audit::run(*command, &client()?, output),
         Command::Gateway(command) => gateway::run(&command, &client()?, output),
         Command::Token(command) => token::run(command, &client()?, output),
         Command::Policy(command) => policy::run(command, &client()?, output),

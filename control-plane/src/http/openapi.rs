@@ -29,6 +29,8 @@ use crate::json::schema;
         audit::show::show,
         audit::gaps::gaps,
         audit::stats::stats,
+        audit::export::export,
+        audit::stream::stream,
         policy::show,
         policy::set::set,
         policy::set::roll_back,
@@ -47,7 +49,15 @@ use crate::json::schema;
         health::readyz,
     ),
     // Those that only parameters have.
-    components(schemas(problem::Body, Code, schema::Cursor, schema::Dimensions, schema::ExportFormat, schema::Network, schema::StatusFilter)),
+    components(schemas(
+        problem::Body,
+        Code,
+        schema::Cursor,
+        schema::Dimensions,
+        schema::ExportFormat,
+        schema::Network,
+        schema::StatusFilter,
+    )),
     tags(
         (name = "keys", description = "Keys: issued, listed, changed, rotated and revoked."),
         (name = "audit", description = "The audit log: every call of a key."),

@@ -84,6 +84,7 @@ schemas! {
         = words(Status::ALL.map(Status::as_str));
     Role: "What a token may do." = words(TokenRole::ALL.map(TokenRole::as_str));
     Action: "What was done." = words(EventAction::ALL.map(EventAction::as_str));
+    ExportFormat: "In which form records are sent." = words(["ndjson", "csv"]);
     Dimension: "By what calls are grouped." = words(StatsDimension::ALL.map(StatsDimension::as_str));
     Decision: "Whether a call was let through." = words(["allowed", "denied"]);
     Reason: "Why: `allowed`, `non_key_credential`, or the code of a refusal." = words(Outcome::all().map(Outcome::reason));

@@ -1,6 +1,8 @@
 //! `omf audit`.
 
+mod export;
 mod stats;
+mod tail;
 
 use clap::{Args, Subcommand};
 
@@ -31,6 +33,10 @@ enum Other {
     Gaps(Page),
     /// Count calls, errors and latencies, by default of the last 24 hours.
     Stats(stats::Stats),
+    /// Write all records that the filters select to standard output, newest first.
+    Export(export::Export),
+    /// Print new records as they arrive, until it is interrupted.
+    Tail(tail::Tail),
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +110,8 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
             output.list(&gaps, "gaps", GAP_COLUMNS)
         }
         Some(Other::Stats(args)) => stats::run(args, client, output),
+        Some(Other::Export(args)) => export::run(args, client),
+        Some(Other::Tail(args)) => tail::run(args, client, output),
         None => {
             let Records { filter, page } = command.records;
             let mut query = filter.query();

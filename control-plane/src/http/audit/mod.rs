@@ -1,9 +1,12 @@
 //! The audit log: every call, newest first; what is missing in it; what it amounts to; and new calls as they come.
 
+pub(super) mod export;
 pub(super) mod gaps;
 pub(super) mod list;
+mod permit;
 pub(super) mod show;
 pub(super) mod stats;
+pub(super) mod stream;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -24,6 +27,8 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .get("/v1/audit", READ, list::list)
         .get("/v1/audit/gaps", READ, gaps::gaps)
         .get("/v1/audit/stats", READ, stats::stats)
+        .get("/v1/audit/export", READ, export::export)
+        .get("/v1/audit/stream", READ, stream::stream)
         .get("/v1/audit/{id}", READ, show::show)
 }
 
