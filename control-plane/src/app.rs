@@ -35,12 +35,16 @@ pub(crate) struct App {
     pub(crate) fleet: Arc<Fleet>,
     /// How long after it was made a key's newest version should be replaced; `None` for never.
     pub(crate) rotation_after: Option<Duration>,
+    /// For how long audit records are kept.
+    pub(crate) audit_retention: Duration,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.
     pub(crate) entropy: Entropy,
     /// Changes when a token was revoked. Open polls end, so that a gateway has to show its token anew.
     pub(crate) token_revoked: watch::Sender<()>,
+    /// Changes when audit records were committed. Streams look for what is new.
+    pub(crate) audit_committed: watch::Sender<()>,
     /// When a version was last published only because a gateway was ahead.
     pub(crate) last_pass: Mutex<Option<Instant>>,
     /// Held by the one replay that runs.

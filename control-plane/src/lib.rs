@@ -11,6 +11,7 @@
 //! | `http` | the API: who may call what, and every answer |
 //! | `json` | the shapes of the API |
 //! | `bootstrap`, `server` | the first start, and a process that serves |
+//! | `retention` | what is purged when it is old enough |
 //! | `connections`, `tls` | how connections are accepted; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`cli`] | the command line, over the same API |
@@ -36,6 +37,7 @@ mod idle;
 mod json;
 pub mod model;
 mod publication;
+mod retention;
 mod server;
 pub mod storage;
 mod tls;

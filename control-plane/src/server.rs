@@ -22,6 +22,7 @@ use crate::connections;
 use crate::fleet::{Fleet, keep_memory};
 use crate::http;
 use crate::publication::Publication;
+use crate::retention::keep_retention;
 use crate::storage::{Storage, StorageError};
 use crate::tls::{self, Renewal, TlsError, TlsFiles};
 
@@ -45,6 +46,8 @@ pub(crate) struct ServerSettings {
     pub(crate) gateway_lease: Duration,
     /// How long after it was made a key's newest version should be replaced; `None` for never.
     pub(crate) rotation_after: Option<Duration>,
+    /// For how long audit records are kept.
+    pub(crate) audit_retention: Duration,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// The wall clock.
@@ -61,6 +64,7 @@ pub(crate) struct Server {
     serving: JoinHandle<io::Result<()>>,
     building: JoinHandle<Result<(), BuildError>>,
     remembering: JoinHandle<()>,
+    purging: JoinHandle<()>,
     renewing: JoinHandle<()>,
 }
 
@@ -124,11 +128,15 @@ impl Server {
             let app = Arc::clone(&app);
             async move { keep_memory(&app).await }
         });
+        let purging = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_retention(&app).await }
+        });
         let renewing = match renewal {
             Some(renewal) => tokio::spawn(renewal.run(hangup)),
             None => tokio::spawn(tls::without_certificate(hangup)),
         };
-        Ok(Self { address, app, connections, serving, building, remembering, renewing })
+        Ok(Self { address, app, connections, serving, building, remembering, purging, renewing })
     }
 
     /// Where it listens.
@@ -138,7 +146,7 @@ impl Server {
 
     /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
     pub(crate) async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self { app, connections, mut serving, mut building, remembering, renewing, .. } = self;
+        let Self { app, connections, mut serving, mut building, remembering, purging, renewing, .. } = self;
         let (mut built, mut served) = (false, false);
         tokio::pin!(stop);
         let outcome = loop {
@@ -170,6 +178,9 @@ impl Server {
         if let Err(error) = remembering.await {
             tracing::warn!(%error, "gateways were not noted");
         }
+        if let Err(error) = purging.await {
+            tracing::warn!(%error, "the purge of audit records ended by itself");
+        }
         app.storage.close().await;
         tracing::info!("stopped");
         outcome
@@ -193,9 +204,11 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         publication: Publication::empty(),
         fleet,
         rotation_after: settings.rotation_after,
+        audit_retention: settings.audit_retention,
         clock,
         entropy,
         token_revoked: watch::Sender::new(()),
+        audit_committed: watch::Sender::new(()),
         last_pass: Mutex::new(None),
         replaying: Mutex::new(()),
         answers: http::Answers::default(),

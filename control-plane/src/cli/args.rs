@@ -76,7 +76,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Key(key::Command),
     /// Read the audit log, newest first.
-    Audit(audit::Command),
+    Audit(Box<audit::Command>),
     /// See which gateways enforce what.
     #[command(subcommand)]
     Gateway(gateway::Command),

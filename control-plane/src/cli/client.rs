@@ -1,6 +1,7 @@
 //! Calls of the control plane's API.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -136,6 +137,20 @@ impl Client {
             .ok_or_else(|| self.no_control_plane())
     }
 
+    /// Any call whose answer is of this media type and takes as long as it takes.
+    pub(super) fn stream(&self, call: Call, media_type: &str) -> anyhow::Result<impl Read + use<>> {
+        let request = self.request(call)?;
+        let request = self.agent.configure_request(request).timeout_global(None).build();
+        let response = self.agent.run(request).map_err(|error| self.unreachable(error))?;
+        if !response.status().is_success() {
+            return Err(self.refused(response));
+        }
+        if response.body().mime_type() != Some(media_type) {
+            return Err(self.no_control_plane());
+        }
+        Ok(response.into_body().into_reader())
+    }
+
     /// `GET`, whose answer is taken as it comes.
     pub(super) fn probe(&self, path: &str) -> anyhow::Result<Probe> {
         let started = Instant::now();
@@ -167,13 +182,17 @@ impl Client {
     }
 
     fn answer(&self, call: Call) -> anyhow::Result<Response<ureq::Body>> {
+        let request = self.request(call)?;
+        self.agent.run(request).map_err(|error| self.unreachable(error))
+    }
+
+    fn request(&self, call: Call) -> anyhow::Result<Request<Vec<u8>>> {
         let Call { method, path, headers, body } = call;
         let mut request = Request::builder().method(method).uri(self.address(&path));
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let request = request.header("authorization", self.bearer()).body(body)?;
-        self.agent.run(request).map_err(|error| self.unreachable(error))
+        Ok(request.header("authorization", self.bearer()).body(body)?)
     }
 
     /// The body of an answer, if it has one.

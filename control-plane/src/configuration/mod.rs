@@ -48,6 +48,8 @@ pub(crate) struct Configuration {
     pub(crate) gateway_lease: u64,
     /// Days until a key is due for rotation; 0 for never.
     pub(crate) rotation_days: u64,
+    /// Days for which audit records are kept.
+    pub(crate) audit_days: u64,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// What is logged.
@@ -306,6 +308,8 @@ mod tests {
             (Setting::GatewayLease, "86401", "86401"),
             (Setting::RotationDays, "-1", "-1"),
             (Setting::RotationDays, "36501", "36501"),
+            (Setting::AuditDays, "0", "0"),
+            (Setting::AuditDays, "3651", "3651"),
             (Setting::Log, "loud", "'loud'"),
             (Setting::Log, "h2=loud", "'h2=loud'"),
             (Setting::TlsKey, "/k", "'/k'"),

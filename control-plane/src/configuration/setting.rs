@@ -15,6 +15,8 @@ pub(crate) enum Setting {
     GatewayLease,
     /// When a key is due for rotation, in days.
     RotationDays,
+    /// For how long audit records are kept, in days.
+    AuditDays,
     /// The certificate chain for TLS.
     TlsCertificate,
     /// The certificate's key.
@@ -38,13 +40,14 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Listen,
         Self::DataDir,
         Self::AdminTokenFile,
         Self::KeyPrefix,
         Self::GatewayLease,
         Self::RotationDays,
+        Self::AuditDays,
         Self::TlsCertificate,
         Self::TlsKey,
         Self::Log,
@@ -59,6 +62,7 @@ impl Setting {
             Self::KeyPrefix => "key_prefix",
             Self::GatewayLease => "gateway_lease",
             Self::RotationDays => "rotation_days",
+            Self::AuditDays => "audit_days",
             Self::TlsCertificate => "tls_certificate",
             Self::TlsKey => "tls_key",
             Self::Log => "log",
@@ -74,6 +78,7 @@ impl Setting {
             Self::KeyPrefix => "key-prefix",
             Self::GatewayLease => "gateway-lease",
             Self::RotationDays => "rotation-days",
+            Self::AuditDays => "audit-days",
             Self::TlsCertificate => "tls-certificate",
             Self::TlsKey => "tls-key",
             Self::Log => "log",
@@ -90,7 +95,7 @@ impl Setting {
         match self {
             Self::Listen | Self::KeyPrefix | Self::Log => Kind::Text,
             Self::DataDir | Self::AdminTokenFile | Self::TlsCertificate | Self::TlsKey => Kind::Path,
-            Self::GatewayLease | Self::RotationDays => Kind::Number,
+            Self::GatewayLease | Self::RotationDays | Self::AuditDays => Kind::Number,
         }
     }
 
@@ -101,7 +106,7 @@ impl Setting {
             Self::DataDir => Some("omniflow-data"),
             Self::KeyPrefix => Some("omf"),
             Self::GatewayLease => Some("60"),
-            Self::RotationDays => Some("90"),
+            Self::RotationDays | Self::AuditDays => Some("90"),
             Self::Log => Some("info"),
             Self::AdminTokenFile | Self::TlsCertificate | Self::TlsKey => None,
         }
@@ -123,7 +128,7 @@ impl Setting {
             Self::AdminTokenFile | Self::TlsCertificate | Self::TlsKey => "FILE",
             Self::KeyPrefix => "PREFIX",
             Self::GatewayLease => "SECONDS",
-            Self::RotationDays => "DAYS",
+            Self::RotationDays | Self::AuditDays => "DAYS",
             Self::Log => "LEVELS",
         }
     }
@@ -141,6 +146,7 @@ impl Setting {
             Self::RotationDays => {
                 "Days after which the newest secret of a key is due for rotation, up to 36500; 0 for never"
             }
+            Self::AuditDays => "Days for which audit records are kept, 1 to 3650",
             Self::TlsCertificate => {
                 "Certificate chain in PEM form, the server's own first; with it and its key, TLS is spoken and nothing else"
             }
@@ -159,7 +165,7 @@ impl Setting {
             Self::AdminTokenFile => "\"/run/omniflow/admin-token\"",
             Self::KeyPrefix => "\"omf\"",
             Self::GatewayLease => "60",
-            Self::RotationDays => "90",
+            Self::RotationDays | Self::AuditDays => "90",
             Self::TlsCertificate => "\"/etc/omniflow/tls.crt\"",
             Self::TlsKey => "\"/etc/omniflow/tls.key\"",
             Self::Log => "\"info\"",

@@ -15,6 +15,7 @@ use crate::tls::TlsFiles;
 
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
 const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;
+const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
 
 /// The configuration, if every value that it needs is right. What is wrong is added to `problems`.
 pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Option<Configuration> {
@@ -26,6 +27,7 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
     let gateway_lease =
         values.read(Setting::GatewayLease, text(|text| number(text, GATEWAY_LEASE, "seconds")));
     let rotation_days = values.read(Setting::RotationDays, text(|text| number(text, ROTATION_DAYS, "days")));
+    let audit_days = values.read(Setting::AuditDays, text(|text| number(text, AUDIT_DAYS, "days")));
     let tls_certificate = values.read(Setting::TlsCertificate, path);
     let tls_key = values.read(Setting::TlsKey, path);
     let log = values.read(Setting::Log, text(levels));
@@ -37,6 +39,7 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
         key_prefix: key_prefix?,
         gateway_lease: gateway_lease?,
         rotation_days: rotation_days?,
+        audit_days: audit_days?,
         tls: tls_certificate.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         log: log?,
     })

@@ -260,6 +260,7 @@ mod tests {
     use axum::body::Body;
     use axum::http::StatusCode;
     use serde_json::json;
+    use tower::ServiceExt;
 
     use super::*;
     use crate::http::testing::{Plane, request};
@@ -284,7 +285,14 @@ mod tests {
                 continue;
             };
             for (role, token) in &tokens {
-                let answer = plane.call(request(method.clone(), &filled, token, Some(json!({})))).await;
+                let request = request(method.clone(), &filled, token, Some(json!({})));
+                // A stream has no end; its head says all.
+                if path == "/v1/audit/stream" && roles.contains(role) {
+                    let answer = plane.router.clone().oneshot(request).await.unwrap();
+                    assert_eq!(answer.status(), StatusCode::OK, "{path} as {role}");
+                    continue;
+                }
+                let answer = plane.call(request).await;
                 let refused = answer.status == StatusCode::FORBIDDEN;
                 assert_eq!(refused, !roles.contains(role), "{method} {path} as {role}: {}", answer.status);
                 assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path} as {role}");

@@ -62,6 +62,15 @@ pub(super) struct IfMatch {
     if_match: String,
 }
 
+/// Where a stream goes on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(super) struct LastEventId {
+    /// The `id` of the last event that was seen: the stream begins behind it. Without it, it begins now.
+    #[param(rename = "Last-Event-ID", required = false, pattern = "^[0-9]{1,18}$")]
+    last_event_id: String,
+}
+
 /// The name of an attempt.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]

@@ -21,6 +21,7 @@ use crate::model::audit::GapCause as Cause;
 use crate::model::event::Action as EventAction;
 use crate::model::key::{KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
 use crate::model::name::MAX_NAME_LENGTH;
+use crate::model::stats::Dimension as StatsDimension;
 use crate::model::token::Role as TokenRole;
 
 /// Types that are nothing but a schema.
@@ -73,6 +74,8 @@ schemas! {
         = ArrayBuilder::new().items(text()).min_items(Some(2)).max_items(Some(2));
     Incarnation: "64 random bits that name one run of a process or VM." = pattern("^[0-9a-f]{16}$");
     Number: "The number of a record, as text." = pattern("^[0-9]+$");
+    Dimensions: "One or two of `hour`, `key`, `endpoint`, `address`, `status`, `reason`, with a comma between."
+        = pattern("^(hour|key|endpoint|address|status|reason)(,(hour|key|endpoint|address|status|reason))?$").examples(["hour,key"]);
     Cursor: "`next_cursor` of an earlier page, unchanged." = text();
     StatusFilter: "A status such as `404`, or a class such as `4xx`."
         = pattern("^([1-5]xx|[0-9]{1,3})$").examples(["4xx"]);
@@ -84,6 +87,8 @@ schemas! {
         = words(Status::ALL.map(Status::as_str));
     Role: "What a token may do." = words(TokenRole::ALL.map(TokenRole::as_str));
     Action: "What was done." = words(EventAction::ALL.map(EventAction::as_str));
+    ExportFormat: "In which form records are sent." = words(["ndjson", "csv"]);
+    Dimension: "By what calls are grouped." = words(StatsDimension::ALL.map(StatsDimension::as_str));
     Decision: "Whether a call was let through." = words(["allowed", "denied"]);
     Reason: "Why: `allowed`, `non_key_credential`, or the code of a refusal." = words(Outcome::all().map(Outcome::reason));
     GapCause: "Why records never arrived." = words(Cause::ALL.map(Cause::as_str));

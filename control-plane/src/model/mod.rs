@@ -5,4 +5,5 @@ pub(crate) mod event;
 pub mod key;
 pub(crate) mod key_use;
 pub mod name;
+pub(crate) mod stats;
 pub(crate) mod token;

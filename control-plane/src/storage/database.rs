@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -44,6 +46,7 @@ pub(super) fn audit_migrations() -> Migrator {
     Migrator::with_migrations(vec![
         migration(1, "audit", include_str!("../../migrations/audit/0001_audit.sql")),
         migration(2, "arrival", include_str!("../../migrations/audit/0002_arrival.sql")),
+        migration(3, "statistics", include_str!("../../migrations/audit/0003_statistics.sql")),
     ])
 }
 
@@ -64,7 +67,9 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let mut writer = SqliteConnection::connect_with(&options).await?;
+        // Counts for a database that is made now. One from before goes on reusing its free pages and does not shrink.
+        let making = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental);
+        let mut writer = SqliteConnection::connect_with(&making).await?;
         migrations
             .run(&mut writer)
             .await

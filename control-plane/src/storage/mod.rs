@@ -6,6 +6,7 @@
 
 mod audit;
 mod audit_ingest;
+mod audit_stats;
 mod backup;
 mod columns;
 mod database;
@@ -19,6 +20,7 @@ mod key_write;
 mod last_used;
 mod policy;
 mod restore;
+mod retention;
 mod tokens;
 
 use std::fs::{File, TryLockError};
@@ -35,6 +37,7 @@ pub(crate) use installation::Installation;
 pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
 pub(crate) use policy::{KeyGrant, NamedKeys, PolicyVersion, StoredPolicy};
 pub(crate) use restore::restore;
+pub(crate) use retention::Pages;
 
 use crate::files;
 

@@ -22,6 +22,17 @@ impl Database {
         row.map(|row| read(&row)).transpose()
     }
 
+    /// The token with this identifier, valid or not; `None` for one that was revoked.
+    pub(crate) async fn token(&self, id: Uuid) -> Result<Option<Token>> {
+        let row = sqlx::query(
+            "SELECT id, name, role, digest, created_by, created_at, expires_at FROM tokens WHERE id = ?",
+        )
+        .bind(id)
+        .fetch_optional(&mut *self.reader().await?)
+        .await?;
+        row.map(|row| read(&row)).transpose()
+    }
+
     /// At most `limit` tokens, newest first, beginning after `before`.
     pub(crate) async fn tokens(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<Token>> {
         let rows = sqlx::query(

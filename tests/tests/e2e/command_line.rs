@@ -254,6 +254,16 @@ async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
     .unwrap();
     assert!(omf.says("audit --key printed").await.contains(CONTACTS));
     assert_eq!(omf.json("audit gaps --limit 5 --json").await["items"], serde_json::json!([]));
+    let stats = omf.says("audit stats --by key,status --key printed").await;
+    assert!(stats.contains("(printed)") && stats.contains("total"), "{stats}");
+    let exported = omf.says("audit export --key printed").await;
+    let first: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["key_name"], &first["path"]), (&json!("printed"), &json!(CONTACTS)));
+    let csv = omf.says("audit export --key printed --format csv").await;
+    assert_eq!(csv.lines().count(), exported.lines().count() + 1);
+    assert!(csv.starts_with("id,time,") && csv.contains(",printed,"), "{csv}");
+    assert!(omf.says("audit tail --after 0 --count 1 --key printed").await.contains(CONTACTS));
+    omf.fails(1, "audit tail --status none").await;
     omf.fails(2, "audit --key printed gaps").await;
     assert!(omf.says("completions bash").await.contains("complete"));
     let checked = omf.json("config check --data-dir served --json").await;

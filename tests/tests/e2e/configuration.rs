@@ -39,6 +39,7 @@ key_prefix = "Acme"
 gateway_lease = 0
 rotation_days = 36501
 log = "inof"
+audit_days = 0
 "#;
 
 /// Runs it in this folder; what it prints, both ways, and its exit code.

@@ -13,6 +13,8 @@ use omniflow_policy::time::UnixMillis;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::support::now_millis;
+
 const CALLS: u64 = 100_000;
 const KEYS: u64 = 200;
 const CALLS_IN_BATCH: u64 = 2_000;
@@ -29,7 +31,7 @@ fn record(number: u64, ids: &[Uuid]) -> AuditRecord {
     };
     AuditRecord {
         sequence: number,
-        time: UnixMillis(1_700_000_000_000 + number),
+        time: UnixMillis(now_millis() + number),
         key: Some(AuditKey {
             id: ids[usize::try_from(key).unwrap()],
             name: format!("key-{key}"),

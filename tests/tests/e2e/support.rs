@@ -77,6 +77,12 @@ pub(crate) fn denial_status(code: &str) -> u16 {
     Denial::ALL.iter().find(|denial| denial.code() == code).map_or(0, |denial| denial.status())
 }
 
+/// The present, in milliseconds since 1970.
+pub(crate) fn now_millis() -> u64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    u64::try_from(elapsed.as_millis()).unwrap()
+}
+
 /// An instant in the future, as the API takes it.
 pub(crate) fn rfc3339_in(ahead: Duration) -> String {
     let time = jiff::Timestamp::try_from(SystemTime::now() + ahead).unwrap();

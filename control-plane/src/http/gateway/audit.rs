@@ -43,6 +43,7 @@ pub(super) async fn ingest(
             leap @ IngestError::Leap { .. } => invalid(leap.to_string()),
         })?;
         transaction.commit().await?;
+        app.audit_committed.send_replace(());
         if missing > 0 {
             tracing::warn!(gateway, missing, "audit records are missing");
         }

@@ -1,65 +1,27 @@
-//! The audit log: every call, newest first.
+//! `GET /v1/audit`: audited calls, newest first.
 
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use ipnet::IpNet;
-use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
-use utoipa::IntoParams;
 
-use super::access::{Endpoints, READ};
-use super::extract::{Segments, StrictQuery};
-use super::params::RecordPath;
-use super::problem::Problem;
-use super::query::{self, PageQuery};
+use super::FilterQuery;
 use crate::app::App;
-use crate::json::audit::{AuditEntryJson, AuditGapJson};
+use crate::http::extract::StrictQuery;
+use crate::http::problem::Problem;
+use crate::http::query::PageQuery;
+use crate::json::audit::AuditEntryJson;
 use crate::json::page::Page;
-use crate::json::schema;
-use crate::storage::{AuditFilter, AuditPosition, KeyReference};
+use crate::storage::AuditPosition;
 
-pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/v1/audit", READ, list).get("/v1/audit/gaps", READ, gaps).get("/v1/audit/{id}", READ, show)
-}
-
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// Calls of this key, by identifier or by its name at the time of the call.
-    key: Option<String>,
-    /// Calls with a key of this environment.
-    #[param(value_type = Option<schema::Environment>)]
-    environment: Option<String>,
-    /// Calls to exactly this route template.
-    endpoint: Option<String>,
-    /// Calls with exactly this method.
-    method: Option<String>,
-    /// Calls with this status, or with one of this class.
-    #[param(value_type = Option<schema::StatusFilter>)]
-    status: Option<String>,
-    /// Calls that were decided so.
-    #[param(value_type = Option<schema::Decision>)]
-    decision: Option<String>,
-    /// Calls that were decided so for this reason.
-    #[param(value_type = Option<schema::Reason>)]
-    reason: Option<String>,
-    /// Calls from this address, or from this network.
-    #[param(value_type = Option<schema::Network>)]
-    ip: Option<String>,
-    /// Calls that began at this time or later.
-    #[param(value_type = Option<schema::Instant>)]
-    from: Option<String>,
-    /// Calls that began before this time.
-    #[param(value_type = Option<schema::Instant>)]
-    to: Option<String>,
+pub(in crate::http) struct ListQuery {
     #[serde(flatten)]
-    #[param(ignore)]
+    filter: FilterQuery,
+    #[serde(flatten)]
     page: PageQuery,
 }
 
@@ -69,66 +31,18 @@ pub(super) struct ListQuery {
     path = "/v1/audit",
     operation_id = "list_audit_records",
     tag = "audit",
-    params(ListQuery, PageQuery),
+    params(FilterQuery, PageQuery),
     responses((status = 200, body = Page<AuditEntryJson>, description = "A page of calls.")),
 )]
-pub(super) async fn list(
+pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<AuditEntryJson>>, Problem> {
     let (limit, before) = query.page.read(read_position)?;
-    let filter = AuditFilter {
-        key: query::present(query.key).map(|key| KeyReference::from(key.as_str())),
-        environment: query::parsed("environment", query.environment)?,
-        endpoint: query::present(query.endpoint),
-        method: query::present(query.method),
-        status: status(query.status)?,
-        decision: query::parsed("decision", query.decision)?,
-        reason: reason(query.reason)?,
-        network: network(query.ip)?,
-        from: query::time("from", query.from)?,
-        to: query::time("to", query.to)?,
-    };
+    let filter = query.filter.read()?;
     let entries = app.storage.audit.audit_entries(&filter, before, limit + 1).await?;
     let page = Page::of(entries, limit, |entry| format!("{}-{}", entry.time.0, entry.id));
     Ok(Json(page.map(AuditEntryJson::from)))
-}
-
-/// Shows one audited call.
-#[utoipa::path(
-    get,
-    path = "/v1/audit/{id}",
-    operation_id = "show_audit_record",
-    tag = "audit",
-    params(RecordPath),
-    responses((status = 200, body = AuditEntryJson, description = "The call.")),
-)]
-pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    Segments(id): Segments<String>,
-) -> Result<Json<AuditEntryJson>, Problem> {
-    let no_such_record = || Problem::not_found("The audit log has no such record.");
-    let id = id.parse().map_err(|_| no_such_record())?;
-    let entry = app.storage.audit.audit_entry(id).await?.ok_or_else(no_such_record)?;
-    Ok(Json(entry.into()))
-}
-
-/// Lists what is missing in the log, found last first.
-#[utoipa::path(
-    get,
-    path = "/v1/audit/gaps",
-    operation_id = "list_audit_gaps",
-    tag = "audit",
-    params(PageQuery),
-    responses((status = 200, body = Page<AuditGapJson>, description = "A page of gaps.")),
-)]
-pub(super) async fn gaps(
-    State(app): State<Arc<App>>,
-    StrictQuery(query): StrictQuery<PageQuery>,
-) -> Result<Json<Page<AuditGapJson>>, Problem> {
-    let (limit, before) = query.read(|text| text.parse().ok())?;
-    let gaps = app.storage.audit.audit_gaps(before, limit + 1).await?;
-    Ok(Json(Page::of(gaps, limit, |gap| gap.id.to_string()).map(AuditGapJson::from)))
 }
 
 fn read_position(text: &str) -> Option<AuditPosition> {
@@ -136,49 +50,13 @@ fn read_position(text: &str) -> Option<AuditPosition> {
     Some(AuditPosition { time: UnixMillis(time.parse().ok()?), id: id.parse().ok()? })
 }
 
-/// `404`, or `4xx` for all of a class.
-fn status(value: Option<String>) -> Result<Option<RangeInclusive<u16>>, Problem> {
-    let Some(text) = query::present(value) else {
-        return Ok(None);
-    };
-    let class = text
-        .strip_suffix("xx")
-        .and_then(|class| class.parse().ok())
-        .filter(|class: &u16| (1..=5).contains(class));
-    let range = match class {
-        Some(class) => Some(class * 100..=class * 100 + 99),
-        None => text.parse().ok().filter(|status| *status <= 999).map(|status: u16| status..=status),
-    };
-    let wrong = || Problem::invalid_query("status", "status is a status such as 404 or a class such as 4xx");
-    range.map(Some).ok_or_else(wrong)
-}
-
-fn reason(value: Option<String>) -> Result<Option<Outcome>, Problem> {
-    let unknown = || {
-        let known: Vec<&str> = Outcome::all().map(Outcome::reason).collect();
-        Problem::invalid_query("reason", format!("reason is one of {}", known.join(", ")))
-    };
-    query::present(value).map(|text| Outcome::from_reason(&text).ok_or_else(unknown)).transpose()
-}
-
-fn network(value: Option<String>) -> Result<Option<IpNet>, Problem> {
-    let wrong = || Problem::invalid_query("ip", "ip is an address or a network such as 203.0.113.0/24");
-    query::present(value)
-        .map(|text| {
-            let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
-            network.map_err(|_| wrong())
-        })
-        .transpose()
-}
-
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
-    use omniflow_policy::outcome::Denial;
+    use omniflow_policy::outcome::{Denial, Outcome};
     use serde_json::{Value, json};
     use uuid::Uuid;
 
-    use super::*;
     use crate::http::testing::{Plane, START, record};
 
     #[tokio::test]

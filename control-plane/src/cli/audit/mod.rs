@@ -1,5 +1,9 @@
 //! `omf audit`.
 
+mod export;
+mod stats;
+mod tail;
+
 use clap::{Args, Subcommand};
 use omniflow_policy::key::Environment;
 
@@ -14,6 +18,7 @@ use crate::model::audit::Decision;
     after_help = "Examples:\n  \
     omf audit --key ci --status 4xx\n  \
     omf audit --ip 203.0.113.0/24 --from 2026-03-01T00:00:00Z --json\n  \
+    omf audit stats --by key\n  \
     omf audit gaps"
 )]
 pub(super) struct Command {
@@ -28,10 +33,25 @@ enum Other {
     /// List what is missing: records that a gateway made and that never arrived, the gap found last first.
     #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
     Gaps(Page),
+    /// Count calls, errors and latencies, by default of the last 24 hours.
+    Stats(stats::Stats),
+    /// Write all records that the filters select to standard output, newest first.
+    Export(export::Export),
+    /// Print new records as they arrive, until it is interrupted.
+    Tail(tail::Tail),
 }
 
 #[derive(Debug, Args)]
 struct Records {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    page: Page,
+}
+
+/// Which calls.
+#[derive(Debug, Args)]
+struct Filter {
     /// Name or identifier of a key.
     #[arg(long)]
     key: Option<String>,
@@ -62,8 +82,6 @@ struct Records {
     /// The time before which calls began.
     #[arg(long)]
     to: Option<String>,
-    #[command(flatten)]
-    page: Page,
 }
 
 const COLUMNS: &[Column] = &[
@@ -90,24 +108,39 @@ const GAP_COLUMNS: &[Column] = &[
 ];
 
 pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
-    if let Some(Other::Gaps(page)) = command.other {
-        let gaps = client.list("/v1/audit/gaps", &[page.limit(), page.cursor()])?;
-        return output.list(&gaps, "gaps", GAP_COLUMNS);
+    match command.other {
+        Some(Other::Gaps(page)) => {
+            let gaps = client.list("/v1/audit/gaps", &[page.limit(), page.cursor()])?;
+            output.list(&gaps, "gaps", GAP_COLUMNS)
+        }
+        Some(Other::Stats(args)) => stats::run(args, client, output),
+        Some(Other::Export(args)) => export::run(args, client),
+        Some(Other::Tail(args)) => tail::run(args, client, output),
+        None => {
+            let Records { filter, page } = command.records;
+            let mut query = filter.query();
+            query.extend([page.limit(), page.cursor()]);
+            output.list(&client.list("/v1/audit", &query)?, "records", COLUMNS)
+        }
     }
-    let args = command.records;
-    let query = [
-        ("key", args.key),
-        ("environment", args.environment),
-        ("endpoint", args.endpoint),
-        ("method", args.method),
-        ("status", args.status),
-        ("decision", args.decision),
-        ("reason", args.reason),
-        ("ip", args.ip),
-        ("from", args.from),
-        ("to", args.to),
-        args.page.limit(),
-        args.page.cursor(),
-    ];
-    output.list(&client.list("/v1/audit", &query)?, "records", COLUMNS)
+}
+
+// === impl Filter ===
+
+impl Filter {
+    /// The query parameters.
+    fn query(self) -> Vec<(&'static str, Option<String>)> {
+        vec![
+            ("key", self.key),
+            ("environment", self.environment),
+            ("endpoint", self.endpoint),
+            ("method", self.method),
+            ("status", self.status),
+            ("decision", self.decision),
+            ("reason", self.reason),
+            ("ip", self.ip),
+            ("from", self.from),
+            ("to", self.to),
+        ]
+    }
 }

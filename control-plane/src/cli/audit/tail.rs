@@ -1,0 +1,106 @@
+//! `omf audit tail`.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write, stdout};
+use std::thread::sleep;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{COLUMNS, Filter};
+use crate::cli::client::{Call, Client, Method, Refusal};
+use crate::cli::output::Output;
+
+/// The pause before a lost control plane is called again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf audit tail --key ci\n  \
+    omf audit tail --decision denied --json | jq .path\n\n\
+    It goes on over restarts of the control plane, and misses nothing: records are told by their numbers.")]
+pub(super) struct Tail {
+    /// End after so many records.
+    #[arg(long)]
+    count: Option<u64>,
+    /// Begin behind the record with this number instead of now.
+    #[arg(long)]
+    after: Option<u64>,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+/// How far it has come.
+struct Progress {
+    last: Option<String>,
+    left: Option<u64>,
+}
+
+pub(super) fn run(args: Tail, client: &Client, output: Output) -> anyhow::Result<()> {
+    let query = args.filter.query();
+    let mut progress = Progress { last: args.after.map(|number| number.to_string()), left: args.count };
+    let mut has_begun = false;
+    while progress.left != Some(0) {
+        let mut call = Call::new(Method::GET, "/v1/audit/stream").query(&query);
+        if let Some(last) = &progress.last {
+            call = call.header("last-event-id", last.clone());
+        }
+        match client.stream(call, "text/event-stream") {
+            Ok(body) => {
+                has_begun = true;
+                if !progress.follow(body, output)? {
+                    return Ok(());
+                }
+            }
+            // What refuses would refuse again; what never answered is not there.
+            Err(error) if error.is::<Refusal>() || !has_begun => return Err(error),
+            Err(_) => {}
+        }
+        if progress.left != Some(0) {
+            sleep(PAUSE);
+        }
+    }
+    Ok(())
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// Prints what comes until the stream ends. False if nobody reads what is printed.
+    fn follow(&mut self, body: impl Read, output: Output) -> anyhow::Result<bool> {
+        let mut id = None;
+        for line in BufReader::new(body).lines() {
+            // The connection was lost: the next one begins where this one ended.
+            let Ok(line) = line else { return Ok(true) };
+            if let Some(number) = line.strip_prefix("id: ") {
+                id = Some(number.to_owned());
+            } else if line.is_empty() {
+                self.last = id.take().or(self.last.take());
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                if !print(data, output)? {
+                    return Ok(false);
+                }
+                self.last = id.clone().or(self.last.take());
+                self.left = self.left.map(|left| left.saturating_sub(1));
+                if self.left == Some(0) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Prints a record on a line of its own. False if nobody reads it.
+fn print(data: &str, output: Output) -> anyhow::Result<bool> {
+    let line = if output.json {
+        data.to_owned()
+    } else {
+        let record: Value = serde_json::from_str(data)?;
+        COLUMNS.iter().map(|(_, read)| read(&record)).collect::<Vec<_>>().join("  ")
+    };
+    match writeln!(stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => Ok(written.map(|()| true)?),
+    }
+}

@@ -1,0 +1,31 @@
+//! `GET /v1/audit/{id}`: one audited call.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::app::App;
+use crate::http::extract::Segments;
+use crate::http::params::RecordPath;
+use crate::http::problem::Problem;
+use crate::json::audit::AuditEntryJson;
+
+/// Shows one audited call.
+#[utoipa::path(
+    get,
+    path = "/v1/audit/{id}",
+    operation_id = "show_audit_record",
+    tag = "audit",
+    params(RecordPath),
+    responses((status = 200, body = AuditEntryJson, description = "The call.")),
+)]
+pub(in crate::http) async fn show(
+    State(app): State<Arc<App>>,
+    Segments(id): Segments<String>,
+) -> Result<Json<AuditEntryJson>, Problem> {
+    let no_such_record = || Problem::not_found("The audit log has no such record.");
+    let id = id.parse().map_err(|_| no_such_record())?;
+    let entry = app.storage.audit.audit_entry(id).await?.ok_or_else(no_such_record)?;
+    Ok(Json(entry.into()))
+}

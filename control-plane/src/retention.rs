@@ -1,0 +1,234 @@
+//! What is purged when it is old enough: audit records and the gaps between them. When a key was last used stays, and
+//! so does the admins' trail.
+//!
+//! Each piece is a transaction of its own, and after it the task rests for as long as the piece took, so that gateways
+//! that deliver records find the writer free at least half of the time, and never wait for more than a piece.
+
+use std::time::Duration;
+
+use omniflow_policy::time::UnixMillis;
+use tokio::time::{Instant, sleep};
+
+use crate::app::App;
+use crate::storage::{Pages, StorageError};
+
+/// How often what has grown old is looked for.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Rows in one transaction.
+const ROWS_AT_ONCE: usize = 200;
+/// Pages that are given back in one transaction.
+const PAGES_AT_ONCE: u32 = 64;
+/// Free pages that stay in the file whatever its size: 1 MiB.
+const SPARE_PAGES: u64 = 256;
+
+/// Purges until the process is asked to end.
+pub(crate) async fn keep_retention(app: &App) {
+    let until_stopped = async {
+        loop {
+            if let Err(error) = purge(app).await {
+                tracing::warn!(%error, "old audit records cannot be purged; trying again in a minute");
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = until_stopped => {}
+        () = app.stopped() => {}
+    }
+}
+
+/// Purges all that is old by now, and makes the file smaller where that left much of it empty.
+pub(crate) async fn purge(app: &App) -> Result<(), StorageError> {
+    let kept = u64::try_from(app.audit_retention.as_millis()).unwrap_or(u64::MAX);
+    let before = UnixMillis(app.now().0.saturating_sub(kept));
+    let audit = &app.storage.audit;
+    let mut purged = 0;
+    loop {
+        let started = Instant::now();
+        let piece = audit.purge_records(before, ROWS_AT_ONCE).await?;
+        purged += piece;
+        if piece == 0 {
+            break;
+        }
+        sleep(started.elapsed()).await;
+    }
+    while audit.purge_gaps(before, ROWS_AT_ONCE).await? > 0 {}
+    if purged > 0 {
+        tracing::info!(purged, "old audit records are purged");
+        give_back(app).await?;
+    }
+    Ok(())
+}
+
+/// Gives free pages back, except those that the records of the next days will take again.
+async fn give_back(app: &App) -> Result<(), StorageError> {
+    let audit = &app.storage.audit;
+    let mut pages = audit.pages().await?;
+    while has_too_many_free(pages) {
+        let started = Instant::now();
+        let left = audit.shrink(PAGES_AT_ONCE).await?;
+        // One that was made by an earlier release keeps its size; its free pages are used again all the same.
+        if left.all >= pages.all {
+            break;
+        }
+        pages = left;
+        sleep(started.elapsed()).await;
+    }
+    Ok(())
+}
+
+/// More than a tenth of the file: to move pages that are needed again within the retention would be work for nothing.
+fn has_too_many_free(pages: Pages) -> bool {
+    pages.free > SPARE_PAGES.max(pages.all / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::http::testing::{Plane, START, record};
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    async fn ids(plane: &Plane) -> Vec<String> {
+        let list = plane.get("/v1/audit?limit=500").await.expect(StatusCode::OK);
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|entry| entry["request_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn records_and_gaps_go_after_their_time_and_uses_of_keys_stay() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let created = plane.key("ci").await;
+        let id: Uuid = serde_json::from_value(created["key"]["id"].clone()).unwrap();
+        let key = Some((id, "ci"));
+        // The number 1 is missing.
+        plane.deliver(&token, vec![record(0, START, key), record(2, START + 1, key)]).await;
+        plane.pass(90 * DAY);
+        plane.deliver(&token, vec![record(3, START + 90 * 86_400_000, key)]).await;
+        purge(&plane.app).await.unwrap();
+        assert_eq!(ids(&plane).await, ["request-3", "request-2", "request-0"], "on the day they are there");
+
+        plane.pass(Duration::from_millis(1));
+        purge(&plane.app).await.unwrap();
+        assert_eq!(ids(&plane).await, ["request-3", "request-2"]);
+        let gaps = async || plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"].clone();
+        assert_eq!(gaps().await[0]["missing"], 1);
+
+        plane.pass(Duration::from_millis(1));
+        purge(&plane.app).await.unwrap();
+        assert_eq!((ids(&plane).await, gaps().await), (vec!["request-3".to_owned()], json!([])));
+
+        plane.pass(91 * DAY);
+        purge(&plane.app).await.unwrap();
+        assert!(ids(&plane).await.is_empty());
+        let shown = plane.get("/v1/keys/ci").await.expect(StatusCode::OK);
+        assert_eq!(shown["last_used_at"], "2027-04-15T08:00:00.000Z");
+        let events = plane.get("/v1/events").await.expect(StatusCode::OK);
+        assert_eq!(events["items"].as_array().unwrap().len(), 3, "the trail stays: {events}");
+
+        // What was purged is still known as delivered.
+        plane.deliver(&token, vec![record(3, START + 90 * 86_400_000, key)]).await;
+        assert!(ids(&plane).await.is_empty());
+    }
+
+    /// Delivers `count` records that begin at `time`.
+    async fn fill(plane: &Plane, token: &str, first: u64, count: u64, time: u64) {
+        for first in (first..first + count).step_by(1_000) {
+            let records = (first..first + 1_000).map(|n| record(n, time + n, None)).collect();
+            assert_eq!(plane.deliver(token, records).await.status, StatusCode::NO_CONTENT);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_file_is_used_again_and_shrinks_where_much_of_it_is_empty() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let audit = &plane.app.storage.audit;
+        fill(&plane, &token, 0, 20_000, START).await;
+        let full = audit.pages().await.unwrap();
+        assert!(full.free < 100 && full.all > 4 * SPARE_PAGES, "{full:?}");
+
+        plane.pass(91 * DAY);
+        purge(&plane.app).await.unwrap();
+        let purged = audit.pages().await.unwrap();
+        assert!(purged.free <= SPARE_PAGES, "{purged:?}");
+        assert!(purged.all < full.all / 2, "given back: {purged:?} of {full:?}");
+
+        let spare = purged.free;
+        fill(&plane, &token, 20_000, 2_000, START + 91 * 86_400_000).await;
+        let reused = audit.pages().await.unwrap();
+        assert!(reused.free < spare, "{reused:?}");
+        assert!(reused.all <= purged.all + 8, "free pages come first: {reused:?} after {purged:?}");
+    }
+
+    #[tokio::test]
+    async fn records_arrive_while_old_ones_go() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        fill(&plane, &token, 0, 5_000, START).await;
+        plane.pass(91 * DAY);
+        let now = START + 91 * 86_400_000;
+        let arriving = async {
+            let mut delivered = 0;
+            while delivered < 50 {
+                let n = 5_000 + delivered;
+                let answer = plane.deliver(&token, vec![record(n, now + n, None)]).await;
+                assert_eq!(answer.status, StatusCode::NO_CONTENT);
+                delivered += 1;
+            }
+        };
+        let (purged, ()) = tokio::join!(purge(&plane.app), arriving);
+        purged.unwrap();
+        let expected: Vec<String> = (5_000..5_050).rev().map(|n| format!("request-{n}")).collect();
+        assert_eq!(ids(&plane).await, expected);
+    }
+
+    /// `cargo test --release -p omniflow-control-plane --lib ingest_waits -- --ignored --nocapture`
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "it measures, and asserts nothing"]
+    async fn ingest_waits_for_a_piece_at_most() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        fill(&plane, &token, 0, 200_000, START).await;
+        plane.pass(91 * DAY);
+        let (now, mut next) = (START + 91 * 86_400_000, 200_000);
+        let mut deliver = async || {
+            let started = Instant::now();
+            let records = (next..next + 100).map(|n| record(n, now + n, None)).collect();
+            assert_eq!(plane.deliver(&token, records).await.status, StatusCode::NO_CONTENT);
+            next += 100;
+            started.elapsed()
+        };
+        let told = |what: &str, mut took: Vec<Duration>| {
+            took.sort();
+            let (median, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+            println!(
+                "{what}: {} batches of 100, median {median:?}, p99 {p99:?}, longest {:?}",
+                took.len(),
+                took[took.len() - 1]
+            );
+        };
+        let mut alone = Vec::new();
+        for _ in 0..500 {
+            alone.push(deliver().await);
+        }
+        told("alone", alone);
+        let started = Instant::now();
+        let purging = purge(&plane.app);
+        tokio::pin!(purging);
+        let mut beside = Vec::new();
+        loop {
+            tokio::select! {
+                purged = &mut purging => break purged.unwrap(),
+                took = deliver() => beside.push(took),
+            }
+        }
+        println!("200000 records purged in {:?}", started.elapsed());
+        told("beside the purge", beside);
+    }
+}

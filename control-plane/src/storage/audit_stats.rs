@@ -1,0 +1,273 @@
+//! Counting what the calls of the audit log amount to.
+//!
+//! A day is read at a time, or an hour, so that no reader is held for long and SQLite sorts little at once. Latencies are counted
+//! with three significant digits, rounded down: what is told lies less than 1% below the true one.
+
+use std::collections::{HashMap, HashSet};
+
+use omniflow_policy::time::UnixMillis;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
+use uuid::Uuid;
+
+use super::audit::apply;
+use super::columns::{address, from_millis, row_limit};
+use super::{AuditFilter, Database, Result};
+use crate::model::stats::{Dimension, GroupValue, Tally};
+
+const HOUR_MS: u64 = 3_600_000;
+/// The time whose calls are counted at once.
+const SLICE_MS: u64 = 24 * HOUR_MS;
+/// The same where callers choose how many groups there are.
+const ADDRESS_SLICE_MS: u64 = HOUR_MS;
+
+/// Calls in groups.
+#[derive(Debug, Default)]
+pub(crate) struct AuditStats {
+    /// The groups of most calls.
+    pub(crate) groups: HashMap<Vec<GroupValue>, Tally>,
+    /// The calls of all other groups.
+    pub(crate) other: Tally,
+    /// All calls.
+    pub(crate) total: Tally,
+}
+
+/// The first digit of the status, three significant digits of the latency or [`FOLDED`], and the calls.
+const COUNTED: &str = "status / 100, CASE \
+     WHEN folded_calls IS NOT NULL THEN -1 \
+     WHEN latency_us < 1000 THEN latency_us \
+     WHEN latency_us < 10000 THEN latency_us / 10 * 10 \
+     WHEN latency_us < 100000 THEN latency_us / 100 * 100 \
+     WHEN latency_us < 1000000 THEN latency_us / 1000 * 1000 \
+     WHEN latency_us < 10000000 THEN latency_us / 10000 * 10000 \
+     WHEN latency_us < 100000000 THEN latency_us / 100000 * 100000 \
+     WHEN latency_us < 1000000000 THEN latency_us / 1000000 * 1000000 \
+     ELSE latency_us / 10000000 * 10000000 END, sum(coalesce(folded_calls, 1))";
+/// In the place of a latency: calls that were folded, whose latencies nobody knows.
+const FOLDED: i64 = -1;
+
+impl Database {
+    /// Counts the calls from `from` until before `to`, which the filter's own times have to be, in at most `most`
+    /// groups.
+    pub(crate) async fn audit_stats(
+        &self,
+        filter: &AuditFilter,
+        (from, to): (UnixMillis, UnixMillis),
+        by: &[Dimension],
+        most: usize,
+    ) -> Result<AuditStats> {
+        let mut stats = AuditStats::default();
+        let Some((first, last)) = self.audit_span().await? else { return Ok(stats) };
+        let (from, to) = (from.max(first), UnixMillis(to.0.min(last.0.saturating_add(1))));
+        if from >= to {
+            return Ok(stats);
+        }
+        let within = AuditFilter { from: Some(from), to: Some(to), ..filter.clone() };
+        let hours = to.0.saturating_sub(from.0) / HOUR_MS + 2;
+        let all_fit = by == [Dimension::Hour] && usize::try_from(hours).is_ok_and(|hours| hours <= most);
+        let largest = if all_fit { None } else { Some(self.largest_groups(&within, by, most).await?) };
+        let slice_ms = if by.contains(&Dimension::Address) { ADDRESS_SLICE_MS } else { SLICE_MS };
+        let mut start = from;
+        while start < to {
+            let end = UnixMillis(to.0.min((start.0 / slice_ms).saturating_add(1).saturating_mul(slice_ms)));
+            let slice = AuditFilter { from: Some(start), to: Some(end), ..filter.clone() };
+            self.count_slice(&slice, by, largest.as_ref(), &mut stats).await?;
+            start = end;
+        }
+        Ok(stats)
+    }
+
+    /// The name that a key had in its newest call.
+    pub(crate) async fn audited_key_name(&self, key: Uuid) -> Result<Option<String>> {
+        let row =
+            sqlx::query("SELECT key_name FROM audit_records WHERE key_id = ? ORDER BY time DESC LIMIT 1")
+                .bind(key)
+                .fetch_optional(&mut *self.reader().await?)
+                .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// The times of the first and the last call; `None` for an empty log.
+    async fn audit_span(&self) -> Result<Option<(UnixMillis, UnixMillis)>> {
+        let row = sqlx::query(
+            "SELECT (SELECT min(time) FROM audit_records), (SELECT max(time) FROM audit_records)",
+        )
+        .fetch_one(&mut *self.reader().await?)
+        .await?;
+        let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(first.zip(last).map(|(first, last)| (from_millis(first), from_millis(last))))
+    }
+
+    /// The groups of most calls. SQLite keeps the counts of the others, on the disk if need be, and never this process:
+    /// callers choose how many addresses there are.
+    async fn largest_groups(
+        &self,
+        filter: &AuditFilter,
+        by: &[Dimension],
+        most: usize,
+    ) -> Result<HashSet<Vec<GroupValue>>> {
+        let columns = columns(by);
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+        query.push(&columns).push(", sum(coalesce(folded_calls, 1)) AS calls FROM audit_records WHERE true");
+        apply(&mut query, filter);
+        query.push(" GROUP BY ").push(positions(by.len())).push(" ORDER BY calls DESC, ");
+        query.push(positions(by.len())).push(" LIMIT ").push_bind(row_limit(most));
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        rows.iter().map(|row| group(row, by)).collect()
+    }
+
+    async fn count_slice(
+        &self,
+        slice: &AuditFilter,
+        by: &[Dimension],
+        largest: Option<&HashSet<Vec<GroupValue>>>,
+        stats: &mut AuditStats,
+    ) -> Result<()> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+        query.push(columns(by)).push(", ").push(COUNTED).push(" FROM audit_records WHERE true");
+        apply(&mut query, slice);
+        query.push(" GROUP BY ").push(positions(by.len() + 2));
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        for row in &rows {
+            let group = group(row, by)?;
+            let class = row.try_get(by.len())?;
+            let latency = row.try_get::<i64, _>(by.len() + 1)?;
+            let latency = (latency != FOLDED).then(|| latency.cast_unsigned());
+            let calls = row.try_get::<i64, _>(by.len() + 2)?.cast_unsigned();
+            stats.total.add(class, latency, calls);
+            if largest.is_none_or(|largest| largest.contains(&group)) {
+                stats.groups.entry(group).or_default().add(class, latency, calls);
+            } else {
+                stats.other.add(class, latency, calls);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The columns of a grouping. The hour is an expression of its own.
+fn columns(by: &[Dimension]) -> String {
+    let columns: Vec<&str> = by
+        .iter()
+        .map(|dimension| match dimension {
+            Dimension::Hour => "time / 3600000",
+            Dimension::Key => "key_id",
+            Dimension::Endpoint => "endpoint",
+            Dimension::Address => "source_ip",
+            Dimension::Status => "status",
+            Dimension::Reason => "reason",
+        })
+        .collect();
+    columns.join(", ")
+}
+
+/// The first columns by their numbers.
+fn positions(count: usize) -> String {
+    (1..=count).map(|position| position.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn group(row: &SqliteRow, by: &[Dimension]) -> Result<Vec<GroupValue>> {
+    by.iter().enumerate().map(|(column, dimension)| value(row, column, *dimension)).collect()
+}
+
+fn value(row: &SqliteRow, column: usize, dimension: Dimension) -> Result<GroupValue> {
+    let value = match dimension {
+        Dimension::Hour => {
+            let hour = row.try_get::<i64, _>(column)?.cast_unsigned();
+            Some(GroupValue::Hour(UnixMillis(hour.saturating_mul(HOUR_MS))))
+        }
+        Dimension::Key => row.try_get::<Option<Uuid>, _>(column)?.map(GroupValue::Key),
+        Dimension::Address => {
+            row.try_get::<Option<&[u8]>, _>(column)?.map(address).transpose()?.map(GroupValue::Address)
+        }
+        Dimension::Status => Some(GroupValue::Status(row.try_get(column)?)),
+        Dimension::Endpoint | Dimension::Reason => {
+            row.try_get::<Option<String>, _>(column)?.map(GroupValue::Text)
+        }
+    };
+    Ok(value.unwrap_or(GroupValue::Nothing))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::storage::{AuditPosition, KeyReference, Storage};
+
+    const DAY_MS: i64 = 86_400_000;
+    const END: i64 = 1_800_000_000_000;
+
+    /// Makes records over the last 90 days: each tenth of the first of 200 keys, the others' as they fall.
+    async fn generate(storage: &Storage, count: i64) {
+        const PIECE: i64 = 100_000;
+        for first in (0..count).step_by(PIECE as usize) {
+            let mut writer = storage.audit.writer().await;
+            let mut transaction = writer.begin().await.unwrap();
+            sqlx::query(
+                "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?2), \
+                 r AS (SELECT i, CASE WHEN i % 10 = 0 THEN 0 ELSE abs(random()) % 200 END AS k, \
+                       abs(random()) AS x FROM n) \
+                 INSERT INTO audit_records (time, gateway, key_id, key_name, key_version, environment, method, \
+                   endpoint, path, status, decision, reason, latency_us, source_ip, request_id, request_bytes, \
+                   response_bytes, argument_hash, argument_hash_partial) \
+                 SELECT ?3 + i * ?4 / ?5, 'edge', CAST(printf('%016d', k) AS BLOB), 'key-' || k, 1, 'live', 'GET', \
+                   '/api/v1/contacts/{id}', '/api/v1/contacts/' || (x % 100000), \
+                   CASE x % 50 WHEN 0 THEN 404 WHEN 1 THEN 503 ELSE 200 END, 'allowed', 'allowed', \
+                   300 + (x % 1000) * (x % 977) / 10, CAST(printf('%016d', x % 5000) AS BLOB), \
+                   printf('%032x', x), 120, 340, zeroblob(32), 0 FROM r",
+            )
+            .bind(first)
+            .bind((first + PIECE).min(count))
+            .bind(END - 90 * DAY_MS)
+            .bind(90 * DAY_MS)
+            .bind(count)
+            .execute(transaction.connection())
+            .await
+            .unwrap();
+            transaction.commit().await.unwrap();
+        }
+    }
+
+    /// `cargo test --release -p omniflow-control-plane --lib ten_million -- --ignored --nocapture`
+    #[tokio::test]
+    #[ignore = "takes minutes and 6 GB; it measures, and asserts little"]
+    async fn ten_million_records_are_counted_in_seconds() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&folder.path().join("data")).await.unwrap();
+        let count: i64 = std::env::var("OMF_TEST_RECORDS").map_or(10_000_000, |text| text.parse().unwrap());
+        let started = Instant::now();
+        generate(&storage, count).await;
+        println!("{count} records made in {:?}", started.elapsed());
+        let span = |days: i64| (from_millis(END - days * DAY_MS), from_millis(END));
+        let of = |n: u8| AuditFilter {
+            key: Some(KeyReference::Id(Uuid::from_slice(format!("{n:016}").as_bytes()).unwrap())),
+            ..AuditFilter::default()
+        };
+        for (what, filter, span, by) in [
+            ("one key of 200, 30 days, by hour", of(1), span(30), &[Dimension::Hour][..]),
+            ("the key of a tenth of all calls, 30 days, by hour", of(0), span(30), &[Dimension::Hour]),
+            ("all, 1 day, by hour", AuditFilter::default(), span(1), &[Dimension::Hour]),
+            ("all, 30 days, by hour", AuditFilter::default(), span(30), &[Dimension::Hour]),
+            ("all, 1 day, by key", AuditFilter::default(), span(1), &[Dimension::Key]),
+            ("all, 1 day, by address", AuditFilter::default(), span(1), &[Dimension::Address]),
+            ("one key, 30 days, by address", of(1), span(30), &[Dimension::Address]),
+        ] {
+            for run in ["first", "again"] {
+                let started = Instant::now();
+                let stats = storage.audit.audit_stats(&filter, span, by, 1_000).await.unwrap();
+                println!("{what}, {run}: {} calls in {:?}", stats.total.calls, started.elapsed());
+                assert!(stats.total.calls > 0);
+            }
+        }
+        let mut before: Option<AuditPosition> = None;
+        for page in 1..=1_000 {
+            let started = Instant::now();
+            let entries = storage.audit.audit_entries(&of(0), before, 101).await.unwrap();
+            if page == 1 || page == 1_000 {
+                println!("the key's page {page}: {:?}", started.elapsed());
+            }
+            before = entries.get(99).map(|entry| AuditPosition { time: entry.time, id: entry.id });
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What is older than the retention goes, by itself.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use omniflow_harness::control_plane::{ControlPlane, ControlPlaneOptions};
+use omniflow_harness::ports::Port;
+use omniflow_harness::{Call, eventually};
+use omniflow_policy::audit::{AuditBatch, AuditRecord, AuditSource};
+use omniflow_policy::digest::Digest;
+use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH, Incarnation};
+use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::time::UnixMillis;
+
+use crate::support::now_millis;
+
+const DAY_MS: u64 = 86_400_000;
+
+fn record(sequence: u64, time: u64) -> AuditRecord {
+    AuditRecord {
+        sequence,
+        time: UnixMillis(time),
+        key: None,
+        method: "GET".to_owned(),
+        endpoint: None,
+        path: "/".to_owned(),
+        status: 401,
+        outcome: Outcome::Denied(Denial::UnknownKey),
+        latency_us: 900,
+        source_ip: None,
+        request_id: format!("request-{sequence}"),
+        request_bytes: 120,
+        response_bytes: 340,
+        argument_hash: Digest::of(b"\n"),
+        argument_hash_partial: false,
+    }
+}
+
+#[tokio::test]
+async fn a_server_purges_what_its_setting_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = Port::reserve().unwrap();
+    let plane = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
+    let token = plane.create_token("edge", "gateway").await.unwrap();
+    let source = AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
+    let now = now_millis();
+    let records = vec![record(0, now - 89 * DAY_MS), record(1, now - 8 * DAY_MS), record(2, now)];
+    let call = Call::new("POST", AUDIT_PATH).header("content-type", AUDIT_MEDIA_TYPE).bearer(&token);
+    let call = call.body(AuditBatch::of_calls(source, records).encode());
+    assert_eq!(plane.call(call).await.unwrap().status, 204);
+    assert_eq!(plane.audit("").await.unwrap().len(), 3, "90 days");
+
+    plane.stop().unwrap();
+    let mut options = ControlPlaneOptions::new(folder.path(), port.number());
+    options.arguments = vec!["--audit-days".to_owned(), "7".to_owned()];
+    let plane = ControlPlane::start(options).await.unwrap();
+    eventually(Duration::from_secs(30), || async {
+        let left = plane.audit("").await?;
+        ensure!(left.len() == 1 && left[0]["request_id"] == "request-2", "{left:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
