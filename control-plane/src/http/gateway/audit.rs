@@ -142,6 +142,20 @@ mod tests {
         };
         assert_eq!(found("ip=203.0.113.9").await[0]["folded_calls"], 40);
         assert_eq!(found("").await.as_array().unwrap().len(), 4);
+        let day = "from=2027-01-15T00:00:00Z&to=2027-01-16T00:00:00Z";
+        let stats = plane.get(&format!("/v1/audit/stats?by=reason&{day}")).await.expect(StatusCode::OK);
+        let counts: Vec<_> = stats["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|group| (&group["group"][0], &group["counts"]["calls"]))
+            .collect();
+        assert_eq!(counts, [(&json!("unknown_key"), &json!(49)), (&json!("allowed"), &json!(2))]);
+        assert_eq!(
+            stats["groups"][0]["counts"]["latency_us"]["p50"],
+            json!(null),
+            "nobody knows those of folded calls"
+        );
         let floods =
             found("reason=unknown_key&status=401&decision=denied&from=2027-01-15T08:00:00.900Z").await;
         let counts: Vec<_> = floods.as_array().unwrap().iter().map(|item| &item["folded_calls"]).collect();
