@@ -211,7 +211,7 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
     assert!(omf.says("policy evaluate --secret-file secret GET /x").await.contains("key_revoked"));
     assert!(omf.says("policy set policy.toml --wait 5s --if-match 1").await.starts_with("Version 2"));
     assert!(omf.says("policy versions").await.contains("first start"));
-    assert!(omf.says("policy replay policy.json").await.contains("would be refused"));
+    assert!(omf.says("policy replay policy.json").await.contains("would newly be refused"));
     fs::write(omf.folder.join("bad.toml"), toml.replacen("path = \"/api", "path = \"api", 1)).unwrap();
     let said = omf.fails(1, "policy set bad.toml").await;
     let line = toml.lines().position(|line| line.starts_with("path")).unwrap() + 1;
@@ -226,6 +226,10 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
     assert_eq!(status_of(stack, foreign).await, 200);
     assert!(omf.fails(1, &import.replace("name foreign", "name again")).await.contains("digest_taken"));
 
+    let said = omf.fails(1, "policy rollback 1 --wait 5s").await;
+    assert!(said.contains("foreign") && said.contains("imports_in_use"), "{said}");
+    assert!(omf.says("policy diff policy.json").await.contains("It cannot be set: Without imported_keys"));
+    omf.says("key revoke foreign --wait 5s").await;
     assert!(omf.says("policy rollback 1 --wait 5s").await.starts_with("Version 3"));
     assert_eq!(status_of(stack, foreign).await, 401, "imported keys are not taken any more");
     omf.secrets.push(foreign.to_owned());
@@ -240,7 +244,7 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
     ] {
         assert!(events.contains(action), "{action}: {events}");
     }
-    assert_eq!(omf.json("events --subject foreign --json").await["items"].as_array().unwrap().len(), 1);
+    assert_eq!(omf.json("events --subject foreign --json").await["items"].as_array().unwrap().len(), 2);
 }
 
 async fn what_is_seen(omf: &mut Omf, stack: &Stack) {

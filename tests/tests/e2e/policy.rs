@@ -107,7 +107,7 @@ async fn a_route_is_added_and_removed_while_calls_go_on() {
     assert_eq!((&problem["code"], &problem["field"]), (&json!("invalid_field"), &json!("/routes/0/scope")));
     let problem = put(&stack, 409, "/v1/policy", &before).await;
     assert_eq!(problem["code"], "scope_in_use");
-    assert!(problem["detail"].as_str().unwrap().contains("given to shop."), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("orders:read (shop)."), "{problem}");
     assert_eq!(document(&stack).await, opened);
     assert_eq!(answer(&mut callers, ORDER, &key.secret).await, (200, None));
 
