@@ -11,6 +11,7 @@ mod backup;
 mod columns;
 mod database;
 mod events;
+mod form;
 mod gateways;
 mod idempotency;
 mod installation;

@@ -13,6 +13,7 @@ use sqlx::{Connection, Row};
 use uuid::Uuid;
 
 use super::backup::{BackupError, BackupManifest, copy, read_only, regular_file, sync_directory};
+use super::form;
 use super::{AUDIT_FILE, MAIN_FILE, Result, Storage, at, lock};
 use crate::files;
 use crate::json::time::parse_time;
@@ -23,6 +24,8 @@ use crate::publication::{MAX_LEAD_MS, MAX_REPORTED_VERSION};
 const STAGING: &str = "restoring";
 /// What is whole and takes the place of the databases.
 const READY: &str = "restored";
+/// In [`STAGING`]: new databases, whose form is compared with that of the copies.
+const SCRATCH: &str = "new";
 /// In [`READY`]: the name of the folder that the databases before it go to.
 const ASIDE_FILE: &str = "aside";
 
@@ -118,9 +121,14 @@ async fn stage(
         }
     }
     let storage = Storage::open(staging).await?;
-    let set = set_version(&storage, manifest, last_version, now).await;
+    let foreign = form::foreign(&storage, &staging.join(SCRATCH)).await?;
+    let set = match foreign {
+        None => set_version(&storage, manifest, last_version, now).await,
+        Some(_) => Ok(Err("it has a trigger, table or index that no release makes".to_owned())),
+    };
     storage.close().await;
-    let damaged = |reason| BackupError::Damaged { path: backup.join(MAIN_FILE), reason };
+    let file = foreign.unwrap_or(MAIN_FILE);
+    let damaged = |reason| BackupError::Damaged { path: backup.join(file), reason };
     let version = set?.map_err(damaged)?;
     for name in [MAIN_FILE, AUDIT_FILE] {
         // Only the databases are put in place, so nothing may be left in their logs.
@@ -259,6 +267,8 @@ mod tests {
 
     use axum::http::{Method, StatusCode};
     use omniflow_policy::gateway::MANIFEST_MEDIA_TYPE;
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{AssertSqlSafe, ConnectOptions};
     use tempfile::TempDir;
 
     use super::super::backup::{MANIFEST_FILE, back_up};
@@ -368,6 +378,39 @@ mod tests {
         assert_eq!(keys_and_records(&folder).await, (1, 0), "a backup without records restores none");
         assert_eq!(keys_and_records(&restored.aside.unwrap()).await, (2, 1));
         drop(plane);
+    }
+
+    #[tokio::test]
+    async fn a_backup_with_a_trigger_of_somebody_else_is_refused() {
+        let (_plane, room, backup) = backed_up(true).await;
+        let target = room.path().join("new");
+        for name in [MAIN_FILE, AUDIT_FILE] {
+            let path = backup.join(name);
+            let before = fs::read(&path).unwrap();
+            let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+            let table = if name == MAIN_FILE { "events" } else { "audit_gaps" };
+            let trigger = format!("CREATE TRIGGER evil AFTER INSERT ON {table} BEGIN SELECT 1; END");
+            sqlx::query(AssertSqlSafe(trigger)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            state_anew(&backup, name);
+            let error = restore(&backup, &target, false, NOW).await.unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("a trigger, table or index"), "{error}");
+            fs::write(&path, before).unwrap();
+            state_anew(&backup, name);
+        }
+        restore(&backup, &target, false, NOW).await.unwrap();
+    }
+
+    /// Writes size and digest of a file into the manifest, as whoever can change the one can.
+    fn state_anew(backup: &Path, name: &str) {
+        let path = backup.join(MANIFEST_FILE);
+        let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let bytes = fs::read(backup.join(name)).unwrap();
+        let files = manifest["files"].as_array_mut().unwrap();
+        let file = files.iter_mut().find(|file| file["name"] == name).unwrap();
+        file["bytes"] = bytes.len().into();
+        file["sha256"] = omniflow_policy::digest::Digest::of(&bytes).to_hex().into();
+        fs::write(path, manifest.to_string()).unwrap();
     }
 
     #[tokio::test]
