@@ -3,7 +3,7 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`model`] | what is kept: keys with their versions, tokens with their roles, audited calls |
+//! | [`model`] | what is kept: keys with their versions, tokens with their roles, what admins did, audited calls |
 //! | [`storage`] | the rows: two SQLite databases, and the only SQL |
 //! | `publication` | the image of all keys that gateways take, and the deltas to it |
 //! | `fleet` | the gateways that call, and what each enforces |
@@ -12,7 +12,7 @@
 //! | `json` | the shapes of the API |
 //! | `bootstrap`, `server` | the first start, and a process that serves |
 //! | `retention` | what is purged when it is old enough |
-//! | `connections`, `tls` | how connections are accepted; certificate and key, and their renewal |
+//! | `connections`, `idle`, `tls` | how connections are accepted, and ended when idle; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`cli`] | the command line, over the same API |
 //! | `golden` | texts under review, for tests |
