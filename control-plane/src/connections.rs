@@ -184,6 +184,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_with_an_open_call_stays() {
         const LONG: Duration = Duration::from_secs(600);
+        // A call that takes long, by the clock of this test, which jumps: nobody waits here.
         let slow = async || {
             tokio::time::sleep(LONG).await;
             "here"

@@ -87,6 +87,7 @@ where
             let activity =
                 Arc::new(Activity { calls: AtomicUsize::new(0), last: Mutex::new(Instant::now()) });
             let counted = CountedService { inner: service, activity: Arc::clone(&activity) };
+            // The deadline of the connection, set anew with each call; nothing is polled for.
             Ok((IdleStream { inner, activity, after, timer: Box::pin(sleep(after)) }, counted))
         })
     }

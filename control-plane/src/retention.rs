@@ -28,6 +28,7 @@ pub(crate) async fn keep_retention(app: &App) {
             if let Err(error) = purge(app).await {
                 tracing::warn!(%error, "old audit records cannot be purged; trying again in a minute");
             }
+            // Records grow old by the day; nothing waits for this task.
             sleep(PAUSE).await;
         }
     };
@@ -45,14 +46,15 @@ pub(crate) async fn purge(app: &App) -> Result<(), StorageError> {
     let mut purged = 0;
     loop {
         let started = Instant::now();
-        let piece = audit.purge_records(before, ROWS_AT_ONCE).await?;
-        purged += piece;
-        if piece == 0 {
+        let records = audit.purge_records(before, ROWS_AT_ONCE).await?;
+        let gaps = audit.purge_gaps(before, ROWS_AT_ONCE).await?;
+        purged += records;
+        if records == 0 && gaps == 0 {
             break;
         }
+        // The gateways' half of the time.
         sleep(started.elapsed()).await;
     }
-    while audit.purge_gaps(before, ROWS_AT_ONCE).await? > 0 {}
     if purged > 0 {
         tracing::info!(purged, "old audit records are purged");
         give_back(app).await?;
@@ -72,6 +74,7 @@ async fn give_back(app: &App) -> Result<(), StorageError> {
             break;
         }
         pages = left;
+        // As above: gateways that deliver records come in between.
         sleep(started.elapsed()).await;
     }
     Ok(())

@@ -320,10 +320,7 @@ mod tests {
     async fn a_gateway_that_does_not_come_back_is_waited_for_until_its_lease_is_over() {
         let plane = Plane::new().await;
         plane.key("ci").await;
-        let report: omniflow_policy::gateway::EnforcedReport = serde_json::from_value(json!({
-            "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))
-        .unwrap();
-        plane.app.fleet.reported(&report, true);
+        plane.app.fleet.reported(&report(), true);
         plane.app.fleet.memorise(&plane.app.storage.main).await.unwrap();
         let plane = plane.restart().await;
         plane.pass(Duration::from_secs(60));
@@ -345,15 +342,19 @@ mod tests {
         );
     }
 
+    /// A gateway says that it is there.
+    fn report() -> omniflow_policy::gateway::EnforcedReport {
+        serde_json::from_value(json!({
+            "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))
+        .unwrap()
+    }
+
     #[tokio::test]
     async fn a_server_notes_its_gateways_by_itself() {
         let folder = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicU64::new(START));
         let server = Server::start(settings(folder.path(), &time)).await.unwrap();
-        let report: omniflow_policy::gateway::EnforcedReport = serde_json::from_value(json!({
-            "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))
-        .unwrap();
-        server.app.fleet.reported(&report, true);
+        server.app.fleet.reported(&report(), true);
         server.run_until(async {}).await.unwrap();
         let app = open(&settings(folder.path(), &time)).await.unwrap();
         assert_eq!(app.fleet.list(None, 9).len(), 1);
@@ -364,10 +365,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicU64::new(START));
         let server = Server::start(settings(folder.path(), &time)).await.unwrap();
-        let report: omniflow_policy::gateway::EnforcedReport = serde_json::from_value(json!({
-            "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))
-        .unwrap();
-        server.app.fleet.reported(&report, true);
+        server.app.fleet.reported(&report(), true);
         let connections = server.connections.clone();
         let running = tokio::spawn(server.run_until(std::future::pending()));
         connections.shutdown();

@@ -7,6 +7,7 @@ use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 
 use super::serve::Serve;
 use super::{audit, completions, config, db, doctor, events, gateway, key, policy, token};
+use crate::fleet::MAX_WAIT;
 use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
 
 /// Where a control plane is unless it was told otherwise.
@@ -50,6 +51,19 @@ pub(super) struct Connection {
     /// the public ones.
     #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_CA_FILE", value_parser = path())]
     pub(super) ca_file: Option<PathBuf>,
+}
+
+/// Whether a change is waited for.
+#[derive(Debug, Args)]
+pub(super) struct Wait {
+    #[arg(
+        long,
+        help = format!(
+            "Wait until all gateways enforce it, at most this long, up to {}s. Ends with 3 if some do not by then",
+            MAX_WAIT.as_secs()
+        )
+    )]
+    wait: Option<String>,
 }
 
 /// Which page of a list is printed.
@@ -130,6 +144,15 @@ impl Connection {
     /// The file of CA certificates, if one is given.
     pub(super) fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
+// === impl Wait ===
+
+impl Wait {
+    /// The query parameter `wait`.
+    pub(super) fn parameter(self) -> (&'static str, Option<String>) {
+        ("wait", self.wait)
     }
 }
 

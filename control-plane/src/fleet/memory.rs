@@ -101,7 +101,7 @@ pub(crate) async fn keep_memory(app: &App) {
         loop {
             heard.mark_unchanged();
             memorise().await;
-            // At most one write in this time, however many gateways call.
+            // Not to wait for anything: at most one write in this time, however many gateways call.
             sleep(PAUSE).await;
             // An error would mean that the sender is gone; it lives as long as the fleet.
             let _ = heard.changed().await;

@@ -128,12 +128,18 @@ fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
     Problem::internal().into_response()
 }
 
-/// Waits until every live gateway enforces a version, but not longer than the process may.
-async fn enforcement(app: &App, version: u64, committed: Option<Instant>, wait: Duration) -> EnforcementJson {
+/// Waits until every live gateway enforces a version, if it is to be waited for, but not longer than the process may.
+async fn enforcement(
+    app: &App,
+    version: u64,
+    committed: Option<Instant>,
+    wait: Option<Duration>,
+) -> Option<EnforcementJson> {
+    let wait = wait?;
     let enforced = |deadline| app.fleet.enforced(version, &app.publication, committed, deadline);
     let enforcement = tokio::select! {
         enforcement = enforced(Instant::now() + wait) => enforcement,
         () = app.stopped() => enforced(Instant::now()).await,
     };
-    enforcement.into()
+    Some(enforcement.into())
 }

@@ -27,6 +27,16 @@ pub(super) struct PageQuery {
     cursor: Option<String>,
 }
 
+/// Whether a change is waited for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WaitQuery {
+    /// Answers when every live gateway enforces it, or after this time, at most `30s`. Then the answer has `enforcement`.
+    #[param(value_type = Option<schema::Duration>)]
+    wait: Option<String>,
+}
+
 /// A parameter that is present and not empty.
 pub(super) fn present(value: Option<String>) -> Option<String> {
     value.filter(|text| !text.is_empty())
@@ -48,15 +58,20 @@ pub(super) fn time(name: &str, value: Option<String>) -> Result<Option<UnixMilli
     present(value).map(|text| parse_time(&text).ok_or_else(wrong)).transpose()
 }
 
-/// How long to wait for enforcement.
-pub(super) fn wait(value: Option<String>) -> Result<Option<Duration>, Problem> {
-    let wrong = || {
-        let detail = format!("wait is a duration of at most {}s, such as 5s or 500ms", MAX_WAIT.as_secs());
-        Problem::invalid_query("wait", detail)
-    };
-    present(value)
-        .map(|text| parse_duration(&text).filter(|wait| *wait <= MAX_WAIT).ok_or_else(wrong))
-        .transpose()
+// === impl WaitQuery ===
+
+impl WaitQuery {
+    /// How long to wait; `None` to answer at once, without asking the gateways.
+    pub(super) fn read(self) -> Result<Option<Duration>, Problem> {
+        let wrong = || {
+            let detail =
+                format!("wait is a duration of at most {}s, such as 5s or 500ms", MAX_WAIT.as_secs());
+            Problem::invalid_query("wait", detail)
+        };
+        present(self.wait)
+            .map(|text| parse_duration(&text).filter(|wait| *wait <= MAX_WAIT).ok_or_else(wrong))
+            .transpose()
+    }
 }
 
 // === impl PageQuery ===

@@ -134,6 +134,20 @@ impl Plane {
         format!("/v1/tokens/{}", token["id"].as_str().unwrap())
     }
 
+    /// Returns when a gateway waits for the answer to this poll.
+    pub(crate) async fn until_connected(&self, poll: &tokio::task::JoinHandle<Answer>) {
+        while !self.has_connected_gateway().await {
+            assert!(!poll.is_finished(), "it was answered at once");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether the API tells of a gateway, the first, that waits for an answer.
+    pub(crate) async fn has_connected_gateway(&self) -> bool {
+        let list = self.get("/v1/gateways").await.expect(StatusCode::OK);
+        list["items"].get(0).is_some_and(|gateway| gateway["connected"] == true)
+    }
+
     /// Delivers records as a gateway does.
     pub(crate) async fn deliver(&self, gateway_token: &str, records: Vec<AuditRecord>) -> Answer {
         self.deliver_items(gateway_token, records.into_iter().map(AuditItem::Call).collect()).await

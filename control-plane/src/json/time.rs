@@ -18,11 +18,9 @@ pub(crate) fn parse_time(text: &str) -> Option<UnixMillis> {
 
 /// Writes RFC 3339 in UTC. What lies beyond the year 9999 is written as its last instant.
 pub(crate) fn format_time(time: UnixMillis) -> String {
-    let timestamp = i64::try_from(time.0)
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(Timestamp::MAX);
-    format!("{timestamp:.3}")
+    // What can be read again: a little less than the form could tell.
+    let last = u64::try_from(Timestamp::MAX.as_millisecond()).unwrap_or_default();
+    UnixMillis(time.0.min(last)).to_rfc3339().unwrap_or_default()
 }
 
 /// Reads a duration: a whole number and one of `ms`, `s`, `m`, `h`, `d`, such as `5s`.

@@ -152,6 +152,8 @@ pub(crate) async fn back_up(
 
 /// Copies a database as one read transaction sees it. Changes go on meanwhile.
 async fn copy_database(from: &Path, to: &Path, name: &str) -> std::result::Result<BackupFile, BackupError> {
+    // An absolute path: SQLite takes a text that begins with "file:" for a URI, with parameters.
+    let to = &std::path::absolute(to).map_err(at(to))?;
     let text = to.to_str().ok_or_else(|| BackupError::Path(to.to_owned()))?;
     // SQLite takes a file that is there if it is empty, and leaves it its mode.
     let file = files::open_private(to).map_err(at(to))?;

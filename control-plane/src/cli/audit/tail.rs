@@ -57,6 +57,7 @@ pub(super) fn run(args: Tail, client: &Client, output: Output) -> anyhow::Result
             Err(_) => {}
         }
         if progress.left != Some(0) {
+            // Nothing tells when a control plane is back, and one that just starts is not to be stormed.
             sleep(PAUSE);
         }
     }

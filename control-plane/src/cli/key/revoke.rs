@@ -5,10 +5,10 @@ use omniflow_policy::time::UnixMillis;
 use serde_json::Value;
 
 use super::{describe, path};
+use crate::cli::args::Wait;
 use crate::cli::client::{Call, Client, Method};
 use crate::cli::output::{Output, check_enforced, enforcement_table, field};
 use crate::clock::Clock;
-use crate::fleet::MAX_WAIT;
 use crate::json::time::parse_time;
 
 #[derive(Debug, Args)]
@@ -19,14 +19,8 @@ pub(in crate::cli) struct Revoke {
     /// Only this version.
     #[arg(long)]
     version: Option<u16>,
-    #[arg(
-        long,
-        help = format!(
-            "Wait until all gateways enforce it, at most this long, up to {}s. Ends with 3 if some do not by then",
-            MAX_WAIT.as_secs()
-        )
-    )]
-    wait: Option<String>,
+    #[command(flatten)]
+    wait: Wait,
     /// Only if the key is still at this revision.
     #[arg(long)]
     if_match: Option<u64>,
@@ -38,7 +32,7 @@ pub(super) fn run(args: Revoke, client: &Client, output: Output) -> anyhow::Resu
         Some(version) => format!("{key}/versions/{version}/revoke"),
         None => format!("{key}/revoke"),
     };
-    let call = Call::new(Method::POST, &path).query(&[("wait", args.wait)]).if_match(args.if_match);
+    let call = Call::new(Method::POST, &path).query(&[args.wait.parameter()]).if_match(args.if_match);
     let answer = client.send(call, "key")?;
     output.print(&answer, |answer| {
         let mut text = revocation_note(answer, args.version, Clock::system().now()) + "\n";

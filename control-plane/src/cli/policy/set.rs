@@ -5,9 +5,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::DocumentArgs;
+use crate::cli::args::Wait;
 use crate::cli::client::{Call, Client, Method};
 use crate::cli::output::{Output, check_enforced, enforcement_table, field};
-use crate::fleet::MAX_WAIT;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -46,14 +46,8 @@ pub(in crate::cli) struct RollBack {
 /// How a policy is put in force.
 #[derive(Debug, Args)]
 struct How {
-    #[arg(
-        long,
-        help = format!(
-            "Wait until all gateways enforce it, at most this long, up to {}s. Ends with 3 if some do not by then",
-            MAX_WAIT.as_secs()
-        )
-    )]
-    wait: Option<String>,
+    #[command(flatten)]
+    wait: Wait,
     /// Only if this version is still in force, so that you do not overwrite what another admin has set in between.
     #[arg(long, value_name = "VERSION")]
     if_match: Option<u64>,
@@ -82,6 +76,6 @@ fn told(answer: &Value, output: Output) -> anyhow::Result<()> {
 
 impl How {
     fn of(self, call: Call) -> Call {
-        call.query(&[("wait", self.wait)]).if_match(self.if_match)
+        call.query(&[self.wait.parameter()]).if_match(self.if_match)
     }
 }

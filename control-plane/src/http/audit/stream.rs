@@ -116,6 +116,7 @@ impl Stream {
                 // An error would mean that the sender is gone; it lives as long as the process.
                 _ = self.committed.changed() => {}
                 () = self.permit.challenged() => {}
+                // Not to look for records, which wake it: so that proxies on the way keep a quiet connection.
                 () = sleep(SIGN_OF_LIFE) => {
                     if !self.send(self.place()).await {
                         return Ok(());

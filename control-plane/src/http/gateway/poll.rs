@@ -174,14 +174,7 @@ mod tests {
             Some(body(Some(plane.app.installation.id), held, 25_000)),
         );
         let waiting = tokio::spawn(send(plane.router.clone(), call));
-        let connected = async || {
-            let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
-            list["items"].get(0).is_some_and(|gateway| gateway["connected"] == true)
-        };
-        while !connected().await {
-            assert!(!waiting.is_finished());
-            tokio::task::yield_now().await;
-        }
+        plane.until_connected(&waiting).await;
         plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
         let answer = waiting.await.unwrap();
         assert_eq!(answer.headers[header::CONTENT_TYPE], DELTA_MEDIA_TYPE);
@@ -189,7 +182,7 @@ mod tests {
         let delta = Delta::decode(&answer.body).unwrap();
         assert_eq!((delta.from, delta.to), (held, plane.app.publication.version().unwrap()));
         assert_eq!(delta.changes, [Change::Revoke(Digest::of(secret.as_bytes()))]);
-        assert!(!connected().await);
+        assert!(!plane.has_connected_gateway().await);
     }
 
     #[tokio::test]
@@ -291,10 +284,7 @@ mod tests {
         let body = body(Some(plane.app.installation.id), plane.app.publication.version().unwrap(), 25_000);
         let call = request(Method::POST, "/gateway/v1/poll", &token, Some(body.clone()));
         let waiting = tokio::spawn(send(plane.router.clone(), call));
-        while !plane.app.fleet.list(None, 1).first().is_some_and(|(_, gateway)| gateway.is_connected()) {
-            assert!(!waiting.is_finished());
-            tokio::task::yield_now().await;
-        }
+        plane.until_connected(&waiting).await;
         assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
         plane.key("new").await;
         assert_eq!(waiting.await.unwrap().status, StatusCode::NO_CONTENT, "nothing of what came after");

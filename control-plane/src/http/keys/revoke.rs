@@ -10,9 +10,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use omniflow_policy::snapshot::Change;
 use omniflow_policy::time::UnixMillis;
-use serde::Deserialize;
 use tokio::time::Instant;
-use utoipa::IntoParams;
 
 use super::{changed, committed_in_json, no_such_key};
 use crate::app::App;
@@ -21,21 +19,12 @@ use crate::http::extract::{Segments, StrictQuery};
 use crate::http::params::{IfMatch, KeyPath, KeyVersionPath};
 use crate::http::precondition::{Precondition, entity_tag};
 use crate::http::problem::Problem;
-use crate::http::{enforcement, query, to_its_end};
+use crate::http::query::WaitQuery;
+use crate::http::{enforcement, to_its_end};
 use crate::json::key::RevokedKey;
-use crate::json::schema;
 use crate::model::event::Action;
 use crate::model::key::Key;
 use crate::storage::{KeyReference, Transaction};
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::http) struct RevokeQuery {
-    /// Answers when every live gateway enforces it, or after this time, at most `30s`. Then the answer has `enforcement`.
-    #[param(value_type = Option<schema::Duration>)]
-    wait: Option<String>,
-}
 
 /// A revocation that is committed.
 struct Revocation {
@@ -51,7 +40,7 @@ struct Revocation {
     path = "/v1/keys/{id}/revoke",
     operation_id = "revoke_key",
     tag = "keys",
-    params(KeyPath, RevokeQuery, IfMatch),
+    params(KeyPath, WaitQuery, IfMatch),
     responses((status = 200, body = RevokedKey, description = "The key.", headers(("ETag" = String)))),
 )]
 pub(in crate::http) async fn revoke_key(
@@ -59,7 +48,7 @@ pub(in crate::http) async fn revoke_key(
     caller: Caller,
     Segments(id): Segments<String>,
     precondition: Precondition,
-    StrictQuery(query): StrictQuery<RevokeQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<impl IntoResponse, Problem> {
     revoke(app, caller, id, None, precondition, query).await
 }
@@ -70,7 +59,7 @@ pub(in crate::http) async fn revoke_key(
     path = "/v1/keys/{id}/versions/{version}/revoke",
     operation_id = "revoke_key_version",
     tag = "keys",
-    params(KeyPath, KeyVersionPath, RevokeQuery, IfMatch),
+    params(KeyPath, KeyVersionPath, WaitQuery, IfMatch),
     responses((status = 200, body = RevokedKey, description = "The key.", headers(("ETag" = String)))),
 )]
 pub(in crate::http) async fn revoke_version(
@@ -78,7 +67,7 @@ pub(in crate::http) async fn revoke_version(
     caller: Caller,
     Segments((id, version)): Segments<(String, String)>,
     precondition: Precondition,
-    StrictQuery(query): StrictQuery<RevokeQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<impl IntoResponse, Problem> {
     let version = version.parse().map_err(|_| no_such_version())?;
     revoke(app, caller, id, Some(version), precondition, query).await
@@ -90,14 +79,11 @@ async fn revoke(
     id: String,
     only: Option<u16>,
     precondition: Precondition,
-    query: RevokeQuery,
+    query: WaitQuery,
 ) -> Result<impl IntoResponse + use<>, Problem> {
-    let wait = query::wait(query.wait)?;
+    let wait = query.read()?;
     let revocation = to_its_end(commit(Arc::clone(&app), caller, id, only, precondition)).await?;
-    let enforcement = match wait {
-        Some(wait) => Some(enforcement(&app, revocation.version, revocation.committed, wait).await),
-        None => None,
-    };
+    let enforcement = enforcement(&app, revocation.version, revocation.committed, wait).await;
     let tag = [(header::ETAG, entity_tag(revocation.key.revision))];
     Ok((tag, Json(RevokedKey { key: committed_in_json(&app, revocation.key).await, enforcement })))
 }

@@ -17,10 +17,8 @@ use omniflow_policy::key::Secret;
 use omniflow_policy::scope::ScopeSet;
 use omniflow_policy::snapshot::Change;
 use omniflow_policy::time::UnixMillis;
-use serde::Deserialize;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use utoipa::IntoParams;
 use uuid::Uuid;
 
 use self::search::{Found, Sought};
@@ -32,11 +30,11 @@ use super::keys::create::{add, first_version, new_secret};
 use super::keys::revoke::revoke_versions;
 use super::params::IdempotencyKey;
 use super::problem::Problem;
-use super::{enforcement, query, to_its_end};
+use super::query::WaitQuery;
+use super::{enforcement, to_its_end};
 use crate::app::App;
 use crate::json::key::{CreatedKey, KeyJson, LastUsed};
 use crate::json::leak::{KeyUseJson, LeakReport, LeakedKey, LeakedVersion, ReportLeak};
-use crate::json::schema;
 use crate::model::event::Action;
 use crate::model::key::Key;
 use crate::model::key_use::{KeyUse, MAX_CALLS, period_start};
@@ -50,15 +48,6 @@ const MAX_SUCCESSORS: u32 = 1_000;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.post_large("/v1/leaks", WRITE, BODY_LIMIT, report)
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct LeakQuery {
-    /// Answers when every live gateway enforces it, or after this time, at most `30s`. Then the answer has `enforcement`.
-    #[param(value_type = Option<schema::Duration>)]
-    wait: Option<String>,
 }
 
 /// The body of a report.
@@ -107,7 +96,7 @@ struct Leaked {
     path = "/v1/leaks",
     operation_id = "report_leak",
     tag = "keys",
-    params(LeakQuery, IdempotencyKey),
+    params(WaitQuery, IdempotencyKey),
     request_body = ReportLeak,
     responses(
         (status = 200, body = LeakReport, description = "The keys that leaked."),
@@ -117,10 +106,10 @@ struct Leaked {
 pub(super) async fn report(
     State(app): State<Arc<App>>,
     caller: Caller,
-    StrictQuery(query): StrictQuery<LeakQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
     Once { body: Report(request), attempt }: Once<Report>,
 ) -> Result<Response, Problem> {
-    let wait = query::wait(query.wait)?;
+    let wait = query.read()?;
     let ReportLeak { secret, digest, text, revoke, version_only, replacement } = request;
     let sought = Sought::read(secret, digest, text)?;
     let measures = Measures { revoke, version_only, replacement };
@@ -134,13 +123,8 @@ pub(super) async fn report(
     };
     let uses = usages(&app, &done.ids, done.now);
     let changes = (measures.revoke || measures.replacement) && !done.ids.is_empty();
-    let (uses, in_force) = match wait.filter(|_| changes) {
-        Some(wait) => {
-            let (uses, in_force) = tokio::join!(uses, enforcement(&app, done.version, done.committed, wait));
-            (uses, Some(in_force))
-        }
-        None => (uses.await, None),
-    };
+    let in_force = enforcement(&app, done.version, done.committed, wait.filter(|_| changes));
+    let (uses, in_force) = tokio::join!(uses, in_force);
     for (key, usage) in done.report.keys.iter_mut().zip(uses) {
         key.usage = usage;
     }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use omniflow_policy::policy::Policy;
-use serde::Deserialize;
 use tokio::time::Instant;
-use utoipa::IntoParams;
 
 use super::conflicts;
 use super::document::Draft;
@@ -18,22 +16,13 @@ use crate::http::extract::{StrictJson, StrictQuery};
 use crate::http::params::IfMatch;
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
-use crate::http::{enforcement, query, to_its_end};
+use crate::http::query::WaitQuery;
+use crate::http::{enforcement, to_its_end};
 use crate::json::event::policy_state;
 use crate::json::policy::{PolicyJson, RollBack, SetPolicy};
-use crate::json::schema;
 use crate::model::event::{Action, NewEvent, Subject};
 use crate::publication::NumberedPolicy;
 use crate::storage::StoredPolicy;
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::http) struct SetQuery {
-    /// Answers when every live gateway enforces it, or after this time, at most `30s`. Then the answer has `enforcement`.
-    #[param(value_type = Option<schema::Duration>)]
-    wait: Option<String>,
-}
 
 /// What is to be in force.
 enum Wanted {
@@ -60,7 +49,7 @@ struct PolicyInForce {
     path = "/v1/policy",
     operation_id = "set_policy",
     tag = "policy",
-    params(SetQuery, IfMatch),
+    params(WaitQuery, IfMatch),
     request_body(content((SetPolicy = "application/json"), (String = "application/toml"))),
     responses(
         (status = 200, body = PolicyJson, description = "The policy in force.", headers(("ETag" = String))),
@@ -71,7 +60,7 @@ pub(in crate::http) async fn set(
     State(app): State<Arc<App>>,
     caller: Caller,
     precondition: Precondition,
-    StrictQuery(query): StrictQuery<SetQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
     draft: Draft,
 ) -> Result<impl IntoResponse, Problem> {
     put_in_force(app, caller, precondition, query, Wanted::Draft(Box::new(draft))).await
@@ -83,7 +72,7 @@ pub(in crate::http) async fn set(
     path = "/v1/policy/rollback",
     operation_id = "roll_back_policy",
     tag = "policy",
-    params(SetQuery, IfMatch),
+    params(WaitQuery, IfMatch),
     request_body = RollBack,
     responses(
         (status = 200, body = PolicyJson, description = "The policy in force.", headers(("ETag" = String))),
@@ -94,7 +83,7 @@ pub(in crate::http) async fn roll_back(
     State(app): State<Arc<App>>,
     caller: Caller,
     precondition: Precondition,
-    StrictQuery(query): StrictQuery<SetQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
     StrictJson(request): StrictJson<RollBack>,
 ) -> Result<impl IntoResponse, Problem> {
     put_in_force(app, caller, precondition, query, Wanted::Version(request.version)).await
@@ -104,10 +93,10 @@ async fn put_in_force(
     app: Arc<App>,
     caller: Caller,
     precondition: Precondition,
-    query: SetQuery,
+    query: WaitQuery,
     wanted: Wanted,
 ) -> Result<impl IntoResponse + use<>, Problem> {
-    let wait = query::wait(query.wait)?;
+    let wait = query.read()?;
     // Before the turn to write, which other changes wait for.
     let (policy, action) = match wanted {
         Wanted::Draft(draft) => (draft.compile(&app.installation.key_prefix).await?, Action::PolicySet),
@@ -115,10 +104,7 @@ async fn put_in_force(
     };
     let change = replace(Arc::clone(&app), caller, policy, action, precondition);
     let outcome = to_its_end(change).await?;
-    let enforcement = match wait {
-        Some(wait) => Some(enforcement(&app, outcome.snapshot, outcome.committed, wait).await),
-        None => None,
-    };
+    let enforcement = enforcement(&app, outcome.snapshot, outcome.committed, wait).await;
     Ok(in_json(&outcome.current, enforcement))
 }
 
@@ -285,14 +271,7 @@ mod tests {
         });
         let call = request(Method::POST, "/gateway/v1/poll", &token, Some(body));
         let waiting = tokio::spawn(send(plane.router.clone(), call));
-        let connected = async || {
-            let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
-            list["items"].get(0).is_some_and(|gateway| gateway["connected"] == true)
-        };
-        while !connected().await {
-            assert!(!waiting.is_finished());
-            tokio::task::yield_now().await;
-        }
+        plane.until_connected(&waiting).await;
         let answer = plane.put("/v1/policy?wait=1ms", shop()).await.expect(StatusCode::OK);
         assert_eq!(answer["enforcement"]["complete"], false);
         assert_eq!(answer["enforcement"]["gateways"][0]["id"], "edge/000000000000000a");
