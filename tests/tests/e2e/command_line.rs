@@ -316,6 +316,9 @@ async fn serve(omf: &mut Omf) {
 async fn databases(omf: &mut Omf, stack: &Stack) {
     let data = stack.control_plane.folder().display().to_string();
     assert!(omf.says(&format!("db backup copy --data-dir {data}")).await.contains("omniflow.db"));
+    // A name that SQLite would take for a URI.
+    omf.says(&format!("db backup file:b?x=1 --data-dir {data}")).await;
+    assert!(omf.folder.join("file:b?x=1/backup.json").is_file());
     assert!(omf.fails(1, &format!("db backup copy --data-dir {data}")).await.contains("is there already"));
     let said = omf.fails(1, &format!("db backup missing/copy --data-dir {data}")).await;
     assert_eq!(said, "omf: missing is no folder: make it, or choose another destination\n");
