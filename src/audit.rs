@@ -3,7 +3,8 @@
 //! Records are kept until the control plane has acknowledged them: one batch is under way at a time, so that they
 //! arrive in order, and a batch that was not acknowledged is sent again. When the buffer is full, new records are
 //! dropped and counted, and the next acknowledgement is followed by the word of how many and from when to when.
-//! Refusals of callers without a known key are folded into counts when there are many of them.
+//! Refusals of callers without a known key are folded into counts when there are many of them. Arguments of calls may
+//! fill half of the buffer; beyond that a record comes without them.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use omniflow_policy::audit::{
 };
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use proxy_wasm::types::LogLevel;
 
@@ -97,14 +99,35 @@ impl AuditBuffer {
         self.refusals.fold(source, reason, time)
     }
 
-    /// Adds a record, whose sequence number is set here. Tells whether a batch is full and should be sent now.
-    pub(crate) fn push(&mut self, mut record: AuditRecord, now: MonotonicNanos, metrics: &Metrics) -> bool {
+    /// Adds a record, whose sequence number is set here, with the call's arguments if there are any. Tells whether a
+    /// batch is full and should be sent now.
+    pub(crate) fn push(
+        &mut self,
+        mut record: AuditRecord,
+        payload: Option<CallPayload>,
+        now: MonotonicNanos,
+        metrics: &Metrics,
+    ) -> bool {
         record.sequence = self.next_sequence;
         let span = Span { calls: 1, from: record.time, to: record.time };
         // Who is refused can be anybody and any number: it never takes the room of those that are let through.
         let let_through = record.key.is_some() && record.outcome == Outcome::Allowed;
         let room = if let_through { self.capacity } else { self.capacity / 2 };
-        self.take(&AuditItem::Call(record), room, span, now, metrics)
+        let item = match payload {
+            Some(payload) => AuditItem::CallWithPayload(record, self.fit(payload, metrics)),
+            None => AuditItem::Call(record),
+        };
+        self.take(&item, room, span, now, metrics)
+    }
+
+    /// The payload if there is room for it: payloads never take that of records.
+    fn fit(&self, payload: CallPayload, metrics: &Metrics) -> CallPayload {
+        let fits = self.bytes + payload.query.len() + payload.body.len() <= self.capacity / 2;
+        if fits && payload.state != PayloadState::NoRoom {
+            return payload;
+        }
+        metrics.payload_dropped();
+        payload.without_room()
     }
 
     /// Ends the window of folding if it is over.

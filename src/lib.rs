@@ -36,6 +36,7 @@ mod host;
 mod key_info;
 mod lost;
 mod metrics;
+mod payload;
 mod peers;
 mod respond;
 mod root;

@@ -9,6 +9,7 @@ pub(crate) struct Metrics {
     decisions: Vec<(Outcome, Option<u32>)>,
     audit_lost: Option<u32>,
     audit_waiting: Option<u32>,
+    payloads_dropped: Option<u32>,
     snapshot_refused: Option<u32>,
     snapshot_version: Option<u32>,
 }
@@ -22,6 +23,7 @@ impl Metrics {
                 .map(|outcome| (outcome, counter(&format!("omniflow_decisions_{}", outcome.reason()))))
                 .collect(),
             audit_lost: counter("omniflow_audit_records_lost"),
+            payloads_dropped: counter("omniflow_audit_payloads_dropped"),
             snapshot_refused: counter("omniflow_snapshots_refused"),
             audit_waiting: gauge("omniflow_audit_records_waiting"),
             snapshot_version: gauge("omniflow_snapshot_version"),
@@ -37,6 +39,11 @@ impl Metrics {
     /// Counts audit records that never reach the control plane.
     pub(crate) fn audit_lost(&self, records: u64) {
         increment(self.audit_lost, records);
+    }
+
+    /// Counts a call whose arguments had no room beside its record.
+    pub(crate) fn payload_dropped(&self) {
+        increment(self.payloads_dropped, 1);
     }
 
     /// Counts a snapshot or delta that was refused.

@@ -10,6 +10,7 @@ use omniflow_policy::credential::{HeaderRole, header_role, present};
 use omniflow_policy::limit::{LimitDecision, LimitReport};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::path::split_query;
+use omniflow_policy::payload::PayloadCapture;
 use omniflow_policy::time::UnixMillis;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, Bytes};
@@ -18,6 +19,7 @@ use crate::clock;
 use crate::counters;
 use crate::host;
 use crate::key_info::KeyInfo;
+use crate::payload::Capturing;
 use crate::respond::{self, Details};
 use crate::vm::Vm;
 
@@ -39,6 +41,7 @@ struct Recorded {
     key: Option<AuditKey>,
     limits: Option<LimitReport>,
     arguments: ArgumentHash,
+    payload: Option<Capturing>,
     body_complete: bool,
 }
 
@@ -54,6 +57,8 @@ struct Ruling {
     key: Option<AuditKey>,
     scopes: String,
     limits: Option<LimitReport>,
+    /// Bytes of the arguments that are kept.
+    payload_bytes: usize,
     details: Details,
     /// The answer to a caller that asks about its own key.
     info: Option<KeyInfo>,
@@ -116,6 +121,7 @@ impl Stream {
             scopes: key.scopes.to_owned(),
             info: answers.then(|| KeyInfo::new(&key, &limits)),
             limits: Some(limits),
+            payload_bytes: policy.payload_bytes(decision.route),
             details,
         }
     }
@@ -205,6 +211,13 @@ impl HttpContext for Stream {
             key: ruling.key,
             limits: ruling.limits,
             arguments: ArgumentHash::new(query),
+            // Those of callers without a known key are nobody's: not to be kept, and not to fill the memory.
+            payload: (ruling.payload_bytes > 0 && !(query.is_empty() && end_of_stream)).then(|| {
+                let (media_type, encoding) =
+                    (request.value("content-type"), request.value("content-encoding"));
+                let capture = PayloadCapture::new(query, media_type, encoding, ruling.payload_bytes);
+                Capturing::new(&self.vm.payload_room, capture)
+            }),
             body_complete: end_of_stream,
         });
         match (denial, ruling.info) {
@@ -223,7 +236,11 @@ impl HttpContext for Stream {
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if let Some(call) = &mut self.call {
             if size > 0 {
-                call.arguments.update(&host::request_body(size));
+                let body = host::request_body(size);
+                call.arguments.update(&body);
+                if let Some(payload) = &mut call.payload {
+                    payload.add(&body);
+                }
             }
             call.body_complete |= end_of_stream;
         }
@@ -279,7 +296,8 @@ impl HttpContext for Stream {
             argument_hash: call.arguments.finish(),
             argument_hash_partial: !call.body_complete,
         };
-        self.vm.record(record);
+        let payload = call.payload.and_then(|payload| payload.finish(call.body_complete));
+        self.vm.record(record, payload);
     }
 }
 
@@ -292,6 +310,7 @@ impl Ruling {
             key: None,
             scopes: String::new(),
             limits: None,
+            payload_bytes: 0,
             details: Details::default(),
             info: None,
         }

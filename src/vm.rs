@@ -1,13 +1,16 @@
 //! What the requests of this VM share with its root context.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use omniflow_policy::audit::AuditRecord;
+use omniflow_policy::payload::CallPayload;
 
 use crate::audit::AuditBuffer;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::payload::PayloadRoom;
 use crate::peers::{Message, Peers, Progress};
 use crate::shared::Names;
 use crate::store::Store;
@@ -19,6 +22,8 @@ pub(crate) struct Vm {
     pub(crate) store: RefCell<Store>,
     pub(crate) metrics: Metrics,
     pub(crate) audit: RefCell<AuditBuffer>,
+    /// For the arguments of calls under way.
+    pub(crate) payload_room: Rc<PayloadRoom>,
     /// Calls that were decided on. Each makes a record when it ends.
     pub(crate) begun: Cell<u64>,
     /// A full batch is waiting, and the root context was asked to send it.
@@ -35,6 +40,8 @@ impl Vm {
         store.refresh();
         Self {
             audit: RefCell::new(AuditBuffer::new(&config)),
+            // As much again as may wait for the control plane.
+            payload_room: PayloadRoom::new(config.audit_buffer_bytes / 2),
             config,
             store: RefCell::new(store),
             names,
@@ -55,8 +62,8 @@ impl Vm {
     }
 
     /// Takes over the record of a call that has ended.
-    pub(crate) fn record(&self, record: AuditRecord) {
-        let full = self.audit.borrow_mut().push(record, clock::monotonic(), &self.metrics);
+    pub(crate) fn record(&self, record: AuditRecord, payload: Option<CallPayload>) {
+        let full = self.audit.borrow_mut().push(record, payload, clock::monotonic(), &self.metrics);
         // A stream cannot send a batch itself: the call would end with it. The root context is asked to.
         if full
             && !self.flush_wanted.replace(true)

@@ -16,6 +16,7 @@ use crate::fleet::Fleet;
 use crate::http::Answers;
 use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
+use crate::vault::Vault;
 
 /// Keys that are read at once when the image is built.
 const KEYS_PER_READ: usize = 5_000;
@@ -37,6 +38,10 @@ pub(crate) struct App {
     pub(crate) rotation_after: Option<Duration>,
     /// For how long audit records are kept.
     pub(crate) audit_retention: Duration,
+    /// For how long the arguments of calls are kept.
+    pub(crate) payload_retention: Duration,
+    /// Seals the arguments of calls.
+    pub(crate) vault: Vault,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.
@@ -172,6 +177,12 @@ impl App {
         let mut stopping = self.stopping.subscribe();
         // An error would mean that the sender is gone; it lives as long as this.
         let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Until when the arguments of a call are kept that began then.
+    pub(crate) fn payload_end(&self, began: UnixMillis) -> UnixMillis {
+        let kept = u64::try_from(self.payload_retention.as_millis()).unwrap_or(u64::MAX);
+        UnixMillis(began.0.saturating_add(kept))
     }
 
     /// The present instant.

@@ -11,6 +11,7 @@
 //! | `http` | the API: who may call what, and every answer |
 //! | `json` | the shapes of the API |
 //! | `bootstrap`, `server` | the first start, and a process that serves |
+//! | `vault` | the arguments of calls at rest: redacted, packed, sealed |
 //! | `retention` | what is purged when it is old enough |
 //! | `connections`, `idle`, `tls` | how connections are accepted, and ended when idle; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
@@ -41,3 +42,4 @@ mod retention;
 mod server;
 pub mod storage;
 mod tls;
+mod vault;

@@ -1,4 +1,4 @@
-//! What is purged when it is old enough: audit records and the gaps between them. When a key was last used stays, and
+//! What is purged when it is old enough: the arguments of calls, audit records and the gaps between them. When a key was last used stays, and
 //! so does the admins' trail.
 //!
 //! Each piece is a transaction of its own, and after it the task rests for as long as the piece took, so that gateways
@@ -11,11 +11,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::app::App;
 use crate::storage::{Pages, StorageError};
+use crate::vault::DATA_KEY_TIME;
 
 /// How often what has grown old is looked for.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Rows in one transaction.
 const ROWS_AT_ONCE: usize = 200;
+/// Payloads in one transaction: the longest have 64 pages.
+const PAYLOADS_AT_ONCE: usize = 20;
 /// Pages that are given back in one transaction.
 const PAGES_AT_ONCE: u32 = 64;
 /// Free pages that stay in the file whatever its size: 1 MiB.
@@ -40,10 +43,12 @@ pub(crate) async fn keep_retention(app: &App) {
 
 /// Purges all that is old by now, and makes the file smaller where that left much of it empty.
 pub(crate) async fn purge(app: &App) -> Result<(), StorageError> {
-    let kept = u64::try_from(app.audit_retention.as_millis()).unwrap_or(u64::MAX);
-    let before = UnixMillis(app.now().0.saturating_sub(kept));
+    let start_of = |kept: Duration| {
+        UnixMillis(app.now().0.saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)))
+    };
     let audit = &app.storage.audit;
-    let mut purged = 0;
+    let mut purged = purge_payloads(app, start_of(app.payload_retention)).await?;
+    let before = start_of(app.audit_retention);
     loop {
         let started = Instant::now();
         let records = audit.purge_records(before, ROWS_AT_ONCE).await?;
@@ -56,10 +61,30 @@ pub(crate) async fn purge(app: &App) -> Result<(), StorageError> {
         sleep(started.elapsed()).await;
     }
     if purged > 0 {
-        tracing::info!(purged, "old audit records are purged");
+        tracing::info!(purged, "old audit records and payloads are purged");
         give_back(app).await?;
     }
     Ok(())
+}
+
+/// Purges the arguments of calls that began before `before`, and the keys that nothing needs any longer.
+async fn purge_payloads(app: &App, before: UnixMillis) -> Result<u64, StorageError> {
+    let audit = &app.storage.audit;
+    let mut purged = 0;
+    loop {
+        let started = Instant::now();
+        let payloads = audit.purge_payloads(before, PAYLOADS_AT_ONCE).await?;
+        purged += payloads;
+        if payloads == 0 {
+            break;
+        }
+        // As above: half of the time is the gateways'.
+        sleep(started.elapsed()).await;
+    }
+    // A data key seals for a day, and what it seals began at most a little later than the gateways' clocks may be ahead.
+    let unused = UnixMillis(before.0.saturating_sub(2 * DATA_KEY_TIME));
+    audit.purge_data_keys(unused).await?;
+    Ok(purged)
 }
 
 /// Gives free pages back, except those that the records of the next days will take again.

@@ -25,6 +25,7 @@ use crate::publication::Publication;
 use crate::retention::keep_retention;
 use crate::storage::{Storage, StorageError};
 use crate::tls::{self, Renewal, TlsError, TlsFiles};
+use crate::vault::{Vault, VaultError};
 
 /// How long open calls have to end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -48,6 +49,10 @@ pub(crate) struct ServerSettings {
     pub(crate) rotation_after: Option<Duration>,
     /// For how long audit records are kept.
     pub(crate) audit_retention: Duration,
+    /// For how long the arguments of calls are kept.
+    pub(crate) payload_retention: Duration,
+    /// Where the keys lie that seal the arguments; `payload-key` in the data directory if not stated.
+    pub(crate) payload_key_file: Option<PathBuf>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// The wall clock.
@@ -77,6 +82,9 @@ pub(crate) enum ServerError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The keys that seal the arguments of calls cannot be used.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// The first start failed.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -195,6 +203,9 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let (clock, entropy) = (settings.clock.clone(), settings.entropy.clone());
     let installation =
         bootstrap::installation(&storage, &clock, &entropy, &settings.key_prefix, token_file).await?;
+    let default_file = settings.data_dir.join("payload-key");
+    let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
+    let vault = Vault::open(key_file, &storage.audit, entropy.clone()).await?;
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
     fleet.recall(&storage.main).await?;
     let stopping = watch::Sender::new(false);
@@ -205,6 +216,8 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         fleet,
         rotation_after: settings.rotation_after,
         audit_retention: settings.audit_retention,
+        payload_retention: settings.payload_retention,
+        vault,
         clock,
         entropy,
         token_revoked: watch::Sender::new(()),

@@ -1,8 +1,9 @@
 //! The record of one call, and the batches in which records travel to the control plane.
 //!
 //! A batch is 4 bytes of magic, 2 of format (little-endian), then postcard: the batch's header, then items to
-//! the end. Each item is encoded once, when the call ends, and batches are made by joining encoded items. In format 1,
-//! which older filters send, all items are calls, without the byte that tells their kind.
+//! the end. Each item is encoded once, when the call ends, and batches are made by joining encoded items. Older filters
+//! send format 2, which has no payloads, or format 1, in which all items are calls, without the byte that tells their
+//! kind.
 
 mod fold;
 mod item;
@@ -27,8 +28,9 @@ use crate::time::UnixMillis;
 /// The first bytes of a batch.
 pub const MAGIC: [u8; 4] = *b"OMFA";
 /// The format that this crate writes.
-pub const FORMAT: u16 = 2;
-/// The format of older filters, which is read as well.
+pub const FORMAT: u16 = 3;
+/// The formats of older filters, which are read as well.
+const WITHOUT_PAYLOADS: u16 = 2;
 const CALLS_ONLY: u16 = 1;
 /// The most bytes of a text that came from the caller (method, path, request id). What is longer is cut.
 pub const MAX_TEXT: usize = 2_048;
@@ -108,7 +110,7 @@ pub enum InvalidBatch {
     #[error("not an audit batch")]
     Foreign,
     /// Another format.
-    #[error("audit batch format {0} is not supported; this side reads formats 1 and {FORMAT}")]
+    #[error("audit batch format {0} is not supported; this side reads formats 1 to {FORMAT}")]
     Format(u16),
     /// Cut short or damaged.
     #[error("the audit batch is damaged")]
@@ -138,9 +140,7 @@ impl AuditRecord {
 /// What has the form of a key or token, whatever its prefix and wherever it stands, percent-encoded or not, is blotted
 /// out: callers do put secrets into paths.
 pub fn clip(bytes: &[u8]) -> String {
-    let text = cut(bytes);
-    // Every mark of a secret has an underscore, encoded or not.
-    if text.bytes().any(|byte| matches!(byte, b'_' | b'%')) { blot_out(&text) } else { text }
+    blot_out(cut(bytes))
 }
 
 fn cut(bytes: &[u8]) -> String {
@@ -178,12 +178,12 @@ impl AuditBatch {
         Self::join(&self.source, items.iter().map(Vec::as_slice))
     }
 
-    /// Reads a batch whole, of this format or the one before it.
+    /// Reads a batch whole, of this format or an older one.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidBatch> {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(InvalidBatch::Foreign)?;
         let (format, rest) = rest.split_first_chunk().ok_or(InvalidBatch::Damaged)?;
         let calls_only = match u16::from_le_bytes(*format) {
-            FORMAT => false,
+            FORMAT | WITHOUT_PAYLOADS => false,
             CALLS_ONLY => true,
             other => return Err(InvalidBatch::Format(other)),
         };
@@ -241,6 +241,7 @@ mod tests {
 
     use super::*;
     use crate::outcome::Denial;
+    use crate::payload::{CallPayload, MAX_PAYLOAD_BYTES, PayloadState};
 
     fn record(sequence: u64) -> AuditRecord {
         AuditRecord {
@@ -285,11 +286,21 @@ mod tests {
             from: None,
             to: UnixMillis(1_700_000_001_000),
         };
-        let calls = [record(0), record(1)].map(AuditItem::Call);
-        AuditBatch {
-            source,
-            items: calls.into_iter().chain([AuditItem::Folded(folded), AuditItem::Lost(lost)]).collect(),
-        }
+        let payload = CallPayload {
+            query: b"a=1".to_vec(),
+            body: b"{}".to_vec(),
+            state: PayloadState::Cut,
+            media_type: "application/json".into(),
+            content_encoding: String::new(),
+        };
+        let items = vec![
+            AuditItem::Call(record(0)),
+            AuditItem::Call(record(1)),
+            AuditItem::Folded(folded),
+            AuditItem::Lost(lost),
+            AuditItem::CallWithPayload(record(49), payload),
+        ];
+        AuditBatch { source, items }
     }
 
     /// A batch as older filters send it.
@@ -310,7 +321,10 @@ mod tests {
     #[test]
     fn the_formats_are_golden() {
         // Batches of an older filter must stay readable: these bytes never change for their format.
-        assert_eq!(hex::encode(batch().encode()), include_str!("../golden/audit-batch-2.hex").trim());
+        assert_eq!(hex::encode(batch().encode()), include_str!("../golden/audit-batch-3.hex").trim());
+        let older = hex::decode(include_str!("../golden/audit-batch-2.hex").trim()).unwrap();
+        let items = batch().items.into_iter().take(4).collect();
+        assert_eq!(AuditBatch::decode(&older), Ok(AuditBatch { items, ..batch() }));
         let older = hex::decode(include_str!("../golden/audit-batch-1.hex").trim()).unwrap();
         assert_eq!(older, calls_only(&[record(5)]));
         let expected = AuditBatch::of_calls(batch().source, vec![record(5)]);
@@ -321,10 +335,10 @@ mod tests {
     fn numbers_count_calls_and_no_item_is_empty() {
         let spans: Vec<_> =
             batch().items.iter().map(|item| (item.sequence(), item.next_sequence())).collect();
-        assert_eq!(spans, [(0, 1), (1, 2), (2, 42), (42, 49)]);
+        assert_eq!(spans, [(0, 1), (1, 2), (2, 42), (42, 49), (49, 50)]);
         for mut item in batch().items {
             match &mut item {
-                AuditItem::Call(_) => continue,
+                AuditItem::Call(_) | AuditItem::CallWithPayload(..) => continue,
                 AuditItem::Folded(folded) => folded.calls = 0,
                 AuditItem::Lost(lost) => lost.calls = 0,
             }
@@ -341,7 +355,7 @@ mod tests {
             assert_eq!(item.time(), latest);
             match item {
                 AuditItem::Folded(folded) => assert_eq!(folded.first_time, latest),
-                AuditItem::Call(_) | AuditItem::Lost(_) => {}
+                AuditItem::Call(_) | AuditItem::CallWithPayload(..) | AuditItem::Lost(_) => {}
             }
         }
     }
@@ -350,12 +364,21 @@ mod tests {
     fn garbage_is_refused() {
         assert_eq!(AuditBatch::decode(b""), Err(InvalidBatch::Foreign));
         assert_eq!(AuditBatch::decode(b"OMFA"), Err(InvalidBatch::Damaged));
-        assert_eq!(AuditBatch::decode(b"OMFA\x03\x00"), Err(InvalidBatch::Format(3)));
+        assert_eq!(AuditBatch::decode(b"OMFA\x04\x00"), Err(InvalidBatch::Format(4)));
         let bytes = batch().encode();
         for end in 6..bytes.len() {
             let cut = AuditBatch::decode(&bytes[..end]);
-            assert!(cut.is_err() || cut.unwrap().items.len() < 4, "cut at {end}");
+            assert!(cut.is_err() || cut.unwrap().items.len() < 5, "cut at {end}");
         }
+    }
+
+    #[test]
+    fn no_payload_is_longer_than_a_filter_makes_it() {
+        let mut items = batch().items;
+        let Some(AuditItem::CallWithPayload(_, payload)) = items.last_mut() else { panic!("no payload") };
+        payload.body = vec![0; MAX_PAYLOAD_BYTES as usize];
+        let bytes = AuditBatch { items, ..batch() }.encode();
+        assert_eq!(AuditBatch::decode(&bytes), Err(InvalidBatch::Damaged));
     }
 
     #[test]
@@ -389,8 +412,10 @@ mod tests {
             framed.extend_from_slice(&[1, 0]);
             framed.extend_from_slice(&bytes);
             let _ = AuditBatch::decode(&framed);
-            framed[4] = 2;
-            let _ = AuditBatch::decode(&framed);
+            for format in [2, 3] {
+                framed[4] = format;
+                let _ = AuditBatch::decode(&framed);
+            }
             let _ = clip(&bytes);
         }
     }

@@ -194,7 +194,7 @@ impl<'p> Destination<'p> {
         let info_path =
             settings.key_info_path.as_deref().filter(|path| target.is_ok_and(|target| target.path == *path));
         let route = match info_path {
-            Some(template) => Some(Route { template, scope: None }),
+            Some(template) => Some(Route { template, scope: None, payload: false }),
             None => target.ok().and_then(|target| policy.route(request.method, &target)),
         };
         let asks_about_key = info_path.is_some() && matches!(request.method, b"GET" | b"HEAD");

@@ -19,6 +19,7 @@
 //! | [`outcome`] | decisions and their stable reason codes |
 //! | [`snapshot`] | the binary format in which keys travel to the gateways |
 //! | [`audit`] | the record of one call, and the batches in which records travel back |
+//! | [`payload`] | the arguments of a call: what of them is kept, and what is redacted |
 //! | `redaction` | secrets in texts of callers |
 //! | [`scan`] | keys that stand in a text |
 //! | [`gateway`] | the JSON messages between a gateway and the control plane |
@@ -42,6 +43,7 @@ pub mod key;
 pub mod limit;
 pub mod outcome;
 pub mod path;
+pub mod payload;
 pub mod policy;
 pub mod policy_diff;
 mod redaction;

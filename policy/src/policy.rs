@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::KeyPrefix;
 use crate::path::Target;
+use crate::payload::{MAX_PAYLOAD_BYTES, MAX_REDACTED_FIELDS, PayloadPolicy};
 use crate::scope::Scope;
 
 /// The most routes in one policy.
@@ -42,6 +43,9 @@ pub struct PolicyDocument {
     /// where it is false: a filter that does not know it reads all other policies as before.
     #[serde(default, skip_serializing_if = "is_false")]
     pub imported_keys: bool,
+    /// What is kept of the arguments of calls. Not written where it is as it is by itself, for the same reason.
+    #[serde(default, skip_serializing_if = "PayloadPolicy::is_default")]
+    pub payloads: PayloadPolicy,
     /// The scopes that a key may be given.
     pub scopes: Vec<ScopeDefinition>,
     /// The routes that keys may call.
@@ -70,6 +74,9 @@ pub struct RouteDefinition {
     pub methods: Vec<MethodSelector>,
     /// The scope that a key needs.
     pub scope: Scope,
+    /// Whether the arguments of calls are kept, as [`PolicyDocument::payloads`] says. Not written where true.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub payload: bool,
 }
 
 /// Which methods a route is for.
@@ -112,7 +119,14 @@ pub struct Policy {
 #[derive(Clone)]
 struct Endpoint {
     template: String,
-    methods: Vec<(MethodSelector, Scope)>,
+    methods: Vec<Mapping>,
+}
+
+#[derive(Clone)]
+struct Mapping {
+    selector: MethodSelector,
+    scope: Scope,
+    payload: bool,
 }
 
 /// The route of a request.
@@ -122,6 +136,8 @@ pub struct Route<'p> {
     pub template: &'p str,
     /// The scope that a key needs, or `None` where the path is known but not with this method.
     pub scope: Option<&'p Scope>,
+    /// Whether the arguments of the call are kept.
+    pub payload: bool,
 }
 
 // === impl PolicyDocument ===
@@ -155,6 +171,7 @@ impl Default for PolicyDocument {
         Self {
             key_prefix: KeyPrefix::default(),
             imported_keys: false,
+            payloads: PayloadPolicy::default(),
             scopes: scopes
                 .into_iter()
                 .filter_map(|(name, description)| {
@@ -175,6 +192,15 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(crate) fn is_true(value: &bool) -> bool {
+    *value
+}
+
+pub(crate) fn yes() -> bool {
+    true
+}
+
 /// The collection, one item of it, and what lies below an item.
 fn resource(name: &str, methods: &MethodSelector, scope: &str) -> Option<[RouteDefinition; 3]> {
     let scope: Scope = scope.parse().ok()?;
@@ -182,6 +208,7 @@ fn resource(name: &str, methods: &MethodSelector, scope: &str) -> Option<[RouteD
         path: format!("/api/v1/{name}{below}"),
         methods: vec![methods.clone()],
         scope: scope.clone(),
+        payload: true,
     }))
 }
 
@@ -204,6 +231,7 @@ impl PolicyDocument {
 impl Policy {
     /// Checks a document and makes it ready to match.
     pub fn compile(document: PolicyDocument) -> Result<Self, PolicyError> {
+        check_payloads(&document.payloads)?;
         if document.scopes.len() > MAX_SCOPES {
             return Err(error("/scopes".to_owned(), format!("a policy has at most {MAX_SCOPES} scopes")));
         }
@@ -255,12 +283,16 @@ impl Policy {
                 continue;
             };
             for selector in &route.methods {
-                if endpoint.methods.iter().any(|(known, _)| known == selector) {
+                if endpoint.methods.iter().any(|known| known.selector == *selector) {
                     let message =
                         format!("{} {} is mapped twice", String::from(selector.clone()), route.path);
                     return Err(error(at("methods"), message));
                 }
-                endpoint.methods.push((selector.clone(), route.scope.clone()));
+                endpoint.methods.push(Mapping {
+                    selector: selector.clone(),
+                    scope: route.scope.clone(),
+                    payload: route.payload,
+                });
             }
         }
         Ok(Self { document, templates, endpoints })
@@ -274,6 +306,16 @@ impl Policy {
     /// How keys begin.
     pub fn key_prefix(&self) -> &KeyPrefix {
         &self.document.key_prefix
+    }
+
+    /// How many bytes of a call's arguments are kept: 0 where its route keeps none.
+    pub fn payload_bytes(&self, route: Option<Route<'_>>) -> usize {
+        match route {
+            Some(Route { payload: true, .. }) => {
+                usize::try_from(self.document.payloads.max_bytes).unwrap_or(0)
+            }
+            _ => 0,
+        }
     }
 
     /// Whether a credential may be an imported key. What begins as the installation's own keys do is none: a mistyped
@@ -293,14 +335,30 @@ impl Policy {
     pub fn route(&self, method: &[u8], target: &Target<'_>) -> Option<Route<'_>> {
         let matched = self.templates.at(target.path).ok()?;
         let endpoint = self.endpoints.get(*matched.value)?;
-        let scope = endpoint
+        let mapping = endpoint
             .methods
             .iter()
-            .filter_map(|(selector, scope)| Some((selector.specificity(method)?, scope)))
+            .filter_map(|mapping| Some((mapping.selector.specificity(method)?, mapping)))
             .max_by_key(|(specificity, _)| *specificity)
-            .map(|(_, scope)| scope);
-        Some(Route { template: &endpoint.template, scope })
+            .map(|(_, mapping)| mapping);
+        Some(Route {
+            template: &endpoint.template,
+            scope: mapping.map(|mapping| &mapping.scope),
+            payload: mapping.is_some_and(|mapping| mapping.payload),
+        })
     }
+}
+
+fn check_payloads(payloads: &PayloadPolicy) -> Result<(), PolicyError> {
+    if payloads.max_bytes > MAX_PAYLOAD_BYTES {
+        let message = format!("at most {MAX_PAYLOAD_BYTES} bytes of a call are kept; 0 keeps none");
+        return Err(error("/payloads/max_bytes".to_owned(), message));
+    }
+    if payloads.redact.len() > MAX_REDACTED_FIELDS {
+        let message = format!("a policy redacts at most {MAX_REDACTED_FIELDS} fields");
+        return Err(error("/payloads/redact".to_owned(), message));
+    }
+    Ok(())
 }
 
 fn error(pointer: String, message: String) -> PolicyError {
@@ -437,6 +495,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_arguments_is_stated_only_where_it_is_unusual() {
+        let plain = PolicyDocument::default();
+        assert!(!plain.to_json().contains("payload"));
+        let payloads = PayloadPolicy { max_bytes: 9, redact: vec!["/password".parse().unwrap()] };
+        let mut unusual = PolicyDocument { payloads, ..plain };
+        unusual.routes[0].payload = false;
+        let json = unusual.to_json();
+        assert!(json.contains(r#""payloads":{"max_bytes":9,"redact":["/password"]}"#), "{json}");
+        assert_eq!(json.matches(r#""payload":false"#).count(), 1);
+        assert_eq!(PolicyDocument::from_json(json.as_bytes()), Ok(unusual.clone()));
+
+        let policy = Policy::compile(unusual).unwrap();
+        let bytes = |method: &[u8], path: &str| {
+            policy.payload_bytes(policy.route(method, &Target::parse(path.as_bytes()).unwrap()))
+        };
+        assert_eq!(bytes(b"GET", "/api/v1/conversations"), 0);
+        assert_eq!(bytes(b"POST", "/api/v1/conversations"), 9);
+        assert_eq!(bytes(b"GET", "/api/v1/conversations/7"), 9);
+        assert_eq!(bytes(b"POST", "/api/v1/agents"), 0, "no such method there");
+        assert_eq!(bytes(b"GET", "/elsewhere"), 0);
+        assert_eq!(PayloadPolicy::default().max_bytes, 65_536);
+    }
+
+    #[test]
     fn what_may_be_imported() {
         let on =
             Policy::compile(PolicyDocument { imported_keys: true, ..PolicyDocument::default() }).unwrap();
@@ -493,6 +575,19 @@ mod tests {
         assert_eq!(scope_of(&policy, "GET", "/a/1").as_deref(), Some("a:read"));
         assert_eq!(scope_of(&policy, "PUT", "/a/1").as_deref(), Some("a:write"));
         assert_eq!(scope_of(&policy, "PUT", "/a/list"), None, "the literal template decides");
+    }
+
+    #[test]
+    fn no_more_is_kept_or_redacted_than_there_is_room_for() {
+        let pointer = |payloads: PayloadPolicy| {
+            Policy::compile(PolicyDocument { payloads, ..PolicyDocument::default() })
+                .map(|_| ())
+                .unwrap_err()
+                .pointer
+        };
+        assert_eq!(pointer(PayloadPolicy { max_bytes: 262_145, redact: vec![] }), "/payloads/max_bytes");
+        let redact = vec!["/a".parse().unwrap(); MAX_REDACTED_FIELDS + 1];
+        assert_eq!(pointer(PayloadPolicy { max_bytes: 1, redact }), "/payloads/redact");
     }
 
     #[test]

@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::key::KeyPrefix;
-use crate::policy::{MethodSelector, PolicyDocument, ScopeDefinition};
+use crate::payload::PayloadPolicy;
+use crate::policy::{MethodSelector, PolicyDocument, ScopeDefinition, is_true, yes};
 use crate::scope::Scope;
 
 /// What differs between two documents. All lists are sorted.
@@ -23,6 +24,9 @@ pub struct PolicyDiff {
     /// Whether credentials of another form may be keys, where it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported_keys: Option<Change<bool>>,
+    /// What is kept of the arguments of calls, where it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payloads: Option<Change<PayloadPolicy>>,
     /// The scopes that differ, by name.
     pub scopes: ScopeDiff,
     /// The routes that differ, by path and method.
@@ -69,7 +73,7 @@ pub struct RouteDiff {
     pub added: Vec<MappedRoute>,
     /// Those of the earlier document only.
     pub removed: Vec<MappedRoute>,
-    /// Those that need another scope.
+    /// Those that need another scope, or whose arguments are kept otherwise.
     pub changed: Vec<ChangedRoute>,
 }
 
@@ -83,9 +87,12 @@ pub struct MappedRoute {
     pub method: MethodSelector,
     /// The scope that a key needs.
     pub scope: Scope,
+    /// Whether the arguments of calls are kept. Not written where true.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub payload: bool,
 }
 
-/// A route that needs another scope.
+/// A route that is there before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedRoute {
@@ -93,8 +100,19 @@ pub struct ChangedRoute {
     pub path: String,
     /// The method selector.
     pub method: MethodSelector,
-    /// The scope that a key needs.
-    pub scope: Change<Scope>,
+    /// The scope that a key needs, where it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Change<Scope>>,
+    /// Whether the arguments of calls are kept, where it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Change<bool>>,
+}
+
+/// What a policy says of one path and method.
+#[derive(Clone, PartialEq)]
+struct Mapping {
+    scope: Scope,
+    payload: bool,
 }
 
 /// What two maps differ in, sorted by key.
@@ -113,6 +131,7 @@ impl PolicyDiff {
         Self {
             key_prefix: change(&before.key_prefix, &after.key_prefix),
             imported_keys: change(&before.imported_keys, &after.imported_keys),
+            payloads: change(&before.payloads, &after.payloads),
             scopes: ScopeDiff::between(before, after),
             routes: RouteDiff::between(before, after),
         }
@@ -154,21 +173,28 @@ fn scopes(document: &PolicyDocument) -> BTreeMap<Scope, String> {
 impl RouteDiff {
     fn between(before: &PolicyDocument, after: &PolicyDocument) -> Self {
         let Differences { added, removed, changed } = compare(routes(before), routes(after));
-        let route = |((path, method), scope)| MappedRoute { path, method, scope };
+        let route =
+            |((path, method), Mapping { scope, payload })| MappedRoute { path, method, scope, payload };
         Self {
             added: added.into_iter().map(route).collect(),
             removed: removed.into_iter().map(route).collect(),
             changed: changed
                 .into_iter()
-                .map(|((path, method), scope)| ChangedRoute { path, method, scope })
+                .map(|((path, method), Change { before, after })| ChangedRoute {
+                    path,
+                    method,
+                    scope: change(&before.scope, &after.scope),
+                    payload: change(&before.payload, &after.payload),
+                })
                 .collect(),
         }
     }
 }
 
-fn routes(document: &PolicyDocument) -> BTreeMap<(String, MethodSelector), Scope> {
+fn routes(document: &PolicyDocument) -> BTreeMap<(String, MethodSelector), Mapping> {
     let mapped = document.routes.iter().flat_map(|route| {
-        route.methods.iter().map(|method| ((route.path.clone(), method.clone()), route.scope.clone()))
+        let mapping = || Mapping { scope: route.scope.clone(), payload: route.payload };
+        route.methods.iter().map(move |method| ((route.path.clone(), method.clone()), mapping()))
     });
     mapped.collect()
 }
@@ -211,6 +237,7 @@ mod tests {
             "routes": [
                 {"path": "/b", "methods": ["write", "GET"], "scope": "a:read"},
                 {"path": "/a", "methods": ["any"], "scope": "a:read"},
+                {"path": "/c", "methods": ["any"], "scope": "a:read"},
             ],
         }));
         let after = document(json!({
@@ -219,6 +246,7 @@ mod tests {
                 {"path": "/b", "methods": ["GET"], "scope": "b:read"},
                 {"path": "/b", "methods": ["read"], "scope": "b:read"},
                 {"path": "/a", "methods": ["any"], "scope": "a:read"},
+                {"path": "/c", "methods": ["any"], "scope": "a:read", "payload": false},
             ],
         }));
         let diff = PolicyDiff::between(&before, &after);
@@ -233,6 +261,7 @@ mod tests {
                 "removed": [{"path": "/b", "method": "write", "scope": "a:read"}],
                 "changed": [
                     {"path": "/b", "method": "GET", "scope": {"before": "a:read", "after": "b:read"}},
+                    {"path": "/c", "method": "any", "payload": {"before": true, "after": false}},
                 ],
             },
         });
@@ -244,17 +273,19 @@ mod tests {
     fn other_settings_are_told() {
         let before = PolicyDocument::default();
         let key_prefix = KeyPrefix::parse("acme").unwrap();
-        let after = PolicyDocument { key_prefix, imported_keys: true, ..before.clone() };
+        let payloads = PayloadPolicy { max_bytes: 0, redact: Vec::new() };
+        let after = PolicyDocument { key_prefix, imported_keys: true, payloads, ..before.clone() };
         let diff = serde_json::to_value(PolicyDiff::between(&before, &after)).unwrap();
         assert_eq!(diff["key_prefix"], json!({"before": "omf", "after": "acme"}));
         assert_eq!(diff["imported_keys"], json!({"before": false, "after": true}));
+        assert_eq!(diff["payloads"], json!({"before": {"max_bytes": 65_536}, "after": {"max_bytes": 0}}));
     }
 
     /// Small alphabets, so that two documents have much in common.
     fn documents() -> impl Strategy<Value = PolicyDocument> {
         let scope = |number: u8| format!("s{number}:read").parse::<Scope>().unwrap();
         let scopes = prop::collection::btree_map(0u8..5, 0u8..2, 0..5);
-        let routes = prop::collection::btree_map((0u8..4, 0usize..4), 0u8..3, 0..8);
+        let routes = prop::collection::btree_map((0u8..4, 0usize..4), (0u8..3, any::<bool>()), 0..8);
         (scopes, routes, any::<bool>()).prop_map(move |(scopes, routes, imported_keys)| PolicyDocument {
             imported_keys,
             scopes: scopes
@@ -263,7 +294,8 @@ mod tests {
                 .collect(),
             routes: routes
                 .into_iter()
-                .map(|((path, method), needed)| RouteDefinition {
+                .map(|((path, method), (needed, payload))| RouteDefinition {
+                    payload,
                     path: format!("/{path}"),
                     methods: vec![["read", "write", "any", "GET"][method].parse().unwrap()],
                     scope: scope(needed),
@@ -271,6 +303,10 @@ mod tests {
                 .collect(),
             ..PolicyDocument::default()
         })
+    }
+
+    fn turned<T: Clone>(change: &Option<Change<T>>) -> Option<Change<T>> {
+        change.clone().map(|Change { before, after }| Change { before: after, after: before })
     }
 
     proptest! {
@@ -292,7 +328,8 @@ mod tests {
             prop_assert_eq!(there.routes.changed.len(), back.routes.changed.len());
             for (one, other) in there.routes.changed.iter().zip(&back.routes.changed) {
                 prop_assert_eq!((&one.path, &one.method), (&other.path, &other.method));
-                prop_assert_eq!((&one.scope.before, &one.scope.after), (&other.scope.after, &other.scope.before));
+                prop_assert_eq!(&one.scope, &turned(&other.scope));
+                prop_assert_eq!(&one.payload, &turned(&other.payload));
             }
             let added = there.routes.added.len();
             prop_assert_eq!(before.routes.len() + added - there.routes.removed.len(), after.routes.len());

@@ -75,8 +75,12 @@ fn setting(reading: &Reading, given: &Given) -> Value {
 
 /// What is in force for a setting that is not given, where that follows from another.
 fn derived(reading: &Reading, setting: Setting) -> Option<String> {
-    let data_dir = reading.path(Setting::DataDir).filter(|_| setting == Setting::AdminTokenFile)?;
-    Some(data_dir.join("admin-token").display().to_string())
+    let name = match setting {
+        Setting::AdminTokenFile => "admin-token",
+        Setting::PayloadKeyFile => "payload-key",
+        _ => return None,
+    };
+    Some(reading.path(Setting::DataDir)?.join(name).display().to_string())
 }
 
 fn for_people(report: &Value) -> String {

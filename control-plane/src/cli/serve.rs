@@ -85,6 +85,8 @@ fn settings(configuration: Configuration) -> ServerSettings {
         gateway_lease: Duration::from_secs(configuration.gateway_lease),
         rotation_after: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         audit_retention: Duration::from_secs(configuration.audit_days * 86_400),
+        payload_retention: Duration::from_secs(configuration.payload_days * 86_400),
+        payload_key_file: configuration.payload_key_file,
         tls: configuration.tls,
         clock: Clock::system(),
         entropy: Entropy::system(),

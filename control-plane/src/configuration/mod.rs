@@ -50,6 +50,10 @@ pub(crate) struct Configuration {
     pub(crate) rotation_days: u64,
     /// Days for which audit records are kept.
     pub(crate) audit_days: u64,
+    /// Days for which the arguments of calls are kept, no more than their records.
+    pub(crate) payload_days: u64,
+    /// Where the keys lie that seal the arguments; `None` for the place in the data directory.
+    pub(crate) payload_key_file: Option<PathBuf>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// What is logged.
@@ -310,6 +314,9 @@ mod tests {
             (Setting::RotationDays, "36501", "36501"),
             (Setting::AuditDays, "0", "0"),
             (Setting::AuditDays, "3651", "3651"),
+            (Setting::PayloadDays, "0", "0"),
+            (Setting::PayloadDays, "91", "91"),
+            (Setting::PayloadKeyFile, "", "''"),
             (Setting::Log, "loud", "'loud'"),
             (Setting::Log, "h2=loud", "'h2=loud'"),
             (Setting::TlsKey, "/k", "'/k'"),

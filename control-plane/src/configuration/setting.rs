@@ -17,6 +17,10 @@ pub(crate) enum Setting {
     RotationDays,
     /// For how long audit records are kept, in days.
     AuditDays,
+    /// For how long the arguments of calls are kept, in days.
+    PayloadDays,
+    /// Where the keys lie that seal the arguments.
+    PayloadKeyFile,
     /// The certificate chain for TLS.
     TlsCertificate,
     /// The certificate's key.
@@ -40,7 +44,7 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Listen,
         Self::DataDir,
         Self::AdminTokenFile,
@@ -48,6 +52,8 @@ impl Setting {
         Self::GatewayLease,
         Self::RotationDays,
         Self::AuditDays,
+        Self::PayloadDays,
+        Self::PayloadKeyFile,
         Self::TlsCertificate,
         Self::TlsKey,
         Self::Log,
@@ -63,6 +69,8 @@ impl Setting {
             Self::GatewayLease => "gateway_lease",
             Self::RotationDays => "rotation_days",
             Self::AuditDays => "audit_days",
+            Self::PayloadDays => "payload_days",
+            Self::PayloadKeyFile => "payload_key_file",
             Self::TlsCertificate => "tls_certificate",
             Self::TlsKey => "tls_key",
             Self::Log => "log",
@@ -79,6 +87,8 @@ impl Setting {
             Self::GatewayLease => "gateway-lease",
             Self::RotationDays => "rotation-days",
             Self::AuditDays => "audit-days",
+            Self::PayloadDays => "payload-days",
+            Self::PayloadKeyFile => "payload-key-file",
             Self::TlsCertificate => "tls-certificate",
             Self::TlsKey => "tls-key",
             Self::Log => "log",
@@ -94,8 +104,12 @@ impl Setting {
     pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Listen | Self::KeyPrefix | Self::Log => Kind::Text,
-            Self::DataDir | Self::AdminTokenFile | Self::TlsCertificate | Self::TlsKey => Kind::Path,
-            Self::GatewayLease | Self::RotationDays | Self::AuditDays => Kind::Number,
+            Self::DataDir
+            | Self::AdminTokenFile
+            | Self::PayloadKeyFile
+            | Self::TlsCertificate
+            | Self::TlsKey => Kind::Path,
+            Self::GatewayLease | Self::RotationDays | Self::AuditDays | Self::PayloadDays => Kind::Number,
         }
     }
 
@@ -107,8 +121,9 @@ impl Setting {
             Self::KeyPrefix => Some("omf"),
             Self::GatewayLease => Some("60"),
             Self::RotationDays | Self::AuditDays => Some("90"),
+            Self::PayloadDays => Some("7"),
             Self::Log => Some("info"),
-            Self::AdminTokenFile | Self::TlsCertificate | Self::TlsKey => None,
+            Self::AdminTokenFile | Self::PayloadKeyFile | Self::TlsCertificate | Self::TlsKey => None,
         }
     }
 
@@ -116,6 +131,7 @@ impl Setting {
     pub(crate) fn default_text(self) -> &'static str {
         match self {
             Self::AdminTokenFile => "<data_dir>/admin-token",
+            Self::PayloadKeyFile => "<data_dir>/payload-key",
             _ => self.default_value().unwrap_or("none"),
         }
     }
@@ -125,10 +141,10 @@ impl Setting {
         match self {
             Self::Listen => "ADDRESS:PORT",
             Self::DataDir => "FOLDER",
-            Self::AdminTokenFile | Self::TlsCertificate | Self::TlsKey => "FILE",
+            Self::AdminTokenFile | Self::PayloadKeyFile | Self::TlsCertificate | Self::TlsKey => "FILE",
             Self::KeyPrefix => "PREFIX",
             Self::GatewayLease => "SECONDS",
-            Self::RotationDays | Self::AuditDays => "DAYS",
+            Self::RotationDays | Self::AuditDays | Self::PayloadDays => "DAYS",
             Self::Log => "LEVELS",
         }
     }
@@ -147,6 +163,10 @@ impl Setting {
                 "Days after which the newest secret of a key is due for rotation, up to 36500; 0 for never"
             }
             Self::AuditDays => "Days for which audit records are kept, 1 to 3650",
+            Self::PayloadDays => "Days for which the arguments of calls are kept, 1 to audit_days",
+            Self::PayloadKeyFile => {
+                "File of the keys that seal the arguments of calls; it is made if it is missing, and is in no backup"
+            }
             Self::TlsCertificate => {
                 "Certificate chain in PEM form, the server's own first; with it and its key, TLS is spoken and nothing else"
             }
@@ -166,6 +186,8 @@ impl Setting {
             Self::KeyPrefix => "\"omf\"",
             Self::GatewayLease => "60",
             Self::RotationDays | Self::AuditDays => "90",
+            Self::PayloadDays => "7",
+            Self::PayloadKeyFile => "\"/run/omniflow/payload-key\"",
             Self::TlsCertificate => "\"/etc/omniflow/tls.crt\"",
             Self::TlsKey => "\"/etc/omniflow/tls.key\"",
             Self::Log => "\"info\"",

@@ -28,6 +28,11 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
         values.read(Setting::GatewayLease, text(|text| number(text, GATEWAY_LEASE, "seconds")));
     let rotation_days = values.read(Setting::RotationDays, text(|text| number(text, ROTATION_DAYS, "days")));
     let audit_days = values.read(Setting::AuditDays, text(|text| number(text, AUDIT_DAYS, "days")));
+    // What belongs to a record must not outlive it.
+    let payload_range = 1..=audit_days.unwrap_or(*AUDIT_DAYS.end());
+    let payload_days =
+        values.read(Setting::PayloadDays, text(|text| number(text, payload_range.clone(), "days")));
+    let payload_key_file = values.read(Setting::PayloadKeyFile, path);
     let tls_certificate = values.read(Setting::TlsCertificate, path);
     let tls_key = values.read(Setting::TlsKey, path);
     let log = values.read(Setting::Log, text(levels));
@@ -40,6 +45,8 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
         gateway_lease: gateway_lease?,
         rotation_days: rotation_days?,
         audit_days: audit_days?,
+        payload_days: payload_days?,
+        payload_key_file,
         tls: tls_certificate.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         log: log?,
     })

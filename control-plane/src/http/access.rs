@@ -36,6 +36,8 @@ pub(super) enum Access {
 pub(super) const READ: Access = Access::Roles(&[Role::Owner, Role::Admin, Role::Auditor]);
 /// Changes of keys and of the policy.
 pub(super) const WRITE: Access = Access::Roles(&[Role::Owner, Role::Admin]);
+/// What callers have sent. Whoever issues keys does not read it.
+pub(super) const AUDIT: Access = Access::Roles(&[Role::Auditor]);
 /// All about tokens.
 pub(super) const OWNER: Access = Access::Roles(&[Role::Owner]);
 /// The filter's side.
@@ -318,6 +320,8 @@ mod tests {
                 path if path.starts_with("/v1/keys") && method != Method::GET => WRITE,
                 "/v1/policy" if method != Method::GET => WRITE,
                 "/v1/policy/rollback" | "/v1/leaks" => WRITE,
+                "/v1/audit/{id}/payload" => AUDIT,
+                "/v1/audit/payload-key/rotate" => OWNER,
                 _ => READ,
             };
             assert_eq!(access, expected, "{method} {path}");

@@ -54,6 +54,7 @@ codes! {
     ImportsInUse "imports_in_use" CONFLICT,
     KeyNotPublished "key_not_published" CONFLICT,
     LastOwnerToken "last_owner_token" CONFLICT,
+    PayloadUnreadable "payload_unreadable" CONFLICT,
     ImageGone "image_gone" GONE,
     VersionMismatch "version_mismatch" PRECONDITION_FAILED,
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE,

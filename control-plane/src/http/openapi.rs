@@ -28,6 +28,8 @@ use crate::json::schema;
         leaks::report,
         audit::list::list,
         audit::show::show,
+        audit::payload::show,
+        audit::payload::rotate_key,
         audit::gaps::gaps,
         audit::stats::stats,
         audit::export::export,

@@ -7,12 +7,14 @@ use std::time::Duration;
 use axum::RequestExt;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, header};
+use omniflow_policy::audit::AuditItem;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
+use omniflow_policy::payload::{CallPayload, PayloadState};
 use serde_json::{Value, json};
 
 use super::code::Code;
-use super::testing::{Answer, Plane, golden, request};
+use super::testing::{Answer, Plane, START, golden, record, request};
 use crate::model::key::Key;
 use crate::storage::KeyReference;
 
@@ -190,6 +192,31 @@ async fn ended(plane: &Plane, told: &mut Told) {
     told.note("rotate an expired key", &plane.post("/v1/keys/expired/rotate", json!({})).await, &[]);
 }
 
+async fn without_its_payload_key(plane: Plane, told: &mut Told) -> Plane {
+    let key_file = plane.folder().join("payload-key");
+    // One whose name is the same at each run.
+    std::fs::write(&key_file, "1f".repeat(32)).unwrap();
+    let plane = plane.restart().await;
+    let token = async |role: &str| {
+        let body = json!({"name": format!("another {role}"), "role": role});
+        plane.post("/v1/tokens", body).await.json()["secret"].as_str().unwrap().to_owned()
+    };
+    let (gateway, auditor) = (token("gateway").await, token("auditor").await);
+    let payload = CallPayload {
+        query: b"a=1".to_vec(),
+        body: Vec::new(),
+        state: PayloadState::Whole,
+        media_type: String::new(),
+        content_encoding: String::new(),
+    };
+    plane.deliver_items(&gateway, vec![AuditItem::CallWithPayload(record(0, START, None), payload)]).await;
+    std::fs::write(key_file, "0f".repeat(32)).unwrap();
+    let plane = plane.restart().await;
+    let read = request(Method::GET, "/v1/audit/1/payload", &auditor, None);
+    told.note("GET /v1/audit/1/payload, another payload key", &plane.call(read).await, &[]);
+    plane
+}
+
 #[tokio::test]
 async fn every_problem_is_the_one_in_the_golden_file() {
     let mut told = Told::default();
@@ -198,6 +225,7 @@ async fn every_problem_is_the_one_in_the_golden_file() {
     refused(&plane, &mut told).await;
     in_the_way(&plane, &mut told).await;
     ended(&plane, &mut told).await;
+    let plane = without_its_payload_key(plane, &mut told).await;
     plane.app.storage.close().await;
     told.note("GET /v1/tokens, the database is gone", &plane.get("/v1/tokens").await, &[]);
     let starting = Plane::starting().await;

@@ -97,7 +97,7 @@ impl From<AuditEntry> for AuditEntryJson {
             gateway: entry.gateway,
             argument_hash: entry.argument_hash.map(|hash| hash.to_hex()),
             argument_hash_partial: entry.argument_hash_partial,
-            has_payload: false,
+            has_payload: entry.has_payload,
             folded_calls: entry.folded.map(|folded| folded.calls),
             first_time: entry.folded.map(|folded| Time(folded.first_time)),
         }

@@ -7,6 +7,7 @@ pub(crate) mod gateway;
 pub(crate) mod key;
 pub(crate) mod leak;
 pub(crate) mod page;
+pub(crate) mod payload;
 pub(crate) mod policy;
 pub(crate) mod schema;
 pub(crate) mod stats;

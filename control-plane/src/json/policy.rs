@@ -5,6 +5,7 @@ use omniflow_policy::explain::Step;
 use omniflow_policy::key::KeyPrefix;
 use omniflow_policy::limit::LimitDecision;
 use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::payload::PayloadPolicy;
 use omniflow_policy::policy::{PolicyDocument, RouteDefinition, ScopeDefinition};
 use omniflow_policy::policy_diff::{Change, PolicyDiff, RouteDiff, ScopeDiff};
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,10 @@ pub(crate) struct PolicyDiffJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedFlag)]
     imported_keys: Option<Change<bool>>,
+    /// What is kept of the arguments of calls, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::ChangedPayloads)]
+    payloads: Option<Change<PayloadPolicy>>,
     /// The scopes that differ, by name.
     #[schema(value_type = schema::ScopeDiff)]
     scopes: ScopeDiff,
@@ -116,6 +121,9 @@ pub(crate) struct SetPolicy {
     /// Whether credentials of another form may be imported keys.
     #[serde(default)]
     pub(crate) imported_keys: bool,
+    /// What is kept of the arguments of calls.
+    #[schema(value_type = Option<schema::PayloadPolicy>)]
+    pub(crate) payloads: Option<PayloadPolicy>,
     /// The scopes that a key may be given.
     #[schema(value_type = Vec<schema::ScopeDefinition>, max_items = 500)]
     pub(crate) scopes: Vec<ScopeDefinition>,
@@ -263,8 +271,9 @@ pub(crate) struct ReplayChange {
 impl SetPolicy {
     /// The document, with `key_prefix` where none is stated.
     pub(crate) fn document(self, key_prefix: KeyPrefix) -> PolicyDocument {
-        let Self { key_prefix: stated, imported_keys, scopes, routes } = self;
-        PolicyDocument { key_prefix: stated.unwrap_or(key_prefix), imported_keys, scopes, routes }
+        let Self { key_prefix: stated, imported_keys, payloads, scopes, routes } = self;
+        let payloads = payloads.unwrap_or_default();
+        PolicyDocument { key_prefix: stated.unwrap_or(key_prefix), imported_keys, payloads, scopes, routes }
     }
 }
 
@@ -309,8 +318,8 @@ impl Evaluation {
 impl PolicyDiffJson {
     /// What leads from version `from` to version `to`, or to a draft.
     pub(crate) fn new(from: u64, to: Option<u64>, blocked_by: Vec<ObstacleJson>, diff: PolicyDiff) -> Self {
-        let PolicyDiff { key_prefix, imported_keys, scopes, routes } = diff;
-        Self { from, to, blocked_by, key_prefix, imported_keys, scopes, routes }
+        let PolicyDiff { key_prefix, imported_keys, payloads, scopes, routes } = diff;
+        Self { from, to, blocked_by, key_prefix, imported_keys, payloads, scopes, routes }
     }
 }
 

@@ -10,6 +10,9 @@ use omniflow_policy::explain::StepName;
 use omniflow_policy::key::Environment as KeyEnvironment;
 use omniflow_policy::limit::{MAX_LIMIT, Window};
 use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::payload::{
+    MAX_FIELD_LENGTH, MAX_PAYLOAD_BYTES, MAX_REDACTED_FIELDS, PayloadState as State,
+};
 use omniflow_policy::policy::{MAX_ROUTES, MAX_SCOPES, MAX_TEMPLATE_LENGTH};
 use omniflow_policy::scope::{MAX_SCOPE_LENGTH, MAX_SCOPES_PER_KEY};
 use serde_json::Value;
@@ -91,6 +94,11 @@ schemas! {
     Dimension: "By what calls are grouped." = words(StatsDimension::ALL.map(StatsDimension::as_str));
     Decision: "Whether a call was let through." = words(["allowed", "denied"]);
     Reason: "Why: `allowed`, `non_key_credential`, or the code of a refusal." = words(Outcome::all().map(Outcome::reason));
+    FieldPointer: "A JSON pointer (RFC 6901) to a field of the arguments, in which `*` stands for every member or element."
+        = pattern("^/([^~]|~[01])*$").max_length(Some(MAX_FIELD_LENGTH)).examples(["/card/number"]);
+    BodyEncoding: "`text`, or `base64` where it is no UTF-8." = words(["text", "base64"]);
+    PayloadState: "`whole`; `cut`: the end is missing; `no_room`: the gateway had no room for it; `not_redactable`: the body is missing, as fields to be redacted cannot be found in it."
+        = words(State::ALL.map(State::as_str));
     GapCause: "Why records never arrived." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Why a step refused." = words(Denial::ALL.map(Denial::code));
     StepWord: "Which step." = words(StepName::ALL.map(|name| serde_json::to_value(name).unwrap_or_default()));
@@ -136,6 +144,9 @@ pub(crate) struct PolicyDocument {
     /// Whether gateways take keys of another form as well; left out where false.
     #[schema(required = false)]
     imported_keys: bool,
+    /// What is kept of the arguments of calls; left out where it is as it is by itself.
+    #[schema(required = false)]
+    payloads: PayloadPolicy,
     #[schema(max_items = 500)]
     scopes: Vec<ScopeDefinition>,
     #[schema(max_items = 2_000)]
@@ -159,6 +170,28 @@ pub(crate) struct RouteDefinition {
     #[schema(min_items = 1)]
     methods: Vec<MethodSelector>,
     scope: Scope,
+    /// Whether the arguments of calls are kept; left out where true.
+    #[schema(required = false)]
+    payload: bool,
+}
+
+/// What is kept of the arguments of calls.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PayloadPolicy {
+    /// How many bytes of one call, query string and body together; 0 for none at all, 65536 if left out.
+    #[schema(required = false, maximum = 262_144)]
+    max_bytes: u32,
+    /// Fields whose values are replaced before anything is stored.
+    #[schema(required = false, max_items = 64)]
+    redact: Vec<FieldPointer>,
+}
+
+/// What is kept of the arguments of calls, before and after.
+#[derive(ToSchema)]
+pub(crate) struct ChangedPayloads {
+    before: PayloadPolicy,
+    after: PayloadPolicy,
 }
 
 /// One step of a decision.
@@ -202,14 +235,22 @@ pub(crate) struct MappedRoute {
     path: Template,
     method: MethodSelector,
     scope: Scope,
+    /// Whether the arguments of calls are kept; left out where true.
+    #[schema(required = false)]
+    payload: bool,
 }
 
-/// A route that needs another scope.
+/// A route that is there before and after.
 #[derive(ToSchema)]
 pub(crate) struct ChangedRoute {
     path: Template,
     method: MethodSelector,
+    /// The scope that a key needs, where it differs.
+    #[schema(required = false)]
     scope: ChangedText,
+    /// Whether the arguments of calls are kept, where it differs.
+    #[schema(required = false)]
+    payload: ChangedFlag,
 }
 
 /// A text before and after.
@@ -228,3 +269,4 @@ pub(crate) struct ChangedFlag {
 
 /// The derives take literals only: these are the limits that the code checks.
 const _: () = assert!(MAX_LIMIT == 1_000_000 && MAX_SCOPES == 500 && MAX_ROUTES == 2_000);
+const _: () = assert!(MAX_PAYLOAD_BYTES == 262_144 && MAX_REDACTED_FIELDS == 64);

@@ -44,6 +44,8 @@ pub(crate) struct AuditEntry {
     pub(crate) argument_hash: Option<Digest>,
     /// Whether the hash covers the beginning of the body only.
     pub(crate) argument_hash_partial: bool,
+    /// Whether the arguments themselves are kept.
+    pub(crate) has_payload: bool,
     /// Present where this stands for several calls. Method, path and request id are empty then.
     pub(crate) folded: Option<FoldedCalls>,
 }

@@ -32,6 +32,10 @@ pub(crate) enum Action {
     PolicySet,
     /// An older policy was set again.
     PolicyRolledBack,
+    /// The arguments of a call were read.
+    PayloadRead,
+    /// The key that seals the arguments of calls was changed.
+    PayloadKeyRotated,
     /// A token was made.
     TokenCreated,
     /// A token was revoked.
@@ -91,7 +95,7 @@ pub(crate) struct Event {
 
 impl Action {
     /// All actions.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::InstallationCreated,
         Self::InstallationRestored,
         Self::KeyCreated,
@@ -103,6 +107,8 @@ impl Action {
         Self::KeyLeaked,
         Self::PolicySet,
         Self::PolicyRolledBack,
+        Self::PayloadRead,
+        Self::PayloadKeyRotated,
         Self::TokenCreated,
         Self::TokenRevoked,
     ];
@@ -121,6 +127,8 @@ impl Action {
             Self::KeyLeaked => "key.leaked",
             Self::PolicySet => "policy.set",
             Self::PolicyRolledBack => "policy.rolled_back",
+            Self::PayloadRead => "payload.read",
+            Self::PayloadKeyRotated => "payload_key.rotated",
             Self::TokenCreated => "token.created",
             Self::TokenRevoked => "token.revoked",
         }

@@ -5,5 +5,6 @@ pub(crate) mod event;
 pub mod key;
 pub(crate) mod key_use;
 pub mod name;
+pub(crate) mod payload;
 pub(crate) mod stats;
 pub(crate) mod token;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::columns::{address_bytes, digest_bytes, from_millis, saturated, to_millis};
 use super::{Result, StorageError, Transaction};
 use crate::model::audit::GapCause;
+use crate::model::payload::SealedPayload;
 
 /// Rows in the larger of the two statements that store records. Both stay prepared, whatever a batch's size.
 const ROWS_PER_STATEMENT: usize = 64;
@@ -59,12 +60,13 @@ struct Arrival<'a> {
 }
 
 impl Transaction<'_> {
-    /// Stores the items of a batch that are new, and a gap wherever numbers jump. Gives how many calls are missing. No
-    /// time is stored that lies behind `latest`: a gateway's clock may be wrong, and whoever holds a gateway token can
+    /// Stores the items of a batch that are new, with the payloads of calls by their numbers, and a gap wherever numbers
+    /// jump. Gives how many calls are missing. No time is stored that lies behind `latest`: a gateway's clock may be wrong, and whoever holds a gateway token can
     /// claim any.
     pub(crate) async fn ingest(
         &mut self,
         mut batch: AuditBatch,
+        payloads: &HashMap<u64, SealedPayload>,
         latest: UnixMillis,
     ) -> std::result::Result<u64, IngestError> {
         for item in &mut batch.items {
@@ -80,10 +82,10 @@ impl Transaction<'_> {
         }
         let (chunks, rest) = arrival.records.as_chunks::<ROWS_PER_STATEMENT>();
         for chunk in chunks {
-            self.insert_records(&source.gateway, chunk).await?;
+            self.insert_records(&source.gateway, chunk, payloads).await?;
         }
         for record in rest {
-            self.insert_records(&source.gateway, &[*record]).await?;
+            self.insert_records(&source.gateway, &[*record], payloads).await?;
         }
         for folded in &arrival.folded {
             self.insert_folded(&source.gateway, folded).await?;
@@ -171,7 +173,12 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    async fn insert_records(&mut self, gateway: &str, records: &[&AuditRecord]) -> Result<()> {
+    async fn insert_records(
+        &mut self,
+        gateway: &str,
+        records: &[&AuditRecord],
+        payloads: &HashMap<u64, SealedPayload>,
+    ) -> Result<()> {
         let mut statement = QueryBuilder::<Sqlite>::new(
             "INSERT INTO audit_records (time, gateway, key_id, key_name, key_version, environment, method, endpoint, \
              path, status, decision, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, \
@@ -199,7 +206,15 @@ impl Transaction<'_> {
                 .push_bind(digest_bytes(record.argument_hash))
                 .push_bind(record.argument_hash_partial);
         });
-        statement.build().execute(self.connection()).await?;
+        let inserted = statement.build().execute(self.connection()).await?;
+        // Nobody else writes meanwhile, so that one statement's rows have consecutive numbers.
+        let first =
+            inserted.last_insert_rowid().saturating_sub_unsigned(records.len() as u64).saturating_add(1);
+        for (id, record) in (first..).zip(records) {
+            if let Some(payload) = payloads.get(&record.sequence) {
+                self.insert_payload(id, record.time, payload).await?;
+            }
+        }
         Ok(())
     }
 
@@ -239,7 +254,9 @@ impl<'a> Arrival<'a> {
             let (expected, start, end) = (place.next_sequence, item.sequence(), item.next_sequence());
             // Of calls that a VM is said to have lost, some may have come: it died before it heard so.
             let is_new = match item {
-                AuditItem::Call(_) | AuditItem::Folded(_) => start >= expected,
+                AuditItem::Call(_) | AuditItem::CallWithPayload(..) | AuditItem::Folded(_) => {
+                    start >= expected
+                }
                 AuditItem::Lost(_) => end > expected,
             };
             if !is_new {
@@ -253,7 +270,9 @@ impl<'a> Arrival<'a> {
                 arrival.miss(place, skipped, GapCause::Unknown, None, item.time());
             }
             match item {
-                AuditItem::Call(record) => arrival.records.push(record),
+                AuditItem::Call(record) | AuditItem::CallWithPayload(record, _) => {
+                    arrival.records.push(record)
+                }
                 AuditItem::Folded(folded) => arrival.folded.push(folded),
                 AuditItem::Lost(lost) => {
                     arrival.miss(place, end - start.max(expected), lost.cause.into(), lost.from, lost.to);

@@ -19,6 +19,7 @@ mod key_read;
 mod key_use;
 mod key_write;
 mod last_used;
+mod payloads;
 mod policy;
 mod restore;
 mod retention;

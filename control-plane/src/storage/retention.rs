@@ -37,6 +37,27 @@ impl Database {
         .await
     }
 
+    /// Deletes at most `limit` payloads of calls that began before `before`, the oldest first. Gives how many.
+    pub(crate) async fn purge_payloads(&self, before: UnixMillis, limit: usize) -> Result<u64> {
+        self.purge(
+            "DELETE FROM audit_payloads WHERE record_id IN \
+             (SELECT record_id FROM audit_payloads WHERE time < ? ORDER BY time LIMIT ?)",
+            before,
+            limit,
+        )
+        .await
+    }
+
+    /// Deletes the data keys that were made before `before`.
+    pub(crate) async fn purge_data_keys(&self, before: UnixMillis) -> Result<u64> {
+        self.purge(
+            "DELETE FROM audit_data_keys WHERE id IN (SELECT id FROM audit_data_keys WHERE created_at < ? LIMIT ?)",
+            before,
+            usize::MAX,
+        )
+        .await
+    }
+
     async fn purge(&self, statement: &'static str, before: UnixMillis, limit: usize) -> Result<u64> {
         let mut writer = self.writer().await;
         let mut transaction = writer.begin().await?;

@@ -1,4 +1,4 @@
-//! What a batch is made of: calls, refusals that were folded into a count, and the word of what was lost.
+//! What a batch is made of: calls, with their arguments where those are kept, refusals that were folded into a count, and the word of what was lost.
 //!
 //! The numbers of a stream count calls, not items: an item takes as many as it stands for. So whatever number never
 //! arrives is one lost call.
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AuditRecord;
 use crate::outcome::Denial;
+use crate::payload::CallPayload;
 use crate::time::UnixMillis;
 
 /// One item of a stream. The order is part of the format: append, never reorder.
@@ -23,6 +24,8 @@ pub enum AuditItem {
     Folded(FoldedRefusals),
     /// Calls whose records never come.
     Lost(LostCalls),
+    /// One call and its arguments.
+    CallWithPayload(AuditRecord, CallPayload),
 }
 
 /// Refusals with one reason, of callers without a known key.
@@ -72,7 +75,7 @@ impl AuditItem {
     /// The number of its first call.
     pub const fn sequence(&self) -> u64 {
         match self {
-            Self::Call(record) => record.sequence,
+            Self::Call(record) | Self::CallWithPayload(record, _) => record.sequence,
             Self::Folded(folded) => folded.sequence,
             Self::Lost(lost) => lost.sequence,
         }
@@ -81,7 +84,7 @@ impl AuditItem {
     /// How many calls it stands for.
     pub const fn calls(&self) -> u64 {
         match self {
-            Self::Call(_) => 1,
+            Self::Call(_) | Self::CallWithPayload(..) => 1,
             Self::Folded(folded) => folded.calls,
             Self::Lost(lost) => lost.calls,
         }
@@ -95,7 +98,7 @@ impl AuditItem {
     /// When its last call began.
     pub const fn time(&self) -> UnixMillis {
         match self {
-            Self::Call(record) => record.time,
+            Self::Call(record) | Self::CallWithPayload(record, _) => record.time,
             Self::Folded(folded) => folded.last_time,
             Self::Lost(lost) => lost.to,
         }
@@ -104,7 +107,7 @@ impl AuditItem {
     /// Moves no time behind `latest`, and no beginning behind its end.
     pub fn clamp_times(&mut self, latest: UnixMillis) {
         match self {
-            Self::Call(record) => record.time = record.time.min(latest),
+            Self::Call(record) | Self::CallWithPayload(record, _) => record.time = record.time.min(latest),
             Self::Folded(folded) => {
                 folded.last_time = folded.last_time.min(latest);
                 folded.first_time = folded.first_time.min(folded.last_time);
@@ -120,7 +123,17 @@ impl AuditItem {
     pub(super) fn is_in_bounds(&self) -> bool {
         match self {
             Self::Call(record) => record.is_in_bounds(),
+            Self::CallWithPayload(record, payload) => record.is_in_bounds() && payload.is_in_bounds(),
             Self::Folded(_) | Self::Lost(_) => self.calls() > 0,
+        }
+    }
+
+    /// The record of a call, and its arguments where they came with it.
+    pub fn into_call(self) -> Option<(AuditRecord, Option<CallPayload>)> {
+        match self {
+            Self::Call(record) => Some((record, None)),
+            Self::CallWithPayload(record, payload) => Some((record, Some(payload))),
+            Self::Folded(_) | Self::Lost(_) => None,
         }
     }
 

@@ -274,6 +274,28 @@ async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
     assert!(checked.to_string().contains("data_dir"), "{checked}");
 }
 
+async fn payloads(omf: &mut Omf, stack: &Stack) {
+    let key = stack.live_key("sender", &["contacts:read"]).await.unwrap();
+    stack.call(Call::get(&format!("{CONTACTS}?q=42")).header("x-api-key", &key.secret)).await.unwrap();
+    let record = eventually(std::time::Duration::from_secs(10), || async {
+        let records = stack.control_plane.audit("key=sender").await?;
+        anyhow::ensure!(records.len() == 1, "no record yet");
+        Ok(records[0]["id"].as_str().unwrap_or_default().to_owned())
+    })
+    .await
+    .unwrap();
+    assert!(omf.fails(1, &format!("audit payload {record}")).await.contains("forbidden"));
+    omf.says("token create --name reader --role auditor --output-file auditor").await;
+    assert!(omf.says("audit rotate-payload-key").await.contains("Data keys sealed anew: 1."));
+    let shown = omf.says(&format!("audit payload {record} --token-file auditor")).await;
+    assert!(shown.contains("q=42") && shown.contains("whole"), "{shown}");
+    omf.fails(1, "audit rotate-payload-key --token-file auditor").await;
+    omf.fails(2, "audit payload x").await;
+    for secret in [key.secret, read(&omf.folder, "auditor")] {
+        omf.secrets.push(secret);
+    }
+}
+
 async fn doctor(omf: &mut Omf, stack: &Stack) {
     let gateway = format!("http://127.0.0.1:{}", stack.envoy.port());
     let said = omf.says(&format!("doctor --gateway {gateway}")).await;
@@ -343,6 +365,7 @@ async fn every_command_does_its_work() {
     tokens(&mut omf).await;
     policy(&mut omf, &stack).await;
     what_is_seen(&mut omf, &stack).await;
+    payloads(&mut omf, &stack).await;
     doctor(&mut omf, &stack).await;
     databases(&mut omf, &stack).await;
     serve(&mut omf).await;
@@ -351,11 +374,12 @@ async fn every_command_does_its_work() {
     assert!(left.is_empty(), "no test runs these: {left:?}");
     // Everything that the run has written: logs of all processes, databases with their logs, backups.
     omf.secrets.push(stack.control_plane.admin_token().to_owned());
-    let meant = ["secret", "token", "admin", "foreign", "admin-token", "spilt", "paste", "successor"];
+    let meant =
+        ["secret", "token", "admin", "auditor", "foreign", "admin-token", "spilt", "paste", "successor"];
     for secret in &omf.secrets {
         let mut found = files_with(stack.folder(), secret);
         found.retain(|path| !meant.contains(&path.file_name().unwrap().to_str().unwrap()));
         assert!(found.is_empty(), "a secret is in {found:?}");
     }
-    assert_eq!(omf.secrets.len(), 11);
+    assert_eq!(omf.secrets.len(), 13);
 }

@@ -22,6 +22,7 @@ mod leaks;
 mod limits;
 mod marks;
 mod openapi;
+mod payloads;
 mod policy;
 mod propagation;
 mod readme;

@@ -10,11 +10,12 @@ use omniflow_harness::paths;
 use omniflow_harness::ports::Port;
 use omniflow_harness::process::Process;
 use omniflow_harness::{Call, eventually};
-use omniflow_policy::audit::{AuditBatch, AuditKey, AuditRecord, AuditSource};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditKey, AuditRecord, AuditSource};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH, Incarnation};
 use omniflow_policy::key::Environment;
 use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::UnixMillis;
 use serde_json::{Value, json};
 
@@ -43,17 +44,29 @@ async fn fill(plane: &ControlPlane) {
     let id = plane.get("/v1/keys/active").await.unwrap()["id"].as_str().unwrap().parse().unwrap();
     let source = AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
     // The number 2 is missing: a gap.
-    let records = [0, 1, 3].map(|sequence| record(sequence, (sequence != 1).then_some(id))).to_vec();
+    let records = [0, 1, 3].map(|sequence| record(sequence, (sequence != 1).then_some(id)));
+    let mut items: Vec<AuditItem> = records.into_iter().map(AuditItem::Call).collect();
+    items.push(AuditItem::CallWithPayload(record(4, Some(id)), payload()));
     let call = Call::new("POST", AUDIT_PATH)
         .bearer(&gateway)
         .header("content-type", AUDIT_MEDIA_TYPE)
-        .body(AuditBatch::of_calls(source, records).encode());
+        .body(AuditBatch { source, items }.encode());
     assert_eq!(plane.call(call).await.unwrap().status, 204);
     let poll = json!({"gateway": "edge", "incarnation": "0000000000000001", "filter_version": "0.1.0",
         "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0,
         "vms": [{"id": "0000000000000002", "version": 0}]});
     let call = Call::post("/gateway/v1/poll", &poll).bearer(&gateway);
     assert_eq!(plane.call(call).await.unwrap().status, 200);
+}
+
+fn payload() -> CallPayload {
+    CallPayload {
+        query: b"page=2".to_vec(),
+        body: b"{}".to_vec(),
+        state: PayloadState::Whole,
+        media_type: "application/json".to_owned(),
+        content_encoding: String::new(),
+    }
 }
 
 fn record(sequence: u64, key: Option<uuid::Uuid>) -> AuditRecord {
@@ -118,8 +131,12 @@ async fn every_answer_is_one_of_the_documented() {
     let revoke = "revoke_token";
     // A stream has no end that it could wait for.
     let stream = "stream_audit_records";
-    let without = ["--exclude-operation-id", revoke, "--exclude-operation-id", stream];
-    schemathesis(&plane, &token, folder.path(), &without);
+    // What callers have sent is for auditors.
+    let payload = "show_audit_payload";
+    let without = [revoke, stream, payload].map(|operation| ["--exclude-operation-id", operation]);
+    schemathesis(&plane, &token, folder.path(), without.as_flattened());
+    let auditor = plane.create_token("reader", "auditor").await.unwrap();
+    schemathesis(&plane, &auditor, folder.path(), &["--include-operation-id", payload]);
     let list = plane.get("/v1/tokens?limit=500").await.unwrap();
     let tester = |item: &&Value| item["name"] == "tester";
     assert_eq!(list["items"].as_array().unwrap().iter().filter(tester).count(), 1, "it was in all along");

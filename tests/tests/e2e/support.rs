@@ -126,7 +126,8 @@ pub(crate) fn created(response: &Response) -> Result<NewKey> {
 }
 
 /// All files below a folder that hold these bytes.
-pub(crate) fn files_with(folder: &Path, bytes: &str) -> Vec<PathBuf> {
+pub(crate) fn files_with(folder: &Path, bytes: impl AsRef<[u8]>) -> Vec<PathBuf> {
+    let bytes = bytes.as_ref();
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -134,7 +135,7 @@ pub(crate) fn files_with(folder: &Path, bytes: &str) -> Vec<PathBuf> {
             found.extend(files_with(&path, bytes));
         } else if path.is_file() {
             let content = fs::read(&path).unwrap();
-            if content.windows(bytes.len()).any(|window| window == bytes.as_bytes()) {
+            if content.windows(bytes.len()).any(|window| window == bytes) {
                 found.push(path);
             }
         }

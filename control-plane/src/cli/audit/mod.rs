@@ -1,6 +1,7 @@
 //! `omf audit`.
 
 mod export;
+mod payload;
 mod stats;
 mod tail;
 
@@ -39,6 +40,11 @@ enum Other {
     Export(export::Export),
     /// Print new records as they arrive, until it is interrupted.
     Tail(tail::Tail),
+    /// Show the arguments of a call.
+    Payload(payload::Payload),
+    /// Make a new key for sealing the arguments of calls; what the one before has sealed stays readable.
+    #[command(after_help = "Example:\n  omf audit rotate-payload-key")]
+    RotatePayloadKey,
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +122,8 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
         Some(Other::Stats(args)) => stats::run(args, client, output),
         Some(Other::Export(args)) => export::run(args, client),
         Some(Other::Tail(args)) => tail::run(args, client, output),
+        Some(Other::Payload(args)) => payload::show(&args, client, output),
+        Some(Other::RotatePayloadKey) => payload::rotate_key(client, output),
         None => {
             let Records { filter, page } = command.records;
             let mut query = filter.query();

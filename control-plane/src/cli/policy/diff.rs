@@ -51,6 +51,10 @@ fn describe(diff: &Value) -> String {
     if diff.get("imported_keys").is_some() {
         lines.push(format!("~ imported_keys: {}", change(diff, "imported_keys")));
     }
+    if let Some(payloads) = diff.get("payloads") {
+        let told = |name: &str| payloads.get(name).map(ToString::to_string).unwrap_or_default();
+        lines.push(format!("~ payloads: {} -> {}", told("before"), told("after")));
+    }
     for (sign, list) in [('-', list("/scopes/removed")), ('+', list("/scopes/added"))] {
         lines.extend(list.iter().map(|scope| format!("{sign} scope {}", field(scope, "name"))));
     }
@@ -61,7 +65,12 @@ fn describe(diff: &Value) -> String {
         lines.extend(list.iter().map(|one| format!("{sign} {} ({})", route(one), field(one, "scope"))));
     }
     for one in list("/routes/changed") {
-        lines.push(format!("~ {}: {}", route(&one), change(&one, "scope")));
+        if one.get("scope").is_some() {
+            lines.push(format!("~ {}: {}", route(&one), change(&one, "scope")));
+        }
+        if one.get("payload").is_some() {
+            lines.push(format!("~ {}: payload {}", route(&one), change(&one, "payload")));
+        }
     }
     if lines.is_empty() {
         lines.push("No difference.".to_owned());
@@ -86,11 +95,16 @@ mod tests {
             },
             "routes": {
                 "added": [], "removed": [route("/x", json!("a:b"))],
-                "changed": [route("/y", json!({"before": "a:b", "after": "c:d"}))],
+                "changed": [
+                    route("/y", json!({"before": "a:b", "after": "c:d"})),
+                    {"path": "/z", "method": "read", "payload": {"before": true, "after": false}},
+                ],
             },
+            "payloads": {"before": {"max_bytes": 65_536}, "after": {"max_bytes": 0}},
         });
-        let expected = "~ imported_keys: false -> true\n+ scope a:b\n~ scope c:d: x -> y\n- route read /x (a:b)\n\
-                        ~ route read /y: a:b -> c:d\n";
+        let expected = "~ imported_keys: false -> true\n~ payloads: {\"max_bytes\":65536} -> {\"max_bytes\":0}\n\
+                        + scope a:b\n~ scope c:d: x -> y\n- route read /x (a:b)\n\
+                        ~ route read /y: a:b -> c:d\n~ route read /z: payload true -> false\n";
         assert_eq!(describe(&diff), expected);
         assert_eq!(describe(&json!({"scopes": {}, "routes": {}})), "No difference.\n");
     }

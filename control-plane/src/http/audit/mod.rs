@@ -3,6 +3,7 @@
 pub(super) mod export;
 pub(super) mod gaps;
 pub(super) mod list;
+pub(super) mod payload;
 mod permit;
 pub(super) mod show;
 pub(super) mod stats;
@@ -16,7 +17,7 @@ use omniflow_policy::outcome::Outcome;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::access::{Endpoints, READ};
+use super::access::{AUDIT, Endpoints, OWNER, READ};
 use super::problem::Problem;
 use super::query;
 use crate::json::schema;
@@ -30,6 +31,8 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .get("/v1/audit/export", READ, export::export)
         .get("/v1/audit/stream", READ, stream::stream)
         .get("/v1/audit/{id}", READ, show::show)
+        .get("/v1/audit/{id}/payload", AUDIT, payload::show)
+        .post("/v1/audit/payload-key/rotate", OWNER, payload::rotate_key)
 }
 
 /// Which calls.

@@ -1,10 +1,11 @@
 //! `POST /gateway/v1/audit`: takes in what gateways have seen.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use omniflow_policy::audit::AuditBatch;
+use omniflow_policy::audit::{AuditBatch, AuditItem};
 use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
 use omniflow_policy::time::UnixMillis;
 
@@ -14,7 +15,9 @@ use crate::http::code::Code;
 use crate::http::extract::{Body, check_media_type};
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
+use crate::model::payload::SealedPayload;
 use crate::storage::IngestError;
+use crate::vault::Owner;
 
 /// The highest number that a call may have: what a column of the database holds.
 const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
@@ -34,11 +37,12 @@ pub(super) async fn ingest(
         return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()));
     }
     to_its_end(async move {
+        let (batch, payloads) = seal_payloads(&app, batch).await?;
         let mut writer = app.storage.audit.writer().await;
         let mut transaction = writer.begin().await?;
         let gateway = batch.source.gateway.clone();
         let latest = UnixMillis(app.now().0.saturating_add(MAX_LEAD_MS));
-        let missing = transaction.ingest(batch, latest).await.map_err(|error| match error {
+        let missing = transaction.ingest(batch, &payloads, latest).await.map_err(|error| match error {
             IngestError::Storage(error) => error.into(),
             leap @ IngestError::Leap { .. } => invalid(leap.to_string()),
         })?;
@@ -52,6 +56,32 @@ pub(super) async fn ingest(
     .await
 }
 
+/// Takes the payloads out of a batch, and gives them sealed, by the numbers of their calls.
+async fn seal_payloads(
+    app: &App,
+    batch: AuditBatch,
+) -> Result<(AuditBatch, HashMap<u64, SealedPayload>), Problem> {
+    let (mut items, mut payloads) = (Vec::with_capacity(batch.items.len()), Vec::new());
+    for item in batch.items {
+        items.push(match item {
+            AuditItem::CallWithPayload(record, payload) => {
+                let owner =
+                    Owner { argument_hash: record.argument_hash, request_id: record.request_id.clone() };
+                payloads.push((record.sequence, owner, payload));
+                AuditItem::Call(record)
+            }
+            other => other,
+        });
+    }
+    let batch = AuditBatch { items, ..batch };
+    if payloads.is_empty() {
+        return Ok((batch, HashMap::new()));
+    }
+    let redact = app.publication.policy()?.0.document().payloads.redact.clone();
+    let sealed = app.vault.seal(&app.storage.audit, app.now(), payloads, redact).await?;
+    Ok((batch, sealed))
+}
+
 fn invalid(detail: String) -> Problem {
     Problem::new(Code::InvalidBatch, detail)
 }
@@ -59,7 +89,7 @@ fn invalid(detail: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use axum::http::{Request, header};
-    use omniflow_policy::audit::{AuditItem, FoldedRefusals, LossCause, LostCalls};
+    use omniflow_policy::audit::{FoldedRefusals, LossCause, LostCalls};
     use omniflow_policy::gateway::MAX_BATCH_BYTES;
     use omniflow_policy::outcome::Denial;
     use serde_json::{Value, json};

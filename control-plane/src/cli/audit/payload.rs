@@ -1,0 +1,87 @@
+//! `omf audit payload` and `omf audit rotate-payload-key`.
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::cli::client::{Call, Client, Method};
+use crate::cli::output::{Output, field};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Only a token with the role auditor may, and each reading stands in the admins' trail.\n\n\
+    Examples:\n  \
+    omf audit --key ci --json | jq -r '.items[0].id'\n  \
+    omf audit payload 1207\n  \
+    omf audit payload 1207 --json | jq -r .body"
+)]
+pub(super) struct Payload {
+    /// The number of the record.
+    record: u64,
+}
+
+pub(super) fn show(args: &Payload, client: &Client, output: Output) -> anyhow::Result<()> {
+    let payload = client.get(&format!("/v1/audit/{}/payload", args.record), &[], "record_id")?;
+    output.print(&payload, describe)
+}
+
+pub(super) fn rotate_key(client: &Client, output: Output) -> anyhow::Result<()> {
+    let call = Call::new(Method::POST, "/v1/audit/payload-key/rotate");
+    let answer = client.send(call, "wrapping_key")?;
+    output.print(&answer, |answer| {
+        format!(
+            "Payloads are sealed with the key {} now. Data keys sealed anew: {}. The key before opens nothing.\n",
+            field(answer, "wrapping_key"),
+            field(answer, "data_keys")
+        )
+    })
+}
+
+/// What is known of it, a blank line, and the body.
+fn describe(payload: &Value) -> String {
+    let state = match field(payload, "state").as_str() {
+        "whole" => "whole".to_owned(),
+        "cut" => "cut: the end is missing".to_owned(),
+        "no_room" => "missing: the gateway had no room for it".to_owned(),
+        "not_redactable" => "without its body, in which the fields to be redacted cannot be found".to_owned(),
+        other => other.to_owned(),
+    };
+    let mut text = String::new();
+    for (name, value) in [
+        ("query", field(payload, "query")),
+        ("content-type", field(payload, "media_type")),
+        ("content-encoding", field(payload, "content_encoding")),
+        ("payload", state),
+        ("kept until", field(payload, "kept_until")),
+    ] {
+        text.push_str(&format!("{name:<17} {value}\n"));
+    }
+    let body = field(payload, "body");
+    let encoding = if field(payload, "body_encoding") == "base64" { "(base64)\n" } else { "" };
+    if body.is_empty() { text } else { format!("{text}\n{encoding}{body}\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_body_follows_what_is_known_of_it() {
+        let payload = |body: &str, encoding: &str, state: &str| {
+            json!({"query": "a=1", "body": body, "body_encoding": encoding, "media_type": "text/plain",
+                "content_encoding": "", "state": state, "kept_until": "2027-01-22T08:00:00.000Z"})
+        };
+        let head = "query             a=1\ncontent-type      text/plain\ncontent-encoding  \n";
+        let end = "kept until        2027-01-22T08:00:00.000Z\n";
+        assert_eq!(
+            describe(&payload("hello", "text", "whole")),
+            format!("{head}payload           whole\n{end}\nhello\n")
+        );
+        assert_eq!(
+            describe(&payload("/w==", "base64", "cut")),
+            format!("{head}payload           cut: the end is missing\n{end}\n(base64)\n/w==\n")
+        );
+        assert!(describe(&payload("", "text", "no_room")).ends_with(end));
+    }
+}

@@ -1,0 +1,70 @@
+//! The arguments of a call in JSON.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use omniflow_policy::payload::CallPayload;
+use omniflow_policy::time::UnixMillis;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::schema;
+use super::time::Time;
+
+/// The arguments of a call.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditPayload)]
+pub(crate) struct PayloadJson {
+    /// The number of the call's record.
+    #[schema(value_type = schema::Number)]
+    record_id: String,
+    /// The query string, without its question mark.
+    query: String,
+    /// The body: as text, or in base64.
+    body: String,
+    /// How `body` is written.
+    #[schema(value_type = schema::BodyEncoding)]
+    body_encoding: &'static str,
+    /// `content-type` of the request.
+    media_type: String,
+    /// `content-encoding` of the request.
+    content_encoding: String,
+    /// Whether that is all.
+    #[schema(value_type = schema::PayloadState)]
+    state: &'static str,
+    /// When it is purged.
+    #[schema(value_type = schema::Instant)]
+    kept_until: Time,
+}
+
+/// The key for sealing arguments was changed.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RotatedPayloadKey {
+    /// The name of the key from now on: the first 16 hexadecimal digits of its SHA-256.
+    pub(crate) wrapping_key: String,
+    /// How many data keys were sealed anew.
+    pub(crate) data_keys: usize,
+}
+
+// === impl PayloadJson ===
+
+impl PayloadJson {
+    /// The arguments of the call with this record.
+    pub(crate) fn new(record: i64, payload: CallPayload, kept_until: UnixMillis) -> Self {
+        // A query string outside UTF-8 is no JSON text; its bytes are those that a URL may have, or were not accepted.
+        let query = String::from_utf8_lossy(&payload.query).into_owned();
+        let (body, body_encoding) = match String::from_utf8(payload.body) {
+            Ok(text) => (text, "text"),
+            Err(bytes) => (BASE64_STANDARD.encode(bytes.as_bytes()), "base64"),
+        };
+        Self {
+            record_id: record.to_string(),
+            query,
+            body,
+            body_encoding,
+            media_type: payload.media_type,
+            content_encoding: payload.content_encoding,
+            state: payload.state.as_str(),
+            kept_until: Time(kept_until),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The arguments of calls at rest: redacted, compressed, sealed.
+//!
+//! A data key is made each day and at each start, and lies in the audit database sealed by the installation's wrapping
+//! key ([`keyring`]). A rotation seals the few data keys anew, not the payloads. When the payloads of a data key are
+//! gone, so is the data key: what is left of them on the disk, or in an older copy of its file, is noise to everybody
+//! who has the wrapping key of a later rotation only.
+
+mod cipher;
+mod keyring;
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use omniflow_policy::digest::Digest;
+use omniflow_policy::payload::{CallPayload, FieldPointer, MAX_PAYLOAD_BYTES};
+use omniflow_policy::time::UnixMillis;
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, spawn_blocking};
+use zeroize::Zeroizing;
+
+use self::cipher::{Cipher, KEY_LENGTH, random_key};
+use self::keyring::Keyring;
+pub(crate) use self::keyring::{KeyName, KeyringError};
+use crate::clock::{Entropy, EntropyUnavailable};
+use crate::model::payload::{SealedDataKey, SealedPayload};
+use crate::storage::{Database, StorageError};
+
+/// For how long a data key seals, in milliseconds.
+pub(crate) const DATA_KEY_TIME: u64 = 86_400_000;
+/// More than any payload has once it is unpacked: its texts and lengths come on top of its bytes.
+const MAX_UNPACKED: u64 = MAX_PAYLOAD_BYTES as u64 + 4_096;
+/// What a data key is sealed for.
+const DATA_KEY_CONTEXT: &[u8] = b"omniflow audit data key 1";
+/// What stands before a record's own marks in the context of its payload.
+const PAYLOAD_CONTEXT: &[u8] = b"omniflow audit payload 1";
+
+/// Seals and opens payloads.
+pub(crate) struct Vault {
+    state: Mutex<State>,
+    entropy: Entropy,
+}
+
+struct State {
+    keyring: Keyring,
+    current: Option<Arc<DataKey>>,
+}
+
+/// A key that seals payloads.
+struct DataKey {
+    id: i64,
+    created_at: UnixMillis,
+    cipher: Cipher,
+}
+
+/// The record that a payload belongs to. It opens for this one only.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    /// The hash of the arguments, as the gateway saw them.
+    pub(crate) argument_hash: Digest,
+    /// The gateway's request id.
+    pub(crate) request_id: String,
+}
+
+/// Why a payload is not sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VaultError {
+    /// The wrapping keys cannot be read or written.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The rows cannot be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] EntropyUnavailable),
+    /// The wrapping key is not in the file.
+    #[error(
+        "its wrapping key {} is not in the file of the wrapping keys: add it there as a further line and restart",
+        name(.0)
+    )]
+    KeyMissing(Vec<u8>),
+    /// What is stored does not open.
+    #[error("what is stored of it is damaged")]
+    Damaged,
+    /// The process is ending.
+    #[error("it was not sealed: {0}")]
+    Ended(#[from] JoinError),
+}
+
+/// What a rotation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rotation {
+    /// The name of the wrapping key from now on.
+    pub(crate) wrapping_key: KeyName,
+    /// Data keys that were sealed anew.
+    pub(crate) data_keys: usize,
+}
+
+// === impl Vault ===
+
+impl Vault {
+    /// Reads the wrapping keys, or makes the first one, and seals what older ones have sealed with the newest.
+    pub(crate) async fn open(path: &Path, audit: &Database, entropy: Entropy) -> Result<Self, VaultError> {
+        let keyring = Keyring::open(path, &entropy)?;
+        let vault = Self { state: Mutex::new(State { keyring, current: None }), entropy };
+        vault.reseal(&vault.state.lock().await.keyring, audit).await?;
+        Ok(vault)
+    }
+
+    /// Redacts, packs and seals payloads by the sequence numbers of their calls.
+    pub(crate) async fn seal(
+        &self,
+        audit: &Database,
+        now: UnixMillis,
+        payloads: Vec<(u64, Owner, CallPayload)>,
+        redact: Vec<FieldPointer>,
+    ) -> Result<HashMap<u64, SealedPayload>, VaultError> {
+        if payloads.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let key = self.data_key(audit, now).await?;
+        let entropy = self.entropy.clone();
+        let sealed = spawn_blocking(move || {
+            let seal = |(sequence, owner, payload): (u64, Owner, CallPayload)| {
+                let packed = pack(&payload.redacted(&redact));
+                let sealed = key.cipher.seal(&entropy, &owner.context(), &packed)?;
+                Ok((sequence, SealedPayload { data_key: key.id, sealed }))
+            };
+            payloads.into_iter().map(seal).collect::<Result<_, EntropyUnavailable>>()
+        });
+        Ok(sealed.await??)
+    }
+
+    /// Opens a payload.
+    pub(crate) async fn unseal(
+        &self,
+        audit: &Database,
+        owner: &Owner,
+        payload: &SealedPayload,
+    ) -> Result<CallPayload, VaultError> {
+        let wrapped = audit.data_key(payload.data_key).await?.ok_or(VaultError::Damaged)?;
+        let cipher = {
+            let state = self.state.lock().await;
+            open_data_key(&state.keyring, &wrapped)?
+        };
+        let packed = cipher.open(&owner.context(), &payload.sealed).map_err(|_| VaultError::Damaged)?;
+        unpack(&packed).ok_or(VaultError::Damaged)
+    }
+
+    /// Makes a new wrapping key, seals all data keys with it, and forgets the ones before. Should this be cut short, the
+    /// next start goes on with it: no data key is ever sealed with a key that is not in the file.
+    pub(crate) async fn rotate(&self, audit: &Database) -> Result<Rotation, VaultError> {
+        let mut state = self.state.lock().await;
+        // What comes next gets a data key of its own.
+        state.current = None;
+        state.keyring.add(&self.entropy)?;
+        let data_keys = self.reseal(&state.keyring, audit).await?;
+        state.keyring.forget_older()?;
+        Ok(Rotation { wrapping_key: state.keyring.newest().name(), data_keys })
+    }
+
+    /// Seals with the newest wrapping key what an older one has sealed. Gives how many data keys it were.
+    async fn reseal(&self, keyring: &Keyring, audit: &Database) -> Result<usize, VaultError> {
+        let newest = keyring.newest();
+        let mut done = Vec::new();
+        for wrapped in audit.data_keys().await? {
+            if wrapped.wrapping_key == newest.name() {
+                continue;
+            }
+            let Some(older) = keyring.find(&wrapped.wrapping_key) else {
+                tracing::warn!(
+                    wrapping_key = name(&wrapped.wrapping_key),
+                    "payloads cannot be read: their wrapping key is not in the file of the wrapping keys; add it \
+                     there as a further line and restart"
+                );
+                continue;
+            };
+            let bytes =
+                older.cipher().open(DATA_KEY_CONTEXT, &wrapped.sealed).map_err(|_| VaultError::Damaged)?;
+            let sealed = newest.cipher().seal(&self.entropy, DATA_KEY_CONTEXT, &bytes)?;
+            done.push(SealedDataKey { wrapping_key: newest.name().to_vec(), sealed, ..wrapped });
+        }
+        audit.reseal_data_keys(&done).await?;
+        Ok(done.len())
+    }
+
+    /// The data key of the day, made if there is none.
+    async fn data_key(&self, audit: &Database, now: UnixMillis) -> Result<Arc<DataKey>, VaultError> {
+        let mut state = self.state.lock().await;
+        if let Some(key) = &state.current
+            && now.0.abs_diff(key.created_at.0) < DATA_KEY_TIME
+        {
+            return Ok(Arc::clone(key));
+        }
+        let bytes = random_key(&self.entropy)?;
+        let cipher = Cipher::new(&bytes).ok_or(VaultError::Damaged)?;
+        let newest = state.keyring.newest();
+        let sealed = newest.cipher().seal(&self.entropy, DATA_KEY_CONTEXT, bytes.as_slice())?;
+        let id = audit.insert_data_key(now, &newest.name(), &sealed).await?;
+        let key = Arc::new(DataKey { id, created_at: now, cipher });
+        state.current = Some(Arc::clone(&key));
+        Ok(key)
+    }
+}
+
+fn open_data_key(keyring: &Keyring, wrapped: &SealedDataKey) -> Result<Cipher, VaultError> {
+    let wrapping_key = keyring
+        .find(&wrapped.wrapping_key)
+        .ok_or_else(|| VaultError::KeyMissing(wrapped.wrapping_key.clone()))?;
+    let opened = wrapping_key.cipher().open(DATA_KEY_CONTEXT, &wrapped.sealed);
+    let bytes: [u8; KEY_LENGTH] =
+        opened.ok().and_then(|bytes| bytes.as_slice().try_into().ok()).ok_or(VaultError::Damaged)?;
+    Cipher::new(&Zeroizing::new(bytes)).ok_or(VaultError::Damaged)
+}
+
+/// Looks whether a file of wrapping keys can be used, or made, without making it.
+pub(crate) fn check_key_file(path: &Path) -> Result<(), KeyringError> {
+    Keyring::check(path)
+}
+
+/// A key's name in hexadecimal digits.
+pub(crate) fn name(name: &[u8]) -> String {
+    name.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn pack(payload: &CallPayload) -> Vec<u8> {
+    let plain = Zeroizing::new(postcard::to_allocvec(payload).unwrap_or_default());
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    // Writing into memory has no way to fail.
+    let _ = encoder.write_all(&plain);
+    encoder.finish().unwrap_or_default()
+}
+
+fn unpack(packed: &[u8]) -> Option<CallPayload> {
+    let mut plain = Zeroizing::new(Vec::new());
+    let unpacked: io::Result<usize> = DeflateDecoder::new(packed).take(MAX_UNPACKED).read_to_end(&mut plain);
+    unpacked.ok()?;
+    postcard::from_bytes(&plain).ok()
+}
+
+// === impl Owner ===
+
+impl Owner {
+    fn context(&self) -> Vec<u8> {
+        [PAYLOAD_CONTEXT, self.argument_hash.as_bytes().as_slice(), self.request_id.as_bytes()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests;

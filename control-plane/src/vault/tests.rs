@@ -1,0 +1,144 @@
+use omniflow_policy::payload::PayloadState;
+use tempfile::TempDir;
+
+use super::*;
+use crate::storage::Storage;
+
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+struct Bench {
+    storage: Storage,
+    vault: Vault,
+    folder: TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&folder.path().join("data")).await.unwrap();
+        let vault = Vault::open(&folder.path().join("key"), &storage.audit, Entropy::system()).await.unwrap();
+        Self { storage, vault, folder }
+    }
+
+    /// Another process with the same files.
+    async fn restart(self) -> Self {
+        let Self { storage, folder, .. } = self;
+        let vault = Vault::open(&folder.path().join("key"), &storage.audit, Entropy::system()).await.unwrap();
+        Self { storage, vault, folder }
+    }
+
+    async fn seal(&self, body: &[u8], now: UnixMillis) -> SealedPayload {
+        let payloads = vec![(7, owner("1"), payload(body))];
+        let mut sealed = self.vault.seal(&self.storage.audit, now, payloads, Vec::new()).await.unwrap();
+        sealed.remove(&7).unwrap()
+    }
+
+    async fn unseal(&self, sealed: &SealedPayload) -> Result<CallPayload, VaultError> {
+        self.vault.unseal(&self.storage.audit, &owner("1"), sealed).await
+    }
+
+    fn key_file(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("key")).unwrap()
+    }
+
+    fn write_key_file(&self, text: &str) {
+        std::fs::write(self.folder.path().join("key"), text).unwrap();
+    }
+}
+
+fn owner(request_id: &str) -> Owner {
+    Owner { argument_hash: Digest::of(b"\n"), request_id: request_id.to_owned() }
+}
+
+fn payload(body: &[u8]) -> CallPayload {
+    CallPayload {
+        query: b"a=1".to_vec(),
+        body: body.to_vec(),
+        state: PayloadState::Whole,
+        media_type: "text/plain".to_owned(),
+        content_encoding: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_payload_comes_back_to_its_own_record_only() {
+    let bench = Bench::new().await;
+    // As long as it can be, and nothing that packs well.
+    let random = Entropy::system()
+        .compose(|next| (3..MAX_PAYLOAD_BYTES).map(|_| next()).collect::<Vec<u8>>())
+        .unwrap();
+    for body in [&b""[..], b"hunter2", &random, &vec![b'a'; 100_000]] {
+        let sealed = bench.seal(body, NOW).await;
+        assert_eq!(bench.unseal(&sealed).await.unwrap(), payload(body));
+    }
+    let sealed = bench.seal(b"hunter2", NOW).await;
+    let other = bench.vault.unseal(&bench.storage.audit, &owner("2"), &sealed).await;
+    assert!(matches!(other, Err(VaultError::Damaged)));
+    assert!(bench.seal(&vec![b'a'; 100_000], NOW).await.sealed.len() < 5_000, "packed");
+    assert_eq!(bench.storage.audit.data_keys().await.unwrap().len(), 1, "one data key a day");
+}
+
+#[tokio::test]
+async fn each_day_and_each_start_has_its_data_key() {
+    let bench = Bench::new().await;
+    let first = bench.seal(b"1", NOW).await;
+    assert_eq!(bench.seal(b"2", UnixMillis(NOW.0 + DATA_KEY_TIME - 1)).await.data_key, first.data_key);
+    let second = bench.seal(b"2", UnixMillis(NOW.0 + DATA_KEY_TIME)).await;
+    let bench = bench.restart().await;
+    let third = bench.seal(b"3", UnixMillis(NOW.0 + DATA_KEY_TIME)).await;
+    assert!(first.data_key < second.data_key && second.data_key < third.data_key);
+    for (sealed, body) in [(first, b"1"), (second, b"2"), (third, b"3")] {
+        assert_eq!(bench.unseal(&sealed).await.unwrap().body, body);
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_leaves_nothing_to_the_key_before() {
+    let bench = Bench::new().await;
+    let (before, old_file) = (bench.seal(b"1", NOW).await, bench.key_file());
+    let rotation = bench.vault.rotate(&bench.storage.audit).await.unwrap();
+    assert_eq!(rotation.data_keys, 1);
+    let after = bench.seal(b"2", NOW).await;
+    assert_ne!(before.data_key, after.data_key);
+    let new_file = bench.key_file();
+    assert!(new_file.lines().all(|line| line.starts_with('#') || !old_file.contains(line)));
+    for bench in [bench.restart().await] {
+        assert_eq!(bench.unseal(&before).await.unwrap().body, b"1");
+        assert_eq!(bench.unseal(&after).await.unwrap().body, b"2");
+        // With the key before, as a thief of it has it.
+        bench.write_key_file(&old_file);
+        let bench = bench.restart().await;
+        for sealed in [&before, &after] {
+            assert!(matches!(bench.unseal(sealed).await, Err(VaultError::KeyMissing(_))));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_that_was_cut_short_is_finished_by_the_next_start() {
+    let bench = Bench::new().await;
+    let (sealed, old) = (bench.seal(b"1", NOW).await, bench.key_file());
+    // Written and not yet in use: the new key in front, the one before behind it.
+    bench.write_key_file(&format!("{}\n{old}", "0f".repeat(32)));
+    let bench = bench.restart().await;
+    bench.write_key_file(&"0f".repeat(32));
+    let bench = bench.restart().await;
+    assert_eq!(bench.unseal(&sealed).await.unwrap().body, b"1");
+}
+
+#[tokio::test]
+async fn a_missing_key_is_named_and_what_needs_it_is_not_given_up() {
+    let bench = Bench::new().await;
+    let (sealed, file) = (bench.seal(b"1", NOW).await, bench.key_file());
+    let named = name(&bench.storage.audit.data_keys().await.unwrap()[0].wrapping_key);
+    let other = "0f".repeat(32);
+    bench.write_key_file(&other);
+    let bench = bench.restart().await;
+    let error = bench.unseal(&sealed).await.unwrap_err().to_string();
+    assert!(error.contains(&named) && error.contains("restart"), "{error}");
+    let rotation = bench.vault.rotate(&bench.storage.audit).await.unwrap();
+    assert_eq!(rotation.data_keys, 0);
+    bench.write_key_file(&(bench.key_file() + &file));
+    let bench = bench.restart().await;
+    assert_eq!(bench.unseal(&sealed).await.unwrap().body, b"1");
+}

@@ -1,0 +1,131 @@
+//! The place of a field in a request's arguments: a JSON pointer (RFC 6901) in which `*` stands for every member or
+//! element.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The most bytes of a pointer.
+pub const MAX_FIELD_LENGTH: usize = 256;
+/// Stands for every member of an object and every element of a list.
+const ANY: &str = "*";
+
+/// Which fields: `/card/number`, `/items/*/secret`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FieldPointer {
+    text: String,
+    tokens: Vec<String>,
+}
+
+/// A text that points to no field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} points to no field: write a JSON pointer such as /card/number, with ~1 for a slash and ~0 for a tilde in a \
+     name, * for every member or element, and at most {MAX_FIELD_LENGTH} bytes"
+)]
+pub struct InvalidFieldPointer(String);
+
+// === impl FieldPointer ===
+
+impl FieldPointer {
+    /// The pointer as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The names on the way to the field, as they stand in a document.
+    pub(super) fn tokens(&self) -> &[String] {
+        &self.tokens
+    }
+
+    /// Whether the field is this one, or one above it. An empty name is one that the caller left to be counted, as in
+    /// `list[]=`.
+    pub(super) fn covers(&self, names: &[&str]) -> bool {
+        let is_counted = |place: usize, name: &str| place > 0 && name.is_empty();
+        self.tokens.len() <= names.len()
+            && self
+                .tokens
+                .iter()
+                .zip(names)
+                .enumerate()
+                .all(|(place, (token, name))| is_any(token) || is_counted(place, name) || token == name)
+    }
+}
+
+/// Whether a token stands for all there is.
+pub(super) fn is_any(token: &str) -> bool {
+    token == ANY
+}
+
+impl FromStr for FieldPointer {
+    type Err = InvalidFieldPointer;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidFieldPointer(text.chars().take(MAX_FIELD_LENGTH).collect());
+        let names = text.strip_prefix('/').filter(|_| text.len() <= MAX_FIELD_LENGTH).ok_or_else(invalid)?;
+        let tokens: Option<Vec<String>> = names.split('/').map(unescape).collect();
+        Ok(Self { text: text.to_owned(), tokens: tokens.ok_or_else(invalid)? })
+    }
+}
+
+fn unescape(token: &str) -> Option<String> {
+    let mut name = String::new();
+    let mut characters = token.chars();
+    while let Some(character) = characters.next() {
+        name.push(match character {
+            '~' => match characters.next()? {
+                '0' => '~',
+                '1' => '/',
+                _ => return None,
+            },
+            other => other,
+        });
+    }
+    Some(name)
+}
+
+impl TryFrom<String> for FieldPointer {
+    type Error = InvalidFieldPointer;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<FieldPointer> for String {
+    fn from(field: FieldPointer) -> Self {
+        field.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn pointers_are_read_as_rfc_6901_says() {
+        let tokens = |text: &str| text.parse::<FieldPointer>().map(|field| field.tokens);
+        assert_eq!(tokens("/a/b"), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(tokens("/a~1b/m~0n/~01"), Ok(vec!["a/b".to_owned(), "m~n".to_owned(), "~1".to_owned()]));
+        assert_eq!(tokens("/"), Ok(vec![String::new()]));
+        for wrong in ["", "a", "a/b", "/~", "/~2", "/a~/b"] {
+            assert!(tokens(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(tokens(&"/a".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn a_field_covers_what_lies_below_it() {
+        let covers = |text: &str, names: &[&str]| text.parse::<FieldPointer>().unwrap().covers(names);
+        assert!(covers("/card", &["card"]) && covers("/card", &["card", "number"]));
+        assert!(covers("/items/*/pin", &["items", "0", "pin"]) && covers("/items/0", &["items", ""]));
+        assert!(!covers("/card/number", &["card"]) && !covers("/card", &["cards"]));
+    }
+}

@@ -1,0 +1,196 @@
+//! The arguments of calls: kept as the policy says, read by auditors, and by nobody from a file.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use omniflow_harness::control_plane::NewKey;
+use omniflow_harness::{Call, Connection, Stack, StackOptions, eventually};
+use omniflow_policy::digest::Digest;
+use serde_json::{Value, json};
+
+use crate::support::{CONTACTS, files_with};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A stack with a key that reads and writes contacts, and an auditor.
+struct Scene {
+    stack: Stack,
+    key: NewKey,
+    auditor: String,
+}
+
+impl Scene {
+    async fn new(options: StackOptions) -> Self {
+        let stack = Stack::start(options).await.unwrap();
+        let key = stack.live_key("sender", &["contacts:read", "contacts:write"]).await.unwrap();
+        let auditor = stack.control_plane.create_token("auditor", "auditor").await.unwrap();
+        Self { stack, key, auditor }
+    }
+
+    /// Changes the policy, and waits until the gateways go by it.
+    async fn policy(&self, change: impl FnOnce(&mut Value)) {
+        let mut policy = self.stack.control_plane.get("/v1/policy").await.unwrap()["document"].take();
+        change(&mut policy);
+        let call = Call::new("PUT", "/v1/policy?wait=5s").json(&policy);
+        let answer = self.stack.control_plane.expect(200, call).await.unwrap().json().unwrap();
+        assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
+    }
+
+    async fn send(&self, name: &str, call: impl FnOnce(Call) -> Call) -> u16 {
+        let call = call(Call::new("POST", &format!("{CONTACTS}/{name}")));
+        self.stack.call(call.header("x-api-key", &self.key.secret)).await.unwrap().status
+    }
+
+    /// The record of the call to this path.
+    async fn record(&self, name: &str) -> Value {
+        eventually(WAIT, || async {
+            let records = self.stack.control_plane.audit("key=sender").await?;
+            let path = format!("{CONTACTS}/{name}");
+            let record = records.into_iter().find(|record| record["path"] == path);
+            ensure!(record.is_some(), "no record of {name}");
+            Ok(record.unwrap_or_default())
+        })
+        .await
+        .unwrap()
+    }
+
+    /// The payload of the call to this path, as an auditor is told.
+    async fn payload(&self, name: &str) -> Value {
+        let record = self.record(name).await;
+        assert_eq!(record["has_payload"], true, "{record}");
+        let path = format!("/v1/audit/{}/payload", record["id"].as_str().unwrap());
+        let answer = self.stack.control_plane.call(Call::get(&path).bearer(&self.auditor)).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json().unwrap()
+    }
+}
+
+fn told(payload: &Value) -> [&str; 3] {
+    ["query", "body", "state"].map(|name| payload[name].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn what_a_call_sent_is_kept_sealed_and_told_to_auditors() {
+    let scene = Scene::new(StackOptions::workers(2)).await;
+    let key = &scene.key.secret;
+    scene.policy(|policy| policy["payloads"] = json!({"redact": ["/password", "/card/*"]})).await;
+    let body =
+        json!({"note": "wolpertinger", "password": "hunter2hunter2", "card": {"pin": "87541298"}, "k": key});
+    assert_eq!(
+        scene.send("json/7?password=hunter2hunter2&q=wolpertinger", |call| call.json(&body)).await,
+        200
+    );
+    let shown = scene.payload("json/7").await;
+    let expected = [
+        "password=***&q=wolpertinger",
+        r#"{"card":{"pin":"***"},"k":"omf_live_***","note":"wolpertinger","password":"***"}"#,
+        "whole",
+    ];
+    assert_eq!(told(&shown), expected);
+    assert_eq!((&shown["media_type"], &shown["body_encoding"]), (&json!("application/json"), &json!("text")));
+
+    // Without fields to redact, bytes that cannot be packed: if they were not sealed, they would lie in the file.
+    scene.policy(|policy| policy["payloads"] = json!({"max_bytes": 65_536})).await;
+    let random: Vec<u8> = (0..625u32).flat_map(|n| *Digest::of(&n.to_le_bytes()).as_bytes()).collect();
+    assert_eq!(scene.send("random", |call| call.body(random.clone())).await, 200);
+    assert_eq!(told(&scene.payload("random").await)[2], "whole");
+    assert_eq!(scene.payload("random").await["body_encoding"], "base64");
+
+    let owner = Call::get("/v1/audit/1/payload").bearer(scene.stack.control_plane.admin_token());
+    let owner = scene.stack.control_plane.call(owner).await.unwrap();
+    assert_eq!((owner.status, owner.problem_code().as_deref()), (403, Some("forbidden")));
+    let events = scene.stack.control_plane.get("/v1/events?action=payload.read").await.unwrap();
+    let names = events["items"].as_array().unwrap().iter().map(|event| &event["actor"]["name"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["auditor"; 3]);
+
+    // All that the run has written: databases with their logs, logs of Envoy and of the control plane.
+    for bytes in [&b"wolpertinger"[..], b"hunter2hunter2", b"87541298", key.as_bytes(), &random[9_000..9_016]]
+    {
+        let found = files_with(scene.stack.folder(), bytes);
+        assert!(found.is_empty(), "{:?} is in {found:?}", String::from_utf8_lossy(bytes));
+    }
+}
+
+#[tokio::test]
+async fn no_more_is_kept_than_the_policy_says() {
+    let scene = Scene::new(StackOptions::workers(1)).await;
+    let long = "x".repeat(200_000);
+    // By itself, 64 KiB of query string and body together.
+    scene.send("default?q=1", |call| call.body(long.clone())).await;
+    let shown = scene.payload("default").await;
+    let [query, body, state] = told(&shown);
+    assert_eq!((query, body.len(), state), ("q=1", 65_533, "cut"));
+
+    let of_route = |policy: &mut Value| {
+        policy["payloads"] = json!({"max_bytes": 10});
+        for route in policy["routes"].as_array_mut().unwrap() {
+            if route["path"] == format!("{CONTACTS}/{{id}}/{{*rest}}") {
+                route["payload"] = json!(false);
+            }
+        }
+    };
+    scene.policy(of_route).await;
+    scene.send("short?q=12345", |call| call.body("0123456789")).await;
+    assert_eq!(told(&scene.payload("short").await), ["q=12345", "012", "cut"]);
+    scene.send("off/here?q=1", |call| call.body("secret")).await;
+    assert_eq!(scene.record("off/here").await["has_payload"], false);
+    scene.send("nothing", |call| call).await;
+    assert_eq!(scene.record("nothing").await["has_payload"], false, "nothing was sent");
+
+    scene.policy(|policy| policy["payloads"] = json!({"max_bytes": 0})).await;
+    scene.send("none?q=1", |call| call.body("secret")).await;
+    assert_eq!(scene.record("none").await["has_payload"], false);
+
+    // Whoever has no key, or one of another system, is not listened to.
+    scene.policy(|policy| policy["payloads"] = json!({"max_bytes": 100})).await;
+    let path = format!("{CONTACTS}/stranger?q=1");
+    assert_eq!(scene.stack.call(Call::new("POST", &path).body("secret")).await.unwrap().status, 401);
+    let records = eventually(WAIT, || async {
+        let records = scene.stack.control_plane.audit("reason=missing_credentials").await?;
+        ensure!(!records.is_empty(), "no record");
+        Ok(records)
+    })
+    .await
+    .unwrap();
+    assert_eq!(records[0]["has_payload"], false);
+}
+
+#[tokio::test]
+async fn payloads_take_no_room_of_records() {
+    // The least that a buffer can have; the control plane is away, so that it fills.
+    let options = StackOptions::workers(1).plugin("audit_buffer_bytes", 65_536);
+    let mut scene = Scene::new(options).await;
+    scene.stack.control_plane.process().kill().unwrap();
+    let mut connection = Connection::http1(scene.stack.envoy.port()).await.unwrap();
+    for n in 0..40 {
+        let call = Call::new("POST", &format!("{CONTACTS}/{n}")).header("x-api-key", &scene.key.secret);
+        assert_eq!(connection.call(call.body(vec![b'x'; 2_000])).await.unwrap().status, 200);
+    }
+    // More than a VM holds for calls under way.
+    let call = Call::new("POST", &format!("{CONTACTS}/huge")).header("x-api-key", &scene.key.secret);
+    assert_eq!(connection.call(call.body(vec![b'x'; 60_000])).await.unwrap().status, 200);
+    scene.stack.control_plane.restart().await.unwrap();
+    let records = eventually(WAIT, || async {
+        let records = scene.stack.control_plane.audit("key=sender").await?;
+        ensure!(records.len() == 41, "{} records", records.len());
+        Ok(records)
+    })
+    .await
+    .unwrap();
+    let (mut whole, mut dropped) = (0, 0);
+    for record in &records {
+        let name = record["path"].as_str().unwrap().rsplit('/').next().unwrap();
+        match told(&scene.payload(name).await)[2] {
+            "whole" => whole += 1,
+            "no_room" => dropped += 1,
+            other => panic!("{other}: {record}"),
+        }
+    }
+    // 32 KiB have room for fifteen of 2,000 bytes, with their records.
+    assert!((10..=16).contains(&whole) && whole + dropped == 41, "{whole} whole, {dropped} dropped");
+    assert_eq!(told(&scene.payload("huge").await)[2], "no_room");
+    let counted = scene.stack.envoy.stat("wasmcustom.omniflow_audit_payloads_dropped").await.unwrap();
+    assert_eq!(counted, dropped);
+    let gaps = scene.stack.control_plane.get("/v1/audit/gaps").await.unwrap();
+    assert_eq!(gaps["items"], json!([]), "no record was lost");
+}
