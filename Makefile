@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup tools targets wasm faulty build run test lint deny fmt clean distclean
+.PHONY: help setup tools targets wasm faulty build run test bench lint deny fmt clean distclean
 
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
@@ -60,7 +60,7 @@ run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports:
 
 # With --tests the features of all dependencies are those of the test run that follows: nothing is built twice.
 test: setup wasm faulty ## Run every test
-	cargo build $(LOCKED) --release --bins --tests $(NATIVE)
+	cargo build $(LOCKED) --release --bins --tests $(NATIVE) -p omniflow-bench
 	@scripts/test.sh
 
 lint: tools targets ## Check formatting, clippy and, where it is installed, cargo-deny
@@ -79,6 +79,11 @@ deny: .tools/bin/cargo-deny ## Check licenses, sources and advisories of all dep
 
 .tools/bin/cargo-deny: | tools
 	cargo install cargo-deny --locked --quiet --root .tools
+
+bench: setup wasm ## Measure what a request costs, beside Envoy's own filters; writes docs/BENCHMARKS.md
+	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter
+	cargo build $(LOCKED) --release $(NATIVE) -p omniflow-bench
+	@exec $(TARGET)/release/omniflow-bench $(BENCH)
 
 fmt: ## Format the code
 	cargo fmt --all
