@@ -18,6 +18,7 @@ use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use proxy_wasm::types::LogLevel;
+use serde::{Deserialize, Serialize};
 
 use crate::backoff::Backoff;
 use crate::config::Config;
@@ -50,9 +51,20 @@ pub(crate) struct AuditBuffer {
     not_before: MonotonicNanos,
     backoff: Backoff,
     failing: bool,
+    /// Nothing will be added: there is nothing to wait for.
+    complete: bool,
 }
 
+/// All that a VM had not delivered when it ended.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Undelivered {
+    acknowledged: u64,
+    items: VecDeque<Encoded>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Encoded {
+    #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
     calls: u64,
 }
@@ -86,7 +98,30 @@ impl AuditBuffer {
             not_before: MonotonicNanos(0),
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             failing: false,
+            complete: false,
         }
+    }
+
+    /// The buffer of a VM that has ended, to be delivered in its name.
+    pub(crate) fn of(undelivered: Undelivered, config: &Config) -> Self {
+        let Undelivered { acknowledged, items } = undelivered;
+        let bytes = items.iter().map(|item| item.bytes.len()).sum();
+        Self { items, bytes, acknowledged, complete: true, ..Self::new(config) }
+    }
+
+    /// Takes out all that is not acknowledged, at the end of the VM. A batch that is under way is in it: the control
+    /// plane knows what it has.
+    pub(crate) fn take_undelivered(&mut self, now: MonotonicNanos, metrics: &Metrics) -> Undelivered {
+        self.take_folded(now, metrics);
+        self.tell_lost(now);
+        self.under_way = None;
+        self.bytes = 0;
+        Undelivered { acknowledged: self.acknowledged, items: std::mem::take(&mut self.items) }
+    }
+
+    /// Whether all of it was acknowledged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
     }
 
     /// The number of the first call that is not acknowledged: so many were.
@@ -140,6 +175,10 @@ impl AuditBuffer {
             // Nothing to tell, but who was silent is to be forgotten.
             return self.refusals.end_window(|_| {});
         }
+        self.take_folded(now, metrics);
+    }
+
+    fn take_folded(&mut self, now: MonotonicNanos, metrics: &Metrics) {
         let mut folded = Vec::new();
         self.refusals.end_window(|refusals| folded.push(refusals));
         for mut refusals in folded {
@@ -200,7 +239,7 @@ impl AuditBuffer {
     ) -> bool {
         self.end_window(now, metrics);
         let waited = self.waiting_since.map_or(Duration::ZERO, |since| now.since(since));
-        let due = self.bytes >= BATCH_BYTES || waited >= config.audit_flush;
+        let due = self.complete || self.bytes >= BATCH_BYTES || waited >= config.audit_flush;
         if self.items.is_empty() || self.under_way.is_some() || now < self.not_before || !due {
             return false;
         }
@@ -280,6 +319,12 @@ impl AuditBuffer {
 
     fn pause(&mut self, now: MonotonicNanos) {
         self.not_before = now.after(self.backoff.pause());
+    }
+}
+
+impl Undelivered {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
     }
 }
 

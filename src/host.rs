@@ -89,3 +89,8 @@ pub(crate) fn request_body(size: usize) -> Bytes {
 pub(crate) fn set_tick(period: Duration) {
     let _ = hostcalls::set_tick_period(period);
 }
+
+/// The root context, which has said that it was not done, is done now. To be called once.
+pub(crate) fn done() {
+    let _ = hostcalls::done();
+}

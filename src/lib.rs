@@ -17,6 +17,7 @@
 //! | [`vm`] | what requests share with the root context |
 //! | [`backoff`] | pauses after failures |
 //! | [`audit`] | the buffer of audit records and its way to the control plane |
+//! | [`legacy`] | what a VM that ends leaves to the others, and its way to the control plane |
 //! | [`lost`] | the leader's word for VMs that have ended |
 //! | [`control_plane`] | calls to the control plane |
 //! | [`stream`], [`respond`] | one request, and the refusals |
@@ -34,6 +35,7 @@ mod counters;
 mod fake_host;
 mod host;
 mod key_info;
+mod legacy;
 mod lost;
 mod metrics;
 mod payload;

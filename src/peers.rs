@@ -4,7 +4,8 @@
 //! them holds a lease of one second and does the work that one must do. Messages travel through one queue a VM.
 //!
 //! With itself a VM writes how many calls it has begun and how many records of them were acknowledged, so that the
-//! others know what it takes along when it ends.
+//! others know what it takes along when it ends. One that ends in an orderly way leaves its records in a queue that
+//! outlives it.
 
 use omniflow_policy::gateway::{Incarnation, VmStatus};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
@@ -12,6 +13,7 @@ use proxy_wasm::hostcalls;
 use serde::{Deserialize, Serialize};
 
 use crate::host;
+use crate::legacy::Legacy;
 use crate::shared::{self, Head, Names};
 
 const SECOND: u64 = 1_000_000_000;
@@ -53,6 +55,8 @@ pub(crate) struct Gone {
     pub(crate) id: Incarnation,
     pub(crate) progress: Progress,
     since: u64,
+    /// Its records were left to the others, and are lost only if whoever took them is gone as well.
+    left: bool,
 }
 
 /// The list in shared data.
@@ -87,6 +91,8 @@ pub(crate) struct Peers {
     me: Incarnation,
     process: Incarnation,
     queue: u32,
+    /// The queue of what VMs have left to the others. It is nobody's own, and outlives all of them.
+    legacies: u32,
     roll: Roll,
 }
 
@@ -97,6 +103,7 @@ impl Peers {
     pub(crate) fn join(names: &Names) -> Option<Self> {
         let me = Incarnation(host::random_u64());
         let queue = hostcalls::register_shared_queue(&names.queue(me)).ok()?;
+        let legacies = hostcalls::register_shared_queue(&names.legacies()).ok()?;
         let fresh = Head {
             process: Incarnation(host::random_u64()),
             slot: 0,
@@ -109,7 +116,7 @@ impl Peers {
             Some(head) => head.process,
             None => shared::update(&names.head(), |head: Option<Head>| Some(head.unwrap_or(fresh)))?.process,
         };
-        Some(Self { names: names.clone(), me, process, queue, roll: Roll::default() })
+        Some(Self { names: names.clone(), me, process, queue, legacies, roll: Roll::default() })
     }
 
     /// This run of the VM.
@@ -127,13 +134,48 @@ impl Peers {
     pub(crate) fn beat(&mut self, now: MonotonicNanos, version: u64, progress: Progress) -> u64 {
         let me = Peer { id: self.me, queue: self.queue, seen: now.0, version, progress };
         let mut forgotten = 0;
-        let roll = shared::update(&self.names.vms(), |roll: Option<Roll>| {
+        self.roll = self.change(|roll| forgotten = roll.beat(me.clone(), now.0));
+        forgotten
+    }
+
+    /// Notes that this VM ends, with what it leaves to the others. To be called before [`Peers::bequeath`]: who delivers
+    /// it has to find it here.
+    pub(crate) fn announce_end(&self, now: MonotonicNanos, progress: Progress) {
+        let gone = Gone { id: self.me, progress, since: now.0, left: true };
+        self.change(|roll| roll.announce_end(gone.clone()));
+    }
+
+    /// Takes this VM out of the list, for good. Tells whether it was the last.
+    pub(crate) fn leave(&mut self) -> bool {
+        self.roll = self.change(|roll| roll.present.retain(|vm| vm.id != self.me));
+        self.roll.present.is_empty()
+    }
+
+    /// Leaves something to the others. To be called before [`Peers::leave`], so that the last finds all of it.
+    pub(crate) fn bequeath(&self, legacy: &Legacy) {
+        if let Ok(bytes) = postcard::to_allocvec(legacy) {
+            let _ = hostcalls::enqueue_shared_queue(self.legacies, Some(&bytes));
+        }
+    }
+
+    /// Takes what another VM has left, if there is any: nobody else will get it.
+    pub(crate) fn inherit(&self) -> Option<Legacy> {
+        let bytes = hostcalls::dequeue_shared_queue(self.legacies).ok()??;
+        postcard::from_bytes(&bytes).ok()
+    }
+
+    /// Tells how much of what a VM had left was acknowledged, and that the rest is in good hands.
+    pub(crate) fn delivered(&self, vm: Incarnation, acknowledged: u64, now: MonotonicNanos) {
+        self.change(|roll| roll.delivered(vm, acknowledged, now.0));
+    }
+
+    fn change(&self, mut change: impl FnMut(&mut Roll)) -> Roll {
+        let changed = shared::update(&self.names.vms(), |roll: Option<Roll>| {
             let mut roll = roll.unwrap_or_default();
-            forgotten = roll.beat(me.clone(), now.0);
+            change(&mut roll);
             Some(roll)
         });
-        self.roll = roll.unwrap_or_default();
-        forgotten
+        changed.unwrap_or_default()
     }
 
     /// Reads the list without changing it.
@@ -219,12 +261,31 @@ impl Roll {
         self.present.retain(|vm| vm.id != me.id);
         let silent = |vm: &mut Peer| now.saturating_sub(vm.seen) >= SILENCE;
         for vm in self.present.extract_if(.., silent).filter(|vm| vm.progress.waiting() > 0) {
-            self.gone.push(Gone { id: vm.id, progress: vm.progress, since: now });
+            self.gone.push(Gone { id: vm.id, progress: vm.progress, since: now, left: false });
         }
         self.present.push(me);
         self.present.sort_by_key(|vm| vm.id);
-        let too_many = self.gone.len().saturating_sub(MOST_GONE);
-        self.gone.drain(..too_many).map(|gone| gone.progress.waiting()).sum()
+        let crashed = self.gone.iter().filter(|gone| !gone.left).count();
+        let too_many = crashed.saturating_sub(MOST_GONE);
+        let forgotten = self.gone.extract_if(.., |gone| !gone.left).take(too_many);
+        forgotten.map(|gone| gone.progress.waiting()).sum()
+    }
+
+    /// Notes that a VM ends in an orderly way. It is still present.
+    fn announce_end(&mut self, gone: Gone) {
+        self.gone.retain(|known| known.id != gone.id);
+        if gone.progress.waiting() > 0 {
+            self.gone.push(gone);
+        }
+    }
+
+    /// Notes how much of what a VM had left was acknowledged.
+    fn delivered(&mut self, vm: Incarnation, acknowledged: u64, now: u64) {
+        for gone in self.gone.iter_mut().filter(|gone| gone.id == vm) {
+            gone.progress.acknowledged = gone.progress.acknowledged.max(acknowledged);
+            gone.since = now;
+        }
+        self.gone.retain(|gone| gone.id != vm || gone.progress.waiting() > 0);
     }
 }
 
@@ -253,6 +314,10 @@ mod tests {
         Peer { id: Incarnation(id), queue: 0, seen, version: 0, progress }
     }
 
+    fn gone(id: u64, begun: u64) -> Gone {
+        Gone { id: Incarnation(id), progress: peer(id, 0, begun).progress, since: 0, left: true }
+    }
+
     fn ids(roll: &Roll) -> (Vec<u64>, Vec<u64>) {
         (roll.present.iter().map(|vm| vm.id.0).collect(), roll.gone.iter().map(|gone| gone.id.0).collect())
     }
@@ -268,6 +333,29 @@ mod tests {
         assert_eq!(roll.gone[0].progress.waiting(), 2);
         roll.beat(peer(1, SILENCE + 1, 12), SILENCE + 1);
         assert_eq!(ids(&roll), (vec![1, 3], vec![]));
+    }
+
+    #[test]
+    fn what_a_vm_leaves_is_gone_until_it_is_delivered() {
+        let mut roll = Roll::default();
+        roll.beat(peer(1, 0, 15), 0);
+        roll.beat(peer(2, 0, 10), 0);
+        roll.announce_end(gone(1, 15));
+        roll.announce_end(gone(2, 10));
+        assert_eq!(ids(&roll), (vec![1, 2], vec![1]), "2 had nothing to leave");
+        roll.delivered(Incarnation(1), 13, SILENCE);
+        assert_eq!((roll.gone[0].progress.waiting(), roll.gone[0].since), (2, SILENCE));
+        roll.delivered(Incarnation(1), 15, SILENCE);
+        assert!(roll.gone.is_empty());
+    }
+
+    #[test]
+    fn what_was_left_is_never_forgotten() {
+        let mut roll = Roll::default();
+        for id in 0..100 {
+            roll.announce_end(gone(id, 12));
+        }
+        assert_eq!((roll.beat(peer(100, 0, 10), 0), roll.gone.len()), (0, 100));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use omniflow_policy::audit::AuditSource;
 use omniflow_policy::gateway::is_gateway_name;
+use omniflow_policy::time::MonotonicNanos;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel};
@@ -13,6 +14,7 @@ use crate::clock;
 use crate::config::{Config, TOKEN_VARIABLE};
 use crate::control_plane::{self, CallId};
 use crate::host;
+use crate::legacy::{Legacies, Legacy};
 use crate::lost::LostVms;
 use crate::peers::{Message, Peers};
 use crate::stream::Stream;
@@ -23,6 +25,8 @@ use crate::vm::Vm;
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// The first tick comes at once.
 const FIRST_TICK: Duration = Duration::from_millis(1);
+/// For so long the last VM of all tries to deliver what is left, where Envoy lets it.
+const LAST_TRY: Duration = Duration::from_secs(10);
 
 /// The root context.
 pub(crate) struct Root {
@@ -32,11 +36,22 @@ pub(crate) struct Root {
     /// Present while this VM has the lead.
     leader: Option<Leader>,
     lost_vms: LostVms,
+    legacies: Legacies,
+    /// When the last try ends. This VM is none of the others any more.
+    ends: Option<MonotonicNanos>,
 }
 
 impl Root {
     pub(crate) fn new() -> Self {
-        Self { vm: None, gateway: String::new(), source: None, leader: None, lost_vms: LostVms::new() }
+        Self {
+            vm: None,
+            gateway: String::new(),
+            source: None,
+            leader: None,
+            lost_vms: LostVms::new(),
+            legacies: Legacies::default(),
+            ends: None,
+        }
     }
 
     fn configure(&mut self) -> Result<(), String> {
@@ -114,11 +129,47 @@ impl Root {
         }
     }
 
-    /// As the leader, reports VMs that have ended with records in them.
-    fn report_lost(&mut self, vm: &Vm) {
-        if let (Some(peers), Some(source)) = (vm.peers.borrow().as_ref(), &self.source) {
-            vm.metrics.audit_waiting(peers.waiting());
+    /// As the leader, delivers what VMs that have ended have left, and reports what they have not.
+    fn settle(&mut self, vm: &Vm) {
+        let peers = vm.peers.borrow();
+        let (Some(peers), Some(source)) = (peers.as_ref(), &self.source) else { return };
+        vm.metrics.audit_waiting(peers.waiting());
+        // What is on its way is not to be taken for lost.
+        if !self.legacies.inherit(&vm.config, peers) {
             self.lost_vms.tick(&vm.config, source, peers, clock::monotonic());
+        }
+    }
+
+    fn deliver_legacies(&mut self, vm: &Vm) {
+        if let Some(peers) = vm.peers.borrow().as_ref() {
+            self.legacies.deliver(&vm.config, peers, clock::monotonic(), &vm.metrics);
+        }
+    }
+
+    /// Leaves all records to the other VMs. Tells whether there is none, so that this one has to deliver them.
+    fn hand_over(&mut self, vm: &Vm) -> bool {
+        let mut peers = vm.peers.borrow_mut();
+        let (Some(peers), Some(source)) = (peers.as_mut(), &self.source) else { return false };
+        let now = clock::monotonic();
+        let progress = vm.progress();
+        let records = vm.audit.borrow_mut().take_undelivered(now, &vm.metrics);
+        let own = Legacy { source: source.clone(), records };
+        peers.announce_end(now, progress);
+        for legacy in self.legacies.take(now, &vm.metrics).into_iter().chain([own]) {
+            if !legacy.records.is_empty() {
+                peers.bequeath(&legacy);
+            }
+        }
+        peers.leave() && self.legacies.inherit(&vm.config, peers)
+    }
+
+    /// One tick of the last VM of all.
+    fn last_try(&mut self, vm: &Vm, ends: MonotonicNanos) {
+        self.deliver_legacies(vm);
+        let more = vm.peers.borrow().as_ref().is_some_and(|peers| self.legacies.inherit(&vm.config, peers));
+        if !more || clock::monotonic() >= ends {
+            host::set_tick(Duration::ZERO);
+            host::done();
         }
     }
 
@@ -144,6 +195,10 @@ impl Context for Root {
             self.flush(&vm);
             return;
         }
+        if self.legacies.answered(id, answer.as_ref(), clock::monotonic(), &vm.metrics) {
+            self.deliver_legacies(&vm);
+            return;
+        }
         if let Some(peers) = vm.peers.borrow().as_ref()
             && self.lost_vms.answered(id, answer.as_ref(), peers, clock::monotonic(), &vm.metrics)
         {
@@ -153,6 +208,15 @@ impl Context for Root {
     }
 
     fn on_done(&mut self) -> bool {
+        // By now all requests of this configuration have ended: each of them holds on to it.
+        self.leader = None;
+        if let Some(vm) = self.vm.clone()
+            && self.hand_over(&vm)
+        {
+            // No call from here: when Envoy's process ends, its clusters may be gone already. The tick goes on.
+            self.ends = Some(clock::monotonic().after(LAST_TRY));
+            return false;
+        }
         // Envoy leaves the tick of an old root context running.
         host::set_tick(Duration::ZERO);
         true
@@ -176,6 +240,9 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let Some(vm) = self.vm.clone() else { return };
+        if let Some(ends) = self.ends {
+            return self.last_try(&vm, ends);
+        }
         self.join(&vm);
         let version = {
             let mut store = vm.store.borrow_mut();
@@ -191,13 +258,14 @@ impl RootContext for Root {
         }
         self.lead(&vm, Leader::tick);
         if self.leader.is_some() {
-            self.report_lost(&vm);
+            self.settle(&vm);
         }
+        self.deliver_legacies(&vm);
         self.flush(&vm);
     }
 
     fn on_queue_ready(&mut self, _: u32) {
-        let Some(vm) = self.vm.clone() else { return };
+        let Some(vm) = self.vm.clone().filter(|_| self.ends.is_none()) else { return };
         let messages = vm.peers.borrow().as_ref().map(Peers::receive).unwrap_or_default();
         for message in messages {
             match message {

@@ -70,6 +70,10 @@ impl Names {
         format!("{}/queue/{:016x}", self.prefix, vm.0)
     }
 
+    pub(crate) fn legacies(&self) -> String {
+        format!("{}/legacies", self.prefix)
+    }
+
     pub(crate) fn manifest(&self, slot: u8) -> String {
         format!("{}/{slot}/manifest", self.prefix)
     }

@@ -164,6 +164,7 @@ impl Stream {
     }
 
     fn set_filter_state(&self, ruling: &Ruling) {
+        host::set_filter_state("omniflow.decision", ruling.outcome.decision().as_bytes());
         host::set_filter_state("omniflow.reason", ruling.outcome.reason().as_bytes());
         if let Some(endpoint) = &ruling.endpoint {
             host::set_filter_state("omniflow.endpoint", endpoint.as_bytes());
@@ -172,6 +173,7 @@ impl Stream {
             host::set_filter_state("omniflow.key_id", key.id.to_string().as_bytes());
             host::set_filter_state("omniflow.key_name", key.name.as_bytes());
             host::set_filter_state("omniflow.environment", key.environment.as_str().as_bytes());
+            host::set_filter_state("omniflow.scopes", ruling.scopes.as_bytes());
         }
     }
 }

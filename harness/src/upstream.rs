@@ -198,7 +198,9 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<
         let body = Full::new(Bytes::from(framed)).with_trailers(std::future::ready(Some(Ok(trailers))));
         return Ok(response.header("content-type", "application/grpc").body(Either::Right(body))?);
     }
-    let body = Either::Left(Full::new(Bytes::from(echo)));
+    // Over HTTP/2 a body in the answer to HEAD is an error.
+    let echo = if head.method == hyper::Method::HEAD { Bytes::new() } else { Bytes::from(echo) };
+    let body = Either::Left(Full::new(echo));
     Ok(response.header("content-type", "application/json").body(body)?)
 }
 

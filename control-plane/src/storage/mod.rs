@@ -14,6 +14,8 @@ mod events;
 mod form;
 mod gateways;
 mod idempotency;
+#[cfg(test)]
+mod ingest_rate;
 mod installation;
 mod key_read;
 mod key_use;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use omniflow_harness::ports::Port;
-use omniflow_harness::{Call, Connection, Stack, StackOptions, eventually};
+use omniflow_harness::{Call, Connection, RawConnection, Stack, StackOptions, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,9 +44,10 @@ impl<'a> Shapes<'a> {
         Self { stack, secret, sent: HashMap::new() }
     }
 
-    /// Notes what a call will send; gives its target, without a question mark where there is no query.
+    /// Notes what a call to the path of this name will send; gives its target, without a question mark where there is no
+    /// query. A name that begins with a slash is the path itself.
     fn target(&mut self, name: &str, query: Option<&str>, body: &[u8], partial: bool) -> String {
-        let path = format!("{CONTACTS}/{name}");
+        let path = if name.starts_with('/') { name.to_owned() } else { format!("{CONTACTS}/{name}") };
         let sent = Sent { query: query.unwrap_or_default().to_owned(), body: body.to_vec(), partial };
         assert!(self.sent.insert(path.clone(), sent).is_none(), "{name} stands twice");
         query.map_or(path.clone(), |query| format!("{path}?{query}"))
@@ -128,13 +129,52 @@ fn the_documentation_says_so() {
 }
 
 #[tokio::test]
+async fn in_one_piece_over_both_protocols() {
+    let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    let mut shapes = Shapes::new(&stack).await;
+    let large = large();
+    for protocol in ["http1", "http2"] {
+        // One connection for all: a call must begin anew.
+        let mut connection = match protocol {
+            "http1" => Connection::http1(stack.envoy.port()).await.unwrap(),
+            _ => Connection::http2(stack.envoy.port()).await.unwrap(),
+        };
+        let long = format!("q={}", "0123456789".repeat(400));
+        for (name, method, query, body) in [
+            ("no-query", "GET", None, &b""[..]),
+            ("empty-query", "GET", Some(""), b""),
+            ("encoded", "GET", Some("a=%00%2F%0A&b=%C3%A9+x&%"), b""),
+            ("question-marks", "GET", Some("?a=?&b=/?"), b""),
+            ("long-query", "GET", Some(long.as_str()), b""),
+            ("head", "HEAD", Some("a=1"), b""),
+            ("get-with-body", "GET", Some("a=1"), b"{\"a\":1}"),
+            ("empty-body", "POST", Some("a=1"), b""),
+            ("small", "POST", Some("a=1"), b"{\"a\":1}"),
+            ("small-without-query", "POST", None, b"a=1\n"),
+            ("options-with-body", "OPTIONS", Some("a=1"), b"x"),
+            ("put-with-both", "PUT", Some("id=7"), b"{\"a\":1}"),
+            ("delete-with-body", "DELETE", None, b"x"),
+            ("nul", "PUT", Some("a"), b"\0\0a\0\n\r\n\0"),
+            ("line-feeds", "PATCH", Some("a"), b"\n\n"),
+            ("mebibyte", "POST", Some("a=1"), &large),
+        ] {
+            let call = shapes.call(method, &format!("{protocol}-{name}"), query, body);
+            assert_eq!(connection.call(call).await.unwrap().status, 200, "{protocol} {name}");
+        }
+    }
+    shapes.check().await;
+}
+
+#[tokio::test]
 async fn in_pieces_with_trailers_and_after_a_pause() {
     let stack = Stack::start(StackOptions::default()).await.unwrap();
     let mut shapes = Shapes::new(&stack).await;
     let large = large();
+    let larger = large.repeat(10);
     for (name, sizes, body, trailers) in [
         ("chunks", &[1, 7, 13][..], &b"in chunks of odd sizes\0"[..], ""),
         ("large-chunks", &[1, 65_537, 3, 8_191], &large, ""),
+        ("ten-mebibytes", &[7, 131_071, 1, 65_536], &larger, ""),
         ("no-chunk", &[1], b"", ""),
         ("chunks-and-trailers", &[5, 1], b"with trailers", "x-checked: yes\r\n"),
     ] {
@@ -158,6 +198,7 @@ async fn in_pieces_with_trailers_and_after_a_pause() {
     assert_eq!(http2.call(grpc).await.unwrap().grpc_status(), Some(0));
 
     expects_to_be_asked(&mut shapes).await;
+    comes_byte_by_byte(&mut shapes).await;
     shapes.check().await;
 }
 
@@ -174,6 +215,48 @@ async fn expects_to_be_asked(shapes: &mut Shapes<'_>) {
     let mut status = [0; 12];
     stream.read_exact(&mut status).await.unwrap();
     assert_eq!(status, *b"HTTP/1.1 200");
+}
+
+/// A body of which each byte comes alone: the next one when the upstream's side has had time to see the one before.
+async fn comes_byte_by_byte(shapes: &mut Shapes<'_>) {
+    let body = b"slowly";
+    let target = shapes.target("slow", Some("a=1"), body, false);
+    let head = shapes.head("POST", &target) + &format!("content-length: {}\r\n\r\n", body.len());
+    let mut connection = RawConnection::open(shapes.stack.envoy.port()).await.unwrap();
+    connection.send(head.as_bytes()).await.unwrap();
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
+    for byte in body {
+        pace.tick().await;
+        connection.send(&[*byte]).await.unwrap();
+    }
+    assert_eq!(connection.receive().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn what_did_not_pass_in_full_is_marked() {
+    let stack = Stack::start(StackOptions::default()).await.unwrap();
+    let mut shapes = Shapes::new(&stack).await;
+    // Refused before its body, which the filter then never sees; and refused without one. The key has no such scope.
+    for (name, method, body, partial) in [
+        ("refused", "POST", "content-length: 7\r\n\r\nrefused", true),
+        ("refused-without-body", "GET", "\r\n", false),
+    ] {
+        let target = shapes.target(&format!("/api/v1/scorecards/{name}"), Some("a=1"), b"", partial);
+        let bytes = shapes.head(method, &target) + body;
+        assert_eq!(shapes.raw(bytes.as_bytes()).await, 403, "{name}");
+    }
+    let target = shapes.target("reset", Some("a=1"), b"abc", true);
+    let mut connection = RawConnection::open(stack.envoy.port()).await.unwrap();
+    let bytes = shapes.head("POST", &target) + "content-length: 100\r\n\r\nabc";
+    connection.send(bytes.as_bytes()).await.unwrap();
+    drop(connection);
+
+    let target = shapes.target("reset-chunks", Some("a=2"), b"abcde", true);
+    let mut connection = RawConnection::open(stack.envoy.port()).await.unwrap();
+    let bytes = shapes.head("POST", &target) + "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n";
+    connection.send(bytes.as_bytes()).await.unwrap();
+    drop(connection);
+    shapes.check().await;
 }
 
 #[tokio::test]

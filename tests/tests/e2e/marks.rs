@@ -1,12 +1,15 @@
 //! What goes on to the upstream, and what comes back to the caller.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
 use omniflow_harness::client::exchange;
-use omniflow_harness::{Call, Connection, Stack, StackOptions};
+use omniflow_harness::{Call, Connection, Stack, StackOptions, eventually};
 use serde_json::json;
 
 use crate::support::{CONTACTS, contacts, refusal};
 
+const WAIT: Duration = Duration::from_secs(10);
 const IDENTITY: [&str; 4] =
     ["x-omniflow-key-id", "x-omniflow-key-name", "x-omniflow-environment", "x-omniflow-scopes"];
 
@@ -92,6 +95,43 @@ async fn a_caller_can_ask_about_its_own_key_for_nothing() {
     assert_eq!(stack.test.received().len(), 1, "the gateway answers itself");
     let nobody = stack.call(Call::get("/.well-known/omniflow/key")).await.unwrap();
     assert_eq!(refusal(&nobody), (401, Some("missing_credentials".to_owned())));
+}
+
+/// As docs/ENVOY.md shows it, for log systems that read Envoy's access log.
+#[tokio::test]
+async fn the_access_log_tells_who_called_and_what_became_of_it() {
+    let (stack, _) = stack(StackOptions::workers(2)).await;
+    let key = stack.live_key("reporting", &["agents:read", "contacts:read"]).await.unwrap();
+    stack.call(contacts(&key.secret)).await.unwrap();
+    stack.call(Call::get("/api/v1/tickets/7?a=1").bearer(&key.secret)).await.unwrap();
+    stack.call(Call::get(CONTACTS)).await.unwrap();
+
+    let lines = eventually(WAIT, || async {
+        let lines = stack.envoy.access_log()?;
+        ensure!(lines.len() == 3, "{} lines", lines.len());
+        Ok(lines)
+    })
+    .await
+    .unwrap();
+    let (scopes, id) = ("agents:read contacts:read", key.id.as_str());
+    for (reason, decision, status, endpoint, caller) in [
+        ("allowed", "allowed", 200, json!(CONTACTS), json!([id, "reporting", "live", scopes])),
+        (
+            "insufficient_scope",
+            "denied",
+            403,
+            json!("/api/v1/tickets/{id}"),
+            json!([id, "reporting", "live", scopes]),
+        ),
+        ("missing_credentials", "denied", 401, json!(CONTACTS), json!([null, null, null, null])),
+    ] {
+        let line = lines.iter().find(|line| line["reason"] == reason).unwrap_or_else(|| panic!("{lines:?}"));
+        assert_eq!((&line["decision"], &line["status"]), (&json!(decision), &json!(status)), "{line}");
+        assert_eq!(line["endpoint"], endpoint, "{line}");
+        let found = json!([line["key_id"], line["key_name"], line["environment"], line["scopes"]]);
+        assert_eq!(found, caller, "{line}");
+        assert!(!line.to_string().contains(&key.secret), "{line}");
+    }
 }
 
 /// Some servers take trailers for headers.

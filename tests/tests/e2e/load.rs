@@ -1,0 +1,89 @@
+//! Load: callers that keep their connections, and open another where one was closed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use omniflow_harness::{Call, Connection};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+/// Between two attempts to connect to an Envoy that does not listen.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Callers at work.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    began: Instant,
+    callers: Vec<JoinHandle<u64>>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    /// Calls that were answered, with whatever status.
+    pub(crate) answered: u64,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
+// === impl Load ===
+
+impl Load {
+    /// So many callers, each over a connection of its own, make this call over and over, together not more often than
+    /// `rate` times a second.
+    pub(crate) fn start(port: u16, callers: u32, rate: u32, call: &Call) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let period = Duration::from_secs(1) * callers / rate;
+        let callers =
+            (0..callers).map(|_| tokio::spawn(repeat(port, period, call.clone(), Arc::clone(&stop))));
+        Self { callers: callers.collect(), stop, began: Instant::now() }
+    }
+
+    /// Lets each caller end the call that it is at.
+    pub(crate) async fn stop(self) -> Done {
+        self.stop.store(true, Ordering::Relaxed);
+        let took = self.began.elapsed();
+        let mut answered = 0;
+        for caller in self.callers {
+            answered += caller.await.unwrap();
+        }
+        Done { answered, took }
+    }
+}
+
+// === impl Done ===
+
+impl Done {
+    /// Calls a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.answered as f64 / self.took.as_secs_f64()
+    }
+}
+
+async fn repeat(port: u16, period: Duration, call: Call, stop: Arc<AtomicBool>) -> u64 {
+    let mut answered = 0;
+    let mut connection = None;
+    // The pace: who was late catches up.
+    let mut pace = tokio::time::interval(period);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    while !stop.load(Ordering::Relaxed) {
+        pace.tick().await;
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => match Connection::http1(port).await {
+                Ok(open) => open,
+                Err(_) => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        // A connection that was closed with an answer fails at the next call, which Envoy has not seen then.
+        if open.call(call.clone()).await.is_ok() {
+            answered += 1;
+            connection = Some(open);
+        }
+    }
+    answered
+}
