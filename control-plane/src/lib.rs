@@ -11,6 +11,8 @@
 //! | `http` | the API: who may call what, and every answer |
 //! | `json` | the shapes of the API |
 //! | `bootstrap`, `server` | the first start, and a process that serves |
+//! | `patterns`, `detection` | what is unusual in the use of a key, judged by its own history; the task that looks |
+//! | `webhook` | new findings, sent to where an operator wants them |
 //! | `retention` | what is purged when it is old enough |
 //! | `connections`, `idle`, `tls` | how connections are accepted, and ended when idle; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
@@ -28,6 +30,7 @@ pub mod cli;
 mod clock;
 mod configuration;
 mod connections;
+mod detection;
 mod files;
 mod fleet;
 #[cfg(test)]
@@ -36,8 +39,10 @@ mod http;
 mod idle;
 mod json;
 pub mod model;
+mod patterns;
 mod publication;
 mod retention;
 mod server;
 pub mod storage;
 mod tls;
+mod webhook;

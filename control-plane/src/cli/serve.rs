@@ -85,6 +85,7 @@ fn settings(configuration: Configuration) -> ServerSettings {
         gateway_lease: Duration::from_secs(configuration.gateway_lease),
         rotation_after: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         audit_retention: Duration::from_secs(configuration.audit_days * 86_400),
+        webhook: configuration.webhook,
         tls: configuration.tls,
         clock: Clock::system(),
         entropy: Entropy::system(),

@@ -18,6 +18,7 @@ use tracing_subscriber::filter::Targets;
 pub(crate) use self::probe::probe;
 pub(crate) use self::setting::Setting;
 use crate::tls::TlsFiles;
+use crate::webhook::WebhookSettings;
 
 /// The flag that names a configuration file, without its dashes.
 pub(crate) const FILE_FLAG: &str = "config";
@@ -50,6 +51,8 @@ pub(crate) struct Configuration {
     pub(crate) rotation_days: u64,
     /// Days for which audit records are kept.
     pub(crate) audit_days: u64,
+    /// Who gets findings; `None` for nobody.
+    pub(crate) webhook: Option<WebhookSettings>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// What is logged.
@@ -310,6 +313,7 @@ mod tests {
             (Setting::RotationDays, "36501", "36501"),
             (Setting::AuditDays, "0", "0"),
             (Setting::AuditDays, "3651", "3651"),
+            (Setting::WebhookSecretFile, "/k", "'/k'"),
             (Setting::Log, "loud", "'loud'"),
             (Setting::Log, "h2=loud", "'h2=loud'"),
             (Setting::TlsKey, "/k", "'/k'"),

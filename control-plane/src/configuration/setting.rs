@@ -17,6 +17,10 @@ pub(crate) enum Setting {
     RotationDays,
     /// For how long audit records are kept, in days.
     AuditDays,
+    /// Where findings are sent.
+    WebhookUrl,
+    /// The secret by which they are signed.
+    WebhookSecretFile,
     /// The certificate chain for TLS.
     TlsCertificate,
     /// The certificate's key.
@@ -40,7 +44,7 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Listen,
         Self::DataDir,
         Self::AdminTokenFile,
@@ -48,6 +52,8 @@ impl Setting {
         Self::GatewayLease,
         Self::RotationDays,
         Self::AuditDays,
+        Self::WebhookUrl,
+        Self::WebhookSecretFile,
         Self::TlsCertificate,
         Self::TlsKey,
         Self::Log,
@@ -63,6 +69,8 @@ impl Setting {
             Self::GatewayLease => "gateway_lease",
             Self::RotationDays => "rotation_days",
             Self::AuditDays => "audit_days",
+            Self::WebhookUrl => "webhook_url",
+            Self::WebhookSecretFile => "webhook_secret_file",
             Self::TlsCertificate => "tls_certificate",
             Self::TlsKey => "tls_key",
             Self::Log => "log",
@@ -79,6 +87,8 @@ impl Setting {
             Self::GatewayLease => "gateway-lease",
             Self::RotationDays => "rotation-days",
             Self::AuditDays => "audit-days",
+            Self::WebhookUrl => "webhook-url",
+            Self::WebhookSecretFile => "webhook-secret-file",
             Self::TlsCertificate => "tls-certificate",
             Self::TlsKey => "tls-key",
             Self::Log => "log",
@@ -93,8 +103,12 @@ impl Setting {
     /// What a value looks like in a file.
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::Listen | Self::KeyPrefix | Self::Log => Kind::Text,
-            Self::DataDir | Self::AdminTokenFile | Self::TlsCertificate | Self::TlsKey => Kind::Path,
+            Self::Listen | Self::KeyPrefix | Self::WebhookUrl | Self::Log => Kind::Text,
+            Self::DataDir
+            | Self::AdminTokenFile
+            | Self::WebhookSecretFile
+            | Self::TlsCertificate
+            | Self::TlsKey => Kind::Path,
             Self::GatewayLease | Self::RotationDays | Self::AuditDays => Kind::Number,
         }
     }
@@ -108,7 +122,11 @@ impl Setting {
             Self::GatewayLease => Some("60"),
             Self::RotationDays | Self::AuditDays => Some("90"),
             Self::Log => Some("info"),
-            Self::AdminTokenFile | Self::TlsCertificate | Self::TlsKey => None,
+            Self::AdminTokenFile
+            | Self::WebhookUrl
+            | Self::WebhookSecretFile
+            | Self::TlsCertificate
+            | Self::TlsKey => None,
         }
     }
 
@@ -125,7 +143,8 @@ impl Setting {
         match self {
             Self::Listen => "ADDRESS:PORT",
             Self::DataDir => "FOLDER",
-            Self::AdminTokenFile | Self::TlsCertificate | Self::TlsKey => "FILE",
+            Self::AdminTokenFile | Self::WebhookSecretFile | Self::TlsCertificate | Self::TlsKey => "FILE",
+            Self::WebhookUrl => "URL",
             Self::KeyPrefix => "PREFIX",
             Self::GatewayLease => "SECONDS",
             Self::RotationDays | Self::AuditDays => "DAYS",
@@ -147,6 +166,8 @@ impl Setting {
                 "Days after which the newest secret of a key is due for rotation, up to 36500; 0 for never"
             }
             Self::AuditDays => "Days for which audit records are kept, 1 to 3650",
+            Self::WebhookUrl => "Where new findings are sent: https://host/path, or http:// for one nearby",
+            Self::WebhookSecretFile => "File with the secret by which they are signed, at least 16 bytes",
             Self::TlsCertificate => {
                 "Certificate chain in PEM form, the server's own first; with it and its key, TLS is spoken and nothing else"
             }
@@ -166,6 +187,8 @@ impl Setting {
             Self::KeyPrefix => "\"omf\"",
             Self::GatewayLease => "60",
             Self::RotationDays | Self::AuditDays => "90",
+            Self::WebhookUrl => "\"https://example.com/omniflow\"",
+            Self::WebhookSecretFile => "\"/etc/omniflow/webhook-secret\"",
             Self::TlsCertificate => "\"/etc/omniflow/tls.crt\"",
             Self::TlsKey => "\"/etc/omniflow/tls.key\"",
             Self::Log => "\"info\"",

@@ -12,6 +12,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{Configuration, Given, Problem, Setting};
 use crate::tls::TlsFiles;
+use crate::webhook::{self, WebhookSettings};
 
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
 const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;
@@ -28,10 +29,14 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
         values.read(Setting::GatewayLease, text(|text| number(text, GATEWAY_LEASE, "seconds")));
     let rotation_days = values.read(Setting::RotationDays, text(|text| number(text, ROTATION_DAYS, "days")));
     let audit_days = values.read(Setting::AuditDays, text(|text| number(text, AUDIT_DAYS, "days")));
+    let webhook_url = values.read(Setting::WebhookUrl, text(webhook_url));
+    let webhook_secret_file = values.read(Setting::WebhookSecretFile, path);
     let tls_certificate = values.read(Setting::TlsCertificate, path);
     let tls_key = values.read(Setting::TlsKey, path);
     let log = values.read(Setting::Log, text(levels));
-    values.go_together(Setting::TlsCertificate, Setting::TlsKey);
+    values.go_together(Setting::TlsCertificate, Setting::TlsKey, "TLS, or neither for plain HTTP");
+    let signed = "findings to be sent, or neither for none";
+    values.go_together(Setting::WebhookUrl, Setting::WebhookSecretFile, signed);
     Some(Configuration {
         listen: listen?,
         data_dir: data_dir?,
@@ -40,6 +45,9 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
         gateway_lease: gateway_lease?,
         rotation_days: rotation_days?,
         audit_days: audit_days?,
+        webhook: webhook_url
+            .zip(webhook_secret_file)
+            .map(|(url, secret_file)| WebhookSettings { url, secret_file }),
         tls: tls_certificate.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         log: log?,
     })
@@ -65,8 +73,8 @@ impl Values<'_> {
         }
     }
 
-    /// Tells if one of two is given without the other.
-    fn go_together(&mut self, one: Setting, other: Setting) {
+    /// Tells if one of two is given without the other. `purpose` says what both are for, and what neither means.
+    fn go_together(&mut self, one: Setting, other: Setting, purpose: &str) {
         let find =
             |setting| self.given.iter().find(|given| given.setting == setting && given.value.is_some());
         let (alone, missing) = match (find(one), find(other)) {
@@ -74,7 +82,7 @@ impl Values<'_> {
             (None, Some(alone)) => (alone, one),
             _ => return,
         };
-        let what = format!("given without {}: give both for TLS, or neither for plain HTTP", missing.name());
+        let what = format!("given without {}: give both for {purpose}", missing.name());
         self.problems.push(alone.problem(&what));
     }
 }
@@ -95,6 +103,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn key_prefix(text: &str) -> Result<KeyPrefix, String> {
     KeyPrefix::parse(text).map_err(|error| quoted(text, error))
+}
+
+fn webhook_url(text: &str) -> Result<String, String> {
+    webhook::check_url(text).map(|()| text.to_owned()).map_err(str::to_owned)
 }
 
 fn number(text: &str, range: RangeInclusive<u64>, unit: &str) -> Result<u64, String> {

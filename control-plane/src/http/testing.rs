@@ -203,6 +203,7 @@ pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
         gateway_lease: Duration::from_secs(60),
         rotation_after: Some(Duration::from_secs(90 * 86_400)),
         audit_retention: Duration::from_secs(90 * 86_400),
+        webhook: None,
         tls: None,
         clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
         entropy: Entropy::system(),

@@ -19,6 +19,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::model::audit::GapCause as Cause;
 use crate::model::event::Action as EventAction;
+use crate::model::finding::FindingKind as Kind;
 use crate::model::key::{KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
 use crate::model::name::MAX_NAME_LENGTH;
 use crate::model::stats::Dimension as StatsDimension;
@@ -91,6 +92,7 @@ schemas! {
     Dimension: "By what calls are grouped." = words(StatsDimension::ALL.map(StatsDimension::as_str));
     Decision: "Whether a call was let through." = words(["allowed", "denied"]);
     Reason: "Why: `allowed`, `non_key_credential`, or the code of a refusal." = words(Outcome::all().map(Outcome::reason));
+    FindingKind: "A pattern." = words(Kind::ALL.map(Kind::as_str));
     GapCause: "Why records never arrived." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Why a step refused." = words(Denial::ALL.map(Denial::code));
     StepWord: "Which step." = words(StepName::ALL.map(|name| serde_json::to_value(name).unwrap_or_default()));

@@ -47,6 +47,7 @@ pub(super) fn audit_migrations() -> Migrator {
         migration(1, "audit", include_str!("../../migrations/audit/0001_audit.sql")),
         migration(2, "arrival", include_str!("../../migrations/audit/0002_arrival.sql")),
         migration(3, "statistics", include_str!("../../migrations/audit/0003_statistics.sql")),
+        migration(5, "patterns", include_str!("../../migrations/audit/0005_patterns.sql")),
     ])
 }
 

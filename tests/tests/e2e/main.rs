@@ -22,6 +22,7 @@ mod leaks;
 mod limits;
 mod marks;
 mod openapi;
+mod patterns;
 mod policy;
 mod propagation;
 mod readme;
