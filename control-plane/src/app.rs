@@ -17,6 +17,7 @@ use crate::http::Answers;
 use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 use crate::vault::Vault;
+use crate::webhook::Webhook;
 
 /// Keys that are read at once when the image is built.
 const KEYS_PER_READ: usize = 5_000;
@@ -50,6 +51,10 @@ pub(crate) struct App {
     pub(crate) token_revoked: watch::Sender<()>,
     /// Changes when audit records were committed. Streams look for what is new.
     pub(crate) audit_committed: watch::Sender<()>,
+    /// Changes when something was found. The webhook gets what is new.
+    pub(crate) finding_committed: watch::Sender<()>,
+    /// Who gets findings; `None` for nobody.
+    pub(crate) webhook: Option<Webhook>,
     /// When a version was last published only because a gateway was ahead.
     pub(crate) last_pass: Mutex<Option<Instant>>,
     /// Held by the one replay that runs.

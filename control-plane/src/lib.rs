@@ -12,6 +12,8 @@
 //! | `json` | the shapes of the API |
 //! | `bootstrap`, `server` | the first start, and a process that serves |
 //! | `vault` | the arguments of calls at rest: redacted, packed, sealed |
+//! | `patterns`, `detection` | what is unusual in the use of a key, judged by its own history; the task that looks |
+//! | `webhook` | new findings, sent to where an operator wants them |
 //! | `retention` | what is purged when it is old enough |
 //! | `connections`, `idle`, `tls` | how connections are accepted, and ended when idle; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
@@ -29,6 +31,7 @@ pub mod cli;
 mod clock;
 mod configuration;
 mod connections;
+mod detection;
 mod files;
 mod fleet;
 #[cfg(test)]
@@ -37,9 +40,11 @@ mod http;
 mod idle;
 mod json;
 pub mod model;
+mod patterns;
 mod publication;
 mod retention;
 mod server;
 pub mod storage;
 mod tls;
 mod vault;
+mod webhook;

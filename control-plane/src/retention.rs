@@ -1,5 +1,5 @@
-//! What is purged when it is old enough: the arguments of calls, audit records and the gaps between them. When a key was last used stays, and
-//! so does the admins' trail.
+//! What is purged when it is old enough: the arguments of calls, audit records, the gaps between them, and what was found in
+//! them. When a key was last used stays, and so does the admins' trail.
 //!
 //! Each piece is a transaction of its own, and after it the task rests for as long as the piece took, so that gateways
 //! that deliver records find the writer free at least half of the time, and never wait for more than a piece.
@@ -53,8 +53,9 @@ pub(crate) async fn purge(app: &App) -> Result<(), StorageError> {
         let started = Instant::now();
         let records = audit.purge_records(before, ROWS_AT_ONCE).await?;
         let gaps = audit.purge_gaps(before, ROWS_AT_ONCE).await?;
+        let patterns = audit.purge_patterns(before, app.now(), ROWS_AT_ONCE).await?;
         purged += records;
-        if records == 0 && gaps == 0 {
+        if records == 0 && gaps == 0 && patterns == 0 {
             break;
         }
         // The gateways' half of the time.

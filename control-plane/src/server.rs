@@ -19,6 +19,7 @@ use crate::app::{App, BuildError};
 use crate::bootstrap::{self, BootstrapError};
 use crate::clock::{Clock, Entropy};
 use crate::connections;
+use crate::detection::keep_looking;
 use crate::fleet::{Fleet, keep_memory};
 use crate::http;
 use crate::publication::Publication;
@@ -26,6 +27,7 @@ use crate::retention::keep_retention;
 use crate::storage::{Storage, StorageError};
 use crate::tls::{self, Renewal, TlsError, TlsFiles};
 use crate::vault::{Vault, VaultError};
+use crate::webhook::{Webhook, WebhookError, WebhookSettings, keep_sending};
 
 /// How long open calls have to end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -53,6 +55,8 @@ pub(crate) struct ServerSettings {
     pub(crate) payload_retention: Duration,
     /// Where the keys lie that seal the arguments; `payload-key` in the data directory if not stated.
     pub(crate) payload_key_file: Option<PathBuf>,
+    /// Who gets findings; `None` for nobody.
+    pub(crate) webhook: Option<WebhookSettings>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// The wall clock.
@@ -70,6 +74,8 @@ pub(crate) struct Server {
     building: JoinHandle<Result<(), BuildError>>,
     remembering: JoinHandle<()>,
     purging: JoinHandle<()>,
+    looking: JoinHandle<()>,
+    sending: JoinHandle<()>,
     renewing: JoinHandle<()>,
 }
 
@@ -79,6 +85,9 @@ pub(crate) enum ServerError {
     /// Certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The webhook's secret cannot be used.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -140,11 +149,30 @@ impl Server {
             let app = Arc::clone(&app);
             async move { keep_retention(&app).await }
         });
+        let looking = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_looking(&app).await }
+        });
+        let sending = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_sending(&app).await }
+        });
         let renewing = match renewal {
             Some(renewal) => tokio::spawn(renewal.run(hangup)),
             None => tokio::spawn(tls::without_certificate(hangup)),
         };
-        Ok(Self { address, app, connections, serving, building, remembering, purging, renewing })
+        Ok(Self {
+            address,
+            app,
+            connections,
+            serving,
+            building,
+            remembering,
+            purging,
+            looking,
+            sending,
+            renewing,
+        })
     }
 
     /// Where it listens.
@@ -154,7 +182,18 @@ impl Server {
 
     /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
     pub(crate) async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self { app, connections, mut serving, mut building, remembering, purging, renewing, .. } = self;
+        let Self {
+            app,
+            connections,
+            mut serving,
+            mut building,
+            remembering,
+            purging,
+            looking,
+            sending,
+            renewing,
+            ..
+        } = self;
         let (mut built, mut served) = (false, false);
         tokio::pin!(stop);
         let outcome = loop {
@@ -189,6 +228,11 @@ impl Server {
         if let Err(error) = purging.await {
             tracing::warn!(%error, "the purge of audit records ended by itself");
         }
+        for (task, what) in [(looking, "the search for patterns"), (sending, "the webhook")] {
+            if let Err(error) = task.await {
+                tracing::warn!(%error, "{what} ended by itself");
+            }
+        }
         app.storage.close().await;
         tracing::info!("stopped");
         outcome
@@ -197,6 +241,7 @@ impl Server {
 
 /// Opens the data directory and makes what a first start makes. The image is not built yet.
 pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
+    let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
     let storage = Storage::open(&settings.data_dir).await?;
     let default_file = settings.data_dir.join("admin-token");
     let token_file = settings.admin_token_file.as_ref().unwrap_or(&default_file);
@@ -222,6 +267,8 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         entropy,
         token_revoked: watch::Sender::new(()),
         audit_committed: watch::Sender::new(()),
+        finding_committed: watch::Sender::new(()),
+        webhook,
         last_pass: Mutex::new(None),
         replaying: Mutex::new(()),
         answers: http::Answers::default(),

@@ -160,6 +160,7 @@ mod tests {
             "key revoke ci --wait 1ms",
             "key revoke cd --version 1",
             "audit --key ci --status 4xx",
+            "audit patterns --key ci --kind volume_spike --limit 5",
             "audit stats --by hour,key --limit 5",
             "--json audit stats --key ci --status 4xx",
             "key create --name ci2 --environment live --scope contacts:read --idempotency-key one",

@@ -87,6 +87,7 @@ fn settings(configuration: Configuration) -> ServerSettings {
         audit_retention: Duration::from_secs(configuration.audit_days * 86_400),
         payload_retention: Duration::from_secs(configuration.payload_days * 86_400),
         payload_key_file: configuration.payload_key_file,
+        webhook: configuration.webhook,
         tls: configuration.tls,
         clock: Clock::system(),
         entropy: Entropy::system(),

@@ -18,6 +18,7 @@ use tracing_subscriber::filter::Targets;
 pub(crate) use self::probe::probe;
 pub(crate) use self::setting::Setting;
 use crate::tls::TlsFiles;
+use crate::webhook::WebhookSettings;
 
 /// The flag that names a configuration file, without its dashes.
 pub(crate) const FILE_FLAG: &str = "config";
@@ -54,6 +55,8 @@ pub(crate) struct Configuration {
     pub(crate) payload_days: u64,
     /// Where the keys lie that seal the arguments; `None` for the place in the data directory.
     pub(crate) payload_key_file: Option<PathBuf>,
+    /// Who gets findings; `None` for nobody.
+    pub(crate) webhook: Option<WebhookSettings>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// What is logged.
@@ -317,6 +320,7 @@ mod tests {
             (Setting::PayloadDays, "0", "0"),
             (Setting::PayloadDays, "91", "91"),
             (Setting::PayloadKeyFile, "", "''"),
+            (Setting::WebhookSecretFile, "/k", "'/k'"),
             (Setting::Log, "loud", "'loud'"),
             (Setting::Log, "h2=loud", "'h2=loud'"),
             (Setting::TlsKey, "/k", "'/k'"),

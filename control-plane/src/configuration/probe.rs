@@ -10,6 +10,7 @@ use omniflow_policy::time::UnixMillis;
 use super::{Reading, Setting};
 use crate::tls::{self, Certificate, TlsFiles};
 use crate::vault;
+use crate::webhook;
 
 /// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
 /// what is known of the certificate. In the data directory, or where it would be made, a file is made and removed again.
@@ -39,6 +40,12 @@ pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificat
         && let Err(error) = vault::check_key_file(&file)
     {
         tell(Setting::PayloadKeyFile, error.to_string());
+    }
+    // Without the URL nothing is sent, which is told already.
+    if let Some(path) = reading.path(Setting::WebhookSecretFile)
+        && let Err(error) = webhook::read_secret(&path)
+    {
+        tell(Setting::WebhookSecretFile, error.to_string());
     }
     let tls = reading.path(Setting::TlsCertificate).zip(reading.path(Setting::TlsKey));
     let files = tls.map(|(certificate, key)| TlsFiles { certificate, key });

@@ -21,6 +21,10 @@ pub(crate) enum Setting {
     PayloadDays,
     /// Where the keys lie that seal the arguments.
     PayloadKeyFile,
+    /// Where findings are sent.
+    WebhookUrl,
+    /// The secret by which they are signed.
+    WebhookSecretFile,
     /// The certificate chain for TLS.
     TlsCertificate,
     /// The certificate's key.
@@ -44,7 +48,7 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All of them.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Listen,
         Self::DataDir,
         Self::AdminTokenFile,
@@ -54,6 +58,8 @@ impl Setting {
         Self::AuditDays,
         Self::PayloadDays,
         Self::PayloadKeyFile,
+        Self::WebhookUrl,
+        Self::WebhookSecretFile,
         Self::TlsCertificate,
         Self::TlsKey,
         Self::Log,
@@ -71,6 +77,8 @@ impl Setting {
             Self::AuditDays => "audit_days",
             Self::PayloadDays => "payload_days",
             Self::PayloadKeyFile => "payload_key_file",
+            Self::WebhookUrl => "webhook_url",
+            Self::WebhookSecretFile => "webhook_secret_file",
             Self::TlsCertificate => "tls_certificate",
             Self::TlsKey => "tls_key",
             Self::Log => "log",
@@ -89,6 +97,8 @@ impl Setting {
             Self::AuditDays => "audit-days",
             Self::PayloadDays => "payload-days",
             Self::PayloadKeyFile => "payload-key-file",
+            Self::WebhookUrl => "webhook-url",
+            Self::WebhookSecretFile => "webhook-secret-file",
             Self::TlsCertificate => "tls-certificate",
             Self::TlsKey => "tls-key",
             Self::Log => "log",
@@ -103,10 +113,11 @@ impl Setting {
     /// What a value looks like in a file.
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::Listen | Self::KeyPrefix | Self::Log => Kind::Text,
+            Self::Listen | Self::KeyPrefix | Self::WebhookUrl | Self::Log => Kind::Text,
             Self::DataDir
             | Self::AdminTokenFile
             | Self::PayloadKeyFile
+            | Self::WebhookSecretFile
             | Self::TlsCertificate
             | Self::TlsKey => Kind::Path,
             Self::GatewayLease | Self::RotationDays | Self::AuditDays | Self::PayloadDays => Kind::Number,
@@ -123,7 +134,12 @@ impl Setting {
             Self::RotationDays | Self::AuditDays => Some("90"),
             Self::PayloadDays => Some("7"),
             Self::Log => Some("info"),
-            Self::AdminTokenFile | Self::PayloadKeyFile | Self::TlsCertificate | Self::TlsKey => None,
+            Self::AdminTokenFile
+            | Self::PayloadKeyFile
+            | Self::WebhookUrl
+            | Self::WebhookSecretFile
+            | Self::TlsCertificate
+            | Self::TlsKey => None,
         }
     }
 
@@ -141,7 +157,12 @@ impl Setting {
         match self {
             Self::Listen => "ADDRESS:PORT",
             Self::DataDir => "FOLDER",
-            Self::AdminTokenFile | Self::PayloadKeyFile | Self::TlsCertificate | Self::TlsKey => "FILE",
+            Self::AdminTokenFile
+            | Self::PayloadKeyFile
+            | Self::WebhookSecretFile
+            | Self::TlsCertificate
+            | Self::TlsKey => "FILE",
+            Self::WebhookUrl => "URL",
             Self::KeyPrefix => "PREFIX",
             Self::GatewayLease => "SECONDS",
             Self::RotationDays | Self::AuditDays | Self::PayloadDays => "DAYS",
@@ -167,6 +188,8 @@ impl Setting {
             Self::PayloadKeyFile => {
                 "File of the keys that seal the arguments of calls; it is made if it is missing, and is in no backup"
             }
+            Self::WebhookUrl => "Where new findings are sent: https://host/path, or http:// for one nearby",
+            Self::WebhookSecretFile => "File with the secret by which they are signed, at least 16 bytes",
             Self::TlsCertificate => {
                 "Certificate chain in PEM form, the server's own first; with it and its key, TLS is spoken and nothing else"
             }
@@ -188,6 +211,8 @@ impl Setting {
             Self::RotationDays | Self::AuditDays => "90",
             Self::PayloadDays => "7",
             Self::PayloadKeyFile => "\"/run/omniflow/payload-key\"",
+            Self::WebhookUrl => "\"https://example.com/omniflow\"",
+            Self::WebhookSecretFile => "\"/etc/omniflow/webhook-secret\"",
             Self::TlsCertificate => "\"/etc/omniflow/tls.crt\"",
             Self::TlsKey => "\"/etc/omniflow/tls.key\"",
             Self::Log => "\"info\"",

@@ -12,6 +12,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{Configuration, Given, Problem, Setting};
 use crate::tls::TlsFiles;
+use crate::webhook::{self, WebhookSettings};
 
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
 const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;
@@ -33,10 +34,14 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
     let payload_days =
         values.read(Setting::PayloadDays, text(|text| number(text, payload_range.clone(), "days")));
     let payload_key_file = values.read(Setting::PayloadKeyFile, path);
+    let webhook_url = values.read(Setting::WebhookUrl, text(webhook_url));
+    let webhook_secret_file = values.read(Setting::WebhookSecretFile, path);
     let tls_certificate = values.read(Setting::TlsCertificate, path);
     let tls_key = values.read(Setting::TlsKey, path);
     let log = values.read(Setting::Log, text(levels));
-    values.go_together(Setting::TlsCertificate, Setting::TlsKey);
+    values.go_together(Setting::TlsCertificate, Setting::TlsKey, "TLS, or neither for plain HTTP");
+    let signed = "findings to be sent, or neither for none";
+    values.go_together(Setting::WebhookUrl, Setting::WebhookSecretFile, signed);
     Some(Configuration {
         listen: listen?,
         data_dir: data_dir?,
@@ -47,6 +52,9 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
         audit_days: audit_days?,
         payload_days: payload_days?,
         payload_key_file,
+        webhook: webhook_url
+            .zip(webhook_secret_file)
+            .map(|(url, secret_file)| WebhookSettings { url, secret_file }),
         tls: tls_certificate.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         log: log?,
     })
@@ -72,8 +80,8 @@ impl Values<'_> {
         }
     }
 
-    /// Tells if one of two is given without the other.
-    fn go_together(&mut self, one: Setting, other: Setting) {
+    /// Tells if one of two is given without the other. `purpose` says what both are for, and what neither means.
+    fn go_together(&mut self, one: Setting, other: Setting, purpose: &str) {
         let find =
             |setting| self.given.iter().find(|given| given.setting == setting && given.value.is_some());
         let (alone, missing) = match (find(one), find(other)) {
@@ -81,7 +89,7 @@ impl Values<'_> {
             (None, Some(alone)) => (alone, one),
             _ => return,
         };
-        let what = format!("given without {}: give both for TLS, or neither for plain HTTP", missing.name());
+        let what = format!("given without {}: give both for {purpose}", missing.name());
         self.problems.push(alone.problem(&what));
     }
 }
@@ -102,6 +110,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn key_prefix(text: &str) -> Result<KeyPrefix, String> {
     KeyPrefix::parse(text).map_err(|error| quoted(text, error))
+}
+
+fn webhook_url(text: &str) -> Result<String, String> {
+    webhook::check_url(text).map(|()| text.to_owned()).map_err(str::to_owned)
 }
 
 fn number(text: &str, range: RangeInclusive<u64>, unit: &str) -> Result<u64, String> {

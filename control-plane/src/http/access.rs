@@ -268,7 +268,8 @@ mod tests {
     use crate::http::testing::{Plane, request};
 
     fn is_public(path: &str) -> bool {
-        ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/", "/docs/{*file}"].contains(&path)
+        ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/", "/docs/{*file}"]
+            .contains(&path)
     }
 
     #[tokio::test]

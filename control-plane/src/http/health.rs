@@ -5,11 +5,16 @@ use std::sync::Arc;
 use axum::extract::State;
 
 use super::access::{Access, Endpoints};
+use super::metrics::metrics;
 use super::problem::Problem;
 use crate::app::App;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/healthz", Access::Public, healthz).get("/readyz", Access::Public, readyz)
+    endpoints.get("/healthz", Access::Public, healthz).get("/readyz", Access::Public, readyz).get(
+        "/metrics",
+        Access::Public,
+        metrics,
+    )
 }
 
 /// Tells that the process lives.

@@ -13,6 +13,7 @@ mod health;
 mod idempotency;
 mod keys;
 mod leaks;
+mod metrics;
 mod openapi;
 mod params;
 mod policy;

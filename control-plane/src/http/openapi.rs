@@ -5,7 +5,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::access::{Access, Endpoint};
 use super::code::Code;
-use super::{audit, events, gateways, health, keys, leaks, policy, problem, tokens};
+use super::{audit, events, gateways, health, keys, leaks, metrics, policy, problem, tokens};
 use crate::json::schema;
 
 #[derive(OpenApi)]
@@ -31,6 +31,7 @@ use crate::json::schema;
         audit::payload::show,
         audit::payload::rotate_key,
         audit::gaps::gaps,
+        audit::patterns::patterns,
         audit::stats::stats,
         audit::export::export,
         audit::stream::stream,
@@ -50,6 +51,7 @@ use crate::json::schema;
         events::list,
         health::healthz,
         health::readyz,
+        metrics::metrics,
     ),
     // Those that only parameters have.
     components(schemas(

@@ -205,6 +205,7 @@ pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
         audit_retention: Duration::from_secs(90 * 86_400),
         payload_retention: Duration::from_secs(7 * 86_400),
         payload_key_file: None,
+        webhook: None,
         tls: None,
         clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
         entropy: Entropy::system(),

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod audit_lines;
 pub(crate) mod event;
+pub(crate) mod finding;
 pub(crate) mod gateway;
 pub(crate) mod key;
 pub(crate) mod leak;

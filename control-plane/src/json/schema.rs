@@ -22,6 +22,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::model::audit::GapCause as Cause;
 use crate::model::event::Action as EventAction;
+use crate::model::finding::FindingKind as Kind;
 use crate::model::key::{KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
 use crate::model::name::MAX_NAME_LENGTH;
 use crate::model::stats::Dimension as StatsDimension;
@@ -99,6 +100,7 @@ schemas! {
     BodyEncoding: "`text`, or `base64` where it is no UTF-8." = words(["text", "base64"]);
     PayloadState: "`whole`; `cut`: the end is missing; `no_room`: the gateway had no room for it; `not_redactable`: the body is missing, as fields to be redacted cannot be found in it."
         = words(State::ALL.map(State::as_str));
+    FindingKind: "A pattern." = words(Kind::ALL.map(Kind::as_str));
     GapCause: "Why records never arrived." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Why a step refused." = words(Denial::ALL.map(Denial::code));
     StepWord: "Which step." = words(StepName::ALL.map(|name| serde_json::to_value(name).unwrap_or_default()));

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod event;
+pub(crate) mod finding;
 pub mod key;
 pub(crate) mod key_use;
 pub mod name;

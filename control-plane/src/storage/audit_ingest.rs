@@ -94,6 +94,7 @@ impl Transaction<'_> {
             self.set_stream_place(source, place.next_sequence, last_time).await?;
         }
         self.note_uses(&arrival.records, latest).await?;
+        self.roll_up(&arrival.records).await?;
         Ok(arrival.gaps.iter().fold(0, |sum, gap| sum.saturating_add(gap.calls)))
     }
 

@@ -48,6 +48,7 @@ pub(super) fn audit_migrations() -> Migrator {
         migration(2, "arrival", include_str!("../../migrations/audit/0002_arrival.sql")),
         migration(3, "statistics", include_str!("../../migrations/audit/0003_statistics.sql")),
         migration(4, "payloads", include_str!("../../migrations/audit/0004_payloads.sql")),
+        migration(5, "patterns", include_str!("../../migrations/audit/0005_patterns.sql")),
     ])
 }
 

@@ -267,6 +267,11 @@ async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
     assert_eq!(csv.lines().count(), exported.lines().count() + 1);
     assert!(csv.starts_with("id,time,") && csv.contains(",printed,"), "{csv}");
     assert!(omf.says("audit tail --after 0 --count 1 --key printed").await.contains(CONTACTS));
+    assert_eq!(
+        omf.json("audit patterns --key printed --kind volume_spike --json").await["items"],
+        serde_json::json!([])
+    );
+    omf.fails(2, "audit patterns --kind odd").await;
     omf.fails(1, "audit tail --status none").await;
     omf.fails(2, "audit --key printed gaps").await;
     assert!(omf.says("completions bash").await.contains("complete"));

@@ -25,6 +25,7 @@ mod limits;
 mod load;
 mod marks;
 mod openapi;
+mod patterns;
 mod payloads;
 mod policy;
 mod propagation;

@@ -1,6 +1,7 @@
 //! `omf audit`.
 
 mod export;
+mod patterns;
 mod payload;
 mod stats;
 mod tail;
@@ -34,6 +35,8 @@ enum Other {
     /// List what is missing: records that a gateway made and that never arrived, the gap found last first.
     #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
     Gaps(Page),
+    /// List what is unusual in the use of keys, found last first.
+    Patterns(patterns::Patterns),
     /// Count calls, errors and latencies, by default of the last 24 hours.
     Stats(stats::Stats),
     /// Write all records that the filters select to standard output, newest first.
@@ -119,6 +122,7 @@ pub(super) fn run(command: Command, client: &Client, output: Output) -> anyhow::
             let gaps = client.list("/v1/audit/gaps", &[page.limit(), page.cursor()])?;
             output.list(&gaps, "gaps", GAP_COLUMNS)
         }
+        Some(Other::Patterns(args)) => patterns::run(args, client, output),
         Some(Other::Stats(args)) => stats::run(args, client, output),
         Some(Other::Export(args)) => export::run(args, client),
         Some(Other::Tail(args)) => tail::run(args, client, output),

@@ -258,8 +258,8 @@ mod tests {
         assert_eq!(theirs.events(1).await, events([0]), "another's token is none of its business");
         revoke("the auditor").await;
         assert_eq!(theirs.piece().await, None);
-        plane.app.stopping.send_replace(true);
         assert_eq!(mine.events(1).await, events([0]));
+        plane.app.stopping.send_replace(true);
         assert_eq!(mine.piece().await, None);
     }
 

@@ -1,0 +1,270 @@
+//! What is unusual in the use of a key.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use omniflow_policy::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The most networks that a finding names. Beyond them they are counted.
+pub(crate) const MAX_NAMED: usize = 20;
+
+/// A pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FindingKind {
+    /// Many more calls in an hour than the key makes at that time.
+    VolumeSpike,
+    /// Calls from a network that the key was never used from.
+    NewNetwork,
+    /// Many more answers of one 4xx status than the key gets among so many calls.
+    ErrorRun,
+    /// Calls from many more networks within ten minutes than the key has.
+    ManyPlaces,
+    /// A version that was presented after it was revoked or had expired.
+    UsedAfterEnd,
+}
+
+/// A word that names no pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a kind is \"volume_spike\", \"new_network\", \"error_run\", \"many_places\" or \"used_after_end\"")]
+pub(crate) struct InvalidKind;
+
+/// The addresses that are taken for one place: an IPv4 /24 or an IPv6 /48, which is what one site usually has
+/// (RFC 6177, section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Network(IpNet);
+
+/// A text that is no such network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a network as findings name them")]
+pub(crate) struct InvalidNetwork;
+
+/// What was seen, and what it was held against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Evidence {
+    /// How many calls, or networks, as the pattern has it.
+    pub(crate) observed: u64,
+    /// How many there are usually; absent where any is too many.
+    pub(crate) expected: Option<f64>,
+    /// From how many on it is a finding.
+    pub(crate) bound: u64,
+    /// Days of the key's history that this was judged by; absent where none is needed.
+    pub(crate) history_days: Option<u64>,
+    /// The networks, at most [`MAX_NAMED`].
+    pub(crate) networks: Vec<Network>,
+    /// The status, or 4xx for those that have no class of their own.
+    pub(crate) status: Option<String>,
+    /// The version of the key.
+    pub(crate) version: Option<u16>,
+    /// The reason code of the refusals.
+    pub(crate) reason: Option<String>,
+}
+
+/// What a look at the use of a key found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Signal {
+    /// The pattern.
+    pub(crate) kind: FindingKind,
+    /// The key.
+    pub(crate) key_id: Uuid,
+    /// Its name at the time.
+    pub(crate) key_name: String,
+    /// When the first of these calls began.
+    pub(crate) first: UnixMillis,
+    /// When the last of these calls began.
+    pub(crate) last: UnixMillis,
+    /// What was seen.
+    pub(crate) evidence: Evidence,
+}
+
+/// A pattern that was found, for as long as it went on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Finding {
+    /// Its number.
+    pub(crate) id: i64,
+    /// What was seen of it at its strongest, from its first call to its last.
+    pub(crate) signal: Signal,
+}
+
+// === impl FindingKind ===
+
+impl FindingKind {
+    /// All patterns.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::VolumeSpike, Self::NewNetwork, Self::ErrorRun, Self::ManyPlaces, Self::UsedAfterEnd];
+
+    /// The pattern as the API and the database write it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::VolumeSpike => "volume_spike",
+            Self::NewNetwork => "new_network",
+            Self::ErrorRun => "error_run",
+            Self::ManyPlaces => "many_places",
+            Self::UsedAfterEnd => "used_after_end",
+        }
+    }
+}
+
+impl FromStr for FindingKind {
+    type Err = InvalidKind;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(InvalidKind)
+    }
+}
+
+// === impl Network ===
+
+impl Network {
+    /// The network of an address.
+    pub(crate) fn of(address: IpAddr) -> Self {
+        // Neither length is beyond its kind's.
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self(IpNet::V4(Ipv4Net::new_assert(v4, 24).trunc())),
+            IpAddr::V6(v6) => Self(IpNet::V6(Ipv6Net::new_assert(v6, 48).trunc())),
+        }
+    }
+
+    /// What all its addresses begin with, IPv4 ones in mapped form.
+    pub(crate) fn prefix(self) -> Vec<u8> {
+        let (address, length) = match self.0 {
+            IpNet::V4(v4) => (v4.addr().to_ipv6_mapped(), 15),
+            IpNet::V6(v6) => (v6.addr(), 6),
+        };
+        address.octets().into_iter().take(length).collect()
+    }
+
+    /// The network whose addresses begin so; `None` if no network has such a beginning.
+    pub(crate) fn from_prefix(prefix: &[u8]) -> Option<Self> {
+        let mut octets = [0; 16];
+        octets.get_mut(..prefix.len())?.copy_from_slice(prefix);
+        let network = Self::of(IpAddr::V6(Ipv6Addr::from(octets)));
+        (network.prefix() == prefix).then_some(network)
+    }
+
+    /// As CIDR.
+    pub(crate) fn net(self) -> IpNet {
+        self.0
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.0.to_string()
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = InvalidNetwork;
+
+    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
+        text.parse().map(Self).map_err(|_| InvalidNetwork)
+    }
+}
+
+// === impl Signal ===
+
+impl Signal {
+    /// What tells findings of one kind and key apart: each status is a run of its own, each version ends by itself.
+    pub(crate) fn subject(&self) -> String {
+        match (&self.evidence.status, self.evidence.version) {
+            (Some(status), _) => status.clone(),
+            (None, Some(version)) => version.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// Goes on with what `later` saw of the same. The evidence is that of its strongest hour, with all networks.
+    pub(crate) fn extend(&mut self, later: Self) {
+        let mut networks = self.evidence.networks.clone();
+        networks.extend(
+            later.evidence.networks.iter().copied().filter(|one| !self.evidence.networks.contains(one)),
+        );
+        networks.truncate(MAX_NAMED);
+        if later.evidence.observed >= self.evidence.observed {
+            self.evidence = later.evidence;
+        }
+        self.evidence.networks = networks;
+        self.first = self.first.min(later.first);
+        self.last = self.last.max(later.last);
+        self.key_name = later.key_name;
+    }
+
+    /// One plain sentence.
+    pub(crate) fn summary(&self) -> String {
+        let Evidence { observed, expected, networks, status, version, reason, .. } = &self.evidence;
+        let name = &self.key_name;
+        let usual = expected.map_or(String::new(), |expected| format!("; about {expected} are usual"));
+        match self.kind {
+            FindingKind::VolumeSpike => format!("{name} made {observed} calls in an hour{usual}."),
+            FindingKind::NewNetwork => {
+                let named: Vec<String> = networks.iter().map(|one| one.net().to_string()).collect();
+                format!("{name} was used from where it never was: {}.", named.join(", "))
+            }
+            FindingKind::ErrorRun => {
+                let status = status.as_deref().unwrap_or("4xx");
+                let meaning = match status {
+                    "401" => "the upstream does not take its credentials",
+                    "403" => "it tries what it may not do",
+                    "404" => "it looks for what is not there",
+                    "429" => "it runs into its limits",
+                    _ => "its requests are refused as wrong",
+                };
+                format!("{name} got {observed} answers {status} in an hour{usual}: {meaning}.")
+            }
+            FindingKind::ManyPlaces => {
+                format!("{name} was used from {observed} networks within ten minutes{usual}.")
+            }
+            FindingKind::UsedAfterEnd => {
+                let end = if reason.as_deref() == Some("key_expired") { "expired" } else { "was revoked" };
+                format!(
+                    "Version {} of {name} was presented {observed} times after it {end}.",
+                    version.unwrap_or_default()
+                )
+            }
+        }
+    }
+
+    /// The path that lists these calls.
+    pub(crate) fn query(&self, time: impl Fn(UnixMillis) -> String) -> String {
+        let mut query = format!("/v1/audit?key={}", self.key_id);
+        if let ([network], FindingKind::NewNetwork) = (self.evidence.networks.as_slice(), self.kind) {
+            query.push_str(&format!("&ip={}", network.net()));
+        }
+        for (name, value) in [("status", &self.evidence.status), ("reason", &self.evidence.reason)] {
+            if let Some(value) = value {
+                query.push_str(&format!("&{name}={value}"));
+            }
+        }
+        // `to` is the first instant that is not meant.
+        let end = UnixMillis(self.last.0.saturating_add(1));
+        query.push_str(&format!("&from={}&to={}", time(self.first), time(end)));
+        query
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_what_its_addresses_begin_with() {
+        for (address, expected, length) in [
+            ("203.0.113.7", "203.0.113.0/24", 15),
+            ("::ffff:203.0.113.7", "203.0.113.0/24", 15),
+            ("2001:db8:1:2::7", "2001:db8:1::/48", 6),
+            ("::1", "::/48", 6),
+        ] {
+            let network = Network::of(address.parse().unwrap());
+            assert_eq!(network.net().to_string(), expected);
+            assert_eq!(network.prefix().len(), length, "{address}");
+            assert_eq!(Network::from_prefix(&network.prefix()), Some(network));
+        }
+        for wrong in [&[][..], &[0; 15], &[0; 17], &[1; 7]] {
+            assert_eq!(Network::from_prefix(wrong), None, "{wrong:?}");
+        }
+    }
+}

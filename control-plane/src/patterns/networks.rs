@@ -1,0 +1,20 @@
+//! Calls from networks that the key was never used from.
+//!
+//! A key that never changes its networks is judged at the first new one; one that changes them all day only when it is
+//! more than twice as many in a day as on its most changeful day but one.
+
+use super::{Excess, History, MARGIN, Present, second_largest};
+
+/// Whether there are too many new networks.
+pub(super) fn judge(history: &History, present: &Present) -> Option<Excess> {
+    if present.new_networks.is_empty() {
+        return None;
+    }
+    let days = history.new_networks.iter().map(|count| *count as f64);
+    let most = second_largest(days, 0.0);
+    let known_days =
+        (present.counts.hour.saturating_sub(history.since).min(super::HISTORY_HOURS) / 24).max(1);
+    let expected = history.new_networks.iter().sum::<u64>() as f64 / known_days as f64;
+    let bound = (MARGIN * most) as u64 + 1;
+    (present.new_in_a_day >= bound).then_some(Excess { observed: present.new_in_a_day, expected, bound })
+}

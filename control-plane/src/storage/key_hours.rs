@@ -1,0 +1,227 @@
+//! What patterns are found in, read: hours that have changed, and the history before them.
+
+use omniflow_policy::time::UnixMillis;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use super::columns::{from_millis, row_limit, saturated, to_millis};
+use super::{Database, Result, StorageError, Transaction};
+use crate::model::finding::{Evidence, FindingKind, MAX_NAMED, Network, Signal};
+use crate::patterns::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
+
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// An hour with calls that nobody has looked at, or calls with a version after its end.
+#[derive(Clone, Debug)]
+pub(crate) enum ChangedHour {
+    /// An hour of a key.
+    Hour(Present),
+    /// All calls so far with a version after its end. They are a finding as they are.
+    Ended(Signal),
+}
+
+const HOURS: &str = "SELECT hour, calls, unauthorized, forbidden, missing, limited, other_errors, places, key_id, \
+     key_name, first_time, last_time FROM key_hours ";
+
+impl Database {
+    /// At most `limit` of each that have changed since they were looked at, the oldest first.
+    pub(crate) async fn changed_hours(&self, limit: usize) -> Result<Vec<ChangedHour>> {
+        let mut reader = self.reader().await?;
+        let statement = sqlx::AssertSqlSafe(format!("{HOURS} WHERE changed = 1 ORDER BY hour LIMIT ?"));
+        let hours = sqlx::query(statement).bind(row_limit(limit)).fetch_all(&mut *reader).await?;
+        let mut changed = Vec::with_capacity(hours.len());
+        for row in &hours {
+            let mut present = present(row)?;
+            let (from, end) = bounds(present.counts.hour);
+            let networks = sqlx::query(
+                "SELECT network FROM key_networks WHERE key_id = ? AND first_time >= ? AND first_time < ? \
+                 ORDER BY calls DESC LIMIT ?",
+            )
+            .bind(present.key_id)
+            .bind(saturated(from))
+            .bind(saturated(end))
+            .bind(row_limit(MAX_NAMED))
+            .fetch_all(&mut *reader)
+            .await?;
+            let read = |row: &SqliteRow| {
+                Network::from_prefix(row.try_get(0)?).ok_or(StorageError::Corrupt("a network"))
+            };
+            present.new_networks = networks.iter().map(read).collect::<Result<_>>()?;
+            changed.push(ChangedHour::Hour(present));
+        }
+        let ended = sqlx::query(
+            "SELECT key_id, key_version, reason, key_name, first_time, last_time, calls FROM key_ends \
+             WHERE changed = 1 ORDER BY last_time LIMIT ?",
+        )
+        .bind(row_limit(limit))
+        .fetch_all(&mut *reader)
+        .await?;
+        changed.extend(ended.iter().map(ended_use).collect::<Result<Vec<_>>>()?);
+        Ok(changed)
+    }
+
+    /// What the key did before this hour. Fills in what the hour itself lacks.
+    pub(crate) async fn history(&self, present: &mut Present) -> Result<History> {
+        let mut reader = self.reader().await?;
+        let hour = present.counts.hour;
+        let statement = sqlx::AssertSqlSafe(format!("{HOURS} WHERE key_id = ? AND hour >= ? AND hour < ?"));
+        let rows = sqlx::query(statement)
+            .bind(present.key_id)
+            .bind(saturated(hour.saturating_sub(HISTORY_HOURS)))
+            .bind(saturated(hour))
+            .fetch_all(&mut *reader)
+            .await?;
+        let hours = rows.iter().map(counts).collect::<Result<_>>()?;
+        let row = sqlx::query("SELECT min(hour) FROM key_hours WHERE key_id = ?").bind(present.key_id);
+        let since = row.fetch_one(&mut *reader).await?.try_get::<Option<i64>, _>(0)?;
+        let since = since.map_or(hour, i64::cast_unsigned);
+        let (_, end) = bounds(hour);
+        // On its first day every network is new.
+        let settled = (since * HOUR_MS).saturating_add(DAY_MS);
+        let from = settled.max(end.saturating_sub((HISTORY_HOURS + 24) * HOUR_MS));
+        let rows = sqlx::query(
+            "SELECT (? - first_time - 1) / ? AS day, count(*) FROM key_networks \
+             WHERE key_id = ? AND first_time >= ? AND first_time < ? GROUP BY day",
+        )
+        .bind(saturated(end))
+        .bind(saturated(DAY_MS))
+        .bind(present.key_id)
+        .bind(saturated(from))
+        .bind(saturated(end))
+        .fetch_all(&mut *reader)
+        .await?;
+        let mut new_networks = Vec::with_capacity(rows.len());
+        for row in rows {
+            let count = row.try_get::<i64, _>(1)?.cast_unsigned();
+            match row.try_get::<i64, _>(0)? {
+                0 => present.new_in_a_day = count,
+                _ => new_networks.push(count),
+            }
+        }
+        Ok(History { since, hours, new_networks })
+    }
+}
+
+impl Transaction<'_> {
+    /// Notes that this has been looked at, unless more calls have come since it was read.
+    pub(crate) async fn looked_at(&mut self, changed: &ChangedHour) -> Result<()> {
+        let statement = match changed {
+            ChangedHour::Hour(present) => sqlx::query(
+                "UPDATE key_hours SET changed = 0 WHERE key_id = ? AND hour = ? AND calls = ?",
+            )
+            .bind(present.key_id)
+            .bind(saturated(present.counts.hour))
+            .bind(saturated(present.counts.calls)),
+            ChangedHour::Ended(signal) => sqlx::query(
+                "UPDATE key_ends SET changed = 0 WHERE key_id = ? AND key_version = ? AND reason = ? AND calls = ?",
+            )
+            .bind(signal.key_id)
+            .bind(signal.evidence.version)
+            .bind(signal.evidence.reason.clone())
+            .bind(saturated(signal.evidence.observed)),
+        };
+        statement.execute(self.connection()).await?;
+        Ok(())
+    }
+}
+
+/// When an hour begins, and when it is over.
+fn bounds(hour: u64) -> (u64, u64) {
+    let from = hour.saturating_mul(HOUR_MS);
+    (from, from.saturating_add(HOUR_MS))
+}
+
+fn count(row: &SqliteRow, column: usize) -> Result<u64> {
+    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
+}
+
+fn counts(row: &SqliteRow) -> Result<KeyHour> {
+    Ok(KeyHour {
+        hour: count(row, 0)?,
+        calls: count(row, 1)?,
+        errors: [count(row, 2)?, count(row, 3)?, count(row, 4)?, count(row, 5)?, count(row, 6)?],
+        places: count(row, 7)?,
+    })
+}
+
+fn present(row: &SqliteRow) -> Result<Present> {
+    Ok(Present {
+        key_id: row.try_get::<Uuid, _>(8)?,
+        key_name: row.try_get(9)?,
+        first: from_millis(row.try_get(10)?),
+        last: from_millis(row.try_get(11)?),
+        counts: counts(row)?,
+        new_networks: Vec::new(),
+        new_in_a_day: 0,
+    })
+}
+
+fn ended_use(row: &SqliteRow) -> Result<ChangedHour> {
+    Ok(ChangedHour::Ended(Signal {
+        kind: FindingKind::UsedAfterEnd,
+        key_id: row.try_get(0)?,
+        key_name: row.try_get(3)?,
+        first: from_millis(row.try_get(4)?),
+        last: from_millis(row.try_get(5)?),
+        evidence: Evidence {
+            observed: count(row, 6)?,
+            expected: None,
+            bound: 1,
+            history_days: None,
+            networks: Vec::new(),
+            status: None,
+            version: row.try_get(1)?,
+            reason: row.try_get(2)?,
+        },
+    }))
+}
+
+impl Database {
+    /// Deletes at most `limit` rows of each kind that no call since `before` belongs to, findings among them, and the
+    /// places of hours that no batch is likely to add to any more. Gives how many.
+    pub(crate) async fn purge_patterns(
+        &self,
+        before: UnixMillis,
+        now: UnixMillis,
+        limit: usize,
+    ) -> Result<u64> {
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin().await?;
+        // Late records of a gateway that was cut off for longer count for fewer places than they had.
+        let slot = now.0.saturating_sub(DAY_MS) / crate::patterns::SLOT_MS;
+        let mut purged = 0;
+        for (statement, bound) in [
+            (
+                "DELETE FROM findings WHERE id IN (SELECT id FROM findings WHERE last_time < ? LIMIT ?)",
+                to_millis(before),
+            ),
+            (
+                "DELETE FROM key_hours WHERE (key_id, hour) IN \
+                 (SELECT key_id, hour FROM key_hours WHERE hour < ? ORDER BY hour LIMIT ?)",
+                saturated(before.0 / HOUR_MS),
+            ),
+            (
+                "DELETE FROM key_networks WHERE (key_id, network) IN \
+                 (SELECT key_id, network FROM key_networks WHERE last_time < ? LIMIT ?)",
+                to_millis(before),
+            ),
+            (
+                "DELETE FROM key_places WHERE (key_id, slot, network) IN \
+                 (SELECT key_id, slot, network FROM key_places WHERE slot < ? LIMIT ?)",
+                saturated(slot),
+            ),
+            (
+                "DELETE FROM key_ends WHERE (key_id, key_version, reason) IN \
+                 (SELECT key_id, key_version, reason FROM key_ends WHERE last_time < ? LIMIT ?)",
+                to_millis(before),
+            ),
+        ] {
+            let rows =
+                sqlx::query(statement).bind(bound).bind(row_limit(limit)).execute(transaction.connection());
+            purged += rows.await?.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(purged)
+    }
+}
