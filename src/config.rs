@@ -23,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) gateway: Option<String>,
     /// Whether the credential is taken out of the request before it goes on.
     pub(crate) strip_credential: bool,
+    /// Whether what was decided is set as filter state, for access logs.
+    pub(crate) access_log_state: bool,
     /// What decisions depend on.
     pub(crate) settings: GatewaySettings,
     /// The age from which on a snapshot that nobody has confirmed is not used; `None` is no limit.
@@ -42,6 +44,8 @@ struct Document {
     gateway: Option<String>,
     #[serde(default = "yes")]
     strip_credential: bool,
+    #[serde(default = "yes")]
+    access_log_state: bool,
     #[serde(default)]
     non_key_credentials: NonKeyCredentials,
     #[serde(default)]
@@ -127,6 +131,7 @@ impl Config {
             authorization: format!("Bearer {token}"),
             gateway: document.gateway,
             strip_credential: document.strip_credential,
+            access_log_state: document.access_log_state,
             settings: GatewaySettings {
                 non_key_credentials: document.non_key_credentials,
                 key_info_path: document.key_info_path,
@@ -155,7 +160,7 @@ mod tests {
         let config = config.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.authority, "omniflow");
         assert_eq!(config.authorization, "Bearer t");
-        assert!(config.strip_credential);
+        assert!(config.strip_credential && config.access_log_state);
         assert_eq!(config.settings.non_key_credentials, NonKeyCredentials::Refuse);
         assert_eq!(config.settings.key_info_path.as_deref(), Some("/.well-known/omniflow/key"));
         assert_eq!(config.max_snapshot_age, None);

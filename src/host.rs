@@ -44,12 +44,6 @@ pub(crate) fn property(path: &[&str]) -> Option<Bytes> {
     hostcalls::get_property(path.to_vec()).ok().flatten()
 }
 
-/// A property that is a 64-bit integer.
-pub(crate) fn integer_property(path: &[&str]) -> Option<u64> {
-    let bytes: [u8; 8] = property(path)?.try_into().ok()?;
-    u64::try_from(i64::from_le_bytes(bytes)).ok()
-}
-
 /// Sets filter state `wasm.<name>`, for access logs and for the guard behind this filter.
 pub(crate) fn set_filter_state(name: &str, value: &[u8]) {
     let _ = hostcalls::set_property(vec![name], Some(value));
@@ -73,6 +67,12 @@ pub(crate) fn request_trailers() -> Vec<(String, Bytes)> {
 /// Removes all request trailers of a name. May be called in the request trailers callback only.
 pub(crate) fn remove_request_trailer(name: &str) {
     let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestTrailers, name, None);
+}
+
+/// The status of the response. May be called in the response headers callback only.
+pub(crate) fn response_status() -> Option<u16> {
+    let status = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status").ok().flatten()?;
+    core::str::from_utf8(&status).ok()?.parse().ok()
 }
 
 /// Sets a response header. May be called in the response headers callback only.

@@ -11,7 +11,7 @@ use omniflow_policy::limit::{LimitDecision, LimitReport};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::path::split_query;
 use omniflow_policy::payload::PayloadCapture;
-use omniflow_policy::time::UnixMillis;
+use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, Bytes};
 
@@ -32,6 +32,7 @@ pub(crate) struct Stream {
 /// What is known of a call once it was decided on, for its response and its record.
 struct Recorded {
     time: UnixMillis,
+    began: MonotonicNanos,
     method: String,
     path: String,
     request_id: String,
@@ -43,6 +44,10 @@ struct Recorded {
     arguments: ArgumentHash,
     payload: Option<Capturing>,
     body_complete: bool,
+    request_bytes: u64,
+    /// 0 until there is an answer.
+    status: u16,
+    response_bytes: u64,
 }
 
 /// The headers of a request.
@@ -70,8 +75,13 @@ impl Stream {
     }
 
     /// Steps 1 to 6.
-    fn rule(&self, request: &Request, source: Option<IpAddr>, now: UnixMillis) -> Ruling {
-        let monotonic = clock::monotonic();
+    fn rule(
+        &self,
+        request: &Request,
+        source: Option<IpAddr>,
+        now: UnixMillis,
+        monotonic: MonotonicNanos,
+    ) -> Ruling {
         let mut store = self.vm.store.borrow_mut();
         let Some((policy, pages)) = store.open(monotonic, self.vm.config.max_snapshot_age) else {
             return Ruling::unidentified(Outcome::Denied(Denial::PolicyUnavailable));
@@ -131,7 +141,7 @@ impl Stream {
         &self,
         key: &CredentialView<'_>,
         details: &mut Details,
-        now: omniflow_policy::time::MonotonicNanos,
+        now: MonotonicNanos,
     ) -> (Outcome, LimitReport) {
         let names = &self.vm.names;
         match counters::take(names, key.key_id, &key.rate_limit, now) {
@@ -182,7 +192,7 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        let now = clock::now();
+        let (now, began) = (clock::now(), clock::monotonic());
         let request = Request { headers: host::request_headers() };
         #[cfg(feature = "fault-injection")]
         if request.value("x-fault") == b"trap" {
@@ -190,10 +200,12 @@ impl HttpContext for Stream {
         }
         let source =
             host::property(&["source", "address"]).and_then(|address| parse_source_address(&address));
-        let ruling = self.rule(&request, source, now);
+        let ruling = self.rule(&request, source, now, began);
         self.vm.metrics.decided(ruling.outcome);
         self.vm.begun.update(|calls| calls.saturating_add(1));
-        self.set_filter_state(&ruling);
+        if self.vm.config.access_log_state {
+            self.set_filter_state(&ruling);
+        }
         let denial = match ruling.outcome {
             Outcome::Denied(denial) => Some(denial),
             Outcome::Allowed | Outcome::PassedThrough => {
@@ -204,6 +216,7 @@ impl HttpContext for Stream {
         let (path, query) = split_query(request.value(":path"));
         self.call = Some(Recorded {
             time: now,
+            began,
             method: clip(request.value(":method")),
             path: clip(path),
             request_id: clip(request.value("x-request-id")),
@@ -221,6 +234,9 @@ impl HttpContext for Stream {
                 Capturing::new(&self.vm.payload_room, capture)
             }),
             body_complete: end_of_stream,
+            request_bytes: 0,
+            status: 0,
+            response_bytes: 0,
         });
         match (denial, ruling.info) {
             (Some(denial), _) => {
@@ -237,6 +253,7 @@ impl HttpContext for Stream {
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if let Some(call) = &mut self.call {
+            call.request_bytes = call.request_bytes.saturating_add(size as u64);
             if size > 0 {
                 let body = host::request_body(size);
                 call.arguments.update(&body);
@@ -264,8 +281,19 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        if let Some(limits) = self.call.as_ref().and_then(|call| call.limits.as_ref()) {
-            respond::set_rate_limit_headers(limits);
+        if let Some(call) = &mut self.call {
+            // Here and not among the attributes of the finished stream, each of which costs as much as several calls.
+            call.status = host::response_status().unwrap_or_default();
+            if let Some(limits) = &call.limits {
+                respond::set_rate_limit_headers(limits);
+            }
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, _: bool) -> Action {
+        if let Some(call) = &mut self.call {
+            call.response_bytes = call.response_bytes.saturating_add(size as u64);
         }
         Action::Continue
     }
@@ -279,6 +307,7 @@ impl HttpContext for Stream {
         {
             return;
         }
+        let now = clock::monotonic();
         let record = AuditRecord {
             sequence: 0,
             time: call.time,
@@ -286,20 +315,18 @@ impl HttpContext for Stream {
             method: call.method,
             endpoint: call.endpoint,
             path: call.path,
-            status: host::integer_property(&["response", "code"])
-                .and_then(|s| u16::try_from(s).ok())
-                .unwrap_or(0),
+            status: call.status,
             outcome: call.outcome,
-            latency_us: host::integer_property(&["request", "duration"]).unwrap_or(0) / 1_000,
+            latency_us: u64::try_from(now.since(call.began).as_micros()).unwrap_or(u64::MAX),
             source_ip: call.source,
             request_id: call.request_id,
-            request_bytes: host::integer_property(&["request", "total_size"]).unwrap_or(0),
-            response_bytes: host::integer_property(&["response", "total_size"]).unwrap_or(0),
+            request_bytes: call.request_bytes,
+            response_bytes: call.response_bytes,
             argument_hash: call.arguments.finish(),
             argument_hash_partial: !call.body_complete,
         };
         let payload = call.payload.and_then(|payload| payload.finish(call.body_complete));
-        self.vm.record(record, payload);
+        self.vm.record(record, payload, now);
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use omniflow_policy::audit::AuditRecord;
 use omniflow_policy::payload::CallPayload;
+use omniflow_policy::time::MonotonicNanos;
 
 use crate::audit::AuditBuffer;
 use crate::clock;
@@ -62,8 +63,8 @@ impl Vm {
     }
 
     /// Takes over the record of a call that has ended.
-    pub(crate) fn record(&self, record: AuditRecord, payload: Option<CallPayload>) {
-        let full = self.audit.borrow_mut().push(record, payload, clock::monotonic(), &self.metrics);
+    pub(crate) fn record(&self, record: AuditRecord, payload: Option<CallPayload>, now: MonotonicNanos) {
+        let full = self.audit.borrow_mut().push(record, payload, now, &self.metrics);
         // A stream cannot send a batch itself: the call would end with it. The root context is asked to.
         if full
             && !self.flush_wanted.replace(true)

@@ -11,7 +11,7 @@ use omniflow_harness::control_plane::{ControlPlane, ControlPlaneOptions};
 use omniflow_harness::ports::Port;
 use omniflow_harness::process::Process;
 use omniflow_harness::{Envoy, EnvoyOptions, eventually, paths};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cpu;
 use crate::load::Request;
@@ -139,6 +139,7 @@ impl Subject {
             gateway_token: Some(token),
             control_plane_port: port,
             template: paths::configuration("demo.yaml"),
+            plugin: without_log_state(),
             with_filter: true,
             ..options(folder, &ports)?
         };
@@ -246,6 +247,11 @@ fn answer_directly(config: &mut Value) -> Result<()> {
         {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "ok"}}}]}]});
     manager.insert("route_config".to_owned(), routes);
     Ok(())
+}
+
+/// There is no access log that would print it.
+fn without_log_state() -> Map<String, Value> {
+    Map::from_iter([("access_log_state".to_owned(), Value::Bool(false))])
 }
 
 fn empty_filter() -> Result<PathBuf> {

@@ -30,15 +30,15 @@ pub(crate) struct AuditEntry {
     pub(crate) status: u16,
     /// The decision and its reason.
     pub(crate) outcome: Outcome,
-    /// From the first byte of the request to the last of the response, in microseconds.
+    /// From the head of the request to the end of the stream, in microseconds.
     pub(crate) latency_us: u64,
     /// The caller's address as the gateway knows it.
     pub(crate) source_ip: Option<IpAddr>,
     /// The gateway's request id.
     pub(crate) request_id: String,
-    /// Bytes of the request, headers included.
+    /// Bytes of the request's body that have passed.
     pub(crate) request_bytes: u64,
-    /// Bytes of the response, headers included.
+    /// Bytes of the response's body.
     pub(crate) response_bytes: u64,
     /// SHA-256 over the query string, a line feed and the body; `None` for folded calls.
     pub(crate) argument_hash: Option<Digest>,
