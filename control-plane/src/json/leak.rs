@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::finding::FindingJson;
 use super::gateway::EnforcementJson;
 use super::key::{CreatedKey, KeyJson};
 use super::schema;
 use super::time::Time;
+use crate::model::finding::Finding;
 use crate::model::key::KeyStatus;
 use crate::model::key_use::{AddressUse, KeyUse};
 
@@ -102,6 +104,9 @@ pub(crate) struct KeyUseJson {
     more_addresses: usize,
     new_addresses: usize,
     calls_after_revocation: u64,
+    /// What was found unusual in it, the newest first, at most 10.
+    #[schema(max_items = 10)]
+    findings: Vec<FindingJson>,
 }
 
 /// Calls that were refused for one reason.
@@ -146,8 +151,9 @@ const fn yes() -> bool {
     true
 }
 
-impl From<KeyUse> for KeyUseJson {
-    fn from(used: KeyUse) -> Self {
+impl KeyUseJson {
+    /// How a key was used, with what was found unusual in it.
+    pub(crate) fn new(used: KeyUse, findings: Vec<Finding>) -> Self {
         let endpoints = used.endpoints.into_iter().map(|((method, endpoint), tally)| EndpointUseJson {
             method,
             endpoint,
@@ -172,6 +178,7 @@ impl From<KeyUse> for KeyUseJson {
             more_addresses: used.more_addresses,
             new_addresses: used.new_addresses,
             calls_after_revocation: used.after_revocation,
+            findings: findings.into_iter().map(FindingJson::from).collect(),
         }
     }
 }

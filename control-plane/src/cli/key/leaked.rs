@@ -238,6 +238,9 @@ fn usage(used: &Value) -> String {
         number("new_addresses"),
         number("calls_after_revocation")
     ));
+    for finding in used.get("findings").and_then(Value::as_array).into_iter().flatten() {
+        text.push_str(&format!("  {}: {}\n", field(finding, "kind"), field(finding, "summary")));
+    }
     for (list, columns, more) in [
         ("addresses", ADDRESS_COLUMNS, "more_addresses"),
         ("endpoints", ENDPOINT_COLUMNS, "more_endpoints"),
@@ -277,6 +280,7 @@ mod tests {
                     "addresses": [with(json!({"address": "203.0.113.7", "new": true}))],
                     "endpoints": [with(json!({"method": "GET", "endpoint": null}))],
                     "refusals": [{"reason": "key_revoked", "calls": 1}],
+                    "findings": [{"kind": "volume_spike", "summary": "Far more calls than ever."}],
                 },
                 "replacement": {"key": {"name": "ci-2"}, "secret": "s3cret"},
             }],
@@ -292,9 +296,14 @@ mod tests {
         let text = describe(&answer, false);
         let first = "ci leaked: version 1 (active). It is revoked; refused by 2 of 2 gateways after 2 ms. ci-2 goes on";
         assert!(text.starts_with(first), "{text}");
-        for expected in
-            ["3 calls, 1 of them refused", "203.0.113.7  new", "key_revoked", "and 2 more", "2 found"]
-        {
+        for expected in [
+            "3 calls, 1 of them refused",
+            "203.0.113.7  new",
+            "key_revoked",
+            "  volume_spike: Far more calls than ever.\n",
+            "and 2 more",
+            "2 found",
+        ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
         assert!(!text.contains("s3cret"));

@@ -39,12 +39,14 @@ use crate::model::event::Action;
 use crate::model::key::Key;
 use crate::model::key_use::{KeyUse, MAX_CALLS, period_start};
 use crate::model::name::{MAX_NAME_LENGTH, Name};
-use crate::storage::{Attempt, KeyReference, Transaction};
+use crate::storage::{Attempt, FindingFilter, KeyReference, StorageError, Transaction};
 
 /// The most bytes of a report, as of a policy.
 const BODY_LIMIT: usize = 1024 * 1024;
 /// The highest number that a successor's name gets.
 const MAX_SUCCESSORS: u32 = 1_000;
+/// The most findings of a key that are told.
+const MAX_FINDINGS: usize = 10;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.post_large("/v1/leaks", WRITE, BODY_LIMIT, report)
@@ -266,8 +268,8 @@ async fn next_name(transaction: &mut Transaction<'_>, name: &Name) -> Result<Nam
 async fn usages(app: &App, keys: &[Uuid], now: UnixMillis) -> Vec<Option<KeyUseJson>> {
     let mut uses = Vec::with_capacity(keys.len());
     for key in keys {
-        uses.push(match app.storage.audit.call_groups(*key, period_start(now), MAX_CALLS).await {
-            Ok(groups) => Some(KeyUse::of(&groups, now).into()),
+        uses.push(match usage(app, *key, now).await {
+            Ok(told) => Some(told),
             Err(error) => {
                 tracing::error!(%error, %key, "the use of a leaked key cannot be told");
                 None
@@ -275,6 +277,14 @@ async fn usages(app: &App, keys: &[Uuid], now: UnixMillis) -> Vec<Option<KeyUseJ
         });
     }
     uses
+}
+
+async fn usage(app: &App, key: Uuid, now: UnixMillis) -> Result<KeyUseJson, StorageError> {
+    let (audit, from) = (&app.storage.audit, period_start(now));
+    let groups = audit.call_groups(key, from, MAX_CALLS).await?;
+    let unusual = FindingFilter { key: Some(KeyReference::Id(key)), from: Some(from), ..Default::default() };
+    let findings = audit.findings(&unusual, None, MAX_FINDINGS).await?;
+    Ok(KeyUseJson::new(KeyUse::of(&groups, now), findings))
 }
 
 // === impl Report ===

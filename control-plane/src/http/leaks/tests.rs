@@ -195,8 +195,30 @@ async fn its_use_is_told_from_the_log() {
                  "first_call_at": old, "last_call_at": last},
             ],
             "more_addresses": 0, "new_addresses": 1, "calls_after_revocation": 0,
+            "findings": [],
         })
     );
+}
+
+#[tokio::test]
+async fn what_was_found_unusual_is_told() {
+    let plane = Plane::new().await;
+    let created = plane.key("ci").await;
+    let gateway = plane.token("gateway").await;
+    let id = created["key"]["id"].as_str().unwrap().parse().unwrap();
+    let mut revoked = record(0, START, Some((id, "ci")));
+    revoked.outcome = CallOutcome::Denied(Denial::KeyRevoked);
+    let mut old = record(1, START - 31 * DAY, Some((id, "ci")));
+    old.outcome = CallOutcome::Denied(Denial::KeyExpired);
+    old.key.as_mut().unwrap().version = 2;
+    plane.deliver(&gateway, vec![revoked, old]).await;
+    crate::detection::look(&plane.app).await.unwrap();
+    let all = plane.get("/v1/audit/patterns?key=ci").await.expect(StatusCode::OK);
+    assert_eq!(all["items"].as_array().unwrap().len(), 2, "{all}");
+    let answer = report(&plane, json!({"secret": secret(&created)})).await;
+    let told = answer["keys"][0]["usage"]["findings"].as_array().unwrap();
+    let told: Vec<_> = told.iter().map(|one| (&one["kind"], &one["evidence"]["reason"])).collect();
+    assert_eq!(told, [(&json!("used_after_end"), &json!("key_revoked"))], "of the last 30 days");
 }
 
 #[tokio::test]
