@@ -1,11 +1,21 @@
 #!/usr/bin/env bash
 # Ends an Envoy with the Omniflow filter so that every call has its record: drains its listeners, waits until no request is
-# open and no record is on its way, then asks it to quit. Needs nothing but bash and awk.
+# open and no record is on its way, then asks it to quit. Needs bash, awk, cat and sleep.
 #
 # usage: drain-envoy.sh [HOST:PORT of the admin interface] [the most seconds to wait]
 set -euo pipefail
 
 admin=${1:-127.0.0.1:9901} limit=${2:-60}
+
+# Before anything is touched: half a drain would leave an Envoy that serves nobody.
+if [[ ! $admin =~ ^[^:/]+:[0-9]+$ || ! $limit =~ ^[1-9][0-9]{0,4}$ ]]; then
+    printf 'usage: %s [HOST:PORT of the admin interface, 127.0.0.1:9901] [the most seconds to wait, 60]\n' "$0" >&2
+    exit 2
+fi
+if ! (exec 3<>"/dev/tcp/${admin%:*}/${admin##*:}") 2>/dev/null; then
+    printf 'there is no admin interface of an Envoy at %s\n' "$admin" >&2
+    exit 1
+fi
 
 ask() {
     exec 3<>"/dev/tcp/${admin%:*}/${admin##*:}"
@@ -33,6 +43,7 @@ done
 
 ask POST /quitquitquit >/dev/null
 if ((quiet < 3)); then
-    printf 'after %s seconds %s requests and records were still under way\n' "$limit" "$left" >&2
+    printf 'after %s seconds %s requests and records were still under way; Envoy was asked to quit all the same\n' \
+        "$limit" "$left" >&2
     exit 1
 fi

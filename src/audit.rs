@@ -3,8 +3,8 @@
 //! Records are kept until the control plane has acknowledged them: one batch is under way at a time, so that they
 //! arrive in order, and a batch that was not acknowledged is sent again. When the buffer is full, new records are
 //! dropped and counted, and the next acknowledgement is followed by the word of how many and from when to when.
-//! Refusals of callers without a known key are folded into counts when there are many of them. Arguments of calls may
-//! fill half of the buffer; beyond that a record comes without them.
+//! Refusals of callers without a known key are folded into counts when there are many of them. Arguments of calls
+//! have half as much room beside the records; beyond that a record comes without them.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -35,7 +35,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is not yet acknowledged, oldest first.
 pub(crate) struct AuditBuffer {
     items: VecDeque<Encoded>,
+    /// Of all items, payloads included.
     bytes: usize,
+    /// Of the payloads among them.
+    payload_bytes: usize,
+    /// Bytes of records; payloads have half as much beside it.
     capacity: usize,
     next_sequence: u64,
     /// The number of the first call that is not acknowledged.
@@ -66,6 +70,8 @@ pub(crate) struct Undelivered {
 struct Encoded {
     #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
+    /// How many of them are a payload.
+    payload: usize,
     calls: u64,
 }
 
@@ -87,6 +93,7 @@ impl AuditBuffer {
         Self {
             items: VecDeque::new(),
             bytes: 0,
+            payload_bytes: 0,
             capacity: config.audit_buffer_bytes,
             next_sequence: 0,
             acknowledged: 0,
@@ -106,7 +113,8 @@ impl AuditBuffer {
     pub(crate) fn of(undelivered: Undelivered, config: &Config) -> Self {
         let Undelivered { acknowledged, items } = undelivered;
         let bytes = items.iter().map(|item| item.bytes.len()).sum();
-        Self { items, bytes, acknowledged, complete: true, ..Self::new(config) }
+        let payload_bytes = items.iter().map(|item| item.payload).sum();
+        Self { items, bytes, payload_bytes, acknowledged, complete: true, ..Self::new(config) }
     }
 
     /// Takes out all that is not acknowledged, at the end of the VM. A batch that is under way is in it: the control
@@ -115,7 +123,7 @@ impl AuditBuffer {
         self.take_folded(now, metrics);
         self.tell_lost(now);
         self.under_way = None;
-        self.bytes = 0;
+        (self.bytes, self.payload_bytes) = (0, 0);
         Undelivered { acknowledged: self.acknowledged, items: std::mem::take(&mut self.items) }
     }
 
@@ -148,16 +156,18 @@ impl AuditBuffer {
         // Who is refused can be anybody and any number: it never takes the room of those that are let through.
         let let_through = record.key.is_some() && record.outcome == Outcome::Allowed;
         let room = if let_through { self.capacity } else { self.capacity / 2 };
-        let item = match payload {
-            Some(payload) => AuditItem::CallWithPayload(record, self.fit(payload, metrics)),
-            None => AuditItem::Call(record),
-        };
-        self.take(&item, room, span, now, metrics)
+        match payload.map(|payload| self.fit(payload, metrics)) {
+            Some(payload) => {
+                let bytes = payload.query.len() + payload.body.len();
+                self.take(&AuditItem::CallWithPayload(record, payload), bytes, room, span, now, metrics)
+            }
+            None => self.take(&AuditItem::Call(record), 0, room, span, now, metrics),
+        }
     }
 
-    /// The payload if there is room for it: payloads never take that of records.
+    /// The payload if there is room for it. It has room of its own: payloads never take that of records.
     fn fit(&self, payload: CallPayload, metrics: &Metrics) -> CallPayload {
-        let fits = self.bytes + payload.query.len() + payload.body.len() <= self.capacity / 2;
+        let fits = self.payload_bytes + payload.query.len() + payload.body.len() <= self.capacity / 2;
         if fits && payload.state != PayloadState::NoRoom {
             return payload;
         }
@@ -184,34 +194,37 @@ impl AuditBuffer {
         for mut refusals in folded {
             refusals.sequence = self.next_sequence;
             let span = Span { calls: refusals.calls, from: refusals.first_time, to: refusals.last_time };
-            self.take(&AuditItem::Folded(refusals), self.capacity / 2, span, now, metrics);
+            self.take(&AuditItem::Folded(refusals), 0, self.capacity / 2, span, now, metrics);
         }
     }
 
-    /// Takes an item that stands for these calls, where there is room for it. Tells whether it made a batch full.
+    /// Takes an item that stands for these calls, `payload` bytes of which have their own room, where there is room for
+    /// the rest. Tells whether it made a batch full.
     fn take(
         &mut self,
         item: &AuditItem,
+        payload: usize,
         room: usize,
         span: Span,
         now: MonotonicNanos,
         metrics: &Metrics,
     ) -> bool {
         let bytes = item.encode();
-        if self.bytes + bytes.len() > room {
+        if self.bytes - self.payload_bytes + bytes.len() - payload > room {
             metrics.audit_lost(span.calls);
             self.lost = Some(self.lost.map_or(span, |lost| lost.and(span)));
             return false;
         }
         let was_full = self.bytes >= BATCH_BYTES;
-        self.enqueue(bytes, span.calls, now);
+        self.enqueue(bytes, payload, span.calls, now);
         !was_full && self.bytes >= BATCH_BYTES
     }
 
-    fn enqueue(&mut self, bytes: Vec<u8>, calls: u64, now: MonotonicNanos) {
+    fn enqueue(&mut self, bytes: Vec<u8>, payload: usize, calls: u64, now: MonotonicNanos) {
         self.next_sequence = self.next_sequence.saturating_add(calls);
         self.bytes += bytes.len();
-        self.items.push_back(Encoded { bytes, calls });
+        self.payload_bytes += payload;
+        self.items.push_back(Encoded { bytes, payload, calls });
         self.waiting_since.get_or_insert(now);
     }
 
@@ -225,7 +238,7 @@ impl AuditBuffer {
             from: Some(from),
             to,
         };
-        self.enqueue(AuditItem::Lost(lost).encode(), calls, now);
+        self.enqueue(AuditItem::Lost(lost).encode(), 0, calls, now);
     }
 
     /// Sends a batch if one is due and none is under way; tells whether it did. Only in callbacks of the root context:
@@ -311,6 +324,7 @@ impl AuditBuffer {
     fn forget(&mut self, items: usize, now: MonotonicNanos) {
         for item in self.items.drain(..items.min(self.items.len())) {
             self.bytes = self.bytes.saturating_sub(item.bytes.len());
+            self.payload_bytes = self.payload_bytes.saturating_sub(item.payload);
             self.acknowledged = self.acknowledged.saturating_add(item.calls);
         }
         self.waiting_since = (!self.items.is_empty()).then_some(now);
@@ -325,6 +339,11 @@ impl AuditBuffer {
 impl Undelivered {
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// How many calls it tells of.
+    pub(crate) fn calls(&self) -> u64 {
+        self.items.iter().fold(0, |sum, item| sum.saturating_add(item.calls))
     }
 }
 

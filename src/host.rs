@@ -90,7 +90,8 @@ pub(crate) fn set_tick(period: Duration) {
     let _ = hostcalls::set_tick_period(period);
 }
 
-/// The root context, which has said that it was not done, is done now. To be called once.
+/// The root context, which has said that it was not done, is done now. To be called once, and only then: what Envoy answers
+/// otherwise ends the VM.
 pub(crate) fn done() {
     let _ = hostcalls::done();
 }

@@ -1,4 +1,4 @@
-//! The leader's word for VMs that have ended: what they had not delivered is told to the control plane as lost.
+//! The leader's word for VMs that have crashed: what they had not delivered is told to the control plane as lost.
 
 use std::time::Duration;
 

@@ -38,9 +38,12 @@ impl PayloadRoom {
 // === impl Capturing ===
 
 impl Capturing {
-    pub(crate) fn new(room: &Rc<PayloadRoom>, capture: PayloadCapture) -> Self {
+    pub(crate) fn new(room: &Rc<PayloadRoom>, mut capture: PayloadCapture) -> Self {
         let held = capture.len();
         let has_room = room.take(held);
+        if !has_room {
+            capture.clear();
+        }
         Self { capture, room: Rc::clone(room), held: if has_room { held } else { 0 }, has_room }
     }
 
@@ -101,6 +104,7 @@ mod tests {
         assert_eq!(told, Some((PayloadState::NoRoom, 0, "text/plain".to_owned())));
 
         first.add(b"0123456789");
+        assert!(begin(&room, b"0").capture.is_empty(), "what has no room is not held either");
         assert_eq!(begin(&room, b"0").finish(true).map(|payload| payload.state), Some(PayloadState::NoRoom));
         let whole = first.finish(true).map(|payload| (payload.state, payload.body.len()));
         assert_eq!(whole, Some((PayloadState::Whole, 10)));

@@ -10,6 +10,7 @@
 use omniflow_policy::gateway::{Incarnation, VmStatus};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use proxy_wasm::hostcalls;
+use proxy_wasm::types::LogLevel;
 use serde::{Deserialize, Serialize};
 
 use crate::host;
@@ -25,6 +26,10 @@ const RETURN: u64 = 7 * SECOND;
 /// The most VMs that are gone and not yet reported. Where more crash while the control plane is away, the oldest are
 /// counted in the metric alone.
 const MOST_GONE: usize = 64;
+/// The most VMs whose records wait to be delivered in their name.
+const MOST_LEFT: usize = 1_024;
+/// The most bytes of such records, in the memory of Envoy: those of eight VMs with buffers of 8 MiB that are full.
+const MOST_LEFT_BYTES: usize = 64 * 1024 * 1024;
 /// How long the lead lasts without being renewed.
 const LEASE: u64 = SECOND;
 
@@ -59,11 +64,13 @@ pub(crate) struct Gone {
     left: bool,
 }
 
-/// The list in shared data.
+/// The list in shared data. Another layout of it needs another name: an older filter may read it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Roll {
     present: Vec<Peer>,
     gone: Vec<Gone>,
+    /// Bytes that wait in the queue of what VMs have left.
+    left_bytes: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -151,17 +158,32 @@ impl Peers {
         self.roll.present.is_empty()
     }
 
-    /// Leaves something to the others. To be called before [`Peers::leave`], so that the last finds all of it.
+    /// Leaves something to the others. To be called before [`Peers::leave`], so that the last finds all of it. Where too
+    /// much is waiting already, the VM is one that has taken its records along.
     pub(crate) fn bequeath(&self, legacy: &Legacy) {
-        if let Ok(bytes) = postcard::to_allocvec(legacy) {
+        let Ok(bytes) = postcard::to_allocvec(legacy) else { return };
+        let mut fits = false;
+        self.change(|roll| fits = roll.admit(legacy.source.vm, bytes.len()));
+        if fits {
             let _ = hostcalls::enqueue_shared_queue(self.legacies, Some(&bytes));
+        } else {
+            let calls = legacy.records.calls();
+            host::log(LogLevel::Error, &format!("{calls} audit records are lost: too many wait already"));
         }
     }
 
     /// Takes what another VM has left, if there is any: nobody else will get it.
     pub(crate) fn inherit(&self) -> Option<Legacy> {
-        let bytes = hostcalls::dequeue_shared_queue(self.legacies).ok()??;
-        postcard::from_bytes(&bytes).ok()
+        loop {
+            let bytes = hostcalls::dequeue_shared_queue(self.legacies).ok()??;
+            self.change(|roll| roll.left_bytes = roll.left_bytes.saturating_sub(bytes.len()));
+            match postcard::from_bytes(&bytes) {
+                Ok(legacy) => return Some(legacy),
+                Err(_) => {
+                    host::log(LogLevel::Error, "what a VM has left cannot be read; its records are lost")
+                }
+            }
+        }
     }
 
     /// Tells how much of what a VM had left was acknowledged, and that the rest is in good hands.
@@ -279,6 +301,18 @@ impl Roll {
         }
     }
 
+    /// Whether so many bytes of a VM may wait. If not, it counts as one whose records are lost.
+    fn admit(&mut self, vm: Incarnation, bytes: usize) -> bool {
+        let waiting = self.gone.iter().filter(|gone| gone.left).count();
+        let fits = self.left_bytes.saturating_add(bytes) <= MOST_LEFT_BYTES && waiting <= MOST_LEFT;
+        if fits {
+            self.left_bytes += bytes;
+        } else {
+            self.gone.iter_mut().filter(|gone| gone.id == vm).for_each(|gone| gone.left = false);
+        }
+        fits
+    }
+
     /// Notes how much of what a VM had left was acknowledged.
     fn delivered(&mut self, vm: Incarnation, acknowledged: u64, now: u64) {
         for gone in self.gone.iter_mut().filter(|gone| gone.id == vm) {
@@ -356,6 +390,40 @@ mod tests {
             roll.announce_end(gone(id, 12));
         }
         assert_eq!((roll.beat(peer(100, 0, 10), 0), roll.gone.len()), (0, 100));
+    }
+
+    #[test]
+    fn no_more_waits_than_there_is_room_for() {
+        let mut roll = Roll::default();
+        roll.announce_end(gone(1, 15));
+        roll.announce_end(gone(2, 15));
+        assert!(roll.admit(Incarnation(1), MOST_LEFT_BYTES));
+        assert!(!roll.admit(Incarnation(2), 1));
+        assert_eq!(roll.gone.iter().map(|gone| gone.left).collect::<Vec<_>>(), [true, false]);
+        let mut many = Roll::default();
+        for id in 0..MOST_LEFT as u64 {
+            many.announce_end(gone(id, 15));
+        }
+        assert!(many.admit(Incarnation(0), 1));
+        many.announce_end(gone(5_000, 15));
+        assert!(!many.admit(Incarnation(5_000), 1));
+    }
+
+    #[test]
+    fn the_layout_is_the_one_of_its_name() {
+        // Another filter reads it: another layout needs another name in `Names::vms`.
+        let mut roll = Roll::default();
+        roll.beat(peer(1, 5, 3), 5);
+        roll.announce_end(gone(2, 12));
+        let bytes = postcard::to_allocvec(&roll).unwrap_or_default();
+        assert_eq!(
+            hex(&bytes),
+            "011030303030303030303030303030303031000500030a050110303030303030303030303030303030320c0a05000100"
+        );
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     #[test]

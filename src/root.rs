@@ -168,8 +168,23 @@ impl Root {
         self.deliver_legacies(vm);
         let more = vm.peers.borrow().as_ref().is_some_and(|peers| self.legacies.inherit(&vm.config, peers));
         if !more || clock::monotonic() >= ends {
+            self.give_up(vm);
             host::set_tick(Duration::ZERO);
             host::done();
+        }
+    }
+
+    /// Puts what could not be delivered back, for a VM that may come.
+    fn give_up(&mut self, vm: &Vm) {
+        if let Some(peers) = vm.peers.borrow().as_ref()
+            && let Some(legacy) = self.legacies.take(clock::monotonic(), &vm.metrics)
+        {
+            let calls = legacy.records.calls();
+            peers.bequeath(&legacy);
+            host::log(
+                LogLevel::Warn,
+                &format!("{calls} audit records wait for the filter to be there again"),
+            );
         }
     }
 

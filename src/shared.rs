@@ -63,7 +63,7 @@ impl Names {
     }
 
     pub(crate) fn vms(&self) -> String {
-        format!("{}/vms", self.prefix)
+        format!("{}/vms/2", self.prefix)
     }
 
     pub(crate) fn queue(&self, vm: Incarnation) -> String {
@@ -71,7 +71,7 @@ impl Names {
     }
 
     pub(crate) fn legacies(&self) -> String {
-        format!("{}/legacies", self.prefix)
+        format!("{}/legacies/1", self.prefix)
     }
 
     pub(crate) fn manifest(&self, slot: u8) -> String {

@@ -148,7 +148,8 @@ impl Subject {
         let subject = Self {
             name: "Omniflow Keys",
             what: "10,000 keys, limits a minute and an hour, identity and X-RateLimit headers, argument hash, audit \
-                   records to a running control plane, the guard behind the filter",
+                   records to a running control plane in place of an access log, for which no filter state is set \
+                   (`access_log_state: false`), the guard behind the filter",
             request: Request::with_key(PATH, &key),
             envoy,
             helpers: vec![Helper { counts: false, process: HelperProcess::ControlPlane(control_plane) }],

@@ -102,7 +102,7 @@ async fn run_backup(args: Backup, output: Output) -> anyhow::Result<()> {
     })?;
     if !output.json {
         eprintln!(
-            "Installation {} as of {} is in {}. Its owner's token is not: keep that elsewhere.",
+            "Installation {} as of {} is in {}. Its owner's token and the key of its payloads (payload-key) are not: keep both elsewhere.",
             manifest.installation,
             manifest.taken_at,
             destination.display()

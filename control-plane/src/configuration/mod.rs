@@ -348,6 +348,18 @@ mod tests {
     }
 
     #[test]
+    fn payloads_are_kept_no_longer_than_their_records() {
+        for (audit_days, payload_days, kept) in
+            [("90", None, Some(7)), ("5", None, Some(5)), ("5", Some("5"), Some(5)), ("5", Some("7"), None)]
+        {
+            let mut given = flags(&[(Setting::AuditDays, audit_days)]);
+            given.values.extend(payload_days.map(|days| (Setting::PayloadDays, days.into())));
+            let configuration = Reading::new(&given, environment(&[])).configuration();
+            assert_eq!(configuration.ok().map(|configuration| configuration.payload_days), kept);
+        }
+    }
+
+    #[test]
     fn what_can_be_called_from_elsewhere_speaks_tls() {
         for (listen, tls, warnings) in [
             ("127.0.0.1:1", false, 0),

@@ -10,13 +10,15 @@ use std::str::FromStr;
 use omniflow_policy::key::KeyPrefix;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use super::{Configuration, Given, Problem, Setting};
+use super::{Configuration, Given, Origin, Problem, Setting};
 use crate::tls::TlsFiles;
 use crate::webhook::{self, WebhookSettings};
 
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
 const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;
 const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
+/// Days for which payloads are kept where nobody says otherwise, and their records no shorter.
+const PAYLOAD_DAYS: u64 = 7;
 
 /// The configuration, if every value that it needs is right. What is wrong is added to `problems`.
 pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Option<Configuration> {
@@ -30,9 +32,12 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
     let rotation_days = values.read(Setting::RotationDays, text(|text| number(text, ROTATION_DAYS, "days")));
     let audit_days = values.read(Setting::AuditDays, text(|text| number(text, AUDIT_DAYS, "days")));
     // What belongs to a record must not outlive it.
-    let payload_range = 1..=audit_days.unwrap_or(*AUDIT_DAYS.end());
-    let payload_days =
-        values.read(Setting::PayloadDays, text(|text| number(text, payload_range.clone(), "days")));
+    let longest = audit_days.unwrap_or(*AUDIT_DAYS.end());
+    let payload_days = if values.is_default(Setting::PayloadDays) {
+        Some(longest.min(PAYLOAD_DAYS))
+    } else {
+        values.read(Setting::PayloadDays, text(|text| payload_days(text, longest)))
+    };
     let payload_key_file = values.read(Setting::PayloadKeyFile, path);
     let webhook_url = values.read(Setting::WebhookUrl, text(webhook_url));
     let webhook_secret_file = values.read(Setting::WebhookSecretFile, path);
@@ -80,6 +85,11 @@ impl Values<'_> {
         }
     }
 
+    /// Whether nobody has said anything.
+    fn is_default(&self, setting: Setting) -> bool {
+        self.given.iter().any(|given| given.setting == setting && given.origin == Origin::Default)
+    }
+
     /// Tells if one of two is given without the other. `purpose` says what both are for, and what neither means.
     fn go_together(&mut self, one: Setting, other: Setting, purpose: &str) {
         let find =
@@ -120,6 +130,10 @@ fn number(text: &str, range: RangeInclusive<u64>, unit: &str) -> Result<u64, Str
     let number = text.parse().ok().filter(|number| range.contains(number));
     let right = format!("not a whole number of {unit} from {} to {}", range.start(), range.end());
     number.ok_or_else(|| quoted(text, right))
+}
+
+fn payload_days(text: &str, audit_days: u64) -> Result<u64, String> {
+    number(text, 1..=audit_days, "days").map_err(|wrong| format!("{wrong}, which is audit_days"))
 }
 
 /// A word that is no level would be taken for a module, and a mistyped level would log nothing else.

@@ -12,6 +12,7 @@ use crate::clock::EntropyUnavailable;
 use crate::json::policy::ObstacleJson;
 use crate::publication::NotReady;
 use crate::storage::StorageError;
+use crate::vault::VaultError;
 
 /// A refusal or failure, with a stable code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +167,22 @@ impl From<EntropyUnavailable> for Problem {
     fn from(error: EntropyUnavailable) -> Self {
         tracing::error!(%error, "a request failed");
         Self::internal()
+    }
+}
+
+impl From<VaultError> for Problem {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Storage(error) => error.into(),
+            VaultError::Entropy(error) => error.into(),
+            VaultError::KeyMissing(_) => {
+                Self::new(Code::PayloadUnreadable, format!("The payload cannot be read: {error}."))
+            }
+            error => {
+                tracing::error!(%error, "a payload cannot be sealed or opened");
+                Self::internal()
+            }
+        }
     }
 }
 

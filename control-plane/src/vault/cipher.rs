@@ -6,6 +6,7 @@
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
+use super::VaultError;
 use crate::clock::{Entropy, EntropyUnavailable};
 
 /// Bytes of a key.
@@ -40,14 +41,13 @@ impl Cipher {
         entropy: &Entropy,
         context: &[u8],
         message: &[u8],
-    ) -> Result<Vec<u8>, EntropyUnavailable> {
+    ) -> Result<Vec<u8>, VaultError> {
         let nonce: [u8; NONCE_LEN] = entropy.compose(|next| std::array::from_fn(|_| next()))?;
         let mut sealed = message.to_vec();
         let tag = self
             .0
             .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
-            // Only a message of 64 GiB is too long.
-            .map_err(|_| EntropyUnavailable)?;
+            .map_err(|_| VaultError::TooLong)?;
         Ok([&nonce[..], &sealed, tag.as_ref()].concat())
     }
 

@@ -151,9 +151,7 @@ impl Keyring {
     fn write(&self) -> Result<(), KeyringError> {
         let mut text = Zeroizing::new(HEADER.to_owned());
         for key in std::iter::once(&self.newest).chain(&self.older) {
-            for byte in key.bytes.iter() {
-                text.push_str(&format!("{byte:02x}"));
-            }
+            text.push_str(&Zeroizing::new(hex::encode(key.bytes.as_slice())));
             text.push('\n');
         }
         files::write_private(&self.path, &text)
@@ -163,13 +161,7 @@ impl Keyring {
 
 fn read_key(line: &str) -> Option<KeyBytes> {
     let mut bytes = Zeroizing::new([0; KEY_LENGTH]);
-    let digits = line.as_bytes();
-    if digits.len() != 2 * KEY_LENGTH || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(line.get(at..at + 2)?, 16).ok()?;
-    }
+    hex::decode_to_slice(line, bytes.as_mut_slice()).ok()?;
     Some(bytes)
 }
 

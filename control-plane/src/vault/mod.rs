@@ -8,7 +8,7 @@
 mod cipher;
 mod keyring;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,8 +32,9 @@ use crate::storage::{Database, StorageError};
 
 /// For how long a data key seals, in milliseconds.
 pub(crate) const DATA_KEY_TIME: u64 = 86_400_000;
-/// More than any payload has once it is unpacked: its texts and lengths come on top of its bytes.
-const MAX_UNPACKED: u64 = MAX_PAYLOAD_BYTES as u64 + 4_096;
+/// More than any payload has once it is unpacked. Redaction makes it three times as long at most (`1,` in a list becomes
+/// `"***",`), and its texts and lengths come on top of its bytes.
+const MAX_UNPACKED: u64 = 4 * MAX_PAYLOAD_BYTES as u64;
 /// What a data key is sealed for.
 const DATA_KEY_CONTEXT: &[u8] = b"omniflow audit data key 1";
 /// What stands before a record's own marks in the context of its payload.
@@ -57,9 +58,9 @@ struct DataKey {
     cipher: Cipher,
 }
 
-/// The record that a payload belongs to. It opens for this one only.
+/// The marks of the record that a payload belongs to. It opens for this one only.
 #[derive(Clone, Debug)]
-pub(crate) struct Owner {
+pub(crate) struct Binding {
     /// The hash of the arguments, as the gateway saw them.
     pub(crate) argument_hash: Digest,
     /// The gateway's request id.
@@ -81,12 +82,15 @@ pub(crate) enum VaultError {
     /// The wrapping key is not in the file.
     #[error(
         "its wrapping key {} is not in the file of the wrapping keys: add it there as a further line and restart",
-        name(.0)
+        hex_name(.0)
     )]
     KeyMissing(Vec<u8>),
     /// What is stored does not open.
     #[error("what is stored of it is damaged")]
     Damaged,
+    /// A message of 64 GiB.
+    #[error("it is too long to be sealed")]
+    TooLong,
     /// The process is ending.
     #[error("it was not sealed: {0}")]
     Ended(#[from] JoinError),
@@ -99,6 +103,8 @@ pub(crate) struct Rotation {
     pub(crate) wrapping_key: KeyName,
     /// Data keys that were sealed anew.
     pub(crate) data_keys: usize,
+    /// Data keys that nothing opens: their wrapping key is not in the file, or they are damaged.
+    pub(crate) unreadable: usize,
 }
 
 // === impl Vault ===
@@ -117,7 +123,7 @@ impl Vault {
         &self,
         audit: &Database,
         now: UnixMillis,
-        payloads: Vec<(u64, Owner, CallPayload)>,
+        payloads: Vec<(u64, Binding, CallPayload)>,
         redact: Vec<FieldPointer>,
     ) -> Result<HashMap<u64, SealedPayload>, VaultError> {
         if payloads.is_empty() {
@@ -126,12 +132,12 @@ impl Vault {
         let key = self.data_key(audit, now).await?;
         let entropy = self.entropy.clone();
         let sealed = spawn_blocking(move || {
-            let seal = |(sequence, owner, payload): (u64, Owner, CallPayload)| {
+            let seal = |(sequence, binding, payload): (u64, Binding, CallPayload)| {
                 let packed = pack(&payload.redacted(&redact));
-                let sealed = key.cipher.seal(&entropy, &owner.context(), &packed)?;
+                let sealed = key.cipher.seal(&entropy, &binding.context(), &packed)?;
                 Ok((sequence, SealedPayload { data_key: key.id, sealed }))
             };
-            payloads.into_iter().map(seal).collect::<Result<_, EntropyUnavailable>>()
+            payloads.into_iter().map(seal).collect::<Result<_, VaultError>>()
         });
         Ok(sealed.await??)
     }
@@ -140,7 +146,7 @@ impl Vault {
     pub(crate) async fn unseal(
         &self,
         audit: &Database,
-        owner: &Owner,
+        binding: &Binding,
         payload: &SealedPayload,
     ) -> Result<CallPayload, VaultError> {
         let wrapped = audit.data_key(payload.data_key).await?.ok_or(VaultError::Damaged)?;
@@ -148,7 +154,7 @@ impl Vault {
             let state = self.state.lock().await;
             open_data_key(&state.keyring, &wrapped)?
         };
-        let packed = cipher.open(&owner.context(), &payload.sealed).map_err(|_| VaultError::Damaged)?;
+        let packed = cipher.open(&binding.context(), &payload.sealed).map_err(|_| VaultError::Damaged)?;
         unpack(&packed).ok_or(VaultError::Damaged)
     }
 
@@ -159,34 +165,43 @@ impl Vault {
         // What comes next gets a data key of its own.
         state.current = None;
         state.keyring.add(&self.entropy)?;
-        let data_keys = self.reseal(&state.keyring, audit).await?;
+        let (data_keys, unreadable) = self.reseal(&state.keyring, audit).await?;
         state.keyring.forget_older()?;
-        Ok(Rotation { wrapping_key: state.keyring.newest().name(), data_keys })
+        Ok(Rotation { wrapping_key: state.keyring.newest().name(), data_keys, unreadable })
     }
 
-    /// Seals with the newest wrapping key what an older one has sealed. Gives how many data keys it were.
-    async fn reseal(&self, keyring: &Keyring, audit: &Database) -> Result<usize, VaultError> {
+    /// Seals with the newest wrapping key what an older one has sealed. Gives how many data keys it were, and how many
+    /// nothing opens.
+    async fn reseal(&self, keyring: &Keyring, audit: &Database) -> Result<(usize, usize), VaultError> {
         let newest = keyring.newest();
-        let mut done = Vec::new();
+        let (mut done, mut damaged) = (Vec::new(), 0);
+        let mut missing: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         for wrapped in audit.data_keys().await? {
             if wrapped.wrapping_key == newest.name() {
                 continue;
             }
             let Some(older) = keyring.find(&wrapped.wrapping_key) else {
-                tracing::warn!(
-                    wrapping_key = name(&wrapped.wrapping_key),
-                    "payloads cannot be read: their wrapping key is not in the file of the wrapping keys; add it \
-                     there as a further line and restart"
-                );
+                *missing.entry(wrapped.wrapping_key).or_default() += 1;
                 continue;
             };
-            let bytes =
-                older.cipher().open(DATA_KEY_CONTEXT, &wrapped.sealed).map_err(|_| VaultError::Damaged)?;
+            let Ok(bytes) = older.cipher().open(DATA_KEY_CONTEXT, &wrapped.sealed) else {
+                tracing::error!(data_key = wrapped.id, "a data key is damaged; its payloads cannot be read");
+                damaged += 1;
+                continue;
+            };
             let sealed = newest.cipher().seal(&self.entropy, DATA_KEY_CONTEXT, &bytes)?;
             done.push(SealedDataKey { wrapping_key: newest.name().to_vec(), sealed, ..wrapped });
         }
         audit.reseal_data_keys(&done).await?;
-        Ok(done.len())
+        for (wrapping_key, data_keys) in &missing {
+            tracing::warn!(
+                wrapping_key = hex_name(wrapping_key),
+                data_keys,
+                "payloads cannot be read: their wrapping key is not in the file of the wrapping keys; add it there as \
+                 a further line and restart"
+            );
+        }
+        Ok((done.len(), missing.values().sum::<usize>() + damaged))
     }
 
     /// The data key of the day, made if there is none.
@@ -224,8 +239,8 @@ pub(crate) fn check_key_file(path: &Path) -> Result<(), KeyringError> {
 }
 
 /// A key's name in hexadecimal digits.
-pub(crate) fn name(name: &[u8]) -> String {
-    name.iter().map(|byte| format!("{byte:02x}")).collect()
+pub(crate) fn hex_name(name: &[u8]) -> String {
+    hex::encode(name)
 }
 
 fn pack(payload: &CallPayload) -> Vec<u8> {
@@ -243,9 +258,9 @@ fn unpack(packed: &[u8]) -> Option<CallPayload> {
     postcard::from_bytes(&plain).ok()
 }
 
-// === impl Owner ===
+// === impl Binding ===
 
-impl Owner {
+impl Binding {
     fn context(&self) -> Vec<u8> {
         [PAYLOAD_CONTEXT, self.argument_hash.as_bytes().as_slice(), self.request_id.as_bytes()].concat()
     }

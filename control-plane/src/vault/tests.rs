@@ -28,13 +28,13 @@ impl Bench {
     }
 
     async fn seal(&self, body: &[u8], now: UnixMillis) -> SealedPayload {
-        let payloads = vec![(7, owner("1"), payload(body))];
+        let payloads = vec![(7, binding("1"), payload(body))];
         let mut sealed = self.vault.seal(&self.storage.audit, now, payloads, Vec::new()).await.unwrap();
         sealed.remove(&7).unwrap()
     }
 
     async fn unseal(&self, sealed: &SealedPayload) -> Result<CallPayload, VaultError> {
-        self.vault.unseal(&self.storage.audit, &owner("1"), sealed).await
+        self.vault.unseal(&self.storage.audit, &binding("1"), sealed).await
     }
 
     fn key_file(&self) -> String {
@@ -46,8 +46,8 @@ impl Bench {
     }
 }
 
-fn owner(request_id: &str) -> Owner {
-    Owner { argument_hash: Digest::of(b"\n"), request_id: request_id.to_owned() }
+fn binding(request_id: &str) -> Binding {
+    Binding { argument_hash: Digest::of(b"\n"), request_id: request_id.to_owned() }
 }
 
 fn payload(body: &[u8]) -> CallPayload {
@@ -72,7 +72,7 @@ async fn a_payload_comes_back_to_its_own_record_only() {
         assert_eq!(bench.unseal(&sealed).await.unwrap(), payload(body));
     }
     let sealed = bench.seal(b"hunter2", NOW).await;
-    let other = bench.vault.unseal(&bench.storage.audit, &owner("2"), &sealed).await;
+    let other = bench.vault.unseal(&bench.storage.audit, &binding("2"), &sealed).await;
     assert!(matches!(other, Err(VaultError::Damaged)));
     assert!(bench.seal(&vec![b'a'; 100_000], NOW).await.sealed.len() < 5_000, "packed");
     assert_eq!(bench.storage.audit.data_keys().await.unwrap().len(), 1, "one data key a day");
@@ -130,15 +130,28 @@ async fn a_rotation_that_was_cut_short_is_finished_by_the_next_start() {
 async fn a_missing_key_is_named_and_what_needs_it_is_not_given_up() {
     let bench = Bench::new().await;
     let (sealed, file) = (bench.seal(b"1", NOW).await, bench.key_file());
-    let named = name(&bench.storage.audit.data_keys().await.unwrap()[0].wrapping_key);
+    let named = hex_name(&bench.storage.audit.data_keys().await.unwrap()[0].wrapping_key);
     let other = "0f".repeat(32);
     bench.write_key_file(&other);
     let bench = bench.restart().await;
     let error = bench.unseal(&sealed).await.unwrap_err().to_string();
     assert!(error.contains(&named) && error.contains("restart"), "{error}");
     let rotation = bench.vault.rotate(&bench.storage.audit).await.unwrap();
-    assert_eq!(rotation.data_keys, 0);
+    assert_eq!((rotation.data_keys, rotation.unreadable), (0, 1));
     bench.write_key_file(&(bench.key_file() + &file));
     let bench = bench.restart().await;
     assert_eq!(bench.unseal(&sealed).await.unwrap().body, b"1");
+}
+
+#[tokio::test]
+async fn what_redaction_has_made_longer_comes_back_as_well() {
+    let bench = Bench::new().await;
+    let length = MAX_PAYLOAD_BYTES as usize - 3;
+    let list = format!("[1{}]", ",1".repeat(length / 2 - 2));
+    let sent = CallPayload { media_type: "application/json".to_owned(), ..payload(list.as_bytes()) };
+    let redact = vec!["/*".parse().unwrap()];
+    let payloads = vec![(7, binding("1"), sent)];
+    let sealed =
+        bench.vault.seal(&bench.storage.audit, NOW, payloads, redact).await.unwrap().remove(&7).unwrap();
+    assert_eq!(bench.unseal(&sealed).await.unwrap().body.len(), list.len() / 2 * 6 + 1);
 }

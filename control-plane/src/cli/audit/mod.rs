@@ -8,6 +8,7 @@ mod tail;
 
 use clap::{Args, Subcommand};
 use omniflow_policy::key::Environment;
+use serde_json::Value;
 
 use super::args::{Page, one_of};
 use super::client::Client;
@@ -94,6 +95,7 @@ struct Filter {
 }
 
 const COLUMNS: &[Column] = &[
+    ("RECORD", |entry| field(entry, "id")),
     ("TIME", |entry| field(entry, "time")),
     ("KEY", |entry| field(entry, "key_name")),
     ("METHOD", |entry| field(entry, "method")),
@@ -104,6 +106,10 @@ const COLUMNS: &[Column] = &[
     ("MICROSECONDS", |entry| field(entry, "latency_us")),
     ("GATEWAY", |entry| field(entry, "gateway")),
     ("FOLDED", |entry| field(entry, "folded_calls")),
+    (
+        "PAYLOAD",
+        |entry| if entry.get("has_payload") == Some(&Value::Bool(true)) { "yes".into() } else { "-".into() },
+    ),
 ];
 
 const GAP_COLUMNS: &[Column] = &[

@@ -27,13 +27,23 @@ pub(super) fn show(args: &Payload, client: &Client, output: Output) -> anyhow::R
 pub(super) fn rotate_key(client: &Client, output: Output) -> anyhow::Result<()> {
     let call = Call::new(Method::POST, "/v1/audit/payload-key/rotate");
     let answer = client.send(call, "wrapping_key")?;
-    output.print(&answer, |answer| {
-        format!(
-            "Payloads are sealed with the key {} now. Data keys sealed anew: {}. The key before opens nothing.\n",
-            field(answer, "wrapping_key"),
-            field(answer, "data_keys")
-        )
-    })
+    output.print(&answer, rotated)
+}
+
+fn rotated(answer: &Value) -> String {
+    let mut text = format!(
+        "Payloads are sealed with the key {} now. Data keys sealed anew: {}.\n",
+        field(answer, "wrapping_key"),
+        field(answer, "data_keys")
+    );
+    text.push_str(&match answer.get("unreadable").and_then(Value::as_u64) {
+        None | Some(0) => "The key before opens nothing.\n".to_owned(),
+        Some(unreadable) => format!(
+            "Data keys that nothing opens: {unreadable}. Their key is not in the file; the log of omf serve names it. Add it \
+             as a further line and restart.\n"
+        ),
+    });
+    text
 }
 
 /// What is known of it, a blank line, and the body.
@@ -65,6 +75,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_rotation_tells_what_stays_closed() {
+        let told = |unreadable: u64| {
+            rotated(&json!({"wrapping_key": "0f", "data_keys": 2, "unreadable": unreadable}))
+        };
+        assert!(told(0).ends_with("sealed anew: 2.\nThe key before opens nothing.\n"));
+        assert!(told(3).contains("nothing opens: 3."));
+    }
 
     #[test]
     fn a_body_follows_what_is_known_of_it() {

@@ -117,8 +117,12 @@ fn describe(policy: &Value) -> String {
         Some(Value::Bool(true)) => "Keys of other systems are taken where they were imported.\n",
         _ => "",
     };
+    let payloads = match policy.pointer("/document/payloads") {
+        Some(payloads) => format!("Arguments of calls are kept as payloads says: {payloads}\n"),
+        None => String::new(),
+    };
     format!(
-        "Version {}\n{imported}\n{}\n{}",
+        "Version {}\n{imported}{payloads}\n{}\n{}",
         field(policy, "version"),
         table(&list("/document/scopes"), SCOPE_COLUMNS),
         table(&list("/document/routes"), ROUTE_COLUMNS)

@@ -8,14 +8,13 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::http::access::Caller;
-use crate::http::code::Code;
 use crate::http::extract::Segments;
 use crate::http::params::RecordPath;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::json::payload::{PayloadJson, RotatedPayloadKey};
 use crate::model::event::{Action, NewEvent, Subject};
-use crate::vault::{Owner, VaultError, name};
+use crate::vault::{Binding, Rotation, hex_name};
 
 /// Shows the arguments of a call. Each reading is an event.
 #[utoipa::path(
@@ -38,8 +37,8 @@ pub(in crate::http) async fn show(
     let nothing_kept = || Problem::not_found("No arguments are kept of this call, or no longer.");
     let sealed = audit.payload(id).await?.ok_or_else(nothing_kept)?;
     let argument_hash = entry.argument_hash.ok_or_else(nothing_kept)?;
-    let owner = Owner { argument_hash, request_id: entry.request_id };
-    let payload = app.vault.unseal(audit, &owner, &sealed).await?;
+    let binding = Binding { argument_hash, request_id: entry.request_id };
+    let payload = app.vault.unseal(audit, &binding, &sealed).await?;
     let kept_until = app.payload_end(entry.time);
     // Who has read it is written down before it is told.
     let event = NewEvent {
@@ -74,38 +73,23 @@ pub(in crate::http) async fn rotate_key(
 ) -> Result<Json<RotatedPayloadKey>, Problem> {
     to_its_end(async move {
         let rotation = app.vault.rotate(&app.storage.audit).await?;
-        let wrapping_key = name(&rotation.wrapping_key);
+        let wrapping_key = hex_name(&rotation.wrapping_key);
         let event = NewEvent {
             time: app.now(),
             actor: caller.actor(),
             action: Action::PayloadKeyRotated,
             subject: Subject { id: wrapping_key.clone(), name: "payload key".to_owned() },
             before: None,
-            after: Some(json!({"data_keys": rotation.data_keys})),
+            after: Some(json!({"data_keys": rotation.data_keys, "unreadable": rotation.unreadable})),
         };
         let mut writer = app.storage.main.writer().await;
         let mut transaction = writer.begin().await?;
         transaction.insert_event(&event).await?;
         transaction.commit().await?;
-        Ok(Json(RotatedPayloadKey { wrapping_key, data_keys: rotation.data_keys }))
+        let Rotation { data_keys, unreadable, .. } = rotation;
+        Ok(Json(RotatedPayloadKey { wrapping_key, data_keys, unreadable }))
     })
     .await
-}
-
-impl From<VaultError> for Problem {
-    fn from(error: VaultError) -> Self {
-        match error {
-            VaultError::Storage(error) => error.into(),
-            VaultError::Entropy(error) => error.into(),
-            VaultError::KeyMissing(_) => {
-                Self::new(Code::PayloadUnreadable, format!("The payload cannot be read: {error}."))
-            }
-            error => {
-                tracing::error!(%error, "a payload cannot be sealed or opened");
-                Self::internal()
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -244,7 +228,7 @@ mod tests {
         let told = &events(&plane, "payload_key.rotated").await[0];
         assert_eq!(
             (&told["subject"]["id"], &told["after"]),
-            (&rotated["wrapping_key"], &json!({"data_keys": 1}))
+            (&rotated["wrapping_key"], &json!({"data_keys": 1, "unreadable": 0}))
         );
         assert_eq!(read(&plane, &auditor, "1").await.status, StatusCode::OK);
 

@@ -17,7 +17,7 @@ use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::model::payload::SealedPayload;
 use crate::storage::IngestError;
-use crate::vault::Owner;
+use crate::vault::Binding;
 
 /// The highest number that a call may have: what a column of the database holds.
 const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
@@ -65,9 +65,9 @@ async fn seal_payloads(
     for item in batch.items {
         items.push(match item {
             AuditItem::CallWithPayload(record, payload) => {
-                let owner =
-                    Owner { argument_hash: record.argument_hash, request_id: record.request_id.clone() };
-                payloads.push((record.sequence, owner, payload));
+                let binding =
+                    Binding { argument_hash: record.argument_hash, request_id: record.request_id.clone() };
+                payloads.push((record.sequence, binding, payload));
                 AuditItem::Call(record)
             }
             other => other,
