@@ -131,7 +131,8 @@ impl Stream {
             scopes: key.scopes.to_owned(),
             info: answers.then(|| KeyInfo::new(&key, &limits)),
             limits: Some(limits),
-            payload_bytes: policy.payload_bytes(decision.route),
+            // Who is refused can send any number of anything.
+            payload_bytes: if outcome == Outcome::Allowed { policy.payload_bytes(decision.route) } else { 0 },
             details,
         }
     }
@@ -226,11 +227,10 @@ impl HttpContext for Stream {
             key: ruling.key,
             limits: ruling.limits,
             arguments: ArgumentHash::new(query),
-            // Those of callers without a known key are nobody's: not to be kept, and not to fill the memory.
             payload: (ruling.payload_bytes > 0 && !(query.is_empty() && end_of_stream)).then(|| {
                 let (media_type, encoding) =
-                    (request.value("content-type"), request.value("content-encoding"));
-                let capture = PayloadCapture::new(query, media_type, encoding, ruling.payload_bytes);
+                    (request.value("content-type"), request.values("content-encoding"));
+                let capture = PayloadCapture::new(query, media_type, &encoding, ruling.payload_bytes);
                 Capturing::new(&self.vm.payload_room, capture)
             }),
             body_complete: end_of_stream,
@@ -354,6 +354,17 @@ impl Request {
     /// The first header of a name; empty where there is none. Not for credentials, of which every one counts.
     fn value(&self, name: &str) -> &[u8] {
         self.headers.iter().find(|(known, _)| known == name).map_or(&[], |(_, value)| value.as_slice())
+    }
+
+    /// All headers of a name, with commas between.
+    fn values(&self, name: &str) -> Vec<u8> {
+        let values: Vec<&[u8]> = self
+            .headers
+            .iter()
+            .filter(|(known, _)| known == name)
+            .map(|(_, value)| value.as_slice())
+            .collect();
+        values.join(&b',')
     }
 
     fn is_grpc(&self) -> bool {

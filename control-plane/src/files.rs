@@ -36,7 +36,12 @@ pub(crate) fn write_private(path: &Path, content: &str) -> io::Result<()> {
     file.set_len(0)?;
     file.write_all(content.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&beside, path)
+    fs::rename(&beside, path)?;
+    // The name is on the disk when the folder is.
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
 }
 
 #[cfg(test)]

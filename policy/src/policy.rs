@@ -318,6 +318,13 @@ impl Policy {
         }
     }
 
+    /// The same of a call that was recorded with this endpoint and method.
+    pub fn recorded_payload_bytes(&self, endpoint: Option<&str>, method: &str) -> usize {
+        let endpoint = self.endpoints.iter().find(|known| Some(known.template.as_str()) == endpoint);
+        let route = endpoint.map(|endpoint| endpoint.route(method.as_bytes()));
+        self.payload_bytes(route)
+    }
+
     /// Whether a credential may be an imported key. What begins as the installation's own keys do is none: a mistyped
     /// key stays one. Nor is what is empty, of which everybody knows the digest.
     pub fn may_be_imported(&self, credential: &[u8]) -> bool {
@@ -335,17 +342,25 @@ impl Policy {
     pub fn route(&self, method: &[u8], target: &Target<'_>) -> Option<Route<'_>> {
         let matched = self.templates.at(target.path).ok()?;
         let endpoint = self.endpoints.get(*matched.value)?;
-        let mapping = endpoint
+        Some(endpoint.route(method))
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    fn route(&self, method: &[u8]) -> Route<'_> {
+        let mapping = self
             .methods
             .iter()
             .filter_map(|mapping| Some((mapping.selector.specificity(method)?, mapping)))
             .max_by_key(|(specificity, _)| *specificity)
             .map(|(_, mapping)| mapping);
-        Some(Route {
-            template: &endpoint.template,
+        Route {
+            template: &self.template,
             scope: mapping.map(|mapping| &mapping.scope),
             payload: mapping.is_some_and(|mapping| mapping.payload),
-        })
+        }
     }
 }
 
@@ -515,6 +530,10 @@ mod tests {
         assert_eq!(bytes(b"GET", "/api/v1/conversations/7"), 9);
         assert_eq!(bytes(b"POST", "/api/v1/agents"), 0, "no such method there");
         assert_eq!(bytes(b"GET", "/elsewhere"), 0);
+        assert_eq!(policy.recorded_payload_bytes(Some("/api/v1/conversations"), "GET"), 0);
+        assert_eq!(policy.recorded_payload_bytes(Some("/api/v1/conversations"), "POST"), 9);
+        assert_eq!(policy.recorded_payload_bytes(Some("/elsewhere"), "GET"), 0);
+        assert_eq!(policy.recorded_payload_bytes(None, "GET"), 0);
         assert_eq!(PayloadPolicy::default().max_bytes, 65_536);
     }
 

@@ -209,7 +209,8 @@ async fn without_its_payload_key(plane: Plane, told: &mut Told) -> Plane {
         media_type: String::new(),
         content_encoding: String::new(),
     };
-    plane.deliver_items(&gateway, vec![AuditItem::CallWithPayload(record(0, START, None), payload)]).await;
+    let call = record(0, START, Some((uuid::Uuid::nil(), "ci")));
+    plane.deliver_items(&gateway, vec![AuditItem::CallWithPayload(call, payload)]).await;
     std::fs::write(key_file, "0f".repeat(32)).unwrap();
     let plane = plane.restart().await;
     let read = request(Method::GET, "/v1/audit/1/payload", &auditor, None);

@@ -70,7 +70,8 @@ impl Database {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
         // Counts for a database that is made now. One from before goes on reusing its free pages and does not shrink.
-        let making = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental);
+        // What is deleted is overwritten: a purged payload must not be found in the file.
+        let making = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental).pragma("secure_delete", "ON");
         let mut writer = SqliteConnection::connect_with(&making).await?;
         migrations
             .run(&mut writer)

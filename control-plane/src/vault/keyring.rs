@@ -129,8 +129,9 @@ impl Keyring {
         std::iter::once(&self.newest).chain(&self.older).find(|key| key.name() == name)
     }
 
-    /// Puts a new key in front, in the file too.
+    /// Puts a new key in front, in the file too. What was added to the file since it was read is taken in.
     pub(super) fn add(&mut self, entropy: &Entropy) -> Result<(), KeyringError> {
+        *self = Self::open(&self.path, entropy)?;
         let newest = WrappingKey::random(entropy)?;
         let before = std::mem::replace(&mut self.newest, newest);
         self.older.insert(0, before);
@@ -234,6 +235,12 @@ mod tests {
         let path = folder.path().join("payload-key");
         let entropy = Entropy::system();
         let mut keyring = Keyring::open(&path, &entropy).unwrap();
+        // By hand, while it is in use.
+        let added = fs::read_to_string(&path).unwrap() + &"0f".repeat(32);
+        fs::write(&path, added).unwrap();
+        keyring.add(&entropy).unwrap();
+        assert_eq!(keyring.older.len(), 2);
+        let mut keyring = Keyring { older: Vec::new(), ..keyring };
         let name = keyring.newest().name();
         keyring.path = folder.path().join("missing/payload-key");
         assert!(keyring.add(&entropy).unwrap_err().to_string().contains("payload_key_file"));

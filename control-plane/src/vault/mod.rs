@@ -139,7 +139,7 @@ impl Vault {
             };
             payloads.into_iter().map(seal).collect::<Result<_, VaultError>>()
         });
-        Ok(sealed.await??)
+        sealed.await?
     }
 
     /// Opens a payload.

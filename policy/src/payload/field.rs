@@ -47,12 +47,9 @@ impl FieldPointer {
     pub(super) fn covers(&self, names: &[&str]) -> bool {
         let is_counted = |place: usize, name: &str| place > 0 && name.is_empty();
         self.tokens.len() <= names.len()
-            && self
-                .tokens
-                .iter()
-                .zip(names)
-                .enumerate()
-                .all(|(place, (token, name))| is_any(token) || is_counted(place, name) || token == name)
+            && self.tokens.iter().zip(names).enumerate().all(|(place, (token, name))| {
+                is_any(token) || is_counted(place, name) || token.eq_ignore_ascii_case(name)
+            })
     }
 }
 

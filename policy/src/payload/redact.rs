@@ -44,8 +44,8 @@ impl CallPayload {
         }
         let media_type = self.media_type.split(';').next().unwrap_or_default().trim();
         let is_form = media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded");
-        // Whatever it is called: curl names JSON a form, and some servers read it all the same.
-        if is_form && !matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        // Whatever it is called: curl names everything a form, and some servers read JSON all the same.
+        if is_form && self.body.iter().all(|byte| may_stand_in_a_form(*byte)) {
             return Some(redact_form(&self.body, fields));
         }
         redact_json(&self.body, fields)
@@ -71,7 +71,9 @@ fn replace(value: &mut Value, tokens: &[String]) {
             members.values_mut().for_each(|member| replace(member, rest));
         }
         Value::Object(members) => {
-            if let Some(member) = members.get_mut(token) {
+            // In any case: some servers read names so.
+            for (_, member) in members.iter_mut().filter(|(name, _)| name.trim().eq_ignore_ascii_case(token))
+            {
                 replace(member, rest);
             }
         }
@@ -87,29 +89,40 @@ fn replace(value: &mut Value, tokens: &[String]) {
     }
 }
 
-/// Pairs of name and value between `&`, or between `;` as some servers take them.
-fn redact_form(form: &[u8], fields: &[FieldPointer]) -> Vec<u8> {
-    let mut clean = Vec::with_capacity(form.len());
-    for pair in form.split_inclusive(|byte| matches!(byte, b'&' | b';')) {
-        let (pair, separator) = match pair.split_last() {
-            Some((b'&' | b';', rest)) => (rest, pair.get(rest.len()..).unwrap_or_default()),
-            _ => (pair, &b""[..]),
-        };
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        if name.len() < pair.len() && is_field(&decode(name), fields) {
-            clean.extend_from_slice(name);
-            clean.push(b'=');
-            clean.extend_from_slice(REDACTED.as_bytes());
-        } else {
-            clean.extend_from_slice(pair);
-        }
-        clean.extend_from_slice(separator);
-    }
-    clean
+/// Whether a form has such a byte, encoded as it is. XML, GraphQL, JSON and texts have others.
+fn may_stand_in_a_form(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b'{' | b'}' | b'\\')
 }
 
+/// Pairs of name and value between `&`. Some servers divide them at `;` too, and most do not: behind a field that stands
+/// after a `;` all is replaced up to the next `&`.
+fn redact_form(form: &[u8], fields: &[FieldPointer]) -> Vec<u8> {
+    let pairs: Vec<Vec<u8>> =
+        form.split(|byte| *byte == b'&').map(|pair| redact_pair(pair, fields)).collect();
+    pairs.join(&b'&')
+}
+
+fn redact_pair(pair: &[u8], fields: &[FieldPointer]) -> Vec<u8> {
+    let mut start = 0;
+    for piece in pair.split(|byte| *byte == b';') {
+        let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default();
+        if name.len() < piece.len() && is_field(&decode(name), fields) {
+            let kept = pair.get(..start + name.len()).unwrap_or_default();
+            return [kept, b"=", REDACTED.as_bytes()].concat();
+        }
+        start += piece.len() + 1;
+    }
+    pair.to_vec()
+}
+
+/// Frameworks write the field `/a/b` as `a[b]` or `a.b`.
 fn is_field(name: &str, fields: &[FieldPointer]) -> bool {
-    let nested: Vec<&str> = name.split('[').map(|part| part.strip_suffix(']').unwrap_or(part)).collect();
+    let name = name.trim();
+    let parts = name.split(['[', '.']).map(|part| part.split(']').next().unwrap_or_default());
+    let mut nested: Vec<&str> = parts.collect();
+    if name.starts_with('[') {
+        nested.remove(0);
+    }
     fields.iter().any(|field| field.covers(&[name]) || field.covers(&nested))
 }
 
@@ -177,6 +190,7 @@ mod tests {
             (r#"{"items": {"x": {"pin": "hunter2"}}}"#, r#"{"items":{"x":{"pin":"***"}}}"#),
             (r#"{"list": [1, "hunter2"]}"#, r#"{"list":[1,"***"]}"#),
             (r#"{"b": "password"}"#, r#"{"b":"password"}"#),
+            (r#"{"PASSWORD": "hunter2"}"#, r#"{"PASSWORD":"***"}"#),
             ("[]", "[]"),
             ("", ""),
         ] {
@@ -195,6 +209,12 @@ mod tests {
         for (form, clean) in [
             ("password=hunter2&a=1", "password=***&a=1"),
             ("a=1;password=hunter2", "a=1;password=***"),
+            ("password=hunter2;hunter2&a=1", "password=***&a=1"),
+            ("PassWord=hunter2&+password+=hunter2", "PassWord=***&+password+=***"),
+            (
+                "user.pin=hunter2&[password]=hunter2&user[pin]x=hunter2",
+                "user.pin=***&[password]=***&user[pin]x=***",
+            ),
             ("pass%77ord=hunter2=x", "pass%77ord=***"),
             ("user[pin]=hunter2&user%5Bname%5D=x", "user[pin]=***&user%5Bname%5D=x"),
             ("all[]=hunter2&all[x]=hunter2&allx=1", "all[]=***&all[x]=***&allx=1"),
@@ -211,7 +231,18 @@ mod tests {
         let cut = payload("a=1", r#"{"password": "hunter2", "b"#, "application/json");
         let zipped =
             CallPayload { content_encoding: "gzip".into(), ..payload("a=1", "{}", "application/json") };
-        for unknown in [cut, zipped, payload("a=1", "--b\r\npassword", "multipart/form-data; boundary=b")] {
+        let mut unknown =
+            vec![cut, zipped, payload("a=1", "--b\r\npassword", "multipart/form-data; boundary=b")];
+        for body in [
+            "<password>hunter2</password>",
+            "\u{feff}{\"password\":\"hunter2\"}",
+            ")]}',\n{\"password\":\"hunter2\"}",
+            "mutation{login(password:\"hunter2\")}",
+            "\u{1f}\u{8b}",
+        ] {
+            unknown.push(payload("a=1", body, "application/x-www-form-urlencoded"));
+        }
+        for unknown in unknown {
             let redacted = unknown.clone().redacted(&fields);
             assert_eq!((redacted.body.as_slice(), redacted.state), (&b""[..], PayloadState::NotRedactable));
             assert_eq!(redacted.query, b"a=1");

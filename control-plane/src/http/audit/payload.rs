@@ -115,7 +115,10 @@ mod tests {
             media_type: "application/json".to_owned(),
             content_encoding: String::new(),
         };
-        AuditItem::CallWithPayload(record(sequence, START + sequence, None), payload)
+        AuditItem::CallWithPayload(
+            record(sequence, START + sequence, Some((uuid::Uuid::nil(), "ci"))),
+            payload,
+        )
     }
 
     async fn read(plane: &Plane, token: &str, id: &str) -> Answer {
@@ -179,6 +182,24 @@ mod tests {
         assert_eq!(shown["body"], r#"{"card":{"name":"A","number":"***"}}"#);
         let shown = read(&plane, &auditor, "2").await.expect(StatusCode::OK);
         assert_eq!((&shown["body"], &shown["state"]), (&json!(""), &json!("not_redactable")));
+    }
+
+    #[tokio::test]
+    async fn what_the_policy_does_not_keep_is_not_stored_though_a_gateway_sends_it() {
+        let plane = Plane::new().await;
+        let gateway = plane.token("gateway").await;
+        let AuditItem::CallWithPayload(keyless, payload) = call(0, b"{}") else { panic!("no payload") };
+        let keyless =
+            AuditItem::CallWithPayload(omniflow_policy::audit::AuditRecord { key: None, ..keyless }, payload);
+        let mut policy = plane.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
+        plane.deliver_items(&gateway, vec![keyless]).await;
+        policy["payloads"] = json!({"max_bytes": 0});
+        plane.put("/v1/policy", policy).await.expect(StatusCode::OK);
+        plane.deliver_items(&gateway, vec![call(1, b"{}")]).await;
+        let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
+        let kept: Vec<_> =
+            list["items"].as_array().unwrap().iter().map(|entry| &entry["has_payload"]).collect();
+        assert_eq!(kept, [false, false]);
     }
 
     #[tokio::test]

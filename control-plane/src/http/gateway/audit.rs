@@ -56,28 +56,33 @@ pub(super) async fn ingest(
     .await
 }
 
-/// Takes the payloads out of a batch, and gives them sealed, by the numbers of their calls.
+/// Takes the payloads out of a batch, and gives those sealed that the policy in force keeps, by the numbers of their calls.
 async fn seal_payloads(
     app: &App,
     batch: AuditBatch,
 ) -> Result<(AuditBatch, HashMap<u64, SealedPayload>), Problem> {
+    if !batch.items.iter().any(|item| matches!(item, AuditItem::CallWithPayload(..))) {
+        return Ok((batch, HashMap::new()));
+    }
+    let (policy, _) = app.publication.policy()?;
     let (mut items, mut payloads) = (Vec::with_capacity(batch.items.len()), Vec::new());
     for item in batch.items {
         items.push(match item {
             AuditItem::CallWithPayload(record, payload) => {
                 let binding =
                     Binding { argument_hash: record.argument_hash, request_id: record.request_id.clone() };
-                payloads.push((record.sequence, binding, payload));
+                // The gateway may not have heard of it when the call was made.
+                let most = policy.recorded_payload_bytes(record.endpoint.as_deref(), &record.method);
+                if most > 0 && record.key.is_some() {
+                    payloads.push((record.sequence, binding, payload));
+                }
                 AuditItem::Call(record)
             }
             other => other,
         });
     }
     let batch = AuditBatch { items, ..batch };
-    if payloads.is_empty() {
-        return Ok((batch, HashMap::new()));
-    }
-    let redact = app.publication.policy()?.0.document().payloads.redact.clone();
+    let redact = policy.document().payloads.redact.clone();
     let sealed = app.vault.seal(&app.storage.audit, app.now(), payloads, redact).await?;
     Ok((batch, sealed))
 }
