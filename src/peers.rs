@@ -384,6 +384,27 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_tries_to_deliver_is_not_lost_however_long_that_takes() {
+        let mut peers = Peers {
+            names: Names::new("control"),
+            me: Incarnation(9),
+            process: Incarnation(8),
+            queue: 0,
+            legacies: 0,
+            roll: Roll::default(),
+        };
+        let lost = |peers: &Peers, now| peers.lost(MonotonicNanos(now)).map(|gone| gone.id.0);
+        peers.roll.announce_end(gone(1, 15));
+        let tried_last = 60 * SECOND;
+        for now in (0..=tried_last).step_by(SECOND as usize / 10) {
+            peers.roll.delivered(Incarnation(1), 10, now);
+            assert_eq!(lost(&peers, now), None);
+        }
+        assert_eq!(lost(&peers, tried_last + RETURN - 1), None);
+        assert_eq!(lost(&peers, tried_last + RETURN), Some(1), "whoever had it in hand is gone as well");
+    }
+
+    #[test]
     fn what_was_left_is_never_forgotten() {
         let mut roll = Roll::default();
         for id in 0..100 {

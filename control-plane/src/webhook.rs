@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -92,8 +93,29 @@ pub(crate) fn check_url(text: &str) -> Result<(), &'static str> {
     let uri: Uri = text.parse().map_err(|_| right)?;
     let has_host = uri.host().is_some_and(|host| !host.is_empty());
     let is_plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    if has_host && is_plain && is_http { Ok(()) } else { Err(right) }
+    if !has_host || !is_plain {
+        return Err(right);
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok(()),
+        Some("http") if uri.host().is_some_and(is_nearby) => Ok(()),
+        Some("http") => Err(
+            "http:// sends findings unencrypted and is taken for receivers nearby only (an address that is \
+                             loopback, private or link-local, localhost, a name without a dot): write https://",
+        ),
+        _ => Err(right),
+    }
+}
+
+/// Whether what is sent there stays in the operator's own network, as far as a URL can tell.
+fn is_nearby(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match address.map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        // A number, such as 134744072 or 0x08080808, is an address to most resolvers.
+        Err(_) => !host.contains('.') && host.starts_with(|first: char| first.is_ascii_alphabetic()),
+    }
 }
 
 /// The secret in a file, without white space around it.
@@ -181,8 +203,7 @@ impl Webhook {
 
     fn signature(&self, seconds: u64, body: &str) -> String {
         let tag = hmac::sign(&self.key, format!("{seconds}.{body}").as_bytes());
-        let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("t={seconds},v1={hex}")
+        format!("t={seconds},v1={}", hex::encode(tag))
     }
 
     async fn send(&self, delivery: &Delivery, now: UnixMillis) -> Result<(), NotTaken> {
@@ -284,8 +305,7 @@ mod tests {
         let text = headers[SIGNATURE].to_str().unwrap();
         let (time, tag) = text.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
         assert_eq!(time.parse::<u64>().unwrap(), now / 1_000);
-        let tag: Vec<u8> =
-            (0..tag.len()).step_by(2).map(|at| u8::from_str_radix(&tag[at..at + 2], 16).unwrap()).collect();
+        let tag = hex::decode(tag).unwrap();
         let message = [time.as_bytes(), b".", body].concat();
         let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
         hmac::verify(&key, &message, &tag).unwrap();
@@ -354,8 +374,44 @@ mod tests {
         for right in ["https://example.com/x", "http://127.0.0.1:1/", "https://[::1]:2/a?b=c"] {
             assert_eq!(check_url(right), Ok(()), "{right}");
         }
-        for wrong in ["", "/x", "ftp://x/y", "https://", "https://me:word@x/y", "x"] {
-            assert!(check_url(wrong).is_err(), "{wrong}");
+        for wrong in
+            ["", "/x", "ftp://x/y", "https://", "https://me:word@x/y", "http://me:word@localhost/y", "x"]
+        {
+            assert!(check_url(wrong).unwrap_err().contains("write https://host/path"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_is_not_nearby_gets_nothing_unencrypted() {
+        for near in [
+            "localhost:8080",
+            "127.1.2.3",
+            "10.0.0.1",
+            "172.31.0.1:1",
+            "192.168.1.1",
+            "169.254.0.1",
+            "[::1]",
+            "[fd00::1]:1",
+            "[fe80::1]",
+            "[::ffff:10.0.0.1]",
+            "alerts",
+            "my-receiver:9000",
+        ] {
+            assert_eq!(check_url(&format!("http://{near}/x")), Ok(()), "{near}");
+        }
+        for far in [
+            "example.com",
+            "localhost.example.com",
+            "172.32.0.1",
+            "8.8.8.8:80",
+            "0.0.0.0",
+            "[2001:db8::1]",
+            "[::ffff:8.8.8.8]",
+            "134744072",
+            "0x08080808",
+        ] {
+            assert!(check_url(&format!("http://{far}/x")).unwrap_err().contains("nearby only"), "{far}");
+            assert_eq!(check_url(&format!("https://{far}/x")), Ok(()), "{far}");
         }
     }
 }

@@ -112,7 +112,7 @@ UPDATE key_hours SET places = counted.places FROM (
 WHERE key_hours.key_id = counted.key_id AND key_hours.hour = counted.hour;
 
 INSERT INTO key_ends
-SELECT key_id, key_version, reason, max(key_name), min(time), max(time), count(*), 1
+SELECT key_id, key_version, reason, max(key_name), min(time), max(time), count(*), 0
 FROM audit_records
 WHERE key_id IS NOT NULL AND reason IN ('key_revoked', 'key_expired')
 GROUP BY key_id, key_version, reason;

@@ -228,7 +228,9 @@ impl Signal {
         }
     }
 
-    /// The path that lists these calls.
+    /// The path that lists the key's calls from the first of the finding to the last, as narrow as the log's filters can
+    /// be: of `new_network` those from the network if it is one, of `error_run` those of the status, of `used_after_end`
+    /// those that were refused for the reason, with whichever version. Of the others it is all calls of the key.
     pub(crate) fn query(&self, time: impl Fn(UnixMillis) -> String) -> String {
         let mut query = format!("/v1/audit?key={}", self.key_id);
         if let ([network], FindingKind::NewNetwork) = (self.evidence.networks.as_slice(), self.kind) {

@@ -10,7 +10,10 @@ use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 use super::made_traffic::{Kind, MadeHour, Plant, Random};
-use super::{ErrorClass, HISTORY_HOURS, HOUR_MS, History, Present, QUIET_MS, examine, is_worth_a_look};
+use super::{
+    ErrorClass, HISTORY_HOURS, HOUR_MS, History, MIN_HISTORY_HOURS, Present, QUIET_MS, examine,
+    is_worth_a_look,
+};
 use crate::model::finding::{FindingKind, Network};
 
 const DAYS: u64 = 35;
@@ -35,9 +38,10 @@ struct Score {
 #[derive(Default)]
 struct Table {
     scores: BTreeMap<(Plant, Kind), Score>,
-    /// By pattern and kind of key: findings without any reason.
+    /// By pattern and kind of key: findings where nothing was planted.
     false_alarms: BTreeMap<(FindingKind, Kind), u64>,
-    key_days: BTreeMap<Kind, u64>,
+    /// Hours in which something could be found.
+    judged_hours: BTreeMap<Kind, u64>,
 }
 
 fn network(number: u64) -> Network {
@@ -46,12 +50,22 @@ fn network(number: u64) -> Network {
     Network::of(std::net::Ipv6Addr::new(segment(a, b), segment(c, d), segment(e, f), 0, 0, 0, 0, 1).into())
 }
 
+/// The hour of a key's first call.
+fn since(hours: &[MadeHour]) -> usize {
+    hours.iter().position(|hour| hour.counts.calls > 0).unwrap_or(hours.len())
+}
+
+/// The hours that are judged: those before them are not yet enough of a history.
+fn judged(hours: &[MadeHour]) -> u64 {
+    (hours.len() - since(hours)).saturating_sub(MIN_HISTORY_HOURS as usize) as u64
+}
+
 /// What a run through all hours finds, each looked at when it is over.
 fn run(hours: &[MadeHour]) -> Vec<Found> {
     let mut first_seen: HashMap<u64, usize> = HashMap::new();
     let mut found: Vec<Found> = Vec::new();
     let mut open: BTreeMap<(FindingKind, String), (usize, usize)> = BTreeMap::new();
-    let since = hours.iter().position(|hour| hour.counts.calls > 0).unwrap_or_default();
+    let since = since(hours);
     for (at, hour) in hours.iter().enumerate() {
         for one in &hour.networks {
             first_seen.entry(*one).or_insert(at);
@@ -111,8 +125,8 @@ const PLANTS: [Plant; 10] = [
     Plant::Stranger(1),
     Plant::Stranger(50),
     Plant::Errors(ErrorClass::Forbidden, 40),
-    Plant::Errors(ErrorClass::Missing, 200),
-    Plant::Errors(ErrorClass::Limited, 100),
+    Plant::Errors(ErrorClass::NotFound, 200),
+    Plant::Errors(ErrorClass::RateLimited, 100),
     Plant::Places(8),
     Plant::Places(40),
 ];
@@ -134,11 +148,11 @@ impl Table {
             for key in 0..KEYS_OF_A_KIND {
                 let seed = seed.wrapping_mul(1_000_003) + key * 17 + kind as u64 * 1_009;
                 let hours = kind.make(&mut Random::new(seed), START, DAYS);
-                // Nothing is planted here: whatever is found has no reason.
+                // Nothing is planted here: whatever is found is counted as false.
                 for found in run(&hours) {
                     *self.false_alarms.entry((found.kind, kind)).or_default() += 1;
                 }
-                *self.key_days.entry(kind).or_default() += DAYS;
+                *self.judged_hours.entry(kind).or_default() += judged(&hours);
                 self.plant(kind, &hours, seed);
             }
         }
@@ -153,9 +167,8 @@ impl Table {
             plant.into(&mut random, &mut planted, at);
             let score = self.scores.entry((plant, kind)).or_default();
             score.planted += 1;
-            for found in run(&planted).iter().filter(|found| found.kind == plant.kind()) {
-                score.found += u64::from(found.hours.contains(&at));
-            }
+            let is_it = |found: &Found| found.kind == plant.kind() && found.hours.contains(&at);
+            score.found += u64::from(run(&planted).iter().any(is_it));
         }
     }
 
@@ -166,11 +179,16 @@ impl Table {
         found as f64 / planted as f64
     }
 
-    /// False findings of a pattern in a thousand days of a key.
+    /// Days of keys in which something could be found.
+    fn judged_days(&self, keep: impl Fn(Kind) -> bool) -> f64 {
+        let hours = self.judged_hours.iter().filter(|(kind, _)| keep(**kind)).map(|(_, hours)| hours);
+        hours.sum::<u64>() as f64 / 24.0
+    }
+
+    /// False findings of a pattern in a thousand judged days of a key; not a number where no day is judged.
     fn false_rate(&self, pattern: FindingKind, keep: impl Fn(Kind) -> bool) -> f64 {
         let alarms = self.false_alarms.iter().filter(|((one, kind), _)| *one == pattern && keep(*kind));
-        let days = self.key_days.iter().filter(|(kind, _)| keep(**kind)).map(|(_, days)| days);
-        1_000.0 * alarms.map(|(_, count)| count).sum::<u64>() as f64 / days.sum::<u64>() as f64
+        1_000.0 * alarms.map(|(_, count)| count).sum::<u64>() as f64 / self.judged_days(&keep)
     }
 
     fn text(&self) -> String {
@@ -186,13 +204,19 @@ impl Table {
         }
         let _ = write!(
             text,
-            "\n| false, in 1,000 days of a key | {} | all |\n|---|{}\n",
+            "\n| false, in 1,000 judged days of a key | {} | all but new |\n|---|{}\n",
             kinds.join(" | "),
             "---:|".repeat(kinds.len() + 1)
         );
+        let days = Kind::ALL.map(|kind| format!("{:.0}", self.judged_days(|one| one == kind)));
+        let all = self.judged_days(is_known);
+        let _ = writeln!(text, "| judged days | {} | {all:.0} |", days.join(" | "));
         for pattern in FindingKind::ALL.into_iter().filter(|kind| *kind != FindingKind::UsedAfterEnd) {
-            let cells = Kind::ALL.map(|kind| format!("{:.1}", self.false_rate(pattern, |one| one == kind)));
-            let all = self.false_rate(pattern, |_| true);
+            let cells = Kind::ALL.map(|kind| match self.false_rate(pattern, |one| one == kind) {
+                rate if rate.is_nan() => "–".to_owned(),
+                rate => format!("{rate:.1}"),
+            });
+            let all = self.false_rate(pattern, is_known);
             let _ = writeln!(text, "| `{}` | {} | {all:.1} |", pattern.as_str(), cells.join(" | "));
         }
         text
@@ -230,26 +254,34 @@ fn what_is_planted_is_found_and_little_else() {
     check(&table);
 }
 
+/// Whether a key of this kind gets old enough to be judged.
+fn is_known(kind: Kind) -> bool {
+    kind != Kind::New
+}
+
 /// What has to hold for any seed: the bounds leave room for chance, and for nothing to get much worse.
 fn check(table: &Table) {
     let is_regular = |kind| !matches!(kind, Kind::Bursty | Kind::Seldom | Kind::New);
     let has_fixed_network = |kind| !matches!(kind, Kind::Roaming | Kind::Moving | Kind::New);
-    let is_known = |kind| kind != Kind::New;
     assert!(table.found(Plant::Spike(10), is_regular) > 0.95);
     assert!(table.found(Plant::Spike(5), is_regular) > 0.85);
     assert!(table.found(Plant::Stranger(1), has_fixed_network) > 0.7);
     assert!(table.found(Plant::Errors(ErrorClass::Forbidden, 40), is_known) > 0.9);
-    assert!(table.found(Plant::Errors(ErrorClass::Missing, 200), is_known) > 0.9);
+    assert!(table.found(Plant::Errors(ErrorClass::NotFound, 200), is_known) > 0.9);
     assert!(table.found(Plant::Places(8), has_fixed_network) > 0.95);
-    // Of a new network most are no error: the traffic has networks that change, and nobody can tell why.
+    assert_eq!(
+        table.judged_days(|kind| kind == Kind::Steady),
+        (SEEDS.len() as u64 * KEYS_OF_A_KIND * 28) as f64
+    );
+    assert_eq!(table.judged_days(|kind| kind == Kind::New), 0.0);
     for (pattern, most) in [
         (FindingKind::VolumeSpike, 4.0),
         (FindingKind::NewNetwork, 15.0),
         (FindingKind::ErrorRun, 2.0),
         (FindingKind::ManyPlaces, 1.0),
     ] {
-        let rate = table.false_rate(pattern, |_| true);
-        assert!(rate < most, "{}: {rate} in 1,000 days", pattern.as_str());
+        let rate = table.false_rate(pattern, is_known);
+        assert!(rate < most, "{}: {rate} in 1,000 judged days", pattern.as_str());
     }
     assert!(table.false_alarms.keys().all(|(_, kind)| *kind != Kind::New), "a new key is judged by nothing");
 }

@@ -2,8 +2,8 @@
 //!
 //! Every pattern has one way to judge. An hour has a number, such as how many calls there were for one that is usual, and
 //! so have all hours before it. It is a finding if it is large in itself and at least twice what the key's history has in
-//! its most unusual hour but one (of volume: in its most unusual hour). A key that surprises often has to surprise more; nothing is assumed of how calls are
-//! distributed, and one odd hour in the past hides none that come. docs/PATTERNS.md has the method and how often it errs.
+//! its most unusual hour but one (of volume: in its most unusual hour). A key that surprises often has to surprise more;
+//! nothing is assumed of how calls are distributed. docs/PATTERNS.md has the method and how often it errs.
 
 mod errors;
 mod networks;
@@ -44,9 +44,9 @@ pub(crate) enum ErrorClass {
     /// 403.
     Forbidden,
     /// 404.
-    Missing,
+    NotFound,
     /// 429.
-    Limited,
+    RateLimited,
     /// The rest.
     Other,
 }
@@ -178,15 +178,15 @@ impl History {
 impl ErrorClass {
     /// All classes, in the order in which hours count them.
     pub(crate) const ALL: [Self; 5] =
-        [Self::Unauthorized, Self::Forbidden, Self::Missing, Self::Limited, Self::Other];
+        [Self::Unauthorized, Self::Forbidden, Self::NotFound, Self::RateLimited, Self::Other];
 
     /// The class of a status; `None` if it is no 4xx.
     pub(crate) fn of(status: u16) -> Option<Self> {
         match status {
             401 => Some(Self::Unauthorized),
             403 => Some(Self::Forbidden),
-            404 => Some(Self::Missing),
-            429 => Some(Self::Limited),
+            404 => Some(Self::NotFound),
+            429 => Some(Self::RateLimited),
             400..=499 => Some(Self::Other),
             _ => None,
         }
@@ -197,8 +197,8 @@ impl ErrorClass {
         match self {
             Self::Unauthorized => "401",
             Self::Forbidden => "403",
-            Self::Missing => "404",
-            Self::Limited => "429",
+            Self::NotFound => "404",
+            Self::RateLimited => "429",
             Self::Other => "4xx",
         }
     }

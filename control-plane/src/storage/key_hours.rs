@@ -1,11 +1,10 @@
 //! What patterns are found in, read: hours that have changed, and the history before them.
 
-use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::columns::{from_millis, row_limit, saturated, to_millis};
+use super::columns::{from_millis, row_limit, saturated};
 use super::{Database, Result, StorageError, Transaction};
 use crate::model::finding::{Evidence, FindingKind, MAX_NAMED, Network, Signal};
 use crate::patterns::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
@@ -175,53 +174,4 @@ fn ended_use(row: &SqliteRow) -> Result<ChangedHour> {
             reason: row.try_get(2)?,
         },
     }))
-}
-
-impl Database {
-    /// Deletes at most `limit` rows of each kind that no call since `before` belongs to, findings among them, and the
-    /// places of hours that no batch is likely to add to any more. Gives how many.
-    pub(crate) async fn purge_patterns(
-        &self,
-        before: UnixMillis,
-        now: UnixMillis,
-        limit: usize,
-    ) -> Result<u64> {
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin().await?;
-        // Late records of a gateway that was cut off for longer count for fewer places than they had.
-        let slot = now.0.saturating_sub(DAY_MS) / crate::patterns::SLOT_MS;
-        let mut purged = 0;
-        for (statement, bound) in [
-            (
-                "DELETE FROM findings WHERE id IN (SELECT id FROM findings WHERE last_time < ? LIMIT ?)",
-                to_millis(before),
-            ),
-            (
-                "DELETE FROM key_hours WHERE (key_id, hour) IN \
-                 (SELECT key_id, hour FROM key_hours WHERE hour < ? ORDER BY hour LIMIT ?)",
-                saturated(before.0 / HOUR_MS),
-            ),
-            (
-                "DELETE FROM key_networks WHERE (key_id, network) IN \
-                 (SELECT key_id, network FROM key_networks WHERE last_time < ? LIMIT ?)",
-                to_millis(before),
-            ),
-            (
-                "DELETE FROM key_places WHERE (key_id, slot, network) IN \
-                 (SELECT key_id, slot, network FROM key_places WHERE slot < ? LIMIT ?)",
-                saturated(slot),
-            ),
-            (
-                "DELETE FROM key_ends WHERE (key_id, key_version, reason) IN \
-                 (SELECT key_id, key_version, reason FROM key_ends WHERE last_time < ? LIMIT ?)",
-                to_millis(before),
-            ),
-        ] {
-            let rows =
-                sqlx::query(statement).bind(bound).bind(row_limit(limit)).execute(transaction.connection());
-            purged += rows.await?.rows_affected();
-        }
-        transaction.commit().await?;
-        Ok(purged)
-    }
 }

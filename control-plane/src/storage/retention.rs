@@ -3,8 +3,11 @@
 use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
 
-use super::columns::{row_limit, to_millis};
+use super::columns::{row_limit, saturated, to_millis};
 use super::{Database, Result};
+use crate::patterns::{HOUR_MS, SLOT_MS};
+
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// How full a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,53 @@ impl Database {
             usize::MAX,
         )
         .await
+    }
+
+    /// Deletes at most `limit` rows of each kind that no call since `before` belongs to, findings among them, and the
+    /// places of hours that no batch is likely to add to any more. Gives how many.
+    pub(crate) async fn purge_patterns(
+        &self,
+        before: UnixMillis,
+        now: UnixMillis,
+        limit: usize,
+    ) -> Result<u64> {
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin().await?;
+        // Late records of a gateway that was cut off for longer count for fewer places than they had.
+        let slot = now.0.saturating_sub(DAY_MS) / SLOT_MS;
+        let mut purged = 0;
+        for (statement, bound) in [
+            (
+                "DELETE FROM findings WHERE id IN (SELECT id FROM findings WHERE last_time < ? LIMIT ?)",
+                to_millis(before),
+            ),
+            (
+                "DELETE FROM key_hours WHERE (key_id, hour) IN \
+                 (SELECT key_id, hour FROM key_hours WHERE hour < ? ORDER BY hour LIMIT ?)",
+                saturated(before.0 / HOUR_MS),
+            ),
+            (
+                "DELETE FROM key_networks WHERE (key_id, network) IN \
+                 (SELECT key_id, network FROM key_networks WHERE last_time < ? LIMIT ?)",
+                to_millis(before),
+            ),
+            (
+                "DELETE FROM key_places WHERE (key_id, slot, network) IN \
+                 (SELECT key_id, slot, network FROM key_places WHERE slot < ? LIMIT ?)",
+                saturated(slot),
+            ),
+            (
+                "DELETE FROM key_ends WHERE (key_id, key_version, reason) IN \
+                 (SELECT key_id, key_version, reason FROM key_ends WHERE last_time < ? LIMIT ?)",
+                to_millis(before),
+            ),
+        ] {
+            let rows =
+                sqlx::query(statement).bind(bound).bind(row_limit(limit)).execute(transaction.connection());
+            purged += rows.await?.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(purged)
     }
 
     async fn purge(&self, statement: &'static str, before: UnixMillis, limit: usize) -> Result<u64> {

@@ -69,7 +69,7 @@ impl Transaction<'_> {
         let hour_rows = hours.iter().map(|((key, hour), sum)| {
             let [unauthorized, forbidden, missing, limited, other] = sum.errors;
             json!([
-                hex(key.as_bytes()),
+                hex::encode(key.as_bytes()),
                 hour,
                 sum.name,
                 sum.first,
@@ -83,14 +83,22 @@ impl Transaction<'_> {
             ])
         });
         let network_rows = networks.iter().map(|((key, network), sum)| {
-            json!([hex(key.as_bytes()), hex(&network.prefix()), sum.first, sum.last, sum.calls])
+            json!([
+                hex::encode(key.as_bytes()),
+                hex::encode(network.prefix()),
+                sum.first,
+                sum.last,
+                sum.calls
+            ])
         });
         let place_rows: Vec<Value> = places
             .iter()
-            .map(|(key, slot, network)| json!([hex(key.as_bytes()), slot, hex(&network.prefix())]))
+            .map(|(key, slot, network)| {
+                json!([hex::encode(key.as_bytes()), slot, hex::encode(network.prefix())])
+            })
             .collect();
         let end_rows = ends.iter().map(|((key, version, reason), sum)| {
-            json!([hex(key.as_bytes()), version, reason, sum.name, sum.first, sum.last, sum.calls])
+            json!([hex::encode(key.as_bytes()), version, reason, sum.name, sum.first, sum.last, sum.calls])
         });
         self.add_rows(ADD_HOURS, hour_rows.collect()).await?;
         self.add_rows(ADD_NETWORKS, network_rows.collect()).await?;
@@ -147,6 +155,124 @@ impl Sum {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use axum::http::StatusCode;
+    use omniflow_policy::time::UnixMillis;
+    use sqlx::migrate::Migrator;
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{ConnectOptions, Connection, Row};
+
+    use super::super::database::audit_migrations;
+    use super::super::{AUDIT_FILE, Database};
+    use super::*;
+    use crate::detection::look;
+    use crate::http::testing::{Plane, START, record};
+    use crate::webhook::WebhookSettings;
+
+    const KEY: Uuid = Uuid::from_u128(9);
+    /// Migrations of the audit log before there were patterns.
+    const EARLIER: i64 = 4;
+
+    /// Ten quiet days, and then an hour with all that is ever found.
+    fn eventful() -> Vec<AuditRecord> {
+        let quiet = (0..240).map(|n| record(n, START - (240 - n) * HOUR_MS, Some((KEY, "ci"))));
+        let loud = (240..640).map(|n| {
+            let mut record = record(n, START + (n - 240) * 1_000, Some((KEY, "ci")));
+            match n {
+                240..250 => record.source_ip = Some(format!("198.51.{n}.1").parse().unwrap()),
+                250..255 => record.source_ip = Some(format!("2001:db8:{n}::1").parse().unwrap()),
+                255 => record.source_ip = None,
+                300..350 => {
+                    (record.status, record.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
+                }
+                350..390 => record.status = [401, 404, 409, 429][n as usize % 4],
+                390..393 => (record.status, record.outcome) = (401, Outcome::Denied(Denial::KeyRevoked)),
+                _ => {}
+            }
+            record
+        });
+        quiet.chain(loud).collect()
+    }
+
+    /// An audit log in the form of an earlier release, with the records of the one in `folder`.
+    async fn earlier_form(folder: &Path) -> std::path::PathBuf {
+        let path = folder.join("earlier.db");
+        let all = audit_migrations();
+        let earlier = all.iter().filter(|one| one.version <= EARLIER).cloned().collect();
+        Database::open(&path, Migrator::with_migrations(earlier), None).await.unwrap().close().await;
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        let present = folder.join(AUDIT_FILE).display().to_string();
+        sqlx::query("ATTACH DATABASE ? AS present").bind(present).execute(&mut connection).await.unwrap();
+        for statement in [
+            "INSERT INTO main.audit_records SELECT * FROM present.audit_records",
+            "INSERT INTO main.audit_streams SELECT * FROM present.audit_streams",
+        ] {
+            sqlx::query(statement).execute(&mut connection).await.unwrap();
+        }
+        connection.close().await.unwrap();
+        path
+    }
+
+    /// All that is kept by key, without whether it was looked at.
+    async fn kept(plane: &Plane) -> Vec<Vec<String>> {
+        let mut reader = plane.app.storage.audit.reader().await.unwrap();
+        let mut kept = Vec::new();
+        for statement in [
+            "SELECT json_array(hex(key_id), hour, key_name, first_time, last_time, calls, unauthorized, forbidden, \
+             missing, limited, other_errors, places) FROM key_hours ORDER BY key_id, hour",
+            "SELECT json_array(hex(key_id), hex(network), first_time, last_time, calls) FROM key_networks \
+             ORDER BY key_id, network",
+            "SELECT json_array(hex(key_id), key_version, reason, key_name, first_time, last_time, calls) \
+             FROM key_ends ORDER BY key_id, key_version, reason",
+        ] {
+            let rows = sqlx::query(statement).fetch_all(&mut *reader).await.unwrap();
+            kept.push(rows.iter().map(|row| row.get(0)).collect());
+        }
+        kept
+    }
+
+    async fn found(plane: &Plane) -> Vec<Value> {
+        let list = plane.get("/v1/audit/patterns").await.expect(StatusCode::OK);
+        list["items"].as_array().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_release_recorded_is_summed_up_and_raises_nothing() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        for part in eventful().chunks(400) {
+            assert_eq!(plane.deliver(&token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
+        }
+        let expected = kept(&plane).await;
+        assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [241, 16, 1]);
+
+        let (folder, earlier) = (plane.folder().to_owned(), earlier_form(plane.folder()).await);
+        let secret_file = folder.join("webhook-secret");
+        crate::files::write_private(&secret_file, "0123456789abcdef").unwrap();
+        let plane = plane
+            .restart_with(|with| {
+                for old in ["-wal", "-shm"].map(|end| folder.join(format!("{AUDIT_FILE}{end}"))) {
+                    assert!(!old.exists() || fs::remove_file(old).is_ok());
+                }
+                fs::rename(earlier, folder.join(AUDIT_FILE)).unwrap();
+                let url = "http://127.0.0.1:9/nobody".to_owned();
+                with.webhook = Some(WebhookSettings { url, secret_file });
+            })
+            .await;
+        assert_eq!(kept(&plane).await, expected);
+        look(&plane.app).await.unwrap();
+        assert_eq!(found(&plane).await, [] as [Value; 0]);
+        let due = async || plane.app.storage.audit.due_deliveries(UnixMillis(u64::MAX), 9).await.unwrap();
+        assert_eq!(due().await.len(), 0);
+
+        let mut late = record(640, START + HOUR_MS, Some((KEY, "ci")));
+        late.outcome = Outcome::Denied(Denial::KeyRevoked);
+        assert_eq!(plane.deliver(&token, vec![late]).await.status, StatusCode::NO_CONTENT);
+        look(&plane.app).await.unwrap();
+        assert_eq!((found(&plane).await.len(), due().await.len()), (1, 1), "what comes now is looked at");
+    }
 }
