@@ -17,7 +17,8 @@ pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
         "Made by `make bench` in one run. Processor time of Envoy (all threads, user and kernel, from the kernel's \
          schedstat) over requests; {} pairs of {} requests each, every subject right after bare Envoy, in an order that \
          changes with each round; 16 connections, HTTP/1.1, one worker, one answer that Envoy gives itself. Medians, and \
-         in brackets the middle half. The latencies are of one run each, after the pairs.\n",
+         in brackets the middle half. Requests have no arguments. The latencies are \
+         of one run each, after the pairs, and the client's too: its timers tick in milliseconds.\n",
         plan.pairs, plan.requests
     )?;
     writeln!(text, "Machine: {}.\n", machine())?;

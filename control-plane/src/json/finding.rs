@@ -26,7 +26,7 @@ pub(crate) struct FindingJson {
     /// One plain sentence.
     summary: String,
     evidence: EvidenceJson,
-    /// The path that lists the calls.
+    /// The path that lists the calls, perhaps among others of the key in that time.
     query: String,
 }
 

@@ -11,7 +11,7 @@ use crate::model::finding::FindingKind;
 #[command(after_help = "Examples:\n  \
     omf audit patterns\n  \
     omf audit patterns --key ci --kind new_network --json\n\n\
-    Each finding has a query: the path of the API that lists its calls.")]
+    With --json each finding has a query: the path of the API that lists its calls.")]
 pub(super) struct Patterns {
     /// Name or identifier of a key.
     #[arg(long)]
