@@ -155,3 +155,18 @@ async fn what_redaction_has_made_longer_comes_back_as_well() {
         bench.vault.seal(&bench.storage.audit, NOW, payloads, redact).await.unwrap().remove(&7).unwrap();
     assert_eq!(bench.unseal(&sealed).await.unwrap().body.len(), list.len() / 2 * 6 + 1);
 }
+
+#[tokio::test]
+async fn a_damaged_data_key_stops_neither_a_rotation_nor_a_start() {
+    let bench = Bench::new().await;
+    let lost = bench.seal(b"1", NOW).await;
+    let mut damaged = bench.storage.audit.data_keys().await.unwrap().remove(0);
+    damaged.sealed[20] ^= 1;
+    bench.storage.audit.reseal_data_keys(&[damaged]).await.unwrap();
+    let rotation = bench.vault.rotate(&bench.storage.audit).await.unwrap();
+    assert_eq!((rotation.data_keys, rotation.unreadable), (0, 1));
+    let bench = bench.restart().await;
+    assert!(bench.unseal(&lost).await.is_err());
+    let kept = bench.seal(b"2", NOW).await;
+    assert_eq!(bench.unseal(&kept).await.unwrap().body, b"2");
+}
