@@ -20,6 +20,7 @@ pub(crate) async fn keep_looking(app: &App) {
             if let Err(error) = look(app).await {
                 tracing::warn!(%error, "patterns cannot be looked for; trying again soon");
             }
+            // Findings are told within this time, and all that came in it is looked at together; nothing waits for this.
             sleep(PAUSE).await;
         }
     };
@@ -39,7 +40,7 @@ pub(crate) async fn look(app: &App) -> Result<(), StorageError> {
         if is_last {
             return Ok(());
         }
-        // Gateways that deliver records come in between.
+        // The gateways' half of the time: those that deliver records come in between.
         sleep(started.elapsed()).await;
     }
 }

@@ -4,15 +4,17 @@
 //! ready to match. Of several templates that match a path the one with more literal segments wins, as in
 //! `matchit`. What no route matches is refused.
 
+mod method;
+
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::method::{InvalidMethodSelector, MethodSelector};
 use crate::key::KeyPrefix;
 use crate::path::Target;
 use crate::payload::{MAX_PAYLOAD_BYTES, MAX_REDACTED_FIELDS, PayloadPolicy};
@@ -27,8 +29,6 @@ pub const MAX_SCOPES: usize = 500;
 pub const MAX_IMPORTED_KEY_LENGTH: usize = 512;
 /// The most bytes of the description of a scope.
 pub const MAX_SCOPE_DESCRIPTION: usize = 1_024;
-/// The most bytes of a method.
-const MAX_METHOD_LENGTH: usize = 32;
 /// The most bytes of one route template.
 pub const MAX_TEMPLATE_LENGTH: usize = 512;
 
@@ -78,25 +78,6 @@ pub struct RouteDefinition {
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub payload: bool,
 }
-
-/// Which methods a route is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum MethodSelector {
-    /// GET and HEAD.
-    Read,
-    /// All but GET and HEAD.
-    Write,
-    /// All methods.
-    Any,
-    /// One method, in upper case as it travels.
-    Exact(String),
-}
-
-/// A text that selects no method.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} selects no method: write an upper-case method such as GET, or read, write or any")]
-pub struct InvalidMethodSelector(String);
 
 /// What is wrong with a policy, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -232,23 +213,7 @@ impl Policy {
     /// Checks a document and makes it ready to match.
     pub fn compile(document: PolicyDocument) -> Result<Self, PolicyError> {
         check_payloads(&document.payloads)?;
-        if document.scopes.len() > MAX_SCOPES {
-            return Err(error("/scopes".to_owned(), format!("a policy has at most {MAX_SCOPES} scopes")));
-        }
-        for (index, scope) in document.scopes.iter().enumerate() {
-            if scope.description.len() > MAX_SCOPE_DESCRIPTION {
-                return Err(error(
-                    format!("/scopes/{index}/description"),
-                    format!("a description has at most {MAX_SCOPE_DESCRIPTION} bytes"),
-                ));
-            }
-            if document.scopes.iter().take(index).any(|earlier| earlier.name == scope.name) {
-                return Err(error(
-                    format!("/scopes/{index}/name"),
-                    format!("{} stands here twice", scope.name),
-                ));
-            }
-        }
+        check_scopes(&document.scopes)?;
         if document.routes.len() > MAX_ROUTES {
             return Err(error("/routes".to_owned(), format!("a policy has at most {MAX_ROUTES} routes")));
         }
@@ -364,6 +329,24 @@ impl Endpoint {
     }
 }
 
+fn check_scopes(scopes: &[ScopeDefinition]) -> Result<(), PolicyError> {
+    if scopes.len() > MAX_SCOPES {
+        return Err(error("/scopes".to_owned(), format!("a policy has at most {MAX_SCOPES} scopes")));
+    }
+    for (index, scope) in scopes.iter().enumerate() {
+        if scope.description.len() > MAX_SCOPE_DESCRIPTION {
+            return Err(error(
+                format!("/scopes/{index}/description"),
+                format!("a description has at most {MAX_SCOPE_DESCRIPTION} bytes"),
+            ));
+        }
+        if scopes.iter().take(index).any(|earlier| earlier.name == scope.name) {
+            return Err(error(format!("/scopes/{index}/name"), format!("{} stands here twice", scope.name)));
+        }
+    }
+    Ok(())
+}
+
 fn check_payloads(payloads: &PayloadPolicy) -> Result<(), PolicyError> {
     if payloads.max_bytes > MAX_PAYLOAD_BYTES {
         let message = format!("at most {MAX_PAYLOAD_BYTES} bytes of a call are kept; 0 keeps none");
@@ -412,63 +395,6 @@ fn check_template(template: &str) -> Result<(), String> {
         return Err(format!("{template:?}: the query string takes no part in matching"));
     }
     Ok(())
-}
-
-// === impl MethodSelector ===
-
-impl MethodSelector {
-    /// How closely this fits a method, higher is closer; `None` where it does not.
-    fn specificity(&self, method: &[u8]) -> Option<u8> {
-        // Over HTTP/2 any word can be a method, and some servers fold its case: `get` must not pass for a write.
-        if !is_method(method) {
-            return None;
-        }
-        let reads = matches!(method, b"GET" | b"HEAD");
-        match self {
-            Self::Exact(name) => (name.as_bytes() == method).then_some(2),
-            Self::Read => reads.then_some(1),
-            Self::Write => (!reads).then_some(1),
-            Self::Any => Some(0),
-        }
-    }
-}
-
-fn is_method(bytes: &[u8]) -> bool {
-    (1..=MAX_METHOD_LENGTH).contains(&bytes.len())
-        && bytes.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
-}
-
-impl FromStr for MethodSelector {
-    type Err = InvalidMethodSelector;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "read" => Ok(Self::Read),
-            "write" => Ok(Self::Write),
-            "any" => Ok(Self::Any),
-            name if is_method(name.as_bytes()) => Ok(Self::Exact(name.to_owned())),
-            other => Err(InvalidMethodSelector(other.chars().take(MAX_METHOD_LENGTH).collect())),
-        }
-    }
-}
-
-impl TryFrom<String> for MethodSelector {
-    type Error = InvalidMethodSelector;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<MethodSelector> for String {
-    fn from(selector: MethodSelector) -> Self {
-        match selector {
-            MethodSelector::Read => "read".to_owned(),
-            MethodSelector::Write => "write".to_owned(),
-            MethodSelector::Any => "any".to_owned(),
-            MethodSelector::Exact(name) => name,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ async fn repeat(port: u16, period: Duration, call: Call, stop: Arc<AtomicBool>) 
             None => match Connection::http1(port).await {
                 Ok(open) => open,
                 Err(_) => {
+                    // A listener that is being replaced refuses for a moment: not to be stormed. Nothing waits for this.
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::json;
 
+use super::show::find;
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::Segments;
@@ -30,10 +31,9 @@ pub(in crate::http) async fn show(
     caller: Caller,
     Segments(id): Segments<String>,
 ) -> Result<Json<PayloadJson>, Problem> {
-    let no_such_record = || Problem::not_found("The audit log has no such record.");
-    let id = id.parse().map_err(|_| no_such_record())?;
     let audit = &app.storage.audit;
-    let entry = audit.audit_entry(id).await?.ok_or_else(no_such_record)?;
+    let entry = find(&app, &id).await?;
+    let id = entry.id;
     let nothing_kept = || Problem::not_found("No arguments are kept of this call, or no longer.");
     let sealed = audit.payload(id).await?.ok_or_else(nothing_kept)?;
     let argument_hash = entry.argument_hash.ok_or_else(nothing_kept)?;

@@ -10,6 +10,7 @@ use crate::http::extract::Segments;
 use crate::http::params::RecordPath;
 use crate::http::problem::Problem;
 use crate::json::audit::AuditEntryJson;
+use crate::model::audit::AuditEntry;
 
 /// Shows one audited call.
 #[utoipa::path(
@@ -24,8 +25,12 @@ pub(in crate::http) async fn show(
     State(app): State<Arc<App>>,
     Segments(id): Segments<String>,
 ) -> Result<Json<AuditEntryJson>, Problem> {
+    Ok(Json(find(&app, &id).await?.into()))
+}
+
+/// The record with this number.
+pub(super) async fn find(app: &App, id: &str) -> Result<AuditEntry, Problem> {
     let no_such_record = || Problem::not_found("The audit log has no such record.");
     let id = id.parse().map_err(|_| no_such_record())?;
-    let entry = app.storage.audit.audit_entry(id).await?.ok_or_else(no_such_record)?;
-    Ok(Json(entry.into()))
+    app.storage.audit.audit_entry(id).await?.ok_or_else(no_such_record)
 }

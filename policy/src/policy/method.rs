@@ -1,0 +1,86 @@
+//! Which methods a route is for.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The most bytes of a method.
+const MAX_METHOD_LENGTH: usize = 32;
+
+/// Which methods a route is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum MethodSelector {
+    /// GET and HEAD.
+    Read,
+    /// All but GET and HEAD.
+    Write,
+    /// All methods.
+    Any,
+    /// One method, in upper case as it travels.
+    Exact(String),
+}
+
+/// A text that selects no method.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} selects no method: write an upper-case method such as GET, or read, write or any")]
+pub struct InvalidMethodSelector(String);
+
+// === impl MethodSelector ===
+
+impl MethodSelector {
+    /// How closely this fits a method, higher is closer; `None` where it does not.
+    pub(super) fn specificity(&self, method: &[u8]) -> Option<u8> {
+        // Over HTTP/2 any word can be a method, and some servers fold its case: `get` must not pass for a write.
+        if !is_method(method) {
+            return None;
+        }
+        let reads = matches!(method, b"GET" | b"HEAD");
+        match self {
+            Self::Exact(name) => (name.as_bytes() == method).then_some(2),
+            Self::Read => reads.then_some(1),
+            Self::Write => (!reads).then_some(1),
+            Self::Any => Some(0),
+        }
+    }
+}
+
+fn is_method(bytes: &[u8]) -> bool {
+    (1..=MAX_METHOD_LENGTH).contains(&bytes.len())
+        && bytes.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+}
+
+impl FromStr for MethodSelector {
+    type Err = InvalidMethodSelector;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "read" => Ok(Self::Read),
+            "write" => Ok(Self::Write),
+            "any" => Ok(Self::Any),
+            name if is_method(name.as_bytes()) => Ok(Self::Exact(name.to_owned())),
+            other => Err(InvalidMethodSelector(other.chars().take(MAX_METHOD_LENGTH).collect())),
+        }
+    }
+}
+
+impl TryFrom<String> for MethodSelector {
+    type Error = InvalidMethodSelector;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<MethodSelector> for String {
+    fn from(selector: MethodSelector) -> Self {
+        match selector {
+            MethodSelector::Read => "read".to_owned(),
+            MethodSelector::Write => "write".to_owned(),
+            MethodSelector::Any => "any".to_owned(),
+            MethodSelector::Exact(name) => name,
+        }
+    }
+}
