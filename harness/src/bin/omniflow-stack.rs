@@ -2,12 +2,13 @@
 //! with its addresses and the owner's token, and ends it when standard input ends.
 
 use std::process::ExitCode;
+use std::{io, thread};
 
 use anyhow::Result;
 use omniflow_harness::stack::{Stack, StackOptions};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, stdin};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -42,9 +43,10 @@ async fn serve() -> Result<()> {
             "folder": stack.folder(),
         })
     );
-    // Whoever started this holds the other end; that closes with it, however it ends.
-    let mut input = stdin();
-    let mut buffer = [0; 64];
-    while input.read(&mut buffer).await? > 0 {}
+    // Whoever started this holds the other end; that closes with it, however it ends. A thread of its own, for which the
+    // end of this process does not wait.
+    let (sender, ended) = oneshot::channel();
+    thread::spawn(move || sender.send(io::copy(&mut io::stdin(), &mut io::sink())));
+    ended.await??;
     Ok(())
 }

@@ -121,7 +121,10 @@ async fn refusals_stand_at_their_field_and_nothing_typed_is_lost() {
         let check = browser.send("/keys/check", &form).await.json();
         assert_eq!(check["field"], error, "{field}={value}");
         let text = check["text"].as_str().unwrap();
-        assert!(text.ends_with(['.', '?']) && text.starts_with(|letter: char| !letter.is_lowercase()), "{text}");
+        assert!(
+            text.ends_with(['.', '?']) && text.starts_with(|letter: char| !letter.is_lowercase()),
+            "{text}"
+        );
     }
     let mut form = FORM;
     form[1].1 = "taken";
