@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
-use crate::http::Answers;
+use crate::http::{Answers, Throttle};
+use crate::known_tokens::KnownTokens;
 use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 use crate::vault::Vault;
@@ -43,6 +44,10 @@ pub(crate) struct App {
     pub(crate) payload_retention: Duration,
     /// Seals the arguments of calls.
     pub(crate) vault: Vault,
+    /// What may be a token.
+    pub(crate) known_tokens: KnownTokens,
+    /// The authentications that failed.
+    pub(crate) throttle: Throttle,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.

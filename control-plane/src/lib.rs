@@ -14,6 +14,7 @@
 //! | `vault` | the arguments of calls at rest: redacted, packed, sealed |
 //! | `patterns`, `detection` | what is unusual in the use of a key, judged by its own history; the task that looks |
 //! | `webhook` | new findings, sent to where an operator wants them |
+//! | `known_tokens` | the digests of all tokens, so that others never reach a database |
 //! | `retention` | what is purged when it is old enough |
 //! | `connections`, `idle`, `tls` | how connections are accepted, and ended when idle; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
@@ -39,6 +40,7 @@ mod golden;
 mod http;
 mod idle;
 mod json;
+mod known_tokens;
 pub mod model;
 mod patterns;
 mod publication;

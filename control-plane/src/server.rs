@@ -22,6 +22,7 @@ use crate::connections;
 use crate::detection::keep_looking;
 use crate::fleet::{Fleet, keep_memory};
 use crate::http;
+use crate::known_tokens::KnownTokens;
 use crate::publication::Publication;
 use crate::retention::keep_retention;
 use crate::storage::{Storage, StorageError};
@@ -251,6 +252,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let default_file = settings.data_dir.join("payload-key");
     let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
     let vault = Vault::open(key_file, &storage.audit, entropy.clone()).await?;
+    let known_tokens = KnownTokens::read(&storage.main).await?;
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
     fleet.recall(&storage.main).await?;
     let stopping = watch::Sender::new(false);
@@ -263,6 +265,8 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         audit_retention: settings.audit_retention,
         payload_retention: settings.payload_retention,
         vault,
+        known_tokens,
+        throttle: http::Throttle::default(),
         clock,
         entropy,
         token_revoked: watch::Sender::new(()),

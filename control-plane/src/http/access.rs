@@ -11,6 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use omniflow_policy::digest::Digest;
+use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -19,6 +20,7 @@ use crate::app::App;
 use crate::model::event::Actor;
 use crate::model::name::Name;
 use crate::model::token::{Role, Token};
+use crate::storage::StorageError;
 
 /// The most bytes of a request's body, unless an endpoint states another limit.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -196,21 +198,21 @@ impl Gate {
     /// The request's token, if it is valid and has one of the roles.
     async fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Token, Problem> {
         let now = self.app.now();
+        let of_gateways = self.roles.contains(&Role::Gateway);
         let refused = |reason| {
-            if self.roles.contains(&Role::Gateway) {
+            if of_gateways {
                 self.refusals.note(reason, extensions, now);
             }
         };
-        let unauthenticated = |reason| {
-            refused(reason);
-            Problem::unauthenticated()
+        // Without one, nothing was tried.
+        let Some(digest) = bearer_digest(headers) else {
+            refused(Reason::NoToken);
+            return Err(Problem::unauthenticated());
         };
-        let digest = bearer_digest(headers).ok_or_else(|| unauthenticated(Reason::NoToken))?;
-        let token = self.app.storage.main.token_by_digest(digest).await?;
-        let token = token.ok_or_else(|| unauthenticated(Reason::UnknownToken))?;
-        if !token.is_valid(now) {
-            return Err(unauthenticated(Reason::ExpiredToken));
-        }
+        let token = valid_token(&self.app, digest, now).await?.map_err(|reason| {
+            refused(reason);
+            self.app.throttle.refuse(reason, extensions, of_gateways)
+        })?;
         if !self.roles.contains(&token.role) {
             refused(Reason::WrongRole);
             let wanted: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
@@ -222,6 +224,24 @@ impl Gate {
         }
         Ok(token)
     }
+}
+
+/// The token with this digest, or why there is none that is valid. What is answered then is up to
+/// [`Throttle`](super::throttle::Throttle).
+pub(super) async fn valid_token(
+    app: &App,
+    digest: Digest,
+    now: UnixMillis,
+) -> Result<Result<Token, Reason>, StorageError> {
+    let found = match app.known_tokens.may_have(&digest) {
+        true => app.storage.main.token_by_digest(digest).await?,
+        false => None,
+    };
+    Ok(match found {
+        None => Err(Reason::UnknownToken),
+        Some(token) if !token.is_valid(now) => Err(Reason::ExpiredToken),
+        Some(token) => Ok(token),
+    })
 }
 
 /// The digest of the one bearer token. More than one header is none: which of them counts is not ours to guess.

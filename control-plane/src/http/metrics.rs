@@ -43,6 +43,16 @@ pub(super) async fn metrics(
     let plain = |value| [(String::new(), value)];
     number("omf_audit_findings_total", "counter", "Patterns that were found in the use of keys.", &findings);
     number("omf_audit_records_total", "counter", "Audit records that were stored.", &plain(records));
+    let failed = app.throttle.totals();
+    number(
+        "omf_failed_authentications_total",
+        "counter",
+        "Tokens that were refused as not valid, and whether too many came from the same address.",
+        &[
+            ("{throttled=\"false\"}".to_owned(), failed.answered),
+            ("{throttled=\"true\"}".to_owned(), failed.throttled),
+        ],
+    );
     number(
         "omf_snapshot_version",
         "gauge",

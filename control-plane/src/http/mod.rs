@@ -21,6 +21,7 @@ mod precondition;
 mod problem;
 mod query;
 mod refusals;
+mod throttle;
 mod tokens;
 
 #[cfg(test)]
@@ -48,6 +49,7 @@ use self::access::Endpoints;
 use self::code::Code;
 pub(crate) use self::idempotency::Answers;
 use self::problem::Problem;
+pub(crate) use self::throttle::Throttle;
 use crate::app::App;
 use crate::json::gateway::EnforcementJson;
 

@@ -21,6 +21,7 @@ pub(crate) struct Problem {
     detail: String,
     field: Option<String>,
     line: Option<usize>,
+    retry_after: Option<u64>,
 }
 
 /// What is answered instead of what was asked for (RFC 9457).
@@ -56,7 +57,7 @@ pub(super) struct Body<'a> {
 impl Problem {
     /// A problem with this code, its status, and a sentence that says what to do.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), field: None, line: None }
+        Self { code, detail: detail.into(), field: None, line: None, retry_after: None }
     }
 
     /// A value in the request's body that is understood and refused. `field` is a JSON pointer.
@@ -110,6 +111,16 @@ impl Problem {
         )
     }
 
+    /// No valid token, as many times before from the same address. The next one is looked at after so many seconds.
+    pub(crate) fn too_many_attempts(seconds: u64) -> Self {
+        let problem = Self::new(
+            Code::TooManyAttempts,
+            "This token is not valid, like many that came from this address before. Send a valid one: it is taken at \
+             once.",
+        );
+        Self { retry_after: Some(seconds), ..problem }
+    }
+
     /// A valid token whose role does not reach.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(Code::Forbidden, detail)
@@ -130,6 +141,10 @@ impl From<Problem> for ObstacleJson {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code.status();
+        let retry_after = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Some(self.retry_after.unwrap_or(1)),
+            _ => self.retry_after,
+        };
         let body = Body {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
@@ -147,10 +162,10 @@ impl IntoResponse for Problem {
                 headers
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"omniflow\""));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
             _ => {}
+        }
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
