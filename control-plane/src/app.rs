@@ -48,6 +48,8 @@ pub(crate) struct App {
     pub(crate) known_tokens: KnownTokens,
     /// The authentications that failed.
     pub(crate) throttle: Throttle,
+    /// Whether connections are accepted by TLS only.
+    pub(crate) serves_tls: bool,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.

@@ -267,6 +267,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         vault,
         known_tokens,
         throttle: http::Throttle::default(),
+        serves_tls: settings.tls.is_some(),
         clock,
         entropy,
         token_revoked: watch::Sender::new(()),
