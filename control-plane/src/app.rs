@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
+use crate::admission::Admission;
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
 use crate::http::{Answers, Throttle};
@@ -46,6 +47,8 @@ pub(crate) struct App {
     pub(crate) vault: Vault,
     /// What may be a token.
     pub(crate) known_tokens: KnownTokens,
+    /// The connections that are open.
+    pub(crate) admission: Arc<Admission>,
     /// The authentications that failed.
     pub(crate) throttle: Throttle,
     /// Whether connections are accepted by TLS only.

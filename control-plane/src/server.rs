@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::admission::Admission;
 use crate::app::{App, BuildError};
 use crate::bootstrap::{self, BootstrapError};
 use crate::clock::{Clock, Entropy};
@@ -27,7 +27,7 @@ use crate::publication::Publication;
 use crate::retention::keep_retention;
 use crate::storage::{Storage, StorageError};
 use crate::tls::{self, Renewal, TlsError, TlsFiles};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{self, Vault, VaultError};
 use crate::webhook::{Webhook, WebhookError, WebhookSettings, keep_sending};
 
 /// How long open calls have to end once the process is asked to.
@@ -131,7 +131,7 @@ impl Server {
         let renewal =
             settings.tls.clone().map(|files| Renewal::start(files, settings.clock.clone())).transpose()?;
         let listen_error = |source| ServerError::Listen { address: settings.listen, source };
-        let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
+        let listener = connections::listen(settings.listen).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let app = Arc::new(open(&settings).await?);
         let building = spawn_blocking({
@@ -141,7 +141,8 @@ impl Server {
         let connections = ServerHandle::new();
         let tls = renewal.as_ref().map(Renewal::served);
         let router = http::router(Arc::clone(&app));
-        let serving = connections::serve(listener, router, tls, connections.clone());
+        let admission = Arc::clone(&app.admission);
+        let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let remembering = tokio::spawn({
             let app = Arc::clone(&app);
             async move { keep_memory(&app).await }
@@ -243,6 +244,10 @@ impl Server {
 /// Opens the data directory and makes what a first start makes. The image is not built yet.
 pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
     let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
+    // Before anything is made: what is refused leaves nothing behind.
+    if let Some(file) = &settings.payload_key_file {
+        vault::check_key_file(file).map_err(VaultError::from)?;
+    }
     let storage = Storage::open(&settings.data_dir).await?;
     let default_file = settings.data_dir.join("admin-token");
     let token_file = settings.admin_token_file.as_ref().unwrap_or(&default_file);
@@ -266,6 +271,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         payload_retention: settings.payload_retention,
         vault,
         known_tokens,
+        admission: Arc::new(Admission::new(connections::most_connections())),
         throttle: http::Throttle::default(),
         serves_tls: settings.tls.is_some(),
         clock,

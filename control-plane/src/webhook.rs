@@ -5,10 +5,7 @@
 //! refuse what somebody recorded and sends again.
 
 use std::fmt;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::json::finding::FindingJson;
+use crate::secret_file::{self, SecretFileError};
 use crate::storage::{Delivery, StorageError};
 
 /// The header with the signature.
@@ -60,21 +58,13 @@ pub(crate) struct Webhook {
 /// Why the secret of a webhook cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WebhookError {
-    /// It cannot be read.
-    #[error("{}: {source}; give a file that can be read", path.display())]
+    /// It is not taken from its file.
+    #[error("{}: {source}", path.display())]
     File {
         /// Which file.
         path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// Others can read it.
-    #[error("{}: everybody on this machine can read it (mode {mode:03o}): chmod 600 it", path.display())]
-    Open {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
+        /// Why.
+        source: SecretFileError,
     },
     /// It is too short to be a secret.
     #[error("{}: shorter than {MIN_SECRET} bytes: write one with `openssl rand -hex 32`", .0.display())]
@@ -120,13 +110,8 @@ fn is_nearby(host: &str) -> bool {
 
 /// The secret in a file, without white space around it.
 pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, WebhookError> {
-    let failed = |source| WebhookError::File { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-    // A group may read it: that is how secrets are mounted for a process that is not root's.
-    if mode & 0o007 != 0 {
-        return Err(WebhookError::Open { path: path.to_owned(), mode });
-    }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
+    let text = secret_file::read_text(path)
+        .map_err(|source| WebhookError::File { path: path.to_owned(), source })?;
     let secret = text.trim();
     if secret.len() < MIN_SECRET {
         return Err(WebhookError::Short(path.to_owned()));
@@ -239,6 +224,8 @@ impl fmt::Display for NotTaken {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::{Arc, Mutex};
 
     use axum::Router;
@@ -362,9 +349,7 @@ mod tests {
         assert_eq!(read_secret(&path).unwrap().as_str(), SECRET);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(read_secret(&path).unwrap_err().to_string().contains("chmod 600"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(read_secret(&path).is_ok());
-        fs::write(&path, "short").unwrap();
+        secret_file::write(&path, "short");
         assert!(matches!(read_secret(&path), Err(WebhookError::Short(_))));
         assert!(matches!(read_secret(folder.path().join("none").as_path()), Err(WebhookError::File { .. })));
     }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::pages::gate::{Manner, PageGate};
 use super::problem::Problem;
 use super::refusals::{Reason, Refusals};
+use crate::admission::Connection;
 use crate::app::App;
 use crate::model::event::Actor;
 use crate::model::name::Name;
@@ -245,6 +246,7 @@ struct Gate {
 impl Gate {
     async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
         let token = gate.admit(request.headers(), request.extensions()).await?;
+        Connection::trust(request.extensions());
         request.extensions_mut().insert(Caller { id: token.id, name: token.name, role: token.role });
         Ok(next.run(request).await)
     }
@@ -333,6 +335,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use axum::body::Body;
     use axum::http::StatusCode;
     use serde_json::json;
@@ -410,6 +414,43 @@ mod tests {
             };
             assert_eq!(access, expected, "{method} {path}");
         }
+    }
+
+    /// The rows of the table in `docs/API.md`: a call, or several with the same roles.
+    fn documented() -> BTreeMap<(String, String), String> {
+        let text = include_str!("../../../docs/API.md");
+        let mut rows = BTreeMap::new();
+        for line in text.lines().skip_while(|line| *line != "| call | roles | what |").skip(2) {
+            let Some(row) = line.strip_prefix("| ") else { break };
+            let cells: Vec<&str> = row.split(" | ").collect();
+            for call in cells[0].split('`').filter(|part| part.contains(" /")) {
+                let (method, path) = call.split_once(' ').unwrap();
+                rows.insert((path.to_owned(), method.to_owned()), cells[1].to_owned());
+            }
+        }
+        rows
+    }
+
+    #[tokio::test]
+    async fn the_documentation_names_every_call_with_the_roles_that_it_takes() {
+        let plane = Plane::new().await;
+        let endpoints = crate::http::endpoints(Arc::clone(&plane.app));
+        let table: BTreeMap<(String, String), String> = endpoints
+            .table()
+            .iter()
+            // What belongs to pages.
+            .filter(|endpoint| !["/docs/", "/assets/"].iter().any(|other| endpoint.path.starts_with(other)))
+            .map(|endpoint| {
+                let roles = match endpoint.access {
+                    Access::Public => "everybody".to_owned(),
+                    Access::Roles(roles) => {
+                        roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")
+                    }
+                };
+                ((endpoint.path.to_owned(), endpoint.method.to_string()), roles)
+            })
+            .collect();
+        assert_eq!(documented(), table);
     }
 
     #[tokio::test]

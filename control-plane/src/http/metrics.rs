@@ -43,6 +43,18 @@ pub(super) async fn metrics(
     let plain = |value| [(String::new(), value)];
     number("omf_audit_findings_total", "counter", "Patterns that were found in the use of keys.", &findings);
     number("omf_audit_records_total", "counter", "Audit records that were stored.", &plain(records));
+    number(
+        "omf_connections",
+        "gauge",
+        "Connections that are open.",
+        &plain(u64::try_from(app.admission.open()).unwrap_or(u64::MAX)),
+    );
+    number(
+        "omf_connections_ended_total",
+        "counter",
+        "Connections without a valid token that were ended because there were too many.",
+        &plain(app.admission.evicted()),
+    );
     let failed = app.throttle.totals();
     number(
         "omf_failed_authentications_total",

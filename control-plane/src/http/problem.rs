@@ -143,6 +143,12 @@ impl Problem {
         &self.detail
     }
 
+    /// When to come again, in seconds, where that is known.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        let starting = self.code.status() == StatusCode::SERVICE_UNAVAILABLE;
+        self.retry_after.or(starting.then_some(1))
+    }
+
     /// What is to blame, where that is known.
     pub(super) fn field(&self) -> Option<&str> {
         self.field.as_deref()
@@ -158,10 +164,7 @@ impl From<Problem> for ObstacleJson {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code.status();
-        let retry_after = match status {
-            StatusCode::SERVICE_UNAVAILABLE => Some(self.retry_after.unwrap_or(1)),
-            _ => self.retry_after,
-        };
+        let retry_after = self.retry_after();
         let body = Body {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),

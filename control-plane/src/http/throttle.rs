@@ -204,7 +204,8 @@ fn network_of(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{Method, StatusCode, header};
+    use axum::body::Body;
+    use axum::http::{Method, Request, StatusCode, header};
     use serde_json::json;
 
     use super::*;
@@ -309,7 +310,7 @@ mod tests {
         // What is refused for its role, or has no token at all, was no attempt.
         let gateway = plane.token("gateway").await;
         assert_eq!(call_from(&plane, NAT, "/v1/keys", &gateway).await.status, StatusCode::FORBIDDEN);
-        let mut without = axum::http::Request::get("/v1/keys").body(axum::body::Body::empty()).unwrap();
+        let mut without = Request::get("/v1/keys").body(Body::empty()).unwrap();
         without.extensions_mut().insert(ConnectInfo(SocketAddr::from((NAT, 4711))));
         assert_eq!(plane.call(without).await.status, StatusCode::UNAUTHORIZED);
 
@@ -326,6 +327,30 @@ mod tests {
         let throttled = number("omf_failed_authentications_total{throttled=\"true\"}");
         assert_eq!(answered + throttled, 102);
         assert!(throttled >= 30, "{throttled}: a test as slow as this refills the bucket");
+    }
+
+    #[tokio::test]
+    async fn signing_in_is_throttled_and_works_with_a_valid_token_all_the_same() {
+        let plane = Plane::new().await;
+        let sign_in = async |token: &str| {
+            let mut request = Request::post("/sign-in")
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header("sec-fetch-site", "same-origin")
+                .body(Body::from(format!("token={token}")))
+                .unwrap();
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
+            plane.call(request).await
+        };
+        assert_eq!(sign_in("omf_token_wrong").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let mut last = sign_in("omf_token_wrong").await;
+        for _ in 0..100 {
+            last = sign_in("omf_token_wrong").await;
+        }
+        assert_eq!(last.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(last.headers.contains_key(header::RETRY_AFTER));
+        let text = String::from_utf8_lossy(&last.body).into_owned();
+        assert!(text.contains("It is taken at once") || text.contains("it is taken at once"), "{text}");
+        assert_eq!(sign_in(&plane.owner).await.status, StatusCode::SEE_OTHER);
     }
 
     #[tokio::test]
