@@ -142,12 +142,25 @@ pub(crate) fn unreadable(files: &TlsFiles) -> Vec<TlsError> {
 
 fn read(path: &Path, key: bool) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let path = path.to_owned();
-    let read =
-        if key { secret_file::read(&path) } else { fs::read(&path).map(Zeroizing::new).map_err(Into::into) };
+    let plain = || fs::read(&path).map(Zeroizing::new).map_err(SecretFileError::from);
+    let read = if key { secret_file::read(&path) } else { plain() };
+    let read = match read {
+        // The certificate, in the key's place, is no secret: what is wrong with it is told further on.
+        Err(SecretFileError::Open(mode)) => match plain() {
+            Ok(bytes) if !holds_key(&bytes) => Ok(bytes),
+            _ => Err(SecretFileError::Open(mode)),
+        },
+        read => read,
+    };
     read.map_err(|error| match error {
         SecretFileError::Io(source) => TlsError::File { path, key, source },
         source => TlsError::KeyFile { path, source },
     })
+}
+
+fn holds_key(bytes: &[u8]) -> bool {
+    const MARK: &[u8] = b"PRIVATE KEY-----";
+    bytes.windows(MARK.len()).any(|window| window == MARK)
 }
 
 // === impl Pem ===

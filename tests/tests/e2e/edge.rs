@@ -20,8 +20,9 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::interval_at;
 
 use crate::certificates::Authority;
 
@@ -31,6 +32,8 @@ const ATTACKERS: usize = 10_000;
 const OTHER_FILES: u64 = 500;
 /// How many calls of an admin are measured, each on a new connection.
 const CALLS: usize = 100;
+/// One at a time: each has as many files as this process may open, and all that the machine can do.
+static SIEGE: Mutex<()> = Mutex::const_new(());
 /// Longer than any of them may take.
 const LATENCY: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_secs(120);
@@ -58,9 +61,17 @@ fn raise_file_limit() {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
 }
 
-/// One connection after the other to the same end: something to begin with, then a byte a second.
-async fn drip(address: SocketAddr, source: Option<Ipv4Addr>, opening: Opening, arrived: Arc<AtomicUsize>) {
-    let mut seconds = interval(Duration::from_secs(1));
+/// One connection after the other to the same end: something to begin with, then a byte a second. It comes so many
+/// milliseconds after the first, and keeps that distance: what is looked at is a crowd, and not its arrival in one moment.
+async fn drip(
+    address: SocketAddr,
+    place: usize,
+    source: Option<Ipv4Addr>,
+    opening: Opening,
+    arrived: Arc<AtomicUsize>,
+) {
+    let first_time = tokio::time::Instant::now() + Duration::from_millis(place as u64);
+    let mut seconds = interval_at(first_time, Duration::from_secs(1));
     let mut first = true;
     loop {
         seconds.tick().await;
@@ -95,7 +106,7 @@ impl Crowd {
         let mut attackers = JoinSet::new();
         for (number, opening) in openings.iter().cycle().take(ATTACKERS).enumerate() {
             let source = elsewhere.then(|| Ipv4Addr::new(127, 3, 0, 1 + (number % 250) as u8));
-            attackers.spawn(drip(local(port), source, opening.clone(), Arc::clone(&arrived)));
+            attackers.spawn(drip(local(port), number, source, opening.clone(), Arc::clone(&arrived)));
         }
         let crowd = Self { _attackers: attackers, arrived };
         let all = eventually(WAIT, || async {
@@ -161,6 +172,7 @@ fn openings(gateway: &str) -> Vec<Opening> {
 
 /// What 10,000 connections that send a byte a second do to an admin.
 async fn besiege(elsewhere: bool) {
+    let _turn = SIEGE.lock().await;
     raise_file_limit();
     let (folder, port) = (TempDir::new().unwrap(), Port::reserve().unwrap());
     let plane = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
@@ -201,6 +213,7 @@ async fn ten_thousand_slow_connections_from_elsewhere_do_not_keep_an_admin_out()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_stalled_handshakes_do_not_keep_an_admin_out() {
+    let _turn = SIEGE.lock().await;
     raise_file_limit();
     let (folder, port, authority) = (TempDir::new().unwrap(), Port::reserve().unwrap(), Authority::new());
     authority.issue(folder.path(), "tls", 2100);
