@@ -47,7 +47,12 @@ impl Settlement {
     /// Tells the control plane where it does not know. Only for the VM that leads, after it has read the list of VMs.
     pub(crate) fn tick(&mut self, config: &Config, source: &AuditSource, peers: &Peers, now: MonotonicNanos) {
         let is_settled = self.look(peers, now);
-        if self.told == Some(is_settled) || self.under_way.is_some() || now < self.not_before {
+        let is_known = match self.told {
+            Some(told) => told == is_settled,
+            // Whatever was told before: nothing has begun that it would have to hear of.
+            None => !is_settled && peers.waiting() == 0,
+        };
+        if is_known || self.under_way.is_some() || now < self.not_before {
             return;
         }
         let word = AuditBatch::join(source, Some(&peers.word(now, is_settled)), []);
