@@ -44,6 +44,8 @@ pub(crate) struct App {
     pub(crate) payload_retention: Duration,
     /// Seals the arguments of calls.
     pub(crate) vault: Vault,
+    /// Whether connections are accepted by TLS only.
+    pub(crate) serves_tls: bool,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.

@@ -296,6 +296,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         audit_retention: settings.audit_retention,
         payload_retention: settings.payload_retention,
         vault,
+        serves_tls: settings.tls.is_some(),
         clock,
         entropy,
         token_revoked: watch::Sender::new(()),

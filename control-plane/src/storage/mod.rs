@@ -30,6 +30,7 @@ mod policy;
 mod restore;
 mod retention;
 mod rollups;
+mod sessions;
 mod tokens;
 
 use std::fs::{File, TryLockError};
