@@ -16,6 +16,8 @@ const WAIT: Duration = Duration::from_secs(60);
 const LEASE: u64 = 2;
 /// For so long nothing must have been said of one that is gone, in milliseconds: its lease, and several looks.
 const SILENCE_MS: u64 = LEASE * 1_000 + 4_000;
+/// From the last batches to a second after the end, on a machine that is busy.
+const MOMENT: Duration = Duration::from_secs(5);
 const CALLERS: u32 = 8;
 const PERIOD: Duration = Duration::from_millis(8);
 
@@ -119,7 +121,7 @@ fn millis(time: &Value) -> u64 {
 }
 
 /// Holds the gap against what the clients know.
-async fn covers_what_is_missing(stack: &Stack, sent: &[Sent]) {
+async fn covers_what_is_missing(stack: &Stack, sent: &[Sent], widest: Duration) {
     let gap = the_gap(stack).await;
     assert_eq!(
         (&gap["cause"], &gap["at_least"], &gap["vm"]),
@@ -141,7 +143,7 @@ async fn covers_what_is_missing(stack: &Stack, sent: &[Sent]) {
         let end = call.answered_at.unwrap_or(u64::MAX);
         assert!(end >= from && call.at <= to, "{} to {end} is not in {from} to {to}", call.at);
     }
-    assert!(to - from < 3_000 + LEASE * 1_000, "a window of use: {gap}");
+    assert!(Duration::from_millis(to - from) < widest, "a window of no use: {gap}");
 }
 
 /// Waits until all that was begun has its record and the control plane knows so.
@@ -186,7 +188,7 @@ async fn an_envoy_that_is_killed_under_load_leaves_a_gap() {
     // Another process under the same name.
     stack.envoy.restart().await.unwrap();
     stack.in_step().await.unwrap();
-    covers_what_is_missing(&stack, &sent).await;
+    covers_what_is_missing(&stack, &sent, MOMENT).await;
     let mut command = omf(&stack);
     command.args(["audit", "gaps"]);
     let told = String::from_utf8(run(command).await.stdout).unwrap();
@@ -200,7 +202,7 @@ async fn an_envoy_that_is_just_stopped_leaves_a_gap_too() {
     busy(&clients).await;
     assert!(stack.envoy.stop().unwrap().success());
     let sent = clients.end().await;
-    covers_what_is_missing(&stack, &sent).await;
+    covers_what_is_missing(&stack, &sent, MOMENT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,7 +214,7 @@ async fn a_control_plane_that_is_restarted_meanwhile_tells_as_well() {
     stack.envoy.process().kill().unwrap();
     let sent = clients.end().await;
     stack.control_plane.restart().await.unwrap();
-    covers_what_is_missing(&stack, &sent).await;
+    covers_what_is_missing(&stack, &sent, WAIT).await;
     stack.control_plane.restart().await.unwrap();
     the_gap(&stack).await;
 }
