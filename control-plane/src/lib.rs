@@ -34,14 +34,17 @@ mod connections;
 mod detection;
 mod files;
 mod fleet;
+mod gateway_loss;
 #[cfg(test)]
 mod golden;
 mod http;
 mod idle;
 mod json;
 pub mod model;
+mod otlp;
 mod patterns;
 mod publication;
+mod receiver;
 mod retention;
 mod server;
 pub mod storage;
