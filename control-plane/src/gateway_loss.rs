@@ -150,7 +150,11 @@ mod tests {
             "missing": 2, "at_least": true, "cause": "gateway_lost",
         });
         for _ in 0..2 {
-            assert_eq!(gaps(&plane).await, [gap.clone()], "once, until a moment after its connection ended");
+            assert_eq!(
+                gaps(&plane).await,
+                std::slice::from_ref(&gap),
+                "once, until a moment after its connection ended"
+            );
         }
         let metrics = String::from_utf8(plane.get("/metrics").await.body.to_vec()).unwrap();
         for line in [

@@ -207,7 +207,8 @@ impl Run {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 let done = self.cut.skip + sent.len();
                 let is_all = done == pending.items.len() && !pending.is_full;
-                self.taken(app, place, &pending.items[..done], &answer).await?;
+                let done = pending.items.get(..done).unwrap_or(pending.items.as_slice());
+                self.taken(app, place, done, &answer).await?;
                 Ok(if is_all { Next::Rest } else { Next::More })
             }
             Ok(Answer { status: status @ (400 | 413), .. }) if self.cut.narrow(sent.len()) => {
