@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::admission::Admission;
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
-use crate::http::{Answers, Throttle};
+use crate::http::{Answers, KeyCounts, Throttle};
 use crate::known_tokens::KnownTokens;
+use crate::otlp::Exporter;
 use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 use crate::vault::Vault;
@@ -65,6 +66,10 @@ pub(crate) struct App {
     pub(crate) finding_committed: watch::Sender<()>,
     /// Who gets findings; `None` for nobody.
     pub(crate) webhook: Option<Webhook>,
+    /// Who gets the audit log; `None` for nobody.
+    pub(crate) exporter: Option<Exporter>,
+    /// The last count of keys.
+    pub(crate) key_counts: KeyCounts,
     /// When a version was last published only because a gateway was ahead.
     pub(crate) last_pass: Mutex<Option<Instant>>,
     /// Held by the one replay that runs.

@@ -49,6 +49,7 @@ use tracing::Span;
 use self::access::Endpoints;
 use self::code::Code;
 pub(crate) use self::idempotency::Answers;
+pub(crate) use self::metrics::KeyCounts;
 use self::problem::Problem;
 pub(crate) use self::throttle::Throttle;
 use crate::app::App;
