@@ -11,9 +11,11 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
+use crate::admission::Admission;
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
-use crate::http::{Answers, KeyCounts};
+use crate::http::{Answers, KeyCounts, Throttle};
+use crate::known_tokens::KnownTokens;
 use crate::otlp::Exporter;
 use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
@@ -44,6 +46,12 @@ pub(crate) struct App {
     pub(crate) payload_retention: Duration,
     /// Seals the arguments of calls.
     pub(crate) vault: Vault,
+    /// What may be a token.
+    pub(crate) known_tokens: KnownTokens,
+    /// The connections that are open.
+    pub(crate) admission: Arc<Admission>,
+    /// The authentications that failed.
+    pub(crate) throttle: Throttle,
     /// Whether connections are accepted by TLS only.
     pub(crate) serves_tls: bool,
     /// The wall clock.

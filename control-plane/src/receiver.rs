@@ -7,7 +7,6 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +20,8 @@ use ureq::Agent;
 use ureq::http::{HeaderMap, Response, Uri, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use zeroize::Zeroizing;
+
+use crate::secret_file;
 
 /// How long a receiver has to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,23 +67,12 @@ pub(crate) struct Pauses {
 
 /// Why a file with a secret cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SecretFileError {
-    /// It cannot be read.
-    #[error("{}: {source}; give a file that can be read", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// Others can read it.
-    #[error("{}: everybody on this machine can read it (mode {mode:03o}): chmod 600 it", path.display())]
-    Open {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+#[error("{}: {source}", path.display())]
+pub(crate) struct SecretFileError {
+    /// Which file.
+    path: PathBuf,
+    /// Why.
+    source: secret_file::SecretFileError,
 }
 
 /// Why a file of CA certificates cannot be used.
@@ -134,13 +124,7 @@ fn is_nearby(host: &str) -> bool {
 
 /// What stands in a file that only few may read.
 pub(crate) fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
-    let failed = |source| SecretFileError::File { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-    // A group may read it: that is how secrets are mounted for a process that is not root's.
-    if mode & 0o007 != 0 {
-        return Err(SecretFileError::Open { path: path.to_owned(), mode });
-    }
-    fs::read_to_string(path).map(Zeroizing::new).map_err(failed)
+    secret_file::read_text(path).map_err(|source| SecretFileError { path: path.to_owned(), source })
 }
 
 /// Trust in the certificates of this file, or in the public ones.

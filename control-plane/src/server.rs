@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::admission::Admission;
 use crate::app::{App, BuildError};
 use crate::bootstrap::{self, BootstrapError};
 use crate::clock::{Clock, Entropy};
@@ -23,12 +23,13 @@ use crate::detection::keep_looking;
 use crate::fleet::{Fleet, keep_memory};
 use crate::gateway_loss::keep_watching;
 use crate::http;
+use crate::known_tokens::KnownTokens;
 use crate::otlp::{Exporter, OtlpError, OtlpSettings, keep_exporting};
 use crate::publication::Publication;
 use crate::retention::keep_retention;
 use crate::storage::{Storage, StorageError};
 use crate::tls::{self, Renewal, TlsError, TlsFiles};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{self, Vault, VaultError};
 use crate::webhook::{Webhook, WebhookError, WebhookSettings, keep_sending};
 
 /// How long open calls have to end once the process is asked to.
@@ -139,7 +140,7 @@ impl Server {
         let renewal =
             settings.tls.clone().map(|files| Renewal::start(files, settings.clock.clone())).transpose()?;
         let listen_error = |source| ServerError::Listen { address: settings.listen, source };
-        let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
+        let listener = connections::listen(settings.listen).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let app = Arc::new(open(&settings).await?);
         let building = spawn_blocking({
@@ -149,7 +150,8 @@ impl Server {
         let connections = ServerHandle::new();
         let tls = renewal.as_ref().map(Renewal::served);
         let router = http::router(Arc::clone(&app));
-        let serving = connections::serve(listener, router, tls, connections.clone());
+        let admission = Arc::clone(&app.admission);
+        let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let remembering = tokio::spawn({
             let app = Arc::clone(&app);
             async move { keep_memory(&app).await }
@@ -268,6 +270,10 @@ impl Server {
 /// Opens the data directory and makes what a first start makes. The image is not built yet.
 pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
     let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
+    // Before anything is made: what is refused leaves nothing behind.
+    if let Some(file) = &settings.payload_key_file {
+        vault::check_key_file(file).map_err(VaultError::from)?;
+    }
     let exporter = settings.otlp.as_ref().map(Exporter::new).transpose()?;
     let storage = Storage::open(&settings.data_dir).await?;
     if exporter.is_some() {
@@ -284,6 +290,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let default_file = settings.data_dir.join("payload-key");
     let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
     let vault = Vault::open(key_file, &storage.audit, entropy.clone()).await?;
+    let known_tokens = KnownTokens::read(&storage.main).await?;
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
     fleet.recall(&storage.main).await?;
     let stopping = watch::Sender::new(false);
@@ -296,6 +303,9 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         audit_retention: settings.audit_retention,
         payload_retention: settings.payload_retention,
         vault,
+        known_tokens,
+        admission: Arc::new(Admission::new(connections::most_connections())),
+        throttle: http::Throttle::default(),
         serves_tls: settings.tls.is_some(),
         clock,
         entropy,

@@ -16,6 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::clock::{Clock, Entropy};
 use crate::configuration::{Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Reading, Setting};
 use crate::connections;
+use crate::process;
 use crate::server::{Server, ServerSettings};
 
 #[derive(Debug, Args)]
@@ -32,7 +33,9 @@ use crate::server::{Server, ServerSettings};
     omf serve\n  \
     omf serve --listen 0.0.0.0:8080 --data-dir /var/lib/omniflow\n  \
     omf serve --config /etc/omniflow/omf.toml\n\n\
-    The first start writes the owner's token to <data-dir>/admin-token. It is stored nowhere else."
+    The first start writes the owner's token to <data-dir>/admin-token. It is stored nowhere else.\n\n\
+    Files with secrets are refused where everybody may read them. There are no core dumps, and no debugger can be\n\
+    attached, unless OMF_ALLOW_CORE_DUMPS=1 is set."
 )]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -45,6 +48,9 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
         .with(configuration.log.clone())
         .with(tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()))
         .init();
+    if let Err(error) = process::harden(std::env::var_os(process::DEBUG_VARIABLE).as_deref()) {
+        tracing::warn!(%error, "the memory of this process can be read in core dumps");
+    }
     if let Some(warning) = configuration.warning() {
         tracing::warn!("{warning}");
     }

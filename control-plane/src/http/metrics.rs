@@ -56,6 +56,7 @@ pub(super) async fn metrics(
     );
     keys_and_gateways(&app, &mut numbers).await?;
     audit_log(&app, &mut numbers).await?;
+    edge(&app, &mut numbers);
     sent(&app, &mut numbers).await?;
     Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], numbers.0))
 }
@@ -115,6 +116,28 @@ async fn audit_log(app: &App, numbers: &mut Numbers) -> Result<(), StorageError>
         &calls,
     );
     Ok(())
+}
+
+/// Who knocks.
+fn edge(app: &App, numbers: &mut Numbers) {
+    let open = u64::try_from(app.admission.open()).unwrap_or(u64::MAX);
+    numbers.plain("omf_connections", "gauge", "Connections that are open.", open);
+    numbers.plain(
+        "omf_connections_ended_total",
+        "counter",
+        "Connections that were ended because there were too many.",
+        app.admission.evicted(),
+    );
+    let failed = app.throttle.totals();
+    numbers.add(
+        "omf_failed_authentications_total",
+        "counter",
+        "Tokens that were refused as not valid, and whether too many came from the same address.",
+        &[
+            ("{throttled=\"false\"}".to_owned(), failed.answered),
+            ("{throttled=\"true\"}".to_owned(), failed.throttled),
+        ],
+    );
 }
 
 /// What goes to receivers that the operator named.

@@ -22,6 +22,7 @@ mod precondition;
 mod problem;
 mod query;
 mod refusals;
+mod throttle;
 mod tokens;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ use self::code::Code;
 pub(crate) use self::idempotency::Answers;
 pub(crate) use self::metrics::KeyCounts;
 use self::problem::Problem;
+pub(crate) use self::throttle::Throttle;
 use crate::app::App;
 use crate::json::gateway::EnforcementJson;
 

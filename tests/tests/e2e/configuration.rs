@@ -11,7 +11,7 @@ use omniflow_harness::ports::Port;
 use omniflow_harness::{ControlPlane, omf_command};
 use serde_json::Value;
 
-use crate::certificates::Authority;
+use crate::certificates::{Authority, write_secret};
 use crate::support::golden;
 
 const GOOD: &str = r#"# A comment.
@@ -70,7 +70,7 @@ fn config_check_tells_what_is_in_force_and_all_that_is_wrong() {
     authority.issue(folder, "old", 2020);
     authority.issue_for(folder, "nameless", 2100, &[]);
     fs::copy(authority.publish(folder), folder.join("authority.crt")).unwrap();
-    fs::write(folder.join("authority.key"), authority.key()).unwrap();
+    write_secret(&folder.join("authority.key"), &authority.key());
     fs::write(folder.join("garbage.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .unwrap();
     for (name, text) in [

@@ -16,6 +16,7 @@ mod configs;
 mod configuration;
 mod decisions;
 mod drain;
+mod edge;
 mod faults;
 mod finding;
 mod gateway;
