@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup tools targets wasm faulty build run test screenshots bench lint deny fmt clean distclean
+.PHONY: help setup tools targets wasm faulty build run test screenshots bench lint deny sbom fmt clean distclean
 
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
@@ -84,7 +84,13 @@ lint: tools targets ## Check formatting, clippy and, where it is installed, carg
 	fi
 
 deny: .tools/bin/cargo-deny ## Check licenses, sources and advisories of all dependencies (installs cargo-deny)
-	cargo deny --log-level error check
+	@scripts/deny.sh
+
+sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, in CycloneDX JSON, to target/sbom (installs cargo-cyclonedx)
+	@scripts/sbom.sh $(TARGET)/sbom
+
+.tools/bin/cargo-cyclonedx: | tools
+	cargo install cargo-cyclonedx --locked --quiet --root .tools
 
 .tools/bin/cargo-deny: | tools
 	cargo install cargo-deny --locked --quiet --root .tools

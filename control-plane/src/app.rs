@@ -11,10 +11,13 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
+use crate::admission::Admission;
 use crate::clock::{Clock, Entropy};
 use crate::configuration::SettingInForce;
 use crate::fleet::Fleet;
-use crate::http::{Answers, Followed};
+use crate::http::{Answers, Followed, KeyCounts, Throttle};
+use crate::known_tokens::KnownTokens;
+use crate::otlp::Exporter;
 use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 use crate::vault::Vault;
@@ -50,6 +53,12 @@ pub(crate) struct App {
     pub(crate) settings: Vec<SettingInForce>,
     /// How far revocations are in force that were made on a page.
     pub(crate) followed: Followed,
+    /// What may be a token.
+    pub(crate) known_tokens: KnownTokens,
+    /// The connections that are open.
+    pub(crate) admission: Arc<Admission>,
+    /// The authentications that failed.
+    pub(crate) throttle: Throttle,
     /// Whether connections are accepted by TLS only.
     pub(crate) serves_tls: bool,
     /// The wall clock.
@@ -64,6 +73,10 @@ pub(crate) struct App {
     pub(crate) finding_committed: watch::Sender<()>,
     /// Who gets findings; `None` for nobody.
     pub(crate) webhook: Option<Webhook>,
+    /// Who gets the audit log; `None` for nobody.
+    pub(crate) exporter: Option<Exporter>,
+    /// The last count of keys.
+    pub(crate) key_counts: KeyCounts,
     /// When a version was last published only because a gateway was ahead.
     pub(crate) last_pass: Mutex<Option<Instant>>,
     /// Held by the one replay that runs.

@@ -319,9 +319,11 @@ impl Leader {
     fn refused(&mut self, context: &Context<'_>, answer: &Answer) -> Progress {
         let status = answer.status;
         match status {
-            401 | 403 => {
+            // 429 is what 401 becomes where many wrong tokens come from this address: told alike, or the log would
+            // change with each of them.
+            401 | 403 | 429 => {
                 let problem = format!(
-                    "the control plane refused the gateway token ({status}): set \"gateway_token\" or \
+                    "the control plane refused the gateway token: set \"gateway_token\" or \
                      {TOKEN_VARIABLE} to a valid token of the role gateway"
                 );
                 self.fail(context, &problem, Some(REFUSED_PAUSE))

@@ -50,6 +50,7 @@ pub(super) fn audit_migrations() -> Migrator {
         migration(3, "statistics", include_str!("../../migrations/audit/0003_statistics.sql")),
         migration(4, "payloads", include_str!("../../migrations/audit/0004_payloads.sql")),
         migration(5, "patterns", include_str!("../../migrations/audit/0005_patterns.sql")),
+        migration(6, "gateways", include_str!("../../migrations/audit/0006_gateways.sql")),
     ])
 }
 

@@ -151,3 +151,63 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::time::UnixMillis;
+
+    use super::*;
+    use crate::model::key::KeyStatus;
+
+    fn gateway(id: &str, is_enforced: bool) -> GatewayProgress {
+        let ms = is_enforced.then_some(12);
+        GatewayProgress {
+            id: id.to_owned(),
+            enforced_workers: usize::from(is_enforced),
+            workers: 1,
+            is_enforced,
+            ms,
+        }
+    }
+
+    fn page(progress: Progress) -> String {
+        let page = EnforcementPage {
+            frame: Frame::sample("ci: in force"),
+            id: "7".to_owned(),
+            name: "ci".to_owned(),
+            status: Badge(KeyStatus::Revoked),
+            version: 9,
+            progress,
+        };
+        page.render().unwrap()
+    }
+
+    #[test]
+    fn who_enforces_who_does_not_and_who_is_silent_is_told() {
+        let html = page(Progress {
+            is_complete: false,
+            enforced: 1,
+            gateways: vec![gateway("edge/a", true), gateway("edge/b", false)],
+            silent: vec![("edge/<c>".to_owned(), At(UnixMillis(1_800_000_000_000)))],
+            ms: None,
+        });
+        for part in [
+            "1 of 2 gateways",
+            "after 12 ms",
+            "not yet",
+            "edge/&#60;c&#62;",
+            "2027-01-15 08:00 UTC",
+            "data-live=",
+        ] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+        let html = page(Progress {
+            is_complete: true,
+            enforced: 1,
+            gateways: vec![gateway("edge/a", true)],
+            silent: Vec::new(),
+            ms: Some(12),
+        });
+        assert!(html.contains("1 of 1 gateway, 12 ms") && !html.contains("data-live="), "{html}");
+    }
+}
