@@ -14,6 +14,7 @@
 //! | `vault` | the arguments of calls at rest: redacted, packed, sealed |
 //! | `patterns`, `detection` | what is unusual in the use of a key, judged by its own history; the task that looks |
 //! | `webhook` | new findings, sent to where an operator wants them |
+//! | `checkpoints` | the write-ahead log, folded beside the changes |
 //! | `retention` | what is purged when it is old enough |
 //! | `connections`, `idle`, `tls` | how connections are accepted, and ended when idle; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
@@ -27,6 +28,7 @@
 
 mod app;
 mod bootstrap;
+mod checkpoints;
 pub mod cli;
 mod clock;
 mod configuration;
