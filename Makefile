@@ -86,7 +86,7 @@ sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, i
 .tools/bin/cargo-deny: | tools
 	cargo install cargo-deny --locked --quiet --root .tools
 
-bench: setup wasm ## Measure what a request costs, beside Envoy's own filters; writes docs/BENCHMARKS.md
+bench: setup wasm ## Measure what a request costs, and what many keys cost (BENCH=scale: only that); writes docs/BENCHMARKS*.md
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter
 	cargo build $(LOCKED) --release $(NATIVE) -p omniflow-bench
 	@exec $(TARGET)/release/omniflow-bench $(BENCH)

@@ -7,6 +7,7 @@ mod load;
 mod measure;
 mod picture;
 mod report;
+mod scale;
 mod statistics;
 mod subjects;
 
@@ -26,10 +27,17 @@ fn main() -> Result<()> {
             let port = words.next().context("no port")?.parse()?;
             runtime.block_on(authorizer::serve(port, words.next().context("no key")?))
         }
-        None => runtime.block_on(run(Plan::full())),
+        Some("scale") => runtime.block_on(scale::run(words.next().as_deref())),
+        None => runtime.block_on(async {
+            run(Plan::full()).await?;
+            scale::run(None).await
+        }),
         Some("--quick") => runtime.block_on(run(Plan::quick())),
         Some(other) => {
-            bail!("{other:?} is no argument: there is --quick, which measures less and writes nothing")
+            bail!(
+                "{other:?} is no argument: there is --quick, which measures less and writes nothing, and scale, which \
+                 measures many keys and gateways alone"
+            )
         }
     }
 }

@@ -21,6 +21,10 @@ pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
          of one run each, after the pairs, and the client's too: its timers tick in milliseconds.\n",
         plan.pairs, plan.requests
     )?;
+    writeln!(
+        text,
+        "What many keys and many gateways cost is in [BENCHMARKS-scale.md](BENCHMARKS-scale.md).\n"
+    )?;
     writeln!(text, "Machine: {}.\n", machine())?;
     writeln!(text, "![Added processor time of a request](benchmarks.svg)\n")?;
     writeln!(
@@ -65,7 +69,7 @@ fn spread(Spread { low, median, high }: Spread, digits: usize) -> String {
     format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
 }
 
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let field = |path: &str, name: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(name)).map(str::to_owned);

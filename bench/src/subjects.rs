@@ -17,7 +17,7 @@ use crate::cpu;
 use crate::load::Request;
 
 /// The path of every request.
-const PATH: &str = "/api/v1/conversations/7";
+pub(crate) const PATH: &str = "/api/v1/conversations/7";
 /// Keys that the product knows beside the one that calls.
 pub(crate) const KEYS: usize = 10_000;
 const IN_STEP: Duration = Duration::from_secs(30);
@@ -199,11 +199,11 @@ async fn others(control_plane: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-fn reserve(count: usize) -> Result<Vec<Port>> {
+pub(crate) fn reserve(count: usize) -> Result<Vec<Port>> {
     (0..count).map(|_| Port::reserve()).collect()
 }
 
-fn options(folder: &Path, ports: &[Port]) -> Result<EnvoyOptions> {
+pub(crate) fn options(folder: &Path, ports: &[Port]) -> Result<EnvoyOptions> {
     let number = |index: usize| ports.get(index).map(Port::number).context("no port");
     Ok(EnvoyOptions {
         template: configuration("bare.yaml"),
@@ -241,7 +241,7 @@ fn with(options: EnvoyOptions, name: &str, values: Values) -> Result<EnvoyOption
 
 /// The product's shipped configuration with the answer that all subjects give, and without an access log: its records go
 /// to the control plane.
-fn answer_directly(config: &mut Value) -> Result<()> {
+pub(crate) fn answer_directly(config: &mut Value) -> Result<()> {
     let manager = connection_manager(config)?;
     manager.remove("access_log");
     let routes = json!({"name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
@@ -251,7 +251,7 @@ fn answer_directly(config: &mut Value) -> Result<()> {
 }
 
 /// There is no access log that would print it.
-fn without_log_state() -> Map<String, Value> {
+pub(crate) fn without_log_state() -> Map<String, Value> {
     Map::from_iter([("access_log_state".to_owned(), Value::Bool(false))])
 }
 

@@ -15,6 +15,7 @@
 //! | `patterns`, `detection` | what is unusual in the use of a key, judged by its own history; the task that looks |
 //! | `webhook` | new findings, sent to where an operator wants them |
 //! | `known_tokens` | the digests of all tokens, so that others never reach a database |
+//! | `checkpoints` | the write-ahead log, folded beside the changes |
 //! | `retention` | what is purged when it is old enough |
 //! | `connections`, `admission`, `idle`, `tls` | how connections are accepted, and ended when idle or too many; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
@@ -30,6 +31,7 @@
 mod admission;
 mod app;
 mod bootstrap;
+mod checkpoints;
 pub mod cli;
 mod clock;
 mod configuration;

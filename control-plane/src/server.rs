@@ -10,13 +10,14 @@ use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::admission::Admission;
-use crate::app::{App, BuildError};
+use crate::app::{App, BuildError, keep_spread};
 use crate::bootstrap::{self, BootstrapError};
+use crate::checkpoints::keep_checkpoints;
 use crate::clock::{Clock, Entropy};
 use crate::connections;
 use crate::detection::keep_looking;
@@ -81,6 +82,8 @@ pub(crate) struct Server {
     purging: JoinHandle<()>,
     looking: JoinHandle<()>,
     sending: JoinHandle<()>,
+    spreading: JoinHandle<()>,
+    checkpointing: JoinHandle<()>,
     watching: JoinHandle<()>,
     exporting: JoinHandle<()>,
     renewing: JoinHandle<()>,
@@ -168,6 +171,14 @@ impl Server {
             let app = Arc::clone(&app);
             async move { keep_sending(&app).await }
         });
+        let spreading = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_spread(&app).await }
+        });
+        let checkpointing = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_checkpoints(&app).await }
+        });
         let watching = tokio::spawn({
             let app = Arc::clone(&app);
             async move { keep_watching(&app).await }
@@ -190,6 +201,8 @@ impl Server {
             purging,
             looking,
             sending,
+            spreading,
+            checkpointing,
             watching,
             exporting,
             renewing,
@@ -212,6 +225,8 @@ impl Server {
             purging,
             looking,
             sending,
+            spreading,
+            checkpointing,
             watching,
             exporting,
             renewing,
@@ -254,6 +269,8 @@ impl Server {
         for (task, what) in [
             (looking, "the search for patterns"),
             (sending, "the webhook"),
+            (spreading, "the making of larger images"),
+            (checkpointing, "the folding of the write-ahead log"),
             (watching, "the watch for gateways that are gone"),
             (exporting, "the export of the audit log"),
         ] {
@@ -313,6 +330,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         audit_committed: watch::Sender::new(()),
         finding_committed: watch::Sender::new(()),
         webhook,
+        crowded: Notify::new(),
         exporter,
         key_counts: http::KeyCounts::default(),
         last_pass: Mutex::new(None),

@@ -121,6 +121,11 @@ impl<'a> AllowlistView<'a> {
         whole.then_some(Self(bytes))
     }
 
+    /// The binary form.
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// Whether a call from `address` may use the key. An unknown address passes an empty list only.
     pub fn admits(&self, address: Option<IpAddr>) -> bool {
         if self.0.is_empty() {
