@@ -74,7 +74,6 @@ unsafe extern "C" {
     fn proxy_get_header_map_pairs(map: u32, data: DataOut, size: SizeOut) -> u32;
     fn proxy_get_header_map_value(map: u32, name: Data, name_size: usize, data: DataOut, size: SizeOut) -> u32;
     fn proxy_replace_header_map_value(map: u32, name: Data, name_size: usize, value: Data, size: usize) -> u32;
-    fn proxy_set_header_map_pairs(map: u32, data: Data, size: usize) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: Data, name_size: usize) -> u32;
     fn proxy_get_property(path: Data, path_size: usize, data: DataOut, size: SizeOut) -> u32;
     fn proxy_set_property(path: Data, path_size: usize, value: Data, size: usize) -> u32;
@@ -272,9 +271,4 @@ pub(crate) fn http_call(
         )
     };
     Status::of(status).into_result().map(|()| call)
-}
-
-#[cfg(feature = "pairs")]
-pub(crate) fn set_header_map(map: MapType, headers: &[u8]) {
-    unsafe { proxy_set_header_map_pairs(map as u32, headers.as_ptr(), headers.len()) };
 }

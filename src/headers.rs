@@ -59,25 +59,6 @@ pub(crate) fn serialized(headers: &[(&str, &[u8])]) -> Bytes {
     bytes
 }
 
-#[cfg(feature = "pairs")]
-pub(crate) fn serialized_bytes(headers: &[(&[u8], &[u8])]) -> Bytes {
-    let texts: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
-    let mut bytes = Bytes::with_capacity(NUMBER + headers.len() * 2 * NUMBER + texts);
-    let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-    bytes.extend(number(headers.len()));
-    for (name, value) in headers {
-        bytes.extend(number(name.len()));
-        bytes.extend(number(value.len()));
-    }
-    for (name, value) in headers {
-        bytes.extend_from_slice(name);
-        bytes.push(0);
-        bytes.extend_from_slice(value);
-        bytes.push(0);
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

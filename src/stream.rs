@@ -168,42 +168,18 @@ impl Stream {
 
     /// Step 7: what goes on carries the filter's word and nobody else's.
     fn mark(&self, request: &Request<'_>, ruling: &Ruling) {
-        #[cfg(feature = "pairs")]
-        {
-            let strip = self.vm.config.strip_credential && ruling.key.is_some();
-            let mut all: Vec<(&[u8], &[u8])> = Vec::with_capacity(24);
-            all.extend(request.headers.iter().filter(|(name, _)| match header_role(name) {
-                HeaderRole::Forged => false,
-                HeaderRole::Credential => !strip,
-                HeaderRole::Other => true,
-            }));
-            let mut id = Uuid::encode_buffer();
-            if let Some(key) = &ruling.key {
-                all.push((b"x-omniflow-key-id", key.id.hyphenated().encode_lower(&mut id).as_bytes()));
-                all.push((b"x-omniflow-key-name", key.name.as_bytes()));
-                all.push((b"x-omniflow-environment", key.environment.as_str().as_bytes()));
-                all.push((b"x-omniflow-scopes", ruling.scopes.as_bytes()));
-            }
-            crate::abi::set_header_map(
-                crate::abi::MapType::RequestHeaders,
-                &crate::headers::serialized_bytes(&all),
-            );
+        for name in request.names_to_remove(self.vm.config.strip_credential && ruling.key.is_some()) {
+            host::remove_request_header(name);
         }
-        #[cfg(not(feature = "pairs"))]
-        {
-            for name in request.names_to_remove(self.vm.config.strip_credential && ruling.key.is_some()) {
-                host::remove_request_header(name);
-            }
-            if let Some(key) = &ruling.key {
-                let mut id = Uuid::encode_buffer();
-                host::set_request_header(
-                    "x-omniflow-key-id",
-                    key.id.hyphenated().encode_lower(&mut id).as_bytes(),
-                );
-                host::set_request_header("x-omniflow-key-name", key.name.as_bytes());
-                host::set_request_header("x-omniflow-environment", key.environment.as_str().as_bytes());
-                host::set_request_header("x-omniflow-scopes", ruling.scopes.as_bytes());
-            }
+        if let Some(key) = &ruling.key {
+            let mut id = Uuid::encode_buffer();
+            host::set_request_header(
+                "x-omniflow-key-id",
+                key.id.hyphenated().encode_lower(&mut id).as_bytes(),
+            );
+            host::set_request_header("x-omniflow-key-name", key.name.as_bytes());
+            host::set_request_header("x-omniflow-environment", key.environment.as_str().as_bytes());
+            host::set_request_header("x-omniflow-scopes", ruling.scopes.as_bytes());
         }
         // The guard behind this filter lets nothing pass without this.
         host::set_filter_state("omf_ok", b"1");

@@ -68,7 +68,7 @@ async fn run(plan: Plan, other_builds: Vec<PathBuf>) -> Result<()> {
     let mut parts = vec![report::text(&plan, &results)?];
     if other_builds.is_empty() {
         drop((bare, others));
-        let costs = host_calls::measure(&of("host-calls")?, plan.pairs, plan.requests / 2).await?;
+        let costs = host_calls::measure(&of("host-calls")?, plan.pairs / 3, plan.requests / 2).await?;
         let request = scenario::request("GET", scenario::PATH, scenario::key(0).expose());
         let counted = scenario::settled_cost(&paths::filter_wasm()?, 1_000_000, &request)?;
         let product = results.iter().find(|outcome| outcome.name == "Omniflow Keys");

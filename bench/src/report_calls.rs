@@ -32,10 +32,8 @@ pub(crate) fn text(costs: &[(&'static str, Spread)], counted: &Cost, added: f64)
     }
     writeln!(
         text,
-        "\nTogether {sum:.1} of the {added:.1} µs. The rest is the work of the filter itself ({} instructions of its \
-         WebAssembly), the route that is chosen anew because the identity headers may change it, the guard, seven headers \
-         more on their way, the record's part of a batch, and that nothing is as warm as in a measurement of one thing.",
-        counted.instructions
+        "\nTogether {sum:.1} of the {added:.1} µs. The rest is the work of the filter itself, the route that is chosen anew because the identity headers may change it, the guard, seven headers \
+         more on their way, the record's part of a batch, and that nothing is as warm as in a measurement of one thing."
     )?;
     Ok(text)
 }

@@ -1,7 +1,10 @@
 //! The host of one VM of the filter, as far as the filter needs one. It keeps state as Envoy does (shared data with
 //! compare-and-swap, queues, header maps), gives the filter a snapshot through the protocol of the control plane, and counts:
-//! the instructions that an interpreter charges for, and the calls across the border in both directions. The same filter and
-//! the same requests give the same numbers on every machine, however busy it is.
+//! the fuel that an interpreter charges for instructions, and the calls across the border in both directions. The same filter
+//! and the same requests give the same numbers on every machine, however busy it is.
+//!
+//! The interpreter charges for a block of instructions when it enters it, whether or not it leaves it early. So fuel is more
+//! than the instructions that are executed, and good for comparing one build with another, not with a clock.
 
 mod imports;
 pub mod scenario;
@@ -44,8 +47,12 @@ pub struct Exchange {
 /// What an exchange has cost, and what has become of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cost {
-    /// What the interpreter has charged: about one for each instruction.
-    pub instructions: u64,
+    /// What the interpreter has charged.
+    pub fuel: u64,
+    /// The same for each callback.
+    pub in_callback: BTreeMap<&'static str, u64>,
+    /// Every host call in order, with the fuel since the one before it.
+    pub trail: Vec<(&'static str, u64)>,
     /// Calls of the host into the VM, `proxy_on_memory_allocate` among them.
     pub callbacks: BTreeMap<&'static str, u64>,
     /// Calls of the VM to the host.
@@ -56,6 +63,11 @@ pub struct Cost {
     pub forwarded: Option<Headers>,
     /// The headers of the answer.
     pub response: Headers,
+}
+
+fn steps(mut before: u64, trail: &[(&'static str, u64)]) -> Vec<(&'static str, u64)> {
+    let step = |(name, left): &(&'static str, u64)| (*name, std::mem::replace(&mut before, *left) - left);
+    trail.iter().map(step).collect()
 }
 
 impl Cost {
@@ -114,10 +126,12 @@ impl Vm {
         self.call::<_, u32>("proxy_on_response_headers", (context, count, 0u32))?;
         self.call::<_, u32>("proxy_on_response_body", (context, body as u32, 1u32))?;
         ensure!(self.call::<_, u32>("proxy_on_done", (context,))? == 1, "a request is not done");
-        let instructions = before - self.store.get_fuel()?;
+        let fuel = before - self.store.get_fuel()?;
         let state = self.store.data_mut();
         Ok(Cost {
-            instructions,
+            fuel,
+            in_callback: std::mem::take(&mut state.in_callback),
+            trail: steps(before, &std::mem::take(&mut state.trail)),
             callbacks: std::mem::take(&mut state.callbacks),
             host_calls: std::mem::take(&mut state.host_calls),
             status: state.status(),
@@ -199,8 +213,10 @@ impl Vm {
     fn call<P: WasmParams, R: WasmResults>(&mut self, name: &'static str, parameters: P) -> Result<R> {
         let function: TypedFunc<P, R> = self.instance.get_typed_func(&self.store, name)?;
         *self.store.data_mut().callbacks.entry(name).or_default() += 1;
-        function
-            .call(&mut self.store, parameters)
-            .with_context(|| format!("{name}: {:?}", self.store.data().log))
+        let before = self.store.get_fuel()?;
+        let answer = function.call(&mut self.store, parameters);
+        let spent = before.saturating_sub(self.store.get_fuel()?);
+        *self.store.data_mut().in_callback.entry(name).or_default() += spent;
+        answer.with_context(|| format!("{name}: {:?}", self.store.data().log))
     }
 }

@@ -48,7 +48,7 @@ pub fn request(method: &str, target: &str, key: &str) -> Exchange {
     Exchange { request: headers.map(owned).into(), body: Vec::new() }
 }
 
-/// What an exchange costs a VM that has made many of them: the median, by instructions. `limit` calls a minute and an hour.
+/// What an exchange costs a VM that has made many of them: the median, by fuel. `limit` calls a minute and an hour.
 pub fn settled_cost(filter: &Path, limit: u32, exchange: &Exchange) -> Result<Cost> {
     let mut vm = Vm::start(filter, image(limit)?)?;
     for _ in 0..WARM_UP {
@@ -56,7 +56,7 @@ pub fn settled_cost(filter: &Path, limit: u32, exchange: &Exchange) -> Result<Co
         vm.tick(5)?;
     }
     let mut costs = (0..COUNTED).map(|_| vm.exchange(exchange)).collect::<Result<Vec<Cost>>>()?;
-    costs.sort_by_key(|cost| cost.instructions);
+    costs.sort_by_key(|cost| cost.fuel);
     costs.into_iter().nth(COUNTED / 2).context("nothing was counted")
 }
 

@@ -30,6 +30,9 @@ pub(crate) struct Sent {
 pub(crate) struct State {
     pub(crate) callbacks: BTreeMap<&'static str, u64>,
     pub(crate) host_calls: BTreeMap<&'static str, u64>,
+    /// Every host call, and what the interpreter might still charge when it was made.
+    pub(crate) trail: Vec<(&'static str, u64)>,
+    pub(crate) in_callback: BTreeMap<&'static str, u64>,
     /// Since the host has started.
     pub(crate) nanoseconds: u64,
     pub(crate) request_headers: Headers,
@@ -61,6 +64,8 @@ impl State {
     pub(crate) fn begin(&mut self, request: &[(String, String)]) {
         self.callbacks.clear();
         self.host_calls.clear();
+        self.in_callback.clear();
+        self.trail.clear();
         self.filter_state.clear();
         self.reply = None;
         self.request_headers = request

@@ -8,20 +8,14 @@ use omniflow_harness::paths;
 /// What the exchange costs a VM that has made many.
 fn cost(limit: u32, exchange: &Exchange) -> Cost {
     let cost = scenario::settled_cost(&paths::filter_wasm().unwrap(), limit, exchange).unwrap();
-    println!(
-        "{} {}: {} instructions, {} crossings",
-        exchange.request[2].1,
-        cost.status,
-        cost.instructions,
-        cost.crossings()
-    );
-    println!("  {:?}\n  {:?}", cost.callbacks, cost.host_calls);
+    println!("{} {}: {} fuel, {} crossings", exchange.request[2].1, cost.status, cost.fuel, cost.crossings());
+    println!("  {:?}\n  {:?}\n  {:?}", cost.in_callback, cost.callbacks, cost.trail);
     cost
 }
 
 #[track_caller]
-fn assert_within(cost: &Cost, instructions: u64, crossings: u64) {
-    assert!(cost.instructions <= instructions, "{} instructions, at most {instructions}", cost.instructions);
+fn assert_within(cost: &Cost, fuel: u64, crossings: u64) {
+    assert!(cost.fuel <= fuel, "{} fuel, at most {fuel}", cost.fuel);
     assert!(cost.crossings() <= crossings, "{} crossings, at most {crossings}: {cost:?}", cost.crossings());
 }
 
@@ -62,15 +56,25 @@ fn a_request_over_its_limit() {
 }
 
 #[test]
+fn no_key() {
+    let mut exchange = request("GET", PATH, "");
+    exchange.request.retain(|(name, _)| name != "authorization");
+    let cost = cost(1_000_000, &exchange);
+    assert_eq!(cost.status, 401);
+    assert_within(&cost, NO_KEY.0, NO_KEY.1);
+}
+
+#[test]
 fn an_unknown_key() {
     let cost = cost(1_000_000, &request("GET", PATH, key(1).expose()));
     assert_eq!(cost.status, 401);
     assert_within(&cost, UNKNOWN.0, UNKNOWN.1);
 }
 
-/// Instructions and crossings, a tenth above what was counted.
-const ALLOWED: (u64, u64) = (1_000_000, 100);
-const WITH_BODY: (u64, u64) = (1_000_000, 100);
-const REFUSED: (u64, u64) = (1_000_000, 100);
-const OVER_LIMIT: (u64, u64) = (1_000_000, 100);
-const UNKNOWN: (u64, u64) = (1_000_000, 100);
+/// Fuel, a tenth above what was counted, and crossings.
+const ALLOWED: (u64, u64) = (186_000, 26);
+const WITH_BODY: (u64, u64) = (223_000, 29);
+const REFUSED: (u64, u64) = (184_000, 19);
+const OVER_LIMIT: (u64, u64) = (191_000, 20);
+const UNKNOWN: (u64, u64) = (165_000, 14);
+const NO_KEY: (u64, u64) = (144_000, 14);
