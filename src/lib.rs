@@ -48,6 +48,7 @@ mod payload;
 mod peers;
 mod respond;
 mod root;
+mod settlement;
 mod shared;
 mod store;
 mod stream;

@@ -9,6 +9,7 @@ pub(crate) struct Metrics {
     decisions: Vec<(Outcome, Option<u32>)>,
     audit_lost: Option<u32>,
     audit_waiting: Option<u32>,
+    audit_unsettled: Option<u32>,
     payloads_dropped: Option<u32>,
     snapshot_refused: Option<u32>,
     snapshot_version: Option<u32>,
@@ -26,6 +27,7 @@ impl Metrics {
             payloads_dropped: counter("omniflow_audit_payloads_dropped"),
             snapshot_refused: counter("omniflow_snapshots_refused"),
             audit_waiting: gauge("omniflow_audit_records_waiting"),
+            audit_unsettled: gauge("omniflow_audit_unsettled"),
             snapshot_version: gauge("omniflow_snapshot_version"),
         }
     }
@@ -54,6 +56,11 @@ impl Metrics {
     /// Tells how many calls have no acknowledged record yet, over all VMs.
     pub(crate) fn audit_waiting(&self, calls: u64) {
         set(self.audit_waiting, calls);
+    }
+
+    /// Tells whether the control plane has yet to hear that all records have come.
+    pub(crate) fn audit_unsettled(&self, is_unsettled: bool) {
+        set(self.audit_unsettled, is_unsettled.into());
     }
 
     /// Tells the version in shared data.

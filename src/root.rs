@@ -15,6 +15,7 @@ use crate::host;
 use crate::legacy::{Legacies, Legacy};
 use crate::lost::LostVms;
 use crate::peers::{Message, Peers};
+use crate::settlement::Settlement;
 use crate::stream::Stream;
 use crate::sync::{self, Leader, Progress};
 use crate::vm::Vm;
@@ -34,6 +35,8 @@ pub(crate) struct Root {
     /// Present while this VM has the lead.
     leader: Option<Leader>,
     lost_vms: LostVms,
+    /// What the control plane knows, while this VM has the lead or is the last.
+    settlement: Option<Settlement>,
     legacies: Legacies,
     /// When the last try ends. This VM is none of the others any more.
     ends: Option<MonotonicNanos>,
@@ -47,6 +50,7 @@ impl Root {
             source: None,
             leader: None,
             lost_vms: LostVms::new(),
+            settlement: None,
             legacies: Legacies::default(),
             ends: None,
         }
@@ -127,15 +131,20 @@ impl Root {
         }
     }
 
-    /// As the leader, delivers what VMs that have ended have left, and reports what they have not.
+    /// As the leader, delivers what VMs that have ended have left, reports what they have not, and tells whether that is
+    /// all.
     fn settle(&mut self, vm: &Vm) {
         let peers = vm.peers.borrow();
         let (Some(peers), Some(source)) = (peers.as_ref(), &self.source) else { return };
         vm.metrics.audit_waiting(peers.waiting());
+        let now = clock::monotonic();
         // What is on its way is not to be taken for lost.
         if !self.legacies.inherit(&vm.config, peers) {
-            self.lost_vms.tick(&vm.config, source, peers, clock::monotonic());
+            self.lost_vms.tick(&vm.config, source, peers, now);
         }
+        let settlement = self.settlement.get_or_insert_with(|| Settlement::new(now));
+        settlement.tick(&vm.config, source, peers, now);
+        vm.metrics.audit_unsettled(!settlement.is_told());
     }
 
     fn deliver_legacies(&mut self, vm: &Vm) {
@@ -144,7 +153,7 @@ impl Root {
         }
     }
 
-    /// Leaves all records to the other VMs. Tells whether there is none, so that this one has to deliver them.
+    /// Leaves all records to the other VMs. Tells whether there is none, so that this one has to see to the end.
     fn hand_over(&mut self, vm: &Vm) -> bool {
         let mut peers = vm.peers.borrow_mut();
         let (Some(peers), Some(source)) = (peers.as_mut(), &self.source) else { return false };
@@ -158,14 +167,20 @@ impl Root {
                 peers.bequeath(&legacy);
             }
         }
-        peers.leave() && self.legacies.inherit(&vm.config, peers)
+        peers.leave()
     }
 
-    /// One tick of the last VM of all.
+    /// One tick of the last VM of all: it delivers what is left, and has the last word.
     fn last_try(&mut self, vm: &Vm, ends: MonotonicNanos) {
+        if let Some(peers) = vm.peers.borrow_mut().as_mut() {
+            peers.look();
+        }
         self.deliver_legacies(vm);
-        let more = vm.peers.borrow().as_ref().is_some_and(|peers| self.legacies.inherit(&vm.config, peers));
-        if !more || clock::monotonic() >= ends {
+        self.settle(vm);
+        // Whoever has come meanwhile has the last word instead.
+        let is_over = self.settlement.as_ref().is_none_or(Settlement::is_told)
+            || vm.peers.borrow().as_ref().is_none_or(Peers::are_there);
+        if is_over || clock::monotonic() >= ends {
             self.give_up(vm);
             host::set_tick(Duration::ZERO);
             host::done();
@@ -188,8 +203,13 @@ impl Root {
 
     fn flush(&self, vm: &Vm) {
         vm.flush_wanted.set(false);
-        let Some(source) = &self.source else { return };
-        let sent = vm.audit.borrow_mut().flush(&vm.config, source, clock::monotonic(), &vm.metrics);
+        let sent = match (&self.source, vm.peers.borrow().as_ref()) {
+            (Some(source), Some(peers)) => {
+                let now = clock::monotonic();
+                vm.audit.borrow_mut().flush(&vm.config, source, peers, now, &vm.metrics)
+            }
+            _ => return,
+        };
         if sent {
             // So that no more is ever delivered than the others know of.
             let version = vm.store.borrow().version();
@@ -219,6 +239,11 @@ impl Root {
         {
             return;
         }
+        if let Some(settlement) = &mut self.settlement
+            && settlement.answered(id, answer.as_ref(), clock::monotonic())
+        {
+            return;
+        }
         self.lead(&vm, |leader, context| leader.answered(context, id, answer));
     }
 
@@ -230,6 +255,7 @@ impl Root {
             && self.hand_over(&vm)
         {
             // No call from here: when Envoy's process ends, its clusters may be gone already. The tick goes on.
+            self.settlement = None;
             self.ends = Some(clock::monotonic().after(LAST_TRY));
             return false;
         }
@@ -273,6 +299,9 @@ impl Root {
         self.lead(&vm, Leader::tick);
         if self.leader.is_some() {
             self.settle(&vm);
+        } else {
+            // The next lead begins without knowing what others have told meanwhile.
+            self.settlement = None;
         }
         self.deliver_legacies(&vm);
         self.flush(&vm);

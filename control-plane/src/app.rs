@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::{Clock, Entropy};
 use crate::fleet::Fleet;
-use crate::http::Answers;
+use crate::http::{Answers, KeyCounts};
+use crate::otlp::Exporter;
 use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 use crate::vault::Vault;
@@ -43,6 +44,8 @@ pub(crate) struct App {
     pub(crate) payload_retention: Duration,
     /// Seals the arguments of calls.
     pub(crate) vault: Vault,
+    /// Whether connections are accepted by TLS only.
+    pub(crate) serves_tls: bool,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.
@@ -55,6 +58,10 @@ pub(crate) struct App {
     pub(crate) finding_committed: watch::Sender<()>,
     /// Who gets findings; `None` for nobody.
     pub(crate) webhook: Option<Webhook>,
+    /// Who gets the audit log; `None` for nobody.
+    pub(crate) exporter: Option<Exporter>,
+    /// The last count of keys.
+    pub(crate) key_counts: KeyCounts,
     /// When a version was last published only because a gateway was ahead.
     pub(crate) last_pass: Mutex<Option<Instant>>,
     /// Held by the one replay that runs.

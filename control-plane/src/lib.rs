@@ -8,7 +8,7 @@
 //! | `publication` | the image of all keys that gateways take, and the deltas to it |
 //! | `fleet` | the gateways that call, and what each enforces |
 //! | `app` | what every handler works with; a change is committed and published here |
-//! | `http` | the API: who may call what, and every answer |
+//! | `http` | the API and the pages: who may call what, and every answer |
 //! | `json` | the shapes of the API |
 //! | `bootstrap`, `server` | the first start, and a process that serves |
 //! | `vault` | the arguments of calls at rest: redacted, packed, sealed |
@@ -34,14 +34,17 @@ mod connections;
 mod detection;
 mod files;
 mod fleet;
+mod gateway_loss;
 #[cfg(test)]
 mod golden;
 mod http;
 mod idle;
 mod json;
 pub mod model;
+mod otlp;
 mod patterns;
 mod publication;
+mod receiver;
 mod retention;
 mod server;
 pub mod storage;

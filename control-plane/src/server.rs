@@ -21,7 +21,9 @@ use crate::clock::{Clock, Entropy};
 use crate::connections;
 use crate::detection::keep_looking;
 use crate::fleet::{Fleet, keep_memory};
+use crate::gateway_loss::keep_watching;
 use crate::http;
+use crate::otlp::{Exporter, OtlpError, OtlpSettings, keep_exporting};
 use crate::publication::Publication;
 use crate::retention::keep_retention;
 use crate::storage::{Storage, StorageError};
@@ -57,6 +59,8 @@ pub(crate) struct ServerSettings {
     pub(crate) payload_key_file: Option<PathBuf>,
     /// Who gets findings; `None` for nobody.
     pub(crate) webhook: Option<WebhookSettings>,
+    /// Who gets the audit log; `None` for nobody.
+    pub(crate) otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// The wall clock.
@@ -76,6 +80,8 @@ pub(crate) struct Server {
     purging: JoinHandle<()>,
     looking: JoinHandle<()>,
     sending: JoinHandle<()>,
+    watching: JoinHandle<()>,
+    exporting: JoinHandle<()>,
     renewing: JoinHandle<()>,
 }
 
@@ -88,6 +94,9 @@ pub(crate) enum ServerError {
     /// The webhook's secret cannot be used.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    /// The export of the audit log cannot be set up.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -157,6 +166,14 @@ impl Server {
             let app = Arc::clone(&app);
             async move { keep_sending(&app).await }
         });
+        let watching = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_watching(&app).await }
+        });
+        let exporting = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_exporting(&app).await }
+        });
         let renewing = match renewal {
             Some(renewal) => tokio::spawn(renewal.run(hangup)),
             None => tokio::spawn(tls::without_certificate(hangup)),
@@ -171,6 +188,8 @@ impl Server {
             purging,
             looking,
             sending,
+            watching,
+            exporting,
             renewing,
         })
     }
@@ -191,6 +210,8 @@ impl Server {
             purging,
             looking,
             sending,
+            watching,
+            exporting,
             renewing,
             ..
         } = self;
@@ -228,7 +249,12 @@ impl Server {
         if let Err(error) = purging.await {
             tracing::warn!(%error, "the purge of audit records ended by itself");
         }
-        for (task, what) in [(looking, "the search for patterns"), (sending, "the webhook")] {
+        for (task, what) in [
+            (looking, "the search for patterns"),
+            (sending, "the webhook"),
+            (watching, "the watch for gateways that are gone"),
+            (exporting, "the export of the audit log"),
+        ] {
             if let Err(error) = task.await {
                 tracing::warn!(%error, "{what} ended by itself");
             }
@@ -242,7 +268,14 @@ impl Server {
 /// Opens the data directory and makes what a first start makes. The image is not built yet.
 pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
     let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
+    let exporter = settings.otlp.as_ref().map(Exporter::new).transpose()?;
     let storage = Storage::open(&settings.data_dir).await?;
+    if exporter.is_some() {
+        let mut writer = storage.audit.writer().await;
+        let mut transaction = writer.begin().await?;
+        transaction.begin_export().await?;
+        transaction.commit().await?;
+    }
     let default_file = settings.data_dir.join("admin-token");
     let token_file = settings.admin_token_file.as_ref().unwrap_or(&default_file);
     let (clock, entropy) = (settings.clock.clone(), settings.entropy.clone());
@@ -263,12 +296,15 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         audit_retention: settings.audit_retention,
         payload_retention: settings.payload_retention,
         vault,
+        serves_tls: settings.tls.is_some(),
         clock,
         entropy,
         token_revoked: watch::Sender::new(()),
         audit_committed: watch::Sender::new(()),
         finding_committed: watch::Sender::new(()),
         webhook,
+        exporter,
+        key_counts: http::KeyCounts::default(),
         last_pass: Mutex::new(None),
         replaying: Mutex::new(()),
         answers: http::Answers::default(),

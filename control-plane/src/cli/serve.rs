@@ -88,6 +88,7 @@ fn settings(configuration: Configuration) -> ServerSettings {
         payload_retention: Duration::from_secs(configuration.payload_days * 86_400),
         payload_key_file: configuration.payload_key_file,
         webhook: configuration.webhook,
+        otlp: configuration.otlp,
         tls: configuration.tls,
         clock: Clock::system(),
         entropy: Entropy::system(),

@@ -17,6 +17,7 @@ use tracing_subscriber::filter::Targets;
 
 pub(crate) use self::probe::probe;
 pub(crate) use self::setting::Setting;
+use crate::otlp::OtlpSettings;
 use crate::tls::TlsFiles;
 use crate::webhook::WebhookSettings;
 
@@ -57,6 +58,8 @@ pub(crate) struct Configuration {
     pub(crate) payload_key_file: Option<PathBuf>,
     /// Who gets findings; `None` for nobody.
     pub(crate) webhook: Option<WebhookSettings>,
+    /// Who gets the audit log; `None` for nobody.
+    pub(crate) otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// What is logged.

@@ -25,6 +25,12 @@ pub(crate) enum Setting {
     WebhookUrl,
     /// The secret by which they are signed.
     WebhookSecretFile,
+    /// Where the audit log is exported to.
+    OtlpEndpoint,
+    /// Headers for it.
+    OtlpHeadersFile,
+    /// The CA certificates by which it is known.
+    OtlpCaFile,
     /// The certificate chain for TLS.
     TlsCertificate,
     /// The certificate's key.
@@ -48,7 +54,7 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Listen,
         Self::DataDir,
         Self::AdminTokenFile,
@@ -60,6 +66,9 @@ impl Setting {
         Self::PayloadKeyFile,
         Self::WebhookUrl,
         Self::WebhookSecretFile,
+        Self::OtlpEndpoint,
+        Self::OtlpHeadersFile,
+        Self::OtlpCaFile,
         Self::TlsCertificate,
         Self::TlsKey,
         Self::Log,
@@ -79,6 +88,9 @@ impl Setting {
             Self::PayloadKeyFile => "payload_key_file",
             Self::WebhookUrl => "webhook_url",
             Self::WebhookSecretFile => "webhook_secret_file",
+            Self::OtlpEndpoint => "otlp_endpoint",
+            Self::OtlpHeadersFile => "otlp_headers_file",
+            Self::OtlpCaFile => "otlp_ca_file",
             Self::TlsCertificate => "tls_certificate",
             Self::TlsKey => "tls_key",
             Self::Log => "log",
@@ -99,6 +111,9 @@ impl Setting {
             Self::PayloadKeyFile => "payload-key-file",
             Self::WebhookUrl => "webhook-url",
             Self::WebhookSecretFile => "webhook-secret-file",
+            Self::OtlpEndpoint => "otlp-endpoint",
+            Self::OtlpHeadersFile => "otlp-headers-file",
+            Self::OtlpCaFile => "otlp-ca-file",
             Self::TlsCertificate => "tls-certificate",
             Self::TlsKey => "tls-key",
             Self::Log => "log",
@@ -113,11 +128,13 @@ impl Setting {
     /// What a value looks like in a file.
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::Listen | Self::KeyPrefix | Self::WebhookUrl | Self::Log => Kind::Text,
+            Self::Listen | Self::KeyPrefix | Self::WebhookUrl | Self::OtlpEndpoint | Self::Log => Kind::Text,
             Self::DataDir
             | Self::AdminTokenFile
             | Self::PayloadKeyFile
             | Self::WebhookSecretFile
+            | Self::OtlpHeadersFile
+            | Self::OtlpCaFile
             | Self::TlsCertificate
             | Self::TlsKey => Kind::Path,
             Self::GatewayLease | Self::RotationDays | Self::AuditDays | Self::PayloadDays => Kind::Number,
@@ -138,6 +155,9 @@ impl Setting {
             | Self::PayloadKeyFile
             | Self::WebhookUrl
             | Self::WebhookSecretFile
+            | Self::OtlpEndpoint
+            | Self::OtlpHeadersFile
+            | Self::OtlpCaFile
             | Self::TlsCertificate
             | Self::TlsKey => None,
         }
@@ -160,9 +180,11 @@ impl Setting {
             Self::AdminTokenFile
             | Self::PayloadKeyFile
             | Self::WebhookSecretFile
+            | Self::OtlpHeadersFile
+            | Self::OtlpCaFile
             | Self::TlsCertificate
             | Self::TlsKey => "FILE",
-            Self::WebhookUrl => "URL",
+            Self::WebhookUrl | Self::OtlpEndpoint => "URL",
             Self::KeyPrefix => "PREFIX",
             Self::GatewayLease => "SECONDS",
             Self::RotationDays | Self::AuditDays | Self::PayloadDays => "DAYS",
@@ -190,6 +212,13 @@ impl Setting {
             }
             Self::WebhookUrl => "Where new findings are sent: https://host/path, or http:// for one nearby",
             Self::WebhookSecretFile => "File with the secret by which they are signed, at least 16 bytes",
+            Self::OtlpEndpoint => {
+                "Where audit records are exported as OpenTelemetry logs: https://host/v1/logs, or http:// for one nearby"
+            }
+            Self::OtlpHeadersFile => "File with headers for it, one NAME: VALUE a line, such as a credential",
+            Self::OtlpCaFile => {
+                "CA certificates in PEM form by which it is known, in place of the public ones"
+            }
             Self::TlsCertificate => {
                 "Certificate chain in PEM form, the server's own first; with it and its key, TLS is spoken and nothing else"
             }
@@ -213,6 +242,9 @@ impl Setting {
             Self::PayloadKeyFile => "\"/run/omniflow/payload-key\"",
             Self::WebhookUrl => "\"https://example.com/omniflow\"",
             Self::WebhookSecretFile => "\"/etc/omniflow/webhook-secret\"",
+            Self::OtlpEndpoint => "\"https://collector.internal:4318/v1/logs\"",
+            Self::OtlpHeadersFile => "\"/etc/omniflow/otlp-headers\"",
+            Self::OtlpCaFile => "\"/etc/omniflow/collector-ca.crt\"",
             Self::TlsCertificate => "\"/etc/omniflow/tls.crt\"",
             Self::TlsKey => "\"/etc/omniflow/tls.key\"",
             Self::Log => "\"info\"",

@@ -13,6 +13,7 @@ use axum::routing::{MethodFilter, on};
 use omniflow_policy::digest::Digest;
 use uuid::Uuid;
 
+use super::pages::gate::{Manner, PageGate};
 use super::problem::Problem;
 use super::refusals::{Reason, Refusals};
 use crate::app::App;
@@ -60,6 +61,7 @@ pub(super) struct Endpoints {
     refusals: Arc<Refusals>,
     router: Router<Arc<App>>,
     table: Vec<Endpoint>,
+    pages: Vec<Endpoint>,
 }
 
 /// The bearer of the request's token, as its endpoint let it in.
@@ -77,7 +79,7 @@ pub(super) struct Caller {
 
 impl Endpoints {
     pub(super) fn new(app: Arc<App>) -> Self {
-        Self { app, refusals: Arc::default(), router: Router::new(), table: Vec::new() }
+        Self { app, refusals: Arc::default(), router: Router::new(), table: Vec::new(), pages: Vec::new() }
     }
 
     pub(super) fn get<H: Handler<T, Arc<App>>, T: 'static>(
@@ -138,6 +140,52 @@ impl Endpoints {
         self.add(Method::DELETE, path, access, BODY_LIMIT, handler)
     }
 
+    /// A page, for browsers that are signed in with a token that `access` lets in.
+    pub(super) fn page<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add_page(MethodFilter::GET, Method::GET, path, access, Manner::Page, handler)
+    }
+
+    /// What a page asks for by itself, without its reader doing anything: it does not keep a session from ending.
+    pub(super) fn live<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add_page(MethodFilter::GET, Method::GET, path, access, Manner::Live, handler)
+    }
+
+    /// What a form of a page sends. The handler is called with the form only if it came from a page of this session.
+    pub(super) fn form<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add_page(MethodFilter::POST, Method::POST, path, access, Manner::Form, handler)
+    }
+
+    fn add_page<H: Handler<T, Arc<App>>, T: 'static>(
+        mut self,
+        filter: MethodFilter,
+        method: Method,
+        path: &'static str,
+        access: Access,
+        manner: Manner,
+        handler: H,
+    ) -> Self {
+        self.pages.push(Endpoint { method, path, access });
+        let gate = PageGate::new(Arc::clone(&self.app), access, manner);
+        let route = on(filter, handler).route_layer(middleware::from_fn_with_state(gate, PageGate::pass));
+        self.router = self.router.route(path, route);
+        self
+    }
+
     fn add<H: Handler<T, Arc<App>>, T: 'static>(
         mut self,
         method: Method,
@@ -171,9 +219,15 @@ impl Endpoints {
         self.router
     }
 
-    /// What there is, and who may call it.
+    /// What the API has, and who may call it.
     pub(super) fn table(&self) -> &[Endpoint] {
         &self.table
+    }
+
+    /// The pages and their forms, and who may see and send them.
+    #[cfg(test)]
+    pub(super) fn pages(&self) -> &[Endpoint] {
+        &self.pages
     }
 }
 
@@ -268,8 +322,17 @@ mod tests {
     use crate::http::testing::{Plane, request};
 
     fn is_public(path: &str) -> bool {
-        ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/", "/docs/{*file}"]
-            .contains(&path)
+        [
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/openapi.json",
+            "/docs",
+            "/docs/",
+            "/docs/{*file}",
+            "/assets/{file}",
+        ]
+        .contains(&path)
     }
 
     #[tokio::test]

@@ -81,10 +81,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        serde_urlencoded::from_str(parts.uri.query().unwrap_or_default())
-            .map(Self)
-            .map_err(|error| Problem::new(Code::InvalidQuery, format!("The query string: {error}.")))
+        read_query(parts.uri.query().unwrap_or_default()).map(Self)
     }
+}
+
+fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    serde_urlencoded::from_str(text)
+        .map_err(|error| Problem::new(Code::InvalidQuery, format!("The query string: {error}.")))
+}
+
+/// The query that has these parameters, read as if a caller had sent it. So pages ask for what the API would be asked.
+pub(super) fn query_of<T: DeserializeOwned>(parameters: &[(&str, &str)]) -> Result<T, Problem> {
+    let text = serde_urlencoded::to_string(parameters).map_err(|_| Problem::internal())?;
+    read_query(&text)
 }
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::access::Caller;
@@ -52,6 +53,8 @@ pub(crate) struct Created {
     location: Option<String>,
     revision: Option<u64>,
     body: Zeroizing<String>,
+    /// Whether this is the answer to an earlier call.
+    is_replayed: bool,
 }
 
 /// The answers of the last minutes, which are nowhere else.
@@ -105,7 +108,7 @@ pub(super) async fn repeated(
     transaction: &mut Transaction<'_>,
     attempt: Option<&Attempt>,
     now: UnixMillis,
-) -> Result<Option<Response>, Problem> {
+) -> Result<Option<Created>, Problem> {
     let Some(attempt) = attempt else { return Ok(None) };
     let Some(done) = transaction.done_attempt(attempt, known_since(now)).await? else { return Ok(None) };
     if done.request != attempt.request {
@@ -123,7 +126,7 @@ pub(super) async fn repeated(
             ),
         )
     })?;
-    Ok(Some(([(REPLAYED, HeaderValue::from_static("true"))], kept).into_response()))
+    Ok(Some(Created { is_replayed: true, ..kept }))
 }
 
 /// Notes, in the transaction that makes it, that an attempt makes what is at `location`.
@@ -159,36 +162,55 @@ impl Created {
         revision: Option<u64>,
         body: &impl Serialize,
     ) -> Result<Self, Problem> {
-        Ok(Self { location: Some(location), revision, body: serialised(body)? })
+        Ok(Self { location: Some(location), revision, body: serialised(body)?, is_replayed: false })
     }
 
     /// What was done, and on the side made.
     pub(super) fn on_the_side(body: &impl Serialize) -> Result<Self, Problem> {
-        Ok(Self { location: None, revision: None, body: serialised(body)? })
+        Ok(Self { location: None, revision: None, body: serialised(body)?, is_replayed: false })
     }
 
     /// The answer, kept for whoever repeats the attempt.
-    pub(super) fn answer(self, app: &App, attempt: Option<Attempt>, now: UnixMillis) -> Response {
+    pub(super) fn kept(self, app: &App, attempt: Option<Attempt>, now: UnixMillis) -> Self {
         if let Some(attempt) = attempt {
             app.answers.keep(attempt, self.clone(), now);
         }
-        self.into_response()
+        self
+    }
+
+    /// Whether this is the answer to an earlier call, and nothing was made by this one.
+    pub(super) fn is_replayed(&self) -> bool {
+        self.is_replayed
+    }
+
+    /// The answer as its caller reads it.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        serde_json::from_str(&self.body).map_err(|error| {
+            tracing::error!(%error, "what was made cannot be read");
+            Problem::internal()
+        })
     }
 }
 
 impl IntoResponse for Created {
     fn into_response(self) -> Response {
         let body = self.body.as_str().to_owned();
-        let Some(location) = &self.location else {
-            return ([(header::CONTENT_TYPE, "application/json")], body).into_response();
-        };
-        let headers = [(header::CONTENT_TYPE, "application/json"), (header::LOCATION, location)];
-        match self.revision {
-            Some(revision) => {
-                (StatusCode::CREATED, headers, [(header::ETAG, entity_tag(revision))], body).into_response()
-            }
-            None => (StatusCode::CREATED, headers, body).into_response(),
+        let mut answer = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+        let headers = answer.headers_mut();
+        if self.is_replayed {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
         }
+        let Some(location) = &self.location else { return answer };
+        let Ok(location) = HeaderValue::try_from(location) else {
+            return Problem::internal().into_response();
+        };
+        headers.insert(header::LOCATION, location);
+        if let Some(tag) = self.revision.and_then(|revision| HeaderValue::try_from(entity_tag(revision)).ok())
+        {
+            headers.insert(header::ETAG, tag);
+        }
+        *answer.status_mut() = StatusCode::CREATED;
+        answer
     }
 }
 
@@ -357,7 +379,8 @@ mod tests {
             key: Digest::of(&number.to_be_bytes()),
             request: Digest::of(b""),
         };
-        let created = Created { location: None, revision: None, body: Zeroizing::default() };
+        let created =
+            Created { location: None, revision: None, body: Zeroizing::default(), is_replayed: false };
         for number in 0..=MAX_KEPT as u32 {
             answers.keep(attempt(number), created.clone(), UnixMillis(u64::from(number)));
         }
@@ -366,7 +389,7 @@ mod tests {
         assert!(answers.get(&attempt(1), UnixMillis(1)).is_some());
         let long = |number: u32| {
             let body = Zeroizing::new("x".repeat(MAX_KEPT_BYTES / 2));
-            let created = Created { location: None, revision: None, body };
+            let created = Created { location: None, revision: None, body, is_replayed: false };
             answers.keep(attempt(number), created, UnixMillis(u64::from(number)));
         };
         (5_000..5_003).for_each(long);

@@ -15,6 +15,7 @@ mod keys;
 mod leaks;
 mod metrics;
 mod openapi;
+mod pages;
 mod params;
 mod policy;
 mod precondition;
@@ -47,6 +48,7 @@ use tracing::Span;
 use self::access::Endpoints;
 use self::code::Code;
 pub(crate) use self::idempotency::Answers;
+pub(crate) use self::metrics::KeyCounts;
 use self::problem::Problem;
 use crate::app::App;
 use crate::json::gateway::EnforcementJson;
@@ -58,16 +60,12 @@ const BODY_PAUSE: Duration = Duration::from_secs(15);
 pub(crate) fn router(app: Arc<App>) -> Router {
     endpoints(Arc::clone(&app))
         .router()
-        .fallback(async || Problem::not_found("Nothing has this path."))
+        .fallback(pages::fallback)
         .method_not_allowed_fallback(async || {
             Problem::new(Code::MethodNotAllowed, "This path does not take this method.")
         })
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
-        // Answers hold keys, tokens and addresses: no cache may keep them.
-        .layer(SetResponseHeaderLayer::overriding(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        ))
+        .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))
         .layer(SetResponseHeaderLayer::overriding(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
@@ -90,10 +88,18 @@ fn endpoints(app: Arc<App>) -> Endpoints {
         events::endpoints,
         gateway::endpoints,
         docs::endpoints,
+        pages::endpoints,
     ] {
         endpoints = add(endpoints);
     }
     endpoints
+}
+
+/// Answers hold keys, tokens and addresses: no cache may keep them. The pages' own files have nothing of that, and a
+/// name that changes with their content.
+fn cache_control(response: &Response) -> Option<HeaderValue> {
+    let stays = response.extensions().get::<pages::assets::Unchanging>().is_some();
+    Some(HeaderValue::from_static(if stays { "public, max-age=31536000, immutable" } else { "no-store" }))
 }
 
 /// Runs a change to its end even when the caller goes away in the middle: what is committed must be published.

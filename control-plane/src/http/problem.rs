@@ -121,6 +121,23 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Which problem it is.
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What went wrong and what to do.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// What is to blame, where that is known.
+    pub(super) fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+}
+
 impl From<Problem> for ObstacleJson {
     fn from(problem: Problem) -> Self {
         Self { code: problem.code.as_str(), detail: problem.detail }

@@ -157,7 +157,7 @@ impl Plane {
     pub(crate) async fn deliver_items(&self, gateway_token: &str, items: Vec<AuditItem>) -> Answer {
         let source =
             AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
-        self.deliver_bytes(gateway_token, AuditBatch { source, items }.encode()).await
+        self.deliver_bytes(gateway_token, AuditBatch { source, progress: None, items }.encode()).await
     }
 
     /// Delivers a batch.
@@ -206,6 +206,7 @@ pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
         payload_retention: Duration::from_secs(7 * 86_400),
         payload_key_file: None,
         webhook: None,
+        otlp: None,
         tls: None,
         clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
         entropy: Entropy::system(),

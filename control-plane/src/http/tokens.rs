@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use omniflow_policy::key::compose_token;
 use uuid::Uuid;
 
@@ -71,15 +71,15 @@ pub(super) async fn create(
     caller: Caller,
     Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateToken>>,
 ) -> Result<Response, Problem> {
-    to_its_end(make(app, caller, request, attempt)).await
+    Ok(to_its_end(make(app, caller, request, attempt)).await?.into_response())
 }
 
-async fn make(
+pub(in crate::http) async fn make(
     app: Arc<App>,
     caller: Caller,
     request: CreateToken,
     attempt: Option<Attempt>,
-) -> Result<Response, Problem> {
+) -> Result<Created, Problem> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
@@ -116,7 +116,7 @@ async fn make(
     let Token { id, name, role, created_by, .. } = &token;
     tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
     let body = CreatedToken { token: token.into(), secret: secret.expose().to_owned() };
-    Ok(Created::new(location, None, &body)?.answer(&app, attempt, now))
+    Ok(Created::new(location, None, &body)?.kept(&app, attempt, now))
 }
 
 /// The token as the trail names it.

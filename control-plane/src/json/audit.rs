@@ -62,13 +62,14 @@ pub(crate) struct AuditGapJson {
     gateway: String,
     #[schema(value_type = schema::Incarnation)]
     incarnation: String,
-    #[schema(value_type = schema::Incarnation)]
-    vm: String,
+    #[schema(value_type = Option<schema::Incarnation>, required = true)]
+    vm: Option<String>,
     #[schema(value_type = Option<schema::Instant>, required = true)]
     from: Option<Time>,
     #[schema(value_type = schema::Instant)]
     to: Time,
     missing: u64,
+    at_least: bool,
     #[schema(value_type = schema::GapCause)]
     cause: &'static str,
 }
@@ -114,6 +115,7 @@ impl From<AuditGap> for AuditGapJson {
             from: gap.from.map(Time),
             to: Time(gap.to),
             missing: gap.missing,
+            at_least: gap.is_least,
             cause: gap.cause.as_str(),
         }
     }

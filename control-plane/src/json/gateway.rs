@@ -11,22 +11,22 @@ use crate::fleet::{Enforcement, Gateway, GatewayId};
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Gateway)]
 pub(crate) struct GatewayJson {
-    id: String,
-    gateway: String,
+    pub(crate) id: String,
+    pub(crate) gateway: String,
     #[schema(value_type = schema::Incarnation)]
-    incarnation: String,
+    pub(crate) incarnation: String,
     #[schema(required = true)]
-    filter_version: Option<String>,
-    connected: bool,
-    version: u64,
-    in_step: bool,
-    workers: Vec<WorkerJson>,
+    pub(crate) filter_version: Option<String>,
+    pub(crate) connected: bool,
+    pub(crate) version: u64,
+    pub(crate) in_step: bool,
+    pub(crate) workers: Vec<WorkerJson>,
     #[schema(value_type = schema::Instant)]
-    first_seen_at: Time,
+    pub(crate) first_seen_at: Time,
     #[schema(value_type = schema::Instant)]
-    last_seen_at: Time,
+    pub(crate) last_seen_at: Time,
     #[schema(required = true)]
-    clock_skew_ms: Option<i64>,
+    pub(crate) clock_skew_ms: Option<i64>,
 }
 
 /// One VM of a gateway.
@@ -34,8 +34,8 @@ pub(crate) struct GatewayJson {
 #[schema(as = Worker)]
 pub(crate) struct WorkerJson {
     #[schema(value_type = schema::Incarnation)]
-    id: String,
-    version: u64,
+    pub(crate) id: String,
+    pub(crate) version: u64,
 }
 
 /// The gateways, and the version that all should enforce.
@@ -54,34 +54,34 @@ pub(crate) struct GatewayList {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Enforcement)]
 pub(crate) struct EnforcementJson {
-    complete: bool,
-    version: u64,
-    gateways: Vec<GatewayEnforcementJson>,
+    pub(crate) complete: bool,
+    pub(crate) version: u64,
+    pub(crate) gateways: Vec<GatewayEnforcementJson>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    silent: Vec<SilentGatewayJson>,
+    pub(crate) silent: Vec<SilentGatewayJson>,
 }
 
 /// A gateway that nothing waits for, because it is silent.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SilentGateway)]
 pub(crate) struct SilentGatewayJson {
-    id: String,
+    pub(crate) id: String,
     #[schema(value_type = schema::Instant)]
-    last_seen_at: Time,
+    pub(crate) last_seen_at: Time,
 }
 
 /// How far a version is in force in one gateway.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = GatewayEnforcement)]
 pub(crate) struct GatewayEnforcementJson {
-    id: String,
-    workers: usize,
-    enforced: bool,
-    enforced_workers: usize,
+    pub(crate) id: String,
+    pub(crate) workers: usize,
+    pub(crate) enforced: bool,
+    pub(crate) enforced_workers: usize,
     #[schema(value_type = Option<u64>, required = true)]
-    ms: Option<u128>,
+    pub(crate) ms: Option<u128>,
     #[schema(value_type = schema::Instant)]
-    last_seen_at: Time,
+    pub(crate) last_seen_at: Time,
 }
 
 // === impl GatewayJson ===

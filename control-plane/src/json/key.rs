@@ -105,32 +105,32 @@ pub(crate) struct RotateKey {
 #[schema(as = Key)]
 pub(crate) struct KeyJson {
     #[schema(value_type = schema::Identifier)]
-    id: Uuid,
+    pub(crate) id: Uuid,
     #[schema(value_type = schema::KeyName)]
-    name: Name,
+    pub(crate) name: Name,
     #[schema(value_type = schema::Environment)]
-    environment: Environment,
+    pub(crate) environment: Environment,
     #[schema(value_type = schema::KeyStatus)]
-    status: KeyStatus,
+    pub(crate) status: KeyStatus,
     #[schema(value_type = schema::Scopes)]
-    scopes: ScopeSet,
+    pub(crate) scopes: ScopeSet,
     #[schema(value_type = schema::RateLimit)]
-    rate_limit: RateLimit,
+    pub(crate) rate_limit: RateLimit,
     #[schema(value_type = schema::Networks)]
-    ip_allowlist: Allowlist,
+    pub(crate) ip_allowlist: Allowlist,
     #[schema(value_type = Option<schema::Description>, required = true)]
-    description: Option<String>,
-    created_by: String,
+    pub(crate) description: Option<String>,
+    pub(crate) created_by: String,
     #[schema(value_type = schema::Instant)]
-    created_at: Time,
+    pub(crate) created_at: Time,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    expires_at: Option<Time>,
+    pub(crate) expires_at: Option<Time>,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    last_used_at: Option<Time>,
+    pub(crate) last_used_at: Option<Time>,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    rotation_due_at: Option<Time>,
-    versions: Vec<KeyVersionJson>,
-    revision: u64,
+    pub(crate) rotation_due_at: Option<Time>,
+    pub(crate) versions: Vec<KeyVersionJson>,
+    pub(crate) revision: u64,
 }
 
 /// One version of a key.
@@ -138,17 +138,20 @@ pub(crate) struct KeyJson {
 #[schema(as = KeyVersion)]
 pub(crate) struct KeyVersionJson {
     #[schema(minimum = 1)]
-    id: u16,
+    pub(crate) id: u16,
     #[schema(value_type = schema::Hint)]
-    hint: String,
+    pub(crate) hint: String,
+    /// Whether another system has made its secret.
+    #[serde(skip)]
+    pub(crate) imported: bool,
     #[schema(value_type = schema::Instant)]
-    created_at: Time,
+    pub(crate) created_at: Time,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    expires_at: Option<Time>,
+    pub(crate) expires_at: Option<Time>,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    revoked_at: Option<Time>,
+    pub(crate) revoked_at: Option<Time>,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    last_used_at: Option<Time>,
+    pub(crate) last_used_at: Option<Time>,
 }
 
 /// A new key, or a key with a new version: with the secret, which is shown this once.
@@ -199,6 +202,7 @@ impl KeyJson {
             .map(|version| KeyVersionJson {
                 id: version.version,
                 hint: version.hint,
+                imported: version.imported,
                 created_at: Time(version.created_at),
                 expires_at: version.expires_at.map(Time),
                 revoked_at: version.revoked_at.map(Time),

@@ -31,16 +31,16 @@ pub(crate) struct CreateToken {
 #[schema(as = Token)]
 pub(crate) struct TokenJson {
     #[schema(value_type = schema::Identifier)]
-    id: Uuid,
+    pub(crate) id: Uuid,
     #[schema(value_type = schema::KeyName)]
-    name: Name,
+    pub(crate) name: Name,
     #[schema(value_type = schema::Role)]
-    role: Role,
-    created_by: String,
+    pub(crate) role: Role,
+    pub(crate) created_by: String,
     #[schema(value_type = schema::Instant)]
-    created_at: Time,
+    pub(crate) created_at: Time,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    expires_at: Option<Time>,
+    pub(crate) expires_at: Option<Time>,
 }
 
 /// A new token with its secret, which is shown this once.

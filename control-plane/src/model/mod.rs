@@ -7,5 +7,6 @@ pub mod key;
 pub(crate) mod key_use;
 pub mod name;
 pub(crate) mod payload;
+pub(crate) mod session;
 pub(crate) mod stats;
 pub(crate) mod token;

@@ -12,7 +12,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::columns::{address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
 use super::{Database, KeyReference, Result, StorageError};
-use crate::model::audit::{AuditEntry, AuditGap, Decision, FoldedCalls, RecordedCall};
+use crate::model::audit::{AuditEntry, AuditGap, Decision, FoldedCalls, GapCause, RecordedCall};
 
 /// Which calls a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +48,7 @@ pub(crate) struct AuditPosition {
     pub(crate) id: i64,
 }
 
-const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
+pub(super) const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
      status, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
      argument_hash_partial, folded_calls, first_time, \
      EXISTS (SELECT 1 FROM audit_payloads WHERE record_id = audit_records.id) FROM audit_records ";
@@ -116,27 +116,26 @@ impl Database {
     /// At most `limit` gaps, the one that was found last first, beginning after `before`.
     pub(crate) async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
         let rows = sqlx::query(
-            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause FROM audit_gaps WHERE id < ? \
-             ORDER BY id DESC LIMIT ?",
+            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause, at_least FROM audit_gaps \
+             WHERE id < ? AND withdraws IS NULL ORDER BY id DESC LIMIT ?",
         )
         .bind(before.unwrap_or(i64::MAX))
         .bind(row_limit(limit))
         .fetch_all(&mut *self.reader().await?)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(AuditGap {
-                    id: row.try_get(0)?,
-                    gateway: row.try_get(1)?,
-                    incarnation: row.try_get(2)?,
-                    vm: row.try_get(3)?,
-                    from: row.try_get::<Option<i64>, _>(4)?.map(from_millis),
-                    to: from_millis(row.try_get(5)?),
-                    missing: row.try_get::<i64, _>(6)?.cast_unsigned(),
-                    cause: parsed(row.try_get(7)?, "the cause of a gap")?,
-                })
-            })
-            .collect()
+        rows.iter().map(read_gap).collect()
+    }
+
+    /// How many gaps there ever were for each cause, and how many calls they say are missing.
+    pub(crate) async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>> {
+        let rows = sqlx::query("SELECT cause, gaps, calls FROM gap_totals")
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        let total = |row: &SqliteRow| {
+            let count = |column| Ok::<_, StorageError>(row.try_get::<i64, _>(column)?.cast_unsigned());
+            Ok((parsed(row.try_get(0)?, "the cause of a gap")?, count(1)?, count(2)?))
+        };
+        rows.iter().map(total).collect()
     }
 }
 
@@ -223,7 +222,7 @@ fn is_wide(network: IpNet) -> bool {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<AuditEntry> {
+pub(super) fn read(row: &SqliteRow) -> Result<AuditEntry> {
     Ok(AuditEntry {
         id: row.try_get(0)?,
         time: from_millis(row.try_get(1)?),
@@ -246,6 +245,20 @@ fn read(row: &SqliteRow) -> Result<AuditEntry> {
         argument_hash_partial: row.try_get(18)?,
         has_payload: row.try_get(21)?,
         folded: read_folded(row)?,
+    })
+}
+
+pub(super) fn read_gap(row: &SqliteRow) -> Result<AuditGap> {
+    Ok(AuditGap {
+        id: row.try_get(0)?,
+        gateway: row.try_get(1)?,
+        incarnation: row.try_get(2)?,
+        vm: Some(row.try_get(3)?).filter(|vm: &String| !vm.is_empty()),
+        from: row.try_get::<Option<i64>, _>(4)?.map(from_millis),
+        to: from_millis(row.try_get(5)?),
+        missing: row.try_get::<i64, _>(6)?.cast_unsigned(),
+        cause: parsed(row.try_get(7)?, "the cause of a gap")?,
+        is_least: row.try_get(8)?,
     })
 }
 

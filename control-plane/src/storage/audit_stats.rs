@@ -198,7 +198,8 @@ mod tests {
     const DAY_MS: i64 = 86_400_000;
     const END: i64 = 1_800_000_000_000;
 
-    /// Makes records over the last 90 days: each tenth of the first of 200 keys, the others' as they fall.
+    /// Makes records over the last 90 days: each tenth of the first of 200 keys, the others' as they fall; and beside them
+    /// what a running control plane has: the arguments of the last 7 days, and what patterns are found by.
     async fn generate(storage: &Storage, count: i64) {
         const PIECE: i64 = 100_000;
         for first in (0..count).step_by(PIECE as usize) {
@@ -225,8 +226,29 @@ mod tests {
             .execute(transaction.connection())
             .await
             .unwrap();
+            sqlx::query(
+                "INSERT INTO audit_payloads SELECT id, time, 1, randomblob(300) FROM audit_records \
+                 WHERE id > ? AND id <= ? AND time >= ?",
+            )
+            .bind(first)
+            .bind(first + PIECE)
+            .bind(END - 7 * DAY_MS)
+            .execute(transaction.connection())
+            .await
+            .unwrap();
             transaction.commit().await.unwrap();
         }
+        let mut writer = storage.audit.writer().await;
+        let mut transaction = writer.begin().await.unwrap();
+        for statement in [
+            "INSERT INTO key_hours SELECT key_id, time / 3600000, max(key_name), min(time), max(time), count(*), 0, 0, \
+             sum(status = 404), 0, 0, 1, 0 FROM audit_records GROUP BY key_id, time / 3600000",
+            "INSERT INTO key_networks SELECT key_id, substr(source_ip, 1, 15), min(time), max(time), count(*) \
+             FROM audit_records GROUP BY 1, 2",
+        ] {
+            sqlx::query(statement).execute(transaction.connection()).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
     }
 
     /// `cargo test --release -p omniflow-control-plane --lib ten_million -- --ignored --nocapture`
@@ -238,7 +260,8 @@ mod tests {
         let count: i64 = std::env::var("OMF_TEST_RECORDS").map_or(10_000_000, |text| text.parse().unwrap());
         let started = Instant::now();
         generate(&storage, count).await;
-        println!("{count} records made in {:?}", started.elapsed());
+        let bytes = std::fs::metadata(folder.path().join("data/audit.db")).unwrap().len();
+        println!("{count} records made in {:?}, {} MiB", started.elapsed(), bytes >> 20);
         let span = |days: i64| (from_millis(END - days * DAY_MS), from_millis(END));
         let of = |n: u8| AuditFilter {
             key: Some(KeyReference::Id(Uuid::from_slice(format!("{n:016}").as_bytes()).unwrap())),

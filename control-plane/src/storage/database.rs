@@ -39,6 +39,7 @@ pub(super) fn main_migrations() -> Migrator {
         migration(1, "keys", include_str!("../../migrations/omniflow/0001_keys.sql")),
         migration(2, "gateways", include_str!("../../migrations/omniflow/0002_gateways.sql")),
         migration(3, "trail", include_str!("../../migrations/omniflow/0003_trail.sql")),
+        migration(4, "sessions", include_str!("../../migrations/omniflow/0004_sessions.sql")),
     ])
 }
 
@@ -49,6 +50,7 @@ pub(super) fn audit_migrations() -> Migrator {
         migration(3, "statistics", include_str!("../../migrations/audit/0003_statistics.sql")),
         migration(4, "payloads", include_str!("../../migrations/audit/0004_payloads.sql")),
         migration(5, "patterns", include_str!("../../migrations/audit/0005_patterns.sql")),
+        migration(6, "gateways", include_str!("../../migrations/audit/0006_gateways.sql")),
     ])
 }
 

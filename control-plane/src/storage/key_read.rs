@@ -65,6 +65,23 @@ pub(super) const ANY_UNREVOKED: &str =
     "EXISTS (SELECT 1 FROM key_versions u WHERE u.key_id = k.id AND u.revoked_at IS NULL)";
 
 impl Database {
+    /// How many keys there are of each environment and status, at an instant.
+    pub(crate) async fn key_counts(&self, now: UnixMillis) -> Result<Vec<(Environment, KeyStatus, u64)>> {
+        let mut query =
+            QueryBuilder::<Sqlite>::new("SELECT environment, CASE WHEN NOT unrevoked THEN 'revoked' ");
+        query.push(
+            "WHEN accepted = 0 THEN 'expired' WHEN accepted = 1 THEN 'active' ELSE 'rotating' END, count(*) ",
+        );
+        query.push("FROM (SELECT environment, ").push(ANY_UNREVOKED).push(" AS unrevoked, (SELECT count(*)");
+        query.push(ACCEPTED_AT).push_bind(to_millis(now)).push(") AS accepted FROM keys k) GROUP BY 1, 2");
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        let count = |row: &SqliteRow| {
+            let environment = parsed(row.try_get(0)?, "an environment")?;
+            Ok((environment, parsed(row.try_get(1)?, "a status")?, row.try_get::<i64, _>(2)?.cast_unsigned()))
+        };
+        rows.iter().map(count).collect()
+    }
+
     /// One key.
     pub(crate) async fn key(&self, reference: &KeyReference) -> Result<Option<Key>> {
         find(&mut *self.reader().await?, reference).await

@@ -5,6 +5,8 @@
 //! that never wait for it (WAL). A commit is on the disk when it returns (`synchronous=FULL`).
 
 mod audit;
+mod audit_export;
+mod audit_gateways;
 mod audit_ingest;
 mod audit_stats;
 mod backup;
@@ -28,6 +30,7 @@ mod policy;
 mod restore;
 mod retention;
 mod rollups;
+mod sessions;
 mod tokens;
 
 use std::fs::{File, TryLockError};
@@ -35,7 +38,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use audit::{AuditFilter, AuditPosition};
-pub(crate) use audit_ingest::IngestError;
+pub(crate) use audit_export::{ExportPlace, GapNotice};
+pub(crate) use audit_ingest::{IngestError, Ingested};
 pub(crate) use backup::back_up;
 pub use database::{Database, Transaction, Writer};
 pub(crate) use events::EventFilter;

@@ -168,6 +168,8 @@ async fn set_version(
     let mut writer = storage.main.writer().await;
     let mut transaction = writer.begin().await?;
     transaction.set_snapshot_version(version).await?;
+    // Who signed out since the backup stays signed out.
+    transaction.purge_sessions((UnixMillis(u64::MAX), UnixMillis(u64::MAX))).await?;
     transaction.insert_event(&event).await?;
     transaction.commit().await?;
     Ok(Ok(version))

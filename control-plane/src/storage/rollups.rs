@@ -209,7 +209,7 @@ mod tests {
         sqlx::query("ATTACH DATABASE ? AS present").bind(present).execute(&mut connection).await.unwrap();
         for statement in [
             "INSERT INTO main.audit_records SELECT * FROM present.audit_records",
-            "INSERT INTO main.audit_streams SELECT * FROM present.audit_streams",
+            "INSERT INTO main.audit_streams SELECT gateway, incarnation, vm, next_sequence, last_time FROM present.audit_streams",
         ] {
             sqlx::query(statement).execute(&mut connection).await.unwrap();
         }

@@ -104,6 +104,15 @@ impl AuditItem {
         }
     }
 
+    /// When its first call began; `None` where only what came before can tell.
+    pub const fn first_time(&self) -> Option<UnixMillis> {
+        match self {
+            Self::Call(record) | Self::CallWithPayload(record, _) => Some(record.time),
+            Self::Folded(folded) => Some(folded.first_time),
+            Self::Lost(lost) => lost.from,
+        }
+    }
+
     /// Moves no time behind `latest`, and no beginning behind its end.
     pub fn clamp_times(&mut self, latest: UnixMillis) {
         match self {

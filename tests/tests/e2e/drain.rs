@@ -11,6 +11,7 @@ use omniflow_harness::{Stack, StackOptions, bootstrap, eventually, paths};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::gateway_loss;
 use crate::load::Load;
 use crate::support::{contacts, now_millis, run};
 
@@ -216,8 +217,11 @@ async fn a_gateway_that_gets_another_cluster_loses_no_record_either() {
 /// As `docs/ENVOY.md` has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
-    let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    let mut options = StackOptions::workers(2);
+    options.control_plane_arguments = vec!["--gateway-lease".to_owned(), "2".to_owned()];
+    let stack = Stack::start(options).await.unwrap();
     let secret = unlimited(&stack).await;
+    let incarnation = gateway_loss::incarnation(&stack).await;
     let load = Load::start(stack.envoy.port(), 16, 1_000, &contacts(&secret));
     eventually(WAIT, || async {
         let (told, _) = told(&stack).await?;
@@ -238,9 +242,12 @@ async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     let counted = stack.envoy.access_log().unwrap().len() as u64;
     assert!(counted >= done.answered && counted > 1_000, "{counted} of {done:?}");
     assert_eq!(told(&stack).await.unwrap(), (counted, 0));
+    gateway_loss::silent_for_long(&stack, &incarnation).await;
+    let gaps = stack.control_plane.list("/v1/audit/gaps").await.unwrap();
+    assert_eq!(gaps, [] as [Value; 0], "the control plane knows that it took nothing along");
 }
 
-/// Without the drain, the calls of the last moments have no record, and nobody is left to say so.
+/// Without the drain, the calls of the last moments have no record; `gateway_loss` has the gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_envoy_that_is_just_stopped_loses_the_last_moments_only() {
     let options = StackOptions::workers(2).plugin("audit_flush_ms", FLUSH_MS);

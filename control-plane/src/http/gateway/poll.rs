@@ -28,18 +28,25 @@ pub(super) async fn poll(
     StrictJson(request): StrictJson<PollRequest>,
 ) -> Result<Response, Problem> {
     check(&request)?;
+    let same_installation = request.installation == Some(app.installation.id);
+    let open = app.fleet.poll_began(&request, same_installation);
+    let answer = wait(&app, &request).await;
+    open.answered();
+    answer
+}
+
+/// What is new for a gateway, as soon as something is.
+async fn wait(app: &Arc<App>, request: &PollRequest) -> Result<Response, Problem> {
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
     let mut published = app.publication.subscribe();
     let mut token_revoked = app.token_revoked.subscribe();
-    let same_installation = request.installation == Some(app.installation.id);
-    let _open = app.fleet.poll_began(&request, same_installation);
     loop {
         published.mark_unchanged();
         match app.publication.offer(request.installation, request.version, app.now())? {
             Offer::Delta(delta) => return Ok(binary(DELTA_MEDIA_TYPE, delta.encode())),
             Offer::Image(image) => return Ok(binary(MANIFEST_MEDIA_TYPE, image.manifest().encode())),
             Offer::Ahead => {
-                let (app, held) = (Arc::clone(&app), request.version);
+                let (app, held) = (Arc::clone(app), request.version);
                 to_its_end(async move { Ok(app.pass_version(held).await?) }).await?;
             }
             Offer::Implausible => return Err(implausible_version()),

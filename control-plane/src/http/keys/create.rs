@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::key::{Environment, Secret, compose_key};
 use omniflow_policy::snapshot::Change;
@@ -45,15 +45,15 @@ pub(in crate::http) async fn create(
     caller: Caller,
     Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateKey>>,
 ) -> Result<Response, Problem> {
-    to_its_end(issue(app, caller, request, attempt)).await
+    Ok(to_its_end(issue(app, caller, request, attempt)).await?.into_response())
 }
 
-async fn issue(
+pub(in crate::http) async fn issue(
     app: Arc<App>,
     caller: Caller,
     request: CreateKey,
     attempt: Option<Attempt>,
-) -> Result<Response, Problem> {
+) -> Result<Created, Problem> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
@@ -90,7 +90,7 @@ async fn issue(
     let key = KeyJson::new(key, &LastUsed::new(), app.rotation_after, now);
     let body = CreatedKey { key, secret: secret.map(|secret| secret.expose().to_owned()) };
     let created = Created::new(location, Some(body.key.revision()), &body)?;
-    Ok(created.answer(&app, attempt, now))
+    Ok(created.kept(&app, attempt, now))
 }
 
 /// A secret of this installation's form.

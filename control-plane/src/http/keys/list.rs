@@ -62,6 +62,11 @@ pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<KeyJson>>, Problem> {
+    Ok(Json(select(&app, query).await?))
+}
+
+/// The keys that are asked for.
+pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<KeyJson>, Problem> {
     let now = app.now();
     let filter = KeyFilter {
         status: query::parsed::<KeyStatus>("status", query.status)?.map(|status| (status, now)),
@@ -81,7 +86,7 @@ pub(in crate::http) async fn list(
     let page = Page::of(keys, limit, |key| key.id.to_string());
     let ids: Vec<Uuid> = page.items.iter().map(|key| key.id).collect();
     let last_used = app.storage.audit.last_used(&ids).await?;
-    Ok(Json(page.map(|key| KeyJson::new(key, &last_used, app.rotation_after, now))))
+    Ok(page.map(|key| KeyJson::new(key, &last_used, app.rotation_after, now)))
 }
 
 /// So long before `now`; `None` before the beginning of all times.

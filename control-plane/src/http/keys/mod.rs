@@ -1,7 +1,7 @@
 //! Keys: issued, listed, changed, rotated and revoked.
 
 pub(in crate::http) mod create;
-pub(super) mod list;
+pub(in crate::http) mod list;
 pub(in crate::http) mod revoke;
 pub(super) mod rotate;
 pub(super) mod update;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use omniflow_policy::snapshot::{Change, Credential};
 use serde::Deserialize;
 
@@ -55,17 +55,17 @@ pub(in crate::http) async fn rotate(
     Once { body: OptionalJson(request), attempt }: Once<OptionalJson<RotateKey>>,
 ) -> Result<Response, Problem> {
     let overlap = fields::overlap(request.overlap)?;
-    to_its_end(add_version(app, caller, id, overlap, precondition, attempt)).await
+    Ok(to_its_end(add_version(app, caller, id, overlap, precondition, attempt)).await?.into_response())
 }
 
-async fn add_version(
+pub(in crate::http) async fn add_version(
     app: Arc<App>,
     caller: Caller,
     id: String,
     overlap: Duration,
     precondition: Precondition,
     attempt: Option<Attempt>,
-) -> Result<Response, Problem> {
+) -> Result<Created, Problem> {
     // Before the turn to write: whoever reads much of the audit log must not hold up changes. Behind the commit nothing
     // may fail any more, for the secret would be lost.
     let reference = KeyReference::from(id.as_str());
@@ -100,7 +100,7 @@ async fn add_version(
     let key = KeyJson::new(key, &last_used, app.rotation_after, now);
     let body = CreatedKey { key, secret: Some(secret.expose().to_owned()) };
     let created = Created::new(location, Some(body.key.revision()), &body)?;
-    Ok(created.answer(&app, attempt, now))
+    Ok(created.kept(&app, attempt, now))
 }
 
 /// What is new to gateways. A version that goes on as it was, or ends with the key anyway, is not.

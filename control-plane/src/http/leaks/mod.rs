@@ -77,7 +77,7 @@ struct Done {
 /// What came of a report.
 enum Outcome {
     /// The same report was acted upon before.
-    Again(Response),
+    Again(Created),
     Done(Box<Done>),
 }
 
@@ -120,7 +120,7 @@ pub(super) async fn report(
     let found =
         spawn_blocking(move || sought.find(&image, &prefix)).await.map_err(|_| Problem::internal())??;
     let mut done = match to_its_end(act(Arc::clone(&app), caller, found, measures, attempt)).await? {
-        Outcome::Again(answer) => return Ok(answer),
+        Outcome::Again(answer) => return Ok(answer.into_response()),
         Outcome::Done(done) => done,
     };
     let uses = usages(&app, &done.ids, done.now);
@@ -322,12 +322,12 @@ impl Leaked {
 impl Done {
     fn keep(&self, app: &App) -> Result<(), Problem> {
         if self.attempt.is_some() {
-            drop(Created::on_the_side(&self.report)?.answer(app, self.attempt, self.now));
+            drop(Created::on_the_side(&self.report)?.kept(app, self.attempt, self.now));
         }
         Ok(())
     }
 
     fn answer(&self, app: &App) -> Result<Response, Problem> {
-        Ok(Created::on_the_side(&self.report)?.answer(app, self.attempt, self.now).into_response())
+        Ok(Created::on_the_side(&self.report)?.kept(app, self.attempt, self.now).into_response())
     }
 }

@@ -1,0 +1,159 @@
+// What pages do beyond HTML. Each works without this file as well; what it finds is told by data- attributes:
+//
+//   time[data-zone]       shows the instant in the reader's zone, with UTC in its title
+//   time[data-title]      has the reader's zone and UTC in its title
+//   time[data-countdown]  counts down to the instant; the page is loaded anew when it has come
+//   [data-submit]         sends its form when it is changed
+//   button[data-copy]     copies the text of the element with that id
+//   button[data-add]      adds its data-value as a line to the field with that id
+//   [data-choose]         chooses the radio button that it names, as name=value, when it is used
+//   form[data-check]      is checked there while it is filled in; an error is shown at the [data-field] it names
+//   form[data-once]       is sent once, however often its button is pressed
+//   [data-secret]         is emptied when its page is left, so that going back does not show it again
+'use strict';
+
+const find = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+function announce(text) {
+  const toast = document.querySelector('[data-toast]');
+  toast.textContent = text;
+  toast.classList.add('shown');
+  clearTimeout(announce.timer);
+  announce.timer = setTimeout(() => toast.classList.remove('shown'), 4000);
+}
+
+// --- times
+
+const local = new Intl.DateTimeFormat(undefined, {
+  year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', timeZoneName: 'short',
+});
+
+function utc(date) {
+  return date.toISOString().slice(0, 16).replace('T', ' ') + ' UTC';
+}
+
+function showTimes(root) {
+  for (const time of find('time[data-zone]', root)) {
+    const date = new Date(time.dateTime);
+    time.textContent = local.format(date);
+    time.title = utc(date);
+  }
+  for (const time of find('time[data-title], time[data-countdown]', root)) {
+    const date = new Date(time.dateTime);
+    time.title = `${local.format(date)} – ${utc(date)}`;
+  }
+}
+
+function left(millis) {
+  const seconds = Math.floor(millis / 1000);
+  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600), Math.floor(seconds / 60)];
+  if (hours < 1) return `${minutes} min ${seconds % 60} s`;
+  if (days < 1) return `${hours} h ${minutes % 60} min`;
+  return `${days} d ${hours % 24} h`;
+}
+
+function countDown() {
+  for (const time of find('time[data-countdown]')) {
+    const millis = new Date(time.dateTime) - Date.now();
+    const text = millis > 0 ? left(millis) : 'over';
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+// --- forms
+
+function submitOnChange() {
+  for (const field of find('[data-submit]')) {
+    field.addEventListener('change', () => field.form.requestSubmit());
+  }
+}
+
+function copyButtons(root) {
+  for (const button of find('button[data-copy]', root)) {
+    button.hidden = false;
+    button.addEventListener('click', async () => {
+      const source = document.getElementById(button.dataset.copy);
+      const text = source.value ?? source.textContent;
+      try {
+        await navigator.clipboard.writeText(text);
+        announce('Copied.');
+      } catch {
+        // Without TLS browsers have no clipboard for pages: select it, so that the reader can.
+        getSelection().selectAllChildren(source);
+        announce('Selected: copy it with the keyboard.');
+      }
+    });
+  }
+}
+
+function helpFilling() {
+  for (const button of find('button[data-add]')) {
+    button.addEventListener('click', (event) => {
+      const field = document.getElementById(button.dataset.add);
+      const lines = field.value.split(/[\s,;]+/).filter(Boolean);
+      if (!lines.includes(button.dataset.value)) lines.push(button.dataset.value);
+      field.value = lines.join('\n');
+      field.dispatchEvent(new Event('input', { bubbles: true }));
+      field.focus();
+      event.preventDefault();
+    });
+  }
+  for (const field of find('[data-choose]')) {
+    field.addEventListener('input', () => {
+      const [name, value] = field.dataset.choose.split('=');
+      field.form.querySelector(`input[name="${name}"][value="${value}"]`).checked = true;
+    });
+  }
+  for (const form of find('form[data-once]')) {
+    form.addEventListener('submit', () => setTimeout(() => find('button', form).forEach((button) => { button.disabled = true; })));
+  }
+}
+
+function checkWhileFilling(form) {
+  const used = new Set();
+  let timer, number = 0;
+  const show = ({ field, text }) => {
+    for (const part of find('[data-field]', form)) {
+      const name = part.dataset.field;
+      const wrong = name === field && used.has(name);
+      part.classList.toggle('wrong', wrong);
+      const error = part.querySelector('.error');
+      const shown = wrong ? text : '';
+      if (error && error.textContent !== shown) error.textContent = shown;
+      for (const input of find('[aria-describedby]', part)) {
+        if (wrong) input.setAttribute('aria-invalid', 'true'); else input.removeAttribute('aria-invalid');
+      }
+    }
+  };
+  const check = async () => {
+    const mine = ++number;
+    const body = new URLSearchParams(new FormData(form));
+    try {
+      const answer = await fetch(form.dataset.check, { method: 'POST', body });
+      if (answer.ok && mine === number) show(await answer.json());
+    } catch { /* It is checked again when it is sent. */ }
+  };
+  form.addEventListener('input', (event) => {
+    const part = event.target.closest('[data-field]');
+    if (!part) return;
+    used.add(part.dataset.field);
+    clearTimeout(timer);
+    timer = setTimeout(check, 400);
+  });
+}
+
+function forgetSecrets() {
+  const secrets = find('[data-secret]');
+  if (!secrets.length) return;
+  addEventListener('pagehide', () => {
+    for (const secret of secrets) secret.textContent = 'The secret was shown once.';
+  });
+}
+
+showTimes(document);
+helpFilling();
+find('form[data-check]').forEach(checkWhileFilling);
+forgetSecrets();
+submitOnChange();
+copyButtons(document);
+if (document.querySelector('time[data-countdown]')) setInterval(countDown, 1000);

@@ -1,0 +1,66 @@
+//! The files of the pages, from the binary alone. Their names change with their content, so browsers may keep them.
+
+use std::sync::LazyLock;
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use omniflow_policy::digest::Digest;
+
+use crate::http::access::{Access, Endpoints};
+use crate::http::extract::Segments;
+use crate::http::problem::Problem;
+
+/// How many hexadecimal digits of the content's digest a name has.
+const DIGITS: usize = 16;
+
+/// Marks an answer that is always the same.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct Unchanging;
+
+/// A file.
+pub(super) struct Asset {
+    path: String,
+    content: &'static str,
+    media_type: &'static str,
+}
+
+/// The stylesheet of all pages.
+pub(super) static STYLE: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("style", "css", include_str!("../../../pages/style.css"), "text/css"));
+/// The script of all pages.
+pub(super) static SCRIPT: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("script", "js", include_str!("../../../pages/script.js"), "text/javascript"));
+/// The icon of all pages.
+pub(super) static ICON: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("icon", "svg", include_str!("../../../pages/icon.svg"), "image/svg+xml"));
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints.get("/assets/{file}", Access::Public, async |Segments(name): Segments<String>| file(&name))
+}
+
+fn file(name: &str) -> Result<Response, Problem> {
+    let assets = [&*STYLE, &*SCRIPT, &*ICON];
+    let asset = assets
+        .into_iter()
+        .find(|asset| asset.path.strip_prefix("/assets/") == Some(name))
+        .ok_or_else(|| Problem::not_found("No file of the pages has this name. Load the page anew."))?;
+    let headers = [(header::CONTENT_TYPE, asset.media_type)];
+    let mut answer = (headers, asset.content).into_response();
+    answer.extensions_mut().insert(Unchanging);
+    Ok(answer)
+}
+
+// === impl Asset ===
+
+impl Asset {
+    fn new(name: &str, extension: &str, content: &'static str, media_type: &'static str) -> Self {
+        let digest = Digest::of(content.as_bytes()).to_hex();
+        let digits = digest.get(..DIGITS).unwrap_or_default();
+        Self { path: format!("/assets/{name}-{digits}.{extension}"), content, media_type }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+}

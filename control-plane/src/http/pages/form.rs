@@ -1,0 +1,160 @@
+//! What a form of a page has sent, and what is wrong with it.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use omniflow_policy::digest::Digest;
+
+use crate::http::problem::Problem;
+
+/// The field in which every form carries the token of its session.
+pub(super) const CSRF: &str = "csrf";
+/// The field in which a form that makes something names the attempt, so that sending it twice makes one.
+pub(super) const ATTEMPT: &str = "attempt";
+
+/// The fields of a form in the order in which they were sent. A field may stand several times.
+///
+/// The gate puts it into the request when it has found that a page of this session has sent it; a handler takes it as an
+/// argument.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Form(Vec<(String, String)>);
+
+/// What is wrong with a form, at the field that is to blame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FormError {
+    /// The name of the field; `None` where it is none or the form as a whole.
+    pub(super) field: Option<String>,
+    /// What is wrong and what to do.
+    pub(super) text: String,
+}
+
+// === impl Form ===
+
+impl Form {
+    /// Reads `application/x-www-form-urlencoded`.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_urlencoded::from_bytes(bytes).ok().map(Self)
+    }
+
+    /// A field without the spaces around it; empty if it was not sent.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.all(name).next().unwrap_or_default()
+    }
+
+    /// A field that is not empty.
+    pub(super) fn stated(&self, name: &str) -> Option<String> {
+        Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// Every value of a field.
+    pub(super) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.trim())
+    }
+
+    /// A field that has one entry a line, or several with commas or spaces between them.
+    pub(super) fn entries(&self, name: &str) -> Vec<String> {
+        let separated = |c: char| c.is_whitespace() || c == ',' || c == ';';
+        let entries = self.text(name).split(separated).filter(|entry| !entry.is_empty());
+        entries.map(str::to_owned).collect()
+    }
+
+    /// A whole number; `None` if the field is empty. `pointer` is where the request has it.
+    pub(super) fn number<T: std::str::FromStr>(
+        &self,
+        name: &str,
+        pointer: &str,
+    ) -> Result<Option<T>, Problem> {
+        let read = |text: String| {
+            text.parse().map_err(|_| Problem::invalid_field(pointer, "this is a whole number, such as 60"))
+        };
+        self.stated(name).map(read).transpose()
+    }
+
+    /// The digest of all that was sent but the session's token: what is the same when a form is sent again.
+    pub(super) fn digest(&self) -> Digest {
+        let mut text = String::new();
+        for (name, value) in self.0.iter().filter(|(name, _)| name != CSRF) {
+            // With the lengths, so that no two forms give one text.
+            text.push_str(&format!("{}:{name}{}:{value}", name.len(), value.len()));
+        }
+        Digest::of(text.as_bytes())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Form {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        // Only the gate puts it there, once it is checked.
+        parts.extensions.get::<Self>().cloned().ok_or_else(Problem::internal)
+    }
+}
+
+// === impl FormError ===
+
+impl FormError {
+    /// The problem, at the field of a form whose request has it in `problem`'s pointer. `fields` has pairs of pointer and
+    /// name of the field; a pointer counts for what is below it as well.
+    pub(super) fn new(problem: &Problem, fields: &[(&str, &str)]) -> Self {
+        let is_at = |pointer: &str, at: &str| {
+            at.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let field = problem.field().and_then(|at| {
+            fields.iter().find(|(pointer, _)| is_at(pointer, at)).map(|(_, name)| (*name).to_owned())
+        });
+        Self { field, text: sentence(problem.detail()) }
+    }
+}
+
+/// A detail as a sentence.
+pub(super) fn sentence(detail: &str) -> String {
+    let mut letters = detail.chars();
+    let text: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
+    if text.ends_with(['.', '!', '?', ':']) { text } else { format!("{text}.") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_in_the_form_of_browsers() {
+        let form = Form::parse(
+            b"name=+ci+&scopes=a%3Ar&scopes=b%3Aw&empty=&list=10.0.0.0%2F8%0D%0A+%3A%3A1%2C1.2.3.4&n=60&m=x",
+        )
+        .unwrap();
+        assert_eq!(form.text("name"), "ci");
+        assert_eq!(form.all("scopes").collect::<Vec<_>>(), ["a:r", "b:w"]);
+        assert_eq!((form.stated("empty"), form.stated("absent")), (None, None));
+        assert_eq!(form.entries("list"), ["10.0.0.0/8", "::1", "1.2.3.4"]);
+        assert_eq!(form.number::<u32>("n", "/n"), Ok(Some(60)));
+        assert_eq!(form.number::<u32>("empty", "/n"), Ok(None));
+        assert_eq!(form.number::<u32>("m", "/rate_limit/m").unwrap_err().field(), Some("/rate_limit/m"));
+        assert!(Form::parse(b"").unwrap().text("name").is_empty());
+    }
+
+    #[test]
+    fn the_digest_is_of_the_content() {
+        let digest = |text: &str| Form::parse(text.as_bytes()).unwrap().digest();
+        assert_eq!(digest("a=1&b=2&csrf=x"), digest("csrf=y&a=1&b=2"));
+        assert_ne!(digest("a=1&b=2"), digest("a=1&b=3"));
+        assert_ne!(digest("a=1b&c=2"), digest("a=1&bc=2"));
+        assert_ne!(digest("ab=1"), digest("a=b1"));
+    }
+
+    #[test]
+    fn errors_stand_at_their_field() {
+        let fields = [("/scopes", "scopes"), ("/rate_limit/burst", "burst"), ("/rate_limit", "per_minute")];
+        for (pointer, expected) in [
+            ("/scopes", Some("scopes")),
+            ("/scopes/3", Some("scopes")),
+            ("/scopesx", None),
+            ("/rate_limit/burst", Some("burst")),
+            ("/rate_limit/per_hour", Some("per_minute")),
+            ("/name", None),
+        ] {
+            let error = FormError::new(&Problem::invalid_field(pointer, "no"), &fields);
+            assert_eq!(error.field.as_deref(), expected, "{pointer}");
+            assert_eq!(error.text, "No.");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What stands around every page: title, navigation, who is signed in.
+
+use super::SECTIONS;
+use super::assets::{ICON, SCRIPT, STYLE};
+use super::preferences::Preferences;
+use crate::http::access::{Access, Caller};
+use crate::model::token::Role;
+
+/// What the layout needs to know. Every context of a page has one, by the name `frame`.
+#[derive(Clone)]
+pub(super) struct Frame {
+    /// The title of the page.
+    pub(super) title: String,
+    /// The sections that the reader may see, by group. Empty for who is not signed in.
+    pub(super) groups: Vec<(&'static str, Vec<Entry>)>,
+    /// Name and role of the token, for who is signed in.
+    pub(super) reader: Option<Reader>,
+    /// What every form carries, in the field `csrf`.
+    pub(super) csrf: String,
+    /// Path and query of this page, to come back to.
+    pub(super) target: String,
+    /// How it looks.
+    pub(super) preferences: Preferences,
+}
+
+/// Who is signed in.
+#[derive(Clone)]
+pub(super) struct Reader {
+    /// The token's name.
+    pub(super) name: String,
+    /// The token's role.
+    pub(super) role: Role,
+    /// Whether it may change keys and the policy.
+    pub(super) may_write: bool,
+}
+
+/// A line of the navigation.
+#[derive(Clone)]
+pub(super) struct Entry {
+    /// Where it leads.
+    pub(super) path: &'static str,
+    /// What it is called.
+    pub(super) label: &'static str,
+    /// Whether this page is in that section.
+    pub(super) is_current: bool,
+}
+
+// === impl Frame ===
+
+impl Frame {
+    pub(super) fn new(
+        title: String,
+        caller: Option<&Caller>,
+        csrf: &str,
+        path: &str,
+        target: &str,
+        preferences: Preferences,
+    ) -> Self {
+        Self {
+            title,
+            groups: caller.map_or_else(Vec::new, |caller| groups(caller, path)),
+            reader: caller.map(|caller| Reader {
+                name: caller.name.to_string(),
+                role: caller.role,
+                may_write: caller.may_write(),
+            }),
+            csrf: csrf.to_owned(),
+            target: target.to_owned(),
+            preferences,
+        }
+    }
+
+    /// Whether the reader may change keys and the policy.
+    pub(super) fn may_write(&self) -> bool {
+        self.reader.as_ref().is_some_and(|reader| reader.may_write)
+    }
+
+    /// Where the stylesheet is.
+    pub(super) fn style(&self) -> &str {
+        STYLE.path()
+    }
+
+    /// Where the script is.
+    pub(super) fn script(&self) -> &str {
+        SCRIPT.path()
+    }
+
+    /// Where the icon is.
+    pub(super) fn icon(&self) -> &str {
+        ICON.path()
+    }
+
+    /// One for tests of templates: an owner who looks at the keys.
+    #[cfg(test)]
+    pub(super) fn sample(title: &str) -> Self {
+        let caller =
+            Caller { id: uuid::Uuid::from_u128(7), name: "owner".parse().unwrap(), role: Role::Owner };
+        Self::new(title.to_owned(), Some(&caller), "c5f", "/keys", "/keys?q=ci", Preferences::default())
+    }
+}
+
+fn groups(caller: &Caller, path: &str) -> Vec<(&'static str, Vec<Entry>)> {
+    let mut groups: Vec<(&'static str, Vec<Entry>)> = Vec::new();
+    for section in SECTIONS {
+        if !matches!(section.access, Access::Roles(roles) if roles.contains(&caller.role)) {
+            continue;
+        }
+        let below = path.strip_prefix(section.path);
+        let entry = Entry {
+            path: section.path,
+            label: section.label,
+            is_current: below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        };
+        match groups.iter_mut().find(|(group, _)| *group == section.group) {
+            Some((_, entries)) => entries.push(entry),
+            None => groups.push((section.group, vec![entry])),
+        }
+    }
+    groups
+}

@@ -1,0 +1,207 @@
+//! The gate before every page and form: who is signed in, whether the role reaches, and whether a form came from a page
+//! of this session. What a browser has to know for the safety of a page is told here as well, for all of them.
+
+use std::sync::Arc;
+
+use axum::body::{Body as HttpBody, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::form::Form;
+use super::refusal::Refused;
+use super::sign_in;
+use super::visitor::Visitor;
+use crate::app::App;
+use crate::http::access::{Access, Caller};
+use crate::http::code::Code;
+use crate::http::problem::Problem;
+
+/// The most bytes of a form.
+const FORM_LIMIT: usize = 256 * 1024;
+
+/// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// `same-origin` and not `no-referrer`, with which browsers would state the origin of forms as null.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// How an endpoint for browsers is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Manner {
+    /// Opened by its reader.
+    Page,
+    /// Sent by a form.
+    Form,
+    /// Asked for by the script of a page, without its reader doing anything.
+    Live,
+}
+
+/// Lets browsers in.
+#[derive(Clone)]
+pub(in crate::http) struct PageGate {
+    app: Arc<App>,
+    access: Access,
+    manner: Manner,
+}
+
+// === impl PageGate ===
+
+impl PageGate {
+    pub(in crate::http) fn new(app: Arc<App>, access: Access, manner: Manner) -> Self {
+        Self { app, access, manner }
+    }
+
+    /// Answers a request, or lets its handler answer.
+    pub(in crate::http) async fn pass(State(gate): State<Self>, request: Request, next: Next) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let visitor = match Visitor::of(&gate.app, &parts).await {
+            Ok(visitor) => visitor,
+            Err(problem) => return dressed(problem.into_response()),
+        };
+        let answer = match gate.admit(&visitor, &mut parts, body).await {
+            Ok(body) => {
+                parts.extensions.insert(visitor.clone());
+                next.run(Request::from_parts(parts, body)).await
+            }
+            Err(answer) => *answer,
+        };
+        dressed(visitor.explain(answer, gate.manner))
+    }
+
+    /// Checks whatever is to be checked before a handler is called; gives the body that it may read.
+    async fn admit(
+        &self,
+        visitor: &Visitor,
+        parts: &mut Parts,
+        body: HttpBody,
+    ) -> Result<HttpBody, Box<Response>> {
+        if self.manner == Manner::Form && !is_same_origin(&parts.headers, &parts.uri) {
+            return Err(refused(Problem::forbidden(
+                "This form was not sent by a page of this control plane, so nothing was done.",
+            )));
+        }
+        if let Access::Roles(roles) = self.access {
+            let Some(caller) = visitor.caller() else {
+                return Err(Box::new(self.send_to_sign_in(visitor)));
+            };
+            if !roles.contains(&caller.role) {
+                let wanted: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+                return Err(refused(Problem::forbidden(format!(
+                    "This needs a token with the role {}; yours is {}.",
+                    wanted.join(" or "),
+                    caller.role
+                ))));
+            }
+            parts.extensions.insert::<Caller>(caller.clone());
+            if self.manner != Manner::Live {
+                visitor.note(&self.app).await.map_err(|error| refused(error.into()))?;
+            }
+        }
+        if self.manner != Manner::Form {
+            return Ok(body);
+        }
+        let form = read(body).await.map_err(refused)?;
+        if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
+            return Err(refused(Problem::forbidden(
+                "This form belongs to a session that has ended. Go back, load the page anew and send it again.",
+            )));
+        }
+        parts.extensions.insert(form);
+        Ok(HttpBody::empty())
+    }
+
+    fn send_to_sign_in(&self, visitor: &Visitor) -> Response {
+        match self.manner {
+            Manner::Live => StatusCode::UNAUTHORIZED.into_response(),
+            Manner::Form => Redirect::to(&sign_in::path_to("/", visitor.had_session())).into_response(),
+            Manner::Page => {
+                Redirect::to(&sign_in::path_to(visitor.target(), visitor.had_session())).into_response()
+            }
+        }
+    }
+}
+
+fn refused(problem: Problem) -> Box<Response> {
+    Box::new(Refused::from(problem).into_response())
+}
+
+/// Adds what browsers have to know of every page.
+pub(super) fn dressed(mut answer: Response) -> Response {
+    for (name, value) in HEADERS {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+async fn read(body: HttpBody) -> Result<Form, Problem> {
+    let bytes = to_bytes(body, FORM_LIMIT)
+        .await
+        .map_err(|_| Problem::new(Code::BodyTooLarge, "The form is too long, or was not sent to its end."))?;
+    Form::parse(&bytes).ok_or_else(|| Problem::new(Code::UnsupportedMediaType, "This is no form of a page."))
+}
+
+/// Whether a browser says that one of our pages has sent this.
+///
+/// `Sec-Fetch-Site` cannot be set by scripts. Browsers do not send it to a server without TLS that is not on their own
+/// machine; then `Origin` has to name the host that was called, which all browsers send with a POST.
+fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    match (sites.next(), sites.next()) {
+        (Some(site), None) => return site == "same-origin",
+        (Some(_), Some(_)) => return false,
+        (None, _) => {}
+    }
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let (Some(origin), None) = (origins.next().and_then(|origin| origin.to_str().ok()), origins.next())
+    else {
+        return false;
+    };
+    let Some((_, origin)) = origin.split_once("://") else { return false };
+    // HTTP/2 has the host in the target.
+    let host = uri
+        .authority()
+        .map(Authority::as_str)
+        .or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));
+    host.is_some_and(|host| host.eq_ignore_ascii_case(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_pages_send_forms() {
+        for (headers, expected) in [
+            (vec![("sec-fetch-site", "same-origin")], true),
+            (vec![("sec-fetch-site", "same-site"), ("origin", "http://keys.example")], false),
+            (vec![("sec-fetch-site", "cross-site")], false),
+            (vec![("sec-fetch-site", "none")], false),
+            (vec![("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")], false),
+            (vec![("host", "keys.example:8080"), ("origin", "http://keys.example:8080")], true),
+            (vec![("host", "keys.example"), ("origin", "https://KEYS.example")], true),
+            (vec![("host", "keys.example:8080"), ("origin", "http://keys.example")], false),
+            (vec![("host", "keys.example"), ("origin", "http://evil.example")], false),
+            (vec![("host", "keys.example"), ("origin", "null")], false),
+            (vec![("host", "keys.example"), ("origin", "")], false),
+            (vec![("origin", "http://keys.example")], false),
+            (vec![("host", "keys.example")], false),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in &headers {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_same_origin(&map, &Uri::from_static("/keys")), expected, "{headers:?}");
+        }
+    }
+}

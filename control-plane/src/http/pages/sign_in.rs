@@ -1,0 +1,148 @@
+//! Signing in with a token, and out.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
+use omniflow_policy::digest::Digest;
+use serde::Deserialize;
+
+use super::form::Form;
+use super::frame::Frame;
+use super::refusal::{Page, PageResult};
+use super::session;
+use super::visitor::Visitor;
+use crate::app::App;
+use crate::http::access::{Access, Caller, Endpoints, READ};
+use crate::http::extract::StrictQuery;
+use crate::http::problem::Problem;
+use crate::model::token::Token;
+
+/// Where pages send who is not signed in.
+const PATH: &str = "/sign-in";
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints
+        .page(PATH, Access::Public, show)
+        .form(PATH, Access::Public, sign_in)
+        .form("/sign-out", READ, sign_out)
+        .form("/sign-out/everywhere", READ, sign_out_everywhere)
+}
+
+/// Where to go then, and why the reader is here.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Query {
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    why: String,
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignInPage {
+    frame: Frame,
+    to: String,
+    note: Option<&'static str>,
+    error: Option<&'static str>,
+}
+
+/// The path that asks for a token and leads on to `target`.
+pub(super) fn path_to(target: &str, had_session: bool) -> String {
+    let why = if had_session { Some(("why", "ended")) } else { None };
+    let to = Some(("to", target)).filter(|(_, target)| *target != "/");
+    let query =
+        serde_urlencoded::to_string(to.into_iter().chain(why).collect::<Vec<_>>()).unwrap_or_default();
+    if query.is_empty() { PATH.to_owned() } else { format!("{PATH}?{query}") }
+}
+
+/// The path, if it is one of this server; its front page otherwise. Browsers take `//host` and `/\host` for other
+/// servers, and pass over control characters.
+pub(super) fn local_path(text: &str) -> &str {
+    let is_local = text.starts_with('/')
+        && !text.starts_with("//")
+        && !text.starts_with(PATH)
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if is_local { text } else { "/" }
+}
+
+async fn show(visitor: Visitor, StrictQuery(query): StrictQuery<Query>) -> PageResult {
+    if visitor.caller().is_some() {
+        return Ok(Redirect::to(local_path(&query.to)).into_response());
+    }
+    let note = match query.why.as_str() {
+        "ended" => Some("Your session has ended. Sign in again to go on where you were."),
+        "out" => Some("You are signed out."),
+        _ => None,
+    };
+    let to = local_path(&query.to).to_owned();
+    Ok(Page(SignInPage { frame: visitor.frame("Sign in"), to, note, error: None }).into_response())
+}
+
+async fn sign_in(State(app): State<Arc<App>>, visitor: Visitor, form: Form) -> PageResult {
+    let to = local_path(form.text("to"));
+    let refuse = |error| {
+        let page =
+            SignInPage { frame: visitor.frame("Sign in"), to: to.to_owned(), note: None, error: Some(error) };
+        Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
+    };
+    let token = match admitted(&app, form.text("token")).await? {
+        Ok(token) => token,
+        Err(error) => return refuse(error),
+    };
+    match session::begin(&app, &visitor, &token).await? {
+        Some(cookie) => Ok(([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()),
+        None => refuse("This token was revoked just now."),
+    }
+}
+
+/// The token, if it is one that signs in; otherwise why not. Only who has a token learns that it has expired, or that it
+/// is a gateway's.
+async fn admitted(app: &App, text: &str) -> Result<Result<Token, &'static str>, Problem> {
+    if text.is_empty() {
+        return Ok(Err("Paste a token of the control plane."));
+    }
+    let token = app.storage.main.token_by_digest(Digest::of(text.as_bytes())).await?;
+    Ok(match token {
+        None => {
+            Err("This is no token of this control plane, or it was revoked. Check that you pasted all of it.")
+        }
+        Some(token) if !token.is_valid(app.now()) => {
+            Err("This token has expired. An owner can make another under Tokens.")
+        }
+        Some(token) if !session::is_for_people(token.role) => Err(
+            "This token is a gateway's: it takes snapshots and delivers records, and cannot sign in. Use one with the \
+             role owner, admin or auditor.",
+        ),
+        Some(token) => Ok(token),
+    })
+}
+
+async fn sign_out(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
+    if let Some(session) = visitor.session() {
+        let mut writer = app.storage.main.writer().await;
+        let mut transaction = writer.begin().await?;
+        transaction.delete_session(session.digest).await?;
+        transaction.commit().await?;
+    }
+    signed_out(&visitor)
+}
+
+async fn sign_out_everywhere(State(app): State<Arc<App>>, visitor: Visitor, caller: Caller) -> PageResult {
+    let mut writer = app.storage.main.writer().await;
+    let mut transaction = writer.begin().await?;
+    let sessions = transaction.delete_sessions_of(caller.id).await?;
+    transaction.commit().await?;
+    tracing::info!(token = %caller.id, name = caller.name.as_str(), sessions, "all sessions of a token were ended");
+    signed_out(&visitor)
+}
+
+fn signed_out(visitor: &Visitor) -> PageResult {
+    let cookies = session::forget(visitor)?.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
+    let cookies: Vec<(_, HeaderValue)> = cookies.collect();
+    let answer: Response = Redirect::to("/sign-in?why=out").into_response();
+    Ok((AppendHeaders(cookies), answer).into_response())
+}

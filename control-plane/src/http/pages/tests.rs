@@ -1,0 +1,318 @@
+//! What holds for all pages: who is let in, how sessions end, what browsers are told.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use serde_json::json;
+
+use super::testing::{Browser, location, text};
+use crate::http::access::{Access, Endpoint};
+use crate::http::testing::{Plane, request};
+use crate::model::token::Role;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn filled(path: &str) -> String {
+    path.replace("{id}", "nobody").replace("{version}", "1")
+}
+
+async fn browsers(plane: &Plane) -> Vec<(Role, Browser<'_>)> {
+    let mut browsers = vec![(Role::Owner, Browser::signed_in(plane, &plane.owner).await)];
+    for role in [Role::Admin, Role::Auditor] {
+        let token = plane.token(role.as_str()).await;
+        browsers.push((role, Browser::signed_in(plane, &token).await));
+    }
+    browsers
+}
+
+#[tokio::test]
+async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
+    let plane = Plane::new().await;
+    let endpoints = crate::http::endpoints(plane.app.clone());
+    let pages = endpoints.pages().to_vec();
+    assert!(pages.len() >= 6);
+    let mut browsers = browsers(&plane).await;
+    for Endpoint { method, path, access } in pages {
+        let Access::Roles(roles) = access else {
+            assert!(["/sign-in", "/preferences"].contains(&path), "{path} is open to everybody");
+            continue;
+        };
+        let path = filled(path);
+        for (role, browser) in &mut browsers {
+            // Signing out would end the walk.
+            if path.starts_with("/sign-out") {
+                continue;
+            }
+            let answer = match method {
+                Method::GET => browser.open(&path).await,
+                _ => browser.submit(&path, &[]).await,
+            };
+            let refused = answer.status == StatusCode::FORBIDDEN;
+            assert_eq!(refused, !roles.contains(role), "{method} {path} as {role}: {}", answer.status);
+            assert!(!answer.status.is_server_error(), "{method} {path} as {role}: {}", text(&answer));
+        }
+        // Without a session, and with the API's credential, which is none here.
+        let mut stranger = Browser::new(&plane);
+        let answer = match method {
+            Method::GET => stranger.open(&path).await,
+            _ => stranger.send(&path, &[]).await,
+        };
+        let is_live = answer.status == StatusCode::UNAUTHORIZED && answer.body.is_empty();
+        assert!(is_live || location(&answer).starts_with("/sign-in"), "{method} {path}");
+        let answer = plane.call(request(method.clone(), &path, &plane.owner, None)).await;
+        assert_ne!(answer.status, StatusCode::OK, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn forms_of_others_are_refused() {
+    let plane = Plane::new().await;
+    let endpoints = crate::http::endpoints(plane.app.clone());
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let csrf = browser.csrf().await;
+    for Endpoint { method, path, access } in endpoints.pages().to_vec() {
+        if method != Method::POST {
+            continue;
+        }
+        let path = filled(path);
+        let body = format!("csrf={csrf}");
+        for (name, value) in [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("x-nothing", "x"),
+        ] {
+            let request = Request::post(&path)
+                .header(header::HOST, "127.0.0.1:8080")
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header(name, value)
+                .body(Body::from(body.clone()))
+                .unwrap();
+            let answer = browser.call(request).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} with {name}: {value}");
+        }
+        if access != Access::Public {
+            for wrong in [&[][..], &[("csrf", "")], &[("csrf", "0000")], &[("csrf", "x"), ("csrf", &csrf)]] {
+                let answer = browser.send(&path, wrong).await;
+                assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {wrong:?}");
+            }
+        }
+    }
+    assert_eq!(browser.open("/keys").await.status, StatusCode::OK, "nobody was signed out");
+}
+
+#[tokio::test]
+async fn a_session_begins_with_a_token_and_goes_where_the_reader_wanted_to() {
+    let plane = Plane::new().await;
+    let mut browser = Browser::new(&plane);
+    let sent = browser.open("/keys?status=active&q=a%26b").await;
+    let path = location(&sent).to_owned();
+    assert_eq!(path, "/sign-in?to=%2Fkeys%3Fstatus%3Dactive%26q%3Da%2526b");
+    let page = browser.page(&path).await;
+    assert_eq!(super::testing::value_of(&page, "to").unwrap(), "/keys?status=active&#38;q=a%26b");
+    let gateway = plane.token("gateway").await;
+    for (token, says) in [
+        ("", "Paste a token"),
+        ("omf_token_x", "no token of this control plane"),
+        (gateway.as_str(), "is a gateway"),
+    ] {
+        let answer = browser.send("/sign-in", &[("token", token), ("to", "/keys?q=a")]).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(text(&answer).contains(says) && text(&answer).contains("value=\"/keys?q=a\""), "{says}");
+        assert!(token.is_empty() || !text(&answer).contains(token));
+        assert!(browser.cookies.is_empty());
+    }
+    let answer = browser.send("/sign-in", &[("token", &plane.owner), ("to", "/keys?q=a")]).await;
+    assert_eq!(location(&answer), "/keys?q=a");
+    let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
+    assert!(
+        cookie.starts_with("omf-session=") && cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax"),
+        "{cookie}"
+    );
+    assert_eq!(location(&browser.open("/sign-in?to=/keys?q=a").await), "/keys?q=a");
+    let page = browser.page("/keys").await;
+    assert!(page.contains("aria-current=\"page\">API keys</a>"), "{page}");
+}
+
+#[tokio::test]
+async fn nobody_is_led_to_another_server() {
+    let plane = Plane::new().await;
+    for to in [
+        "//evil.example",
+        "/\\evil.example",
+        "https://evil.example",
+        "evil",
+        "",
+        "/\t/evil",
+        "/sign-in",
+        "\\\\evil",
+    ] {
+        let answer = Browser::new(&plane).send("/sign-in", &[("token", &plane.owner), ("to", to)]).await;
+        assert_eq!(location(&answer), "/", "{to}");
+        let answer = Browser::new(&plane).send("/preferences", &[("theme", "dark"), ("to", to)]).await;
+        assert_eq!(location(&answer), "/", "{to}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_when_it_is_idle_and_after_twelve_hours() {
+    let plane = Plane::new().await;
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    for _ in 0..24 {
+        plane.pass(29 * MINUTE);
+        browser.page("/keys").await;
+    }
+    // 11 h 36 min: idle for half an hour, or over.
+    plane.pass(23 * MINUTE);
+    browser.page("/keys").await;
+    plane.pass(MINUTE);
+    assert_eq!(location(&browser.open("/keys").await), "/sign-in?to=%2Fkeys&why=ended");
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    plane.pass(30 * MINUTE);
+    assert_eq!(location(&browser.open("/").await), "/sign-in?why=ended");
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token_and_survives_a_restart() {
+    let plane = Plane::new().await;
+    let admin = plane.token("admin").await;
+    let expiring = json!({"name": "short", "role": "auditor", "expires_at": "2027-01-15T08:10:00Z"});
+    let short = plane.post("/v1/tokens", expiring).await.expect(StatusCode::CREATED);
+    let cookies = [
+        Browser::signed_in(&plane, &plane.owner).await.cookies,
+        Browser::signed_in(&plane, &admin).await.cookies,
+        Browser::signed_in(&plane, short["secret"].as_str().unwrap()).await.cookies,
+    ];
+    let plane = plane.restart().await;
+    let open = async |plane: &Plane, cookies: &_| {
+        Browser { plane, cookies: Clone::clone(cookies) }.open("/keys").await.status
+    };
+    for cookies in &cookies {
+        assert_eq!(open(&plane, cookies).await, StatusCode::OK);
+    }
+    plane.delete(&plane.path_of_token("the admin").await).await;
+    plane.pass(10 * MINUTE);
+    let statuses =
+        [open(&plane, &cookies[0]).await, open(&plane, &cookies[1]).await, open(&plane, &cookies[2]).await];
+    assert_eq!(statuses, [StatusCode::OK, StatusCode::SEE_OTHER, StatusCode::SEE_OTHER]);
+}
+
+#[tokio::test]
+async fn signing_out_ends_one_session_or_all_of_the_token() {
+    let plane = Plane::new().await;
+    let admin = plane.token("admin").await;
+    let mut one = Browser::signed_in(&plane, &plane.owner).await;
+    let mut two = Browser::signed_in(&plane, &plane.owner).await;
+    let mut three = Browser::signed_in(&plane, &plane.owner).await;
+    let mut other = Browser::signed_in(&plane, &admin).await;
+    let kept = one.cookies.clone();
+    assert_eq!(location(&one.submit("/sign-out", &[]).await), "/sign-in?why=out");
+    assert!(one.cookies.is_empty());
+    one.cookies = kept;
+    assert_eq!(one.open("/keys").await.status, StatusCode::SEE_OTHER, "the server has forgotten it");
+    two.page("/keys").await;
+    two.submit("/sign-out/everywhere", &[]).await;
+    assert_eq!(three.open("/keys").await.status, StatusCode::SEE_OTHER);
+    other.page("/keys").await;
+}
+
+#[tokio::test]
+async fn the_number_of_sessions_of_a_token_is_bounded() {
+    let plane = Plane::new().await;
+    let mut first = Browser::signed_in(&plane, &plane.owner).await;
+    let mut last = Browser::new(&plane);
+    for _ in 0..crate::model::session::MAX_SESSIONS {
+        plane.pass(Duration::from_millis(1));
+        last = Browser::signed_in(&plane, &plane.owner).await;
+    }
+    last.page("/keys").await;
+    assert_eq!(first.open("/keys").await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn neither_session_nor_token_is_in_the_database() {
+    let plane = Plane::new().await;
+    let browser = Browser::signed_in(&plane, &plane.owner).await;
+    let session = &browser.cookies["omf-session"];
+    for file in std::fs::read_dir(plane.folder()).unwrap() {
+        let content = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!content.windows(session.len()).any(|window| window == session.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn over_https_the_cookie_is_bound_to_it() {
+    let plane = Plane::new().await;
+    let sign_in = |origin: &'static str| {
+        Request::post("/sign-in")
+            .header(header::HOST, "keys.example")
+            .header(header::ORIGIN, origin)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(format!("token={}", plane.owner)))
+            .unwrap()
+    };
+    let answer = plane.call(sign_in("https://keys.example")).await;
+    let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
+    assert!(
+        cookie.starts_with("__Host-omf-session=") && cookie.ends_with("SameSite=Lax; Secure"),
+        "{cookie}"
+    );
+    let answer = plane.call(sign_in("http://keys.example")).await;
+    let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
+    assert!(cookie.starts_with("omf-session="), "{cookie}");
+}
+
+#[tokio::test]
+async fn pages_tell_browsers_what_keeps_them_safe_and_files_may_be_kept() {
+    let plane = Plane::new().await;
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    for path in ["/keys", "/sign-in", "/nothing", "/keys?limit=x"] {
+        let answer = browser.open(path).await;
+        let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'") && policy.contains("base-uri 'none'"));
+        assert_eq!(answer.headers[header::X_FRAME_OPTIONS], "DENY", "{path}");
+        assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{path}");
+        assert_eq!(answer.headers[header::REFERRER_POLICY], "same-origin", "{path}");
+        assert_eq!(answer.headers["cross-origin-opener-policy"], "same-origin", "{path}");
+    }
+    let page = browser.page("/keys").await;
+    let lower = page.to_lowercase();
+    for inline in [" style=", "<style", "onclick", "onload", "javascript:", "http://", "https://"] {
+        assert!(!lower.contains(inline), "{inline}");
+    }
+    for part in page.split("\"/assets/").skip(1) {
+        let path = format!("/assets/{}", part.split('"').next().unwrap());
+        let answer = plane.call(Request::get(&path).body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert_eq!(answer.headers[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+        assert!(answer.headers[header::X_CONTENT_TYPE_OPTIONS] == "nosniff");
+    }
+}
+
+#[tokio::test]
+async fn browsers_and_programs_are_told_in_their_own_words_what_is_not_there() {
+    let plane = Plane::new().await;
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let page = browser.open("/nothing").await;
+    assert_eq!(page.status, StatusCode::NOT_FOUND);
+    assert!(text(&page).contains("<h1>Not found</h1>"));
+    assert_eq!(browser.open("/v1/nothing").await.problem().1, "not_found");
+    assert_eq!(plane.get("/nothing").await.problem().1, "not_found");
+}
+
+#[tokio::test]
+async fn colours_are_kept_in_the_browser() {
+    let plane = Plane::new().await;
+    let mut browser = Browser::new(&plane);
+    assert!(browser.page("/sign-in").await.contains("data-theme=\"system\""));
+    assert_eq!(
+        location(&browser.send("/preferences", &[("theme", "dark"), ("to", "/keys?q=a")]).await),
+        "/keys?q=a"
+    );
+    assert!(browser.page("/sign-in").await.contains("data-theme=\"dark\""));
+    browser.send("/preferences", &[("theme", "\"><script>")]).await;
+    assert!(browser.page("/sign-in").await.contains("data-theme=\"system\""));
+}
