@@ -209,7 +209,7 @@ impl Stream {
         let headers = host::request_headers();
         let request = Request::read(&headers);
         #[cfg(feature = "fault-injection")]
-        if headers.iter().any(|header| header == (b"x-fault", b"trap")) {
+        if headers.iter().any(|header| header == (&b"x-fault"[..], &b"trap"[..])) {
             std::process::abort();
         }
         let source = host::property("source\0address").and_then(|address| parse_source_address(&address));
