@@ -60,7 +60,7 @@ run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports:
 
 # With --tests the features of all dependencies are those of the test run that follows: nothing is built twice.
 test: setup wasm faulty ## Run every test
-	cargo build $(LOCKED) --release --bins --tests $(NATIVE) -p omniflow-bench
+	cargo build $(LOCKED) --release --bins --tests $(NATIVE) -p omniflow-bench -p omniflow-counting-host
 	@scripts/test.sh
 
 lint: tools targets ## Check formatting, clippy and, where it is installed, cargo-deny
@@ -87,7 +87,7 @@ sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, i
 	cargo install cargo-deny --locked --quiet --root .tools
 
 bench: setup wasm ## Measure what a request costs, and what many keys cost (BENCH=scale: only that); writes docs/BENCHMARKS*.md
-	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter
+	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter -p omniflow-probe-filter
 	cargo build $(LOCKED) --release $(NATIVE) -p omniflow-bench
 	@exec $(TARGET)/release/omniflow-bench $(BENCH)
 

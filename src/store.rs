@@ -11,8 +11,8 @@ use omniflow_policy::digest::Digest;
 use omniflow_policy::policy::Policy;
 use omniflow_policy::snapshot::{Manifest, Page};
 use omniflow_policy::time::MonotonicNanos;
-use proxy_wasm::types::LogLevel;
 
+use crate::abi::LogLevel;
 use crate::host;
 use crate::shared::{self, Head, Names};
 

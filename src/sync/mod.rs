@@ -15,10 +15,10 @@ use omniflow_policy::gateway::{
 };
 use omniflow_policy::snapshot::{self, Manifest, SnapshotError};
 use omniflow_policy::time::MonotonicNanos;
-use proxy_wasm::types::LogLevel;
 
 use self::delta::DeltaWork;
 use self::image::ImageTransfer;
+use crate::abi::LogLevel;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::{Config, TOKEN_VARIABLE};
