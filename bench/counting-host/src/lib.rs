@@ -202,7 +202,7 @@ impl Vm {
 
     fn chunk(&self, path: &str) -> Option<Vec<u8>> {
         let number = path.rsplit('/').next()?.parse().ok()?;
-        (path == chunk_path(self.image.manifest().version, number)).then(|| self.image.chunk(number))?
+        (path == chunk_path(self.image.manifest().version, number)).then(|| self.image.chunk_bytes(number))?
     }
 
     /// Batches of audit records that have come to the control plane.
