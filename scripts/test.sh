@@ -46,6 +46,7 @@ part 'filter' cargo_test -p omniflow-filter
 part 'control plane, harness and end to end' \
     cargo_test --release -p omniflow-control-plane -p omniflow-harness -p omniflow-tests -p omniflow-bench \
     -p omniflow-counting-host
+part 'pages in a browser' node tests/browser/run.mjs
 
 printf '\n'
 printf '%s\n' "${summary[@]}"

@@ -2,13 +2,15 @@
 //
 //   time[data-zone]       shows the instant in the reader's zone, with UTC in its title
 //   time[data-title]      has the reader's zone and UTC in its title
-//   time[data-countdown]  counts down to the instant; the page is loaded anew when it has come
+//   time[data-countdown]  counts down to the instant
 //   [data-submit]         sends its form when it is changed
 //   button[data-copy]     copies the text of the element with that id
 //   button[data-add]      adds its data-value as a line to the field with that id
 //   [data-choose]         chooses the radio button that it names, as name=value, when it is used
 //   form[data-check]      is checked there while it is filled in; an error is shown at the [data-field] it names
 //   form[data-once]       is sent once, however often its button is pressed
+//   form[data-marks]      tells the server by that field that there is a script, which shows what arrives
+//   [data-live]           is shown anew whenever that address sends it
 //   [data-secret]         is emptied when its page is left, so that going back does not show it again
 'use strict';
 
@@ -142,6 +144,23 @@ function checkWhileFilling(form) {
   });
 }
 
+function markForms() {
+  for (const form of find('form[data-marks]')) {
+    const field = Object.assign(document.createElement('input'), { type: 'hidden', name: form.dataset.marks, value: '1' });
+    form.append(field);
+  }
+}
+
+function showLive(part) {
+  const source = new EventSource(part.dataset.live);
+  source.addEventListener('message', (event) => {
+    part.innerHTML = event.data;
+    showTimes(part);
+  });
+  source.addEventListener('end', () => source.close());
+  addEventListener('pagehide', () => source.close());
+}
+
 function forgetSecrets() {
   const secrets = find('[data-secret]');
   if (!secrets.length) return;
@@ -153,6 +172,8 @@ function forgetSecrets() {
 showTimes(document);
 helpFilling();
 find('form[data-check]').forEach(checkWhileFilling);
+markForms();
+find('[data-live]').forEach(showLive);
 forgetSecrets();
 submitOnChange();
 copyButtons(document);

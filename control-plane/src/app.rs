@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use crate::admission::Admission;
 use crate::clock::{Clock, Entropy};
+use crate::configuration::SettingInForce;
 use crate::fleet::Fleet;
-use crate::http::{Answers, KeyCounts, Throttle};
+use crate::http::{Answers, Followed, KeyCounts, Throttle};
 use crate::known_tokens::KnownTokens;
 use crate::otlp::Exporter;
 use crate::publication::{
@@ -50,6 +51,12 @@ pub(crate) struct App {
     pub(crate) payload_retention: Duration,
     /// Seals the arguments of calls.
     pub(crate) vault: Vault,
+    /// Where callers reach the gateways; `None` if nobody has said.
+    pub(crate) gateway_url: Option<String>,
+    /// The settings in force, where each comes from, for people to read.
+    pub(crate) settings: Vec<SettingInForce>,
+    /// How far revocations are in force that were made on a page.
+    pub(crate) followed: Followed,
     /// What may be a token.
     pub(crate) known_tokens: KnownTokens,
     /// The connections that are open.

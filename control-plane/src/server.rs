@@ -19,6 +19,7 @@ use crate::app::{App, BuildError, keep_spread};
 use crate::bootstrap::{self, BootstrapError};
 use crate::checkpoints::keep_checkpoints;
 use crate::clock::{Clock, Entropy};
+use crate::configuration::SettingInForce;
 use crate::connections;
 use crate::detection::keep_looking;
 use crate::fleet::{Fleet, keep_memory};
@@ -61,6 +62,10 @@ pub(crate) struct ServerSettings {
     pub(crate) payload_key_file: Option<PathBuf>,
     /// Who gets findings; `None` for nobody.
     pub(crate) webhook: Option<WebhookSettings>,
+    /// Where callers reach the gateways; `None` if nobody has said.
+    pub(crate) gateway_url: Option<String>,
+    /// All settings as an operator gave them, for people to read.
+    pub(crate) in_force: Vec<SettingInForce>,
     /// Who gets the audit log; `None` for nobody.
     pub(crate) otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.
@@ -320,6 +325,9 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         audit_retention: settings.audit_retention,
         payload_retention: settings.payload_retention,
         vault,
+        gateway_url: settings.gateway_url.clone(),
+        settings: settings.in_force.clone(),
+        followed: http::Followed::default(),
         known_tokens,
         admission: Arc::new(Admission::new(connections::most_connections())),
         throttle: http::Throttle::default(),

@@ -25,6 +25,8 @@ pub(crate) enum Setting {
     WebhookUrl,
     /// The secret by which they are signed.
     WebhookSecretFile,
+    /// Where callers reach the gateways.
+    GatewayUrl,
     /// Where the audit log is exported to.
     OtlpEndpoint,
     /// Headers for it.
@@ -54,7 +56,7 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All of them.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Listen,
         Self::DataDir,
         Self::AdminTokenFile,
@@ -66,6 +68,7 @@ impl Setting {
         Self::PayloadKeyFile,
         Self::WebhookUrl,
         Self::WebhookSecretFile,
+        Self::GatewayUrl,
         Self::OtlpEndpoint,
         Self::OtlpHeadersFile,
         Self::OtlpCaFile,
@@ -88,6 +91,7 @@ impl Setting {
             Self::PayloadKeyFile => "payload_key_file",
             Self::WebhookUrl => "webhook_url",
             Self::WebhookSecretFile => "webhook_secret_file",
+            Self::GatewayUrl => "gateway_url",
             Self::OtlpEndpoint => "otlp_endpoint",
             Self::OtlpHeadersFile => "otlp_headers_file",
             Self::OtlpCaFile => "otlp_ca_file",
@@ -111,6 +115,7 @@ impl Setting {
             Self::PayloadKeyFile => "payload-key-file",
             Self::WebhookUrl => "webhook-url",
             Self::WebhookSecretFile => "webhook-secret-file",
+            Self::GatewayUrl => "gateway-url",
             Self::OtlpEndpoint => "otlp-endpoint",
             Self::OtlpHeadersFile => "otlp-headers-file",
             Self::OtlpCaFile => "otlp-ca-file",
@@ -128,7 +133,12 @@ impl Setting {
     /// What a value looks like in a file.
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::Listen | Self::KeyPrefix | Self::WebhookUrl | Self::OtlpEndpoint | Self::Log => Kind::Text,
+            Self::Listen
+            | Self::KeyPrefix
+            | Self::WebhookUrl
+            | Self::OtlpEndpoint
+            | Self::GatewayUrl
+            | Self::Log => Kind::Text,
             Self::DataDir
             | Self::AdminTokenFile
             | Self::PayloadKeyFile
@@ -155,6 +165,7 @@ impl Setting {
             | Self::PayloadKeyFile
             | Self::WebhookUrl
             | Self::WebhookSecretFile
+            | Self::GatewayUrl
             | Self::OtlpEndpoint
             | Self::OtlpHeadersFile
             | Self::OtlpCaFile
@@ -184,7 +195,7 @@ impl Setting {
             | Self::OtlpCaFile
             | Self::TlsCertificate
             | Self::TlsKey => "FILE",
-            Self::WebhookUrl | Self::OtlpEndpoint => "URL",
+            Self::WebhookUrl | Self::OtlpEndpoint | Self::GatewayUrl => "URL",
             Self::KeyPrefix => "PREFIX",
             Self::GatewayLease => "SECONDS",
             Self::RotationDays | Self::AuditDays | Self::PayloadDays => "DAYS",
@@ -212,6 +223,9 @@ impl Setting {
             }
             Self::WebhookUrl => "Where new findings are sent: https://host/path, or http:// for one nearby",
             Self::WebhookSecretFile => "File with the secret by which they are signed, at least 16 bytes",
+            Self::GatewayUrl => {
+                "Where callers reach the gateways, such as https://api.example.com; the pages show it in calls to try"
+            }
             Self::OtlpEndpoint => {
                 "Where audit records are exported as OpenTelemetry logs: https://host/v1/logs, or http:// for one nearby"
             }
@@ -242,6 +256,7 @@ impl Setting {
             Self::PayloadKeyFile => "\"/run/omniflow/payload-key\"",
             Self::WebhookUrl => "\"https://example.com/omniflow\"",
             Self::WebhookSecretFile => "\"/etc/omniflow/webhook-secret\"",
+            Self::GatewayUrl => "\"https://api.example.com\"",
             Self::OtlpEndpoint => "\"https://collector.internal:4318/v1/logs\"",
             Self::OtlpHeadersFile => "\"/etc/omniflow/otlp-headers\"",
             Self::OtlpCaFile => "\"/etc/omniflow/collector-ca.crt\"",

@@ -43,6 +43,7 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
     let payload_key_file = values.read(Setting::PayloadKeyFile, path);
     let webhook_url = values.read(Setting::WebhookUrl, text(receiver_url));
     let webhook_secret_file = values.read(Setting::WebhookSecretFile, path);
+    let gateway_url = values.read(Setting::GatewayUrl, text(gateway_url));
     let otlp_endpoint = values.read(Setting::OtlpEndpoint, text(otlp_endpoint));
     let headers_file = values.read(Setting::OtlpHeadersFile, path);
     let ca_file = values.read(Setting::OtlpCaFile, path);
@@ -68,6 +69,7 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
         webhook: webhook_url
             .zip(webhook_secret_file)
             .map(|(url, secret_file)| WebhookSettings { url, secret_file }),
+        gateway_url,
         otlp: otlp_endpoint.map(|endpoint| OtlpSettings { endpoint, headers_file, ca_file }),
         tls: tls_certificate.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         log: log?,
@@ -140,6 +142,22 @@ fn receiver_url(text: &str) -> Result<String, String> {
 
 fn otlp_endpoint(text: &str) -> Result<String, String> {
     check_endpoint(text).map(|()| text.to_owned()).map_err(str::to_owned)
+}
+
+/// It stands in front of a path in what people copy into a shell.
+fn gateway_url(text: &str) -> Result<String, String> {
+    let address = text.trim_end_matches('/');
+    let host = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]".contains(&byte);
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with('/') && host.bytes().all(plain) => {
+            Ok(address.to_owned())
+        }
+        _ => Err(quoted(
+            text,
+            "no address: write https://host or https://host:port, with a path if there is one",
+        )),
+    }
 }
 
 fn number(text: &str, range: RangeInclusive<u64>, unit: &str) -> Result<u64, String> {

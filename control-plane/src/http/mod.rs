@@ -50,6 +50,7 @@ use self::access::Endpoints;
 use self::code::Code;
 pub(crate) use self::idempotency::Answers;
 pub(crate) use self::metrics::KeyCounts;
+pub(crate) use self::pages::followed::Followed;
 use self::problem::Problem;
 pub(crate) use self::throttle::Throttle;
 use crate::app::App;

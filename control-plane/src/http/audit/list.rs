@@ -38,11 +38,16 @@ pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<AuditEntryJson>>, Problem> {
+    Ok(Json(select(&app, query).await?))
+}
+
+/// The calls that are asked for.
+pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<AuditEntryJson>, Problem> {
     let (limit, before) = query.page.read(read_position)?;
     let filter = query.filter.read()?;
     let entries = app.storage.audit.audit_entries(&filter, before, limit + 1).await?;
     let page = Page::of(entries, limit, |entry| format!("{}-{}", entry.time.0, entry.id));
-    Ok(Json(page.map(AuditEntryJson::from)))
+    Ok(page.map(AuditEntryJson::from))
 }
 
 fn read_position(text: &str) -> Option<AuditPosition> {

@@ -3,13 +3,23 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use omniflow_policy::digest::Digest;
+use omniflow_policy::time::UnixMillis;
 
+use crate::app::App;
+use crate::http::access::Caller;
 use crate::http::problem::Problem;
+use crate::json::time::format_time;
+use crate::storage::Attempt;
 
 /// The field in which every form carries the token of its session.
 pub(super) const CSRF: &str = "csrf";
 /// The field in which a form that makes something names the attempt, so that sending it twice makes one.
 pub(super) const ATTEMPT: &str = "attempt";
+const DAY_MS: u64 = 86_400_000;
+
+/// The lifetimes that are offered, with the days they last.
+const LIFETIMES: [(&str, &str, u64); 4] =
+    [("30d", "30 days", 30), ("90d", "90 days", 90), ("180d", "180 days", 180), ("365d", "A year", 365)];
 
 /// The fields of a form in the order in which they were sent. A field may stand several times.
 ///
@@ -25,6 +35,17 @@ pub(super) struct FormError {
     pub(super) field: Option<String>,
     /// What is wrong and what to do.
     pub(super) text: String,
+}
+
+/// A choice of when something ends.
+#[derive(Clone, Debug)]
+pub(super) struct Lifetime {
+    /// The value of the field.
+    pub(super) value: &'static str,
+    /// What it is called.
+    pub(super) label: &'static str,
+    /// Whether it is chosen.
+    pub(super) is_chosen: bool,
 }
 
 // === impl Form ===
@@ -55,6 +76,23 @@ impl Form {
         let separated = |c: char| c.is_whitespace() || c == ',' || c == ';';
         let entries = self.text(name).split(separated).filter(|entry| !entry.is_empty());
         entries.map(str::to_owned).collect()
+    }
+
+    /// Its fields, in their order.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// All but the session's token, as it was sent.
+    pub(super) fn encoded(&self) -> String {
+        let fields: Vec<_> = self.pairs().filter(|(name, _)| *name != CSRF).collect();
+        serde_urlencoded::to_string(fields).unwrap_or_default()
+    }
+
+    /// The form with one value for this field.
+    pub(super) fn with(&self, name: &str, value: &str) -> Self {
+        let others = self.0.iter().filter(|(field, _)| field != name).cloned();
+        Self(others.chain([(name.to_owned(), value.to_owned())]).collect())
     }
 
     /// A whole number; `None` if the field is empty. `pointer` is where the request has it.
@@ -103,6 +141,60 @@ impl FormError {
         });
         Self { field, text: sentence(problem.detail()) }
     }
+}
+
+/// What is wrong with a field, if it is to blame.
+pub(super) fn at<'e>(error: &'e Option<FormError>, field: &str) -> Option<&'e str> {
+    let error = error.as_ref()?;
+    (error.field.as_deref() == Some(field)).then_some(error.text.as_str())
+}
+
+/// A name for an attempt to make something, which a form carries so that it makes nothing twice.
+pub(super) fn new_attempt(app: &App) -> Result<String, Problem> {
+    Ok(hex::encode(app.entropy.compose(|random| [0; 16].map(|_: u8| random()))?))
+}
+
+/// The attempt that a form is, as the API knows those of its callers; `None` for a form without a name for it.
+pub(super) fn attempt(caller: &Caller, form: &Form) -> Option<Attempt> {
+    let name = form.stated(ATTEMPT)?;
+    let key = Digest::of(format!("a form of a page: {name}").as_bytes());
+    Some(Attempt { token: caller.id, key, request: form.digest() })
+}
+
+/// The end that a form chooses, as a request states it. Browsers send a time without a zone; ours is UTC, as the form says.
+pub(super) fn lifetime(form: &Form, now: UnixMillis) -> Result<Option<String>, Problem> {
+    let days = |value: &str| LIFETIMES.iter().find(|(known, ..)| *known == value).map(|(.., days)| *days);
+    match form.text("lifetime") {
+        "" | "never" => Ok(None),
+        "date" => match form.text("expires_at") {
+            "" => Err(Problem::invalid_field("/expires_at", "choose a date, or another lifetime")),
+            text => Ok(Some(in_utc(text))),
+        },
+        value => match days(value) {
+            Some(days) => Ok(Some(format_time(UnixMillis(now.0.saturating_add(days * DAY_MS))))),
+            None => Err(Problem::invalid_field("/expires_at", "choose one of the lifetimes")),
+        },
+    }
+}
+
+/// RFC 3339 of `2027-01-31`, `2027-01-31T12:00` or `2027-01-31T12:00:00`; anything else as it is, to be judged by the
+/// operation.
+fn in_utc(text: &str) -> String {
+    match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        16 => format!("{text}:00Z"),
+        19 => format!("{text}Z"),
+        _ => text.to_owned(),
+    }
+}
+
+/// The choices of when something ends.
+pub(super) fn lifetimes(chosen: &str) -> Vec<Lifetime> {
+    let mut all = vec![("never", "Never")];
+    all.extend(LIFETIMES.iter().map(|(value, label, _)| (*value, *label)));
+    all.push(("date", "On a date"));
+    let chosen = if chosen.is_empty() { "never" } else { chosen };
+    all.into_iter().map(|(value, label)| Lifetime { value, label, is_chosen: value == chosen }).collect()
 }
 
 /// A detail as a sentence.

@@ -95,7 +95,7 @@ impl PageGate {
         }
         if let Access::Roles(roles) = self.access {
             let Some(caller) = visitor.caller() else {
-                return Err(Box::new(self.send_to_sign_in(visitor)));
+                return Err(Box::new(self.ask_to_sign_in(visitor, body).await));
             };
             if !roles.contains(&caller.role) {
                 let wanted: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
@@ -116,21 +116,23 @@ impl PageGate {
         }
         let form = read(body).await.map_err(refused)?;
         if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
-            return Err(refused(Problem::forbidden(
-                "This form belongs to a session that has ended. Go back, load the page anew and send it again.",
-            )));
+            // One of our pages has sent it, in a session that was before this one.
+            return Err(Box::new(sign_in::ask_to_send_again(visitor, visitor.path(), &form, visitor.csrf())));
         }
         parts.extensions.insert(form);
         Ok(HttpBody::empty())
     }
 
-    fn send_to_sign_in(&self, visitor: &Visitor) -> Response {
+    async fn ask_to_sign_in(&self, visitor: &Visitor, body: HttpBody) -> Response {
         match self.manner {
             Manner::Live => StatusCode::UNAUTHORIZED.into_response(),
-            Manner::Form => Redirect::to(&sign_in::path_to("/", visitor.had_session())).into_response(),
             Manner::Page => {
                 Redirect::to(&sign_in::path_to(visitor.target(), visitor.had_session())).into_response()
             }
+            Manner::Form => match read(body).await {
+                Ok(form) => sign_in::ask_before(visitor, &form),
+                Err(problem) => *refused(problem),
+            },
         }
     }
 }

@@ -21,7 +21,7 @@
 //!    ([`show`]). The template extends `layout.html`. Everything is escaped; what is HTML by itself says so in Rust
 //!    ([`askama::filters::HtmlSafe`]) and never in a template. Each context has a test that renders a sample.
 //! 5. **No inline style or script**, which the policy of the pages forbids: classes of `pages/style.css`, behaviour by
-//!    `data-` attributes that `pages/script.js` knows (its head lists them). Charts are SVG from here, with
+//!    `data-` attributes that `pages/script.js` knows (its head lists them). Charts are SVG from here ([`chart`]), with
 //!    their table in a `<details>` behind.
 //! 6. **Nothing secret in an address.** A secret is the answer to a POST and is shown this once.
 //!
@@ -29,15 +29,20 @@
 //! scripts.
 
 pub(super) mod assets;
+mod chart;
+pub(super) mod followed;
 mod form;
 mod frame;
 pub(super) mod gate;
 mod keys;
+mod live;
 mod preferences;
 mod refusal;
 mod session;
+mod settings;
 mod show;
 mod sign_in;
+mod tokens;
 mod visitor;
 
 #[cfg(test)]
@@ -72,7 +77,7 @@ struct Section {
 }
 
 /// All sections, in the order of the navigation. The first that a reader may see is the front page.
-const SECTIONS: &[Section] = &[keys::SECTION];
+const SECTIONS: &[Section] = &[keys::SECTION, tokens::SECTION, settings::SECTION];
 
 /// Pages and what they need.
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
