@@ -313,7 +313,8 @@ impl Policy {
     /// to the ones and `/contacts:merge` to the others. A path that the two take to different routes is ambiguous.
     pub fn route(&self, method: &[u8], target: &Target<'_>) -> Result<Option<Route<'_>>, AmbiguousPath> {
         let found = self.templates.at(target.path).ok().map(|matched| *matched.value);
-        if target.path.contains('%') && self.decoded_endpoint(target.path) != found {
+        let is_encoded = self.decoded.is_some() || target.path.contains('%');
+        if is_encoded && self.decoded_endpoint(target.path) != found {
             return Err(AmbiguousPath);
         }
         Ok(found.and_then(|found| self.endpoints.get(found)).map(|endpoint| endpoint.route(method)))
@@ -518,6 +519,7 @@ mod tests {
                 {"path": "/c/all:drop", "methods": ["any"], "scope": "a:write"},
                 {"path": "/c/caf%C3%A9", "methods": ["any"], "scope": "a:write"},
                 {"path": "/c/%7Bid%7D", "methods": ["any"], "scope": "a:write"},
+                {"path": "/d%3Ae", "methods": ["any"], "scope": "a:write"},
                 {"path": "/{any}", "methods": ["any"], "scope": "a:read"}]"#,
         )
         .unwrap();
@@ -535,7 +537,7 @@ mod tests {
         ] {
             assert_eq!(route(path), Ok(Some(template.to_owned())), "{path}");
         }
-        for path in ["/c%3Amerge", "/c/all%3adrop", "/c/caf%c3%a9", "/c/%7bid%7D"] {
+        for path in ["/c%3Amerge", "/c/all%3adrop", "/c/caf%c3%a9", "/c/%7bid%7D", "/d:e"] {
             assert_eq!(route(path), Err(AmbiguousPath), "{path}");
         }
         let twice = r#"[{"path": "/c:d", "methods": ["any"], "scope": "a:read"},
