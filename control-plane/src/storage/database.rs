@@ -24,11 +24,16 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Database {
     readers: SqlitePool,
     writer: Mutex<SqliteConnection>,
+    /// With which the writer is connected.
+    options: SqliteConnectOptions,
 }
 
 /// The one writer of a database, held by whoever changes it.
 #[derive(Debug)]
-pub struct Writer<'a>(MutexGuard<'a, SqliteConnection>);
+pub struct Writer<'a> {
+    connection: MutexGuard<'a, SqliteConnection>,
+    options: &'a SqliteConnectOptions,
+}
 
 /// A transaction that writes. Dropped without a commit, it leaves no trace.
 #[derive(Debug)]
@@ -90,12 +95,12 @@ impl Database {
             });
         }
         let readers = readers.connect_with(options.read_only(true)).await?;
-        Ok(Self { readers, writer: Mutex::new(writer) })
+        Ok(Self { readers, writer: Mutex::new(writer), options: making })
     }
 
     /// Waits for the turn to write.
     pub async fn writer(&self) -> Writer<'_> {
-        Writer(self.writer.lock().await)
+        Writer { connection: self.writer.lock().await, options: &self.options }
     }
 
     pub(super) async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
@@ -123,7 +128,23 @@ impl Database {
 impl Writer<'_> {
     /// Begins a transaction that can write at once.
     pub async fn begin(&mut self) -> Result<Transaction<'_>> {
-        Ok(Transaction(self.0.begin_with("BEGIN IMMEDIATE").await?))
+        self.renew_if_stuck().await?;
+        Ok(Transaction(self.connection.begin_with("BEGIN IMMEDIATE").await?))
+    }
+
+    /// SQLite takes a transaction back by itself where it cannot write, on a full disk above all. The driver goes on
+    /// counting it, and begins no other on that connection, ever. A new connection counts anew.
+    async fn renew_if_stuck(&mut self) -> Result<()> {
+        if !self.connection.is_in_transaction() {
+            return Ok(());
+        }
+        // One that was just dropped is being taken back at this moment: what is asked next waits for that.
+        self.connection.ping().await?;
+        if self.connection.is_in_transaction() {
+            tracing::warn!("a transaction was taken back by the database; the writer connects anew");
+            *self.connection = SqliteConnection::connect_with(self.options).await?;
+        }
+        Ok(())
     }
 }
 
@@ -137,5 +158,26 @@ impl Transaction<'_> {
     /// Makes what was written last. It is on the disk when this returns.
     pub async fn commit(self) -> Result<()> {
         Ok(self.0.commit().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::storage::Storage;
+
+    #[tokio::test]
+    async fn a_transaction_that_the_database_takes_back_is_not_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(folder.path()).await.unwrap();
+        for _ in 0..2 {
+            let mut writer = storage.main.writer().await;
+            let mut transaction = writer.begin().await.unwrap();
+            // As SQLite does on a full disk, behind the driver's back.
+            sqlx::query("ROLLBACK").execute(transaction.connection()).await.unwrap();
+            assert!(transaction.commit().await.is_err());
+            // One that is dropped without a word is nothing of that kind.
+            drop(writer.begin().await.unwrap());
+            writer.begin().await.unwrap().commit().await.unwrap();
+        }
     }
 }
