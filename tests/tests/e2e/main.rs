@@ -14,6 +14,7 @@ mod command_line;
 mod concurrency;
 mod configs;
 mod configuration;
+mod conformance;
 mod decisions;
 mod drain;
 mod edge;
