@@ -16,6 +16,7 @@ mod configs;
 mod configuration;
 mod conformance;
 mod decisions;
+mod disasters;
 mod drain;
 mod edge;
 mod faults;
