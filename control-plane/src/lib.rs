@@ -20,7 +20,7 @@
 //! | `connections`, `admission`, `idle`, `tls` | how connections are accepted, and ended when idle or too many; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`cli`] | the command line, over the same API |
-//! | `golden` | texts under review, for tests |
+//! | `golden`, `fuzzing` | texts under review, for tests; the API as fuzz targets call it |
 //! | `clock`, `files`, `secret_file` | time and randomness passed in; files that only their owner reads; secrets that others wrote |
 //! | `process` | no core dumps, and files that are private to begin with |
 #![cfg_attr(
@@ -39,6 +39,8 @@ mod connections;
 mod detection;
 mod files;
 mod fleet;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateway_loss;
 #[cfg(test)]
 mod golden;

@@ -137,6 +137,33 @@ pub(crate) enum ServerError {
     Ended(#[from] JoinError),
 }
 
+// === impl ServerSettings ===
+
+#[cfg(any(test, fuzzing))]
+impl ServerSettings {
+    /// The defaults, over a folder of a test's own and on any port.
+    pub(crate) fn in_folder(folder: &std::path::Path, clock: Clock) -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.to_owned(),
+            admin_token_file: None,
+            key_prefix: KeyPrefix::default(),
+            gateway_lease: Duration::from_secs(60),
+            rotation_after: Some(Duration::from_secs(90 * 86_400)),
+            audit_retention: Duration::from_secs(90 * 86_400),
+            payload_retention: Duration::from_secs(7 * 86_400),
+            payload_key_file: None,
+            webhook: None,
+            gateway_url: None,
+            in_force: Vec::new(),
+            otlp: None,
+            tls: None,
+            clock,
+            entropy: Entropy::system(),
+        }
+    }
+}
+
 // === impl Server ===
 
 impl Server {

@@ -33,6 +33,8 @@ pub struct Database {
     /// Folds the write-ahead log into the database. It never writes rows.
     checkpointer: Mutex<SqliteConnection>,
     committed: Notify,
+    /// With which the writer is connected.
+    options: SqliteConnectOptions,
 }
 
 /// The one writer of a database, held by whoever changes it.
@@ -40,6 +42,7 @@ pub struct Database {
 pub struct Writer<'a> {
     connection: MutexGuard<'a, SqliteConnection>,
     committed: &'a Notify,
+    options: &'a SqliteConnectOptions,
 }
 
 /// A transaction that writes. Dropped without a commit, it leaves no trace.
@@ -120,6 +123,7 @@ impl Database {
         Ok(Self {
             readers,
             writer: Mutex::new(writer),
+            options: making,
             checkpointer: Mutex::new(checkpointer),
             committed: Notify::new(),
         })
@@ -127,7 +131,11 @@ impl Database {
 
     /// Waits for the turn to write.
     pub async fn writer(&self) -> Writer<'_> {
-        Writer { connection: self.writer.lock().await, committed: &self.committed }
+        Writer {
+            connection: self.writer.lock().await,
+            options: &self.options,
+            committed: &self.committed,
+        }
     }
 
     /// Waits until something was committed since this was asked last.
@@ -177,8 +185,24 @@ async fn fold(checkpointer: &mut SqliteConnection) -> Result<i64> {
 impl Writer<'_> {
     /// Begins a transaction that can write at once.
     pub async fn begin(&mut self) -> Result<Transaction<'_>> {
+        self.renew_if_stuck().await?;
         let inner = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         Ok(Transaction { inner, committed: self.committed })
+    }
+
+    /// SQLite takes a transaction back by itself where it cannot write, on a full disk above all. The driver goes on
+    /// counting it, and begins no other on that connection, ever. A new connection counts anew.
+    async fn renew_if_stuck(&mut self) -> Result<()> {
+        if !self.connection.is_in_transaction() {
+            return Ok(());
+        }
+        // One that was just dropped is being taken back at this moment: what is asked next waits for that.
+        self.connection.ping().await?;
+        if self.connection.is_in_transaction() {
+            tracing::warn!("a transaction was taken back by the database; the writer connects anew");
+            *self.connection = SqliteConnection::connect_with(self.options).await?;
+        }
+        Ok(())
     }
 }
 
@@ -231,5 +255,21 @@ mod tests {
         write(&database, 1).await;
         let pages = fold(&mut *database.checkpointer.lock().await).await.unwrap();
         assert!(pages < 100, "{pages} pages: the log has not begun anew");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_the_database_takes_back_is_not_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(folder.path()).await.unwrap();
+        for _ in 0..2 {
+            let mut writer = storage.main.writer().await;
+            let mut transaction = writer.begin().await.unwrap();
+            // As SQLite does on a full disk, behind the driver's back.
+            sqlx::query("ROLLBACK").execute(transaction.connection()).await.unwrap();
+            assert!(transaction.commit().await.is_err());
+            // One that is dropped without a word is nothing of that kind.
+            drop(writer.begin().await.unwrap());
+            writer.begin().await.unwrap().commit().await.unwrap();
+        }
     }
 }
