@@ -17,9 +17,9 @@ use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
-use proxy_wasm::types::LogLevel;
 use serde::{Deserialize, Serialize};
 
+use crate::abi::LogLevel;
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::control_plane::{self, Answer, CallId};

@@ -1,8 +1,8 @@
 //! Envoy metrics, defined once a VM and counted over all VMs: `wasmcustom.omniflow_…` in Envoy's statistics.
 
 use omniflow_policy::outcome::Outcome;
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::MetricType;
+
+use crate::abi::{self, MetricType};
 
 /// The metrics' numbers.
 pub(crate) struct Metrics {
@@ -17,8 +17,8 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn define() -> Self {
-        let counter = |name: &str| hostcalls::define_metric(MetricType::Counter, name).ok();
-        let gauge = |name: &str| hostcalls::define_metric(MetricType::Gauge, name).ok();
+        let counter = |name: &str| abi::define_metric(MetricType::Counter, name);
+        let gauge = |name: &str| abi::define_metric(MetricType::Gauge, name);
         Self {
             decisions: Outcome::all()
                 .map(|outcome| (outcome, counter(&format!("omniflow_decisions_{}", outcome.reason()))))
@@ -71,12 +71,12 @@ impl Metrics {
 
 fn set(id: Option<u32>, value: u64) {
     if let Some(id) = id {
-        let _ = hostcalls::record_metric(id, value);
+        abi::record_metric(id, value);
     }
 }
 
 fn increment(id: Option<u32>, by: u64) {
     if let (Some(id), Ok(by @ 1..)) = (id, i64::try_from(by)) {
-        let _ = hostcalls::increment_metric(id, by);
+        abi::increment_metric(id, by);
     }
 }

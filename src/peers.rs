@@ -10,10 +10,9 @@
 use omniflow_policy::audit::{GatewayProgress, MAX_PROGRESS_VMS, VmProgress};
 use omniflow_policy::gateway::{Incarnation, VmStatus};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::LogLevel;
 use serde::{Deserialize, Serialize};
 
+use crate::abi::{self, LogLevel};
 use crate::clock;
 use crate::host;
 use crate::legacy::Legacy;
@@ -114,8 +113,8 @@ impl Peers {
     /// Makes this VM known to the others. To be called in a tick, never by a canary VM, which has none.
     pub(crate) fn join(names: &Names) -> Option<Self> {
         let me = Incarnation(host::random_u64());
-        let queue = hostcalls::register_shared_queue(&names.queue(me)).ok()?;
-        let legacies = hostcalls::register_shared_queue(&names.legacies()).ok()?;
+        let queue = abi::register_queue(&names.queue(me)).ok()?;
+        let legacies = abi::register_queue(&names.legacies()).ok()?;
         let fresh = Head {
             process: Incarnation(host::random_u64()),
             slot: 0,
@@ -170,7 +169,7 @@ impl Peers {
         let mut fits = false;
         self.change(|roll| fits = roll.admit(legacy.source.vm, bytes.len()));
         if fits {
-            let _ = hostcalls::enqueue_shared_queue(self.legacies, Some(&bytes));
+            abi::enqueue(self.legacies, &bytes);
         } else {
             let calls = legacy.records.calls();
             host::log(LogLevel::Error, &format!("{calls} audit records are lost: too many wait already"));
@@ -180,7 +179,7 @@ impl Peers {
     /// Takes what another VM has left, if there is any: nobody else will get it.
     pub(crate) fn inherit(&self) -> Option<Legacy> {
         loop {
-            let bytes = hostcalls::dequeue_shared_queue(self.legacies).ok()??;
+            let bytes = abi::dequeue(self.legacies)?;
             self.change(|roll| roll.left_bytes = roll.left_bytes.saturating_sub(bytes.len()));
             match postcard::from_bytes(&bytes) {
                 Ok(legacy) => return Some(legacy),
@@ -293,7 +292,7 @@ impl Peers {
     /// The messages that have come.
     pub(crate) fn receive(&self) -> Vec<Message> {
         let mut messages = Vec::new();
-        while let Ok(Some(bytes)) = hostcalls::dequeue_shared_queue(self.queue) {
+        while let Some(bytes) = abi::dequeue(self.queue) {
             messages.extend(postcard::from_bytes(&bytes));
         }
         messages
@@ -370,7 +369,7 @@ impl Progress {
 fn send(queue: u32, message: &Message) {
     if let Ok(bytes) = postcard::to_allocvec(message) {
         // A VM that has gone in the meantime has no queue any more; its successor starts from shared data.
-        let _ = hostcalls::enqueue_shared_queue(queue, Some(&bytes));
+        abi::enqueue(queue, &bytes);
     }
 }
 

@@ -6,11 +6,9 @@ use std::time::Duration;
 use omniflow_policy::audit::AuditSource;
 use omniflow_policy::gateway::is_gateway_name;
 use omniflow_policy::time::MonotonicNanos;
-use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{BufferType, ContextType, LogLevel};
 
-use crate::clock;
+use crate::abi::LogLevel;
+use crate::clock::{self, Clocks};
 use crate::config::{Config, TOKEN_VARIABLE};
 use crate::control_plane::{self, CallId};
 use crate::host;
@@ -59,8 +57,8 @@ impl Root {
     }
 
     fn configure(&mut self) -> Result<(), String> {
-        let json = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten();
-        let config = Config::parse(&json.unwrap_or_default(), std::env::var(TOKEN_VARIABLE).ok())?;
+        let json = host::plugin_configuration();
+        let config = Config::parse(&json, std::env::var(TOKEN_VARIABLE).ok())?;
         self.gateway = match &config.gateway {
             Some(gateway) => gateway.clone(),
             None => node_id().unwrap_or_else(|| "envoy".to_owned()),
@@ -220,8 +218,10 @@ impl Root {
     }
 }
 
-impl Context for Root {
-    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _: usize) {
+// === callbacks ===
+
+impl Root {
+    pub(crate) fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize) {
         let Some(vm) = self.vm.clone() else { return };
         let id = CallId(token);
         let answer = control_plane::answer(headers, body_size);
@@ -247,7 +247,8 @@ impl Context for Root {
         self.lead(&vm, |leader, context| leader.answered(context, id, answer));
     }
 
-    fn on_done(&mut self) -> bool {
+    /// Tells whether nothing is left to do.
+    pub(crate) fn on_done(&mut self) -> bool {
         // By now all requests of this configuration have ended: each of them holds on to it.
         self.leader = None;
         if let Some(vm) = self.vm.clone()
@@ -262,10 +263,7 @@ impl Context for Root {
         host::set_tick(Duration::ZERO);
         true
     }
-}
-
-impl RootContext for Root {
-    fn on_configure(&mut self, _: usize) -> bool {
+    pub(crate) fn on_configure(&mut self) -> bool {
         match self.configure() {
             Ok(()) => {
                 // No work here: a canary VM comes here too. It has no ticks.
@@ -279,7 +277,7 @@ impl RootContext for Root {
         }
     }
 
-    fn on_tick(&mut self) {
+    pub(crate) fn on_tick(&mut self) {
         let Some(vm) = self.vm.clone() else { return };
         if let Some(ends) = self.ends {
             return self.last_try(&vm, ends);
@@ -290,6 +288,7 @@ impl RootContext for Root {
             store.tick(clock::monotonic());
             store.version()
         };
+        vm.clocks.set(Clocks::read());
         self.beat(&vm, version);
         let leads = vm.peers.borrow().as_ref().is_some_and(|peers| peers.lead(clock::monotonic()));
         match (leads, self.leader.is_some()) {
@@ -308,7 +307,7 @@ impl RootContext for Root {
         self.flush(&vm);
     }
 
-    fn on_queue_ready(&mut self, _: u32) {
+    pub(crate) fn on_queue_ready(&mut self) {
         let Some(vm) = self.vm.clone().filter(|_| self.ends.is_none()) else { return };
         let messages = vm.peers.borrow().as_ref().map(Peers::receive).unwrap_or_default();
         for message in messages {
@@ -328,18 +327,15 @@ impl RootContext for Root {
         }
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        self.vm.clone().map(|vm| Box::new(Stream::new(vm)) as Box<dyn HttpContext>)
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+    /// The context of a request; `None` where the configuration was refused.
+    pub(crate) fn stream(&self) -> Option<Stream> {
+        self.vm.clone().map(Stream::new)
     }
 }
 
 /// Envoy's node id. Its place among the attributes depends on the version of Envoy.
 fn node_id() -> Option<String> {
-    let id = host::property(&["xds", "node", "id"]).or_else(|| host::property(&["node", "id"]))?;
+    let id = host::property("xds\0node\0id").or_else(|| host::property("node\0id"))?;
     let id = String::from_utf8(id).ok()?;
     is_gateway_name(&id).then_some(id)
 }

@@ -15,11 +15,12 @@
 //! | `patterns`, `detection` | what is unusual in the use of a key, judged by its own history; the task that looks |
 //! | `webhook` | new findings, sent to where an operator wants them |
 //! | `known_tokens` | the digests of all tokens, so that others never reach a database |
+//! | `checkpoints` | the write-ahead log, folded beside the changes |
 //! | `retention` | what is purged when it is old enough |
 //! | `connections`, `admission`, `idle`, `tls` | how connections are accepted, and ended when idle or too many; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`cli`] | the command line, over the same API |
-//! | `golden` | texts under review, for tests |
+//! | `golden`, `fuzzing` | texts under review, for tests; the API as fuzz targets call it |
 //! | `clock`, `files`, `secret_file` | time and randomness passed in; files that only their owner reads; secrets that others wrote |
 //! | `process` | no core dumps, and files that are private to begin with |
 #![cfg_attr(
@@ -30,6 +31,7 @@
 mod admission;
 mod app;
 mod bootstrap;
+mod checkpoints;
 pub mod cli;
 mod clock;
 mod configuration;
@@ -37,6 +39,8 @@ mod connections;
 mod detection;
 mod files;
 mod fleet;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateway_loss;
 #[cfg(test)]
 mod golden;

@@ -10,13 +10,14 @@ use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::admission::Admission;
-use crate::app::{App, BuildError};
+use crate::app::{App, BuildError, keep_spread};
 use crate::bootstrap::{self, BootstrapError};
+use crate::checkpoints::keep_checkpoints;
 use crate::clock::{Clock, Entropy};
 use crate::configuration::SettingInForce;
 use crate::connections;
@@ -86,6 +87,8 @@ pub(crate) struct Server {
     purging: JoinHandle<()>,
     looking: JoinHandle<()>,
     sending: JoinHandle<()>,
+    spreading: JoinHandle<()>,
+    checkpointing: JoinHandle<()>,
     watching: JoinHandle<()>,
     exporting: JoinHandle<()>,
     renewing: JoinHandle<()>,
@@ -134,6 +137,33 @@ pub(crate) enum ServerError {
     Ended(#[from] JoinError),
 }
 
+// === impl ServerSettings ===
+
+#[cfg(any(test, fuzzing))]
+impl ServerSettings {
+    /// The defaults, over a folder of a test's own and on any port.
+    pub(crate) fn in_folder(folder: &std::path::Path, clock: Clock) -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.to_owned(),
+            admin_token_file: None,
+            key_prefix: KeyPrefix::default(),
+            gateway_lease: Duration::from_secs(60),
+            rotation_after: Some(Duration::from_secs(90 * 86_400)),
+            audit_retention: Duration::from_secs(90 * 86_400),
+            payload_retention: Duration::from_secs(7 * 86_400),
+            payload_key_file: None,
+            webhook: None,
+            gateway_url: None,
+            in_force: Vec::new(),
+            otlp: None,
+            tls: None,
+            clock,
+            entropy: Entropy::system(),
+        }
+    }
+}
+
 // === impl Server ===
 
 impl Server {
@@ -173,6 +203,14 @@ impl Server {
             let app = Arc::clone(&app);
             async move { keep_sending(&app).await }
         });
+        let spreading = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_spread(&app).await }
+        });
+        let checkpointing = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_checkpoints(&app).await }
+        });
         let watching = tokio::spawn({
             let app = Arc::clone(&app);
             async move { keep_watching(&app).await }
@@ -195,6 +233,8 @@ impl Server {
             purging,
             looking,
             sending,
+            spreading,
+            checkpointing,
             watching,
             exporting,
             renewing,
@@ -217,6 +257,8 @@ impl Server {
             purging,
             looking,
             sending,
+            spreading,
+            checkpointing,
             watching,
             exporting,
             renewing,
@@ -259,6 +301,8 @@ impl Server {
         for (task, what) in [
             (looking, "the search for patterns"),
             (sending, "the webhook"),
+            (spreading, "the making of larger images"),
+            (checkpointing, "the folding of the write-ahead log"),
             (watching, "the watch for gateways that are gone"),
             (exporting, "the export of the audit log"),
         ] {
@@ -321,6 +365,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         audit_committed: watch::Sender::new(()),
         finding_committed: watch::Sender::new(()),
         webhook,
+        crowded: Notify::new(),
         exporter,
         key_counts: http::KeyCounts::default(),
         last_pass: Mutex::new(None),

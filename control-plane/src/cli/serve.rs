@@ -50,7 +50,13 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
     let configuration = reading.configuration()?;
     tracing_subscriber::registry()
         .with(configuration.log.clone())
-        .with(tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()))
+        .with(
+            tracing_subscriber::fmt::layer()
+                .with_writer(stderr)
+                .with_ansi(stderr().is_terminal())
+                // It would tell standard error that standard error cannot be written, and panic: on a full disk, say.
+                .log_internal_errors(false),
+        )
         .init();
     if let Err(error) = process::harden(std::env::var_os(process::DEBUG_VARIABLE).as_deref()) {
         tracing::warn!(%error, "the memory of this process can be read in core dumps");

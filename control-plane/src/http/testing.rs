@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use omniflow_policy::audit::{AuditBatch, AuditItem, AuditKey, AuditRecord, AuditSource};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, Incarnation};
-use omniflow_policy::key::{Environment, KeyPrefix};
+use omniflow_policy::key::Environment;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::clock::{Clock, Entropy};
+use crate::clock::Clock;
 pub(crate) use crate::golden::check as golden;
 use crate::server::{ServerSettings, open};
 
@@ -227,24 +227,7 @@ impl<S: tracing::Subscriber> Layer<S> for Warnings {
 
 pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
     let time = Arc::clone(time);
-    ServerSettings {
-        listen: ([127, 0, 0, 1], 0).into(),
-        data_dir: folder.to_owned(),
-        admin_token_file: None,
-        key_prefix: KeyPrefix::default(),
-        gateway_lease: Duration::from_secs(60),
-        rotation_after: Some(Duration::from_secs(90 * 86_400)),
-        audit_retention: Duration::from_secs(90 * 86_400),
-        payload_retention: Duration::from_secs(7 * 86_400),
-        payload_key_file: None,
-        webhook: None,
-        gateway_url: None,
-        in_force: Vec::new(),
-        otlp: None,
-        tls: None,
-        clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
-        entropy: Entropy::system(),
-    }
+    ServerSettings::in_folder(folder, Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))))
 }
 
 pub(crate) async fn send(router: Router, request: Request<Body>) -> Answer {

@@ -203,7 +203,7 @@ mod tests {
         let path = folder.join("earlier.db");
         let all = audit_migrations();
         let earlier = all.iter().filter(|one| one.version <= EARLIER).cloned().collect();
-        Database::open(&path, Migrator::with_migrations(earlier), None).await.unwrap().close().await;
+        Database::open(&path, Migrator::with_migrations(earlier), None, 1_000).await.unwrap().close().await;
         let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
         let present = folder.join(AUDIT_FILE).display().to_string();
         sqlx::query("ATTACH DATABASE ? AS present").bind(present).execute(&mut connection).await.unwrap();

@@ -148,8 +148,12 @@ impl AuditItem {
 
     /// The encoded form, which joins with others to a batch.
     pub fn encode(&self) -> Vec<u8> {
+        // More than most records take, so that the room does not grow under way.
+        const USUAL: usize = 512;
         // Encoding into memory has no way to fail.
-        postcard::to_allocvec(self).unwrap_or_default()
+        let mut bytes = postcard::to_extend(self, Vec::with_capacity(USUAL)).unwrap_or_default();
+        bytes.shrink_to_fit();
+        bytes
     }
 }
 
