@@ -131,11 +131,7 @@ impl Database {
 
     /// Waits for the turn to write.
     pub async fn writer(&self) -> Writer<'_> {
-        Writer {
-            connection: self.writer.lock().await,
-            options: &self.options,
-            committed: &self.committed,
-        }
+        Writer { connection: self.writer.lock().await, options: &self.options, committed: &self.committed }
     }
 
     /// Waits until something was committed since this was asked last.
