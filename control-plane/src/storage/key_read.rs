@@ -61,6 +61,7 @@ pub(crate) struct RotationFilter {
 const PIECE: usize = 3;
 /// Keys that are looked at one by one to see whether they have a text.
 const FEW: i64 = 5_000;
+const DAY_MS: u64 = 86_400_000;
 const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
      k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, k.revision, \
      v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at, v.imported ";
@@ -143,9 +144,15 @@ impl Database {
                 KeyStatus::Active => {
                     query.push(" AND 1 = (SELECT count(*)").push(ACCEPTED_AT).push_bind(now).push(")")
                 }
-                KeyStatus::Rotating => {
-                    query.push(" AND 1 < (SELECT count(*)").push(ACCEPTED_AT).push_bind(now).push(")")
-                }
+                // Where there was never a second version, there is nothing to count.
+                KeyStatus::Rotating => query
+                    .push(
+                        " AND EXISTS (SELECT 1 FROM key_versions s WHERE s.key_id = k.id AND s.version > 1)",
+                    )
+                    .push(" AND 1 < (SELECT count(*)")
+                    .push(ACCEPTED_AT)
+                    .push_bind(now)
+                    .push(")"),
                 KeyStatus::Revoked => query.push(" AND NOT ").push(ANY_UNREVOKED),
                 KeyStatus::Expired => query
                     .push(" AND 0 = (SELECT count(*)")
@@ -156,6 +163,12 @@ impl Database {
             };
         }
         if let Some(RotationFilter { due, now, made_until }) = filter.rotation {
+            if let (true, Some(made_until)) = (due, made_until) {
+                // No version is older than its key, but for a clock that was set back in between, and that by less than
+                // a day: so keys that are too young are passed over without a look at their versions.
+                let latest = UnixMillis(made_until.0.saturating_add(DAY_MS));
+                query.push(" AND k.created_at <= ").push_bind(to_millis(latest));
+            }
             // Nothing was made at -1.
             query
                 .push(if due { " AND " } else { " AND NOT " })
