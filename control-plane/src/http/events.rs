@@ -56,6 +56,11 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<EventJson>>, Problem> {
+    Ok(Json(select(&app, query).await?))
+}
+
+/// The changes that are asked for.
+pub(super) async fn select(app: &App, query: ListQuery) -> Result<Page<EventJson>, Problem> {
     let (limit, before) = query.page.read(|text| text.parse().ok())?;
     let filter = EventFilter {
         action: query::parsed("action", query.action)?,
@@ -65,7 +70,7 @@ pub(super) async fn list(
         to: query::time("to", query.to)?,
     };
     let events = app.storage.main.events(&filter, before, limit + 1).await?;
-    Ok(Json(Page::of(events, limit, |event| event.id.to_string()).map(EventJson::from)))
+    Ok(Page::of(events, limit, |event| event.id.to_string()).map(EventJson::from))
 }
 
 #[cfg(test)]

@@ -19,6 +19,11 @@ pub(super) fn entity_tag(number: u64) -> String {
 // === impl Precondition ===
 
 impl Precondition {
+    /// The state with this number, which its caller has read.
+    pub(super) fn at(number: u64) -> Self {
+        Self(Some(vec![entity_tag(number)]))
+    }
+
     fn of(headers: &HeaderMap) -> Self {
         if !headers.contains_key(header::IF_MATCH) {
             return Self(None);

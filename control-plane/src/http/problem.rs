@@ -132,6 +132,11 @@ impl Problem {
         &self.detail
     }
 
+    /// The line of the body, from 1, where it is known.
+    pub(super) fn line(&self) -> Option<usize> {
+        self.line
+    }
+
     /// What is to blame, where that is known.
     pub(super) fn field(&self) -> Option<&str> {
         self.field.as_deref()

@@ -16,41 +16,41 @@ use crate::model::audit::{AuditEntry, AuditGap};
 #[schema(as = AuditRecord)]
 pub(crate) struct AuditEntryJson {
     #[schema(value_type = schema::Number)]
-    id: String,
+    pub(crate) id: String,
     #[schema(value_type = schema::Instant)]
-    time: Time,
+    pub(crate) time: Time,
     #[schema(value_type = Option<schema::Identifier>, required = true)]
-    key_id: Option<Uuid>,
+    pub(crate) key_id: Option<Uuid>,
     #[schema(required = true)]
-    key_name: Option<String>,
+    pub(crate) key_name: Option<String>,
     #[schema(required = true)]
-    version_id: Option<u16>,
+    pub(crate) version_id: Option<u16>,
     #[schema(value_type = Option<schema::Environment>, required = true)]
-    environment: Option<Environment>,
-    method: String,
+    pub(crate) environment: Option<Environment>,
+    pub(crate) method: String,
     #[schema(required = true)]
-    endpoint: Option<String>,
-    path: String,
-    status: u16,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) path: String,
+    pub(crate) status: u16,
     #[schema(value_type = schema::Decision)]
-    decision: &'static str,
+    pub(crate) decision: &'static str,
     #[schema(value_type = schema::Reason)]
-    reason: &'static str,
-    latency_us: u64,
+    pub(crate) reason: &'static str,
+    pub(crate) latency_us: u64,
     #[schema(value_type = Option<schema::Address>, required = true)]
-    source_ip: Option<IpAddr>,
-    request_id: String,
-    request_bytes: u64,
-    response_bytes: u64,
-    gateway: String,
+    pub(crate) source_ip: Option<IpAddr>,
+    pub(crate) request_id: String,
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    pub(crate) gateway: String,
     #[schema(value_type = Option<schema::Sha256>, required = true)]
-    argument_hash: Option<String>,
-    argument_hash_partial: bool,
-    has_payload: bool,
+    pub(crate) argument_hash: Option<String>,
+    pub(crate) argument_hash_partial: bool,
+    pub(crate) has_payload: bool,
     #[schema(required = true, minimum = 1)]
-    folded_calls: Option<u64>,
+    pub(crate) folded_calls: Option<u64>,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    first_time: Option<Time>,
+    pub(crate) first_time: Option<Time>,
 }
 
 /// Records that never arrived.
@@ -58,19 +58,19 @@ pub(crate) struct AuditEntryJson {
 #[schema(as = AuditGap)]
 pub(crate) struct AuditGapJson {
     #[schema(value_type = schema::Number)]
-    id: String,
-    gateway: String,
+    pub(crate) id: String,
+    pub(crate) gateway: String,
     #[schema(value_type = schema::Incarnation)]
-    incarnation: String,
+    pub(crate) incarnation: String,
     #[schema(value_type = schema::Incarnation)]
-    vm: String,
+    pub(crate) vm: String,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    from: Option<Time>,
+    pub(crate) from: Option<Time>,
     #[schema(value_type = schema::Instant)]
-    to: Time,
-    missing: u64,
+    pub(crate) to: Time,
+    pub(crate) missing: u64,
     #[schema(value_type = schema::GapCause)]
-    cause: &'static str,
+    pub(crate) cause: &'static str,
 }
 
 impl From<AuditEntry> for AuditEntryJson {

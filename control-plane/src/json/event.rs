@@ -20,34 +20,34 @@ use crate::model::token::Token;
 #[schema(as = Event)]
 pub(crate) struct EventJson {
     #[schema(value_type = schema::Number)]
-    id: String,
+    pub(crate) id: String,
     #[schema(value_type = schema::Instant)]
-    time: Time,
-    actor: ActorJson,
+    pub(crate) time: Time,
+    pub(crate) actor: ActorJson,
     #[schema(value_type = schema::Action)]
-    action: &'static str,
-    subject: SubjectJson,
+    pub(crate) action: &'static str,
+    pub(crate) subject: SubjectJson,
     #[schema(value_type = Option<Object>, required = true)]
-    before: Option<Value>,
+    pub(crate) before: Option<Value>,
     #[schema(value_type = Option<Object>, required = true)]
-    after: Option<Value>,
+    pub(crate) after: Option<Value>,
 }
 
 /// Who made it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Actor)]
-struct ActorJson {
+pub(crate) struct ActorJson {
     #[schema(value_type = Option<schema::Identifier>, required = true)]
-    token_id: Option<Uuid>,
-    name: String,
+    pub(crate) token_id: Option<Uuid>,
+    pub(crate) name: String,
 }
 
 /// What it was made to.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Subject)]
-struct SubjectJson {
-    id: String,
-    name: String,
+pub(crate) struct SubjectJson {
+    pub(crate) id: String,
+    pub(crate) name: String,
 }
 
 /// All of a key that an admin decides on, and nothing that could be tried as a secret.

@@ -13,43 +13,43 @@ use crate::model::finding::{Evidence, Finding, Network};
 #[schema(as = Finding)]
 pub(crate) struct FindingJson {
     #[schema(value_type = schema::Number)]
-    id: String,
+    pub(crate) id: String,
     #[schema(value_type = schema::FindingKind)]
-    kind: &'static str,
+    pub(crate) kind: &'static str,
     #[schema(value_type = schema::Identifier)]
-    key_id: Uuid,
-    key_name: String,
+    pub(crate) key_id: Uuid,
+    pub(crate) key_name: String,
     #[schema(value_type = schema::Instant)]
-    first_seen: Time,
+    pub(crate) first_seen: Time,
     #[schema(value_type = schema::Instant)]
-    last_seen: Time,
+    pub(crate) last_seen: Time,
     /// One plain sentence.
-    summary: String,
-    evidence: EvidenceJson,
+    pub(crate) summary: String,
+    pub(crate) evidence: EvidenceJson,
     /// The path that lists the calls, perhaps among others of the key in that time.
-    query: String,
+    pub(crate) query: String,
 }
 
 /// What was seen in the strongest hour, and what it was held against.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = FindingEvidence)]
-struct EvidenceJson {
+pub(crate) struct EvidenceJson {
     /// Calls, or networks where the pattern is about them.
-    observed: u64,
+    pub(crate) observed: u64,
     #[schema(required = true)]
-    expected: Option<f64>,
+    pub(crate) expected: Option<f64>,
     /// From how many on it is a finding.
-    bound: u64,
+    pub(crate) bound: u64,
     #[schema(required = true)]
-    history_days: Option<u64>,
+    pub(crate) history_days: Option<u64>,
     #[schema(value_type = Vec<schema::Network>)]
-    networks: Vec<Network>,
+    pub(crate) networks: Vec<Network>,
     #[schema(required = true)]
-    status: Option<String>,
+    pub(crate) status: Option<String>,
     #[schema(required = true)]
-    version_id: Option<u16>,
+    pub(crate) version_id: Option<u16>,
     #[schema(value_type = Option<schema::Reason>, required = true)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 impl From<Finding> for FindingJson {

@@ -87,64 +87,64 @@ pub(crate) struct LeakedVersion {
 #[schema(as = KeyUse)]
 pub(crate) struct KeyUseJson {
     #[schema(value_type = schema::Instant)]
-    from: Time,
+    pub(crate) from: Time,
     #[schema(value_type = schema::Instant)]
-    to: Time,
-    complete: bool,
-    calls: u64,
-    refused: u64,
+    pub(crate) to: Time,
+    pub(crate) complete: bool,
+    pub(crate) calls: u64,
+    pub(crate) refused: u64,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    last_call_at: Option<Time>,
+    pub(crate) last_call_at: Option<Time>,
     #[schema(value_type = Option<schema::Instant>, required = true)]
-    last_allowed_at: Option<Time>,
-    refusals: Vec<RefusalCount>,
-    endpoints: Vec<EndpointUseJson>,
-    more_endpoints: usize,
-    addresses: Vec<AddressUseJson>,
-    more_addresses: usize,
-    new_addresses: usize,
-    calls_after_revocation: u64,
+    pub(crate) last_allowed_at: Option<Time>,
+    pub(crate) refusals: Vec<RefusalCount>,
+    pub(crate) endpoints: Vec<EndpointUseJson>,
+    pub(crate) more_endpoints: usize,
+    pub(crate) addresses: Vec<AddressUseJson>,
+    pub(crate) more_addresses: usize,
+    pub(crate) new_addresses: usize,
+    pub(crate) calls_after_revocation: u64,
     /// What was found unusual in it, the newest first, at most 10.
     #[schema(max_items = 10)]
-    findings: Vec<FindingJson>,
+    pub(crate) findings: Vec<FindingJson>,
 }
 
 /// Calls that were refused for one reason.
 #[derive(Debug, Serialize, ToSchema)]
-struct RefusalCount {
+pub(crate) struct RefusalCount {
     #[schema(value_type = schema::Reason)]
-    reason: &'static str,
-    calls: u64,
+    pub(crate) reason: &'static str,
+    pub(crate) calls: u64,
 }
 
 /// Calls of one method and endpoint.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = EndpointUse)]
-struct EndpointUseJson {
-    method: String,
+pub(crate) struct EndpointUseJson {
+    pub(crate) method: String,
     #[schema(required = true)]
-    endpoint: Option<String>,
-    calls: u64,
-    refused: u64,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) calls: u64,
+    pub(crate) refused: u64,
     #[schema(value_type = schema::Instant)]
-    first_call_at: Time,
+    pub(crate) first_call_at: Time,
     #[schema(value_type = schema::Instant)]
-    last_call_at: Time,
+    pub(crate) last_call_at: Time,
 }
 
 /// Calls from one address.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AddressUse)]
-struct AddressUseJson {
+pub(crate) struct AddressUseJson {
     #[schema(value_type = schema::Address)]
-    address: IpAddr,
-    new: bool,
-    calls: u64,
-    refused: u64,
+    pub(crate) address: IpAddr,
+    pub(crate) new: bool,
+    pub(crate) calls: u64,
+    pub(crate) refused: u64,
     #[schema(value_type = schema::Instant)]
-    first_call_at: Time,
+    pub(crate) first_call_at: Time,
     #[schema(value_type = schema::Instant)]
-    last_call_at: Time,
+    pub(crate) last_call_at: Time,
 }
 
 const fn yes() -> bool {

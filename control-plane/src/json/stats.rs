@@ -46,25 +46,25 @@ pub(crate) struct StatsGroupJson {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = StatsCounts)]
 pub(crate) struct StatsCountsJson {
-    calls: u64,
+    pub(crate) calls: u64,
     /// With a status from 400 to 499.
-    client_errors: u64,
+    pub(crate) client_errors: u64,
     /// With a status from 500 to 599.
-    server_errors: u64,
-    latency_us: PercentilesJson,
+    pub(crate) server_errors: u64,
+    pub(crate) latency_us: PercentilesJson,
 }
 
 /// Latencies that so many percent of the calls do not exceed: by nearest rank, rounded down to three significant
 /// digits. Null without calls.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Percentiles)]
-struct PercentilesJson {
+pub(crate) struct PercentilesJson {
     #[schema(required = true)]
-    p50: Option<u64>,
+    pub(crate) p50: Option<u64>,
     #[schema(required = true)]
-    p95: Option<u64>,
+    pub(crate) p95: Option<u64>,
     #[schema(required = true)]
-    p99: Option<u64>,
+    pub(crate) p99: Option<u64>,
 }
 
 impl StatsGroupJson {

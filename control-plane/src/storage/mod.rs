@@ -6,7 +6,9 @@
 
 mod audit;
 mod audit_ingest;
+mod audit_look;
 mod audit_stats;
+mod audit_timeline;
 mod backup;
 mod columns;
 mod database;
@@ -23,6 +25,8 @@ mod key_read;
 mod key_use;
 mod key_write;
 mod last_used;
+#[cfg(test)]
+pub(crate) mod made;
 mod payloads;
 mod policy;
 mod restore;
@@ -37,6 +41,8 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use audit::{AuditFilter, AuditPosition};
 pub(crate) use audit_ingest::IngestError;
+pub(crate) use audit_look::{AuditedUser, Look};
+pub(crate) use audit_timeline::Timeline;
 pub(crate) use backup::back_up;
 pub use database::{Database, Transaction, Writer};
 pub(crate) use events::EventFilter;

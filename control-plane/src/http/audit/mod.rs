@@ -2,12 +2,13 @@
 
 pub(super) mod export;
 pub(super) mod gaps;
-pub(super) mod list;
-pub(super) mod patterns;
+pub(in crate::http) mod list;
+pub(in crate::http) mod overview;
+pub(in crate::http) mod patterns;
 pub(super) mod payload;
 mod permit;
 pub(super) mod show;
-pub(super) mod stats;
+pub(in crate::http) mod stats;
 pub(super) mod stream;
 
 use std::net::IpAddr;

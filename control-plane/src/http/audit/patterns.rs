@@ -54,8 +54,14 @@ pub(in crate::http) struct PatternQuery {
 )]
 pub(in crate::http) async fn patterns(
     State(app): State<Arc<App>>,
-    StrictQuery(PatternQuery { filter, page }): StrictQuery<PatternQuery>,
+    StrictQuery(query): StrictQuery<PatternQuery>,
 ) -> Result<Json<Page<FindingJson>>, Problem> {
+    Ok(Json(select(&app, query).await?))
+}
+
+/// The findings that are asked for.
+pub(in crate::http) async fn select(app: &App, query: PatternQuery) -> Result<Page<FindingJson>, Problem> {
+    let PatternQuery { filter, page } = query;
     let (limit, before) = page.read(|text| text.parse().ok())?;
     let filter = FindingFilter {
         key: query::present(filter.key).map(|key| KeyReference::from(key.as_str())),
@@ -64,5 +70,5 @@ pub(in crate::http) async fn patterns(
         to: query::time("to", filter.to)?,
     };
     let findings = app.storage.audit.findings(&filter, before, limit + 1).await?;
-    Ok(Json(Page::of(findings, limit, |finding| finding.id.to_string()).map(FindingJson::from)))
+    Ok(Page::of(findings, limit, |finding| finding.id.to_string()).map(FindingJson::from))
 }

@@ -60,8 +60,14 @@ pub(in crate::http) struct Grouping {
 )]
 pub(in crate::http) async fn stats(
     State(app): State<Arc<App>>,
-    StrictQuery(StatsQuery { filter, grouping }): StrictQuery<StatsQuery>,
+    StrictQuery(query): StrictQuery<StatsQuery>,
 ) -> Result<Json<AuditStatsJson>, Problem> {
+    Ok(Json(count(&app, query).await?))
+}
+
+/// What the calls that are asked for amount to.
+pub(in crate::http) async fn count(app: &App, query: StatsQuery) -> Result<AuditStatsJson, Problem> {
+    let StatsQuery { filter, grouping } = query;
     let filter = filter.read()?;
     let (by, limit) = grouping.read()?;
     let to = filter.to.unwrap_or_else(|| app.now());
@@ -88,7 +94,7 @@ pub(in crate::http) async fn stats(
     }
     let other = (stats.other.calls > 0).then(|| StatsCountsJson::from(&stats.other));
     let total = StatsCountsJson::from(&stats.total);
-    Ok(Json(AuditStatsJson { from: Time(from), to: Time(to), by: names(&by), groups, other, total }))
+    Ok(AuditStatsJson { from: Time(from), to: Time(to), by: names(&by), groups, other, total })
 }
 
 // === impl Grouping ===

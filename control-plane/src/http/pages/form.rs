@@ -4,7 +4,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use omniflow_policy::digest::Digest;
 
+use crate::app::App;
+use crate::http::access::Caller;
 use crate::http::problem::Problem;
+use crate::storage::Attempt;
 
 /// The field in which every form carries the token of its session.
 pub(super) const CSRF: &str = "csrf";
@@ -57,6 +60,17 @@ impl Form {
         entries.map(str::to_owned).collect()
     }
 
+    /// Its fields, in their order.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The form with one value for this field.
+    pub(super) fn with(&self, name: &str, value: &str) -> Self {
+        let others = self.0.iter().filter(|(field, _)| field != name).cloned();
+        Self(others.chain([(name.to_owned(), value.to_owned())]).collect())
+    }
+
     /// A whole number; `None` if the field is empty. `pointer` is where the request has it.
     pub(super) fn number<T: std::str::FromStr>(
         &self,
@@ -103,6 +117,18 @@ impl FormError {
         });
         Self { field, text: sentence(problem.detail()) }
     }
+}
+
+/// A name for an attempt to make something, which a form carries so that it makes nothing twice.
+pub(super) fn new_attempt(app: &App) -> Result<String, Problem> {
+    Ok(hex::encode(app.entropy.compose(|random| [0; 16].map(|_: u8| random()))?))
+}
+
+/// The attempt that a form is, as the API knows those of its callers; `None` for a form without a name for it.
+pub(super) fn attempt(caller: &Caller, form: &Form) -> Option<Attempt> {
+    let name = form.stated(ATTEMPT)?;
+    let key = Digest::of(format!("a form of a page: {name}").as_bytes());
+    Some(Attempt { token: caller.id, key, request: form.digest() })
 }
 
 /// A detail as a sentence.

@@ -75,6 +75,11 @@ impl Frame {
         self.reader.as_ref().is_some_and(|reader| reader.may_write)
     }
 
+    /// Whether there is a section at this path that the reader may see, so that a page can link to it.
+    pub(super) fn leads_to(&self, path: &str) -> bool {
+        self.groups.iter().flat_map(|(_, entries)| entries).any(|entry| entry.path == path)
+    }
+
     /// Where the stylesheet is.
     pub(super) fn style(&self) -> &str {
         STYLE.path()

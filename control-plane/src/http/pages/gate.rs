@@ -20,8 +20,10 @@ use crate::http::access::{Access, Caller};
 use crate::http::code::Code;
 use crate::http::problem::Problem;
 
-/// The most bytes of a form.
-const FORM_LIMIT: usize = 256 * 1024;
+/// The most bytes of a form of who is signed in: a policy of the largest size, whose characters are escaped.
+const FORM_LIMIT: usize = 3 * 1024 * 1024;
+/// The same of anybody's.
+const PUBLIC_FORM_LIMIT: usize = 16 * 1024;
 
 /// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -111,8 +113,10 @@ impl PageGate {
         if self.manner != Manner::Form {
             return Ok(body);
         }
-        let form = read(body).await.map_err(refused)?;
-        if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
+        let is_public = self.access == Access::Public;
+        let limit = if is_public { PUBLIC_FORM_LIMIT } else { FORM_LIMIT };
+        let form = read(body, limit).await.map_err(refused)?;
+        if !is_public && !visitor.has_sent(&form) {
             return Err(refused(Problem::forbidden(
                 "This form belongs to a session that has ended. Go back, load the page anew and send it again.",
             )));
@@ -144,8 +148,8 @@ pub(super) fn dressed(mut answer: Response) -> Response {
     answer
 }
 
-async fn read(body: HttpBody) -> Result<Form, Problem> {
-    let bytes = to_bytes(body, FORM_LIMIT)
+async fn read(body: HttpBody, limit: usize) -> Result<Form, Problem> {
+    let bytes = to_bytes(body, limit)
         .await
         .map_err(|_| Problem::new(Code::BodyTooLarge, "The form is too long, or was not sent to its end."))?;
     Form::parse(&bytes).ok_or_else(|| Problem::new(Code::UnsupportedMediaType, "This is no form of a page."))

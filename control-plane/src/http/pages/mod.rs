@@ -29,17 +29,26 @@
 //! scripts.
 
 pub(super) mod assets;
+mod audit;
+mod chart;
+mod events;
+mod findings;
 mod form;
 mod frame;
 pub(super) mod gate;
+mod gateways;
 mod keys;
+mod policy;
 mod preferences;
 mod refusal;
 mod session;
 mod show;
 mod sign_in;
+mod trail;
 mod visitor;
 
+#[cfg(test)]
+mod measured;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -72,7 +81,8 @@ struct Section {
 }
 
 /// All sections, in the order of the navigation. The first that a reader may see is the front page.
-const SECTIONS: &[Section] = &[keys::SECTION];
+const SECTIONS: &[Section] =
+    &[keys::SECTION, audit::SECTION, findings::SECTION, events::SECTION, policy::SECTION, gateways::SECTION];
 
 /// Pages and what they need.
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
