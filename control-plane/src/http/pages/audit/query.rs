@@ -112,11 +112,6 @@ impl Query {
             .collect()
     }
 
-    /// Whether anything but times is stated.
-    pub(super) fn is_narrow(&self) -> bool {
-        self.filters().iter().any(|(name, _, value)| !["from", "to"].contains(name) && !value.is_empty())
-    }
-
     /// The filters as the API is asked for them, with times that it reads.
     fn to_api(&self) -> Vec<(&'static str, String)> {
         let value = |name: &str, value: &str| match name {

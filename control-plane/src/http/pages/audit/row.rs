@@ -27,7 +27,6 @@ pub(super) struct Row {
     is_refused: bool,
     latency: Option<Micros>,
     address: Option<(String, String)>,
-    gateway: String,
     /// How many refusals this stands for, and since when.
     folded: Option<(Count, Moment)>,
 }
@@ -69,7 +68,6 @@ impl Row {
             is_refused: call.decision == "denied",
             latency: folded.is_none().then_some(Micros(call.latency_us)),
             address,
-            gateway: call.gateway,
             folded,
             id: call.id,
         }
