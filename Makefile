@@ -1,10 +1,11 @@
 # Needs rustup (or cargo with the Wasm targets), Python 3, Node and a C compiler. All else is set up here, below
-# .tools and target; nothing outside of this folder is touched but the Rust toolchain's targets.
+# .tools, target and tests/browser/node_modules; nothing outside of this folder is touched but the Rust toolchain's
+# targets, and Chromium, which is installed with apt-get where there is none and that is allowed.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup tools targets wasm faulty build run test bench lint deny fmt clean distclean
+.PHONY: help setup tools targets wasm faulty build run test screenshots bench lint deny fmt clean distclean
 
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
@@ -18,13 +19,14 @@ NATIVE := -p omniflow-control-plane -p omniflow-harness -p omniflow-tests
 
 WASM_BINDGEN := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/"/, "", $$3); print $$3 }' Cargo.lock)
 ENVOY_STAMP := .tools/stamps/envoy
+BROWSER_STAMP := .tools/stamps/browser
 SCHEMATHESIS_STAMP := .tools/stamps/schemathesis
 RUNNER_STAMP := .tools/stamps/wasm-bindgen-test-runner-$(WASM_BINDGEN)
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) ## Install what building and testing needs (done by the others too)
+setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) ## Install what building and testing needs (done by the others too)
 
 tools:
 	@scripts/check-tools.sh
@@ -38,6 +40,10 @@ $(ENVOY_STAMP): scripts/requirements.txt scripts/setup-envoy.sh | tools
 
 $(SCHEMATHESIS_STAMP): scripts/requirements-test.txt scripts/setup-schemathesis.sh | tools
 	@scripts/setup-schemathesis.sh
+	@mkdir -p $(@D) && touch $@
+
+$(BROWSER_STAMP): tests/browser/package-lock.json scripts/setup-browser.sh | tools
+	@scripts/setup-browser.sh
 	@mkdir -p $(@D) && touch $@
 
 $(RUNNER_STAMP): scripts/setup-wasm-runner.sh | tools
@@ -62,6 +68,9 @@ run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports:
 test: setup wasm faulty ## Run every test
 	cargo build $(LOCKED) --release --bins --tests $(NATIVE) -p omniflow-bench
 	@scripts/test.sh
+
+screenshots: build $(ENVOY_STAMP) $(BROWSER_STAMP) ## Make the pictures of pages that docs/ shows
+	node tests/browser/screenshots.mjs --docs docs/screenshots
 
 lint: tools targets ## Check formatting, clippy and, where it is installed, cargo-deny
 	cargo fmt --all --check
@@ -93,4 +102,4 @@ clean: ## Remove what was built, and the demo's state
 	rm -rf .run
 
 distclean: clean ## Remove what was installed here as well
-	rm -rf .tools
+	rm -rf .tools tests/browser/node_modules

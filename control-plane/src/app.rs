@@ -12,8 +12,9 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::{Clock, Entropy};
+use crate::configuration::SettingInForce;
 use crate::fleet::Fleet;
-use crate::http::Answers;
+use crate::http::{Answers, Followed};
 use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
 use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
 use crate::vault::Vault;
@@ -43,6 +44,12 @@ pub(crate) struct App {
     pub(crate) payload_retention: Duration,
     /// Seals the arguments of calls.
     pub(crate) vault: Vault,
+    /// Where callers reach the gateways; `None` if nobody has said.
+    pub(crate) gateway_url: Option<String>,
+    /// The settings in force, where each comes from, for people to read.
+    pub(crate) settings: Vec<SettingInForce>,
+    /// How far revocations are in force that were made on a page.
+    pub(crate) followed: Followed,
     /// Whether connections are accepted by TLS only.
     pub(crate) serves_tls: bool,
     /// The wall clock.

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::app::{App, BuildError};
 use crate::bootstrap::{self, BootstrapError};
 use crate::clock::{Clock, Entropy};
+use crate::configuration::SettingInForce;
 use crate::connections;
 use crate::detection::keep_looking;
 use crate::fleet::{Fleet, keep_memory};
@@ -57,6 +58,10 @@ pub(crate) struct ServerSettings {
     pub(crate) payload_key_file: Option<PathBuf>,
     /// Who gets findings; `None` for nobody.
     pub(crate) webhook: Option<WebhookSettings>,
+    /// Where callers reach the gateways; `None` if nobody has said.
+    pub(crate) gateway_url: Option<String>,
+    /// All settings as an operator gave them, for people to read.
+    pub(crate) in_force: Vec<SettingInForce>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// The wall clock.
@@ -263,6 +268,9 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         audit_retention: settings.audit_retention,
         payload_retention: settings.payload_retention,
         vault,
+        gateway_url: settings.gateway_url.clone(),
+        settings: settings.in_force.clone(),
+        followed: http::Followed::default(),
         serves_tls: settings.tls.is_some(),
         clock,
         entropy,

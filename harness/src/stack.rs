@@ -124,7 +124,7 @@ impl Stack {
 
         let control_plane = ControlPlane::start(ControlPlaneOptions {
             log: folder.path().join("control-plane.log"),
-            arguments: options.control_plane_arguments,
+            arguments: [gateway_url(ports.envoy.number()), options.control_plane_arguments].concat(),
             environment: options.control_plane_environment,
             ..ControlPlaneOptions::new(&folder.path().join("state"), ports.control_plane.number())
         })
@@ -191,6 +191,11 @@ impl Drop for Stack {
             }
         }
     }
+}
+
+/// Tells the control plane where callers reach the gateway, for the calls that its pages recommend.
+fn gateway_url(port: u16) -> Vec<String> {
+    vec!["--gateway-url".to_owned(), format!("http://127.0.0.1:{port}")]
 }
 
 // === impl Ports ===

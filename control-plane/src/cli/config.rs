@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::output::{Column, Output, field, table};
 use super::serve;
 use crate::clock::Clock;
-use crate::configuration::{Flags, Given, Origin, Problem, Problems, Reading, Setting, probe};
+use crate::configuration::{Flags, Given, Origin, Problem, Problems, Reading, probe};
 use crate::json::time::format_time;
 use crate::tls::Certificate;
 
@@ -65,22 +65,12 @@ fn setting(reading: &Reading, given: &Given) -> Value {
     };
     json!({
         "setting": given.setting.name(),
-        "value": given.text().or_else(|| derived(reading, given.setting)),
+        "value": reading.text(given),
         "source": source,
         "file": file,
         "line": line,
         "from": given.source(),
     })
-}
-
-/// What is in force for a setting that is not given, where that follows from another.
-fn derived(reading: &Reading, setting: Setting) -> Option<String> {
-    let name = match setting {
-        Setting::AdminTokenFile => "admin-token",
-        Setting::PayloadKeyFile => "payload-key",
-        _ => return None,
-    };
-    Some(reading.path(Setting::DataDir)?.join(name).display().to_string())
 }
 
 fn for_people(report: &Value) -> String {

@@ -14,7 +14,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::clock::{Clock, Entropy};
-use crate::configuration::{Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Reading, Setting};
+use crate::configuration::{
+    Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Reading, Setting, SettingInForce,
+};
 use crate::connections;
 use crate::server::{Server, ServerSettings};
 
@@ -40,7 +42,9 @@ pub(super) struct Serve {
 }
 
 pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
-    let configuration = read(&args.flags).configuration()?;
+    let reading = read(&args.flags);
+    let in_force = reading.in_force();
+    let configuration = reading.configuration()?;
     tracing_subscriber::registry()
         .with(configuration.log.clone())
         .with(tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()))
@@ -48,7 +52,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
     if let Some(warning) = configuration.warning() {
         tracing::warn!("{warning}");
     }
-    let settings = settings(configuration);
+    let settings = settings(configuration, in_force);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -75,7 +79,7 @@ pub(super) fn read(flags: &Flags) -> Reading {
     Reading::new(flags, |name| std::env::var_os(name))
 }
 
-fn settings(configuration: Configuration) -> ServerSettings {
+fn settings(configuration: Configuration, in_force: Vec<SettingInForce>) -> ServerSettings {
     let days = configuration.rotation_days;
     ServerSettings {
         listen: configuration.listen,
@@ -88,6 +92,8 @@ fn settings(configuration: Configuration) -> ServerSettings {
         payload_retention: Duration::from_secs(configuration.payload_days * 86_400),
         payload_key_file: configuration.payload_key_file,
         webhook: configuration.webhook,
+        gateway_url: configuration.gateway_url,
+        in_force,
         tls: configuration.tls,
         clock: Clock::system(),
         entropy: Entropy::system(),

@@ -57,6 +57,8 @@ pub(crate) struct Configuration {
     pub(crate) payload_key_file: Option<PathBuf>,
     /// Who gets findings; `None` for nobody.
     pub(crate) webhook: Option<WebhookSettings>,
+    /// Where callers reach the gateways, without a slash at its end; `None` if nobody has said.
+    pub(crate) gateway_url: Option<String>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// What is logged.
@@ -108,6 +110,19 @@ pub(crate) enum Origin {
     Default,
 }
 
+/// A setting in force, for people to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SettingInForce {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// What it is for.
+    pub(crate) meaning: &'static str,
+    /// Its value; `None` where there is none. Of the webhook's address, whose path may be a secret, the host.
+    pub(crate) value: Option<String>,
+    /// Where the value comes from.
+    pub(crate) source: String,
+}
+
 /// Something that is wrong: where, what, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem(pub(crate) String);
@@ -147,6 +162,35 @@ impl Reading {
         reading
     }
 
+    /// All settings, with what is in force.
+    pub(crate) fn in_force(&self) -> Vec<SettingInForce> {
+        let in_force = |given: &Given| {
+            let value = self.text(given);
+            SettingInForce {
+                name: given.setting.name(),
+                meaning: given.setting.meaning(),
+                value: if given.setting == Setting::WebhookUrl {
+                    value.map(|url| host_of(&url))
+                } else {
+                    value
+                },
+                source: given.source(),
+            }
+        };
+        self.given.iter().map(in_force).collect()
+    }
+
+    /// What is in force for a setting, in words: what is given, or what follows from another.
+    pub(crate) fn text(&self, given: &Given) -> Option<String> {
+        let name = match given.setting {
+            Setting::AdminTokenFile => Some("admin-token"),
+            Setting::PayloadKeyFile => Some("payload-key"),
+            _ => None,
+        };
+        let derived = || Some(self.path(Setting::DataDir)?.join(name?).display().to_string());
+        given.text().or_else(derived)
+    }
+
     /// The configuration, or all that is wrong with it.
     pub(crate) fn configuration(self) -> Result<Configuration, Problems> {
         match self.configuration {
@@ -180,6 +224,14 @@ impl Reading {
     /// The path that is given for a setting.
     pub(crate) fn path(&self, setting: Setting) -> Option<PathBuf> {
         self.given(setting)?.value.as_ref().filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+}
+
+/// The address without its path.
+fn host_of(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}/…", rest.split(['/', '?']).next().unwrap_or_default()),
+        None => String::new(),
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum Setting {
     WebhookUrl,
     /// The secret by which they are signed.
     WebhookSecretFile,
+    /// Where callers reach the gateways.
+    GatewayUrl,
     /// The certificate chain for TLS.
     TlsCertificate,
     /// The certificate's key.
@@ -48,7 +50,7 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Listen,
         Self::DataDir,
         Self::AdminTokenFile,
@@ -60,6 +62,7 @@ impl Setting {
         Self::PayloadKeyFile,
         Self::WebhookUrl,
         Self::WebhookSecretFile,
+        Self::GatewayUrl,
         Self::TlsCertificate,
         Self::TlsKey,
         Self::Log,
@@ -79,6 +82,7 @@ impl Setting {
             Self::PayloadKeyFile => "payload_key_file",
             Self::WebhookUrl => "webhook_url",
             Self::WebhookSecretFile => "webhook_secret_file",
+            Self::GatewayUrl => "gateway_url",
             Self::TlsCertificate => "tls_certificate",
             Self::TlsKey => "tls_key",
             Self::Log => "log",
@@ -99,6 +103,7 @@ impl Setting {
             Self::PayloadKeyFile => "payload-key-file",
             Self::WebhookUrl => "webhook-url",
             Self::WebhookSecretFile => "webhook-secret-file",
+            Self::GatewayUrl => "gateway-url",
             Self::TlsCertificate => "tls-certificate",
             Self::TlsKey => "tls-key",
             Self::Log => "log",
@@ -113,7 +118,7 @@ impl Setting {
     /// What a value looks like in a file.
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::Listen | Self::KeyPrefix | Self::WebhookUrl | Self::Log => Kind::Text,
+            Self::Listen | Self::KeyPrefix | Self::WebhookUrl | Self::GatewayUrl | Self::Log => Kind::Text,
             Self::DataDir
             | Self::AdminTokenFile
             | Self::PayloadKeyFile
@@ -138,6 +143,7 @@ impl Setting {
             | Self::PayloadKeyFile
             | Self::WebhookUrl
             | Self::WebhookSecretFile
+            | Self::GatewayUrl
             | Self::TlsCertificate
             | Self::TlsKey => None,
         }
@@ -162,7 +168,7 @@ impl Setting {
             | Self::WebhookSecretFile
             | Self::TlsCertificate
             | Self::TlsKey => "FILE",
-            Self::WebhookUrl => "URL",
+            Self::WebhookUrl | Self::GatewayUrl => "URL",
             Self::KeyPrefix => "PREFIX",
             Self::GatewayLease => "SECONDS",
             Self::RotationDays | Self::AuditDays | Self::PayloadDays => "DAYS",
@@ -190,6 +196,9 @@ impl Setting {
             }
             Self::WebhookUrl => "Where new findings are sent: https://host/path, or http:// for one nearby",
             Self::WebhookSecretFile => "File with the secret by which they are signed, at least 16 bytes",
+            Self::GatewayUrl => {
+                "Where callers reach the gateways, such as https://api.example.com; the pages show it in calls to try"
+            }
             Self::TlsCertificate => {
                 "Certificate chain in PEM form, the server's own first; with it and its key, TLS is spoken and nothing else"
             }
@@ -213,6 +222,7 @@ impl Setting {
             Self::PayloadKeyFile => "\"/run/omniflow/payload-key\"",
             Self::WebhookUrl => "\"https://example.com/omniflow\"",
             Self::WebhookSecretFile => "\"/etc/omniflow/webhook-secret\"",
+            Self::GatewayUrl => "\"https://api.example.com\"",
             Self::TlsCertificate => "\"/etc/omniflow/tls.crt\"",
             Self::TlsKey => "\"/etc/omniflow/tls.key\"",
             Self::Log => "\"info\"",

@@ -41,6 +41,7 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
     let payload_key_file = values.read(Setting::PayloadKeyFile, path);
     let webhook_url = values.read(Setting::WebhookUrl, text(webhook_url));
     let webhook_secret_file = values.read(Setting::WebhookSecretFile, path);
+    let gateway_url = values.read(Setting::GatewayUrl, text(gateway_url));
     let tls_certificate = values.read(Setting::TlsCertificate, path);
     let tls_key = values.read(Setting::TlsKey, path);
     let log = values.read(Setting::Log, text(levels));
@@ -60,6 +61,7 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
         webhook: webhook_url
             .zip(webhook_secret_file)
             .map(|(url, secret_file)| WebhookSettings { url, secret_file }),
+        gateway_url,
         tls: tls_certificate.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         log: log?,
     })
@@ -124,6 +126,22 @@ fn key_prefix(text: &str) -> Result<KeyPrefix, String> {
 
 fn webhook_url(text: &str) -> Result<String, String> {
     webhook::check_url(text).map(|()| text.to_owned()).map_err(str::to_owned)
+}
+
+/// It stands in front of a path in what people copy into a shell.
+fn gateway_url(text: &str) -> Result<String, String> {
+    let address = text.trim_end_matches('/');
+    let host = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]".contains(&byte);
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with('/') && host.bytes().all(plain) => {
+            Ok(address.to_owned())
+        }
+        _ => Err(quoted(
+            text,
+            "no address: write https://host or https://host:port, with a path if there is one",
+        )),
+    }
 }
 
 fn number(text: &str, range: RangeInclusive<u64>, unit: &str) -> Result<u64, String> {

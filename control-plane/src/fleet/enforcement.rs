@@ -65,6 +65,18 @@ impl Fleet {
         committed: Option<Instant>,
         deadline: Instant,
     ) -> Enforcement {
+        self.follow(version, publication, committed, deadline, |_| {}).await
+    }
+
+    /// The same, and tells on the way how far it is each time that something was heard.
+    pub(crate) async fn follow(
+        &self,
+        version: u64,
+        publication: &Publication,
+        committed: Option<Instant>,
+        deadline: Instant,
+        mut tell: impl FnMut(&Enforcement),
+    ) -> Enforcement {
         let mut heard = self.heard.subscribe();
         let mut reached: BTreeMap<GatewayId, Duration> = BTreeMap::new();
         loop {
@@ -79,6 +91,7 @@ impl Fleet {
             if enforcement.complete || Instant::now() >= deadline {
                 return enforcement;
             }
+            tell(&enforcement);
             let next_look = deadline.min(Instant::now() + LEASE_CHECK);
             // Both outcomes lead to another look: something was heard, or time has passed.
             let _ = timeout_at(next_look, heard.changed()).await;

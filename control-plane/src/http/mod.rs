@@ -48,6 +48,7 @@ use tracing::Span;
 use self::access::Endpoints;
 use self::code::Code;
 pub(crate) use self::idempotency::Answers;
+pub(crate) use self::pages::followed::Followed;
 use self::problem::Problem;
 use crate::app::App;
 use crate::json::gateway::EnforcementJson;

@@ -60,6 +60,7 @@ use crate::json::schema;
         schema::Cursor,
         schema::Dimensions,
         schema::ExportFormat,
+        schema::KeyOrder,
         schema::Network,
         schema::StatusFilter,
     )),

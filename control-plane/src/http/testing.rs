@@ -206,6 +206,8 @@ pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
         payload_retention: Duration::from_secs(7 * 86_400),
         payload_key_file: None,
         webhook: None,
+        gateway_url: None,
+        in_force: Vec::new(),
         tls: None,
         clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
         entropy: Entropy::system(),

@@ -46,9 +46,14 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<Page<TokenJson>>, Problem> {
+    Ok(Json(select(&app, query).await?))
+}
+
+/// The tokens that are asked for.
+pub(super) async fn select(app: &App, query: PageQuery) -> Result<Page<TokenJson>, Problem> {
     let (limit, before) = query.read(|text| Uuid::parse_str(text).ok())?;
     let tokens = app.storage.main.tokens(before, limit + 1).await?;
-    Ok(Json(Page::of(tokens, limit, |token| token.id.to_string()).map(TokenJson::from)))
+    Ok(Page::of(tokens, limit, |token| token.id.to_string()).map(TokenJson::from))
 }
 
 /// Makes a token.
@@ -74,7 +79,8 @@ pub(super) async fn create(
     Ok(to_its_end(make(app, caller, request, attempt)).await?.into_response())
 }
 
-pub(in crate::http) async fn make(
+/// Makes a token, unless this attempt has made it already.
+pub(super) async fn make(
     app: Arc<App>,
     caller: Caller,
     request: CreateToken,
@@ -141,6 +147,12 @@ pub(super) async fn revoke(
     caller: Caller,
     Segments(id): Segments<String>,
 ) -> Result<StatusCode, Problem> {
+    end(app, caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Revokes the token with this identifier.
+pub(super) async fn end(app: Arc<App>, caller: Caller, id: String) -> Result<(), Problem> {
     let no_such_token = || Problem::not_found("No token has this identifier. List them with GET /v1/tokens.");
     let id = Uuid::parse_str(&id).map_err(|_| no_such_token())?;
     to_its_end(async move {
@@ -165,7 +177,7 @@ pub(super) async fn revoke(
         transaction.commit().await?;
         app.token_revoked.send_replace(());
         tracing::info!(token = %id, by = caller.name.as_str(), "a token was revoked");
-        Ok(StatusCode::NO_CONTENT)
+        Ok(())
     })
     .await
 }

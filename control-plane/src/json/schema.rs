@@ -23,7 +23,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::model::audit::GapCause as Cause;
 use crate::model::event::Action as EventAction;
 use crate::model::finding::FindingKind as Kind;
-use crate::model::key::{KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
+use crate::model::key::{KeyOrder as Order, KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
 use crate::model::name::MAX_NAME_LENGTH;
 use crate::model::stats::Dimension as StatsDimension;
 use crate::model::token::Role as TokenRole;
@@ -87,6 +87,7 @@ schemas! {
         = words([KeyEnvironment::Live, KeyEnvironment::Test].map(KeyEnvironment::as_str));
     KeyStatus: "`active`: one version is accepted; `rotating`: several; `revoked`: all were revoked; `expired`: otherwise."
         = words(Status::ALL.map(Status::as_str));
+    KeyOrder: "An order: by when keys were made, or by name, byte by byte." = words(Order::ALL.map(Order::as_str));
     VersionStatus: "`active`: accepted; `rotating`: accepted until the end of its overlap; `revoked`: revoked before; `expired`: otherwise."
         = words(Status::ALL.map(Status::as_str));
     Role: "What a token may do." = words(TokenRole::ALL.map(TokenRole::as_str));

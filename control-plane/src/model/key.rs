@@ -87,6 +87,25 @@ pub enum KeyStatus {
     Expired,
 }
 
+/// In which order a list has keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyOrder {
+    /// Those that were made last first.
+    #[default]
+    Newest,
+    /// Those that were made first first.
+    Oldest,
+    /// By name, byte by byte.
+    Name,
+    /// By name, from its end.
+    NameReversed,
+}
+
+/// A word that names no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an order is \"newest\", \"oldest\", \"name\" or \"name_reversed\"")]
+pub struct InvalidKeyOrder;
+
 /// Why a key cannot be rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRotatable {
@@ -241,6 +260,31 @@ impl FromStr for KeyStatus {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(InvalidKeyStatus)
+    }
+}
+
+// === impl KeyOrder ===
+
+impl KeyOrder {
+    /// All orders.
+    pub const ALL: [Self; 4] = [Self::Newest, Self::Oldest, Self::Name, Self::NameReversed];
+
+    /// `newest`, `oldest`, `name` or `name_reversed`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Newest => "newest",
+            Self::Oldest => "oldest",
+            Self::Name => "name",
+            Self::NameReversed => "name_reversed",
+        }
+    }
+}
+
+impl FromStr for KeyOrder {
+    type Err = InvalidKeyOrder;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|order| order.as_str() == text).ok_or(InvalidKeyOrder)
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct KeyUse {
     pub(crate) from: UnixMillis,
     /// Until when.
     pub(crate) to: UnixMillis,
-    /// Whether these are all calls of the last 30 days: false where there are more than [`MAX_CALLS`].
+    /// Whether these are all calls of the last 30 days: false where there are more than were looked at.
     pub(crate) complete: bool,
     /// All calls; `None` where there is none.
     pub(crate) total: Option<Tally>,
@@ -112,10 +112,10 @@ impl Tally {
 // === impl KeyUse ===
 
 impl KeyUse {
-    /// Adds up the calls of the period that ends at `now`, of which the newest [`MAX_CALLS`] are given.
-    pub(crate) fn of(groups: &[CallGroup], now: UnixMillis) -> Self {
+    /// Adds up the calls of the period that ends at `now`, of which the newest `most` are given.
+    pub(crate) fn of(groups: &[CallGroup], most: u64, now: UnixMillis) -> Self {
         let total = sum(groups.iter().map(|group| ((), Tally::of(group)))).remove(&());
-        let complete = total.is_none_or(|total| total.calls < MAX_CALLS);
+        let complete = total.is_none_or(|total| total.calls < most);
         let oldest = total.map(|total| total.first).filter(|_| !complete);
         let from = oldest.unwrap_or_else(|| period_start(now));
         let (endpoints, more_endpoints) = listed(
@@ -215,7 +215,7 @@ mod tests {
             group(2, "/a", Outcome::Denied(Denial::RateLimited), 2, (10, 9)),
             group(3, "/a", revoked, 1, (1, 0)),
         ];
-        let used = KeyUse::of(&groups, NOW);
+        let used = KeyUse::of(&groups, MAX_CALLS, NOW);
         let total = used.total.unwrap();
         assert_eq!((total.calls, total.refused), (18, 3));
         assert_eq!((total.first, total.last), (UnixMillis(75 * DAY_MS), NOW));
@@ -237,7 +237,7 @@ mod tests {
         let mut groups: Vec<_> =
             (0..60).map(|n| group(n, &format!("/{n}"), Outcome::Allowed, 100, (9, 8))).collect();
         groups.push(group(200, "/new", Outcome::Allowed, 1, (0, 0)));
-        let used = KeyUse::of(&groups, NOW);
+        let used = KeyUse::of(&groups, MAX_CALLS, NOW);
         assert_eq!((used.addresses.len(), used.more_addresses), (MAX_LISTED, 11));
         assert_eq!((used.endpoints.len(), used.more_endpoints), (MAX_LISTED, 11));
         assert!(used.addresses[0].is_new && used.addresses[0].address.to_string() == "203.0.113.200");
@@ -245,10 +245,10 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_told() {
-        let none = KeyUse::of(&[], NOW);
+        let none = KeyUse::of(&[], MAX_CALLS, NOW);
         assert_eq!((none.total, none.last_allowed, none.complete), (None, None, true));
         // More calls than are looked at, all within a day: what was before is not known.
-        let used = KeyUse::of(&[group(1, "/a", Outcome::Allowed, MAX_CALLS, (0, 0))], NOW);
+        let used = KeyUse::of(&[group(1, "/a", Outcome::Allowed, MAX_CALLS, (0, 0))], MAX_CALLS, NOW);
         assert_eq!((used.complete, used.new_addresses, used.from), (false, 0, NOW));
     }
 }

@@ -12,7 +12,7 @@ use super::columns::{
     allowlist, digest, digest_bytes, from_millis, parsed, rate_limit, row_limit, scopes, to_millis,
 };
 use super::{Database, Result, Transaction};
-use crate::model::key::{Key, KeyStatus, KeyVersion};
+use crate::model::key::{Key, KeyOrder, KeyStatus, KeyVersion};
 use crate::model::name::Name;
 
 /// By what a caller names a key.
@@ -27,6 +27,8 @@ pub(crate) enum KeyReference {
 /// Which keys a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyFilter {
+    /// In which order.
+    pub(crate) order: KeyOrder,
     /// Those with this status, at the given instant.
     pub(crate) status: Option<(KeyStatus, UnixMillis)>,
     /// Those of this environment.
@@ -70,15 +72,34 @@ impl Database {
         find(&mut *self.reader().await?, reference).await
     }
 
-    /// At most `limit` keys, newest first, beginning after `before`.
+    /// At most `limit` keys in the filter's order, beginning after the key `after`.
     pub(crate) async fn keys(
         &self,
         filter: &KeyFilter,
-        before: Option<Uuid>,
+        after: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Key>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
-        query.push("FROM (SELECT * FROM keys k WHERE k.id < ").push_bind(before.unwrap_or(Uuid::max()));
+        query.push("FROM (SELECT * FROM keys k WHERE ");
+        // By an index in each order, so that the last page takes no longer than the first.
+        let order = match filter.order {
+            KeyOrder::Newest => "k.id DESC",
+            KeyOrder::Oldest => "k.id",
+            KeyOrder::Name => "k.name",
+            KeyOrder::NameReversed => "k.name DESC",
+        };
+        match (filter.order, after) {
+            (KeyOrder::Newest, after) => query.push("k.id < ").push_bind(after.unwrap_or(Uuid::max())),
+            (KeyOrder::Oldest, after) => query.push("k.id > ").push_bind(after.unwrap_or(Uuid::nil())),
+            (_, None) => query.push("true"),
+            // Names never change.
+            (KeyOrder::Name, Some(after)) => {
+                query.push("k.name > (SELECT name FROM keys WHERE id = ").push_bind(after).push(")")
+            }
+            (KeyOrder::NameReversed, Some(after)) => {
+                query.push("k.name < (SELECT name FROM keys WHERE id = ").push_bind(after).push(")")
+            }
+        };
         if let Some((status, now)) = filter.status {
             let now = to_millis(now);
             match status {
@@ -143,9 +164,13 @@ impl Database {
                 .push("))");
         }
         query
-            .push(" ORDER BY k.id DESC LIMIT ")
+            .push(" ORDER BY ")
+            .push(order)
+            .push(" LIMIT ")
             .push_bind(row_limit(limit))
-            .push(") k JOIN key_versions v ON v.key_id = k.id ORDER BY k.id DESC, v.version");
+            .push(") k JOIN key_versions v ON v.key_id = k.id ORDER BY ")
+            .push(order)
+            .push(", v.version");
         gather(&query.build().fetch_all(&mut *self.reader().await?).await?)
     }
 }

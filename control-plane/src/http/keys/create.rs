@@ -48,6 +48,7 @@ pub(in crate::http) async fn create(
     Ok(to_its_end(issue(app, caller, request, attempt)).await?.into_response())
 }
 
+/// Issues a key, unless this attempt has issued it already.
 pub(in crate::http) async fn issue(
     app: Arc<App>,
     caller: Caller,
@@ -60,27 +61,7 @@ pub(in crate::http) async fn issue(
     if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
         return Ok(answer);
     }
-    let environment = fields::environment(&request.environment)?;
-    if request.digest.is_some() {
-        check_imports_are_taken(&app)?;
-    }
-    let (digest, hint, secret) = match fields::digest(request.digest.as_deref())? {
-        Some(digest) => (digest, fields::hint(request.hint.as_deref())?, None),
-        None if request.hint.is_some() => {
-            return Err(Problem::invalid_field(
-                "/hint",
-                "a hint is for a key that is taken over by its digest",
-            ));
-        }
-        None => {
-            let secret = new_secret(&app, environment)?;
-            (secret.digest(), secret.hint(), Some(secret))
-        }
-    };
-    let version = KeyVersion { imported: secret.is_none(), ..first_version(digest, hint, now) };
-    let key = new_key(&app, &caller, request, version, now)?;
-    check_is_new(&mut transaction, &key, digest).await?;
-
+    let (key, secret) = prepare(&app, &mut transaction, &caller, request, now).await?;
     let location = format!("/v1/keys/{}", key.id);
     note(&mut transaction, attempt.as_ref(), &location, now).await?;
     let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
@@ -91,6 +72,46 @@ pub(in crate::http) async fn issue(
     let body = CreatedKey { key, secret: secret.map(|secret| secret.expose().to_owned()) };
     let created = Created::new(location, Some(body.key.revision()), &body)?;
     Ok(created.kept(&app, attempt, now))
+}
+
+/// Checks whatever issuing this key would check, and issues nothing.
+pub(in crate::http) async fn rehearse(app: &App, caller: &Caller, request: CreateKey) -> Result<(), Problem> {
+    let mut writer = app.storage.main.writer().await;
+    let now = app.now();
+    let mut transaction = writer.begin().await?;
+    prepare(app, &mut transaction, caller, request, now).await.map(drop)
+}
+
+/// The key that is asked for, with its secret where one is made here, if it may be issued. It is not yet.
+async fn prepare(
+    app: &App,
+    transaction: &mut Transaction<'_>,
+    caller: &Caller,
+    request: CreateKey,
+    now: UnixMillis,
+) -> Result<(Key, Option<Secret>), Problem> {
+    let environment = fields::environment(&request.environment)?;
+    if request.digest.is_some() {
+        check_imports_are_taken(app)?;
+    }
+    let (digest, hint, secret) = match fields::digest(request.digest.as_deref())? {
+        Some(digest) => (digest, fields::hint(request.hint.as_deref())?, None),
+        None if request.hint.is_some() => {
+            return Err(Problem::invalid_field(
+                "/hint",
+                "a hint is for a key that is taken over by its digest",
+            ));
+        }
+        None => {
+            let secret = new_secret(app, environment)?;
+            (secret.digest(), secret.hint(), Some(secret))
+        }
+    };
+    let version = KeyVersion { imported: secret.is_none(), ..first_version(digest, hint, now) };
+    let key = new_key(app, caller, request, version, now)?;
+    check_is_new(transaction, &key, digest).await?;
+
+    Ok((key, secret))
 }
 
 /// A secret of this installation's form.

@@ -1,4 +1,4 @@
-//! `GET /v1/keys`: keys, newest first.
+//! `GET /v1/keys`: keys, newest first or in another order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,12 +44,15 @@ pub(in crate::http) struct ListQuery {
     expires_before: Option<String>,
     /// Keys with this text in name or description (ASCII letters in any case), or exactly this hint.
     q: Option<String>,
+    /// In which order; `newest` first if not stated.
+    #[param(value_type = Option<schema::KeyOrder>)]
+    sort: Option<String>,
     #[serde(flatten)]
     #[param(ignore)]
     page: PageQuery,
 }
 
-/// Lists keys, newest first.
+/// Lists keys, newest first or in another order.
 #[utoipa::path(
     get,
     path = "/v1/keys",
@@ -69,6 +72,7 @@ pub(in crate::http) async fn list(
 pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<KeyJson>, Problem> {
     let now = app.now();
     let filter = KeyFilter {
+        order: query::parsed("sort", query.sort)?.unwrap_or_default(),
         status: query::parsed::<KeyStatus>("status", query.status)?.map(|status| (status, now)),
         environment: query::parsed("environment", query.environment)?,
         scope: query::parsed("scope", query.scope)?,
@@ -133,6 +137,28 @@ mod tests {
         let expected: BTreeSet<String> = (0..25).map(|number| format!("key{number}")).collect();
         assert_eq!(seen.len(), 25);
         assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+
+    #[tokio::test]
+    async fn keys_come_in_the_order_that_is_asked_for() {
+        let plane = Plane::new().await;
+        for name in ["beta", "alpha", "delta", "Gamma", "epsilon"] {
+            plane.key(name).await;
+            plane.pass(Duration::from_millis(1));
+        }
+        plane.post("/v1/keys/delta/revoke", json!({})).await.expect(StatusCode::OK);
+        for (query, expected) in [
+            ("sort=newest", ["epsilon", "Gamma", "delta", "alpha", "beta"]),
+            ("sort=oldest", ["beta", "alpha", "delta", "Gamma", "epsilon"]),
+            ("sort=name", ["Gamma", "alpha", "beta", "delta", "epsilon"]),
+            ("sort=name_reversed", ["epsilon", "delta", "beta", "alpha", "Gamma"]),
+        ] {
+            assert_eq!(all_names(&plane, query).await, expected, "{query}");
+            let without: Vec<_> = expected.into_iter().filter(|name| *name != "delta").collect();
+            assert_eq!(all_names(&plane, &format!("{query}&status=active")).await, without, "{query}");
+        }
+        let wrong = plane.get("/v1/keys?sort=size").await.problem();
+        assert_eq!(wrong, (400, "invalid_query".to_owned(), "sort".to_owned()));
     }
 
     #[tokio::test]

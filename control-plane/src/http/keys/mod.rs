@@ -3,8 +3,8 @@
 pub(in crate::http) mod create;
 pub(in crate::http) mod list;
 pub(in crate::http) mod revoke;
-pub(super) mod rotate;
-pub(super) mod update;
+pub(in crate::http) mod rotate;
+pub(in crate::http) mod update;
 
 use std::sync::Arc;
 
@@ -50,8 +50,13 @@ pub(in crate::http) async fn show(
     State(app): State<Arc<App>>,
     Segments(id): Segments<String>,
 ) -> Result<impl IntoResponse, Problem> {
-    let key = app.storage.main.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
-    Ok(tagged(in_json(&app, key).await?))
+    Ok(tagged(find(&app, &id).await?))
+}
+
+/// The key with this identifier or name.
+pub(in crate::http) async fn find(app: &App, id: &str) -> Result<KeyJson, Problem> {
+    let key = app.storage.main.key(&KeyReference::from(id)).await?.ok_or_else(no_such_key)?;
+    in_json(app, key).await
 }
 
 /// A key with its entity tag.

@@ -27,11 +27,13 @@ use crate::model::key::Key;
 use crate::storage::{KeyReference, Transaction};
 
 /// A revocation that is committed.
-struct Revocation {
-    key: Key,
-    version: u64,
+pub(in crate::http) struct Revocation {
+    /// The key as it is now.
+    pub(in crate::http) key: Key,
+    /// The version of the snapshot that has it.
+    pub(in crate::http) version: u64,
     /// When it was committed; `None` if it had been before this call.
-    committed: Option<Instant>,
+    pub(in crate::http) committed: Option<Instant>,
 }
 
 /// Revokes all versions of a key at once.
@@ -82,13 +84,24 @@ async fn revoke(
     query: WaitQuery,
 ) -> Result<impl IntoResponse + use<>, Problem> {
     let wait = query.read()?;
-    let revocation = to_its_end(commit(Arc::clone(&app), caller, id, only, precondition)).await?;
+    let revocation = commit(Arc::clone(&app), caller, id, only, precondition).await?;
     let enforcement = enforcement(&app, revocation.version, revocation.committed, wait).await;
     let tag = [(header::ETAG, entity_tag(revocation.key.revision))];
     Ok((tag, Json(RevokedKey { key: committed_in_json(&app, revocation.key).await, enforcement })))
 }
 
-async fn commit(
+/// Revokes a key, or `only` one version of it. It is published when this returns, and enforced when gateways say so.
+pub(in crate::http) async fn commit(
+    app: Arc<App>,
+    caller: Caller,
+    id: String,
+    only: Option<u16>,
+    precondition: Precondition,
+) -> Result<Revocation, Problem> {
+    to_its_end(commit_at_once(app, caller, id, only, precondition)).await
+}
+
+async fn commit_at_once(
     app: Arc<App>,
     caller: Caller,
     id: String,

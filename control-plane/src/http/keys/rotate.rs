@@ -58,6 +58,7 @@ pub(in crate::http) async fn rotate(
     Ok(to_its_end(add_version(app, caller, id, overlap, precondition, attempt)).await?.into_response())
 }
 
+/// Gives a key a new secret; those before it end after `overlap`.
 pub(in crate::http) async fn add_version(
     app: Arc<App>,
     caller: Caller,

@@ -45,7 +45,8 @@ pub(in crate::http) async fn update(
     Ok(tagged(committed_in_json(&app, key).await))
 }
 
-async fn change(
+/// Changes a key, unless it is at another state than the precondition says.
+pub(in crate::http) async fn change(
     app: Arc<App>,
     caller: Caller,
     id: String,

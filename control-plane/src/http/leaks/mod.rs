@@ -285,7 +285,7 @@ async fn next_name(transaction: &mut Transaction<'_>, name: &Name) -> Result<Nam
 async fn usages(app: &App, keys: &[Uuid], now: UnixMillis) -> Vec<Option<KeyUseJson>> {
     let mut uses = Vec::with_capacity(keys.len());
     for key in keys {
-        uses.push(match usage(app, *key, now).await {
+        uses.push(match usage(app, *key, MAX_CALLS, now).await {
             Ok(told) => Some(told),
             Err(error) => {
                 tracing::error!(%error, %key, "the use of a leaked key cannot be told");
@@ -296,12 +296,18 @@ async fn usages(app: &App, keys: &[Uuid], now: UnixMillis) -> Vec<Option<KeyUseJ
     uses
 }
 
-async fn usage(app: &App, key: Uuid, now: UnixMillis) -> Result<KeyUseJson, StorageError> {
+/// How a key was used in the last 30 days, by its newest `most` calls.
+pub(super) async fn usage(
+    app: &App,
+    key: Uuid,
+    most: u64,
+    now: UnixMillis,
+) -> Result<KeyUseJson, StorageError> {
     let (audit, from) = (&app.storage.audit, period_start(now));
-    let groups = audit.call_groups(key, from, MAX_CALLS).await?;
+    let groups = audit.call_groups(key, from, most).await?;
     let unusual = FindingFilter { key: Some(KeyReference::Id(key)), from: Some(from), ..Default::default() };
     let findings = audit.findings(&unusual, None, MAX_FINDINGS).await?;
-    Ok(KeyUseJson::new(KeyUse::of(&groups, now), findings))
+    Ok(KeyUseJson::new(KeyUse::of(&groups, most, now), findings))
 }
 
 // === impl Report ===

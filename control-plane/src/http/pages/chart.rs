@@ -68,6 +68,8 @@ pub(in crate::http) struct RankingLine {
     pub(in crate::http) label: String,
     /// How much.
     pub(in crate::http) value: u64,
+    /// What there is to say of it besides.
+    pub(in crate::http) note: Option<String>,
     /// Where it leads when it is chosen.
     pub(in crate::http) path: Option<String>,
 }
@@ -221,10 +223,13 @@ impl fmt::Display for Ranking {
         )?;
         for line in &self.lines {
             let share = line.value as f64 / top as f64 * 100.0;
-            f.write_str("<tr><th scope=\"row\"><span class=\"label\">")?;
+            f.write_str("<tr><th scope=\"row\"><span class=\"what\">")?;
             match &line.path {
                 Some(path) => write!(f, "<a href=\"{}\">{}</a>", Escaped(path), Escaped(&line.label))?,
                 None => write!(f, "{}", Escaped(&line.label))?,
+            }
+            if let Some(note) = &line.note {
+                write!(f, " <span class=\"badge warn\">{}</span>", Escaped(note))?;
             }
             write!(
                 f,

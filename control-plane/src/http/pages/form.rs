@@ -3,16 +3,25 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use omniflow_policy::digest::Digest;
+use omniflow_policy::time::UnixMillis;
 
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::problem::Problem;
+use crate::json::time::format_time;
 use crate::storage::Attempt;
 
 /// The field in which every form carries the token of its session.
 pub(super) const CSRF: &str = "csrf";
+/// How the names of fields begin that hold secrets: what stands in them is sent back to nobody.
+pub(super) const SECRET: &str = "secret";
 /// The field in which a form that makes something names the attempt, so that sending it twice makes one.
 pub(super) const ATTEMPT: &str = "attempt";
+const DAY_MS: u64 = 86_400_000;
+
+/// The lifetimes that are offered, with the days they last.
+const LIFETIMES: [(&str, &str, u64); 4] =
+    [("30d", "30 days", 30), ("90d", "90 days", 90), ("180d", "180 days", 180), ("365d", "A year", 365)];
 
 /// The fields of a form in the order in which they were sent. A field may stand several times.
 ///
@@ -28,6 +37,17 @@ pub(super) struct FormError {
     pub(super) field: Option<String>,
     /// What is wrong and what to do.
     pub(super) text: String,
+}
+
+/// A choice of when something ends.
+#[derive(Clone, Debug)]
+pub(super) struct Lifetime {
+    /// The value of the field.
+    pub(super) value: &'static str,
+    /// What it is called.
+    pub(super) label: &'static str,
+    /// Whether it is chosen.
+    pub(super) is_chosen: bool,
 }
 
 // === impl Form ===
@@ -63,6 +83,16 @@ impl Form {
     /// Its fields, in their order.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// What may be given back to who has sent it: all but the session's token, and secrets.
+    pub(super) fn returnable(&self) -> Vec<(&str, &str)> {
+        self.pairs().filter(|(name, _)| *name != CSRF && !name.starts_with(SECRET)).collect()
+    }
+
+    /// The same, as it was sent.
+    pub(super) fn encoded(&self) -> String {
+        serde_urlencoded::to_string(self.returnable()).unwrap_or_default()
     }
 
     /// The form with one value for this field.
@@ -119,6 +149,12 @@ impl FormError {
     }
 }
 
+/// What is wrong with a field, if it is to blame.
+pub(super) fn at<'e>(error: &'e Option<FormError>, field: &str) -> Option<&'e str> {
+    let error = error.as_ref()?;
+    (error.field.as_deref() == Some(field)).then_some(error.text.as_str())
+}
+
 /// A name for an attempt to make something, which a form carries so that it makes nothing twice.
 pub(super) fn new_attempt(app: &App) -> Result<String, Problem> {
     Ok(hex::encode(app.entropy.compose(|random| [0; 16].map(|_: u8| random()))?))
@@ -129,6 +165,42 @@ pub(super) fn attempt(caller: &Caller, form: &Form) -> Option<Attempt> {
     let name = form.stated(ATTEMPT)?;
     let key = Digest::of(format!("a form of a page: {name}").as_bytes());
     Some(Attempt { token: caller.id, key, request: form.digest() })
+}
+
+/// The end that a form chooses, as a request states it. Browsers send a time without a zone; ours is UTC, as the form says.
+pub(super) fn lifetime(form: &Form, now: UnixMillis) -> Result<Option<String>, Problem> {
+    let days = |value: &str| LIFETIMES.iter().find(|(known, ..)| *known == value).map(|(.., days)| *days);
+    match form.text("lifetime") {
+        "" | "never" => Ok(None),
+        "date" => match form.text("expires_at") {
+            "" => Err(Problem::invalid_field("/expires_at", "choose a date, or another lifetime")),
+            text => Ok(Some(in_utc(text))),
+        },
+        value => match days(value) {
+            Some(days) => Ok(Some(format_time(UnixMillis(now.0.saturating_add(days * DAY_MS))))),
+            None => Err(Problem::invalid_field("/expires_at", "choose one of the lifetimes")),
+        },
+    }
+}
+
+/// RFC 3339 of `2027-01-31`, `2027-01-31T12:00` or `2027-01-31T12:00:00`; anything else as it is, to be judged by the
+/// operation.
+fn in_utc(text: &str) -> String {
+    match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        16 => format!("{text}:00Z"),
+        19 => format!("{text}Z"),
+        _ => text.to_owned(),
+    }
+}
+
+/// The choices of when something ends.
+pub(super) fn lifetimes(chosen: &str) -> Vec<Lifetime> {
+    let mut all = vec![("never", "Never")];
+    all.extend(LIFETIMES.iter().map(|(value, label, _)| (*value, *label)));
+    all.push(("date", "On a date"));
+    let chosen = if chosen.is_empty() { "never" } else { chosen };
+    all.into_iter().map(|(value, label)| Lifetime { value, label, is_chosen: value == chosen }).collect()
 }
 
 /// A detail as a sentence.

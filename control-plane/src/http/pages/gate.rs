@@ -20,10 +20,8 @@ use crate::http::access::{Access, Caller};
 use crate::http::code::Code;
 use crate::http::problem::Problem;
 
-/// The most bytes of a form of who is signed in: a policy of the largest size, whose characters are escaped.
+/// The most bytes of a form: a policy of the largest size, whose characters are escaped.
 const FORM_LIMIT: usize = 3 * 1024 * 1024;
-/// The same of anybody's.
-const PUBLIC_FORM_LIMIT: usize = 16 * 1024;
 
 /// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -95,7 +93,7 @@ impl PageGate {
         }
         if let Access::Roles(roles) = self.access {
             let Some(caller) = visitor.caller() else {
-                return Err(Box::new(self.send_to_sign_in(visitor)));
+                return Err(Box::new(self.ask_to_sign_in(visitor, body).await));
             };
             if !roles.contains(&caller.role) {
                 let wanted: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
@@ -113,25 +111,25 @@ impl PageGate {
         if self.manner != Manner::Form {
             return Ok(body);
         }
-        let is_public = self.access == Access::Public;
-        let limit = if is_public { PUBLIC_FORM_LIMIT } else { FORM_LIMIT };
-        let form = read(body, limit).await.map_err(refused)?;
-        if !is_public && !visitor.has_sent(&form) {
-            return Err(refused(Problem::forbidden(
-                "This form belongs to a session that has ended. Go back, load the page anew and send it again.",
-            )));
+        let form = read(body).await.map_err(refused)?;
+        if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
+            // One of our pages has sent it, in a session that was before this one.
+            return Err(Box::new(sign_in::ask_to_send_again(visitor, visitor.path(), &form, visitor.csrf())));
         }
         parts.extensions.insert(form);
         Ok(HttpBody::empty())
     }
 
-    fn send_to_sign_in(&self, visitor: &Visitor) -> Response {
+    async fn ask_to_sign_in(&self, visitor: &Visitor, body: HttpBody) -> Response {
         match self.manner {
             Manner::Live => StatusCode::UNAUTHORIZED.into_response(),
-            Manner::Form => Redirect::to(&sign_in::path_to("/", visitor.had_session())).into_response(),
             Manner::Page => {
                 Redirect::to(&sign_in::path_to(visitor.target(), visitor.had_session())).into_response()
             }
+            Manner::Form => match read(body).await {
+                Ok(form) => sign_in::ask_before(visitor, &form),
+                Err(problem) => *refused(problem),
+            },
         }
     }
 }
@@ -148,8 +146,8 @@ pub(super) fn dressed(mut answer: Response) -> Response {
     answer
 }
 
-async fn read(body: HttpBody, limit: usize) -> Result<Form, Problem> {
-    let bytes = to_bytes(body, limit)
+async fn read(body: HttpBody) -> Result<Form, Problem> {
+    let bytes = to_bytes(body, FORM_LIMIT)
         .await
         .map_err(|_| Problem::new(Code::BodyTooLarge, "The form is too long, or was not sent to its end."))?;
     Form::parse(&bytes).ok_or_else(|| Problem::new(Code::UnsupportedMediaType, "This is no form of a page."))

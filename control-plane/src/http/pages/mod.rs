@@ -21,7 +21,7 @@
 //!    ([`show`]). The template extends `layout.html`. Everything is escaped; what is HTML by itself says so in Rust
 //!    ([`askama::filters::HtmlSafe`]) and never in a template. Each context has a test that renders a sample.
 //! 5. **No inline style or script**, which the policy of the pages forbids: classes of `pages/style.css`, behaviour by
-//!    `data-` attributes that `pages/script.js` knows (its head lists them). Charts are SVG from here, with
+//!    `data-` attributes that `pages/script.js` knows (its head lists them). Charts are SVG from here ([`chart`]), with
 //!    their table in a `<details>` behind.
 //! 6. **Nothing secret in an address.** A secret is the answer to a POST and is shown this once.
 //!
@@ -33,17 +33,21 @@ mod audit;
 mod chart;
 mod events;
 mod findings;
+pub(super) mod followed;
 mod form;
 mod frame;
 pub(super) mod gate;
 mod gateways;
 mod keys;
+mod live;
 mod policy;
 mod preferences;
 mod refusal;
 mod session;
+mod settings;
 mod show;
 mod sign_in;
+mod tokens;
 mod trail;
 mod visitor;
 
@@ -81,8 +85,16 @@ struct Section {
 }
 
 /// All sections, in the order of the navigation. The first that a reader may see is the front page.
-const SECTIONS: &[Section] =
-    &[keys::SECTION, audit::SECTION, findings::SECTION, events::SECTION, policy::SECTION, gateways::SECTION];
+const SECTIONS: &[Section] = &[
+    keys::SECTION,
+    tokens::SECTION,
+    settings::SECTION,
+    audit::SECTION,
+    findings::SECTION,
+    events::SECTION,
+    policy::SECTION,
+    gateways::SECTION,
+];
 
 /// Pages and what they need.
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {

@@ -47,12 +47,20 @@ pub(super) fn is_for_people(role: Role) -> bool {
     }
 }
 
-/// Begins a session of a token; gives the cookie, or `None` if the token has just been revoked.
+/// A session that has begun.
+pub(super) struct Begun {
+    /// What the browser is told to keep.
+    pub(super) cookie: HeaderValue,
+    /// What its forms carry.
+    pub(super) csrf: String,
+}
+
+/// Begins a session of a token; `None` if the token has just been revoked.
 pub(super) async fn begin(
     app: &Arc<App>,
     visitor: &Visitor,
     token: &Token,
-) -> Result<Option<HeaderValue>, Problem> {
+) -> Result<Option<Begun>, Problem> {
     let now = app.now();
     let bytes = app.entropy.compose(|random| [0; IDENTIFIER_BYTES].map(|_: u8| random()))?;
     let identifier = hex::encode(bytes);
@@ -69,7 +77,8 @@ pub(super) async fn begin(
     }
     transaction.commit().await?;
     tracing::info!(token = %token.id, name = token.name.as_str(), peer = ?visitor.peer(), "somebody signed in");
-    Ok(Some(set_cookie(visitor.is_secure(), &identifier, "")?))
+    let cookie = set_cookie(visitor.is_secure(), &identifier, "")?;
+    Ok(Some(Begun { cookie, csrf: form_token(&identifier) }))
 }
 
 /// What takes the cookie away from the browser, under both of its names.

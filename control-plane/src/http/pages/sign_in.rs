@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::form::Form;
 use super::frame::Frame;
 use super::refusal::{Page, PageResult};
-use super::session;
+use super::session::{self, Begun};
 use super::visitor::Visitor;
 use crate::app::App;
 use crate::http::access::{Access, Caller, Endpoints, READ};
@@ -22,6 +22,8 @@ use crate::model::token::Token;
 
 /// Where pages send who is not signed in.
 const PATH: &str = "/sign-in";
+/// The field in which a form comes along that is to be sent again.
+const CARRIED: &str = "carried";
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
@@ -46,8 +48,19 @@ struct Query {
 struct SignInPage {
     frame: Frame,
     to: String,
+    /// A form that came after the session had ended, to be sent again then.
+    carried: String,
     note: Option<&'static str>,
     error: Option<&'static str>,
+}
+
+#[derive(Template)]
+#[template(path = "send_again.html")]
+struct SendAgainPage<'a> {
+    frame: Frame,
+    path: &'a str,
+    csrf: &'a str,
+    fields: Vec<(&'a str, &'a str)>,
 }
 
 /// The path that asks for a token and leads on to `target`.
@@ -69,6 +82,24 @@ pub(super) fn local_path(text: &str) -> &str {
     if is_local { text } else { "/" }
 }
 
+/// Asks for a token before a form, which came after its session had ended, is sent again: nothing typed is lost.
+pub(super) fn ask_before(visitor: &Visitor, form: &Form) -> Response {
+    let page = SignInPage {
+        frame: visitor.frame("Sign in"),
+        to: visitor.path().to_owned(),
+        carried: form.encoded(),
+        note: Some("Your session has ended. Sign in again, and what you typed is still there."),
+        error: None,
+    };
+    (StatusCode::UNAUTHORIZED, Page(page)).into_response()
+}
+
+/// Asks whether to send a form again, with the token of the session that there is now.
+pub(super) fn ask_to_send_again(visitor: &Visitor, path: &str, form: &Form, csrf: &str) -> Response {
+    let fields = form.returnable();
+    Page(SendAgainPage { frame: visitor.frame("Send it again?"), path, csrf, fields }).into_response()
+}
+
 async fn show(visitor: Visitor, StrictQuery(query): StrictQuery<Query>) -> PageResult {
     if visitor.caller().is_some() {
         return Ok(Redirect::to(local_path(&query.to)).into_response());
@@ -79,24 +110,35 @@ async fn show(visitor: Visitor, StrictQuery(query): StrictQuery<Query>) -> PageR
         _ => None,
     };
     let to = local_path(&query.to).to_owned();
-    Ok(Page(SignInPage { frame: visitor.frame("Sign in"), to, note, error: None }).into_response())
+    let page = SignInPage { frame: visitor.frame("Sign in"), to, carried: String::new(), note, error: None };
+    Ok(Page(page).into_response())
 }
 
 async fn sign_in(State(app): State<Arc<App>>, visitor: Visitor, form: Form) -> PageResult {
     let to = local_path(form.text("to"));
     let refuse = |error| {
-        let page =
-            SignInPage { frame: visitor.frame("Sign in"), to: to.to_owned(), note: None, error: Some(error) };
+        let page = SignInPage {
+            frame: visitor.frame("Sign in"),
+            to: to.to_owned(),
+            carried: form.text(CARRIED).to_owned(),
+            note: None,
+            error: Some(error),
+        };
         Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
     };
     let token = match admitted(&app, form.text("token")).await? {
         Ok(token) => token,
         Err(error) => return refuse(error),
     };
-    match session::begin(&app, &visitor, &token).await? {
-        Some(cookie) => Ok(([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()),
-        None => refuse("This token was revoked just now."),
-    }
+    let Some(Begun { cookie, csrf }) = session::begin(&app, &visitor, &token).await? else {
+        return refuse("This token was revoked just now.");
+    };
+    let carried = form.stated(CARRIED).and_then(|carried| Form::parse(carried.as_bytes()));
+    let next = match carried {
+        Some(carried) => ask_to_send_again(&visitor, to, &carried, &csrf),
+        None => Redirect::to(to).into_response(),
+    };
+    Ok(([(header::SET_COOKIE, cookie)], next).into_response())
 }
 
 /// The token, if it is one that signs in; otherwise why not. Only who has a token learns that it has expired, or that it

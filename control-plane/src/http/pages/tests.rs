@@ -58,8 +58,12 @@ async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
             Method::GET => stranger.open(&path).await,
             _ => stranger.send(&path, &[]).await,
         };
-        let is_live = answer.status == StatusCode::UNAUTHORIZED && answer.body.is_empty();
-        assert!(is_live || location(&answer).starts_with("/sign-in"), "{method} {path}");
+        let asked = if answer.status == StatusCode::UNAUTHORIZED {
+            answer.body.is_empty() || text(&answer).contains("<h1>Sign in</h1>")
+        } else {
+            location(&answer).starts_with("/sign-in")
+        };
+        assert!(asked, "{method} {path}");
         let answer = plane.call(request(method.clone(), &path, &plane.owner, None)).await;
         assert_ne!(answer.status, StatusCode::OK, "{method} {path}");
     }
@@ -96,7 +100,7 @@ async fn forms_of_others_are_refused() {
         if access != Access::Public {
             for wrong in [&[][..], &[("csrf", "")], &[("csrf", "0000")], &[("csrf", "x"), ("csrf", &csrf)]] {
                 let answer = browser.send(&path, wrong).await;
-                assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {wrong:?}");
+                assert!(text(&answer).contains("<h1>Send it again?</h1>"), "{path} {wrong:?}");
             }
         }
     }
@@ -216,6 +220,87 @@ async fn signing_out_ends_one_session_or_all_of_the_token() {
     two.submit("/sign-out/everywhere", &[]).await;
     assert_eq!(three.open("/keys").await.status, StatusCode::SEE_OTHER);
     other.page("/keys").await;
+}
+
+#[tokio::test]
+async fn a_form_that_comes_after_its_session_is_not_lost() {
+    let plane = Plane::new().await;
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let csrf = browser.csrf().await;
+    plane.pass(30 * MINUTE);
+    let form = [("csrf", csrf.as_str()), ("name", "typed & kept"), ("scopes", "a:b"), ("scopes", "c:d")];
+    let asked = browser.send("/keys/new", &form).await;
+    assert_eq!(asked.status, StatusCode::UNAUTHORIZED);
+    let value = |page: &str, name: &str| {
+        super::testing::value_of(page, name).unwrap().replace("&#38;", "&").replace("&amp;", "&")
+    };
+    let (to, carried) = (value(&text(&asked), "to"), value(&text(&asked), "carried"));
+    let wrong = browser.send("/sign-in", &[("token", "x"), ("to", &to), ("carried", &carried)]).await;
+    assert_eq!(value(&text(&wrong), "carried"), carried);
+    let again =
+        browser.send("/sign-in", &[("token", &plane.owner), ("to", &to), ("carried", &carried)]).await;
+    let page = text(&again);
+    assert!(page.contains("action=\"/keys/new\"") && !page.contains(&csrf), "{page}");
+    assert_eq!(value(&page, "name"), "typed & kept");
+    assert!(page.contains("value=\"a:b\"") && page.contains("value=\"c:d\""));
+    let csrf = value(&page, "csrf");
+    let sent = browser.send("/keys/new", &[("csrf", &csrf), ("name", "typed & kept")]).await;
+    assert!(text(&sent).contains("id=\"name-error\""), "{}", text(&sent));
+}
+
+#[tokio::test]
+async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
+    let plane = Plane::new().await;
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let form = [("attempt", "t1"), ("name", "edge"), ("role", "gateway"), ("lifetime", "90d")];
+    let made = text(&browser.submit("/tokens", &form).await);
+    assert!(made.contains("omf_token_"), "{made}");
+    let again = text(&browser.submit("/tokens", &form).await);
+    assert!(!again.contains("omf_token_") && again.contains("shown once"));
+    let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+    let tokens = list["items"].as_array().unwrap();
+    let made = tokens.iter().find(|token| token["name"] == "edge").unwrap();
+    assert_eq!((tokens.len(), &made["expires_at"]), (2, &json!("2027-04-15T08:00:00.000Z")));
+    for (form, part) in [
+        ([("attempt", "t2"), ("name", "edge"), ("role", "admin")], "Another token is called edge"),
+        ([("attempt", "t2"), ("name", "<b>"), ("role", "admin")], "&#60;b&#62;"),
+        ([("attempt", "t2"), ("name", "x"), ("role", "king")], "A role is"),
+        ([("attempt", "t1"), ("name", "x"), ("role", "admin")], "Another call was made"),
+    ] {
+        let answer = browser.submit("/tokens", &form).await;
+        assert!(answer.status.is_client_error() && text(&answer).contains(part), "{part}: {}", text(&answer));
+    }
+    let path = plane.path_of_token("edge").await.replace("/v1", "") + "/revoke";
+    assert!(browser.page(&path).await.contains("Type <code>edge</code>"));
+    assert!(text(&browser.submit(&path, &[("name", "edg")]).await).contains("Type edge to confirm"));
+    assert_eq!(location(&browser.submit(&path, &[("name", "edge")]).await), "/tokens");
+    assert!(!browser.page("/tokens").await.contains("edge"));
+    let own = plane.path_of_token("owner").await.replace("/v1", "") + "/revoke";
+    assert!(browser.page(&own).await.contains("<strong>you</strong>"));
+    assert!(text(&browser.submit(&own, &[("name", "owner")]).await).contains("last valid token"));
+    assert_eq!(browser.open("/tokens/x/revoke").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn settings_are_shown_with_their_origin() {
+    let plane = Plane::new().await;
+    let plane = plane
+        .restart_with(|settings| {
+            let setting = |name, value: &str, source: &str| crate::configuration::SettingInForce {
+                name,
+                meaning: "What it is for",
+                value: Some(value.to_owned()),
+                source: source.to_owned(),
+            };
+            settings.in_force =
+                vec![setting("listen", "<b>:1", "flag --listen"), setting("log", "info", "default")];
+        })
+        .await;
+    let auditor = plane.token("auditor").await;
+    let page = Browser::signed_in(&plane, &auditor).await.page("/settings").await;
+    for part in ["flag --listen", "&#60;b&#62;:1", &plane.app.installation.id.to_string(), "the auditor"] {
+        assert!(page.contains(part), "{part}");
+    }
 }
 
 #[tokio::test]

@@ -81,6 +81,16 @@ impl Visitor {
         self.had_session
     }
 
+    /// What the forms of the session carry; empty without one.
+    pub(super) fn csrf(&self) -> &str {
+        self.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf)
+    }
+
+    /// The path that was asked for.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Path and query that were asked for.
     pub(super) fn target(&self) -> &str {
         &self.target
@@ -94,11 +104,6 @@ impl Visitor {
     /// The address from which the request came, as this server sees it.
     pub(super) fn peer(&self) -> Option<IpAddr> {
         self.peer
-    }
-
-    /// How the reader wants pages to look.
-    pub(super) fn preferences(&self) -> Preferences {
-        self.preferences
     }
 
     /// When the request came.

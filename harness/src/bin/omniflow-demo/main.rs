@@ -78,7 +78,11 @@ impl Demo {
         }
         let live = Upstream::start("live", settings.live.number)?;
         let test = Upstream::start("test", settings.test.number)?;
-        let options = ControlPlaneOptions::new(folder, settings.control_plane.number);
+        let gateway = format!("http://127.0.0.1:{}", settings.envoy.number);
+        let options = ControlPlaneOptions {
+            arguments: vec!["--gateway-url".to_owned(), gateway],
+            ..ControlPlaneOptions::new(folder, settings.control_plane.number)
+        };
         let control_plane = ControlPlane::start(options).await?;
         let token = renew_gateway_token(&control_plane).await?;
         let envoy = Envoy::start(EnvoyOptions {
@@ -152,7 +156,9 @@ A call with the key {name} was just answered with {status}.
 Try it yourself:
   curl -i -H 'Authorization: Bearer {secret}' http://127.0.0.1:{envoy}{path}
 
-Manage keys in another terminal:
+Manage keys in a browser: open http://127.0.0.1:{control_plane}, and sign in with the token that is in
+  {folder}/admin-token
+or in another terminal:
   export PATH={bin}:$PATH OMF_URL=http://127.0.0.1:{control_plane} OMF_TOKEN_FILE={folder}/admin-token
   omf key list
 

@@ -117,19 +117,20 @@ fn rankings(newest: &[AuditedUser], query: &Query) -> [Ranking; 3] {
     let link = |name: &str, value: &str| Some(query.link(&[(name, value)]));
     let keys = keys.into_iter().map(|(id, (name, value))| match (id, name) {
         (Some(id), Some(name)) => {
-            RankingLine { label: name.clone(), value, path: link("key", &id.to_string()) }
+            RankingLine { label: name.clone(), value, note: None, path: link("key", &id.to_string()) }
         }
-        _ => RankingLine { label: "no key".to_owned(), value, path: None },
+        _ => RankingLine { label: "no key".to_owned(), value, note: None, path: None },
     });
     let endpoints = endpoints.into_iter().map(|(endpoint, value)| RankingLine {
         label: endpoint.unwrap_or("no route").to_owned(),
         value,
+        note: None,
         path: endpoint.and_then(|endpoint| link("endpoint", endpoint)),
     });
     let addresses = addresses.into_iter().map(|(address, value)| {
         let address = address.map(|address| address.to_string());
         let path = address.as_deref().and_then(|address| link("ip", address));
-        RankingLine { label: address.unwrap_or_else(|| "many addresses".to_owned()), value, path }
+        RankingLine { label: address.unwrap_or_else(|| "many addresses".to_owned()), value, note: None, path }
     });
     [
         Ranking { title: "Keys by calls", by: "Key", lines: largest(keys.collect()) },

@@ -104,12 +104,12 @@ pub(super) async fn report(
     let request = ReportLeak {
         secret: None,
         digest: None,
-        text: Some(form.text("text").to_owned()),
+        text: Some(form.text("secret_text").to_owned()),
         revoke: measure != "look",
         version_only: measure == "version",
         replacement,
     };
-    let outcome = if form.text("text").is_empty() {
+    let outcome = if form.text("secret_text").is_empty() {
         Err(Problem::invalid_field("/text", "paste the secret, or the text in which it stands"))
     } else {
         let named = attempt(&caller, &form);

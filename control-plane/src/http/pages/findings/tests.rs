@@ -53,15 +53,19 @@ async fn a_leaked_secret_is_named_and_revoked_and_never_shown() {
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
     let attempt = value_of(&browser.page("/findings/leak").await, "attempt").unwrap();
     let pasted = format!("x-api-key: {secret}\nomf_live_cut");
-    let look = [("text", pasted.as_str()), ("measure", "look"), ("attempt", &attempt)];
+    let look = [("secret_text", pasted.as_str()), ("measure", "look"), ("attempt", &attempt)];
     let page = text(&browser.submit("/findings/leak", &look).await);
     assert!(page.contains("One key was found") && page.contains("Nothing was changed by this"), "{page}");
     assert!(!page.contains(secret));
     assert_eq!(plane.get("/v1/keys/ci").await.json()["status"], "active");
 
     let attempt = value_of(&browser.page("/findings/leak").await, "attempt").unwrap();
-    let act =
-        [("text", pasted.as_str()), ("measure", "revoke"), ("replacement", "yes"), ("attempt", &attempt)];
+    let act = [
+        ("secret_text", pasted.as_str()),
+        ("measure", "revoke"),
+        ("replacement", "yes"),
+        ("attempt", &attempt),
+    ];
     let page = text(&browser.submit("/findings/leak", &act).await);
     for part in
         ["It is revoked as of now", "version 1 (active)", ">ci-2</a>", "No gateway is live", "203.0.113.7"]
@@ -80,25 +84,41 @@ async fn a_leaked_secret_is_named_and_revoked_and_never_shown() {
 async fn a_report_that_is_refused_comes_back_without_what_was_pasted() {
     let (plane, created) = plane().await;
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
-    let empty = browser.submit("/findings/leak", &[("text", " "), ("measure", "version")]).await;
+    let empty = browser.submit("/findings/leak", &[("secret_text", " "), ("measure", "version")]).await;
     assert_eq!(empty.status, StatusCode::UNPROCESSABLE_ENTITY);
     let page = text(&empty);
     assert!(page.contains("id=\"text-error\" role=\"alert\">Paste the secret"), "{page}");
     assert!(page.contains("value=\"version\" checked"), "{page}");
-    let nothing =
-        text(&browser.submit("/findings/leak", &[("text", "nothing here"), ("measure", "revoke")]).await);
+    let nothing = text(
+        &browser.submit("/findings/leak", &[("secret_text", "nothing here"), ("measure", "revoke")]).await,
+    );
     assert!(nothing.contains("No key was found") && nothing.contains("Nothing was changed"), "{nothing}");
     let auditor = plane.token("auditor").await;
     let mut auditor = Browser::signed_in(&plane, &auditor).await;
     let secret = created["secret"].as_str().unwrap();
-    assert_eq!(auditor.submit("/findings/leak", &[("text", secret)]).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        auditor.submit("/findings/leak", &[("secret_text", secret)]).await.status,
+        StatusCode::FORBIDDEN
+    );
     let admin = plane.token("admin").await;
     let mut admin = Browser::signed_in(&plane, &admin).await;
-    assert_eq!(admin.submit("/findings/leak", &[("text", secret)]).await.status, StatusCode::OK);
+    assert_eq!(admin.submit("/findings/leak", &[("secret_text", secret)]).await.status, StatusCode::OK);
     assert_eq!(
         plane.get("/v1/events?action=key.leaked").await.json()["items"][0]["actor"],
         json!({
             "name": "the admin", "token_id": plane.path_of_token("the admin").await.rsplit('/').next().unwrap(),
         })
     );
+}
+
+#[tokio::test]
+async fn a_secret_does_not_come_along_when_the_session_has_ended() {
+    let (plane, created) = plane().await;
+    let secret = created["secret"].as_str().unwrap();
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    plane.pass(std::time::Duration::from_secs(3_600));
+    let answer =
+        browser.send("/findings/leak", &[("csrf", "x"), ("secret_text", secret), ("measure", "look")]).await;
+    let page = text(&answer);
+    assert!(page.contains("measure=look") && !page.contains(secret), "{page}");
 }

@@ -40,6 +40,7 @@ pub(super) struct Query {
     scope: String,
     /// `unused`, `due` or `expiring`: what needs a look.
     look: String,
+    sort: String,
     cursor: String,
 }
 
@@ -117,6 +118,7 @@ impl Query {
             ("environment", &self.environment),
             ("scope", &self.scope),
             ("q", &self.q),
+            ("sort", &self.sort),
             ("limit", PAGE_SIZE),
             ("cursor", &self.cursor),
         ];
@@ -131,6 +133,7 @@ impl Query {
             ("environment", &self.environment),
             ("scope", &self.scope),
             ("look", &self.look),
+            ("sort", &self.sort),
             ("cursor", &self.cursor),
         ];
         let stated: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();

@@ -150,7 +150,10 @@ async fn errors_stand_at_their_line_and_nothing_typed_is_lost() {
     let page = text(&answer);
     let named = format!("<strong>Line {line}</strong>");
     assert!(page.contains(&named) && page.contains(&format!("data-line=\"{line}\"")), "{page}");
-    assert!(page.contains(&format!("<mark>{line}  ")) && page.contains("&#60;b&#62;,") && !page.contains("<b>,"), "{page}");
+    assert!(
+        page.contains(&format!("<mark>{line}  ")) && page.contains("&#60;b&#62;,") && !page.contains("<b>,"),
+        "{page}"
+    );
 
     let unknown = draft.replacen("\"scope\": \"contacts:read\"", "\"scope\": \"contacts:none\"", 1);
     let line = unknown.lines().position(|line| line.contains("contacts:none")).unwrap() + 1;

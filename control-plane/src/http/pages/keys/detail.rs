@@ -1,0 +1,244 @@
+//! One key: what it is, how it is used, what was done to it.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use omniflow_policy::time::UnixMillis;
+
+use super::fields::{self, KeyFields};
+use super::usage::Usage;
+use super::version_hint;
+use crate::app::App;
+use crate::http::access::Caller;
+use crate::http::code::Code;
+use crate::http::extract::Segments;
+use crate::http::keys::find;
+use crate::http::keys::update::change;
+use crate::http::pages::form::{Form, FormError};
+use crate::http::pages::frame::Frame;
+use crate::http::pages::refusal::{Page, PageResult};
+use crate::http::pages::show::{Ago, At, Badge, Limit, Until};
+use crate::http::pages::visitor::Visitor;
+use crate::http::precondition::Precondition;
+use crate::http::problem::Problem;
+use crate::http::to_its_end;
+use crate::json::key::{KeyJson, KeyVersionJson};
+use crate::model::key::KeyStatus;
+
+#[derive(Template)]
+#[template(path = "keys/detail.html")]
+struct DetailPage {
+    frame: Frame,
+    key: Shown,
+    versions: Vec<Version>,
+    usage: Usage,
+    /// The form to change it, for who may; with what is in force or was typed.
+    form: Option<ChangeForm>,
+    saved: bool,
+}
+
+/// A key as its page shows it.
+struct Shown {
+    id: String,
+    name: String,
+    description: Option<String>,
+    environment: &'static str,
+    status: Badge,
+    scopes: Vec<fields::ScopeChoice>,
+    limit: Limit,
+    networks: Vec<String>,
+    created_by: String,
+    created: At,
+    expires: Option<Ago>,
+    last_used: Option<Ago>,
+    rotation_due: Option<Ago>,
+    is_due: bool,
+    may_be_rotated: bool,
+    may_be_revoked: bool,
+    revision: u64,
+}
+
+/// One version, with what can be done to it.
+struct Version {
+    id: u16,
+    hint: String,
+    created: At,
+    last_used: Option<Ago>,
+    status: Badge,
+    /// The end of its overlap, counted down to.
+    ends: Option<Until>,
+    revoked: Option<At>,
+    may_be_revoked: bool,
+}
+
+/// The form that changes a key.
+struct ChangeForm {
+    fields: KeyFields,
+    peer: Option<String>,
+    is_open: bool,
+    /// What others have changed since the form was loaded: field, in force, typed.
+    conflict: Option<Vec<(&'static str, String, String)>>,
+}
+
+/// What the form shows and what was typed, where another change came in between.
+struct Typed<'f> {
+    form: &'f Form,
+    problem: Problem,
+}
+
+/// `GET /keys/{id}`.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    Segments(id): Segments<String>,
+) -> PageResult {
+    let key = find(&app, &id).await?;
+    let saved = visitor.target().ends_with("?saved");
+    Ok(Page(page(&app, &visitor, key, None, saved).await?).into_response())
+}
+
+/// `POST /keys/{id}`: changes it, if it is as the form's reader saw it.
+pub(super) async fn save(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    form: Form,
+) -> PageResult {
+    if form.text("do") == "my-address" {
+        let form = super::new::with_address(&form, &visitor);
+        let typed = Typed { form: &form, problem: Problem::invalid_field("", "") };
+        let key = find(&app, &id).await?;
+        let mut page = page(&app, &visitor, key, Some(typed), false).await?;
+        if let Some(form) = &mut page.form {
+            form.fields.error = None;
+        }
+        return Ok(Page(page).into_response());
+    }
+    match apply(&app, caller, &id, &form, visitor.now()).await {
+        Ok(key) => Ok(super::see_other(&format!("/keys/{}?saved", key.id))),
+        Err(problem) => {
+            let status = problem.code().status();
+            let key = find(&app, &id).await?;
+            let typed = Some(Typed { form: &form, problem });
+            let answer: (StatusCode, _) = (status, Page(page(&app, &visitor, key, typed, false).await?));
+            Ok(answer.into_response())
+        }
+    }
+}
+
+async fn apply(
+    app: &Arc<App>,
+    caller: Caller,
+    id: &str,
+    form: &Form,
+    now: UnixMillis,
+) -> Result<crate::model::key::Key, Problem> {
+    let request = fields::to_update(form, now)?;
+    let precondition = Precondition::at(super::revision(form)?);
+    to_its_end(change(Arc::clone(app), caller, id.to_owned(), precondition, request)).await
+}
+
+async fn page(
+    app: &App,
+    visitor: &Visitor,
+    key: KeyJson,
+    typed: Option<Typed<'_>>,
+    saved: bool,
+) -> Result<DetailPage, Problem> {
+    let now = visitor.now();
+    let frame = visitor.frame(key.name.to_string());
+    let (policy, _) = app.publication.policy()?;
+    let policy = policy.document();
+    let usage = Usage::of(app, key.id, &frame, now).await?;
+    let form = (frame.may_write() && key.status != KeyStatus::Revoked).then(|| {
+        let in_force = KeyFields::of(&key, policy);
+        let (fields, conflict) = match &typed {
+            None => (in_force, None),
+            Some(Typed { form, problem }) => {
+                let is_conflict = problem.code() == Code::VersionMismatch;
+                let error = if is_conflict {
+                    let text = "Somebody else has changed this key since you loaded the page. Below is what you typed \
+                                beside what is in force: save again to put yours in its place.";
+                    FormError { field: None, text: text.to_owned() }
+                } else {
+                    fields::error(problem)
+                };
+                let fields = KeyFields::typed(form, policy, Some(error));
+                let conflict = is_conflict.then(|| in_force.differences(&fields));
+                (fields, conflict)
+            }
+        };
+        let peer = visitor.peer().map(|peer| peer.to_canonical().to_string());
+        ChangeForm { fields, peer, is_open: typed.is_some(), conflict }
+    });
+    let prefix = app.installation.key_prefix.as_str();
+    let may_write = frame.may_write();
+    let versions =
+        key.versions.iter().rev().map(|version| Version::new(version, &key, prefix, may_write, now));
+    Ok(DetailPage {
+        versions: versions.collect(),
+        key: Shown::new(&key, policy, now),
+        frame,
+        usage,
+        form,
+        saved,
+    })
+}
+
+// === impl Shown ===
+
+impl Shown {
+    fn new(key: &KeyJson, policy: &omniflow_policy::policy::PolicyDocument, now: UnixMillis) -> Self {
+        let mut scopes =
+            fields::scope_choices(policy, |scope| key.scopes.iter().any(|given| given.as_str() == scope));
+        scopes.retain(|scope| scope.is_chosen);
+        Self {
+            id: key.id.to_string(),
+            name: key.name.to_string(),
+            description: key.description.clone(),
+            environment: key.environment.as_str(),
+            status: Badge(key.status),
+            scopes,
+            limit: Limit(key.rate_limit),
+            networks: key.ip_allowlist.networks().iter().map(ToString::to_string).collect(),
+            created_by: key.created_by.clone(),
+            created: At(key.created_at.0),
+            expires: key.expires_at.map(|time| Ago { time: time.0, now }),
+            last_used: key.last_used_at.map(|time| Ago { time: time.0, now }),
+            rotation_due: key.rotation_due_at.map(|time| Ago { time: time.0, now }),
+            is_due: key.rotation_due_at.is_some_and(|time| time.0 <= now),
+            may_be_rotated: matches!(key.status, KeyStatus::Active | KeyStatus::Rotating),
+            may_be_revoked: key.status != KeyStatus::Revoked,
+            revision: key.revision(),
+        }
+    }
+}
+
+// === impl Version ===
+
+impl Version {
+    fn new(version: &KeyVersionJson, key: &KeyJson, prefix: &str, may_write: bool, now: UnixMillis) -> Self {
+        let end = version.expires_at.into_iter().chain(key.expires_at).min();
+        let is_over = end.is_some_and(|end| end.0 <= now);
+        let status = match version.expires_at {
+            _ if version.revoked_at.is_some() => KeyStatus::Revoked,
+            _ if is_over => KeyStatus::Expired,
+            Some(_) => KeyStatus::Rotating,
+            None => KeyStatus::Active,
+        };
+        Self {
+            id: version.id,
+            hint: version_hint(version, prefix, key.environment.as_str()),
+            created: At(version.created_at.0),
+            last_used: version.last_used_at.map(|time| Ago { time: time.0, now }),
+            status: Badge(status),
+            ends: end.filter(|_| status == KeyStatus::Rotating).map(|end| Until { time: end.0, now }),
+            revoked: version.revoked_at.map(|time| At(time.0)),
+            may_be_revoked: may_write && version.revoked_at.is_none(),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A new key: a form, a review of it, and the secret once.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::fields::{self, KeyFields};
+use super::secret::{self, Origin};
+use crate::app::App;
+use crate::http::access::Caller;
+use crate::http::code::Code;
+use crate::http::keys::create::{issue, rehearse};
+use crate::http::pages::form::{ATTEMPT, CSRF, Form, FormError, attempt, new_attempt};
+use crate::http::pages::frame::Frame;
+use crate::http::pages::refusal::{Page, PageResult};
+use crate::http::pages::show::{At, Limit};
+use crate::http::pages::visitor::Visitor;
+use crate::http::problem::Problem;
+use crate::http::to_its_end;
+use crate::json::key::CreateKey;
+use crate::json::time::parse_time;
+
+#[derive(Template)]
+#[template(path = "keys/new.html")]
+struct NewPage {
+    frame: Frame,
+    fields: KeyFields,
+    attempt: String,
+    /// The reader's address as this server sees it.
+    peer: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "keys/review.html")]
+struct ReviewPage {
+    frame: Frame,
+    /// What was typed, to be sent on.
+    sent: Vec<(String, String)>,
+    name: String,
+    environment: String,
+    description: Option<String>,
+    scopes: Vec<fields::ScopeChoice>,
+    limit: Limit,
+    networks: Vec<String>,
+    expires: Option<At>,
+}
+
+/// `GET /keys/new`.
+pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
+    let (policy, _) = app.publication.policy()?;
+    let page = NewPage {
+        frame: visitor.frame("New key"),
+        fields: KeyFields::blank(policy.document()),
+        attempt: new_attempt(&app)?,
+        peer: visitor.peer().map(|peer| peer.to_canonical().to_string()),
+    };
+    Ok(Page(page).into_response())
+}
+
+/// `POST /keys/new`: the form again with all that was typed, or the review of it.
+pub(super) async fn review(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    form: Form,
+) -> PageResult {
+    match form.text("do") {
+        "edit" => again(&app, &visitor, &form, None),
+        "my-address" => again(&app, &visitor, &with_address(&form, &visitor), None),
+        _ => match request_that_fits(&app, &visitor, &caller, &form).await {
+            Ok(request) => {
+                let (policy, _) = app.publication.policy()?;
+                let chosen = |scope: &str| request.scopes.iter().any(|given| given == scope);
+                let mut scopes = fields::scope_choices(policy.document(), chosen);
+                scopes.retain(|scope| scope.is_chosen);
+                let page = ReviewPage {
+                    frame: visitor.frame("Review the new key"),
+                    sent: form.pairs().filter(|(name, _)| ![CSRF, "do"].contains(name)).map(owned).collect(),
+                    scopes,
+                    limit: Limit(crate::http::fields::rate_limit(request.rate_limit)?),
+                    networks: request.ip_allowlist.unwrap_or_default(),
+                    expires: request.expires_at.as_deref().and_then(parse_time).map(At),
+                    name: request.name,
+                    environment: request.environment,
+                    description: request.description,
+                };
+                Ok(Page(page).into_response())
+            }
+            Err(problem) => again(&app, &visitor, &form, Some(problem)),
+        },
+    }
+}
+
+/// `POST /keys`: makes the key, and shows its secret this once.
+pub(super) async fn make(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    form: Form,
+) -> PageResult {
+    let request = match fields::to_create(&form, visitor.now()) {
+        Ok(request) => request,
+        Err(problem) => return again(&app, &visitor, &form, Some(problem)),
+    };
+    let attempt = attempt(&caller, &form);
+    match to_its_end(issue(Arc::clone(&app), caller, request, attempt)).await {
+        Ok(created) => secret::page(&app, &visitor, &created, Origin::Created),
+        Err(problem) if problem.code() == Code::AlreadyCreated => {
+            secret::page_without(&visitor, form.text("name"), Origin::Created)
+        }
+        Err(problem) if problem.code() == Code::IdempotencyKeyReused => {
+            let form = form.with(ATTEMPT, &new_attempt(&app)?);
+            let text = "This form has made a key already. Sent once more, it makes another.".to_owned();
+            show_again(&app, &visitor, &form, StatusCode::CONFLICT, Some(FormError { field: None, text }))
+        }
+        Err(problem) => again(&app, &visitor, &form, Some(problem)),
+    }
+}
+
+/// `POST /keys/check`: what is wrong with a form that is being filled in, for the script.
+pub(super) async fn check(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    form: Form,
+) -> PageResult {
+    let error = request_that_fits(&app, &visitor, &caller, &form).await.err();
+    let error = error.map(|problem| fields::error(&problem));
+    Ok(Json(json!({
+        "field": error.as_ref().and_then(|error| error.field.clone()),
+        "text": error.map(|error| error.text),
+    }))
+    .into_response())
+}
+
+/// The request that the form makes, if a key could be made of it now.
+async fn request_that_fits(
+    app: &App,
+    visitor: &Visitor,
+    caller: &Caller,
+    form: &Form,
+) -> Result<CreateKey, Problem> {
+    rehearse(app, caller, fields::to_create(form, visitor.now())?).await?;
+    fields::to_create(form, visitor.now())
+}
+
+fn again(app: &App, visitor: &Visitor, form: &Form, problem: Option<Problem>) -> PageResult {
+    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem.code().status());
+    show_again(app, visitor, form, status, problem.as_ref().map(fields::error))
+}
+
+fn show_again(
+    app: &App,
+    visitor: &Visitor,
+    form: &Form,
+    status: StatusCode,
+    error: Option<FormError>,
+) -> PageResult {
+    let (policy, _) = app.publication.policy()?;
+    let page = NewPage {
+        frame: visitor.frame("New key"),
+        fields: KeyFields::typed(form, policy.document(), error),
+        attempt: form.text(ATTEMPT).to_owned(),
+        peer: visitor.peer().map(|peer| peer.to_canonical().to_string()),
+    };
+    let answer: Response = (status, Page(page)).into_response();
+    Ok(answer)
+}
+
+/// The form with the reader's address added to the allowlist.
+pub(super) fn with_address(form: &Form, visitor: &Visitor) -> Form {
+    let Some(peer) = visitor.peer() else { return form.clone() };
+    let mut entries = form.entries("ip_allowlist");
+    let peer = peer.to_canonical().to_string();
+    if !entries.contains(&peer) {
+        entries.push(peer);
+    }
+    form.with("ip_allowlist", &entries.join("\n"))
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}

@@ -1,0 +1,115 @@
+//! A new secret for a key, and for how long the old one is still taken.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::IntoResponse;
+
+use super::secret::{self, Origin};
+use crate::app::App;
+use crate::http::access::Caller;
+use crate::http::code::Code;
+use crate::http::extract::Segments;
+use crate::http::fields;
+use crate::http::keys::find;
+use crate::http::keys::rotate::add_version;
+use crate::http::pages::form::{ATTEMPT, Form, FormError, attempt, new_attempt};
+use crate::http::pages::frame::Frame;
+use crate::http::pages::refusal::{Page, PageResult};
+use crate::http::pages::visitor::Visitor;
+use crate::http::precondition::Precondition;
+use crate::http::problem::Problem;
+use crate::http::to_its_end;
+
+/// The overlaps that are offered.
+const OVERLAPS: [(&str, &str); 5] = [
+    ("0s", "None: the old secret ends at once"),
+    ("1h", "1 hour"),
+    ("24h", "24 hours"),
+    ("7d", "7 days"),
+    ("30d", "30 days"),
+];
+const DEFAULT: &str = "24h";
+
+#[derive(Template)]
+#[template(path = "keys/rotate.html")]
+struct RotatePage {
+    frame: Frame,
+    id: String,
+    name: String,
+    revision: u64,
+    attempt: String,
+    overlaps: [(&'static str, &'static str); 5],
+    chosen: String,
+    error: Option<String>,
+}
+
+/// `GET /keys/{id}/rotate`.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    Segments(id): Segments<String>,
+) -> PageResult {
+    let attempt = new_attempt(&app)?;
+    page(&app, &visitor, &id, attempt, DEFAULT, None).await
+}
+
+/// `POST /keys/{id}/rotate`.
+pub(super) async fn rotate(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    form: Form,
+) -> PageResult {
+    match apply(&app, caller, &id, &form).await {
+        Ok(created) => secret::page(&app, &visitor, &created, Origin::Rotated),
+        Err(problem) if problem.code() == Code::AlreadyCreated => {
+            secret::page_without(&visitor, &id, Origin::Rotated)
+        }
+        Err(problem) => {
+            let attempt = match problem.code() {
+                // The reader sees the state that came in between, and decides anew.
+                Code::VersionMismatch | Code::IdempotencyKeyReused => new_attempt(&app)?,
+                _ => form.text(ATTEMPT).to_owned(),
+            };
+            page(&app, &visitor, &id, attempt, form.text("overlap"), Some(problem)).await
+        }
+    }
+}
+
+async fn apply(
+    app: &Arc<App>,
+    caller: Caller,
+    id: &str,
+    form: &Form,
+) -> Result<crate::http::idempotency::Created, Problem> {
+    let overlap = fields::overlap(form.stated("overlap"))?;
+    let precondition = Precondition::at(super::revision(form)?);
+    let attempt = attempt(&caller, form);
+    to_its_end(add_version(Arc::clone(app), caller, id.to_owned(), overlap, precondition, attempt)).await
+}
+
+async fn page(
+    app: &App,
+    visitor: &Visitor,
+    id: &str,
+    attempt: String,
+    chosen: &str,
+    problem: Option<Problem>,
+) -> PageResult {
+    let key = find(app, id).await?;
+    let status = problem.as_ref().map(|problem| problem.code().status()).unwrap_or_default();
+    let page = RotatePage {
+        frame: visitor.frame(format!("Rotate {}", key.name)),
+        id: key.id.to_string(),
+        name: key.name.to_string(),
+        revision: key.revision(),
+        attempt,
+        overlaps: OVERLAPS,
+        chosen: chosen.to_owned(),
+        error: problem.map(|problem| FormError::new(&problem, &[]).text),
+    };
+    Ok((status, Page(page)).into_response())
+}

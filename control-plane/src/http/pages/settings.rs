@@ -1,0 +1,67 @@
+//! What is in force in this installation, and where each value comes from. Nothing is changed here: settings are an
+//! operator's, and are given to `omf serve`.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::IntoResponse;
+
+use super::Section;
+use super::frame::Frame;
+use super::refusal::{Page, PageResult};
+use super::show::{Ago, At, Until};
+use super::visitor::Visitor;
+use crate::app::App;
+use crate::configuration::SettingInForce;
+use crate::http::access::{Caller, Endpoints, READ};
+use crate::model::session::{IDLE_TIME, Session, WHOLE_TIME};
+use omniflow_policy::time::UnixMillis;
+
+pub(super) const SECTION: Section =
+    Section { path: "/settings", label: "Installation", group: "Settings", access: READ, endpoints };
+
+fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints.page("/settings", READ, show)
+}
+
+#[derive(Template)]
+#[template(path = "settings.html")]
+struct SettingsPage {
+    frame: Frame,
+    installation: String,
+    key_prefix: String,
+    release: &'static str,
+    snapshot: u64,
+    policy_version: u64,
+    settings: Vec<SettingInForce>,
+    token: String,
+    sessions: i64,
+    began: Option<Ago>,
+    ends: Option<Until>,
+    idle_minutes: u64,
+    now: At,
+}
+
+async fn show(State(app): State<Arc<App>>, visitor: Visitor, caller: Caller) -> PageResult {
+    let now = visitor.now();
+    let (_, policy_version) = app.publication.policy()?;
+    let whole = u64::try_from(WHOLE_TIME.as_millis()).unwrap_or(u64::MAX);
+    let end = |began: UnixMillis| UnixMillis(began.0.saturating_add(whole));
+    let page = SettingsPage {
+        frame: visitor.frame("Installation"),
+        installation: app.installation.id.to_string(),
+        key_prefix: app.installation.key_prefix.as_str().to_owned(),
+        release: env!("CARGO_PKG_VERSION"),
+        snapshot: app.publication.version()?,
+        policy_version,
+        settings: app.settings.clone(),
+        token: caller.name.to_string(),
+        sessions: app.storage.main.session_count(caller.id, Session::over_since(now)).await?,
+        began: visitor.session().map(|session| Ago { time: session.created_at, now }),
+        ends: visitor.session().map(|session| Until { time: end(session.created_at), now }),
+        idle_minutes: IDLE_TIME.as_secs() / 60,
+        now: At(now),
+    };
+    Ok(Page(page).into_response())
+}

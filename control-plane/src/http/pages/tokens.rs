@@ -1,0 +1,284 @@
+//! Tokens of the control plane: listed, made and revoked by owners.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect};
+use omniflow_policy::time::UnixMillis;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::Section;
+use super::form::Lifetime;
+use super::form::{ATTEMPT, Form, FormError, at, attempt, lifetime, lifetimes, new_attempt};
+use super::frame::Frame;
+use super::refusal::{Page, PageResult};
+use super::show::{Ago, At};
+use super::visitor::Visitor;
+use crate::app::App;
+use crate::http::access::{Caller, Endpoints, OWNER};
+use crate::http::code::Code;
+use crate::http::extract::{Segments, StrictQuery, query_of};
+use crate::http::problem::Problem;
+use crate::http::{to_its_end, tokens};
+use crate::json::token::{CreateToken, TokenJson};
+use crate::model::token::Role;
+
+pub(super) const SECTION: Section =
+    Section { path: "/tokens", label: "Tokens", group: "Settings", access: OWNER, endpoints };
+
+const PAGE_SIZE: &str = "50";
+/// Where a request has what the form's fields say.
+const POINTERS: [(&str, &str); 3] = [("/name", "name"), ("/role", "role"), ("/expires_at", "expires_at")];
+
+fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints
+        .page("/tokens", OWNER, list)
+        .page("/tokens/new", OWNER, show_form)
+        .form("/tokens", OWNER, make)
+        .page("/tokens/{id}/revoke", OWNER, show_revoke)
+        .form("/tokens/{id}/revoke", OWNER, revoke)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Query {
+    cursor: String,
+}
+
+#[derive(Template)]
+#[template(path = "tokens/list.html")]
+struct ListPage {
+    frame: Frame,
+    rows: Vec<Row>,
+    is_first: bool,
+    next: Option<String>,
+}
+
+struct Row {
+    id: String,
+    name: String,
+    role: Role,
+    created_by: String,
+    created: At,
+    expires: Option<Ago>,
+    is_over: bool,
+    /// Whether this session was begun with it.
+    is_own: bool,
+}
+
+#[derive(Template)]
+#[template(path = "tokens/new.html")]
+struct NewPage {
+    frame: Frame,
+    attempt: String,
+    name: String,
+    roles: Vec<RoleChoice>,
+    lifetimes: Vec<Lifetime>,
+    expires_at: String,
+    error: Option<FormError>,
+}
+
+struct RoleChoice {
+    role: Role,
+    may: &'static str,
+    is_chosen: bool,
+}
+
+#[derive(Template)]
+#[template(path = "tokens/secret.html")]
+struct SecretPage {
+    frame: Frame,
+    name: String,
+    role: String,
+    /// `None` if it was shown before.
+    secret: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "tokens/revoke.html")]
+struct RevokePage {
+    frame: Frame,
+    id: String,
+    name: String,
+    role: Role,
+    is_own: bool,
+    typed: String,
+    error: Option<FormError>,
+}
+
+/// What a page needs of the API's answer.
+#[derive(Deserialize)]
+struct Made {
+    token: MadeToken,
+    secret: String,
+}
+
+#[derive(Deserialize)]
+struct MadeToken {
+    name: String,
+    role: String,
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let now = visitor.now();
+    let asked = query_of(&[("limit", PAGE_SIZE), ("cursor", &query.cursor)])?;
+    let page = tokens::select(&app, asked).await?;
+    let row = |token: TokenJson| Row {
+        id: token.id.to_string(),
+        name: token.name.to_string(),
+        role: token.role,
+        created_by: token.created_by,
+        created: At(token.created_at.0),
+        expires: token.expires_at.map(|time| Ago { time: time.0, now }),
+        is_over: token.expires_at.is_some_and(|time| time.0 <= now),
+        is_own: token.id == caller.id,
+    };
+    Ok(Page(ListPage {
+        frame: visitor.frame("Tokens"),
+        rows: page.items.into_iter().map(row).collect(),
+        is_first: query.cursor.is_empty(),
+        next: page.next_cursor.map(|cursor| format!("/tokens?cursor={cursor}")),
+    })
+    .into_response())
+}
+
+async fn show_form(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
+    form_page(&visitor, &Form::default().with(ATTEMPT, &new_attempt(&app)?), None)
+}
+
+async fn make(State(app): State<Arc<App>>, visitor: Visitor, caller: Caller, form: Form) -> PageResult {
+    match apply(&app, caller, &form, visitor.now()).await {
+        Ok(created) => {
+            let made: Made = created.read()?;
+            let secret = Some(made.secret).filter(|_| !created.is_replayed());
+            secret_page(&visitor, made.token.name, made.token.role, secret)
+        }
+        Err(problem) if problem.code() == Code::AlreadyCreated => {
+            secret_page(&visitor, form.text("name").to_owned(), form.text("role").to_owned(), None)
+        }
+        Err(problem) if problem.code() == Code::IdempotencyKeyReused => {
+            form_page(&visitor, &form.with(ATTEMPT, &new_attempt(&app)?), Some(problem))
+        }
+        Err(problem) => form_page(&visitor, &form, Some(problem)),
+    }
+}
+
+async fn apply(
+    app: &Arc<App>,
+    caller: Caller,
+    form: &Form,
+    now: UnixMillis,
+) -> Result<crate::http::idempotency::Created, Problem> {
+    let request = CreateToken {
+        name: form.text("name").to_owned(),
+        role: form.text("role").to_owned(),
+        expires_at: lifetime(form, now)?,
+    };
+    let attempt = attempt(&caller, form);
+    to_its_end(tokens::make(Arc::clone(app), caller, request, attempt)).await
+}
+
+fn secret_page(visitor: &Visitor, name: String, role: String, secret: Option<String>) -> PageResult {
+    Ok(Page(SecretPage { frame: visitor.frame("Token made"), name, role, secret }).into_response())
+}
+
+fn form_page(visitor: &Visitor, form: &Form, problem: Option<Problem>) -> PageResult {
+    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem.code().status());
+    let role = |role: Role, may| RoleChoice { role, may, is_chosen: form.text("role") == role.as_str() };
+    let page = NewPage {
+        frame: visitor.frame("New token"),
+        attempt: form.text(ATTEMPT).to_owned(),
+        name: form.text("name").to_owned(),
+        roles: vec![
+            role(Role::Admin, "Issues, changes, rotates and revokes keys, and sets the policy"),
+            role(Role::Auditor, "Reads keys, policy, gateways and the audit log, and what callers sent"),
+            role(Role::Gateway, "For a gateway: takes snapshots and delivers records; cannot sign in"),
+            role(Role::Owner, "All that an admin may, and tokens"),
+        ],
+        lifetimes: lifetimes(form.text("lifetime")),
+        expires_at: form.text("expires_at").to_owned(),
+        error: problem.map(|problem| FormError::new(&problem, &POINTERS)),
+    };
+    Ok((status, Page(page)).into_response())
+}
+
+async fn show_revoke(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    Segments(id): Segments<String>,
+) -> PageResult {
+    revoke_page(&app, &visitor, &caller, &id, "", None).await
+}
+
+async fn revoke(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    form: Form,
+) -> PageResult {
+    let typed = form.text("name");
+    let token = find(&app, &id).await?;
+    if typed != token.name.as_str() {
+        let problem = Problem::invalid_field(
+            "/name",
+            format!("type {} to confirm that this token is meant", token.name),
+        );
+        return revoke_page(&app, &visitor, &caller, &id, typed, Some(problem)).await;
+    }
+    match tokens::end(Arc::clone(&app), caller.clone(), id.clone()).await {
+        Ok(()) => Ok(Redirect::to("/tokens").into_response()),
+        Err(problem) => revoke_page(&app, &visitor, &caller, &id, typed, Some(problem)).await,
+    }
+}
+
+async fn revoke_page(
+    app: &App,
+    visitor: &Visitor,
+    caller: &Caller,
+    id: &str,
+    typed: &str,
+    problem: Option<Problem>,
+) -> PageResult {
+    let token = find(app, id).await?;
+    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem.code().status());
+    let page = RevokePage {
+        frame: visitor.frame(format!("Revoke {}", token.name)),
+        id: token.id.to_string(),
+        is_own: token.id == caller.id,
+        name: token.name.to_string(),
+        role: token.role,
+        typed: typed.to_owned(),
+        error: problem.map(|problem| FormError::new(&problem, &POINTERS)),
+    };
+    Ok((status, Page(page)).into_response())
+}
+
+async fn find(app: &App, id: &str) -> Result<crate::model::token::Token, Problem> {
+    let no_such_token = || Problem::not_found("No token has this identifier. It may have been revoked.");
+    let id = Uuid::parse_str(id).map_err(|_| no_such_token())?;
+    app.storage.main.token(id).await?.ok_or_else(no_such_token)
+}
+
+impl NewPage {
+    /// The error at a field.
+    fn error_at(&self, field: &str) -> Option<&str> {
+        at(&self.error, field)
+    }
+}
+
+impl RevokePage {
+    /// The error at a field.
+    fn error_at(&self, field: &str) -> Option<&str> {
+        at(&self.error, field)
+    }
+}

@@ -1,0 +1,52 @@
+//! A whole installation for tests that are written in another language: starts it on free ports, prints one line of JSON
+//! with its addresses and the owner's token, and ends it when standard input ends.
+
+use std::process::ExitCode;
+use std::{io, thread};
+
+use anyhow::Result;
+use omniflow_harness::stack::{Stack, StackOptions};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("omniflow-stack: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // What is dropped here, started or half started, ends its processes.
+    tokio::select! {
+        result = serve() => result,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+async fn serve() -> Result<()> {
+    let stack = Stack::start(StackOptions::workers(2)).await?;
+    println!(
+        "{}",
+        json!({
+            "control_plane": format!("http://127.0.0.1:{}", stack.control_plane.port()),
+            "gateway": format!("http://127.0.0.1:{}", stack.envoy.port()),
+            "owner": stack.control_plane.admin_token(),
+            "folder": stack.folder(),
+        })
+    );
+    // Whoever started this holds the other end; that closes with it, however it ends. A thread of its own, for which the
+    // end of this process does not wait.
+    let (sender, ended) = oneshot::channel();
+    thread::spawn(move || sender.send(io::copy(&mut io::stdin(), &mut io::sink())));
+    ended.await??;
+    Ok(())
+}
