@@ -2,7 +2,7 @@
 //
 //   time[data-zone]       shows the instant in the reader's zone, with UTC in its title
 //   time[data-title]      has the reader's zone and UTC in its title
-//   time[data-countdown]  counts down to the instant; the page is loaded anew when it has come
+//   time[data-countdown]  counts down to the instant
 //   [data-submit]         sends its form when it is changed
 //   button[data-copy]     copies the text of the element with that id
 //   button[data-add]      adds its data-value as a line to the field with that id
