@@ -35,7 +35,7 @@ for (const theme of ['light', 'dark']) {
     test(`axe finds nothing serious: ${theme}, ${width} px`, async () => {
       const found = [];
       const complaints = await everyPage({ theme, width }, async (page, { name }) => {
-        for (const fold of await page.locator('main details:not([open]) > summary').all()) await fold.click();
+        await page.evaluate(() => document.querySelectorAll('main details').forEach((fold) => { fold.open = true; }));
         for (const what of await axe(page)) found.push(`${name}: ${what}`);
         const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
         if (wider > 0) found.push(`${name} is ${wider} px wider than the window`);
