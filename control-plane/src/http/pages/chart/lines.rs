@@ -54,9 +54,11 @@ impl Lines {
 
     fn plot(&self, f: &mut fmt::Formatter<'_>, top: u64) -> fmt::Result {
         let width = STEP * self.places.len().max(1) as f64;
+        // An image has nothing in it that can be chosen.
+        let role = if self.places.iter().any(|place| place.path.is_some()) { "group" } else { "img" };
         write!(
             f,
-            "<svg class=\"plot lines\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 {width} {HEIGHT}\" preserveAspectRatio=\"none\">",
+            "<svg class=\"plot lines\" role=\"{role}\" aria-label=\"{}\" viewBox=\"0 0 {width} {HEIGHT}\" preserveAspectRatio=\"none\">",
             Escaped(&self.title)
         )?;
         for part in [0.25, 0.5, 0.75] {
