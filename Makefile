@@ -5,7 +5,8 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup tools targets wasm faulty build run test screenshots bench lint deny fmt clean distclean
+.PHONY: help setup tools targets wasm faulty build run test screenshots bench conformance fuzz faults soak lint deny \
+	sbom fmt clean distclean
 
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
@@ -15,7 +16,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # On CI the lock file is not to change silently.
 LOCKED := $(if $(CI),--locked)
 
-NATIVE := -p omniflow-control-plane -p omniflow-harness -p omniflow-tests
+NATIVE := -p omniflow-control-plane -p omniflow-harness -p omniflow-conformance -p omniflow-tests
 
 WASM_BINDGEN := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/"/, "", $$3); print $$3 }' Cargo.lock)
 ENVOY_STAMP := .tools/stamps/envoy
@@ -66,11 +67,27 @@ run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports:
 
 # With --tests the features of all dependencies are those of the test run that follows: nothing is built twice.
 test: setup wasm faulty ## Run every test
-	cargo build $(LOCKED) --release --bins --tests $(NATIVE) -p omniflow-bench
+	cargo build $(LOCKED) --release --bins --tests $(NATIVE) -p omniflow-bench -p omniflow-counting-host
 	@scripts/test.sh
 
 screenshots: build $(ENVOY_STAMP) $(BROWSER_STAMP) ## Make the pictures of pages that docs/ shows
 	node tests/browser/screenshots.mjs --docs docs/screenshots
+
+conformance: setup wasm ## Attack an edge with all that must stay out: its own, or GATEWAY=host:port KEY_FILE=… (docs/SECURITY.md)
+	cargo build $(LOCKED) --release $(NATIVE)
+	@GATEWAY=$(GATEWAY) KEY_FILE=$(KEY_FILE) ALLOWED=$(ALLOWED) FORBIDDEN=$(FORBIDDEN) EVERY=$(EVERY) \
+		$(TARGET)/release/omniflow-conformance
+
+fuzz: .tools/bin/cargo-fuzz ## Fuzz every target for SECONDS=60 (needs a nightly compiler)
+	@scripts/fuzz.sh $(or $(SECONDS),60) $(FUZZ)
+
+faults: setup wasm faulty ## Break what can break, and write what callers saw into docs/OPERATIONS.md
+	cargo build $(LOCKED) --release --bins --tests $(NATIVE)
+	@scripts/faults.sh
+
+soak: setup wasm ## Half of the load that this machine bears for SECONDS=1800, with key changes all the time
+	cargo build $(LOCKED) --release $(NATIVE)
+	@SECONDS=$(SECONDS) RATE=$(RATE) $(TARGET)/release/omniflow-soak
 
 lint: tools targets ## Check formatting, clippy and, where it is installed, cargo-deny
 	cargo fmt --all --check
@@ -83,14 +100,23 @@ lint: tools targets ## Check formatting, clippy and, where it is installed, carg
 		echo 'cargo-deny is not installed, so dependencies were not checked: make deny'; \
 	fi
 
+.tools/bin/cargo-fuzz: | tools
+	cargo install cargo-fuzz --locked --quiet --root .tools
+
 deny: .tools/bin/cargo-deny ## Check licenses, sources and advisories of all dependencies (installs cargo-deny)
-	cargo deny --log-level error check
+	@scripts/deny.sh
+
+sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, in CycloneDX JSON, to target/sbom (installs cargo-cyclonedx)
+	@scripts/sbom.sh $(TARGET)/sbom
+
+.tools/bin/cargo-cyclonedx: | tools
+	cargo install cargo-cyclonedx --locked --quiet --root .tools
 
 .tools/bin/cargo-deny: | tools
 	cargo install cargo-deny --locked --quiet --root .tools
 
-bench: setup wasm ## Measure what a request costs, beside Envoy's own filters; writes docs/BENCHMARKS.md
-	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter
+bench: setup wasm ## Measure what a request costs, and what many keys cost (BENCH=scale: only that); writes docs/BENCHMARKS*.md
+	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter -p omniflow-probe-filter
 	cargo build $(LOCKED) --release $(NATIVE) -p omniflow-bench
 	@exec $(TARGET)/release/omniflow-bench $(BENCH)
 

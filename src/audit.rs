@@ -17,14 +17,15 @@ use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
-use proxy_wasm::types::LogLevel;
 use serde::{Deserialize, Serialize};
 
+use crate::abi::LogLevel;
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::control_plane::{self, Answer, CallId};
 use crate::host;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 
 /// A batch is sent without waiting for more when it has so many bytes.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -247,6 +248,7 @@ impl AuditBuffer {
         &mut self,
         config: &Config,
         source: &AuditSource,
+        peers: &Peers,
         now: MonotonicNanos,
         metrics: &Metrics,
     ) -> bool {
@@ -266,7 +268,8 @@ impl AuditBuffer {
                 fits
             })
             .count();
-        let batch = AuditBatch::join(source, self.items.iter().take(items).map(|item| item.bytes.as_slice()));
+        let bytes = self.items.iter().take(items).map(|item| item.bytes.as_slice());
+        let batch = AuditBatch::join(source, Some(&peers.word(now, false)), bytes);
         match control_plane::post(config, AUDIT_PATH, AUDIT_MEDIA_TYPE, &batch, TIMEOUT) {
             Ok(id) => {
                 self.under_way = Some(UnderWay { id, items });

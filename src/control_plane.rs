@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, MapType, Status};
-
+use crate::abi::{self, Status};
 use crate::config::Config;
+use crate::headers::serialized;
+use crate::host;
 
 /// The number of a call under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,31 +52,30 @@ fn send(
     timeout: Duration,
 ) -> Result<CallId, NotSent> {
     let mut headers = vec![
-        (":method", method),
-        (":path", path),
-        (":authority", config.authority.as_str()),
-        ("authorization", config.authorization.as_str()),
+        (":method", method.as_bytes()),
+        (":path", path.as_bytes()),
+        (":authority", config.authority.as_bytes()),
+        ("authorization", config.authorization.as_bytes()),
     ];
-    headers.extend_from_slice(more);
-    match hostcalls::dispatch_http_call(&config.cluster, headers, body, Vec::new(), timeout) {
+    headers.extend(more.iter().map(|(name, value)| (*name, value.as_bytes())));
+    let (headers, no_trailers) = (serialized(&headers), serialized(&[]));
+    let timeout = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    match abi::http_call(&config.cluster, &headers, body.unwrap_or_default(), &no_trailers, timeout) {
         Ok(id) => Ok(CallId(id)),
         Err(Status::BadArgument) => Err(NotSent::UnknownCluster),
         Err(_) => Err(NotSent::Unreachable),
     }
 }
 
-/// The answer of a call, in its callback. `None` for a reset, a time-out, or a body over Envoy's limit: the host
-/// reports all of these with no headers at all, and the SDK's getters would panic on them.
+/// The answer of a call, in its callback. `None` for a reset, a time-out, or a body over Envoy's limit: the host reports all
+/// of these with no headers at all.
 pub(crate) fn answer(headers: usize, body_size: usize) -> Option<Answer> {
     if headers == 0 {
         return None;
     }
-    let header = |name| hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten();
-    let status = std::str::from_utf8(&header(":status")?).ok()?.parse().ok()?;
-    let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size).ok().flatten();
     Some(Answer {
-        status,
-        media_type: header("content-type").unwrap_or_default(),
-        body: body.unwrap_or_default(),
+        status: host::answer_status()?,
+        media_type: host::answer_header("content-type").unwrap_or_default(),
+        body: host::answer_body(body_size),
     })
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use proxy_wasm::types::{Bytes, LogLevel};
+use crate::abi::{Bytes, LogLevel};
 
 thread_local! {
     static ENTRIES: RefCell<HashMap<String, (Bytes, u32)>> = RefCell::default();

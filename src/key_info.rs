@@ -4,12 +4,13 @@ use omniflow_policy::authorize::CredentialView;
 use omniflow_policy::key::Environment;
 use omniflow_policy::limit::{LimitReport, RateLimit};
 use omniflow_policy::time::UnixMillis;
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::LogLevel;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::abi::{self, LogLevel};
+use crate::headers::serialized;
 use crate::host;
+use crate::respond::NO_GRPC;
 
 /// The answer's body.
 #[derive(Debug, Serialize)]
@@ -55,9 +56,9 @@ impl KeyInfo {
 
     /// Answers the caller. At most once a stream.
     pub(crate) fn send(&self) {
-        let headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+        let headers = serialized(&[("content-type", b"application/json"), ("cache-control", b"no-store")]);
         let body = serde_json::to_vec(self).unwrap_or_default();
-        if hostcalls::send_http_response(200, headers, Some(&body)).is_err() {
+        if abi::send_local_response(200, &headers, &body, NO_GRPC).is_err() {
             host::log(LogLevel::Error, "Envoy did not take an answer about a key");
         }
     }

@@ -47,7 +47,7 @@ impl Legacies {
     /// Goes on with the one in hand, and keeps it from being reported as lost. Only in callbacks of the root context.
     pub(crate) fn deliver(&mut self, config: &Config, peers: &Peers, now: MonotonicNanos, metrics: &Metrics) {
         let Some(InHand { source, buffer }) = &mut self.in_hand else { return };
-        buffer.flush(config, source, now, metrics);
+        buffer.flush(config, source, peers, now, metrics);
         peers.delivered(source.vm, buffer.acknowledged(), now);
         if buffer.is_empty() {
             self.in_hand = None;

@@ -8,6 +8,9 @@
 //! |---|---|
 //! | [`config`] | the plugin configuration |
 //! | [`clock`] | the two clocks |
+//! | [`abi`] | what the host and the filter call each other by; all unsafe code |
+//! | [`entry`] | the callbacks, and the contexts that they are for |
+//! | [`headers`] | header maps as they cross the ABI |
 //! | [`host`] | the host's calls, made so that none of them can end the VM |
 //! | [`shared`] | names and layouts in shared data |
 //! | [`store`] | this VM's view of the snapshot, loaded from shared data page by page |
@@ -25,14 +28,17 @@
 //! | [`metrics`] | counters by reason |
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod abi;
 mod audit;
 mod backoff;
 mod clock;
 mod config;
 mod control_plane;
 mod counters;
+mod entry;
 #[cfg(test)]
 mod fake_host;
+mod headers;
 mod host;
 mod key_info;
 mod legacy;
@@ -42,20 +48,9 @@ mod payload;
 mod peers;
 mod respond;
 mod root;
+mod settlement;
 mod shared;
 mod store;
 mod stream;
 mod sync;
 mod vm;
-
-// The entry point that Envoy calls is an exported symbol, which the compiler counts as unsafe code; the macro
-// that makes it is the SDK's.
-#[allow(unsafe_code, missing_docs)]
-mod entry {
-    use proxy_wasm::types::LogLevel;
-
-    proxy_wasm::main! {{
-        proxy_wasm::set_log_level(LogLevel::Warn);
-        proxy_wasm::set_root_context(|_| Box::new(crate::root::Root::new()));
-    }}
-}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource, LossCause, LostCalls};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource, GatewayProgress, LossCause, LostCalls};
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH, Incarnation};
 use omniflow_policy::time::MonotonicNanos;
 
@@ -44,7 +44,7 @@ impl LostVms {
             return;
         }
         let Some(gone) = peers.lost(now) else { return };
-        let batch = batch(leader, gone);
+        let batch = batch(leader, gone, peers.word(now, false));
         match control_plane::post(config, AUDIT_PATH, AUDIT_MEDIA_TYPE, &batch, TIMEOUT) {
             Ok(call) => {
                 self.under_way = Some(Report { call, vm: gone.id, calls: gone.progress.waiting() });
@@ -79,7 +79,7 @@ impl LostVms {
 }
 
 /// In the name of the VM: the control plane knows which of the calls have come nevertheless.
-fn batch(leader: &AuditSource, gone: &Gone) -> Vec<u8> {
+fn batch(leader: &AuditSource, gone: &Gone, progress: GatewayProgress) -> Vec<u8> {
     let source = AuditSource { vm: gone.id, ..leader.clone() };
     let lost = LostCalls {
         sequence: gone.progress.acknowledged,
@@ -88,5 +88,5 @@ fn batch(leader: &AuditSource, gone: &Gone) -> Vec<u8> {
         from: None,
         to: gone.progress.at,
     };
-    AuditBatch { source, items: vec![AuditItem::Lost(lost)] }.encode()
+    AuditBatch { source, progress: Some(progress), items: vec![AuditItem::Lost(lost)] }.encode()
 }

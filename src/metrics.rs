@@ -1,14 +1,15 @@
 //! Envoy metrics, defined once a VM and counted over all VMs: `wasmcustom.omniflow_…` in Envoy's statistics.
 
 use omniflow_policy::outcome::Outcome;
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::MetricType;
+
+use crate::abi::{self, MetricType};
 
 /// The metrics' numbers.
 pub(crate) struct Metrics {
     decisions: Vec<(Outcome, Option<u32>)>,
     audit_lost: Option<u32>,
     audit_waiting: Option<u32>,
+    audit_unsettled: Option<u32>,
     payloads_dropped: Option<u32>,
     snapshot_refused: Option<u32>,
     snapshot_version: Option<u32>,
@@ -16,8 +17,8 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn define() -> Self {
-        let counter = |name: &str| hostcalls::define_metric(MetricType::Counter, name).ok();
-        let gauge = |name: &str| hostcalls::define_metric(MetricType::Gauge, name).ok();
+        let counter = |name: &str| abi::define_metric(MetricType::Counter, name);
+        let gauge = |name: &str| abi::define_metric(MetricType::Gauge, name);
         Self {
             decisions: Outcome::all()
                 .map(|outcome| (outcome, counter(&format!("omniflow_decisions_{}", outcome.reason()))))
@@ -26,6 +27,7 @@ impl Metrics {
             payloads_dropped: counter("omniflow_audit_payloads_dropped"),
             snapshot_refused: counter("omniflow_snapshots_refused"),
             audit_waiting: gauge("omniflow_audit_records_waiting"),
+            audit_unsettled: gauge("omniflow_audit_unsettled"),
             snapshot_version: gauge("omniflow_snapshot_version"),
         }
     }
@@ -56,6 +58,11 @@ impl Metrics {
         set(self.audit_waiting, calls);
     }
 
+    /// Tells whether the control plane has yet to hear that all records have come.
+    pub(crate) fn audit_unsettled(&self, is_unsettled: bool) {
+        set(self.audit_unsettled, is_unsettled.into());
+    }
+
     /// Tells the version in shared data.
     pub(crate) fn snapshot_version(&self, version: u64) {
         set(self.snapshot_version, version);
@@ -64,12 +71,12 @@ impl Metrics {
 
 fn set(id: Option<u32>, value: u64) {
     if let Some(id) = id {
-        let _ = hostcalls::record_metric(id, value);
+        abi::record_metric(id, value);
     }
 }
 
 fn increment(id: Option<u32>, by: u64) {
     if let (Some(id), Ok(by @ 1..)) = (id, i64::try_from(by)) {
-        let _ = hostcalls::increment_metric(id, by);
+        abi::increment_metric(id, by);
     }
 }

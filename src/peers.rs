@@ -7,22 +7,26 @@
 //! others know what it takes along when it ends. One that ends in an orderly way leaves its records in a queue that
 //! outlives it.
 
+use omniflow_policy::audit::{GatewayProgress, MAX_PROGRESS_VMS, VmProgress};
 use omniflow_policy::gateway::{Incarnation, VmStatus};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::LogLevel;
 use serde::{Deserialize, Serialize};
 
+use crate::abi::{self, LogLevel};
+use crate::clock;
 use crate::host;
 use crate::legacy::Legacy;
 use crate::shared::{self, Head, Names};
 
 const SECOND: u64 = 1_000_000_000;
+const MILLISECOND: u64 = SECOND / 1_000;
 /// Without a tick for so long, a VM counts as gone. Ticks come every [`crate::root::TICK`].
 const SILENCE: u64 = 3 * SECOND;
 /// For so long a VM that is gone may still come back. After that its records are given up: a thread that was held up
 /// for longer would lose those that it delivers after all.
 const RETURN: u64 = 7 * SECOND;
+/// Whoever has not been heard of for longer may have begun calls that nobody knows of: several ticks.
+const FRESH: u64 = SECOND / 2;
 /// The most VMs that are gone and not yet reported. Where more crash while the control plane is away, the oldest are
 /// counted in the metric alone.
 const MOST_GONE: usize = 64;
@@ -109,8 +113,8 @@ impl Peers {
     /// Makes this VM known to the others. To be called in a tick, never by a canary VM, which has none.
     pub(crate) fn join(names: &Names) -> Option<Self> {
         let me = Incarnation(host::random_u64());
-        let queue = hostcalls::register_shared_queue(&names.queue(me)).ok()?;
-        let legacies = hostcalls::register_shared_queue(&names.legacies()).ok()?;
+        let queue = abi::register_queue(&names.queue(me)).ok()?;
+        let legacies = abi::register_queue(&names.legacies()).ok()?;
         let fresh = Head {
             process: Incarnation(host::random_u64()),
             slot: 0,
@@ -165,7 +169,7 @@ impl Peers {
         let mut fits = false;
         self.change(|roll| fits = roll.admit(legacy.source.vm, bytes.len()));
         if fits {
-            let _ = hostcalls::enqueue_shared_queue(self.legacies, Some(&bytes));
+            abi::enqueue(self.legacies, &bytes);
         } else {
             let calls = legacy.records.calls();
             host::log(LogLevel::Error, &format!("{calls} audit records are lost: too many wait already"));
@@ -175,7 +179,7 @@ impl Peers {
     /// Takes what another VM has left, if there is any: nobody else will get it.
     pub(crate) fn inherit(&self) -> Option<Legacy> {
         loop {
-            let bytes = hostcalls::dequeue_shared_queue(self.legacies).ok()??;
+            let bytes = abi::dequeue(self.legacies)?;
             self.change(|roll| roll.left_bytes = roll.left_bytes.saturating_sub(bytes.len()));
             match postcard::from_bytes(&bytes) {
                 Ok(legacy) => return Some(legacy),
@@ -221,8 +225,30 @@ impl Peers {
 
     /// Calls that were begun and of whose records nobody has heard yet, over all VMs.
     pub(crate) fn waiting(&self) -> u64 {
-        let present = self.roll.present.iter().map(|vm| vm.progress);
-        present.chain(self.roll.gone.iter().map(|gone| gone.progress)).map(Progress::waiting).sum()
+        self.roll.progress().map(|(_, progress)| progress.waiting()).sum()
+    }
+
+    /// Calls that were begun, by all VMs that are known.
+    pub(crate) fn begun(&self) -> u64 {
+        self.roll.progress().fold(0, |sum, (_, progress)| sum.wrapping_add(progress.begun))
+    }
+
+    /// Whether every VM has told lately how far it is.
+    pub(crate) fn all_are_fresh(&self, now: MonotonicNanos) -> bool {
+        self.roll.present.iter().all(|vm| now.0.saturating_sub(vm.seen) <= FRESH)
+    }
+
+    /// Whether there are others: this VM is none of them once it has left.
+    pub(crate) fn are_there(&self) -> bool {
+        !self.roll.present.is_empty()
+    }
+
+    /// How far this Envoy has come, as far as this VM has heard at its last beat or look.
+    pub(crate) fn word(&self, now: MonotonicNanos, settled: bool) -> GatewayProgress {
+        let vms = self.roll.progress().take(MAX_PROGRESS_VMS);
+        let vms =
+            vms.map(|(id, Progress { begun, acknowledged, at })| VmProgress { id, begun, acknowledged, at });
+        GatewayProgress { clock: now.0 / MILLISECOND, at: clock::now(), settled, vms: vms.collect() }
     }
 
     /// Takes or renews the lead; tells whether this VM has it.
@@ -266,7 +292,7 @@ impl Peers {
     /// The messages that have come.
     pub(crate) fn receive(&self) -> Vec<Message> {
         let mut messages = Vec::new();
-        while let Ok(Some(bytes)) = hostcalls::dequeue_shared_queue(self.queue) {
+        while let Some(bytes) = abi::dequeue(self.queue) {
             messages.extend(postcard::from_bytes(&bytes));
         }
         messages
@@ -276,6 +302,14 @@ impl Peers {
 // === impl Roll ===
 
 impl Roll {
+    /// How far each VM has come, present or gone.
+    fn progress(&self) -> impl Iterator<Item = (Incarnation, Progress)> {
+        // One that ends in an orderly way stands in both for a moment.
+        let ends = |id| self.gone.iter().any(|gone| gone.id == id);
+        let present = self.present.iter().filter(move |vm| !ends(vm.id)).map(|vm| (vm.id, vm.progress));
+        present.chain(self.gone.iter().map(|gone| (gone.id, gone.progress)))
+    }
+
     /// Notes that a VM lives, and who does not any more. Gives the number of calls that are reported by nobody, because
     /// too many VMs are gone.
     fn beat(&mut self, me: Peer, now: u64) -> u64 {
@@ -335,7 +369,22 @@ impl Progress {
 fn send(queue: u32, message: &Message) {
     if let Ok(bytes) = postcard::to_allocvec(message) {
         // A VM that has gone in the meantime has no queue any more; its successor starts from shared data.
-        let _ = hostcalls::enqueue_shared_queue(queue, Some(&bytes));
+        abi::enqueue(queue, &bytes);
+    }
+}
+
+#[cfg(test)]
+impl Peers {
+    /// One VM of an Envoy, where no queue is needed.
+    pub(crate) fn alone(cluster: &str, me: u64) -> Self {
+        Self {
+            names: Names::new(cluster),
+            me: Incarnation(me),
+            process: Incarnation(8),
+            queue: 0,
+            legacies: 0,
+            roll: Roll::default(),
+        }
     }
 }
 
@@ -384,15 +433,22 @@ mod tests {
     }
 
     #[test]
+    fn a_word_names_each_vm_once_with_what_it_holds() {
+        let mut peers = Peers::alone("word", 1);
+        peers.roll.beat(peer(1, 0, 15), 0);
+        peers.roll.beat(peer(2, 0, 10), 0);
+        // Ending in an orderly way, and gone in another.
+        peers.roll.announce_end(gone(1, 16));
+        peers.roll.announce_end(gone(3, 12));
+        let word = peers.word(MonotonicNanos(7 * SECOND), false);
+        let vms: Vec<_> = word.vms.iter().map(|vm| (vm.id.0, vm.begun, vm.acknowledged)).collect();
+        assert_eq!((word.clock, vms), (7_000, vec![(2, 10, 10), (1, 16, 10), (3, 12, 10)]));
+        assert_eq!((peers.begun(), peers.waiting()), (38, 8));
+    }
+
+    #[test]
     fn what_somebody_tries_to_deliver_is_not_lost_however_long_that_takes() {
-        let mut peers = Peers {
-            names: Names::new("control"),
-            me: Incarnation(9),
-            process: Incarnation(8),
-            queue: 0,
-            legacies: 0,
-            roll: Roll::default(),
-        };
+        let mut peers = Peers::alone("control", 9);
         let lost = |peers: &Peers, now| peers.lost(MonotonicNanos(now)).map(|gone| gone.id.0);
         peers.roll.announce_end(gone(1, 15));
         let tried_last = 60 * SECOND;

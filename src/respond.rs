@@ -3,11 +3,14 @@
 use omniflow_policy::limit::LimitReport;
 use omniflow_policy::outcome::Denial;
 use omniflow_policy::scope::Scope;
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::GrpcStatusCode;
 use serde::Serialize;
 
+use crate::abi::{self, LogLevel, Status};
+use crate::headers::serialized;
 use crate::host;
+
+/// Stands for the gRPC status of an answer that is no gRPC.
+pub(crate) const NO_GRPC: i32 = -1;
 
 /// What a refusal tells beside its code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,14 +50,14 @@ struct Refusal {
 pub(crate) fn refuse(denial: Denial, details: &Details, grpc: bool) {
     let sent = if grpc { refuse_grpc(denial, details) } else { refuse_http(denial, details) };
     if sent.is_err() {
-        host::log(proxy_wasm::types::LogLevel::Error, "Envoy did not take a refusal");
+        host::log(LogLevel::Error, "Envoy did not take a refusal");
     }
 }
 
-fn refuse_http(denial: Denial, details: &Details) -> Result<(), proxy_wasm::types::Status> {
+fn refuse_http(denial: Denial, details: &Details) -> Result<(), Status> {
     let refusal = http_refusal(denial, details);
-    let headers = refusal.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    hostcalls::send_http_response(u32::from(refusal.status), headers, Some(&refusal.body))
+    let headers: Vec<_> = refusal.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    abi::send_local_response(u32::from(refusal.status), &serialized(&headers), &refusal.body, NO_GRPC)
 }
 
 fn http_refusal(denial: Denial, details: &Details) -> Refusal {
@@ -81,24 +84,15 @@ fn http_refusal(denial: Denial, details: &Details) -> Refusal {
     Refusal { status: denial.status(), headers, body: serde_json::to_vec(&problem).unwrap_or_default() }
 }
 
-fn refuse_grpc(denial: Denial, details: &Details) -> Result<(), proxy_wasm::types::Status> {
+fn refuse_grpc(denial: Denial, details: &Details) -> Result<(), Status> {
     let retry_after = details.retry_after.map(|seconds| seconds.to_string());
     let mut metadata = vec![("omniflow-code", denial.code().as_bytes())];
     if let Some(seconds) = &retry_after {
         metadata.push(("retry-after", seconds.as_bytes()));
     }
     let message = format!("{}: {}", denial.code(), denial.detail());
-    hostcalls::send_grpc_response(grpc_status(denial), Some(&message), metadata)
-}
-
-fn grpc_status(denial: Denial) -> GrpcStatusCode {
-    match denial.grpc_status() {
-        3 => GrpcStatusCode::InvalidArgument,
-        7 => GrpcStatusCode::PermissionDenied,
-        8 => GrpcStatusCode::ResourceExhausted,
-        16 => GrpcStatusCode::Unauthenticated,
-        _ => GrpcStatusCode::Unavailable,
-    }
+    let status = i32::from(denial.grpc_status());
+    abi::send_local_response(200, &serialized(&metadata), message.as_bytes(), status)
 }
 
 /// The challenge of a 401 (RFC 6750, section 3): without an error code where no credential was sent at all.
@@ -125,15 +119,39 @@ fn title(status: u16) -> &'static str {
 
 /// Tells an identified caller its limits. In the response headers callback only.
 pub(crate) fn set_rate_limit_headers(report: &LimitReport) {
-    let set = |name, value: u64| host::set_response_header(name, value.to_string().as_bytes());
+    let mut digits = [0; MOST_DIGITS];
+    let mut set = |name, value: u64| host::set_response_header(name, decimal(value, &mut digits));
     set("x-ratelimit-limit", u64::from(report.limit));
     set("x-ratelimit-remaining", u64::from(report.remaining));
     set("x-ratelimit-reset", report.reset_seconds);
 }
 
+/// Digits of the largest number.
+const MOST_DIGITS: usize = 20;
+
+/// A number in decimal, without an allocation.
+fn decimal(mut value: u64, digits: &mut [u8; MOST_DIGITS]) -> &[u8] {
+    let mut first = MOST_DIGITS;
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        (value, first) = (value / 10, place);
+        if value == 0 {
+            break;
+        }
+    }
+    digits.get(first..).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for value in [0, 7, 10, 99, 1_000_000, u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(decimal(value, &mut [0; MOST_DIGITS]), value.to_string().as_bytes());
+        }
+    }
 
     #[test]
     fn refusals_are_golden() {

@@ -6,17 +6,16 @@ use std::time::Duration;
 use omniflow_policy::audit::AuditSource;
 use omniflow_policy::gateway::is_gateway_name;
 use omniflow_policy::time::MonotonicNanos;
-use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{BufferType, ContextType, LogLevel};
 
-use crate::clock;
+use crate::abi::LogLevel;
+use crate::clock::{self, Clocks};
 use crate::config::{Config, TOKEN_VARIABLE};
 use crate::control_plane::{self, CallId};
 use crate::host;
 use crate::legacy::{Legacies, Legacy};
 use crate::lost::LostVms;
 use crate::peers::{Message, Peers};
+use crate::settlement::Settlement;
 use crate::stream::Stream;
 use crate::sync::{self, Leader, Progress};
 use crate::vm::Vm;
@@ -36,6 +35,8 @@ pub(crate) struct Root {
     /// Present while this VM has the lead.
     leader: Option<Leader>,
     lost_vms: LostVms,
+    /// What the control plane knows, while this VM has the lead or is the last.
+    settlement: Option<Settlement>,
     legacies: Legacies,
     /// When the last try ends. This VM is none of the others any more.
     ends: Option<MonotonicNanos>,
@@ -49,14 +50,15 @@ impl Root {
             source: None,
             leader: None,
             lost_vms: LostVms::new(),
+            settlement: None,
             legacies: Legacies::default(),
             ends: None,
         }
     }
 
     fn configure(&mut self) -> Result<(), String> {
-        let json = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten();
-        let config = Config::parse(&json.unwrap_or_default(), std::env::var(TOKEN_VARIABLE).ok())?;
+        let json = host::plugin_configuration();
+        let config = Config::parse(&json, std::env::var(TOKEN_VARIABLE).ok())?;
         self.gateway = match &config.gateway {
             Some(gateway) => gateway.clone(),
             None => node_id().unwrap_or_else(|| "envoy".to_owned()),
@@ -129,15 +131,20 @@ impl Root {
         }
     }
 
-    /// As the leader, delivers what VMs that have ended have left, and reports what they have not.
+    /// As the leader, delivers what VMs that have ended have left, reports what they have not, and tells whether that is
+    /// all.
     fn settle(&mut self, vm: &Vm) {
         let peers = vm.peers.borrow();
         let (Some(peers), Some(source)) = (peers.as_ref(), &self.source) else { return };
         vm.metrics.audit_waiting(peers.waiting());
+        let now = clock::monotonic();
         // What is on its way is not to be taken for lost.
         if !self.legacies.inherit(&vm.config, peers) {
-            self.lost_vms.tick(&vm.config, source, peers, clock::monotonic());
+            self.lost_vms.tick(&vm.config, source, peers, now);
         }
+        let settlement = self.settlement.get_or_insert_with(|| Settlement::new(now));
+        settlement.tick(&vm.config, source, peers, now);
+        vm.metrics.audit_unsettled(!settlement.is_told());
     }
 
     fn deliver_legacies(&mut self, vm: &Vm) {
@@ -146,7 +153,7 @@ impl Root {
         }
     }
 
-    /// Leaves all records to the other VMs. Tells whether there is none, so that this one has to deliver them.
+    /// Leaves all records to the other VMs. Tells whether there is none, so that this one has to see to the end.
     fn hand_over(&mut self, vm: &Vm) -> bool {
         let mut peers = vm.peers.borrow_mut();
         let (Some(peers), Some(source)) = (peers.as_mut(), &self.source) else { return false };
@@ -160,14 +167,20 @@ impl Root {
                 peers.bequeath(&legacy);
             }
         }
-        peers.leave() && self.legacies.inherit(&vm.config, peers)
+        peers.leave()
     }
 
-    /// One tick of the last VM of all.
+    /// One tick of the last VM of all: it delivers what is left, and has the last word.
     fn last_try(&mut self, vm: &Vm, ends: MonotonicNanos) {
+        if let Some(peers) = vm.peers.borrow_mut().as_mut() {
+            peers.look();
+        }
         self.deliver_legacies(vm);
-        let more = vm.peers.borrow().as_ref().is_some_and(|peers| self.legacies.inherit(&vm.config, peers));
-        if !more || clock::monotonic() >= ends {
+        self.settle(vm);
+        // Whoever has come meanwhile has the last word instead.
+        let is_over = self.settlement.as_ref().is_none_or(Settlement::is_told)
+            || vm.peers.borrow().as_ref().is_none_or(Peers::are_there);
+        if is_over || clock::monotonic() >= ends {
             self.give_up(vm);
             host::set_tick(Duration::ZERO);
             host::done();
@@ -190,8 +203,13 @@ impl Root {
 
     fn flush(&self, vm: &Vm) {
         vm.flush_wanted.set(false);
-        let Some(source) = &self.source else { return };
-        let sent = vm.audit.borrow_mut().flush(&vm.config, source, clock::monotonic(), &vm.metrics);
+        let sent = match (&self.source, vm.peers.borrow().as_ref()) {
+            (Some(source), Some(peers)) => {
+                let now = clock::monotonic();
+                vm.audit.borrow_mut().flush(&vm.config, source, peers, now, &vm.metrics)
+            }
+            _ => return,
+        };
         if sent {
             // So that no more is ever delivered than the others know of.
             let version = vm.store.borrow().version();
@@ -200,8 +218,10 @@ impl Root {
     }
 }
 
-impl Context for Root {
-    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _: usize) {
+// === callbacks ===
+
+impl Root {
+    pub(crate) fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize) {
         let Some(vm) = self.vm.clone() else { return };
         let id = CallId(token);
         let answer = control_plane::answer(headers, body_size);
@@ -219,16 +239,23 @@ impl Context for Root {
         {
             return;
         }
+        if let Some(settlement) = &mut self.settlement
+            && settlement.answered(id, answer.as_ref(), clock::monotonic())
+        {
+            return;
+        }
         self.lead(&vm, |leader, context| leader.answered(context, id, answer));
     }
 
-    fn on_done(&mut self) -> bool {
+    /// Tells whether nothing is left to do.
+    pub(crate) fn on_done(&mut self) -> bool {
         // By now all requests of this configuration have ended: each of them holds on to it.
         self.leader = None;
         if let Some(vm) = self.vm.clone()
             && self.hand_over(&vm)
         {
             // No call from here: when Envoy's process ends, its clusters may be gone already. The tick goes on.
+            self.settlement = None;
             self.ends = Some(clock::monotonic().after(LAST_TRY));
             return false;
         }
@@ -236,10 +263,7 @@ impl Context for Root {
         host::set_tick(Duration::ZERO);
         true
     }
-}
-
-impl RootContext for Root {
-    fn on_configure(&mut self, _: usize) -> bool {
+    pub(crate) fn on_configure(&mut self) -> bool {
         match self.configure() {
             Ok(()) => {
                 // No work here: a canary VM comes here too. It has no ticks.
@@ -253,7 +277,7 @@ impl RootContext for Root {
         }
     }
 
-    fn on_tick(&mut self) {
+    pub(crate) fn on_tick(&mut self) {
         let Some(vm) = self.vm.clone() else { return };
         if let Some(ends) = self.ends {
             return self.last_try(&vm, ends);
@@ -264,6 +288,7 @@ impl RootContext for Root {
             store.tick(clock::monotonic());
             store.version()
         };
+        vm.clocks.set(Clocks::read());
         self.beat(&vm, version);
         let leads = vm.peers.borrow().as_ref().is_some_and(|peers| peers.lead(clock::monotonic()));
         match (leads, self.leader.is_some()) {
@@ -274,12 +299,15 @@ impl RootContext for Root {
         self.lead(&vm, Leader::tick);
         if self.leader.is_some() {
             self.settle(&vm);
+        } else {
+            // The next lead begins without knowing what others have told meanwhile.
+            self.settlement = None;
         }
         self.deliver_legacies(&vm);
         self.flush(&vm);
     }
 
-    fn on_queue_ready(&mut self, _: u32) {
+    pub(crate) fn on_queue_ready(&mut self) {
         let Some(vm) = self.vm.clone().filter(|_| self.ends.is_none()) else { return };
         let messages = vm.peers.borrow().as_ref().map(Peers::receive).unwrap_or_default();
         for message in messages {
@@ -299,18 +327,15 @@ impl RootContext for Root {
         }
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        self.vm.clone().map(|vm| Box::new(Stream::new(vm)) as Box<dyn HttpContext>)
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+    /// The context of a request; `None` where the configuration was refused.
+    pub(crate) fn stream(&self) -> Option<Stream> {
+        self.vm.clone().map(Stream::new)
     }
 }
 
 /// Envoy's node id. Its place among the attributes depends on the version of Envoy.
 fn node_id() -> Option<String> {
-    let id = host::property(&["xds", "node", "id"]).or_else(|| host::property(&["node", "id"]))?;
+    let id = host::property("xds\0node\0id").or_else(|| host::property("node\0id"))?;
     let id = String::from_utf8(id).ok()?;
     is_gateway_name(&id).then_some(id)
 }

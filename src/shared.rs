@@ -6,11 +6,11 @@
 //! `omniflow/`, then the cluster of the control plane.
 
 use omniflow_policy::gateway::Incarnation;
-use proxy_wasm::types::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::abi::Bytes;
 use crate::host;
 
 /// Stands for "no entry yet" in a compare-and-swap. The host writes unconditionally when it is given 0, and two
@@ -83,7 +83,15 @@ impl Names {
     }
 
     pub(crate) fn limit(&self, key: Uuid) -> String {
-        format!("{}/limit/{}", self.prefix, key.simple())
+        const LIMIT: &str = "/limit/";
+        // Made for every call: without the machinery of formatting.
+        let mut digits = Uuid::encode_buffer();
+        let digits = key.simple().encode_lower(&mut digits);
+        let mut name = String::with_capacity(self.prefix.len() + LIMIT.len() + digits.len());
+        name.push_str(&self.prefix);
+        name.push_str(LIMIT);
+        name.push_str(digits);
+        name
     }
 }
 

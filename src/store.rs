@@ -11,8 +11,8 @@ use omniflow_policy::digest::Digest;
 use omniflow_policy::policy::Policy;
 use omniflow_policy::snapshot::{Manifest, Page};
 use omniflow_policy::time::MonotonicNanos;
-use proxy_wasm::types::LogLevel;
 
+use crate::abi::LogLevel;
 use crate::host;
 use crate::shared::{self, Head, Names};
 
@@ -320,7 +320,7 @@ mod tests {
         store.tick(NOW);
         assert!(!is_revoked(&mut store, 3));
         revoke(&names, &mut first, 3);
-        publish(&names, &first.rebuild(20).unwrap_or_else(|error| panic!("{error}")), 1);
+        publish(&names, &first.rebuild().unwrap_or_else(|error| panic!("{error}")).at_version(20), 1);
         store.refresh();
         assert_eq!(store.version(), 20);
         assert!(is_revoked(&mut store, 3));

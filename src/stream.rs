@@ -12,21 +12,29 @@ use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::path::split_query;
 use omniflow_policy::payload::PayloadCapture;
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, Bytes};
+use uuid::Uuid;
 
 use crate::clock;
 use crate::counters;
+use crate::headers::Headers;
 use crate::host;
 use crate::key_info::KeyInfo;
 use crate::payload::Capturing;
 use crate::respond::{self, Details};
 use crate::vm::Vm;
 
+/// Whether a request or its answer goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Action {
+    Continue = 0,
+    Pause = 1,
+}
+
 /// One request.
 pub(crate) struct Stream {
     vm: Rc<Vm>,
-    call: Option<Recorded>,
+    call: Option<Box<Recorded>>,
 }
 
 /// What is known of a call once it was decided on, for its response and its record.
@@ -50,9 +58,13 @@ struct Recorded {
     response_bytes: u64,
 }
 
-/// The headers of a request.
-struct Request {
-    headers: Vec<(String, Bytes)>,
+/// A request's headers, and those of them that are asked for by name: the first of each.
+struct Request<'a> {
+    headers: &'a Headers,
+    method: Option<&'a [u8]>,
+    target: Option<&'a [u8]>,
+    media_type: Option<&'a [u8]>,
+    id: Option<&'a [u8]>,
 }
 
 /// A decision with everything that is said and done because of it.
@@ -77,7 +89,7 @@ impl Stream {
     /// Steps 1 to 6.
     fn rule(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         source: Option<IpAddr>,
         now: UnixMillis,
         monotonic: MonotonicNanos,
@@ -87,13 +99,8 @@ impl Stream {
             return Ruling::unidentified(Outcome::Denied(Denial::PolicyUnavailable));
         };
         let call = Call {
-            credential: present(request.pairs(), policy.key_prefix()),
-            request: authorize::Request {
-                method: request.value(":method"),
-                target: request.value(":path"),
-                source,
-                now,
-            },
+            credential: present(request.headers.iter(), policy.key_prefix()),
+            request: authorize::Request { method: request.method(), target: request.target(), source, now },
         };
         let mut page_unavailable = false;
         let decision = authorize(policy, &self.vm.config.settings, &call, |digest| {
@@ -160,15 +167,19 @@ impl Stream {
     }
 
     /// Step 7: what goes on carries the filter's word and nobody else's.
-    fn mark(&self, request: &Request, ruling: &Ruling) {
+    fn mark(&self, request: &Request<'_>, ruling: &Ruling) {
         for name in request.names_to_remove(self.vm.config.strip_credential && ruling.key.is_some()) {
-            host::set_request_header(name, None);
+            host::remove_request_header(name);
         }
         if let Some(key) = &ruling.key {
-            host::set_request_header("x-omniflow-key-id", Some(key.id.to_string().as_bytes()));
-            host::set_request_header("x-omniflow-key-name", Some(key.name.as_bytes()));
-            host::set_request_header("x-omniflow-environment", Some(key.environment.as_str().as_bytes()));
-            host::set_request_header("x-omniflow-scopes", Some(ruling.scopes.as_bytes()));
+            let mut id = Uuid::encode_buffer();
+            host::set_request_header(
+                "x-omniflow-key-id",
+                key.id.hyphenated().encode_lower(&mut id).as_bytes(),
+            );
+            host::set_request_header("x-omniflow-key-name", key.name.as_bytes());
+            host::set_request_header("x-omniflow-environment", key.environment.as_str().as_bytes());
+            host::set_request_header("x-omniflow-scopes", ruling.scopes.as_bytes());
         }
         // The guard behind this filter lets nothing pass without this.
         host::set_filter_state("omf_ok", b"1");
@@ -189,18 +200,19 @@ impl Stream {
     }
 }
 
-impl Context for Stream {}
+// === callbacks ===
 
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        let (now, began) = (clock::now(), clock::monotonic());
-        let request = Request { headers: host::request_headers() };
+impl Stream {
+    pub(crate) fn on_request_headers(&mut self, end_of_stream: bool) -> Action {
+        let began = clock::monotonic();
+        let now = self.vm.wall_clock(began);
+        let headers = host::request_headers();
+        let request = Request::read(&headers);
         #[cfg(feature = "fault-injection")]
-        if request.value("x-fault") == b"trap" {
+        if headers.iter().any(|header| header == (&b"x-fault"[..], &b"trap"[..])) {
             std::process::abort();
         }
-        let source =
-            host::property(&["source", "address"]).and_then(|address| parse_source_address(&address));
+        let source = host::property("source\0address").and_then(|address| parse_source_address(&address));
         let ruling = self.rule(&request, source, now, began);
         self.vm.metrics.decided(ruling.outcome);
         self.vm.begun.update(|calls| calls.saturating_add(1));
@@ -214,13 +226,13 @@ impl HttpContext for Stream {
                 None
             }
         };
-        let (path, query) = split_query(request.value(":path"));
-        self.call = Some(Recorded {
+        let (path, query) = split_query(request.target());
+        self.call = Some(Box::new(Recorded {
             time: now,
             began,
-            method: clip(request.value(":method")),
+            method: clip(request.method()),
             path: clip(path),
-            request_id: clip(request.value("x-request-id")),
+            request_id: clip(request.id.unwrap_or_default()),
             source,
             outcome: ruling.outcome,
             endpoint: ruling.endpoint,
@@ -228,8 +240,8 @@ impl HttpContext for Stream {
             limits: ruling.limits,
             arguments: ArgumentHash::new(query),
             payload: (ruling.payload_bytes > 0 && !(query.is_empty() && end_of_stream)).then(|| {
-                let (media_type, encoding) =
-                    (request.value("content-type"), request.values("content-encoding"));
+                let media_type = request.media_type.unwrap_or_default();
+                let encoding = request.values("content-encoding");
                 let capture = PayloadCapture::new(query, media_type, &encoding, ruling.payload_bytes);
                 Capturing::new(&self.vm.payload_room, capture)
             }),
@@ -237,7 +249,7 @@ impl HttpContext for Stream {
             request_bytes: 0,
             status: 0,
             response_bytes: 0,
-        });
+        }));
         match (denial, ruling.info) {
             (Some(denial), _) => {
                 respond::refuse(denial, &ruling.details, request.is_grpc());
@@ -251,7 +263,7 @@ impl HttpContext for Stream {
         }
     }
 
-    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+    pub(crate) fn on_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if let Some(call) = &mut self.call {
             call.request_bytes = call.request_bytes.saturating_add(size as u64);
             if size > 0 {
@@ -266,21 +278,21 @@ impl HttpContext for Stream {
         Action::Continue
     }
 
-    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+    pub(crate) fn on_request_trailers(&mut self) -> Action {
         if let Some(call) = &mut self.call {
             // With trailers the body itself never comes to an end of the stream.
             call.body_complete = true;
         }
         // Some servers take trailers for headers.
-        for (name, _) in host::request_trailers() {
-            if header_role(name.as_bytes()) != HeaderRole::Other {
-                host::remove_request_trailer(&name);
+        for (name, _) in host::request_trailers().iter() {
+            if header_role(name) != HeaderRole::Other {
+                host::remove_request_trailer(name);
             }
         }
         Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    pub(crate) fn on_response_headers(&mut self) -> Action {
         if let Some(call) = &mut self.call {
             // Here and not among the attributes of the finished stream, each of which costs as much as several calls.
             call.status = host::response_status().unwrap_or_default();
@@ -291,16 +303,17 @@ impl HttpContext for Stream {
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, size: usize, _: bool) -> Action {
+    pub(crate) fn on_response_body(&mut self, size: usize) -> Action {
         if let Some(call) = &mut self.call {
             call.response_bytes = call.response_bytes.saturating_add(size as u64);
         }
         Action::Continue
     }
 
-    fn on_log(&mut self) {
+    /// The end, whatever has become of the request.
+    pub(crate) fn finish(self) {
         // A stream that another filter has answered before this one saw it was no call of a key.
-        let Some(call) = self.call.take() else { return };
+        let Some(call) = self.call else { return };
         if call.key.is_none()
             && let Outcome::Denied(reason) = call.outcome
             && self.vm.audit.borrow_mut().fold(call.source, reason, call.time)
@@ -325,7 +338,8 @@ impl HttpContext for Stream {
             argument_hash: call.arguments.finish(),
             argument_hash_partial: !call.body_complete,
         };
-        let payload = call.payload.and_then(|payload| payload.finish(call.body_complete));
+        let is_complete = call.body_complete;
+        let payload = call.payload.and_then(|payload| payload.finish(is_complete));
         self.vm.record(record, payload, now);
     }
 }
@@ -346,42 +360,49 @@ impl Ruling {
     }
 }
 
-impl Request {
-    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()))
+impl<'a> Request<'a> {
+    fn read(headers: &'a Headers) -> Self {
+        let mut request = Self { headers, method: None, target: None, media_type: None, id: None };
+        for (name, value) in headers.iter() {
+            let field = match name {
+                b":method" => &mut request.method,
+                b":path" => &mut request.target,
+                b"content-type" => &mut request.media_type,
+                b"x-request-id" => &mut request.id,
+                _ => continue,
+            };
+            field.get_or_insert(value);
+        }
+        request
     }
 
-    /// The first header of a name; empty where there is none. Not for credentials, of which every one counts.
-    fn value(&self, name: &str) -> &[u8] {
-        self.headers.iter().find(|(known, _)| known == name).map_or(&[], |(_, value)| value.as_slice())
+    fn method(&self) -> &'a [u8] {
+        self.method.unwrap_or_default()
+    }
+
+    fn target(&self) -> &'a [u8] {
+        self.target.unwrap_or_default()
     }
 
     /// All headers of a name, with commas between.
     fn values(&self, name: &str) -> Vec<u8> {
-        let values: Vec<&[u8]> = self
-            .headers
-            .iter()
-            .filter(|(known, _)| known == name)
-            .map(|(_, value)| value.as_slice())
-            .collect();
-        values.join(&b',')
+        let named = self.headers.iter().filter(|(known, _)| *known == name.as_bytes());
+        named.map(|(_, value)| value).collect::<Vec<_>>().join(&b',')
     }
 
     fn is_grpc(&self) -> bool {
-        let media_type = self.value("content-type");
+        let media_type = self.media_type.unwrap_or_default();
         media_type
             .strip_prefix(b"application/grpc")
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"))
     }
 
     /// Headers that must not go on.
-    fn names_to_remove(&self, credential: bool) -> impl Iterator<Item = &str> {
-        self.headers.iter().map(|(name, _)| name.as_str()).filter(move |name| {
-            match header_role(name.as_bytes()) {
-                HeaderRole::Forged => true,
-                HeaderRole::Credential => credential,
-                HeaderRole::Other => false,
-            }
+    fn names_to_remove(&self, credential: bool) -> impl Iterator<Item = &[u8]> {
+        self.headers.iter().map(|(name, _)| name).filter(move |name| match header_role(name) {
+            HeaderRole::Forged => true,
+            HeaderRole::Credential => credential,
+            HeaderRole::Other => false,
         })
     }
 }

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use omniflow_policy::audit::AuditRecord;
 use omniflow_policy::payload::CallPayload;
-use omniflow_policy::time::MonotonicNanos;
+use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
 use crate::audit::AuditBuffer;
-use crate::clock;
+use crate::clock::{self, Clocks};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRoom;
@@ -27,6 +27,8 @@ pub(crate) struct Vm {
     pub(crate) payload_room: Rc<PayloadRoom>,
     /// Calls that were decided on. Each makes a record when it ends.
     pub(crate) begun: Cell<u64>,
+    /// Both clocks at the last tick.
+    pub(crate) clocks: Cell<Clocks>,
     /// A full batch is waiting, and the root context was asked to send it.
     pub(crate) flush_wanted: Cell<bool>,
     /// Known from the first tick on.
@@ -48,9 +50,18 @@ impl Vm {
             names,
             metrics: Metrics::define(),
             begun: Cell::new(0),
+            clocks: Cell::new(Clocks::read()),
             flush_wanted: Cell::new(false),
             peers: RefCell::new(None),
         }
+    }
+
+    /// The wall clock at an instant of the other one, without asking it each time.
+    pub(crate) fn wall_clock(&self, now: MonotonicNanos) -> UnixMillis {
+        if self.clocks.get().is_stale(now) {
+            self.clocks.set(Clocks::read());
+        }
+        self.clocks.get().wall_clock(now)
     }
 
     /// How far this VM has come with its records.

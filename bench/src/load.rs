@@ -9,13 +9,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Connections over which requests go.
-const CONNECTIONS: u64 = 16;
+pub(crate) const CONNECTIONS: u64 = 16;
 
 /// One request as it is sent, the same each time.
 #[derive(Clone, Debug)]
 pub(crate) struct Request(Arc<[u8]>);
 
-struct Connection {
+/// A connection on which one request follows the other.
+pub(crate) struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
 }
@@ -32,6 +33,11 @@ impl Request {
 
 /// Sends so many requests, each connection one after the other. Gives how long it took.
 pub(crate) async fn saturate(port: u16, request: &Request, requests: u64) -> Result<Duration> {
+    saturate_in_turn(port, &[request.clone()].into(), requests).await
+}
+
+/// The same with several requests in turn.
+pub(crate) async fn saturate_in_turn(port: u16, choice: &Arc<[Request]>, requests: u64) -> Result<Duration> {
     let left = Arc::new(AtomicU64::new(requests));
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -41,13 +47,13 @@ pub(crate) async fn saturate(port: u16, request: &Request, requests: u64) -> Res
     let tasks: Vec<_> = connections
         .into_iter()
         .map(|mut connection| {
-            let (left, request) = (Arc::clone(&left), request.clone());
+            let (left, choice) = (Arc::clone(&left), Arc::clone(choice));
             tokio::spawn(async move {
-                while left
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
-                    .is_ok()
+                while let Ok(number) =
+                    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
                 {
-                    connection.call(&request).await?;
+                    let turn = usize::try_from(number)? % choice.len().max(1);
+                    connection.call(choice.get(turn).context("no request")?).await?;
                 }
                 anyhow::Ok(())
             })
@@ -100,14 +106,14 @@ pub(crate) async fn latencies(
 // === impl Connection ===
 
 impl Connection {
-    async fn open(port: u16) -> Result<Self> {
+    pub(crate) async fn open(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: Vec::with_capacity(4_096) })
     }
 
     /// One request and its whole answer, which has to be a 200 of a stated length.
-    async fn call(&mut self, request: &Request) -> Result<()> {
+    pub(crate) async fn call(&mut self, request: &Request) -> Result<()> {
         self.stream.write_all(&request.0).await?;
         self.received.clear();
         loop {

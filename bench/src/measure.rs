@@ -26,7 +26,7 @@ pub(crate) struct Plan {
 /// What was found out about a subject.
 pub(crate) struct Outcome {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// What it consists of.
     pub(crate) what: &'static str,
     /// Processor time of a request, in microseconds.
@@ -78,7 +78,9 @@ impl Plan {
 /// Measures all subjects: in each round each of them right after bare Envoy, and each round in another order.
 pub(crate) async fn run(plan: &Plan, bare: &Subject, others: &[Subject]) -> Result<Vec<Outcome>> {
     for subject in others.iter().chain([bare]) {
-        load::saturate(subject.port(), &subject.request, plan.warm_up).await.context(subject.name)?;
+        load::saturate(subject.port(), &subject.request, plan.warm_up)
+            .await
+            .with_context(|| subject.name.clone())?;
     }
     let mut of_bare = Samples::default();
     let mut of_others: Vec<Samples> = others.iter().map(|_| Samples::default()).collect();
@@ -106,8 +108,9 @@ impl Samples {
     /// One measurement. Gives the processor time of a request.
     async fn measure(&mut self, plan: &Plan, subject: &Subject) -> Result<f64> {
         let before = subject.spent()?;
-        let took =
-            load::saturate(subject.port(), &subject.request, plan.requests).await.context(subject.name)?;
+        let took = load::saturate(subject.port(), &subject.request, plan.requests)
+            .await
+            .with_context(|| subject.name.clone())?;
         let after = subject.spent()?;
         let per_request = |time: Duration| time.as_secs_f64() * 1e6 / plan.requests as f64;
         let cost = per_request(after.serving.saturating_sub(before.serving));
@@ -123,10 +126,10 @@ impl Samples {
         let rate = throughput.median / 2.0;
         let latencies = load::latencies(subject.port(), &subject.request, rate, plan.half_load)
             .await
-            .context(subject.name)?;
+            .with_context(|| subject.name.clone())?;
         let at = |part: f64| quantile(&latencies, part).context("no request at half load");
         Ok(Outcome {
-            name: subject.name,
+            name: subject.name.clone(),
             what: subject.what,
             cost: spread(&self.cost)?,
             added: Spread::of(&self.added),

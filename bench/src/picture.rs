@@ -11,7 +11,8 @@ const ROW: f64 = 40.0;
 
 /// The picture, in colours that can be read on light and on dark.
 pub(crate) fn svg(outcomes: &[Outcome]) -> String {
-    let rows: Vec<_> = outcomes.iter().filter_map(|outcome| Some((outcome.name, outcome.added?))).collect();
+    let rows: Vec<_> =
+        outcomes.iter().filter_map(|outcome| Some((outcome.name.as_str(), outcome.added?))).collect();
     let most = rows.iter().map(|(_, added)| added.high).fold(1.0, f64::max);
     let scale = (WIDTH - LABELS - FIGURES) / most;
     let height = ROW * rows.len() as f64 + 20.0;
@@ -55,8 +56,8 @@ mod tests {
     #[test]
     fn each_subject_that_adds_something_has_its_bar() {
         let spread = |median: f64| Spread { low: median - 1.0, median, high: median + 1.0 };
-        let outcome = |name, added| Outcome {
-            name,
+        let outcome = |name: &str, added| Outcome {
+            name: str::to_owned(name),
             what: "",
             cost: spread(25.0),
             added,

@@ -21,6 +21,10 @@ pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
          of one run each, after the pairs, and the client's too: its timers tick in milliseconds.\n",
         plan.pairs, plan.requests
     )?;
+    writeln!(
+        text,
+        "What many keys and many gateways cost is in [BENCHMARKS-scale.md](BENCHMARKS-scale.md).\n"
+    )?;
     writeln!(text, "Machine: {}.\n", machine())?;
     writeln!(text, "![Added processor time of a request](benchmarks.svg)\n")?;
     writeln!(
@@ -43,21 +47,17 @@ pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
     for outcome in outcomes {
         writeln!(text, "- **{}**: {}.", outcome.name, outcome.what)?;
     }
-    let added = |name: &str| -> Result<f64> {
-        let outcome = outcomes.iter().find(|outcome| outcome.name == name).context("a subject is missing")?;
-        Ok(outcome.added.context("no pairs")?.median)
-    };
-    let product = added("Omniflow Keys")?;
+    writeln!(text)?;
+    let added = |outcome: &Outcome| Some(outcome.added?.median);
+    let product = outcomes.iter().find(|outcome| outcome.name == "Omniflow Keys").and_then(added);
+    let product = product.context("the product is missing")?;
     let beside = outcomes.iter().map(|outcome| outcome.beside.median).fold(0.0, f64::max);
-    writeln!(
-        text,
-        "\nOmniflow Keys adds {:.2} times what the native stack adds, {:.2} times what ext_authz with its server adds, and \
-         {:.1} µs more than an empty filter. Its control plane spends {beside:.1} µs on the record of a request, beside \
-         Envoy.",
-        product / added("native")?,
-        product / added("ext_authz")?,
-        product - added("empty")?,
-    )?;
+    for outcome in outcomes.iter().filter(|outcome| outcome.name != "Omniflow Keys") {
+        if let Some(other) = added(outcome) {
+            writeln!(text, "- Omniflow Keys adds {:.2} times what {} adds.", product / other, outcome.name)?;
+        }
+    }
+    writeln!(text, "- Its control plane spends {beside:.1} µs on the record of a request, beside Envoy.")?;
     Ok(text)
 }
 
@@ -65,7 +65,7 @@ fn spread(Spread { low, median, high }: Spread, digits: usize) -> String {
     format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
 }
 
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let field = |path: &str, name: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(name)).map(str::to_owned);

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use omniflow_harness::bootstrap::{Values, connection_manager, fill, parse};
+use omniflow_harness::bootstrap::{Values, connection_manager, fill, parse, set_filter_code};
 use omniflow_harness::client::{self, Call};
 use omniflow_harness::control_plane::{ControlPlane, ControlPlaneOptions};
 use omniflow_harness::ports::Port;
@@ -17,7 +18,7 @@ use crate::cpu;
 use crate::load::Request;
 
 /// The path of every request.
-const PATH: &str = "/api/v1/conversations/7";
+pub(crate) const PATH: &str = "/api/v1/conversations/7";
 /// Keys that the product knows beside the one that calls.
 pub(crate) const KEYS: usize = 10_000;
 const IN_STEP: Duration = Duration::from_secs(30);
@@ -25,7 +26,7 @@ const IN_STEP: Duration = Duration::from_secs(30);
 /// One way of answering requests.
 pub(crate) struct Subject {
     /// What it is called in the report.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// What it consists of.
     pub(crate) what: &'static str,
     /// What is sent to it.
@@ -44,7 +45,16 @@ struct Helper {
 
 enum HelperProcess {
     Authorizer(Process),
-    ControlPlane(ControlPlane),
+    ControlPlane(Arc<Installation>),
+}
+
+/// A control plane with many keys, one of which calls.
+pub(crate) struct Installation {
+    control_plane: ControlPlane,
+    gateway_token: String,
+    /// The key that calls.
+    pub(crate) key: String,
+    _port: Port,
 }
 
 /// Processor time of the processes of a subject.
@@ -63,10 +73,24 @@ impl Subject {
         let ports = reserve(2)?;
         let envoy = Envoy::start(options(folder, &ports)?).await?;
         Ok(Self {
-            name: "bare",
+            name: "bare".to_owned(),
             what: "Envoy and its router",
             request: Request::with_key(PATH, "none"),
             envoy,
+            helpers: Vec::new(),
+            _ports: ports,
+        })
+    }
+
+    /// Bare Envoy before an upstream.
+    pub(crate) async fn bare_before(folder: &Path, upstream: u16) -> Result<Self> {
+        let ports = reserve(2)?;
+        let options = options(folder, &ports)?.edit(move |config| route_to(config, upstream));
+        Ok(Self {
+            name: "bare".to_owned(),
+            what: "Envoy and its router",
+            request: Request::with_key(PATH, "none"),
+            envoy: Envoy::start(options).await?,
             helpers: Vec::new(),
             _ports: ports,
         })
@@ -77,7 +101,7 @@ impl Subject {
         let wasm = empty_filter()?.display().to_string();
         let options = with(options(folder, &ports)?, "empty.yaml", Values::from([("EMPTY_WASM", wasm)]))?;
         Ok(Self {
-            name: "empty",
+            name: "empty".to_owned(),
             what: "a proxy-wasm filter that does nothing",
             request: Request::with_key(PATH, "none"),
             envoy: Envoy::start(options).await?,
@@ -91,7 +115,7 @@ impl Subject {
         let values = Values::from([("KEY", key.to_owned())]);
         let options = with(options(folder, &ports)?, "native.yaml", values)?;
         Ok(Self {
-            name: "native",
+            name: "native".to_owned(),
             what: "api_key_auth, rbac, local_ratelimit and an access log in JSON",
             request: Request::with_key(PATH, key),
             envoy: Envoy::start(options).await?,
@@ -114,7 +138,7 @@ impl Subject {
         let values = Values::from([("AUTHORIZER_PORT", authorizer.to_string())]);
         let options = with(options(folder, &ports)?, "ext_authz.yaml", values)?;
         Ok(Self {
-            name: "ext_authz",
+            name: "ext_authz".to_owned(),
             what: "ext_authz over HTTP with a minimal server, whose processor time counts",
             request: Request::with_key(PATH, key),
             envoy: Envoy::start(options).await?,
@@ -124,42 +148,77 @@ impl Subject {
     }
 
     /// The product in full: many keys, two limits, identity and limit headers, argument hash, audit records to a control
-    /// plane. Gives the key that calls as well.
-    pub(crate) async fn product(folder: &Path) -> Result<(Self, String)> {
-        let ports = reserve(3)?;
-        let port = ports.get(2).context("no port")?.number();
-        let control_plane =
-            ControlPlane::start(ControlPlaneOptions::new(&folder.join("state"), port)).await?;
-        let fields = json!({"name": "bench", "environment": "live", "scopes": ["conversations:read"],
-            "rate_limit": {"per_minute": 1_000_000, "per_hour": 1_000_000}});
-        let key = control_plane.create_key(fields).await?.secret;
-        others(&control_plane).await?;
-        let token = control_plane.create_token("gateway", "gateway").await?;
+    /// plane.
+    pub(crate) async fn product(folder: &Path, installation: &Arc<Installation>) -> Result<Self> {
+        Self::with_filter("Omniflow Keys", "bench", folder, installation, |_| Ok(())).await
+    }
+
+    /// The same before an upstream.
+    pub(crate) async fn product_before(
+        folder: &Path,
+        installation: &Arc<Installation>,
+        upstream: u16,
+    ) -> Result<Self> {
+        let edit = move |config: &mut Value| route_to(config, upstream);
+        Self::with_filter("Omniflow Keys", "bench-body", folder, installation, edit).await
+    }
+
+    /// The same with another build of the filter.
+    pub(crate) async fn other_build(
+        folder: &Path,
+        installation: &Arc<Installation>,
+        filter: &Path,
+    ) -> Result<Self> {
+        let filter = std::path::absolute(filter)?;
+        ensure!(filter.is_file(), "{} is not there", filter.display());
+        let name = filter.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let gateway = format!("bench-{name}");
+        let edit = move |config: &mut Value| set_filter_code(config, &filter);
+        Self::with_filter(&name, &gateway, folder, installation, edit).await
+    }
+
+    async fn with_filter(
+        name: &str,
+        gateway: &str,
+        folder: &Path,
+        installation: &Arc<Installation>,
+        edit: impl FnOnce(&mut Value) -> Result<()> + Send + 'static,
+    ) -> Result<Self> {
+        let ports = reserve(2)?;
         let options = EnvoyOptions {
-            gateway_token: Some(token),
-            control_plane_port: port,
+            gateway: gateway.to_owned(),
+            gateway_token: Some(installation.gateway_token.clone()),
+            control_plane_port: installation.control_plane.port(),
             template: paths::configuration("demo.yaml"),
             plugin: without_log_state(),
             with_filter: true,
             ..options(folder, &ports)?
         };
-        let envoy = Envoy::start(options.edit(answer_directly)).await?;
-        control_plane.wait_in_step("bench", 2, IN_STEP).await?;
-        let subject = Self {
-            name: "Omniflow Keys",
+        let options = options.edit(answer_directly).edit(edit);
+        let envoy = Envoy::start(options).await?;
+        installation.control_plane.wait_in_step(gateway, 2, IN_STEP).await?;
+        Ok(Self {
+            name: name.to_owned(),
             what: "10,000 keys, limits a minute and an hour, identity and X-RateLimit headers, argument hash, audit \
                    records to a running control plane in place of an access log, for which no filter state is set \
                    (`access_log_state: false`), the guard behind the filter",
-            request: Request::with_key(PATH, &key),
+            request: Request::with_key(PATH, &installation.key),
             envoy,
-            helpers: vec![Helper { counts: false, process: HelperProcess::ControlPlane(control_plane) }],
+            helpers: vec![Helper {
+                counts: false,
+                process: HelperProcess::ControlPlane(Arc::clone(installation)),
+            }],
             _ports: ports,
-        };
-        Ok((subject, key))
+        })
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.envoy.port()
+    }
+
+    /// Envoy's process.
+    pub(crate) fn process(&self) -> u32 {
+        self.envoy.process().id()
     }
 
     /// What its processes have spent since they were started.
@@ -168,11 +227,27 @@ impl Subject {
         for helper in &self.helpers {
             let time = cpu::time_of(match &helper.process {
                 HelperProcess::Authorizer(process) => process.id(),
-                HelperProcess::ControlPlane(control_plane) => control_plane.process().id(),
+                HelperProcess::ControlPlane(installation) => installation.control_plane.process().id(),
             })?;
             *(if helper.counts { &mut spent.serving } else { &mut spent.beside }) += time;
         }
         Ok(spent)
+    }
+}
+
+// === impl Installation ===
+
+impl Installation {
+    pub(crate) async fn start(folder: &Path) -> Result<Arc<Self>> {
+        let port = Port::reserve()?;
+        let control_plane =
+            ControlPlane::start(ControlPlaneOptions::new(&folder.join("state"), port.number())).await?;
+        let fields = json!({"name": "bench", "environment": "live", "scopes": ["conversations:read", "conversations:write"],
+            "rate_limit": {"per_minute": 1_000_000, "per_hour": 1_000_000}});
+        let key = control_plane.create_key(fields).await?.secret;
+        others(&control_plane).await?;
+        let gateway_token = control_plane.create_token("gateway", "gateway").await?;
+        Ok(Arc::new(Self { control_plane, gateway_token, key, _port: port }))
     }
 }
 
@@ -199,11 +274,11 @@ async fn others(control_plane: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-fn reserve(count: usize) -> Result<Vec<Port>> {
+pub(crate) fn reserve(count: usize) -> Result<Vec<Port>> {
     (0..count).map(|_| Port::reserve()).collect()
 }
 
-fn options(folder: &Path, ports: &[Port]) -> Result<EnvoyOptions> {
+pub(crate) fn options(folder: &Path, ports: &[Port]) -> Result<EnvoyOptions> {
     let number = |index: usize| ports.get(index).map(Port::number).context("no port");
     Ok(EnvoyOptions {
         template: configuration("bare.yaml"),
@@ -239,19 +314,39 @@ fn with(options: EnvoyOptions, name: &str, values: Values) -> Result<EnvoyOption
     }))
 }
 
-/// The product's shipped configuration with the answer that all subjects give, and without an access log: its records go
-/// to the control plane.
-fn answer_directly(config: &mut Value) -> Result<()> {
+/// Of the product's shipped configuration its filters and its clusters: the rest is that of all subjects.
+pub(crate) fn answer_directly(config: &mut Value) -> Result<()> {
+    let mut plain = parse(&std::fs::read_to_string(configuration("bare.yaml"))?)?;
+    let mut manager = std::mem::take(connection_manager(&mut plain)?);
+    let shipped = connection_manager(config)?;
+    manager.insert("http_filters".to_owned(), shipped.remove("http_filters").context("no filters")?);
+    *shipped = manager;
+    if let Some(config) = config.as_object_mut() {
+        config.remove("overload_manager");
+    }
+    if let Some(listener) = config.pointer_mut("/static_resources/listeners/0").and_then(Value::as_object_mut)
+    {
+        listener.remove("per_connection_buffer_limit_bytes");
+    }
+    Ok(())
+}
+
+/// Sends all requests to an upstream.
+fn route_to(config: &mut Value, port: u16) -> Result<()> {
     let manager = connection_manager(config)?;
-    manager.remove("access_log");
     let routes = json!({"name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
-        {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "ok"}}}]}]});
+        {"match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "0s"}}]}]});
     manager.insert("route_config".to_owned(), routes);
+    let clusters = config.pointer_mut("/static_resources/clusters").and_then(Value::as_array_mut);
+    clusters.context("no clusters")?.push(json!({
+        "name": "upstream", "type": "STATIC", "connect_timeout": "1s", "load_assignment": {"cluster_name": "upstream",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address":
+                {"address": "127.0.0.1", "port_value": port}}}}]}]}}));
     Ok(())
 }
 
 /// There is no access log that would print it.
-fn without_log_state() -> Map<String, Value> {
+pub(crate) fn without_log_state() -> Map<String, Value> {
     Map::from_iter([("access_log_state".to_owned(), Value::Bool(false))])
 }
 

@@ -3,25 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
-use omniflow_policy::snapshot::{Image, SnapshotError};
+use omniflow_policy::snapshot::{Image, ImageBuilder, Page, SnapshotError};
 use omniflow_policy::time::UnixMillis;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
 
+use crate::admission::Admission;
 use crate::clock::{Clock, Entropy};
 use crate::configuration::SettingInForce;
 use crate::fleet::Fleet;
-use crate::http::{Answers, Followed};
-use crate::publication::{Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication};
-use crate::storage::{Installation, KeyFilter, Storage, StorageError, Transaction};
+use crate::http::{Answers, Followed, KeyCounts, Throttle};
+use crate::known_tokens::KnownTokens;
+use crate::otlp::Exporter;
+use crate::publication::{
+    Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication, PublicationError,
+};
+use crate::storage::{CredentialsError, Installation, Storage, StorageError, Transaction};
 use crate::vault::Vault;
 use crate::webhook::Webhook;
 
-/// Keys that are read at once when the image is built.
-const KEYS_PER_READ: usize = 5_000;
+/// The most threads that read keys, and that make pages of them, when the image is built.
+const MAX_BUILDERS: usize = 4;
 
 /// The least time between two versions that are published only because a gateway was ahead.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +57,12 @@ pub(crate) struct App {
     pub(crate) settings: Vec<SettingInForce>,
     /// How far revocations are in force that were made on a page.
     pub(crate) followed: Followed,
+    /// What may be a token.
+    pub(crate) known_tokens: KnownTokens,
+    /// The connections that are open.
+    pub(crate) admission: Arc<Admission>,
+    /// The authentications that failed.
+    pub(crate) throttle: Throttle,
     /// Whether connections are accepted by TLS only.
     pub(crate) serves_tls: bool,
     /// The wall clock.
@@ -64,6 +77,12 @@ pub(crate) struct App {
     pub(crate) finding_committed: watch::Sender<()>,
     /// Who gets findings; `None` for nobody.
     pub(crate) webhook: Option<Webhook>,
+    /// Told when the image has outgrown its pages.
+    pub(crate) crowded: Notify,
+    /// Who gets the audit log; `None` for nobody.
+    pub(crate) exporter: Option<Exporter>,
+    /// The last count of keys.
+    pub(crate) key_counts: KeyCounts,
     /// When a version was last published only because a gateway was ahead.
     pub(crate) last_pass: Mutex<Option<Instant>>,
     /// Held by the one replay that runs.
@@ -88,6 +107,15 @@ pub(crate) enum BuildError {
     Snapshot(#[from] SnapshotError),
 }
 
+impl From<CredentialsError> for BuildError {
+    fn from(error: CredentialsError) -> Self {
+        match error {
+            CredentialsError::Storage(error) => error.into(),
+            CredentialsError::Snapshot(error) => error.into(),
+        }
+    }
+}
+
 /// Why a change was not published. It was not committed either.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
@@ -106,24 +134,31 @@ pub(crate) enum PublishError {
     /// The process is ending.
     #[error("the next image was not made: {0}")]
     Ended(#[from] JoinError),
+    /// An image that was made beside the changes cannot catch up with them.
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
 }
 
 impl App {
     /// Builds the image from the rows and publishes it. Takes a while with many keys: call it off the threads that
-    /// serve requests.
+    /// serve requests. No change of a key can be committed before it is done.
     pub(crate) async fn build_image(&self) -> Result<(), BuildError> {
-        let policy = self.storage.main.policy().await?;
-        let mut credentials = Vec::new();
-        let mut last = None;
-        loop {
-            let keys = self.storage.main.keys(&KeyFilter::default(), last, KEYS_PER_READ).await?;
-            let Some(oldest) = keys.last() else { break };
-            last = Some(oldest.id);
-            credentials.extend(keys.iter().flat_map(|key| key.credentials()));
-        }
-        let version = self.installation.snapshot_version;
-        let image = Image::build(self.installation.id, version, &policy.document, credentials)?;
-        tracing::info!(version, "the image of all keys is built");
+        let began = Instant::now();
+        let (main, version) = (&self.storage.main, self.installation.snapshot_version);
+        let policy = main.policy().await?;
+        let credentials = main.version_count().await?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_BUILDERS);
+        let read = (0..threads).map(async |part| {
+            let mut builder = ImageBuilder::new(credentials);
+            main.read_credentials(part, threads, &mut builder).await?;
+            Ok::<_, BuildError>(builder)
+        });
+        let builders = try_join_all(read).await?;
+        let pages = pages(&builders, self.installation.id, version)?;
+        drop(builders);
+        let document = policy.document.to_json().into();
+        let image = Image::of_pages(self.installation.id, version, document, pages)?;
+        tracing::info!(version, credentials, took = ?began.elapsed(), "the image of all keys is built");
         self.publication.start(image, Policy::compile(policy.document)?, policy.version);
         Ok(())
     }
@@ -168,7 +203,7 @@ impl App {
 
     async fn commit_above(
         &self,
-        mut transaction: Transaction<'_>,
+        transaction: Transaction<'_>,
         changes: Vec<snapshot::Change>,
         policy: Option<NumberedPolicy>,
         above: u64,
@@ -176,6 +211,14 @@ impl App {
         let image = self.publication.image()?;
         let now = self.clock.now();
         let draft = spawn_blocking(move || Draft::after(&image, changes, policy, now, above)).await??;
+        self.commit_draft(transaction, draft).await
+    }
+
+    async fn commit_draft(
+        &self,
+        mut transaction: Transaction<'_>,
+        draft: Draft,
+    ) -> Result<u64, PublishError> {
         let version = draft.version();
         if version > MAX_REPORTED_VERSION {
             return Err(PublishError::VersionOutOfRange(version));
@@ -183,7 +226,29 @@ impl App {
         transaction.set_snapshot_version(version).await?;
         transaction.commit().await?;
         self.publication.publish(draft);
+        if self.publication.is_crowded() {
+            self.crowded.notify_one();
+        }
         Ok(version)
+    }
+
+    /// Makes an image with more pages of one that has outgrown its own, and publishes it under a later version. Changes
+    /// go on meanwhile; those that were made are caught up with in the end.
+    pub(crate) async fn spread(&self) -> Result<(), PublishError> {
+        let image = self.publication.image()?;
+        if !image.is_crowded() {
+            return Ok(());
+        }
+        let mut next = spawn_blocking(move || image.rebuild()).await??;
+        next = self.publication.catch_up(next)?;
+        let mut writer = self.storage.main.writer().await;
+        next = self.publication.catch_up(next)?;
+        let draft = Draft::whole(&next, self.clock.now());
+        let (version, credentials) = (draft.version(), next.len());
+        drop(next);
+        self.commit_draft(writer.begin().await?, draft).await?;
+        tracing::info!(version, credentials, "the image has more pages; gateways take it whole");
+        Ok(())
     }
 
     /// Waits until the process is asked to end.
@@ -202,5 +267,44 @@ impl App {
     /// The present instant.
     pub(crate) fn now(&self) -> UnixMillis {
         self.clock.now()
+    }
+}
+
+/// All pages of what the builders hold, made by as many threads.
+fn pages(
+    builders: &[ImageBuilder],
+    installation: Uuid,
+    version: u64,
+) -> Result<Vec<Page<Vec<u8>>>, SnapshotError> {
+    let count = builders.first().map_or(0, ImageBuilder::page_count);
+    let parts = u32::try_from(builders.len()).unwrap_or(1).max(1);
+    let part = count.div_ceil(parts).max(1);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..parts)
+            .map(|number| number * part..((number + 1) * part).min(count))
+            .map(|range| scope.spawn(|| ImageBuilder::pages(builders, installation, version, range)))
+            .collect();
+        let mut pages = Vec::with_capacity(count as usize);
+        for thread in threads {
+            // A thread that panics is a defect, and this one goes the same way.
+            pages.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(pages)
+    })
+}
+
+/// Gives the image more pages whenever it has outgrown its own, until the process is asked to end.
+pub(crate) async fn keep_spread(app: &App) {
+    let until_stopped = async {
+        loop {
+            app.crowded.notified().await;
+            if let Err(error) = app.spread().await {
+                tracing::error!(%error, "the image keeps its pages, which are crowded; the next change tries again");
+            }
+        }
+    };
+    tokio::select! {
+        () = until_stopped => {}
+        () = app.stopped() => {}
     }
 }

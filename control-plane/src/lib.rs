@@ -14,19 +14,24 @@
 //! | `vault` | the arguments of calls at rest: redacted, packed, sealed |
 //! | `patterns`, `detection` | what is unusual in the use of a key, judged by its own history; the task that looks |
 //! | `webhook` | new findings, sent to where an operator wants them |
+//! | `known_tokens` | the digests of all tokens, so that others never reach a database |
+//! | `checkpoints` | the write-ahead log, folded beside the changes |
 //! | `retention` | what is purged when it is old enough |
-//! | `connections`, `idle`, `tls` | how connections are accepted, and ended when idle; certificate and key, and their renewal |
+//! | `connections`, `admission`, `idle`, `tls` | how connections are accepted, and ended when idle or too many; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`cli`] | the command line, over the same API |
-//! | `golden` | texts under review, for tests |
-//! | `clock`, `files` | time and randomness passed in; files that only their owner reads |
+//! | `golden`, `fuzzing` | texts under review, for tests; the API as fuzz targets call it |
+//! | `clock`, `files`, `secret_file` | time and randomness passed in; files that only their owner reads; secrets that others wrote |
+//! | `process` | no core dumps, and files that are private to begin with |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod admission;
 mod app;
 mod bootstrap;
+mod checkpoints;
 pub mod cli;
 mod clock;
 mod configuration;
@@ -34,15 +39,23 @@ mod connections;
 mod detection;
 mod files;
 mod fleet;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod gateway_loss;
 #[cfg(test)]
 mod golden;
 mod http;
 mod idle;
 mod json;
+mod known_tokens;
 pub mod model;
+mod otlp;
 mod patterns;
+mod process;
 mod publication;
+mod receiver;
 mod retention;
+mod secret_file;
 mod server;
 pub mod storage;
 mod tls;

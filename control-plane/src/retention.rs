@@ -19,6 +19,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 const ROWS_AT_ONCE: usize = 200;
 /// Payloads in one transaction: the longest have 64 pages.
 const PAYLOADS_AT_ONCE: usize = 20;
+/// For how long a gateway that holds nothing is remembered.
+const SETTLED_KEPT: Duration = Duration::from_secs(86_400);
 /// Pages that are given back in one transaction.
 const PAGES_AT_ONCE: u32 = 64;
 /// Free pages that stay in the file whatever its size: 1 MiB.
@@ -53,9 +55,10 @@ pub(crate) async fn purge(app: &App) -> Result<(), StorageError> {
         let started = Instant::now();
         let records = audit.purge_records(before, ROWS_AT_ONCE).await?;
         let gaps = audit.purge_gaps(before, ROWS_AT_ONCE).await?;
+        let gateways = audit.purge_gateways(before, start_of(SETTLED_KEPT), ROWS_AT_ONCE).await?;
         let patterns = audit.purge_patterns(before, app.now(), ROWS_AT_ONCE).await?;
         purged += records;
-        if records == 0 && gaps == 0 && patterns == 0 {
+        if records == 0 && gaps == 0 && gateways == 0 && patterns == 0 {
             break;
         }
         // The gateways' half of the time.

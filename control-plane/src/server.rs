@@ -8,26 +8,30 @@ use std::time::Duration;
 
 use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::app::{App, BuildError};
+use crate::admission::Admission;
+use crate::app::{App, BuildError, keep_spread};
 use crate::bootstrap::{self, BootstrapError};
+use crate::checkpoints::keep_checkpoints;
 use crate::clock::{Clock, Entropy};
 use crate::configuration::SettingInForce;
 use crate::connections;
 use crate::detection::keep_looking;
 use crate::fleet::{Fleet, keep_memory};
+use crate::gateway_loss::keep_watching;
 use crate::http;
+use crate::known_tokens::KnownTokens;
+use crate::otlp::{Exporter, OtlpError, OtlpSettings, keep_exporting};
 use crate::publication::Publication;
 use crate::retention::keep_retention;
 use crate::storage::{Storage, StorageError};
 use crate::tls::{self, Renewal, TlsError, TlsFiles};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{self, Vault, VaultError};
 use crate::webhook::{Webhook, WebhookError, WebhookSettings, keep_sending};
 
 /// How long open calls have to end once the process is asked to.
@@ -62,6 +66,8 @@ pub(crate) struct ServerSettings {
     pub(crate) gateway_url: Option<String>,
     /// All settings as an operator gave them, for people to read.
     pub(crate) in_force: Vec<SettingInForce>,
+    /// Who gets the audit log; `None` for nobody.
+    pub(crate) otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// The wall clock.
@@ -81,6 +87,10 @@ pub(crate) struct Server {
     purging: JoinHandle<()>,
     looking: JoinHandle<()>,
     sending: JoinHandle<()>,
+    spreading: JoinHandle<()>,
+    checkpointing: JoinHandle<()>,
+    watching: JoinHandle<()>,
+    exporting: JoinHandle<()>,
     renewing: JoinHandle<()>,
 }
 
@@ -93,6 +103,9 @@ pub(crate) enum ServerError {
     /// The webhook's secret cannot be used.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    /// The export of the audit log cannot be set up.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -124,6 +137,33 @@ pub(crate) enum ServerError {
     Ended(#[from] JoinError),
 }
 
+// === impl ServerSettings ===
+
+#[cfg(any(test, fuzzing))]
+impl ServerSettings {
+    /// The defaults, over a folder of a test's own and on any port.
+    pub(crate) fn in_folder(folder: &std::path::Path, clock: Clock) -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.to_owned(),
+            admin_token_file: None,
+            key_prefix: KeyPrefix::default(),
+            gateway_lease: Duration::from_secs(60),
+            rotation_after: Some(Duration::from_secs(90 * 86_400)),
+            audit_retention: Duration::from_secs(90 * 86_400),
+            payload_retention: Duration::from_secs(7 * 86_400),
+            payload_key_file: None,
+            webhook: None,
+            gateway_url: None,
+            in_force: Vec::new(),
+            otlp: None,
+            tls: None,
+            clock,
+            entropy: Entropy::system(),
+        }
+    }
+}
+
 // === impl Server ===
 
 impl Server {
@@ -135,7 +175,7 @@ impl Server {
         let renewal =
             settings.tls.clone().map(|files| Renewal::start(files, settings.clock.clone())).transpose()?;
         let listen_error = |source| ServerError::Listen { address: settings.listen, source };
-        let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
+        let listener = connections::listen(settings.listen).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let app = Arc::new(open(&settings).await?);
         let building = spawn_blocking({
@@ -145,7 +185,8 @@ impl Server {
         let connections = ServerHandle::new();
         let tls = renewal.as_ref().map(Renewal::served);
         let router = http::router(Arc::clone(&app));
-        let serving = connections::serve(listener, router, tls, connections.clone());
+        let admission = Arc::clone(&app.admission);
+        let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let remembering = tokio::spawn({
             let app = Arc::clone(&app);
             async move { keep_memory(&app).await }
@@ -162,6 +203,22 @@ impl Server {
             let app = Arc::clone(&app);
             async move { keep_sending(&app).await }
         });
+        let spreading = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_spread(&app).await }
+        });
+        let checkpointing = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_checkpoints(&app).await }
+        });
+        let watching = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_watching(&app).await }
+        });
+        let exporting = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { keep_exporting(&app).await }
+        });
         let renewing = match renewal {
             Some(renewal) => tokio::spawn(renewal.run(hangup)),
             None => tokio::spawn(tls::without_certificate(hangup)),
@@ -176,6 +233,10 @@ impl Server {
             purging,
             looking,
             sending,
+            spreading,
+            checkpointing,
+            watching,
+            exporting,
             renewing,
         })
     }
@@ -196,6 +257,10 @@ impl Server {
             purging,
             looking,
             sending,
+            spreading,
+            checkpointing,
+            watching,
+            exporting,
             renewing,
             ..
         } = self;
@@ -233,7 +298,14 @@ impl Server {
         if let Err(error) = purging.await {
             tracing::warn!(%error, "the purge of audit records ended by itself");
         }
-        for (task, what) in [(looking, "the search for patterns"), (sending, "the webhook")] {
+        for (task, what) in [
+            (looking, "the search for patterns"),
+            (sending, "the webhook"),
+            (spreading, "the making of larger images"),
+            (checkpointing, "the folding of the write-ahead log"),
+            (watching, "the watch for gateways that are gone"),
+            (exporting, "the export of the audit log"),
+        ] {
             if let Err(error) = task.await {
                 tracing::warn!(%error, "{what} ended by itself");
             }
@@ -247,7 +319,18 @@ impl Server {
 /// Opens the data directory and makes what a first start makes. The image is not built yet.
 pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> {
     let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
+    // Before anything is made: what is refused leaves nothing behind.
+    if let Some(file) = &settings.payload_key_file {
+        vault::check_key_file(file).map_err(VaultError::from)?;
+    }
+    let exporter = settings.otlp.as_ref().map(Exporter::new).transpose()?;
     let storage = Storage::open(&settings.data_dir).await?;
+    if exporter.is_some() {
+        let mut writer = storage.audit.writer().await;
+        let mut transaction = writer.begin().await?;
+        transaction.begin_export().await?;
+        transaction.commit().await?;
+    }
     let default_file = settings.data_dir.join("admin-token");
     let token_file = settings.admin_token_file.as_ref().unwrap_or(&default_file);
     let (clock, entropy) = (settings.clock.clone(), settings.entropy.clone());
@@ -256,6 +339,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let default_file = settings.data_dir.join("payload-key");
     let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
     let vault = Vault::open(key_file, &storage.audit, entropy.clone()).await?;
+    let known_tokens = KnownTokens::read(&storage.main).await?;
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
     fleet.recall(&storage.main).await?;
     let stopping = watch::Sender::new(false);
@@ -271,6 +355,9 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         gateway_url: settings.gateway_url.clone(),
         settings: settings.in_force.clone(),
         followed: http::Followed::default(),
+        known_tokens,
+        admission: Arc::new(Admission::new(connections::most_connections())),
+        throttle: http::Throttle::default(),
         serves_tls: settings.tls.is_some(),
         clock,
         entropy,
@@ -278,6 +365,9 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         audit_committed: watch::Sender::new(()),
         finding_committed: watch::Sender::new(()),
         webhook,
+        crowded: Notify::new(),
+        exporter,
+        key_counts: http::KeyCounts::default(),
         last_pass: Mutex::new(None),
         replaying: Mutex::new(()),
         answers: http::Answers::default(),

@@ -5,35 +5,28 @@
 //! refuse what somebody recorded and sends again.
 
 use std::fmt;
-use std::fs;
-use std::io;
-use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use omniflow_policy::time::UnixMillis;
 use ring::hmac;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
-use ureq::Agent;
-use ureq::http::Uri;
+use ureq::http::{HeaderMap, HeaderValue, header};
+use ureq::tls::TlsConfig;
 use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::json::finding::FindingJson;
+use crate::receiver::{NotTaken, Pauses, Receiver, SecretFileError, read_secret_file};
 use crate::storage::{Delivery, StorageError};
 
 /// The header with the signature.
 const SIGNATURE: &str = "omniflow-signature";
-/// How long the receiver has to answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether something is to be sent again.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Milliseconds before the second attempt; each further one waits twice as long.
-const FIRST_RETRY_MS: u64 = 5_000;
-/// The longest wait between two attempts, in milliseconds.
-const LAST_RETRY_MS: u64 = 3_600_000;
+/// Between two attempts.
+const RETRIES: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
 /// How long a finding is tried to be delivered, in milliseconds: a weekend of an outage.
 const GIVE_UP_MS: u64 = 3 * 24 * 3_600_000;
 /// Findings that are sent in one go, one after the other.
@@ -52,81 +45,32 @@ pub(crate) struct WebhookSettings {
 
 /// A receiver of findings.
 pub(crate) struct Webhook {
-    url: String,
+    receiver: Receiver,
     key: hmac::Key,
-    agent: Agent,
+    /// Attempts that failed since the process began.
+    failures: AtomicU64,
+}
+
+/// Why a finding was not taken, and how long the receiver wants to be left alone.
+struct Refused {
+    reason: NotTaken,
+    retry_after: Option<Duration>,
 }
 
 /// Why the secret of a webhook cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WebhookError {
-    /// It cannot be read.
-    #[error("{}: {source}; give a file that can be read", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// Others can read it.
-    #[error("{}: everybody on this machine can read it (mode {mode:03o}): chmod 600 it", path.display())]
-    Open {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    /// It cannot be read, or everybody can.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
     /// It is too short to be a secret.
     #[error("{}: shorter than {MIN_SECRET} bytes: write one with `openssl rand -hex 32`", .0.display())]
     Short(PathBuf),
 }
 
-/// Why a finding was not taken.
-enum NotTaken {
-    Status(u16),
-    Failed(ureq::Error),
-}
-
-/// What is wrong with a URL of a webhook, if anything is.
-pub(crate) fn check_url(text: &str) -> Result<(), &'static str> {
-    let right = "not a URL of a webhook: write https://host/path, without a user or a password";
-    let uri: Uri = text.parse().map_err(|_| right)?;
-    let has_host = uri.host().is_some_and(|host| !host.is_empty());
-    let is_plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    if !has_host || !is_plain {
-        return Err(right);
-    }
-    match uri.scheme_str() {
-        Some("https") => Ok(()),
-        Some("http") if uri.host().is_some_and(is_nearby) => Ok(()),
-        Some("http") => Err(
-            "http:// sends findings unencrypted and is taken for receivers nearby only (an address that is \
-                             loopback, private or link-local, localhost, a name without a dot): write https://",
-        ),
-        _ => Err(right),
-    }
-}
-
-/// Whether what is sent there stays in the operator's own network, as far as a URL can tell.
-fn is_nearby(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    match address.map(|address| address.to_canonical()) {
-        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-        // A number, such as 134744072 or 0x08080808, is an address to most resolvers.
-        Err(_) => !host.contains('.') && host.starts_with(|first: char| first.is_ascii_alphabetic()),
-    }
-}
-
 /// The secret in a file, without white space around it.
 pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, WebhookError> {
-    let failed = |source| WebhookError::File { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-    // A group may read it: that is how secrets are mounted for a process that is not root's.
-    if mode & 0o007 != 0 {
-        return Err(WebhookError::Open { path: path.to_owned(), mode });
-    }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
+    let text = read_secret_file(path)?;
     let secret = text.trim();
     if secret.len() < MIN_SECRET {
         return Err(WebhookError::Short(path.to_owned()));
@@ -165,24 +109,20 @@ pub(crate) async fn send_due(app: &App, webhook: &Webhook) -> Result<(), Storage
         let (id, now) = (delivery.finding.id, app.now());
         match sent {
             Ok(()) => transaction.end_delivery(id).await?,
-            Err(reason) if now.0.saturating_sub(delivery.since.0) >= GIVE_UP_MS => {
+            Err(Refused { reason, .. }) if now.0.saturating_sub(delivery.since.0) >= GIVE_UP_MS => {
                 tracing::error!(finding = id, %reason, "the webhook did not take a finding for three days: given up");
                 transaction.end_delivery(id).await?;
             }
-            Err(reason) => {
+            Err(Refused { reason, retry_after }) => {
                 let attempts = delivery.attempts.saturating_add(1);
                 tracing::warn!(finding = id, attempts, %reason, "the webhook did not take a finding; trying again");
-                transaction.put_off_delivery(id, attempts, next_attempt(now, attempts)).await?;
+                let next = RETRIES.next(now, attempts, retry_after);
+                transaction.put_off_delivery(id, attempts, next).await?;
             }
         }
         transaction.commit().await?;
     }
     Ok(())
-}
-
-fn next_attempt(now: UnixMillis, attempts: u32) -> UnixMillis {
-    let factor = 2_u64.saturating_pow(attempts.saturating_sub(1));
-    UnixMillis(now.0.saturating_add(FIRST_RETRY_MS.saturating_mul(factor).min(LAST_RETRY_MS)))
 }
 
 // === impl Webhook ===
@@ -191,14 +131,14 @@ impl Webhook {
     /// A receiver, with its secret.
     pub(crate) fn new(settings: &WebhookSettings) -> Result<Self, WebhookError> {
         let secret = read_secret(&settings.secret_file)?;
-        let config = Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            // A finding goes to whom the operator named and to nobody else.
-            .max_redirects(0)
-            .build();
+        let receiver = Receiver::new(&settings.url, TlsConfig::builder().build());
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        Ok(Self { url: settings.url.clone(), key, agent: config.into() })
+        Ok(Self { receiver, key, failures: AtomicU64::new(0) })
+    }
+
+    /// Attempts that failed since the process began.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn signature(&self, seconds: u64, body: &str) -> String {
@@ -206,17 +146,22 @@ impl Webhook {
         format!("t={seconds},v1={}", hex::encode(tag))
     }
 
-    async fn send(&self, delivery: &Delivery, now: UnixMillis) -> Result<(), NotTaken> {
+    async fn send(&self, delivery: &Delivery, now: UnixMillis) -> Result<(), Refused> {
         let body = serde_json::to_string(&FindingJson::from(delivery.finding.clone())).unwrap_or_default();
-        let request = self
-            .agent
-            .post(&self.url)
-            .header("content-type", "application/json")
-            .header(SIGNATURE, self.signature(now.0 / 1_000, &body));
-        let answer = spawn_blocking(move || request.send(body)).await;
-        let Ok(answer) = answer else { return Err(NotTaken::Failed(ureq::Error::ConnectionFailed)) };
-        let status = answer.map_err(NotTaken::Failed)?.status();
-        if status.is_success() { Ok(()) } else { Err(NotTaken::Status(status.as_u16())) }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(signature) = HeaderValue::try_from(self.signature(now.0 / 1_000, &body)) {
+            headers.insert(SIGNATURE, signature);
+        }
+        let refused = match self.receiver.post(headers, body.into_bytes()).await {
+            Ok(answer) if (200..300).contains(&answer.status) => return Ok(()),
+            Ok(answer) => {
+                Refused { reason: NotTaken::Status(answer.status), retry_after: answer.retry_after }
+            }
+            Err(reason) => Refused { reason, retry_after: None },
+        };
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        Err(refused)
     }
 }
 
@@ -226,19 +171,10 @@ impl fmt::Debug for Webhook {
     }
 }
 
-// === impl NotTaken ===
-
-impl fmt::Display for NotTaken {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Status(status) => write!(formatter, "it answered {status}"),
-            Self::Failed(error) => write!(formatter, "{error}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::{Arc, Mutex};
 
     use axum::Router;
@@ -350,68 +286,14 @@ mod tests {
     }
 
     #[test]
-    fn attempts_come_later_and_later() {
-        let waits = [1, 2, 3, 30].map(|attempts| next_attempt(UnixMillis(0), attempts).0);
-        assert_eq!(waits, [5_000, 10_000, 20_000, LAST_RETRY_MS]);
-    }
-
-    #[test]
     fn a_secret_is_long_and_for_few_to_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = secret_file(folder.path());
         assert_eq!(read_secret(&path).unwrap().as_str(), SECRET);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(read_secret(&path).unwrap_err().to_string().contains("chmod 600"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(read_secret(&path).is_ok());
-        fs::write(&path, "short").unwrap();
+        crate::secret_file::write(&path, "short");
         assert!(matches!(read_secret(&path), Err(WebhookError::Short(_))));
-        assert!(matches!(read_secret(folder.path().join("none").as_path()), Err(WebhookError::File { .. })));
-    }
-
-    #[test]
-    fn a_url_has_a_host_and_no_password() {
-        for right in ["https://example.com/x", "http://127.0.0.1:1/", "https://[::1]:2/a?b=c"] {
-            assert_eq!(check_url(right), Ok(()), "{right}");
-        }
-        for wrong in
-            ["", "/x", "ftp://x/y", "https://", "https://me:word@x/y", "http://me:word@localhost/y", "x"]
-        {
-            assert!(check_url(wrong).unwrap_err().contains("write https://host/path"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_receiver_that_is_not_nearby_gets_nothing_unencrypted() {
-        for near in [
-            "localhost:8080",
-            "127.1.2.3",
-            "10.0.0.1",
-            "172.31.0.1:1",
-            "192.168.1.1",
-            "169.254.0.1",
-            "[::1]",
-            "[fd00::1]:1",
-            "[fe80::1]",
-            "[::ffff:10.0.0.1]",
-            "alerts",
-            "my-receiver:9000",
-        ] {
-            assert_eq!(check_url(&format!("http://{near}/x")), Ok(()), "{near}");
-        }
-        for far in [
-            "example.com",
-            "localhost.example.com",
-            "172.32.0.1",
-            "8.8.8.8:80",
-            "0.0.0.0",
-            "[2001:db8::1]",
-            "[::ffff:8.8.8.8]",
-            "134744072",
-            "0x08080808",
-        ] {
-            assert!(check_url(&format!("http://{far}/x")).unwrap_err().contains("nearby only"), "{far}");
-            assert_eq!(check_url(&format!("https://{far}/x")), Ok(()), "{far}");
-        }
+        assert!(matches!(read_secret(folder.path().join("none").as_path()), Err(WebhookError::File(_))));
     }
 }

@@ -39,6 +39,8 @@ pub struct ControlPlaneOptions {
     pub arguments: Vec<String>,
     /// Further environment variables.
     pub environment: Vec<(String, String)>,
+    /// The program and its arguments that start `omf`, which stands behind them; none to start it directly.
+    pub wrapper: Vec<String>,
 }
 
 /// A new key, or a new version of one.
@@ -73,16 +75,31 @@ impl ControlPlaneOptions {
             port,
             arguments: Vec::new(),
             environment: Vec::new(),
+            wrapper: Vec::new(),
         }
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = omf_command()?;
+        let mut command = wrapped(omf_command()?, &self.wrapper);
         command.arg("serve").arg("--data-dir").arg(&self.folder);
         command.arg("--listen").arg(client::local(self.port).to_string()).args(&self.arguments);
         command.envs(self.environment.iter().cloned());
         Ok(command)
     }
+}
+
+/// The command behind another one.
+fn wrapped(command: Command, wrapper: &[String]) -> Command {
+    let Some((program, arguments)) = wrapper.split_first() else { return command };
+    let mut outer = Command::new(program);
+    outer.args(arguments).arg(command.get_program());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
 }
 
 // === impl ControlPlane ===
@@ -111,6 +128,11 @@ impl ControlPlane {
     /// The owner's token, made at the first start.
     pub fn admin_token(&self) -> &str {
         &self.admin_token
+    }
+
+    /// Changes what the next start is made with.
+    pub fn options_mut(&mut self) -> &mut ControlPlaneOptions {
+        &mut self.options
     }
 
     /// The process: to pause it, to kill it, to read its log.

@@ -54,12 +54,17 @@ pub struct EnvoyOptions {
     pub log_level: String,
     /// Further changes to the configuration, in order.
     pub edits: Vec<Edit>,
+    /// Further environment variables.
+    pub environment: Vec<(String, String)>,
+    /// Whether it can be restarted hot: [`Envoy::hot_restart`].
+    pub hot_restart: bool,
 }
 
 /// A running Envoy. Dropping it stops it.
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
+    epoch: u32,
     options: EnvoyOptions,
     config: PathBuf,
 }
@@ -86,6 +91,8 @@ impl EnvoyOptions {
             plugin: Map::new(),
             log_level: "info".to_owned(),
             edits: Vec::new(),
+            environment: Vec::new(),
+            hot_restart: false,
         }
     }
 
@@ -143,8 +150,7 @@ impl EnvoyOptions {
             .args(["--log-level", &self.log_level])
             .args(["--file-flush-interval-msec", "100"])
             .args(["--drain-time-s", "1"])
-            // Without it Envoy shares memory with every other Envoy of the same base id on this machine.
-            .arg("--disable-hot-restart")
+            .envs(self.environment.iter().cloned())
             .env_remove("OMF_GATEWAY_TOKEN");
         if let Some(token) = &self.gateway_token {
             command.env("OMF_GATEWAY_TOKEN", token);
@@ -152,14 +158,23 @@ impl EnvoyOptions {
         Ok(command)
     }
 
-    fn spawn(&self, config: &Path) -> Result<Process> {
-        Process::spawn("Envoy", &mut self.command(config)?, &self.folder.join("envoy.log"))
+    fn spawn(&self, config: &Path, epoch: u32) -> Result<Process> {
+        let mut command = self.command(config)?;
+        if self.hot_restart {
+            // The port is reserved on this machine, and so the base id is nobody else's.
+            command.args(["--base-id", &self.port.to_string(), "--restart-epoch", &epoch.to_string()]);
+            command.args(["--parent-shutdown-time-s", "3"]);
+        } else {
+            // Without it Envoy shares memory with every other Envoy of the same base id on this machine.
+            command.arg("--disable-hot-restart");
+        }
+        Process::spawn("Envoy", &mut command, &self.folder.join("envoy.log"))
     }
 
     /// Lets Envoy check the configuration without running it.
     pub fn validate(mut self) -> Result<()> {
         let config = self.write()?;
-        let output = self.command(&config)?.args(["--mode", "validate"]).output()?;
+        let output = self.command(&config)?.args(["--disable-hot-restart", "--mode", "validate"]).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "Envoy refuses {}:\n{said}", self.template.display());
         Ok(())
@@ -184,8 +199,8 @@ impl Envoy {
     /// Starts an Envoy and waits until it serves.
     pub async fn start(mut options: EnvoyOptions) -> Result<Self> {
         let config = options.write()?;
-        let process = options.spawn(&config)?;
-        let envoy = Self { process, options, config };
+        let process = options.spawn(&config, 0)?;
+        let envoy = Self { process, epoch: 0, options, config };
         envoy.wait_ready().await?;
         Ok(envoy)
     }
@@ -193,7 +208,22 @@ impl Envoy {
     /// Starts it again with the same configuration, after an orderly end unless it has ended already.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop()?;
-        self.process = self.options.spawn(&self.config)?;
+        self.process = self.options.spawn(&self.config, self.epoch)?;
+        self.wait_ready().await
+    }
+
+    /// Starts another process with the same configuration, which takes over the ports, and waits until the one before
+    /// has ended.
+    pub async fn hot_restart(&mut self) -> Result<()> {
+        ensure!(self.options.hot_restart, "this Envoy was started without hot restart");
+        self.epoch += 1;
+        let next = self.options.spawn(&self.config, self.epoch)?;
+        let before = std::mem::replace(&mut self.process, next);
+        eventually(START, || async {
+            ensure!(before.exit_status().is_some(), "the process before is still there");
+            Ok(())
+        })
+        .await?;
         self.wait_ready().await
     }
 
@@ -280,5 +310,15 @@ impl Envoy {
             bail!("{path}: {} {}", response.status, response.text());
         }
         Ok(())
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        if self.options.hot_restart {
+            // Envoy leaves it behind (source/server/hot_restart_impl.cc: ten ids for each base id).
+            let name = format!("/dev/shm/envoy_shared_memory_{}", u32::from(self.options.port) * 10);
+            let _ = fs::remove_file(name);
+        }
     }
 }

@@ -35,6 +35,12 @@ pub struct StackOptions {
     pub control_plane_arguments: Vec<String>,
     /// Further environment variables of `omf serve`.
     pub control_plane_environment: Vec<(String, String)>,
+    /// What starts `omf`: see [`ControlPlaneOptions::wrapper`].
+    pub control_plane_wrapper: Vec<String>,
+    /// Further environment variables of Envoy.
+    pub envoy_environment: Vec<(String, String)>,
+    /// Whether Envoy can be restarted hot.
+    pub hot_restart: bool,
 }
 
 /// A whole installation. Dropping it stops everything and removes its folder; `OMF_KEEP=1` leaves the folder.
@@ -75,6 +81,9 @@ impl Default for StackOptions {
             log_level: "info".to_owned(),
             control_plane_arguments: Vec::new(),
             control_plane_environment: Vec::new(),
+            control_plane_wrapper: Vec::new(),
+            envoy_environment: Vec::new(),
+            hot_restart: false,
         }
     }
 }
@@ -126,6 +135,7 @@ impl Stack {
             log: folder.path().join("control-plane.log"),
             arguments: [gateway_url(ports.envoy.number()), options.control_plane_arguments].concat(),
             environment: options.control_plane_environment,
+            wrapper: options.control_plane_wrapper,
             ..ControlPlaneOptions::new(&folder.path().join("state"), ports.control_plane.number())
         })
         .await?;
@@ -142,6 +152,8 @@ impl Stack {
             plugin: options.plugin,
             log_level: options.log_level,
             edits: options.edits,
+            environment: options.envoy_environment,
+            hot_restart: options.hot_restart,
             ..EnvoyOptions::new(folder.path(), ports.envoy.number(), ports.admin.number())
         })
         .await?;

@@ -93,6 +93,11 @@ impl Upstream {
         self.log.lock().iter().cloned().collect()
     }
 
+    /// The requests since the last call of this, oldest first.
+    pub fn take(&self) -> Vec<Received> {
+        self.log.lock().drain(..).collect()
+    }
+
     /// Forgets the requests so far.
     pub fn clear(&self) {
         self.log.lock().clear();
@@ -124,6 +129,7 @@ impl Received {
             "method": self.method,
             "path": self.path,
             "headers": self.headers,
+            "trailers": self.trailers,
             "body_bytes": self.body_bytes,
             "body_sha256": self.body_sha256,
         })

@@ -121,16 +121,24 @@ impl<'a> AllowlistView<'a> {
         whole.then_some(Self(bytes))
     }
 
+    /// The binary form.
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// Whether a call from `address` may use the key. An unknown address passes an empty list only.
     pub fn admits(&self, address: Option<IpAddr>) -> bool {
         if self.0.is_empty() {
             return true;
         }
         let Some(address) = address else { return false };
-        let address = u128::from(as_ipv6(address));
+        let address = as_ipv6(address);
+        // A network that is wider than all of IPv4 is one of IPv6, which IPv4 is no part of.
+        let least_bits = if address.to_ipv4_mapped().is_some() { MAPPED_BITS } else { 0 };
+        let address = u128::from(address);
         self.networks().any(|(network, bits)| {
             // A shift by all 128 bits is no shift at all to the processor: a prefix of 0 matches everything.
-            (address ^ network).checked_shr(128 - u32::from(bits)).unwrap_or(0) == 0
+            bits >= least_bits && (address ^ network).checked_shr(128 - u32::from(bits)).unwrap_or(0) == 0
         })
     }
 
@@ -221,6 +229,8 @@ mod tests {
         assert!(admits(&["0.0.0.0/0"], "8.8.8.8:1"));
         assert!(!admits(&["0.0.0.0/0"], "[2001:db8::1]:1"), "all of IPv4 is not IPv6");
         assert!(admits(&["::/0"], "[2001:db8::1]:1"));
+        assert!(!admits(&["::/0"], "8.8.8.8:1"), "all of IPv6 is not IPv4");
+        assert!(!admits(&["::/64"], "[::ffff:8.8.8.8]:1"));
         assert!(admits(&["10.0.0.0/8"], "[::ffff:10.1.2.3]:1"), "IPv4-mapped is IPv4");
         assert!(admits(&["::ffff:10.0.0.0/104"], "10.1.2.3:1"));
     }

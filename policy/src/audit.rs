@@ -1,12 +1,13 @@
 //! The record of one call, and the batches in which records travel to the control plane.
 //!
-//! A batch is 4 bytes of magic, 2 of format (little-endian), then postcard: the batch's header, then items to
-//! the end. Each item is encoded once, when the call ends, and batches are made by joining encoded items. Older filters
-//! send format 2, which has no payloads, or format 1, in which all items are calls, without the byte that tells their
-//! kind.
+//! A batch is 4 bytes of magic, 2 of format (little-endian), then postcard: the batch's header, the gateway's progress
+//! where it is known, then items to the end, of which there may be none. Each item is encoded once, when the call ends,
+//! and batches are made by joining encoded items. Older filters send format 3, which has no progress, format 2, which has
+//! no payloads either, or format 1, in which all items are calls, without the byte that tells their kind.
 
 mod fold;
 mod item;
+mod progress;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 pub use self::fold::{FULL_RECORDS, MAX_PAIRS, RefusalFold, WINDOW};
 pub use self::item::{AuditItem, FoldedRefusals, LossCause, LostCalls};
+pub use self::progress::{GatewayProgress, MAX_PROGRESS_VMS, VmProgress};
 use crate::digest::{Digest, DigestStream};
 use crate::gateway::Incarnation;
 use crate::key::Environment;
@@ -28,8 +30,9 @@ use crate::time::UnixMillis;
 /// The first bytes of a batch.
 pub const MAGIC: [u8; 4] = *b"OMFA";
 /// The format that this crate writes.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 /// The formats of older filters, which are read as well.
+const WITHOUT_PROGRESS: u16 = 3;
 const WITHOUT_PAYLOADS: u16 = 2;
 const CALLS_ONLY: u16 = 1;
 /// The most bytes of a text that came from the caller (method, path, request id). What is longer is cut.
@@ -99,7 +102,9 @@ pub struct AuditSource {
 pub struct AuditBatch {
     /// Where they come from.
     pub source: AuditSource,
-    /// The items.
+    /// How far the whole gateway has come. Older filters do not tell.
+    pub progress: Option<GatewayProgress>,
+    /// The items. There may be none where the word of the progress is all there is to say.
     pub items: Vec<AuditItem>,
 }
 
@@ -164,14 +169,18 @@ fn cut(bytes: &[u8]) -> String {
 impl AuditBatch {
     /// A batch of calls.
     pub fn of_calls(source: AuditSource, records: Vec<AuditRecord>) -> Self {
-        Self { source, items: records.into_iter().map(AuditItem::Call).collect() }
+        Self { source, progress: None, items: records.into_iter().map(AuditItem::Call).collect() }
     }
 
     /// Joins encoded items to a batch.
-    pub fn join<'a>(source: &AuditSource, items: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    pub fn join<'a>(
+        source: &AuditSource,
+        progress: Option<&GatewayProgress>,
+        items: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
-        bytes.extend(postcard::to_allocvec(source).unwrap_or_default());
+        bytes.extend(postcard::to_allocvec(&(source, progress)).unwrap_or_default());
         for item in items {
             bytes.extend_from_slice(item);
         }
@@ -181,19 +190,25 @@ impl AuditBatch {
     /// Encodes the batch.
     pub fn encode(&self) -> Vec<u8> {
         let items: Vec<Vec<u8>> = self.items.iter().map(AuditItem::encode).collect();
-        Self::join(&self.source, items.iter().map(Vec::as_slice))
+        Self::join(&self.source, self.progress.as_ref(), items.iter().map(Vec::as_slice))
     }
 
     /// Reads a batch whole, of this format or an older one.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidBatch> {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(InvalidBatch::Foreign)?;
         let (format, rest) = rest.split_first_chunk().ok_or(InvalidBatch::Damaged)?;
-        let calls_only = match u16::from_le_bytes(*format) {
-            FORMAT | WITHOUT_PAYLOADS => false,
-            CALLS_ONLY => true,
+        let (tells_progress, calls_only) = match u16::from_le_bytes(*format) {
+            FORMAT => (true, false),
+            WITHOUT_PROGRESS | WITHOUT_PAYLOADS => (false, false),
+            CALLS_ONLY => (false, true),
             other => return Err(InvalidBatch::Format(other)),
         };
-        let (source, mut rest) = take(rest)?;
+        let (source, rest) = take(rest)?;
+        let (progress, mut rest): (Option<GatewayProgress>, _) =
+            if tells_progress { take(rest)? } else { (None, rest) };
+        if progress.as_ref().is_some_and(|progress| !progress.is_in_bounds()) {
+            return Err(InvalidBatch::Damaged);
+        }
         let mut items = Vec::new();
         while !rest.is_empty() {
             let (item, after) = if calls_only {
@@ -208,7 +223,7 @@ impl AuditBatch {
             items.push(item);
             rest = after;
         }
-        Ok(Self { source, items })
+        Ok(Self { source, progress, items })
     }
 }
 
@@ -312,7 +327,19 @@ mod tests {
             AuditItem::Lost(lost),
             AuditItem::CallWithPayload(record(49), payload),
         ];
-        AuditBatch { source, items }
+        let vm = |id, begun, acknowledged| VmProgress {
+            id: Incarnation(id),
+            begun,
+            acknowledged,
+            at: UnixMillis(1_700_000_001_500),
+        };
+        let progress = GatewayProgress {
+            clock: 86_400_000,
+            at: UnixMillis(1_700_000_001_600),
+            settled: false,
+            vms: vec![vm(2, 50, 40), vm(3, 0, 0)],
+        };
+        AuditBatch { source, progress: Some(progress), items }
     }
 
     /// A batch as older filters send it.
@@ -333,10 +360,12 @@ mod tests {
     #[test]
     fn the_formats_are_golden() {
         // Batches of an older filter must stay readable: these bytes never change for their format.
-        assert_eq!(hex::encode(batch().encode()), include_str!("../golden/audit-batch-3.hex").trim());
+        assert_eq!(hex::encode(batch().encode()), include_str!("../golden/audit-batch-4.hex").trim());
+        let older = hex::decode(include_str!("../golden/audit-batch-3.hex").trim()).unwrap();
+        assert_eq!(AuditBatch::decode(&older), Ok(AuditBatch { progress: None, ..batch() }));
         let older = hex::decode(include_str!("../golden/audit-batch-2.hex").trim()).unwrap();
         let items = batch().items.into_iter().take(4).collect();
-        assert_eq!(AuditBatch::decode(&older), Ok(AuditBatch { items, ..batch() }));
+        assert_eq!(AuditBatch::decode(&older), Ok(AuditBatch { items, progress: None, ..batch() }));
         let older = hex::decode(include_str!("../golden/audit-batch-1.hex").trim()).unwrap();
         assert_eq!(older, calls_only(&[record(5)]));
         let expected = AuditBatch::of_calls(batch().source, vec![record(5)]);
@@ -376,12 +405,22 @@ mod tests {
     fn garbage_is_refused() {
         assert_eq!(AuditBatch::decode(b""), Err(InvalidBatch::Foreign));
         assert_eq!(AuditBatch::decode(b"OMFA"), Err(InvalidBatch::Damaged));
-        assert_eq!(AuditBatch::decode(b"OMFA\x04\x00"), Err(InvalidBatch::Format(4)));
+        assert_eq!(AuditBatch::decode(b"OMFA\x05\x00"), Err(InvalidBatch::Format(5)));
         let bytes = batch().encode();
         for end in 6..bytes.len() {
             let cut = AuditBatch::decode(&bytes[..end]);
             assert!(cut.is_err() || cut.unwrap().items.len() < 5, "cut at {end}");
         }
+    }
+
+    #[test]
+    fn a_word_of_the_progress_needs_no_items_and_names_no_more_vms_than_a_filter_has() {
+        let word = AuditBatch { items: Vec::new(), ..batch() };
+        assert_eq!(AuditBatch::decode(&word.encode()), Ok(word.clone()));
+        let mut progress = word.progress.clone().unwrap();
+        progress.vms.resize(MAX_PROGRESS_VMS + 1, progress.vms[0]);
+        let too_many = AuditBatch { progress: Some(progress), ..word };
+        assert_eq!(AuditBatch::decode(&too_many.encode()), Err(InvalidBatch::Damaged));
     }
 
     #[test]
@@ -430,7 +469,7 @@ mod tests {
             framed.extend_from_slice(&[1, 0]);
             framed.extend_from_slice(&bytes);
             let _ = AuditBatch::decode(&framed);
-            for format in [2, 3] {
+            for format in [2, 3, 4] {
                 framed[4] = format;
                 let _ = AuditBatch::decode(&framed);
             }

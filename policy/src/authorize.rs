@@ -194,11 +194,11 @@ impl<'p> Destination<'p> {
         let info_path =
             settings.key_info_path.as_deref().filter(|path| target.is_ok_and(|target| target.path == *path));
         let route = match info_path {
-            Some(template) => Some(Route { template, scope: None, payload: false }),
-            None => target.ok().and_then(|target| policy.route(request.method, &target)),
+            Some(template) => Ok(Some(Route { template, scope: None, payload: false })),
+            None => target.and_then(|target| policy.route(request.method, &target)),
         };
         let asks_about_key = info_path.is_some() && matches!(request.method, b"GET" | b"HEAD");
-        Self { route, asks_about_key, ambiguous_path: target.is_err() }
+        Self { ambiguous_path: route.is_err(), route: route.ok().flatten(), asks_about_key }
     }
 
     fn decision<'s>(self, credential: Option<CredentialView<'s>>, outcome: Outcome) -> Decision<'s, 'p> {

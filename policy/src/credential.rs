@@ -44,6 +44,10 @@ pub fn header_role(name: &[u8]) -> HeaderRole {
         b"x-forwarded-uri",
         b"x-forwarded-prefix",
     ];
+    // All of them begin with one of two letters, most others with none of them.
+    if !matches!(name.first(), Some(b'a' | b'A' | b'x' | b'X')) {
+        return HeaderRole::Other;
+    }
     if is(name, b"authorization") || is(name, b"x-api-key") {
         HeaderRole::Credential
     } else if name.get(..11).is_some_and(|head| is(head, b"x-omniflow-"))

@@ -96,7 +96,8 @@ fn hides_a_separator(segment: &[u8]) -> bool {
     text.contains(lookalike) || matches!(text.trim_matches(blank), "" | "." | "..")
 }
 
-fn decode(segment: &[u8]) -> Vec<u8> {
+/// Undoes percent-encoding. What is not well-formed stays.
+pub(crate) fn decode(segment: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(segment.len());
     let mut rest = segment;
     while let Some((first, after)) = rest.split_first() {

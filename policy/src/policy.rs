@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::method::{InvalidMethodSelector, MethodSelector};
 use crate::key::KeyPrefix;
-use crate::path::Target;
+use crate::path::{AmbiguousPath, Target, decode};
 use crate::payload::{MAX_PAYLOAD_BYTES, MAX_REDACTED_FIELDS, PayloadPolicy};
 use crate::scope::Scope;
 
@@ -94,6 +94,8 @@ pub struct PolicyError {
 pub struct Policy {
     document: PolicyDocument,
     templates: matchit::Router<usize>,
+    /// The same with the literals' percent-encoding undone. Only there if one is encoded.
+    decoded: Option<matchit::Router<usize>>,
     endpoints: Vec<Endpoint>,
 }
 
@@ -218,6 +220,7 @@ impl Policy {
             return Err(error("/routes".to_owned(), format!("a policy has at most {MAX_ROUTES} routes")));
         }
         let mut templates = matchit::Router::new();
+        let mut decoded = matchit::Router::new();
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for (index, route) in document.routes.iter().enumerate() {
             let at = |field: &str| format!("/routes/{index}/{field}");
@@ -237,9 +240,9 @@ impl Policy {
             let endpoint = match endpoints.iter().position(|endpoint| endpoint.template == route.path) {
                 Some(known) => known,
                 None => {
-                    templates
-                        .insert(route.path.clone(), endpoints.len())
-                        .map_err(|conflict| error(at("path"), conflict.to_string()))?;
+                    let known = |conflict: matchit::InsertError| error(at("path"), conflict.to_string());
+                    templates.insert(route.path.clone(), endpoints.len()).map_err(known)?;
+                    decoded.insert(decoded_template(&route.path), endpoints.len()).map_err(known)?;
                     endpoints.push(Endpoint { template: route.path.clone(), methods: Vec::new() });
                     endpoints.len() - 1
                 }
@@ -260,7 +263,8 @@ impl Policy {
                 });
             }
         }
-        Ok(Self { document, templates, endpoints })
+        let is_encoded = endpoints.iter().any(|endpoint| endpoint.template.contains('%'));
+        Ok(Self { document, templates, decoded: is_encoded.then_some(decoded), endpoints })
     }
 
     /// What this was compiled from.
@@ -304,10 +308,22 @@ impl Policy {
     }
 
     /// The route of a request; `None` where no template matches the path.
-    pub fn route(&self, method: &[u8], target: &Target<'_>) -> Option<Route<'_>> {
-        let matched = self.templates.at(target.path).ok()?;
-        let endpoint = self.endpoints.get(*matched.value)?;
-        Some(endpoint.route(method))
+    ///
+    /// Some servers match a path as it came, others with its percent-encoding undone: `/contacts%3Amerge` is `/{name}`
+    /// to the ones and `/contacts:merge` to the others. A path that the two take to different routes is ambiguous.
+    pub fn route(&self, method: &[u8], target: &Target<'_>) -> Result<Option<Route<'_>>, AmbiguousPath> {
+        let found = self.templates.at(target.path).ok().map(|matched| *matched.value);
+        let is_encoded = self.decoded.is_some() || target.path.contains('%');
+        if is_encoded && self.decoded_endpoint(target.path) != found {
+            return Err(AmbiguousPath);
+        }
+        Ok(found.and_then(|found| self.endpoints.get(found)).map(|endpoint| endpoint.route(method)))
+    }
+
+    fn decoded_endpoint(&self, path: &str) -> Option<usize> {
+        let decoded = decode(path.as_bytes());
+        let templates = self.decoded.as_ref().unwrap_or(&self.templates);
+        templates.at(core::str::from_utf8(&decoded).ok()?).ok().map(|matched| *matched.value)
     }
 }
 
@@ -327,6 +343,17 @@ impl Endpoint {
             payload: mapping.is_some_and(|mapping| mapping.payload),
         }
     }
+}
+
+/// A template with the percent-encoding of its literals undone. A brace that comes of it is no parameter's.
+fn decoded_template(template: &str) -> String {
+    let segments = template.split('/').map(|segment| {
+        if segment.starts_with('{') {
+            return segment.to_owned();
+        }
+        String::from_utf8_lossy(&decode(segment.as_bytes())).replace('{', "{{").replace('}', "}}")
+    });
+    segments.collect::<Vec<String>>().join("/")
 }
 
 fn check_scopes(scopes: &[ScopeDefinition]) -> Result<(), PolicyError> {
@@ -410,7 +437,7 @@ mod tests {
 
     fn scope_of(policy: &Policy, method: &str, path: &str) -> Option<String> {
         let target = Target::parse(path.as_bytes()).unwrap();
-        policy.route(method.as_bytes(), &target)?.scope.map(ToString::to_string)
+        policy.route(method.as_bytes(), &target).unwrap()?.scope.map(ToString::to_string)
     }
 
     fn compile(routes: &str) -> Result<Policy, PolicyError> {
@@ -449,7 +476,7 @@ mod tests {
 
         let policy = Policy::compile(unusual).unwrap();
         let bytes = |method: &[u8], path: &str| {
-            policy.payload_bytes(policy.route(method, &Target::parse(path.as_bytes()).unwrap()))
+            policy.payload_bytes(policy.route(method, &Target::parse(path.as_bytes()).unwrap()).unwrap())
         };
         assert_eq!(bytes(b"GET", "/api/v1/conversations"), 0);
         assert_eq!(bytes(b"POST", "/api/v1/conversations"), 9);
@@ -482,6 +509,40 @@ mod tests {
             assert_eq!(on.may_be_imported(credential), may, "{credential:?}");
             assert!(!policy().may_be_imported(credential));
         }
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_once_it_is_decoded_is_ambiguous() {
+        let policy = compile(
+            r#"[{"path": "/c/{id}", "methods": ["any"], "scope": "a:read"},
+                {"path": "/c:merge", "methods": ["any"], "scope": "a:write"},
+                {"path": "/c/all:drop", "methods": ["any"], "scope": "a:write"},
+                {"path": "/c/caf%C3%A9", "methods": ["any"], "scope": "a:write"},
+                {"path": "/c/%7Bid%7D", "methods": ["any"], "scope": "a:write"},
+                {"path": "/d%3Ae", "methods": ["any"], "scope": "a:write"},
+                {"path": "/{any}", "methods": ["any"], "scope": "a:read"}]"#,
+        )
+        .unwrap();
+        let route = |path: &str| {
+            let target = Target::parse(path.as_bytes()).unwrap();
+            policy.route(b"GET", &target).map(|route| route.map(|route| route.template.to_owned()))
+        };
+        for (path, template) in [
+            ("/c/a%3Ab", "/c/{id}"),
+            ("/c/all:drop", "/c/all:drop"),
+            ("/c/caf%C3%A9", "/c/caf%C3%A9"),
+            ("/c/%7Bid%7D", "/c/%7Bid%7D"),
+            ("/c/me%40example.com", "/c/{id}"),
+            ("/caf%C3%A9", "/{any}"),
+        ] {
+            assert_eq!(route(path), Ok(Some(template.to_owned())), "{path}");
+        }
+        for path in ["/c%3Amerge", "/c/all%3adrop", "/c/caf%c3%a9", "/c/%7bid%7D", "/d:e"] {
+            assert_eq!(route(path), Err(AmbiguousPath), "{path}");
+        }
+        let twice = r#"[{"path": "/c:d", "methods": ["any"], "scope": "a:read"},
+                        {"path": "/c%3Ad", "methods": ["any"], "scope": "a:read"}]"#;
+        assert_eq!(compile(twice).err().map(|error| error.pointer).as_deref(), Some("/routes/1/path"));
     }
 
     #[test]

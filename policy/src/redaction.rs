@@ -15,7 +15,11 @@ const SHORTEST_SECRET: usize = 20;
 /// What a secret is replaced by.
 pub const REDACTED: &str = "***";
 
+/// How often percent-encoding is undone: proxies and clients encode what is encoded already.
+const MOST_DECODINGS: usize = 4;
+
 /// One character of a text, as it reads once percent-encoding is undone.
+#[derive(Clone, Copy)]
 struct Character {
     byte: u8,
     start: usize,
@@ -45,12 +49,17 @@ pub(crate) fn blot_out_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
     if !bytes.iter().any(|byte| matches!(byte, b'_' | b'%')) {
         return Cow::Borrowed(bytes);
     }
+    let encoded = bytes.contains(&b'%');
+    Cow::Owned(if encoded { blot(bytes, decoded(bytes)) } else { blot(bytes, characters(bytes)) })
+}
+
+fn blot(bytes: &[u8], characters: impl IntoIterator<Item = Character>) -> Vec<u8> {
     let between = |start: usize, end: usize| bytes.get(start..end).unwrap_or_default();
     let mut clean = Vec::with_capacity(bytes.len());
     let mut copied = 0;
     let mut recent = [0u8; LONGEST_MARK];
     let mut word: Option<Word> = None;
-    for Character { byte, start, end } in characters(bytes) {
+    for Character { byte, start, end } in characters {
         recent.rotate_left(1);
         recent[LONGEST_MARK - 1] = byte;
         if byte.is_ascii_alphanumeric() {
@@ -75,22 +84,42 @@ pub(crate) fn blot_out_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
         copied = bytes.len();
     }
     clean.extend_from_slice(between(copied, bytes.len()));
-    Cow::Owned(clean)
+    clean
 }
 
 fn characters(text: &[u8]) -> impl Iterator<Item = Character> {
-    let mut rest = text;
-    let mut start = 0;
-    core::iter::from_fn(move || {
-        let (first, after) = rest.split_first()?;
-        let encoded = after.split_first_chunk::<2>().filter(|_| *first == b'%');
-        let decoded = encoded.and_then(|(digits, after)| Some((decode_hex(*digits)?, after)));
-        let (byte, after) = decoded.unwrap_or((*first, after));
-        let end = start + rest.len() - after.len();
-        let character = Character { byte, start, end };
-        (rest, start) = (after, end);
-        Some(character)
-    })
+    text.iter().enumerate().map(|(at, byte)| Character { byte: *byte, start: at, end: at + 1 })
+}
+
+/// The characters of a text with percent-encoding undone, also where it was encoded several times.
+fn decoded(text: &[u8]) -> Vec<Character> {
+    let mut found: Vec<Character> = characters(text).collect();
+    for _ in 0..MOST_DECODINGS {
+        let before = found.len();
+        found = decoded_once(&found);
+        if found.len() == before {
+            break;
+        }
+    }
+    found
+}
+
+fn decoded_once(characters: &[Character]) -> Vec<Character> {
+    let mut decoded = Vec::with_capacity(characters.len());
+    let mut rest = characters;
+    while let Some((first, after)) = rest.split_first() {
+        let encoded = after.split_first_chunk::<2>().filter(|_| first.byte == b'%');
+        let (character, after) = match encoded {
+            Some(([high, low], behind)) => match decode_hex([high.byte, low.byte]) {
+                Some(byte) => (Character { byte, start: first.start, end: low.end }, behind),
+                None => (*first, after),
+            },
+            None => (*first, after),
+        };
+        decoded.push(character);
+        rest = after;
+    }
+    decoded
 }
 
 // === impl Word ===
@@ -126,6 +155,10 @@ mod tests {
             ("omf_live%5fS%2Fb", "omf_live%5f***%2Fb"),
             ("omf_l%69ve_%61S", "omf_l%69ve_***"),
             ("omf%5Ftoken%5FS%5Flive%5FS", "omf%5Ftoken%5F***%5Flive%5F***"),
+            // Encoded twice and more often.
+            ("/omf%255Flive%255FS/", "/omf%255Flive%255F***/"),
+            ("omf%25255flive_S%25252fb", "omf%25255flive_***%25252fb"),
+            ("omf%25%35flive_S", "omf%25%35flive_***"),
             // Marks that share an underscore.
             ("omf_live_test_S", "omf_live_test_***"),
             ("omf_live_live_S", "omf_live_live_***"),
@@ -159,7 +192,7 @@ mod tests {
 
     /// The text with percent-encoding undone, as far as it is ASCII.
     fn read(text: &str) -> String {
-        characters(text.as_bytes()).map(|character| char::from(character.byte)).collect()
+        decoded(text.as_bytes()).iter().map(|character| char::from(character.byte)).collect()
     }
 
     fn has_secret(text: &str) -> bool {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use omniflow_policy::snapshot::{Change, Delta, Manifest, Page, SnapshotError};
 
-use super::{Context, Leader, PAGES_PER_STEP, Progress, State, TakeOver};
+use super::{Context, Leader, Progress, State, Step, TakeOver};
 use crate::shared::{self, Head};
 
 /// A delta that is being applied.
@@ -31,7 +31,7 @@ impl Leader {
                 .map_err(|_| SnapshotError::Policy)?;
         }
         let left: VecDeque<(u32, Vec<Change>)> = delta
-            .by_page(&manifest)
+            .by_page(manifest.page_bits)
             .into_iter()
             .map(|(page, changes)| (page, changes.into_iter().cloned().collect()))
             .collect();
@@ -41,10 +41,10 @@ impl Leader {
     }
 
     pub(super) fn apply(&mut self, context: &Context<'_>, mut work: DeltaWork) -> Progress {
-        for _ in 0..PAGES_PER_STEP {
-            let Some((index, changes)) = work.left.pop_front() else {
-                break;
-            };
+        let mut step = Step::begin();
+        while step.goes_on()
+            && let Some((index, changes)) = work.left.pop_front()
+        {
             if let Err(error) = self.apply_page(&work, index, &changes) {
                 return self.reject_delta(context, error);
             }

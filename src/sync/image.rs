@@ -5,15 +5,13 @@ use std::collections::VecDeque;
 use omniflow_policy::gateway::chunk_path;
 use omniflow_policy::snapshot::{self, MAX_PAGE_BITS, Manifest, Page, PageSum, SnapshotError};
 
-use super::{CALL_TIMEOUT, Context, Leader, PAGES_PER_STEP, Progress, State, TakeOver};
+use super::{CALL_TIMEOUT, Context, Leader, Progress, State, Step, TakeOver};
 use crate::clock;
 use crate::control_plane::{self, Answer};
 use crate::shared::{self, Head};
 
 /// Shared data has no delete; an empty entry counts as absent.
 const CLEARED: &[u8] = &[];
-/// Entries of an old slot that are looked at in one tick.
-const CLEARED_PER_TICK: u32 = 128;
 
 /// Pages that a slot can have.
 pub(super) const MOST_PAGES: u32 = 1 << MAX_PAGE_BITS;
@@ -95,8 +93,10 @@ impl Leader {
         mut image: ImageTransfer,
         mut pages: VecDeque<Vec<u8>>,
     ) -> Progress {
-        for _ in 0..PAGES_PER_STEP {
-            let Some(bytes) = pages.pop_front() else { break };
+        let mut step = Step::begin();
+        while step.goes_on()
+            && let Some(bytes) = pages.pop_front()
+        {
             let name = self.names.page(image.slot, image.next_page);
             let read = shared::get(&name);
             let newer = read.value.as_deref().and_then(snapshot::stated_version);
@@ -135,26 +135,29 @@ impl Leader {
         self.take_over(context, TakeOver { next, manifest: Some(image.manifest), pages: None })
     }
 
-    /// Gives back the memory of the slot that is no longer in use, once no VM reads it any more.
-    pub(super) fn clear_old_slot(&mut self, context: &Context<'_>) {
-        let (Some(left), Some(head)) = (self.clearing, self.head()) else { return };
+    /// Gives back the memory of the slot that is no longer in use, once no VM reads it any more. Tells whether there is
+    /// more to do as soon as the thread is free.
+    pub(super) fn clear_old_slot(&mut self, context: &Context<'_>) -> bool {
+        let (Some(mut left), Some(head)) = (self.clearing, self.head()) else { return false };
         if !context.peers.all_enforce(head.version) {
-            return;
+            return false;
         }
-        let step = left.min(CLEARED_PER_TICK);
-        for index in left - step..left {
-            // Held up in here, this VM may have lost the lead to one that fills the slot.
-            if !context.peers.lead(clock::monotonic()) {
-                return;
-            }
-            let name = self.names.page(other_slot(head.slot), index);
+        let mut step = Step::begin();
+        while left > 0 && step.goes_on() {
+            let name = self.names.page(other_slot(head.slot), left - 1);
             let read = shared::get(&name);
             if read.value.is_some() {
+                // Held up in here, this VM may have lost the lead to one that fills the slot.
+                if !context.peers.lead(clock::monotonic()) {
+                    return false;
+                }
                 // Whoever has written it meanwhile needs it.
                 let _ = shared::swap(&name, &read, CLEARED);
             }
+            left -= 1;
         }
-        self.clearing = (left > step).then_some(left - step);
+        self.clearing = (left > 0).then_some(left);
+        left > 0
     }
 }
 

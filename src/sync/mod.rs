@@ -15,10 +15,10 @@ use omniflow_policy::gateway::{
 };
 use omniflow_policy::snapshot::{self, Manifest, SnapshotError};
 use omniflow_policy::time::MonotonicNanos;
-use proxy_wasm::types::LogLevel;
 
 use self::delta::DeltaWork;
 use self::image::ImageTransfer;
+use crate::abi::LogLevel;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::{Config, TOKEN_VARIABLE};
@@ -42,8 +42,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// The least time between two polls that bring nothing, against a control plane that does not hold them.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Pages that are written before the thread is given back: about a millisecond.
-const PAGES_PER_STEP: usize = 16;
+/// For how long pages are written before the thread is given back: it serves requests too.
+const STEP: Duration = Duration::from_micros(500);
+
+/// A piece of work, of at least one page.
+struct Step {
+    began: MonotonicNanos,
+    is_first: bool,
+}
 
 /// What the others must be told.
 #[derive(Debug, Default)]
@@ -110,6 +116,17 @@ pub(crate) struct Context<'a> {
     pub(crate) now: MonotonicNanos,
 }
 
+impl Step {
+    fn begin() -> Self {
+        Self { began: clock::monotonic(), is_first: true }
+    }
+
+    /// Whether there is time for one more page.
+    fn goes_on(&mut self) -> bool {
+        std::mem::take(&mut self.is_first) || clock::monotonic().since(self.began) < STEP
+    }
+}
+
 impl Leader {
     /// A leader that polls at once.
     pub(crate) fn new(names: Names) -> Self {
@@ -134,8 +151,7 @@ impl Leader {
             State::Storing { .. } | State::Applying { .. } => return self.step(context),
             _ => {}
         }
-        self.clear_old_slot(context);
-        Progress::default()
+        Progress { more: self.clear_old_slot(context), ..Progress::default() }
     }
 
     /// Some VM enforces another version now: the control plane is told when all do, else at the next tick.
@@ -175,7 +191,7 @@ impl Leader {
             State::Applying { delta } => self.apply(context, delta),
             other => {
                 self.state = other;
-                Progress::default()
+                Progress { more: self.clear_old_slot(context), ..Progress::default() }
             }
         }
     }
@@ -319,9 +335,11 @@ impl Leader {
     fn refused(&mut self, context: &Context<'_>, answer: &Answer) -> Progress {
         let status = answer.status;
         match status {
-            401 | 403 => {
+            // 429 is what 401 becomes where many wrong tokens come from this address: told alike, or the log would
+            // change with each of them.
+            401 | 403 | 429 => {
                 let problem = format!(
-                    "the control plane refused the gateway token ({status}): set \"gateway_token\" or \
+                    "the control plane refused the gateway token: set \"gateway_token\" or \
                      {TOKEN_VARIABLE} to a valid token of the role gateway"
                 );
                 self.fail(context, &problem, Some(REFUSED_PAUSE))

@@ -6,9 +6,9 @@ import { api, call, eventually } from './stack.mjs';
 export const MARKUP = '<script>document.title="taken over"</script><img src=x onerror=alert(1)>"\'&amp;';
 
 /** Fills an installation: keys in all states, calls, tokens. Gives what the pages' addresses need. */
-export async function fill(stack) {
+export async function fill(stack, description = MARKUP) {
   const key = (name, more = {}) => api(stack, 'POST', '/v1/keys', {
-    name, environment: 'live', scopes: ['contacts:read', 'tickets:write'], description: MARKUP, ...more,
+    name, environment: 'live', scopes: ['contacts:read', 'tickets:write'], description, ...more,
   });
   const used = await key('crm-sync', {
     rate_limit: { per_minute: 600, per_hour: 10000, burst: 50 }, ip_allowlist: ['127.0.0.0/8', '2001:db8::/32'],

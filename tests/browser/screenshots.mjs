@@ -14,7 +14,7 @@ await mkdir(folder, { recursive: true });
 
 const [browser, stack] = await Promise.all([launch(), startStack()]);
 try {
-  const ids = await fill(stack, forDocs);
+  const ids = await fill(stack, forDocs ? 'Keeps the CRM in step' : undefined);
   for (const theme of forDocs ? ['light'] : ['light', 'dark']) {
     for (const width of forDocs ? [1280] : [360, 1280]) {
       const { context, page } = await visitor(browser, stack, { theme, width });

@@ -115,12 +115,10 @@ test('a secret is shown once, and stands in no address, no history and no page t
   assert.equal(await keys(), 1, 'nothing was made twice');
 
   await page.getByRole('link', { name: 'To the key' }).click();
-  await page.goBack();
-  assert.ok(!(await page.content()).includes(secret), 'going back does not show it');
-  await page.goto('/keys');
+  // A browser has the answer to a form in no cache: going back, it asks whether to send it again, or shows that it cannot.
   for (let step = 0; step < 4; step += 1) {
-    await page.goBack().catch(() => {});
-    assert.ok(!(await page.content()).includes(secret));
+    await page.goBack().catch((error) => assert.match(error.message, /ERR_CACHE_MISS/));
+    assert.ok(!(await page.content()).includes(secret), 'going back does not show it');
   }
   assert.deepEqual(addresses.filter((url) => url.includes(secret) || url.includes(stack.owner)), []);
   await context.close();
@@ -130,9 +128,12 @@ test('the page with a secret forgets it when it is left', async () => {
   const { context, page } = await visitor(browser, stack);
   await signIn(page, stack.owner);
   const secret = await createKey(page, 'left');
-  await page.getByRole('link', { name: 'To the key' }).click();
-  await page.goBack();
-  assert.ok(!(await page.content()).includes(secret));
+  // What a browser keeps of a page to come back to is what the page was when it was left.
+  const left = await page.evaluate(() => {
+    window.dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }));
+    return document.documentElement.outerHTML;
+  });
+  assert.ok(!left.includes(secret));
   await context.close();
 });
 
@@ -286,6 +287,7 @@ test('colours are chosen without a script, and kept', async () => {
   assert.equal(await page.locator('html').getAttribute('data-theme'), 'dark');
   await signIn(page, stack.owner);
   assert.equal(await page.locator('html').getAttribute('data-theme'), 'dark');
-  assert.equal(await page.getByRole('button', { name: 'Dark' }).getAttribute('aria-pressed').catch(() => 'true'), 'true');
+  await page.locator('.account summary').click();
+  assert.equal(await page.getByRole('button', { name: 'Dark' }).getAttribute('aria-pressed'), 'true');
   await context.close();
 });

@@ -1,6 +1,5 @@
 //! Calls of the control plane's API.
 
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use zeroize::Zeroizing;
 use super::args::{Connection, DEFAULT_URL};
 use super::trust;
 use crate::fleet::MAX_WAIT;
+use crate::secret_file;
 
 /// Longer than the longest wait that the API has.
 const TIMEOUT: Duration = MAX_WAIT.saturating_mul(2);
@@ -72,9 +72,9 @@ impl Client {
         let token = connection.token.as_ref().filter(|token| !token.is_empty());
         let token_file = connection.token_file.as_ref().filter(|path| !path.as_os_str().is_empty());
         let (token, token_source) = match (token, token_file) {
-            (Some(token), _) => (token.clone(), "OMF_TOKEN or --token".to_owned()),
+            (Some(token), _) => (Zeroizing::new(token.clone()), "OMF_TOKEN or --token".to_owned()),
             (None, Some(path)) => (
-                fs::read_to_string(path).with_context(|| format!("{}", path.display()))?,
+                secret_file::read_text(path).with_context(|| format!("{}", path.display()))?,
                 format!("OMF_TOKEN_FILE or --token-file ({})", path.display()),
             ),
             (None, None) => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),

@@ -10,15 +10,14 @@ use serde_json::{Value, json};
 use super::args::Connection;
 use super::client::{Client, Probe};
 use super::doctor_gateways as gateways;
-use super::output::{Output, field, items};
+use super::doctor_log as log;
+use super::output::{Output, items};
 use crate::clock::Clock;
 use crate::json::page::MAX_LIMIT;
-use crate::json::time::{format_time, parse_time};
+use crate::json::time::format_time;
 
 /// Days within which the end of a key is told.
 const SOON_DAYS: u64 = 7;
-/// How far back lost records are told: a gap stays in the log for good.
-const RECENT: Duration = Duration::from_secs(86_400);
 /// A `Date` header has whole seconds, and servers renew it once a second.
 const DATE_PRECISION_MS: i64 = 1_000;
 /// A key that no installation has: identifiers hold the time at which they were made.
@@ -109,7 +108,7 @@ fn check_control_plane(
     if reads {
         let now = clock.now();
         gateways::check(client, now, findings);
-        findings.push(found("audit log", gaps(client, now)));
+        log::check(client, now, findings);
         findings.push(found("rotation", rotations_due(client)));
         findings.push(found("expiry", expiring(client, now)));
     }
@@ -200,31 +199,6 @@ fn token(client: &Client) -> (bool, Finding) {
     }
 }
 
-/// Records that gateways lost lately.
-fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
-    let list = client.list("/v1/audit/gaps", &[("limit", Some(MAX_LIMIT.to_string()))])?;
-    let recent = |gap: &&Value| {
-        let to = parse_time(&field(gap, "to"));
-        to.is_some_and(|to| now.0.saturating_sub(to.0) <= millis(RECENT))
-    };
-    let lost: u64 =
-        items(&list).iter().filter(recent).filter_map(|gap| gap.get("missing").and_then(Value::as_u64)).sum();
-    Ok(match (lost, has_more(&list)) {
-        (0, false) => (Level::Ok, "nothing was lost in the last day".to_owned()),
-        // The list goes by when gaps were found, so those that do not fit may be of the last day too.
-        (0, true) => {
-            (Level::Warning, format!("there are more than {MAX_LIMIT} gaps: omf audit gaps tells them"))
-        }
-        (lost, has_more) => {
-            let least = if has_more { "at least " } else { "" };
-            (
-                Level::Warning,
-                format!("{least}{lost} records were lost in the last day: omf audit gaps tells where"),
-            )
-        }
-    })
-}
-
 fn rotations_due(client: &Client) -> anyhow::Result<(Level, String)> {
     Ok(match counted(client, ("rotation_due", "true"))? {
         None => (Level::Ok, "no key is due".to_owned()),
@@ -269,7 +243,7 @@ fn count(keys: usize, has_more: bool) -> Option<(String, bool)> {
 }
 
 /// Whether a list goes on after this page.
-fn has_more(page: &Value) -> bool {
+pub(super) fn has_more(page: &Value) -> bool {
     page.get("next_cursor").is_some_and(Value::is_string)
 }
 
@@ -294,11 +268,11 @@ pub(super) fn all(
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn found(check: &'static str, found: anyhow::Result<(Level, String)>) -> Finding {
+pub(super) fn found(check: &'static str, found: anyhow::Result<(Level, String)>) -> Finding {
     match found {
         Ok((level, message)) => Finding { check, level, message },
         Err(error) => Finding::failure(check, format!("{error:#}")),

@@ -12,6 +12,7 @@ mod config;
 mod db;
 mod doctor;
 mod doctor_gateways;
+mod doctor_log;
 mod events;
 mod gateway;
 mod input;

@@ -18,6 +18,7 @@ use crate::configuration::{
     Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Reading, Setting, SettingInForce,
 };
 use crate::connections;
+use crate::process;
 use crate::server::{Server, ServerSettings};
 
 #[derive(Debug, Args)]
@@ -34,7 +35,9 @@ use crate::server::{Server, ServerSettings};
     omf serve\n  \
     omf serve --listen 0.0.0.0:8080 --data-dir /var/lib/omniflow\n  \
     omf serve --config /etc/omniflow/omf.toml\n\n\
-    The first start writes the owner's token to <data-dir>/admin-token. It is stored nowhere else."
+    The first start writes the owner's token to <data-dir>/admin-token. It is stored nowhere else.\n\n\
+    Files with secrets are refused where everybody may read them. There are no core dumps, and no debugger can be\n\
+    attached, unless OMF_ALLOW_CORE_DUMPS=1 is set."
 )]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -47,8 +50,17 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
     let configuration = reading.configuration()?;
     tracing_subscriber::registry()
         .with(configuration.log.clone())
-        .with(tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()))
+        .with(
+            tracing_subscriber::fmt::layer()
+                .with_writer(stderr)
+                .with_ansi(stderr().is_terminal())
+                // It would tell standard error that standard error cannot be written, and panic: on a full disk, say.
+                .log_internal_errors(false),
+        )
         .init();
+    if let Err(error) = process::harden(std::env::var_os(process::DEBUG_VARIABLE).as_deref()) {
+        tracing::warn!(%error, "the memory of this process can be read in core dumps");
+    }
     if let Some(warning) = configuration.warning() {
         tracing::warn!("{warning}");
     }
@@ -94,6 +106,7 @@ fn settings(configuration: Configuration, in_force: Vec<SettingInForce>) -> Serv
         webhook: configuration.webhook,
         gateway_url: configuration.gateway_url,
         in_force,
+        otlp: configuration.otlp,
         tls: configuration.tls,
         clock: Clock::system(),
         entropy: Entropy::system(),

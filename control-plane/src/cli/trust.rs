@@ -1,30 +1,20 @@
 //! Which control planes `omf` trusts over TLS, and what to do about one that it does not.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, bail};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, Error as TlsFailure, RootCertStore};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use anyhow::anyhow;
+use rustls::{CertificateError, Error as TlsFailure};
+use ureq::tls::TlsConfig;
 
+use crate::receiver::{CaFileError, trusting};
 use crate::tls::is_authority;
 
 /// By the certificates of this file, or by the public ones.
 pub(super) fn config(ca_file: Option<&Path>) -> anyhow::Result<TlsConfig> {
-    let config = TlsConfig::builder();
-    let Some(path) = ca_file else { return Ok(config.build()) };
-    let pem = fs::read(path).with_context(|| format!("{}: the CA file cannot be read", path.display()))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.unwrap_or_default();
-    // The HTTP client leaves out what it cannot use, without a word.
-    let mut usable = RootCertStore::empty();
-    if certificates.is_empty() || certificates.iter().any(|one| usable.add(one.clone()).is_err()) {
-        bail!("{}: not CA certificates in PEM form: give another file with --ca-file", path.display());
-    }
-    let roots: Vec<_> = certificates.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
-    Ok(config.root_certs(RootCerts::new_with_certs(&roots)).build())
+    trusting(ca_file).map_err(|error| match error {
+        CaFileError::File { .. } => error.into(),
+        CaFileError::NotCertificates(_) => anyhow!("{error}: give another file with --ca-file"),
+    })
 }
 
 /// What to do where TLS is why a call failed, or the lack of it. `None` if it has nothing to do with that. `ca_file` is

@@ -17,6 +17,7 @@ use tracing_subscriber::filter::Targets;
 
 pub(crate) use self::probe::probe;
 pub(crate) use self::setting::Setting;
+use crate::otlp::OtlpSettings;
 use crate::tls::TlsFiles;
 use crate::webhook::WebhookSettings;
 
@@ -59,6 +60,8 @@ pub(crate) struct Configuration {
     pub(crate) webhook: Option<WebhookSettings>,
     /// Where callers reach the gateways, without a slash at its end; `None` if nobody has said.
     pub(crate) gateway_url: Option<String>,
+    /// Who gets the audit log; `None` for nobody.
+    pub(crate) otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// What is logged.

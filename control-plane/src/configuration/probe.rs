@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::time::UnixMillis;
 
 use super::{Reading, Setting};
+use crate::otlp;
+use crate::receiver::trusting;
 use crate::tls::{self, Certificate, TlsFiles};
 use crate::vault;
 use crate::webhook;
@@ -46,6 +48,16 @@ pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificat
         && let Err(error) = webhook::read_secret(&path)
     {
         tell(Setting::WebhookSecretFile, error.to_string());
+    }
+    if let Some(path) = reading.path(Setting::OtlpHeadersFile)
+        && let Err(error) = otlp::read_headers(&path)
+    {
+        tell(Setting::OtlpHeadersFile, error.to_string());
+    }
+    if let Some(path) = reading.path(Setting::OtlpCaFile)
+        && let Err(error) = trusting(Some(&path))
+    {
+        tell(Setting::OtlpCaFile, format!("{error}; give another file"));
     }
     let tls = reading.path(Setting::TlsCertificate).zip(reading.path(Setting::TlsKey));
     let files = tls.map(|(certificate, key)| TlsFiles { certificate, key });

@@ -27,6 +27,12 @@ pub(crate) enum Setting {
     WebhookSecretFile,
     /// Where callers reach the gateways.
     GatewayUrl,
+    /// Where the audit log is exported to.
+    OtlpEndpoint,
+    /// Headers for it.
+    OtlpHeadersFile,
+    /// The CA certificates by which it is known.
+    OtlpCaFile,
     /// The certificate chain for TLS.
     TlsCertificate,
     /// The certificate's key.
@@ -50,7 +56,7 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All of them.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Listen,
         Self::DataDir,
         Self::AdminTokenFile,
@@ -63,6 +69,9 @@ impl Setting {
         Self::WebhookUrl,
         Self::WebhookSecretFile,
         Self::GatewayUrl,
+        Self::OtlpEndpoint,
+        Self::OtlpHeadersFile,
+        Self::OtlpCaFile,
         Self::TlsCertificate,
         Self::TlsKey,
         Self::Log,
@@ -83,6 +92,9 @@ impl Setting {
             Self::WebhookUrl => "webhook_url",
             Self::WebhookSecretFile => "webhook_secret_file",
             Self::GatewayUrl => "gateway_url",
+            Self::OtlpEndpoint => "otlp_endpoint",
+            Self::OtlpHeadersFile => "otlp_headers_file",
+            Self::OtlpCaFile => "otlp_ca_file",
             Self::TlsCertificate => "tls_certificate",
             Self::TlsKey => "tls_key",
             Self::Log => "log",
@@ -104,6 +116,9 @@ impl Setting {
             Self::WebhookUrl => "webhook-url",
             Self::WebhookSecretFile => "webhook-secret-file",
             Self::GatewayUrl => "gateway-url",
+            Self::OtlpEndpoint => "otlp-endpoint",
+            Self::OtlpHeadersFile => "otlp-headers-file",
+            Self::OtlpCaFile => "otlp-ca-file",
             Self::TlsCertificate => "tls-certificate",
             Self::TlsKey => "tls-key",
             Self::Log => "log",
@@ -118,11 +133,18 @@ impl Setting {
     /// What a value looks like in a file.
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::Listen | Self::KeyPrefix | Self::WebhookUrl | Self::GatewayUrl | Self::Log => Kind::Text,
+            Self::Listen
+            | Self::KeyPrefix
+            | Self::WebhookUrl
+            | Self::OtlpEndpoint
+            | Self::GatewayUrl
+            | Self::Log => Kind::Text,
             Self::DataDir
             | Self::AdminTokenFile
             | Self::PayloadKeyFile
             | Self::WebhookSecretFile
+            | Self::OtlpHeadersFile
+            | Self::OtlpCaFile
             | Self::TlsCertificate
             | Self::TlsKey => Kind::Path,
             Self::GatewayLease | Self::RotationDays | Self::AuditDays | Self::PayloadDays => Kind::Number,
@@ -144,6 +166,9 @@ impl Setting {
             | Self::WebhookUrl
             | Self::WebhookSecretFile
             | Self::GatewayUrl
+            | Self::OtlpEndpoint
+            | Self::OtlpHeadersFile
+            | Self::OtlpCaFile
             | Self::TlsCertificate
             | Self::TlsKey => None,
         }
@@ -166,9 +191,11 @@ impl Setting {
             Self::AdminTokenFile
             | Self::PayloadKeyFile
             | Self::WebhookSecretFile
+            | Self::OtlpHeadersFile
+            | Self::OtlpCaFile
             | Self::TlsCertificate
             | Self::TlsKey => "FILE",
-            Self::WebhookUrl | Self::GatewayUrl => "URL",
+            Self::WebhookUrl | Self::OtlpEndpoint | Self::GatewayUrl => "URL",
             Self::KeyPrefix => "PREFIX",
             Self::GatewayLease => "SECONDS",
             Self::RotationDays | Self::AuditDays | Self::PayloadDays => "DAYS",
@@ -199,6 +226,13 @@ impl Setting {
             Self::GatewayUrl => {
                 "Where callers reach the gateways, such as https://api.example.com; the pages show it in calls to try"
             }
+            Self::OtlpEndpoint => {
+                "Where audit records are exported as OpenTelemetry logs: https://host/v1/logs, or http:// for one nearby"
+            }
+            Self::OtlpHeadersFile => "File with headers for it, one NAME: VALUE a line, such as a credential",
+            Self::OtlpCaFile => {
+                "CA certificates in PEM form by which it is known, in place of the public ones"
+            }
             Self::TlsCertificate => {
                 "Certificate chain in PEM form, the server's own first; with it and its key, TLS is spoken and nothing else"
             }
@@ -223,6 +257,9 @@ impl Setting {
             Self::WebhookUrl => "\"https://example.com/omniflow\"",
             Self::WebhookSecretFile => "\"/etc/omniflow/webhook-secret\"",
             Self::GatewayUrl => "\"https://api.example.com\"",
+            Self::OtlpEndpoint => "\"https://collector.internal:4318/v1/logs\"",
+            Self::OtlpHeadersFile => "\"/etc/omniflow/otlp-headers\"",
+            Self::OtlpCaFile => "\"/etc/omniflow/collector-ca.crt\"",
             Self::TlsCertificate => "\"/etc/omniflow/tls.crt\"",
             Self::TlsKey => "\"/etc/omniflow/tls.key\"",
             Self::Log => "\"info\"",

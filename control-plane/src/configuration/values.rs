@@ -11,8 +11,10 @@ use omniflow_policy::key::KeyPrefix;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{Configuration, Given, Origin, Problem, Setting};
+use crate::otlp::{OtlpSettings, check_endpoint};
+use crate::receiver::check_url;
 use crate::tls::TlsFiles;
-use crate::webhook::{self, WebhookSettings};
+use crate::webhook::WebhookSettings;
 
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
 const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;
@@ -39,15 +41,21 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
         values.read(Setting::PayloadDays, text(|text| payload_days(text, longest)))
     };
     let payload_key_file = values.read(Setting::PayloadKeyFile, path);
-    let webhook_url = values.read(Setting::WebhookUrl, text(webhook_url));
+    let webhook_url = values.read(Setting::WebhookUrl, text(receiver_url));
     let webhook_secret_file = values.read(Setting::WebhookSecretFile, path);
     let gateway_url = values.read(Setting::GatewayUrl, text(gateway_url));
+    let otlp_endpoint = values.read(Setting::OtlpEndpoint, text(otlp_endpoint));
+    let headers_file = values.read(Setting::OtlpHeadersFile, path);
+    let ca_file = values.read(Setting::OtlpCaFile, path);
     let tls_certificate = values.read(Setting::TlsCertificate, path);
     let tls_key = values.read(Setting::TlsKey, path);
     let log = values.read(Setting::Log, text(levels));
     values.go_together(Setting::TlsCertificate, Setting::TlsKey, "TLS, or neither for plain HTTP");
     let signed = "findings to be sent, or neither for none";
     values.go_together(Setting::WebhookUrl, Setting::WebhookSecretFile, signed);
+    for file in [Setting::OtlpHeadersFile, Setting::OtlpCaFile] {
+        values.needs(file, Setting::OtlpEndpoint, "audit records to be exported, or neither");
+    }
     Some(Configuration {
         listen: listen?,
         data_dir: data_dir?,
@@ -62,6 +70,7 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
             .zip(webhook_secret_file)
             .map(|(url, secret_file)| WebhookSettings { url, secret_file }),
         gateway_url,
+        otlp: otlp_endpoint.map(|endpoint| OtlpSettings { endpoint, headers_file, ca_file }),
         tls: tls_certificate.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         log: log?,
     })
@@ -94,15 +103,18 @@ impl Values<'_> {
 
     /// Tells if one of two is given without the other. `purpose` says what both are for, and what neither means.
     fn go_together(&mut self, one: Setting, other: Setting, purpose: &str) {
+        self.needs(one, other, purpose);
+        self.needs(other, one, purpose);
+    }
+
+    /// Tells if one is given without another that it is of no use without. `purpose` is as above.
+    fn needs(&mut self, one: Setting, other: Setting, purpose: &str) {
         let find =
             |setting| self.given.iter().find(|given| given.setting == setting && given.value.is_some());
-        let (alone, missing) = match (find(one), find(other)) {
-            (Some(alone), None) => (alone, other),
-            (None, Some(alone)) => (alone, one),
-            _ => return,
-        };
-        let what = format!("given without {}: give both for {purpose}", missing.name());
-        self.problems.push(alone.problem(&what));
+        if let (Some(alone), None) = (find(one), find(other)) {
+            let what = format!("given without {}: give both for {purpose}", other.name());
+            self.problems.push(alone.problem(&what));
+        }
     }
 }
 
@@ -124,8 +136,12 @@ fn key_prefix(text: &str) -> Result<KeyPrefix, String> {
     KeyPrefix::parse(text).map_err(|error| quoted(text, error))
 }
 
-fn webhook_url(text: &str) -> Result<String, String> {
-    webhook::check_url(text).map(|()| text.to_owned()).map_err(str::to_owned)
+fn receiver_url(text: &str) -> Result<String, String> {
+    check_url(text).map(|()| text.to_owned()).map_err(str::to_owned)
+}
+
+fn otlp_endpoint(text: &str) -> Result<String, String> {
+    check_endpoint(text).map(|()| text.to_owned()).map_err(str::to_owned)
 }
 
 /// It stands in front of a path in what people copy into a shell.

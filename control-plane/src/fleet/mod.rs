@@ -22,6 +22,14 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
 /// token can claim any number of them.
 const MAX_GATEWAYS: usize = 10_000;
 
+/// For how long a gateway is silent before it counts as replaced by another process of its name: longer than a change
+/// of the leading VM takes, or a poll after a refusal.
+const REPLACED_AFTER: Duration = Duration::from_secs(10);
+
+/// How much longer the workers of a process may go on that is asked to end, in milliseconds, once its connection is
+/// closed: its main thread does that first.
+const LAST_MOMENT_MS: u64 = 1_000;
+
 /// All gateways that were heard of in the last day.
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -29,6 +37,8 @@ pub(crate) struct Fleet {
     heard: watch::Sender<()>,
     clock: Clock,
     lease: Duration,
+    /// When this process began to listen.
+    began: UnixMillis,
 }
 
 /// One run of one gateway.
@@ -58,6 +68,8 @@ pub(crate) struct Gateway {
     pub(crate) clock_skew_ms: Option<i64>,
     /// Polls that wait for an answer right now.
     pub(crate) open_polls: usize,
+    /// When its connection ended while a poll was waiting, if nothing was heard of it since.
+    hung_up_at: Option<UnixMillis>,
     /// The time of the last sighting that is noted in the database.
     noted_at: Option<UnixMillis>,
     /// When this process began, for a gateway that may have been live when the one before it ended.
@@ -69,6 +81,7 @@ pub(crate) struct Gateway {
 pub(crate) struct OpenPoll {
     fleet: Arc<Fleet>,
     id: GatewayId,
+    is_answered: bool,
 }
 
 // === impl Fleet ===
@@ -76,7 +89,8 @@ pub(crate) struct OpenPoll {
 impl Fleet {
     /// No gateway was heard of yet. One that is silent for longer than `lease` is not waited for.
     pub(crate) fn new(clock: Clock, lease: Duration) -> Self {
-        Self { gateways: Mutex::default(), heard: watch::Sender::new(()), clock, lease }
+        let began = clock.now();
+        Self { gateways: Mutex::default(), heard: watch::Sender::new(()), clock, lease, began }
     }
 
     /// Notes a poll that begins. `same_installation` tells whether the versions that it states are of this
@@ -91,7 +105,7 @@ impl Fleet {
             gateway.open_polls += 1;
             gateway.take_vms(&poll.vms, same_installation);
         });
-        OpenPoll { fleet: Arc::clone(self), id }
+        OpenPoll { fleet: Arc::clone(self), id, is_answered: false }
     }
 
     /// Notes what a gateway's VMs enforce. `same_installation` is as in [`Self::poll_began`].
@@ -117,6 +131,43 @@ impl Fleet {
         gateway.is_live(self.clock.now(), self.lease)
     }
 
+    /// How many gateways count as running, and how many others were heard of in the last day.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let now = self.clock.now();
+        let gateways = self.lock();
+        let remembered = gateways.values().filter(|gateway| gateway.is_remembered(now));
+        remembered.fold((0, 0), |(live, silent), gateway| {
+            if gateway.is_live(now, self.lease) { (live + 1, silent) } else { (live, silent + 1) }
+        })
+    }
+
+    /// When a gateway, of which audit records came last at `heard_at`, had ended at the latest; `None` if it may still be
+    /// there. It is taken for gone when it was silent for a lease, or for a moment while another process of its name has
+    /// come. Two that call at once are replicas, or one that hands over to the other.
+    pub(crate) fn ended(&self, id: &GatewayId, heard_at: UnixMillis) -> Option<UnixMillis> {
+        let now = self.clock.now();
+        let gateways = self.lock();
+        let known = gateways.get(id);
+        if known.is_some_and(Gateway::is_connected) {
+            return None;
+        }
+        let last_seen_at = known.map_or(heard_at, |gateway| gateway.last_seen_at.max(heard_at));
+        let silent = since(last_seen_at.max(self.began), now);
+        let is_successor = |(other, gateway): (&GatewayId, &Gateway)| {
+            other.gateway == id.gateway
+                && other != id
+                && gateway.is_connected()
+                && gateway.first_seen_at >= last_seen_at
+        };
+        if silent <= self.lease && (silent < REPLACED_AFTER || !gateways.iter().any(is_successor)) {
+            return None;
+        }
+        // Whose connection was seen to end has ended about then. Of any other nobody knows how long it went on.
+        let hung_up_at =
+            known.and_then(|gateway| gateway.hung_up_at).map(|at| UnixMillis(at.0 + LAST_MOMENT_MS));
+        Some(hung_up_at.map_or(now, |at| at.min(now)).max(heard_at))
+    }
+
     /// Notes that a gateway was heard of, and what it said.
     fn note(&self, id: &GatewayId, said: impl FnOnce(&mut Gateway)) {
         let now = self.clock.now();
@@ -127,6 +178,7 @@ impl Fleet {
             }
             let gateway = gateways.entry(id.clone()).or_insert_with(|| Gateway::new(now));
             gateway.last_seen_at = now;
+            gateway.hung_up_at = None;
             said(gateway);
         }
         self.heard.send_replace(());
@@ -179,6 +231,7 @@ impl Gateway {
             last_seen_at: now,
             clock_skew_ms: None,
             open_polls: 0,
+            hung_up_at: None,
             noted_at: None,
             expected_since: None,
         }
@@ -242,12 +295,20 @@ impl GatewayId {
 
 // === impl OpenPoll ===
 
+impl OpenPoll {
+    /// The poll is answered: that it ends says nothing of the gateway.
+    pub(crate) fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
 impl Drop for OpenPoll {
     fn drop(&mut self) {
         let now = self.fleet.clock.now();
         if let Some(gateway) = self.fleet.lock().get_mut(&self.id) {
             gateway.open_polls = gateway.open_polls.saturating_sub(1);
             gateway.last_seen_at = now;
+            gateway.hung_up_at = (!self.is_answered).then_some(now);
         }
     }
 }

@@ -11,15 +11,18 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use omniflow_policy::digest::Digest;
+use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 use super::pages::gate::{Manner, PageGate};
 use super::problem::Problem;
 use super::refusals::{Reason, Refusals};
+use crate::admission::Connection;
 use crate::app::App;
 use crate::model::event::Actor;
 use crate::model::name::Name;
 use crate::model::token::{Role, Token};
+use crate::storage::StorageError;
 
 /// The most bytes of a request's body, unless an endpoint states another limit.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -243,6 +246,7 @@ struct Gate {
 impl Gate {
     async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
         let token = gate.admit(request.headers(), request.extensions()).await?;
+        Connection::trust(request.extensions());
         request.extensions_mut().insert(Caller { id: token.id, name: token.name, role: token.role });
         Ok(next.run(request).await)
     }
@@ -250,21 +254,21 @@ impl Gate {
     /// The request's token, if it is valid and has one of the roles.
     async fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Token, Problem> {
         let now = self.app.now();
+        let of_gateways = self.roles.contains(&Role::Gateway);
         let refused = |reason| {
-            if self.roles.contains(&Role::Gateway) {
+            if of_gateways {
                 self.refusals.note(reason, extensions, now);
             }
         };
-        let unauthenticated = |reason| {
-            refused(reason);
-            Problem::unauthenticated()
+        // Without one, nothing was tried.
+        let Some(digest) = bearer_digest(headers) else {
+            refused(Reason::NoToken);
+            return Err(Problem::unauthenticated());
         };
-        let digest = bearer_digest(headers).ok_or_else(|| unauthenticated(Reason::NoToken))?;
-        let token = self.app.storage.main.token_by_digest(digest).await?;
-        let token = token.ok_or_else(|| unauthenticated(Reason::UnknownToken))?;
-        if !token.is_valid(now) {
-            return Err(unauthenticated(Reason::ExpiredToken));
-        }
+        let token = valid_token(&self.app, digest, now).await?.map_err(|reason| {
+            refused(reason);
+            self.app.throttle.refuse(reason, extensions, of_gateways)
+        })?;
         if !self.roles.contains(&token.role) {
             refused(Reason::WrongRole);
             let wanted: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
@@ -276,6 +280,24 @@ impl Gate {
         }
         Ok(token)
     }
+}
+
+/// The token with this digest, or why there is none that is valid. What is answered then is up to
+/// [`Throttle`](super::throttle::Throttle).
+pub(super) async fn valid_token(
+    app: &App,
+    digest: Digest,
+    now: UnixMillis,
+) -> Result<Result<Token, Reason>, StorageError> {
+    let found = match app.known_tokens.may_have(&digest) {
+        true => app.storage.main.token_by_digest(digest).await?,
+        false => None,
+    };
+    Ok(match found {
+        None => Err(Reason::UnknownToken),
+        Some(token) if !token.is_valid(now) => Err(Reason::ExpiredToken),
+        Some(token) => Ok(token),
+    })
 }
 
 /// The digest of the one bearer token. More than one header is none: which of them counts is not ours to guess.
@@ -313,6 +335,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use axum::body::Body;
     use axum::http::StatusCode;
     use serde_json::json;
@@ -390,6 +414,43 @@ mod tests {
             };
             assert_eq!(access, expected, "{method} {path}");
         }
+    }
+
+    /// The rows of the table in `docs/API.md`: a call, or several with the same roles.
+    fn documented() -> BTreeMap<(String, String), String> {
+        let text = include_str!("../../../docs/API.md");
+        let mut rows = BTreeMap::new();
+        for line in text.lines().skip_while(|line| *line != "| call | roles | what |").skip(2) {
+            let Some(row) = line.strip_prefix("| ") else { break };
+            let cells: Vec<&str> = row.split(" | ").collect();
+            for call in cells[0].split('`').filter(|part| part.contains(" /")) {
+                let (method, path) = call.split_once(' ').unwrap();
+                rows.insert((path.to_owned(), method.to_owned()), cells[1].to_owned());
+            }
+        }
+        rows
+    }
+
+    #[tokio::test]
+    async fn the_documentation_names_every_call_with_the_roles_that_it_takes() {
+        let plane = Plane::new().await;
+        let endpoints = crate::http::endpoints(Arc::clone(&plane.app));
+        let table: BTreeMap<(String, String), String> = endpoints
+            .table()
+            .iter()
+            // What belongs to pages.
+            .filter(|endpoint| !["/docs/", "/assets/"].iter().any(|other| endpoint.path.starts_with(other)))
+            .map(|endpoint| {
+                let roles = match endpoint.access {
+                    Access::Public => "everybody".to_owned(),
+                    Access::Roles(roles) => {
+                        roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")
+                    }
+                };
+                ((endpoint.path.to_owned(), endpoint.method.to_string()), roles)
+            })
+            .collect();
+        assert_eq!(documented(), table);
     }
 
     #[tokio::test]

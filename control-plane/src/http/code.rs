@@ -61,6 +61,7 @@ codes! {
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE,
     InvalidField "invalid_field" UNPROCESSABLE_ENTITY,
     IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY,
+    TooManyAttempts "too_many_attempts" TOO_MANY_REQUESTS,
     InternalError "internal_error" INTERNAL_SERVER_ERROR,
     NotReady "not_ready" SERVICE_UNAVAILABLE,
     Busy "busy" SERVICE_UNAVAILABLE,

@@ -1,6 +1,7 @@
 //! `GET /openapi.json`, and the same to browse at `/docs`: pages, scripts and styles are part of the binary, and a
 //! browser that shows them asks nobody else.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -42,7 +43,12 @@ fn file(name: &str) -> Result<Response, Problem> {
         file.ok_or_else(|| Problem::not_found("The documentation has no such file. It begins at /docs."))?;
     let headers: [(HeaderName, &str); 2] =
         [(header::CONTENT_TYPE, &file.content_type), (header::CONTENT_SECURITY_POLICY, POLICY)];
-    Ok((headers, file.bytes.to_vec()).into_response())
+    // Not copied: many may ask for megabytes at once, and read them slowly.
+    let bytes = match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    Ok((headers, bytes).into_response())
 }
 
 #[cfg(test)]
@@ -55,6 +61,15 @@ mod tests {
 
     async fn open(plane: &Plane, path: &str) -> Answer {
         plane.call(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_large_file_is_there_once_however_many_ask_for_it() {
+        let plane = Plane::new().await;
+        for path in ["/docs/swagger-ui-bundle.js", "/openapi.json"] {
+            let (one, other) = (open(&plane, path).await.body, open(&plane, path).await.body);
+            assert!(one.len() > 100_000 && one.as_ptr() == other.as_ptr(), "{path}: {} bytes", one.len());
+        }
     }
 
     #[tokio::test]

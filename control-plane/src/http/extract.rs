@@ -1,14 +1,20 @@
 //! Reading requests: strict JSON, strict queries, and refusals that name the field.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Segment, Track};
+use tokio::time::timeout;
 
 use super::code::Code;
 use super::problem::Problem;
+
+/// How long a request's body may take in all. The largest, a batch of 1 MiB, then comes over 140 kbit/s.
+const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// A request body in JSON. Unknown fields are refused by the shape itself.
 pub(super) struct StrictJson<T>(pub(super) T);
@@ -35,17 +41,23 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        match Bytes::from_request(request, state).await {
+        match whole(Bytes::from_request(request, state)).await? {
             Ok(bytes) => Ok(Self(bytes)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(Problem::new(Code::BodyTooLarge, "The body is longer than this endpoint takes."))
             }
-            Err(_) => Err(Problem::new(
-                Code::BodyIncomplete,
-                "The body ended early or took too long. Send the request again.",
-            )),
+            Err(_) => Err(incomplete()),
         }
     }
+}
+
+/// A body that is read in time. One that drips arrives without a pause, and would take days.
+pub(super) async fn whole<T>(reading: impl Future<Output = T>) -> Result<T, Problem> {
+    timeout(BODY_TIME, reading).await.map_err(|_| incomplete())
+}
+
+fn incomplete() -> Problem {
+    Problem::new(Code::BodyIncomplete, "The body ended early or took too long. Send the request again.")
 }
 
 impl<T: DeserializeOwned> FromBody for StrictJson<T> {
@@ -154,10 +166,31 @@ pub(super) fn pointer(path: &serde_path_to_error::Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::StatusCode;
-    use serde_json::json;
+    use std::convert::Infallible;
 
+    use axum::http::StatusCode;
+    use http_body_util::channel::Channel;
+    use serde_json::json;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
     use crate::http::testing::Plane;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_not_waited_for() {
+        let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+        let dripping = tokio::spawn(async move {
+            while sender.send_data(Bytes::from_static(b" ")).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let start = Instant::now();
+        let request = Request::new(axum::body::Body::new(body));
+        let problem = Body::from_request(request, &()).await.err().unwrap();
+        assert!((BODY_TIME..BODY_TIME * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
+        assert_eq!(problem, incomplete());
+        dripping.await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_list_is_no_object() {

@@ -5,8 +5,10 @@
 //! and told what there is.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -37,6 +39,8 @@ const KEPT_MS: u64 = 10 * 60_000;
 /// The most answers that are kept, and the most bytes of them. Most have a kilobyte; the oldest goes first.
 const MAX_KEPT: usize = 1_024;
 const MAX_KEPT_BYTES: usize = 16 * 1024 * 1024;
+/// What an answer has, most times.
+const USUAL_BYTES: usize = 4 * 1024;
 
 /// The body of a create, and how its caller names this attempt.
 pub(super) struct Once<B> {
@@ -147,10 +151,15 @@ fn known_since(now: UnixMillis) -> UnixMillis {
 }
 
 fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Problem> {
-    serde_json::to_string(body).map(Zeroizing::new).map_err(|error| {
+    let failed = |error: &dyn fmt::Display| {
         tracing::error!(%error, "what was made cannot be told");
         Problem::internal()
-    })
+    };
+    // As large as most become: a buffer that grows leaves copies of a secret behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(USUAL_BYTES));
+    serde_json::to_writer(&mut *text, body).map_err(|error| failed(&error))?;
+    let text = String::from_utf8(std::mem::take(&mut *text)).map_err(|error| failed(&error.utf8_error()))?;
+    Ok(Zeroizing::new(text))
 }
 
 // === impl Created ===
@@ -194,7 +203,8 @@ impl Created {
 
 impl IntoResponse for Created {
     fn into_response(self) -> Response {
-        let body = self.body.as_str().to_owned();
+        // Wiped once it is sent.
+        let body = Bytes::from_owner(self.body);
         let mut answer = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
         let headers = answer.headers_mut();
         if self.is_replayed {

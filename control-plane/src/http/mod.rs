@@ -22,6 +22,7 @@ mod precondition;
 mod problem;
 mod query;
 mod refusals;
+mod throttle;
 mod tokens;
 
 #[cfg(test)]
@@ -48,8 +49,10 @@ use tracing::Span;
 use self::access::Endpoints;
 use self::code::Code;
 pub(crate) use self::idempotency::Answers;
+pub(crate) use self::metrics::KeyCounts;
 pub(crate) use self::pages::followed::Followed;
 use self::problem::Problem;
+pub(crate) use self::throttle::Throttle;
 use crate::app::App;
 use crate::json::gateway::EnforcementJson;
 

@@ -128,6 +128,12 @@ const COMMON: &[Answer] = &[
         when: "a value is understood and refused",
     },
     Answer {
+        status: "429",
+        name: "TooManyAttempts",
+        codes: &[Code::TooManyAttempts],
+        when: "no valid token, as many times before from the same address; a valid one is taken at once",
+    },
+    Answer {
         status: "500",
         name: "InternalError",
         codes: &[Code::InternalError],
@@ -232,7 +238,7 @@ fn common(operation: &Value, access: Access) -> Vec<&'static Answer> {
     let needs_token = access != Access::Public;
     let gives = |answer: &&Answer| match answer.status {
         "400" => has_body || takes("query", "") || takes("header", "Idempotency-Key"),
-        "401" | "403" => needs_token,
+        "401" | "403" | "429" => needs_token,
         "404" => takes("path", ""),
         "412" => takes("header", "If-Match"),
         "413" | "415" | "422" => has_body,
@@ -293,7 +299,7 @@ impl Answer {
             "401" => {
                 body.insert("headers".to_owned(), header("WWW-Authenticate", "`Bearer realm=\"omniflow\"`"))
             }
-            "503" => body.insert("headers".to_owned(), header("Retry-After", "Seconds.")),
+            "429" | "503" => body.insert("headers".to_owned(), header("Retry-After", "Seconds.")),
             _ => None,
         };
         Value::Object(body)

@@ -21,6 +21,7 @@ pub(crate) struct Problem {
     detail: String,
     field: Option<String>,
     line: Option<usize>,
+    retry_after: Option<u64>,
 }
 
 /// What is answered instead of what was asked for (RFC 9457).
@@ -56,7 +57,7 @@ pub(super) struct Body<'a> {
 impl Problem {
     /// A problem with this code, its status, and a sentence that says what to do.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), field: None, line: None }
+        Self { code, detail: detail.into(), field: None, line: None, retry_after: None }
     }
 
     /// A value in the request's body that is understood and refused. `field` is a JSON pointer.
@@ -110,6 +111,16 @@ impl Problem {
         )
     }
 
+    /// No valid token, as many times before from the same address. The next one is looked at after so many seconds.
+    pub(crate) fn too_many_attempts(seconds: u64) -> Self {
+        let problem = Self::new(
+            Code::TooManyAttempts,
+            "This token is not valid, like many that came from this address before. Send a valid one: it is taken at \
+             once.",
+        );
+        Self { retry_after: Some(seconds), ..problem }
+    }
+
     /// A valid token whose role does not reach.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(Code::Forbidden, detail)
@@ -137,6 +148,12 @@ impl Problem {
         self.line
     }
 
+    /// When to come again, in seconds, where that is known.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        let starting = self.code.status() == StatusCode::SERVICE_UNAVAILABLE;
+        self.retry_after.or(starting.then_some(1))
+    }
+
     /// What is to blame, where that is known.
     pub(super) fn field(&self) -> Option<&str> {
         self.field.as_deref()
@@ -152,6 +169,7 @@ impl From<Problem> for ObstacleJson {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code.status();
+        let retry_after = self.retry_after();
         let body = Body {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
@@ -169,10 +187,10 @@ impl IntoResponse for Problem {
                 headers
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"omniflow\""));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
             _ => {}
+        }
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

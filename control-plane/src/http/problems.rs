@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::RequestExt;
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, header};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use omniflow_policy::audit::AuditItem;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
@@ -117,6 +119,16 @@ async fn unreadable(plane: &Plane, told: &mut Told) {
 async fn refused(plane: &Plane, told: &mut Told) {
     let none = Request::get("/v1/keys").body(Body::empty()).unwrap();
     told.note("GET /v1/keys, no token", &plane.call(none).await, &[]);
+    let wrong = || {
+        let mut call = request(Method::GET, "/v1/keys", "omf_token_wrong", None);
+        call.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
+        call
+    };
+    let mut answer = plane.call(wrong()).await;
+    while answer.status == StatusCode::UNAUTHORIZED {
+        answer = plane.call(wrong()).await;
+    }
+    told.note("GET /v1/keys, one of many wrong tokens", &answer, &[]);
     let auditor = plane.token("auditor").await;
     let call = request(Method::POST, "/v1/keys", &auditor, Some(new_key("x")));
     told.note("POST /v1/keys as auditor", &plane.call(call).await, &[]);

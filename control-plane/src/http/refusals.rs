@@ -75,17 +75,14 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use axum::body::Body;
     use axum::http::{Method, Request, StatusCode};
     use serde_json::json;
-    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
     use super::*;
-    use crate::http::testing::{Plane, request};
+    use crate::http::testing::{Plane, Warnings, request};
 
     #[test]
     fn each_reason_is_told_once_a_minute() {
@@ -99,27 +96,9 @@ mod tests {
         assert_eq!(due(Reason::NoToken, 90_000), Some(0), "the clock was set back");
     }
 
-    /// The fields of all warnings, as text.
-    #[derive(Clone, Default)]
-    struct Warnings(Arc<Mutex<String>>);
-
-    impl<S: tracing::Subscriber> Layer<S> for Warnings {
-        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-            if *event.metadata().level() == tracing::Level::WARN {
-                let mut text = self.0.lock().unwrap();
-                event.record(&mut |field: &tracing::field::Field, value: &dyn fmt::Debug| {
-                    write!(text, "{field}={value:?} ").unwrap();
-                });
-                text.push('\n');
-            }
-        }
-    }
-
     #[tokio::test]
     async fn refused_gateways_are_told_of_without_their_tokens() {
-        let warnings = Warnings::default();
-        let _logging =
-            tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
+        let (warnings, _logging) = Warnings::gather();
         let plane = Plane::new().await;
         let body = json!({"name": "short", "role": "gateway", "expires_at": "2027-01-15T08:00:01Z"});
         let short = plane.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
@@ -139,7 +118,7 @@ mod tests {
         }
         let elsewhere = request(Method::GET, "/v1/keys", "omf_token_wrong", None);
         plane.call(elsewhere).await;
-        let text = warnings.0.lock().unwrap().clone();
+        let text = warnings.text();
         assert_eq!(text.lines().count(), 4, "{text}");
         for reason in [Reason::NoToken, Reason::UnknownToken, Reason::ExpiredToken, Reason::WrongRole] {
             assert_eq!(text.matches(&format!("reason={reason}")).count(), 1, "{text}");

@@ -1,8 +1,9 @@
 //! A control plane in a temporary folder, called without a network, with a clock that tests set.
 
+use std::fmt::{self, Write as _};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,16 +12,18 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use omniflow_policy::audit::{AuditBatch, AuditItem, AuditKey, AuditRecord, AuditSource};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, Incarnation};
-use omniflow_policy::key::{Environment, KeyPrefix};
+use omniflow_policy::key::Environment;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::clock::{Clock, Entropy};
+use crate::clock::Clock;
 pub(crate) use crate::golden::check as golden;
 use crate::server::{ServerSettings, open};
 
@@ -157,7 +160,7 @@ impl Plane {
     pub(crate) async fn deliver_items(&self, gateway_token: &str, items: Vec<AuditItem>) -> Answer {
         let source =
             AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
-        self.deliver_bytes(gateway_token, AuditBatch { source, items }.encode()).await
+        self.deliver_bytes(gateway_token, AuditBatch { source, progress: None, items }.encode()).await
     }
 
     /// Delivers a batch.
@@ -193,25 +196,38 @@ impl Answer {
     }
 }
 
+/// The fields of all warnings of this thread, as text.
+#[derive(Clone, Default)]
+pub(crate) struct Warnings(Arc<Mutex<String>>);
+
+impl Warnings {
+    /// Gathers them from now on, until the guard goes.
+    pub(crate) fn gather() -> (Self, DefaultGuard) {
+        let warnings = Self::default();
+        let logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
+        (warnings, logging)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::WARN {
+            let mut text = self.0.lock().unwrap();
+            event.record(&mut |field: &tracing::field::Field, value: &dyn fmt::Debug| {
+                write!(text, "{field}={value:?} ").unwrap();
+            });
+            text.push('\n');
+        }
+    }
+}
+
 pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
     let time = Arc::clone(time);
-    ServerSettings {
-        listen: ([127, 0, 0, 1], 0).into(),
-        data_dir: folder.to_owned(),
-        admin_token_file: None,
-        key_prefix: KeyPrefix::default(),
-        gateway_lease: Duration::from_secs(60),
-        rotation_after: Some(Duration::from_secs(90 * 86_400)),
-        audit_retention: Duration::from_secs(90 * 86_400),
-        payload_retention: Duration::from_secs(7 * 86_400),
-        payload_key_file: None,
-        webhook: None,
-        gateway_url: None,
-        in_force: Vec::new(),
-        tls: None,
-        clock: Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))),
-        entropy: Entropy::system(),
-    }
+    ServerSettings::in_folder(folder, Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))))
 }
 
 pub(crate) async fn send(router: Router, request: Request<Body>) -> Answer {

@@ -118,6 +118,7 @@ pub(super) async fn make(
         after: Some(token_state(&token)),
     };
     transaction.insert_event(&event).await?;
+    app.known_tokens.add(token.digest);
     transaction.commit().await?;
     let Token { id, name, role, created_by, .. } = &token;
     tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
@@ -175,6 +176,7 @@ pub(super) async fn end(app: Arc<App>, caller: Caller, id: String) -> Result<(),
         };
         transaction.insert_event(&event).await?;
         transaction.commit().await?;
+        app.known_tokens.forget(&token.digest);
         app.token_revoked.send_replace(());
         tracing::info!(token = %id, by = caller.name.as_str(), "a token was revoked");
         Ok(())

@@ -62,13 +62,14 @@ pub(crate) struct AuditGapJson {
     pub(crate) gateway: String,
     #[schema(value_type = schema::Incarnation)]
     pub(crate) incarnation: String,
-    #[schema(value_type = schema::Incarnation)]
-    pub(crate) vm: String,
+    #[schema(value_type = Option<schema::Incarnation>, required = true)]
+    pub(crate) vm: Option<String>,
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub(crate) from: Option<Time>,
     #[schema(value_type = schema::Instant)]
     pub(crate) to: Time,
     pub(crate) missing: u64,
+    pub(crate) at_least: bool,
     #[schema(value_type = schema::GapCause)]
     pub(crate) cause: &'static str,
 }
@@ -114,6 +115,7 @@ impl From<AuditGap> for AuditGapJson {
             from: gap.from.map(Time),
             to: Time(gap.to),
             missing: gap.missing,
+            at_least: gap.is_least,
             cause: gap.cause.as_str(),
         }
     }

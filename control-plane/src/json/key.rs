@@ -11,6 +11,7 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+use zeroize::Zeroize;
 
 use super::gateway::EnforcementJson;
 use super::schema;
@@ -163,6 +164,12 @@ pub(crate) struct CreatedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::Secret)]
     pub(crate) secret: Option<String>,
+}
+
+impl Drop for CreatedKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
 }
 
 /// A key that was revoked, wholly or in one version.

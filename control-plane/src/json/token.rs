@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+use zeroize::Zeroize;
 
 use super::schema;
 use super::time::Time;
@@ -51,6 +52,12 @@ pub(crate) struct CreatedToken {
     /// The secret.
     #[schema(value_type = schema::Secret)]
     pub(crate) secret: String,
+}
+
+impl Drop for CreatedToken {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
 }
 
 // === impl TokenJson ===

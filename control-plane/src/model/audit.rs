@@ -105,14 +105,16 @@ pub(crate) struct AuditGap {
     pub(crate) gateway: String,
     /// The run of the gateway's process, 16 hexadecimal digits.
     pub(crate) incarnation: String,
-    /// The run of the VM, 16 hexadecimal digits.
-    pub(crate) vm: String,
+    /// The run of the VM, 16 hexadecimal digits; `None` where it is the whole gateway's.
+    pub(crate) vm: Option<String>,
     /// When the first call began, or the time of the last record before the gap; `None` where none came before.
     pub(crate) from: Option<UnixMillis>,
     /// When the last call began, or the time of the first record after the gap, or of the VM's last sign of life.
     pub(crate) to: UnixMillis,
     /// How many calls have no record.
     pub(crate) missing: u64,
+    /// Whether there may be more of them.
+    pub(crate) is_least: bool,
     /// Why.
     pub(crate) cause: GapCause,
 }
@@ -124,13 +126,15 @@ pub(crate) enum GapCause {
     BufferFull,
     /// The VM has ended, and its buffer with it.
     VmLost,
+    /// The gateway's process has ended, and all its buffers with it.
+    GatewayLost,
     /// Nobody has said why.
     Unknown,
 }
 
 /// A word that names no cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a cause is \"buffer_full\", \"vm_lost\" or \"unknown\"")]
+#[error("a cause is \"buffer_full\", \"vm_lost\", \"gateway_lost\" or \"unknown\"")]
 pub(crate) struct InvalidCause;
 
 // === impl RecordedCall ===
@@ -171,13 +175,14 @@ impl FromStr for Decision {
 
 impl GapCause {
     /// All causes.
-    pub(crate) const ALL: [Self; 3] = [Self::BufferFull, Self::VmLost, Self::Unknown];
+    pub(crate) const ALL: [Self; 4] = [Self::BufferFull, Self::VmLost, Self::GatewayLost, Self::Unknown];
 
     /// The cause as the API and the database write it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::BufferFull => "buffer_full",
             Self::VmLost => "vm_lost",
+            Self::GatewayLost => "gateway_lost",
             Self::Unknown => "unknown",
         }
     }

@@ -29,6 +29,16 @@ impl Name {
         &self.0
     }
 
+    /// Whether a text is a name.
+    pub(crate) fn is_valid(text: &str) -> bool {
+        let ends = [text.bytes().next(), text.bytes().next_back()];
+        text.len() <= MAX_NAME_LENGTH
+            && ends.into_iter().all(|end| end.is_some_and(|b| b.is_ascii_alphanumeric()))
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._-".contains(&b))
+            // A key is found by its identifier or by its name, and the two must never be mistaken.
+            && Uuid::parse_str(text).is_err()
+    }
+
     /// The name of the token that the first start makes.
     pub fn owner() -> Self {
         Self("owner".to_owned())
@@ -45,13 +55,7 @@ impl FromStr for Name {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let ends = [text.bytes().next(), text.bytes().next_back()];
-        let fits = text.len() <= MAX_NAME_LENGTH
-            && ends.into_iter().all(|end| end.is_some_and(|b| b.is_ascii_alphanumeric()))
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._-".contains(&b))
-            // A key is found by its identifier or by its name, and the two must never be mistaken.
-            && Uuid::parse_str(text).is_err();
-        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidName) }
+        if Self::is_valid(text) { Ok(Self(text.to_owned())) } else { Err(InvalidName) }
     }
 }
 

@@ -6,11 +6,12 @@
 
 mod log;
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use axum::body::Bytes;
 use omniflow_policy::policy::Policy;
-use omniflow_policy::snapshot::{Change, Delta, Image, MAX_CHANGES_PER_DELTA, Manifest, SnapshotError};
+use omniflow_policy::snapshot::{Change, Delta, Image, MAX_CHANGES_PER_DELTA, SnapshotError};
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -22,6 +23,9 @@ use self::log::DeltaLog;
 const MAX_OFFERED: usize = 8;
 /// How long an image that was offered or taken from can be taken from again, in milliseconds.
 const KEPT_AFTER_OFFER_MS: u64 = 120_000;
+/// For how long an image is offered to others too though a later one is published, in milliseconds. A gateway takes it in
+/// less and then takes what has changed.
+const OFFERED_AGAIN_MS: u64 = 10_000;
 /// The highest version that a gateway may claim to hold, and that is published. Half of what a JSON number keeps
 /// exactly; versions follow the clock in milliseconds and get there in the year 144,000.
 pub(crate) const MAX_REPORTED_VERSION: u64 = 1 << 52;
@@ -40,6 +44,25 @@ pub(crate) struct Publication {
 #[error("the image of all keys is still being built")]
 pub(crate) struct NotReady;
 
+/// So much was published that the way from an earlier image is no longer known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too much has changed in the meantime")]
+pub(crate) struct Overtaken;
+
+/// Why an image cannot be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublicationError {
+    /// There is no image yet.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// The way from it is no longer known.
+    #[error(transparent)]
+    Overtaken(#[from] Overtaken),
+    /// What has changed does not fit it.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
 /// A policy ready to match, and the number under which it is stored.
 #[derive(Clone)]
 pub(crate) struct NumberedPolicy {
@@ -54,8 +77,14 @@ pub(crate) struct Draft {
     image: Image,
     /// The policy in it, where it is another than before.
     policy: Option<NumberedPolicy>,
-    /// What leads to it; `None` if gateways must take it whole.
-    delta: Option<Delta>,
+    /// What leads to it; none if gateways must take it whole.
+    deltas: Vec<Delta>,
+}
+
+/// An image that gateways take, a chunk after the other.
+pub(crate) struct OfferedImage {
+    image: Arc<Image>,
+    manifest: OnceLock<Bytes>,
 }
 
 /// What a poll is answered with.
@@ -65,7 +94,7 @@ pub(crate) enum Offer {
     /// What follows the version it holds.
     Delta(Delta),
     /// The whole image; the gateway takes its chunks next.
-    Image(Arc<Image>),
+    Image(Arc<OfferedImage>),
     /// The gateway holds a version that this control plane has not reached: the database was restored.
     Ahead,
     /// The gateway claims a version so far ahead of the clock that it is not passed.
@@ -80,7 +109,8 @@ struct Published {
 }
 
 struct Offered {
-    image: Arc<Image>,
+    image: Arc<OfferedImage>,
+    first_offered: UnixMillis,
     last_touched: UnixMillis,
 }
 
@@ -92,7 +122,7 @@ impl Publication {
 
     /// Publishes the image that was built at start.
     pub(crate) fn start(&self, image: Image, policy: Policy, policy_version: u64) {
-        let version = image.manifest().version;
+        let version = image.version();
         let published = Published {
             image: Arc::new(image),
             policy: NumberedPolicy { version: policy_version, policy: Arc::new(policy) },
@@ -105,7 +135,7 @@ impl Publication {
 
     /// The version of the published image.
     pub(crate) fn version(&self) -> Result<u64, NotReady> {
-        self.read(|published| published.image.manifest().version)
+        self.read(|published| published.image.version())
     }
 
     /// The policy in force and its version.
@@ -123,35 +153,61 @@ impl Publication {
         self.read(|published| Arc::clone(&published.image))
     }
 
+    /// Whether the published image has outgrown its pages.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.read(|published| published.image.is_crowded()).unwrap_or(false)
+    }
+
     /// Publishes a draft whose change is committed, and wakes whoever waits for it.
     pub(crate) fn publish(&self, draft: Draft) {
         let version = draft.version();
-        {
+        // What only the former image has goes behind the lock: that may be many pages.
+        let _former = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             let Some(published) = state.as_mut() else { return };
-            published.image = Arc::new(draft.image);
+            if draft.deltas.is_empty() {
+                published.log = DeltaLog::default();
+            }
+            draft.deltas.into_iter().for_each(|delta| published.log.push(delta));
             if let Some(policy) = draft.policy {
                 published.policy = policy;
             }
-            match draft.delta {
-                Some(delta) => published.log.push(delta),
-                None => published.log = DeltaLog::default(),
-            }
-        }
+            std::mem::replace(&mut published.image, Arc::new(draft.image))
+        };
         self.version.send_replace(version);
     }
 
-    /// What a gateway needs that holds `version` of `installation`'s snapshot, 0 for none.
+    /// Applies to an image that was published, or has its content, all that was published since.
+    pub(crate) fn catch_up(&self, mut image: Image) -> Result<Image, PublicationError> {
+        loop {
+            let next = self.read(|published| {
+                let is_current = image.version() == published.image.version();
+                if is_current {
+                    Ok(None)
+                } else {
+                    published.log.since(image.version()).map(Some).ok_or(Overtaken)
+                }
+            })?;
+            match next? {
+                Some(delta) => image = image.apply(&delta)?,
+                None => return Ok(image),
+            }
+        }
+    }
+
+    /// What a gateway needs that holds `version` of `installation`'s snapshot, 0 for none. `enforced` is the highest
+    /// version that one of its VMs enforces, which may be so though it asks for a whole image.
     pub(crate) fn offer(
         &self,
         installation: Option<Uuid>,
         version: u64,
+        enforced: u64,
         now: UnixMillis,
     ) -> Result<Offer, NotReady> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let published = state.as_mut().ok_or(NotReady)?;
-        let current = published.image.manifest().version;
-        if installation == Some(published.image.manifest().installation) && version != 0 {
+        let current = published.image.version();
+        if installation == Some(published.image.installation()) && version != 0 {
             if version == current {
                 return Ok(Offer::Nothing);
             }
@@ -163,24 +219,11 @@ impl Publication {
                 return Ok(Offer::Delta(delta));
             }
         }
-        let image = Arc::clone(&published.image);
-        published
-            .offered
-            .retain(|_, offered| now.0.saturating_sub(offered.last_touched.0) < KEPT_AFTER_OFFER_MS);
-        let oldest = published
-            .offered
-            .iter()
-            .min_by_key(|(_, offered)| offered.last_touched.0)
-            .map(|(version, _)| *version);
-        if let Some(oldest) = oldest.filter(|_| published.offered.len() >= MAX_OFFERED) {
-            published.offered.remove(&oldest);
-        }
-        published.offered.insert(current, Offered { image: Arc::clone(&image), last_touched: now });
-        Ok(Offer::Image(image))
+        Ok(Offer::Image(published.whole(version.max(enforced), now)))
     }
 
     /// An image that was offered, if it is still kept.
-    pub(crate) fn offered(&self, version: u64, now: UnixMillis) -> Option<Arc<Image>> {
+    pub(crate) fn offered(&self, version: u64, now: UnixMillis) -> Option<Arc<OfferedImage>> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let offered = state.as_mut()?.offered.get_mut(&version)?;
         offered.last_touched = now;
@@ -193,12 +236,56 @@ impl Publication {
     }
 }
 
+// === impl Published ===
+
+impl Published {
+    /// An image for a gateway to take whole, later than what it holds: one that others take already, if that is recent
+    /// and deltas lead on from it. So many gateways at once, while keys change, hold on to few images.
+    fn whole(&mut self, held: u64, now: UnixMillis) -> Arc<OfferedImage> {
+        self.offered.retain(|_, offered| now.0.saturating_sub(offered.last_touched.0) < KEPT_AFTER_OFFER_MS);
+        let current = self.image.version();
+        let log = &self.log;
+        let recent = self.offered.iter_mut().filter(|(version, offered)| {
+            let is_recent = now.0.saturating_sub(offered.first_offered.0) < OFFERED_AGAIN_MS;
+            **version == current || (is_recent && **version > held && log.since(**version).is_some())
+        });
+        if let Some((_, offered)) = recent.max_by_key(|(version, _)| **version) {
+            offered.last_touched = now;
+            return Arc::clone(&offered.image);
+        }
+        let oldest = self.offered.iter().min_by_key(|(_, offered)| offered.last_touched.0);
+        if let Some(oldest) =
+            oldest.map(|(version, _)| *version).filter(|_| self.offered.len() >= MAX_OFFERED)
+        {
+            self.offered.remove(&oldest);
+        }
+        let image = Arc::new(OfferedImage { image: Arc::clone(&self.image), manifest: OnceLock::new() });
+        let offered = Offered { image: Arc::clone(&image), first_offered: now, last_touched: now };
+        self.offered.insert(current, offered);
+        image
+    }
+}
+
+// === impl OfferedImage ===
+
+impl OfferedImage {
+    /// The manifest, encoded. Made once for all gateways that ask for it.
+    pub(crate) fn manifest(&self) -> Bytes {
+        self.manifest.get_or_init(|| self.image.manifest().encode().into()).clone()
+    }
+
+    /// What it offers.
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+}
+
 // === impl Draft ===
 
 impl Draft {
     /// Makes the image that follows from these changes. The caller holds the writer of the database from before it
-    /// reads `image` until after [`Publication::publish`]. Most often this takes microseconds, but once in a while
-    /// it makes all pages anew: call it off the threads that serve requests.
+    /// reads `image` until after [`Publication::publish`]. Most often this takes some 100 microseconds, but with each
+    /// change as long as the page that it touches: call it off the threads that serve requests.
     ///
     /// Versions follow the clock and never fall back: a database restored from a backup must not count up through
     /// versions that gateways have seen with another content. `above` is a version that must be passed too.
@@ -209,21 +296,34 @@ impl Draft {
         now: UnixMillis,
         above: u64,
     ) -> Result<Self, SnapshotError> {
-        let Manifest { installation, version: from, .. } = *image.manifest();
-        let to = now.0.max(from.max(above).saturating_add(1));
-        let document = policy.as_ref().map(|numbered| numbered.policy.document().to_json());
-        let delta = Delta { installation, from, to, policy: document, changes };
-        let next = image.apply(&delta)?;
-        if next.is_crowded() {
-            return Ok(Self { image: next.rebuild(to)?, policy, delta: None });
+        let (installation, held) = (image.installation(), image.version());
+        let mut document = policy.as_ref().map(|numbered| numbered.policy.document().to_json());
+        let mut changes = VecDeque::from(changes);
+        let parts = changes.len().div_ceil(MAX_CHANGES_PER_DELTA).max(1) as u64;
+        let last = now.0.max(held.max(above).saturating_add(parts));
+        let mut next = image.clone();
+        let mut deltas = Vec::new();
+        // What does not fit into one delta takes several, one behind the other.
+        for part in 1..=parts {
+            let from = next.version();
+            let to = if part == parts { last } else { from.saturating_add(1) };
+            let some = changes.drain(..changes.len().min(MAX_CHANGES_PER_DELTA)).collect();
+            let delta = Delta { installation, from, to, policy: document.take(), changes: some };
+            next = next.apply(&delta)?;
+            deltas.push(delta);
         }
-        let fits = delta.changes.len() <= MAX_CHANGES_PER_DELTA;
-        Ok(Self { image: next, policy, delta: fits.then_some(delta) })
+        Ok(Self { image: next, policy, deltas })
+    }
+
+    /// The same keys in an image that gateways must take whole.
+    pub(crate) fn whole(image: &Image, now: UnixMillis) -> Self {
+        let version = now.0.max(image.version().saturating_add(1));
+        Self { image: image.at_version(version), policy: None, deltas: Vec::new() }
     }
 
     /// The version under which this will be published.
     pub(crate) fn version(&self) -> u64 {
-        self.image.manifest().version
+        self.image.version()
     }
 }
 
@@ -235,7 +335,7 @@ mod tests {
     use omniflow_policy::limit::RateLimit;
     use omniflow_policy::policy::PolicyDocument;
     use omniflow_policy::scope::ScopeSet;
-    use omniflow_policy::snapshot::Credential;
+    use omniflow_policy::snapshot::{Credential, Manifest};
 
     use super::*;
 
@@ -276,7 +376,7 @@ mod tests {
     }
 
     fn offer(publication: &Publication, version: u64) -> Offer {
-        publication.offer(Some(INSTALLATION), version, UnixMillis(0)).unwrap()
+        publication.offer(Some(INSTALLATION), version, 0, UnixMillis(0)).unwrap()
     }
 
     #[test]
@@ -303,34 +403,81 @@ mod tests {
         assert!(matches!(offer(&publication, 150), Offer::Image(_)), "no such version was published");
         let Offer::Delta(delta) = offer(&publication, 100) else { panic!("a delta leads on from 100") };
         assert_eq!((delta.from, delta.to, delta.changes.len()), (100, 300, 2));
-        let foreign = publication.offer(Some(Uuid::nil()), 300, UnixMillis(0)).unwrap();
+        let foreign = publication.offer(Some(Uuid::nil()), 300, 0, UnixMillis(0)).unwrap();
         assert!(matches!(foreign, Offer::Image(_)));
     }
 
     #[test]
-    fn more_changes_than_a_delta_holds_are_taken_as_an_image() {
+    fn more_changes_than_a_delta_holds_are_several_deltas() {
         let publication = publication();
-        let changes = puts(0..u32::try_from(MAX_CHANGES_PER_DELTA).unwrap() + 1);
-        publish(&publication, changes, 200);
-        assert!(matches!(offer(&publication, 100), Offer::Image(_)));
-        assert_eq!(publication.image().unwrap().len(), MAX_CHANGES_PER_DELTA + 1);
+        let most = u32::try_from(MAX_CHANGES_PER_DELTA).unwrap();
+        let version = publish(&publication, puts(0..2 * most + 1), 200);
+        assert_eq!(version, 200);
+        let (mut held, mut lengths) = (100, Vec::new());
+        while let Offer::Delta(delta) = offer(&publication, held) {
+            assert_eq!(delta.from, held);
+            held = delta.to;
+            lengths.push(delta.changes.len());
+        }
+        assert_eq!((held, lengths), (200, vec![MAX_CHANGES_PER_DELTA, MAX_CHANGES_PER_DELTA, 1]));
+        assert_eq!(publication.image().unwrap().len(), 2 * MAX_CHANGES_PER_DELTA + 1);
+        // However near the clock is, each of them has a version of its own.
+        assert_eq!(publish(&publication, puts(0..most + 1), 201), 202);
+        assert!(matches!(offer(&publication, 201), Offer::Delta(_)));
+    }
+
+    fn image_version(offer: &Offer) -> u64 {
+        let Offer::Image(image) = offer else { panic!("no image is offered") };
+        assert_eq!(Manifest::decode(&image.manifest()).unwrap(), image.image().manifest());
+        image.image().version()
     }
 
     #[test]
-    fn an_image_that_outgrows_its_pages_is_made_anew() {
+    fn many_gateways_at_once_take_few_images_while_keys_change() {
         let publication = publication();
-        let pages = |publication: &Publication| publication.image().unwrap().manifest().page_count();
-        let before = pages(&publication);
+        let at = |held, enforced, now| publication.offer(None, held, enforced, UnixMillis(now)).unwrap();
+        assert_eq!(image_version(&at(0, 0, 200)), 100);
+        publish(&publication, puts(0..1), 200);
+        assert_eq!(image_version(&at(0, 0, 200 + OFFERED_AGAIN_MS - 1)), 100, "a delta leads on from it");
+        assert_eq!(image_version(&at(0, 100, 201)), 200, "not what a VM enforces already");
+        assert_eq!(image_version(&at(0, 0, 202)), 200, "the latest of those that are taken");
+        for number in 0..50 {
+            publish(&publication, puts(number..number + 1), 0);
+            at(0, 0, 203);
+        }
+        assert!(publication.offered(200, UnixMillis(300)).is_some(), "nobody is driven off");
+        let version = publication.version().unwrap();
+        assert_eq!(image_version(&at(0, 0, 203 + OFFERED_AGAIN_MS)), version);
+    }
+
+    #[test]
+    fn a_crowded_image_is_made_anew_beside_and_catches_up() {
+        let publication = publication();
+        let pages = |image: &Image| image.manifest().page_count();
         let mut next = 0;
-        while pages(&publication) == before {
+        while !publication.is_crowded() {
             publish(&publication, puts(next..next + 200), 0);
             next += 200;
             assert!(next < 100_000);
         }
-        assert_eq!(publication.image().unwrap().len(), next as usize);
-        let version = publication.version().unwrap();
-        assert!(matches!(offer(&publication, version - 1), Offer::Image(_)));
+        let before = publication.image().unwrap();
+        let rebuilt = before.rebuild().unwrap();
+        assert!(pages(&rebuilt) > pages(&before));
+        // What changes while it is made.
         publish(&publication, puts(next..next + 1), 0);
-        assert!(matches!(offer(&publication, version), Offer::Delta(_)));
+        publish(&publication, puts(next + 1..next + 300), 0);
+        let caught_up = publication.catch_up(rebuilt).unwrap();
+        let current = publication.image().unwrap();
+        assert_eq!((caught_up.version(), caught_up.len()), (current.version(), next as usize + 300));
+        for change in puts(0..next + 300) {
+            assert!(caught_up.find(change.digest()).is_some());
+        }
+        let held = current.version();
+        publication.publish(Draft::whole(&caught_up, UnixMillis(0)));
+        assert_eq!(image_version(&offer(&publication, held)), held + 1);
+        assert!(!publication.is_crowded());
+        publish(&publication, puts(0..1), 0);
+        assert!(matches!(offer(&publication, held + 1), Offer::Delta(_)));
+        assert!(publication.catch_up((*before).clone()).is_err(), "no delta leads on from before");
     }
 }

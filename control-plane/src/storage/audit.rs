@@ -12,7 +12,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::columns::{address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
 use super::{Database, KeyReference, Result, StorageError};
-use crate::model::audit::{AuditEntry, AuditGap, Decision, FoldedCalls, RecordedCall};
+use crate::model::audit::{AuditEntry, AuditGap, Decision, FoldedCalls, GapCause, RecordedCall};
 
 /// Which calls a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]
@@ -121,8 +121,8 @@ impl Database {
         limit: usize,
     ) -> Result<Vec<AuditGap>> {
         let rows = sqlx::query(
-            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause FROM audit_gaps \
-             WHERE to_time >= ? AND to_time < ? ORDER BY to_time DESC, id DESC LIMIT ?",
+            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause, at_least FROM audit_gaps \
+             WHERE to_time >= ? AND to_time < ? AND withdraws IS NULL ORDER BY to_time DESC, id DESC LIMIT ?",
         )
         .bind(to_millis(from))
         .bind(to_millis(to))
@@ -135,8 +135,8 @@ impl Database {
     /// At most `limit` gaps, the one that was found last first, beginning after `before`.
     pub(crate) async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
         let rows = sqlx::query(
-            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause FROM audit_gaps WHERE id < ? \
-             ORDER BY id DESC LIMIT ?",
+            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause, at_least FROM audit_gaps \
+             WHERE id < ? AND withdraws IS NULL ORDER BY id DESC LIMIT ?",
         )
         .bind(before.unwrap_or(i64::MAX))
         .bind(row_limit(limit))
@@ -144,19 +144,18 @@ impl Database {
         .await?;
         rows.iter().map(read_gap).collect()
     }
-}
 
-fn read_gap(row: &SqliteRow) -> Result<AuditGap> {
-    Ok(AuditGap {
-        id: row.try_get(0)?,
-        gateway: row.try_get(1)?,
-        incarnation: row.try_get(2)?,
-        vm: row.try_get(3)?,
-        from: row.try_get::<Option<i64>, _>(4)?.map(from_millis),
-        to: from_millis(row.try_get(5)?),
-        missing: row.try_get::<i64, _>(6)?.cast_unsigned(),
-        cause: parsed(row.try_get(7)?, "the cause of a gap")?,
-    })
+    /// How many gaps there ever were for each cause, and how many calls they say are missing.
+    pub(crate) async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>> {
+        let rows = sqlx::query("SELECT cause, gaps, calls FROM gap_totals")
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        let total = |row: &SqliteRow| {
+            let count = |column| Ok::<_, StorageError>(row.try_get::<i64, _>(column)?.cast_unsigned());
+            Ok((parsed(row.try_get(0)?, "the cause of a gap")?, count(1)?, count(2)?))
+        };
+        rows.iter().map(total).collect()
+    }
 }
 
 pub(super) fn page_query(
@@ -270,6 +269,20 @@ pub(super) fn read(row: &SqliteRow) -> Result<AuditEntry> {
         argument_hash_partial: row.try_get(18)?,
         has_payload: row.try_get(21)?,
         folded: read_folded(row)?,
+    })
+}
+
+pub(super) fn read_gap(row: &SqliteRow) -> Result<AuditGap> {
+    Ok(AuditGap {
+        id: row.try_get(0)?,
+        gateway: row.try_get(1)?,
+        incarnation: row.try_get(2)?,
+        vm: Some(row.try_get(3)?).filter(|vm: &String| !vm.is_empty()),
+        from: row.try_get::<Option<i64>, _>(4)?.map(from_millis),
+        to: from_millis(row.try_get(5)?),
+        missing: row.try_get::<i64, _>(6)?.cast_unsigned(),
+        cause: parsed(row.try_get(7)?, "the cause of a gap")?,
+        is_least: row.try_get(8)?,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource, FoldedRefusals};
+use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::{QueryBuilder, Row, Sqlite};
@@ -18,7 +19,11 @@ const ROWS_PER_STATEMENT: usize = 64;
 
 /// The most calls that may be missing between two items that arrive, or that one item may stand for. A VM that has a
 /// million calls a second is at it for more than an hour.
-const MAX_MISSING: u64 = 1 << 32;
+pub(super) const MAX_MISSING: u64 = 1 << 32;
+
+/// The most gaps that one batch may make. A filter tells of one loss at most after each batch that was acknowledged, so
+/// that few of them come together; each is a row of its own, for which all others would wait.
+const MAX_GAPS: usize = 64;
 
 /// Why a batch is not stored.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,18 @@ pub(crate) enum IngestError {
         /// The number that came.
         found: u64,
     },
+    /// More losses than a filter has to tell at once.
+    #[error("the batch tells of more than {MAX_GAPS} losses; a filter tells of one at most after each batch")]
+    TooManyGaps,
+}
+
+/// What has come of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ingested {
+    /// How many calls are missing by it.
+    pub(crate) missing: u64,
+    /// The gap that is withdrawn, because the gateway counted as lost and is there.
+    pub(crate) withdrawn: Option<i64>,
 }
 
 /// How far a stream has come.
@@ -43,12 +60,14 @@ struct StreamPlace {
     last_time: Option<UnixMillis>,
 }
 
-/// Calls of a stream whose records never come.
-struct Missing {
-    calls: u64,
-    cause: GapCause,
-    from: Option<UnixMillis>,
-    to: UnixMillis,
+/// Calls whose records never come.
+pub(super) struct Missing {
+    pub(super) calls: u64,
+    pub(super) cause: GapCause,
+    pub(super) from: Option<UnixMillis>,
+    pub(super) to: UnixMillis,
+    /// Whether there may be more of them.
+    pub(super) is_least: bool,
 }
 
 /// What a batch brings.
@@ -57,18 +76,21 @@ struct Arrival<'a> {
     records: Vec<&'a AuditRecord>,
     folded: Vec<&'a FoldedRefusals>,
     gaps: Vec<Missing>,
+    /// When the first of the calls began.
+    since: Option<UnixMillis>,
 }
 
 impl Transaction<'_> {
     /// Stores the items of a batch that are new, with the payloads of calls by their numbers, and a gap wherever numbers
-    /// jump. Gives how many calls are missing. No time is stored that lies behind `latest`: a gateway's clock may be wrong, and whoever holds a gateway token can
-    /// claim any.
+    /// jump; and keeps the gateway's word of how far it has come, heard at `heard_at`. No time is stored that lies behind
+    /// `latest`: a gateway's clock may be wrong, and whoever holds a gateway token can claim any.
     pub(crate) async fn ingest(
         &mut self,
         mut batch: AuditBatch,
         payloads: &HashMap<u64, SealedPayload>,
+        heard_at: UnixMillis,
         latest: UnixMillis,
-    ) -> std::result::Result<u64, IngestError> {
+    ) -> std::result::Result<Ingested, IngestError> {
         for item in &mut batch.items {
             item.clamp_times(latest);
         }
@@ -78,7 +100,7 @@ impl Transaction<'_> {
         let before = place.next_sequence;
         let arrival = Arrival::of(&batch.items, &mut place)?;
         for gap in &arrival.gaps {
-            self.insert_gap(source, gap).await?;
+            self.insert_gap(&source.gateway, source.incarnation, Some(source.vm), gap).await?;
         }
         let (chunks, rest) = arrival.records.as_chunks::<ROWS_PER_STATEMENT>();
         for chunk in chunks {
@@ -91,11 +113,19 @@ impl Transaction<'_> {
             self.insert_folded(&source.gateway, folded).await?;
         }
         if let Some(last_time) = place.last_time.filter(|_| place.next_sequence != before) {
-            self.set_stream_place(source, place.next_sequence, last_time).await?;
+            self.set_stream_place(source, place.next_sequence, last_time, arrival.since).await?;
         }
         self.note_uses(&arrival.records, latest).await?;
         self.roll_up(&arrival.records).await?;
-        Ok(arrival.gaps.iter().fold(0, |sum, gap| sum.saturating_add(gap.calls)))
+        let missing = arrival.gaps.iter().fold(0, |sum: u64, gap| sum.saturating_add(gap.calls));
+        let withdrawn = match batch.progress {
+            Some(mut progress) => {
+                progress.clamp_times(latest);
+                self.note_progress(source, &progress, heard_at).await?
+            }
+            None => None,
+        };
+        Ok(Ingested { missing, withdrawn })
     }
 
     async fn stream_place(&mut self, source: &AuditSource) -> Result<StreamPlace> {
@@ -121,35 +151,71 @@ impl Transaction<'_> {
         source: &AuditSource,
         next: u64,
         last_time: UnixMillis,
+        since: Option<UnixMillis>,
     ) -> Result<()> {
         sqlx::query(
-            "INSERT INTO audit_streams (gateway, incarnation, vm, next_sequence, last_time) VALUES (?, ?, ?, ?, ?) \
-             ON CONFLICT DO UPDATE SET next_sequence = excluded.next_sequence, last_time = excluded.last_time",
+            "INSERT INTO audit_streams (gateway, incarnation, vm, next_sequence, last_time, since) \
+             VALUES (?, ?, ?, ?, ?, ?) \
+             ON CONFLICT DO UPDATE SET next_sequence = excluded.next_sequence, last_time = excluded.last_time, \
+             since = coalesce(excluded.since, since)",
         )
         .bind(source.gateway.clone())
         .bind(String::from(source.incarnation))
         .bind(String::from(source.vm))
         .bind(next.cast_signed())
         .bind(to_millis(last_time))
+        .bind(since.map(to_millis))
         .execute(self.connection())
         .await?;
         Ok(())
     }
 
-    async fn insert_gap(&mut self, source: &AuditSource, gap: &Missing) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO audit_gaps (gateway, incarnation, vm, from_time, to_time, missing, cause) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+    /// Stores a gap of a VM, or of a whole gateway, and gives its number.
+    pub(super) async fn insert_gap(
+        &mut self,
+        gateway: &str,
+        incarnation: Incarnation,
+        vm: Option<Incarnation>,
+        gap: &Missing,
+    ) -> Result<i64> {
+        let inserted = sqlx::query(
+            "INSERT INTO audit_gaps (gateway, incarnation, vm, from_time, to_time, missing, cause, at_least) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
-        .bind(source.gateway.clone())
-        .bind(String::from(source.incarnation))
-        .bind(String::from(source.vm))
+        .bind(gateway.to_owned())
+        .bind(String::from(incarnation))
+        .bind(vm.map(String::from).unwrap_or_default())
         .bind(gap.from.map(to_millis))
         .bind(to_millis(gap.to))
         .bind(saturated(gap.calls))
         .bind(gap.cause.as_str())
+        .bind(gap.is_least)
         .execute(self.connection())
         .await?;
+        sqlx::query(
+            "INSERT INTO gap_totals (cause, gaps, calls) VALUES (?, 1, ?) \
+             ON CONFLICT DO UPDATE SET gaps = gaps + 1, calls = min(calls, ?) + excluded.calls",
+        )
+        .bind(gap.cause.as_str())
+        .bind(saturated(gap.calls))
+        // No sum of claims is beyond what the column holds.
+        .bind(i64::MAX - saturated(gap.calls))
+        .execute(self.connection())
+        .await?;
+        Ok(inserted.last_insert_rowid())
+    }
+
+    /// Takes a gap back. What was told of it elsewhere can be corrected by the row that stands for this.
+    pub(super) async fn withdraw_gap(&mut self, gap: i64) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO audit_gaps (gateway, incarnation, vm, from_time, to_time, missing, cause, at_least, withdraws) \
+             SELECT gateway, incarnation, vm, from_time, to_time, missing, cause, at_least, id FROM audit_gaps \
+             WHERE id = ?",
+        )
+        .bind(gap)
+        .execute(self.connection())
+        .await?;
+        sqlx::query("DELETE FROM audit_gaps WHERE id = ?").bind(gap).execute(self.connection()).await?;
         Ok(())
     }
 
@@ -267,6 +333,7 @@ impl<'a> Arrival<'a> {
             if skipped > MAX_MISSING || item.calls() > MAX_MISSING {
                 return Err(IngestError::Leap { expected, found: start.max(end.saturating_sub(1)) });
             }
+            arrival.since = arrival.since.into_iter().chain(item.first_time()).min();
             if skipped > 0 {
                 arrival.miss(place, skipped, GapCause::Unknown, None, item.time());
             }
@@ -278,6 +345,9 @@ impl<'a> Arrival<'a> {
                 AuditItem::Lost(lost) => {
                     arrival.miss(place, end - start.max(expected), lost.cause.into(), lost.from, lost.to);
                 }
+            }
+            if arrival.gaps.len() > MAX_GAPS {
+                return Err(IngestError::TooManyGaps);
             }
             *place = StreamPlace { next_sequence: end, last_time: Some(item.time()) };
         }
@@ -293,6 +363,6 @@ impl<'a> Arrival<'a> {
         to: UnixMillis,
     ) {
         let from = from.or(before.last_time).map(|from| from.min(to));
-        self.gaps.push(Missing { calls, cause, from, to });
+        self.gaps.push(Missing { calls, cause, from, to, is_least: false });
     }
 }

@@ -207,7 +207,8 @@ mod tests {
         let count: i64 = std::env::var("OMF_TEST_RECORDS").map_or(10_000_000, |text| text.parse().unwrap());
         let started = Instant::now();
         records(&storage, count).await;
-        println!("{count} records made in {:?}", started.elapsed());
+        let bytes = std::fs::metadata(folder.path().join("data/audit.db")).unwrap().len();
+        println!("{count} records made in {:?}, {} MiB", started.elapsed(), bytes >> 20);
         let span = |days: i64| (from_millis(END - days * DAY_MS), from_millis(END));
         let of = |n: u8| AuditFilter {
             key: Some(KeyReference::Id(Uuid::from_slice(format!("{n:016}").as_bytes()).unwrap())),

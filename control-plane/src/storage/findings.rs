@@ -82,6 +82,13 @@ impl Database {
         Ok(row.fetch_one(&mut *self.reader().await?).await?.try_get::<i64, _>(0)?.cast_unsigned())
     }
 
+    /// How many findings the webhook has yet to take.
+    pub(crate) async fn waiting_deliveries(&self) -> Result<u64> {
+        let row =
+            sqlx::query("SELECT count(*) FROM deliveries").fetch_one(&mut *self.reader().await?).await?;
+        Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
+    }
+
     /// At most `limit` findings that are to be sent by now, those that wait the longest first.
     pub(crate) async fn due_deliveries(&self, now: UnixMillis, limit: usize) -> Result<Vec<Delivery>> {
         let rows = sqlx::query(

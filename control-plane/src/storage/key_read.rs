@@ -57,6 +57,10 @@ pub(crate) struct RotationFilter {
     pub(crate) made_until: Option<UnixMillis>,
 }
 
+/// Characters in a row that the index of texts has.
+const PIECE: usize = 3;
+/// Keys that are looked at one by one to see whether they have a text.
+const FEW: i64 = 5_000;
 const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
      k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, k.revision, \
      v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at, v.imported ";
@@ -67,6 +71,23 @@ pub(super) const ANY_UNREVOKED: &str =
     "EXISTS (SELECT 1 FROM key_versions u WHERE u.key_id = k.id AND u.revoked_at IS NULL)";
 
 impl Database {
+    /// How many keys there are of each environment and status, at an instant.
+    pub(crate) async fn key_counts(&self, now: UnixMillis) -> Result<Vec<(Environment, KeyStatus, u64)>> {
+        let mut query =
+            QueryBuilder::<Sqlite>::new("SELECT environment, CASE WHEN NOT unrevoked THEN 'revoked' ");
+        query.push(
+            "WHEN accepted = 0 THEN 'expired' WHEN accepted = 1 THEN 'active' ELSE 'rotating' END, count(*) ",
+        );
+        query.push("FROM (SELECT environment, ").push(ANY_UNREVOKED).push(" AS unrevoked, (SELECT count(*)");
+        query.push(ACCEPTED_AT).push_bind(to_millis(now)).push(") AS accepted FROM keys k) GROUP BY 1, 2");
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        let count = |row: &SqliteRow| {
+            let environment = parsed(row.try_get(0)?, "an environment")?;
+            Ok((environment, parsed(row.try_get(1)?, "a status")?, row.try_get::<i64, _>(2)?.cast_unsigned()))
+        };
+        rows.iter().map(count).collect()
+    }
+
     /// One key.
     pub(crate) async fn key(&self, reference: &KeyReference) -> Result<Option<Key>> {
         find(&mut *self.reader().await?, reference).await
@@ -79,8 +100,24 @@ impl Database {
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Key>> {
+        let mut reader = self.reader().await?;
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
-        query.push("FROM (SELECT * FROM keys k WHERE ");
+        query.push("FROM (SELECT k.* FROM ");
+        if let Some(text) = &filter.text
+            && let Some(pieces) = few(&mut reader, text).await?
+        {
+            query
+                .push("(SELECT rowid AS place FROM key_texts WHERE key_texts MATCH ")
+                .push_bind(pieces)
+                .push(
+                    " UNION SELECT n.rowid FROM key_versions h JOIN keys n ON n.id = h.key_id WHERE h.hint = ",
+                )
+                .push_bind(text.clone())
+                .push(") found CROSS JOIN keys k ON k.rowid = found.place");
+        } else {
+            query.push("keys k");
+        }
+        query.push(" WHERE ");
         // By an index in each order, so that the last page takes no longer than the first.
         let order = match filter.order {
             KeyOrder::Newest => "k.id DESC",
@@ -159,7 +196,7 @@ impl Database {
                 .push_bind(lower.clone())
                 .push(") > 0 OR instr(lower(ifnull(k.description, '')), ")
                 .push_bind(lower)
-                .push(") > 0 OR EXISTS (SELECT 1 FROM key_versions h WHERE h.key_id = k.id AND h.hint = ")
+                .push(") > 0 OR k.id IN (SELECT key_id FROM key_versions WHERE hint = ")
                 .push_bind(text.clone())
                 .push("))");
         }
@@ -171,8 +208,30 @@ impl Database {
             .push(") k JOIN key_versions v ON v.key_id = k.id ORDER BY ")
             .push(order)
             .push(", v.version");
-        gather(&query.build().fetch_all(&mut *self.reader().await?).await?)
+        gather(&query.build().fetch_all(&mut *reader).await?)
     }
+}
+
+/// What finds a text in the index of names and descriptions, and perhaps some keys that do not have it, if those are few.
+/// Where many have it, the newest keys are soon gone through; a text of less than three characters is not in the index.
+async fn few(reader: &mut SqliteConnection, text: &str) -> Result<Option<String>> {
+    let characters: Vec<char> = text.chars().collect();
+    let pieces: Vec<String> = characters
+        .windows(PIECE)
+        .map(|piece| format!("\"{}\"", piece.iter().collect::<String>().replace('"', "\"\"")))
+        .collect();
+    // The index ends a text where a zero is.
+    if pieces.is_empty() || text.contains('\0') {
+        return Ok(None);
+    }
+    let pieces = pieces.join(" AND ");
+    let row = sqlx::query("SELECT count(*) FROM (SELECT 1 FROM key_texts WHERE key_texts MATCH ? LIMIT ?)")
+        .bind(pieces.clone())
+        .bind(FEW + 1)
+        .fetch_one(reader)
+        .await?;
+    let found: i64 = row.try_get(0)?;
+    Ok((found <= FEW).then_some(pieces))
 }
 
 impl Transaction<'_> {

@@ -6,7 +6,8 @@ const DAY_MS: i64 = 86_400_000;
 /// When the last of them was made: 2027-01-15T08:00:00Z.
 pub(super) const END: i64 = 1_800_000_000_000;
 
-/// Makes records over the last 90 days: each tenth of the first of 200 keys, the others' as they fall.
+/// Makes records over the last 90 days: each tenth of the first of 200 keys, the others' as they fall; and beside them
+/// what a running control plane has: the arguments of the last 7 days, and what patterns are found by.
 pub(crate) async fn records(storage: &Storage, count: i64) {
     const PIECE: i64 = 100_000;
     for first in (0..count).step_by(PIECE as usize) {
@@ -33,8 +34,29 @@ pub(crate) async fn records(storage: &Storage, count: i64) {
         .execute(transaction.connection())
         .await
         .unwrap();
+        sqlx::query(
+            "INSERT INTO audit_payloads SELECT id, time, 1, randomblob(300) FROM audit_records \
+             WHERE id > ? AND id <= ? AND time >= ?",
+        )
+        .bind(first)
+        .bind(first + PIECE)
+        .bind(END - 7 * DAY_MS)
+        .execute(transaction.connection())
+        .await
+        .unwrap();
         transaction.commit().await.unwrap();
     }
+    let mut writer = storage.audit.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    for statement in [
+        "INSERT INTO key_hours SELECT key_id, time / 3600000, max(key_name), min(time), max(time), count(*), 0, 0, \
+         sum(status = 404), 0, 0, 1, 0 FROM audit_records GROUP BY key_id, time / 3600000",
+        "INSERT INTO key_networks SELECT key_id, substr(source_ip, 1, 15), min(time), max(time), count(*) \
+         FROM audit_records GROUP BY 1, 2",
+    ] {
+        sqlx::query(statement).execute(transaction.connection()).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
 }
 
 /// Makes keys over the last year, of which half were used: one of ten revoked, one of ten rotating, one of ten expiring.

@@ -5,12 +5,15 @@
 //! that never wait for it (WAL). A commit is on the disk when it returns (`synchronous=FULL`).
 
 mod audit;
+mod audit_export;
+mod audit_gateways;
 mod audit_ingest;
 mod audit_look;
 mod audit_stats;
 mod audit_timeline;
 mod backup;
 mod columns;
+mod credentials;
 mod database;
 mod events;
 mod findings;
@@ -40,10 +43,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use audit::{AuditFilter, AuditPosition};
-pub(crate) use audit_ingest::IngestError;
+pub(crate) use audit_export::{ExportPlace, GapNotice};
+pub(crate) use audit_ingest::{IngestError, Ingested};
 pub(crate) use audit_look::{AuditedUser, Look};
 pub(crate) use audit_timeline::Timeline;
 pub(crate) use backup::back_up;
+pub(crate) use credentials::CredentialsError;
 pub use database::{Database, Transaction, Writer};
 pub(crate) use events::EventFilter;
 pub(crate) use findings::{Delivery, FindingFilter};
@@ -116,9 +121,12 @@ impl Storage {
         let lock = lock(directory)?;
         restore::finish(directory)?;
         let audit_path = directory.join(AUDIT_FILE);
-        let audit = Database::open(&audit_path, database::audit_migrations(), None).await?;
-        let main = Database::open(&directory.join(MAIN_FILE), database::main_migrations(), Some(&audit_path))
-            .await?;
+        let audit =
+            Database::open(&audit_path, database::audit_migrations(), None, database::USUAL_LOG_PAGES)
+                .await?;
+        let main_path = directory.join(MAIN_FILE);
+        let most = database::MOST_LOG_PAGES;
+        let main = Database::open(&main_path, database::main_migrations(), Some(&audit_path), most).await?;
         Ok(Self { main, audit, _lock: lock })
     }
 

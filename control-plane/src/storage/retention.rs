@@ -40,6 +40,28 @@ impl Database {
         .await
     }
 
+    /// Forgets at most `limit` gateways that were heard of last before `settled`, and hold nothing, or before `before`.
+    pub(crate) async fn purge_gateways(
+        &self,
+        before: UnixMillis,
+        settled: UnixMillis,
+        limit: usize,
+    ) -> Result<u64> {
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin().await?;
+        let purged = sqlx::query(
+            "DELETE FROM audit_gateways WHERE (gateway, incarnation) IN (SELECT gateway, incarnation \
+             FROM audit_gateways WHERE heard_at < ? AND (settled = 1 OR heard_at < ?) ORDER BY heard_at LIMIT ?)",
+        )
+        .bind(to_millis(settled.max(before)))
+        .bind(to_millis(before))
+        .bind(row_limit(limit))
+        .execute(transaction.connection())
+        .await?;
+        transaction.commit().await?;
+        Ok(purged.rows_affected())
+    }
+
     /// Deletes at most `limit` payloads of calls that began before `before`, the oldest first. Gives how many.
     pub(crate) async fn purge_payloads(&self, before: UnixMillis, limit: usize) -> Result<u64> {
         self.purge(

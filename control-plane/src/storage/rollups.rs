@@ -203,13 +203,13 @@ mod tests {
         let path = folder.join("earlier.db");
         let all = audit_migrations();
         let earlier = all.iter().filter(|one| one.version <= EARLIER).cloned().collect();
-        Database::open(&path, Migrator::with_migrations(earlier), None).await.unwrap().close().await;
+        Database::open(&path, Migrator::with_migrations(earlier), None, 1_000).await.unwrap().close().await;
         let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
         let present = folder.join(AUDIT_FILE).display().to_string();
         sqlx::query("ATTACH DATABASE ? AS present").bind(present).execute(&mut connection).await.unwrap();
         for statement in [
             "INSERT INTO main.audit_records SELECT * FROM present.audit_records",
-            "INSERT INTO main.audit_streams SELECT * FROM present.audit_streams",
+            "INSERT INTO main.audit_streams SELECT gateway, incarnation, vm, next_sequence, last_time FROM present.audit_streams",
         ] {
             sqlx::query(statement).execute(&mut connection).await.unwrap();
         }

@@ -1,5 +1,7 @@
 //! Tokens for the control plane.
 
+use std::collections::HashSet;
+
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
@@ -20,6 +22,12 @@ impl Database {
         .fetch_optional(&mut *self.reader().await?)
         .await?;
         row.map(|row| read(&row)).transpose()
+    }
+
+    /// The digests of all tokens, valid or not.
+    pub(crate) async fn token_digests(&self) -> Result<HashSet<Digest>> {
+        let rows = sqlx::query("SELECT digest FROM tokens").fetch_all(&mut *self.reader().await?).await?;
+        rows.iter().map(|row| digest(row.try_get(0)?)).collect()
     }
 
     /// The token with this identifier, valid or not; `None` for one that was revoked.

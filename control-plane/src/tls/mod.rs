@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::doubt::{Doubt, is_authority};
 pub(crate) use self::renewal::{Renewal, without_certificate};
 use crate::json::time::format_time;
+use crate::secret_file::{self, SecretFileError};
 
 /// What is spoken inside of TLS, the preferred first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -82,6 +83,14 @@ pub(crate) enum TlsError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The key is not taken from its file.
+    #[error("{}: {source}", path.display())]
+    KeyFile {
+        /// The key's file.
+        path: PathBuf,
+        /// Why.
+        source: SecretFileError,
+    },
     /// A renewed certificate would be refused by clients, and the one that is served is not.
     #[error("{}: {what}", path.display())]
     Unfit {
@@ -132,8 +141,26 @@ pub(crate) fn unreadable(files: &TlsFiles) -> Vec<TlsError> {
 }
 
 fn read(path: &Path, key: bool) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    let bytes = fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), key, source })?;
-    Ok(Zeroizing::new(bytes))
+    let path = path.to_owned();
+    let plain = || fs::read(&path).map(Zeroizing::new).map_err(SecretFileError::from);
+    let read = if key { secret_file::read(&path) } else { plain() };
+    let read = match read {
+        // The certificate, in the key's place, is no secret: what is wrong with it is told further on.
+        Err(SecretFileError::Open(mode)) => match plain() {
+            Ok(bytes) if !holds_key(&bytes) => Ok(bytes),
+            _ => Err(SecretFileError::Open(mode)),
+        },
+        read => read,
+    };
+    read.map_err(|error| match error {
+        SecretFileError::Io(source) => TlsError::File { path, key, source },
+        source => TlsError::KeyFile { path, source },
+    })
+}
+
+fn holds_key(bytes: &[u8]) -> bool {
+    const MARK: &[u8] = b"PRIVATE KEY-----";
+    bytes.windows(MARK.len()).any(|window| window == MARK)
 }
 
 // === impl Pem ===
@@ -204,7 +231,7 @@ impl TlsError {
         match self {
             Self::File { key, .. } => *key,
             Self::NoCertificate(_) | Self::Damaged(_) | Self::Unfit { .. } | Self::Interrupted(_) => false,
-            Self::NoKey(_) | Self::NotItsKey { .. } | Self::Unsupported { .. } => true,
+            Self::KeyFile { .. } | Self::NoKey(_) | Self::NotItsKey { .. } | Self::Unsupported { .. } => true,
         }
     }
 }

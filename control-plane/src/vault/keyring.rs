@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use omniflow_policy::digest::Digest;
@@ -13,6 +12,7 @@ use zeroize::Zeroizing;
 use super::cipher::{Cipher, KEY_LENGTH, KeyBytes, random_key};
 use crate::clock::{Entropy, EntropyUnavailable};
 use crate::files;
+use crate::secret_file::{self, SecretFileError};
 
 const HEADER: &str = "# Wrapping keys of the audit log's payloads, the newest first. Whoever has them can read the payloads.\n";
 
@@ -43,6 +43,14 @@ pub(crate) enum KeyringError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The keys are not taken from the file.
+    #[error("{}: {source}", path.display())]
+    Secret {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: SecretFileError,
+    },
     /// The file holds something else.
     #[error(
         "{} line {line}: not a wrapping key: write 64 hexadecimal digits a line (openssl rand -hex 32), the newest \
@@ -63,44 +71,45 @@ pub(crate) enum KeyringError {
     Entropy(#[from] EntropyUnavailable),
 }
 
+// === impl KeyringError ===
+
+impl KeyringError {
+    fn of(path: &Path, error: SecretFileError) -> Self {
+        let path = path.to_owned();
+        match error {
+            SecretFileError::Io(source) => Self::File { path, source },
+            source => Self::Secret { path, source },
+        }
+    }
+}
+
 // === impl Keyring ===
 
 impl Keyring {
     /// Reads the file, or makes it with one key if it is not there.
     pub(super) fn open(path: &Path, entropy: &Entropy) -> Result<Self, KeyringError> {
-        let failed = |source| KeyringError::File { path: path.to_owned(), source };
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                let text = Zeroizing::new(text);
-                let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
-                if mode & 0o077 != 0 {
-                    tracing::warn!(
-                        path = %path.display(),
-                        "others than its owner may read the file of the wrapping keys: chmod 600"
-                    );
-                }
-                Self::parse(path, &text)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        match secret_file::read_text(path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(error) if error.is_missing() => {
                 let newest = WrappingKey::random(entropy)?;
                 let keyring = Self { path: path.to_owned(), newest, older: Vec::new() };
                 keyring.write()?;
                 Ok(keyring)
             }
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(KeyringError::of(path, error)),
         }
     }
 
     /// Looks whether the file can be read, or could be made in its folder.
     pub(super) fn check(path: &Path) -> Result<(), KeyringError> {
         let failed = |source| KeyringError::File { path: path.to_owned(), source };
-        match fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, &Zeroizing::new(text)).map(|_| ()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        match secret_file::read_text(path) {
+            Ok(text) => Self::parse(path, &text).map(|_| ()),
+            Err(error) if error.is_missing() => {
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
                 fs::metadata(folder.unwrap_or(Path::new("."))).map(|_| ()).map_err(failed)
             }
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(KeyringError::of(path, error)),
         }
     }
 
@@ -191,6 +200,8 @@ impl WrappingKey {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -104,6 +104,15 @@ impl AuditItem {
         }
     }
 
+    /// When its first call began; `None` where only what came before can tell.
+    pub const fn first_time(&self) -> Option<UnixMillis> {
+        match self {
+            Self::Call(record) | Self::CallWithPayload(record, _) => Some(record.time),
+            Self::Folded(folded) => Some(folded.first_time),
+            Self::Lost(lost) => lost.from,
+        }
+    }
+
     /// Moves no time behind `latest`, and no beginning behind its end.
     pub fn clamp_times(&mut self, latest: UnixMillis) {
         match self {
@@ -139,8 +148,12 @@ impl AuditItem {
 
     /// The encoded form, which joins with others to a batch.
     pub fn encode(&self) -> Vec<u8> {
+        // More than most records take, so that the room does not grow under way.
+        const USUAL: usize = 512;
         // Encoding into memory has no way to fail.
-        postcard::to_allocvec(self).unwrap_or_default()
+        let mut bytes = postcard::to_extend(self, Vec::with_capacity(USUAL)).unwrap_or_default();
+        bytes.shrink_to_fit();
+        bytes
     }
 }
 

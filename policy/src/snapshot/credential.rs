@@ -5,7 +5,8 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::address::Allowlist;
+use crate::address::{Allowlist, AllowlistView};
+use crate::authorize::CredentialView;
 use crate::digest::Digest;
 use crate::key::Environment;
 use crate::limit::RateLimit;
@@ -35,4 +36,21 @@ pub struct Credential {
     pub rate_limit: RateLimit,
     /// From where it may be used.
     pub allowlist: Allowlist,
+}
+
+impl Credential {
+    /// The credential as it is read from a page. `scopes` and `networks` are its own in their binary forms.
+    pub(super) fn view<'c>(&'c self, scopes: &'c str, networks: &'c [u8]) -> CredentialView<'c> {
+        CredentialView {
+            key_id: self.key_id,
+            version: self.version,
+            name: &self.name,
+            environment: self.environment,
+            revoked: self.revoked,
+            not_after: self.not_after,
+            scopes,
+            rate_limit: self.rate_limit,
+            allowlist: AllowlistView::from_bytes(networks).unwrap_or_default(),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::credential::Credential;
-use super::manifest::Manifest;
+use super::page_id::page_index;
 use super::{SnapshotError, open, seal};
 use crate::digest::Digest;
 
@@ -68,10 +68,10 @@ impl Delta {
     }
 
     /// The changes by the page that they touch, in the order of the pages; within a page their order stays.
-    pub fn by_page(&self, manifest: &Manifest) -> Vec<(u32, Vec<&Change>)> {
+    pub fn by_page(&self, page_bits: u8) -> Vec<(u32, Vec<&Change>)> {
         let mut pages = BTreeMap::<u32, Vec<&Change>>::new();
         for change in &self.changes {
-            pages.entry(manifest.page_of(change.digest())).or_default().push(change);
+            pages.entry(page_index(change.digest(), page_bits)).or_default().push(change);
         }
         pages.into_iter().collect()
     }

@@ -1,14 +1,17 @@
 //! All keys at one version.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use uuid::Uuid;
 
+use super::builder::ImageBuilder;
 use super::credential::Credential;
 use super::delta::Delta;
 use super::manifest::{Manifest, PAGES_PER_CHUNK, PageSum};
 use super::page::Page;
+use super::page_id::{MAX_PAGE_BITS, page_index};
 use super::page_layout::{HEADER_SIZE, Header};
 use super::{SnapshotError, page_layout};
 use crate::authorize::CredentialView;
@@ -16,13 +19,20 @@ use crate::digest::Digest;
 use crate::policy::PolicyDocument;
 use zerocopy::FromBytes;
 
-/// An image. Images of successive versions share the pages that did not change, so that keeping an older one
-/// while gateways fetch it costs little.
+/// An image. Images of successive versions share the chunks and pages that did not change, so that a change costs what it
+/// touches, and keeping an older image while gateways fetch it costs little.
 #[derive(Clone)]
 pub struct Image {
-    manifest: Manifest,
-    pages: Vec<Arc<Page<Vec<u8>>>>,
+    installation: Uuid,
+    version: u64,
+    page_bits: u8,
+    policy: Arc<str>,
+    chunks: Vec<Arc<Chunk>>,
+    credentials: usize,
 }
+
+/// The pages that travel in one answer.
+type Chunk = Vec<Arc<Page<Vec<u8>>>>;
 
 impl Image {
     /// Makes an image. The same credentials give the same bytes, in whatever order they come.
@@ -32,77 +42,107 @@ impl Image {
         policy: &PolicyDocument,
         credentials: Vec<Credential>,
     ) -> Result<Self, SnapshotError> {
-        let page_bits = Manifest::page_bits_for(credentials.len());
-        let pages = Digest::of(&[]);
-        let manifest = Manifest { installation, version, page_bits, pages, policy: policy.to_json() };
-        Self::assemble(manifest, credentials)
+        let mut builder = ImageBuilder::new(credentials.len());
+        for credential in &credentials {
+            let (scopes, networks) = (credential.scopes.joined(), credential.allowlist.to_bytes());
+            builder.add_view(credential.digest, &credential.view(&scopes, &networks))?;
+        }
+        let pages = ImageBuilder::pages(&[builder], installation, version, 0..u32::MAX)?;
+        Self::of_pages(installation, version, policy.to_json().into(), pages)
     }
 
-    /// Fills a manifest whose sum of pages is not yet made.
-    fn assemble(manifest: Manifest, credentials: Vec<Credential>) -> Result<Self, SnapshotError> {
-        let mut sorted: Vec<Vec<Credential>> = (0..manifest.page_count()).map(|_| Vec::new()).collect();
-        for credential in credentials {
-            if let Some(page) = sorted.get_mut(manifest.page_of(&credential.digest) as usize) {
-                page.push(credential);
-            }
+    /// Makes an image of all its pages in order, as [`ImageBuilder::pages`] makes them. `policy` is the document in JSON.
+    pub fn of_pages(
+        installation: Uuid,
+        version: u64,
+        policy: Arc<str>,
+        pages: Vec<Page<Vec<u8>>>,
+    ) -> Result<Self, SnapshotError> {
+        let page_bits = u8::try_from(pages.len().trailing_zeros()).unwrap_or(MAX_PAGE_BITS);
+        if page_bits > MAX_PAGE_BITS || pages.len() != 1 << page_bits {
+            return Err(SnapshotError::Mismatch);
         }
-        let pages = (0u32..)
-            .zip(sorted)
-            .map(|(index, credentials)| {
-                Page::build(manifest.page_id(index), manifest.version, credentials).map(Arc::new)
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { manifest, pages }.summed())
+        let credentials = pages.iter().map(Page::len).sum();
+        let mut chunks = Vec::new();
+        let mut pages = pages.into_iter().map(Arc::new).peekable();
+        while pages.peek().is_some() {
+            chunks.push(Arc::new(pages.by_ref().take(PAGES_PER_CHUNK as usize).collect()));
+        }
+        Ok(Self { installation, version, page_bits, policy, chunks, credentials })
     }
 
     /// The image after a delta.
     pub fn apply(&self, delta: &Delta) -> Result<Self, SnapshotError> {
-        if delta.installation != self.manifest.installation {
+        if delta.installation != self.installation {
             return Err(SnapshotError::OtherInstallation);
         }
-        if delta.from != self.manifest.version || delta.to <= delta.from {
+        if delta.from != self.version || delta.to <= delta.from {
             return Err(SnapshotError::Mismatch);
         }
         let mut next = self.clone();
-        next.manifest.version = delta.to;
+        next.version = delta.to;
         if let Some(policy) = &delta.policy {
-            next.manifest.policy.clone_from(policy);
+            next.policy = policy.as_str().into();
         }
-        for (index, changes) in delta.by_page(&self.manifest) {
-            if let Some(page) = next.pages.get_mut(index as usize) {
-                *page = Arc::new(page.apply(delta.to, changes)?);
+        for (index, changes) in delta.by_page(self.page_bits) {
+            let chunk = next.chunks.get_mut((index / PAGES_PER_CHUNK) as usize).map(Arc::make_mut);
+            if let Some(page) = chunk.and_then(|chunk| chunk.get_mut((index % PAGES_PER_CHUNK) as usize)) {
+                let changed = page.apply(delta.to, changes)?;
+                next.credentials += changed.len() - page.len();
+                *page = Arc::new(changed);
             }
         }
-        Ok(next.summed())
-    }
-
-    fn summed(mut self) -> Self {
-        let mut sum = PageSum::default();
-        self.pages.iter().for_each(|page| sum.add(page));
-        self.manifest.pages = sum.finish();
-        self
+        Ok(next)
     }
 
     /// Whether the number of credentials has outgrown the number of pages, so that a new image is due.
     pub fn is_crowded(&self) -> bool {
-        Manifest::page_bits_for(self.len() / 4) > self.manifest.page_bits
+        Manifest::page_bits_for(self.credentials / 4) > self.page_bits
     }
 
-    /// The same credentials in as many pages as suit them, at a later version.
-    pub fn rebuild(&self, version: u64) -> Result<Self, SnapshotError> {
-        let credentials: Vec<Credential> = self.pages.iter().flat_map(|page| page.credentials()).collect();
-        let page_bits = Manifest::page_bits_for(credentials.len());
-        Self::assemble(Manifest { version, page_bits, ..self.manifest.clone() }, credentials)
+    /// The same credentials in as many pages as suit them, at the same version.
+    pub fn rebuild(&self) -> Result<Self, SnapshotError> {
+        let mut builder = ImageBuilder::new(self.credentials);
+        for page in self.chunks.iter().flat_map(|chunk| chunk.iter()) {
+            for (digest, view) in page.views() {
+                builder.add_view(digest, &view)?;
+            }
+        }
+        let pages = ImageBuilder::pages(&[builder], self.installation, self.version, 0..u32::MAX)?;
+        Self::of_pages(self.installation, self.version, Arc::clone(&self.policy), pages)
     }
 
-    /// What it holds.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+    /// The same image under a later version.
+    pub fn at_version(&self, version: u64) -> Self {
+        Self { version, ..self.clone() }
+    }
+
+    /// Whose keys these are.
+    pub fn installation(&self) -> Uuid {
+        self.installation
+    }
+
+    /// The version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What it holds. Made anew each time, of the checksums of all pages.
+    pub fn manifest(&self) -> Manifest {
+        let mut sum = PageSum::default();
+        self.all_pages().for_each(|page| sum.add(page));
+        Manifest {
+            installation: self.installation,
+            version: self.version,
+            page_bits: self.page_bits,
+            pages: sum.finish(),
+            policy: String::from(&*self.policy),
+        }
     }
 
     /// How many credentials it holds.
     pub fn len(&self) -> usize {
-        self.pages.iter().map(|page| page.len()).sum()
+        self.credentials
     }
 
     /// Whether it holds none.
@@ -110,23 +150,36 @@ impl Image {
         self.len() == 0
     }
 
+    #[cfg(test)]
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Arc<Chunk>> {
+        self.chunks.iter()
+    }
+
     /// Looks a digest up.
     pub fn find(&self, digest: &Digest) -> Option<CredentialView<'_>> {
-        self.pages.get(self.manifest.page_of(digest) as usize)?.find(digest)
+        let index = page_index(digest, self.page_bits);
+        let chunk = self.chunks.get((index / PAGES_PER_CHUNK) as usize)?;
+        chunk.get((index % PAGES_PER_CHUNK) as usize)?.find(digest)
     }
 
     /// The pages, each encoded.
     pub fn pages(&self) -> impl Iterator<Item = &[u8]> {
-        self.pages.iter().map(|page| page.bytes())
+        self.all_pages().map(Page::bytes)
     }
 
-    /// The pages `n * PAGES_PER_CHUNK` and following, one behind the other; `None` behind the last.
-    pub fn chunk(&self, n: u32) -> Option<Vec<u8>> {
-        let start = n.checked_mul(PAGES_PER_CHUNK)? as usize;
-        let pages = self.pages.get(start..)?;
-        let chunk: Vec<u8> =
-            pages.iter().take(PAGES_PER_CHUNK as usize).flat_map(|page| page.bytes()).copied().collect();
-        (!chunk.is_empty()).then_some(chunk)
+    fn all_pages(&self) -> impl Iterator<Item = &Page<Vec<u8>>> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).map(|page| &**page)
+    }
+
+    /// The pages `n * PAGES_PER_CHUNK` and following, which travel in one answer, one behind the other; `None` behind the
+    /// last.
+    pub fn chunk(&self, n: u32) -> Option<&[Arc<Page<Vec<u8>>>]> {
+        self.chunks.get(n as usize).map(|chunk| chunk.as_slice())
+    }
+
+    /// The bytes of such a chunk, copied.
+    pub fn chunk_bytes(&self, n: u32) -> Option<Vec<u8>> {
+        Some(self.chunk(n)?.iter().flat_map(|page| page.bytes()).copied().collect())
     }
 }
 

@@ -6,6 +6,7 @@
 //! built anew. All numbers are little-endian; every part carries a CRC-32 over the rest of itself, which finds
 //! every damage of up to four bytes in a row.
 
+mod builder;
 mod credential;
 mod delta;
 mod image;
@@ -13,7 +14,9 @@ mod manifest;
 mod page;
 mod page_id;
 mod page_layout;
+mod page_writer;
 
+pub use self::builder::{ImageBuilder, ProfileNumber, ProfiledCredential};
 pub use self::credential::Credential;
 pub use self::delta::{Change, Delta, MAX_CHANGES_PER_DELTA};
 pub use self::image::{Image, split_chunk};

@@ -75,3 +75,11 @@ pub(super) fn page_crc(page: &[u8]) -> u32 {
     let after = page.get(CRC_OFFSET + 4..).unwrap_or_default();
     super::crc(&[before, &[0; 4], after])
 }
+
+/// Writes the CRC-32 of a page into its field.
+pub(super) fn set_page_crc(page: &mut [u8]) {
+    let crc = page_crc(page).to_le_bytes();
+    if let Some(field) = page.get_mut(CRC_OFFSET..CRC_OFFSET + 4) {
+        field.copy_from_slice(&crc);
+    }
+}

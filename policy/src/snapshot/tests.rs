@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -45,17 +46,17 @@ fn delta(from: u64, to: u64, changes: Vec<Change>) -> Delta {
 /// All credentials of an image, by way of its encoded form.
 fn read_back(image: &Image) -> Vec<Credential> {
     let manifest = Manifest::decode(&image.manifest().encode()).unwrap();
-    assert_eq!(&manifest, image.manifest());
+    assert_eq!(manifest, image.manifest());
     let mut index = 0;
     let mut credentials = Vec::new();
     for chunk in 0..manifest.chunk_count() {
-        for page in split_chunk(&image.chunk(chunk).unwrap()).unwrap() {
+        for page in split_chunk(&image.chunk_bytes(chunk).unwrap()).unwrap() {
             credentials.extend(Page::parse(page, manifest.page_id(index)).unwrap().credentials());
             index += 1;
         }
     }
     assert_eq!(index, manifest.page_count());
-    assert_eq!(image.chunk(manifest.chunk_count()), None);
+    assert!(image.chunk(manifest.chunk_count()).is_none());
     credentials
 }
 
@@ -106,7 +107,7 @@ fn a_revocation_moves_about_a_hundred_bytes() {
 fn the_formats_are_golden() {
     // Gateways and control planes are upgraded one at a time: these bytes never change for format 1.
     let image = image(0..3, 5);
-    let page = image.chunk(0).unwrap();
+    let page = image.chunk_bytes(0).unwrap();
     assert_eq!(hex::encode(page), include_str!("../../golden/page-1.hex").trim());
     let manifest = hex::encode(image.manifest().encode());
     assert_eq!(manifest, include_str!("../../golden/manifest-1.hex").trim());
@@ -119,7 +120,7 @@ fn the_formats_are_golden() {
 fn parts_that_do_not_fit_are_refused() {
     let image = image(0..300, 5);
     let manifest = image.manifest();
-    let chunk = image.chunk(0).unwrap();
+    let chunk = image.chunk_bytes(0).unwrap();
     let page = split_chunk(&chunk).unwrap()[0];
     let other = PageId { installation: Uuid::from_u128(8), ..manifest.page_id(0) };
     assert_eq!(Page::parse(page, other).map(|_| ()), Err(SnapshotError::OtherInstallation));
@@ -143,7 +144,7 @@ fn every_damaged_byte_is_refused() {
     let image = image(0..40, 5);
     let manifest = image.manifest().encode();
     let delta = delta(5, 6, vec![Change::Put(credential(2)), Change::Revoke(credential(3).digest)]).encode();
-    let page = image.chunk(0).unwrap();
+    let page = image.chunk_bytes(0).unwrap();
     for mask in [0x01, 0x80, 0xff] {
         let damaged = |bytes: &[u8], at: usize| {
             let mut bytes = bytes.to_vec();
@@ -182,9 +183,83 @@ fn a_crowded_image_is_rebuilt_with_more_pages() {
         image = image.apply(&delta(step, step + 1, changes)).unwrap();
     }
     assert!(image.is_crowded());
-    let rebuilt = image.rebuild(7).unwrap();
+    let rebuilt = image.rebuild().unwrap();
     assert!(!rebuilt.is_crowded());
     assert_eq!(read_back(&rebuilt), read_back(&image));
+}
+
+/// What one change costs among many keys: the pages that it touches, and the list of those beside each.
+#[test]
+fn a_change_touches_one_page_however_many_there_are() {
+    let before = image(0..100_000, 1);
+    let put = Credential { name: "renamed".to_owned(), ..credential(7) };
+    for change in [Change::Revoke(credential(7).digest), Change::Put(put), Change::Put(credential(100_000))] {
+        let after = before.apply(&delta(1, 2, vec![change])).unwrap();
+        let shared = before.chunks().zip(after.chunks()).filter(|(old, new)| Arc::ptr_eq(old, new)).count();
+        assert_eq!(shared, before.manifest().chunk_count() as usize - 1);
+        let pages =
+            |image: &Image| image.chunks().flat_map(|chunk| chunk.iter().cloned()).collect::<Vec<_>>();
+        let (old, new) = (pages(&before), pages(&after));
+        assert_eq!(old.iter().zip(&new).filter(|(old, new)| !Arc::ptr_eq(old, new)).count(), 1);
+        assert_eq!(after.len(), new.iter().map(|page| page.len()).sum::<usize>());
+    }
+}
+
+#[test]
+fn marks_of_revocation_are_all_that_a_revocation_writes() {
+    let before = image(0..3_000, 1);
+    let digests: Vec<Digest> = [3, 4, 5, 4, 2_999].map(|number| credential(number).digest).into();
+    let changes = digests.iter().map(|digest| Change::Revoke(*digest)).collect();
+    let after = before.apply(&delta(1, 2, changes)).unwrap();
+    let expected = (0..3_000).map(credential).map(|credential| Credential {
+        revoked: credential.revoked || digests.contains(&credential.digest),
+        ..credential
+    });
+    let built = Image::build(INSTALLATION, 2, &PolicyDocument::default(), expected.collect()).unwrap();
+    for (index, (patched, built)) in (0..).zip(after.pages().zip(built.pages())) {
+        let id = after.manifest().page_id(index);
+        let (patched, built) = (Page::parse(patched, id).unwrap(), Page::parse(built, id).unwrap());
+        assert!(patched.credentials().eq(built.credentials()));
+        if patched.version() == 2 {
+            assert_eq!(patched.bytes(), built.bytes());
+        }
+    }
+}
+
+#[test]
+fn several_builders_make_the_image_that_one_makes() {
+    let whole = image(0..5_000, 3);
+    let builders = [0..1_234, 1_234..5_000].map(|numbers| {
+        let mut builder = ImageBuilder::new(5_000);
+        for credential in numbers.map(credential) {
+            let profile = builder.profile(credential.rate_limit, &credential.scopes, &credential.allowlist);
+            let Credential { digest, key_id, version, environment, revoked, not_after, .. } = credential;
+            let name = &credential.name;
+            builder
+                .add(&ProfiledCredential {
+                    digest,
+                    key_id,
+                    version,
+                    environment,
+                    revoked,
+                    not_after,
+                    name,
+                    profile,
+                })
+                .unwrap();
+        }
+        builder
+    });
+    let half = builders[0].page_count() / 2;
+    let mut pages = ImageBuilder::pages(&builders, INSTALLATION, 3, 0..half).unwrap();
+    pages.extend(ImageBuilder::pages(&builders, INSTALLATION, 3, half..u32::MAX).unwrap());
+    let policy = PolicyDocument::default().to_json().into();
+    let joined = Image::of_pages(INSTALLATION, 3, policy, pages).unwrap();
+    assert_eq!(joined.manifest(), whole.manifest());
+    assert!(joined.pages().eq(whole.pages()));
+    let other = ImageBuilder::new(100);
+    let [first, ..] = builders;
+    assert!(ImageBuilder::pages(&[first, other], INSTALLATION, 3, 0..1).is_err());
 }
 
 proptest! {
@@ -233,7 +308,7 @@ proptest! {
         };
         prop_assert!(Manifest::decode(&damage(image.manifest().encode())).is_err());
         prop_assert!(Delta::decode(&damage(delta(5, 6, vec![Change::Put(credential(2))]).encode())).is_err());
-        let page = damage(image.chunk(0).unwrap());
+        let page = damage(image.chunk_bytes(0).unwrap());
         prop_assert!(Page::parse(page, image.manifest().page_id(0)).is_err());
     }
 
@@ -243,7 +318,7 @@ proptest! {
         let cut = |bytes: Vec<u8>| bytes[..at.index(bytes.len())].to_vec();
         prop_assert!(Manifest::decode(&cut(image.manifest().encode())).is_err());
         prop_assert!(Delta::decode(&cut(delta(5, 6, vec![Change::Put(credential(2))]).encode())).is_err());
-        prop_assert!(Page::parse(cut(image.chunk(0).unwrap()), image.manifest().page_id(0)).is_err());
+        prop_assert!(Page::parse(cut(image.chunk_bytes(0).unwrap()), image.manifest().page_id(0)).is_err());
     }
 
     /// Bytes with a right checksum but arbitrary content are read without a panic.
@@ -252,7 +327,7 @@ proptest! {
         let _ = Manifest::decode(&seal(*b"OMFM", &body));
         let _ = Delta::decode(&seal(*b"OMFD", &body));
         let _ = split_chunk(&body);
-        let mut page = image(0..3, 5).chunk(0).unwrap();
+        let mut page = image(0..3, 5).chunk_bytes(0).unwrap();
         let from = page.len().saturating_sub(body.len()).max(page_layout::HEADER_SIZE);
         for (slot, byte) in page[from..].iter_mut().zip(body) {
             *slot = byte;

@@ -1,9 +1,16 @@
 //! A certificate authority for one test.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+
+/// Writes a secret as an operator would: for its owner alone.
+pub(crate) fn write_secret(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
 
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -29,7 +36,7 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         fs::write(folder.join(format!("{name}.crt")), certificate.pem()).unwrap();
-        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        write_secret(&folder.join(format!("{name}.key")), &key.serialize_pem());
     }
 
     /// The key of its own certificate, in PEM form.

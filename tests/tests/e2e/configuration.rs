@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use omniflow_harness::ports::Port;
 use omniflow_harness::{ControlPlane, omf_command};
 use serde_json::Value;
 
-use crate::certificates::Authority;
+use crate::certificates::{Authority, write_secret};
 use crate::support::golden;
 
 const GOOD: &str = r#"# A comment.
@@ -69,7 +70,7 @@ fn config_check_tells_what_is_in_force_and_all_that_is_wrong() {
     authority.issue(folder, "old", 2020);
     authority.issue_for(folder, "nameless", 2100, &[]);
     fs::copy(authority.publish(folder), folder.join("authority.crt")).unwrap();
-    fs::write(folder.join("authority.key"), authority.key()).unwrap();
+    write_secret(&folder.join("authority.key"), &authority.key());
     fs::write(folder.join("garbage.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .unwrap();
     for (name, text) in [
@@ -81,6 +82,8 @@ fn config_check_tells_what_is_in_force_and_all_that_is_wrong() {
     ] {
         fs::write(folder.join(name), text).unwrap();
     }
+    fs::write(folder.join("headers"), "x-tenant: 7\nauthorization Bearer c0ffee\n").unwrap();
+    fs::set_permissions(folder.join("headers"), fs::Permissions::from_mode(0o600)).unwrap();
     let mut all = String::new();
     let none: &[(&str, &str)] = &[];
     for (arguments, environment) in [
@@ -107,10 +110,15 @@ fn config_check_tells_what_is_in_force_and_all_that_is_wrong() {
         ("--tls-certificate nameless.crt --tls-key nameless.key", none),
         ("--tls-certificate authority.crt --tls-key authority.key --json", none),
         ("--listen 0.0.0.0:8080", none),
+        ("--otlp-endpoint https://collector.example.com --otlp-ca-file garbage.pem", none),
+        ("--otlp-headers-file headers", &[("OMF_OTLP_ENDPOINT", "http://collector.example.com/v1/logs")]),
+        ("--otlp-ca-file authority.crt", none),
     ] {
         all += &check(folder, arguments, environment);
     }
-    assert!(!all.contains("BEGIN PRIVATE KEY-----"), "no file's content is printed");
+    for content in ["BEGIN PRIVATE KEY-----", "c0ffee"] {
+        assert!(!all.contains(content), "no file's content is printed");
+    }
     golden("config-check.txt", &all);
     assert!(!folder.join("data").exists() && !folder.join("omniflow-data").exists(), "it only looks");
 }

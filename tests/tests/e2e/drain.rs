@@ -11,6 +11,8 @@ use omniflow_harness::{Stack, StackOptions, bootstrap, eventually, paths};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::disasters::table::note;
+use crate::gateway_loss;
 use crate::load::Load;
 use crate::support::{contacts, now_millis, run};
 
@@ -29,14 +31,14 @@ const REFUSED: &str = "cluster.omniflow_control_plane.upstream_cx_connect_fail";
 const REPLACED: &str = "listener_manager.listener_in_place_updated";
 
 /// A stack whose listener stands in a file of its own, which Envoy reads again when it is replaced.
-struct Replaceable {
-    stack: Stack,
+pub(crate) struct Replaceable {
+    pub(crate) stack: Stack,
     secret: String,
     folder: TempDir,
 }
 
 impl Replaceable {
-    async fn start(options: StackOptions) -> Self {
+    pub(crate) async fn start(options: StackOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = listener_file(folder.path());
         let options = options.plugin("audit_flush_ms", NEVER_MS).edit(move |config| {
@@ -52,7 +54,7 @@ impl Replaceable {
     }
 
     /// Replaces the listener under load, and waits until the old one is gone.
-    async fn replace(&self, change: impl FnOnce(&mut Value) -> Result<()>) {
+    pub(crate) async fn replace(&self, change: impl FnOnce(&mut Value) -> Result<()>) {
         let file = listener_file(self.folder.path());
         let mut discovered: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         let listener = discovered["resources"][0].take();
@@ -100,7 +102,7 @@ fn write_listener(file: &Path, mut listener: Value) -> Result<()> {
     Ok(fs::rename(&next, file)?)
 }
 
-fn flush(config: &mut Value, ms: u64) -> Result<()> {
+pub(crate) fn flush(config: &mut Value, ms: u64) -> Result<()> {
     let fields = json!({"audit_flush_ms": ms});
     bootstrap::merge_plugin_configuration(config, fields.as_object().context("an object")?)
 }
@@ -216,8 +218,11 @@ async fn a_gateway_that_gets_another_cluster_loses_no_record_either() {
 /// As `docs/ENVOY.md` has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
-    let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    let mut options = StackOptions::workers(2);
+    options.control_plane_arguments = vec!["--gateway-lease".to_owned(), "2".to_owned()];
+    let stack = Stack::start(options).await.unwrap();
     let secret = unlimited(&stack).await;
+    let incarnation = gateway_loss::incarnation(&stack).await;
     let load = Load::start(stack.envoy.port(), 16, 1_000, &contacts(&secret));
     eventually(WAIT, || async {
         let (told, _) = told(&stack).await?;
@@ -238,9 +243,18 @@ async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     let counted = stack.envoy.access_log().unwrap().len() as u64;
     assert!(counted >= done.answered && counted > 1_000, "{counted} of {done:?}");
     assert_eq!(told(&stack).await.unwrap(), (counted, 0));
+    note(
+        "Envoy drained",
+        &format!("all {counted} calls were answered before it ended"),
+        "as before, up to the end of the process",
+        "every call has its record",
+    );
+    gateway_loss::silent_for_long(&stack, &incarnation).await;
+    let gaps = stack.control_plane.list("/v1/audit/gaps").await.unwrap();
+    assert_eq!(gaps, [] as [Value; 0], "the control plane knows that it took nothing along");
 }
 
-/// Without the drain, the calls of the last moments have no record, and nobody is left to say so.
+/// Without the drain, the calls of the last moments have no record; `gateway_loss` has the gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_envoy_that_is_just_stopped_loses_the_last_moments_only() {
     let options = StackOptions::workers(2).plugin("audit_flush_ms", FLUSH_MS);

@@ -142,7 +142,7 @@ async fn a_wrong_control_plane_leaves_the_last_good_snapshot_in_force() {
     let other = secret(2);
     let manifest = good.manifest().encode();
     let newer = image(HERE, 200, &other);
-    let chunk = newer.chunk(0).unwrap();
+    let chunk = newer.chunk_bytes(0).unwrap();
     let revoke = |from, to| delta(from, to, vec![Change::Revoke(key.digest())]).encode();
     let mut damaged = revoke(100, 101);
     *damaged.last_mut().unwrap() ^= 1;
@@ -161,9 +161,9 @@ async fn a_wrong_control_plane_leaves_the_last_good_snapshot_in_force() {
         ("an empty chunk", Answer::Chunks(newer.clone(), Vec::new())),
         (
             "pages of another image",
-            Answer::Chunks(newer.clone(), image(Uuid::from_u128(2), 200, &other).chunk(0).unwrap()),
+            Answer::Chunks(newer.clone(), image(Uuid::from_u128(2), 200, &other).chunk_bytes(0).unwrap()),
         ),
-        ("pages of another version", Answer::Chunks(newer, image(HERE, 150, &other).chunk(0).unwrap())),
+        ("pages of another version", Answer::Chunks(newer, image(HERE, 150, &other).chunk_bytes(0).unwrap())),
         ("a damaged delta", Answer::Delta(damaged)),
         ("a truncated delta", Answer::Delta(revoke(100, 101)[..30].to_vec())),
         ("a delta from another version", Answer::Delta(revoke(99, 101))),

@@ -152,7 +152,7 @@ async fn respond(path: &str, body: &[u8], state: &Mutex<State>) -> (u16, &'stati
     }
     if let Some(n) = path.rsplit_once("/chunks/").and_then(|(_, n)| n.parse().ok()) {
         let mut state = state.lock().unwrap();
-        let chunk = state.chunk.take().or_else(|| state.image.as_ref()?.chunk(n));
+        let chunk = state.chunk.take().or_else(|| state.image.as_ref()?.chunk_bytes(n));
         return chunk.map_or((410, "", Vec::new()), |chunk| (200, "application/octet-stream", chunk));
     }
     (204, "", Vec::new())

@@ -5,18 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use omniflow_control_plane::model::key::{Key, KeyVersion};
-use omniflow_control_plane::storage::Storage;
 use omniflow_harness::control_plane::NewKey;
 use omniflow_harness::{Stack, StackOptions, eventually};
-use omniflow_policy::address::Allowlist;
-use omniflow_policy::digest::Digest;
-use omniflow_policy::key::Environment;
-use omniflow_policy::limit::RateLimit;
-use omniflow_policy::scope::ScopeSet;
-use omniflow_policy::time::UnixMillis;
+use omniflow_tests::seed;
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::support::{connections, contacts, refusal, rfc3339_in};
 
@@ -26,52 +18,11 @@ const REVOCATIONS: usize = 100;
 /// Enough that the kernel gives some to each worker.
 const CONNECTIONS: usize = 8;
 
-/// Puts many keys into a control plane that is stopped, through its own storage.
-async fn seed(stack: &Stack, count: u32) -> Result<()> {
-    let storage = Storage::open(stack.control_plane.folder()).await?;
-    let scopes = ScopeSet::new(["contacts:read".parse()?])?;
-    let keys: Vec<Key> = (0..count)
-        .map(|number| Key {
-            id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + u128::from(number)),
-            name: format!("seeded-{number}").parse().unwrap(),
-            environment: Environment::Live,
-            scopes: scopes.clone(),
-            rate_limit: RateLimit { per_minute: Some(60 + number % 10), per_hour: Some(1_000), burst: None },
-            ip_allowlist: Allowlist::default(),
-            description: None,
-            created_by: "owner".to_owned(),
-            created_at: UnixMillis(1_700_000_000_000),
-            expires_at: None,
-            revision: 1,
-            versions: vec![KeyVersion {
-                version: 1,
-                digest: Digest::of(&number.to_le_bytes()),
-                hint: "seed".to_owned(),
-                created_at: UnixMillis(1_700_000_000_000),
-                expires_at: None,
-                revoked_at: None,
-                imported: false,
-            }],
-        })
-        .collect();
-    {
-        let mut writer = storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
-        transaction.insert_keys(&keys).await?;
-        // Another content is another version.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
-        transaction.set_snapshot_version(u64::try_from(now)?).await?;
-        transaction.commit().await?;
-    }
-    storage.close().await;
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_among_a_hundred_thousand_keys_is_in_force_at_once() {
     let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     stack.control_plane.stop().unwrap();
-    seed(&stack, KEYS).await.unwrap();
+    seed::fill(stack.control_plane.folder(), 0..KEYS).await.unwrap();
     let started = Instant::now();
     stack.control_plane.restart().await.unwrap();
     stack.in_step().await.unwrap();
@@ -125,7 +76,7 @@ async fn revocations_in_quick_succession_are_all_enforced() {
     const TOGETHER: usize = 4;
     let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     stack.control_plane.stop().unwrap();
-    seed(&stack, 5_000).await.unwrap();
+    seed::fill(stack.control_plane.folder(), 0..5_000).await.unwrap();
     stack.control_plane.restart().await.unwrap();
     let mut keys = Vec::new();
     for number in 0..ROUNDS * TOGETHER {

@@ -326,3 +326,34 @@ async fn envoy_may_speak_http_2_over_tls_1_2() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn only_what_is_modern_is_spoken() {
+    let secure = Secure::start().await.unwrap();
+    let shake = |options: &str| {
+        let mut openssl = Command::new("openssl");
+        let address = format!("localhost:{}", secure.port.number());
+        openssl.args(["s_client", "-connect", &address, "-alpn", "h2,http/1.1"]);
+        openssl.args(options.split(' ')).stdin(std::process::Stdio::null());
+        let output = openssl.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    for (options, version) in [("-tls1_3", "TLSv1.3"), ("-tls1_2", "TLSv1.2")] {
+        let (spoken, text) = shake(options);
+        assert!(spoken && text.contains(version) && text.contains("ALPN protocol: h2"), "{options}: {text}");
+        assert!(text.contains("Compression: NONE"), "{text}");
+        assert!(!text.contains("Max Early Data: 1"), "{text}");
+    }
+    // Older versions; and ciphers without forward secrecy, or without authentication of what is encrypted.
+    for options in [
+        "-tls1_1 -cipher DEFAULT@SECLEVEL=0",
+        "-tls1_2 -cipher AES128-GCM-SHA256",
+        "-tls1_2 -cipher ECDHE-ECDSA-AES128-SHA256",
+    ] {
+        let (spoken, text) = shake(options);
+        assert!(!spoken && text.contains("alert"), "{options}: {text}");
+    }
+}

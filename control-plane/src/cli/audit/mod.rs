@@ -115,7 +115,10 @@ const COLUMNS: &[Column] = &[
 const GAP_COLUMNS: &[Column] = &[
     ("FROM", |gap| field(gap, "from")),
     ("TO", |gap| field(gap, "to")),
-    ("MISSING", |gap| field(gap, "missing")),
+    ("MISSING", |gap| {
+        let at_least = if gap.get("at_least") == Some(&Value::Bool(true)) { "at least " } else { "" };
+        format!("{at_least}{}", field(gap, "missing"))
+    }),
     ("GATEWAY", |gap| field(gap, "gateway")),
     ("INCARNATION", |gap| field(gap, "incarnation")),
     ("VM", |gap| field(gap, "vm")),

@@ -30,6 +30,7 @@ pub(super) struct Patterns {
 }
 
 const COLUMNS: &[Column] = &[
+    ("ID", |finding| field(finding, "id")),
     ("FIRST SEEN", |finding| field(finding, "first_seen")),
     ("LAST SEEN", |finding| field(finding, "last_seen")),
     ("KEY", |finding| field(finding, "key_name")),

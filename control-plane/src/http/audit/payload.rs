@@ -50,9 +50,13 @@ pub(in crate::http) async fn read(app: Arc<App>, caller: &Caller, id: &str) -> R
         time: app.now(),
         actor: caller.actor(),
         action: Action::PayloadRead,
-        subject: Subject { id: id.to_string(), name: entry.key.map(|key| key.name).unwrap_or_default() },
+        // The key's, so that it is found among what was done to the key.
+        subject: match entry.key {
+            Some(key) => Subject { id: key.id.to_string(), name: key.name },
+            None => Subject { id: id.to_string(), name: String::new() },
+        },
         before: None,
-        after: None,
+        after: Some(json!({"record_id": id.to_string()})),
     };
     to_its_end(async move {
         let mut writer = app.storage.main.writer().await;
@@ -168,9 +172,16 @@ mod tests {
             assert_eq!(read(&plane, token, "2").await.status, StatusCode::FORBIDDEN);
         }
         let events = events(&plane, "payload.read").await;
-        let told: Vec<_> =
-            events.as_array().unwrap().iter().map(|e| (&e["actor"]["name"], &e["subject"]["id"])).collect();
+        let told: Vec<_> = events
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| (&e["actor"]["name"], &e["after"]["record_id"]))
+            .collect();
         assert_eq!(told, [(&json!("the auditor"), &json!("3")), (&json!("the auditor"), &json!("2"))]);
+        let of_key =
+            plane.get(&format!("/v1/events?subject={}", uuid::Uuid::nil())).await.expect(StatusCode::OK);
+        assert_eq!(of_key["items"], events, "they are found by the key");
     }
 
     #[tokio::test]

@@ -11,12 +11,13 @@ use omniflow_policy::time::UnixMillis;
 
 use super::check_name;
 use crate::app::App;
+use crate::fleet::GatewayId;
 use crate::http::code::Code;
 use crate::http::extract::{Body, check_media_type};
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::model::payload::SealedPayload;
-use crate::storage::IngestError;
+use crate::storage::{IngestError, Ingested};
 use crate::vault::Binding;
 
 /// The highest number that a call may have: what a column of the database holds.
@@ -30,6 +31,7 @@ pub(super) async fn ingest(
     headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<StatusCode, Problem> {
+    let heard_at = app.now();
     check_media_type(&headers, AUDIT_MEDIA_TYPE)?;
     let batch = AuditBatch::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
     check_name(&batch.source.gateway)?;
@@ -41,15 +43,21 @@ pub(super) async fn ingest(
         let mut writer = app.storage.audit.writer().await;
         let mut transaction = writer.begin().await?;
         let gateway = batch.source.gateway.clone();
+        let incarnation = batch.source.incarnation;
         let latest = UnixMillis(app.now().0.saturating_add(MAX_LEAD_MS));
-        let missing = transaction.ingest(batch, &payloads, latest).await.map_err(|error| match error {
+        let ingested = transaction.ingest(batch, &payloads, heard_at, latest).await;
+        let Ingested { missing, withdrawn } = ingested.map_err(|error| match error {
             IngestError::Storage(error) => error.into(),
-            leap @ IngestError::Leap { .. } => invalid(leap.to_string()),
+            wrong @ (IngestError::Leap { .. } | IngestError::TooManyGaps) => invalid(wrong.to_string()),
         })?;
         transaction.commit().await?;
         app.audit_committed.send_replace(());
         if missing > 0 {
             tracing::warn!(gateway, missing, "audit records are missing");
+        }
+        if let Some(gap) = withdrawn {
+            let gateway = GatewayId { gateway, incarnation };
+            tracing::warn!(%gateway, gap, "a gateway that counted as gone is there: its gap is withdrawn");
         }
         Ok(StatusCode::NO_CONTENT)
     })
@@ -135,7 +143,7 @@ mod tests {
         let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
         let gap = |id: &str, from: Value, to: &str, missing: u64| {
             json!({"id": id, "gateway": "edge", "incarnation": "0000000000000001", "vm": "0000000000000002",
-                "from": from, "to": to, "missing": missing, "cause": "unknown"})
+                "from": from, "to": to, "missing": missing, "at_least": false, "cause": "unknown"})
         };
         assert_eq!(
             gaps["items"],
@@ -242,6 +250,25 @@ mod tests {
         let too_much = lost(21, (1 << 32) + 1, LossCause::VmLost, None);
         let answer = plane.deliver_items(&token, vec![too_much]).await;
         assert_eq!(answer.problem().1, "invalid_batch");
+    }
+
+    #[tokio::test]
+    async fn a_batch_tells_of_no_more_losses_than_a_filter_has_to() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let lost = |n: u64| {
+            let (cause, to) = (LossCause::BufferFull, UnixMillis(START));
+            AuditItem::Lost(LostCalls { sequence: n, calls: 1, cause, from: None, to })
+        };
+        let skipping = |n: u64| AuditItem::Call(record(2 * n + 1, START, None));
+        for items in [(0..133_000 / 8).map(lost).collect::<Vec<_>>(), (0..65).map(skipping).collect()] {
+            let answer = plane.deliver_items(&token, items).await;
+            assert_eq!(answer.problem().1, "invalid_batch");
+            assert!(answer.json()["detail"].as_str().unwrap().contains("more than 64 losses"));
+        }
+        assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
+        let answer = plane.deliver_items(&token, (0..64).map(lost).collect()).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -28,18 +29,26 @@ pub(super) async fn poll(
     StrictJson(request): StrictJson<PollRequest>,
 ) -> Result<Response, Problem> {
     check(&request)?;
+    let same_installation = request.installation == Some(app.installation.id);
+    let open = app.fleet.poll_began(&request, same_installation);
+    let answer = wait(&app, &request).await;
+    open.answered();
+    answer
+}
+
+/// What is new for a gateway, as soon as something is.
+async fn wait(app: &Arc<App>, request: &PollRequest) -> Result<Response, Problem> {
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
     let mut published = app.publication.subscribe();
     let mut token_revoked = app.token_revoked.subscribe();
-    let same_installation = request.installation == Some(app.installation.id);
-    let _open = app.fleet.poll_began(&request, same_installation);
+    let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
     loop {
         published.mark_unchanged();
-        match app.publication.offer(request.installation, request.version, app.now())? {
-            Offer::Delta(delta) => return Ok(binary(DELTA_MEDIA_TYPE, delta.encode())),
-            Offer::Image(image) => return Ok(binary(MANIFEST_MEDIA_TYPE, image.manifest().encode())),
+        match app.publication.offer(request.installation, request.version, enforced, app.now())? {
+            Offer::Delta(delta) => return Ok(binary(DELTA_MEDIA_TYPE, delta.encode().into())),
+            Offer::Image(image) => return Ok(binary(MANIFEST_MEDIA_TYPE, image.manifest())),
             Offer::Ahead => {
-                let (app, held) = (Arc::clone(&app), request.version);
+                let (app, held) = (Arc::clone(app), request.version);
                 to_its_end(async move { Ok(app.pass_version(held).await?) }).await?;
             }
             Offer::Implausible => return Err(implausible_version()),
@@ -93,7 +102,7 @@ fn implausible_version() -> Problem {
     Problem::invalid_field("/version", detail)
 }
 
-fn binary(media_type: &'static str, body: Vec<u8>) -> Response {
+fn binary(media_type: &'static str, body: Bytes) -> Response {
     ([(header::CONTENT_TYPE, media_type)], body).into_response()
 }
 

@@ -101,13 +101,15 @@ fn before(now: UnixMillis, time: Duration) -> Option<UnixMillis> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     use axum::http::StatusCode;
+    use omniflow_policy::digest::Digest;
     use omniflow_policy::outcome::{Denial, Outcome};
     use serde_json::{Value, json};
 
+    use super::*;
     use crate::http::testing::{Plane, START, record};
+    use crate::storage::KeyReference;
 
     fn names(list: &Value) -> Vec<&str> {
         list["items"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect()
@@ -184,6 +186,13 @@ mod tests {
             ("scope=tickets:read", vec!["beta"]),
             ("scope=tickets:write", vec![]),
             ("q=ALPH", vec!["alpha"]),
+            ("q=al", vec!["alpha"]),
+            ("q=ly%20r", vec!["beta"]),
+            ("q=tly%20", vec!["beta"]),
+            ("q=alphabet", vec![]),
+            ("q=alphabeta", vec![]),
+            ("q=%22a%22", vec![]),
+            ("q=a%00lp", vec![]),
             ("q=nightly", vec!["beta"]),
             ("q=%25", vec![]),
             (&format!("environment=test&q={hint}"), vec!["beta"]),
@@ -197,6 +206,57 @@ mod tests {
             );
             assert_eq!(list["next_cursor"], Value::Null);
         }
+    }
+
+    #[tokio::test]
+    async fn a_changed_description_is_found_by_what_it_says_now() {
+        let plane = Plane::new().await;
+        plane.key("alpha").await;
+        plane.key("beta").await;
+        for (description, before, now) in
+            [(json!("first words"), "alpha", "first"), (json!("other words"), "first", "other")]
+        {
+            plane.patch("/v1/keys/beta", json!({"description": description})).await.expect(StatusCode::OK);
+            assert_eq!(all_names(&plane, &format!("q={now}")).await, ["beta"]);
+            assert!(!all_names(&plane, &format!("q={before}")).await.contains(&"beta".to_owned()));
+        }
+        plane.patch("/v1/keys/beta", json!({"description": null})).await.expect(StatusCode::OK);
+        assert_eq!(all_names(&plane, "q=words").await, [""; 0]);
+        assert_eq!(all_names(&plane, "q=beta").await, ["beta"]);
+    }
+
+    /// Searches that go through the index, and such as go through the keys because many have the text.
+    #[tokio::test]
+    async fn a_text_is_found_whether_few_keys_have_it_or_many() {
+        const MANY: u32 = 5_100;
+        let plane = Plane::new().await;
+        plane.key("model").await;
+        let main = &plane.app.storage.main;
+        let model = main.key(&KeyReference::from("model")).await.unwrap().unwrap();
+        let keys: Vec<_> = (0..MANY)
+            .map(|number| {
+                let mut key = model.clone();
+                key.id = Uuid::from_u128(u128::from(number) + 1);
+                key.name = format!("mass-{number:04}").parse().unwrap();
+                key.versions[0].digest = Digest::of(key.name.as_str().as_bytes());
+                key
+            })
+            .collect();
+        let mut writer = main.writer().await;
+        let mut transaction = writer.begin().await.unwrap();
+        transaction.insert_keys(&keys).await.unwrap();
+        transaction.commit().await.unwrap();
+        let found = async |text: &str, before: Option<u32>, limit: usize| -> Vec<String> {
+            let filter = KeyFilter { text: Some(text.to_owned()), ..KeyFilter::default() };
+            let before = before.map(|number| Uuid::from_u128(u128::from(number) + 1));
+            let keys = main.keys(&filter, before, limit).await.unwrap();
+            keys.iter().map(|key| key.name.to_string()).collect()
+        };
+        assert_eq!(found("MASS-", None, 9_999).await.len(), MANY as usize);
+        assert_eq!(found("mass", Some(7), 3).await, ["mass-0006", "mass-0005", "mass-0004"]);
+        assert_eq!(found("ss-004", None, 9_999).await.len(), 10);
+        assert_eq!(found("ss-004", Some(45), 2).await, ["mass-0044", "mass-0043"]);
+        assert_eq!(found("ss-9", None, 1).await, [""; 0]);
     }
 
     #[tokio::test]

@@ -147,7 +147,8 @@ mod tests {
 
     /// What a gateway at `version` is told: key version and end of each change.
     fn delta(plane: &Plane, version: u64) -> Vec<(u16, Option<u64>)> {
-        let offer = plane.app.publication.offer(Some(plane.app.installation.id), version, UnixMillis(START));
+        let offer =
+            plane.app.publication.offer(Some(plane.app.installation.id), version, 0, UnixMillis(START));
         let Ok(Offer::Delta(delta)) = offer else { panic!("a delta leads on from {version}") };
         let put = |change: &Change| match change {
             Change::Put(credential) => (credential.version, credential.not_after.map(|end| end.0)),

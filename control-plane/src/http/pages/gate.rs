@@ -15,9 +15,11 @@ use super::form::Form;
 use super::refusal::Refused;
 use super::sign_in;
 use super::visitor::Visitor;
+use crate::admission::Connection;
 use crate::app::App;
 use crate::http::access::{Access, Caller};
 use crate::http::code::Code;
+use crate::http::extract::whole;
 use crate::http::problem::Problem;
 
 /// The most bytes of a form: a policy of the largest size, whose characters are escaped.
@@ -104,6 +106,7 @@ impl PageGate {
                 ))));
             }
             parts.extensions.insert::<Caller>(caller.clone());
+            Connection::trust(&parts.extensions);
             if self.manner != Manner::Live {
                 visitor.note(&self.app).await.map_err(|error| refused(error.into()))?;
             }
@@ -147,8 +150,8 @@ pub(super) fn dressed(mut answer: Response) -> Response {
 }
 
 async fn read(body: HttpBody) -> Result<Form, Problem> {
-    let bytes = to_bytes(body, FORM_LIMIT)
-        .await
+    let bytes = whole(to_bytes(body, FORM_LIMIT))
+        .await?
         .map_err(|_| Problem::new(Code::BodyTooLarge, "The form is too long, or was not sent to its end."))?;
     Form::parse(&bytes).ok_or_else(|| Problem::new(Code::UnsupportedMediaType, "This is no form of a page."))
 }

@@ -38,6 +38,7 @@ mod form;
 mod frame;
 pub(super) mod gate;
 mod gateways;
+mod in_force;
 mod keys;
 mod live;
 mod policy;

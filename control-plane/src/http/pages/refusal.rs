@@ -45,6 +45,9 @@ pub(super) fn page(visitor: &Visitor, problem: &Problem) -> Response {
         code: problem.code().as_str(),
     };
     let mut answer = (status, Page(page)).into_response();
+    if let Some(seconds) = problem.retry_after() {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if problem.code() == Code::NotReady {
         // The image of all keys is built in seconds: the page comes by itself then.
         answer.headers_mut().insert(HeaderName::from_static("refresh"), HeaderValue::from_static("2"));

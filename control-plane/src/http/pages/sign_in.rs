@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use omniflow_policy::digest::Digest;
 use serde::Deserialize;
@@ -14,10 +14,13 @@ use super::frame::Frame;
 use super::refusal::{Page, PageResult};
 use super::session::{self, Begun};
 use super::visitor::Visitor;
+use crate::admission::Connection;
 use crate::app::App;
-use crate::http::access::{Access, Caller, Endpoints, READ};
+use crate::http::access::{Access, Caller, Endpoints, READ, valid_token};
+use crate::http::code::Code;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
+use crate::http::refusals::Reason;
 use crate::model::token::Token;
 
 /// Where pages send who is not signed in.
@@ -114,7 +117,12 @@ async fn show(visitor: Visitor, StrictQuery(query): StrictQuery<Query>) -> PageR
     Ok(Page(page).into_response())
 }
 
-async fn sign_in(State(app): State<Arc<App>>, visitor: Visitor, form: Form) -> PageResult {
+async fn sign_in(
+    State(app): State<Arc<App>>,
+    extensions: Extensions,
+    visitor: Visitor,
+    form: Form,
+) -> PageResult {
     let to = local_path(form.text("to"));
     let refuse = |error| {
         let page = SignInPage {
@@ -126,10 +134,11 @@ async fn sign_in(State(app): State<Arc<App>>, visitor: Visitor, form: Form) -> P
         };
         Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
     };
-    let token = match admitted(&app, form.text("token")).await? {
+    let token = match admitted(&app, &extensions, form.text("token")).await? {
         Ok(token) => token,
         Err(error) => return refuse(error),
     };
+    Connection::trust(&extensions);
     let Some(Begun { cookie, csrf }) = session::begin(&app, &visitor, &token).await? else {
         return refuse("This token was revoked just now.");
     };
@@ -142,24 +151,36 @@ async fn sign_in(State(app): State<Arc<App>>, visitor: Visitor, form: Form) -> P
 }
 
 /// The token, if it is one that signs in; otherwise why not. Only who has a token learns that it has expired, or that it
-/// is a gateway's.
-async fn admitted(app: &App, text: &str) -> Result<Result<Token, &'static str>, Problem> {
+/// is a gateway's. Who tries many that are none is told so for a while, and can sign in with a right one all the same.
+async fn admitted(
+    app: &App,
+    extensions: &Extensions,
+    text: &str,
+) -> Result<Result<Token, &'static str>, Problem> {
     if text.is_empty() {
         return Ok(Err("Paste a token of the control plane."));
     }
-    let token = app.storage.main.token_by_digest(Digest::of(text.as_bytes())).await?;
+    let token = match valid_token(app, Digest::of(text.as_bytes()), app.now()).await? {
+        Ok(token) => token,
+        Err(reason) => {
+            let problem = app.throttle.refuse(reason, extensions, false);
+            if problem.code() == Code::TooManyAttempts {
+                return Err(problem);
+            }
+            return Ok(Err(match reason {
+                Reason::ExpiredToken => "This token has expired. An owner can make another under Tokens.",
+                _ => {
+                    "This is no token of this control plane, or it was revoked. Check that you pasted all of it."
+                }
+            }));
+        }
+    };
     Ok(match token {
-        None => {
-            Err("This is no token of this control plane, or it was revoked. Check that you pasted all of it.")
-        }
-        Some(token) if !token.is_valid(app.now()) => {
-            Err("This token has expired. An owner can make another under Tokens.")
-        }
-        Some(token) if !session::is_for_people(token.role) => Err(
+        token if !session::is_for_people(token.role) => Err(
             "This token is a gateway's: it takes snapshots and delivers records, and cannot sign in. Use one with the \
              role owner, admin or auditor.",
         ),
-        Some(token) => Ok(token),
+        token => Ok(token),
     })
 }
 

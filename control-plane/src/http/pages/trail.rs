@@ -1,30 +1,8 @@
-//! What several pages tell of changes: how far one is in force, and what was changed, in words.
+//! What was changed, in words, as several pages tell it.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
-
-use super::show::At;
-use crate::json::gateway::EnforcementJson;
-
-/// How far a change is in force.
-pub(super) struct InForce {
-    pub(super) is_complete: bool,
-    pub(super) enforced: usize,
-    pub(super) gateways: Vec<GatewayInForce>,
-    pub(super) silent: Vec<(String, At)>,
-    /// From the commit until the last gateway had said so, in milliseconds.
-    pub(super) ms: Option<u128>,
-}
-
-/// How far it is in force in one gateway.
-pub(super) struct GatewayInForce {
-    pub(super) id: String,
-    pub(super) workers: usize,
-    pub(super) enforced_workers: usize,
-    pub(super) is_enforced: bool,
-    pub(super) ms: Option<u128>,
-}
 
 /// A field that was changed: its name, what it was before, what it is since.
 pub(super) struct Changed {
@@ -79,33 +57,6 @@ fn version(item: &Value) -> String {
         (Some(time), _) => format!("{number} (revoked {time})"),
         (None, Some(time)) => format!("{number} (until {time})"),
         (None, None) => number,
-    }
-}
-
-// === impl InForce ===
-
-impl From<EnforcementJson> for InForce {
-    fn from(enforcement: EnforcementJson) -> Self {
-        let gateways: Vec<GatewayInForce> = enforcement
-            .gateways
-            .into_iter()
-            .map(|gateway| GatewayInForce {
-                id: gateway.id,
-                workers: gateway.workers,
-                enforced_workers: gateway.enforced_workers,
-                is_enforced: gateway.enforced,
-                ms: gateway.ms,
-            })
-            .collect();
-        let times: Option<Vec<u128>> = gateways.iter().map(|gateway| gateway.ms).collect();
-        let silent = enforcement.silent.into_iter().map(|gateway| (gateway.id, At(gateway.last_seen_at.0)));
-        Self {
-            is_complete: enforcement.complete,
-            enforced: gateways.iter().filter(|gateway| gateway.is_enforced).count(),
-            ms: times.and_then(|times| times.into_iter().max()),
-            silent: silent.collect(),
-            gateways,
-        }
     }
 }
 

@@ -209,8 +209,11 @@ mod tests {
     }
 
     fn delta(plane: &Plane, version: u64) -> Delta {
-        let offer =
-            plane.app.publication.offer(Some(plane.app.installation.id), version, plane.app.now()).unwrap();
+        let offer = plane
+            .app
+            .publication
+            .offer(Some(plane.app.installation.id), version, 0, plane.app.now())
+            .unwrap();
         let Offer::Delta(delta) = offer else { panic!("a delta leads on from {version}") };
         delta
     }

@@ -75,6 +75,8 @@ struct Gap {
     from: Option<Moment>,
     to: Moment,
     missing: Count,
+    /// Whether there may be more.
+    is_least: bool,
     gateway: String,
     why: &'static str,
 }
@@ -248,12 +250,14 @@ impl From<AuditGapJson> for Gap {
         let why = match gap.cause {
             "buffer_full" => "the gateway's buffer was full",
             "vm_lost" => "a worker of the gateway has ended, and its buffer with it",
+            "gateway_lost" => "the gateway has ended, and its buffers with it",
             _ => "nobody has said why",
         };
         Self {
             from: gap.from.map(|time| Moment(time.0)),
             to: Moment(gap.to.0),
             missing: Count(gap.missing),
+            is_least: gap.at_least,
             gateway: gap.gateway,
             why,
         }

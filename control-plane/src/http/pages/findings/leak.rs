@@ -15,11 +15,12 @@ use crate::http::access::Caller;
 use crate::http::leaks::{Outcome, respond};
 use crate::http::pages::form::{Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
+use crate::http::pages::in_force::InForce;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Badge, Count};
-use crate::http::pages::trail::InForce;
 use crate::http::pages::visitor::Visitor;
 use crate::http::problem::Problem;
+use crate::json::key::{CreatedKey, KeyJson};
 use crate::json::leak::{KeyUseJson, LeakReport, LeakedKey, ReportLeak};
 
 /// How long the answer waits for the gateways.
@@ -59,8 +60,8 @@ struct Leaked {
     versions: String,
     revoked: bool,
     usage: Option<Usage>,
-    /// Name, path and secret of its successor.
-    replacement: Option<(String, String, String)>,
+    /// Its successor, with the secret where there is one to show.
+    replacement: Option<CreatedKey>,
 }
 
 /// How a key was used in the last 30 days.
@@ -179,20 +180,23 @@ impl LeakedPage {
 // === impl Leaked ===
 
 impl Leaked {
+    /// The successor and its secret.
+    fn successor(&self) -> Option<(&KeyJson, &str)> {
+        let made = self.replacement.as_ref()?;
+        Some((&made.key, made.secret.as_deref()?))
+    }
+
     fn new(leaked: LeakedKey, now: omniflow_policy::time::UnixMillis) -> Self {
         let id = leaked.key.id.to_string();
         let versions =
             leaked.versions.iter().map(|version| format!("version {} ({})", version.id, version.was));
-        let replacement = leaked.replacement.and_then(|made| {
-            Some((made.key.name.to_string(), format!("/keys/{}", made.key.id), made.secret?))
-        });
         Self {
             usage: leaked.usage.map(|usage| Usage::new(usage, &id, now)),
             name: leaked.key.name.to_string(),
             status: Badge(leaked.key.status),
             versions: versions.collect::<Vec<_>>().join(", "),
             revoked: leaked.revoked,
-            replacement,
+            replacement: leaked.replacement,
             id,
         }
     }

@@ -1,0 +1,252 @@
+//! What arrives at a gateway of a million keys: revocations, and whole images while requests go on.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use omniflow_tests::seed;
+use tokio::runtime::Builder;
+
+use super::gateway::Installation;
+use super::{MILLION, Row, Section, flat, process, row, spread};
+use crate::load::{Connection, Request, saturate_in_turn};
+use crate::statistics::quantile;
+use crate::subjects::options;
+
+const WORKERS: u32 = 2;
+/// Enough that the kernel gives some to each worker.
+const CONNECTIONS: usize = 8;
+const REVOCATIONS: u32 = 200;
+/// Within this a revocation is in force.
+const LIMIT: Duration = Duration::from_secs(10);
+const IMAGES: u32 = 3;
+/// Requests a second of each of [`CALLERS`] callers.
+const RATE: u32 = 250;
+const CALLERS: usize = 2;
+/// Between two changes while requests are watched.
+const PAUSE: Duration = Duration::from_millis(50);
+const RECEIVED: &str = "cluster.omniflow_control_plane.upstream_cx_rx_bytes_total";
+
+/// All figures.
+pub(super) async fn measure(folder: &Path) -> Result<Section> {
+    let ports = crate::subjects::reserve(2)?;
+    let bare_folder = folder.join("bare");
+    std::fs::create_dir_all(&bare_folder)?;
+    let bare = omniflow_harness::Envoy::start(omniflow_harness::EnvoyOptions {
+        workers: WORKERS,
+        ..options(&bare_folder, &ports)?
+    })
+    .await?;
+    let mut installation = Installation::start(&folder.join("million"), MILLION, WORKERS).await?;
+    let mut rows = revocations(&installation).await?;
+    renice(installation.control_plane.process().id())?;
+    let of_bare = process::memory(bare.process().id())?;
+    rows.extend(deltas(&installation).await?);
+    rows.extend(images(&mut installation, of_bare).await?);
+    Ok(Section {
+        title: "Changes among a million keys",
+        method: format!(
+            "Envoy with {WORKERS} workers. A revocation is in force when each of {CONNECTIONS} connections, over all workers, has \
+             had its first refusal; they call without a pause from the answer of the API on. Bytes are all that Envoy receives \
+             from the control plane meanwhile, heads and answers to audit batches included. How long requests wait is told by \
+             {CALLERS} threads, each with a connection of its own, {RATE} requests a second each, over 4,000 keys; the same \
+             without any change just before. The machine has as many processors as Envoy has workers, so the control plane, \
+             which builds and sends the image meanwhile, runs at nice 19, and so do all callers but those of the watched \
+             requests."
+        ),
+        rows,
+    })
+}
+
+async fn revocations(installation: &Installation) -> Result<Vec<Row>> {
+    let before = installation.envoy.stat(RECEIVED).await?;
+    let mut times = Vec::new();
+    for number in 0..REVOCATIONS {
+        times.push(revoke(installation, number * 4_001 + 1).await?.as_secs_f64() * 1e3);
+    }
+    let bytes = (installation.envoy.stat(RECEIVED).await? - before) / u64::from(REVOCATIONS);
+    Ok(vec![
+        row(
+            "revocation: from its answer to the first refusal on the slowest connection",
+            spread(&times),
+            "median 10 ms, 99 % 50 ms",
+        ),
+        row("bytes that Envoy receives for a revocation", bytes.to_string(), "1,024"),
+    ])
+}
+
+async fn revoke(installation: &Installation, number: u32) -> Result<Duration> {
+    use omniflow_harness::{Call, Connection};
+    let call = || Call::get(crate::subjects::PATH).bearer(seed::secret(number).expose());
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = Connection::http1(installation.envoy.port()).await?;
+        let answer = connection.call(call()).await?;
+        ensure!(answer.status == 200, "before its revocation: {}", answer.text());
+        connections.push(connection);
+    }
+    let id = seed::name(number);
+    installation.control_plane.revoke(&id, None).await?;
+    let answered = Instant::now();
+    let tasks: Vec<_> = connections
+        .into_iter()
+        .map(|mut connection| {
+            let call = call();
+            tokio::spawn(async move {
+                while connection.call(call.clone()).await?.status != 401 {
+                    ensure!(answered.elapsed() < LIMIT, "still admitted");
+                }
+                anyhow::Ok(answered.elapsed())
+            })
+        })
+        .collect();
+    let mut slowest = Duration::ZERO;
+    for task in tasks {
+        slowest = slowest.max(task.await??);
+    }
+    Ok(slowest)
+}
+
+/// Requests while single keys change, beside requests while nothing does.
+async fn deltas(installation: &Installation) -> Result<Vec<Row>> {
+    let quiet = Watch::start(installation);
+    tokio::time::sleep(PAUSE * REVOCATIONS).await;
+    let quiet = quiet.stop()?;
+    let watch = Watch::start(installation);
+    for number in 0..REVOCATIONS {
+        tokio::time::sleep(PAUSE).await;
+        // None of those that call.
+        installation.control_plane.revoke(&seed::name(number * 4_001 + 3), None).await?;
+    }
+    let busy = watch.stop()?;
+    Ok(vec![
+        row(format!("requests without a change: {} of them", quiet.len()), latencies(&quiet), ""),
+        row(
+            format!("requests during {REVOCATIONS} revocations: {} of them", busy.len()),
+            latencies(&busy),
+            "2 ms longer",
+        ),
+    ])
+}
+
+/// Requests while whole images arrive, and what Envoy holds at most meanwhile.
+async fn images(installation: &mut Installation, of_bare: u64) -> Result<Vec<Row>> {
+    let envoy = installation.envoy.process().id();
+    let (mut quiet, mut busy, mut took) = (Vec::new(), Vec::new(), Vec::new());
+    let mut peak = 0;
+    for number in 0..IMAGES {
+        // So that each worker has copied every page.
+        let port = installation.envoy.port();
+        saturate_in_turn(port, &installation.some(100_000), 200_000).await?;
+        installation.control_plane.stop()?;
+        seed::fill(installation.control_plane.folder(), MILLION + number..MILLION + number + 1).await?;
+        let watch = Watch::start(installation);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        quiet.extend(watch.stop()?);
+        process::forget_peak(envoy)?;
+        installation.control_plane.restart().await?;
+        renice(installation.control_plane.process().id())?;
+        let watch = Watch::start(installation);
+        let began = Instant::now();
+        installation.in_step().await?;
+        took.push(began.elapsed().as_secs_f64() * 1e3);
+        // The pages that come are copied, and those that went are given back.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        busy.extend(watch.stop()?);
+        peak = peak.max(process::peak_memory(envoy)?);
+    }
+    Ok(vec![
+        row(format!("requests without a change: {} of them", quiet.len()), latencies(&quiet), ""),
+        row(
+            format!(
+                "requests while {IMAGES} whole images arrive, and the 2 s after each: {} of them",
+                busy.len()
+            ),
+            latencies(&busy),
+            "10 ms longer",
+        ),
+        row("a whole image: from the control plane's start to all VMs enforcing it", spread(&took), ""),
+        flat::memory_row("at most while a whole image arrives", installation, peak.saturating_sub(of_bare)),
+    ])
+}
+
+fn latencies(times: &[f64]) -> String {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |part| quantile(&sorted, part).unwrap_or(f64::NAN) / 1e3;
+    format!(
+        "median {:.2} ms, 99 % {:.2} ms, 99.9 % {:.2} ms, longest {:.2} ms",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0)
+    )
+}
+
+fn renice(process: u32) -> Result<()> {
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let task = task?.file_name();
+        let status = Command::new("renice").args(["-n", "19", "-p"]).arg(task).output()?.status;
+        ensure!(status.success(), "renice: {status}");
+    }
+    Ok(())
+}
+
+/// Threads that send requests at a steady rate and measure each.
+struct Watch {
+    stop: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<Result<Vec<f64>>>>,
+}
+
+impl Watch {
+    fn start(installation: &Installation) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let requests = installation.spread();
+        let port = installation.envoy.port();
+        let threads = (0..CALLERS)
+            .map(|number| {
+                let (stop, requests) = (Arc::clone(&stop), Arc::clone(&requests));
+                thread::spawn(move || watch(port, &requests, number, &stop))
+            })
+            .collect();
+        Self { stop, threads }
+    }
+
+    /// How long each request took, in microseconds.
+    fn stop(self) -> Result<Vec<f64>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut times = Vec::new();
+        for thread in self.threads {
+            times.extend(thread.join().map_err(|_| anyhow::anyhow!("a caller has panicked"))??);
+        }
+        Ok(times)
+    }
+}
+
+/// One caller. It sleeps until a request is due by the kernel's own timers, which are exact to some 50 microseconds.
+fn watch(port: u16, requests: &[Request], number: usize, stop: &AtomicBool) -> Result<Vec<f64>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut connection = runtime.block_on(Connection::open(port))?;
+    let interval = Duration::from_secs(1) / RATE;
+    let mut due = Instant::now() + interval.mul_f64(number as f64 / CALLERS as f64);
+    let mut times = Vec::new();
+    let mut turn = number * requests.len() / CALLERS;
+    while !stop.load(Ordering::Relaxed) {
+        let early = due.saturating_duration_since(Instant::now());
+        if !early.is_zero() {
+            thread::sleep(early);
+        }
+        // A timer that comes late is not Envoy's fault; an answer that held up this request is.
+        let from = if early.is_zero() { due } else { Instant::now() };
+        turn = (turn + 1) % requests.len().max(1);
+        let request = requests.get(turn).context("no request")?;
+        runtime.block_on(connection.call(request))?;
+        times.push(from.elapsed().as_secs_f64() * 1e6);
+        due += interval;
+    }
+    Ok(times)
+}

@@ -1,0 +1,81 @@
+//! A real gateway over an installation of so many keys: Envoy with the product in full.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use omniflow_harness::ports::Port;
+use omniflow_harness::{ControlPlane, Envoy, EnvoyOptions, paths};
+use omniflow_tests::seed;
+
+use super::seeded;
+use crate::load::Request;
+use crate::subjects::{PATH, answer_directly, options, reserve, without_log_state};
+
+/// Keys that call, where not only one does.
+const CALLERS: u32 = 4_000;
+const IN_STEP: Duration = Duration::from_secs(60);
+
+/// Envoy and its control plane.
+pub(super) struct Installation {
+    pub(super) envoy: Envoy,
+    pub(super) control_plane: ControlPlane,
+    pub(super) keys: u32,
+    workers: u32,
+    _ports: Vec<Port>,
+}
+
+impl Installation {
+    /// Starts both, and waits until all VMs enforce the image.
+    pub(super) async fn start(folder: &Path, keys: u32, workers: u32) -> Result<Self> {
+        let ports = reserve(3)?;
+        let port = ports.get(2).context("no port")?;
+        std::fs::create_dir_all(folder)?;
+        let control_plane = seeded(&folder.join("state"), port, keys).await?;
+        let token = control_plane.create_token("gateway", "gateway").await?;
+        let options = EnvoyOptions {
+            gateway_token: Some(token),
+            control_plane_port: port.number(),
+            template: paths::configuration("demo.yaml"),
+            plugin: without_log_state(),
+            with_filter: true,
+            workers,
+            ..options(folder, &ports)?
+        };
+        let envoy = Envoy::start(options.edit(answer_directly)).await?;
+        let installation = Self { envoy, control_plane, keys, workers, _ports: ports };
+        installation.in_step().await?;
+        Ok(installation)
+    }
+
+    /// Waits until all VMs enforce the newest version.
+    pub(super) async fn in_step(&self) -> Result<()> {
+        self.control_plane.wait_in_step("bench", self.vms(), IN_STEP).await
+    }
+
+    /// Its workers and its main thread.
+    pub(super) fn vms(&self) -> usize {
+        self.workers as usize + 1
+    }
+
+    /// A request of one key.
+    pub(super) fn one(&self) -> Arc<[Request]> {
+        [request(self.keys / 2)].into()
+    }
+
+    /// Requests of some thousand keys that lie all over the image, or of all where there are fewer.
+    pub(super) fn spread(&self) -> Arc<[Request]> {
+        self.some(CALLERS)
+    }
+
+    /// Requests of so many keys that lie all over the image.
+    pub(super) fn some(&self, callers: u32) -> Arc<[Request]> {
+        let callers = callers.min(self.keys);
+        (0..callers).map(|number| request(number * (self.keys / callers))).collect()
+    }
+}
+
+fn request(number: u32) -> Request {
+    Request::with_key(PATH, seed::secret(number).expose())
+}

@@ -1,0 +1,128 @@
+//! What must hold, whatever is sent.
+
+use std::fmt;
+
+use omniflow_harness::upstream::Received;
+use serde_json::Value;
+
+use crate::edge::Edge;
+use crate::exchange::Exchange;
+use crate::variants::{Expect, FORGED, REWRITING, Variant};
+
+/// What the filter tells the upstream of a key: once each, and nothing else of that kind.
+const IDENTITY: [&str; 4] =
+    ["x-omniflow-environment", "x-omniflow-key-id", "x-omniflow-key-name", "x-omniflow-scopes"];
+
+/// A property that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// Neither an answer nor a closed connection.
+    Hung,
+    /// More answers than requests.
+    Answers(usize),
+    /// More requests at the upstream than were sent.
+    Requests(usize),
+    /// What must be refused has reached the upstream.
+    Passed,
+    /// The upstream was asked for something that the key may not do.
+    Method(String),
+    /// A reading of the path under which the key may not go there.
+    Path(String),
+    /// Not the filter's word, or not once.
+    Identity(String),
+    /// A header of the client's that only the filter may set, or that swaps method or path.
+    Forged(String),
+    /// The credential went on.
+    Credential,
+    /// A limit that is not exact, or not told.
+    Limit(String),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hung => write!(formatter, "neither an answer nor a closed connection"),
+            Self::Answers(count) => write!(formatter, "{count} answers"),
+            Self::Requests(count) => write!(formatter, "{count} requests have reached the upstream"),
+            Self::Passed => write!(formatter, "it has reached the upstream"),
+            Self::Method(method) => write!(formatter, "the upstream received the method {method}"),
+            Self::Path(reading) => write!(formatter, "the upstream may read the path as {reading}"),
+            Self::Identity(name) => write!(formatter, "not exactly one {name} has reached the upstream"),
+            Self::Forged(name) => write!(formatter, "the client's {name} has reached the upstream"),
+            Self::Credential => write!(formatter, "the credential has reached the upstream"),
+            Self::Limit(what) => formatter.write_str(what),
+        }
+    }
+}
+
+/// What did not hold of one exchange.
+pub fn violations(
+    edge: &Edge<'_>,
+    variant: &Variant,
+    exchange: &Exchange,
+    received: &[Received],
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    if exchange.hung {
+        found.push(Violation::Hung);
+    }
+    if exchange.answers.len() > variant.requests {
+        found.push(Violation::Answers(exchange.answers.len()));
+    }
+    if received.len() > variant.requests {
+        found.push(Violation::Requests(received.len()));
+    }
+    if variant.expect == Expect::Refused && !received.is_empty() {
+        found.push(Violation::Passed);
+    }
+    found.extend(received.iter().flat_map(|received| of_request(edge, received)));
+    found
+}
+
+fn of_request(edge: &Edge<'_>, received: &Received) -> Vec<Violation> {
+    let mut found = Vec::new();
+    if !matches!(received.method.as_str(), "GET" | "HEAD") {
+        found.push(Violation::Method(received.method.clone()));
+    }
+    if let Some(reading) = edge.forbidden_reading(received.path.as_bytes()) {
+        found.push(Violation::Path(reading.escape_ascii().to_string()));
+    }
+    for name in IDENTITY {
+        if received.headers.iter().filter(|(known, _)| folded(known) == name).count() != 1 {
+            found.push(Violation::Identity(name.to_owned()));
+        }
+    }
+    for (name, value) in received.headers.iter().chain(&received.trailers) {
+        let name = folded(name);
+        let is_identity = name.starts_with("x-omniflow-");
+        let speaks = is_identity || REWRITING.contains(&name.as_str());
+        if speaks && value.contains(FORGED) || is_identity && !IDENTITY.contains(&name.as_str()) {
+            found.push(Violation::Forged(name.clone()));
+        }
+        if value.contains(&edge.key) || matches!(name.as_str(), "authorization" | "x-api-key") {
+            found.push(Violation::Credential);
+        }
+    }
+    found
+}
+
+/// A name as servers read it that take everything but letters and digits for a dash.
+fn folded(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+}
+
+/// What the upstream received, as its answer tells. `None` where the answer is not the upstream's.
+pub fn echoed(body: &[u8]) -> Option<Received> {
+    let echo: Value = serde_json::from_slice(body).ok()?;
+    let pairs = |name: &str| -> Vec<(String, String)> {
+        serde_json::from_value(echo[name].clone()).unwrap_or_default()
+    };
+    Some(Received {
+        method: echo["method"].as_str()?.to_owned(),
+        path: echo["path"].as_str()?.to_owned(),
+        headers: pairs("headers"),
+        trailers: pairs("trailers"),
+        body_bytes: 0,
+        body_sha256: echo["body_sha256"].as_str()?.to_owned(),
+    })
+}

@@ -1,0 +1,31 @@
+//! Folds the write-ahead log of the keys into their database, beside the changes and not within one of them.
+//!
+//! Left to itself, SQLite has whoever commits the thousandth page do it before the commit returns, and all that wait behind
+//! it wait too. And it is done often, in small pieces: the disk that is busy with a large one holds commits up as well.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::app::App;
+
+/// The pause between two folds while changes go on. What was written is on the disk before: this keeps the log short.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Folds the log after each change, until the process is asked to end.
+pub(crate) async fn keep_checkpoints(app: &App) {
+    let until_stopped = async {
+        loop {
+            app.storage.main.committed().await;
+            if let Err(error) = app.storage.main.checkpoint().await {
+                tracing::warn!(%error, "the write-ahead log cannot be folded into the database and grows");
+            }
+            // Not to wait for anything: at most one fold in this time.
+            sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = until_stopped => {}
+        () = app.stopped() => {}
+    }
+}

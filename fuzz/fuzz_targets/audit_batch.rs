@@ -1,0 +1,25 @@
+//! Audit batches of every format, and what the control plane does with those that can be read.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use omniflow_control_plane::fuzzing::Caller;
+use omniflow_fuzz::plane::plane;
+use omniflow_policy::audit::{AuditBatch, FORMAT, MAGIC};
+use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
+
+fuzz_target!(|input: &[u8]| {
+    read(input);
+    // Most inputs would never get past their first six bytes.
+    if let Some((format, body)) = input.split_first() {
+        let format = u16::from(*format) % (FORMAT + 2);
+        read(&[MAGIC.as_slice(), &format.to_le_bytes(), body].concat());
+    }
+});
+
+fn read(bytes: &[u8]) {
+    let Ok(batch) = AuditBatch::decode(bytes) else { return };
+    let again = AuditBatch::decode(&batch.encode());
+    assert_eq!(again.as_ref(), Ok(&batch), "what was read is written and read the same");
+    let (status, body) = plane().call(Caller::Gateway, "POST", AUDIT_PATH, AUDIT_MEDIA_TYPE, bytes.to_vec());
+    assert!(matches!(status, 204 | 400 | 413 | 422), "{status}: {}", String::from_utf8_lossy(&body));
+}

@@ -1,0 +1,55 @@
+//! Whatever headers a request has: one credential or none, and never one that others could read as two.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use omniflow_policy::credential::{HeaderRole, Presented, header_role, present};
+use omniflow_policy::key::KeyPrefix;
+use omniflow_policy::outcome::Denial;
+
+fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
+    let found = present(
+        headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice())),
+        &KeyPrefix::default(),
+    );
+    let credentials: Vec<&(Vec<u8>, Vec<u8>)> =
+        headers.iter().filter(|(name, _)| is_credential(name)).collect();
+    for (name, _) in &headers {
+        let role = header_role(name);
+        assert_eq!(role == HeaderRole::Credential, is_credential(name));
+        if folded(name).starts_with("x-omniflow-") {
+            assert_eq!(role, HeaderRole::Forged);
+        }
+    }
+    match (credentials.as_slice(), found) {
+        ([], found) => assert_eq!(found, Err(Denial::MissingCredentials)),
+        ([(name, value)], Ok(Presented::Key(text))) => {
+            assert!(!value.contains(&b','));
+            if folded(name) == "x-api-key" {
+                assert_eq!(text, value);
+            } else {
+                assert!(value.len() == text.len() + 7 && value[..7].eq_ignore_ascii_case(b"bearer "));
+                assert!(text.starts_with(b"omf_") && text.iter().all(u8::is_ascii_graphic));
+            }
+        }
+        ([(name, value)], Ok(Presented::NonKey { token, .. })) => {
+            assert!(folded(name) == "authorization" && !value.contains(&b','));
+            assert!(token.is_none_or(|token| !token.is_empty() && !token.starts_with(b"omf_")));
+        }
+        ([(_, value)], Err(denial)) => {
+            assert_eq!(denial == Denial::AmbiguousCredentials, value.contains(&b','));
+        }
+        (_, found) => assert_eq!(found, Err(Denial::AmbiguousCredentials)),
+    }
+});
+
+fn is_credential(name: &[u8]) -> bool {
+    matches!(folded(name).as_str(), "authorization" | "x-api-key")
+}
+
+/// A name as servers read it that fold case and take everything but letters and digits for a dash.
+fn folded(name: &[u8]) -> String {
+    name.iter()
+        .map(|byte| char::from(*byte).to_ascii_lowercase())
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect()
+}

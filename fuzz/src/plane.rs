@@ -1,0 +1,20 @@
+//! One control plane for the whole run of a target, in a folder in memory where there is one.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use omniflow_control_plane::fuzzing::Plane;
+use tempfile::TempDir;
+
+/// The control plane. Its folder goes with the process only where that ends by itself, so it lies below the
+/// system's folder for temporary files.
+pub fn plane() -> &'static Plane {
+    static PLANE: OnceLock<(Plane, TempDir)> = OnceLock::new();
+    let (plane, _) = PLANE.get_or_init(|| {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let folder = folder.expect("a temporary folder");
+        (Plane::open(folder.path()), folder)
+    });
+    plane
+}

@@ -1,0 +1,91 @@
+//! Header maps as they cross the ABI: the number of headers, the lengths of each name and value, then names and values, each
+//! with a zero byte behind it.
+
+use crate::abi::Bytes;
+
+/// Bytes of a number.
+const NUMBER: usize = 4;
+
+/// A header map that is read where it lies. What does not follow the layout ends it: a header that cannot be read is none.
+pub(crate) struct Headers(Bytes);
+
+impl Headers {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// All headers in order, each name as often as it is there.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        let (count, rest) = number(&self.0).unwrap_or_default();
+        let lengths = rest.get(..count.saturating_mul(2 * NUMBER)).unwrap_or_default();
+        let mut texts = rest.get(lengths.len()..).unwrap_or_default();
+        lengths.chunks_exact(2 * NUMBER).map_while(move |lengths| {
+            let (name_length, lengths) = number(lengths)?;
+            let (value_length, _) = number(lengths)?;
+            let (name, rest) = text(texts, name_length)?;
+            let (value, rest) = text(rest, value_length)?;
+            texts = rest;
+            Some((name, value))
+        })
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk::<NUMBER>()?;
+    Some((u32::from_le_bytes(*number) as usize, rest))
+}
+
+fn text(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
+    let (text, rest) = bytes.split_at_checked(length)?;
+    Some((text, rest.strip_prefix(b"\0")?))
+}
+
+/// Writes a header map as the host reads it.
+pub(crate) fn serialized(headers: &[(&str, &[u8])]) -> Bytes {
+    let texts: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    let mut bytes = Bytes::with_capacity(NUMBER + headers.len() * 2 * NUMBER + texts);
+    let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+    bytes.extend(number(headers.len()));
+    for (name, value) in headers {
+        bytes.extend(number(name.len()));
+        bytes.extend(number(value.len()));
+    }
+    for (name, value) in headers {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(value);
+        bytes.push(0);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let headers: [(&str, &[u8]); 4] =
+            [(":path", b"/a"), ("x", b""), ("cookie", b"a\xff\0b"), ("cookie", b"c")];
+        let read = Headers::new(serialized(&headers));
+        let expected: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
+        assert_eq!(read.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(serialized(&[]), [0; 4]);
+        assert_eq!(Headers::new(Bytes::new()).iter().count(), 0);
+    }
+
+    #[test]
+    fn what_is_cut_short_or_damaged_gives_whole_headers_only() {
+        let whole = serialized(&[("a", b"1"), ("b", b"2")]);
+        for end in 0..whole.len() {
+            assert!(Headers::new(whole[..end].to_vec()).iter().count() < 2, "cut at {end}");
+        }
+        let damaged = [
+            [&u32::MAX.to_le_bytes()[..], b"ab"].concat(),
+            [&1u32.to_le_bytes()[..], &u32::MAX.to_le_bytes(), &u32::MAX.to_le_bytes(), b"a\0b\0"].concat(),
+        ];
+        for bytes in damaged {
+            assert_eq!(Headers::new(bytes).iter().count(), 0);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! An Envoy that ends without having been drained takes calls along: the log says so, with what is known of them.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use omniflow_harness::{Call, Connection, Stack, StackOptions, eventually};
+use serde_json::{Value, json};
+
+use crate::support::{CONTACTS, now_millis, omf, run};
+
+const WAIT: Duration = Duration::from_secs(60);
+/// Seconds after which a silent gateway counts as gone.
+const LEASE: u64 = 2;
+/// For so long nothing must have been said of one that is gone, in milliseconds: its lease, and several looks.
+const SILENCE_MS: u64 = LEASE * 1_000 + 4_000;
+/// From the last batches to a second after the end, on a machine that is busy.
+const MOMENT: Duration = Duration::from_secs(5);
+const CALLERS: u32 = 8;
+const PERIOD: Duration = Duration::from_millis(8);
+
+/// One call as its client saw it, in milliseconds since 1970.
+struct Sent {
+    path: String,
+    at: u64,
+    /// When the answer was there, if one came.
+    answered_at: Option<u64>,
+}
+
+/// Clients that note each of their calls, which are told apart by their paths.
+struct Clients {
+    stop: Arc<AtomicBool>,
+    sent: Arc<Mutex<Vec<Sent>>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Clients {
+    fn start(port: u16, secret: &str) -> Self {
+        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Sent>>>::default());
+        let tasks = (0..CALLERS).map(|caller| {
+            let (stop, sent, secret) = (Arc::clone(&stop), Arc::clone(&sent), secret.to_owned());
+            tokio::spawn(async move {
+                let mut connection = Connection::http1(port).await.unwrap();
+                // The pace.
+                let mut pace = tokio::time::interval(PERIOD);
+                for n in 0.. {
+                    pace.tick().await;
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let path = format!("{CONTACTS}/{caller}-{n}");
+                    let at = now_millis();
+                    let answer = connection.call(Call::get(&path).header("x-api-key", &secret)).await;
+                    let answered_at = answer.is_ok().then(now_millis);
+                    sent.lock().unwrap().push(Sent { path, at, answered_at });
+                    if answered_at.is_none() {
+                        return;
+                    }
+                }
+            })
+        });
+        Self { tasks: tasks.collect(), stop, sent }
+    }
+
+    fn answered(&self) -> usize {
+        self.sent.lock().unwrap().iter().filter(|sent| sent.answered_at.is_some()).count()
+    }
+
+    /// All calls that were sent, when each client has ended.
+    async fn end(self) -> Vec<Sent> {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        std::mem::take(&mut *self.sent.lock().unwrap())
+    }
+}
+
+async fn start() -> (Stack, String) {
+    let mut options = StackOptions::workers(2);
+    options.control_plane_arguments = vec!["--gateway-lease".to_owned(), LEASE.to_string()];
+    let stack = Stack::start(options).await.unwrap();
+    let fields = json!({
+        "name": "busy", "environment": "live", "scopes": ["contacts:read"], "rate_limit": {"per_minute": 1_000_000},
+    });
+    let secret = stack.key(fields).await.unwrap().secret;
+    (stack, secret)
+}
+
+async fn busy(clients: &Clients) {
+    eventually(WAIT, || async {
+        let answered = clients.answered();
+        ensure!(answered > 1_000, "{answered} answered");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+async fn gaps(stack: &Stack) -> Result<Vec<Value>> {
+    stack.control_plane.list("/v1/audit/gaps").await
+}
+
+async fn the_gap(stack: &Stack) -> Value {
+    let gaps = eventually(WAIT, || async {
+        let gaps = gaps(stack).await?;
+        ensure!(!gaps.is_empty(), "no gap");
+        Ok(gaps)
+    })
+    .await
+    .unwrap();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    gaps[0].clone()
+}
+
+fn millis(time: &Value) -> u64 {
+    let time: jiff::Timestamp = time.as_str().unwrap().parse().unwrap();
+    u64::try_from(time.as_millisecond()).unwrap()
+}
+
+/// Holds the gap against what the clients know.
+async fn covers_what_is_missing(stack: &Stack, sent: &[Sent], widest: Duration) {
+    let gap = the_gap(stack).await;
+    assert_eq!(
+        (&gap["cause"], &gap["at_least"], &gap["vm"]),
+        (&json!("gateway_lost"), &json!(true), &Value::Null)
+    );
+    let records = stack.control_plane.audit("limit=500").await.unwrap();
+    let recorded: HashSet<&str> = records.iter().filter_map(|record| record["path"].as_str()).collect();
+    let missing: Vec<&Sent> = sent.iter().filter(|sent| !recorded.contains(sent.path.as_str())).collect();
+    let (from, to, least) = (millis(&gap["from"]), millis(&gap["to"]), gap["missing"].as_u64().unwrap());
+    println!(
+        "{} of {} calls have no record; the gap says at least {least} in {} ms",
+        missing.len(),
+        sent.len(),
+        to - from
+    );
+    assert!(!missing.is_empty(), "the test has made no loss");
+    assert!(least <= missing.len() as u64, "{least} of {}", missing.len());
+    for call in missing {
+        let end = call.answered_at.unwrap_or(u64::MAX);
+        assert!(end >= from && call.at <= to, "{} to {end} is not in {from} to {to}", call.at);
+    }
+    assert!(Duration::from_millis(to - from) < widest, "a window of no use: {gap}");
+}
+
+/// Waits until all that was begun has its record and the control plane knows so.
+async fn settled(stack: &Stack) {
+    eventually(WAIT, || async {
+        let stats = stack.envoy.stats().await?;
+        for gauge in ["omniflow_audit_records_waiting", "omniflow_audit_unsettled"] {
+            let value = stats.get(&format!("wasmcustom.{gauge}")).context("no such gauge")?;
+            ensure!(*value == 0, "{gauge}: {value}");
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Waits until a gateway has been silent for so long that a gap of it would be there.
+pub(crate) async fn silent_for_long(stack: &Stack, incarnation: &Value) {
+    eventually(WAIT, || async {
+        let list = stack.control_plane.list("/v1/gateways").await?;
+        let gone =
+            list.iter().find(|gateway| gateway["incarnation"] == *incarnation).context("not listed")?;
+        let silent = now_millis().saturating_sub(millis(&gone["last_seen_at"]));
+        ensure!(gone["connected"] == false && silent > SILENCE_MS, "silent for {silent} ms");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+pub(crate) async fn incarnation(stack: &Stack) -> Value {
+    stack.control_plane.list("/v1/gateways").await.unwrap()[0]["incarnation"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_that_is_killed_under_load_leaves_a_gap() {
+    let (mut stack, secret) = start().await;
+    let clients = Clients::start(stack.envoy.port(), &secret);
+    busy(&clients).await;
+    stack.envoy.process().kill().unwrap();
+    let sent = clients.end().await;
+    // Another process under the same name.
+    stack.envoy.restart().await.unwrap();
+    stack.in_step().await.unwrap();
+    covers_what_is_missing(&stack, &sent, MOMENT).await;
+    let mut command = omf(&stack);
+    command.args(["audit", "gaps"]);
+    let told = String::from_utf8(run(command).await.stdout).unwrap();
+    assert!(told.contains("at least ") && told.contains("gateway_lost"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_that_is_just_stopped_leaves_a_gap_too() {
+    let (stack, secret) = start().await;
+    let clients = Clients::start(stack.envoy.port(), &secret);
+    busy(&clients).await;
+    assert!(stack.envoy.stop().unwrap().success());
+    let sent = clients.end().await;
+    covers_what_is_missing(&stack, &sent, MOMENT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_that_is_restarted_meanwhile_tells_as_well() {
+    let (mut stack, secret) = start().await;
+    let clients = Clients::start(stack.envoy.port(), &secret);
+    busy(&clients).await;
+    stack.control_plane.process().kill().unwrap();
+    stack.envoy.process().kill().unwrap();
+    let sent = clients.end().await;
+    stack.control_plane.restart().await.unwrap();
+    covers_what_is_missing(&stack, &sent, WAIT).await;
+    stack.control_plane.restart().await.unwrap();
+    the_gap(&stack).await;
+}
+
+/// Calls under way are known to have begun: they are counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_under_way_are_counted() {
+    const SLOW: usize = 5;
+    let (stack, secret) = start().await;
+    let slow = |n: usize| {
+        let call = Call::get(&format!("{CONTACTS}/slow-{n}")).header("x-api-key", &secret);
+        let (call, port) = (call.header("x-echo-delay-ms", "60000").within(WAIT * 2), stack.envoy.port());
+        tokio::spawn(async move { omniflow_harness::client::call(port, call).await.is_ok() })
+    };
+    let slow: Vec<_> = (0..SLOW).map(slow).collect();
+    eventually(WAIT, || async {
+        let waiting = stack.envoy.stat("wasmcustom.omniflow_audit_records_waiting").await?;
+        ensure!(waiting == SLOW as u64, "{waiting} under way");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // Its batch carries the word of those that are under way.
+    stack.call(Call::get(&format!("{CONTACTS}/quick")).header("x-api-key", &secret)).await.unwrap();
+    eventually(WAIT, || async {
+        let records = stack.control_plane.audit("").await?;
+        ensure!(records.len() == 1, "{} records", records.len());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    stack.envoy.process().kill().unwrap();
+    for call in slow {
+        assert!(!call.await.unwrap(), "it was answered");
+    }
+    assert_eq!(the_gap(&stack).await["missing"], SLOW);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_that_is_killed_at_rest_leaves_none() {
+    let (mut stack, secret) = start().await;
+    let clients = Clients::start(stack.envoy.port(), &secret);
+    busy(&clients).await;
+    let sent = clients.end().await;
+    settled(&stack).await;
+    let incarnation = incarnation(&stack).await;
+    stack.envoy.process().kill().unwrap();
+    stack.envoy.restart().await.unwrap();
+    silent_for_long(&stack, &incarnation).await;
+    assert_eq!(gaps(&stack).await.unwrap(), [] as [Value; 0]);
+    assert_eq!(stack.control_plane.audit("limit=500").await.unwrap().len(), sent.len());
+}
