@@ -57,7 +57,7 @@ for (const scripts of [true, false]) {
     await page.getByRole('button', { name: 'Read it, and note that I did' }).click();
     await page.getByText('notify=true').waitFor();
     assert.equal(await page.getByLabel('Body').innerText(), '{"name":"Ada <b>"}');
-    await page.getByRole('link', { name: 'events' }).click();
+    await page.getByRole('link', { name: 'events', exact: true }).click();
     const trail = page.locator('.trail');
     assert.match(await trail.innerText(), /the auditor read what a call sent/);
 

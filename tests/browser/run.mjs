@@ -32,4 +32,6 @@ run({ files, concurrency: 1, timeout: 600_000 })
   .once('end', () => {
     console.log(`test result: ${failed ? 'FAILED' : 'ok'}. ${passed} passed; ${failed} failed;`);
     process.exitCode = failed || !passed ? 1 : 0;
-  });
+  })
+  // Without it nobody takes what comes, and the end never does.
+  .resume();
