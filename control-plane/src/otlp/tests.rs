@@ -19,7 +19,10 @@ use crate::http::testing::{Plane, START, record};
 type Script = Box<dyn FnMut(&[LogRecord]) -> (u16, Vec<(&'static str, &'static str)>, Vec<u8>) + Send>;
 
 #[derive(Clone, Default)]
-struct Received(Arc<Mutex<Vec<(HeaderMap, u16, Vec<LogRecord>)>>>);
+struct Received(Arc<Mutex<Vec<Export>>>);
+
+/// Headers of an export, the status that it got, and its records.
+type Export = (HeaderMap, u16, Vec<LogRecord>);
 
 impl Received {
     /// The records of all requests that were answered with 200.
@@ -92,7 +95,7 @@ async fn receiver(script: Script) -> (String, Received) {
 
 /// Answers with these statuses, one after the other, and with 200 when there are no more.
 fn statuses(statuses: &[u16]) -> Script {
-    let mut statuses = statuses.to_vec().into_iter();
+    let mut statuses: std::vec::IntoIter<u16> = Vec::from(statuses).into_iter();
     Box::new(move |_| (statuses.next().unwrap_or(200), Vec::new(), Vec::new()))
 }
 

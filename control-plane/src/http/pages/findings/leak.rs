@@ -180,12 +180,6 @@ impl LeakedPage {
 // === impl Leaked ===
 
 impl Leaked {
-    /// The successor and its secret.
-    fn successor(&self) -> Option<(&KeyJson, &str)> {
-        let made = self.replacement.as_ref()?;
-        Some((&made.key, made.secret.as_deref()?))
-    }
-
     fn new(leaked: LeakedKey, now: omniflow_policy::time::UnixMillis) -> Self {
         let id = leaked.key.id.to_string();
         let versions =
@@ -199,6 +193,12 @@ impl Leaked {
             replacement: leaked.replacement,
             id,
         }
+    }
+
+    /// The successor and its secret.
+    fn successor(&self) -> Option<(&KeyJson, &str)> {
+        let made = self.replacement.as_ref()?;
+        Some((&made.key, made.secret.as_deref()?))
     }
 }
 
