@@ -32,6 +32,9 @@ async fn measure(browser: &mut Browser<'_>, what: &str, path: impl Fn(u64) -> St
 }
 
 /// `cargo test --release -p omniflow-control-plane --lib pages::measured -- --ignored --nocapture`
+/// The address of a page in each run, so that no two runs ask the same.
+type PathOfRun = Box<dyn Fn(u64) -> String>;
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes and 6 GB; it measures"]
 async fn audit_pages_with_ten_million_records() {
@@ -43,7 +46,7 @@ async fn audit_pages_with_ten_million_records() {
     let key = uuid::Uuid::from_slice(b"0000000000000001").unwrap();
     let network = "3030:3030:3030:3030:3030:3030:3030:3100/120";
     let mut slow = Vec::new();
-    let pages: Vec<(&str, Box<dyn Fn(u64) -> String>)> = vec![
+    let pages: Vec<(&str, PathOfRun)> = vec![
         ("all", Box::new(|_| "/audit".to_owned())),
         (
             "all, another day each time",
