@@ -11,6 +11,9 @@
 //   form[data-once]       is sent once, however often its button is pressed
 //   form[data-marks]      tells the server by that field that there is a script, which shows what arrives
 //   [data-live]           is shown anew whenever that address sends it
+//   button[data-tail]     shows calls as they arrive from there, at the top of [data-rows]
+//   form[data-working]    shows the element with that id when it is sent
+//   textarea[data-line]   has its caret at that line
 //   [data-secret]         is emptied when its page is left, so that going back does not show it again
 'use strict';
 
@@ -30,6 +33,10 @@ const local = new Intl.DateTimeFormat(undefined, {
   year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', timeZoneName: 'short',
 });
 
+const localSeconds = new Intl.DateTimeFormat(undefined, {
+  year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit',
+});
+
 function utc(date) {
   return date.toISOString().slice(0, 16).replace('T', ' ') + ' UTC';
 }
@@ -37,8 +44,9 @@ function utc(date) {
 function showTimes(root) {
   for (const time of find('time[data-zone]', root)) {
     const date = new Date(time.dateTime);
-    time.textContent = local.format(date);
-    time.title = utc(date);
+    const seconds = time.dataset.zone === 'seconds';
+    time.textContent = (seconds ? localSeconds : local).format(date);
+    time.title = seconds ? date.toISOString().slice(0, 19).replace('T', ' ') + ' UTC' : utc(date);
   }
   for (const time of find('time[data-title], time[data-countdown]', root)) {
     const date = new Date(time.dateTime);
@@ -161,6 +169,77 @@ function showLive(part) {
   addEventListener('pagehide', () => source.close());
 }
 
+// --- calls as they arrive
+
+const MOST_ROWS = 200;
+
+function tail(button) {
+  const list = document.querySelector('[data-tailed]');
+  const rows = list.querySelector('[data-rows]');
+  const status = list.querySelector('[data-tail-status]');
+  let source, last, fresh = 0, timer;
+  const address = () => {
+    const url = new URL(button.dataset.tail, location.href);
+    if (last) url.searchParams.set('after', last);
+    return url;
+  };
+  const add = (event) => {
+    last = event.lastEventId;
+    const template = document.createElement('template');
+    template.innerHTML = event.data;
+    const row = template.content.querySelector('tr');
+    if (!row) return;
+    showTimes(row);
+    row.classList.add('fresh');
+    setTimeout(() => row.classList.remove('fresh'), 3000);
+    rows.prepend(row);
+    list.hidden = false;
+    document.querySelector('.empty')?.remove();
+    while (rows.rows.length > MOST_ROWS) rows.lastElementChild.remove();
+    fresh += 1;
+    timer ??= setTimeout(() => {
+      status.textContent = fresh === 1 ? '1 new call' : `${fresh} new calls`;
+      fresh = 0;
+      timer = undefined;
+    }, 2000);
+  };
+  const stop = () => {
+    source?.close();
+    source = undefined;
+    button.setAttribute('aria-pressed', 'false');
+  };
+  const start = () => {
+    source = new EventSource(address());
+    source.addEventListener('message', add);
+    source.addEventListener('error', () => {
+      if (source?.readyState !== EventSource.CLOSED) return;
+      stop();
+      announce('No more calls arrive here. Load the page anew.');
+    });
+    button.setAttribute('aria-pressed', 'true');
+    announce('New calls are shown as they arrive.');
+  };
+  button.hidden = false;
+  button.addEventListener('click', () => (source ? stop() : start()));
+  addEventListener('pagehide', stop);
+}
+
+function showWorking(form) {
+  form.addEventListener('submit', () => {
+    document.getElementById(form.dataset.working).hidden = false;
+  });
+}
+
+function goToLine(area) {
+  const line = Number(area.dataset.line);
+  if (!line) return;
+  const lines = area.value.split('\n');
+  const start = lines.slice(0, line - 1).join('\n').length + (line > 1 ? 1 : 0);
+  area.focus();
+  area.setSelectionRange(start, start + (lines[line - 1] ?? '').length);
+  area.scrollTop = Math.max(0, (line - 4) * (area.scrollHeight / lines.length));
+}
+
 function forgetSecrets() {
   const secrets = find('[data-secret]');
   if (!secrets.length) return;
@@ -174,6 +253,9 @@ helpFilling();
 find('form[data-check]').forEach(checkWhileFilling);
 markForms();
 find('[data-live]').forEach(showLive);
+find('button[data-tail]').forEach(tail);
+find('form[data-working]').forEach(showWorking);
+find('textarea[data-line]').forEach(goToLine);
 forgetSecrets();
 submitOnChange();
 copyButtons(document);

@@ -27,9 +27,19 @@ export async function fill(stack, description = MARKUP) {
   await call(stack, used.secret, '/api/v1/tickets', 'POST');
   await eventually('the calls are recorded', async () => (await api(stack, 'GET', '/v1/audit?key=crm-sync')).items.length >= 18);
   const enforcement = await api(stack, 'GET', '/v1/gateways');
+  // A policy with a version before, and calls that were decided otherwise.
+  const policy = (await api(stack, 'GET', '/v1/policy')).document;
+  policy.scopes[0].description = MARKUP;
+  policy.routes = policy.routes.filter(({ scope }) => scope !== 'webhooks:manage');
+  await api(stack, 'PUT', '/v1/policy?wait=5s', policy);
+  await call(stack, used.secret, `/nowhere/${encodeURIComponent('<script>')}`);
+  const refused = await eventually('the refused call is recorded', async () => (
+    (await api(stack, 'GET', '/v1/audit?reason=route_not_mapped')).items[0]
+  ));
+  const sent = (await api(stack, 'GET', '/v1/audit?method=POST')).items[0];
   return {
     key: used.key.id, rotated: rotated.key.id, token: auditor.token.id, auditor: auditor.secret, admin: admin.secret,
-    version: enforcement.version,
+    version: enforcement.version, refused: refused.id, sent: sent.id,
   };
 }
 
@@ -49,5 +59,21 @@ export const PAGES = [
   { name: 'token-new', path: () => '/tokens/new', section: '/tokens' },
   { name: 'token-revoke', path: ({ token }) => `/tokens/${token}/revoke`, section: '/tokens' },
   { name: 'settings', path: () => '/settings', section: '/settings' },
+  { name: 'audit', path: () => '/audit', section: '/audit', docs: true },
+  { name: 'audit-narrow', path: () => '/audit?key=crm-sync&status=4xx', section: '/audit' },
+  { name: 'audit-none', path: () => '/audit?key=nobody', section: '/audit' },
+  { name: 'audit-wrong', path: () => '/audit?ip=203.0.113&key=crm-sync', section: '/audit' },
+  { name: 'record', path: ({ sent }) => `/audit/${sent}`, section: '/audit' },
+  { name: 'record-refused', path: ({ refused }) => `/audit/${refused}`, section: '/audit' },
+  { name: 'findings', path: () => '/findings', section: '/findings' },
+  { name: 'leak', path: () => '/findings/leak', section: '/findings' },
+  { name: 'events', path: () => '/events', section: '/events' },
+  { name: 'policy', path: () => '/policy', section: '/policy', docs: true },
+  { name: 'policy-document', path: () => '/policy/document', section: '/policy' },
+  { name: 'policy-try', path: () => '/policy/try?key=support-desk&path=/api/v1/contacts&source_ip=203.0.113.7', section: '/policy' },
+  { name: 'policy-draft', path: () => '/policy/draft', section: '/policy' },
+  { name: 'policy-versions', path: () => '/policy/versions', section: '/policy' },
+  { name: 'policy-version', path: () => '/policy/versions/1', section: '/policy' },
+  { name: 'gateways', path: () => '/gateways', section: '/gateways' },
   { name: 'not-found', path: () => '/nothing-here', section: null },
 ];

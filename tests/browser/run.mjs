@@ -33,4 +33,5 @@ run({ files, concurrency: 1, timeout: 600_000 })
     console.log(`test result: ${failed ? 'FAILED' : 'ok'}. ${passed} passed; ${failed} failed;`);
     process.exitCode = failed || !passed ? 1 : 0;
   })
+  // Without it nobody takes what comes, and the end never does.
   .resume();

@@ -31,10 +31,15 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<GatewayList>, Problem> {
+    Ok(Json(select(&app, query)?))
+}
+
+/// The gateways that are asked for.
+pub(super) fn select(app: &App, query: PageQuery) -> Result<GatewayList, Problem> {
     let (limit, after) = query.read(GatewayId::parse)?;
     let version = app.publication.version()?;
     let Page { items, next_cursor } =
         Page::of(app.fleet.list(after.as_ref(), limit + 1), limit, |(id, _)| id.to_string())
             .map(|(id, gateway)| GatewayJson::new(&id, &gateway, app.fleet.is_live(&gateway), version));
-    Ok(Json(GatewayList { items, next_cursor, version }))
+    Ok(GatewayList { items, next_cursor, version })
 }

@@ -143,6 +143,11 @@ impl Problem {
         &self.detail
     }
 
+    /// The line of the body, from 1, where it is known.
+    pub(super) fn line(&self) -> Option<usize> {
+        self.line
+    }
+
     /// When to come again, in seconds, where that is known.
     pub(super) fn retry_after(&self) -> Option<u64> {
         let starting = self.code.status() == StatusCode::SERVICE_UNAVAILABLE;

@@ -113,8 +113,8 @@ pub(crate) struct KeyUseJson {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RefusalCount {
     #[schema(value_type = schema::Reason)]
-    reason: &'static str,
-    calls: u64,
+    pub(crate) reason: &'static str,
+    pub(crate) calls: u64,
 }
 
 /// Calls of one method and endpoint.

@@ -16,24 +16,24 @@ use super::time::Time;
 pub(crate) struct PayloadJson {
     /// The number of the call's record.
     #[schema(value_type = schema::Number)]
-    record_id: String,
+    pub(crate) record_id: String,
     /// The query string, without its question mark.
-    query: String,
+    pub(crate) query: String,
     /// The body: as text, or in base64.
-    body: String,
+    pub(crate) body: String,
     /// How `body` is written.
     #[schema(value_type = schema::BodyEncoding)]
-    body_encoding: &'static str,
+    pub(crate) body_encoding: &'static str,
     /// `content-type` of the request.
-    media_type: String,
+    pub(crate) media_type: String,
     /// `content-encoding` of the request.
-    content_encoding: String,
+    pub(crate) content_encoding: String,
     /// Whether that is all.
     #[schema(value_type = schema::PayloadState)]
-    state: &'static str,
+    pub(crate) state: &'static str,
     /// When it is purged.
     #[schema(value_type = schema::Instant)]
-    kept_until: Time,
+    pub(crate) kept_until: Time,
 }
 
 /// The key for sealing arguments was changed.

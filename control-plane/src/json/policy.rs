@@ -37,22 +37,22 @@ pub(crate) struct PolicyJson {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PolicyVersion)]
 pub(crate) struct PolicyVersionJson {
-    version: u64,
-    created_by: String,
+    pub(crate) version: u64,
+    pub(crate) created_by: String,
     #[schema(value_type = schema::Instant)]
-    created_at: Time,
+    pub(crate) created_at: Time,
 }
 
 /// A version of the policy.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = StoredPolicy)]
 pub(crate) struct StoredPolicyJson {
-    version: u64,
+    pub(crate) version: u64,
     #[schema(value_type = schema::PolicyDocument)]
-    document: PolicyDocument,
-    created_by: String,
+    pub(crate) document: PolicyDocument,
+    pub(crate) created_by: String,
     #[schema(value_type = schema::Instant)]
-    created_at: Time,
+    pub(crate) created_at: Time,
 }
 
 /// For what a policy would be refused if it were set now.
@@ -71,30 +71,30 @@ pub(crate) struct ObstacleJson {
 #[schema(as = PolicyDiff)]
 pub(crate) struct PolicyDiffJson {
     /// The version before.
-    from: u64,
+    pub(crate) from: u64,
     /// The version after; null for a draft.
     #[schema(required = true)]
-    to: Option<u64>,
+    pub(crate) to: Option<u64>,
     /// What stands in a draft's way: until it is gone, the draft cannot be set. Empty between two versions.
-    blocked_by: Vec<ObstacleJson>,
+    pub(crate) blocked_by: Vec<ObstacleJson>,
     /// How all keys begin, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedText)]
-    key_prefix: Option<Change<KeyPrefix>>,
+    pub(crate) key_prefix: Option<Change<KeyPrefix>>,
     /// Whether gateways take keys of another form as well, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedFlag)]
-    imported_keys: Option<Change<bool>>,
+    pub(crate) imported_keys: Option<Change<bool>>,
     /// What is kept of the arguments of calls, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedPayloads)]
-    payloads: Option<Change<PayloadPolicy>>,
+    pub(crate) payloads: Option<Change<PayloadPolicy>>,
     /// The scopes that differ, by name.
     #[schema(value_type = schema::ScopeDiff)]
-    scopes: ScopeDiff,
+    pub(crate) scopes: ScopeDiff,
     /// The routes that differ, by path and method.
     #[schema(value_type = schema::RouteDiff)]
-    routes: RouteDiff,
+    pub(crate) routes: RouteDiff,
 }
 
 /// `POST /v1/policy/rollback`.
@@ -168,27 +168,27 @@ pub(crate) struct EvaluateRequest {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Evaluation {
     #[schema(value_type = schema::Decision)]
-    decision: &'static str,
+    pub(crate) decision: &'static str,
     #[schema(value_type = schema::Reason)]
-    reason: &'static str,
+    pub(crate) reason: &'static str,
     #[schema(required = true)]
-    status: Option<u16>,
+    pub(crate) status: Option<u16>,
     #[schema(value_type = Option<schema::Identifier>, required = true)]
-    key_id: Option<Uuid>,
+    pub(crate) key_id: Option<Uuid>,
     #[schema(required = true)]
-    key_name: Option<String>,
+    pub(crate) key_name: Option<String>,
     #[schema(required = true)]
-    version_id: Option<u16>,
+    pub(crate) version_id: Option<u16>,
     #[schema(required = true)]
-    endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     #[schema(value_type = Option<schema::Scope>, required = true)]
-    required_scope: Option<String>,
+    pub(crate) required_scope: Option<String>,
     #[schema(value_type = Option<schema::WindowWord>, required = true)]
-    limit: Option<&'static str>,
+    pub(crate) limit: Option<&'static str>,
     #[schema(required = true)]
-    policy_version: Option<u64>,
+    pub(crate) policy_version: Option<u64>,
     #[schema(value_type = Vec<schema::Step>)]
-    steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
 }
 
 /// `POST /v1/policy/replay`: what a draft would have changed.

@@ -113,6 +113,25 @@ impl Database {
         row.map(|row| read(&row)).transpose()
     }
 
+    /// At most `limit` gaps that end from `from` until before `to`, the last first.
+    pub(crate) async fn audit_gaps_between(
+        &self,
+        from: UnixMillis,
+        to: UnixMillis,
+        limit: usize,
+    ) -> Result<Vec<AuditGap>> {
+        let rows = sqlx::query(
+            "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause, at_least FROM audit_gaps \
+             WHERE to_time >= ? AND to_time < ? AND withdraws IS NULL ORDER BY to_time DESC, id DESC LIMIT ?",
+        )
+        .bind(to_millis(from))
+        .bind(to_millis(to))
+        .bind(row_limit(limit))
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        rows.iter().map(read_gap).collect()
+    }
+
     /// At most `limit` gaps, the one that was found last first, beginning after `before`.
     pub(crate) async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
         let rows = sqlx::query(
@@ -139,7 +158,7 @@ impl Database {
     }
 }
 
-fn page_query(
+pub(super) fn page_query(
     head: &str,
     filter: &AuditFilter,
     before: Option<AuditPosition>,
@@ -148,13 +167,18 @@ fn page_query(
     let mut query = QueryBuilder::<Sqlite>::new(head);
     query.push("WHERE true");
     apply(&mut query, filter);
+    apply_place(&mut query, before);
+    query.push(" ORDER BY time DESC, id DESC LIMIT ").push_bind(row_limit(limit));
+    query
+}
+
+/// Only what comes after a place.
+pub(super) fn apply_place(query: &mut QueryBuilder<Sqlite>, before: Option<AuditPosition>) {
     if let Some(AuditPosition { time, id }) = before {
         let time = to_millis(time);
         query.push(" AND time <= ").push_bind(time);
         query.push(" AND (time < ").push_bind(time).push(" OR id < ").push_bind(id).push(")");
     }
-    query.push(" ORDER BY time DESC, id DESC LIMIT ").push_bind(row_limit(limit));
-    query
 }
 
 /// Adds the conditions. A plus before a column keeps SQLite from its index: a page is read in the order of time,
@@ -215,7 +239,7 @@ pub(super) fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
 }
 
 /// Whether a network is so large that its calls are found sooner by walking the log than by their address.
-fn is_wide(network: IpNet) -> bool {
+pub(super) fn is_wide(network: IpNet) -> bool {
     match network {
         IpNet::V4(v4) => v4.prefix_len() < 16,
         IpNet::V6(v6) => v6.prefix_len() < 32,

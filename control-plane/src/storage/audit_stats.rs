@@ -33,7 +33,7 @@ pub(crate) struct AuditStats {
 }
 
 /// The first digit of the status, three significant digits of the latency or [`FOLDED`], and the calls.
-const COUNTED: &str = "status / 100, CASE \
+pub(super) const COUNTED: &str = "status / 100, CASE \
      WHEN folded_calls IS NOT NULL THEN -1 \
      WHEN latency_us < 1000 THEN latency_us \
      WHEN latency_us < 10000 THEN latency_us / 10 * 10 \
@@ -44,7 +44,7 @@ const COUNTED: &str = "status / 100, CASE \
      WHEN latency_us < 1000000000 THEN latency_us / 1000000 * 1000000 \
      ELSE latency_us / 10000000 * 10000000 END, sum(coalesce(folded_calls, 1))";
 /// In the place of a latency: calls that were folded, whose latencies nobody knows.
-const FOLDED: i64 = -1;
+pub(super) const FOLDED: i64 = -1;
 
 impl Database {
     /// Counts the calls from `from` until before `to`, which the filter's own times have to be, in at most `most`
@@ -88,7 +88,7 @@ impl Database {
     }
 
     /// The times of the first and the last call; `None` for an empty log.
-    async fn audit_span(&self) -> Result<Option<(UnixMillis, UnixMillis)>> {
+    pub(super) async fn audit_span(&self) -> Result<Option<(UnixMillis, UnixMillis)>> {
         let row = sqlx::query(
             "SELECT (SELECT min(time) FROM audit_records), (SELECT max(time) FROM audit_records)",
         )
@@ -193,63 +193,10 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::storage::made::{END, records};
     use crate::storage::{AuditPosition, KeyReference, Storage};
 
     const DAY_MS: i64 = 86_400_000;
-    const END: i64 = 1_800_000_000_000;
-
-    /// Makes records over the last 90 days: each tenth of the first of 200 keys, the others' as they fall; and beside them
-    /// what a running control plane has: the arguments of the last 7 days, and what patterns are found by.
-    async fn generate(storage: &Storage, count: i64) {
-        const PIECE: i64 = 100_000;
-        for first in (0..count).step_by(PIECE as usize) {
-            let mut writer = storage.audit.writer().await;
-            let mut transaction = writer.begin().await.unwrap();
-            sqlx::query(
-                "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?2), \
-                 r AS (SELECT i, CASE WHEN i % 10 = 0 THEN 0 ELSE abs(random()) % 200 END AS k, \
-                       abs(random()) AS x FROM n) \
-                 INSERT INTO audit_records (time, gateway, key_id, key_name, key_version, environment, method, \
-                   endpoint, path, status, decision, reason, latency_us, source_ip, request_id, request_bytes, \
-                   response_bytes, argument_hash, argument_hash_partial) \
-                 SELECT ?3 + i * ?4 / ?5, 'edge', CAST(printf('%016d', k) AS BLOB), 'key-' || k, 1, 'live', 'GET', \
-                   '/api/v1/contacts/{id}', '/api/v1/contacts/' || (x % 100000), \
-                   CASE x % 50 WHEN 0 THEN 404 WHEN 1 THEN 503 ELSE 200 END, 'allowed', 'allowed', \
-                   300 + (x % 1000) * (x % 977) / 10, CAST(printf('%016d', x % 5000) AS BLOB), \
-                   printf('%032x', x), 120, 340, zeroblob(32), 0 FROM r",
-            )
-            .bind(first)
-            .bind((first + PIECE).min(count))
-            .bind(END - 90 * DAY_MS)
-            .bind(90 * DAY_MS)
-            .bind(count)
-            .execute(transaction.connection())
-            .await
-            .unwrap();
-            sqlx::query(
-                "INSERT INTO audit_payloads SELECT id, time, 1, randomblob(300) FROM audit_records \
-                 WHERE id > ? AND id <= ? AND time >= ?",
-            )
-            .bind(first)
-            .bind(first + PIECE)
-            .bind(END - 7 * DAY_MS)
-            .execute(transaction.connection())
-            .await
-            .unwrap();
-            transaction.commit().await.unwrap();
-        }
-        let mut writer = storage.audit.writer().await;
-        let mut transaction = writer.begin().await.unwrap();
-        for statement in [
-            "INSERT INTO key_hours SELECT key_id, time / 3600000, max(key_name), min(time), max(time), count(*), 0, 0, \
-             sum(status = 404), 0, 0, 1, 0 FROM audit_records GROUP BY key_id, time / 3600000",
-            "INSERT INTO key_networks SELECT key_id, substr(source_ip, 1, 15), min(time), max(time), count(*) \
-             FROM audit_records GROUP BY 1, 2",
-        ] {
-            sqlx::query(statement).execute(transaction.connection()).await.unwrap();
-        }
-        transaction.commit().await.unwrap();
-    }
 
     /// `cargo test --release -p omniflow-control-plane --lib ten_million -- --ignored --nocapture`
     #[tokio::test]
@@ -259,7 +206,7 @@ mod tests {
         let storage = Storage::open(&folder.path().join("data")).await.unwrap();
         let count: i64 = std::env::var("OMF_TEST_RECORDS").map_or(10_000_000, |text| text.parse().unwrap());
         let started = Instant::now();
-        generate(&storage, count).await;
+        records(&storage, count).await;
         let bytes = std::fs::metadata(folder.path().join("data/audit.db")).unwrap().len();
         println!("{count} records made in {:?}, {} MiB", started.elapsed(), bytes >> 20);
         let span = |days: i64| (from_millis(END - days * DAY_MS), from_millis(END));

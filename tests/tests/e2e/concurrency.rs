@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use omniflow_harness::control_plane::NewKey;
 use omniflow_harness::{Call, Stack, StackOptions, client, eventually};
-use omniflow_policy::gateway::{MANIFEST_MEDIA_TYPE, POLL_PATH, chunk_path};
-use omniflow_policy::snapshot::{Manifest, Page, split_chunk};
+use omniflow_policy::gateway::{DELTA_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, POLL_PATH, chunk_path};
+use omniflow_policy::snapshot::{Change, Delta, Manifest, Page, split_chunk};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -87,9 +87,10 @@ async fn create(port: u16, token: &str, name: &str) -> Result<Outcome> {
     .await?
 }
 
-/// Names and versions of all credentials in the image that a new gateway would be given.
+/// Names and versions of all credentials that a new gateway would be given: in the image, which may be one that is offered
+/// to others already, and in the deltas that bring it up to date.
 async fn image(stack: &Stack, token: &str) -> Result<BTreeSet<(String, u16)>> {
-    let poll = json!({
+    let mut poll = json!({
         "gateway": "reader", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
         "installation": null, "version": 0, "wait_ms": 0, "vms": [],
     });
@@ -106,7 +107,23 @@ async fn image(stack: &Stack, token: &str) -> Result<BTreeSet<(String, u16)>> {
             index += 1;
         }
     }
-    Ok(found)
+    poll["installation"] = json!(manifest.installation);
+    poll["version"] = json!(manifest.version);
+    loop {
+        let answer = stack.control_plane.call(Call::post(POLL_PATH, &poll).bearer(token)).await?;
+        if answer.status == 204 {
+            return Ok(found);
+        }
+        ensure!(answer.header("content-type") == Some(DELTA_MEDIA_TYPE), "{}", answer.text());
+        let delta = Delta::decode(&answer.body)?;
+        poll["version"] = json!(delta.to);
+        for change in delta.changes {
+            match change {
+                Change::Put(one) => found.insert((one.name, one.version)),
+                Change::Revoke(_) => bail!("nothing was revoked"),
+            };
+        }
+    }
 }
 
 /// What was answered is there and works, and nothing is there by half.

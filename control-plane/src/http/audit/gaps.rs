@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use omniflow_policy::time::UnixMillis;
 
 use crate::app::App;
 use crate::http::extract::StrictQuery;
@@ -28,4 +29,14 @@ pub(in crate::http) async fn gaps(
     let (limit, before) = query.read(|text| text.parse().ok())?;
     let gaps = app.storage.audit.audit_gaps(before, limit + 1).await?;
     Ok(Json(Page::of(gaps, limit, |gap| gap.id.to_string()).map(AuditGapJson::from)))
+}
+
+/// At most `limit` gaps that end from `from` until before `to`, the last first.
+pub(in crate::http) async fn between(
+    app: &App,
+    (from, to): (UnixMillis, UnixMillis),
+    limit: usize,
+) -> Result<Vec<AuditGapJson>, Problem> {
+    let gaps = app.storage.audit.audit_gaps_between(from, to, limit).await?;
+    Ok(gaps.into_iter().map(AuditGapJson::from).collect())
 }

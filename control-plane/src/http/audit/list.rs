@@ -1,11 +1,13 @@
 //! `GET /v1/audit`: audited calls, newest first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::FilterQuery;
 use crate::app::App;
@@ -48,6 +50,22 @@ pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<
     let entries = app.storage.audit.audit_entries(&filter, before, limit + 1).await?;
     let page = Page::of(entries, limit, |entry| format!("{}-{}", entry.time.0, entry.id));
     Ok(page.map(AuditEntryJson::from))
+}
+
+/// The calls that are asked for, as far as they are found in this time; and the cursor to look on from where it was not
+/// enough.
+pub(in crate::http) async fn look(
+    app: &App,
+    query: ListQuery,
+    longest: Duration,
+) -> Result<(Page<AuditEntryJson>, Option<String>), Problem> {
+    let (limit, before) = query.page.read(read_position)?;
+    let filter = query.filter.read()?;
+    let deadline = Instant::now() + longest;
+    let look = app.storage.audit.look_for_calls(&filter, before, limit + 1, deadline).await?;
+    let page = Page::of(look.found, limit, |entry| format!("{}-{}", entry.time.0, entry.id));
+    let look_on = look.ended_at.map(|place| format!("{}-{}", place.time.0, place.id));
+    Ok((page.map(AuditEntryJson::from), look_on))
 }
 
 fn read_position(text: &str) -> Option<AuditPosition> {

@@ -3,6 +3,7 @@
 pub(super) mod export;
 pub(super) mod gaps;
 pub(in crate::http) mod list;
+pub(in crate::http) mod overview;
 pub(in crate::http) mod patterns;
 pub(super) mod payload;
 mod permit;

@@ -31,8 +31,13 @@ pub(in crate::http) async fn show(
     caller: Caller,
     Segments(id): Segments<String>,
 ) -> Result<Json<PayloadJson>, Problem> {
+    Ok(Json(read(app, &caller, &id).await?))
+}
+
+/// Reads the arguments of a call, and notes in the trail that they were read.
+pub(in crate::http) async fn read(app: Arc<App>, caller: &Caller, id: &str) -> Result<PayloadJson, Problem> {
     let audit = &app.storage.audit;
-    let entry = find(&app, &id).await?;
+    let entry = find(&app, id).await?;
     let id = entry.id;
     let nothing_kept = || Problem::not_found("No arguments are kept of this call, or no longer.");
     let sealed = audit.payload(id).await?.ok_or_else(nothing_kept)?;
@@ -58,7 +63,7 @@ pub(in crate::http) async fn show(
         let mut transaction = writer.begin().await?;
         transaction.insert_event(&event).await?;
         transaction.commit().await?;
-        Ok(Json(PayloadJson::new(id, payload, kept_until)))
+        Ok(PayloadJson::new(id, payload, kept_until))
     })
     .await
 }

@@ -29,7 +29,7 @@ pub(in crate::http) async fn show(
 }
 
 /// The record with this number.
-pub(super) async fn find(app: &App, id: &str) -> Result<AuditEntry, Problem> {
+pub(in crate::http) async fn find(app: &App, id: &str) -> Result<AuditEntry, Problem> {
     let no_such_record = || Problem::not_found("The audit log has no such record.");
     let id = id.parse().map_err(|_| no_such_record())?;
     app.storage.audit.audit_entry(id).await?.ok_or_else(no_such_record)

@@ -4,6 +4,7 @@
 //! client that names the last one it saw misses nothing and gets nothing twice.
 
 use std::fmt::Write;
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::http::params::LastEventId;
 use crate::http::problem::Problem;
 use crate::json::audit::AuditEntryJson;
 use crate::json::audit_lines::json_line;
+use crate::model::audit::AuditEntry;
 use crate::storage::AuditFilter;
 
 /// Where a client that comes back says what it saw last.
@@ -45,6 +47,7 @@ struct Stream {
     /// The number of the last record that was looked at.
     seen: i64,
     sender: Sender<Bytes, io::Error>,
+    manner: Manner,
 }
 
 /// Sends new audited calls that the filter selects, as they arrive.
@@ -65,20 +68,46 @@ pub(in crate::http) async fn stream(
     headers: HeaderMap,
     StrictQuery(filter): StrictQuery<FilterQuery>,
 ) -> Result<Response, Problem> {
+    let manner = Manner { event: Arc::new(in_json), longest: None };
+    open(&app, &caller, last_event_id(&headers)?, filter, manner).await
+}
+
+/// How a stream tells of records.
+pub(in crate::http) struct Manner {
+    /// The lines of an event, each with its end.
+    pub(in crate::http) event: Arc<dyn Fn(AuditEntry) -> io::Result<String> + Send + Sync>,
+    /// How long it goes on; the client comes back then, and is let in anew. `None` for as long as may be.
+    pub(in crate::http) longest: Option<Duration>,
+}
+
+/// Sends new calls that the filter selects, as they arrive: those behind the record `last`, or from now on.
+pub(in crate::http) async fn open(
+    app: &Arc<App>,
+    caller: &Caller,
+    last: Option<i64>,
+    filter: FilterQuery,
+    manner: Manner,
+) -> Result<Response, Problem> {
     let filter = filter.read()?;
     // Before the newest number is read, so that nothing comes between.
     let committed = app.audit_committed.subscribe();
-    let seen = match last_event_id(&headers)? {
+    let seen = match last {
         Some(id) => id,
         None => app.storage.audit.newest_record().await?,
     };
     let (sender, body) = Channel::new(PIECES_WAITING);
-    let permit = Permit::new(&app, &caller);
-    tokio::spawn(Stream { app, filter, permit, committed, seen, sender }.run());
+    let permit = Permit::new(app, caller);
+    let app = Arc::clone(app);
+    tokio::spawn(Stream { app, filter, permit, committed, seen, sender, manner }.run());
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response())
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+fn in_json(entry: AuditEntry) -> io::Result<String> {
+    json_line(&AuditEntryJson::from(entry)).map(|line| format!("data: {line}")).map_err(io::Error::other)
+}
+
+/// Behind which record a client goes on.
+pub(in crate::http) fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let mut values = headers.get_all(LAST_EVENT_ID).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|id: &i64| *id >= 0);
@@ -91,9 +120,17 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
 impl Stream {
     async fn run(mut self) {
         let app = Arc::clone(&self.app);
+        let longest = self.manner.longest;
+        let over = async {
+            match longest {
+                Some(longest) => sleep(longest).await,
+                None => pending().await,
+            }
+        };
         let ended = tokio::select! {
             ended = self.send_all() => ended,
             () = app.stopped() => Ok(()),
+            () = over => Ok(()),
         };
         if let Err(error) = ended {
             tracing::warn!(%error, "a stream of audit records was cut");
@@ -140,9 +177,9 @@ impl Stream {
             let mut events = String::new();
             for entry in entries.map_err(io::Error::other)? {
                 let id = entry.id;
-                let line = json_line(&AuditEntryJson::from(entry)).map_err(io::Error::other)?;
-                // The line has its own end; the second ends the event.
-                write!(events, "id: {id}\ndata: {line}\n").map_err(io::Error::other)?;
+                let lines = (self.manner.event)(entry)?;
+                // The lines have their own ends; the last ends the event.
+                write!(events, "id: {id}\n{lines}\n").map_err(io::Error::other)?;
             }
             self.seen = last;
             if !events.is_empty() && !self.send(events).await {

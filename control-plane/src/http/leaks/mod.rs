@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -64,8 +65,9 @@ struct Measures {
 }
 
 /// A report that was acted upon.
-struct Done {
-    report: LeakReport,
+pub(super) struct Done {
+    /// What became of it.
+    pub(super) report: LeakReport,
     ids: Vec<Uuid>,
     version: u64,
     /// When it was committed; `None` if nothing had to be.
@@ -75,9 +77,10 @@ struct Done {
 }
 
 /// What came of a report.
-enum Outcome {
+pub(super) enum Outcome {
     /// The same report was acted upon before.
     Again(Created),
+    /// It was acted upon now.
     Done(Box<Done>),
 }
 
@@ -112,6 +115,20 @@ pub(super) async fn report(
     Once { body: Report(request), attempt }: Once<Report>,
 ) -> Result<Response, Problem> {
     let wait = query.read()?;
+    match respond(&app, caller, wait, request, attempt).await? {
+        Outcome::Again(answer) => Ok(answer.into_response()),
+        Outcome::Done(done) => done.answer(&app),
+    }
+}
+
+/// Acts upon a report, tells how the keys were used, and waits for the gateways if that is asked for.
+pub(super) async fn respond(
+    app: &Arc<App>,
+    caller: Caller,
+    wait: Option<Duration>,
+    request: ReportLeak,
+    attempt: Option<Attempt>,
+) -> Result<Outcome, Problem> {
     let ReportLeak { secret, digest, text, revoke, version_only, replacement } = request;
     let sought = Sought::read(secret, digest, text)?;
     let measures = Measures { revoke, version_only, replacement };
@@ -119,19 +136,19 @@ pub(super) async fn report(
     let prefix = app.installation.key_prefix.clone();
     let found =
         spawn_blocking(move || sought.find(&image, &prefix)).await.map_err(|_| Problem::internal())??;
-    let mut done = match to_its_end(act(Arc::clone(&app), caller, found, measures, attempt)).await? {
-        Outcome::Again(answer) => return Ok(answer.into_response()),
+    let mut done = match to_its_end(act(Arc::clone(app), caller, found, measures, attempt)).await? {
+        again @ Outcome::Again(_) => return Ok(again),
         Outcome::Done(done) => done,
     };
-    let uses = usages(&app, &done.ids, done.now);
+    let uses = usages(app, &done.ids, done.now);
     let changes = (measures.revoke || measures.replacement) && !done.ids.is_empty();
-    let in_force = enforcement(&app, done.version, done.committed, wait.filter(|_| changes));
+    let in_force = enforcement(app, done.version, done.committed, wait.filter(|_| changes));
     let (uses, in_force) = tokio::join!(uses, in_force);
     for (key, usage) in done.report.keys.iter_mut().zip(uses) {
         key.usage = usage;
     }
     done.report.enforcement = in_force;
-    done.answer(&app)
+    Ok(Outcome::Done(done))
 }
 
 /// Revokes and replaces, all in one change.

@@ -2,10 +2,13 @@
 //!
 //! The patterns are defined in the layout. A plot has no text in it: it is stretched to the width there is, and labels stand beside it in the page's own size.
 
+mod lines;
+
 use std::fmt;
 
 use askama::filters::HtmlSafe;
 
+pub(in crate::http) use self::lines::{Line, Lines, Place};
 use super::show::Count;
 
 /// The height of a plot, in its own units. Its width is that of all columns, [`COLUMN`] each.

@@ -13,6 +13,8 @@ use crate::storage::Attempt;
 
 /// The field in which every form carries the token of its session.
 pub(super) const CSRF: &str = "csrf";
+/// How the names of fields begin that hold secrets: what stands in them is sent back to nobody.
+pub(super) const SECRET: &str = "secret";
 /// The field in which a form that makes something names the attempt, so that sending it twice makes one.
 pub(super) const ATTEMPT: &str = "attempt";
 const DAY_MS: u64 = 86_400_000;
@@ -83,10 +85,14 @@ impl Form {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// All but the session's token, as it was sent.
+    /// What may be given back to who has sent it: all but the session's token, and secrets.
+    pub(super) fn returnable(&self) -> Vec<(&str, &str)> {
+        self.pairs().filter(|(name, _)| *name != CSRF && !name.starts_with(SECRET)).collect()
+    }
+
+    /// The same, as it was sent.
     pub(super) fn encoded(&self) -> String {
-        let fields: Vec<_> = self.pairs().filter(|(name, _)| *name != CSRF).collect();
-        serde_urlencoded::to_string(fields).unwrap_or_default()
+        serde_urlencoded::to_string(self.returnable()).unwrap_or_default()
     }
 
     /// The form with one value for this field.

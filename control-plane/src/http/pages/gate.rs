@@ -22,8 +22,8 @@ use crate::http::code::Code;
 use crate::http::extract::whole;
 use crate::http::problem::Problem;
 
-/// The most bytes of a form.
-const FORM_LIMIT: usize = 256 * 1024;
+/// The most bytes of a form: a policy of the largest size, whose characters are escaped.
+const FORM_LIMIT: usize = 3 * 1024 * 1024;
 
 /// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \

@@ -29,13 +29,19 @@
 //! scripts.
 
 pub(super) mod assets;
+mod audit;
 mod chart;
+mod events;
+mod findings;
 pub(super) mod followed;
 mod form;
 mod frame;
 pub(super) mod gate;
+mod gateways;
+mod in_force;
 mod keys;
 mod live;
+mod policy;
 mod preferences;
 mod refusal;
 mod session;
@@ -43,8 +49,11 @@ mod settings;
 mod show;
 mod sign_in;
 mod tokens;
+mod trail;
 mod visitor;
 
+#[cfg(test)]
+mod measured;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -77,7 +86,16 @@ struct Section {
 }
 
 /// All sections, in the order of the navigation. The first that a reader may see is the front page.
-const SECTIONS: &[Section] = &[keys::SECTION, tokens::SECTION, settings::SECTION];
+const SECTIONS: &[Section] = &[
+    keys::SECTION,
+    tokens::SECTION,
+    settings::SECTION,
+    audit::SECTION,
+    findings::SECTION,
+    events::SECTION,
+    policy::SECTION,
+    gateways::SECTION,
+];
 
 /// Pages and what they need.
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {

@@ -55,6 +55,57 @@ impl HtmlSafe for Badge {}
 impl HtmlSafe for Count {}
 impl HtmlSafe for Limit {}
 
+/// An instant to the second: `2026-03-01 12:00:07 UTC`. The script shows it in the reader's zone, with UTC at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment(pub(super) UnixMillis);
+
+/// A length of time in microseconds, in the unit that is read best: `12 ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Micros(pub(super) u64);
+
+/// Bytes, in the unit that is read best: `1.2 KiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bytes(pub(super) u64);
+
+impl HtmlSafe for Moment {}
+impl HtmlSafe for Micros {}
+impl HtmlSafe for Bytes {}
+
+/// `2026-03-01 12:00:07 UTC`.
+pub(super) fn utc_seconds(time: UnixMillis) -> String {
+    let text = format_time(time);
+    let (date, rest) = text.split_once('T').unwrap_or((&text, ""));
+    format!("{date} {} UTC", rest.get(..8).unwrap_or_default())
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (iso, utc) = (format_time(self.0), utc_seconds(self.0));
+        write!(f, "<time data-zone=\"seconds\" datetime=\"{iso}\">{utc}</time>")
+    }
+}
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            micros if micros < 1_000 => write!(f, "{micros} µs"),
+            micros if micros < 10_000 => write!(f, "{:.1} ms", micros as f64 / 1_000.0),
+            micros if micros < 1_000_000 => write!(f, "{} ms", micros / 1_000),
+            micros => write!(f, "{:.1} s", micros as f64 / 1_000_000.0),
+        }
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes < 1_024 => write!(f, "{bytes} B"),
+            bytes if bytes < 1_024 * 1_024 => write!(f, "{:.1} KiB", bytes as f64 / 1_024.0),
+            bytes => write!(f, "{:.1} MiB", bytes as f64 / (1_024.0 * 1_024.0)),
+        }
+    }
+}
+
 /// `2026-03-01 12:00 UTC`.
 pub(super) fn utc(time: UnixMillis) -> String {
     let text = format_time(time);
@@ -170,6 +221,15 @@ mod tests {
             html.contains("datetime=\"2027-01-15T08:00:00.000Z\" title=\"2027-01-15 08:00 UTC\""),
             "{html}"
         );
+    }
+
+    #[test]
+    fn times_and_sizes_are_in_the_unit_that_is_read_best() {
+        let texts = [999, 1_000, 9_940, 12_300, 1_500_000].map(|micros| Micros(micros).to_string());
+        assert_eq!(texts, ["999 µs", "1.0 ms", "9.9 ms", "12 ms", "1.5 s"]);
+        let texts = [1_023, 1_536, 3 * 1_024 * 1_024].map(|bytes| Bytes(bytes).to_string());
+        assert_eq!(texts, ["1023 B", "1.5 KiB", "3.0 MiB"]);
+        assert!(Moment(NOW).to_string().contains(">2027-01-15 08:00:00 UTC<"));
     }
 
     #[test]

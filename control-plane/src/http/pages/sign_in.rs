@@ -9,7 +9,7 @@ use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use omniflow_policy::digest::Digest;
 use serde::Deserialize;
 
-use super::form::{CSRF, Form};
+use super::form::Form;
 use super::frame::Frame;
 use super::refusal::{Page, PageResult};
 use super::session::{self, Begun};
@@ -99,7 +99,7 @@ pub(super) fn ask_before(visitor: &Visitor, form: &Form) -> Response {
 
 /// Asks whether to send a form again, with the token of the session that there is now.
 pub(super) fn ask_to_send_again(visitor: &Visitor, path: &str, form: &Form, csrf: &str) -> Response {
-    let fields = form.pairs().filter(|(name, _)| *name != CSRF).collect();
+    let fields = form.returnable();
     Page(SendAgainPage { frame: visitor.frame("Send it again?"), path, csrf, fields }).into_response()
 }
 

@@ -43,10 +43,15 @@ pub(in crate::http) async fn between_versions(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<DiffQuery>,
 ) -> Result<Json<PolicyDiffJson>, Problem> {
-    let from = version(&app, "from", query.from).await?;
-    let to = version(&app, "to", query.to).await?;
+    Ok(Json(compare(&app, query).await?))
+}
+
+/// What differs between two versions.
+pub(in crate::http) async fn compare(app: &App, query: DiffQuery) -> Result<PolicyDiffJson, Problem> {
+    let from = version(app, "from", query.from).await?;
+    let to = version(app, "to", query.to).await?;
     let diff = PolicyDiff::between(&from.1, &to.1);
-    Ok(Json(PolicyDiffJson::new(from.0, Some(to.0), Vec::new(), diff)))
+    Ok(PolicyDiffJson::new(from.0, Some(to.0), Vec::new(), diff))
 }
 
 /// Tells what a draft would change in the policy in force. It is checked as if it were set.
@@ -62,12 +67,17 @@ pub(in crate::http) async fn to_draft(
     State(app): State<Arc<App>>,
     draft: Draft,
 ) -> Result<Json<PolicyDiffJson>, Problem> {
+    Ok(Json(of_draft(&app, draft).await?))
+}
+
+/// What a draft would change in the policy in force.
+pub(in crate::http) async fn of_draft(app: &App, draft: Draft) -> Result<PolicyDiffJson, Problem> {
     let (current, from) = app.publication.policy()?;
     let draft = draft.compile(current.key_prefix()).await?;
     let diff = PolicyDiff::between(current.document(), draft.document());
-    let blocked_by = conflicts::of_draft(&app, &current, &draft).await?;
+    let blocked_by = conflicts::of_draft(app, &current, &draft).await?;
     let blocked_by = blocked_by.into_iter().map(ObstacleJson::from).collect();
-    Ok(Json(PolicyDiffJson::new(from, None, blocked_by, diff)))
+    Ok(PolicyDiffJson::new(from, None, blocked_by, diff))
 }
 
 /// The version that a parameter names, and its number; the one in force where it names none.

@@ -104,7 +104,8 @@ impl<S: Send + Sync> FromRequest<S> for Draft {
     }
 }
 
-fn read_json(bytes: Vec<u8>) -> Result<Draft, Problem> {
+/// Reads a document in JSON.
+pub(in crate::http) fn read_json(bytes: Vec<u8>) -> Result<Draft, Problem> {
     let request = extract::parse(&bytes)?;
     let text = String::from_utf8(bytes).map_err(|error| Problem::invalid_json(None, error.to_string()))?;
     Ok(Draft { request, source: Source::Json(text) })

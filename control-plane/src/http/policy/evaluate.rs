@@ -51,6 +51,15 @@ pub(in crate::http) async fn evaluate(
     caller: Caller,
     StrictJson(request): StrictJson<EvaluateRequest>,
 ) -> Result<Json<Evaluation>, Problem> {
+    Ok(Json(decide(&app, &caller, request).await?))
+}
+
+/// What becomes of one request, step by step.
+pub(in crate::http) async fn decide(
+    app: &App,
+    caller: &Caller,
+    request: EvaluateRequest,
+) -> Result<Evaluation, Problem> {
     if request.headers.is_some() && !caller.may_write() {
         let detail = "With headers anybody could try out credentials. That takes a token with the role owner or admin; \
                       name the key in key instead.";
@@ -71,7 +80,7 @@ pub(in crate::http) async fn evaluate(
     };
     let settings = default_settings();
     let version_of_key = match &request.key {
-        Some(key) => Some(version_of(&app, key, request.version, target.now).await?),
+        Some(key) => Some(version_of(app, key, request.version, target.now).await?),
         None => None,
     };
     // Behind the key's row, so that the image has it.
@@ -102,7 +111,7 @@ pub(in crate::http) async fn evaluate(
     };
     let limit = limit(&decision, request.calls_before)?;
     let steps = explain(&policy, presented, &target, &decision, limit.as_ref());
-    Ok(Json(Evaluation::new(&decision, limit.as_ref(), version, steps)))
+    Ok(Evaluation::new(&decision, limit.as_ref(), version, steps))
 }
 
 /// Those of a gateway whose operator has changed nothing.

@@ -2,7 +2,7 @@
 
 mod conflicts;
 pub(super) mod diff;
-mod document;
+pub(super) mod document;
 pub(super) mod evaluate;
 pub(super) mod replay;
 pub(super) mod set;

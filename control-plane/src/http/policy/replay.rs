@@ -115,6 +115,15 @@ pub(in crate::http) async fn replay(
     StrictQuery(query): StrictQuery<ReplayQuery>,
     draft: Draft,
 ) -> Result<Json<ReplayJson>, Problem> {
+    Ok(Json(rehearse(&app, query, draft).await?))
+}
+
+/// What a draft would have allowed or refused of the calls that were recorded.
+pub(in crate::http) async fn rehearse(
+    app: &App,
+    query: ReplayQuery,
+    draft: Draft,
+) -> Result<ReplayJson, Problem> {
     let (current, version) = app.publication.policy()?;
     let draft = draft.compile(current.key_prefix()).await?;
     let filter = AuditFilter {
@@ -124,7 +133,7 @@ pub(in crate::http) async fn replay(
         ..AuditFilter::default()
     };
     let blocked_by =
-        conflicts::of_draft(&app, &current, &draft).await?.into_iter().map(ObstacleJson::from).collect();
+        conflicts::of_draft(app, &current, &draft).await?.into_iter().map(ObstacleJson::from).collect();
     // One at a time: each of them keeps a processor busy.
     let _turn = app.replaying.try_lock().map_err(|_| {
         Problem::new(
@@ -139,7 +148,7 @@ pub(in crate::http) async fn replay(
         let calls = app.storage.audit.recorded_calls(&filter, position, CALLS_PER_READ).await?;
         complete = calls.len() < CALLS_PER_READ;
         position = calls.last().map(|call| AuditPosition { time: call.time, id: call.id }).or(position);
-        replay.load_grants(&app, &calls).await?;
+        replay.load_grants(app, &calls).await?;
         // Matching thousands of paths takes milliseconds, which other callers need not wait for.
         replay = spawn_blocking(move || replay.decide_all(&calls)).await.map_err(|error| {
             tracing::error!(%error, "a replay did not end");
@@ -147,7 +156,7 @@ pub(in crate::http) async fn replay(
         })?;
     }
     let oldest = position.map(|position| Time(position.time));
-    Ok(Json(replay.into_json(version, oldest, complete, blocked_by)))
+    Ok(replay.into_json(version, oldest, complete, blocked_by))
 }
 
 // === impl Replay ===

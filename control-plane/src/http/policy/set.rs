@@ -1,6 +1,7 @@
 //! `PUT /v1/policy`: sets routes and scopes. `POST /v1/policy/rollback`: sets those of an earlier version again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -19,13 +20,14 @@ use crate::http::problem::Problem;
 use crate::http::query::WaitQuery;
 use crate::http::{enforcement, to_its_end};
 use crate::json::event::policy_state;
+use crate::json::gateway::EnforcementJson;
 use crate::json::policy::{PolicyJson, RollBack, SetPolicy};
 use crate::model::event::{Action, NewEvent, Subject};
 use crate::publication::NumberedPolicy;
 use crate::storage::StoredPolicy;
 
 /// What is to be in force.
-enum Wanted {
+pub(in crate::http) enum Wanted {
     /// A document that was sent.
     Draft(Box<Draft>),
     /// The document of the version with this number.
@@ -63,7 +65,10 @@ pub(in crate::http) async fn set(
     StrictQuery(query): StrictQuery<WaitQuery>,
     draft: Draft,
 ) -> Result<impl IntoResponse, Problem> {
-    put_in_force(app, caller, precondition, query, Wanted::Draft(Box::new(draft))).await
+    let wait = query.read()?;
+    let wanted = Wanted::Draft(Box::new(draft));
+    let (current, enforcement) = put_in_force(app, caller, precondition, wait, wanted).await?;
+    Ok(in_json(&current, enforcement))
 }
 
 /// Sets the document of an earlier version again, as a new version.
@@ -86,17 +91,20 @@ pub(in crate::http) async fn roll_back(
     StrictQuery(query): StrictQuery<WaitQuery>,
     StrictJson(request): StrictJson<RollBack>,
 ) -> Result<impl IntoResponse, Problem> {
-    put_in_force(app, caller, precondition, query, Wanted::Version(request.version)).await
+    let wait = query.read()?;
+    let wanted = Wanted::Version(request.version);
+    let (current, enforcement) = put_in_force(app, caller, precondition, wait, wanted).await?;
+    Ok(in_json(&current, enforcement))
 }
 
-async fn put_in_force(
+/// Puts a policy in force, and waits for the gateways if that is asked for.
+pub(in crate::http) async fn put_in_force(
     app: Arc<App>,
     caller: Caller,
     precondition: Precondition,
-    query: WaitQuery,
+    wait: Option<Duration>,
     wanted: Wanted,
-) -> Result<impl IntoResponse + use<>, Problem> {
-    let wait = query.read()?;
+) -> Result<(NumberedPolicy, Option<EnforcementJson>), Problem> {
     // Before the turn to write, which other changes wait for.
     let (policy, action) = match wanted {
         Wanted::Draft(draft) => (draft.compile(&app.installation.key_prefix).await?, Action::PolicySet),
@@ -105,7 +113,7 @@ async fn put_in_force(
     let change = replace(Arc::clone(&app), caller, policy, action, precondition);
     let outcome = to_its_end(change).await?;
     let enforcement = enforcement(&app, outcome.snapshot, outcome.committed, wait).await;
-    Ok(in_json(&outcome.current, enforcement))
+    Ok((outcome.current, enforcement))
 }
 
 async fn replace(

@@ -17,6 +17,7 @@ use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
 use crate::json::page::Page;
 use crate::json::policy::{PolicyVersionJson, StoredPolicyJson};
+use crate::storage::StoredPolicy;
 
 /// Lists the versions of the policy, newest first.
 #[utoipa::path(
@@ -33,10 +34,15 @@ pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<Page<PolicyVersionJson>>, Problem> {
+    Ok(Json(select(&app, query).await?))
+}
+
+/// The versions that are asked for.
+pub(in crate::http) async fn select(app: &App, query: PageQuery) -> Result<Page<PolicyVersionJson>, Problem> {
     let (limit, before) = query.read(|text| text.parse().ok())?;
     let versions = app.storage.main.policy_versions(before, limit + 1).await?;
     let page = Page::of(versions, limit, |version| version.version.to_string());
-    Ok(Json(page.map(PolicyVersionJson::from)))
+    Ok(page.map(PolicyVersionJson::from))
 }
 
 /// Shows a version of the policy; the document alone in TOML to whoever accepts that.
@@ -55,15 +61,20 @@ pub(in crate::http) async fn show(
     Segments(version): Segments<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let no_such_version =
-        || Problem::not_found("The policy has no such version. List them with GET /v1/policy/versions.");
-    let version = version.parse().map_err(|_| no_such_version())?;
-    let stored = app.storage.main.policy_version(version).await?.ok_or_else(no_such_version)?;
+    let stored = find(&app, &version).await?;
     if wants_toml(&headers) {
         return in_toml(&stored.document, stored.version);
     }
     let tag = [(header::ETAG, entity_tag(stored.version))];
     Ok((tag, Json(StoredPolicyJson::from(stored))).into_response())
+}
+
+/// The version with this number.
+pub(in crate::http) async fn find(app: &App, version: &str) -> Result<StoredPolicy, Problem> {
+    let no_such_version =
+        || Problem::not_found("The policy has no such version. List them with GET /v1/policy/versions.");
+    let version = version.parse().map_err(|_| no_such_version())?;
+    app.storage.main.policy_version(version).await?.ok_or_else(no_such_version)
 }
 
 #[cfg(test)]

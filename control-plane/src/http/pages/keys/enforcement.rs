@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
-use askama::filters::HtmlSafe;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use tokio::sync::watch;
@@ -16,10 +15,12 @@ use crate::http::extract::Segments;
 use crate::http::keys::find;
 use crate::http::pages::followed::followed;
 use crate::http::pages::frame::Frame;
+use crate::http::pages::in_force::InForce;
 use crate::http::pages::live::parts;
 use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::{At, Badge};
+use crate::http::pages::show::Badge;
 use crate::http::pages::visitor::Visitor;
+use crate::json::gateway::EnforcementJson;
 
 #[derive(Template)]
 #[template(path = "keys/enforcement.html")]
@@ -29,30 +30,7 @@ struct EnforcementPage {
     name: String,
     status: Badge,
     version: u64,
-    progress: Progress,
-}
-
-/// How far it is, as a part of a page.
-#[derive(Template)]
-#[template(path = "keys/progress.html")]
-struct Progress {
-    is_complete: bool,
-    /// Gateways that enforce it, and all that are live.
-    enforced: usize,
-    gateways: Vec<GatewayProgress>,
-    silent: Vec<(String, At)>,
-    /// From the commit until the last gateway had said so, in milliseconds.
-    ms: Option<u128>,
-}
-
-impl HtmlSafe for Progress {}
-
-struct GatewayProgress {
-    id: String,
-    enforced_workers: usize,
-    workers: usize,
-    is_enforced: bool,
-    ms: Option<u128>,
+    in_force: InForce,
 }
 
 /// `GET /keys/{id}/enforcement/{version}`.
@@ -68,7 +46,7 @@ pub(super) async fn show(
         name: key.name.to_string(),
         status: Badge(key.status),
         version,
-        progress: Progress::of(&now(&app, version).await),
+        in_force: told(now(&app, version).await),
     };
     Ok(Page(page).into_response())
 }
@@ -86,12 +64,13 @@ pub(super) async fn live(
                 Some(enforcement) => enforcement,
                 None => now(&app, version).await,
             };
-            let Ok(html) = Progress::of(&enforcement).render() else { return };
+            let is_complete = enforcement.complete;
+            let Ok(html) = told(enforcement).render() else { return };
             if !parts.send(&html).await {
                 return;
             }
             let goes_on = match &mut progress {
-                Some(progress) if !enforcement.complete => progress.changed().await.is_ok(),
+                Some(progress) if !is_complete => progress.changed().await.is_ok(),
                 _ => false,
             };
             if !goes_on {
@@ -122,92 +101,31 @@ async fn now(app: &App, version: u64) -> Enforcement {
     }
 }
 
-// === impl Progress ===
-
-impl Progress {
-    fn of(enforcement: &Enforcement) -> Self {
-        let gateways: Vec<GatewayProgress> = enforcement
-            .gateways
-            .iter()
-            .map(|gateway| GatewayProgress {
-                id: gateway.id.to_string(),
-                enforced_workers: gateway.enforced_workers,
-                workers: gateway.workers,
-                is_enforced: gateway.enforced,
-                ms: gateway.after.map(|after| after.as_millis()),
-            })
-            .collect();
-        let times: Option<Vec<u128>> = gateways.iter().map(|gateway| gateway.ms).collect();
-        Self {
-            is_complete: enforcement.complete,
-            enforced: gateways.iter().filter(|gateway| gateway.is_enforced).count(),
-            ms: times.and_then(|times| times.into_iter().max()),
-            gateways,
-            silent: enforcement
-                .silent
-                .iter()
-                .map(|gateway| (gateway.id.to_string(), At(gateway.last_seen_at)))
-                .collect(),
-        }
-    }
+fn told(enforcement: Enforcement) -> InForce {
+    EnforcementJson::from(enforcement).into()
 }
 
 #[cfg(test)]
 mod tests {
-    use omniflow_policy::time::UnixMillis;
-
     use super::*;
     use crate::model::key::KeyStatus;
 
-    fn gateway(id: &str, is_enforced: bool) -> GatewayProgress {
-        let ms = is_enforced.then_some(12);
-        GatewayProgress {
-            id: id.to_owned(),
-            enforced_workers: usize::from(is_enforced),
-            workers: 1,
-            is_enforced,
-            ms,
-        }
-    }
-
-    fn page(progress: Progress) -> String {
-        let page = EnforcementPage {
-            frame: Frame::sample("ci: in force"),
-            id: "7".to_owned(),
-            name: "ci".to_owned(),
-            status: Badge(KeyStatus::Revoked),
-            version: 9,
-            progress,
-        };
-        page.render().unwrap()
-    }
-
     #[test]
-    fn who_enforces_who_does_not_and_who_is_silent_is_told() {
-        let html = page(Progress {
-            is_complete: false,
-            enforced: 1,
-            gateways: vec![gateway("edge/a", true), gateway("edge/b", false)],
-            silent: vec![("edge/<c>".to_owned(), At(UnixMillis(1_800_000_000_000)))],
-            ms: None,
-        });
-        for part in [
-            "1 of 2 gateways",
-            "after 12 ms",
-            "not yet",
-            "edge/&#60;c&#62;",
-            "2027-01-15 08:00 UTC",
-            "data-live=",
-        ] {
-            assert!(html.contains(part), "{part}: {html}");
+    fn it_goes_on_arriving_until_it_is_in_force_everywhere() {
+        for complete in [false, true] {
+            let enforcement = Enforcement { complete, version: 9, gateways: Vec::new(), silent: Vec::new() };
+            let page = EnforcementPage {
+                frame: Frame::sample("ci: in force"),
+                id: "7".to_owned(),
+                name: "ci".to_owned(),
+                status: Badge(KeyStatus::Revoked),
+                version: 9,
+                in_force: told(enforcement),
+            };
+            assert_eq!(
+                page.render().unwrap().contains("data-live=\"/keys/7/enforcement/9/live\""),
+                !complete
+            );
         }
-        let html = page(Progress {
-            is_complete: true,
-            enforced: 1,
-            gateways: vec![gateway("edge/a", true)],
-            silent: Vec::new(),
-            ms: Some(12),
-        });
-        assert!(html.contains("1 of 1 gateway, 12 ms") && !html.contains("data-live="), "{html}");
     }
 }

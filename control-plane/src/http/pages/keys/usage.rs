@@ -9,7 +9,8 @@ use crate::http::audit;
 use crate::http::extract::query_of;
 use crate::http::pages::chart::{Column, Columns, Ranking, RankingLine, Series};
 use crate::http::pages::frame::Frame;
-use crate::http::pages::show::{At, Count};
+use crate::http::pages::show::{At, Count, Micros};
+use crate::http::pages::trail::{Changed, changes};
 use crate::http::problem::Problem;
 use crate::http::{events, leaks};
 use crate::json::audit::AuditEntryJson;
@@ -73,8 +74,8 @@ pub(super) struct Change {
     pub(super) time: At,
     pub(super) by: String,
     pub(super) action: &'static str,
-    /// What was changed: field, before, after.
-    pub(super) changes: Vec<(String, String, String)>,
+    /// What was changed.
+    pub(super) changes: Vec<Changed>,
 }
 
 // === impl Usage ===
@@ -127,22 +128,13 @@ fn encoded(name: &str, value: &str) -> String {
 }
 
 fn latencies(counts: &StatsCountsJson) -> [(&'static str, String); 3] {
-    let text = |micros: Option<u64>| micros.map_or_else(|| "–".to_owned(), latency);
+    let text =
+        |micros: Option<u64>| micros.map_or_else(|| "–".to_owned(), |micros| Micros(micros).to_string());
     [
         ("Half of all calls", text(counts.latency_us.p50)),
         ("95 of 100 calls", text(counts.latency_us.p95)),
         ("99 of 100 calls", text(counts.latency_us.p99)),
     ]
-}
-
-/// Microseconds in the unit that is read best.
-fn latency(micros: u64) -> String {
-    match micros {
-        micros if micros < 1_000 => format!("{micros} µs"),
-        micros if micros < 10_000 => format!("{:.1} ms", micros as f64 / 1_000.0),
-        micros if micros < 1_000_000 => format!("{} ms", micros / 1_000),
-        micros => format!("{:.1} s", micros as f64 / 1_000_000.0),
-    }
 }
 
 fn chart(
@@ -222,7 +214,7 @@ impl Call {
             status: call.status,
             reason: call.reason,
             is_allowed: call.decision == "allowed",
-            latency: latency(call.latency_us),
+            latency: Micros(call.latency_us).to_string(),
             address: call.source_ip.map(|address| address.to_string()).unwrap_or_default(),
         }
     }
@@ -232,83 +224,9 @@ impl Call {
 
 impl From<EventJson> for Change {
     fn from(event: EventJson) -> Self {
-        let fields = |value: &Option<serde_json::Value>| {
-            value.as_ref().and_then(|value| value.as_object()).cloned().unwrap_or_default()
-        };
-        let (before, after) = (fields(&event.before), fields(&event.after));
-        let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         // What a new key has stands on the page already.
-        let tells = event.before.is_some();
-        let changes = names.into_iter().filter(|_| tells).map(|name| {
-            let words = |fields: &serde_json::Map<String, serde_json::Value>| words(name, fields.get(name));
-            (name.replace('_', " "), words(&before), words(&after))
-        });
-        Self {
-            time: At(event.time.0),
-            by: event.actor.name.clone(),
-            action: event.action,
-            changes: changes.collect(),
-        }
-    }
-}
-
-/// A value of the trail in words.
-fn words(name: &str, value: Option<&serde_json::Value>) -> String {
-    use serde_json::Value;
-    match value {
-        None | Some(Value::Null) => "none".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) if name == "versions" => {
-            let version = |item: &Value| {
-                let end = match (item.get("revoked_at"), item.get("expires_at")) {
-                    (Some(Value::String(_)), _) => " revoked",
-                    (_, Some(Value::String(_))) => " ending",
-                    _ => "",
-                };
-                format!("{}{end}", item.get("id").cloned().unwrap_or_default())
-            };
-            items.iter().map(version).collect::<Vec<_>>().join(", ")
-        }
-        Some(Value::Array(items)) if items.is_empty() => "none".to_owned(),
-        Some(Value::Array(items)) => {
-            items.iter().map(|item| words(name, Some(item))).collect::<Vec<_>>().join(", ")
-        }
-        Some(Value::Object(fields)) => {
-            let stated = fields.iter().filter(|(_, value)| !value.is_null());
-            let part = |(name, value): (&String, &Value)| format!("{} {value}", name.replace('_', " "));
-            stated.map(part).collect::<Vec<_>>().join(", ")
-        }
-        Some(other) => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn latencies_are_in_the_unit_that_is_read_best() {
-        let texts = [999, 1_000, 9_950, 12_300, 1_500_000].map(latency);
-        assert_eq!(texts, ["999 µs", "1.0 ms", "9.9 ms", "12 ms", "1.5 s"]);
-    }
-
-    #[test]
-    fn the_trail_is_told_in_words() {
-        for (name, value, expected) in [
-            ("description", json!(null), "none"),
-            ("description", json!("nightly"), "nightly"),
-            ("scopes", json!([]), "none"),
-            ("scopes", json!(["a:read", "b:write"]), "a:read, b:write"),
-            ("rate_limit", json!({"per_minute": 5, "per_hour": null, "burst": 9}), "burst 9, per minute 5"),
-            (
-                "versions",
-                json!([{"id": 1, "revoked_at": "x", "expires_at": null}, {"id": 2, "revoked_at": null, "expires_at": "y"}, {"id": 3}]),
-                "1 revoked, 2 ending, 3",
-            ),
-        ] {
-            assert_eq!(words(name, Some(&value)), expected);
-        }
+        let before = event.before.as_ref();
+        let changes = before.map(|before| changes(Some(before), event.after.as_ref())).unwrap_or_default();
+        Self { time: At(event.time.0), by: event.actor.name.clone(), action: event.action, changes }
     }
 }

@@ -1,0 +1,265 @@
+//! `GET /audit`: calls, newest first, with the search in the address, and at a glance above.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use omniflow_policy::outcome::Outcome;
+use omniflow_policy::time::UnixMillis;
+
+use super::glance::Glance;
+use super::query::{Chip, Query, for_field};
+use super::row::Row;
+use crate::app::App;
+use crate::http::audit::gaps;
+use crate::http::audit::list::look;
+use crate::http::audit::overview::overview;
+use crate::http::code::Code;
+use crate::http::extract::StrictQuery;
+use crate::http::pages::form::{FormError, sentence};
+use crate::http::pages::frame::Frame;
+use crate::http::pages::refusal::{Page, PageResult};
+use crate::http::pages::show::{Count, Moment};
+use crate::http::pages::visitor::Visitor;
+use crate::http::problem::Problem;
+use crate::json::audit::{AuditEntryJson, AuditGapJson};
+use crate::json::time::format_time;
+
+/// How long a page looks for calls, and how long it counts them. Both are done at once.
+const LONGEST_LOOK: Duration = Duration::from_millis(60);
+/// Gaps that stand in one page of the list.
+const MAX_GAPS: usize = 50;
+/// Times that are chosen at once, in milliseconds before now.
+const RANGES: [(&str, u64); 5] = [
+    ("15 min", 900_000),
+    ("1 hour", 3_600_000),
+    ("24 hours", 86_400_000),
+    ("7 days", 604_800_000),
+    ("30 days", 2_592_000_000),
+];
+
+#[derive(Template)]
+#[template(path = "audit/list.html")]
+struct AuditPage {
+    frame: Frame,
+    query: Query,
+    from: String,
+    to: String,
+    chips: Vec<Chip>,
+    /// What is wrong with the search.
+    error: Option<FormError>,
+    reasons: Vec<&'static str>,
+    ranges: Vec<(&'static str, String)>,
+    exports: [(&'static str, String); 2],
+    refresh: String,
+    /// Where new calls come from, on the first page of a search that has no end.
+    live: Option<String>,
+    glance: Option<Glance>,
+    items: Vec<Item>,
+    next: Option<String>,
+    /// Where to look on, and until when it was looked, if that took too long.
+    look_on: Option<(String, Moment)>,
+}
+
+/// What stands in the list.
+enum Item {
+    Call(Box<Row>),
+    Gap(Gap),
+}
+
+/// Calls that are missing.
+struct Gap {
+    from: Option<Moment>,
+    to: Moment,
+    missing: Count,
+    /// Whether there may be more.
+    is_least: bool,
+    gateway: String,
+    why: &'static str,
+}
+
+/// What was found for a page.
+struct Found {
+    glance: Option<Glance>,
+    items: Vec<Item>,
+    next: Option<String>,
+    look_on: Option<String>,
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let newest = app.storage.audit.newest_record().await?;
+    match find(&app, &query).await {
+        Ok(found) => {
+            let page = AuditPage::new(visitor.frame("Audit"), query, visitor.now(), newest);
+            Ok(Page(page.with(found)).into_response())
+        }
+        // At its field, with all that was typed.
+        Err(problem) if problem.code() == Code::InvalidQuery => {
+            let error =
+                FormError { field: problem.field().map(str::to_owned), text: sentence(problem.detail()) };
+            let page = AuditPage::new(visitor.frame("Audit"), query, visitor.now(), newest);
+            let page = AuditPage { error: Some(error), live: None, ..page };
+            Ok((StatusCode::BAD_REQUEST, Page(page)).into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+async fn find(app: &App, query: &Query) -> Result<Found, Problem> {
+    let is_first = query.cursor.is_empty();
+    let glance = async {
+        if !is_first {
+            return Ok(None);
+        }
+        let longest = (query.count != "all").then_some(LONGEST_LOOK);
+        let overview = overview(app, query.to_filter()?, longest).await?;
+        Ok::<_, Problem>(Some(Glance::new(&overview, query)))
+    };
+    let ((page, look_on), glance) = tokio::try_join!(look(app, query.to_list()?, LONGEST_LOOK), glance)?;
+    let is_last = page.next_cursor.is_none() && look_on.is_none();
+    let gaps = gaps_among(app, query, &page.items, is_first, is_last).await?;
+    let page_at =
+        |cursor: String| Query { cursor, count: String::new(), ..query.clone() }.path("/audit", &[]);
+    Ok(Found { glance, items: merged(page.items, gaps, query), next: page.next_cursor.map(page_at), look_on })
+}
+
+/// The gaps that end in the time that a page of the list is of. They are of no key and no route, so they stand in every
+/// list.
+async fn gaps_among(
+    app: &App,
+    query: &Query,
+    calls: &[AuditEntryJson],
+    is_first: bool,
+    is_last: bool,
+) -> Result<Vec<AuditGapJson>, Problem> {
+    let time = |text: &str| crate::json::time::parse_time(&super::instant(text));
+    let newest = calls.first().map(|call| UnixMillis(call.time.0.0.saturating_add(1)));
+    let oldest = calls.last().map(|call| call.time.0);
+    let to = if is_first { time(&query.to).or(Some(UnixMillis(i64::MAX as u64))) } else { newest };
+    let from = if is_last { time(&query.from).or(Some(UnixMillis(0))) } else { oldest };
+    match (from, to) {
+        (Some(from), Some(to)) => gaps::between(app, (from, to), MAX_GAPS).await,
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Calls and gaps in the order of time, newest first.
+fn merged(calls: Vec<AuditEntryJson>, gaps: Vec<AuditGapJson>, query: &Query) -> Vec<Item> {
+    let mut gaps = gaps.into_iter().peekable();
+    let mut items = Vec::new();
+    for call in calls {
+        while let Some(gap) = gaps.next_if(|gap| gap.to > call.time) {
+            items.push(Item::Gap(gap.into()));
+        }
+        items.push(Item::Call(Box::new(Row::new(call, query))));
+    }
+    items.extend(gaps.map(|gap| Item::Gap(gap.into())));
+    items
+}
+
+// === impl AuditPage ===
+
+impl AuditPage {
+    fn new(frame: Frame, query: Query, now: UnixMillis, newest: i64) -> Self {
+        let range = |(label, millis): (&'static str, u64)| {
+            let from = format_time(UnixMillis(now.0.saturating_sub(millis)));
+            (label, query.link(&[("from", &from), ("to", "")]))
+        };
+        let filters = query.with(&[]);
+        let export = |format| filters.path("/audit/export", &[("format", format)]);
+        let after = newest.to_string();
+        let live = query.with(&[("from", ""), ("to", "")]).path("/audit/live", &[("after", &after)]);
+        Self {
+            frame,
+            from: for_field(&query.from),
+            to: for_field(&query.to),
+            chips: query.chips(),
+            error: None,
+            reasons: Outcome::all().map(Outcome::reason).collect(),
+            ranges: RANGES.map(range).to_vec(),
+            exports: [("NDJSON", export("ndjson")), ("CSV", export("csv"))],
+            refresh: query.path("/audit", &[]),
+            live: (query.cursor.is_empty() && query.to.is_empty()).then_some(live),
+            glance: None,
+            items: Vec::new(),
+            next: None,
+            look_on: None,
+            query,
+        }
+    }
+
+    fn with(self, found: Found) -> Self {
+        let Found { glance, items, next, look_on } = found;
+        let look_on = look_on.map(|cursor| {
+            let time = cursor.split_once('-').and_then(|(time, _)| time.parse().ok()).unwrap_or_default();
+            let path = Query { cursor, count: String::new(), ..self.query.clone() }.path("/audit", &[]);
+            (path, Moment(UnixMillis(time)))
+        });
+        Self { glance, items, next, look_on, ..self }
+    }
+
+    fn has_calls(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Call(_)))
+    }
+
+    /// The fields of the search that take text: name, label, value, and what it may look like.
+    fn texts(&self) -> [(&'static str, &'static str, &str, &'static str); 5] {
+        let Query { key, endpoint, method, status, ip, .. } = &self.query;
+        [
+            ("key", "Key", key, "Name or identifier"),
+            ("endpoint", "Endpoint", endpoint, "/api/v1/contacts/{id}"),
+            ("method", "Method", method, "GET"),
+            ("status", "Status", status, "404 or 4xx"),
+            ("ip", "Address", ip, "203.0.113.0/24"),
+        ]
+    }
+
+    /// Those that take times.
+    fn times(&self) -> [(&'static str, &'static str, &str); 2] {
+        [("from", "From (UTC)", &self.from), ("to", "Before (UTC)", &self.to)]
+    }
+
+    /// What is wrong with a field of the search.
+    fn error_at(&self, name: &str) -> &str {
+        match &self.error {
+            Some(error) if error.field.as_deref() == Some(name) => &error.text,
+            _ => "",
+        }
+    }
+
+    /// What is wrong with the search as a whole.
+    fn other_error(&self) -> Option<&str> {
+        const FIELDS: [&str; 8] = ["key", "environment", "endpoint", "method", "status", "ip", "from", "to"];
+        let error = self.error.as_ref()?;
+        let has_place = error.field.as_deref().is_some_and(|field| FIELDS.contains(&field));
+        (!has_place).then_some(error.text.as_str())
+    }
+}
+
+// === impl Gap ===
+
+impl From<AuditGapJson> for Gap {
+    fn from(gap: AuditGapJson) -> Self {
+        let why = match gap.cause {
+            "buffer_full" => "the gateway's buffer was full",
+            "vm_lost" => "a worker of the gateway has ended, and its buffer with it",
+            "gateway_lost" => "the gateway has ended, and its buffers with it",
+            _ => "nobody has said why",
+        };
+        Self {
+            from: gap.from.map(|time| Moment(time.0)),
+            to: Moment(gap.to.0),
+            missing: Count(gap.missing),
+            is_least: gap.at_least,
+            gateway: gap.gateway,
+            why,
+        }
+    }
+}

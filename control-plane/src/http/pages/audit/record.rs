@@ -1,0 +1,190 @@
+//! `GET /audit/{id}`: everything that is known of a call. What it sent is a deliberate step further, for auditors.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::IntoResponse;
+
+use super::query::Query;
+use super::row::{class, meaning};
+use crate::app::App;
+use crate::http::access::{AUDIT, Access, Caller};
+use crate::http::audit::payload::read;
+use crate::http::audit::show::find;
+use crate::http::extract::Segments;
+use crate::http::pages::frame::Frame;
+use crate::http::pages::refusal::{Page, PageResult};
+use crate::http::pages::show::{At, Bytes, Count, Micros, Moment};
+use crate::http::pages::visitor::Visitor;
+use crate::json::audit::AuditEntryJson;
+use crate::json::payload::PayloadJson;
+
+#[derive(Template)]
+#[template(path = "audit/record.html")]
+struct RecordPage {
+    frame: Frame,
+    call: Shown,
+    /// Whether the reader may read what was sent.
+    may_read: bool,
+    payload: Option<Payload>,
+}
+
+/// A call as its page shows it.
+struct Shown {
+    id: String,
+    title: String,
+    time: Moment,
+    key: Option<(String, String, u16, &'static str)>,
+    method: String,
+    path: String,
+    endpoint: Option<String>,
+    status: u16,
+    class: &'static str,
+    decision: &'static str,
+    reason: &'static str,
+    meaning: &'static str,
+    latency: Micros,
+    address: Option<String>,
+    gateway: String,
+    request_id: String,
+    request_bytes: Bytes,
+    response_bytes: Bytes,
+    hash: Option<String>,
+    is_partial: bool,
+    has_payload: bool,
+    folded: Option<(Count, Moment)>,
+    /// Other calls that have something in common with it.
+    alike: Vec<(&'static str, String)>,
+    /// The same request, tried against the policy in force.
+    attempt: Option<String>,
+}
+
+/// What a call sent.
+struct Payload {
+    query: String,
+    body: String,
+    is_text: bool,
+    media_type: String,
+    content_encoding: String,
+    state: &'static str,
+    kept_until: At,
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    Segments(id): Segments<String>,
+) -> PageResult {
+    page(&app, &visitor, &caller, &id, None).await
+}
+
+/// `POST /audit/{id}/payload`: what the call sent. That it was read is noted in the trail.
+pub(super) async fn read_payload(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    Segments(id): Segments<String>,
+) -> PageResult {
+    let payload = read(Arc::clone(&app), &caller, &id).await?;
+    page(&app, &visitor, &caller, &id, Some(payload.into())).await
+}
+
+async fn page(
+    app: &App,
+    visitor: &Visitor,
+    caller: &Caller,
+    id: &str,
+    payload: Option<Payload>,
+) -> PageResult {
+    let call = Shown::from(AuditEntryJson::from(find(app, id).await?));
+    let may_read = matches!(AUDIT, Access::Roles(roles) if roles.contains(&caller.role));
+    let frame = visitor.frame(call.title.clone());
+    Ok(Page(RecordPage { frame, call, may_read, payload }).into_response())
+}
+
+// === impl Shown ===
+
+impl From<AuditEntryJson> for Shown {
+    fn from(call: AuditEntryJson) -> Self {
+        let all = Query::default();
+        let key_id = call.key_id.map(|id| id.to_string());
+        let address = call.source_ip.map(|address| address.to_string());
+        let mut alike = Vec::new();
+        let others = [
+            ("of this key", "key", key_id.as_deref()),
+            ("to this endpoint", "endpoint", call.endpoint.as_deref()),
+            ("from this address", "ip", address.as_deref()),
+            ("decided for this reason", "reason", Some(call.reason)),
+        ];
+        for (label, name, value) in others {
+            if let Some(value) = value {
+                alike.push((label, all.link(&[(name, value)])));
+            }
+        }
+        let folded =
+            call.folded_calls.zip(call.first_time).map(|(calls, first)| (Count(calls), Moment(first.0)));
+        let fields = [
+            ("key", key_id.as_deref()),
+            ("method", Some(call.method.as_str())),
+            ("path", Some(call.path.as_str())),
+            ("source_ip", address.as_deref()),
+        ];
+        let fields: Vec<_> = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let attempt = serde_urlencoded::to_string(fields).ok().map(|query| format!("/policy/try?{query}"));
+        Self {
+            title: match &folded {
+                Some((calls, _)) => format!("{calls} refusals"),
+                None => format!("{} {}", call.method, call.path),
+            },
+            time: Moment(call.time.0),
+            attempt: attempt.filter(|_| key_id.is_some()),
+            key: key_id.map(|id| {
+                let environment = call.environment.map_or("", |environment| environment.as_str());
+                (id, call.key_name.unwrap_or_default(), call.version_id.unwrap_or_default(), environment)
+            }),
+            method: call.method,
+            path: call.path,
+            endpoint: call.endpoint,
+            status: call.status,
+            class: class(call.status),
+            decision: call.decision,
+            reason: call.reason,
+            meaning: meaning(call.reason),
+            latency: Micros(call.latency_us),
+            address,
+            gateway: call.gateway,
+            request_id: call.request_id,
+            request_bytes: Bytes(call.request_bytes),
+            response_bytes: Bytes(call.response_bytes),
+            hash: call.argument_hash,
+            is_partial: call.argument_hash_partial,
+            has_payload: call.has_payload,
+            folded,
+            alike,
+            id: call.id,
+        }
+    }
+}
+
+// === impl Payload ===
+
+impl From<PayloadJson> for Payload {
+    fn from(payload: PayloadJson) -> Self {
+        Self {
+            query: payload.query,
+            is_text: payload.body_encoding == "text",
+            body: payload.body,
+            media_type: payload.media_type,
+            content_encoding: payload.content_encoding,
+            state: match payload.state {
+                "whole" => "That is all of it.",
+                "cut" => "There was more than the policy keeps, or the body did not pass in full.",
+                "no_room" => "Nothing is there: the gateway had no room for it.",
+                _ => "The body is missing, because the policy redacts fields and they cannot be found in it.",
+            },
+            kept_until: At(payload.kept_until.0),
+        }
+    }
+}

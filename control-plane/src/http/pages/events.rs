@@ -1,0 +1,289 @@
+//! `GET /events`: the admins' own trail, with what was changed in words.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+
+use super::Section;
+use super::audit::{for_field, instant};
+use super::form::{FormError, sentence};
+use super::frame::Frame;
+use super::refusal::{Page, PageResult};
+use super::show::Moment;
+use super::trail::{Changed, changes};
+use super::visitor::Visitor;
+use crate::app::App;
+use crate::http::access::{Endpoints, READ};
+use crate::http::code::Code;
+use crate::http::events::{ListQuery, select};
+use crate::http::extract::{StrictQuery, query_of};
+use crate::http::problem::Problem;
+use crate::json::event::EventJson;
+use crate::model::event::Action;
+
+/// Events of one page.
+const PAGE_SIZE: &str = "50";
+
+pub(super) const SECTION: Section =
+    Section { path: "/events", label: "Events", group: "Activity", access: READ, endpoints };
+
+/// What the address says. All of it may be left out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct Query {
+    action: String,
+    actor: String,
+    subject: String,
+    from: String,
+    to: String,
+    cursor: String,
+}
+
+#[derive(Template)]
+#[template(path = "events.html")]
+struct EventsPage {
+    frame: Frame,
+    query: Query,
+    from: String,
+    to: String,
+    error: Option<FormError>,
+    actions: Vec<(&'static str, &'static str)>,
+    events: Vec<Shown>,
+    next: Option<String>,
+}
+
+/// An event as its page shows it.
+struct Shown {
+    id: String,
+    time: Moment,
+    actor: String,
+    actor_path: String,
+    action: &'static str,
+    told: &'static str,
+    subject: String,
+    subject_id: String,
+    /// Where the subject is shown.
+    path: Option<String>,
+    subject_path: String,
+    changes: Vec<Changed>,
+    /// Whether something was made, so that nothing stands before.
+    is_new: bool,
+}
+
+fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints.page("/events", READ, show)
+}
+
+async fn show(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let frame = visitor.frame("Events");
+    let selected = match query.to_api() {
+        Ok(api) => select(&app, api).await,
+        Err(problem) => Err(problem),
+    };
+    let (status, error, page) = match selected {
+        Ok(page) => (StatusCode::OK, None, Some(page)),
+        Err(problem) if problem.code() == Code::InvalidQuery => {
+            let field = problem.field().map(str::to_owned);
+            let error = FormError { field, text: sentence(problem.detail()) };
+            (StatusCode::BAD_REQUEST, Some(error), None)
+        }
+        Err(problem) => return Err(problem.into()),
+    };
+    let (items, next) = page.map(|page| (page.items, page.next_cursor)).unwrap_or_default();
+    let page = EventsPage {
+        events: items.into_iter().map(|event| Shown::new(event, &query, &frame)).collect(),
+        frame,
+        from: for_field(&query.from),
+        to: for_field(&query.to),
+        error,
+        actions: Action::ALL.map(|action| (action.as_str(), told(action.as_str()))).to_vec(),
+        next: next.map(|cursor| Query { cursor, ..query.clone() }.path()),
+        query,
+    };
+    Ok((status, Page(page)).into_response())
+}
+
+/// What was done, in words.
+fn told(action: &str) -> &'static str {
+    match action {
+        "installation.created" => "made the installation",
+        "installation.restored" => "restored a backup",
+        "key.created" => "issued a key",
+        "key.imported" => "took over a key",
+        "key.changed" => "changed a key",
+        "key.rotated" => "rotated a key",
+        "key.revoked" => "revoked a key",
+        "key.version_revoked" => "revoked a version of a key",
+        "key.leaked" => "reported a key as leaked",
+        "policy.set" => "published a policy",
+        "policy.rolled_back" => "rolled the policy back",
+        "payload.read" => "read what a call sent",
+        "payload_key.rotated" => "changed the key that seals payloads",
+        "token.created" => "made a token",
+        "token.revoked" => "revoked a token",
+        _ => "did something",
+    }
+}
+
+// === impl EventsPage ===
+
+impl EventsPage {
+    /// The fields of the search that take text: name, label, value, and what it may be.
+    fn texts(&self) -> [(&'static str, &'static str, &str, &'static str); 2] {
+        let Query { actor, subject, .. } = &self.query;
+        [("actor", "By", actor, "Token"), ("subject", "To", subject, "Key, token or policy version")]
+    }
+
+    /// Those that take times.
+    fn times(&self) -> [(&'static str, &'static str, &str); 2] {
+        [("from", "From (UTC)", &self.from), ("to", "Before (UTC)", &self.to)]
+    }
+
+    fn error_at(&self, name: &str) -> &str {
+        match &self.error {
+            Some(error) if error.field.as_deref() == Some(name) => &error.text,
+            _ => "",
+        }
+    }
+
+    fn other_error(&self) -> Option<&str> {
+        let error = self.error.as_ref()?;
+        let has_place = matches!(error.field.as_deref(), Some("actor" | "subject" | "from" | "to"));
+        (!has_place).then_some(error.text.as_str())
+    }
+}
+
+// === impl Query ===
+
+impl Query {
+    fn to_api(&self) -> Result<ListQuery, Problem> {
+        let (from, to) = (instant(&self.from), instant(&self.to));
+        let fields = [
+            ("action", self.action.as_str()),
+            ("actor", self.actor.trim()),
+            ("subject", self.subject.trim()),
+            ("from", &from),
+            ("to", &to),
+            ("limit", PAGE_SIZE),
+            ("cursor", &self.cursor),
+        ];
+        query_of(&fields)
+    }
+
+    fn path(&self) -> String {
+        let fields = [
+            ("action", &self.action),
+            ("actor", &self.actor),
+            ("subject", &self.subject),
+            ("from", &self.from),
+            ("to", &self.to),
+            ("cursor", &self.cursor),
+        ];
+        let stated: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        match serde_urlencoded::to_string(stated) {
+            Ok(query) if !query.is_empty() => format!("/events?{query}"),
+            _ => "/events".to_owned(),
+        }
+    }
+
+    fn is_narrow(&self) -> bool {
+        [&self.action, &self.actor, &self.subject, &self.from, &self.to].iter().any(|text| !text.is_empty())
+    }
+
+    /// The first page of the same search with another actor or subject.
+    fn of(&self, actor: &str, subject: &str) -> String {
+        let given = |value: &str, before: &String| {
+            if value.is_empty() { before.clone() } else { value.to_owned() }
+        };
+        Self {
+            actor: given(actor, &self.actor),
+            subject: given(subject, &self.subject),
+            cursor: String::new(),
+            ..self.clone()
+        }
+        .path()
+    }
+}
+
+// === impl Shown ===
+
+impl Shown {
+    fn new(event: EventJson, query: &Query, frame: &Frame) -> Self {
+        let EventJson { id, time, actor, action, subject, before, after } = event;
+        let (kind, _) = action.split_once('.').unwrap_or((action, ""));
+        let path = match kind {
+            "key" => Some(format!("/keys/{}", subject.id)),
+            "policy" => Some(format!("/policy/versions/{}", subject.id)),
+            "payload" => Some(format!("/audit/{}", subject.id)),
+            "token" if frame.leads_to("/tokens") => Some("/tokens".to_owned()),
+            _ => None,
+        };
+        Self {
+            id,
+            time: Moment(time.0),
+            actor_path: query.of(&actor.name, ""),
+            actor: actor.name,
+            action,
+            told: told(action),
+            subject_path: query.of("", &subject.id),
+            subject: if subject.name.is_empty() { subject.id.clone() } else { subject.name },
+            subject_id: subject.id,
+            path,
+            is_new: before.is_none(),
+            changes: changes(before.as_ref(), after.as_ref()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::http::pages::testing::{Browser, text};
+    use crate::http::testing::Plane;
+
+    #[tokio::test]
+    async fn changes_are_told_in_words_and_found_by_filter() {
+        let plane = Plane::new().await;
+        let created = plane.key("ci").await;
+        let id = created["key"]["id"].as_str().unwrap();
+        let change = json!({"description": "<script>alert(1)</script>", "rate_limit": {"per_minute": 5}});
+        plane.patch("/v1/keys/ci", change).await.expect(StatusCode::OK);
+        let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+        let page = browser.page("/events").await;
+        for part in [
+            "changed a key",
+            "</span>5 per minute</ins>",
+            &format!("href=\"/keys/{id}\">ci</a>"),
+            "key.changed",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(!page.contains("<script>alert") && page.contains("&#60;script&#62;alert(1)"), "{page}");
+        let events = |page: &str| page.matches("<li id=\"event-").count();
+        for (query, expected) in [
+            ("action=key.created", 1),
+            ("subject=ci", 2),
+            ("actor=owner&action=key.changed", 1),
+            ("actor=nobody", 0),
+            ("from=2027-01-15T08:00&to=2027-01-16", 3),
+            ("to=2027-01-15T07:00", 0),
+        ] {
+            let page = browser.page(&format!("/events?{query}")).await;
+            assert_eq!(events(&page), expected, "{query}");
+            assert_eq!(page.contains("No event is as the search says"), expected == 0, "{query}");
+        }
+        let wrong = browser.open("/events?from=now&actor=owner").await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        assert!(text(&wrong).contains("id=\"e-from\"") && text(&wrong).contains("value=\"owner\""));
+    }
+}

@@ -1,0 +1,103 @@
+//! How far a change is in force, as several pages tell it.
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+
+use super::show::At;
+use crate::json::gateway::EnforcementJson;
+
+/// How far a change is in force, as a part of a page.
+#[derive(Template)]
+#[template(path = "in_force.html")]
+pub(super) struct InForce {
+    pub(super) is_complete: bool,
+    /// Live gateways that enforce it.
+    enforced: usize,
+    /// All that are live.
+    gateways: Vec<GatewayInForce>,
+    /// Who is silent, and since when.
+    silent: Vec<(String, At)>,
+    /// From the commit until the last gateway had said so, in milliseconds.
+    ms: Option<u128>,
+}
+
+/// How far it is in force in one gateway.
+struct GatewayInForce {
+    id: String,
+    workers: usize,
+    enforced_workers: usize,
+    is_enforced: bool,
+    ms: Option<u128>,
+}
+
+// === impl InForce ===
+
+impl HtmlSafe for InForce {}
+
+impl From<EnforcementJson> for InForce {
+    fn from(enforcement: EnforcementJson) -> Self {
+        let gateways: Vec<GatewayInForce> = enforcement
+            .gateways
+            .into_iter()
+            .map(|gateway| GatewayInForce {
+                id: gateway.id,
+                workers: gateway.workers,
+                enforced_workers: gateway.enforced_workers,
+                is_enforced: gateway.enforced,
+                ms: gateway.ms,
+            })
+            .collect();
+        let times: Option<Vec<u128>> = gateways.iter().map(|gateway| gateway.ms).collect();
+        let silent = enforcement.silent.into_iter().map(|gateway| (gateway.id, At(gateway.last_seen_at.0)));
+        Self {
+            is_complete: enforcement.complete,
+            enforced: gateways.iter().filter(|gateway| gateway.is_enforced).count(),
+            ms: times.and_then(|times| times.into_iter().max()),
+            silent: silent.collect(),
+            gateways,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::time::UnixMillis;
+
+    use super::*;
+
+    fn gateway(id: &str, is_enforced: bool) -> GatewayInForce {
+        let ms = is_enforced.then_some(12);
+        GatewayInForce {
+            id: id.to_owned(),
+            workers: 1,
+            enforced_workers: usize::from(is_enforced),
+            is_enforced,
+            ms,
+        }
+    }
+
+    #[test]
+    fn who_enforces_who_does_not_and_who_is_silent_is_told() {
+        let part = InForce {
+            is_complete: false,
+            enforced: 1,
+            gateways: vec![gateway("edge/a", true), gateway("edge/b", false)],
+            silent: vec![("edge/<c>".to_owned(), At(UnixMillis(1_800_000_000_000)))],
+            ms: None,
+        };
+        let html = part.render().unwrap();
+        for part in ["1 of 2 gateways", "after 12 ms", "not yet", "edge/&#60;c&#62;", "2027-01-15 08:00 UTC"]
+        {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+        let part = InForce {
+            is_complete: true,
+            enforced: 1,
+            gateways: vec![gateway("edge/a", true)],
+            silent: Vec::new(),
+            ms: Some(12),
+        };
+        let html = part.render().unwrap();
+        assert!(html.contains("1 of 1 gateway, 12 ms") && !html.contains("silent"), "{html}");
+    }
+}

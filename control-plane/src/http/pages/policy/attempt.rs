@@ -1,0 +1,183 @@
+//! `GET /policy/try`: what becomes of one request, step by step, by the code that gateways run.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use omniflow_policy::explain::{Step, StepName, Verdict};
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::http::access::Caller;
+use crate::http::extract::StrictQuery;
+use crate::http::pages::audit::{for_field, instant};
+use crate::http::pages::form::FormError;
+use crate::http::pages::frame::Frame;
+use crate::http::pages::refusal::{Page, PageResult};
+use crate::http::pages::visitor::Visitor;
+use crate::http::policy::evaluate::decide;
+use crate::http::problem::Problem;
+use crate::json::policy::{EvaluateRequest, Evaluation};
+
+/// Where a request has what the form asks for.
+const FIELDS: &[(&str, &str)] = &[
+    ("/key", "key"),
+    ("/version", "version"),
+    ("/method", "method"),
+    ("/path", "path"),
+    ("/source_ip", "source_ip"),
+    ("/at", "at"),
+    ("/calls_before", "calls_before"),
+];
+
+/// The request, as the address has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Query {
+    key: String,
+    version: String,
+    method: String,
+    path: String,
+    source_ip: String,
+    at: String,
+    calls_before: String,
+}
+
+#[derive(Template)]
+#[template(path = "policy/try.html")]
+struct TryPage {
+    frame: Frame,
+    tab: &'static str,
+    query: Query,
+    at: String,
+    error: Option<FormError>,
+    outcome: Option<Outcome>,
+}
+
+/// What became of the request.
+struct Outcome {
+    is_allowed: bool,
+    reason: &'static str,
+    status: Option<u16>,
+    endpoint: Option<String>,
+    scope: Option<String>,
+    steps: Vec<ShownStep>,
+}
+
+struct ShownStep {
+    name: &'static str,
+    class: &'static str,
+    verdict: &'static str,
+    detail: String,
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let is_asked = !query.path.is_empty();
+    let decided = match query.to_api() {
+        Ok(request) if is_asked => decide(&app, &caller, request).await.map(Some),
+        Ok(_) => Ok(None),
+        Err(problem) => Err(problem),
+    };
+    let (status, error, outcome) = match decided {
+        Ok(evaluation) => (StatusCode::OK, None, evaluation.map(Outcome::from)),
+        Err(problem) if problem.code().status().is_server_error() => return Err(problem.into()),
+        Err(problem) => (problem.code().status(), Some(FormError::new(&problem, FIELDS)), None),
+    };
+    let at = for_field(&query.at);
+    let page = TryPage { frame: visitor.frame("Try a request"), tab: "try", query, at, error, outcome };
+    Ok((status, Page(page)).into_response())
+}
+
+// === impl TryPage ===
+
+impl TryPage {
+    /// The fields of the form: name, label, value, what it may look like, and whether it is wide.
+    fn fields(&self) -> [(&'static str, &'static str, &str, &'static str, &'static str); 6] {
+        let Query { key, version, method, path, source_ip, calls_before, .. } = &self.query;
+        [
+            ("key", "Key", key, "Name or identifier", "grow"),
+            ("method", "Method", method, "GET", ""),
+            ("path", "Path", path, "/api/v1/contacts", "grow"),
+            ("source_ip", "From the address", source_ip, "203.0.113.7", ""),
+            ("calls_before", "Calls just before", calls_before, "0", ""),
+            ("version", "Version of the key", version, "the newest", ""),
+        ]
+    }
+
+    fn error_at(&self, name: &str) -> &str {
+        match &self.error {
+            Some(error) if error.field.as_deref() == Some(name) => &error.text,
+            _ => "",
+        }
+    }
+}
+
+// === impl Query ===
+
+impl Query {
+    fn to_api(&self) -> Result<EvaluateRequest, Problem> {
+        let stated = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        let whole = |field: &str, detail: &str| Problem::invalid_field(field, detail);
+        let version = stated(&self.version).map(|text| text.parse());
+        let calls = stated(&self.calls_before).map(|text| text.parse());
+        Ok(EvaluateRequest {
+            key: stated(&self.key),
+            version: version
+                .transpose()
+                .map_err(|_| whole("/version", "a version is a whole number, from 1"))?,
+            headers: None,
+            method: stated(&self.method).unwrap_or_else(|| "GET".to_owned()).to_ascii_uppercase(),
+            path: self.path.trim().to_owned(),
+            source_ip: stated(&self.source_ip),
+            at: stated(&instant(&self.at)),
+            calls_before: calls
+                .transpose()
+                .map_err(|_| whole("/calls_before", "this is a whole number, such as 60"))?,
+            policy: None,
+        })
+    }
+}
+
+// === impl Outcome ===
+
+impl From<Evaluation> for Outcome {
+    fn from(evaluation: Evaluation) -> Self {
+        Self {
+            is_allowed: evaluation.status.is_none(),
+            reason: evaluation.reason,
+            status: evaluation.status,
+            endpoint: evaluation.endpoint,
+            scope: evaluation.required_scope,
+            steps: evaluation.steps.into_iter().map(ShownStep::from).collect(),
+        }
+    }
+}
+
+// === impl ShownStep ===
+
+impl From<Step> for ShownStep {
+    fn from(step: Step) -> Self {
+        let (class, verdict) = match step.verdict {
+            Verdict::Passed => ("good", "passed"),
+            Verdict::Refused => ("bad", "refused"),
+            Verdict::NotReached => ("", "not reached"),
+        };
+        let name = match step.name {
+            StepName::Credential => "One credential",
+            StepName::Key => "A known key",
+            StepName::Validity => "Neither revoked nor expired",
+            StepName::Address => "From an allowed address",
+            StepName::Route => "A route for path and method",
+            StepName::Scope => "The scope of the route",
+            StepName::Limit => "Within its limits",
+        };
+        Self { name, class, verdict, detail: step.detail }
+    }
+}

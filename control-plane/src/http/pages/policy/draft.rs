@@ -1,0 +1,342 @@
+//! A draft of the policy: written, compared with what is in force, rehearsed over recorded calls, published.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use omniflow_policy::digest::Digest;
+use omniflow_policy::time::UnixMillis;
+use serde::Deserialize;
+
+use super::difference::Difference;
+use super::overview::written;
+use crate::app::App;
+use crate::http::access::Caller;
+use crate::http::code::Code;
+use crate::http::extract::{StrictQuery, query_of};
+use crate::http::pages::form::{Form, sentence};
+use crate::http::pages::frame::Frame;
+use crate::http::pages::in_force::InForce;
+use crate::http::pages::refusal::{Page, PageResult};
+use crate::http::pages::show::{Count, Moment};
+use crate::http::pages::visitor::Visitor;
+use crate::http::policy::diff::of_draft;
+use crate::http::policy::document::{Draft, read_json};
+use crate::http::policy::replay::rehearse;
+use crate::http::policy::set::{Wanted, put_in_force};
+use crate::http::policy::versions::find;
+use crate::http::precondition::Precondition;
+use crate::http::problem::Problem;
+use crate::json::policy::ReplayJson;
+use crate::json::time::format_time;
+
+/// How long publishing waits for the gateways.
+pub(super) const WAIT: Duration = Duration::from_secs(10);
+/// Lines around the one that is wrong.
+const AROUND: usize = 2;
+/// Times that recorded calls are taken from: name, words, milliseconds before now; none for all.
+pub(super) const SPANS: [(&str, &str, Option<u64>); 4] = [
+    ("24h", "the last 24 hours", Some(86_400_000)),
+    ("7d", "the last 7 days", Some(604_800_000)),
+    ("30d", "the last 30 days", Some(2_592_000_000)),
+    ("all", "all that is recorded", None),
+];
+
+#[derive(Template)]
+#[template(path = "policy/draft.html")]
+struct DraftPage {
+    frame: Frame,
+    tab: &'static str,
+    /// The version in force that the draft is compared with.
+    base: u64,
+    text: String,
+    error: Option<Wrong>,
+    note: Option<String>,
+    difference: Option<Difference>,
+    /// Of which text the difference was shown.
+    seen: String,
+    span: String,
+    key: String,
+    replay: Option<Replayed>,
+}
+
+/// What is wrong with a draft, and where.
+struct Wrong {
+    text: String,
+    /// The line, from 1, and those around it: number, text, whether it is the one.
+    line: Option<usize>,
+    lines: Vec<(usize, String, bool)>,
+    /// The place in the document.
+    pointer: Option<String>,
+}
+
+/// What a draft would have changed for recorded calls.
+struct Replayed {
+    calls: Count,
+    refused: Count,
+    keys_refused: Count,
+    allowed: Count,
+    keys_allowed: Count,
+    unaffected: Count,
+    unknown: Count,
+    oldest: Option<Moment>,
+    is_complete: bool,
+    rows: Vec<Otherwise>,
+    has_more: bool,
+}
+
+/// Calls of one key, method and endpoint that would be decided otherwise.
+struct Otherwise {
+    key: String,
+    key_path: String,
+    method: String,
+    endpoint: String,
+    before: &'static str,
+    after: &'static str,
+    is_refused: bool,
+    calls: Count,
+    newest: String,
+    path: String,
+}
+
+#[derive(Template)]
+#[template(path = "policy/published.html")]
+pub(super) struct PublishedPage {
+    pub(super) frame: Frame,
+    pub(super) tab: &'static str,
+    pub(super) version: u64,
+    pub(super) in_force: Option<InForce>,
+    /// Whether nothing had to be done.
+    pub(super) is_same: bool,
+}
+
+/// With what a draft begins.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Query {
+    /// An earlier version; the one in force if not stated.
+    from: String,
+}
+
+/// `GET /policy/draft`.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let (policy, base) = app.publication.policy()?;
+    let text = match query.from.as_str() {
+        "" => written(policy.document())?,
+        version => written(&find(&app, version).await?.document)?,
+    };
+    Ok(Page(DraftPage::new(visitor.frame("Draft"), base, text)).into_response())
+}
+
+/// `POST /policy/draft`: compares the draft, and rehearses it if that is asked for.
+pub(super) async fn look(State(app): State<Arc<App>>, visitor: Visitor, form: Form) -> PageResult {
+    let (_, base) = app.publication.policy()?;
+    let mut page = DraftPage::of_form(visitor.frame("Draft"), base, &form);
+    if let Err(problem) = page.compare(&app).await {
+        return page.refused(&problem);
+    }
+    if form.text("do") == "replay" {
+        match replay(&app, &page, visitor.now()).await {
+            Ok(replayed) => page.replay = Some(replayed),
+            Err(problem) if problem.code() == Code::Busy => page.note = Some(sentence(problem.detail())),
+            Err(problem) => return page.refused(&problem),
+        }
+    }
+    Ok(Page(page).into_response())
+}
+
+/// `POST /policy/publish`: puts the draft in force, once its reader has seen what it changes.
+pub(super) async fn publish(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    caller: Caller,
+    form: Form,
+) -> PageResult {
+    let (_, current) = app.publication.policy()?;
+    let mut page = DraftPage::of_form(visitor.frame("Draft"), current, &form);
+    let base = form.number("base", "/base")?.unwrap_or(current);
+    if let Err(problem) = page.compare(&app).await {
+        return page.refused(&problem);
+    }
+    if page.difference.as_ref().is_some_and(Difference::is_empty) {
+        let frame = visitor.frame("Policy");
+        let page = PublishedPage { frame, tab: "draft", version: current, in_force: None, is_same: true };
+        return Ok(Page(page).into_response());
+    }
+    if form.text("seen") != page.seen {
+        page.note =
+            Some("The draft was changed since it was compared. This is what it changes now.".to_owned());
+        return Ok(Page(page).into_response());
+    }
+    let draft = page.draft()?;
+    let wanted = Wanted::Draft(Box::new(draft));
+    match put_in_force(app, caller, Precondition::at(base), Some(WAIT), wanted).await {
+        Ok((policy, enforcement)) => {
+            let page = PublishedPage {
+                frame: visitor.frame("Policy"),
+                tab: "draft",
+                version: policy.version,
+                in_force: enforcement.map(InForce::from),
+                is_same: false,
+            };
+            Ok(Page(page).into_response())
+        }
+        Err(problem) if problem.code() == Code::VersionMismatch => {
+            page.note = Some(format!(
+                "Version {current} was published since you began this draft, which was of version {base}. Nothing was \
+                 lost: below is what your draft changes in version {current}. Publish it only if you mean to undo what \
+                 the other change did."
+            ));
+            Ok((StatusCode::PRECONDITION_FAILED, Page(page)).into_response())
+        }
+        Err(problem) => page.refused(&problem),
+    }
+}
+
+async fn replay(app: &App, page: &DraftPage, now: UnixMillis) -> Result<Replayed, Problem> {
+    let span = SPANS.iter().find(|(name, ..)| *name == page.span).and_then(|(.., millis)| *millis);
+    let from = span.map(|millis| format_time(UnixMillis(now.0.saturating_sub(millis)))).unwrap_or_default();
+    let query = query_of(&[("from", from.as_str()), ("key", &page.key)])?;
+    Ok(rehearse(app, query, page.draft()?).await?.into())
+}
+
+// === impl DraftPage ===
+
+impl DraftPage {
+    fn new(frame: Frame, base: u64, text: String) -> Self {
+        Self {
+            frame,
+            tab: "draft",
+            base,
+            text,
+            error: None,
+            note: None,
+            difference: None,
+            seen: String::new(),
+            span: "7d".to_owned(),
+            key: String::new(),
+            replay: None,
+        }
+    }
+
+    fn of_form(frame: Frame, base: u64, form: &Form) -> Self {
+        // Browsers send the ends of lines as on typewriters.
+        let text = form.text("text").replace("\r\n", "\n");
+        let span = form.stated("span").unwrap_or_else(|| "7d".to_owned());
+        Self { span, key: form.text("key").to_owned(), ..Self::new(frame, base, text) }
+    }
+
+    fn draft(&self) -> Result<Draft, Problem> {
+        read_json(self.text.clone().into_bytes())
+    }
+
+    /// Finds what the draft changes.
+    async fn compare(&mut self, app: &App) -> Result<(), Problem> {
+        self.difference = Some(of_draft(app, self.draft()?).await?.into());
+        self.seen = Digest::of(self.text.as_bytes()).to_hex();
+        Ok(())
+    }
+
+    /// The same page with what is wrong; a page of its own for what no other draft would mend.
+    fn refused(mut self, problem: &Problem) -> PageResult {
+        let status = problem.code().status();
+        if status.is_server_error() {
+            return Err(problem.clone().into());
+        }
+        self.error = Some(Wrong::new(problem, &self.text));
+        let answer: Response = (status, Page(self)).into_response();
+        Ok(answer)
+    }
+
+    fn spans(&self) -> [(&'static str, &'static str, bool); 4] {
+        SPANS.map(|(name, words, _)| (name, words, name == self.span))
+    }
+
+    fn error_line(&self) -> usize {
+        self.error.as_ref().and_then(|error| error.line).unwrap_or_default()
+    }
+}
+
+// === impl Wrong ===
+
+impl Wrong {
+    fn new(problem: &Problem, text: &str) -> Self {
+        let line = problem.line().or_else(|| line_in(problem.detail()));
+        let is_near = |number: usize| line.is_some_and(|line| number.abs_diff(line) <= AROUND);
+        let lines = text.lines().enumerate().map(|(place, content)| (place + 1, content));
+        let near = lines.filter(|(number, _)| is_near(*number));
+        Self {
+            text: sentence(problem.detail()),
+            lines: near.map(|(number, content)| (number, content.to_owned(), Some(number) == line)).collect(),
+            line,
+            pointer: problem.field().map(str::to_owned),
+        }
+    }
+}
+
+/// The line that a detail names, as those about JSON do: `… at line 3 column 5`.
+fn line_in(detail: &str) -> Option<usize> {
+    let (_, rest) = detail.rsplit_once(" at line ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok().filter(|line| *line > 0)
+}
+
+// === impl Replayed ===
+
+impl From<ReplayJson> for Replayed {
+    fn from(replay: ReplayJson) -> Self {
+        let counts = replay.counts;
+        let rows = replay.changes.into_iter().map(|change| {
+            let key = change.key_id.to_string();
+            Otherwise {
+                key_path: format!("/keys/{key}"),
+                key: change.key_name.unwrap_or(key),
+                method: change.method,
+                endpoint: change.endpoint.unwrap_or_else(|| "no route".to_owned()),
+                before: change.before,
+                after: change.after,
+                is_refused: change.after != "allowed",
+                calls: Count(change.calls),
+                newest: format!("/audit/{}", change.newest_record),
+                path: change.newest_path,
+            }
+        });
+        Self {
+            calls: Count(counts.calls),
+            refused: Count(counts.newly_refused),
+            keys_refused: Count(counts.keys_newly_refused as u64),
+            allowed: Count(counts.newly_allowed),
+            keys_allowed: Count(counts.keys_newly_allowed as u64),
+            unaffected: Count(counts.unaffected),
+            unknown: Count(counts.not_replayable),
+            oldest: replay.oldest.map(|time| Moment(time.0)),
+            is_complete: replay.complete,
+            rows: rows.collect(),
+            has_more: replay.more_changes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_is_wrong_is_shown_with_those_around_it() {
+        let problem = Problem::invalid_json(None, "expected `,` or `}` at line 3 column 5");
+        let wrong = Wrong::new(&problem, "1\n2\n3\n4\n5\n6");
+        let told: Vec<_> =
+            wrong.lines.iter().map(|(number, text, is_it)| (*number, &**text, *is_it)).collect();
+        let expected = [(1, "1", false), (2, "2", false), (3, "3", true), (4, "4", false), (5, "5", false)];
+        assert_eq!((wrong.line, told), (Some(3), expected.to_vec()));
+        let problem = Problem::invalid_field("/routes/0", "no").at_line(Some(6));
+        assert_eq!(Wrong::new(&problem, "1\n2\n3\n4\n5\n6").lines.len(), 3);
+        assert!(Wrong::new(&Problem::invalid_field("/routes", "no"), "x").lines.is_empty());
+    }
+}

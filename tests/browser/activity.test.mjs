@@ -1,0 +1,205 @@
+// What people find out and settle: a call in the audit log and what it sent, a leaked key by its pattern and by its secret,
+// a policy from its draft to its way back, and an auditor who looks at all of it.
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { after, before, test } from 'node:test';
+
+import { launch, signIn, visitor } from './browser.mjs';
+import { api, call, eventually, startStack } from './stack.mjs';
+
+let browser, stack, auditor;
+before(async () => {
+  [browser, stack] = await Promise.all([launch(), startStack()]);
+  auditor = (await api(stack, 'POST', '/v1/tokens', { name: 'the auditor', role: 'auditor' })).secret;
+});
+after(async () => {
+  await browser?.close();
+  await stack?.stop();
+});
+
+const CONTACTS = '/api/v1/contacts';
+
+/** A key that gateways know. */
+async function key(name, scopes = ['contacts:read', 'contacts:write']) {
+  const made = await api(stack, 'POST', '/v1/keys', { name, environment: 'live', scopes });
+  await eventually('the gateway knows the key', async () => await call(stack, made.secret, CONTACTS) === 200);
+  return made;
+}
+
+const recorded = (search, count) => eventually(`${count} calls of ${search}`, async () => (
+  (await api(stack, 'GET', `/v1/audit?${search}`)).items.length >= count
+));
+
+for (const scripts of [true, false]) {
+  test(`a call is found by clicking, and what it sent is read as a step of its own${scripts ? '' : ', without scripts'}`, async () => {
+    const name = scripts ? 'crm-sync' : 'plain-sync';
+    const { secret } = await key(name);
+    const sent = await fetch(`${stack.gateway}${CONTACTS}?notify=true`, {
+      method: 'POST', headers: { authorization: `Bearer ${secret}`, 'content-type': 'application/json' }, body: '{"name":"Ada <b>"}',
+    });
+    assert.equal(sent.status, 200);
+    await call(stack, secret, '/api/v1/tickets');
+    await recorded(`key=${name}`, 3);
+
+    const { context, page, complaints } = await visitor(browser, stack, { scripts });
+    await signIn(page, auditor, '/audit');
+    await page.getByRole('link', { name, exact: true }).first().click();
+    await page.getByRole('link', { name: 'Let through' }).click();
+    assert.match(page.url(), /\/audit\?key=[0-9a-f-]{36}&decision=allowed$/);
+    assert.equal(await page.locator('.calls tbody tr').count(), 2, 'the refused one is not among them');
+    const times = page.locator('svg[aria-label="Calls by status over time"] a');
+    await page.goto(await times.last().getAttribute('href'));
+    assert.match(page.url(), /from=.*&to=/);
+
+    await page.locator('.calls tbody tr', { hasText: 'POST' }).getByRole('link').first().click();
+    await page.getByRole('heading', { name: `POST ${CONTACTS}` }).waitFor();
+    assert.ok(!(await page.content()).includes('notify=true'), 'nothing is shown before it is asked for');
+    await page.getByRole('button', { name: 'Read it, and note that I did' }).click();
+    await page.getByText('notify=true').waitFor();
+    assert.equal(await page.getByLabel('Body').innerText(), '{"name":"Ada <b>"}');
+    await page.getByRole('link', { name: 'events', exact: true }).click();
+    const trail = page.locator('.trail');
+    assert.match(await trail.innerText(), /the auditor read what a call sent/);
+
+    await page.goto(`/audit?key=${name}`);
+    for (const [format, check] of [
+      ['CSV', (text) => assert.equal(text.trim().split('\r\n').length, 4)],
+      ['NDJSON', (text) => assert.ok(text.trim().split('\n').every((line) => JSON.parse(line).key_name === name))],
+    ]) {
+      const [file] = await Promise.all([
+        page.waitForEvent('download'), page.getByRole('link', { name: `Export ${format}` }).click(),
+      ]);
+      check(await readFile(await file.path(), 'utf8'));
+    }
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+}
+
+test('new calls are shown as they arrive, and a search that is wrong says so at its field', async () => {
+  const { secret } = await key('tailed');
+  await recorded('key=tailed', 1);
+  const { context, page, complaints } = await visitor(browser, stack);
+  await signIn(page, stack.owner, '/audit?key=tailed');
+  const rows = page.locator('.calls tbody tr');
+  const before = await rows.count();
+  await page.getByRole('button', { name: 'Live' }).click();
+  assert.equal(await call(stack, secret, '/api/v1/contacts/live-one'), 200);
+  await rows.filter({ hasText: '/api/v1/contacts/live-one' }).waitFor();
+  await page.getByText('1 new call', { exact: true }).waitFor({ state: 'attached' });
+  await page.getByRole('button', { name: 'Live' }).click();
+  assert.equal(await page.getByRole('button', { name: 'Live' }).getAttribute('aria-pressed'), 'false');
+  assert.equal(await rows.count(), before + 1);
+
+  await page.getByLabel('Address').fill('203.0.113');
+  await page.getByRole('button', { name: 'Apply' }).click();
+  const address = page.getByLabel('Address');
+  assert.equal(await address.getAttribute('aria-invalid'), 'true');
+  assert.equal(await address.inputValue(), '203.0.113');
+  assert.match(await page.locator('.field.wrong .error').innerText(), /address or a network/);
+  assert.equal(await page.getByLabel('Key', { exact: true }).inputValue(), 'tailed');
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
+test('a leaked key is found by its pattern, and what has leaked by pasting it', async () => {
+  const leaked = await key('leaked');
+  const { context, page, complaints } = await visitor(browser, stack);
+  await signIn(page, stack.owner, '/findings/leak');
+  await page.getByLabel('Secret, or text to search').fill(`log line\nauthorization: Bearer ${leaked.secret}\nend`);
+  await page.getByText('Issue a successor').click();
+  await page.getByRole('button', { name: 'Search and act' }).click();
+  await page.getByRole('heading', { name: 'One key was found' }).waitFor();
+  await page.getByRole('heading', { name: /1 of 1 gateway, \d+ ms/ }).waitFor();
+  assert.ok(!(await page.content()).includes(leaked.secret));
+  const next = await page.locator('[data-secret]').innerText();
+  assert.equal(await call(stack, leaked.secret, CONTACTS), 401);
+  await eventually('the successor works', async () => await call(stack, next, CONTACTS) === 200);
+
+  await eventually('the use of the revoked key is found', async () => {
+    await page.goto('/findings');
+    return page.getByText(/leaked was presented \d+ times after it was revoked/).count();
+  }, 40);
+  await page.getByRole('link', { name: 'Show the calls of leaked' }).first().click();
+  await page.locator('.calls').getByText('key_revoked').first().waitFor();
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
+test('a policy is drafted, corrected, rehearsed, published and rolled back', async () => {
+  const { secret } = await key('rehearsed');
+  for (let n = 0; n < 4; n += 1) await call(stack, secret, CONTACTS);
+  await recorded('key=rehearsed', 5);
+  const { context, page, complaints } = await visitor(browser, stack);
+  await signIn(page, stack.owner, '/policy');
+  await page.getByRole('link', { name: 'Change it' }).click();
+  const area = page.getByLabel('The draft, in JSON');
+  const text = await area.inputValue();
+  const first = (await api(stack, 'GET', '/v1/policy')).version;
+
+  await area.fill(text.replace('"scopes": [', '"scopes": [,'));
+  await page.getByRole('button', { name: 'See what it changes' }).click();
+  await page.getByText('Line 3', { exact: true }).waitFor();
+  assert.ok((await area.inputValue()).includes('"scopes": [,'), 'nothing typed is lost');
+  assert.equal(await area.evaluate((field) => field.value.slice(field.selectionStart, field.selectionEnd).trim()), '"scopes": [,');
+
+  const document = JSON.parse(text);
+  document.routes = document.routes.filter(({ path, methods }) => path !== CONTACTS || !methods.includes('read'));
+  await area.fill(JSON.stringify(document, null, 2));
+  await page.getByLabel('Calls of one key').fill('rehearsed');
+  await page.getByRole('button', { name: 'Rehearse' }).click();
+  await page.getByRole('heading', { name: '5 calls of 1 key would be refused' }).waitFor();
+  await page.getByText(`read ${CONTACTS}`, { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'Publish' }).click();
+  await page.getByRole('heading', { name: `Version ${first + 1} is published` }).waitFor();
+  await page.getByRole('heading', { name: /1 of 1 gateway, \d+ ms/ }).waitFor();
+  assert.equal(await call(stack, secret, CONTACTS), 403, 'it is in force');
+
+  await page.getByRole('link', { name: 'All versions' }).click();
+  await page.getByRole('link', { name: `Version ${first}`, exact: true }).click();
+  await page.getByRole('heading', { name: `What going back to it changes in version ${first + 1}` }).waitFor();
+  await page.getByRole('button', { name: `Roll back to version ${first}` }).click();
+  await page.getByRole('heading', { name: `Version ${first + 2} is published` }).waitFor();
+  assert.equal(await call(stack, secret, CONTACTS), 200, 'it is in force again');
+  await page.goto('/events?action=policy.rolled_back');
+  assert.match(await page.locator('.trail').innerText(), /owner rolled the policy back: version/);
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
+test('a request is tried step by step, and the gateways say how far they are', async () => {
+  await key('tried', ['contacts:read']);
+  const { context, page } = await visitor(browser, stack);
+  await signIn(page, stack.owner, '/policy/try');
+  await page.getByLabel('Key', { exact: true }).fill('tried');
+  await page.getByLabel('Path').fill('/api/v1/tickets');
+  await page.getByRole('button', { name: 'Try it' }).click();
+  await page.getByRole('heading', { name: 'refused 403 insufficient_scope' }).waitFor();
+  assert.equal(await page.locator('.steps li').count(), 7);
+  await page.goto('/gateways');
+  await page.getByRole('heading', { name: '1 of 1 in step' }).waitFor();
+  await context.close();
+});
+
+test('an auditor looks at everything and touches nothing', async () => {
+  const { context, page, complaints } = await visitor(browser, stack);
+  await signIn(page, auditor, '/policy/draft');
+  const area = page.getByLabel('The draft, in JSON');
+  const document = JSON.parse(await area.inputValue());
+  document.routes.pop();
+  await area.fill(JSON.stringify(document));
+  await page.getByRole('button', { name: 'See what it changes' }).click();
+  await page.getByText(/0 added, \d+ removed, 0 changed/).waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Publish' }).count(), 0);
+  await page.goto('/findings');
+  assert.equal(await page.getByRole('link', { name: 'A secret has leaked' }).count(), 0);
+  for (const path of ['/findings/leak', '/keys/new']) {
+    assert.equal((await page.goto(path)).status(), 403, path);
+  }
+  for (const path of ['/audit', '/findings', '/events', '/policy', '/policy/versions/1', '/gateways']) {
+    assert.equal((await page.goto(path)).status(), 200, path);
+    assert.equal(await page.locator('main form[method="post"]').count(), 0, path);
+  }
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
