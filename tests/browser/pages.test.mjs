@@ -48,6 +48,7 @@ for (const theme of ['light', 'dark']) {
 
 test('every page says the same without scripts', async () => {
   const words = async (page) => {
+    await page.locator('main time').evaluateAll((times) => times.forEach((time) => { time.textContent = 'then'; }));
     const text = await page.locator('main').innerText();
     // Times are shown in the reader's zone by the script, and pass meanwhile.
     return text.replaceAll(/\d+/g, '0').replaceAll(/(CET|CEST|UTC|GMT\+0|AM|PM)/g, '').replaceAll(/[\s,./-]+/g, ' ');
