@@ -2,6 +2,7 @@
 //!
 //! Left to itself, SQLite has whoever commits the thousandth page do it before the commit returns, and all that wait behind
 //! it wait too. And it is done often, in small pieces: the disk that is busy with a large one holds commits up as well.
+//! The same goes for merging the segments that the index of names is written in.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::app::App;
 /// The pause between two folds while changes go on. What was written is on the disk before: this keeps the log short.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Folds the log after each change, until the process is asked to end.
+/// Folds the log and merges the index after each change, until the process is asked to end.
 pub(crate) async fn keep_checkpoints(app: &App) {
     let until_stopped = async {
         loop {
@@ -20,7 +21,11 @@ pub(crate) async fn keep_checkpoints(app: &App) {
             if let Err(error) = app.storage.main.checkpoint().await {
                 tracing::warn!(%error, "the write-ahead log cannot be folded into the database and grows");
             }
-            // Not to wait for anything: at most one fold in this time.
+            // What it merges is a change as well, so that this goes on until there is no more to merge.
+            if let Err(error) = app.storage.main.writer().await.merge_search_segments().await {
+                tracing::warn!(%error, "the index of names is not merged, and searches become slower");
+            }
+            // Not to wait for anything: at most one fold and one merge in this time.
             sleep(PAUSE).await;
         }
     };

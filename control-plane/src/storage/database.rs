@@ -59,6 +59,7 @@ pub(super) fn main_migrations() -> Migrator {
         migration(3, "trail", include_str!("../../migrations/omniflow/0003_trail.sql")),
         migration(4, "sessions", include_str!("../../migrations/omniflow/0004_sessions.sql")),
         migration(5, "search", include_str!("../../migrations/omniflow/0005_search.sql")),
+        migration(6, "search merges", include_str!("../../migrations/omniflow/0006_search_merges.sql")),
     ])
 }
 

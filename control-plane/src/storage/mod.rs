@@ -35,6 +35,7 @@ mod policy;
 mod restore;
 mod retention;
 mod rollups;
+mod search_index;
 mod sessions;
 mod tokens;
 
