@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) settings: GatewaySettings,
     /// The age from which on a snapshot that nobody has confirmed is not used; `None` is no limit.
     pub(crate) max_snapshot_age: Option<Duration>,
+    /// Bytes of keys that a VM holds copies of. All others it looks up in Envoy's shared data.
+    pub(crate) key_cache_bytes: usize,
     /// Bytes of audit records that a VM keeps while the control plane does not take them.
     pub(crate) audit_buffer_bytes: usize,
     /// How long a record waits for others before it is sent.
@@ -52,6 +54,8 @@ struct Document {
     max_snapshot_age_seconds: u64,
     #[serde(default = "default_key_info_path")]
     key_info_path: Option<String>,
+    #[serde(default = "default_key_cache")]
+    key_cache_bytes: usize,
     #[serde(default = "default_buffer")]
     audit_buffer_bytes: usize,
     #[serde(default = "default_flush")]
@@ -64,6 +68,10 @@ fn yes() -> bool {
 
 fn default_key_info_path() -> Option<String> {
     Some(KEY_INFO_PATH.to_owned())
+}
+
+fn default_key_cache() -> usize {
+    32 * 1024 * 1024
 }
 
 fn default_buffer() -> usize {
@@ -119,6 +127,9 @@ impl Config {
         {
             return Err(format!("key_info_path: a path such as {KEY_INFO_PATH}, or null for none"));
         }
+        if !(1_048_576..=268_435_456).contains(&document.key_cache_bytes) {
+            return Err("key_cache_bytes: between 1048576 and 268435456".to_owned());
+        }
         if !(65_536..=268_435_456).contains(&document.audit_buffer_bytes) {
             return Err("audit_buffer_bytes: between 65536 and 268435456".to_owned());
         }
@@ -137,6 +148,7 @@ impl Config {
                 key_info_path: document.key_info_path,
             },
             max_snapshot_age: (age != 0).then(|| Duration::from_secs(age)),
+            key_cache_bytes: document.key_cache_bytes,
             audit_buffer_bytes: document.audit_buffer_bytes,
             audit_flush: Duration::from_millis(document.audit_flush_ms),
         })
@@ -184,6 +196,7 @@ mod tests {
         assert!(with(r#""gateway": """#).starts_with("gateway:"));
         assert!(with(r#""authority": "a b""#).starts_with("authority:"));
         assert!(with(r#""max_snapshot_age_seconds": 5"#).starts_with("max_snapshot_age_seconds:"));
+        assert!(with(r#""key_cache_bytes": 5"#).starts_with("key_cache_bytes:"));
         assert!(with(r#""audit_buffer_bytes": 5"#).starts_with("audit_buffer_bytes:"));
         for path in ["", "key", "/a//b", "/a?b"] {
             assert!(with(&format!(r#""key_info_path": "{path}""#)).starts_with("key_info_path:"), "{path}");

@@ -14,6 +14,7 @@
 //! | [`host`] | the host's calls, made so that none of them can end the VM |
 //! | [`shared`] | names and layouts in shared data |
 //! | [`store`] | this VM's view of the snapshot, loaded from shared data page by page |
+//! | [`page_cache`] | the copies of pages that it holds |
 //! | [`peers`] | the VMs of this Envoy: who lives, who leads, who enforces what |
 //! | [`sync`] | the leader's work: polling, deltas, full images |
 //! | [`counters`] | rate-limit counters, exact over all workers |
@@ -44,6 +45,7 @@ mod key_info;
 mod legacy;
 mod lost;
 mod metrics;
+mod page_cache;
 mod payload;
 mod peers;
 mod respond;

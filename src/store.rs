@@ -2,7 +2,8 @@
 //!
 //! The pages lie in shared data; a VM copies and checks one when a request first needs it, and drops its copy when
 //! the page changes. Thus a VM starts without the network, a change costs it nothing but the pages it touches, and
-//! dropping copies is all that enforcing a new version takes.
+//! dropping copies is all that enforcing a new version takes. Of a large image a VM holds as many copies as its room
+//! allows ([`PageCache`]).
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use omniflow_policy::time::MonotonicNanos;
 
 use crate::abi::LogLevel;
 use crate::host;
+use crate::page_cache::PageCache;
 use crate::shared::{self, Head, Names};
 
 /// How long after its last tick a VM no longer trusts that it would have heard of a change.
@@ -24,13 +26,15 @@ pub(crate) struct Store {
     names: Names,
     held: Option<Held>,
     refreshed: MonotonicNanos,
+    /// Bytes of copies of pages.
+    room: usize,
 }
 
 struct Held {
     head: Head,
     manifest: Manifest,
     policy: Policy,
-    pages: Vec<Option<Page<Vec<u8>>>>,
+    pages: PageCache,
 }
 
 /// The pages, for one look-up.
@@ -38,15 +42,16 @@ pub(crate) struct Pages<'s> {
     names: &'s Names,
     slot: u8,
     manifest: &'s Manifest,
-    pages: &'s mut Vec<Option<Page<Vec<u8>>>>,
+    pages: &'s mut PageCache,
 }
 
 /// A page that should be in shared data is missing or damaged.
 pub(crate) struct PageUnavailable;
 
 impl Store {
-    pub(crate) fn new(names: Names) -> Self {
-        Self { names, held: None, refreshed: MonotonicNanos(0) }
+    /// A view of what lies under these names, with `room` bytes for copies of pages.
+    pub(crate) fn new(names: Names, room: usize) -> Self {
+        Self { names, held: None, refreshed: MonotonicNanos(0), room }
     }
 
     /// The version that this VM enforces; 0 for none.
@@ -86,13 +91,9 @@ impl Store {
         if held.head.version != head.version {
             match change {
                 Some((from, to, changed)) if from == held.head.version && to == head.version => {
-                    for index in changed {
-                        if let Some(page) = held.pages.get_mut(*index as usize) {
-                            *page = None;
-                        }
-                    }
+                    changed.iter().for_each(|index| held.pages.forget(*index));
                 }
-                _ => held.pages.iter_mut().for_each(|page| *page = None),
+                _ => held.pages.clear(),
             }
         }
         held.head = head;
@@ -123,7 +124,7 @@ impl Store {
                 held.policy = policy;
             }
             held => {
-                let pages = (0..manifest.page_count()).map(|_| None).collect();
+                let pages = PageCache::new(manifest.page_count(), self.room);
                 // Version 0 until the caller has taken over the head, so that it drops what it must.
                 *held = Some(Held { head: Head { version: 0, ..head }, manifest, policy, pages });
             }
@@ -159,19 +160,16 @@ impl Store {
 impl<'s> Pages<'s> {
     /// Looks a digest up, loading its page if this VM has no copy.
     pub(crate) fn find(self, digest: &Digest) -> Result<Option<CredentialView<'s>>, PageUnavailable> {
-        let index = self.manifest.page_of(digest);
-        let slot = self.pages.get_mut(index as usize).ok_or(PageUnavailable)?;
-        let page = match slot {
-            Some(page) => page,
-            empty => {
-                let bytes = shared::get(&self.names.page(self.slot, index)).value.ok_or(PageUnavailable)?;
-                let page = Page::parse(bytes, self.manifest.page_id(index)).map_err(|error| {
-                    host::log(LogLevel::Error, &format!("page {index} in shared data is unusable: {error}"));
-                    PageUnavailable
-                })?;
-                empty.insert(page)
-            }
-        };
+        let Self { names, slot, manifest, pages } = self;
+        let index = manifest.page_of(digest);
+        let page = pages.get(index, || {
+            let bytes = shared::get(&names.page(slot, index)).value.ok_or(PageUnavailable)?;
+            Page::parse(bytes, manifest.page_id(index)).map_err(|error| {
+                host::log(LogLevel::Error, &format!("page {index} in shared data is unusable: {error}"));
+                PageUnavailable
+            })
+        })?;
+        let page = page.ok_or(PageUnavailable)?;
         Ok(page.find(digest))
     }
 }
@@ -189,6 +187,8 @@ mod tests {
 
     use super::*;
 
+    /// For all pages.
+    const ROOM: usize = 1 << 20;
     const NOW: MonotonicNanos = MonotonicNanos(1_000_000_000);
 
     fn credential(number: u32) -> Credential {
@@ -266,7 +266,7 @@ mod tests {
         let mut image = image(10);
         publish(&names, &image, 0);
         let (first, second) = apart(&image);
-        let mut store = Store::new(names.clone());
+        let mut store = Store::new(names.clone(), ROOM);
         store.tick(NOW);
         assert!(!is_revoked(&mut store, first) && !is_revoked(&mut store, second), "both pages are copied");
         let page = revoke(&names, &mut image, first);
@@ -284,12 +284,12 @@ mod tests {
         let mut image = image(10);
         publish(&names, &image, 0);
         let (first, second) = apart(&image);
-        let mut store = Store::new(names.clone());
+        let mut store = Store::new(names.clone(), ROOM);
         store.tick(NOW);
         assert!(!is_revoked(&mut store, first) && !is_revoked(&mut store, second));
         let page = revoke(&names, &mut image, first);
         store.refresh_pages(10, 11, &[page]);
-        let copies = store.held.as_ref().map(|held| held.pages.iter().flatten().count());
+        let copies = store.held.as_ref().map(|held| held.pages.len());
         assert_eq!((store.version(), copies), (11, Some(1)));
         assert!(is_revoked(&mut store, first));
     }
@@ -299,7 +299,7 @@ mod tests {
         let names = Names::new("untold");
         let mut image = image(10);
         publish(&names, &image, 0);
-        let mut store = Store::new(names.clone());
+        let mut store = Store::new(names.clone(), ROOM);
         store.tick(NOW);
         assert!(!is_revoked(&mut store, 1));
         revoke(&names, &mut image, 1);
@@ -316,7 +316,7 @@ mod tests {
         let names = Names::new("slots");
         let mut first = image(10);
         publish(&names, &first, 0);
-        let mut store = Store::new(names.clone());
+        let mut store = Store::new(names.clone(), ROOM);
         store.tick(NOW);
         assert!(!is_revoked(&mut store, 3));
         revoke(&names, &mut first, 3);
@@ -334,7 +334,7 @@ mod tests {
         let page = image.manifest().page_of(&credential(0).digest);
         for damage in [&b""[..], b"garbage"] {
             write(&names.page(0, page), damage);
-            let mut store = Store::new(names.clone());
+            let mut store = Store::new(names.clone(), ROOM);
             let Some((_, pages)) = store.open(NOW, None) else { panic!("no snapshot") };
             assert!(pages.find(&credential(0).digest).is_err());
         }
@@ -344,7 +344,7 @@ mod tests {
     fn a_snapshot_that_nobody_confirmed_for_too_long_is_not_used() {
         let names = Names::new("old");
         publish(&names, &image(10), 0);
-        let mut store = Store::new(names);
+        let mut store = Store::new(names, ROOM);
         let later = MonotonicNanos(NOW.0 + 31_000_000_000);
         assert!(store.open(later, Some(Duration::from_secs(30))).is_none());
         assert!(store.open(later, Some(Duration::from_secs(32))).is_some());

@@ -39,7 +39,7 @@ impl Vm {
     /// Nobody knows this VM yet; it joins the others in its first tick.
     pub(crate) fn new(config: Config) -> Self {
         let names = Names::new(&config.cluster);
-        let mut store = Store::new(names.clone());
+        let mut store = Store::new(names.clone(), config.key_cache_bytes);
         store.refresh();
         Self {
             audit: RefCell::new(AuditBuffer::new(&config)),

@@ -56,7 +56,7 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
              time of Envoy over requests, {ROUNDS} rounds of {REQUESTS} requests each, all in each round, in an order that \
              changes; added is less that of bare Envoy in the same round. Medians, and in brackets the middle half. *Spread* \
              are requests of 4,000 keys in turn (or of all 100), which lie all over the image; *hot* is one key. Memory is what \
-             Envoy's process has more than bare Envoy (VmRSS), by the VMs: one of the worker, one of the main thread. That \
+             Envoy's process has for itself more than bare Envoy (RssAnon), by the VMs: one of the worker, one of the main thread. That \
              counts what all VMs share (the image in shared data), code and counters in; each worker's VM has copies of the \
              pages that its requests needed.",
             SIZES.map(|keys| keys.to_string()).join(", ")

@@ -4,14 +4,16 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-/// Bytes that a process has in memory now (`VmRSS` in proc(5)).
+/// Bytes that a process has in memory now for itself (`RssAnon` in proc(5)): not those parts of its executable file that it
+/// has used, which the kernel holds once for all its processes and drops when it needs room.
 pub(super) fn memory(process: u32) -> Result<u64> {
-    status(process, "VmRSS:")
+    status(process, "RssAnon:")
 }
 
-/// The most bytes that a process had in memory since [`forget_peak`] (`VmHWM`).
+/// The most such bytes since [`forget_peak`]. The kernel keeps the peak of all (`VmHWM`); of its files a process has only
+/// ever more.
 pub(super) fn peak_memory(process: u32) -> Result<u64> {
-    status(process, "VmHWM:")
+    Ok(status(process, "VmHWM:")?.saturating_sub(status(process, "RssFile:")?))
 }
 
 /// Lets the peak begin anew with what the process has now (`clear_refs` in proc(5)).

@@ -15,9 +15,9 @@ use crate::policy::{Policy, PolicyDocument, PolicyError};
 const MAGIC: [u8; 4] = *b"OMFM";
 /// Pages that travel in one answer.
 pub const PAGES_PER_CHUNK: u32 = 64;
-/// Pages are made so many that each has about this number of records, 10 to 15 KB: small enough to be rebuilt for
-/// each change, large enough that their heads do not count.
-const RECORDS_PER_PAGE: usize = 128;
+/// Pages are made so many that each has about this number of records, 5 to 8 KB: small enough to be rebuilt for each
+/// change and to be copied for one key, large enough that their heads do not count.
+const RECORDS_PER_PAGE: usize = 64;
 
 /// What an image holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -63,7 +63,7 @@ fn read_back(image: &Image) -> Vec<Credential> {
 #[test]
 fn every_credential_is_found_and_no_other() {
     let image = image(0..5_000, 3);
-    assert_eq!(image.manifest().page_bits, 6);
+    assert_eq!(image.manifest().page_bits, 7);
     for number in 0..5_000 {
         let expected = credential(number);
         let view = image.find(&expected.digest).unwrap();
