@@ -116,7 +116,7 @@ impl Subject {
         let options = with(options(folder, &ports)?, "native.yaml", values)?;
         Ok(Self {
             name: "native".to_owned(),
-            what: "api_key_auth, rbac, local_ratelimit and an access log in JSON",
+            what: "api_key_auth, rbac with the scopes and routes of the same policy, local_ratelimit and an access log in JSON",
             request: Request::with_key(PATH, key),
             envoy: Envoy::start(options).await?,
             helpers: Vec::new(),
