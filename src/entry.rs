@@ -65,13 +65,16 @@ impl Contexts {
 }
 
 /// Envoy makes no callback while another is under way in the same VM, but for `proxy_on_memory_allocate`, which needs no
-/// context.
-fn with<T>(work: impl FnOnce(&mut Contexts) -> T) -> T {
-    CONTEXTS.with_borrow_mut(work)
+/// context. Should it ever, the answer is `otherwise`: a panic would end the VM.
+fn with<T>(otherwise: T, work: impl FnOnce(&mut Contexts) -> T) -> T {
+    CONTEXTS.with(|contexts| match contexts.try_borrow_mut() {
+        Ok(mut contexts) => work(&mut contexts),
+        Err(_) => otherwise,
+    })
 }
 
 fn with_root(context: u32, work: impl FnOnce(&mut Root)) {
-    with(|contexts| {
+    with((), |contexts| {
         if let Some(root) = contexts.root(context) {
             work(root);
         }
@@ -79,7 +82,7 @@ fn with_root(context: u32, work: impl FnOnce(&mut Root)) {
 }
 
 fn with_stream(context: u32, work: impl FnOnce(&mut Stream) -> Action) -> Action {
-    with(|contexts| contexts.stream(context).map_or(Action::Continue, work))
+    with(Action::Continue, |contexts| contexts.stream(context).map_or(Action::Continue, work))
 }
 
 // === impl ContextIdHasher ===
@@ -121,12 +124,12 @@ extern "C" fn proxy_abi_version_0_2_1() {}
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_context_create(context: u32, root: u32) {
-    with(|contexts| contexts.create(context, root));
+    with((), |contexts| contexts.create(context, root));
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(context: u32, _size: usize) -> bool {
-    with(|contexts| contexts.root(context).is_some_and(Root::on_configure))
+    with(false, |contexts| contexts.root(context).is_some_and(Root::on_configure))
 }
 
 #[unsafe(no_mangle)]
@@ -152,13 +155,13 @@ extern "C" fn proxy_on_http_call_response(
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_headers(context: u32, _headers: usize, end_of_stream: bool) -> Action {
-    with(|contexts| match contexts.stream(context) {
-        Some(stream) => stream.on_request_headers(end_of_stream),
+    let decided = with(None, |contexts| {
+        contexts.stream(context).map(|stream| stream.on_request_headers(end_of_stream))
+    });
+    decided.unwrap_or_else(|| {
         // There is no configuration to judge it by.
-        None => {
-            respond::refuse(Denial::PolicyUnavailable, &Details::default(), false);
-            Action::Pause
-        }
+        respond::refuse(Denial::PolicyUnavailable, &Details::default(), false);
+        Action::Pause
     })
 }
 
@@ -184,7 +187,7 @@ extern "C" fn proxy_on_response_body(context: u32, size: usize, _end_of_stream: 
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_done(context: u32) -> bool {
-    with(|contexts| contexts.done(context))
+    with(true, |contexts| contexts.done(context))
 }
 
 #[cfg(test)]

@@ -114,10 +114,12 @@ async fn revoke(installation: &Installation, number: u32) -> Result<Duration> {
 /// Requests while single keys change, beside requests while nothing does.
 async fn deltas(installation: &Installation) -> Result<Vec<Row>> {
     let quiet = Watch::start(installation);
+    // Not to wait for anything: this is for how long requests are watched, here and below.
     tokio::time::sleep(PAUSE * REVOCATIONS).await;
     let quiet = quiet.stop()?;
     let watch = Watch::start(installation);
     for number in 0..REVOCATIONS {
+        // The pace of changes.
         tokio::time::sleep(PAUSE).await;
         // None of those that call, here or while images arrive: their numbers are multiples of 10.
         installation.control_plane.revoke(&seed::name(number * 4_000 + 3), None).await?;
@@ -145,6 +147,7 @@ async fn images(installation: &mut Installation, of_bare: u64) -> Result<Vec<Row
         installation.control_plane.stop()?;
         seed::fill(installation.control_plane.folder(), MILLION + number..MILLION + number + 1).await?;
         let watch = Watch::start(installation);
+        // For so long.
         tokio::time::sleep(Duration::from_secs(3)).await;
         quiet.extend(watch.stop()?);
         process::forget_peak(envoy)?;
@@ -238,6 +241,7 @@ fn watch(port: u16, requests: &[Request], number: usize, stop: &AtomicBool) -> R
     while !stop.load(Ordering::Relaxed) {
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {
+            // The pace of requests.
             thread::sleep(early);
         }
         // A timer that comes late is not Envoy's fault; an answer that held up this request is.

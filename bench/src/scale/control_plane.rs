@@ -90,6 +90,7 @@ async fn start(control_plane: &mut ControlPlane) -> Result<f64> {
             {
                 return started.elapsed();
             }
+            // Polling, until the start is over; the harness has the deadline.
             tokio::time::sleep(LOOK).await;
         }
     });

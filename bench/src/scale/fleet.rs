@@ -135,7 +135,7 @@ async fn revocations(control_plane: &omniflow_harness::ControlPlane, fleet: &mut
         if wait.is_empty() {
             from_call.push(millis(last - began));
             from_answer.push(millis(last.saturating_duration_since(answered)));
-            // The next polls are part of it.
+            // Not to wait for anything: what the next polls cost in this time is part of it.
             tokio::time::sleep(Duration::from_millis(100)).await;
             spent += cpu::time_of(id)?.saturating_sub(before);
         } else {

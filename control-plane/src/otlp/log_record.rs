@@ -110,7 +110,9 @@ impl Words {
             );
         }
         let least = if gap.is_least { "at least " } else { "" };
-        let body = format!("{least}{} calls of gateway {} have no record: {cause}", gap.missing, gap.gateway);
+        let (calls, have) = if gap.missing == 1 { ("call", "has") } else { ("calls", "have") };
+        let (missing, gateway) = (gap.missing, &gap.gateway);
+        let body = format!("{least}{missing} {calls} of gateway {gateway} {have} no record: {cause}");
         self.log_record("omniflow.audit.gap", SeverityNumber::Error, gap.to, body, attributes)
     }
 

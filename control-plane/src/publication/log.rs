@@ -9,54 +9,94 @@ pub(super) const KEPT_CHANGES: usize = 16_384;
 /// So many bytes of a policy weigh as much as one change.
 const POLICY_BYTES_PER_CHANGE: usize = 256;
 
-/// Deltas in the order of their versions, each beginning where the one before it ends.
+/// Deltas in the order of their versions, each beginning where the one before it ends. They are kept as they travel: read
+/// into strings and lists, so many of them took tens of megabytes.
 #[derive(Debug, Default)]
 pub(super) struct DeltaLog {
-    deltas: VecDeque<Delta>,
+    deltas: VecDeque<Kept>,
     weight: usize,
+}
+
+/// A delta, and what is asked about it without reading it.
+#[derive(Debug)]
+struct Kept {
+    from: u64,
+    changes: usize,
+    has_policy: bool,
+    weight: usize,
+    encoded: Box<[u8]>,
 }
 
 impl DeltaLog {
     /// Appends what was just published and forgets the oldest beyond [`KEPT_CHANGES`].
-    pub(super) fn push(&mut self, delta: Delta) {
-        self.weight += weight(&delta);
-        self.deltas.push_back(delta);
+    pub(super) fn push(&mut self, delta: &Delta) {
+        let kept = Kept::of(delta);
+        self.weight += kept.weight;
+        self.deltas.push_back(kept);
         while self.weight > KEPT_CHANGES {
             let Some(oldest) = self.deltas.pop_front() else {
                 break;
             };
-            self.weight -= weight(&oldest);
+            self.weight -= oldest.weight;
         }
+    }
+
+    /// Whether it leads on from this version.
+    pub(super) fn leads_on_from(&self, version: u64) -> bool {
+        self.place_of(version).is_some()
     }
 
     /// What follows `version`, in one delta as large as a delta may be. `None` if none begins there.
     pub(super) fn since(&self, version: u64) -> Option<Delta> {
-        let first = self.deltas.binary_search_by_key(&version, |delta| delta.from).ok()?;
-        let mut following = self.deltas.range(first..);
-        let mut merged = following.next()?.clone();
-        for delta in following {
+        let mut following = self.deltas.range(self.place_of(version)?..);
+        let first = following.next()?;
+        let mut merged = first.delta()?;
+        for kept in following {
             // Gateways change keys before the policy: what was done in another order must not be merged.
-            let policies = merged.policy.is_some() || delta.policy.is_some();
-            if policies || merged.changes.len() + delta.changes.len() > MAX_CHANGES_PER_DELTA {
+            let policies = first.has_policy || kept.has_policy;
+            if policies || merged.changes.len() + kept.changes > MAX_CHANGES_PER_DELTA {
                 break;
             }
+            let delta = kept.delta()?;
             merged.to = delta.to;
-            merged.changes.extend(delta.changes.iter().cloned());
+            merged.changes.extend(delta.changes);
         }
         Some(merged)
     }
+
+    fn place_of(&self, version: u64) -> Option<usize> {
+        self.deltas.binary_search_by_key(&version, |kept| kept.from).ok()
+    }
 }
 
-/// A delta without changes takes a place too.
-fn weight(delta: &Delta) -> usize {
-    let policy = delta.policy.as_ref().map_or(0, |policy| policy.len() / POLICY_BYTES_PER_CHANGE);
-    (delta.changes.len() + policy).max(1)
+impl Kept {
+    fn of(delta: &Delta) -> Self {
+        let policy = delta.policy.as_ref().map_or(0, |policy| policy.len() / POLICY_BYTES_PER_CHANGE);
+        Self {
+            from: delta.from,
+            changes: delta.changes.len(),
+            has_policy: delta.policy.is_some(),
+            // A delta without changes takes a place too.
+            weight: (delta.changes.len() + policy).max(1),
+            encoded: delta.encode().into(),
+        }
+    }
+
+    /// It was written here, so that it can be read. Should it not be, gateways take the whole image.
+    fn delta(&self) -> Option<Delta> {
+        Delta::decode(&self.encoded).ok()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use omniflow_policy::address::Allowlist;
     use omniflow_policy::digest::Digest;
-    use omniflow_policy::snapshot::Change;
+    use omniflow_policy::key::Environment;
+    use omniflow_policy::limit::RateLimit;
+    use omniflow_policy::scope::ScopeSet;
+    use omniflow_policy::snapshot::{Change, Credential};
+    use omniflow_policy::time::UnixMillis;
     use uuid::Uuid;
 
     use super::*;
@@ -70,7 +110,7 @@ mod tests {
     fn deltas_merge_until_they_are_full() {
         let mut log = DeltaLog::default();
         for from in [10, 20, 30] {
-            log.push(delta(from, 100));
+            log.push(&delta(from, 100));
         }
         let first = log.since(10).unwrap();
         assert_eq!((first.from, first.to, first.changes.len()), (10, 30, 200));
@@ -90,19 +130,44 @@ mod tests {
     fn the_oldest_is_forgotten() {
         let mut log = DeltaLog::default();
         for number in 0..=KEPT_CHANGES as u64 {
-            log.push(delta(number * 10, usize::from(number % 2 == 0)));
+            log.push(&delta(number * 10, usize::from(number % 2 == 0)));
         }
-        assert!(log.since(0).is_none());
-        assert!(log.since(10).is_some());
+        assert!(log.since(0).is_none() && !log.leads_on_from(0));
+        assert!(log.since(10).is_some() && log.leads_on_from(10));
+    }
+
+    #[test]
+    fn a_full_log_takes_little_memory() {
+        let credential = Credential {
+            digest: Digest::of(b"key"),
+            key_id: Uuid::from_u128(u128::MAX),
+            version: 1,
+            environment: Environment::Live,
+            revoked: false,
+            not_after: Some(UnixMillis(u64::MAX - 1)),
+            name: "billing-service-production".to_owned(),
+            scopes: ScopeSet::new(["contacts:read", "contacts:write"].map(|name| name.parse().unwrap()))
+                .unwrap(),
+            rate_limit: RateLimit { per_minute: Some(1_000), per_hour: Some(10_000), burst: None },
+            allowlist: Allowlist::default(),
+        };
+        let mut log = DeltaLog::default();
+        for number in 0..2 * KEPT_CHANGES as u64 {
+            let changes = vec![Change::Put(credential.clone())];
+            log.push(&Delta { changes, ..delta(number * 10, 0) });
+        }
+        let bytes: usize = log.deltas.iter().map(|kept| size_of::<Kept>() + kept.encoded.len()).sum();
+        assert_eq!(log.deltas.len(), KEPT_CHANGES);
+        assert!(bytes < 5 << 20, "{bytes} bytes for {KEPT_CHANGES} changes");
     }
 
     #[test]
     fn policies_are_told_one_by_one_and_take_their_place() {
         let mut log = DeltaLog::default();
         let with = |from, policy: &str| Delta { policy: Some(policy.to_owned()), ..delta(from, 1) };
-        log.push(with(0, "a"));
-        log.push(with(10, "b"));
-        log.push(delta(20, 1));
+        log.push(&with(0, "a"));
+        log.push(&with(10, "b"));
+        log.push(&delta(20, 1));
         // A key that was changed before a policy, or behind it, must not pass it on the way.
         let told: Vec<_> = [0, 10, 20].map(|from| log.since(from).unwrap()).into();
         assert_eq!(told.iter().map(|delta| delta.to).collect::<Vec<_>>(), [10, 20, 30]);
@@ -111,9 +176,9 @@ mod tests {
             [Some("a"), Some("b"), None]
         );
         let long = "x".repeat(KEPT_CHANGES / 2 * POLICY_BYTES_PER_CHANGE);
-        log.push(with(30, &long));
+        log.push(&with(30, &long));
         assert!(log.since(0).is_some());
-        log.push(with(40, &long));
+        log.push(&with(40, &long));
         assert!(log.since(30).is_none() && log.since(40).is_some());
     }
 }

@@ -168,7 +168,7 @@ impl Publication {
             if draft.deltas.is_empty() {
                 published.log = DeltaLog::default();
             }
-            draft.deltas.into_iter().for_each(|delta| published.log.push(delta));
+            draft.deltas.iter().for_each(|delta| published.log.push(delta));
             if let Some(policy) = draft.policy {
                 published.policy = policy;
             }
@@ -247,7 +247,7 @@ impl Published {
         let log = &self.log;
         let recent = self.offered.iter_mut().filter(|(version, offered)| {
             let is_recent = now.0.saturating_sub(offered.first_offered.0) < OFFERED_AGAIN_MS;
-            **version == current || (is_recent && **version > held && log.since(**version).is_some())
+            **version == current || (is_recent && **version > held && log.leads_on_from(**version))
         });
         if let Some((_, offered)) = recent.max_by_key(|(version, _)| **version) {
             offered.last_touched = now;

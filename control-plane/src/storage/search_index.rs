@@ -11,7 +11,7 @@ const STEP_PAGES: i64 = 8;
 impl Writer<'_> {
     /// Merges a few segments of the index of names, as far as it is due. Tells whether something was merged: then there may be
     /// more. For the database of keys only.
-    pub(crate) async fn merge_search_segments(&mut self) -> Result<bool> {
+    pub async fn merge_search_segments(&mut self) -> Result<bool> {
         let mut transaction = self.begin().await?;
         let before = total_changes(transaction.connection()).await?;
         sqlx::query("INSERT INTO key_texts (key_texts, rank) VALUES ('merge', ?)")

@@ -10,6 +10,8 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use http_body::Body as _;
+use tokio::sync::Semaphore;
 
 use super::form::Form;
 use super::refusal::Refused;
@@ -24,6 +26,11 @@ use crate::http::problem::Problem;
 
 /// The most bytes of a form: a policy of the largest size, whose characters are escaped.
 const FORM_LIMIT: usize = 3 * 1024 * 1024;
+/// The most bytes of a form that is read whoever sends it: a token, or a key's settings that come along with it.
+const SMALL_FORM: u64 = 64 * 1024;
+/// Larger forms of people who are not signed in that are read at once. A session that ended takes nothing typed with it; but
+/// nobody without a session fills the memory.
+static LARGE_FORMS: Semaphore = Semaphore::const_new(8);
 
 /// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -114,7 +121,7 @@ impl PageGate {
         if self.manner != Manner::Form {
             return Ok(body);
         }
-        let form = read(body).await.map_err(refused)?;
+        let form = read(body, visitor.caller().is_some()).await.map_err(refused)?;
         if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
             // One of our pages has sent it, in a session that was before this one.
             return Err(Box::new(sign_in::ask_to_send_again(visitor, visitor.path(), &form, visitor.csrf())));
@@ -129,7 +136,7 @@ impl PageGate {
             Manner::Page => {
                 Redirect::to(&sign_in::path_to(visitor.target(), visitor.had_session())).into_response()
             }
-            Manner::Form => match read(body).await {
+            Manner::Form => match read(body, false).await {
                 Ok(form) => sign_in::ask_before(visitor, &form),
                 Err(problem) => *refused(problem),
             },
@@ -149,7 +156,19 @@ pub(super) fn dressed(mut answer: Response) -> Response {
     answer
 }
 
-async fn read(body: HttpBody) -> Result<Form, Problem> {
+async fn read(body: HttpBody, is_signed_in: bool) -> Result<Form, Problem> {
+    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_FORM);
+    let _turn = if is_signed_in || is_small {
+        None
+    } else {
+        let turn = LARGE_FORMS.try_acquire().map_err(|_| {
+            Problem::new(
+                Code::Busy,
+                "Too many long forms of people who are not signed in arrive at once. Sign in in another tab, then send this again.",
+            )
+        });
+        Some(turn?)
+    };
     let bytes = whole(to_bytes(body, FORM_LIMIT))
         .await?
         .map_err(|_| Problem::new(Code::BodyTooLarge, "The form is too long, or was not sent to its end."))?;
@@ -183,7 +202,27 @@ fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Bytes;
+
     use super::*;
+
+    #[tokio::test]
+    async fn who_is_not_signed_in_has_room_for_few_long_forms() {
+        let unending = || HttpBody::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
+        let readers: Vec<_> =
+            (0..LARGE_FORMS.available_permits()).map(|_| tokio::spawn(read(unending(), false))).collect();
+        while LARGE_FORMS.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(read(unending(), false).await.map(|_| ()).unwrap_err().code(), Code::Busy);
+        assert!(read(HttpBody::from("token=a"), false).await.is_ok(), "signing in goes on");
+        let signed_in = tokio::spawn(read(unending(), true));
+        tokio::task::yield_now().await;
+        assert!(!signed_in.is_finished());
+        readers.iter().chain([&signed_in]).for_each(tokio::task::JoinHandle::abort);
+    }
 
     #[test]
     fn only_our_own_pages_send_forms() {
