@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::IntoResponse;
+use omniflow_policy::audit::ArgumentHash;
 
 use super::query::Query;
 use super::row::{class, meaning};
@@ -52,6 +53,8 @@ struct Shown {
     response_bytes: Bytes,
     hash: Option<String>,
     is_partial: bool,
+    /// Whether there was nothing that could be kept: neither a query string nor a body.
+    is_without_arguments: bool,
     has_payload: bool,
     folded: Option<(Count, Moment)>,
     /// Other calls that have something in common with it.
@@ -158,6 +161,8 @@ impl From<AuditEntryJson> for Shown {
             request_id: call.request_id,
             request_bytes: Bytes(call.request_bytes),
             response_bytes: Bytes(call.response_bytes),
+            is_without_arguments: !call.argument_hash_partial
+                && call.argument_hash.as_ref() == Some(&ArgumentHash::new(b"").finish().to_hex()),
             hash: call.argument_hash,
             is_partial: call.argument_hash_partial,
             has_payload: call.has_payload,

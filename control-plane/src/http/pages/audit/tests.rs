@@ -156,6 +156,7 @@ async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditor
     let hostile = owner.page("/audit/3").await;
     assert!(!hostile.contains(MARKUP) && hostile.matches(MARKUP_AS_TEXT).count() >= 3, "{hostile}");
     assert!(owner.page("/audit/5").await.contains("This stands for 1,204 refusals"));
+    assert!(owner.page("/audit/2").await.contains("neither a query string nor a body"));
     assert_eq!(owner.open("/audit/99").await.status, StatusCode::NOT_FOUND);
 
     let mut browser = Browser::signed_in(&plane, &auditor).await;
