@@ -8,7 +8,7 @@ use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
 use omniflow_policy::snapshot::{Image, ImageBuilder, Page, SnapshotError};
 use omniflow_policy::time::UnixMillis;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -63,6 +63,8 @@ pub(crate) struct App {
     pub(crate) admission: Arc<Admission>,
     /// The authentications that failed.
     pub(crate) throttle: Throttle,
+    /// A permit for each large form of people who are not signed in that is read at once.
+    pub(crate) large_forms: Semaphore,
     /// Whether connections are accepted by TLS only.
     pub(crate) serves_tls: bool,
     /// The wall clock.

@@ -10,7 +10,7 @@ use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -358,6 +358,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         known_tokens,
         admission: Arc::new(Admission::new(connections::most_connections())),
         throttle: http::Throttle::default(),
+        large_forms: Semaphore::new(http::LARGE_FORMS),
         serves_tls: settings.tls.is_some(),
         clock,
         entropy,

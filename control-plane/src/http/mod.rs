@@ -51,6 +51,7 @@ use self::code::Code;
 pub(crate) use self::idempotency::Answers;
 pub(crate) use self::metrics::KeyCounts;
 pub(crate) use self::pages::followed::Followed;
+pub(crate) use self::pages::gate::LARGE_FORMS;
 use self::problem::Problem;
 pub(crate) use self::throttle::Throttle;
 use crate::app::App;

@@ -30,7 +30,7 @@ const FORM_LIMIT: usize = 3 * 1024 * 1024;
 const SMALL_FORM: u64 = 64 * 1024;
 /// Larger forms of people who are not signed in that are read at once. A session that ended takes nothing typed with it; but
 /// nobody without a session fills the memory.
-static LARGE_FORMS: Semaphore = Semaphore::const_new(8);
+pub(crate) const LARGE_FORMS: usize = 8;
 
 /// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -121,7 +121,7 @@ impl PageGate {
         if self.manner != Manner::Form {
             return Ok(body);
         }
-        let form = read(body, visitor.caller().is_some()).await.map_err(refused)?;
+        let form = read(body, visitor.caller().is_some(), &self.app.large_forms).await.map_err(refused)?;
         if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
             // One of our pages has sent it, in a session that was before this one.
             return Err(Box::new(sign_in::ask_to_send_again(visitor, visitor.path(), &form, visitor.csrf())));
@@ -136,7 +136,7 @@ impl PageGate {
             Manner::Page => {
                 Redirect::to(&sign_in::path_to(visitor.target(), visitor.had_session())).into_response()
             }
-            Manner::Form => match read(body, false).await {
+            Manner::Form => match read(body, false, &self.app.large_forms).await {
                 Ok(form) => sign_in::ask_before(visitor, &form),
                 Err(problem) => *refused(problem),
             },
@@ -156,12 +156,13 @@ pub(super) fn dressed(mut answer: Response) -> Response {
     answer
 }
 
-async fn read(body: HttpBody, is_signed_in: bool) -> Result<Form, Problem> {
+/// Reads a form. `large_forms` has a permit for each large one of people who are not signed in that is read at once.
+async fn read(body: HttpBody, is_signed_in: bool, large_forms: &Semaphore) -> Result<Form, Problem> {
     let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_FORM);
     let _turn = if is_signed_in || is_small {
         None
     } else {
-        let turn = LARGE_FORMS.try_acquire().map_err(|_| {
+        let turn = large_forms.try_acquire().map_err(|_| {
             Problem::new(
                 Code::Busy,
                 "Too many long forms of people who are not signed in arrive at once. Sign in in another tab, then send this again.",
@@ -205,23 +206,24 @@ mod tests {
     use std::convert::Infallible;
 
     use axum::body::Bytes;
+    use futures_util::FutureExt as _;
 
     use super::*;
 
     #[tokio::test]
     async fn who_is_not_signed_in_has_room_for_few_long_forms() {
         let unending = || HttpBody::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
-        let readers: Vec<_> =
-            (0..LARGE_FORMS.available_permits()).map(|_| tokio::spawn(read(unending(), false))).collect();
-        while LARGE_FORMS.available_permits() > 0 {
-            tokio::task::yield_now().await;
+        let large_forms = Semaphore::new(LARGE_FORMS);
+        let read = |body, is_signed_in| Box::pin(read(body, is_signed_in, &large_forms));
+        let mut readers: Vec<_> = (0..LARGE_FORMS).map(|_| read(unending(), false)).collect();
+        for reader in &mut readers {
+            assert!(reader.now_or_never().is_none(), "it waits for the rest of the form");
         }
         assert_eq!(read(unending(), false).await.map(|_| ()).unwrap_err().code(), Code::Busy);
         assert!(read(HttpBody::from("token=a"), false).await.is_ok(), "signing in goes on");
-        let signed_in = tokio::spawn(read(unending(), true));
-        tokio::task::yield_now().await;
-        assert!(!signed_in.is_finished());
-        readers.iter().chain([&signed_in]).for_each(tokio::task::JoinHandle::abort);
+        assert!((&mut read(unending(), true)).now_or_never().is_none(), "who is signed in is read");
+        readers.pop();
+        assert!((&mut read(unending(), false)).now_or_never().is_none(), "a form that has ended makes room");
     }
 
     #[test]
