@@ -23,8 +23,6 @@ const CALIBRATION: Duration = Duration::from_secs(10);
 const SAMPLE: Duration = Duration::from_secs(5);
 /// Between two changes.
 const CHANGE: Duration = Duration::from_millis(100);
-/// The same during the warm-up: so often that the log of recent changes, which holds 16,384, is full at its end.
-const WARM_UP_CHANGE: Duration = Duration::from_millis(15);
 /// Every so many changes a key is made, rotated and revoked; all others change keys that are there. What is revoked
 /// stays in the image, so that a soak which made a key each time would measure how many keys there are.
 const NEW_KEY: u64 = 300;
@@ -75,16 +73,14 @@ async fn soak() -> Result<()> {
         Some(rate) => u32::try_from(rate)?.max(CALLERS),
         None => calibrate(&stack, &key).await?,
     };
-    println!(
-        "{rate} calls a second for {seconds} s, a change of a key each {CHANGE:?}, during the warm-up each {WARM_UP_CHANGE:?}"
-    );
+    println!("{rate} calls a second for {seconds} s, a change of a key each {CHANGE:?}");
 
     let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
     let callers = callers(&stack, &key, Some(rate), &seen, &stop);
     let began = Instant::now();
     let (samples, changed) = tokio::join!(
         sample(&stack, Duration::from_secs(seconds), &stop),
-        change(&stack, &keys, &seen, &stop, Duration::from_secs(seconds).mul_f64(WARM_UP)),
+        change(&stack, &keys, &seen, &stop),
     );
     changed?;
     for caller in callers {
@@ -188,27 +184,12 @@ async fn repeat(port: u16, period: Option<Duration>, calls: &[(Call, u16)], seen
 }
 
 /// Changes keys until it is to stop. Each revocation must be in force when it was acknowledged.
-async fn change(
-    stack: &Stack,
-    keys: &[NewKey],
-    seen: &Seen,
-    stop: &AtomicBool,
-    warm_up: Duration,
-) -> Result<()> {
-    let paced = |period| {
-        let mut pace = tokio::time::interval(period);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        pace
-    };
-    let mut pace = paced(WARM_UP_CHANGE);
-    let (began, mut is_warm) = (Instant::now(), false);
+async fn change(stack: &Stack, keys: &[NewKey], seen: &Seen, stop: &AtomicBool) -> Result<()> {
+    let mut pace = tokio::time::interval(CHANGE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for n in 1.. {
         if stop.load(Ordering::Relaxed) {
             return Ok(());
-        }
-        if !is_warm && began.elapsed() > warm_up {
-            is_warm = true;
-            pace = paced(CHANGE);
         }
         pace.tick().await;
         if n % NEW_KEY == 0 {
