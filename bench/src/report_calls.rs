@@ -30,6 +30,12 @@ pub(crate) fn text(costs: &[(&'static str, Spread)], counted: &Cost, added: f64)
             cost.median, cost.low, cost.high
         )?;
     }
+    if costs.iter().any(|(_, cost)| cost.low <= 0.0) {
+        writeln!(
+            text,
+            "\nWhere the middle half reaches to zero or below, the crossing is lost in the noise of this run."
+        )?;
+    }
     writeln!(
         text,
         "\nTogether {sum:.1} of the {added:.1} µs. The rest is the work of the filter itself, the route that is chosen anew because the identity headers may change it, the guard, seven headers \

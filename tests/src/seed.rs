@@ -54,9 +54,16 @@ pub async fn fill(folder: &Path, numbers: Range<u32>) -> Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         transaction.set_snapshot_version(u64::try_from(now)?).await?;
         transaction.commit().await?;
-        // As it is where keys were made one by one: a control plane merges beside the changes.
-        while writer.merge_search_segments().await? {}
     }
+    storage.close().await;
+    Ok(())
+}
+
+/// Merges the index of names of the databases in `folder`, as a control plane does beside the changes until nothing is left
+/// to merge.
+pub async fn merge_search_index(folder: &Path) -> Result<()> {
+    let storage = Storage::open(folder).await?;
+    while storage.main.writer().await.merge_search_segments().await? {}
     storage.close().await;
     Ok(())
 }

@@ -31,6 +31,14 @@ const CALLERS: usize = 2;
 const PAUSE: Duration = Duration::from_millis(50);
 const RECEIVED: &str = "cluster.omniflow_control_plane.upstream_cx_rx_bytes_total";
 
+/// What a process has in memory, in bytes.
+#[derive(Clone, Copy)]
+struct Memory {
+    all: u64,
+    /// Those parts that are of files.
+    files: u64,
+}
+
 /// All figures.
 pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let ports = crate::subjects::reserve(2)?;
@@ -44,7 +52,8 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let mut installation = Installation::start(&folder.join("million"), MILLION, WORKERS).await?;
     let mut rows = revocations(&installation).await?;
     renice(installation.control_plane.process().id())?;
-    let of_bare = process::memory(bare.process().id())?;
+    let bare = bare.process().id();
+    let of_bare = Memory { all: process::memory(bare)?, files: process::memory_of_files(bare)? };
     rows.extend(deltas(&installation).await?);
     rows.extend(images(&mut installation, of_bare).await?);
     Ok(Section {
@@ -114,12 +123,12 @@ async fn revoke(installation: &Installation, number: u32) -> Result<Duration> {
 /// Requests while single keys change, beside requests while nothing does.
 async fn deltas(installation: &Installation) -> Result<Vec<Row>> {
     let quiet = Watch::start(installation);
-    // Not to wait for anything: this is for how long requests are watched, here and below.
+    // Not to wait for anything: so long requests are watched while nothing changes.
     tokio::time::sleep(PAUSE * REVOCATIONS).await;
     let quiet = quiet.stop()?;
     let watch = Watch::start(installation);
     for number in 0..REVOCATIONS {
-        // The pace of changes.
+        // Not to wait for anything: changes come at this pace.
         tokio::time::sleep(PAUSE).await;
         // None of those that call, here or while images arrive: their numbers are multiples of 10.
         installation.control_plane.revoke(&seed::name(number * 4_000 + 3), None).await?;
@@ -136,7 +145,7 @@ async fn deltas(installation: &Installation) -> Result<Vec<Row>> {
 }
 
 /// Requests while whole images arrive, and what Envoy holds at most meanwhile.
-async fn images(installation: &mut Installation, of_bare: u64) -> Result<Vec<Row>> {
+async fn images(installation: &mut Installation, of_bare: Memory) -> Result<Vec<Row>> {
     let envoy = installation.envoy.process().id();
     let (mut quiet, mut busy, mut took) = (Vec::new(), Vec::new(), Vec::new());
     let mut peak = 0;
@@ -147,7 +156,7 @@ async fn images(installation: &mut Installation, of_bare: u64) -> Result<Vec<Row
         installation.control_plane.stop()?;
         seed::fill(installation.control_plane.folder(), MILLION + number..MILLION + number + 1).await?;
         let watch = Watch::start(installation);
-        // For so long.
+        // Not to wait for anything: so long requests are watched while nothing changes.
         tokio::time::sleep(Duration::from_secs(3)).await;
         quiet.extend(watch.stop()?);
         process::forget_peak(envoy)?;
@@ -157,11 +166,14 @@ async fn images(installation: &mut Installation, of_bare: u64) -> Result<Vec<Row
         let began = Instant::now();
         installation.in_step().await?;
         took.push(began.elapsed().as_secs_f64() * 1e3);
-        // The pages that come are copied, and those that went are given back.
+        // Not to wait for anything: so long requests are watched behind an image, while pages that have come are copied and
+        // those that went are given back.
         tokio::time::sleep(Duration::from_secs(2)).await;
         busy.extend(watch.stop()?);
         peak = peak.max(process::peak_memory(envoy)?);
     }
+    let added = peak.saturating_sub(of_bare.all);
+    let files = process::memory_of_files(envoy)?.saturating_sub(of_bare.files);
     Ok(vec![
         row(format!("requests without a change: {} of them", quiet.len()), latencies(&quiet), ""),
         row(
@@ -173,7 +185,7 @@ async fn images(installation: &mut Installation, of_bare: u64) -> Result<Vec<Row
             "10 ms longer",
         ),
         row("a whole image: from the control plane's start to all VMs enforcing it", spread(&took), ""),
-        flat::memory_row("at most while a whole image arrives", installation, peak.saturating_sub(of_bare)),
+        flat::memory_row("at most while a whole image arrives", installation, added, files),
     ])
 }
 
@@ -241,7 +253,7 @@ fn watch(port: u16, requests: &[Request], number: usize, stop: &AtomicBool) -> R
     while !stop.load(Ordering::Relaxed) {
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {
-            // The pace of requests.
+            // Not to wait for anything: requests are sent at this pace.
             thread::sleep(early);
         }
         // A timer that comes late is not Envoy's fault; an answer that held up this request is.

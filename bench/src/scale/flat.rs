@@ -56,7 +56,8 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
              time of Envoy over requests, {ROUNDS} rounds of {REQUESTS} requests each, all in each round, in an order that \
              changes; added is less that of bare Envoy in the same round. Medians, and in brackets the middle half. *Spread* \
              are requests of 4,000 keys in turn (or of all 100), which lie all over the image; *hot* is one key. Memory is what \
-             Envoy's process has for itself more than bare Envoy (RssAnon), by the VMs: one of the worker, one of the main thread. That \
+             Envoy's process has more than bare Envoy (VmRSS), by the VMs: one of the worker, one of the main thread; and the same \
+             without the parts of Envoy's own file that V8 uses, which are once in a process (RssFile). That \
              counts what all VMs share (the image in shared data), code and counters in; each worker's VM has copies of the \
              pages that its requests needed.",
             SIZES.map(|keys| keys.to_string()).join(", ")
@@ -119,23 +120,31 @@ fn memory_in_use(bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row
 }
 
 fn memory_rows(when: &str, bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row>> {
-    let of_bare = process::memory(bare.process().id())?;
+    let bare = bare.process().id();
+    let (of_bare, files_of_bare) = (process::memory(bare)?, process::memory_of_files(bare)?);
     installations
         .iter()
         .map(|installation| {
-            let own = process::memory(installation.envoy.process().id())?.saturating_sub(of_bare);
-            Ok(memory_row(when, installation, own))
+            let id = installation.envoy.process().id();
+            let added = process::memory(id)?.saturating_sub(of_bare);
+            let files = process::memory_of_files(id)?.saturating_sub(files_of_bare);
+            Ok(memory_row(when, installation, added, files))
         })
         .collect()
 }
 
-/// What Envoy holds beyond bare Envoy, beside what is asked for.
-pub(super) fn memory_row(when: &str, installation: &Installation, own: u64) -> Row {
+/// What Envoy holds beyond bare Envoy, `files` of it being parts of files, beside what is asked for.
+pub(super) fn memory_row(when: &str, installation: &Installation, added: u64, files: u64) -> Row {
     let vms = installation.vms() as u64;
     let bound = FIXED + OF_A_KEY * u64::from(installation.keys);
     row(
         format!("memory with {} keys, {when}: of the process, by its {vms} VMs", installation.keys),
-        format!("{}, {}", process::mebibytes(own), process::mebibytes(own / vms)),
+        format!(
+            "{}, {}; without files {}",
+            process::mebibytes(added),
+            process::mebibytes(added / vms),
+            process::mebibytes(added.saturating_sub(files) / vms)
+        ),
         &format!("{} a VM", process::mebibytes(bound)),
     )
 }

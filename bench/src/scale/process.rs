@@ -4,16 +4,20 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-/// Bytes that a process has in memory now for itself (`RssAnon` in proc(5)): not those parts of its executable file that it
-/// has used, which the kernel holds once for all its processes and drops when it needs room.
+/// Bytes that a process has in memory now (`VmRSS` in proc(5)).
 pub(super) fn memory(process: u32) -> Result<u64> {
-    status(process, "RssAnon:")
+    status(process, "VmRSS:")
 }
 
-/// The most such bytes since [`forget_peak`]. The kernel keeps the peak of all (`VmHWM`); of its files a process has only
-/// ever more.
+/// Those of them that are parts of files (`RssFile`): of its executable above all, which the kernel holds once for all its
+/// processes and drops when it needs room.
+pub(super) fn memory_of_files(process: u32) -> Result<u64> {
+    status(process, "RssFile:")
+}
+
+/// The most bytes that a process had in memory since [`forget_peak`] (`VmHWM`).
 pub(super) fn peak_memory(process: u32) -> Result<u64> {
-    Ok(status(process, "VmHWM:")?.saturating_sub(status(process, "RssFile:")?))
+    status(process, "VmHWM:")
 }
 
 /// Lets the peak begin anew with what the process has now (`clear_refs` in proc(5)).
