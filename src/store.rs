@@ -341,6 +341,19 @@ mod tests {
     }
 
     #[test]
+    fn a_vm_with_room_for_one_page_finds_every_key_and_takes_no_stale_page_for_current() {
+        let names = Names::new("small");
+        let mut image = image(10);
+        publish(&names, &image, 0);
+        let mut store = Store::new(names.clone(), 1);
+        store.tick(NOW);
+        assert!((0..2_000).all(|number| !is_revoked(&mut store, number)));
+        let page = revoke(&names, &mut image, 1_500);
+        store.refresh_pages(10, 11, &[page]);
+        assert!((0..2_000).all(|number| is_revoked(&mut store, number) == (number == 1_500)));
+    }
+
+    #[test]
     fn a_snapshot_that_nobody_confirmed_for_too_long_is_not_used() {
         let names = Names::new("old");
         publish(&names, &image(10), 0);

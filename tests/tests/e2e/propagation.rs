@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use omniflow_harness::control_plane::NewKey;
-use omniflow_harness::{Stack, StackOptions, eventually};
+use omniflow_harness::{Connection, Stack, StackOptions, eventually};
 use omniflow_tests::seed;
 use serde_json::json;
 
@@ -66,6 +66,39 @@ async fn a_revocation_among_a_hundred_thousand_keys_is_in_force_at_once() {
     stack.in_step().await.unwrap();
     assert_eq!(stack.call(contacts(&keys[0].secret)).await.unwrap().status, 401);
     assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
+}
+
+/// Each worker has room for a third of the keys that call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_with_little_room_for_keys_admit_all_of_them_and_refuse_a_revoked_one() {
+    const MANY: u32 = 30_000;
+    let options = StackOptions::workers(2).plugin("key_cache_bytes", 1 << 20);
+    let mut stack = Stack::start(options).await.unwrap();
+    stack.control_plane.stop().unwrap();
+    seed::fill(stack.control_plane.folder(), 0..MANY).await.unwrap();
+    stack.control_plane.restart().await.unwrap();
+    stack.in_step().await.unwrap();
+    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    let statuses = async |callers: &mut Vec<_>, numbers: &[u32]| {
+        let mut statuses = Vec::new();
+        for caller in callers.iter_mut() {
+            let caller: &mut Connection = caller;
+            for number in numbers {
+                let call = contacts(seed::secret(*number).expose());
+                statuses.push((*number, caller.call(call).await.unwrap().status));
+            }
+        }
+        statuses
+    };
+    let numbers: Vec<u32> = (0..MANY).step_by(30).collect();
+    assert!(statuses(&mut callers, &numbers).await.iter().all(|(_, status)| *status == 200));
+    let revoked = numbers[500];
+    let wait = Some(Duration::from_secs(10));
+    let answer = stack.control_plane.revoke(&seed::name(revoked), wait).await.unwrap();
+    assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
+    for (number, status) in statuses(&mut callers, &numbers).await {
+        assert_eq!(status, if number == revoked { 401 } else { 200 }, "key {number}");
+    }
 }
 
 /// Two changes of different pages within a moment: a worker that hears of the first when the second is there already
