@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 
 use omniflow_policy::snapshot::{Delta, MAX_CHANGES_PER_DELTA};
 
-/// Changes that are kept. A gateway further behind takes a full image.
-pub(super) const KEPT_CHANGES: usize = 16_384;
+/// Changes that are kept in any case. A gateway further behind takes a full image.
+const LEAST_KEPT_CHANGES: usize = 1_024;
+/// Changes that are kept where there are as many credentials or more. Between the two it is one for each credential: a log
+/// longer than the image saves nobody anything.
+const MOST_KEPT_CHANGES: usize = 16_384;
 /// So many bytes of a policy weigh as much as one change.
 const POLICY_BYTES_PER_CHANGE: usize = 256;
 
@@ -28,16 +31,15 @@ struct Kept {
 }
 
 impl DeltaLog {
-    /// Appends what was just published and forgets the oldest beyond [`KEPT_CHANGES`].
-    pub(super) fn push(&mut self, delta: &Delta) {
+    /// Appends what was just published with an image of so many credentials, and forgets the oldest where there are more
+    /// changes than are worth keeping. The last is always kept.
+    pub(super) fn push(&mut self, delta: &Delta, credentials: usize) {
+        let most = credentials.clamp(LEAST_KEPT_CHANGES, MOST_KEPT_CHANGES);
         let kept = Kept::of(delta);
         self.weight += kept.weight;
         self.deltas.push_back(kept);
-        while self.weight > KEPT_CHANGES {
-            let Some(oldest) = self.deltas.pop_front() else {
-                break;
-            };
-            self.weight -= oldest.weight;
+        while self.weight > most && self.deltas.len() > 1 {
+            self.weight -= self.deltas.pop_front().map_or(0, |oldest| oldest.weight);
         }
     }
 
@@ -110,7 +112,7 @@ mod tests {
     fn deltas_merge_until_they_are_full() {
         let mut log = DeltaLog::default();
         for from in [10, 20, 30] {
-            log.push(&delta(from, 100));
+            log.push(&delta(from, 100), 0);
         }
         let first = log.since(10).unwrap();
         assert_eq!((first.from, first.to, first.changes.len()), (10, 30, 200));
@@ -128,12 +130,26 @@ mod tests {
 
     #[test]
     fn the_oldest_is_forgotten() {
-        let mut log = DeltaLog::default();
-        for number in 0..=KEPT_CHANGES as u64 {
-            log.push(&delta(number * 10, usize::from(number % 2 == 0)));
+        for (credentials, kept) in [(0, LEAST_KEPT_CHANGES), (5_000, 5_000), (1_000_000, MOST_KEPT_CHANGES)] {
+            let mut log = DeltaLog::default();
+            for number in 0..=kept as u64 {
+                log.push(&delta(number * 10, usize::from(number % 2 == 0)), credentials);
+            }
+            assert!(log.since(0).is_none() && !log.leads_on_from(0), "{credentials}");
+            assert!(log.since(10).is_some() && log.leads_on_from(10), "{credentials}");
         }
-        assert!(log.since(0).is_none() && !log.leads_on_from(0));
-        assert!(log.since(10).is_some() && log.leads_on_from(10));
+    }
+
+    #[test]
+    fn fewer_credentials_shorten_it() {
+        let mut log = DeltaLog::default();
+        for number in 0..2_000 {
+            log.push(&delta(number * 10, 1), 2_000);
+        }
+        assert!(log.leads_on_from(0));
+        log.push(&delta(20_000, 1), 1);
+        assert_eq!(log.deltas.len(), LEAST_KEPT_CHANGES);
+        assert_eq!(log.weight, LEAST_KEPT_CHANGES);
     }
 
     #[test]
@@ -152,22 +168,22 @@ mod tests {
             allowlist: Allowlist::default(),
         };
         let mut log = DeltaLog::default();
-        for number in 0..2 * KEPT_CHANGES as u64 {
+        for number in 0..2 * MOST_KEPT_CHANGES as u64 {
             let changes = vec![Change::Put(credential.clone())];
-            log.push(&Delta { changes, ..delta(number * 10, 0) });
+            log.push(&Delta { changes, ..delta(number * 10, 0) }, 1_000_000);
         }
         let bytes: usize = log.deltas.iter().map(|kept| size_of::<Kept>() + kept.encoded.len()).sum();
-        assert_eq!(log.deltas.len(), KEPT_CHANGES);
-        assert!(bytes < 5 << 20, "{bytes} bytes for {KEPT_CHANGES} changes");
+        assert_eq!(log.deltas.len(), MOST_KEPT_CHANGES);
+        assert!(bytes < 5 << 20, "{bytes} bytes for {MOST_KEPT_CHANGES} changes");
     }
 
     #[test]
     fn policies_are_told_one_by_one_and_take_their_place() {
         let mut log = DeltaLog::default();
         let with = |from, policy: &str| Delta { policy: Some(policy.to_owned()), ..delta(from, 1) };
-        log.push(&with(0, "a"));
-        log.push(&with(10, "b"));
-        log.push(&delta(20, 1));
+        log.push(&with(0, "a"), 0);
+        log.push(&with(10, "b"), 0);
+        log.push(&delta(20, 1), 0);
         // A key that was changed before a policy, or behind it, must not pass it on the way.
         let told: Vec<_> = [0, 10, 20].map(|from| log.since(from).unwrap()).into();
         assert_eq!(told.iter().map(|delta| delta.to).collect::<Vec<_>>(), [10, 20, 30]);
@@ -175,10 +191,12 @@ mod tests {
             told.iter().map(|d| d.policy.as_deref()).collect::<Vec<_>>(),
             [Some("a"), Some("b"), None]
         );
-        let long = "x".repeat(KEPT_CHANGES / 2 * POLICY_BYTES_PER_CHANGE);
-        log.push(&with(30, &long));
+        let long = "x".repeat(LEAST_KEPT_CHANGES / 2 * POLICY_BYTES_PER_CHANGE);
+        log.push(&with(30, &long), 0);
         assert!(log.since(0).is_some());
-        log.push(&with(40, &long));
+        log.push(&with(40, &long), 0);
         assert!(log.since(30).is_none() && log.since(40).is_some());
+        log.push(&with(50, &long.repeat(3)), 0);
+        assert!(log.since(40).is_none() && log.since(50).is_some(), "the last is kept, whatever it weighs");
     }
 }

@@ -168,7 +168,8 @@ impl Publication {
             if draft.deltas.is_empty() {
                 published.log = DeltaLog::default();
             }
-            draft.deltas.iter().for_each(|delta| published.log.push(delta));
+            let credentials = draft.image.len();
+            draft.deltas.iter().for_each(|delta| published.log.push(delta, credentials));
             if let Some(policy) = draft.policy {
                 published.policy = policy;
             }
