@@ -21,6 +21,11 @@ const ROWS_AT_ONCE: usize = 200;
 const PAYLOADS_AT_ONCE: usize = 20;
 /// For how long a gateway that holds nothing is remembered.
 const SETTLED_KEPT: Duration = Duration::from_secs(86_400);
+/// For how many times the retention of records the place of a gateway that is gone is known, so that what it delivers again
+/// counts once. One that is there keeps its place though it has no calls.
+const STREAMS_KEPT: u32 = 2;
+/// Runs of gateways' processes whose places go in one transaction. Each has a row for each worker.
+const STREAMS_AT_ONCE: usize = 20;
 /// Pages that are given back in one transaction.
 const PAGES_AT_ONCE: u32 = 64;
 /// Free pages that stay in the file whatever its size: 1 MiB.
@@ -64,6 +69,7 @@ pub(crate) async fn purge(app: &App) -> Result<(), StorageError> {
         // The gateways' half of the time.
         sleep(started.elapsed()).await;
     }
+    forget_streams(app, start_of(app.audit_retention.saturating_mul(STREAMS_KEPT))).await?;
     if purged > 0 {
         tracing::info!(purged, "old audit records and payloads are purged");
         give_back(app).await?;
@@ -89,6 +95,21 @@ async fn purge_payloads(app: &App, before: UnixMillis) -> Result<u64, StorageErr
     let unused = UnixMillis(before.0.saturating_sub(2 * DATA_KEY_TIME));
     audit.purge_data_keys(unused).await?;
     Ok(purged)
+}
+
+/// Forgets how far the records of gateways had come that are gone and have had no call since `before`. Each start of a
+/// gateway's process has places of its own, so they grew without end.
+async fn forget_streams(app: &App, before: UnixMillis) -> Result<(), StorageError> {
+    let audit = &app.storage.audit;
+    let mut gone = audit.quiet_streams(before).await?;
+    gone.retain(|run| !app.fleet.remembers(run));
+    for runs in gone.chunks(STREAMS_AT_ONCE) {
+        let started = Instant::now();
+        audit.forget_streams(runs, before).await?;
+        // As above: half of the time is the gateways'.
+        sleep(started.elapsed()).await;
+    }
+    Ok(())
 }
 
 /// Gives free pages back, except those that the records of the next days will take again.
@@ -117,6 +138,8 @@ fn has_too_many_free(pages: Pages) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
+    use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource};
+    use omniflow_policy::gateway::{EnforcedReport, Incarnation};
     use serde_json::json;
     use uuid::Uuid;
 
@@ -166,6 +189,48 @@ mod tests {
         // What was purged is still known as delivered.
         plane.deliver(&token, vec![record(3, START + 90 * 86_400_000, key)]).await;
         assert!(ids(&plane).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn places_of_gateways_that_are_gone_are_forgotten() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let deliver = async |incarnation, sequence, time| {
+            let source = AuditSource {
+                gateway: "edge".to_owned(),
+                incarnation: Incarnation(incarnation),
+                vm: Incarnation(1),
+            };
+            let items = vec![AuditItem::Call(record(sequence, time, None))];
+            let batch = AuditBatch { source, progress: None, items };
+            plane.deliver_bytes(&token, batch.encode()).await
+        };
+        let quiet = async || {
+            let streams = plane.app.storage.audit.quiet_streams(UnixMillis(u64::MAX >> 1)).await.unwrap();
+            streams.iter().map(|run| run.incarnation.0).collect::<Vec<_>>()
+        };
+        for run in 0..3 * STREAMS_AT_ONCE as u64 {
+            deliver(run, 0, START).await;
+        }
+        plane.pass(180 * DAY);
+        deliver(1, 1, START + 1).await;
+        purge(&plane.app).await.unwrap();
+        assert_eq!(quiet().await.len(), 3 * STREAMS_AT_ONCE, "on the day they are known");
+
+        // One has no calls, and is there. Its next call leaves no gap behind.
+        plane.pass(Duration::from_millis(1));
+        let report = EnforcedReport {
+            gateway: "edge".to_owned(),
+            incarnation: Incarnation(7),
+            installation: None,
+            vms: Vec::new(),
+        };
+        plane.app.fleet.reported(&report, true);
+        purge(&plane.app).await.unwrap();
+        assert_eq!(quiet().await, [1, 7]);
+        deliver(7, 1, START + 1).await;
+        let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
+        assert_eq!(gaps["items"], json!([]));
     }
 
     /// Delivers `count` records that begin at `time`.

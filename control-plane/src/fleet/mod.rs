@@ -131,6 +131,11 @@ impl Fleet {
         gateway.is_live(self.clock.now(), self.lease)
     }
 
+    /// Whether a gateway was heard of in the last day.
+    pub(crate) fn remembers(&self, id: &GatewayId) -> bool {
+        self.lock().get(id).is_some_and(|gateway| gateway.is_remembered(self.clock.now()))
+    }
+
     /// How many gateways count as running, and how many others were heard of in the last day.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let now = self.clock.now();

@@ -67,6 +67,35 @@ impl Database {
         };
         rows.iter().map(open).collect()
     }
+
+    /// The runs of gateways' processes of which no call came that began at `before` or later.
+    pub(crate) async fn quiet_streams(&self, before: UnixMillis) -> Result<Vec<GatewayId>> {
+        let rows = sqlx::query(
+            "SELECT gateway, incarnation FROM audit_streams GROUP BY gateway, incarnation \
+             HAVING max(last_time) < ?",
+        )
+        .bind(to_millis(before))
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        rows.iter()
+            .map(|row| Ok(GatewayId { gateway: row.try_get(0)?, incarnation: incarnation(row.try_get(1)?)? }))
+            .collect()
+    }
+
+    /// Forgets how far the records of these runs have come, unless some came that began at `before` or later.
+    pub(crate) async fn forget_streams(&self, runs: &[GatewayId], before: UnixMillis) -> Result<()> {
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin().await?;
+        for run in runs {
+            sqlx::query("DELETE FROM audit_streams WHERE gateway = ? AND incarnation = ? AND last_time < ?")
+                .bind(run.gateway.clone())
+                .bind(String::from(run.incarnation))
+                .bind(to_millis(before))
+                .execute(transaction.connection())
+                .await?;
+        }
+        transaction.commit().await
+    }
 }
 
 #[cfg(test)]
