@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -204,7 +204,7 @@ impl Warnings {
     /// Gathers them from now on, until the guard goes.
     pub(crate) fn gather() -> (Self, DefaultGuard) {
         let warnings = Self::default();
-        let logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
+        let logging = log_to(tracing_subscriber::registry().with(warnings.clone()));
         (warnings, logging)
     }
 
@@ -223,6 +223,17 @@ impl<S: tracing::Subscriber> Layer<S> for Warnings {
             text.push('\n');
         }
     }
+}
+
+/// Gives this thread's events to a subscriber, until the guard goes.
+///
+/// While a process has one subscriber, the thread that comes to an event first decides for all whether it is of interest, by
+/// whether that very thread has it. Of two, both are asked: so there is always another.
+pub(crate) fn log_to(subscriber: impl tracing::Subscriber + Send + Sync + 'static) -> DefaultGuard {
+    static ANOTHER: LazyLock<tracing::Dispatch> =
+        LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+    LazyLock::force(&ANOTHER);
+    tracing::subscriber::set_default(subscriber)
 }
 
 pub(crate) fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {

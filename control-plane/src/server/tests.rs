@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::*;
-use crate::http::testing::{Plane, START, record, settings};
+use crate::http::testing::{Plane, START, log_to, record, settings};
 
 #[tokio::test]
 async fn a_restart_keeps_everything() {
@@ -213,7 +213,7 @@ impl<S: tracing::Subscriber> Layer<S> for Complaints {
 async fn calls_before_the_image_is_built_are_told_to_come_back() {
     let complaints = Complaints::default();
     let subscriber = tracing_subscriber::registry().with(complaints.clone());
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let _logging = log_to(subscriber);
     let folder = tempfile::tempdir().unwrap();
     let time = Arc::new(AtomicU64::new(START));
     let app = Arc::new(open(&settings(folder.path(), &time)).await.unwrap());
