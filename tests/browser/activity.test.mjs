@@ -34,10 +34,7 @@ for (const scripts of [true, false]) {
   test(`a call is found by clicking, and what it sent is read as a step of its own${scripts ? '' : ', without scripts'}`, async () => {
     const name = scripts ? 'crm-sync' : 'plain-sync';
     const { secret } = await key(name);
-    const sent = await fetch(`${stack.gateway}${CONTACTS}?notify=true`, {
-      method: 'POST', headers: { authorization: `Bearer ${secret}`, 'content-type': 'application/json' }, body: '{"name":"Ada <b>"}',
-    });
-    assert.equal(sent.status, 200);
+    assert.equal(await call(stack, secret, `${CONTACTS}?notify=true`, 'POST', { name: 'Ada <b>' }), 200);
     await call(stack, secret, '/api/v1/tickets');
     await recorded(`key=${name}`, 3);
 
@@ -118,7 +115,7 @@ test('a leaked key is found by its pattern, and what has leaked by pasting it', 
 
   await eventually('the use of the revoked key is found', async () => {
     await page.goto('/findings');
-    return page.getByText(/leaked was presented \d+ times after it was revoked/).count();
+    return page.getByText(/leaked was presented (once|\d+ times) after it was revoked/).count();
   }, 40);
   await page.getByRole('link', { name: 'Show the calls of leaked' }).first().click();
   await page.locator('.calls').getByText('key_revoked').first().waitFor();

@@ -24,7 +24,7 @@ export async function fill(stack, description = MARKUP) {
   await eventually('the gateway knows the key', async () => await call(stack, used.secret, '/api/v1/contacts') === 200);
   for (let n = 0; n < 12; n++) await call(stack, used.secret, `/api/v1/contacts?page=${n}`);
   for (let n = 0; n < 4; n++) await call(stack, used.secret, '/api/v1/agents');
-  await call(stack, used.secret, '/api/v1/tickets', 'POST');
+  await call(stack, used.secret, '/api/v1/tickets?notify=true', 'POST', { subject: MARKUP });
   await eventually('the calls are recorded', async () => (await api(stack, 'GET', '/v1/audit?key=crm-sync')).items.length >= 18);
   const enforcement = await api(stack, 'GET', '/v1/gateways');
   // A policy with a version before, and calls that were decided otherwise.

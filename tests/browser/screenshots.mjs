@@ -5,7 +5,7 @@ import path from 'node:path';
 
 import { launch, signIn, visitor } from './browser.mjs';
 import { PAGES, fill } from './pages.mjs';
-import { startStack } from './stack.mjs';
+import { api, call, eventually, startStack } from './stack.mjs';
 
 const forDocs = process.argv[2] === '--docs';
 const folder = process.argv[forDocs ? 3 : 2];
@@ -33,7 +33,13 @@ try {
         await page.goto(one.path(ids));
         await shoot(one.name);
       }
-      if (!forDocs) await states(page, shoot, `${theme}-${width}`, ids);
+      if (!forDocs) {
+        const name = `${theme}-${width}`;
+        await keyStates(page, shoot, name, ids);
+        await otherStates(page, shoot, name, ids);
+        await sessionStates(context, page, shoot, name);
+        await auditorStates(page, shoot, ids);
+      }
       await context.close();
     }
   }
@@ -42,8 +48,8 @@ try {
   await stack.stop();
 }
 
-/** What is seen only on the way. */
-async function states(page, shoot, name, ids) {
+/** What is seen only on the way from a new key to its change. */
+async function keyStates(page, shoot, name, ids) {
   await page.goto('/keys/new');
   await page.getByLabel('Name', { exact: true }).fill(`new ${name}`);
   await page.getByRole('checkbox', { name: /^contacts:read/ }).check();
@@ -60,6 +66,88 @@ async function states(page, shoot, name, ids) {
   await page.goto(`/keys/${ids.rotated}`);
   await page.getByText('Change settings').click();
   await shoot('key-change');
+  await page.getByLabel('Description').fill('mine');
+  await api(stack, 'PATCH', `/v1/keys/${ids.rotated}`, { description: `theirs, ${name}`, rate_limit: { per_minute: 7 } });
+  await page.getByRole('button', { name: 'Save' }).last().click();
+  await shoot('key-changed-by-others');
+  await page.goto(`/keys/${ids.rotated}/revoke`);
+  await page.getByLabel('to confirm').fill('something else');
+  await page.getByRole('button', { name: 'Revoke' }).click();
+  await shoot('key-revoke-wrong');
+}
+
+/** The same of all other pages. */
+async function otherStates(page, shoot, name, ids) {
+  await page.goto('/tokens/new');
+  await page.getByRole('button', { name: 'Make token' }).click();
+  await shoot('token-new-wrong');
+  await page.getByLabel('Name', { exact: true }).fill(`edge ${name}`);
+  await page.getByRole('radio', { name: /^gateway/ }).check();
+  await page.getByRole('button', { name: 'Make token' }).click();
+  await shoot('token-secret');
+
+  const leaked = await api(stack, 'POST', '/v1/keys', { name: `leaked ${name}`, environment: 'live', scopes: ['contacts:read'] });
+  await page.goto('/findings/leak');
+  await page.getByLabel('Secret, or text to search').fill('nothing that is a secret');
+  await page.getByRole('button', { name: 'Search and act' }).click();
+  await shoot('leak-none');
+  await page.goto('/findings/leak');
+  await page.getByLabel('Secret, or text to search').fill(`log line\nauthorization: Bearer ${leaked.secret}\nend`);
+  await page.getByText('Issue a successor').click();
+  await page.getByRole('button', { name: 'Search and act' }).click();
+  await page.getByRole('heading', { name: /1 of 1 gateway/ }).waitFor();
+  await shoot('leak-found');
+  await call(stack, leaked.secret, '/api/v1/contacts');
+  await eventually('the use of the revoked key is found', async () => (
+    await page.goto('/findings'), page.getByText(new RegExp(`leaked ${name} was presented`)).count()
+  ), 40);
+  await shoot('findings-found');
+
+  await page.goto('/policy/draft');
+  const area = page.getByLabel('The draft, in JSON');
+  const text = await area.inputValue();
+  await area.fill(text.replace('"scopes": [', '"scopes": [,'));
+  await page.getByRole('button', { name: 'See what it changes' }).click();
+  await shoot('policy-draft-wrong');
+  const document = JSON.parse(text);
+  document.routes = document.routes.filter(({ path, methods }) => path !== '/api/v1/contacts' || !methods.includes('read'));
+  await area.fill(JSON.stringify(document, null, 2));
+  await page.getByRole('button', { name: 'Rehearse' }).click();
+  await page.getByRole('heading', { name: /would be refused/ }).waitFor();
+  await shoot('policy-draft-rehearsed');
+  await page.getByRole('button', { name: 'Publish' }).click();
+  await page.getByRole('heading', { name: /1 of 1 gateway/ }).waitFor();
+  await shoot('policy-published');
+  await api(stack, 'PUT', '/v1/policy?wait=5s', JSON.parse(text));
+}
+
+/** What is seen of a session at its end. */
+async function sessionStates(context, page, shoot, name) {
+  await page.goto('/keys');
   await page.locator('.account summary').click();
   await page.screenshot({ path: path.join(folder, `account-${name}.png`) });
+  await page.goto('/keys/new');
+  await page.getByLabel('Name', { exact: true }).fill(`left ${name}`);
+  await page.getByRole('checkbox', { name: /^contacts:read/ }).check();
+  await context.clearCookies({ name: /session/ });
+  await page.getByRole('button', { name: 'Review' }).last().click();
+  await shoot('session-ended');
+  await page.getByLabel('Token').fill(stack.owner);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await shoot('session-send-again');
+  await page.goto('/keys');
+  await page.locator('.account summary').click();
+  await page.getByRole('button', { name: 'Sign out', exact: true }).click();
+  await shoot('signed-out');
+}
+
+/** What an auditor sees that is signed in in the place of the owner. */
+async function auditorStates(page, shoot, ids) {
+  await signIn(page, ids.auditor, `/audit/${ids.sent}`);
+  await page.getByRole('button', { name: 'Read it, and note that I did' }).click();
+  await shoot('record-payload');
+  for (const [name, to] of [['key', `/keys/${ids.key}`], ['policy-draft', '/policy/draft'], ['not-allowed', '/tokens']]) {
+    await page.goto(to);
+    await shoot(`auditor-${name}`);
+  }
 }

@@ -45,9 +45,13 @@ export async function api(stack, method, pathname, body, token = stack.owner) {
   return text ? JSON.parse(text) : null;
 }
 
-/** Calls an upstream through the gateway with a key; gives the status. */
-export async function call(stack, secret, pathname, method = 'GET') {
-  const answer = await fetch(stack.gateway + pathname, { method, headers: { authorization: `Bearer ${secret}` } });
+/** Calls an upstream through the gateway with a key, and sends `body` as JSON if there is one; gives the status. */
+export async function call(stack, secret, pathname, method = 'GET', body = undefined) {
+  const answer = await fetch(stack.gateway + pathname, {
+    method,
+    headers: { authorization: `Bearer ${secret}`, ...body && { 'content-type': 'application/json' } },
+    body: body && JSON.stringify(body),
+  });
   await answer.text();
   return answer.status;
 }
