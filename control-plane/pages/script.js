@@ -122,13 +122,13 @@ function helpFilling() {
 function checkWhileFilling(form) {
   const used = new Set();
   let timer, number = 0;
-  const show = ({ field, text }) => {
+  const show = (errors) => {
     for (const part of find('[data-field]', form)) {
       const name = part.dataset.field;
-      const wrong = name === field && used.has(name);
+      const wrong = name in errors && used.has(name);
       part.classList.toggle('wrong', wrong);
       const error = part.querySelector('.error');
-      const shown = wrong ? text : '';
+      const shown = wrong ? errors[name] : '';
       if (error && error.textContent !== shown) error.textContent = shown;
       for (const input of find('[aria-describedby]', part)) {
         if (wrong) input.setAttribute('aria-invalid', 'true'); else input.removeAttribute('aria-invalid');

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use omniflow_policy::key::compose_token;
+use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 use super::access::{Caller, Endpoints, OWNER};
@@ -22,7 +23,8 @@ use crate::json::event::token_state;
 use crate::json::page::Page;
 use crate::json::token::{CreateToken, CreatedToken, TokenJson};
 use crate::model::event::{Action, NewEvent, Subject};
-use crate::model::token::Token;
+use crate::model::name::Name;
+use crate::model::token::{Role, Token};
 use crate::storage::Attempt;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
@@ -79,6 +81,22 @@ pub(super) async fn create(
     Ok(to_its_end(make(app, caller, request, attempt)).await?.into_response())
 }
 
+/// What a token is to be.
+pub(super) struct WantedToken {
+    name: Name,
+    role: Role,
+    expires_at: Option<UnixMillis>,
+}
+
+/// What a request wants, if it can be: of the name it is not known whether another token has it.
+pub(super) fn wanted(request: CreateToken, now: UnixMillis) -> Result<WantedToken, Problem> {
+    Ok(WantedToken {
+        name: fields::name(&request.name)?,
+        role: request.role.parse().map_err(|error| Problem::invalid_field("/role", error))?,
+        expires_at: fields::expires_at(request.expires_at, now)?,
+    })
+}
+
 /// Makes a token, unless this attempt has made it already.
 pub(super) async fn make(
     app: Arc<App>,
@@ -94,14 +112,15 @@ pub(super) async fn make(
     }
     let secret =
         app.entropy.compose(|mut random| compose_token(&app.installation.key_prefix, &mut random))?;
+    let WantedToken { name, role, expires_at } = wanted(request, now)?;
     let token = Token {
         id: app.entropy.uuid(now)?,
-        name: fields::name(&request.name)?,
-        role: request.role.parse().map_err(|error| Problem::invalid_field("/role", error))?,
+        name,
+        role,
         digest: secret.digest(),
         created_by: caller.name.to_string(),
         created_at: now,
-        expires_at: fields::expires_at(request.expires_at, now)?,
+        expires_at,
     };
     if !transaction.insert_token(&token).await? {
         let detail = format!("Another token is called {}. Choose another name.", token.name);

@@ -220,8 +220,9 @@ impl Signal {
             }
             FindingKind::UsedAfterEnd => {
                 let end = if reason.as_deref() == Some("key_expired") { "expired" } else { "was revoked" };
+                let times = if *observed == 1 { "once".to_owned() } else { format!("{observed} times") };
                 format!(
-                    "Version {} of {name} was presented {observed} times after it {end}.",
+                    "Version {} of {name} was presented {times} after it {end}.",
                     version.unwrap_or_default()
                 )
             }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Section;
 use super::audit::{for_field, instant};
-use super::form::{FormError, sentence};
+use super::form::{FormError, at, elsewhere};
 use super::frame::Frame;
 use super::refusal::{Page, PageResult};
 use super::show::Moment;
@@ -27,6 +27,8 @@ use crate::model::event::Action;
 
 /// Events of one page.
 const PAGE_SIZE: &str = "50";
+/// What the form of the search has, but for the action: that is one of a list.
+const FIELDS: [&str; 4] = ["actor", "subject", "from", "to"];
 
 pub(super) const SECTION: Section =
     Section { path: "/events", label: "Events", group: "Activity", access: READ, endpoints };
@@ -91,9 +93,7 @@ async fn show(
     let (status, error, page) = match selected {
         Ok(page) => (StatusCode::OK, None, Some(page)),
         Err(problem) if problem.code() == Code::InvalidQuery => {
-            let field = problem.field().map(str::to_owned);
-            let error = FormError { field, text: sentence(problem.detail()) };
-            (StatusCode::BAD_REQUEST, Some(error), None)
+            (StatusCode::BAD_REQUEST, Some(FormError::of_search(&problem, &FIELDS)), None)
         }
         Err(problem) => return Err(problem.into()),
     };
@@ -148,16 +148,11 @@ impl EventsPage {
     }
 
     fn error_at(&self, name: &str) -> &str {
-        match &self.error {
-            Some(error) if error.field.as_deref() == Some(name) => &error.text,
-            _ => "",
-        }
+        at(self.error.as_slice(), name).unwrap_or_default()
     }
 
     fn other_error(&self) -> Option<&str> {
-        let error = self.error.as_ref()?;
-        let has_place = matches!(error.field.as_deref(), Some("actor" | "subject" | "from" | "to"));
-        (!has_place).then_some(error.text.as_str())
+        elsewhere(self.error.as_slice())
     }
 }
 

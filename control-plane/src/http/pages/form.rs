@@ -7,6 +7,7 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::app::App;
 use crate::http::access::Caller;
+use crate::http::code::Code;
 use crate::http::problem::Problem;
 use crate::json::time::format_time;
 use crate::storage::Attempt;
@@ -68,6 +69,11 @@ impl Form {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
+    /// Whether it has this field, if only an empty one.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.0.iter().any(|(field, _)| field == name)
+    }
+
     /// Every value of a field.
     pub(super) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.trim())
@@ -113,6 +119,11 @@ impl Form {
         self.stated(name).map(read).transpose()
     }
 
+    /// The form without this field.
+    pub(super) fn without(&self, name: &str) -> Self {
+        Self(self.0.iter().filter(|(field, _)| field != name).cloned().collect())
+    }
+
     /// The digest of all that was sent but the session's token: what is the same when a form is sent again.
     pub(super) fn digest(&self) -> Digest {
         let mut text = String::new();
@@ -142,17 +153,41 @@ impl FormError {
         let is_at = |pointer: &str, at: &str| {
             at.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let field = problem.field().and_then(|at| {
+        let at = if problem.code() == Code::NameTaken { Some("/name") } else { problem.field() };
+        let field = at.and_then(|at| {
             fields.iter().find(|(pointer, _)| is_at(pointer, at)).map(|(_, name)| (*name).to_owned())
         });
         Self { field, text: sentence(problem.detail()) }
     }
+
+    /// The problem of a search whose form has these `fields`, under the names that the query has. Beside its field a name says
+    /// nothing, and is none that its reader knows.
+    pub(super) fn of_search(problem: &Problem, fields: &[&str]) -> Self {
+        let detail = problem.detail();
+        let field = problem.field().filter(|field| fields.contains(field));
+        let rest = field.and_then(|field| detail.strip_prefix(field)).filter(|rest| rest.starts_with(" is "));
+        let text = rest.map_or_else(|| sentence(detail), |rest| sentence(&format!("this{rest}")));
+        Self { field: field.map(str::to_owned), text }
+    }
 }
 
 /// What is wrong with a field, if it is to blame.
-pub(super) fn at<'e>(error: &'e Option<FormError>, field: &str) -> Option<&'e str> {
-    let error = error.as_ref()?;
-    (error.field.as_deref() == Some(field)).then_some(error.text.as_str())
+pub(super) fn at<'e>(errors: &'e [FormError], field: &str) -> Option<&'e str> {
+    let error = errors.iter().find(|error| error.field.as_deref() == Some(field))?;
+    Some(&error.text)
+}
+
+/// What is wrong that no field is to blame for.
+pub(super) fn elsewhere(errors: &[FormError]) -> Option<&str> {
+    let error = errors.iter().find(|error| error.field.is_none())?;
+    Some(&error.text)
+}
+
+/// The field that the last error is at, unless one before is too. A check finds one error at a time: who puts into this field
+/// what fits, and checks again, finds all.
+pub(super) fn newly_blamed(errors: &[FormError]) -> Option<&str> {
+    let (last, before) = errors.split_last()?;
+    last.field.as_deref().filter(|field| at(before, field).is_none())
 }
 
 /// A name for an attempt to make something, which a form carries so that it makes nothing twice.
@@ -253,6 +288,28 @@ mod tests {
             let error = FormError::new(&Problem::invalid_field(pointer, "no"), &fields);
             assert_eq!(error.field.as_deref(), expected, "{pointer}");
             assert_eq!(error.text, "No.");
+        }
+        for (name, detail, expected) in [
+            ("ip", "ip is an address", (Some("ip"), "This is an address.")),
+            ("ip", "there is no such thing", (Some("ip"), "There is no such thing.")),
+            ("cursor", "cursor is unchanged", (None, "Cursor is unchanged.")),
+        ] {
+            let error = FormError::of_search(&Problem::invalid_query(name, detail), &["ip", "from"]);
+            assert_eq!((error.field.as_deref(), error.text.as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn a_field_is_blamed_once() {
+        let error =
+            |field: Option<&str>| FormError { field: field.map(str::to_owned), text: "No.".to_owned() };
+        let blamed = |fields: &[Option<&str>]| {
+            let errors: Vec<_> = fields.iter().map(|field| error(*field)).collect();
+            newly_blamed(&errors).map(str::to_owned)
+        };
+        assert_eq!(blamed(&[Some("a"), Some("b")]).as_deref(), Some("b"));
+        for done in [&[][..], &[None], &[Some("a"), None], &[Some("a"), Some("b"), Some("a")]] {
+            assert_eq!(blamed(done), None, "{done:?}");
         }
     }
 }

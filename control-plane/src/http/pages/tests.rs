@@ -270,6 +270,11 @@ async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
         let answer = browser.submit("/tokens", &form).await;
         assert!(answer.status.is_client_error() && text(&answer).contains(part), "{part}: {}", text(&answer));
     }
+    let wrong = [("attempt", "t3"), ("name", "edge"), ("role", ""), ("lifetime", "date")];
+    let page = text(&browser.submit("/tokens", &wrong).await);
+    for part in ["A role is", "expires_at-error\" role=\"alert\">"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
     let path = plane.path_of_token("edge").await.replace("/v1", "") + "/revoke";
     assert!(browser.page(&path).await.contains("Type <code>edge</code>"));
     assert!(text(&browser.submit(&path, &[("name", "edg")]).await).contains("Type edge to confirm"));

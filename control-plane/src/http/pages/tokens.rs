@@ -5,14 +5,16 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Redirect};
+use axum::response::{IntoResponse, Redirect, Response};
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Section;
 use super::form::Lifetime;
-use super::form::{ATTEMPT, Form, FormError, at, attempt, lifetime, lifetimes, new_attempt};
+use super::form::{
+    ATTEMPT, Form, FormError, at, attempt, elsewhere, lifetime, lifetimes, new_attempt, newly_blamed,
+};
 use super::frame::Frame;
 use super::refusal::{Page, PageResult};
 use super::show::{Ago, At};
@@ -78,7 +80,7 @@ struct NewPage {
     roles: Vec<RoleChoice>,
     lifetimes: Vec<Lifetime>,
     expires_at: String,
-    error: Option<FormError>,
+    errors: Vec<FormError>,
 }
 
 struct RoleChoice {
@@ -151,7 +153,8 @@ async fn list(
 }
 
 async fn show_form(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
-    form_page(&visitor, &Form::default().with(ATTEMPT, &new_attempt(&app)?), None)
+    let form = Form::default().with(ATTEMPT, &new_attempt(&app)?);
+    Ok(form_page(&visitor, &form, StatusCode::OK, Vec::new()))
 }
 
 async fn make(State(app): State<Arc<App>>, visitor: Visitor, caller: Caller, form: Form) -> PageResult {
@@ -165,9 +168,13 @@ async fn make(State(app): State<Arc<App>>, visitor: Visitor, caller: Caller, for
             secret_page(&visitor, form.text("name").to_owned(), form.text("role").to_owned(), None)
         }
         Err(problem) if problem.code() == Code::IdempotencyKeyReused => {
-            form_page(&visitor, &form.with(ATTEMPT, &new_attempt(&app)?), Some(problem))
+            let form = form.with(ATTEMPT, &new_attempt(&app)?);
+            Ok(form_page(&visitor, &form, problem.code().status(), vec![error(&problem)]))
         }
-        Err(problem) => form_page(&visitor, &form, Some(problem)),
+        Err(problem) => {
+            let errors = every_error_of(&form, &problem, visitor.now());
+            Ok(form_page(&visitor, &form, problem.code().status(), errors))
+        }
     }
 }
 
@@ -177,21 +184,44 @@ async fn apply(
     form: &Form,
     now: UnixMillis,
 ) -> Result<crate::http::idempotency::Created, Problem> {
-    let request = CreateToken {
+    let (request, attempt) = (request(form, now)?, attempt(&caller, form));
+    to_its_end(tokens::make(Arc::clone(app), caller, request, attempt)).await
+}
+
+fn request(form: &Form, now: UnixMillis) -> Result<CreateToken, Problem> {
+    Ok(CreateToken {
         name: form.text("name").to_owned(),
         role: form.text("role").to_owned(),
         expires_at: lifetime(form, now)?,
-    };
-    let attempt = attempt(&caller, form);
-    to_its_end(tokens::make(Arc::clone(app), caller, request, attempt)).await
+    })
+}
+
+/// A problem at the field of the form.
+fn error(problem: &Problem) -> FormError {
+    FormError::new(problem, &POINTERS)
+}
+
+/// All that is wrong with a form of which `problem` was found.
+fn every_error_of(form: &Form, problem: &Problem, now: UnixMillis) -> Vec<FormError> {
+    let (mut form, mut errors) = (form.clone(), vec![error(problem)]);
+    while let Some(field) = newly_blamed(&errors) {
+        form = match field {
+            "name" => form.with(field, "checked"),
+            "role" => form.with(field, Role::Auditor.as_str()),
+            _ => form.with("lifetime", "never"),
+        };
+        let found = request(&form, now).and_then(|request| tokens::wanted(request, now));
+        let Err(problem) = found else { break };
+        errors.push(error(&problem));
+    }
+    errors
 }
 
 fn secret_page(visitor: &Visitor, name: String, role: String, secret: Option<String>) -> PageResult {
     Ok(Page(SecretPage { frame: visitor.frame("Token made"), name, role, secret }).into_response())
 }
 
-fn form_page(visitor: &Visitor, form: &Form, problem: Option<Problem>) -> PageResult {
-    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem.code().status());
+fn form_page(visitor: &Visitor, form: &Form, status: StatusCode, errors: Vec<FormError>) -> Response {
     let role = |role: Role, may| RoleChoice { role, may, is_chosen: form.text("role") == role.as_str() };
     let page = NewPage {
         frame: visitor.frame("New token"),
@@ -205,9 +235,9 @@ fn form_page(visitor: &Visitor, form: &Form, problem: Option<Problem>) -> PageRe
         ],
         lifetimes: lifetimes(form.text("lifetime")),
         expires_at: form.text("expires_at").to_owned(),
-        error: problem.map(|problem| FormError::new(&problem, &POINTERS)),
+        errors,
     };
-    Ok((status, Page(page)).into_response())
+    (status, Page(page)).into_response()
 }
 
 async fn show_revoke(
@@ -272,13 +302,18 @@ async fn find(app: &App, id: &str) -> Result<crate::model::token::Token, Problem
 impl NewPage {
     /// The error at a field.
     fn error_at(&self, field: &str) -> Option<&str> {
-        at(&self.error, field)
+        at(&self.errors, field)
+    }
+
+    /// The error that no field is to blame for.
+    fn other_error(&self) -> Option<&str> {
+        elsewhere(&self.errors)
     }
 }
 
 impl RevokePage {
     /// The error at a field.
     fn error_at(&self, field: &str) -> Option<&str> {
-        at(&self.error, field)
+        at(self.error.as_slice(), field)
     }
 }

@@ -19,7 +19,7 @@ use crate::http::audit::list::look;
 use crate::http::audit::overview::overview;
 use crate::http::code::Code;
 use crate::http::extract::StrictQuery;
-use crate::http::pages::form::{FormError, sentence};
+use crate::http::pages::form::{FormError, at, elsewhere};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Count, Moment};
@@ -30,6 +30,8 @@ use crate::json::time::format_time;
 
 /// How long a page looks for calls, and how long it counts them. Both are done at once.
 const LONGEST_LOOK: Duration = Duration::from_millis(60);
+/// What the form of the search has.
+const FIELDS: [&str; 8] = ["key", "environment", "endpoint", "method", "status", "ip", "from", "to"];
 /// Gaps that stand in one page of the list.
 const MAX_GAPS: usize = 50;
 /// Times that are chosen at once, in milliseconds before now.
@@ -102,10 +104,8 @@ pub(super) async fn show(
         }
         // At its field, with all that was typed.
         Err(problem) if problem.code() == Code::InvalidQuery => {
-            let error =
-                FormError { field: problem.field().map(str::to_owned), text: sentence(problem.detail()) };
             let page = AuditPage::new(visitor.frame("Audit"), query, visitor.now(), newest);
-            let page = AuditPage { error: Some(error), live: None, ..page };
+            let page = AuditPage { error: Some(FormError::of_search(&problem, &FIELDS)), live: None, ..page };
             Ok((StatusCode::BAD_REQUEST, Page(page)).into_response())
         }
         Err(problem) => Err(problem.into()),
@@ -228,18 +228,12 @@ impl AuditPage {
 
     /// What is wrong with a field of the search.
     fn error_at(&self, name: &str) -> &str {
-        match &self.error {
-            Some(error) if error.field.as_deref() == Some(name) => &error.text,
-            _ => "",
-        }
+        at(self.error.as_slice(), name).unwrap_or_default()
     }
 
     /// What is wrong with the search as a whole.
     fn other_error(&self) -> Option<&str> {
-        const FIELDS: [&str; 8] = ["key", "environment", "endpoint", "method", "status", "ip", "from", "to"];
-        let error = self.error.as_ref()?;
-        let has_place = error.field.as_deref().is_some_and(|field| FIELDS.contains(&field));
-        (!has_place).then_some(error.text.as_str())
+        elsewhere(self.error.as_slice())
     }
 }
 

@@ -131,7 +131,7 @@ async fn what_is_wrong_with_a_search_stands_at_its_field_and_nothing_is_lost() {
         let answer = browser.open(&format!("/audit?{query}")).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
         let page = text(&answer);
-        assert!(page.contains(&format!("id=\"e-{field}\" role=\"alert\"")), "{query}: {page}");
+        assert!(page.contains(&format!("id=\"e-{field}\" role=\"alert\">This is ")), "{query}: {page}");
         assert!(page.contains("name=\"key\" value=\"ci\""), "{query}");
     }
     let answer = browser.open("/audit?cursor=x").await;

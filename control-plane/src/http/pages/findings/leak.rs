@@ -182,8 +182,11 @@ impl LeakedPage {
 impl Leaked {
     fn new(leaked: LeakedKey, now: omniflow_policy::time::UnixMillis) -> Self {
         let id = leaked.key.id.to_string();
-        let versions =
-            leaked.versions.iter().map(|version| format!("version {} ({})", version.id, version.was));
+        let until_now = if leaked.revoked { "was " } else { "" };
+        let versions = leaked
+            .versions
+            .iter()
+            .map(|version| format!("version {} ({until_now}{})", version.id, version.was));
         Self {
             usage: leaked.usage.map(|usage| Usage::new(usage, &id, now)),
             name: leaked.key.name.to_string(),

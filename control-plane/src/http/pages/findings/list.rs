@@ -175,7 +175,7 @@ impl Shown {
             networks: evidence.networks.iter().map(|network| network.net().to_string()).collect(),
             advice: advice(found.kind),
             calls: found.query.trim_start_matches("/v1").to_owned(),
-            may_leak: ["volume_spike", "new_network", "many_places", "used_after_end"].contains(&found.kind),
+            may_leak: ["volume_spike", "new_network", "many_places"].contains(&found.kind),
         }
     }
 }

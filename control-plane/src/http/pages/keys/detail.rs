@@ -83,10 +83,12 @@ struct ChangeForm {
     conflict: Option<Vec<(&'static str, String, String)>>,
 }
 
-/// What the form shows and what was typed, where another change came in between.
+/// What was typed, and what is wrong with it.
 struct Typed<'f> {
     form: &'f Form,
-    problem: Problem,
+    errors: Vec<FormError>,
+    /// Whether another change came in between.
+    is_conflict: bool,
 }
 
 /// `GET /keys/{id}`.
@@ -110,24 +112,33 @@ pub(super) async fn save(
 ) -> PageResult {
     if form.text("do") == "my-address" {
         let form = super::new::with_address(&form, &visitor);
-        let typed = Typed { form: &form, problem: Problem::invalid_field("", "") };
+        let typed = Typed { form: &form, errors: Vec::new(), is_conflict: false };
         let key = find(&app, &id).await?;
-        let mut page = page(&app, &visitor, key, Some(typed), false).await?;
-        if let Some(form) = &mut page.form {
-            form.fields.error = None;
-        }
-        return Ok(Page(page).into_response());
+        return Ok(Page(page(&app, &visitor, key, Some(typed), false).await?).into_response());
     }
-    match apply(&app, caller, &id, &form, visitor.now()).await {
+    match apply(&app, caller.clone(), &id, &form, visitor.now()).await {
         Ok(key) => Ok(super::see_other(&format!("/keys/{}?saved", key.id))),
         Err(problem) => {
             let status = problem.code().status();
             let key = find(&app, &id).await?;
-            let typed = Some(Typed { form: &form, problem });
+            let is_conflict = problem.code() == Code::VersionMismatch;
+            let errors = if is_conflict {
+                vec![overtaken()]
+            } else {
+                fields::every_error_of(&app, &caller, &form, &problem, visitor.now()).await?
+            };
+            let typed = Some(Typed { form: &form, errors, is_conflict });
             let answer: (StatusCode, _) = (status, Page(page(&app, &visitor, key, typed, false).await?));
             Ok(answer.into_response())
         }
     }
+}
+
+/// What the second of two people who change a key is told.
+fn overtaken() -> FormError {
+    let text = "Somebody else has changed this key since you loaded the page. Below is what you typed \
+                beside what is in force: save again to put yours in its place.";
+    FormError { field: None, text: text.to_owned() }
 }
 
 async fn apply(
@@ -158,16 +169,8 @@ async fn page(
         let in_force = KeyFields::of(&key, policy);
         let (fields, conflict) = match &typed {
             None => (in_force, None),
-            Some(Typed { form, problem }) => {
-                let is_conflict = problem.code() == Code::VersionMismatch;
-                let error = if is_conflict {
-                    let text = "Somebody else has changed this key since you loaded the page. Below is what you typed \
-                                beside what is in force: save again to put yours in its place.";
-                    FormError { field: None, text: text.to_owned() }
-                } else {
-                    fields::error(problem)
-                };
-                let fields = KeyFields::typed(form, policy, Some(error));
+            Some(Typed { form, errors, is_conflict }) => {
+                let fields = KeyFields::typed(form, policy, errors.clone());
                 let conflict = is_conflict.then(|| in_force.differences(&fields));
                 (fields, conflict)
             }

@@ -1,10 +1,16 @@
 //! The fields that the forms of a key have, and the request that they make.
 
+use omniflow_policy::key::Environment;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::time::UnixMillis;
 
-use crate::http::pages::form::{Form, FormError, Lifetime, at, lifetime, lifetimes};
+use crate::app::App;
+use crate::http::access::Caller;
+use crate::http::keys::create::rehearse;
+use crate::http::pages::form::{
+    Form, FormError, Lifetime, at, elsewhere, lifetime, lifetimes, new_attempt, newly_blamed,
+};
 use crate::http::problem::Problem;
 use crate::json::key::{CreateKey, KeyJson, UpdateKey};
 use crate::json::time::format_time;
@@ -35,7 +41,7 @@ pub(super) struct KeyFields {
     pub(super) ip_allowlist: String,
     pub(super) lifetimes: Vec<Lifetime>,
     pub(super) expires_at: String,
-    pub(super) error: Option<FormError>,
+    pub(super) errors: Vec<FormError>,
 }
 
 /// A scope that may be given.
@@ -80,7 +86,7 @@ impl KeyFields {
     }
 
     /// What was typed.
-    pub(super) fn typed(form: &Form, policy: &PolicyDocument, error: Option<FormError>) -> Self {
+    pub(super) fn typed(form: &Form, policy: &PolicyDocument, errors: Vec<FormError>) -> Self {
         let text = |name: &str| form.text(name).to_owned();
         Self {
             name: text("name"),
@@ -93,7 +99,7 @@ impl KeyFields {
             ip_allowlist: text("ip_allowlist"),
             lifetimes: lifetimes(form.text("lifetime")),
             expires_at: text("expires_at"),
-            error,
+            errors,
         }
     }
 
@@ -114,13 +120,13 @@ impl KeyFields {
             lifetimes: lifetimes(if end.is_some() { "date" } else { "never" }),
             // To the second, as the field of a browser has it.
             expires_at: end.and_then(|end| end.get(..19).map(str::to_owned)).unwrap_or_default(),
-            error: None,
+            errors: Vec::new(),
         }
     }
 
     /// The error at a field.
     pub(super) fn error_at(&self, field: &str) -> Option<&str> {
-        at(&self.error, field)
+        at(&self.errors, field)
     }
 
     /// Where what was typed differs from what is in force: field, in force, typed.
@@ -160,14 +166,49 @@ impl KeyFields {
 
     /// The error that no field is to blame for.
     pub(super) fn other_error(&self) -> Option<&str> {
-        let error = self.error.as_ref()?;
-        error.field.is_none().then_some(error.text.as_str())
+        elsewhere(&self.errors)
     }
 }
 
 /// A problem at the field of a form.
 pub(super) fn error(problem: &Problem) -> FormError {
     FormError::new(problem, &POINTERS)
+}
+
+/// All that is wrong with a form of a key of which `problem` was found. What changes a key is held against the same rules as
+/// what makes one, so a new key is rehearsed in both cases.
+pub(super) async fn every_error_of(
+    app: &App,
+    caller: &Caller,
+    form: &Form,
+    problem: &Problem,
+    now: UnixMillis,
+) -> Result<Vec<FormError>, Problem> {
+    // Nobody has it: attempts are named at random.
+    let free_name = format!("checked {}", new_attempt(app)?);
+    let live = Environment::Live.as_str();
+    let mut form = match form.names("name") {
+        true => form.clone(),
+        false => form.with("name", &free_name).with("environment", live),
+    };
+    let mut errors = vec![error(problem)];
+    while let Some(field) = newly_blamed(&errors) {
+        form = match field {
+            "name" => form.with(field, &free_name),
+            "environment" => form.with(field, live),
+            // There has to be a limit.
+            "per_minute" => form.with(field, "60"),
+            "expires_at" => form.with("lifetime", "never"),
+            _ => form.without(field),
+        };
+        let found = match to_create(&form, now) {
+            Ok(request) => rehearse(app, caller, request).await,
+            Err(problem) => Err(problem),
+        };
+        let Err(problem) = found else { break };
+        errors.push(error(&problem));
+    }
+    Ok(errors)
 }
 
 /// The request for a new key.

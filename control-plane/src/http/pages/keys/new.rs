@@ -1,5 +1,6 @@
 //! A new key: a form, a review of it, and the secret once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
@@ -7,7 +8,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use super::fields::{self, KeyFields};
 use super::secret::{self, Origin};
@@ -70,8 +70,10 @@ pub(super) async fn review(
     form: Form,
 ) -> PageResult {
     match form.text("do") {
-        "edit" => again(&app, &visitor, &form, None),
-        "my-address" => again(&app, &visitor, &with_address(&form, &visitor), None),
+        "edit" => show_again(&app, &visitor, &form, StatusCode::OK, Vec::new()),
+        "my-address" => {
+            show_again(&app, &visitor, &with_address(&form, &visitor), StatusCode::OK, Vec::new())
+        }
         _ => match request_that_fits(&app, &visitor, &caller, &form).await {
             Ok(request) => {
                 let (policy, _) = app.publication.policy()?;
@@ -91,7 +93,7 @@ pub(super) async fn review(
                 };
                 Ok(Page(page).into_response())
             }
-            Err(problem) => again(&app, &visitor, &form, Some(problem)),
+            Err(problem) => again(&app, &visitor, &caller, &form, &problem).await,
         },
     }
 }
@@ -105,10 +107,10 @@ pub(super) async fn make(
 ) -> PageResult {
     let request = match fields::to_create(&form, visitor.now()) {
         Ok(request) => request,
-        Err(problem) => return again(&app, &visitor, &form, Some(problem)),
+        Err(problem) => return again(&app, &visitor, &caller, &form, &problem).await,
     };
     let attempt = attempt(&caller, &form);
-    match to_its_end(issue(Arc::clone(&app), caller, request, attempt)).await {
+    match to_its_end(issue(Arc::clone(&app), caller.clone(), request, attempt)).await {
         Ok(created) => secret::page(&app, &visitor, &created, Origin::Created),
         Err(problem) if problem.code() == Code::AlreadyCreated => {
             secret::page_without(&visitor, form.text("name"), Origin::Created)
@@ -116,9 +118,9 @@ pub(super) async fn make(
         Err(problem) if problem.code() == Code::IdempotencyKeyReused => {
             let form = form.with(ATTEMPT, &new_attempt(&app)?);
             let text = "This form has made a key already. Sent once more, it makes another.".to_owned();
-            show_again(&app, &visitor, &form, StatusCode::CONFLICT, Some(FormError { field: None, text }))
+            show_again(&app, &visitor, &form, StatusCode::CONFLICT, vec![FormError { field: None, text }])
         }
-        Err(problem) => again(&app, &visitor, &form, Some(problem)),
+        Err(problem) => again(&app, &visitor, &caller, &form, &problem).await,
     }
 }
 
@@ -129,13 +131,13 @@ pub(super) async fn check(
     caller: Caller,
     form: Form,
 ) -> PageResult {
-    let error = request_that_fits(&app, &visitor, &caller, &form).await.err();
-    let error = error.map(|problem| fields::error(&problem));
-    Ok(Json(json!({
-        "field": error.as_ref().and_then(|error| error.field.clone()),
-        "text": error.map(|error| error.text),
-    }))
-    .into_response())
+    let errors = match request_that_fits(&app, &visitor, &caller, &form).await {
+        Ok(_) => Vec::new(),
+        Err(problem) => fields::every_error_of(&app, &caller, &form, &problem, visitor.now()).await?,
+    };
+    let texts: BTreeMap<_, _> =
+        errors.into_iter().filter_map(|error| Some((error.field?, error.text))).collect();
+    Ok(Json(texts).into_response())
 }
 
 /// The request that the form makes, if a key could be made of it now.
@@ -149,9 +151,9 @@ async fn request_that_fits(
     fields::to_create(form, visitor.now())
 }
 
-fn again(app: &App, visitor: &Visitor, form: &Form, problem: Option<Problem>) -> PageResult {
-    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem.code().status());
-    show_again(app, visitor, form, status, problem.as_ref().map(fields::error))
+async fn again(app: &App, visitor: &Visitor, caller: &Caller, form: &Form, problem: &Problem) -> PageResult {
+    let errors = fields::every_error_of(app, caller, form, problem, visitor.now()).await?;
+    show_again(app, visitor, form, problem.code().status(), errors)
 }
 
 fn show_again(
@@ -159,12 +161,12 @@ fn show_again(
     visitor: &Visitor,
     form: &Form,
     status: StatusCode,
-    error: Option<FormError>,
+    errors: Vec<FormError>,
 ) -> PageResult {
     let (policy, _) = app.publication.policy()?;
     let page = NewPage {
         frame: visitor.frame("New key"),
-        fields: KeyFields::typed(form, policy.document(), error),
+        fields: KeyFields::typed(form, policy.document(), errors),
         attempt: form.text(ATTEMPT).to_owned(),
         peer: visitor.peer().map(|peer| peer.to_canonical().to_string()),
     };

@@ -139,6 +139,6 @@ async fn page(
 impl RevokePage {
     /// The error at a field.
     fn error_at(&self, field: &str) -> Option<&str> {
-        at(&self.error, field)
+        at(self.error.as_slice(), field)
     }
 }

@@ -119,8 +119,8 @@ async fn refusals_stand_at_their_field_and_nothing_typed_is_lost() {
         let csrf = browser.csrf().await;
         form.push(("csrf", &csrf));
         let check = browser.send("/keys/check", &form).await.json();
-        assert_eq!(check["field"], error, "{field}={value}");
-        let text = check["text"].as_str().unwrap();
+        assert_eq!(check.as_object().unwrap().len(), 1, "{field}={value}: {check}");
+        let text = check[error].as_str().unwrap();
         assert!(
             text.ends_with(['.', '?']) && text.starts_with(|letter: char| !letter.is_lowercase()),
             "{text}"
@@ -130,8 +130,45 @@ async fn refusals_stand_at_their_field_and_nothing_typed_is_lost() {
     form[1].1 = "taken";
     let taken = browser.submit("/keys/new", &form).await;
     assert_eq!(taken.status, StatusCode::CONFLICT);
-    assert!(text(&taken).contains("Another key is called taken"));
-    assert_eq!(browser.submit("/keys/check", &FORM).await.json(), json!({"field": null, "text": null}));
+    assert!(text(&taken).contains("id=\"name-error\" role=\"alert\">Another key is called taken"));
+    assert_eq!(browser.submit("/keys/check", &FORM).await.json(), json!({}));
+}
+
+#[tokio::test]
+async fn all_that_is_wrong_is_told_at_once() {
+    let plane = Plane::new().await;
+    let id = plane.key("ci").await["key"]["id"].as_str().unwrap().to_owned();
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let wrong = [
+        ("scopes", "nothing:read"),
+        ("per_minute", "x"),
+        ("per_hour", "1.5"),
+        ("burst", "-1"),
+        ("ip_allowlist", "10.0.0.1/8"),
+        ("lifetime", "date"),
+        ("expires_at", "2020-01-01T00:00"),
+    ];
+    let fields = ["scopes", "per_minute", "per_hour", "burst", "ip_allowlist", "expires_at"];
+    let new: Vec<_> =
+        [("attempt", "1"), ("name", "ci"), ("environment", "prod")].into_iter().chain(wrong).collect();
+    let change: Vec<_> = [("revision", "1")].into_iter().chain(wrong).collect();
+    for (path, form, others) in [
+        ("/keys/new".to_owned(), &new, &["name", "environment"][..]),
+        ("/keys".to_owned(), &new, &["name", "environment"]),
+        (format!("/keys/{id}"), &change, &[]),
+    ] {
+        let answer = browser.submit(&path, form).await;
+        assert!(answer.status.is_client_error(), "{path}");
+        let page = text(&answer);
+        let told = page.matches("class=\"error\"").count() - page.matches("role=\"alert\"></p>").count();
+        assert_eq!(told, fields.len() + others.len(), "{path}: {page}");
+    }
+    let told = browser.submit("/keys/check", &new).await.json();
+    let told: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut expected: Vec<_> = fields.into_iter().chain(["name", "environment"]).collect();
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+    assert_eq!(plane.get("/v1/keys").await.json()["items"].as_array().unwrap().len(), 1, "nothing was made");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::StrictQuery;
 use crate::http::pages::audit::{for_field, instant};
-use crate::http::pages::form::FormError;
+use crate::http::pages::form::{FormError, at};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
@@ -112,10 +112,7 @@ impl TryPage {
     }
 
     fn error_at(&self, name: &str) -> &str {
-        match &self.error {
-            Some(error) if error.field.as_deref() == Some(name) => &error.text,
-            _ => "",
-        }
+        at(self.error.as_slice(), name).unwrap_or_default()
     }
 }
 
