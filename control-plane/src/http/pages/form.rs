@@ -40,6 +40,9 @@ pub(super) struct FormError {
     pub(super) text: String,
 }
 
+/// A field of a form, and what the form calls it.
+pub(super) type Labelled = (&'static str, &'static str);
+
 /// A choice of when something ends.
 #[derive(Clone, Debug)]
 pub(super) struct Lifetime {
@@ -181,6 +184,11 @@ pub(super) fn at<'e>(errors: &'e [FormError], field: &str) -> Option<&'e str> {
 pub(super) fn elsewhere(errors: &[FormError]) -> Option<&str> {
     let error = errors.iter().find(|error| error.field.is_none())?;
     Some(&error.text)
+}
+
+/// The fields that are to blame, with what they are called, in the order of `labels`.
+pub(super) fn blamed(errors: &[FormError], labels: &[Labelled]) -> Vec<Labelled> {
+    labels.iter().filter(|(field, _)| at(errors, field).is_some()).copied().collect()
 }
 
 /// The field that the last error is at, unless one before is too. A check finds one error at a time: who puts into this field

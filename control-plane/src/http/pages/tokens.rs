@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::Section;
 use super::form::Lifetime;
 use super::form::{
-    ATTEMPT, Form, FormError, at, attempt, elsewhere, lifetime, lifetimes, new_attempt, newly_blamed,
+    ATTEMPT, Form, FormError, Labelled, at, attempt, blamed, elsewhere, lifetime, lifetimes, new_attempt,
+    newly_blamed,
 };
 use super::frame::Frame;
 use super::refusal::{Page, PageResult};
@@ -34,6 +35,9 @@ pub(super) const SECTION: Section =
 const PAGE_SIZE: &str = "50";
 /// Where a request has what the form's fields say.
 const POINTERS: [(&str, &str); 3] = [("/name", "name"), ("/role", "role"), ("/expires_at", "expires_at")];
+
+/// What the form calls its fields.
+const LABELS: [Labelled; 3] = [("name", "Name"), ("role", "Role"), ("expires_at", "Expires")];
 
 fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
@@ -303,6 +307,11 @@ impl NewPage {
     /// The error at a field.
     fn error_at(&self, field: &str) -> Option<&str> {
         at(&self.errors, field)
+    }
+
+    /// The fields that are to blame.
+    fn wrong(&self) -> Vec<Labelled> {
+        blamed(&self.errors, &LABELS)
     }
 
     /// The error that no field is to blame for.

@@ -9,7 +9,8 @@ use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::keys::create::rehearse;
 use crate::http::pages::form::{
-    Form, FormError, Lifetime, at, elsewhere, lifetime, lifetimes, new_attempt, newly_blamed,
+    Form, FormError, Labelled, Lifetime, at, blamed, elsewhere, lifetime, lifetimes, new_attempt,
+    newly_blamed,
 };
 use crate::http::problem::Problem;
 use crate::json::key::{CreateKey, KeyJson, UpdateKey};
@@ -26,6 +27,19 @@ const POINTERS: [(&str, &str); 9] = [
     ("/ip_allowlist", "ip_allowlist"),
     ("/expires_at", "expires_at"),
     ("/description", "description"),
+];
+
+/// What the forms call their fields.
+const LABELS: [Labelled; 9] = [
+    ("name", "Name"),
+    ("environment", "Environment"),
+    ("description", "Description"),
+    ("scopes", "Scopes"),
+    ("per_minute", "Calls a minute"),
+    ("per_hour", "Calls an hour"),
+    ("burst", "Burst"),
+    ("ip_allowlist", "Addresses and networks"),
+    ("expires_at", "Expires"),
 ];
 
 /// What the forms of a key show, as it was typed or as the key has it.
@@ -162,6 +176,11 @@ impl KeyFields {
             "per_hour" => &self.per_hour,
             _ => &self.burst,
         }
+    }
+
+    /// The fields that are to blame.
+    pub(super) fn wrong(&self) -> Vec<Labelled> {
+        blamed(&self.errors, &LABELS)
     }
 
     /// The error that no field is to blame for.

@@ -162,6 +162,14 @@ async fn all_that_is_wrong_is_told_at_once() {
         let page = text(&answer);
         let told = page.matches("class=\"error\"").count() - page.matches("role=\"alert\"></p>").count();
         assert_eq!(told, fields.len() + others.len(), "{path}: {page}");
+        for field in fields.iter().chain(others) {
+            assert_eq!(
+                page.matches(&format!("href=\"#{field}-error\"")).count(),
+                1,
+                "{path}, {field}: {page}"
+            );
+            assert_eq!(page.matches(&format!("id=\"{field}-error\"")).count(), 1, "{path}, {field}: {page}");
+        }
     }
     let told = browser.submit("/keys/check", &new).await.json();
     let told: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
