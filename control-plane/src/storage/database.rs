@@ -17,11 +17,10 @@ use crate::files;
 
 const READERS: u32 = 4;
 /// What a reader keeps of a database, in SQLite's own unit: negative numbers are KiB. The system has the file in its memory
-/// too, once for all of them.
-const READER_CACHE: &str = "-512";
-/// The same of a writer, which keeps what it has written until it is committed. SQLite's own 2 MiB fill for a quarter of an
-/// hour where keys change ten times a second.
-const WRITER_CACHE: &str = "-1024";
+/// too, once for all of them. What is larger fills for a quarter of an hour, and as often as there are readers.
+const READER_CACHE: &str = "-128";
+/// The same of a writer, which keeps what it has written until it is committed.
+const WRITER_CACHE: &str = "-512";
 /// A write-ahead log of more pages than this, 16 MiB, is brought to its end.
 const LONG_LOG_PAGES: i64 = 4_096;
 /// The pages of a log at which a commit folds it: SQLite's own number.
@@ -129,9 +128,9 @@ impl Database {
                 })
             });
         }
+        let options = options.pragma("cache_size", READER_CACHE);
         let checkpointer = SqliteConnection::connect_with(&options).await?;
-        let readers =
-            readers.connect_with(options.read_only(true).pragma("cache_size", READER_CACHE)).await?;
+        let readers = readers.connect_with(options.read_only(true)).await?;
         Ok(Self {
             readers,
             writer: Mutex::new(writer),
