@@ -1,6 +1,6 @@
 //! Proxy-Wasm ABI 0.2.1 (github.com/proxy-wasm/spec): the functions of the host, and how it hands bytes over.
 //!
-//! The only place with unsafe code. A crossing between host and VM costs several times what the work in it does, so the
+//! The place of unsafe code, but for the exported callbacks (`entry`) and the clock (`clock`). A crossing between host and VM costs several times what the work in it does, so the
 //! filter speaks the ABI itself: it exports no callback that it does not need, each of which the host would make for every
 //! request, reads headers where they lie, and takes no status for a reason to panic.
 

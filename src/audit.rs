@@ -293,8 +293,8 @@ impl AuditBuffer {
         let Some(batch) = self.under_way.take_if(|batch| batch.id == id) else {
             return false;
         };
-        match answer.map(|answer| answer.status) {
-            Some(204) => {
+        match answer {
+            Some(answer) if answer.status == 204 => {
                 self.forget(batch.items, now);
                 self.backoff.reset();
                 if std::mem::take(&mut self.failing) {
@@ -302,7 +302,7 @@ impl AuditBuffer {
                 }
             }
             // The control plane cannot read it and never will: sending it again would hold up all that follow.
-            Some(400 | 413 | 415) => {
+            Some(answer) if answer.refuses_batch() => {
                 host::log(
                     LogLevel::Error,
                     "the control plane refused an audit batch as unreadable; it is lost",
@@ -310,9 +310,10 @@ impl AuditBuffer {
                 metrics.audit_lost(self.items.iter().take(batch.items).map(|item| item.calls).sum());
                 self.forget(batch.items, now);
             }
-            status => {
+            answer => {
                 if !std::mem::replace(&mut self.failing, true) {
-                    let why = status.map_or("no answer".to_owned(), |status| format!("status {status}"));
+                    let why =
+                        answer.map_or("no answer".to_owned(), |answer| format!("status {}", answer.status));
                     host::log(
                         LogLevel::Error,
                         &format!("audit records are kept, the control plane takes none: {why}"),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::abi::{self, Status};
 use crate::config::Config;
 use crate::headers::serialized;
@@ -25,6 +27,24 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) media_type: Vec<u8>,
     pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// Whether the control plane itself says that it will never take this batch. A load balancer or a mesh on the way says 400
+    /// and 413 too, and so does the control plane of a body that broke off: what they refuse is sent again.
+    pub(crate) fn refuses_batch(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Problem {
+            code: String,
+        }
+        if !matches!(self.status, 400 | 413 | 415) || self.media_type != b"application/problem+json" {
+            return false;
+        }
+        let problem = serde_json::from_slice::<Problem>(&self.body);
+        problem.is_ok_and(|problem| {
+            ["invalid_batch", "body_too_large", "unsupported_media_type"].contains(&problem.code.as_str())
+        })
+    }
 }
 
 /// Begins `POST path`.
@@ -78,4 +98,29 @@ pub(crate) fn answer(headers: usize, body_size: usize) -> Option<Answer> {
         media_type: host::answer_header("content-type").unwrap_or_default(),
         body: host::answer_body(body_size),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_control_plane_itself_can_refuse_a_batch_for_good() {
+        let refuses = |status, media_type: &[u8], body: &[u8]| {
+            Answer { status, media_type: media_type.to_vec(), body: body.to_vec() }.refuses_batch()
+        };
+        let problem = b"application/problem+json";
+        for (status, code) in
+            [(400, "invalid_batch"), (413, "body_too_large"), (415, "unsupported_media_type")]
+        {
+            let body = format!("{{\"type\": \"about:blank\", \"status\": {status}, \"code\": \"{code}\"}}");
+            assert!(refuses(status, problem, body.as_bytes()), "{code}");
+            assert!(!refuses(status, b"text/html", body.as_bytes()), "{code} of something else");
+            assert!(!refuses(502, problem, body.as_bytes()), "{code} with another status");
+        }
+        assert!(!refuses(400, problem, br#"{"code": "body_incomplete"}"#), "it broke off");
+        assert!(!refuses(400, b"text/html", b"The plain HTTP request was sent to HTTPS port"));
+        assert!(!refuses(413, b"", b""));
+        assert!(!refuses(400, problem, b"{"));
+    }
 }

@@ -65,9 +65,9 @@ impl LostVms {
         let Some(report) = self.under_way.take_if(|report| report.call == id) else {
             return false;
         };
-        match answer.map(|answer| answer.status) {
+        match answer {
             // What is refused as unreadable would be refused again.
-            Some(204 | 400 | 413 | 415) => {
+            Some(answer) if answer.status == 204 || answer.refuses_batch() => {
                 metrics.audit_lost(report.calls);
                 peers.reported(report.vm);
                 self.backoff.reset();

@@ -368,7 +368,7 @@ impl Progress {
 
 fn send(queue: u32, message: &Message) {
     if let Ok(bytes) = postcard::to_allocvec(message) {
-        // A VM that has gone in the meantime has no queue any more; its successor starts from shared data.
+        // Nobody reads that of a VM that has gone in the meantime; its successor starts from shared data.
         abi::enqueue(queue, &bytes);
     }
 }

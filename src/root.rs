@@ -184,6 +184,8 @@ impl Root {
             self.give_up(vm);
             host::set_tick(Duration::ZERO);
             host::done();
+            // Envoy calls no more: nobody would let go of this otherwise, with its copies of pages.
+            self.vm = None;
         }
     }
 

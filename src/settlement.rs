@@ -76,9 +76,9 @@ impl Settlement {
         let Some((_, is_settled)) = self.under_way.take_if(|(call, _)| *call == id) else {
             return false;
         };
-        match answer.map(|answer| answer.status) {
+        match answer {
             // A control plane that does not know such words knows of no loss either; batches tell of that.
-            Some(204 | 400 | 413 | 415) => {
+            Some(answer) if answer.status == 204 || answer.refuses_batch() => {
                 self.told = Some(is_settled);
                 self.backoff.reset();
             }

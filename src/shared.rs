@@ -1,7 +1,7 @@
 //! What the VMs of one Envoy share: names and layouts in Envoy's shared data.
 //!
 //! Shared data has no delete and no expiry, so every name is fixed: one head, one list of VMs, one lease, two slots
-//! of pages, one entry a key for its counters. It outlives VMs and configurations, so that neither a reload nor an
+//! of pages, one entry a key for its counters. Queues are the exception, one for each run of a VM. It outlives VMs and configurations, so that neither a reload nor an
 //! update refills a limit or loses the snapshot. Under Istio all plugins share one space: names begin with
 //! `omniflow/`, then the cluster of the control plane.
 

@@ -8,6 +8,7 @@ use omniflow_policy::snapshot::{self, MAX_PAGE_BITS, Manifest, Page, PageSum, Sn
 use super::{CALL_TIMEOUT, Context, Leader, Progress, State, Step, TakeOver};
 use crate::clock;
 use crate::control_plane::{self, Answer};
+use crate::peers::Peers;
 use crate::shared::{self, Head};
 
 /// Shared data has no delete; an empty entry counts as absent.
@@ -36,7 +37,8 @@ impl Leader {
         if head.is_some_and(|head| !context.peers.all_enforce(head.version)) {
             return self.fail(context, "a full image waits for a VM that is behind", None);
         }
-        self.clearing = None;
+        // Should it be given up half way, its pages are of no use.
+        self.clearing = Some(MOST_PAGES);
         let slot = head.map_or(0, |head| other_slot(head.slot));
         self.fetch(
             context,
@@ -137,9 +139,12 @@ impl Leader {
 
     /// Gives back the memory of the slot that is no longer in use, once no VM reads it any more. Tells whether there is
     /// more to do as soon as the thread is free.
-    pub(super) fn clear_old_slot(&mut self, context: &Context<'_>) -> bool {
+    pub(super) fn clear_old_slot(&mut self, peers: &Peers) -> bool {
+        if matches!(self.state, State::Fetching { .. } | State::Storing { .. }) {
+            return false;
+        }
         let (Some(mut left), Some(head)) = (self.clearing, self.head()) else { return false };
-        if !context.peers.all_enforce(head.version) {
+        if !peers.all_enforce(head.version) {
             return false;
         }
         let mut step = Step::begin();
@@ -148,7 +153,7 @@ impl Leader {
             let read = shared::get(&name);
             if read.value.is_some() {
                 // Held up in here, this VM may have lost the lead to one that fills the slot.
-                if !context.peers.lead(clock::monotonic()) {
+                if !peers.lead(clock::monotonic()) {
                     return false;
                 }
                 // Whoever has written it meanwhile needs it.
@@ -163,4 +168,62 @@ impl Leader {
 
 fn other_slot(slot: u8) -> u8 {
     1 - slot.min(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::policy::PolicyDocument;
+    use omniflow_policy::snapshot::Image;
+    use omniflow_policy::time::UnixMillis;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::peers::Progress as CallProgress;
+    use crate::shared::Names;
+
+    const CLUSTER: &str = "clearing";
+
+    /// An Envoy of one VM with a snapshot in slot 0, and pages in slot 1 that are of no use any more.
+    fn with_a_full_slot() -> Peers {
+        let names = Names::new(CLUSTER);
+        let mut peers = Peers::alone(CLUSTER, 1);
+        let head = Head { process: peers.process(), slot: 0, version: 7, manifest_version: 7, confirmed: 0 };
+        assert_eq!(shared::swap_as(&names.head(), &shared::get_as::<Head>(&names.head()), &head), Ok(()));
+        for (slot, page) in [(0, 0), (1, 0), (1, MOST_PAGES - 1)] {
+            let name = names.page(slot, page);
+            assert_eq!(shared::swap(&name, &shared::get(&name), b"a page"), Ok(()));
+        }
+        let progress = CallProgress { begun: 0, acknowledged: 0, at: UnixMillis(5) };
+        peers.beat(clock::monotonic(), 7, progress);
+        peers
+    }
+
+    fn is_there(slot: u8, page: u32) -> bool {
+        shared::get(&Names::new(CLUSTER).page(slot, page)).value.is_some()
+    }
+
+    #[test]
+    fn a_new_leader_clears_what_the_one_before_has_left() {
+        let peers = with_a_full_slot();
+        let mut leader = Leader::new(Names::new(CLUSTER));
+        while leader.clear_old_slot(&peers) {}
+        assert!(!is_there(1, 0) && !is_there(1, MOST_PAGES - 1));
+        assert!(is_there(0, 0), "of the slot that is in use");
+    }
+
+    #[test]
+    fn the_slot_of_an_image_that_is_on_its_way_is_left_alone_until_it_is_given_up() {
+        let peers = with_a_full_slot();
+        let mut leader = Leader::new(Names::new(CLUSTER));
+        let manifest = match Image::build(Uuid::from_u128(1), 8, &PolicyDocument::default(), Vec::new()) {
+            Ok(image) => image.manifest(),
+            Err(error) => panic!("{error}"),
+        };
+        let image = ImageTransfer { manifest, slot: 1, next_chunk: 1, next_page: 1, sum: PageSum::default() };
+        leader.state = State::Storing { image, pages: VecDeque::new() };
+        assert!(!leader.clear_old_slot(&peers) && is_there(1, 0));
+        leader.state = State::Resting { until: clock::monotonic() };
+        while leader.clear_old_slot(&peers) {}
+        assert!(!is_there(1, 0) && !is_there(1, MOST_PAGES - 1));
+    }
 }

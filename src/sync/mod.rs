@@ -138,7 +138,8 @@ impl Leader {
             problem: None,
             told: Vec::new(),
             report: None,
-            clearing: None,
+            // The leader before may not have come to its end, or have left half of an image.
+            clearing: Some(image::MOST_PAGES),
         }
     }
 
@@ -151,7 +152,7 @@ impl Leader {
             State::Storing { .. } | State::Applying { .. } => return self.step(context),
             _ => {}
         }
-        Progress { more: self.clear_old_slot(context), ..Progress::default() }
+        Progress { more: self.clear_old_slot(context.peers), ..Progress::default() }
     }
 
     /// Some VM enforces another version now: the control plane is told when all do, else at the next tick.
@@ -191,7 +192,7 @@ impl Leader {
             State::Applying { delta } => self.apply(context, delta),
             other => {
                 self.state = other;
-                Progress { more: self.clear_old_slot(context), ..Progress::default() }
+                Progress { more: self.clear_old_slot(context.peers), ..Progress::default() }
             }
         }
     }
@@ -290,9 +291,6 @@ impl Leader {
         let written = manifest.is_none_or(|manifest| self.write_manifest(next.slot, &manifest));
         if !written || shared::swap_as(&self.names.head(), &read, &next).is_err() {
             return self.reject(context, SnapshotError::Mismatch);
-        }
-        if pages.is_none() && held != 0 {
-            self.clearing = Some(image::MOST_PAGES);
         }
         self.succeed(context);
         context.metrics.snapshot_version(next.version);
