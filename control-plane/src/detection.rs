@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::app::App;
 use crate::patterns::{examine, is_worth_a_look};
-use crate::storage::{ChangedHour, StorageError};
+use crate::storage::{ChangedHour, LookedUpTo, StorageError};
 
 /// How often what is new is looked at.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -32,9 +32,10 @@ pub(crate) async fn keep_looking(app: &App) {
 
 /// Looks at all that has changed by now. What changes while it looks is left to the next time.
 pub(crate) async fn look(app: &App) -> Result<(), StorageError> {
+    let mut looked = LookedUpTo::default();
     loop {
         let started = Instant::now();
-        let changed = app.storage.audit.changed_hours(HOURS_AT_ONCE).await?;
+        let changed = app.storage.audit.changed_hours(&mut looked, HOURS_AT_ONCE).await?;
         let is_last = changed.len() < HOURS_AT_ONCE;
         look_at(app, changed).await?;
         if is_last {
@@ -223,6 +224,41 @@ mod tests {
         look(&plane.app).await.unwrap();
         let found = findings(&plane, "").await;
         assert_eq!((found.len(), &found[0]["kind"]), (1, &json!("used_after_end")));
+    }
+
+    #[tokio::test]
+    async fn one_look_takes_each_hour_once_however_busy_the_first_ones_are() {
+        let plane = Plane::new().await;
+        let token = plane.token("gateway").await;
+        let mut next = 0;
+        let mut call = async |key: u128| {
+            let mut both = [
+                record(next, START, Some((Uuid::from_u128(key), "ci"))),
+                record(next + 1, START, Some((Uuid::from_u128(key), "ci"))),
+            ];
+            both[1].outcome = Outcome::Denied(Denial::KeyRevoked);
+            next += 2;
+            assert_eq!(plane.deliver(&token, both.to_vec()).await.status, StatusCode::NO_CONTENT);
+        };
+        for key in [2, 1, 3] {
+            call(key).await;
+        }
+        let (mut looked, mut keys) = (LookedUpTo::default(), Vec::new());
+        loop {
+            let changed = plane.app.storage.audit.changed_hours(&mut looked, 1).await.unwrap();
+            if changed.is_empty() {
+                break;
+            }
+            keys.extend(changed.iter().map(|one| match one {
+                ChangedHour::Hour(present) => ("hour", present.key_id.as_u128()),
+                ChangedHour::Ended(signal) => ("end", signal.key_id.as_u128()),
+            }));
+            look_at(&plane.app, changed).await.unwrap();
+            call(1).await;
+        }
+        assert_eq!(keys, [("hour", 1), ("end", 1), ("hour", 2), ("end", 2), ("hour", 3), ("end", 3)]);
+        let again = plane.app.storage.audit.changed_hours(&mut LookedUpTo::default(), 9).await.unwrap();
+        assert_eq!(again.len(), 2, "what has come meanwhile is for the next look");
     }
 
     #[tokio::test]

@@ -117,6 +117,18 @@ impl CallPayload {
             && self.content_encoding.len() <= MAX_HEADER
     }
 
+    /// At most `most` bytes of it: the query string first, as where a call is taken down.
+    pub fn cut_to(mut self, most: usize) -> Self {
+        if self.query.len().saturating_add(self.body.len()) > most {
+            self.query.truncate(most);
+            self.body.truncate(most.saturating_sub(self.query.len()));
+            if self.state == PayloadState::Whole {
+                self.state = PayloadState::Cut;
+            }
+        }
+        self
+    }
+
     /// What is told of it where there is no room for the rest.
     pub fn without_room(self) -> Self {
         Self { query: Vec::new(), body: Vec::new(), state: PayloadState::NoRoom, ..self }
@@ -225,6 +237,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_cut_later_is_what_would_have_been_kept(query: Vec<u8>, body: Vec<u8>, most in 1usize..200) {
+            let capture = |most| {
+                let mut capture = PayloadCapture::new(&query, b"", b"", most);
+                capture.add(&body);
+                capture.finish(true)
+            };
+            let later = capture(usize::MAX).map(|payload| payload.cut_to(most));
+            prop_assert_eq!(later, capture(most));
+        }
+
         #[test]
         fn what_is_kept_is_the_beginning(query: Vec<u8>, pieces: Vec<Vec<u8>>, most in 0usize..200) {
             let mut capture = PayloadCapture::new(&query, b"", b"", most);

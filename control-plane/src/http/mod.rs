@@ -17,6 +17,7 @@ mod metrics;
 mod openapi;
 mod pages;
 mod params;
+mod permit;
 mod policy;
 mod precondition;
 mod problem;

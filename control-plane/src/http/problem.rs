@@ -194,6 +194,9 @@ impl IntoResponse for Problem {
 
 impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
+        if matches!(error, StorageError::ActorGone) {
+            return Self::unauthenticated();
+        }
         tracing::error!(%error, "a request failed");
         Self::internal()
     }

@@ -179,12 +179,7 @@ pub(super) async fn end(app: Arc<App>, caller: Caller, id: String) -> Result<(),
         let mut writer = app.storage.main.writer().await;
         let mut transaction = writer.begin().await?;
         let now = app.now();
-        let token = transaction.delete_token(id).await?.ok_or_else(no_such_token)?;
-        // Counted after the revocation and undone with it, so that an installation never locks everybody out.
-        if transaction.valid_owner_tokens(now).await? == 0 {
-            let detail = "This is the last valid token of an owner. Make another one before you revoke it.";
-            return Err(Problem::new(Code::LastOwnerToken, detail));
-        }
+        let token = transaction.token(id).await?.ok_or_else(no_such_token)?;
         let event = NewEvent {
             time: now,
             actor: caller.actor(),
@@ -193,7 +188,14 @@ pub(super) async fn end(app: Arc<App>, caller: Caller, id: String) -> Result<(),
             before: Some(token_state(&token)),
             after: None,
         };
+        // Before the token goes: it may be the caller's own.
         transaction.insert_event(&event).await?;
+        transaction.delete_token(id).await?;
+        // Counted after the revocation and undone with it, so that an installation never locks everybody out.
+        if transaction.valid_owner_tokens(now).await? == 0 {
+            let detail = "This is the last valid token of an owner. Make another one before you revoke it.";
+            return Err(Problem::new(Code::LastOwnerToken, detail));
+        }
         transaction.commit().await?;
         app.known_tokens.forget(&token.digest);
         app.token_revoked.send_replace(());
@@ -205,13 +207,16 @@ pub(super) async fn end(app: Arc<App>, caller: Caller, id: String) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::time::Duration;
 
+    use axum::body::{Body, Bytes};
     use axum::http::Method;
+    use http_body_util::channel::Channel;
     use serde_json::json;
 
     use super::*;
-    use crate::http::testing::{Plane, request};
+    use crate::http::testing::{Plane, request, send};
 
     #[tokio::test]
     async fn a_token_works_until_it_is_revoked_or_ends() {
@@ -238,6 +243,45 @@ mod tests {
         let answer = plane.call(request(Method::GET, "/v1/policy", &admin, None)).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         assert_eq!(plane.delete(&path).await.problem().1, "not_found");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_revoked_ends_no_change_that_it_has_begun() {
+        let plane = Plane::new().await;
+        let stolen = plane.token("owner").await;
+        let body = json!({"name": "back-door", "role": "owner"}).to_string();
+        let (mut sender, pieces) = Channel::<Bytes, Infallible>::new(1);
+        let mut call = request(Method::POST, "/v1/tokens", &stolen, Some(json!({})));
+        *call.body_mut() = Body::new(pieces);
+        let waiting = tokio::spawn(send(plane.router.clone(), call));
+        // There is room for one: the second is taken when the first is read, and the token has let the request in by then.
+        let (first, rest) = body.split_at(5);
+        let (second, last) = rest.split_at(5);
+        for piece in [first, second] {
+            sender.send_data(Bytes::copy_from_slice(piece.as_bytes())).await.unwrap();
+        }
+        let path = plane.path_of_token("the owner").await;
+        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+        sender.send_data(Bytes::copy_from_slice(last.as_bytes())).await.unwrap();
+        drop(sender);
+        assert_eq!(waiting.await.unwrap().problem().0, 401);
+        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
+        assert_eq!(
+            plane.get("/v1/events?action=token.created").await.json()["items"].as_array().unwrap().len(),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn a_token_can_revoke_itself() {
+        let plane = Plane::new().await;
+        let own = plane.token("owner").await;
+        let path = plane.path_of_token("the owner").await;
+        let answer = plane.call(request(Method::DELETE, &path, &own, None)).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        let answer = plane.call(request(Method::GET, "/v1/tokens", &own, None)).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     }
 
     #[tokio::test]

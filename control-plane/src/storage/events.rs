@@ -64,8 +64,15 @@ impl Database {
 }
 
 impl Transaction<'_> {
-    /// Notes a change in the trail, together with the change itself.
+    /// Notes a change in the trail, together with the change itself. [`StorageError::ActorGone`] where its token is not valid
+    /// any more: it was when the request began, but the body may have taken a minute, and a token that is revoked does
+    /// nothing from then on. All changes come through here, and their transaction is the one that a revocation waits for.
     pub(crate) async fn insert_event(&mut self, event: &NewEvent) -> Result<()> {
+        if let Some(token) = event.actor.id
+            && !self.token(token).await?.is_some_and(|token| token.is_valid(event.time))
+        {
+            return Err(StorageError::ActorGone);
+        }
         sqlx::query(
             "INSERT INTO events (time, actor_id, actor_name, action, subject_id, subject_name, before, after) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

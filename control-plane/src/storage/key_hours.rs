@@ -20,15 +20,58 @@ pub(crate) enum ChangedHour {
     Ended(Signal),
 }
 
+/// How far one look at all that has changed has come. What changes again behind it is left to the next look.
+#[derive(Clone, Debug)]
+pub(crate) struct LookedUpTo {
+    /// The last hour, and the last key in it.
+    hour: (u64, Uuid),
+    /// The last key, version and reason of those with calls after an end.
+    end: (Uuid, i64, String),
+}
+
 const HOURS: &str = "SELECT hour, calls, unauthorized, forbidden, missing, limited, other_errors, places, key_id, \
      key_name, first_time, last_time FROM key_hours ";
 
+// === impl LookedUpTo ===
+
+impl Default for LookedUpTo {
+    fn default() -> Self {
+        Self { hour: (0, Uuid::nil()), end: (Uuid::nil(), 0, String::new()) }
+    }
+}
+
+impl LookedUpTo {
+    /// Goes on behind this one.
+    fn pass(&mut self, changed: &ChangedHour) {
+        match changed {
+            ChangedHour::Hour(present) => self.hour = (present.counts.hour, present.key_id),
+            ChangedHour::Ended(signal) => {
+                let Evidence { version, reason, .. } = &signal.evidence;
+                self.end =
+                    (signal.key_id, version.unwrap_or_default().into(), reason.clone().unwrap_or_default());
+            }
+        }
+    }
+}
+
 impl Database {
-    /// At most `limit` of each that have changed since they were looked at, the oldest first.
-    pub(crate) async fn changed_hours(&self, limit: usize) -> Result<Vec<ChangedHour>> {
+    /// At most `limit` of each that have changed since they were looked at, behind those that this look has had: the oldest
+    /// hours first.
+    pub(crate) async fn changed_hours(
+        &self,
+        looked: &mut LookedUpTo,
+        limit: usize,
+    ) -> Result<Vec<ChangedHour>> {
         let mut reader = self.reader().await?;
-        let statement = sqlx::AssertSqlSafe(format!("{HOURS} WHERE changed = 1 ORDER BY hour LIMIT ?"));
-        let hours = sqlx::query(statement).bind(row_limit(limit)).fetch_all(&mut *reader).await?;
+        let statement = sqlx::AssertSqlSafe(format!(
+            "{HOURS} WHERE changed = 1 AND (hour, key_id) > (?, ?) ORDER BY hour, key_id LIMIT ?"
+        ));
+        let hours = sqlx::query(statement)
+            .bind(saturated(looked.hour.0))
+            .bind(looked.hour.1)
+            .bind(row_limit(limit))
+            .fetch_all(&mut *reader)
+            .await?;
         let mut changed = Vec::with_capacity(hours.len());
         for row in &hours {
             let mut present = present(row)?;
@@ -51,12 +94,17 @@ impl Database {
         }
         let ended = sqlx::query(
             "SELECT key_id, key_version, reason, key_name, first_time, last_time, calls FROM key_ends \
-             WHERE changed = 1 ORDER BY last_time LIMIT ?",
+             WHERE changed = 1 AND (key_id, key_version, reason) > (?, ?, ?) \
+             ORDER BY key_id, key_version, reason LIMIT ?",
         )
+        .bind(looked.end.0)
+        .bind(looked.end.1)
+        .bind(looked.end.2.clone())
         .bind(row_limit(limit))
         .fetch_all(&mut *reader)
         .await?;
         changed.extend(ended.iter().map(ended_use).collect::<Result<Vec<_>>>()?);
+        changed.iter().for_each(|one| looked.pass(one));
         Ok(changed)
     }
 

@@ -55,7 +55,7 @@ pub(crate) use events::EventFilter;
 pub(crate) use findings::{Delivery, FindingFilter};
 pub(crate) use idempotency::Attempt;
 pub(crate) use installation::Installation;
-pub(crate) use key_hours::ChangedHour;
+pub(crate) use key_hours::{ChangedHour, LookedUpTo};
 pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
 pub(crate) use policy::{KeyGrant, NamedKeys, PolicyVersion, StoredPolicy};
 pub(crate) use restore::restore;
@@ -103,6 +103,9 @@ pub enum StorageError {
     /// SQLite refused.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
+    /// Who asked for a change may no longer: the token was revoked, or has expired, while the request was on its way.
+    #[error("the token of a change is not valid any more")]
+    ActorGone,
     /// A stored value has not the form in which it was written.
     #[error("the database holds {0} that cannot be read")]
     Corrupt(&'static str),

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::columns::{digest, digest_bytes, from_millis, parsed, row_limit, to_millis};
@@ -32,13 +32,7 @@ impl Database {
 
     /// The token with this identifier, valid or not; `None` for one that was revoked.
     pub(crate) async fn token(&self, id: Uuid) -> Result<Option<Token>> {
-        let row = sqlx::query(
-            "SELECT id, name, role, digest, created_by, created_at, expires_at FROM tokens WHERE id = ?",
-        )
-        .bind(id)
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        row.map(|row| read(&row)).transpose()
+        find(&mut *self.reader().await?, id).await
     }
 
     /// At most `limit` tokens, newest first, beginning after `before`.
@@ -74,15 +68,15 @@ impl Transaction<'_> {
         Ok(result.rows_affected() == 1)
     }
 
-    /// Deletes a token and gives what it was; `None` if there is none.
-    pub(crate) async fn delete_token(&mut self, id: Uuid) -> Result<Option<Token>> {
-        let row = sqlx::query(
-            "DELETE FROM tokens WHERE id = ? RETURNING id, name, role, digest, created_by, created_at, expires_at",
-        )
-        .bind(id)
-        .fetch_optional(self.connection())
-        .await?;
-        row.map(|row| read(&row)).transpose()
+    /// The token with this identifier, valid or not, as this transaction sees it.
+    pub(crate) async fn token(&mut self, id: Uuid) -> Result<Option<Token>> {
+        find(self.connection(), id).await
+    }
+
+    /// Deletes a token.
+    pub(crate) async fn delete_token(&mut self, id: Uuid) -> Result<()> {
+        sqlx::query("DELETE FROM tokens WHERE id = ?").bind(id).execute(self.connection()).await?;
+        Ok(())
     }
 
     /// How many tokens with the role of owner are valid at `now`.
@@ -95,6 +89,16 @@ impl Transaction<'_> {
         .await?;
         Ok(row.try_get(0)?)
     }
+}
+
+async fn find(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<Token>> {
+    let row = sqlx::query(
+        "SELECT id, name, role, digest, created_by, created_at, expires_at FROM tokens WHERE id = ?",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| read(&row)).transpose()
 }
 
 fn read(row: &SqliteRow) -> Result<Token> {

@@ -149,9 +149,10 @@ impl Vault {
         binding: &Binding,
         payload: &SealedPayload,
     ) -> Result<CallPayload, VaultError> {
-        let wrapped = audit.data_key(payload.data_key).await?.ok_or(VaultError::Damaged)?;
         let cipher = {
+            // Read under the lock: a rotation seals the data key anew and forgets what had sealed it.
             let state = self.state.lock().await;
+            let wrapped = audit.data_key(payload.data_key).await?.ok_or(VaultError::Damaged)?;
             open_data_key(&state.keyring, &wrapped)?
         };
         let packed = cipher.open(&binding.context(), &payload.sealed).map_err(|_| VaultError::Damaged)?;

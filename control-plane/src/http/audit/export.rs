@@ -16,10 +16,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::FilterQuery;
-use super::permit::Permit;
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::StrictQuery;
+use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::query;
 use crate::json::audit::AuditEntryJson;

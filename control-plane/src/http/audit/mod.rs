@@ -6,7 +6,6 @@ pub(in crate::http) mod list;
 pub(in crate::http) mod overview;
 pub(in crate::http) mod patterns;
 pub(super) mod payload;
-mod permit;
 pub(super) mod show;
 pub(in crate::http) mod stats;
 pub(super) mod stream;

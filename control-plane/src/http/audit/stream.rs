@@ -18,11 +18,11 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::FilterQuery;
-use super::permit::Permit;
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::extract::StrictQuery;
 use crate::http::params::LastEventId;
+use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::json::audit::AuditEntryJson;
 use crate::json::audit_lines::json_line;

@@ -79,10 +79,10 @@ async fn seal_payloads(
             AuditItem::CallWithPayload(record, payload) => {
                 let binding =
                     Binding { argument_hash: record.argument_hash, request_id: record.request_id.clone() };
-                // The gateway may not have heard of it when the call was made.
+                // The gateway may not have heard of it when the call was made, and took down more.
                 let most = policy.recorded_payload_bytes(record.endpoint.as_deref(), &record.method);
                 if most > 0 && record.key.is_some() {
-                    payloads.push((record.sequence, binding, payload));
+                    payloads.push((record.sequence, binding, payload.cut_to(most)));
                 }
                 AuditItem::Call(record)
             }

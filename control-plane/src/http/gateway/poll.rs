@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{check_name, check_vms};
 use crate::app::App;
+use crate::http::access::Caller;
 use crate::http::extract::StrictJson;
+use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::publication::{MAX_REPORTED_VERSION, Offer};
@@ -26,21 +28,26 @@ const MAX_FILTER_VERSION: usize = 64;
 /// Answers at once if there is something new, and otherwise as soon as there is.
 pub(super) async fn poll(
     State(app): State<Arc<App>>,
+    caller: Caller,
     StrictJson(request): StrictJson<PollRequest>,
 ) -> Result<Response, Problem> {
     check(&request)?;
+    // The body may have taken a minute: what is revoked meanwhile gets nothing.
+    let permit = Permit::new(&app, &caller);
+    if !permit.holds().await? {
+        return Err(Problem::unauthenticated());
+    }
     let same_installation = request.installation == Some(app.installation.id);
     let open = app.fleet.poll_began(&request, same_installation);
-    let answer = wait(&app, &request).await;
+    let answer = wait(&app, permit, &request).await;
     open.answered();
     answer
 }
 
 /// What is new for a gateway, as soon as something is.
-async fn wait(app: &Arc<App>, request: &PollRequest) -> Result<Response, Problem> {
+async fn wait(app: &Arc<App>, mut permit: Permit, request: &PollRequest) -> Result<Response, Problem> {
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
     let mut published = app.publication.subscribe();
-    let mut token_revoked = app.token_revoked.subscribe();
     let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
     loop {
         published.mark_unchanged();
@@ -55,7 +62,7 @@ async fn wait(app: &Arc<App>, request: &PollRequest) -> Result<Response, Problem
             Offer::Nothing => tokio::select! {
                 biased;
                 // Perhaps the one of this poll: the next one is checked.
-                Ok(()) = token_revoked.changed() => return Ok(StatusCode::NO_CONTENT.into_response()),
+                () = permit.challenged() => return Ok(StatusCode::NO_CONTENT.into_response()),
                 // An error would mean that nothing can ever be published again: the deadline ends the wait.
                 Ok(()) = published.changed() => {}
                 () = sleep_until(deadline) => return Ok(StatusCode::NO_CONTENT.into_response()),
@@ -298,6 +305,20 @@ mod tests {
         plane.key("new").await;
         assert_eq!(waiting.await.unwrap().status, StatusCode::NO_CONTENT, "nothing of what came after");
         assert_eq!(poll(&plane, &token, body).await.status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test]
+    async fn a_poll_whose_token_was_revoked_while_it_came_gets_nothing() {
+        let plane = Plane::new().await;
+        plane.token("gateway").await;
+        let path = plane.path_of_token("the gateway").await;
+        let id = path.rsplit('/').next().unwrap().parse().unwrap();
+        let token = plane.app.storage.main.token(id).await.unwrap().unwrap();
+        let caller = Caller { id, name: token.name, role: token.role };
+        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+        let request = serde_json::from_value(body(None, 0, 25_000)).unwrap();
+        let answer = super::poll(State(Arc::clone(&plane.app)), caller, StrictJson(request)).await;
+        assert_eq!(answer.unwrap_err().into_response().status(), StatusCode::UNAUTHORIZED);
     }
 
     #[tokio::test]

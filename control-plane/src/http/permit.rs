@@ -1,4 +1,4 @@
-//! Whether the token that an answer was asked with still holds while the answer is being sent.
+//! Whether the token that an answer was asked with still holds while the answer is waited for or being sent.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::http::access::Caller;
 use crate::storage::StorageError;
 
 /// What lets an answer go on.
-pub(super) struct Permit {
+pub(in crate::http) struct Permit {
     app: Arc<App>,
     token: Uuid,
     revoked: watch::Receiver<()>,
@@ -19,18 +19,19 @@ pub(super) struct Permit {
 // === impl Permit ===
 
 impl Permit {
-    pub(super) fn new(app: &Arc<App>, caller: &Caller) -> Self {
+    /// Notices whatever is revoked from now on. What was revoked since the request began is for [`Permit::holds`] to tell.
+    pub(in crate::http) fn new(app: &Arc<App>, caller: &Caller) -> Self {
         Self { app: Arc::clone(app), token: caller.id, revoked: app.token_revoked.subscribe() }
     }
 
     /// Whether the token was neither revoked nor expired by now.
-    pub(super) async fn holds(&self) -> Result<bool, StorageError> {
+    pub(in crate::http) async fn holds(&self) -> Result<bool, StorageError> {
         let token = self.app.storage.main.token(self.token).await?;
         Ok(token.is_some_and(|token| token.is_valid(self.app.now())))
     }
 
     /// Waits until any token was revoked.
-    pub(super) async fn challenged(&mut self) {
+    pub(in crate::http) async fn challenged(&mut self) {
         // An error would mean that the sender is gone; it lives as long as the process.
         let _ = self.revoked.changed().await;
     }
