@@ -48,6 +48,7 @@ mod http;
 mod idle;
 mod json;
 mod known_tokens;
+pub mod memory;
 pub mod model;
 mod otlp;
 mod patterns;
