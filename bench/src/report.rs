@@ -18,8 +18,8 @@ pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
          schedstat) over requests; {} pairs of {} requests each, every subject right after bare Envoy, in an order that \
          changes with each round; 16 connections, HTTP/1.1, one worker, one answer that Envoy gives itself. Medians, and \
          in brackets the middle half. Requests have no arguments. The latencies are \
-         of one run each, after the pairs, and the client's too: its timers tick in milliseconds.\n",
-        plan.pairs, plan.requests
+         medians of {} runs each, by turns, after the pairs, and the client's too: its timers tick in milliseconds.\n",
+        plan.pairs, plan.requests, plan.half_load_runs
     )?;
     writeln!(
         text,
