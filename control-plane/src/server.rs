@@ -268,11 +268,15 @@ impl Server {
         tokio::pin!(stop);
         let outcome = loop {
             tokio::select! {
-                result = &mut building, if !built => match result.map_err(ServerError::from) {
-                    Ok(Ok(())) => built = true,
-                    Ok(Err(error)) => break Err(error.into()),
-                    Err(error) => break Err(error),
-                },
+                result = &mut building, if !built => {
+                    // Whatever has come of it: a task that has ended must not be waited for again.
+                    built = true;
+                    match result.map_err(ServerError::from) {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => break Err(error.into()),
+                        Err(error) => break Err(error),
+                    }
+                }
                 result = &mut serving => {
                     served = true;
                     break result.map_err(ServerError::from).and_then(|result| Ok(result?));

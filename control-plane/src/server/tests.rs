@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use axum::http::StatusCode;
 use serde_json::json;
+use sqlx::Connection as _;
 use tokio::sync::oneshot;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -195,6 +196,23 @@ async fn one_process_for_one_folder_and_one_port() {
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
     Server::start(settings(&data, &time)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stored_policy_that_is_refused_ends_the_start_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let time = Arc::new(AtomicU64::new(START));
+    let app = open(&settings(folder.path(), &time)).await.unwrap();
+    app.storage.close().await;
+    drop(app);
+    let path = folder.path().join("omniflow.db");
+    let mut database = sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    sqlx::query("UPDATE policy_versions SET document = 'no policy'").execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+    let server = Server::start(settings(folder.path(), &time)).await.unwrap();
+    let error = server.run_until(std::future::pending()).await.unwrap_err();
+    assert!(error.to_string().contains("policy"), "{error}");
+    Server::start(settings(folder.path(), &time)).await.expect("the folder is free again");
 }
 
 /// Counts what is logged as a warning or an error.
