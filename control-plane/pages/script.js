@@ -120,7 +120,8 @@ function helpFilling() {
 }
 
 function checkWhileFilling(form) {
-  const used = new Set();
+  // What the server has found wrong stays so until it is mended.
+  const used = new Set(find('[data-field].wrong', form).map((part) => part.dataset.field));
   let timer, number = 0;
   const show = (errors) => {
     for (const part of find('[data-field]', form)) {

@@ -86,10 +86,14 @@ pub(crate) async fn installation(
         after: Some(token_state(&token)),
     };
     transaction.insert_event(&event).await?;
+    let unwritable = |source| BootstrapError::TokenFile { path: token_file.to_owned(), source };
+    // Where the data directory is not the one that was meant, what is there is the only token of another installation.
+    if let Some(kept) = files::keep_beside(token_file).map_err(unwritable)? {
+        tracing::warn!(file = %token_file.display(), kept = %kept.display(), "a token of an installation before was there: it is kept");
+    }
     // The file comes before the commit: a token without a row is worth nothing, a row without its token locks
     // everybody out.
-    files::write_private(token_file, &format!("{}\n", secret.expose()))
-        .map_err(|source| BootstrapError::TokenFile { path: token_file.to_owned(), source })?;
+    files::write_private(token_file, &format!("{}\n", secret.expose())).map_err(unwritable)?;
     transaction.commit().await?;
     tracing::info!(installation = %installation.id, "a new installation was made");
     tracing::info!(file = %token_file.display(), "the owner's token lies in this file");

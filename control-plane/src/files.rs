@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
@@ -44,9 +44,41 @@ pub(crate) fn write_private(path: &Path, content: &str) -> io::Result<()> {
     }
 }
 
+/// Keeps what is at `path` under a second name, the first that is free of `NAME.1`, `NAME.2` and so on; `None` if nothing is
+/// there. The file stays where it is as well, until another is put in its place.
+pub(crate) fn keep_beside(path: &Path) -> io::Result<Option<PathBuf>> {
+    for number in 1_u32.. {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{number}"));
+        let beside = path.with_file_name(name);
+        match fs::hard_link(path, &beside) {
+            Ok(()) => return Ok(Some(beside)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_beside_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        assert_eq!(keep_beside(&file).unwrap(), None);
+        for (content, kept) in [("one", "token.1"), ("two", "token.2")] {
+            write_private(&file, content).unwrap();
+            assert_eq!(keep_beside(&file).unwrap(), Some(folder.path().join(kept)));
+        }
+        write_private(&file, "three").unwrap();
+        for (name, content) in [("token", "three"), ("token.1", "one"), ("token.2", "two")] {
+            assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), content);
+        }
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777

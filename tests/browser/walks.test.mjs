@@ -159,6 +159,14 @@ test('errors stand at their field, nothing typed is lost, and the script tells t
     assert.equal(await page.getByLabel('Description').inputValue(), '<b>kept</b>');
     assert.ok(await page.getByRole('checkbox', { name: /^contacts:read/ }).isChecked());
     assert.ok(await page.getByLabel('90 days').isChecked());
+    if (scripts) {
+      // What is typed elsewhere mends nothing here.
+      const checked = page.waitForResponse((response) => response.url().endsWith('/keys/check'));
+      await page.getByLabel('Description').pressSequentially('!');
+      await (await checked).finished();
+      assert.match(await page.locator('#ip_allowlist-error').innerText(), /10\.0\.0\.1\/8/);
+      await page.getByLabel('Description').fill('<b>kept</b>');
+    }
     await page.getByLabel('Addresses and networks').fill('203.0.113.0/24');
     if (scripts) await page.locator('#ip_allowlist-error:empty').waitFor({ state: 'attached' });
     await page.getByRole('button', { name: 'Review' }).last().click();

@@ -1,9 +1,11 @@
 //! What the command line takes.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::serve::Serve;
 use super::{audit, completions, config, db, doctor, events, gateway, key, policy, token};
@@ -44,13 +46,31 @@ pub(super) struct Connection {
     /// The token that calls are made with. Best given in the environment: others see the command line.
     #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
-    /// A file that holds the token; read where no token is given.
+    /// A file that holds the token. What the command line states goes before the environment, and a token before its file.
     #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_TOKEN_FILE", value_parser = path())]
     pub(super) token_file: Option<PathBuf>,
     /// A file with the CA certificates, in PEM form, by which the control plane's certificate is trusted, instead of
     /// the public ones.
     #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_CA_FILE", value_parser = path())]
     pub(super) ca_file: Option<PathBuf>,
+    #[arg(skip)]
+    stated: Stated,
+}
+
+/// What of a connection the command line itself states, rather than the environment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stated {
+    token: bool,
+    token_file: bool,
+}
+
+/// Where the token of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenPlace<'a> {
+    /// In the variable or option with this name.
+    Here(&'static str, &'a str),
+    /// In the file that the variable or option with this name leads to.
+    File(&'static str, &'a Path),
 }
 
 /// Whether a change is waited for.
@@ -128,6 +148,17 @@ pub(super) fn command() -> clap::Command {
     })
 }
 
+/// Reads a command line, whose first word is the program.
+pub(super) fn parse(
+    words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<Omf, clap::Error> {
+    let matches = command().try_get_matches_from(words)?;
+    let mut omf = Omf::from_arg_matches(&matches)?;
+    let is_stated = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+    omf.connection.stated = Stated { token: is_stated("token"), token_file: is_stated("token_file") };
+    Ok(omf)
+}
+
 /// One of these words, which help and completion then list. The control plane judges them as well.
 pub(super) fn one_of(words: impl IntoIterator<Item = &'static str>) -> PossibleValuesParser {
     PossibleValuesParser::new(words)
@@ -141,6 +172,19 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 // === impl Connection ===
 
 impl Connection {
+    /// Where the token is, if one is given.
+    pub(super) fn token_place(&self) -> Option<TokenPlace<'_>> {
+        // An empty variable is one that is not set.
+        let token = self.token.as_deref().filter(|token| !token.is_empty());
+        let file = self.token_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let Stated { token: has_token, token_file: has_file } = self.stated;
+        let here =
+            token.map(|token| TokenPlace::Here(if has_token { "--token" } else { "OMF_TOKEN" }, token));
+        let file =
+            file.map(|path| TokenPlace::File(if has_file { "--token-file" } else { "OMF_TOKEN_FILE" }, path));
+        if has_file && !has_token { file.or(here) } else { here.or(file) }
+    }
+
     /// The file of CA certificates, if one is given.
     pub(super) fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref().filter(|path| !path.as_os_str().is_empty())
@@ -167,5 +211,44 @@ impl Page {
     /// The query parameter `cursor`.
     pub(super) fn cursor(&self) -> (&'static str, Option<String>) {
         ("cursor", self.cursor.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_goes_before_the_environment() {
+        let both = ["token", "token_file"];
+        for (words, environment, expected) in [
+            (&["--token", "a"][..], &[][..], "--token a"),
+            (&["--token", "a"], &["token_file"], "--token a"),
+            (&["--token-file", "/f"], &[], "--token-file /f"),
+            (&["--token-file", "/f"], &["token"], "--token-file /f"),
+            (&["--token-file", "/f", "--token", "a"], &[], "--token a"),
+            (&["--token", ""], &["token_file"], "OMF_TOKEN_FILE /variable"),
+            (&["--token-file", ""], &["token"], "OMF_TOKEN variable"),
+            (&[], &both, "OMF_TOKEN variable"),
+            (&[], &["token_file"], "OMF_TOKEN_FILE /variable"),
+            (&[], &[], "none"),
+        ] {
+            let mut connection = parse(["omf", "key", "list"].iter().chain(words)).unwrap().connection;
+            // Tests share their environment, so this stands for it.
+            connection.token = connection.token.filter(|_| connection.stated.token);
+            connection.token_file = connection.token_file.filter(|_| connection.stated.token_file);
+            if environment.contains(&"token") && !connection.stated.token {
+                connection.token = Some("variable".to_owned());
+            }
+            if environment.contains(&"token_file") && !connection.stated.token_file {
+                connection.token_file = Some("/variable".into());
+            }
+            let place = match connection.token_place() {
+                None => "none".to_owned(),
+                Some(TokenPlace::Here(name, token)) => format!("{name} {token}"),
+                Some(TokenPlace::File(name, path)) => format!("{name} {}", path.display()),
+            };
+            assert_eq!(place, expected, "{words:?} {environment:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ pub(super) use ureq::http::Method;
 use ureq::http::{Request, Response, StatusCode};
 use zeroize::Zeroizing;
 
-use super::args::{Connection, DEFAULT_URL};
+use super::args::{Connection, DEFAULT_URL, TokenPlace};
 use super::trust;
 use crate::fleet::MAX_WAIT;
 use crate::secret_file;
@@ -69,15 +69,13 @@ impl Client {
         if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
             bail!("{url} is not the URL of a control plane: write http://HOST:PORT or https://HOST:PORT");
         }
-        let token = connection.token.as_ref().filter(|token| !token.is_empty());
-        let token_file = connection.token_file.as_ref().filter(|path| !path.as_os_str().is_empty());
-        let (token, token_source) = match (token, token_file) {
-            (Some(token), _) => (Zeroizing::new(token.clone()), "OMF_TOKEN or --token".to_owned()),
-            (None, Some(path)) => (
+        let (token, token_source) = match connection.token_place() {
+            Some(TokenPlace::Here(name, token)) => (Zeroizing::new(token.to_owned()), name.to_owned()),
+            Some(TokenPlace::File(name, path)) => (
                 secret_file::read_text(path).with_context(|| format!("{}", path.display()))?,
-                format!("OMF_TOKEN_FILE or --token-file ({})", path.display()),
+                format!("{name} ({})", path.display()),
             ),
-            (None, None) => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
+            None => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
         };
         let ca_file = connection.ca_file();
         Ok(Self {
@@ -357,6 +355,7 @@ impl Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args;
 
     #[test]
     fn names_travel_encoded() {
@@ -390,21 +389,16 @@ mod tests {
     #[test]
     fn a_wrong_token_is_told_by_where_it_comes_from() {
         let problem = serde_json::json!({"detail": "Send a valid token", "code": "unauthenticated"});
-        let error = refusal(StatusCode::UNAUTHORIZED, &problem, "OMF_TOKEN_FILE or --token-file (/x)");
-        let expected = "the token from OMF_TOKEN_FILE or --token-file (/x) is not valid here \
-                        (401 Unauthorized, unauthenticated)";
+        let error = refusal(StatusCode::UNAUTHORIZED, &problem, "--token-file (/x)");
+        let expected =
+            "the token from --token-file (/x) is not valid here (401 Unauthorized, unauthenticated)";
         assert_eq!(error, expected);
     }
 
     #[test]
     fn a_url_has_a_scheme() {
         for url in ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1"] {
-            let connection = Connection {
-                url: url.to_owned(),
-                token: Some("t".to_owned()),
-                token_file: None,
-                ca_file: None,
-            };
+            let connection = args::parse(["omf", "--url", url, "--token", "t", "doctor"]).unwrap().connection;
             let error = Client::new(&connection).err().unwrap().to_string();
             assert!(error.contains(url) && error.contains("write http://HOST:PORT"), "{error}");
         }

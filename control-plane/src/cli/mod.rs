@@ -27,11 +27,9 @@ mod trust;
 
 use std::process::ExitCode;
 
-use clap::FromArgMatches;
-
 use self::args::{Command, Omf};
 use self::client::{Client, Refusal};
-use self::output::{NotEnforced, Output, printable};
+use self::output::{NotEnforced, Output, escaped, printable};
 pub use self::reference::commands;
 
 /// The exit code of a change that is made, and that some gateways do not enforce yet.
@@ -39,7 +37,7 @@ const NOT_ENFORCED: u8 = 3;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let omf = Omf::from_arg_matches(&args::command().get_matches()).unwrap_or_else(|error| error.exit());
+    let omf = args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let json = omf.json;
     match run(omf) {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,17 +48,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The lines of a text, each without what would steer the terminal.
+/// The lines of a text, each without what would steer the terminal. Tabs stay.
 fn lines(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+    let line = |line: &str| line.split('\t').map(printable).collect::<Vec<_>>().join("\t");
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// What is printed of an error: a line for people, or the problem document of a refusal for programs.
 fn told(error: &anyhow::Error, json: bool) -> String {
     match error.downcast_ref::<Refusal>() {
         _ if !json => lines(&format!("omf: {error:#}")),
-        Some(refusal) => refusal.problem.to_string(),
-        None => serde_json::json!({"detail": format!("{error:#}")}).to_string(),
+        Some(refusal) => escaped(&refusal.problem.to_string()),
+        None => escaped(&serde_json::json!({"detail": format!("{error:#}")}).to_string()),
     }
 }
 
@@ -87,7 +86,6 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
 
-    use clap::Parser;
     use tokio::task::spawn_blocking;
 
     use super::*;
@@ -139,7 +137,7 @@ mod tests {
             let connection = ["--url", &url, "--token-file", &token];
             let words: Vec<String> =
                 std::iter::once("omf").chain(line.split(' ')).chain(connection).map(str::to_owned).collect();
-            let result = spawn_blocking(move || run(Omf::try_parse_from(words)?)).await.unwrap();
+            let result = spawn_blocking(move || run(args::parse(words)?)).await.unwrap();
             result.map_err(|error| format!("{error:#}"))
         };
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -206,7 +204,7 @@ mod tests {
             ("key create --name x --environment live --scope none:read", "/scopes/0"),
             ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),
             ("token revoke by.name", "no token is called by.name"),
-            ("key list --token omf_token_wrong", "the token from OMF_TOKEN or --token is not valid here"),
+            ("key list --token omf_token_wrong", "the token from --token is not valid here"),
             ("audit --ip nowhere", "invalid_query"),
             ("audit stats --by colour", "one or two of hour"),
             ("gateway list --limit 0", "limit"),
@@ -262,7 +260,7 @@ mod tests {
             let url = format!("{url}{path}");
             let words = format!("omf {line} --token t --url {url}");
             let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-            let result = spawn_blocking(move || run(Omf::try_parse_from(words)?)).await.unwrap();
+            let result = spawn_blocking(move || run(args::parse(words)?)).await.unwrap();
             let error = format!("{:#}", result.unwrap_err());
             assert!(
                 error.contains(&format!("{url} does not look like an Omniflow control plane")),

@@ -135,7 +135,7 @@ fn steers(c: char) -> bool {
 }
 
 /// JSON in which such characters are escaped, which they need not be.
-fn escaped(json: &str) -> String {
+pub(super) fn escaped(json: &str) -> String {
     json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
         if c != '\n' && steers(c) {
             // All of them lie in the first plane, so one escape is enough.

@@ -48,7 +48,6 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use self::access::Endpoints;
-use self::code::Code;
 pub(crate) use self::idempotency::Answers;
 pub(crate) use self::metrics::KeyCounts;
 pub(crate) use self::pages::followed::Followed;
@@ -65,10 +64,8 @@ const BODY_PAUSE: Duration = Duration::from_secs(15);
 pub(crate) fn router(app: Arc<App>) -> Router {
     endpoints(Arc::clone(&app))
         .router()
-        .fallback(pages::fallback)
-        .method_not_allowed_fallback(async || {
-            Problem::new(Code::MethodNotAllowed, "This path does not take this method.")
-        })
+        .fallback(pages::not_found)
+        .method_not_allowed_fallback(pages::method_not_allowed)
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
         .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))
         .layer(SetResponseHeaderLayer::overriding(

@@ -272,6 +272,11 @@ async fn the_owners_token_goes_where_it_is_wanted() {
     assert!(token.starts_with("acme_token_") && token.ends_with('\n'));
     assert_eq!(std::fs::metadata(&token_file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!folder.path().join("data/admin-token").exists());
+    // Another data directory, by mistake: the token of the first is not lost.
+    let other = ServerSettings { data_dir: folder.path().join("other"), ..settings.clone() };
+    open(&other).await.unwrap();
+    assert_ne!(std::fs::read_to_string(&token_file).unwrap(), token);
+    assert_eq!(std::fs::read_to_string(folder.path().join("owner.1")).unwrap(), token);
     assert_eq!(app.installation.key_prefix.as_str(), "acme");
     assert_eq!(app.storage.main.policy().await.unwrap().document.key_prefix.as_str(), "acme");
     for file in std::fs::read_dir(folder.path().join("data")).unwrap() {

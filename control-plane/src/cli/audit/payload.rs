@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::cli::client::{Call, Client, Method};
+use crate::cli::lines;
 use crate::cli::output::{Output, field};
 
 #[derive(Debug, Args)]
@@ -65,7 +66,7 @@ fn describe(payload: &Value) -> String {
     ] {
         text.push_str(&format!("{name:<17} {value}\n"));
     }
-    let body = field(payload, "body");
+    let body = lines(payload.get("body").and_then(Value::as_str).unwrap_or_default());
     let encoding = if field(payload, "body_encoding") == "base64" { "(base64)\n" } else { "" };
     if body.is_empty() { text } else { format!("{text}\n{encoding}{body}\n") }
 }
@@ -102,5 +103,7 @@ mod tests {
             format!("{head}payload           cut: the end is missing\n{end}\n(base64)\n/w==\n")
         );
         assert!(describe(&payload("", "text", "no_room")).ends_with(end));
+        let typed = describe(&payload("{\r\n\t\"a\": \"\u{1b}[2J\"\n}\n", "text", "whole"));
+        assert!(typed.ends_with("\n\n{\n\t\"a\": \"\u{fffd}[2J\"\n}\n"), "{typed:?}");
     }
 }

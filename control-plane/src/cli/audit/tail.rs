@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{COLUMNS, Filter};
 use crate::cli::client::{Call, Client, Method, Refusal};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, escaped};
 
 /// The pause before a lost control plane is called again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -94,14 +94,39 @@ impl Progress {
 
 /// Prints a record on a line of its own. False if nobody reads it.
 fn print(data: &str, output: Output) -> anyhow::Result<bool> {
-    let line = if output.json {
-        data.to_owned()
+    match writeln!(stdout(), "{}", line(data, output)?) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => Ok(written.map(|()| true)?),
+    }
+}
+
+/// The record as it is printed.
+fn line(data: &str, output: Output) -> anyhow::Result<String> {
+    Ok(if output.json {
+        escaped(data)
     } else {
         let record: Value = serde_json::from_str(data)?;
         COLUMNS.iter().map(|(_, read)| read(&record)).collect::<Vec<_>>().join("  ")
-    };
-    match writeln!(stdout(), "{line}") {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        written => Ok(written.map(|()| true)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_record_stays_on_its_line_and_steers_nothing() {
+        let hostile = "/a\u{9b}31m\u{202e}b\u{2028}c";
+        let record = json!({"time": "2027-01-15T08:00:00.001Z", "path": hostile, "method": "GET"});
+        for json in [true, false] {
+            let line = line(&record.to_string(), Output { json }).unwrap();
+            let steers = ['\u{9b}', '\u{202e}', '\u{2028}', '\n'];
+            assert!(line.contains("31m") && !line.contains(steers), "{line:?}");
+            if json {
+                assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), record, "it says the same");
+            }
+        }
     }
 }

@@ -68,7 +68,8 @@ pub(in crate::http) async fn look(
     Ok((page.map(AuditEntryJson::from), look_on))
 }
 
-fn read_position(text: &str) -> Option<AuditPosition> {
+/// Where a cursor of the list points to: behind which call it goes on.
+pub(in crate::http) fn read_position(text: &str) -> Option<AuditPosition> {
     let (time, id) = text.split_once('-')?;
     Some(AuditPosition { time: UnixMillis(time.parse().ok()?), id: id.parse().ok()? })
 }

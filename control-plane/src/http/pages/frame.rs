@@ -21,6 +21,8 @@ pub(super) struct Frame {
     pub(super) target: String,
     /// How it looks.
     pub(super) preferences: Preferences,
+    /// Whether its reader opened it, so that its address shows it again. What answers a form has no such address.
+    pub(super) was_opened: bool,
 }
 
 /// Who is signed in.
@@ -55,6 +57,7 @@ impl Frame {
         path: &str,
         target: &str,
         preferences: Preferences,
+        was_opened: bool,
     ) -> Self {
         Self {
             title,
@@ -67,6 +70,7 @@ impl Frame {
             csrf: csrf.to_owned(),
             target: target.to_owned(),
             preferences,
+            was_opened,
         }
     }
 
@@ -100,7 +104,7 @@ impl Frame {
     pub(super) fn sample(title: &str) -> Self {
         let caller =
             Caller { id: uuid::Uuid::from_u128(7), name: "owner".parse().unwrap(), role: Role::Owner };
-        Self::new(title.to_owned(), Some(&caller), "c5f", "/keys", "/keys?q=ci", Preferences::default())
+        Self::new(title.to_owned(), Some(&caller), "c5f", "/keys", "/keys?q=ci", Preferences::default(), true)
     }
 }
 

@@ -68,6 +68,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use self::gate::Manner;
 use self::visitor::Visitor;
 use super::access::{Access, Endpoints};
+use super::code::Code;
 use super::problem::Problem;
 use crate::app::App;
 
@@ -111,14 +112,23 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
 }
 
-/// What is answered where nothing is: a page to browsers, a problem to programs.
-pub(super) async fn fallback(State(app): State<Arc<App>>, request: Request) -> Response {
-    let problem = Problem::not_found("Nothing has this path.");
+/// What is answered where nothing is.
+pub(super) async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
+    refuse(&app, request, Problem::not_found("Nothing has this path.")).await
+}
+
+/// What is answered where something is, but not for this method: a reader has opened the address of a form, for one.
+pub(super) async fn method_not_allowed(State(app): State<Arc<App>>, request: Request) -> Response {
+    refuse(&app, request, Problem::new(Code::MethodNotAllowed, "This path does not take this method.")).await
+}
+
+/// The problem: as a page to browsers, as it is to programs.
+async fn refuse(app: &App, request: Request, problem: Problem) -> Response {
     if !is_for_a_browser(&request) {
         return problem.into_response();
     }
     let (parts, _) = request.into_parts();
-    match Visitor::of(&app, &parts).await {
+    match Visitor::of(app, &parts).await {
         Ok(visitor) => {
             let refused = refusal::Refused::from(problem).into_response();
             gate::dressed(visitor.explain(refused, Manner::Page))

@@ -9,7 +9,7 @@ use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use omniflow_policy::digest::Digest;
 use serde::Deserialize;
 
-use super::form::Form;
+use super::form::{Form, sentence};
 use super::frame::Frame;
 use super::refusal::{Page, PageResult};
 use super::session::{self, Begun};
@@ -51,10 +51,18 @@ struct Query {
 struct SignInPage {
     frame: Frame,
     to: String,
-    /// A form that came after the session had ended, to be sent again then.
-    carried: String,
+    /// A form that came after the session had ended, to be sent again then. It may have no fields.
+    carried: Option<String>,
     note: Option<&'static str>,
-    error: Option<&'static str>,
+    error: Option<String>,
+}
+
+/// Why a token does not sign in.
+struct NotAdmitted {
+    text: String,
+    status: StatusCode,
+    /// Seconds until another may be tried.
+    retry_after: Option<u64>,
 }
 
 #[derive(Template)]
@@ -90,7 +98,7 @@ pub(super) fn ask_before(visitor: &Visitor, form: &Form) -> Response {
     let page = SignInPage {
         frame: visitor.frame("Sign in"),
         to: visitor.path().to_owned(),
-        carried: form.encoded(),
+        carried: Some(form.encoded()),
         note: Some("Your session has ended. Sign in again, and what you typed is still there."),
         error: None,
     };
@@ -113,7 +121,7 @@ async fn show(visitor: Visitor, StrictQuery(query): StrictQuery<Query>) -> PageR
         _ => None,
     };
     let to = local_path(&query.to).to_owned();
-    let page = SignInPage { frame: visitor.frame("Sign in"), to, carried: String::new(), note, error: None };
+    let page = SignInPage { frame: visitor.frame("Sign in"), to, carried: None, note, error: None };
     Ok(Page(page).into_response())
 }
 
@@ -124,26 +132,30 @@ async fn sign_in(
     form: Form,
 ) -> PageResult {
     let to = local_path(form.text("to"));
-    let refuse = |error| {
+    let carried = form.names(CARRIED).then(|| form.text(CARRIED));
+    let refuse = |why: NotAdmitted| {
         let page = SignInPage {
             frame: visitor.frame("Sign in"),
             to: to.to_owned(),
-            carried: form.text(CARRIED).to_owned(),
+            carried: carried.map(str::to_owned),
             note: None,
-            error: Some(error),
+            error: Some(why.text),
         };
-        Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
+        let mut answer = (why.status, Page(page)).into_response();
+        if let Some(seconds) = why.retry_after {
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        Ok(answer)
     };
     let token = match admitted(&app, &extensions, form.text("token")).await? {
         Ok(token) => token,
-        Err(error) => return refuse(error),
+        Err(why) => return refuse(why),
     };
     Connection::trust(&extensions);
     let Some(Begun { cookie, csrf }) = session::begin(&app, &visitor, &token).await? else {
-        return refuse("This token was revoked just now.");
+        return refuse("This token was revoked just now.".into());
     };
-    let carried = form.stated(CARRIED).and_then(|carried| Form::parse(carried.as_bytes()));
-    let next = match carried {
+    let next = match carried.and_then(|carried| Form::parse(carried.as_bytes())) {
         Some(carried) => ask_to_send_again(&visitor, to, &carried, &csrf),
         None => Redirect::to(to).into_response(),
     };
@@ -156,32 +168,52 @@ async fn admitted(
     app: &App,
     extensions: &Extensions,
     text: &str,
-) -> Result<Result<Token, &'static str>, Problem> {
+) -> Result<Result<Token, NotAdmitted>, Problem> {
     if text.is_empty() {
-        return Ok(Err("Paste a token of the control plane."));
+        return Ok(Err("Paste a token of the control plane.".into()));
     }
     let token = match valid_token(app, Digest::of(text.as_bytes()), app.now()).await? {
         Ok(token) => token,
         Err(reason) => {
             let problem = app.throttle.refuse(reason, extensions, false);
             if problem.code() == Code::TooManyAttempts {
-                return Err(problem);
+                return Ok(Err(NotAdmitted::from(&problem)));
             }
-            return Ok(Err(match reason {
+            let text = match reason {
                 Reason::ExpiredToken => "This token has expired. An owner can make another under Tokens.",
                 _ => {
                     "This is no token of this control plane, or it was revoked. Check that you pasted all of it."
                 }
-            }));
+            };
+            return Ok(Err(text.into()));
         }
     };
     Ok(match token {
         token if !session::is_for_people(token.role) => Err(
             "This token is a gateway's: it takes snapshots and delivers records, and cannot sign in. Use one with the \
-             role owner, admin or auditor.",
+             role owner, admin or auditor."
+                .into(),
         ),
         token => Ok(token),
     })
+}
+
+// === impl NotAdmitted ===
+
+impl From<&str> for NotAdmitted {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), status: StatusCode::UNPROCESSABLE_ENTITY, retry_after: None }
+    }
+}
+
+impl From<&Problem> for NotAdmitted {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            text: sentence(problem.detail()),
+            status: problem.code().status(),
+            retry_after: problem.retry_after(),
+        }
+    }
 }
 
 async fn sign_out(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {

@@ -1,8 +1,10 @@
 //! What holds for all pages: who is let in, how sessions end, what browsers are told.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode, header};
 use serde_json::json;
 
@@ -249,6 +251,51 @@ async fn a_form_that_comes_after_its_session_is_not_lost() {
 }
 
 #[tokio::test]
+async fn a_form_without_fields_is_not_lost_either() {
+    let plane = Plane::new().await;
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let csrf = browser.csrf().await;
+    plane.pass(30 * MINUTE);
+    let asked = text(&browser.send("/audit/1/payload", &[("csrf", &csrf)]).await);
+    let carried = super::testing::value_of(&asked, "carried").unwrap();
+    assert_eq!(carried, "");
+    let form = [("token", plane.owner.as_str()), ("to", "/audit/1/payload"), ("carried", "")];
+    let again = text(&browser.send("/sign-in", &form).await);
+    assert!(
+        again.contains("<h1>Send it again?</h1>") && again.contains("action=\"/audit/1/payload\""),
+        "{again}"
+    );
+}
+
+#[tokio::test]
+async fn who_is_held_off_loses_nothing_that_comes_along() {
+    let plane = Plane::new().await;
+    let peer: SocketAddr = "192.0.2.1:4000".parse().unwrap();
+    let form = [("token", "omf_token_x"), ("to", "/keys/new"), ("carried", "name=typed")];
+    let mut held_off = None;
+    for _ in 0..1_000 {
+        let mut request = Request::post("/sign-in")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", "same-origin")
+            .body(Body::from(serde_urlencoded::to_string(form).unwrap()))
+            .unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answer = plane.call(request).await;
+        if answer.status != StatusCode::UNPROCESSABLE_ENTITY {
+            held_off = Some(answer);
+            break;
+        }
+    }
+    let answer = held_off.unwrap();
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(answer.headers.contains_key(header::RETRY_AFTER));
+    let page = text(&answer);
+    assert!(page.contains("<h1>Sign in</h1>") && page.contains("id=\"token-error\""), "{page}");
+    assert_eq!(super::testing::value_of(&page, "carried").as_deref(), Some("name=typed"));
+    assert_eq!(super::testing::value_of(&page, "to").as_deref(), Some("/keys/new"));
+}
+
+#[tokio::test]
 async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
     let plane = Plane::new().await;
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
@@ -390,6 +437,12 @@ async fn browsers_and_programs_are_told_in_their_own_words_what_is_not_there() {
     assert_eq!(page.status, StatusCode::NOT_FOUND);
     assert!(text(&page).contains("<h1>Not found</h1>"));
     assert_eq!(browser.open("/v1/nothing").await.problem().1, "not_found");
+    let page = browser.open("/audit/1/payload").await;
+    assert_eq!(page.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert!(text(&page).contains("<h1>That did not work</h1>"), "{}", text(&page));
+    let request =
+        Request::delete("/v1/keys").header(header::ACCEPT, "text/html").body(Body::empty()).unwrap();
+    assert_eq!(browser.call(request).await.problem().1, "method_not_allowed");
     assert_eq!(plane.get("/nothing").await.problem().1, "not_found");
 }
 
@@ -405,4 +458,15 @@ async fn colours_are_kept_in_the_browser() {
     assert!(browser.page("/sign-in").await.contains("data-theme=\"dark\""));
     browser.send("/preferences", &[("theme", "\"><script>")]).await;
     assert!(browser.page("/sign-in").await.contains("data-theme=\"system\""));
+    // To show the answer to a form anew would lose it: a secret, or what was typed.
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let switch = "action=\"/preferences\"";
+    assert!(browser.page("/tokens/new").await.contains(switch));
+    let made = [("attempt", "t1"), ("name", "edge"), ("role", "gateway")];
+    for (form, part) in [(&made[..], "omf_token_"), (&[("name", "edge"), ("role", "gateway")], "edge")] {
+        let answer = text(&browser.submit("/tokens", form).await);
+        assert!(answer.contains(part) && !answer.contains(switch), "{answer}");
+    }
+    let wrong = text(&Browser::new(&plane).send("/sign-in", &[("token", "x")]).await);
+    assert!(!wrong.contains(switch), "{wrong}");
 }

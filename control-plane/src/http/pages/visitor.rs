@@ -29,6 +29,7 @@ pub(in crate::http) struct Visitor {
     preferences: Preferences,
     path: String,
     target: String,
+    opens: bool,
     secure: bool,
     peer: Option<IpAddr>,
     now: UnixMillis,
@@ -60,6 +61,7 @@ impl Visitor {
             preferences: Preferences::of(&parts.headers),
             path: parts.uri.path().to_owned(),
             target: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned(),
+            opens: parts.method.is_safe(),
             secure,
             peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip()),
             now,
@@ -129,6 +131,7 @@ impl Visitor {
             &self.path,
             &self.target,
             self.preferences,
+            self.opens,
         )
     }
 

@@ -15,7 +15,7 @@ use super::query::{Chip, Query, for_field};
 use super::row::Row;
 use crate::app::App;
 use crate::http::audit::gaps;
-use crate::http::audit::list::look;
+use crate::http::audit::list::{look, read_position};
 use crate::http::audit::overview::overview;
 use crate::http::code::Code;
 use crate::http::extract::StrictQuery;
@@ -123,31 +123,22 @@ async fn find(app: &App, query: &Query) -> Result<Found, Problem> {
         Ok::<_, Problem>(Some(Glance::new(&overview, query)))
     };
     let ((page, look_on), glance) = tokio::try_join!(look(app, query.to_list()?, LONGEST_LOOK), glance)?;
-    let is_last = page.next_cursor.is_none() && look_on.is_none();
-    let gaps = gaps_among(app, query, &page.items, is_first, is_last).await?;
+    let end = page.next_cursor.as_deref().or(look_on.as_deref());
+    let gaps = gaps_among(app, query, end).await?;
     let page_at =
         |cursor: String| Query { cursor, count: String::new(), ..query.clone() }.path("/audit", &[]);
     Ok(Found { glance, items: merged(page.items, gaps, query), next: page.next_cursor.map(page_at), look_on })
 }
 
-/// The gaps that end in the time that a page of the list is of. They are of no key and no route, so they stand in every
+/// The gaps that end in the time that a page of the list is of: from its `end`, the cursor of the page behind it, until
+/// before where the page begins, so that each stands in one page. They are of no key and no route, so they stand in every
 /// list.
-async fn gaps_among(
-    app: &App,
-    query: &Query,
-    calls: &[AuditEntryJson],
-    is_first: bool,
-    is_last: bool,
-) -> Result<Vec<AuditGapJson>, Problem> {
-    let time = |text: &str| crate::json::time::parse_time(&super::instant(text));
-    let newest = calls.first().map(|call| UnixMillis(call.time.0.0.saturating_add(1)));
-    let oldest = calls.last().map(|call| call.time.0);
-    let to = if is_first { time(&query.to).or(Some(UnixMillis(i64::MAX as u64))) } else { newest };
-    let from = if is_last { time(&query.from).or(Some(UnixMillis(0))) } else { oldest };
-    match (from, to) {
-        (Some(from), Some(to)) => gaps::between(app, (from, to), MAX_GAPS).await,
-        _ => Ok(Vec::new()),
-    }
+async fn gaps_among(app: &App, query: &Query, end: Option<&str>) -> Result<Vec<AuditGapJson>, Problem> {
+    let instant = |text: &str| crate::json::time::parse_time(&super::instant(text));
+    let time_of = |cursor: &str| read_position(cursor).map(|position| position.time);
+    let to = time_of(&query.cursor).or_else(|| instant(&query.to)).unwrap_or(UnixMillis(i64::MAX as u64));
+    let from = end.and_then(time_of).or_else(|| instant(&query.from)).unwrap_or(UnixMillis(0));
+    gaps::between(app, (from, to), MAX_GAPS).await
 }
 
 /// Calls and gaps in the order of time, newest first.
@@ -198,9 +189,9 @@ impl AuditPage {
     fn with(self, found: Found) -> Self {
         let Found { glance, items, next, look_on } = found;
         let look_on = look_on.map(|cursor| {
-            let time = cursor.split_once('-').and_then(|(time, _)| time.parse().ok()).unwrap_or_default();
+            let time = read_position(&cursor).map_or(UnixMillis(0), |position| position.time);
             let path = Query { cursor, count: String::new(), ..self.query.clone() }.path("/audit", &[]);
-            (path, Moment(UnixMillis(time)))
+            (path, Moment(time))
         });
         Self { glance, items, next, look_on, ..self }
     }

@@ -104,6 +104,47 @@ async fn the_list_tells_calls_folded_refusals_and_gaps_and_leads_to_narrower_one
 }
 
 #[tokio::test]
+async fn each_gap_stands_in_one_page_of_the_list() {
+    let plane = Plane::new().await;
+    let gateway = plane.token("gateway").await;
+    // Before each tenth call some are missing, each time more; a search leaves these tenth calls out, so that the gaps end
+    // between the calls that are listed. The first page ends beside one.
+    let mut sequence = 0;
+    let mut missing = Vec::new();
+    let records = (0..120).map(|n| {
+        if n % 10 == 0 && n > 0 {
+            missing.push(n / 10 + 1);
+            sequence += n / 10 + 1;
+        }
+        let mut record = record(sequence, START + n, None);
+        record.status = if n % 10 == 0 { 404 } else { 200 };
+        sequence += 1;
+        record
+    });
+    let records: Vec<_> = records.collect();
+    plane.deliver(&gateway, records).await;
+    plane.pass(std::time::Duration::from_secs(600));
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    for query in ["", "?status=200", "?status=404", "?method=PUT"] {
+        let mut path = format!("/audit{query}");
+        let mut shown = Vec::new();
+        loop {
+            let page = browser.page(&path).await;
+            let parts: Vec<&str> = page.split(" calls are missing here").collect();
+            let (_, before_gaps) = parts.split_last().unwrap();
+            shown.extend(before_gaps.iter().map(|part| {
+                let number = part.rsplit('>').next().unwrap();
+                number.parse::<u64>().unwrap_or_else(|_| panic!("{number:?} is no number of calls"))
+            }));
+            let Some((before, _)) = page.split_once("\" rel=\"next\">") else { break };
+            path = before.rsplit_once("href=\"").unwrap().1.replace("&#38;", "&");
+        }
+        let expected: Vec<u64> = missing.iter().rev().copied().collect();
+        assert_eq!(shown, expected, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn pages_of_the_list_follow_one_another() {
     let plane = Plane::new().await;
     let gateway = plane.token("gateway").await;
