@@ -78,6 +78,9 @@ mod tests {
         for (name, content) in [("token", "three"), ("token.1", "one"), ("token.2", "two")] {
             assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), content);
         }
+        let directory = folder.path().join("directory");
+        fs::create_dir(&directory).unwrap();
+        assert!(keep_beside(&directory).is_err(), "what cannot be kept is not replaced");
     }
 
     fn mode(path: &Path) -> u32 {

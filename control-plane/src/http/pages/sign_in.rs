@@ -198,24 +198,6 @@ async fn admitted(
     })
 }
 
-// === impl NotAdmitted ===
-
-impl From<&str> for NotAdmitted {
-    fn from(text: &str) -> Self {
-        Self { text: text.to_owned(), status: StatusCode::UNPROCESSABLE_ENTITY, retry_after: None }
-    }
-}
-
-impl From<&Problem> for NotAdmitted {
-    fn from(problem: &Problem) -> Self {
-        Self {
-            text: sentence(problem.detail()),
-            status: problem.code().status(),
-            retry_after: problem.retry_after(),
-        }
-    }
-}
-
 async fn sign_out(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
     if let Some(session) = visitor.session() {
         let mut writer = app.storage.main.writer().await;
@@ -240,4 +222,22 @@ fn signed_out(visitor: &Visitor) -> PageResult {
     let cookies: Vec<(_, HeaderValue)> = cookies.collect();
     let answer: Response = Redirect::to("/sign-in?why=out").into_response();
     Ok((AppendHeaders(cookies), answer).into_response())
+}
+
+// === impl NotAdmitted ===
+
+impl From<&str> for NotAdmitted {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), status: StatusCode::UNPROCESSABLE_ENTITY, retry_after: None }
+    }
+}
+
+impl From<&Problem> for NotAdmitted {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            text: sentence(problem.detail()),
+            status: problem.code().status(),
+            retry_after: problem.retry_after(),
+        }
+    }
 }

@@ -224,12 +224,18 @@ async fn signing_out_ends_one_session_or_all_of_the_token() {
     other.page("/keys").await;
 }
 
+/// A browser whose session has ended, and what the forms carry that it has loaded before.
+async fn after_its_session(plane: &Plane) -> (Browser<'_>, String) {
+    let mut browser = Browser::signed_in(plane, &plane.owner).await;
+    let csrf = browser.csrf().await;
+    plane.pass(30 * MINUTE);
+    (browser, csrf)
+}
+
 #[tokio::test]
 async fn a_form_that_comes_after_its_session_is_not_lost() {
     let plane = Plane::new().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
-    let csrf = browser.csrf().await;
-    plane.pass(30 * MINUTE);
+    let (mut browser, csrf) = after_its_session(&plane).await;
     let form = [("csrf", csrf.as_str()), ("name", "typed & kept"), ("scopes", "a:b"), ("scopes", "c:d")];
     let asked = browser.send("/keys/new", &form).await;
     assert_eq!(asked.status, StatusCode::UNAUTHORIZED);
@@ -253,9 +259,7 @@ async fn a_form_that_comes_after_its_session_is_not_lost() {
 #[tokio::test]
 async fn a_form_without_fields_is_not_lost_either() {
     let plane = Plane::new().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
-    let csrf = browser.csrf().await;
-    plane.pass(30 * MINUTE);
+    let (mut browser, csrf) = after_its_session(&plane).await;
     let asked = text(&browser.send("/audit/1/payload", &[("csrf", &csrf)]).await);
     let carried = super::testing::value_of(&asked, "carried").unwrap();
     assert_eq!(carried, "");
