@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every fuzz target for so many seconds, one after the other, and tells of each how often it ran and how far it got.
-# Usage: fuzz.sh SECONDS [TARGET...]. What it finds is in fuzz/artifacts/TARGET, and ends it with 1.
+# Usage: fuzz.sh SECONDS [TARGET...]. What it finds is in tests/fuzz/artifacts/TARGET, and ends it with 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,19 +11,19 @@ if ! rustup toolchain list 2>/dev/null | grep -q '^nightly'; then
     exit 1
 fi
 # What there is to build is Rust without unsafe code, and SQLite, which others fuzz: no sanitizer, which would halve the pace.
-fuzz() { (cd fuzz && cargo +nightly fuzz "$@" --sanitizer none); }
+fuzz() { (cd tests/fuzz && cargo +nightly fuzz "$@" --sanitizer none); }
 fuzz build
-mapfile -t targets < <(if (($#)); then printf '%s\n' "$@"; else cd fuzz && cargo +nightly fuzz list; fi)
+mapfile -t targets < <(if (($#)); then printf '%s\n' "$@"; else cd tests/fuzz && cargo +nightly fuzz list; fi)
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 failed=()
 printf '\n| target | seconds | executions | a second | coverage (edges) | corpus (inputs) |\n|---|---|---|---|---|---|\n' >"$logs/table"
 for target in "${targets[@]}"; do
-    mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
+    mkdir -p "tests/fuzz/corpus/$target" "tests/fuzz/artifacts/$target"
     arguments=(-max_total_time="$seconds" -print_final_stats=1 -timeout=20 -rss_limit_mb=2048 -max_len=16384
         -artifact_prefix="artifacts/$target/")
-    [[ -f fuzz/dictionaries/$target.dict ]] && arguments+=(-dict="dictionaries/$target.dict")
+    [[ -f tests/fuzz/dictionaries/$target.dict ]] && arguments+=(-dict="dictionaries/$target.dict")
     fuzz run "$target" "corpus/$target" "seeds/$target" -- "${arguments[@]}" >"$logs/$target" 2>&1 || failed+=("$target")
     tail -n 15 "$logs/$target"
     awk -v target="$target" -v seconds="$seconds" '
@@ -35,6 +35,6 @@ for target in "${targets[@]}"; do
 done
 cat "$logs/table"
 if ((${#failed[@]})); then
-    printf 'These found something, see fuzz/artifacts: %s\n' "${failed[*]}" >&2
+    printf 'These found something, see tests/fuzz/artifacts: %s\n' "${failed[*]}" >&2
     exit 1
 fi

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 /// The repository: `OMF_ROOT`, or where this crate was built.
 pub fn root() -> PathBuf {
     from_env("OMF_ROOT").unwrap_or_else(|| {
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_path_buf()
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_path_buf()
     })
 }
 

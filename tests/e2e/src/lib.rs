@@ -1,4 +1,4 @@
-//! End-to-end tests: `tests/e2e`, one file for each subject, all in one binary. What they share with the benchmark is here.
+//! End-to-end tests: one file in `tests/` for each subject, all in one binary. What they share with the benchmark is here.
 //!
 //! They start real processes with `omniflow-harness`. `make test` builds what they need; a single one runs with
 //! `make build && cargo test --release -p omniflow-tests NAME`.
