@@ -13,20 +13,19 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use crate::admission::Admission;
-use crate::clock::{Clock, Entropy};
 use crate::configuration::SettingInForce;
 use crate::fleet::Fleet;
 use crate::http::{Answers, Followed, KeyCounts, Throttle};
 use crate::known_tokens::KnownTokens;
 use crate::memory;
 use crate::otlp::Exporter;
-use crate::publication::{
-    Draft, MAX_REPORTED_VERSION, NotReady, NumberedPolicy, Publication, PublicationError,
-};
+use crate::publication::{Draft, NotReady, NumberedPolicy, Publication, PublicationError};
 use crate::storage::{CredentialsError, Installation, Storage, StorageError, Transaction};
 use crate::vault::Vault;
 use crate::webhook::Webhook;
+use omniflow_domain::clock::{Clock, Entropy};
+use omniflow_domain::version::MAX_REPORTED_VERSION;
+use omniflow_net::admission::Admission;
 
 /// The most threads that read keys, and that make pages of them, when the image is built.
 const MAX_BUILDERS: usize = 4;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::key::{KeyPrefix, compose_token};
 use omniflow_policy::policy::PolicyDocument;
 
-use crate::clock::{Clock, Entropy, EntropyUnavailable};
-use crate::files;
-use crate::json::event::token_state;
-use crate::model::event::{Action, Actor, NewEvent, Subject};
-use crate::model::name::Name;
-use crate::model::token::{Role, Token};
-use crate::storage::{Installation, Storage, StorageError, StoredPolicy};
+use crate::storage::{Installation, Storage, StorageError};
+use omniflow_api_types::event::token_state;
+use omniflow_domain::clock::{Clock, Entropy, EntropyUnavailable};
+use omniflow_domain::event::{Action, Actor, NewEvent, Subject};
+use omniflow_domain::name::Name;
+use omniflow_domain::policy::StoredPolicy;
+use omniflow_domain::token::{Role, Token};
+use omniflow_files::private;
 
 /// Who made what the first start makes.
 const FIRST_START: &str = "first start";
@@ -88,12 +89,12 @@ pub(crate) async fn installation(
     transaction.insert_event(&event).await?;
     let unwritable = |source| BootstrapError::TokenFile { path: token_file.to_owned(), source };
     // Where the data directory is not the one that was meant, what is there is the only token of another installation.
-    if let Some(kept) = files::keep_beside(token_file).map_err(unwritable)? {
+    if let Some(kept) = private::keep_beside(token_file).map_err(unwritable)? {
         tracing::warn!(file = %token_file.display(), kept = %kept.display(), "a token of an installation before was there: it is kept");
     }
     // The file comes before the commit: a token without a row is worth nothing, a row without its token locks
     // everybody out.
-    files::write_private(token_file, &format!("{}\n", secret.expose())).map_err(unwritable)?;
+    private::write_private(token_file, &format!("{}\n", secret.expose())).map_err(unwritable)?;
     transaction.commit().await?;
     tracing::info!(installation = %installation.id, "a new installation was made");
     tracing::info!(file = %token_file.display(), "the owner's token lies in this file");

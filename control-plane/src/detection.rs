@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::app::App;
-use crate::patterns::{examine, is_worth_a_look};
 use crate::storage::{ChangedHour, LookedUpTo, StorageError};
+use omniflow_domain::patterns::{examine, is_worth_a_look};
 
 /// How often what is new is looked at.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::http::testing::{Plane, START, record};
-    use crate::patterns::HOUR_MS;
+    use omniflow_domain::patterns::HOUR_MS;
 
     const KEY: Uuid = Uuid::from_u128(9);
 

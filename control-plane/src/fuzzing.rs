@@ -13,9 +13,9 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 
-use crate::clock::Clock;
 use crate::http;
 use crate::server::{ServerSettings, open};
+use omniflow_domain::clock::Clock;
 
 /// A control plane with a few keys.
 pub struct Plane {

@@ -21,7 +21,7 @@ use ureq::http::{HeaderMap, Response, Uri, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use zeroize::Zeroizing;
 
-use crate::secret_file;
+use omniflow_files::secret;
 
 /// How long a receiver has to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ pub(crate) struct SecretFileError {
     /// Which file.
     path: PathBuf,
     /// Why.
-    source: secret_file::SecretFileError,
+    source: secret::SecretFileError,
 }
 
 /// Why a file of CA certificates cannot be used.
@@ -124,7 +124,7 @@ fn is_nearby(host: &str) -> bool {
 
 /// What stands in a file that only few may read.
 pub(crate) fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
-    secret_file::read_text(path).map_err(|source| SecretFileError { path: path.to_owned(), source })
+    secret::read_text(path).map_err(|source| SecretFileError { path: path.to_owned(), source })
 }
 
 /// Trust in the certificates of this file, or in the public ones.

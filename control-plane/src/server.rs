@@ -14,13 +14,10 @@ use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::admission::Admission;
 use crate::app::{App, BuildError, keep_spread};
 use crate::bootstrap::{self, BootstrapError};
 use crate::checkpoints::keep_checkpoints;
-use crate::clock::{Clock, Entropy};
 use crate::configuration::SettingInForce;
-use crate::connections;
 use crate::detection::keep_looking;
 use crate::fleet::{Fleet, keep_memory};
 use crate::gateway_loss::keep_watching;
@@ -30,9 +27,12 @@ use crate::otlp::{Exporter, OtlpError, OtlpSettings, keep_exporting};
 use crate::publication::Publication;
 use crate::retention::keep_retention;
 use crate::storage::{Storage, StorageError};
-use crate::tls::{self, Renewal, TlsError, TlsFiles};
 use crate::vault::{self, Vault, VaultError};
 use crate::webhook::{Webhook, WebhookError, WebhookSettings, keep_sending};
+use omniflow_domain::clock::{Clock, Entropy};
+use omniflow_net::admission::Admission;
+use omniflow_net::connections;
+use omniflow_net::tls::{self, Renewal, TlsError, TlsFiles};
 
 /// How long open calls have to end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(10);

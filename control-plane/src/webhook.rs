@@ -17,9 +17,9 @@ use ureq::tls::TlsConfig;
 use zeroize::Zeroizing;
 
 use crate::app::App;
-use crate::json::finding::FindingJson;
 use crate::receiver::{NotTaken, Pauses, Receiver, SecretFileError, read_secret_file};
 use crate::storage::{Delivery, StorageError};
+use omniflow_api_types::finding::FindingJson;
 
 /// The header with the signature.
 const SIGNATURE: &str = "omniflow-signature";
@@ -215,7 +215,7 @@ mod tests {
 
     fn secret_file(folder: &Path) -> PathBuf {
         let path = folder.join("webhook-secret");
-        crate::files::write_private(&path, &format!("{SECRET}\n")).unwrap();
+        omniflow_files::private::write_private(&path, &format!("{SECRET}\n")).unwrap();
         path
     }
 
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(read_secret(&path).unwrap().as_str(), SECRET);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(read_secret(&path).unwrap_err().to_string().contains("chmod 600"));
-        crate::secret_file::write(&path, "short");
+        omniflow_files::private::write_private(&path, "short").unwrap();
         assert!(matches!(read_secret(&path), Err(WebhookError::Short(_))));
         assert!(matches!(read_secret(folder.path().join("none").as_path()), Err(WebhookError::File(_))));
     }

@@ -9,8 +9,8 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::serve::Serve;
 use super::{audit, completions, config, db, doctor, events, gateway, key, policy, token};
-use crate::fleet::MAX_WAIT;
-use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use omniflow_api_types::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use omniflow_domain::gateway::MAX_WAIT;
 
 /// Where a control plane is unless it was told otherwise.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";

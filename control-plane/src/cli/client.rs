@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use super::args::{Connection, DEFAULT_URL, TokenPlace};
 use super::trust;
-use crate::fleet::MAX_WAIT;
-use crate::secret_file;
+use omniflow_domain::gateway::MAX_WAIT;
+use omniflow_files::secret;
 
 /// Longer than the longest wait that the API has.
 const TIMEOUT: Duration = MAX_WAIT.saturating_mul(2);
@@ -72,7 +72,7 @@ impl Client {
         let (token, token_source) = match connection.token_place() {
             Some(TokenPlace::Here(name, token)) => (Zeroizing::new(token.to_owned()), name.to_owned()),
             Some(TokenPlace::File(name, path)) => (
-                secret_file::read_text(path).with_context(|| format!("{}", path.display()))?,
+                secret::read_text(path).with_context(|| format!("{}", path.display()))?,
                 format!("{name} ({})", path.display()),
             ),
             None => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::output::{Column, Output, field, table};
 use super::serve;
-use crate::clock::Clock;
 use crate::configuration::{Flags, Given, Origin, Problem, Problems, Reading, probe};
-use crate::json::time::format_time;
-use crate::tls::Certificate;
+use omniflow_domain::clock::Clock;
+use omniflow_domain::time::format_time;
+use omniflow_net::tls::Certificate;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

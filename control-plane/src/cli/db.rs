@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::output::{Column, Output, field, table};
 use super::serve;
-use crate::clock::Clock;
 use crate::configuration::{FILE_VARIABLE, Flags, Setting};
-use crate::json::time::format_time;
 use crate::storage::{back_up, restore};
+use omniflow_domain::clock::Clock;
+use omniflow_domain::time::format_time;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -12,9 +12,9 @@ use super::client::{Client, Probe};
 use super::doctor_gateways as gateways;
 use super::doctor_log as log;
 use super::output::{Output, items};
-use crate::clock::Clock;
-use crate::json::page::MAX_LIMIT;
-use crate::json::time::format_time;
+use omniflow_api_types::page::MAX_LIMIT;
+use omniflow_domain::clock::Clock;
+use omniflow_domain::time::format_time;
 
 /// Days within which the end of a key is told.
 const SOON_DAYS: u64 = 7;

@@ -11,7 +11,7 @@ use super::client::{self, Client, Probe};
 use super::doctor::{Finding, Level, ahead, all, clock_level, off};
 use super::gateway::is_live;
 use super::output::field;
-use crate::clock::Clock;
+use omniflow_domain::clock::Clock;
 
 /// How long a gateway may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::client::Client;
 use super::doctor::{Finding, Level, found, has_more, millis};
 use super::output::{field, items};
-use crate::json::page::MAX_LIMIT;
-use crate::json::time::parse_time;
+use omniflow_api_types::page::MAX_LIMIT;
+use omniflow_domain::time::parse_time;
 
 /// How far back lost records are told: a gap stays in the log for good.
 const RECENT: Duration = Duration::from_secs(86_400);

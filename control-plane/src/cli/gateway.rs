@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::args::Page;
 use super::client::Client;
 use super::output::{Column, Output, field};
-use crate::clock::Clock;
-use crate::json::time::parse_time;
+use omniflow_domain::clock::Clock;
+use omniflow_domain::time::parse_time;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

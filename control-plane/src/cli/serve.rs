@@ -13,13 +13,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::clock::{Clock, Entropy};
 use crate::configuration::{
     Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Reading, Setting, SettingInForce,
 };
-use crate::connections;
 use crate::process;
 use crate::server::{Server, ServerSettings};
+use omniflow_domain::clock::{Clock, Entropy};
+use omniflow_net::connections;
 
 #[derive(Debug, Args)]
 #[command(

@@ -10,8 +10,8 @@ use super::client::{Call, Client, Method, segment};
 use super::key::Attempt;
 use super::output::{Column, Output, field, items};
 use super::secret_output::{SecretArgs, whereabouts};
-use crate::json::page::MAX_LIMIT;
-use crate::model::token::Role;
+use omniflow_api_types::page::MAX_LIMIT;
+use omniflow_domain::token::Role;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

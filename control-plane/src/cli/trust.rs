@@ -7,7 +7,7 @@ use rustls::{CertificateError, Error as TlsFailure};
 use ureq::tls::TlsConfig;
 
 use crate::receiver::{CaFileError, trusting};
-use crate::tls::is_authority;
+use omniflow_net::tls::is_authority;
 
 /// By the certificates of this file, or by the public ones.
 pub(super) fn config(ca_file: Option<&Path>) -> anyhow::Result<TlsConfig> {

@@ -18,8 +18,8 @@ use tracing_subscriber::filter::Targets;
 pub(crate) use self::probe::probe;
 pub(crate) use self::setting::Setting;
 use crate::otlp::OtlpSettings;
-use crate::tls::TlsFiles;
 use crate::webhook::WebhookSettings;
+use omniflow_net::tls::TlsFiles;
 
 /// The flag that names a configuration file, without its dashes.
 pub(crate) const FILE_FLAG: &str = "config";

@@ -10,9 +10,9 @@ use omniflow_policy::time::UnixMillis;
 use super::{Reading, Setting};
 use crate::otlp;
 use crate::receiver::trusting;
-use crate::tls::{self, Certificate, TlsFiles};
 use crate::vault;
 use crate::webhook;
+use omniflow_net::tls::{self, Certificate, TlsFiles};
 
 /// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
 /// what is known of the certificate. In the data directory, or where it would be made, a file is made and removed again.

@@ -13,8 +13,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use super::{Configuration, Given, Origin, Problem, Setting};
 use crate::otlp::{OtlpSettings, check_endpoint};
 use crate::receiver::check_url;
-use crate::tls::TlsFiles;
 use crate::webhook::WebhookSettings;
+use omniflow_net::tls::TlsFiles;
 
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
 const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;

@@ -6,53 +6,13 @@ use std::time::Duration;
 use omniflow_policy::time::UnixMillis;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Fleet, GatewayId};
+use omniflow_domain::gateway::{Enforcement, GatewayEnforcement, GatewayId, SilentGateway};
+
+use super::Fleet;
 use crate::publication::Publication;
 
-/// The longest that a change waits for its enforcement.
-pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 /// How often a wait looks whether a silent gateway's lease has ended.
 const LEASE_CHECK: Duration = Duration::from_millis(500);
-
-/// How far one version is in force.
-#[derive(Clone, Debug)]
-pub(crate) struct Enforcement {
-    /// Whether every live gateway enforces it in all its VMs.
-    pub(crate) complete: bool,
-    /// The version.
-    pub(crate) version: u64,
-    /// The live gateways.
-    pub(crate) gateways: Vec<GatewayEnforcement>,
-    /// The gateways that are silent for longer than the lease. Nothing waits for them, but one that is cut off and
-    /// not dead admits what it admitted before.
-    pub(crate) silent: Vec<SilentGateway>,
-}
-
-/// A gateway that may serve and was not heard of for longer than the lease.
-#[derive(Clone, Debug)]
-pub(crate) struct SilentGateway {
-    /// Which gateway.
-    pub(crate) id: GatewayId,
-    /// When it was last heard of.
-    pub(crate) last_seen_at: UnixMillis,
-}
-
-/// How far one gateway enforces a version.
-#[derive(Clone, Debug)]
-pub(crate) struct GatewayEnforcement {
-    /// Which gateway.
-    pub(crate) id: GatewayId,
-    /// Whether it enforces the version in all its VMs.
-    pub(crate) enforced: bool,
-    /// Its VMs.
-    pub(crate) workers: usize,
-    /// Those of them that enforce the version.
-    pub(crate) enforced_workers: usize,
-    /// From the commit to the moment when the last VM had acknowledged, where that was seen.
-    pub(crate) after: Option<Duration>,
-    /// When it was last heard of.
-    pub(crate) last_seen_at: UnixMillis,
-}
 
 impl Fleet {
     /// Waits until `version` is in force everywhere or `deadline` has come, and tells how far it is.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use omniflow_policy::time::UnixMillis;
 use tokio::time::sleep;
 
-use super::{FORGOTTEN_AFTER, Fleet, Gateway, GatewayId, MAX_GATEWAYS, since};
+use omniflow_domain::gateway::{GatewayId, Sighting};
+
+use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
 use crate::app::App;
 use crate::storage::{Database, StorageError};
 
@@ -18,17 +20,6 @@ const NOTE_LAG: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Gateways in one transaction. Changes of keys take turns with these.
 const NOTED_AT_ONCE: usize = 500;
-
-/// That a gateway was heard of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Sighting {
-    /// Which gateway.
-    pub(crate) id: GatewayId,
-    /// When it was first heard of.
-    pub(crate) first_seen_at: UnixMillis,
-    /// When it was last heard of.
-    pub(crate) last_seen_at: UnixMillis,
-}
 
 impl Fleet {
     /// Takes up the gateways that an earlier process knew. Those that may have been live when it ended count as live
@@ -126,8 +117,8 @@ mod tests {
     use omniflow_policy::gateway::{EnforcedReport, Incarnation};
 
     use super::*;
-    use crate::clock::Clock;
     use crate::storage::Storage;
+    use omniflow_domain::clock::Clock;
 
     fn report(number: u64) -> EnforcedReport {
         EnforcedReport {

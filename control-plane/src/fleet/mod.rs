@@ -4,7 +4,6 @@ mod enforcement;
 mod memory;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,9 +11,9 @@ use omniflow_policy::gateway::{EnforcedReport, Incarnation, MAX_VMS, PollRequest
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 
-pub(crate) use self::enforcement::{Enforcement, MAX_WAIT};
-pub(crate) use self::memory::{Sighting, keep_memory};
-use crate::clock::Clock;
+pub(crate) use self::memory::keep_memory;
+use omniflow_domain::clock::Clock;
+use omniflow_domain::gateway::{GatewayId, GatewayStatus};
 
 /// A gateway that was not heard of for this long is no longer listed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
@@ -39,15 +38,6 @@ pub(crate) struct Fleet {
     lease: Duration,
     /// When this process began to listen.
     began: UnixMillis,
-}
-
-/// One run of one gateway.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct GatewayId {
-    /// The gateway's name.
-    pub(crate) gateway: String,
-    /// The run of its process.
-    pub(crate) incarnation: Incarnation,
 }
 
 /// What is known of a gateway.
@@ -126,9 +116,26 @@ impl Fleet {
             .collect()
     }
 
-    /// Whether a gateway counts as running at this moment.
-    pub(crate) fn is_live(&self, gateway: &Gateway) -> bool {
-        gateway.is_live(self.clock.now(), self.lease)
+    /// The same beside the published version. A gateway that is not live is in step with nothing.
+    pub(crate) fn status(
+        &self,
+        after: Option<&GatewayId>,
+        limit: usize,
+        published: u64,
+    ) -> Vec<GatewayStatus> {
+        let now = self.clock.now();
+        let status = |(id, gateway): (GatewayId, Gateway)| GatewayStatus {
+            id,
+            connected: gateway.is_connected(),
+            in_step: gateway.is_live(now, self.lease) && gateway.enforces(published, published),
+            filter_version: gateway.filter_version,
+            version: gateway.version,
+            workers: gateway.vms,
+            first_seen_at: gateway.first_seen_at,
+            last_seen_at: gateway.last_seen_at,
+            clock_skew_ms: gateway.clock_skew_ms,
+        };
+        self.list(after, limit).into_iter().map(status).collect()
     }
 
     /// Whether a gateway was heard of in the last day.
@@ -278,23 +285,6 @@ impl Gateway {
     /// enforces something else.
     pub(crate) fn enforcing(&self, version: u64, published: u64) -> usize {
         self.vms.values().filter(|enforced| (version..=published).contains(*enforced)).count()
-    }
-}
-
-// === impl GatewayId ===
-
-impl fmt::Display for GatewayId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{:016x}", self.gateway, self.incarnation.0)
-    }
-}
-
-impl GatewayId {
-    /// Reads what `Display` writes.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (gateway, incarnation) = text.rsplit_once('/')?;
-        let incarnation = Incarnation::try_from(incarnation.to_owned()).ok()?;
-        Some(Self { gateway: gateway.to_owned(), incarnation })
     }
 }
 

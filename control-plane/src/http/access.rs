@@ -17,12 +17,12 @@ use uuid::Uuid;
 use super::pages::gate::{Manner, PageGate};
 use super::problem::Problem;
 use super::refusals::{Reason, Refusals};
-use crate::admission::Connection;
 use crate::app::App;
-use crate::model::event::Actor;
-use crate::model::name::Name;
-use crate::model::token::{Role, Token};
 use crate::storage::StorageError;
+use omniflow_domain::event::Actor;
+use omniflow_domain::name::Name;
+use omniflow_domain::token::{Role, Token};
+use omniflow_net::admission::Connection;
 
 /// The most bytes of a request's body, unless an endpoint states another limit.
 const BODY_LIMIT: usize = 256 * 1024;

@@ -12,10 +12,10 @@ use super::extract::StrictQuery;
 use super::problem::Problem;
 use super::query::{self, PageQuery};
 use crate::app::App;
-use crate::json::event::EventJson;
-use crate::json::page::Page;
-use crate::json::schema;
 use crate::storage::EventFilter;
+use omniflow_api_types::event::EventJson;
+use omniflow_api_types::page::Page;
+use omniflow_api_types::schema;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/events", READ, list)

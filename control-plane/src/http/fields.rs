@@ -11,9 +11,9 @@ use omniflow_policy::scope::{Scope, ScopeSet};
 use omniflow_policy::time::UnixMillis;
 
 use super::problem::Problem;
-use crate::json::time::{parse_duration, parse_time};
-use crate::model::key::{DEFAULT_OVERLAP, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH, MAX_OVERLAP};
-use crate::model::name::Name;
+use omniflow_domain::key::{DEFAULT_OVERLAP, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH, MAX_OVERLAP};
+use omniflow_domain::name::Name;
+use omniflow_domain::time::{parse_duration, parse_time};
 
 /// A name of a key or token.
 pub(super) fn name(text: &str) -> Result<Name, Problem> {

@@ -10,9 +10,9 @@ use super::extract::StrictQuery;
 use super::problem::Problem;
 use super::query::PageQuery;
 use crate::app::App;
-use crate::fleet::GatewayId;
-use crate::json::gateway::{GatewayJson, GatewayList};
-use crate::json::page::Page;
+use omniflow_api_types::gateway::{GatewayJson, GatewayList};
+use omniflow_api_types::page::Page;
+use omniflow_domain::gateway::GatewayId;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/gateways", READ, list)
@@ -39,7 +39,9 @@ pub(super) fn select(app: &App, query: PageQuery) -> Result<GatewayList, Problem
     let (limit, after) = query.read(GatewayId::parse)?;
     let version = app.publication.version()?;
     let Page { items, next_cursor } =
-        Page::of(app.fleet.list(after.as_ref(), limit + 1), limit, |(id, _)| id.to_string())
-            .map(|(id, gateway)| GatewayJson::new(&id, &gateway, app.fleet.is_live(&gateway), version));
+        Page::of(app.fleet.status(after.as_ref(), limit + 1, version), limit, |gateway| {
+            gateway.id.to_string()
+        })
+        .map(GatewayJson::from);
     Ok(GatewayList { items, next_cursor, version })
 }

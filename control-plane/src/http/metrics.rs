@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::http::problem::Problem;
-use crate::model::audit::GapCause;
-use crate::model::finding::FindingKind;
-use crate::model::key::KeyStatus;
 use crate::storage::{ExportPlace, StorageError};
+use omniflow_domain::audit::GapCause;
+use omniflow_domain::finding::FindingKind;
+use omniflow_domain::key::KeyStatus;
 
 /// What Prometheus calls its text format.
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

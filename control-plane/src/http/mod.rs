@@ -55,7 +55,7 @@ pub(crate) use self::pages::gate::LARGE_FORMS;
 use self::problem::Problem;
 pub(crate) use self::throttle::Throttle;
 use crate::app::App;
-use crate::json::gateway::EnforcementJson;
+use omniflow_api_types::gateway::EnforcementJson;
 
 /// How long a request's body may pause.
 const BODY_PAUSE: Duration = Duration::from_secs(15);

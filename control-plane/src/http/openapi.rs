@@ -6,7 +6,7 @@ use utoipa::{OpenApi, ToSchema};
 use super::access::{Access, Endpoint};
 use super::code::Code;
 use super::{audit, events, gateways, health, keys, leaks, metrics, policy, problem, tokens};
-use crate::json::schema;
+use omniflow_api_types::schema;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -7,7 +7,7 @@
 
 use utoipa::IntoParams;
 
-use crate::json::schema;
+use omniflow_api_types::schema;
 
 /// The key in the path.
 #[derive(IntoParams)]

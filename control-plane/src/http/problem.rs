@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 
 use super::code::Code;
 use crate::app::PublishError;
-use crate::clock::EntropyUnavailable;
-use crate::json::policy::ObstacleJson;
 use crate::publication::NotReady;
 use crate::storage::StorageError;
 use crate::vault::VaultError;
+use omniflow_api_types::policy::ObstacleJson;
+use omniflow_domain::clock::EntropyUnavailable;
 
 /// A refusal or failure, with a stable code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]

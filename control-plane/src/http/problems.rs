@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 use super::code::Code;
 use super::testing::{Answer, Plane, START, golden, record, request};
-use crate::model::key::Key;
 use crate::storage::KeyReference;
+use omniflow_domain::key::Key;
 
 /// What was provoked so far.
 #[derive(Default)]

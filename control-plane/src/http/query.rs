@@ -9,10 +9,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use crate::fleet::MAX_WAIT;
-use crate::json::page::{DEFAULT_LIMIT, MAX_LIMIT};
-use crate::json::schema;
-use crate::json::time::{parse_duration, parse_time};
+use omniflow_api_types::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use omniflow_api_types::schema;
+use omniflow_domain::gateway::MAX_WAIT;
+use omniflow_domain::time::{parse_duration, parse_time};
 
 /// Which page of a list is asked for.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -23,9 +23,9 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::clock::Clock;
 pub(crate) use crate::golden::check as golden;
 use crate::server::{ServerSettings, open};
+use omniflow_domain::clock::Clock;
 
 /// 2027-01-15T08:00:00Z.
 pub(crate) const START: u64 = 1_800_000_000_000;

@@ -19,13 +19,13 @@ use super::problem::Problem;
 use super::query::PageQuery;
 use super::{fields, to_its_end};
 use crate::app::App;
-use crate::json::event::token_state;
-use crate::json::page::Page;
-use crate::json::token::{CreateToken, CreatedToken, TokenJson};
-use crate::model::event::{Action, NewEvent, Subject};
-use crate::model::name::Name;
-use crate::model::token::{Role, Token};
 use crate::storage::Attempt;
+use omniflow_api_types::event::token_state;
+use omniflow_api_types::page::Page;
+use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
+use omniflow_domain::event::{Action, NewEvent, Subject};
+use omniflow_domain::name::Name;
+use omniflow_domain::token::{Role, Token};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/tokens", OWNER, list).post("/v1/tokens", OWNER, create).delete(

@@ -73,7 +73,7 @@ mod tests {
         let path = folder.path().join("headers");
         let read = |text: &str| {
             let _ = std::fs::remove_file(&path);
-            crate::files::write_private(&path, text).unwrap();
+            omniflow_files::private::write_private(&path, text).unwrap();
             read_headers(&path)
         };
         let headers = read("# of the collector\n\nAuthorization: Bearer a:b \nx-tenant:7\n").unwrap();

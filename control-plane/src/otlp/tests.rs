@@ -106,7 +106,8 @@ async fn plane(endpoint: &str) -> Plane {
 async fn with_export(plane: Plane, endpoint: &str) -> Plane {
     let headers = plane.folder().join("otlp-headers");
     if !headers.exists() {
-        crate::files::write_private(&headers, "authorization: Bearer c0ffee\nx-tenant: 7\n").unwrap();
+        omniflow_files::private::write_private(&headers, "authorization: Bearer c0ffee\nx-tenant: 7\n")
+            .unwrap();
     }
     let settings = OtlpSettings { endpoint: endpoint.to_owned(), headers_file: Some(headers), ca_file: None };
     plane.restart_with(|with| with.otlp = Some(settings)).await

@@ -16,6 +16,8 @@ use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use omniflow_domain::version::MAX_LEAD_MS;
+
 use self::log::DeltaLog;
 
 /// Images that are kept for gateways that take them. Each may hold pages of its own; whoever is still at an older one
@@ -26,12 +28,6 @@ const KEPT_AFTER_OFFER_MS: u64 = 120_000;
 /// For how long an image is offered to others too though a later one is published, in milliseconds. A gateway takes it in
 /// less and then takes what has changed.
 const OFFERED_AGAIN_MS: u64 = 10_000;
-/// The highest version that a gateway may claim to hold, and that is published. Half of what a JSON number keeps
-/// exactly; versions follow the clock in milliseconds and get there in the year 144,000.
-pub(crate) const MAX_REPORTED_VERSION: u64 = 1 << 52;
-/// How far ahead of the clock a version may be that a gateway claims to hold and that is passed for it, in
-/// milliseconds. Whoever holds a gateway token can claim any.
-pub(crate) const MAX_LEAD_MS: u64 = 24 * 3_600_000;
 
 /// The published image. It is empty until the image has been built at start.
 pub(crate) struct Publication {

@@ -12,7 +12,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::columns::{address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
 use super::{Database, KeyReference, Result, StorageError};
-use crate::model::audit::{AuditEntry, AuditGap, Decision, FoldedCalls, GapCause, RecordedCall};
+use omniflow_domain::audit::{AuditEntry, AuditGap, Decision, FoldedCalls, GapCause, RecordedCall};
 
 /// Which calls a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]

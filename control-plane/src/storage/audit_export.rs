@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use super::audit::{COLUMNS, read, read_gap};
 use super::columns::{from_millis, row_limit, saturated};
 use super::{Database, Result, Transaction};
-use crate::model::audit::{AuditEntry, AuditGap};
+use omniflow_domain::audit::{AuditEntry, AuditGap};
 
 /// How far the export has come, and what became of all that came before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

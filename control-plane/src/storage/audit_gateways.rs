@@ -12,8 +12,8 @@ use sqlx::sqlite::SqliteRow;
 use super::audit_ingest::{MAX_MISSING, Missing};
 use super::columns::{from_millis, row_limit, saturated, to_millis};
 use super::{Database, Result, StorageError, Transaction};
-use crate::fleet::GatewayId;
-use crate::model::audit::GapCause;
+use omniflow_domain::audit::GapCause;
+use omniflow_domain::gateway::GatewayId;
 
 /// A run of a gateway's process of which it is not known that all its records have come.
 #[derive(Clone, Debug, PartialEq, Eq)]

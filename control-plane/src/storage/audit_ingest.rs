@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::columns::{address_bytes, digest_bytes, from_millis, saturated, to_millis};
 use super::{Result, StorageError, Transaction};
-use crate::model::audit::GapCause;
-use crate::model::payload::SealedPayload;
+use omniflow_domain::audit::GapCause;
+use omniflow_domain::payload::SealedPayload;
 
 /// Rows in the larger of the two statements that store records. Both stay prepared, whatever a batch's size.
 const ROWS_PER_STATEMENT: usize = 64;

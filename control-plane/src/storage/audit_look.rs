@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::audit::{COLUMNS, apply, apply_place, is_wide, page_query, read};
 use super::columns::{address, address_bytes, from_millis, row_limit};
 use super::{AuditFilter, AuditPosition, Database, KeyReference, Result};
-use crate::model::audit::AuditEntry;
+use omniflow_domain::audit::AuditEntry;
 
 /// Calls of the index that are looked through at once: some milliseconds.
 const STEP: usize = 2_000;
@@ -237,7 +237,7 @@ mod tests {
 
     use super::*;
     use crate::http::testing::{Plane, START, record};
-    use crate::model::audit::Decision;
+    use omniflow_domain::audit::Decision;
 
     /// 6,000 calls, three a millisecond, of two keys; each 2,500th was a `PUT` and refused.
     async fn plane() -> Plane {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::audit::apply;
 use super::columns::{address, from_millis, row_limit};
 use super::{AuditFilter, Database, Result};
-use crate::model::stats::{Dimension, GroupValue, Tally};
+use omniflow_domain::stats::{Dimension, GroupValue, Tally};
 
 const HOUR_MS: u64 = 3_600_000;
 /// The time whose calls are counted at once.

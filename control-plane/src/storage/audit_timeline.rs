@@ -11,7 +11,7 @@ use super::audit::apply;
 use super::audit_look::Through;
 use super::audit_stats::{COUNTED, FOLDED};
 use super::{AuditFilter, Database, Result};
-use crate::model::stats::Tally;
+use omniflow_domain::stats::Tally;
 
 /// The time whose calls are counted first, in milliseconds.
 const FIRST_SLICE_MS: u64 = 60_000;

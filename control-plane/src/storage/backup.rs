@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::database::BUSY_TIMEOUT;
 use super::{AUDIT_FILE, MAIN_FILE, Result, StorageError, at};
-use crate::files;
-use crate::json::time::parse_time;
+use omniflow_domain::time::parse_time;
+use omniflow_files::private;
 
 /// The form of a backup that this release writes, and the only one so far.
 const FORMAT: u32 = 1;
@@ -156,7 +156,7 @@ async fn copy_database(from: &Path, to: &Path, name: &str) -> std::result::Resul
     let to = &std::path::absolute(to).map_err(at(to))?;
     let text = to.to_str().ok_or_else(|| BackupError::Path(to.to_owned()))?;
     // SQLite takes a file that is there if it is empty, and leaves it its mode.
-    let file = files::open_private(to).map_err(at(to))?;
+    let file = private::open_private(to).map_err(at(to))?;
     let mut reader = read_only(from).await?;
     let copied = sqlx::query("VACUUM INTO ?").bind(text.to_owned()).execute(&mut reader).await;
     reader.close().await.map_err(StorageError::from)?;
@@ -258,7 +258,7 @@ impl BackupManifest {
     fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(MANIFEST_FILE);
         let text = serde_json::to_string_pretty(self).map_err(|error| at(&path)(error.into()))?;
-        files::write_private(&path, &(text + "\n")).map_err(at(&path))?;
+        private::write_private(&path, &(text + "\n")).map_err(at(&path))?;
         sync_directory(folder).map_err(at(folder))
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::columns::{allowlist, digest, from_millis, parsed, rate_limit, scopes};
 use super::{Database, Result, StorageError};
-use crate::model::name::Name;
+use omniflow_domain::name::Name;
 
 /// Keys whose versions come in one value: some 600 KB.
 const KEYS_AT_ONCE: i64 = 4_096;
@@ -170,8 +170,8 @@ mod tests {
 
     use super::*;
     use crate::http::testing::{Plane, START};
-    use crate::model::key::{Key, KeyVersion};
     use crate::storage::{KeyFilter, KeyReference};
+    use omniflow_domain::key::{Key, KeyVersion};
 
     /// Keys of all kinds: with everything and nothing, with several versions, some of which have ended.
     fn variant(model: &Key, number: u32) -> Key {

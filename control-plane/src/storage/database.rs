@@ -13,7 +13,7 @@ use sqlx::{Connection, Row, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
 use super::{Result, StorageError, at};
-use crate::files;
+use omniflow_files::private;
 
 const READERS: u32 = 4;
 /// What a reader keeps of a database, in SQLite's own unit: negative numbers are KiB. The system has the file in its memory
@@ -95,7 +95,7 @@ impl Database {
         log_pages: u32,
     ) -> Result<Self> {
         // SQLite gives the files of the write-ahead log the mode of the database.
-        files::open_private(path).map_err(at(path))?;
+        private::open_private(path).map_err(at(path))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)

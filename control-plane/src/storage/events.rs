@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::columns::{from_millis, parsed, row_limit, to_millis};
 use super::{Database, Result, StorageError, Transaction};
-use crate::model::event::{Action, Actor, Event, NewEvent, Subject};
+use omniflow_domain::event::{Action, Actor, Event, NewEvent, Subject};
 
 /// Which events a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,8 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::columns::{from_millis, parsed, row_limit, saturated, to_millis};
 use super::{Database, KeyReference, Result, StorageError, Transaction};
-use crate::model::finding::{Finding, FindingKind, Signal};
-use crate::patterns::QUIET_MS;
+use omniflow_domain::finding::{Finding, FindingKind, Signal};
+use omniflow_domain::patterns::QUIET_MS;
 
 /// Which findings a list has. The default is all of them.
 #[derive(Clone, Debug, Default)]

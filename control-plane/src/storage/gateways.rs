@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::columns::{from_millis, row_limit, to_millis};
 use super::{Database, Result, StorageError, Transaction};
-use crate::fleet::{GatewayId, Sighting};
+use omniflow_domain::gateway::{GatewayId, Sighting};
 
 impl Database {
     /// At most `limit` gateways that were heard of at `since` or later, the latest first.

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::columns::{from_millis, row_limit, saturated};
 use super::{Database, Result, StorageError, Transaction};
-use crate::model::finding::{Evidence, FindingKind, MAX_NAMED, Network, Signal};
-use crate::patterns::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
+use omniflow_domain::finding::{Evidence, FindingKind, MAX_NAMED, Network, Signal};
+use omniflow_domain::patterns::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
 
 const DAY_MS: u64 = 24 * HOUR_MS;
 

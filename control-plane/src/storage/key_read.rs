@@ -12,8 +12,8 @@ use super::columns::{
     allowlist, digest, digest_bytes, from_millis, parsed, rate_limit, row_limit, scopes, to_millis,
 };
 use super::{Database, Result, Transaction};
-use crate::model::key::{Key, KeyOrder, KeyStatus, KeyVersion};
-use crate::model::name::Name;
+use omniflow_domain::key::{Key, KeyOrder, KeyStatus, KeyVersion};
+use omniflow_domain::name::Name;
 
 /// By what a caller names a key.
 #[derive(Clone, Debug, PartialEq, Eq)]

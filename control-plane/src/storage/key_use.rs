@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::columns::{address, from_millis, saturated, to_millis};
 use super::{Database, Result, StorageError};
-use crate::model::key_use::CallGroup;
+use omniflow_domain::key_use::CallGroup;
 
 /// One pass over the key's own calls, in the order of the index, however many there are.
 const QUERY: &str = "SELECT source_ip, method, endpoint, reason, count(*), min(time), max(time) FROM \

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::columns::{digest_bytes, joined_networks, to_millis};
 use super::{Result, Transaction};
-use crate::model::key::{Key, KeyVersion};
+use omniflow_domain::key::{Key, KeyVersion};
 
 /// Rows in one statement; 13 values each stay below SQLite's limit of 32,766.
 const ROWS_PER_STATEMENT: usize = 500;

@@ -57,11 +57,11 @@ pub(crate) use idempotency::Attempt;
 pub(crate) use installation::Installation;
 pub(crate) use key_hours::{ChangedHour, LookedUpTo};
 pub(crate) use key_read::{KeyFilter, KeyReference, RotationFilter};
-pub(crate) use policy::{KeyGrant, NamedKeys, PolicyVersion, StoredPolicy};
+
 pub(crate) use restore::restore;
 pub(crate) use retention::Pages;
 
-use crate::files;
+use omniflow_files::private;
 
 const MAIN_FILE: &str = "omniflow.db";
 const AUDIT_FILE: &str = "audit.db";
@@ -121,7 +121,7 @@ impl Storage {
     ///
     /// The directory is readable for its owner only, and so are its files.
     pub async fn open(directory: &Path) -> Result<Self> {
-        files::make_private_directory(directory).map_err(at(directory))?;
+        private::make_private_directory(directory).map_err(at(directory))?;
         let lock = lock(directory)?;
         restore::finish(directory)?;
         let audit_path = directory.join(AUDIT_FILE);
@@ -150,7 +150,7 @@ impl Storage {
 /// Takes the data directory for this process.
 fn lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK_FILE);
-    let lock = files::open_private(&path).map_err(at(&path))?;
+    let lock = private::open_private(&path).map_err(at(&path))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StorageError::InUse(directory.to_owned())),

@@ -5,7 +5,7 @@ use sqlx::Row;
 
 use super::columns::to_millis;
 use super::{Database, Result, Transaction};
-use crate::model::payload::{SealedDataKey, SealedPayload};
+use omniflow_domain::payload::{SealedDataKey, SealedPayload};
 
 impl Database {
     /// The sealed arguments of a call, if they are kept.

@@ -10,6 +10,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
+use omniflow_domain::policy::{KeyGrant, NamedKeys, PolicyVersion, ScopeHolders, StoredPolicy};
+
 use super::columns::{from_millis, parsed, row_limit, saturated, to_millis};
 use super::key_read::ANY_UNREVOKED;
 use super::{Database, Result, StorageError, Transaction};
@@ -18,63 +20,6 @@ use super::{Database, Result, StorageError, Transaction};
 const KEYS_PER_READ: usize = 5_000;
 /// Identifiers in one statement; SQLite takes 32,766 values.
 const IDS_PER_READ: usize = 10_000;
-
-/// A version of the policy.
-#[derive(Clone, Debug)]
-pub(crate) struct StoredPolicy {
-    /// Its number, from 1.
-    pub(crate) version: u64,
-    /// What it says.
-    pub(crate) document: PolicyDocument,
-    /// The name of the token with which it was written.
-    pub(crate) created_by: String,
-    /// When it was written.
-    pub(crate) created_at: UnixMillis,
-}
-
-/// A scope, and some of the keys that have it.
-#[derive(Clone, Debug)]
-pub(crate) struct ScopeHolders {
-    /// The scope.
-    pub(crate) scope: Scope,
-    /// The keys.
-    pub(crate) keys: NamedKeys,
-}
-
-/// Some keys by name.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NamedKeys {
-    /// The names, newest first.
-    pub(crate) names: Vec<String>,
-    /// Whether there are more of them.
-    pub(crate) more: bool,
-}
-
-/// A version of the policy without what it says.
-#[derive(Clone, Debug)]
-pub(crate) struct PolicyVersion {
-    /// Its number, from 1.
-    pub(crate) version: u64,
-    /// The name of the token with which it was written.
-    pub(crate) created_by: String,
-    /// When it was written.
-    pub(crate) created_at: UnixMillis,
-}
-
-/// What a key may do, apart from when and from where.
-#[derive(Clone, Debug)]
-pub(crate) struct KeyGrant {
-    /// The key's name.
-    pub(crate) name: String,
-    /// Its environment.
-    pub(crate) environment: Environment,
-    /// Its scopes, joined by single spaces.
-    pub(crate) scopes: String,
-    /// Whether all its versions were revoked.
-    pub(crate) revoked: bool,
-    /// Its versions that another system has issued.
-    pub(crate) imported: Vec<u16>,
-}
 
 impl Database {
     /// The version in force.
@@ -251,17 +196,4 @@ async fn imported_keys(connection: &mut SqliteConnection, limit: usize) -> Resul
         keys.add(row.try_get(1)?, limit);
     }
     Ok(keys)
-}
-
-// === impl NamedKeys ===
-
-impl NamedKeys {
-    /// Adds a name, or that there are more than `limit`.
-    fn add(&mut self, name: String, limit: usize) {
-        if self.names.len() < limit {
-            self.names.push(name);
-        } else {
-            self.more = true;
-        }
-    }
 }

@@ -15,10 +15,10 @@ use uuid::Uuid;
 use super::backup::{BackupError, BackupManifest, copy, read_only, regular_file, sync_directory};
 use super::form;
 use super::{AUDIT_FILE, MAIN_FILE, Result, Storage, at, lock};
-use crate::files;
-use crate::json::time::parse_time;
-use crate::model::event::{Action, Actor, NewEvent, Subject};
-use crate::publication::{MAX_LEAD_MS, MAX_REPORTED_VERSION};
+use omniflow_domain::event::{Action, Actor, NewEvent, Subject};
+use omniflow_domain::time::parse_time;
+use omniflow_domain::version::{MAX_LEAD_MS, MAX_REPORTED_VERSION};
+use omniflow_files::private;
 
 /// What is being copied and checked; worth nothing after an interruption.
 const STAGING: &str = "restoring";
@@ -59,7 +59,7 @@ pub(crate) async fn restore(
     if parse_time(&manifest.taken_at).is_none_or(|taken| taken > now) {
         return Err(BackupError::Clock(manifest.taken_at));
     }
-    files::make_private_directory(directory).map_err(at(directory))?;
+    private::make_private_directory(directory).map_err(at(directory))?;
     let _lock = lock(directory)?;
     finish(directory)?;
     let occupied = [MAIN_FILE, AUDIT_FILE].iter().any(|name| directory.join(name).exists());
@@ -71,7 +71,7 @@ pub(crate) async fn restore(
     if staging.exists() {
         fs::remove_dir_all(&staging).map_err(at(&staging))?;
     }
-    files::make_private_directory(&staging).map_err(at(&staging))?;
+    private::make_private_directory(&staging).map_err(at(&staging))?;
     let staged = stage(backup, &manifest, &staging, last_version(directory).await, now).await;
     let snapshot_version = match staged {
         Ok(version) => version,
@@ -81,7 +81,7 @@ pub(crate) async fn restore(
         }
     };
     let aside = aside_name(directory, now);
-    files::write_private(&staging.join(ASIDE_FILE), &aside).map_err(at(&staging))?;
+    private::write_private(&staging.join(ASIDE_FILE), &aside).map_err(at(&staging))?;
     sync_directory(&staging).map_err(at(&staging))?;
     fs::rename(&staging, directory.join(READY)).map_err(at(&staging))?;
     finish(directory)?;
@@ -105,7 +105,7 @@ async fn stage(
 ) -> std::result::Result<u64, BackupError> {
     for file in &manifest.files {
         let (from, to) = (backup.join(&file.name), staging.join(&file.name));
-        let target = files::open_private(&to).map_err(at(&to))?;
+        let target = private::open_private(&to).map_err(at(&to))?;
         let damaged = |reason| BackupError::Damaged { path: from.clone(), reason };
         let source = regular_file(&from).map_err(|error| damaged(error.to_string()))?;
         // One byte more than there should be tells that there is more, and does not fill the disk.
@@ -217,7 +217,7 @@ async fn last_version(directory: &Path) -> Option<u64> {
 /// A name that nothing has.
 fn aside_name(directory: &Path, now: UnixMillis) -> String {
     let time: String =
-        crate::json::time::format_time(now).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+        omniflow_domain::time::format_time(now).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let mut name = format!("replaced-{time}");
     while directory.join(&name).exists() {
         name.push('_');
@@ -256,7 +256,7 @@ fn move_aside(directory: &Path, name: &str, aside: &Path) -> Result<()> {
         let file = format!("{name}{suffix}");
         let from = directory.join(&file);
         if from.exists() {
-            files::make_private_directory(aside).map_err(at(aside))?;
+            private::make_private_directory(aside).map_err(at(aside))?;
             fs::rename(&from, aside.join(&file)).map_err(at(&from))?;
         }
     }

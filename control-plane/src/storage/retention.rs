@@ -5,7 +5,7 @@ use sqlx::Row;
 
 use super::columns::{row_limit, saturated, to_millis};
 use super::{Database, Result};
-use crate::patterns::{HOUR_MS, SLOT_MS};
+use omniflow_domain::patterns::{HOUR_MS, SLOT_MS};
 
 const DAY_MS: u64 = 24 * HOUR_MS;
 

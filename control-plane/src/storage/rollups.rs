@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Result, Transaction};
-use crate::model::finding::Network;
-use crate::patterns::{ErrorClass, HOUR_MS, SLOT_MS};
+use omniflow_domain::finding::Network;
+use omniflow_domain::patterns::{ErrorClass, HOUR_MS, SLOT_MS};
 
 /// Calls of one key in one hour, or from one network, or with one version after its end.
 #[derive(Default)]
@@ -252,7 +252,7 @@ mod tests {
 
         let (folder, earlier) = (plane.folder().to_owned(), earlier_form(plane.folder()).await);
         let secret_file = folder.join("webhook-secret");
-        crate::files::write_private(&secret_file, "0123456789abcdef").unwrap();
+        omniflow_files::private::write_private(&secret_file, "0123456789abcdef").unwrap();
         let plane = plane
             .restart_with(|with| {
                 for old in ["-wal", "-shm"].map(|end| folder.join(format!("{AUDIT_FILE}{end}"))) {

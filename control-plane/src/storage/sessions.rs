@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::columns::{digest, digest_bytes, from_millis, row_limit, to_millis};
 use super::{Database, Result, Transaction};
-use crate::model::session::Session;
+use omniflow_domain::session::Session;
 
 impl Database {
     /// The session with this digest, over or not.

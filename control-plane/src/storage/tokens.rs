@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::columns::{digest, digest_bytes, from_millis, parsed, row_limit, to_millis};
 use super::{Database, Result, Transaction};
-use crate::model::token::Token;
+use omniflow_domain::token::Token;
 
 impl Database {
     /// The token with this digest, valid or not.

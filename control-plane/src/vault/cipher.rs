@@ -7,7 +7,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use super::VaultError;
-use crate::clock::{Entropy, EntropyUnavailable};
+use omniflow_domain::clock::{Entropy, EntropyUnavailable};
 
 /// Bytes of a key.
 pub(super) const KEY_LENGTH: usize = 32;

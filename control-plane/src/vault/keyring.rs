@@ -10,9 +10,9 @@ use omniflow_policy::digest::Digest;
 use zeroize::Zeroizing;
 
 use super::cipher::{Cipher, KEY_LENGTH, KeyBytes, random_key};
-use crate::clock::{Entropy, EntropyUnavailable};
-use crate::files;
-use crate::secret_file::{self, SecretFileError};
+use omniflow_domain::clock::{Entropy, EntropyUnavailable};
+use omniflow_files::private;
+use omniflow_files::secret::{self, SecretFileError};
 
 const HEADER: &str = "# Wrapping keys of the audit log's payloads, the newest first. Whoever has them can read the payloads.\n";
 
@@ -88,7 +88,7 @@ impl KeyringError {
 impl Keyring {
     /// Reads the file, or makes it with one key if it is not there.
     pub(super) fn open(path: &Path, entropy: &Entropy) -> Result<Self, KeyringError> {
-        match secret_file::read_text(path) {
+        match secret::read_text(path) {
             Ok(text) => Self::parse(path, &text),
             Err(error) if error.is_missing() => {
                 let newest = WrappingKey::random(entropy)?;
@@ -103,7 +103,7 @@ impl Keyring {
     /// Looks whether the file can be read, or could be made in its folder.
     pub(super) fn check(path: &Path) -> Result<(), KeyringError> {
         let failed = |source| KeyringError::File { path: path.to_owned(), source };
-        match secret_file::read_text(path) {
+        match secret::read_text(path) {
             Ok(text) => Self::parse(path, &text).map(|_| ()),
             Err(error) if error.is_missing() => {
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -164,7 +164,7 @@ impl Keyring {
             text.push_str(&Zeroizing::new(hex::encode(key.bytes.as_slice())));
             text.push('\n');
         }
-        files::write_private(&self.path, &text)
+        private::write_private(&self.path, &text)
             .map_err(|source| KeyringError::File { path: self.path.clone(), source })
     }
 }

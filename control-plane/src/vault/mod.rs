@@ -26,9 +26,9 @@ use zeroize::Zeroizing;
 use self::cipher::{Cipher, KEY_LENGTH, random_key};
 use self::keyring::Keyring;
 pub(crate) use self::keyring::{KeyName, KeyringError};
-use crate::clock::{Entropy, EntropyUnavailable};
-use crate::model::payload::{SealedDataKey, SealedPayload};
 use crate::storage::{Database, StorageError};
+use omniflow_domain::clock::{Entropy, EntropyUnavailable};
+use omniflow_domain::payload::{SealedDataKey, SealedPayload};
 
 /// For how long a data key seals, in milliseconds.
 pub(crate) const DATA_KEY_TIME: u64 = 86_400_000;

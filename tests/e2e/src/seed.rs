@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use omniflow_control_plane::model::key::{Key, KeyVersion};
 use omniflow_control_plane::storage::Storage;
+use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::key::{Environment, KeyPrefix, Secret, compose_key};
 use omniflow_policy::limit::RateLimit;

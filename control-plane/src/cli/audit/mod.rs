@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::args::{Page, one_of};
 use super::client::Client;
 use super::output::{Column, Output, field};
-use crate::model::audit::Decision;
+use omniflow_domain::audit::Decision;
 
 #[derive(Debug, Args)]
 #[command(

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::args::{Page, one_of};
 use crate::cli::client::Client;
 use crate::cli::output::{Column, Output, field};
-use crate::model::finding::FindingKind;
+use omniflow_domain::finding::FindingKind;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \

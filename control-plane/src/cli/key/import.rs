@@ -9,7 +9,7 @@ use super::describe;
 use crate::cli::client::{Call, Client, Method};
 use crate::cli::input;
 use crate::cli::output::Output;
-use crate::model::key::MAX_HINT_LENGTH;
+use omniflow_domain::key::MAX_HINT_LENGTH;
 
 /// Of a key with so many characters, four that are known do not help anybody to guess the others.
 const LONG_ENOUGH: usize = 20;

@@ -21,7 +21,7 @@ use self::update::Update;
 use super::args::{Page, one_of};
 use super::client::{Client, segment};
 use super::output::{Column, Output, field, items, table};
-use crate::model::key::KeyStatus;
+use omniflow_domain::key::KeyStatus;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

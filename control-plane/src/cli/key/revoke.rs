@@ -8,8 +8,8 @@ use super::{describe, path};
 use crate::cli::args::Wait;
 use crate::cli::client::{Call, Client, Method};
 use crate::cli::output::{Output, check_enforced, enforcement_table, field};
-use crate::clock::Clock;
-use crate::json::time::parse_time;
+use omniflow_domain::clock::Clock;
+use omniflow_domain::time::parse_time;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  omf key revoke ci --wait 5s\n  omf key revoke ci --version 1")]

@@ -8,7 +8,7 @@ use super::path;
 use crate::cli::client::{Call, Client, Method};
 use crate::cli::output::{Output, field};
 use crate::cli::secret_output::{SecretArgs, whereabouts};
-use crate::model::key::{DEFAULT_OVERLAP, MAX_OVERLAP};
+use omniflow_domain::key::{DEFAULT_OVERLAP, MAX_OVERLAP};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \

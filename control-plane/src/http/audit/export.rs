@@ -22,10 +22,10 @@ use crate::http::extract::StrictQuery;
 use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::json::audit::AuditEntryJson;
-use crate::json::audit_lines::{CSV_HEADER, csv_line, json_line};
-use crate::json::schema;
 use crate::storage::{AuditFilter, AuditPosition};
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_api_types::audit_lines::{CSV_HEADER, csv_line, json_line};
+use omniflow_api_types::schema;
 
 /// Records that are read and sent at once.
 const RECORDS_PER_PIECE: usize = 500;

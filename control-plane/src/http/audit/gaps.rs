@@ -10,8 +10,8 @@ use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
-use crate::json::audit::AuditGapJson;
-use crate::json::page::Page;
+use omniflow_api_types::audit::AuditGapJson;
+use omniflow_api_types::page::Page;
 
 /// Lists what is missing in the log, found last first.
 #[utoipa::path(

@@ -14,9 +14,9 @@ use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
-use crate::json::audit::AuditEntryJson;
-use crate::json::page::Page;
 use crate::storage::AuditPosition;
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_api_types::page::Page;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

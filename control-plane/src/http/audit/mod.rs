@@ -21,8 +21,8 @@ use utoipa::IntoParams;
 use super::access::{AUDIT, Endpoints, OWNER, READ};
 use super::problem::Problem;
 use super::query;
-use crate::json::schema;
 use crate::storage::{AuditFilter, KeyReference};
+use omniflow_api_types::schema;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints

@@ -11,10 +11,10 @@ use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query::{self, PageQuery};
-use crate::json::finding::FindingJson;
-use crate::json::page::Page;
-use crate::json::schema;
 use crate::storage::{FindingFilter, KeyReference};
+use omniflow_api_types::finding::FindingJson;
+use omniflow_api_types::page::Page;
+use omniflow_api_types::schema;
 
 /// Which findings.
 #[derive(Deserialize, IntoParams)]

@@ -13,9 +13,9 @@ use crate::http::extract::Segments;
 use crate::http::params::RecordPath;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
-use crate::json::payload::{PayloadJson, RotatedPayloadKey};
-use crate::model::event::{Action, NewEvent, Subject};
 use crate::vault::{Binding, Rotation, hex_name};
+use omniflow_api_types::payload::{PayloadJson, RotatedPayloadKey};
+use omniflow_domain::event::{Action, NewEvent, Subject};
 
 /// Shows the arguments of a call. Each reading is an event.
 #[utoipa::path(

@@ -9,8 +9,8 @@ use crate::app::App;
 use crate::http::extract::Segments;
 use crate::http::params::RecordPath;
 use crate::http::problem::Problem;
-use crate::json::audit::AuditEntryJson;
-use crate::model::audit::AuditEntry;
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_domain::audit::AuditEntry;
 
 /// Shows one audited call.
 #[utoipa::path(

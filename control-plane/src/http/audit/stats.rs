@@ -14,10 +14,10 @@ use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::json::schema;
-use crate::json::stats::{AuditStatsJson, StatsCountsJson, StatsGroupJson, names};
-use crate::json::time::Time;
-use crate::model::stats::{Dimension, GroupValue, InvalidDimension, Tally};
+use omniflow_api_types::schema;
+use omniflow_api_types::stats::{AuditStatsJson, StatsCountsJson, StatsGroupJson, names};
+use omniflow_api_types::time::Time;
+use omniflow_domain::stats::{Dimension, GroupValue, InvalidDimension, Tally};
 
 /// What is counted where no time is stated, in milliseconds.
 const DAY_MS: u64 = 86_400_000;

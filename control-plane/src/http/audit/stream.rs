@@ -24,10 +24,10 @@ use crate::http::extract::StrictQuery;
 use crate::http::params::LastEventId;
 use crate::http::permit::Permit;
 use crate::http::problem::Problem;
-use crate::json::audit::AuditEntryJson;
-use crate::json::audit_lines::json_line;
-use crate::model::audit::AuditEntry;
 use crate::storage::AuditFilter;
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_api_types::audit_lines::json_line;
+use omniflow_domain::audit::AuditEntry;
 
 /// Where a client that comes back says what it saw last.
 const LAST_EVENT_ID: &str = "last-event-id";

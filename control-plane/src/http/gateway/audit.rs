@@ -11,14 +11,14 @@ use omniflow_policy::time::UnixMillis;
 
 use super::check_name;
 use crate::app::App;
-use crate::fleet::GatewayId;
 use crate::http::code::Code;
 use crate::http::extract::{Body, check_media_type};
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
-use crate::model::payload::SealedPayload;
 use crate::storage::{IngestError, Ingested};
 use crate::vault::Binding;
+use omniflow_domain::gateway::GatewayId;
+use omniflow_domain::payload::SealedPayload;
 
 /// The highest number that a call may have: what a column of the database holds.
 const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;

@@ -20,7 +20,8 @@ use crate::http::extract::StrictJson;
 use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
-use crate::publication::{MAX_REPORTED_VERSION, Offer};
+use crate::publication::Offer;
+use omniflow_domain::version::MAX_REPORTED_VERSION;
 
 /// The most bytes of a filter's version.
 const MAX_FILTER_VERSION: usize = 64;

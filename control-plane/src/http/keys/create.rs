@@ -19,11 +19,11 @@ use crate::http::idempotency::{Created, Once, note, repeated};
 use crate::http::params::IdempotencyKey;
 use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
-use crate::json::event::key_state;
-use crate::json::key::{CreateKey, CreatedKey, KeyJson, LastUsed};
-use crate::model::event::{Action, NewEvent};
-use crate::model::key::{Key, KeyVersion};
 use crate::storage::{Attempt, Transaction};
+use omniflow_api_types::event::key_state;
+use omniflow_api_types::key::{CreateKey, CreatedKey, KeyJson, LastUsed};
+use omniflow_domain::event::{Action, NewEvent};
+use omniflow_domain::key::{Key, KeyVersion};
 
 /// Issues a key.
 ///

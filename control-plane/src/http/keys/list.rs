@@ -14,11 +14,11 @@ use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query::{self, PageQuery};
-use crate::json::key::KeyJson;
-use crate::json::page::Page;
-use crate::json::schema;
-use crate::model::key::KeyStatus;
 use crate::storage::{KeyFilter, RotationFilter};
+use omniflow_api_types::key::KeyJson;
+use omniflow_api_types::page::Page;
+use omniflow_api_types::schema;
+use omniflow_domain::key::KeyStatus;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -20,11 +20,11 @@ use super::params::KeyPath;
 use super::precondition::entity_tag;
 use super::problem::Problem;
 use crate::app::App;
-use crate::json::event::{difference, key_state};
-use crate::json::key::{KeyJson, LastUsed};
-use crate::model::event::{Action, NewEvent, Subject};
-use crate::model::key::Key;
 use crate::storage::KeyReference;
+use omniflow_api_types::event::{difference, key_state};
+use omniflow_api_types::key::{KeyJson, LastUsed};
+use omniflow_domain::event::{Action, NewEvent, Subject};
+use omniflow_domain::key::Key;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints

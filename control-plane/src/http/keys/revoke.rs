@@ -21,10 +21,10 @@ use crate::http::precondition::{Precondition, entity_tag};
 use crate::http::problem::Problem;
 use crate::http::query::WaitQuery;
 use crate::http::{enforcement, to_its_end};
-use crate::json::key::RevokedKey;
-use crate::model::event::Action;
-use crate::model::key::Key;
 use crate::storage::{KeyReference, Transaction};
+use omniflow_api_types::key::RevokedKey;
+use omniflow_domain::event::Action;
+use omniflow_domain::key::Key;
 
 /// A revocation that is committed.
 pub(in crate::http) struct Revocation {
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::http::testing::{Plane, request, send};
-    use crate::model::key::KeyVersion;
+    use omniflow_domain::key::KeyVersion;
 
     #[tokio::test]
     async fn a_key_is_revoked_once_and_stays_so() {

@@ -21,10 +21,10 @@ use crate::http::params::{IdempotencyKey, IfMatch, KeyPath};
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
-use crate::json::key::{CreatedKey, KeyJson, RotateKey};
-use crate::model::event::Action;
-use crate::model::key::{Key, NotRotatable};
 use crate::storage::{Attempt, KeyReference};
+use omniflow_api_types::key::{CreatedKey, KeyJson, RotateKey};
+use omniflow_domain::event::Action;
+use omniflow_domain::key::{Key, NotRotatable};
 
 /// No parameters. One that is sent, `wait` perhaps, must not be taken for heeded.
 #[derive(Deserialize)]

@@ -15,11 +15,11 @@ use crate::http::params::{IfMatch, KeyPath};
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
-use crate::json::event::key_state;
-use crate::json::key::{KeyJson, UpdateKey};
-use crate::model::event::Action;
-use crate::model::key::{Key, KeyStatus};
 use crate::storage::KeyReference;
+use omniflow_api_types::event::key_state;
+use omniflow_api_types::key::{KeyJson, UpdateKey};
+use omniflow_domain::event::Action;
+use omniflow_domain::key::{Key, KeyStatus};
 
 /// Changes a key. What is absent stays; null clears.
 #[utoipa::path(

@@ -34,13 +34,13 @@ use super::problem::Problem;
 use super::query::WaitQuery;
 use super::{enforcement, to_its_end};
 use crate::app::App;
-use crate::json::key::{CreatedKey, KeyJson, LastUsed};
-use crate::json::leak::{KeyUseJson, LeakReport, LeakedKey, LeakedVersion, ReportLeak};
-use crate::model::event::Action;
-use crate::model::key::Key;
-use crate::model::key_use::{KeyUse, MAX_CALLS, period_start};
-use crate::model::name::{MAX_NAME_LENGTH, Name};
 use crate::storage::{Attempt, FindingFilter, KeyReference, StorageError, Transaction};
+use omniflow_api_types::key::{CreatedKey, KeyJson, LastUsed};
+use omniflow_api_types::leak::{KeyUseJson, LeakReport, LeakedKey, LeakedVersion, ReportLeak};
+use omniflow_domain::event::Action;
+use omniflow_domain::key::Key;
+use omniflow_domain::key_use::{KeyUse, MAX_CALLS, period_start};
+use omniflow_domain::name::{MAX_NAME_LENGTH, Name};
 
 /// The most bytes of a report, as of a policy.
 const BODY_LIMIT: usize = 1024 * 1024;

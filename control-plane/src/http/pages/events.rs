@@ -22,8 +22,8 @@ use crate::http::code::Code;
 use crate::http::events::{ListQuery, select};
 use crate::http::extract::{StrictQuery, query_of};
 use crate::http::problem::Problem;
-use crate::json::event::EventJson;
-use crate::model::event::Action;
+use omniflow_api_types::event::EventJson;
+use omniflow_domain::event::Action;
 
 /// Events of one page.
 const PAGE_SIZE: &str = "50";

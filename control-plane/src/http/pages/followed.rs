@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::fleet::{Enforcement, MAX_WAIT};
+use omniflow_domain::gateway::{Enforcement, MAX_WAIT};
 
 /// The most that are known. The oldest goes first.
 const MAX_FOLLOWED: usize = 64;

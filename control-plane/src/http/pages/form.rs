@@ -9,8 +9,8 @@ use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::code::Code;
 use crate::http::problem::Problem;
-use crate::json::time::format_time;
 use crate::storage::Attempt;
+use omniflow_domain::time::format_time;
 
 /// The field in which every form carries the token of its session.
 pub(super) const CSRF: &str = "csrf";

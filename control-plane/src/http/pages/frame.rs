@@ -4,7 +4,7 @@ use super::SECTIONS;
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::preferences::Preferences;
 use crate::http::access::{Access, Caller};
-use crate::model::token::Role;
+use omniflow_domain::token::Role;
 
 /// What the layout needs to know. Every context of a page has one, by the name `frame`.
 #[derive(Clone)]

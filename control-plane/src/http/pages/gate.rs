@@ -17,12 +17,12 @@ use super::form::Form;
 use super::refusal::Refused;
 use super::sign_in;
 use super::visitor::Visitor;
-use crate::admission::Connection;
 use crate::app::App;
 use crate::http::access::{Access, Caller};
 use crate::http::code::Code;
 use crate::http::extract::whole;
 use crate::http::problem::Problem;
+use omniflow_net::admission::Connection;
 
 /// The most bytes of a form: a policy of the largest size, whose characters are escaped.
 const FORM_LIMIT: usize = 3 * 1024 * 1024;

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::http::access::{Endpoints, READ};
 use crate::http::extract::{StrictQuery, query_of};
 use crate::http::gateways::select;
-use crate::json::gateway::GatewayJson;
+use omniflow_api_types::gateway::GatewayJson;
 
 /// Gateways of one page.
 const PAGE_SIZE: &str = "50";

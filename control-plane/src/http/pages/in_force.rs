@@ -4,7 +4,7 @@ use askama::Template;
 use askama::filters::HtmlSafe;
 
 use super::show::At;
-use crate::json::gateway::EnforcementJson;
+use omniflow_api_types::gateway::EnforcementJson;
 
 /// How far a change is in force, as a part of a page.
 #[derive(Template)]

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::testing::Browser;
 use crate::http::testing::{Plane, START};
-use crate::json::time::format_time;
 use crate::storage::made;
+use omniflow_domain::time::format_time;
 
 /// How often each page is asked for.
 const RUNS: usize = 60;

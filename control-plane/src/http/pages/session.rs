@@ -12,8 +12,8 @@ use omniflow_policy::digest::Digest;
 use super::visitor::Visitor;
 use crate::app::App;
 use crate::http::problem::Problem;
-use crate::model::session::{MAX_SESSIONS, Session};
-use crate::model::token::{Role, Token};
+use omniflow_domain::session::{MAX_SESSIONS, Session};
+use omniflow_domain::token::{Role, Token};
 
 /// The cookie over TLS: the browser takes and sends it over TLS only, and only to this very host.
 const SECURE_COOKIE: &str = "__Host-omf-session";

@@ -15,7 +15,7 @@ use super::visitor::Visitor;
 use crate::app::App;
 use crate::configuration::SettingInForce;
 use crate::http::access::{Caller, Endpoints, READ};
-use crate::model::session::{IDLE_TIME, Session, WHOLE_TIME};
+use omniflow_domain::session::{IDLE_TIME, Session, WHOLE_TIME};
 use omniflow_policy::time::UnixMillis;
 
 pub(super) const SECTION: Section =

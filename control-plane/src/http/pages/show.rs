@@ -6,8 +6,8 @@ use askama::filters::HtmlSafe;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::time::UnixMillis;
 
-use crate::json::time::format_time;
-use crate::model::key::KeyStatus;
+use omniflow_domain::key::KeyStatus;
+use omniflow_domain::time::format_time;
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;

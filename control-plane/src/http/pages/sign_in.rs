@@ -14,14 +14,14 @@ use super::frame::Frame;
 use super::refusal::{Page, PageResult};
 use super::session::{self, Begun};
 use super::visitor::Visitor;
-use crate::admission::Connection;
 use crate::app::App;
 use crate::http::access::{Access, Caller, Endpoints, READ, valid_token};
 use crate::http::code::Code;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::refusals::Reason;
-use crate::model::token::Token;
+use omniflow_domain::token::Token;
+use omniflow_net::admission::Connection;
 
 /// Where pages send who is not signed in.
 const PATH: &str = "/sign-in";

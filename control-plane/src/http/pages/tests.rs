@@ -11,7 +11,7 @@ use serde_json::json;
 use super::testing::{Browser, location, text};
 use crate::http::access::{Access, Endpoint};
 use crate::http::testing::{Plane, request};
-use crate::model::token::Role;
+use omniflow_domain::token::Role;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -364,7 +364,7 @@ async fn the_number_of_sessions_of_a_token_is_bounded() {
     let plane = Plane::new().await;
     let mut first = Browser::signed_in(&plane, &plane.owner).await;
     let mut last = Browser::new(&plane);
-    for _ in 0..crate::model::session::MAX_SESSIONS {
+    for _ in 0..omniflow_domain::session::MAX_SESSIONS {
         plane.pass(Duration::from_millis(1));
         last = Browser::signed_in(&plane, &plane.owner).await;
     }

@@ -26,8 +26,8 @@ use crate::http::code::Code;
 use crate::http::extract::{Segments, StrictQuery, query_of};
 use crate::http::problem::Problem;
 use crate::http::{to_its_end, tokens};
-use crate::json::token::{CreateToken, TokenJson};
-use crate::model::token::Role;
+use omniflow_api_types::token::{CreateToken, TokenJson};
+use omniflow_domain::token::Role;
 
 pub(super) const SECTION: Section =
     Section { path: "/tokens", label: "Tokens", group: "Settings", access: OWNER, endpoints };
@@ -297,7 +297,7 @@ async fn revoke_page(
     Ok((status, Page(page)).into_response())
 }
 
-async fn find(app: &App, id: &str) -> Result<crate::model::token::Token, Problem> {
+async fn find(app: &App, id: &str) -> Result<omniflow_domain::token::Token, Problem> {
     let no_such_token = || Problem::not_found("No token has this identifier. It may have been revoked.");
     let id = Uuid::parse_str(id).map_err(|_| no_such_token())?;
     app.storage.main.token(id).await?.ok_or_else(no_such_token)

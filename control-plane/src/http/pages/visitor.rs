@@ -18,8 +18,8 @@ use super::{refusal, session};
 use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::problem::Problem;
-use crate::model::session::Session;
 use crate::storage::StorageError;
+use omniflow_domain::session::Session;
 
 /// The reader of a page. The gate puts it into the request; a handler takes it as an argument.
 #[derive(Clone)]

@@ -6,7 +6,8 @@ use omniflow_policy::scope::Scope;
 use crate::app::App;
 use crate::http::code::Code;
 use crate::http::problem::Problem;
-use crate::storage::{NamedKeys, Transaction};
+use crate::storage::Transaction;
+use omniflow_domain::policy::NamedKeys;
 
 /// How many keys a refusal names for each scope.
 const NAMED_KEYS: usize = 5;

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::json::policy::{ObstacleJson, PolicyDiffJson, SetPolicy};
+use omniflow_api_types::policy::{ObstacleJson, PolicyDiffJson, SetPolicy};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

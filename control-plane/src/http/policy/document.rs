@@ -15,7 +15,7 @@ use toml::de::DeValue;
 
 use crate::http::extract::{self, Body, media_type, pointer};
 use crate::http::problem::Problem;
-use crate::json::policy::SetPolicy;
+use omniflow_api_types::policy::SetPolicy;
 
 /// The most bytes of a document: as much as a chunk of an image, so that gateways take it in one answer too.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;

@@ -22,10 +22,10 @@ use crate::http::access::Caller;
 use crate::http::code::Code;
 use crate::http::extract::StrictJson;
 use crate::http::problem::Problem;
-use crate::json::policy::{EvaluateRequest, Evaluation};
-use crate::json::time::parse_time;
-use crate::model::key::{Key, KeyVersion};
 use crate::storage::KeyReference;
+use omniflow_api_types::policy::{EvaluateRequest, Evaluation};
+use omniflow_domain::key::{Key, KeyVersion};
+use omniflow_domain::time::parse_time;
 
 /// The most calls that are counted against the limits before the one that is asked about.
 const MAX_CALLS_BEFORE: u32 = 100_000;

@@ -21,9 +21,9 @@ use super::access::{Endpoints, READ, WRITE};
 use super::precondition::entity_tag;
 use super::problem::Problem;
 use crate::app::App;
-use crate::json::gateway::EnforcementJson;
-use crate::json::policy::PolicyJson;
 use crate::publication::NumberedPolicy;
+use omniflow_api_types::gateway::EnforcementJson;
+use omniflow_api_types::policy::PolicyJson;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints

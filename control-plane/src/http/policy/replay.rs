@@ -28,11 +28,12 @@ use crate::http::code::Code;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::json::policy::{ObstacleJson, ReplayChange, ReplayCounts, ReplayJson, SetPolicy};
-use crate::json::schema;
-use crate::json::time::Time;
-use crate::model::audit::RecordedCall;
-use crate::storage::{AuditFilter, AuditPosition, KeyGrant, KeyReference};
+use crate::storage::{AuditFilter, AuditPosition, KeyReference};
+use omniflow_api_types::policy::{ObstacleJson, ReplayChange, ReplayCounts, ReplayJson, SetPolicy};
+use omniflow_api_types::schema;
+use omniflow_api_types::time::Time;
+use omniflow_domain::audit::RecordedCall;
+use omniflow_domain::policy::KeyGrant;
 
 /// The most calls that are replayed, newest first.
 const MAX_CALLS: usize = 1_000_000;

@@ -19,12 +19,12 @@ use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::query::WaitQuery;
 use crate::http::{enforcement, to_its_end};
-use crate::json::event::policy_state;
-use crate::json::gateway::EnforcementJson;
-use crate::json::policy::{PolicyJson, RollBack, SetPolicy};
-use crate::model::event::{Action, NewEvent, Subject};
 use crate::publication::NumberedPolicy;
-use crate::storage::StoredPolicy;
+use omniflow_api_types::event::policy_state;
+use omniflow_api_types::gateway::EnforcementJson;
+use omniflow_api_types::policy::{PolicyJson, RollBack, SetPolicy};
+use omniflow_domain::event::{Action, NewEvent, Subject};
+use omniflow_domain::policy::StoredPolicy;
 
 /// What is to be in force.
 pub(in crate::http) enum Wanted {

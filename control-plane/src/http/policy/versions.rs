@@ -15,9 +15,9 @@ use crate::http::params::PolicyVersionPath;
 use crate::http::precondition::entity_tag;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
-use crate::json::page::Page;
-use crate::json::policy::{PolicyVersionJson, StoredPolicyJson};
-use crate::storage::StoredPolicy;
+use omniflow_api_types::page::Page;
+use omniflow_api_types::policy::{PolicyVersionJson, StoredPolicyJson};
+use omniflow_domain::policy::StoredPolicy;
 
 /// Lists the versions of the policy, newest first.
 #[utoipa::path(

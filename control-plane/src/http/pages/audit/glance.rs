@@ -9,9 +9,9 @@ use super::query::Query;
 use crate::http::audit::overview::Overview;
 use crate::http::pages::chart::{Column, Columns, Line, Lines, Place, Ranking, RankingLine, Series};
 use crate::http::pages::show::{At, Count, Moment, utc, utc_seconds};
-use crate::json::time::format_time;
-use crate::model::stats::Tally;
 use crate::storage::AuditedUser;
+use omniflow_domain::stats::Tally;
+use omniflow_domain::time::format_time;
 
 /// Lines of a ranking.
 const RANKED: usize = 6;

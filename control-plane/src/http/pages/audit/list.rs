@@ -25,8 +25,8 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Count, Moment};
 use crate::http::pages::visitor::Visitor;
 use crate::http::problem::Problem;
-use crate::json::audit::{AuditEntryJson, AuditGapJson};
-use crate::json::time::format_time;
+use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
+use omniflow_domain::time::format_time;
 
 /// How long a page looks for calls, and how long it counts them. Both are done at once.
 const LONGEST_LOOK: Duration = Duration::from_millis(60);
@@ -134,7 +134,7 @@ async fn find(app: &App, query: &Query) -> Result<Found, Problem> {
 /// before where the page begins, so that each stands in one page. They are of no key and no route, so they stand in every
 /// list.
 async fn gaps_among(app: &App, query: &Query, end: Option<&str>) -> Result<Vec<AuditGapJson>, Problem> {
-    let instant = |text: &str| crate::json::time::parse_time(&super::instant(text));
+    let instant = |text: &str| omniflow_domain::time::parse_time(&super::instant(text));
     let time_of = |cursor: &str| read_position(cursor).map(|position| position.time);
     let to = time_of(&query.cursor).or_else(|| instant(&query.to)).unwrap_or(UnixMillis(i64::MAX as u64));
     let from = end.and_then(time_of).or_else(|| instant(&query.from)).unwrap_or(UnixMillis(0));

@@ -16,8 +16,8 @@ use crate::http::access::Caller;
 use crate::http::audit::stream::{Manner, last_event_id, open};
 use crate::http::extract::StrictQuery;
 use crate::http::pages::refusal::PageResult;
-use crate::json::audit::AuditEntryJson;
-use crate::model::audit::AuditEntry;
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_domain::audit::AuditEntry;
 
 /// How long a stream goes on before the browser asks anew: that long at most it outlives its session.
 const LONGEST: Duration = Duration::from_secs(30);

@@ -18,8 +18,8 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Bytes, Count, Micros, Moment};
 use crate::http::pages::visitor::Visitor;
-use crate::json::audit::AuditEntryJson;
-use crate::json::payload::PayloadJson;
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_api_types::payload::PayloadJson;
 
 #[derive(Template)]
 #[template(path = "audit/record.html")]

@@ -6,7 +6,7 @@ use omniflow_policy::outcome::Outcome;
 
 use super::query::Query;
 use crate::http::pages::show::{Count, Micros, Moment};
-use crate::json::audit::AuditEntryJson;
+use omniflow_api_types::audit::AuditEntryJson;
 
 /// One call, as a row of the table.
 #[derive(Template)]

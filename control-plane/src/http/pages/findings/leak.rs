@@ -20,8 +20,8 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Badge, Count};
 use crate::http::pages::visitor::Visitor;
 use crate::http::problem::Problem;
-use crate::json::key::{CreatedKey, KeyJson};
-use crate::json::leak::{KeyUseJson, LeakReport, LeakedKey, ReportLeak};
+use omniflow_api_types::key::{CreatedKey, KeyJson};
+use omniflow_api_types::leak::{KeyUseJson, LeakReport, LeakedKey, ReportLeak};
 
 /// How long the answer waits for the gateways.
 const WAIT: Duration = Duration::from_secs(10);
@@ -217,7 +217,7 @@ impl Usage {
             .addresses
             .into_iter()
             .map(|used| (used.address.to_string(), used.new, Count(used.calls), At(used.last_call_at.0)));
-        let from = crate::json::time::format_time(usage.from.0);
+        let from = omniflow_domain::time::format_time(usage.from.0);
         Self {
             from: At(usage.from.0),
             is_complete: usage.complete,

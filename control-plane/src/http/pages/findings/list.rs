@@ -17,8 +17,8 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Count, Moment};
 use crate::http::pages::visitor::Visitor;
 use crate::http::problem::Problem;
-use crate::json::finding::FindingJson;
-use crate::model::finding::FindingKind;
+use omniflow_api_types::finding::FindingJson;
+use omniflow_domain::finding::FindingKind;
 
 /// Findings of one page.
 const PAGE_SIZE: &str = "25";

@@ -25,8 +25,8 @@ use crate::http::pages::visitor::Visitor;
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
-use crate::json::key::{KeyJson, KeyVersionJson};
-use crate::model::key::KeyStatus;
+use omniflow_api_types::key::{KeyJson, KeyVersionJson};
+use omniflow_domain::key::KeyStatus;
 
 #[derive(Template)]
 #[template(path = "keys/detail.html")]
@@ -147,7 +147,7 @@ async fn apply(
     id: &str,
     form: &Form,
     now: UnixMillis,
-) -> Result<crate::model::key::Key, Problem> {
+) -> Result<omniflow_domain::key::Key, Problem> {
     let request = fields::to_update(form, now)?;
     let precondition = Precondition::at(super::revision(form)?);
     to_its_end(change(Arc::clone(app), caller, id.to_owned(), precondition, request)).await

@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::app::App;
-use crate::fleet::{Enforcement, MAX_WAIT};
 use crate::http::extract::Segments;
 use crate::http::keys::find;
 use crate::http::pages::followed::followed;
@@ -20,7 +19,8 @@ use crate::http::pages::live::parts;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::Badge;
 use crate::http::pages::visitor::Visitor;
-use crate::json::gateway::EnforcementJson;
+use omniflow_api_types::gateway::EnforcementJson;
+use omniflow_domain::gateway::{Enforcement, MAX_WAIT};
 
 #[derive(Template)]
 #[template(path = "keys/enforcement.html")]
@@ -108,7 +108,7 @@ fn told(enforcement: Enforcement) -> InForce {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::key::KeyStatus;
+    use omniflow_domain::key::KeyStatus;
 
     #[test]
     fn it_goes_on_arriving_until_it_is_in_force_everywhere() {

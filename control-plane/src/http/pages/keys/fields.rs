@@ -13,8 +13,8 @@ use crate::http::pages::form::{
     newly_blamed,
 };
 use crate::http::problem::Problem;
-use crate::json::key::{CreateKey, KeyJson, UpdateKey};
-use crate::json::time::format_time;
+use omniflow_api_types::key::{CreateKey, KeyJson, UpdateKey};
+use omniflow_domain::time::format_time;
 
 /// Where requests have what the forms' fields say.
 const POINTERS: [(&str, &str); 9] = [

@@ -18,8 +18,8 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Badge, Limit};
 use crate::http::pages::visitor::Visitor;
 use crate::http::problem::Problem;
-use crate::json::key::KeyJson;
-use crate::json::time::format_time;
+use omniflow_api_types::key::KeyJson;
+use omniflow_domain::time::format_time;
 
 /// Keys of one page: as many as a reader looks through.
 const PAGE_SIZE: &str = "50";

@@ -19,7 +19,7 @@ use super::Section;
 use super::form::Form;
 use crate::http::access::{Endpoints, READ, WRITE};
 use crate::http::problem::Problem;
-use crate::json::key::KeyVersionJson;
+use omniflow_api_types::key::KeyVersionJson;
 
 pub(super) const SECTION: Section =
     Section { path: "/keys", label: "API keys", group: "Settings", access: READ, endpoints };

@@ -22,8 +22,8 @@ use crate::http::pages::show::{At, Limit};
 use crate::http::pages::visitor::Visitor;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
-use crate::json::key::CreateKey;
-use crate::json::time::parse_time;
+use omniflow_api_types::key::CreateKey;
+use omniflow_domain::time::parse_time;
 
 #[derive(Template)]
 #[template(path = "keys/new.html")]

@@ -13,11 +13,11 @@ use crate::http::pages::show::{At, Count, Micros};
 use crate::http::pages::trail::{Changed, changes};
 use crate::http::problem::Problem;
 use crate::http::{events, leaks};
-use crate::json::audit::AuditEntryJson;
-use crate::json::event::EventJson;
-use crate::json::leak::{AddressUseJson, EndpointUseJson, KeyUseJson};
-use crate::json::stats::{AuditStatsJson, StatsCountsJson};
-use crate::json::time::{format_time, parse_time};
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_api_types::event::EventJson;
+use omniflow_api_types::leak::{AddressUseJson, EndpointUseJson, KeyUseJson};
+use omniflow_api_types::stats::{AuditStatsJson, StatsCountsJson};
+use omniflow_domain::time::{format_time, parse_time};
 
 const DAY_MS: u64 = 86_400_000;
 /// The days of the chart, today among them.

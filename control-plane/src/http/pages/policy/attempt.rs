@@ -19,7 +19,7 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
 use crate::http::policy::evaluate::decide;
 use crate::http::problem::Problem;
-use crate::json::policy::{EvaluateRequest, Evaluation};
+use omniflow_api_types::policy::{EvaluateRequest, Evaluation};
 
 /// Where a request has what the form asks for.
 const FIELDS: &[(&str, &str)] = &[

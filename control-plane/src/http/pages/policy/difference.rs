@@ -2,7 +2,7 @@
 
 use omniflow_policy::policy_diff::{ChangedRoute, MappedRoute};
 
-use crate::json::policy::PolicyDiffJson;
+use omniflow_api_types::policy::PolicyDiffJson;
 
 /// What differs.
 pub(super) struct Difference {

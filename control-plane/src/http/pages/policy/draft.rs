@@ -30,8 +30,8 @@ use crate::http::policy::set::{Wanted, put_in_force};
 use crate::http::policy::versions::find;
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
-use crate::json::policy::ReplayJson;
-use crate::json::time::format_time;
+use omniflow_api_types::policy::ReplayJson;
+use omniflow_domain::time::format_time;
 
 /// How long publishing waits for the gateways.
 pub(super) const WAIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,239 @@
+//! Keys in JSON.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use omniflow_policy::address::Allowlist;
+use omniflow_policy::key::Environment;
+use omniflow_policy::limit::RateLimit;
+use omniflow_policy::scope::ScopeSet;
+use omniflow_policy::time::UnixMillis;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+use zeroize::Zeroize;
+
+use super::gateway::EnforcementJson;
+use super::schema;
+use super::time::Time;
+use omniflow_domain::key::{Key, KeyStatus};
+use omniflow_domain::name::Name;
+
+/// `POST /v1/keys`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "crm-sync", "environment": "live", "scopes": ["contacts:read", "tickets:write"],
+    "rate_limit": {"per_minute": 600, "burst": 50}, "ip_allowlist": ["203.0.113.0/24"],
+    "expires_at": "2099-01-31T00:00:00Z", "description": "Nightly CRM import",
+}))]
+pub struct CreateKey {
+    /// A name that no other key has.
+    #[schema(value_type = schema::KeyName)]
+    pub name: String,
+    /// `live` or `test`.
+    #[schema(value_type = schema::Environment)]
+    pub environment: String,
+    /// Scopes of the policy.
+    #[schema(value_type = schema::Scopes)]
+    pub scopes: Vec<String>,
+    /// Limits; 60 calls a minute where none are stated.
+    #[serde(default)]
+    #[schema(value_type = Option<schema::RateLimit>)]
+    pub rate_limit: Option<RateLimit>,
+    /// Addresses and networks; none for any address.
+    #[serde(default)]
+    #[schema(value_type = Option<schema::Networks>)]
+    pub ip_allowlist: Option<Vec<String>>,
+    /// When the key ends.
+    #[serde(default)]
+    #[schema(value_type = Option<schema::Instant>)]
+    pub expires_at: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    #[schema(value_type = Option<schema::Description>)]
+    pub description: Option<String>,
+    /// The SHA-256, in hexadecimal digits, of a key that another system has issued. It is taken over: no secret is made.
+    #[serde(default)]
+    #[schema(value_type = Option<schema::Sha256>)]
+    pub digest: Option<String>,
+    /// Up to four characters of that key, by which a person tells it from others.
+    #[serde(default)]
+    #[schema(value_type = Option<schema::Hint>)]
+    pub hint: Option<String>,
+}
+
+/// `PATCH /v1/keys/{id}`. What is absent stays; null clears.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"rate_limit": {"per_hour": 1000}, "expires_at": null}))]
+pub struct UpdateKey {
+    /// Scopes of the policy, all of them anew.
+    #[serde(default)]
+    #[schema(value_type = Option<schema::Scopes>)]
+    pub scopes: Option<Vec<String>>,
+    /// Limits, all of them anew; null for the default.
+    #[serde(default, deserialize_with = "stated")]
+    #[schema(value_type = Option<schema::RateLimit>)]
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// Addresses and networks, all of them anew; null for any address.
+    #[serde(default, deserialize_with = "stated")]
+    #[schema(value_type = Option<schema::Networks>)]
+    pub ip_allowlist: Option<Option<Vec<String>>>,
+    /// When the key ends; null for never.
+    #[serde(default, deserialize_with = "stated")]
+    #[schema(value_type = Option<schema::Instant>)]
+    pub expires_at: Option<Option<String>>,
+    /// What it is for; null for nothing.
+    #[serde(default, deserialize_with = "stated")]
+    #[schema(value_type = Option<schema::Description>)]
+    pub description: Option<Option<String>>,
+}
+
+/// `POST /v1/keys/{id}/rotate`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"overlap": "24h"}))]
+pub struct RotateKey {
+    /// How long the versions before are still accepted; 24 hours if not stated.
+    #[serde(default)]
+    #[schema(value_type = Option<schema::Duration>)]
+    pub overlap: Option<String>,
+}
+
+/// A key.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Key)]
+pub struct KeyJson {
+    #[schema(value_type = schema::Identifier)]
+    pub id: Uuid,
+    #[schema(value_type = schema::KeyName)]
+    pub name: Name,
+    #[schema(value_type = schema::Environment)]
+    pub environment: Environment,
+    #[schema(value_type = schema::KeyStatus)]
+    pub status: KeyStatus,
+    #[schema(value_type = schema::Scopes)]
+    pub scopes: ScopeSet,
+    #[schema(value_type = schema::RateLimit)]
+    pub rate_limit: RateLimit,
+    #[schema(value_type = schema::Networks)]
+    pub ip_allowlist: Allowlist,
+    #[schema(value_type = Option<schema::Description>, required = true)]
+    pub description: Option<String>,
+    pub created_by: String,
+    #[schema(value_type = schema::Instant)]
+    pub created_at: Time,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
+    pub expires_at: Option<Time>,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
+    pub last_used_at: Option<Time>,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
+    pub rotation_due_at: Option<Time>,
+    pub versions: Vec<KeyVersionJson>,
+    pub revision: u64,
+}
+
+/// One version of a key.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeyVersion)]
+pub struct KeyVersionJson {
+    #[schema(minimum = 1)]
+    pub id: u16,
+    #[schema(value_type = schema::Hint)]
+    pub hint: String,
+    /// Whether another system has made its secret.
+    #[serde(skip)]
+    pub imported: bool,
+    #[schema(value_type = schema::Instant)]
+    pub created_at: Time,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
+    pub expires_at: Option<Time>,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
+    pub revoked_at: Option<Time>,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
+    pub last_used_at: Option<Time>,
+}
+
+/// A new key, or a key with a new version: with the secret, which is shown this once.
+#[derive(Serialize, ToSchema)]
+pub struct CreatedKey {
+    /// The key.
+    pub key: KeyJson,
+    /// The secret; absent where the key was taken over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Secret)]
+    pub secret: Option<String>,
+}
+
+impl Drop for CreatedKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+/// A key that was revoked, wholly or in one version.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RevokedKey {
+    /// The key.
+    pub key: KeyJson,
+    /// How far the revocation is in force, where the caller waited for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EnforcementJson)]
+    pub enforcement: Option<EnforcementJson>,
+}
+
+/// When each version of each key was last used.
+pub type LastUsed = HashMap<(Uuid, u16), UnixMillis>;
+
+// === impl KeyJson ===
+
+impl KeyJson {
+    /// The number of its state, for the entity tag.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The key as it is at `now`, where versions are to be replaced `rotation_after` they were made.
+    pub fn new(key: Key, last_used: &LastUsed, rotation_after: Option<Duration>, now: UnixMillis) -> Self {
+        let status = key.status(now);
+        let rotation_due_at = key.rotation_due_at(rotation_after, now).map(Time);
+        let versions: Vec<KeyVersionJson> = key
+            .versions
+            .into_iter()
+            .map(|version| KeyVersionJson {
+                id: version.version,
+                hint: version.hint,
+                imported: version.imported,
+                created_at: Time(version.created_at),
+                expires_at: version.expires_at.map(Time),
+                revoked_at: version.revoked_at.map(Time),
+                last_used_at: last_used.get(&(key.id, version.version)).copied().map(Time),
+            })
+            .collect();
+        Self {
+            id: key.id,
+            name: key.name,
+            environment: key.environment,
+            status,
+            scopes: key.scopes,
+            rate_limit: key.rate_limit,
+            ip_allowlist: key.ip_allowlist,
+            description: key.description,
+            created_by: key.created_by,
+            created_at: Time(key.created_at),
+            expires_at: key.expires_at.map(Time),
+            last_used_at: versions.iter().filter_map(|version| version.last_used_at).max(),
+            rotation_due_at,
+            versions,
+            revision: key.revision,
+        }
+    }
+}
+
+/// Tells a field that is null from one that is absent.
+fn stated<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}

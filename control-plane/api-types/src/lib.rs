@@ -1,0 +1,20 @@
+//! The JSON shapes of the API. Unknown fields of a request are refused; times are RFC 3339 in UTC.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod audit;
+pub mod audit_lines;
+pub mod event;
+pub mod finding;
+pub mod gateway;
+pub mod key;
+pub mod leak;
+pub mod page;
+pub mod payload;
+pub mod policy;
+pub mod schema;
+pub mod stats;
+pub mod time;
+pub mod token;

@@ -1,0 +1,109 @@
+//! The arguments of a call in JSON.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use omniflow_policy::payload::{CallPayload, PayloadState};
+use omniflow_policy::time::UnixMillis;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::schema;
+use super::time::Time;
+
+/// The arguments of a call.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditPayload)]
+pub struct PayloadJson {
+    /// The number of the call's record.
+    #[schema(value_type = schema::Number)]
+    pub record_id: String,
+    /// The query string, without its question mark.
+    pub query: String,
+    /// The body: as text, or in base64.
+    pub body: String,
+    /// How `body` is written.
+    #[schema(value_type = schema::BodyEncoding)]
+    pub body_encoding: &'static str,
+    /// `content-type` of the request.
+    pub media_type: String,
+    /// `content-encoding` of the request.
+    pub content_encoding: String,
+    /// Whether that is all.
+    #[schema(value_type = schema::PayloadState)]
+    pub state: &'static str,
+    /// When it is purged.
+    #[schema(value_type = schema::Instant)]
+    pub kept_until: Time,
+}
+
+/// The key for sealing arguments was changed.
+#[derive(Serialize, ToSchema)]
+pub struct RotatedPayloadKey {
+    /// The name of the key from now on: the first 16 hexadecimal digits of its SHA-256.
+    pub wrapping_key: String,
+    /// How many data keys were sealed anew.
+    pub data_keys: usize,
+    /// How many data keys nothing opens, because their key is not in the file. Their payloads stay closed.
+    pub unreadable: usize,
+}
+
+// === impl PayloadJson ===
+
+impl PayloadJson {
+    /// The arguments of the call with this record.
+    pub fn new(record: i64, payload: CallPayload, kept_until: UnixMillis) -> Self {
+        // A query string outside UTF-8 is no JSON text; its bytes are those that a URL may have, or were not accepted.
+        let query = String::from_utf8_lossy(&payload.query).into_owned();
+        let mut body = payload.body;
+        if payload.state == PayloadState::Cut {
+            drop_broken_end(&mut body);
+        }
+        let (body, body_encoding) = match String::from_utf8(body) {
+            Ok(text) => (text, "text"),
+            Err(bytes) => (BASE64_STANDARD.encode(bytes.as_bytes()), "base64"),
+        };
+        Self {
+            record_id: record.to_string(),
+            query,
+            body,
+            body_encoding,
+            media_type: payload.media_type,
+            content_encoding: payload.content_encoding,
+            state: payload.state.as_str(),
+            kept_until: Time(kept_until),
+        }
+    }
+}
+
+/// Takes a character away of which the end is missing, so that a text that was cut is still a text.
+fn drop_broken_end(body: &mut Vec<u8>) {
+    if let Err(error) = std::str::from_utf8(body)
+        && error.error_len().is_none()
+    {
+        body.truncate(error.valid_up_to());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_was_cut_is_a_text() {
+        let shown = |body: &[u8], state| {
+            let payload = CallPayload {
+                query: Vec::new(),
+                body: body.to_vec(),
+                state,
+                media_type: String::new(),
+                content_encoding: String::new(),
+            };
+            let json = PayloadJson::new(1, payload, UnixMillis(0));
+            (json.body, json.body_encoding)
+        };
+        let euro = "a\u{20ac}".as_bytes();
+        assert_eq!(shown(&euro[..3], PayloadState::Cut), ("a".to_owned(), "text"));
+        assert_eq!(shown(&euro[..3], PayloadState::Whole).1, "base64");
+        assert_eq!(shown(b"\xffab", PayloadState::Cut).1, "base64");
+    }
+}

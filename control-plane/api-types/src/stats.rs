@@ -1,0 +1,106 @@
+//! What many calls amount to, in JSON.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::schema;
+use super::time::Time;
+use omniflow_domain::stats::{Dimension, GroupValue, Tally};
+use omniflow_domain::time::format_time;
+
+/// Calls in groups.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditStats)]
+pub struct AuditStatsJson {
+    /// Calls that began at this time or later are counted.
+    #[schema(value_type = schema::Instant)]
+    pub from: Time,
+    /// Calls that began before this time are counted.
+    #[schema(value_type = schema::Instant)]
+    pub to: Time,
+    /// By what they are grouped.
+    #[schema(value_type = Vec<schema::Dimension>)]
+    pub by: Vec<&'static str>,
+    /// In the order of time where grouped by hour first, otherwise those of most calls first.
+    pub groups: Vec<StatsGroupJson>,
+    /// The calls of the groups for which `limit` left no place; null where it left none out.
+    #[schema(required = true)]
+    pub other: Option<StatsCountsJson>,
+    /// All calls.
+    pub total: StatsCountsJson,
+}
+
+/// Calls that have something in common.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StatsGroup)]
+pub struct StatsGroupJson {
+    /// What they have in common, in the order of `by`; null for no key, no route or no address.
+    pub group: Vec<Option<String>>,
+    /// The newest name of the key, where grouped by key.
+    #[schema(required = true)]
+    pub key_name: Option<String>,
+    /// How many, and how fast.
+    pub counts: StatsCountsJson,
+}
+
+/// How many calls, and how fast.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StatsCounts)]
+pub struct StatsCountsJson {
+    pub calls: u64,
+    /// With a status from 400 to 499.
+    pub client_errors: u64,
+    /// With a status from 500 to 599.
+    pub server_errors: u64,
+    pub latency_us: PercentilesJson,
+}
+
+/// Latencies that so many percent of the calls do not exceed: by nearest rank, rounded down to three significant
+/// digits. Null without calls.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Percentiles)]
+pub struct PercentilesJson {
+    #[schema(required = true)]
+    pub p50: Option<u64>,
+    #[schema(required = true)]
+    pub p95: Option<u64>,
+    #[schema(required = true)]
+    pub p99: Option<u64>,
+}
+
+impl StatsGroupJson {
+    pub fn new(group: &[GroupValue], key_name: Option<String>, tally: &Tally) -> Self {
+        Self { group: group.iter().map(text).collect(), key_name, counts: tally.into() }
+    }
+}
+
+impl From<&Tally> for StatsCountsJson {
+    fn from(tally: &Tally) -> Self {
+        Self {
+            calls: tally.calls,
+            client_errors: tally.client_errors,
+            server_errors: tally.server_errors,
+            latency_us: PercentilesJson {
+                p50: tally.percentile(50),
+                p95: tally.percentile(95),
+                p99: tally.percentile(99),
+            },
+        }
+    }
+}
+
+/// The names of dimensions.
+pub fn names(by: &[Dimension]) -> Vec<&'static str> {
+    by.iter().map(|dimension| dimension.as_str()).collect()
+}
+
+fn text(value: &GroupValue) -> Option<String> {
+    match value {
+        GroupValue::Nothing => None,
+        GroupValue::Hour(time) => Some(format_time(*time)),
+        GroupValue::Key(id) => Some(id.to_string()),
+        GroupValue::Address(address) => Some(address.to_string()),
+        GroupValue::Status(status) => Some(status.to_string()),
+        GroupValue::Text(text) => Some(text.clone()),
+    }
+}

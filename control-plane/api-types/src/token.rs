@@ -1,0 +1,76 @@
+//! Tokens in JSON.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+use zeroize::Zeroize;
+
+use super::schema;
+use super::time::Time;
+use omniflow_domain::name::Name;
+use omniflow_domain::token::{Role, Token};
+
+/// `POST /v1/tokens`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "edge", "role": "gateway"}))]
+pub struct CreateToken {
+    /// A name that no other token has.
+    #[schema(value_type = schema::KeyName)]
+    pub name: String,
+    /// `owner`, `admin`, `auditor` or `gateway`.
+    #[schema(value_type = schema::Role)]
+    pub role: String,
+    /// When it ends.
+    #[serde(default)]
+    #[schema(value_type = Option<schema::Instant>)]
+    pub expires_at: Option<String>,
+}
+
+/// A token.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Token)]
+pub struct TokenJson {
+    #[schema(value_type = schema::Identifier)]
+    pub id: Uuid,
+    #[schema(value_type = schema::KeyName)]
+    pub name: Name,
+    #[schema(value_type = schema::Role)]
+    pub role: Role,
+    pub created_by: String,
+    #[schema(value_type = schema::Instant)]
+    pub created_at: Time,
+    #[schema(value_type = Option<schema::Instant>, required = true)]
+    pub expires_at: Option<Time>,
+}
+
+/// A new token with its secret, which is shown this once.
+#[derive(Serialize, ToSchema)]
+pub struct CreatedToken {
+    /// The token.
+    pub token: TokenJson,
+    /// The secret.
+    #[schema(value_type = schema::Secret)]
+    pub secret: String,
+}
+
+impl Drop for CreatedToken {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+// === impl TokenJson ===
+
+impl From<Token> for TokenJson {
+    fn from(token: Token) -> Self {
+        Self {
+            id: token.id,
+            name: token.name,
+            role: token.role,
+            created_by: token.created_by,
+            created_at: Time(token.created_at),
+            expires_at: token.expires_at.map(Time),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! How a key was used, out of its audited calls.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::time::UnixMillis;
+
+/// How far back a use is told, in milliseconds: 30 days.
+pub const PERIOD_MS: u64 = 30 * DAY_MS;
+/// The most calls that are looked at, the newest.
+pub const MAX_CALLS: u64 = 1_000_000;
+/// The most endpoints, and the most addresses, that are told one by one.
+pub const MAX_LISTED: usize = 50;
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+/// Calls of one key that have address, method, endpoint and outcome in common.
+#[derive(Clone, Debug)]
+pub struct CallGroup {
+    /// The caller's address.
+    pub address: Option<IpAddr>,
+    /// The method.
+    pub method: String,
+    /// The template of the route; `None` where none matched.
+    pub endpoint: Option<String>,
+    /// The decision and its reason.
+    pub outcome: Outcome,
+    /// How many calls.
+    pub calls: u64,
+    /// When the first of them began.
+    pub first: UnixMillis,
+    /// When the last of them began.
+    pub last: UnixMillis,
+}
+
+/// Some calls of a key, counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub calls: u64,
+    /// Those of them that were refused.
+    pub refused: u64,
+    /// When the first began.
+    pub first: UnixMillis,
+    /// When the last began.
+    pub last: UnixMillis,
+}
+
+/// The use of a key in a period.
+#[derive(Clone, Debug)]
+pub struct KeyUse {
+    /// Since when.
+    pub from: UnixMillis,
+    /// Until when.
+    pub to: UnixMillis,
+    /// Whether these are all calls of the last 30 days: false where there are more than were looked at.
+    pub complete: bool,
+    /// All calls; `None` where there is none.
+    pub total: Option<Tally>,
+    /// When the last call began that was let through.
+    pub last_allowed: Option<UnixMillis>,
+    /// Calls by the reason for which they were refused, most first.
+    pub refusals: Vec<(&'static str, u64)>,
+    /// Calls by method and endpoint, most first.
+    pub endpoints: Vec<((String, Option<String>), Tally)>,
+    /// Endpoints beyond those.
+    pub more_endpoints: usize,
+    /// Calls by address: those that are new first, then most calls first.
+    pub addresses: Vec<AddressUse>,
+    /// Addresses beyond those.
+    pub more_addresses: usize,
+    /// How many addresses are new.
+    pub new_addresses: usize,
+    /// Calls that were refused because what was presented had been revoked.
+    pub after_revocation: u64,
+}
+
+/// Calls from one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressUse {
+    /// The address.
+    pub address: IpAddr,
+    /// Its calls.
+    pub tally: Tally,
+    /// Whether the first call from it in the period was in the last 24 hours of it.
+    pub is_new: bool,
+}
+
+/// The beginning of the period that ends at `now`.
+pub fn period_start(now: UnixMillis) -> UnixMillis {
+    UnixMillis(now.0.saturating_sub(PERIOD_MS))
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn of(group: &CallGroup) -> Self {
+        let refused = if matches!(group.outcome, Outcome::Denied(_)) { group.calls } else { 0 };
+        Self { calls: group.calls, refused, first: group.first, last: group.last }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.refused += other.refused;
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+}
+
+// === impl KeyUse ===
+
+impl KeyUse {
+    /// Adds up the calls of the period that ends at `now`, of which the newest `most` are given.
+    pub fn of(groups: &[CallGroup], most: u64, now: UnixMillis) -> Self {
+        let total = sum(groups.iter().map(|group| ((), Tally::of(group)))).remove(&());
+        let complete = total.is_none_or(|total| total.calls < most);
+        let oldest = total.map(|total| total.first).filter(|_| !complete);
+        let from = oldest.unwrap_or_else(|| period_start(now));
+        let (endpoints, more_endpoints) = listed(
+            sum(groups
+                .iter()
+                .map(|group| ((group.method.clone(), group.endpoint.clone()), Tally::of(group)))),
+            |(_, tally)| Reverse(tally.calls),
+        );
+        let day_ago = UnixMillis(now.0.saturating_sub(DAY_MS));
+        let by_address = sum(groups.iter().filter_map(|group| Some((group.address?, Tally::of(group)))));
+        // What was before a day ago has to be known for it.
+        let is_new = |tally: &Tally| from < day_ago && tally.first >= day_ago;
+        let new_addresses = by_address.values().filter(|tally| is_new(tally)).count();
+        let (addresses, more_addresses) =
+            listed(by_address, |(_, tally)| (Reverse(is_new(tally)), Reverse(tally.calls)));
+        let refusals = refusals(groups);
+        let revoked = Denial::KeyRevoked.code();
+        Self {
+            from,
+            to: now,
+            complete,
+            total,
+            last_allowed: groups
+                .iter()
+                .filter(|group| group.outcome == Outcome::Allowed)
+                .map(|group| group.last)
+                .max(),
+            after_revocation: refusals.iter().find(|(reason, _)| *reason == revoked).map_or(0, |(_, n)| *n),
+            refusals,
+            endpoints,
+            more_endpoints,
+            addresses: addresses
+                .into_iter()
+                .map(|(address, tally)| AddressUse { address, tally, is_new: is_new(&tally) })
+                .collect(),
+            more_addresses,
+            new_addresses,
+        }
+    }
+}
+
+fn sum<K: Ord>(tallies: impl Iterator<Item = (K, Tally)>) -> BTreeMap<K, Tally> {
+    let mut sums: BTreeMap<K, Tally> = BTreeMap::new();
+    for (key, tally) in tallies {
+        sums.entry(key).and_modify(|sum| sum.add(tally)).or_insert(tally);
+    }
+    sums
+}
+
+/// The first [`MAX_LISTED`] in this order, and how many there are beyond.
+fn listed<K: Ord, O: Ord>(
+    sums: BTreeMap<K, Tally>,
+    order: impl Fn(&(K, Tally)) -> O,
+) -> (Vec<(K, Tally)>, usize) {
+    let mut all: Vec<(K, Tally)> = sums.into_iter().collect();
+    all.sort_by_key(order);
+    let more = all.len().saturating_sub(MAX_LISTED);
+    all.truncate(MAX_LISTED);
+    (all, more)
+}
+
+fn refusals(groups: &[CallGroup]) -> Vec<(&'static str, u64)> {
+    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for group in groups.iter().filter(|group| matches!(group.outcome, Outcome::Denied(_))) {
+        *counts.entry(group.outcome.reason()).or_default() += group.calls;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, calls)| Reverse(*calls));
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(100 * DAY_MS);
+
+    fn group(address: u8, endpoint: &str, outcome: Outcome, calls: u64, days: (u64, u64)) -> CallGroup {
+        let ago = |days: u64| UnixMillis(NOW.0 - days * DAY_MS);
+        CallGroup {
+            address: Some([203, 0, 113, address].into()),
+            method: "GET".to_owned(),
+            endpoint: Some(endpoint.to_owned()),
+            outcome,
+            calls,
+            first: ago(days.0),
+            last: ago(days.1),
+        }
+    }
+
+    #[test]
+    fn calls_are_added_up() {
+        let revoked = Outcome::Denied(Denial::KeyRevoked);
+        let groups = [
+            group(1, "/a", Outcome::Allowed, 10, (20, 3)),
+            group(1, "/b", Outcome::Allowed, 5, (25, 4)),
+            group(2, "/a", Outcome::Denied(Denial::RateLimited), 2, (10, 9)),
+            group(3, "/a", revoked, 1, (1, 0)),
+        ];
+        let used = KeyUse::of(&groups, MAX_CALLS, NOW);
+        let total = used.total.unwrap();
+        assert_eq!((total.calls, total.refused), (18, 3));
+        assert_eq!((total.first, total.last), (UnixMillis(75 * DAY_MS), NOW));
+        assert_eq!(used.last_allowed, Some(UnixMillis(97 * DAY_MS)));
+        assert_eq!(used.refusals, [("rate_limited", 2), ("key_revoked", 1)]);
+        let endpoints: Vec<_> =
+            used.endpoints.iter().map(|((_, endpoint), tally)| (endpoint.as_deref(), tally.calls)).collect();
+        assert_eq!(endpoints, [(Some("/a"), 13), (Some("/b"), 5)]);
+        let addresses: Vec<_> =
+            used.addresses.iter().map(|one| (one.address.to_string(), one.tally.calls, one.is_new)).collect();
+        let expected = [("203.0.113.3", 1, true), ("203.0.113.1", 15, false), ("203.0.113.2", 2, false)];
+        assert_eq!(addresses, expected.map(|(address, calls, new)| (address.to_owned(), calls, new)));
+        assert_eq!((used.new_addresses, used.after_revocation, used.complete), (1, 1, true));
+        assert_eq!(used.from, UnixMillis(70 * DAY_MS));
+    }
+
+    #[test]
+    fn lists_are_bounded_and_hide_nothing_new() {
+        let mut groups: Vec<_> =
+            (0..60).map(|n| group(n, &format!("/{n}"), Outcome::Allowed, 100, (9, 8))).collect();
+        groups.push(group(200, "/new", Outcome::Allowed, 1, (0, 0)));
+        let used = KeyUse::of(&groups, MAX_CALLS, NOW);
+        assert_eq!((used.addresses.len(), used.more_addresses), (MAX_LISTED, 11));
+        assert_eq!((used.endpoints.len(), used.more_endpoints), (MAX_LISTED, 11));
+        assert!(used.addresses[0].is_new && used.addresses[0].address.to_string() == "203.0.113.200");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_told() {
+        let none = KeyUse::of(&[], MAX_CALLS, NOW);
+        assert_eq!((none.total, none.last_allowed, none.complete), (None, None, true));
+        // More calls than are looked at, all within a day: what was before is not known.
+        let used = KeyUse::of(&[group(1, "/a", Outcome::Allowed, MAX_CALLS, (0, 0))], MAX_CALLS, NOW);
+        assert_eq!((used.complete, used.new_addresses, used.from), (false, 0, NOW));
+    }
+}

@@ -1,0 +1,33 @@
+//! What the control plane is about, without I/O: keys with their versions, tokens with their roles, the policy's versions,
+//! the two logs, statistics, anomalies, and the clock and randomness that everything else is given.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`key`], [`key_use`], [`name`] | keys with their versions; how they are used; names |
+//! | [`token`], [`session`] | tokens with their roles; sessions of the console |
+//! | [`policy`] | stored versions of the policy, and what keys may do under them |
+//! | [`event`], [`audit`], [`stats`], [`payload`] | the admin log; the log of calls, its sums and sealed arguments |
+//! | [`patterns`], [`finding`] | what is unusual in the use of a key, judged by its own history |
+//! | [`gateway`], [`version`] | gateways and how far each enforces a version; bounds of versions |
+//! | [`clock`], [`time`] | clock and randomness passed in; times as people write them |
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod audit;
+pub mod clock;
+pub mod event;
+pub mod finding;
+pub mod gateway;
+pub mod key;
+pub mod key_use;
+pub mod name;
+pub mod patterns;
+pub mod payload;
+pub mod policy;
+pub mod session;
+pub mod stats;
+pub mod time;
+pub mod token;
+pub mod version;

@@ -1,0 +1,76 @@
+//! Stored versions of the policy, and what keys may do under them.
+
+use omniflow_policy::key::Environment;
+use omniflow_policy::policy::PolicyDocument;
+use omniflow_policy::scope::Scope;
+use omniflow_policy::time::UnixMillis;
+
+/// A version of the policy.
+#[derive(Clone, Debug)]
+pub struct StoredPolicy {
+    /// Its number, from 1.
+    pub version: u64,
+    /// What it says.
+    pub document: PolicyDocument,
+    /// The name of the token with which it was written.
+    pub created_by: String,
+    /// When it was written.
+    pub created_at: UnixMillis,
+}
+
+/// A scope, and some of the keys that have it.
+#[derive(Clone, Debug)]
+pub struct ScopeHolders {
+    /// The scope.
+    pub scope: Scope,
+    /// The keys.
+    pub keys: NamedKeys,
+}
+
+/// Some keys by name.
+#[derive(Clone, Debug, Default)]
+pub struct NamedKeys {
+    /// The names, newest first.
+    pub names: Vec<String>,
+    /// Whether there are more of them.
+    pub more: bool,
+}
+
+/// A version of the policy without what it says.
+#[derive(Clone, Debug)]
+pub struct PolicyVersion {
+    /// Its number, from 1.
+    pub version: u64,
+    /// The name of the token with which it was written.
+    pub created_by: String,
+    /// When it was written.
+    pub created_at: UnixMillis,
+}
+
+/// What a key may do, apart from when and from where.
+#[derive(Clone, Debug)]
+pub struct KeyGrant {
+    /// The key's name.
+    pub name: String,
+    /// Its environment.
+    pub environment: Environment,
+    /// Its scopes, joined by single spaces.
+    pub scopes: String,
+    /// Whether all its versions were revoked.
+    pub revoked: bool,
+    /// Its versions that another system has issued.
+    pub imported: Vec<u16>,
+}
+
+// === impl NamedKeys ===
+
+impl NamedKeys {
+    /// Adds a name, or that there are more than `limit`.
+    pub fn add(&mut self, name: String, limit: usize) {
+        if self.names.len() < limit {
+            self.names.push(name);
+        } else {
+            self.more = true;
+        }
+    }
+}

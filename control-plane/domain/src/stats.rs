@@ -1,0 +1,142 @@
+//! What many calls amount to.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use omniflow_policy::time::UnixMillis;
+use uuid::Uuid;
+
+/// By what calls are grouped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dimension {
+    /// The hour in which a call began, in UTC.
+    Hour,
+    /// The key.
+    Key,
+    /// The template of the route.
+    Endpoint,
+    /// The caller's address.
+    Address,
+    /// The status.
+    Status,
+    /// The decision's reason.
+    Reason,
+}
+
+/// A word that names no dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("calls are grouped by one or two of hour, key, endpoint, address, status, reason, such as hour,key")]
+pub struct InvalidDimension;
+
+/// What the calls of a group have in common, in one dimension.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupValue {
+    /// No key, no route or no address.
+    Nothing,
+    /// The beginning of an hour.
+    Hour(UnixMillis),
+    /// A key's identifier.
+    Key(Uuid),
+    /// An address.
+    Address(IpAddr),
+    /// A status.
+    Status(u16),
+    /// A template or a reason.
+    Text(String),
+}
+
+/// Calls, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All of them.
+    pub calls: u64,
+    /// Those with a status from 400 to 499.
+    pub client_errors: u64,
+    /// Those with a status from 500 to 599.
+    pub server_errors: u64,
+    /// How many had each latency, in microseconds with three significant digits.
+    latencies: BTreeMap<u64, u64>,
+}
+
+// === impl Dimension ===
+
+impl Dimension {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Hour, Self::Key, Self::Endpoint, Self::Address, Self::Status, Self::Reason];
+
+    /// Its name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Key => "key",
+            Self::Endpoint => "endpoint",
+            Self::Address => "address",
+            Self::Status => "status",
+            Self::Reason => "reason",
+        }
+    }
+}
+
+impl FromStr for Dimension {
+    type Err = InvalidDimension;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|dimension| dimension.as_str() == text).ok_or(InvalidDimension)
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Adds calls whose statuses begin with the same digit and whose latencies have the same three first digits, or are
+    /// not known.
+    pub fn add(&mut self, class: u16, latency: Option<u64>, calls: u64) {
+        self.calls += calls;
+        match class {
+            4 => self.client_errors += calls,
+            5 => self.server_errors += calls,
+            _ => {}
+        }
+        if let Some(latency) = latency {
+            *self.latencies.entry(latency).or_default() += calls;
+        }
+    }
+
+    /// The latency that this share of the calls does not exceed, by nearest rank; `None` without calls whose latency is
+    /// known.
+    pub fn percentile(&self, percent: u64) -> Option<u64> {
+        let known: u64 = self.latencies.values().sum();
+        let rank = known.saturating_mul(percent).div_ceil(100).max(1);
+        let mut passed = 0;
+        self.latencies.iter().find_map(|(latency, calls)| {
+            passed += calls;
+            (passed >= rank).then_some(*latency)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_the_nearest_rank() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.percentile(50), None);
+        for latency in 1..=100 {
+            tally.add(2, Some(latency), 1);
+        }
+        let all = |tally: &Tally| [1, 50, 95, 99, 100].map(|percent| tally.percentile(percent).unwrap());
+        assert_eq!(all(&tally), [1, 50, 95, 99, 100]);
+        tally.add(5, Some(1_000), 900);
+        assert_eq!(all(&tally), [10, 1_000, 1_000, 1_000, 1_000]);
+        assert_eq!((tally.calls, tally.client_errors, tally.server_errors), (1_000, 0, 900));
+        let mut one = Tally::default();
+        one.add(4, Some(7), 1);
+        // Folded calls count, and say nothing of latencies.
+        one.add(4, None, 1_000);
+        assert_eq!((all(&one), one.calls, one.client_errors), ([7; 5], 1_001, 1_001));
+    }
+}

@@ -1,0 +1,207 @@
+//! Certificates that are renewed while they are served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::tls_rustls::RustlsConfig;
+use omniflow_policy::time::UnixMillis;
+use tokio::signal::unix::Signal;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::{Certificate, Loaded, Pem, TlsError, TlsFiles};
+use omniflow_domain::clock::Clock;
+use omniflow_domain::time::format_time;
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is told that clients refuse what is served, in milliseconds.
+const REMINDER_MS: u64 = 86_400_000;
+
+/// What is served, and the files that it came from.
+#[derive(Debug)]
+pub struct Renewal {
+    files: TlsFiles,
+    clock: Clock,
+    served: RustlsConfig,
+    loaded: Loaded,
+    /// When it was last told that clients refuse what is served.
+    told_at: Option<UnixMillis>,
+}
+
+/// Does as [`Renewal::run`] where there is no certificate: whoever asks for a renewal gets a word, not a dead process.
+pub async fn without_certificate(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("asked to look for a renewed certificate: there is none, TLS is not set up");
+    }
+}
+
+// === impl Renewal ===
+
+impl Renewal {
+    /// Reads the files for the first time.
+    pub fn start(files: TlsFiles, clock: Clock) -> Result<Self, TlsError> {
+        let loaded = super::load(&files)?;
+        let served = RustlsConfig::from_config(Arc::clone(&loaded.config));
+        let mut renewal = Self { files, clock, served, loaded, told_at: None };
+        renewal.tell();
+        Ok(renewal)
+    }
+
+    /// What is served, now and after each renewal.
+    pub fn served(&self) -> RustlsConfig {
+        self.served.clone()
+    }
+
+    /// Looks at the files every minute and whenever a signal arrives, for as long as it is polled. Files that cannot be
+    /// used are told, and what was served before is still.
+    pub async fn run(mut self, mut hangup: Signal) {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => tracing::info!("asked to look for a renewed certificate"),
+                () = sleep(INTERVAL) => {}
+            }
+            match self.look().await {
+                Ok(Some(loaded)) => {
+                    self.served.reload_from_config(Arc::clone(&loaded.config));
+                    self.loaded = loaded;
+                    self.told_at = None;
+                    self.tell();
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, "a renewed certificate cannot be used; the old one is served");
+                }
+            }
+            self.remind();
+        }
+    }
+
+    /// What the files hold, if that is not what is served and is no worse.
+    async fn look(&self) -> Result<Option<Loaded>, TlsError> {
+        let files = self.files.clone();
+        let pem = spawn_blocking(move || Pem::read(&files)).await??;
+        if pem.seen() == self.loaded.seen {
+            return Ok(None);
+        }
+        let renewed = pem.load(&self.files)?;
+        match worse(renewed.certificate, self.loaded.certificate, self.clock.now()) {
+            Some(what) => Err(TlsError::Unfit { path: self.files.certificate.clone(), what }),
+            None => Ok(Some(renewed)),
+        }
+    }
+
+    fn tell(&mut self) {
+        tracing::info!(valid_until = format_time(self.loaded.certificate.not_after), "certificate loaded");
+        for doubt in &self.loaded.doubts {
+            tracing::warn!("{doubt}");
+        }
+        self.remind();
+    }
+
+    fn remind(&mut self) {
+        if let Some(what) = self.reminder() {
+            tracing::error!("{what}; clients refuse it");
+        }
+    }
+
+    /// Why clients refuse what is served, once a day.
+    fn reminder(&mut self) -> Option<String> {
+        let now = self.clock.now();
+        let what = self.loaded.certificate.unfit_at(now)?;
+        let is_due = self.told_at.is_none_or(|told_at| now.0.saturating_sub(told_at.0) >= REMINDER_MS);
+        is_due.then(|| {
+            self.told_at = Some(now);
+            what
+        })
+    }
+}
+
+/// Why a renewed certificate must not replace the one that is served: clients would refuse it, and do not refuse that.
+fn worse(renewed: Certificate, served: Certificate, now: UnixMillis) -> Option<String> {
+    renewed.unfit_at(now).filter(|_| served.unfit_at(now).is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const DAY_MS: u64 = 86_400_000;
+
+    /// Makes a certificate for so many days, and its key.
+    fn make(folder: &TempDir, days: u32, options: &[&str]) -> TlsFiles {
+        let path = |name: &str| folder.path().join(name);
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["-subj", "/CN=x", "-days", &days.to_string()]).args(options);
+        openssl.arg("-keyout").arg(path("tls.key")).arg("-out").arg(path("tls.crt"));
+        let output = openssl.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        TlsFiles { certificate: path("tls.crt"), key: path("tls.key") }
+    }
+
+    fn clock_at(time: &Arc<AtomicU64>) -> Clock {
+        let time = Arc::clone(time);
+        Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed)))
+    }
+
+    #[tokio::test]
+    async fn what_clients_refuse_replaces_nothing_that_they_take() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = make(&folder, 9, &[]);
+        let time = Arc::new(AtomicU64::new(Clock::system().now().0 + DAY_MS));
+        let mut renewal = Renewal::start(files, clock_at(&time)).unwrap();
+        assert!(renewal.look().await.unwrap().is_none(), "nothing has changed");
+        make(&folder, 3, &[]);
+        assert!(renewal.look().await.unwrap().is_some(), "both are valid");
+        time.fetch_add(4 * DAY_MS, Ordering::Relaxed);
+        let error = renewal.look().await.unwrap_err();
+        assert!(error.to_string().contains("has expired at"), "{error}");
+        time.fetch_add(9 * DAY_MS, Ordering::Relaxed);
+        assert!(renewal.look().await.unwrap().is_some(), "neither is");
+
+        assert!(renewal.reminder().unwrap().contains("has expired at"));
+        assert_eq!(renewal.reminder(), None);
+        time.fetch_add(DAY_MS - 1, Ordering::Relaxed);
+        assert_eq!(renewal.reminder(), None);
+        time.fetch_add(1, Ordering::Relaxed);
+        assert!(renewal.reminder().is_some());
+        time.store(Clock::system().now().0, Ordering::Relaxed);
+        assert_eq!(renewal.reminder(), None);
+    }
+
+    #[test]
+    fn one_that_is_not_valid_yet_waits_for_its_time() {
+        let from = |not_before, not_after| Certificate {
+            not_before: UnixMillis(not_before),
+            not_after: UnixMillis(not_after),
+        };
+        assert!(worse(from(20, 40), from(0, 30), UnixMillis(10)).unwrap().contains("not valid before"));
+        assert_eq!(worse(from(20, 40), from(0, 30), UnixMillis(20)), None);
+        assert_eq!(worse(from(20, 40), from(0, 5), UnixMillis(10)), None);
+    }
+
+    #[test]
+    fn what_clients_will_say_is_known_before() {
+        use super::super::Doubt::{Authority, Nameless, Purpose};
+        let folder = tempfile::tempdir().unwrap();
+        let (no_ca, name) = ("basicConstraints=critical,CA:FALSE", "subjectAltName=DNS:localhost");
+        for (extensions, expected) in [
+            (&[][..], &[Authority, Nameless][..]),
+            (&[name], &[Authority]),
+            (&[no_ca], &[Nameless]),
+            (&[no_ca, name], &[]),
+            (&[no_ca, name, "extendedKeyUsage=serverAuth"], &[]),
+            (&[no_ca, name, "extendedKeyUsage=clientAuth"], &[Purpose]),
+        ] {
+            let options: Vec<&str> = extensions.iter().flat_map(|one| ["-addext", one]).collect();
+            let loaded = super::super::load(&make(&folder, 9, &options)).unwrap();
+            assert_eq!(loaded.doubts, expected, "{extensions:?}");
+        }
+    }
+}
