@@ -46,6 +46,7 @@ mod publication;
 mod receiver;
 mod retention;
 mod server;
+mod service;
 pub mod storage;
 mod vault;
 mod webhook;

@@ -14,6 +14,7 @@ pub mod leak;
 pub mod page;
 pub mod payload;
 pub mod policy;
+pub mod problem;
 pub mod schema;
 pub mod stats;
 pub mod time;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::gateway::EnforcementJson;
 use super::schema;
 use super::time::Time;
+use omniflow_domain::error::Error;
 use omniflow_domain::policy::{PolicyVersion, StoredPolicy};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -320,6 +321,12 @@ impl PolicyDiffJson {
     pub fn new(from: u64, to: Option<u64>, blocked_by: Vec<ObstacleJson>, diff: PolicyDiff) -> Self {
         let PolicyDiff { key_prefix, imported_keys, payloads, scopes, routes } = diff;
         Self { from, to, blocked_by, key_prefix, imported_keys, payloads, scopes, routes }
+    }
+}
+
+impl From<Error> for ObstacleJson {
+    fn from(error: Error) -> Self {
+        Self { code: error.code().as_str(), detail: error.detail().to_owned() }
     }
 }
 

@@ -21,6 +21,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use omniflow_domain::audit::GapCause as Cause;
+use omniflow_domain::error::ErrorCode;
 use omniflow_domain::event::Action as EventAction;
 use omniflow_domain::finding::FindingKind as Kind;
 use omniflow_domain::key::{KeyOrder as Order, KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
@@ -50,6 +51,7 @@ schemas! {
     KeyName: "1 to 64 letters, digits, spaces, `.`, `_` and `-`, with a letter or digit at both ends. Not a UUID."
         = pattern("^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$")
             .min_length(Some(1)).max_length(Some(MAX_NAME_LENGTH)).examples(["crm-sync"]);
+    Code: "What went wrong, for programs." = words(ErrorCode::ALL.iter().map(|code| code.as_str()));
     Identifier: "UUID version 7." = text().format(Some(SchemaFormat::Custom("uuid".to_owned())));
     Instant: "RFC 3339. Requests may have any offset, answers are in UTC with milliseconds."
         = text().format(Some(SchemaFormat::Custom("date-time".to_owned()))).examples(["2027-01-31T00:00:00.000Z"]);

@@ -4,10 +4,11 @@
 //! | module | idea |
 //! |---|---|
 //! | [`key`], [`key_use`], [`name`] | keys with their versions; how they are used; names |
-//! | [`token`], [`session`] | tokens with their roles; sessions of the console |
+//! | [`token`], [`session`], [`principal`] | tokens with their roles; sessions of the console; who makes a request |
 //! | [`policy`] | stored versions of the policy, and what keys may do under them |
 //! | [`event`], [`audit`], [`stats`], [`payload`] | the admin log; the log of calls, its sums and sealed arguments |
 //! | [`patterns`], [`finding`] | what is unusual in the use of a key, judged by its own history |
+//! | [`error`] | why a use case was refused or failed |
 //! | [`gateway`], [`version`] | gateways and how far each enforces a version; bounds of versions |
 //! | [`clock`], [`time`] | clock and randomness passed in; times as people write them |
 #![cfg_attr(
@@ -17,6 +18,7 @@
 
 pub mod audit;
 pub mod clock;
+pub mod error;
 pub mod event;
 pub mod finding;
 pub mod gateway;
@@ -26,6 +28,7 @@ pub mod name;
 pub mod patterns;
 pub mod payload;
 pub mod policy;
+pub mod principal;
 pub mod session;
 pub mod stats;
 pub mod time;

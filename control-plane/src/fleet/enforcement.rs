@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use omniflow_policy::time::UnixMillis;
 use tokio::time::{Instant, timeout_at};
 
 use omniflow_domain::gateway::{Enforcement, GatewayEnforcement, GatewayId, SilentGateway};

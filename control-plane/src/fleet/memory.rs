@@ -6,7 +6,7 @@ use std::time::Duration;
 use omniflow_policy::time::UnixMillis;
 use tokio::time::sleep;
 
-use omniflow_domain::gateway::{GatewayId, Sighting};
+use omniflow_domain::gateway::Sighting;
 
 use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
 use crate::app::App;
@@ -115,6 +115,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use omniflow_policy::gateway::{EnforcedReport, Incarnation};
+
+    use omniflow_domain::gateway::GatewayId;
 
     use super::*;
     use crate::storage::Storage;

@@ -12,15 +12,14 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
-use uuid::Uuid;
 
 use super::pages::gate::{Manner, PageGate};
 use super::problem::Problem;
 use super::refusals::{Reason, Refusals};
 use crate::app::App;
 use crate::storage::StorageError;
-use omniflow_domain::event::Actor;
-use omniflow_domain::name::Name;
+use omniflow_domain::error::Error;
+use omniflow_domain::principal::Principal;
 use omniflow_domain::token::{Role, Token};
 use omniflow_net::admission::Connection;
 
@@ -67,16 +66,8 @@ pub(super) struct Endpoints {
     pages: Vec<Endpoint>,
 }
 
-/// The bearer of the request's token, as its endpoint let it in.
-#[derive(Clone, Debug)]
-pub(super) struct Caller {
-    /// The token's identifier.
-    pub(super) id: Uuid,
-    /// The token's name.
-    pub(super) name: Name,
-    /// What it may do.
-    pub(super) role: Role,
-}
+/// The principal of a request, for handlers: whoever holds the request's token, as the endpoint's roles let it in.
+pub(super) struct Authenticated(pub(super) Principal);
 
 // === impl Endpoints ===
 
@@ -247,12 +238,12 @@ impl Gate {
     async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
         let token = gate.admit(request.headers(), request.extensions()).await?;
         Connection::trust(request.extensions());
-        request.extensions_mut().insert(Caller { id: token.id, name: token.name, role: token.role });
+        request.extensions_mut().insert(Principal::from(token));
         Ok(next.run(request).await)
     }
 
     /// The request's token, if it is valid and has one of the roles.
-    async fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Token, Problem> {
+    async fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Token, Error> {
         let now = self.app.now();
         let of_gateways = self.roles.contains(&Role::Gateway);
         let refused = |reason| {
@@ -263,7 +254,7 @@ impl Gate {
         // Without one, nothing was tried.
         let Some(digest) = bearer_digest(headers) else {
             refused(Reason::NoToken);
-            return Err(Problem::unauthenticated());
+            return Err(Error::unauthenticated());
         };
         let token = valid_token(&self.app, digest, now).await?.map_err(|reason| {
             refused(reason);
@@ -272,7 +263,7 @@ impl Gate {
         if !self.roles.contains(&token.role) {
             refused(Reason::WrongRole);
             let wanted: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
-            return Err(Problem::forbidden(format!(
+            return Err(Error::forbidden(format!(
                 "This needs a token with the role {}; yours is {}.",
                 wanted.join(" or "),
                 token.role
@@ -310,26 +301,15 @@ fn bearer_digest(headers: &HeaderMap) -> Option<Digest> {
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then(|| Digest::of(token))
 }
 
-// === impl Caller ===
+// === impl Authenticated ===
 
-impl Caller {
-    /// Whether it may change keys and the policy.
-    pub(super) fn may_write(&self) -> bool {
-        matches!(WRITE, Access::Roles(roles) if roles.contains(&self.role))
-    }
-
-    /// The caller as the trail names it.
-    pub(super) fn actor(&self) -> Actor {
-        Actor { id: Some(self.id), name: self.name.to_string() }
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Caller {
+impl<S: Sync> FromRequestParts<S> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Only the gate puts it there. An endpoint that is open by mistake fails here.
-        parts.extensions.get::<Self>().cloned().ok_or_else(Problem::internal)
+        let principal = parts.extensions.get::<Principal>().cloned();
+        principal.map(Self).ok_or_else(|| Error::internal().into())
     }
 }
 
@@ -492,7 +472,8 @@ mod tests {
     #[tokio::test]
     async fn an_endpoint_without_a_gate_fails_closed() {
         let plane = Plane::new().await;
-        let open: Router<()> = Router::new().route("/", axum::routing::get(async |_: Caller| "let in"));
+        let open: Router<()> =
+            Router::new().route("/", axum::routing::get(async |_: Authenticated| "let in"));
         let answer = crate::http::testing::send(open, request(Method::GET, "/", &plane.owner, None)).await;
         assert_eq!(answer.problem().0, 500);
     }

@@ -13,6 +13,7 @@ use super::access::{Access, Endpoints};
 use super::extract::Segments;
 use super::openapi;
 use super::problem::Problem;
+use omniflow_domain::error::Error;
 
 /// Scripts come from here only. The pages set styles at their elements, which needs `unsafe-inline` for styles.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
@@ -37,10 +38,10 @@ fn file(name: &str) -> Result<Response, Problem> {
         Config::from("/openapi.json").use_base_layout().validator_url("none").display_operation_id(true);
     let file = utoipa_swagger_ui::serve(name, Arc::new(config)).map_err(|error| {
         tracing::error!(%error, "a page of the documentation cannot be made");
-        Problem::internal()
+        Error::internal()
     })?;
     let file =
-        file.ok_or_else(|| Problem::not_found("The documentation has no such file. It begins at /docs."))?;
+        file.ok_or_else(|| Error::not_found("The documentation has no such file. It begins at /docs."))?;
     let headers: [(HeaderName, &str); 2] =
         [(header::CONTENT_TYPE, &file.content_type), (header::CONTENT_SECURITY_POLICY, POLICY)];
     // Not copied: many may ask for megabytes at once, and read them slowly.

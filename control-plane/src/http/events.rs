@@ -16,6 +16,7 @@ use crate::storage::EventFilter;
 use omniflow_api_types::event::EventJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
+use omniflow_domain::error::Error;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/events", READ, list)
@@ -60,7 +61,7 @@ pub(super) async fn list(
 }
 
 /// The changes that are asked for.
-pub(super) async fn select(app: &App, query: ListQuery) -> Result<Page<EventJson>, Problem> {
+pub(super) async fn select(app: &App, query: ListQuery) -> Result<Page<EventJson>, Error> {
     let (limit, before) = query.page.read(|text| text.parse().ok())?;
     let filter = EventFilter {
         action: query::parsed("action", query.action)?,

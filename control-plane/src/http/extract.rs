@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::{Segment, Track};
 use tokio::time::timeout;
 
-use super::code::Code;
 use super::problem::Problem;
+use omniflow_domain::error::{Error, ErrorCode};
 
 /// How long a request's body may take in all. The largest, a batch of 1 MiB, then comes over 140 kbit/s.
 const BODY_TIME: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ pub(super) struct Body(pub(super) Bytes);
 /// What is read from the bytes of a body and the headers that describe them.
 pub(super) trait FromBody: Sized {
     /// Reads it.
-    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem>;
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error>;
 }
 
 impl<S: Send + Sync> FromRequest<S> for Body {
@@ -44,31 +44,32 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         match whole(Bytes::from_request(request, state)).await? {
             Ok(bytes) => Ok(Self(bytes)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Problem::new(Code::BodyTooLarge, "The body is longer than this endpoint takes."))
+                Err(Error::new(ErrorCode::BodyTooLarge, "The body is longer than this endpoint takes.")
+                    .into())
             }
-            Err(_) => Err(incomplete()),
+            Err(_) => Err(incomplete().into()),
         }
     }
 }
 
 /// A body that is read in time. One that drips arrives without a pause, and would take days.
-pub(super) async fn whole<T>(reading: impl Future<Output = T>) -> Result<T, Problem> {
+pub(super) async fn whole<T>(reading: impl Future<Output = T>) -> Result<T, Error> {
     timeout(BODY_TIME, reading).await.map_err(|_| incomplete())
 }
 
-fn incomplete() -> Problem {
-    Problem::new(Code::BodyIncomplete, "The body ended early or took too long. Send the request again.")
+fn incomplete() -> Error {
+    Error::new(ErrorCode::BodyIncomplete, "The body ended early or took too long. Send the request again.")
 }
 
 impl<T: DeserializeOwned> FromBody for StrictJson<T> {
-    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
         check_media_type(headers, "application/json")?;
         parse(bytes).map(Self)
     }
 }
 
 impl<T: DeserializeOwned + Default> FromBody for OptionalJson<T> {
-    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -85,7 +86,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
         // Before the body is read: one of another media type may be long.
         check_media_type(&headers, "application/json")?;
         let Body(bytes) = Body::from_request(request, state).await?;
-        Self::from_body(&headers, &bytes)
+        Self::from_body(&headers, &bytes).map_err(Into::into)
     }
 }
 
@@ -93,18 +94,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        read_query(parts.uri.query().unwrap_or_default()).map(Self)
+        read_query(parts.uri.query().unwrap_or_default()).map(Self).map_err(Into::into)
     }
 }
 
-fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_urlencoded::from_str(text)
-        .map_err(|error| Problem::new(Code::InvalidQuery, format!("The query string: {error}.")))
+        .map_err(|error| Error::new(ErrorCode::InvalidQuery, format!("The query string: {error}.")))
 }
 
 /// The query that has these parameters, read as if a caller had sent it. So pages ask for what the API would be asked.
-pub(super) fn query_of<T: DeserializeOwned>(parameters: &[(&str, &str)]) -> Result<T, Problem> {
-    let text = serde_urlencoded::to_string(parameters).map_err(|_| Problem::internal())?;
+pub(super) fn query_of<T: DeserializeOwned>(parameters: &[(&str, &str)]) -> Result<T, Error> {
+    let text = serde_urlencoded::to_string(parameters).map_err(|_| Error::internal())?;
     read_query(&text)
 }
 
@@ -114,22 +115,22 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let Path(segments) = Path::<T>::from_request_parts(parts, state)
             .await
-            .map_err(|_| Problem::not_found("Nothing has this path. Check the identifier in it."))?;
+            .map_err(|_| Error::not_found("Nothing has this path. Check the identifier in it."))?;
         Ok(Self(segments))
     }
 }
 
 /// Reads one JSON document and nothing behind it.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     // Serde would take a list for an object whose fields come in the order of their declaration.
     if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(Problem::invalid_json(None, "The body is a list. Send an object."));
+        return Err(Error::invalid_json(None, "The body is a list. Send an object."));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = Track::new();
     let value = T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
-        .map_err(|error| Problem::invalid_json(pointer(&track.path()), error.to_string()))?;
-    json.end().map_err(|error| Problem::invalid_json(None, error.to_string()))?;
+        .map_err(|error| Error::invalid_json(pointer(&track.path()), error.to_string()))?;
+    json.end().map_err(|error| Error::invalid_json(None, error.to_string()))?;
     Ok(value)
 }
 
@@ -140,11 +141,14 @@ pub(super) fn media_type(headers: &HeaderMap) -> &str {
 }
 
 /// Refuses a body of another media type, so that no form of a foreign page can be taken for a call.
-pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
+pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Error> {
     if media_type(headers).eq_ignore_ascii_case(wanted) {
         Ok(())
     } else {
-        Err(Problem::new(Code::UnsupportedMediaType, format!("Send the body as 'Content-Type: {wanted}'.")))
+        Err(Error::new(
+            ErrorCode::UnsupportedMediaType,
+            format!("Send the body as 'Content-Type: {wanted}'."),
+        ))
     }
 }
 
@@ -188,7 +192,7 @@ mod tests {
         let request = Request::new(axum::body::Body::new(body));
         let problem = Body::from_request(request, &()).await.err().unwrap();
         assert!((BODY_TIME..BODY_TIME * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
-        assert_eq!(problem, incomplete());
+        assert_eq!(problem, incomplete().into());
         dripping.await.unwrap();
     }
 

@@ -12,6 +12,7 @@ use super::query::PageQuery;
 use crate::app::App;
 use omniflow_api_types::gateway::{GatewayJson, GatewayList};
 use omniflow_api_types::page::Page;
+use omniflow_domain::error::Error;
 use omniflow_domain::gateway::GatewayId;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
@@ -35,7 +36,7 @@ pub(super) async fn list(
 }
 
 /// The gateways that are asked for.
-pub(super) fn select(app: &App, query: PageQuery) -> Result<GatewayList, Problem> {
+pub(super) fn select(app: &App, query: PageQuery) -> Result<GatewayList, Error> {
     let (limit, after) = query.read(GatewayId::parse)?;
     let version = app.publication.version()?;
     let Page { items, next_cursor } =

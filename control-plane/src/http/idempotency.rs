@@ -19,13 +19,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::access::Caller;
-use super::code::Code;
 use super::extract::{Body, FromBody};
 use super::precondition::entity_tag;
 use super::problem::Problem;
 use crate::app::App;
 use crate::storage::{Attempt, Transaction};
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::principal::Principal;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer is the one of an earlier call.
@@ -42,11 +42,11 @@ const MAX_KEPT_BYTES: usize = 16 * 1024 * 1024;
 /// What an answer has, most times.
 const USUAL_BYTES: usize = 4 * 1024;
 
-/// The body of a create, and how its caller names this attempt.
+/// The body of a create, and how its principal names this attempt.
 pub(super) struct Once<B> {
     /// The body.
     pub(super) body: B,
-    /// The attempt; `None` if the caller names none.
+    /// The attempt; `None` if the principal names none.
     pub(super) attempt: Option<Attempt>,
 }
 
@@ -73,7 +73,7 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        let caller = request.extensions().get::<Caller>().cloned().ok_or_else(Problem::internal)?;
+        let principal = request.extensions().get::<Principal>().cloned().ok_or_else(Error::internal)?;
         let key = key(request.headers())?;
         let headers = request.headers().clone();
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
@@ -81,7 +81,7 @@ where
         let call = format!("{} {path}\n", request.method());
         let Body(bytes) = Body::from_request(request, state).await?;
         let attempt = key.map(|key| Attempt {
-            token: caller.id,
+            token: principal.id,
             key,
             request: Digest::of(&[call.as_bytes(), &bytes].concat()),
         });
@@ -89,7 +89,7 @@ where
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<Digest>, Problem> {
+fn key(headers: &HeaderMap) -> Result<Option<Digest>, Error> {
     let mut values = headers.get_all(HEADER).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return if headers.contains_key(HEADER) { Err(refused_header()) } else { Ok(None) };
@@ -98,31 +98,31 @@ fn key(headers: &HeaderMap) -> Result<Option<Digest>, Problem> {
     if fits { Ok(Some(Digest::of(value.as_bytes()))) } else { Err(refused_header()) }
 }
 
-fn refused_header() -> Problem {
-    Problem::invalid_header(
+fn refused_header() -> Error {
+    Error::invalid_header(
         "Idempotency-Key",
         format!("Idempotency-Key is 1 to {MAX_LENGTH} printable ASCII characters without spaces, sent once"),
     )
 }
 
-/// The answer of an earlier attempt under the same key, where there is one. The caller holds the writer, so that two
+/// The answer of an earlier attempt under the same key, where there is one. The principal holds the writer, so that two
 /// attempts at once come one after the other.
 pub(super) async fn repeated(
     app: &App,
     transaction: &mut Transaction<'_>,
     attempt: Option<&Attempt>,
     now: UnixMillis,
-) -> Result<Option<Created>, Problem> {
+) -> Result<Option<Created>, Error> {
     let Some(attempt) = attempt else { return Ok(None) };
     let Some(done) = transaction.done_attempt(attempt, known_since(now)).await? else { return Ok(None) };
     if done.request != attempt.request {
-        return Err(Problem::new(
-            Code::IdempotencyKeyReused,
+        return Err(Error::new(
+            ErrorCode::IdempotencyKeyReused,
             "Another call was made with this Idempotency-Key. Send a new one with each new call.",
         ));
     }
     let kept = app.answers.get(attempt, now).ok_or_else(|| {
-        Problem::new(Code::AlreadyCreated,
+        Error::new(ErrorCode::AlreadyCreated,
             format!(
                 "A call with this Idempotency-Key has made {} already. Its answer is no longer kept, and its secret \
                  nowhere: if you never got it, rotate the key or make another token.",
@@ -139,7 +139,7 @@ pub(super) async fn note(
     attempt: Option<&Attempt>,
     location: &str,
     now: UnixMillis,
-) -> Result<(), Problem> {
+) -> Result<(), Error> {
     match attempt {
         Some(attempt) => Ok(transaction.insert_attempt(attempt, location, now, known_since(now)).await?),
         None => Ok(()),
@@ -150,10 +150,10 @@ fn known_since(now: UnixMillis) -> UnixMillis {
     UnixMillis(now.0.saturating_sub(KNOWN_MS))
 }
 
-fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Problem> {
+fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Error> {
     let failed = |error: &dyn fmt::Display| {
         tracing::error!(%error, "what was made cannot be told");
-        Problem::internal()
+        Error::internal()
     };
     // As large as most become: a buffer that grows leaves copies of a secret behind.
     let mut text = Zeroizing::new(Vec::with_capacity(USUAL_BYTES));
@@ -166,16 +166,12 @@ fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Problem> {
 
 impl Created {
     /// What was made, at `location`, with the number of its state where it has one.
-    pub(super) fn new(
-        location: String,
-        revision: Option<u64>,
-        body: &impl Serialize,
-    ) -> Result<Self, Problem> {
+    pub(super) fn new(location: String, revision: Option<u64>, body: &impl Serialize) -> Result<Self, Error> {
         Ok(Self { location: Some(location), revision, body: serialised(body)?, is_replayed: false })
     }
 
     /// What was done, and on the side made.
-    pub(super) fn on_the_side(body: &impl Serialize) -> Result<Self, Problem> {
+    pub(super) fn on_the_side(body: &impl Serialize) -> Result<Self, Error> {
         Ok(Self { location: None, revision: None, body: serialised(body)?, is_replayed: false })
     }
 
@@ -192,11 +188,11 @@ impl Created {
         self.is_replayed
     }
 
-    /// The answer as its caller reads it.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    /// The answer as its principal reads it.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_str(&self.body).map_err(|error| {
             tracing::error!(%error, "what was made cannot be read");
-            Problem::internal()
+            Error::internal()
         })
     }
 }
@@ -212,7 +208,7 @@ impl IntoResponse for Created {
         }
         let Some(location) = &self.location else { return answer };
         let Ok(location) = HeaderValue::try_from(location) else {
-            return Problem::internal().into_response();
+            return Problem::from(Error::internal()).into_response();
         };
         headers.insert(header::LOCATION, location);
         if let Some(tag) = self.revision.and_then(|revision| HeaderValue::try_from(entity_tag(revision)).ok())

@@ -2,7 +2,6 @@
 
 mod access;
 mod audit;
-mod code;
 mod docs;
 mod events;
 mod extract;
@@ -56,6 +55,7 @@ use self::problem::Problem;
 pub(crate) use self::throttle::Throttle;
 use crate::app::App;
 use omniflow_api_types::gateway::EnforcementJson;
+use omniflow_domain::error::Error;
 
 /// How long a request's body may pause.
 const BODY_PAUSE: Duration = Duration::from_secs(15);
@@ -105,14 +105,14 @@ fn cache_control(response: &Response) -> Option<HeaderValue> {
 }
 
 /// Runs a change to its end even when the caller goes away in the middle: what is committed must be published.
-async fn to_its_end<T, F>(change: F) -> Result<T, Problem>
+async fn to_its_end<T, F>(change: F) -> Result<T, Error>
 where
     T: Send + 'static,
-    F: Future<Output = Result<T, Problem>> + Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
 {
     tokio::spawn(change).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a change did not end");
-        Err(Problem::internal())
+        Err(Error::internal())
     })
 }
 
@@ -134,7 +134,7 @@ fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
 
 fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
     tracing::error!("a handler panicked");
-    Problem::internal().into_response()
+    Problem::from(Error::internal()).into_response()
 }
 
 /// Waits until every live gateway enforces a version, if it is to be waited for, but not longer than the process may.

@@ -4,9 +4,10 @@ use serde_json::{Map, Value, json};
 use utoipa::{OpenApi, ToSchema};
 
 use super::access::{Access, Endpoint};
-use super::code::Code;
-use super::{audit, events, gateways, health, keys, leaks, metrics, policy, problem, tokens};
+use super::{audit, events, gateways, health, keys, leaks, metrics, policy, tokens};
+use omniflow_api_types::problem::ProblemJson;
 use omniflow_api_types::schema;
+use omniflow_domain::error::ErrorCode;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -55,8 +56,8 @@ use omniflow_api_types::schema;
     ),
     // Those that only parameters have.
     components(schemas(
-        problem::Body,
-        Code,
+        ProblemJson,
+        schema::Code,
         schema::Cursor,
         schema::Dimensions,
         schema::ExportFormat,
@@ -82,67 +83,67 @@ const COMMON: &[Answer] = &[
         status: "400",
         name: "BadRequest",
         codes: &[
-            Code::InvalidJson,
-            Code::InvalidToml,
-            Code::InvalidQuery,
-            Code::InvalidHeader,
-            Code::BodyIncomplete,
+            ErrorCode::InvalidJson,
+            ErrorCode::InvalidToml,
+            ErrorCode::InvalidQuery,
+            ErrorCode::InvalidHeader,
+            ErrorCode::BodyIncomplete,
         ],
         when: "body, query string or headers cannot be read",
     },
     Answer {
         status: "401",
         name: "Unauthenticated",
-        codes: &[Code::Unauthenticated],
+        codes: &[ErrorCode::Unauthenticated],
         when: "no valid token",
     },
     Answer {
         status: "403",
         name: "Forbidden",
-        codes: &[Code::Forbidden],
+        codes: &[ErrorCode::Forbidden],
         when: "the token's role does not reach",
     },
-    Answer { status: "404", name: "NotFound", codes: &[Code::NotFound], when: "there is no such thing" },
+    Answer { status: "404", name: "NotFound", codes: &[ErrorCode::NotFound], when: "there is no such thing" },
     Answer {
         status: "412",
         name: "VersionMismatch",
-        codes: &[Code::VersionMismatch],
+        codes: &[ErrorCode::VersionMismatch],
         when: "`If-Match` names another state than the present one",
     },
     Answer {
         status: "413",
         name: "BodyTooLarge",
-        codes: &[Code::BodyTooLarge],
+        codes: &[ErrorCode::BodyTooLarge],
         when: "the body is longer than the endpoint takes",
     },
     Answer {
         status: "415",
         name: "UnsupportedMediaType",
-        codes: &[Code::UnsupportedMediaType],
+        codes: &[ErrorCode::UnsupportedMediaType],
         when: "another `Content-Type` than the endpoint takes",
     },
     Answer {
         status: "422",
         name: "InvalidField",
-        codes: &[Code::InvalidField, Code::IdempotencyKeyReused],
+        codes: &[ErrorCode::InvalidField, ErrorCode::IdempotencyKeyReused],
         when: "a value is understood and refused",
     },
     Answer {
         status: "429",
         name: "TooManyAttempts",
-        codes: &[Code::TooManyAttempts],
+        codes: &[ErrorCode::TooManyAttempts],
         when: "no valid token, as many times before from the same address; a valid one is taken at once",
     },
     Answer {
         status: "500",
         name: "InternalError",
-        codes: &[Code::InternalError],
+        codes: &[ErrorCode::InternalError],
         when: "the control plane failed; its log says why",
     },
     Answer {
         status: "503",
         name: "NotReady",
-        codes: &[Code::NotReady, Code::Busy],
+        codes: &[ErrorCode::NotReady, ErrorCode::Busy],
         when: "the image of all keys is still being built, or another replay runs",
     },
 ];
@@ -150,7 +151,7 @@ const COMMON: &[Answer] = &[
 struct Answer {
     status: &'static str,
     name: &'static str,
-    codes: &'static [Code],
+    codes: &'static [ErrorCode],
     when: &'static str,
 }
 
@@ -279,7 +280,7 @@ fn tidy(name: &str, schema: &mut Value) {
 }
 
 fn problem_content() -> Value {
-    let schema = format!("#/components/schemas/{}", problem::Body::name());
+    let schema = format!("#/components/schemas/{}", ProblemJson::name());
     json!({"application/problem+json": {"schema": {"$ref": schema}}})
 }
 

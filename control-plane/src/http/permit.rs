@@ -1,12 +1,13 @@
 //! Whether the token that an answer was asked with still holds while the answer is waited for or being sent.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::http::access::Caller;
+
 use crate::storage::StorageError;
 
 /// What lets an answer go on.
@@ -20,8 +21,8 @@ pub(in crate::http) struct Permit {
 
 impl Permit {
     /// Notices whatever is revoked from now on. What was revoked since the request began is for [`Permit::holds`] to tell.
-    pub(in crate::http) fn new(app: &Arc<App>, caller: &Caller) -> Self {
-        Self { app: Arc::clone(app), token: caller.id, revoked: app.token_revoked.subscribe() }
+    pub(in crate::http) fn new(app: &Arc<App>, principal: &Principal) -> Self {
+        Self { app: Arc::clone(app), token: principal.id, revoked: app.token_revoked.subscribe() }
     }
 
     /// Whether the token was neither revoked nor expired by now.

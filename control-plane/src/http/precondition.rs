@@ -4,8 +4,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
-use super::code::Code;
 use super::problem::Problem;
+use omniflow_domain::error::{Error, ErrorCode};
 
 /// The entity tags that the caller wants to change, as its `If-Match` has them; `None` for any.
 #[derive(Clone, Debug)]
@@ -35,11 +35,11 @@ impl Precondition {
     /// Refuses the change unless `what` is still at one of the states that the caller named.
     ///
     /// What has not the form of an entity tag matches none (RFC 9110, section 13.1.1).
-    pub(super) fn check(&self, what: &str, number: u64) -> Result<(), Problem> {
+    pub(super) fn check(&self, what: &str, number: u64) -> Result<(), Error> {
         let current = entity_tag(number);
         match &self.0 {
-            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Problem::new(
-                Code::VersionMismatch,
+            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Error::new(
+                ErrorCode::VersionMismatch,
                 format!(
                     "{what} is at {current}, not at {}, which If-Match names: it was changed in between. Read it \
                      again and repeat the change on it.",

@@ -15,9 +15,9 @@ use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use serde_json::{Value, json};
 
-use super::code::Code;
 use super::testing::{Answer, Plane, START, golden, record, request};
 use crate::storage::KeyReference;
+use omniflow_domain::error::ErrorCode;
 use omniflow_domain::key::Key;
 
 /// What was provoked so far.
@@ -244,7 +244,7 @@ async fn every_problem_is_the_one_in_the_golden_file() {
     let starting = Plane::starting().await;
     told.note("POST /v1/keys, while starting", &starting.post("/v1/keys", new_key("x")).await, &[]);
 
-    let all: BTreeSet<String> = Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    let all: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| code.as_str().to_owned()).collect();
     assert_eq!(told.codes, all, "a code that the API answers is not provoked here");
     golden("problems.txt", &told.text);
 }
@@ -259,7 +259,9 @@ fn every_code_is_explained_in_the_documentation() {
         Some((code.to_owned(), status))
     };
     let documented: BTreeSet<(String, u16)> = text.lines().filter_map(row).collect();
-    let all: BTreeSet<(String, u16)> =
-        Code::ALL.iter().map(|code| (code.as_str().to_owned(), code.status().as_u16())).collect();
+    let all: BTreeSet<(String, u16)> = ErrorCode::ALL
+        .iter()
+        .map(|code| (code.as_str().to_owned(), omniflow_api_types::problem::status(*code)))
+        .collect();
     assert_eq!(documented, all);
 }

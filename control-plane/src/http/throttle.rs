@@ -17,8 +17,8 @@ use omniflow_policy::gcra::{Gcra, Tat, Verdict};
 use omniflow_policy::time::MonotonicNanos;
 use tokio::time::Instant;
 
-use super::problem::Problem;
 use super::refusals::Reason;
+use omniflow_domain::error::Error;
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -92,11 +92,11 @@ impl Default for Throttle {
 impl Throttle {
     /// Counts a token that is not valid against the address that sent it, and gives what is answered. The log is told
     /// unless somebody else does.
-    pub(super) fn refuse(&self, reason: Reason, extensions: &Extensions, told: bool) -> Problem {
+    pub(super) fn refuse(&self, reason: Reason, extensions: &Extensions, told: bool) -> Error {
         // Every connection has an address. A request that was never on one, as in tests, counts against none.
         let Some(ConnectInfo(peer)) = extensions.get::<ConnectInfo<SocketAddr>>() else {
             self.answered.fetch_add(1, Ordering::Relaxed);
-            return Problem::unauthenticated();
+            return Error::unauthenticated();
         };
         let elapsed = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,11 +109,11 @@ impl Throttle {
         match wait {
             None => {
                 self.answered.fetch_add(1, Ordering::Relaxed);
-                Problem::unauthenticated()
+                Error::unauthenticated()
             }
             Some(wait) => {
                 self.throttled.fetch_add(1, Ordering::Relaxed);
-                Problem::too_many_attempts(wait.div_ceil(SECOND))
+                Error::too_many_attempts(wait.div_ceil(SECOND))
             }
         }
     }

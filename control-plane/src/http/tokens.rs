@@ -1,5 +1,6 @@
 //! Tokens for the control plane: made, listed and revoked by owners.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,8 +11,7 @@ use omniflow_policy::key::compose_token;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-use super::access::{Caller, Endpoints, OWNER};
-use super::code::Code;
+use super::access::{Authenticated, Endpoints, OWNER};
 use super::extract::{Segments, StrictJson, StrictQuery};
 use super::idempotency::{Created, Once, note, repeated};
 use super::params::{IdempotencyKey, TokenPath};
@@ -23,6 +23,7 @@ use crate::storage::Attempt;
 use omniflow_api_types::event::token_state;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::event::{Action, NewEvent, Subject};
 use omniflow_domain::name::Name;
 use omniflow_domain::token::{Role, Token};
@@ -52,7 +53,7 @@ pub(super) async fn list(
 }
 
 /// The tokens that are asked for.
-pub(super) async fn select(app: &App, query: PageQuery) -> Result<Page<TokenJson>, Problem> {
+pub(super) async fn select(app: &App, query: PageQuery) -> Result<Page<TokenJson>, Error> {
     let (limit, before) = query.read(|text| Uuid::parse_str(text).ok())?;
     let tokens = app.storage.main.tokens(before, limit + 1).await?;
     Ok(Page::of(tokens, limit, |token| token.id.to_string()).map(TokenJson::from))
@@ -75,10 +76,10 @@ pub(super) async fn select(app: &App, query: PageQuery) -> Result<Page<TokenJson
 )]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateToken>>,
 ) -> Result<Response, Problem> {
-    Ok(to_its_end(make(app, caller, request, attempt)).await?.into_response())
+    Ok(to_its_end(make(app, principal, request, attempt)).await?.into_response())
 }
 
 /// What a token is to be.
@@ -89,10 +90,10 @@ pub(super) struct WantedToken {
 }
 
 /// What a request wants, if it can be: of the name it is not known whether another token has it.
-pub(super) fn wanted(request: CreateToken, now: UnixMillis) -> Result<WantedToken, Problem> {
+pub(super) fn wanted(request: CreateToken, now: UnixMillis) -> Result<WantedToken, Error> {
     Ok(WantedToken {
         name: fields::name(&request.name)?,
-        role: request.role.parse().map_err(|error| Problem::invalid_field("/role", error))?,
+        role: request.role.parse().map_err(|error| Error::invalid_field("/role", error))?,
         expires_at: fields::expires_at(request.expires_at, now)?,
     })
 }
@@ -100,10 +101,10 @@ pub(super) fn wanted(request: CreateToken, now: UnixMillis) -> Result<WantedToke
 /// Makes a token, unless this attempt has made it already.
 pub(super) async fn make(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     request: CreateToken,
     attempt: Option<Attempt>,
-) -> Result<Created, Problem> {
+) -> Result<Created, Error> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
@@ -118,19 +119,19 @@ pub(super) async fn make(
         name,
         role,
         digest: secret.digest(),
-        created_by: caller.name.to_string(),
+        created_by: principal.name.to_string(),
         created_at: now,
         expires_at,
     };
     if !transaction.insert_token(&token).await? {
         let detail = format!("Another token is called {}. Choose another name.", token.name);
-        return Err(Problem::new(Code::NameTaken, detail));
+        return Err(Error::new(ErrorCode::NameTaken, detail));
     }
     let location = format!("/v1/tokens/{}", token.id);
     note(&mut transaction, attempt.as_ref(), &location, now).await?;
     let event = NewEvent {
         time: now,
-        actor: caller.actor(),
+        actor: principal.actor(),
         action: Action::TokenCreated,
         subject: subject(&token),
         before: None,
@@ -164,16 +165,16 @@ fn subject(token: &Token) -> Subject {
 )]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> Result<StatusCode, Problem> {
-    end(app, caller, id).await?;
+    end(app, principal, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Revokes the token with this identifier.
-pub(super) async fn end(app: Arc<App>, caller: Caller, id: String) -> Result<(), Problem> {
-    let no_such_token = || Problem::not_found("No token has this identifier. List them with GET /v1/tokens.");
+pub(super) async fn end(app: Arc<App>, principal: Principal, id: String) -> Result<(), Error> {
+    let no_such_token = || Error::not_found("No token has this identifier. List them with GET /v1/tokens.");
     let id = Uuid::parse_str(&id).map_err(|_| no_such_token())?;
     to_its_end(async move {
         let mut writer = app.storage.main.writer().await;
@@ -182,24 +183,24 @@ pub(super) async fn end(app: Arc<App>, caller: Caller, id: String) -> Result<(),
         let token = transaction.token(id).await?.ok_or_else(no_such_token)?;
         let event = NewEvent {
             time: now,
-            actor: caller.actor(),
+            actor: principal.actor(),
             action: Action::TokenRevoked,
             subject: subject(&token),
             before: Some(token_state(&token)),
             after: None,
         };
-        // Before the token goes: it may be the caller's own.
+        // Before the token goes: it may be the principal's own.
         transaction.insert_event(&event).await?;
         transaction.delete_token(id).await?;
         // Counted after the revocation and undone with it, so that an installation never locks everybody out.
         if transaction.valid_owner_tokens(now).await? == 0 {
             let detail = "This is the last valid token of an owner. Make another one before you revoke it.";
-            return Err(Problem::new(Code::LastOwnerToken, detail));
+            return Err(Error::new(ErrorCode::LastOwnerToken, detail));
         }
         transaction.commit().await?;
         app.known_tokens.forget(&token.digest);
         app.token_revoked.send_replace(());
-        tracing::info!(token = %id, by = caller.name.as_str(), "a token was revoked");
+        tracing::info!(token = %id, by = principal.name.as_str(), "a token was revoked");
         Ok(())
     })
     .await

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use omniflow_policy::key::Environment;
-use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::scope::Scope;
-use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use uuid::Uuid;

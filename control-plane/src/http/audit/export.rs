@@ -17,7 +17,7 @@ use utoipa::IntoParams;
 
 use super::FilterQuery;
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
 use crate::http::permit::Permit;
 use crate::http::problem::Problem;
@@ -77,13 +77,13 @@ struct InvalidFormat;
 )]
 pub(in crate::http) async fn export(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     StrictQuery(ExportQuery { filter, form }): StrictQuery<ExportQuery>,
 ) -> Result<Response, Problem> {
     let filter = filter.read()?;
     let format = query::parsed("format", form.format)?.unwrap_or(Format::Ndjson);
     let (sender, body) = Channel::new(PIECES_WAITING);
-    let permit = Permit::new(&app, &caller);
+    let permit = Permit::new(&app, &principal);
     tokio::spawn(send(app, filter, format, permit, sender));
     let headers =
         [(header::CONTENT_TYPE, format.media_type()), (header::CONTENT_DISPOSITION, format.disposition())];

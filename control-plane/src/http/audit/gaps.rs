@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 
 use crate::app::App;
@@ -36,7 +37,7 @@ pub(in crate::http) async fn between(
     app: &App,
     (from, to): (UnixMillis, UnixMillis),
     limit: usize,
-) -> Result<Vec<AuditGapJson>, Problem> {
+) -> Result<Vec<AuditGapJson>, Error> {
     let gaps = app.storage.audit.audit_gaps_between(from, to, limit).await?;
     Ok(gaps.into_iter().map(AuditGapJson::from).collect())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -44,7 +45,7 @@ pub(in crate::http) async fn list(
 }
 
 /// The calls that are asked for.
-pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<AuditEntryJson>, Problem> {
+pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<AuditEntryJson>, Error> {
     let (limit, before) = query.page.read(read_position)?;
     let filter = query.filter.read()?;
     let entries = app.storage.audit.audit_entries(&filter, before, limit + 1).await?;
@@ -58,7 +59,7 @@ pub(in crate::http) async fn look(
     app: &App,
     query: ListQuery,
     longest: Duration,
-) -> Result<(Page<AuditEntryJson>, Option<String>), Problem> {
+) -> Result<(Page<AuditEntryJson>, Option<String>), Error> {
     let (limit, before) = query.page.read(read_position)?;
     let filter = query.filter.read()?;
     let deadline = Instant::now() + longest;

@@ -19,10 +19,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::access::{AUDIT, Endpoints, OWNER, READ};
-use super::problem::Problem;
 use super::query;
 use crate::storage::{AuditFilter, KeyReference};
 use omniflow_api_types::schema;
+use omniflow_domain::error::Error;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
@@ -75,7 +75,7 @@ pub(super) struct FilterQuery {
 
 impl FilterQuery {
     /// The filter that it states.
-    fn read(self) -> Result<AuditFilter, Problem> {
+    fn read(self) -> Result<AuditFilter, Error> {
         Ok(AuditFilter {
             key: query::present(self.key).map(|key| KeyReference::from(key.as_str())),
             environment: query::parsed("environment", self.environment)?,
@@ -92,7 +92,7 @@ impl FilterQuery {
 }
 
 /// `404`, or `4xx` for all of a class.
-fn status(value: Option<String>) -> Result<Option<RangeInclusive<u16>>, Problem> {
+fn status(value: Option<String>) -> Result<Option<RangeInclusive<u16>>, Error> {
     let Some(text) = query::present(value) else {
         return Ok(None);
     };
@@ -104,20 +104,20 @@ fn status(value: Option<String>) -> Result<Option<RangeInclusive<u16>>, Problem>
         Some(class) => Some(class * 100..=class * 100 + 99),
         None => text.parse().ok().filter(|status| *status <= 999).map(|status: u16| status..=status),
     };
-    let wrong = || Problem::invalid_query("status", "status is a status such as 404 or a class such as 4xx");
+    let wrong = || Error::invalid_query("status", "status is a status such as 404 or a class such as 4xx");
     range.map(Some).ok_or_else(wrong)
 }
 
-fn reason(value: Option<String>) -> Result<Option<Outcome>, Problem> {
+fn reason(value: Option<String>) -> Result<Option<Outcome>, Error> {
     let unknown = || {
         let known: Vec<&str> = Outcome::all().map(Outcome::reason).collect();
-        Problem::invalid_query("reason", format!("reason is one of {}", known.join(", ")))
+        Error::invalid_query("reason", format!("reason is one of {}", known.join(", ")))
     };
     query::present(value).map(|text| Outcome::from_reason(&text).ok_or_else(unknown)).transpose()
 }
 
-fn network(value: Option<String>) -> Result<Option<IpNet>, Problem> {
-    let wrong = || Problem::invalid_query("ip", "ip is an address or a network such as 203.0.113.0/24");
+fn network(value: Option<String>) -> Result<Option<IpNet>, Error> {
+    let wrong = || Error::invalid_query("ip", "ip is an address or a network such as 203.0.113.0/24");
     query::present(value)
         .map(|text| {
             let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use tokio::time::Instant;
 
 use super::FilterQuery;
 use crate::app::App;
-use crate::http::problem::Problem;
 use crate::storage::{AuditFilter, AuditedUser, Look, Timeline};
 
 /// What is looked at where no time is stated, in milliseconds.
@@ -43,7 +43,7 @@ pub(in crate::http) async fn overview(
     app: &App,
     filter: FilterQuery,
     longest: Option<Duration>,
-) -> Result<Overview, Problem> {
+) -> Result<Overview, Error> {
     let filter = filter.read()?;
     let to = filter.to.unwrap_or_else(|| app.now());
     let from = filter.from.unwrap_or(UnixMillis(to.0.saturating_sub(DAY_MS)));

@@ -15,6 +15,7 @@ use crate::storage::{FindingFilter, KeyReference};
 use omniflow_api_types::finding::FindingJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
+use omniflow_domain::error::Error;
 
 /// Which findings.
 #[derive(Deserialize, IntoParams)]
@@ -60,7 +61,7 @@ pub(in crate::http) async fn patterns(
 }
 
 /// The findings that are asked for.
-pub(in crate::http) async fn select(app: &App, query: PatternQuery) -> Result<Page<FindingJson>, Problem> {
+pub(in crate::http) async fn select(app: &App, query: PatternQuery) -> Result<Page<FindingJson>, Error> {
     let PatternQuery { filter, page } = query;
     let (limit, before) = page.read(|text| text.parse().ok())?;
     let filter = FindingFilter {

@@ -1,5 +1,6 @@
 //! `GET /v1/audit/{id}/payload`: the arguments of a call, for auditors; and the rotation of the key that seals them.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,13 +9,14 @@ use serde_json::json;
 
 use super::show::find;
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::Segments;
 use crate::http::params::RecordPath;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::vault::{Binding, Rotation, hex_name};
 use omniflow_api_types::payload::{PayloadJson, RotatedPayloadKey};
+use omniflow_domain::error::Error;
 use omniflow_domain::event::{Action, NewEvent, Subject};
 
 /// Shows the arguments of a call. Each reading is an event.
@@ -28,18 +30,22 @@ use omniflow_domain::event::{Action, NewEvent, Subject};
 )]
 pub(in crate::http) async fn show(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> Result<Json<PayloadJson>, Problem> {
-    Ok(Json(read(app, &caller, &id).await?))
+    Ok(Json(read(app, &principal, &id).await?))
 }
 
 /// Reads the arguments of a call, and notes in the trail that they were read.
-pub(in crate::http) async fn read(app: Arc<App>, caller: &Caller, id: &str) -> Result<PayloadJson, Problem> {
+pub(in crate::http) async fn read(
+    app: Arc<App>,
+    principal: &Principal,
+    id: &str,
+) -> Result<PayloadJson, Error> {
     let audit = &app.storage.audit;
     let entry = find(&app, id).await?;
     let id = entry.id;
-    let nothing_kept = || Problem::not_found("No arguments are kept of this call, or no longer.");
+    let nothing_kept = || Error::not_found("No arguments are kept of this call, or no longer.");
     let sealed = audit.payload(id).await?.ok_or_else(nothing_kept)?;
     let argument_hash = entry.argument_hash.ok_or_else(nothing_kept)?;
     let binding = Binding { argument_hash, request_id: entry.request_id };
@@ -48,7 +54,7 @@ pub(in crate::http) async fn read(app: Arc<App>, caller: &Caller, id: &str) -> R
     // Who has read it is written down before it is told.
     let event = NewEvent {
         time: app.now(),
-        actor: caller.actor(),
+        actor: principal.actor(),
         action: Action::PayloadRead,
         // The key's, so that it is found among what was done to the key.
         subject: match entry.key {
@@ -78,14 +84,14 @@ pub(in crate::http) async fn read(app: Arc<App>, caller: &Caller, id: &str) -> R
 )]
 pub(in crate::http) async fn rotate_key(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
 ) -> Result<Json<RotatedPayloadKey>, Problem> {
     to_its_end(async move {
         let rotation = app.vault.rotate(&app.storage.audit).await?;
         let wrapping_key = hex_name(&rotation.wrapping_key);
         let event = NewEvent {
             time: app.now(),
-            actor: caller.actor(),
+            actor: principal.actor(),
             action: Action::PayloadKeyRotated,
             subject: Subject { id: wrapping_key.clone(), name: "payload key".to_owned() },
             before: None,
@@ -99,6 +105,7 @@ pub(in crate::http) async fn rotate_key(
         Ok(Json(RotatedPayloadKey { wrapping_key, data_keys, unreadable }))
     })
     .await
+    .map_err(Into::into)
 }
 
 #[cfg(test)]

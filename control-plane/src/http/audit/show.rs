@@ -11,6 +11,7 @@ use crate::http::params::RecordPath;
 use crate::http::problem::Problem;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_domain::audit::AuditEntry;
+use omniflow_domain::error::Error;
 
 /// Shows one audited call.
 #[utoipa::path(
@@ -29,8 +30,8 @@ pub(in crate::http) async fn show(
 }
 
 /// The record with this number.
-pub(in crate::http) async fn find(app: &App, id: &str) -> Result<AuditEntry, Problem> {
-    let no_such_record = || Problem::not_found("The audit log has no such record.");
+pub(in crate::http) async fn find(app: &App, id: &str) -> Result<AuditEntry, Error> {
+    let no_such_record = || Error::not_found("The audit log has no such record.");
     let id = id.parse().map_err(|_| no_such_record())?;
     app.storage.audit.audit_entry(id).await?.ok_or_else(no_such_record)
 }

@@ -17,6 +17,7 @@ use crate::http::query;
 use omniflow_api_types::schema;
 use omniflow_api_types::stats::{AuditStatsJson, StatsCountsJson, StatsGroupJson, names};
 use omniflow_api_types::time::Time;
+use omniflow_domain::error::Error;
 use omniflow_domain::stats::{Dimension, GroupValue, InvalidDimension, Tally};
 
 /// What is counted where no time is stated, in milliseconds.
@@ -66,7 +67,7 @@ pub(in crate::http) async fn stats(
 }
 
 /// What the calls that are asked for amount to.
-pub(in crate::http) async fn count(app: &App, query: StatsQuery) -> Result<AuditStatsJson, Problem> {
+pub(in crate::http) async fn count(app: &App, query: StatsQuery) -> Result<AuditStatsJson, Error> {
     let StatsQuery { filter, grouping } = query;
     let filter = filter.read()?;
     let (by, limit) = grouping.read()?;
@@ -100,8 +101,8 @@ pub(in crate::http) async fn count(app: &App, query: StatsQuery) -> Result<Audit
 // === impl Grouping ===
 
 impl Grouping {
-    fn read(self) -> Result<(Vec<Dimension>, usize), Problem> {
-        let wrong = || Problem::invalid_query("by", InvalidDimension);
+    fn read(self) -> Result<(Vec<Dimension>, usize), Error> {
+        let wrong = || Error::invalid_query("by", InvalidDimension);
         let text = query::present(self.by).unwrap_or_else(|| Dimension::Hour.as_str().to_owned());
         let by: Result<Vec<Dimension>, InvalidDimension> = text.split(',').map(str::parse).collect();
         let by = by.map_err(|_| wrong())?;
@@ -109,7 +110,7 @@ impl Grouping {
             return Err(wrong());
         }
         let wrong_limit =
-            || Problem::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_GROUPS}"));
+            || Error::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_GROUPS}"));
         let limit = match query::present(self.limit) {
             None if by == [Dimension::Hour] => MAX_GROUPS,
             None => DEFAULT_GROUPS,

@@ -3,6 +3,7 @@
 //! The number of a record is the event's id. Numbers grow in the order of commits, because there is one writer, so a
 //! client that names the last one it saw misses nothing and gets nothing twice.
 
+use omniflow_domain::principal::Principal;
 use std::fmt::Write;
 use std::future::pending;
 use std::io;
@@ -19,7 +20,7 @@ use tokio::time::sleep;
 
 use super::FilterQuery;
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
 use crate::http::params::LastEventId;
 use crate::http::permit::Permit;
@@ -28,6 +29,7 @@ use crate::storage::AuditFilter;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::json_line;
 use omniflow_domain::audit::AuditEntry;
+use omniflow_domain::error::Error;
 
 /// Where a client that comes back says what it saw last.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -64,12 +66,12 @@ struct Stream {
 )]
 pub(in crate::http) async fn stream(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     headers: HeaderMap,
     StrictQuery(filter): StrictQuery<FilterQuery>,
 ) -> Result<Response, Problem> {
     let manner = Manner { event: Arc::new(in_json), longest: None };
-    open(&app, &caller, last_event_id(&headers)?, filter, manner).await
+    open(&app, &principal, last_event_id(&headers)?, filter, manner).await.map_err(Into::into)
 }
 
 /// How a stream tells of records.
@@ -83,11 +85,11 @@ pub(in crate::http) struct Manner {
 /// Sends new calls that the filter selects, as they arrive: those behind the record `last`, or from now on.
 pub(in crate::http) async fn open(
     app: &Arc<App>,
-    caller: &Caller,
+    principal: &Principal,
     last: Option<i64>,
     filter: FilterQuery,
     manner: Manner,
-) -> Result<Response, Problem> {
+) -> Result<Response, Error> {
     let filter = filter.read()?;
     // Before the newest number is read, so that nothing comes between.
     let committed = app.audit_committed.subscribe();
@@ -96,7 +98,7 @@ pub(in crate::http) async fn open(
         None => app.storage.audit.newest_record().await?,
     };
     let (sender, body) = Channel::new(PIECES_WAITING);
-    let permit = Permit::new(app, caller);
+    let permit = Permit::new(app, principal);
     let app = Arc::clone(app);
     tokio::spawn(Stream { app, filter, permit, committed, seen, sender, manner }.run());
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response())
@@ -107,11 +109,11 @@ fn in_json(entry: AuditEntry) -> io::Result<String> {
 }
 
 /// Behind which record a client goes on.
-pub(in crate::http) fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+pub(in crate::http) fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let mut values = headers.get_all(LAST_EVENT_ID).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|id: &i64| *id >= 0);
-    let wrong = || Problem::invalid_header("Last-Event-ID", "Last-Event-ID is the id of an event, sent once");
+    let wrong = || Error::invalid_header("Last-Event-ID", "Last-Event-ID is the id of an event, sent once");
     if values.next().is_some() { Err(wrong()) } else { id.map(Some).ok_or_else(wrong) }
 }
 

@@ -11,12 +11,12 @@ use omniflow_policy::time::UnixMillis;
 
 use super::check_name;
 use crate::app::App;
-use crate::http::code::Code;
 use crate::http::extract::{Body, check_media_type};
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::storage::{IngestError, Ingested};
 use crate::vault::Binding;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::gateway::GatewayId;
 use omniflow_domain::payload::SealedPayload;
 
@@ -36,7 +36,7 @@ pub(super) async fn ingest(
     let batch = AuditBatch::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
     check_name(&batch.source.gateway)?;
     if batch.items.iter().any(|item| item.next_sequence() > MAX_SEQUENCE + 1) {
-        return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()));
+        return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()).into());
     }
     to_its_end(async move {
         let (batch, payloads) = seal_payloads(&app, batch).await?;
@@ -62,13 +62,14 @@ pub(super) async fn ingest(
         Ok(StatusCode::NO_CONTENT)
     })
     .await
+    .map_err(Into::into)
 }
 
 /// Takes the payloads out of a batch, and gives those sealed that the policy in force keeps, by the numbers of their calls.
 async fn seal_payloads(
     app: &App,
     batch: AuditBatch,
-) -> Result<(AuditBatch, HashMap<u64, SealedPayload>), Problem> {
+) -> Result<(AuditBatch, HashMap<u64, SealedPayload>), Error> {
     if !batch.items.iter().any(|item| matches!(item, AuditItem::CallWithPayload(..))) {
         return Ok((batch, HashMap::new()));
     }
@@ -95,8 +96,8 @@ async fn seal_payloads(
     Ok((batch, sealed))
 }
 
-fn invalid(detail: String) -> Problem {
-    Problem::new(Code::InvalidBatch, detail)
+fn invalid(detail: String) -> Error {
+    Error::new(ErrorCode::InvalidBatch, detail)
 }
 
 #[cfg(test)]

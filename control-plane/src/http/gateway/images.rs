@@ -14,9 +14,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use omniflow_policy::snapshot::Page;
 
 use crate::app::App;
-use crate::http::code::Code;
 use crate::http::extract::Segments;
 use crate::http::problem::Problem;
+use omniflow_domain::error::{Error, ErrorCode};
 
 /// Pages as a body, one behind the other. They are sent from where the image has them: a thousand gateways that take a
 /// chunk at once hold it once.
@@ -29,9 +29,9 @@ pub(super) async fn chunk(
     Segments((version, n)): Segments<(u64, u32)>,
 ) -> Result<impl IntoResponse, Problem> {
     let image = app.publication.offered(version, app.now()).ok_or_else(|| {
-        Problem::new(Code::ImageGone, "This version is no longer kept. Poll for the present one.")
+        Error::new(ErrorCode::ImageGone, "This version is no longer kept. Poll for the present one.")
     })?;
-    let pages = image.image().chunk(n).ok_or_else(|| Problem::not_found("The image has fewer chunks."))?;
+    let pages = image.image().chunk(n).ok_or_else(|| Error::not_found("The image has fewer chunks."))?;
     let pages = pages.iter().map(|page| Bytes::from_owner(SharedPage(Arc::clone(page)))).collect();
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::new(PagesBody(pages))))
 }

@@ -9,7 +9,7 @@ use omniflow_policy::gateway::{
 };
 
 use super::access::{Endpoints, GATEWAY};
-use super::problem::Problem;
+use omniflow_domain::error::Error;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
@@ -19,17 +19,17 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .post_large(AUDIT_PATH, GATEWAY, MAX_BATCH_BYTES, audit::ingest)
 }
 
-fn check_name(name: &str) -> Result<(), Problem> {
+fn check_name(name: &str) -> Result<(), Error> {
     if is_gateway_name(name) {
         return Ok(());
     }
     let detail = "a gateway's name has 1 to 128 printable ASCII characters and no spaces";
-    Err(Problem::invalid_field("/gateway", detail))
+    Err(Error::invalid_field("/gateway", detail))
 }
 
-fn check_vms(vms: &[VmStatus]) -> Result<(), Problem> {
+fn check_vms(vms: &[VmStatus]) -> Result<(), Error> {
     if vms.len() <= MAX_VMS {
         return Ok(());
     }
-    Err(Problem::invalid_field("/vms", format!("a gateway has at most {MAX_VMS} VMs")))
+    Err(Error::invalid_field("/vms", format!("a gateway has at most {MAX_VMS} VMs")))
 }

@@ -15,12 +15,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{check_name, check_vms};
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
 use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::publication::Offer;
+use omniflow_domain::error::Error;
 use omniflow_domain::version::MAX_REPORTED_VERSION;
 
 /// The most bytes of a filter's version.
@@ -29,24 +30,24 @@ const MAX_FILTER_VERSION: usize = 64;
 /// Answers at once if there is something new, and otherwise as soon as there is.
 pub(super) async fn poll(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     StrictJson(request): StrictJson<PollRequest>,
 ) -> Result<Response, Problem> {
     check(&request)?;
     // The body may have taken a minute: what is revoked meanwhile gets nothing.
-    let permit = Permit::new(&app, &caller);
+    let permit = Permit::new(&app, &principal);
     if !permit.holds().await? {
-        return Err(Problem::unauthenticated());
+        return Err(Error::unauthenticated().into());
     }
     let same_installation = request.installation == Some(app.installation.id);
     let open = app.fleet.poll_began(&request, same_installation);
     let answer = wait(&app, permit, &request).await;
     open.answered();
-    answer
+    answer.map_err(Into::into)
 }
 
 /// What is new for a gateway, as soon as something is.
-async fn wait(app: &Arc<App>, mut permit: Permit, request: &PollRequest) -> Result<Response, Problem> {
+async fn wait(app: &Arc<App>, mut permit: Permit, request: &PollRequest) -> Result<Response, Error> {
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
     let mut published = app.publication.subscribe();
     let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
@@ -84,30 +85,30 @@ pub(super) async fn enforced(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn check(request: &PollRequest) -> Result<(), Problem> {
+fn check(request: &PollRequest) -> Result<(), Error> {
     check_name(&request.gateway)?;
     check_vms(&request.vms)?;
     if request.filter_version.len() > MAX_FILTER_VERSION {
         let detail = format!("a filter's version has at most {MAX_FILTER_VERSION} bytes");
-        return Err(Problem::invalid_field("/filter_version", detail));
+        return Err(Error::invalid_field("/filter_version", detail));
     }
     if request.snapshot_format < snapshot::FORMAT {
         let detail =
             format!("this control plane writes snapshot format {}: update the filter", snapshot::FORMAT);
-        return Err(Problem::invalid_field("/snapshot_format", detail));
+        return Err(Error::invalid_field("/snapshot_format", detail));
     }
     if request.version > MAX_REPORTED_VERSION {
         let detail = "no control plane has published such a version; state 0 to get the whole snapshot";
-        return Err(Problem::invalid_field("/version", detail));
+        return Err(Error::invalid_field("/version", detail));
     }
     Ok(())
 }
 
-fn implausible_version() -> Problem {
+fn implausible_version() -> Error {
     let detail = "this version is more than 24 hours ahead of the control plane's clock, so it is not passed: check \
                   the clocks of the control plane and of the gateway; a gateway that is restarted takes the whole \
                   snapshot";
-    Problem::invalid_field("/version", detail)
+    Error::invalid_field("/version", detail)
 }
 
 fn binary(media_type: &'static str, body: Bytes) -> Response {
@@ -315,10 +316,15 @@ mod tests {
         let path = plane.path_of_token("the gateway").await;
         let id = path.rsplit('/').next().unwrap().parse().unwrap();
         let token = plane.app.storage.main.token(id).await.unwrap().unwrap();
-        let caller = Caller { id, name: token.name, role: token.role };
+        let principal = omniflow_domain::principal::Principal { id, name: token.name, role: token.role };
         assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
         let request = serde_json::from_value(body(None, 0, 25_000)).unwrap();
-        let answer = super::poll(State(Arc::clone(&plane.app)), caller, StrictJson(request)).await;
+        let answer = super::poll(
+            State(Arc::clone(&plane.app)),
+            crate::http::access::Authenticated(principal),
+            StrictJson(request),
+        )
+        .await;
         assert_eq!(answer.unwrap_err().into_response().status(), StatusCode::UNAUTHORIZED);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! With a digest it takes over a key of another system instead, whose secret is known to its holder alone.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -12,8 +13,7 @@ use omniflow_policy::snapshot::Change;
 use omniflow_policy::time::UnixMillis;
 
 use crate::app::App;
-use crate::http::access::Caller;
-use crate::http::code::Code;
+use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
 use crate::http::idempotency::{Created, Once, note, repeated};
 use crate::http::params::IdempotencyKey;
@@ -22,6 +22,7 @@ use crate::http::{fields, to_its_end};
 use crate::storage::{Attempt, Transaction};
 use omniflow_api_types::event::key_state;
 use omniflow_api_types::key::{CreateKey, CreatedKey, KeyJson, LastUsed};
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::event::{Action, NewEvent};
 use omniflow_domain::key::{Key, KeyVersion};
 
@@ -42,30 +43,30 @@ use omniflow_domain::key::{Key, KeyVersion};
 )]
 pub(in crate::http) async fn create(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateKey>>,
 ) -> Result<Response, Problem> {
-    Ok(to_its_end(issue(app, caller, request, attempt)).await?.into_response())
+    Ok(to_its_end(issue(app, principal, request, attempt)).await?.into_response())
 }
 
 /// Issues a key, unless this attempt has issued it already.
 pub(in crate::http) async fn issue(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     request: CreateKey,
     attempt: Option<Attempt>,
-) -> Result<Created, Problem> {
+) -> Result<Created, Error> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
     if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
         return Ok(answer);
     }
-    let (key, secret) = prepare(&app, &mut transaction, &caller, request, now).await?;
+    let (key, secret) = prepare(&app, &mut transaction, &principal, request, now).await?;
     let location = format!("/v1/keys/{}", key.id);
     note(&mut transaction, attempt.as_ref(), &location, now).await?;
     let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
-    let changes = add(&mut transaction, &caller, action, &key).await?;
+    let changes = add(&mut transaction, &principal, action, &key).await?;
     let version = app.commit(transaction, changes).await?;
     tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, %action, "a key was made");
     let key = KeyJson::new(key, &LastUsed::new(), app.rotation_after, now);
@@ -75,21 +76,25 @@ pub(in crate::http) async fn issue(
 }
 
 /// Checks whatever issuing this key would check, and issues nothing.
-pub(in crate::http) async fn rehearse(app: &App, caller: &Caller, request: CreateKey) -> Result<(), Problem> {
+pub(in crate::http) async fn rehearse(
+    app: &App,
+    principal: &Principal,
+    request: CreateKey,
+) -> Result<(), Error> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
-    prepare(app, &mut transaction, caller, request, now).await.map(drop)
+    prepare(app, &mut transaction, principal, request, now).await.map(drop)
 }
 
 /// The key that is asked for, with its secret where one is made here, if it may be issued. It is not yet.
 async fn prepare(
     app: &App,
     transaction: &mut Transaction<'_>,
-    caller: &Caller,
+    principal: &Principal,
     request: CreateKey,
     now: UnixMillis,
-) -> Result<(Key, Option<Secret>), Problem> {
+) -> Result<(Key, Option<Secret>), Error> {
     let environment = fields::environment(&request.environment)?;
     if request.digest.is_some() {
         check_imports_are_taken(app)?;
@@ -97,7 +102,7 @@ async fn prepare(
     let (digest, hint, secret) = match fields::digest(request.digest.as_deref())? {
         Some(digest) => (digest, fields::hint(request.hint.as_deref())?, None),
         None if request.hint.is_some() => {
-            return Err(Problem::invalid_field(
+            return Err(Error::invalid_field(
                 "/hint",
                 "a hint is for a key that is taken over by its digest",
             ));
@@ -108,14 +113,14 @@ async fn prepare(
         }
     };
     let version = KeyVersion { imported: secret.is_none(), ..first_version(digest, hint, now) };
-    let key = new_key(app, caller, request, version, now)?;
+    let key = new_key(app, principal, request, version, now)?;
     check_is_new(transaction, &key, digest).await?;
 
     Ok((key, secret))
 }
 
 /// A secret of this installation's form.
-pub(in crate::http) fn new_secret(app: &App, environment: Environment) -> Result<Secret, Problem> {
+pub(in crate::http) fn new_secret(app: &App, environment: Environment) -> Result<Secret, Error> {
     let prefix = &app.installation.key_prefix;
     Ok(app.entropy.compose(|mut random| compose_key(prefix, environment, &mut random))?)
 }
@@ -136,14 +141,14 @@ pub(in crate::http) fn first_version(digest: Digest, hint: String, now: UnixMill
 /// Adds a key, with an event that says so; gives what it changes for gateways.
 pub(in crate::http) async fn add(
     transaction: &mut Transaction<'_>,
-    caller: &Caller,
+    principal: &Principal,
     action: Action,
     key: &Key,
-) -> Result<Vec<Change>, Problem> {
+) -> Result<Vec<Change>, Error> {
     transaction.insert_keys(std::slice::from_ref(key)).await?;
     let event = NewEvent {
         time: key.created_at,
-        actor: caller.actor(),
+        actor: principal.actor(),
         action,
         subject: super::subject(key),
         before: None,
@@ -154,13 +159,13 @@ pub(in crate::http) async fn add(
 }
 
 /// Gateways look keys of another form up only where the policy says so: one that is issued before would be refused.
-fn check_imports_are_taken(app: &App) -> Result<(), Problem> {
+fn check_imports_are_taken(app: &App) -> Result<(), Error> {
     let (policy, _) = app.publication.policy()?;
     if policy.document().imported_keys {
         return Ok(());
     }
-    Err(Problem::new(
-        Code::ImportsNotTaken,
+    Err(Error::new(
+        ErrorCode::ImportsNotTaken,
         "Gateways do not take keys of another system yet. Set imported_keys to true in the policy first.",
     ))
 }
@@ -168,11 +173,11 @@ fn check_imports_are_taken(app: &App) -> Result<(), Problem> {
 /// The key that is asked for, if all of it may be.
 fn new_key(
     app: &App,
-    caller: &Caller,
+    principal: &Principal,
     request: CreateKey,
     version: KeyVersion,
     now: UnixMillis,
-) -> Result<Key, Problem> {
+) -> Result<Key, Error> {
     let (policy, _) = app.publication.policy()?;
     Ok(Key {
         id: app.entropy.uuid(now)?,
@@ -182,7 +187,7 @@ fn new_key(
         rate_limit: fields::rate_limit(request.rate_limit)?,
         ip_allowlist: fields::ip_allowlist(request.ip_allowlist)?,
         description: fields::description(request.description)?,
-        created_by: caller.name.to_string(),
+        created_by: principal.name.to_string(),
         created_at: now,
         expires_at: fields::expires_at(request.expires_at, now)?,
         revision: 1,
@@ -190,10 +195,10 @@ fn new_key(
     })
 }
 
-async fn check_is_new(transaction: &mut Transaction<'_>, key: &Key, digest: Digest) -> Result<(), Problem> {
+async fn check_is_new(transaction: &mut Transaction<'_>, key: &Key, digest: Digest) -> Result<(), Error> {
     if transaction.key_name_is_taken(&key.name).await? {
-        return Err(Problem::new(
-            Code::NameTaken,
+        return Err(Error::new(
+            ErrorCode::NameTaken,
             format!(
                 "Another key is called {}. Choose another name: those of revoked keys stay taken.",
                 key.name
@@ -201,8 +206,8 @@ async fn check_is_new(transaction: &mut Transaction<'_>, key: &Key, digest: Dige
         ));
     }
     if transaction.digest_is_taken(digest).await? {
-        return Err(Problem::new(
-            Code::DigestTaken,
+        return Err(Error::new(
+            ErrorCode::DigestTaken,
             "A key of this installation has this digest already. A secret stands for one key.",
         ));
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -69,7 +70,7 @@ pub(in crate::http) async fn list(
 }
 
 /// The keys that are asked for.
-pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<KeyJson>, Problem> {
+pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<KeyJson>, Error> {
     let now = app.now();
     let filter = KeyFilter {
         order: query::parsed("sort", query.sort)?.unwrap_or_default(),

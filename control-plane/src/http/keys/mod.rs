@@ -6,6 +6,7 @@ pub(in crate::http) mod revoke;
 pub(in crate::http) mod rotate;
 pub(in crate::http) mod update;
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,7 +15,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use omniflow_policy::time::UnixMillis;
 
-use super::access::{Caller, Endpoints, READ, WRITE};
+use super::access::{Endpoints, READ, WRITE};
 use super::extract::Segments;
 use super::params::KeyPath;
 use super::precondition::entity_tag;
@@ -23,6 +24,7 @@ use crate::app::App;
 use crate::storage::KeyReference;
 use omniflow_api_types::event::{difference, key_state};
 use omniflow_api_types::key::{KeyJson, LastUsed};
+use omniflow_domain::error::Error;
 use omniflow_domain::event::{Action, NewEvent, Subject};
 use omniflow_domain::key::Key;
 
@@ -54,7 +56,7 @@ pub(in crate::http) async fn show(
 }
 
 /// The key with this identifier or name.
-pub(in crate::http) async fn find(app: &App, id: &str) -> Result<KeyJson, Problem> {
+pub(in crate::http) async fn find(app: &App, id: &str) -> Result<KeyJson, Error> {
     let key = app.storage.main.key(&KeyReference::from(id)).await?.ok_or_else(no_such_key)?;
     in_json(app, key).await
 }
@@ -70,11 +72,11 @@ fn subject(key: &Key) -> Subject {
 }
 
 /// What the trail keeps of a change to a key.
-fn changed(caller: &Caller, action: Action, before: &Key, after: &Key, now: UnixMillis) -> NewEvent {
+fn changed(principal: &Principal, action: Action, before: &Key, after: &Key, now: UnixMillis) -> NewEvent {
     let (old, new) = difference(key_state(before), key_state(after));
     NewEvent {
         time: now,
-        actor: caller.actor(),
+        actor: principal.actor(),
         action,
         subject: subject(after),
         before: Some(old),
@@ -83,7 +85,7 @@ fn changed(caller: &Caller, action: Action, before: &Key, after: &Key, now: Unix
 }
 
 /// A key with the times of its last use.
-async fn in_json(app: &App, key: Key) -> Result<KeyJson, Problem> {
+async fn in_json(app: &App, key: Key) -> Result<KeyJson, Error> {
     let last_used = app.storage.audit.last_used(&[key.id]).await?;
     Ok(KeyJson::new(key, &last_used, app.rotation_after, app.now()))
 }
@@ -97,6 +99,6 @@ async fn committed_in_json(app: &App, key: Key) -> KeyJson {
     KeyJson::new(key, &last_used, app.rotation_after, app.now())
 }
 
-fn no_such_key() -> Problem {
-    Problem::not_found("No key has this identifier or name. List them with GET /v1/keys.")
+fn no_such_key() -> Error {
+    Error::not_found("No key has this identifier or name. List them with GET /v1/keys.")
 }

@@ -2,6 +2,7 @@
 //!
 //! With `?wait=5s` the answer comes when every live gateway enforces it, or after that time, and tells which do.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{changed, committed_in_json, no_such_key};
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::{Segments, StrictQuery};
 use crate::http::params::{IfMatch, KeyPath, KeyVersionPath};
 use crate::http::precondition::{Precondition, entity_tag};
@@ -23,6 +24,7 @@ use crate::http::query::WaitQuery;
 use crate::http::{enforcement, to_its_end};
 use crate::storage::{KeyReference, Transaction};
 use omniflow_api_types::key::RevokedKey;
+use omniflow_domain::error::Error;
 use omniflow_domain::event::Action;
 use omniflow_domain::key::Key;
 
@@ -47,12 +49,12 @@ pub(in crate::http) struct Revocation {
 )]
 pub(in crate::http) async fn revoke_key(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     precondition: Precondition,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    revoke(app, caller, id, None, precondition, query).await
+    revoke(app, principal, id, None, precondition, query).await.map_err(Into::into)
 }
 
 /// Revokes one version of a key at once.
@@ -66,25 +68,25 @@ pub(in crate::http) async fn revoke_key(
 )]
 pub(in crate::http) async fn revoke_version(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments((id, version)): Segments<(String, String)>,
     precondition: Precondition,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<impl IntoResponse, Problem> {
     let version = version.parse().map_err(|_| no_such_version())?;
-    revoke(app, caller, id, Some(version), precondition, query).await
+    revoke(app, principal, id, Some(version), precondition, query).await.map_err(Into::into)
 }
 
 async fn revoke(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     id: String,
     only: Option<u16>,
     precondition: Precondition,
     query: WaitQuery,
-) -> Result<impl IntoResponse + use<>, Problem> {
+) -> Result<impl IntoResponse + use<>, Error> {
     let wait = query.read()?;
-    let revocation = commit(Arc::clone(&app), caller, id, only, precondition).await?;
+    let revocation = commit(Arc::clone(&app), principal, id, only, precondition).await?;
     let enforcement = enforcement(&app, revocation.version, revocation.committed, wait).await;
     let tag = [(header::ETAG, entity_tag(revocation.key.revision))];
     Ok((tag, Json(RevokedKey { key: committed_in_json(&app, revocation.key).await, enforcement })))
@@ -93,21 +95,21 @@ async fn revoke(
 /// Revokes a key, or `only` one version of it. It is published when this returns, and enforced when gateways say so.
 pub(in crate::http) async fn commit(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     id: String,
     only: Option<u16>,
     precondition: Precondition,
-) -> Result<Revocation, Problem> {
-    to_its_end(commit_at_once(app, caller, id, only, precondition)).await
+) -> Result<Revocation, Error> {
+    to_its_end(commit_at_once(app, principal, id, only, precondition)).await
 }
 
 async fn commit_at_once(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     id: String,
     only: Option<u16>,
     precondition: Precondition,
-) -> Result<Revocation, Problem> {
+) -> Result<Revocation, Error> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
@@ -118,13 +120,13 @@ async fn commit_at_once(
     precondition.check(key.name.as_str(), key.revision)?;
     let action = if only.is_some() { Action::KeyVersionRevoked } else { Action::KeyRevoked };
     let is_meant = |version| only.is_none_or(|only| version == only);
-    let changes = revoke_versions(&mut transaction, &caller, action, &mut key, is_meant, now).await?;
+    let changes = revoke_versions(&mut transaction, &principal, action, &mut key, is_meant, now).await?;
     if changes.is_empty() {
         return Ok(Revocation { key, version: app.publication.version()?, committed: None });
     }
     let version = app.commit(transaction, changes).await?;
     let committed = Some(Instant::now());
-    tracing::info!(key = %key.id, name = key.name.as_str(), only, by = caller.name.as_str(), version, "a key was revoked");
+    tracing::info!(key = %key.id, name = key.name.as_str(), only, by = principal.name.as_str(), version, "a key was revoked");
     Ok(Revocation { key, version, committed })
 }
 
@@ -132,12 +134,12 @@ async fn commit_at_once(
 /// changes for gateways, which is nothing where nothing is done.
 pub(in crate::http) async fn revoke_versions(
     transaction: &mut Transaction<'_>,
-    caller: &Caller,
+    principal: &Principal,
     action: Action,
     key: &mut Key,
     is_meant: impl Fn(u16) -> bool,
     now: UnixMillis,
-) -> Result<Vec<Change>, Problem> {
+) -> Result<Vec<Change>, Error> {
     let before = key.clone();
     let mut changes = Vec::new();
     for version in &mut key.versions {
@@ -149,13 +151,13 @@ pub(in crate::http) async fn revoke_versions(
     }
     if !changes.is_empty() {
         transaction.advance_revision(key).await?;
-        transaction.insert_event(&changed(caller, action, &before, key, now)).await?;
+        transaction.insert_event(&changed(principal, action, &before, key, now)).await?;
     }
     Ok(changes)
 }
 
-fn no_such_version() -> Problem {
-    Problem::not_found("The key has no such version. Its versions are in GET /v1/keys/{id}.")
+fn no_such_version() -> Error {
+    Error::not_found("The key has no such version. Its versions are in GET /v1/keys/{id}.")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! The new secret is in the answer, and nowhere else ever after. Name, settings, counters and audit are the key's.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,7 @@ use serde::Deserialize;
 use super::create::new_secret;
 use super::{changed, no_such_key};
 use crate::app::App;
-use crate::http::access::Caller;
-use crate::http::code::Code;
+use crate::http::access::Authenticated;
 use crate::http::extract::{OptionalJson, Segments, StrictQuery};
 use crate::http::idempotency::{Created, Once, note, repeated};
 use crate::http::params::{IdempotencyKey, IfMatch, KeyPath};
@@ -23,6 +23,7 @@ use crate::http::problem::Problem;
 use crate::http::{fields, to_its_end};
 use crate::storage::{Attempt, KeyReference};
 use omniflow_api_types::key::{CreatedKey, KeyJson, RotateKey};
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::event::Action;
 use omniflow_domain::key::{Key, NotRotatable};
 
@@ -48,25 +49,25 @@ pub(in crate::http) struct RotateQuery {}
 )]
 pub(in crate::http) async fn rotate(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     StrictQuery(RotateQuery {}): StrictQuery<RotateQuery>,
     precondition: Precondition,
     Once { body: OptionalJson(request), attempt }: Once<OptionalJson<RotateKey>>,
 ) -> Result<Response, Problem> {
     let overlap = fields::overlap(request.overlap)?;
-    Ok(to_its_end(add_version(app, caller, id, overlap, precondition, attempt)).await?.into_response())
+    Ok(to_its_end(add_version(app, principal, id, overlap, precondition, attempt)).await?.into_response())
 }
 
 /// Gives a key a new secret; those before it end after `overlap`.
 pub(in crate::http) async fn add_version(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     id: String,
     overlap: Duration,
     precondition: Precondition,
     attempt: Option<Attempt>,
-) -> Result<Created, Problem> {
+) -> Result<Created, Error> {
     // Before the turn to write: whoever reads much of the audit log must not hold up changes. Behind the commit nothing
     // may fail any more, for the secret would be lost.
     let reference = KeyReference::from(id.as_str());
@@ -95,9 +96,9 @@ pub(in crate::http) async fn add_version(
     transaction.advance_revision(&mut key).await?;
     let location = format!("/v1/keys/{}", key.id);
     note(&mut transaction, attempt.as_ref(), &location, now).await?;
-    transaction.insert_event(&changed(&caller, Action::KeyRotated, &before, &key, now)).await?;
+    transaction.insert_event(&changed(&principal, Action::KeyRotated, &before, &key, now)).await?;
     let version = app.commit(transaction, changes(&before, &key)).await?;
-    tracing::info!(key = %key.id, name = key.name.as_str(), number, ?overlap, by = caller.name.as_str(), version, "a key was rotated");
+    tracing::info!(key = %key.id, name = key.name.as_str(), number, ?overlap, by = principal.name.as_str(), version, "a key was rotated");
     let key = KeyJson::new(key, &last_used, app.rotation_after, now);
     let body = CreatedKey { key, secret: Some(secret.expose().to_owned()) };
     let created = Created::new(location, Some(body.key.revision()), &body)?;
@@ -111,13 +112,13 @@ fn changes(before: &Key, after: &Key) -> Vec<Change> {
     credentials.filter(|(n, new)| known.get(*n) != Some(new)).map(|(_, new)| Change::Put(new)).collect()
 }
 
-fn refusal(error: NotRotatable) -> Problem {
+fn refusal(error: NotRotatable) -> Error {
     let code = match error {
-        NotRotatable::Revoked => Code::KeyRevoked,
-        NotRotatable::Expired | NotRotatable::Ended => Code::KeyExpired,
-        NotRotatable::Exhausted => Code::VersionsExhausted,
+        NotRotatable::Revoked => ErrorCode::KeyRevoked,
+        NotRotatable::Expired | NotRotatable::Ended => ErrorCode::KeyExpired,
+        NotRotatable::Exhausted => ErrorCode::VersionsExhausted,
     };
-    Problem::new(code, error.to_string())
+    Error::new(code, error.to_string())
 }
 
 #[cfg(test)]
@@ -383,7 +384,7 @@ mod tests {
             let found = content.windows(new.len()).any(|window| window == new.as_bytes());
             assert!(!found, "{}", path.display());
         }
-        // The caller goes away while the change waits for its turn to write.
+        // The principal goes away while the change waits for its turn to write.
         let mut published = plane.app.publication.subscribe();
         let before = *published.borrow_and_update();
         let turn = plane.app.storage.main.writer().await;

@@ -1,5 +1,6 @@
 //! `PATCH /v1/keys/{id}`: changes what a key may do, from where, how often and until when.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -8,8 +9,7 @@ use omniflow_policy::snapshot::{Change, Credential};
 
 use super::{changed, committed_in_json, no_such_key, tagged};
 use crate::app::App;
-use crate::http::access::Caller;
-use crate::http::code::Code;
+use crate::http::access::Authenticated;
 use crate::http::extract::{Segments, StrictJson};
 use crate::http::params::{IfMatch, KeyPath};
 use crate::http::precondition::Precondition;
@@ -18,6 +18,7 @@ use crate::http::{fields, to_its_end};
 use crate::storage::KeyReference;
 use omniflow_api_types::event::key_state;
 use omniflow_api_types::key::{KeyJson, UpdateKey};
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::event::Action;
 use omniflow_domain::key::{Key, KeyStatus};
 
@@ -36,23 +37,23 @@ use omniflow_domain::key::{Key, KeyStatus};
 )]
 pub(in crate::http) async fn update(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     precondition: Precondition,
     StrictJson(request): StrictJson<UpdateKey>,
 ) -> Result<impl IntoResponse, Problem> {
-    let key = to_its_end(change(Arc::clone(&app), caller, id, precondition, request)).await?;
+    let key = to_its_end(change(Arc::clone(&app), principal, id, precondition, request)).await?;
     Ok(tagged(committed_in_json(&app, key).await))
 }
 
 /// Changes a key, unless it is at another state than the precondition says.
 pub(in crate::http) async fn change(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     id: String,
     precondition: Precondition,
     request: UpdateKey,
-) -> Result<Key, Problem> {
+) -> Result<Key, Error> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let (policy, _) = app.publication.policy()?;
@@ -60,7 +61,7 @@ pub(in crate::http) async fn change(
     let mut key = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
     precondition.check(key.name.as_str(), key.revision)?;
     if key.status(now) == KeyStatus::Revoked {
-        return Err(Problem::new(Code::KeyRevoked, "This key was revoked and stays so. Issue a new one."));
+        return Err(Error::new(ErrorCode::KeyRevoked, "This key was revoked and stays so. Issue a new one."));
     }
     let before = key.clone();
     if let Some(scopes) = request.scopes {
@@ -83,7 +84,7 @@ pub(in crate::http) async fn change(
     }
     transaction.update_key(&key).await?;
     transaction.advance_revision(&mut key).await?;
-    transaction.insert_event(&changed(&caller, Action::KeyChanged, &before, &key, now)).await?;
+    transaction.insert_event(&changed(&principal, Action::KeyChanged, &before, &key, now)).await?;
     let credentials: Vec<Credential> = key.credentials().collect();
     if before.credentials().eq(credentials.iter().cloned()) {
         // Words only: gateways hold what they need.
@@ -91,7 +92,7 @@ pub(in crate::http) async fn change(
         return Ok(key);
     }
     let version = app.commit(transaction, credentials.into_iter().map(Change::Put).collect()).await?;
-    tracing::info!(key = %key.id, name = key.name.as_str(), by = caller.name.as_str(), version, "a key was changed");
+    tracing::info!(key = %key.id, name = key.name.as_str(), by = principal.name.as_str(), version, "a key was changed");
     Ok(key)
 }
 

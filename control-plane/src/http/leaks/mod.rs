@@ -7,6 +7,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+use omniflow_domain::principal::Principal;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +24,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::search::{Found, Sought};
-use super::access::{Caller, Endpoints, WRITE};
-use super::code::Code;
+use super::access::{Authenticated, Endpoints, WRITE};
 use super::extract::{FromBody, StrictQuery, check_media_type, parse};
 use super::idempotency::{Created, Once, note, repeated};
 use super::keys::create::{add, first_version, new_secret};
@@ -37,6 +37,7 @@ use crate::app::App;
 use crate::storage::{Attempt, FindingFilter, KeyReference, StorageError, Transaction};
 use omniflow_api_types::key::{CreatedKey, KeyJson, LastUsed};
 use omniflow_api_types::leak::{KeyUseJson, LeakReport, LeakedKey, LeakedVersion, ReportLeak};
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::event::Action;
 use omniflow_domain::key::Key;
 use omniflow_domain::key_use::{KeyUse, MAX_CALLS, period_start};
@@ -110,33 +111,33 @@ struct Leaked {
 )]
 pub(super) async fn report(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<WaitQuery>,
     Once { body: Report(request), attempt }: Once<Report>,
 ) -> Result<Response, Problem> {
     let wait = query.read()?;
-    match respond(&app, caller, wait, request, attempt).await? {
+    match respond(&app, principal, wait, request, attempt).await? {
         Outcome::Again(answer) => Ok(answer.into_response()),
-        Outcome::Done(done) => done.answer(&app),
+        Outcome::Done(done) => done.answer(&app).map_err(Into::into),
     }
 }
 
 /// Acts upon a report, tells how the keys were used, and waits for the gateways if that is asked for.
 pub(super) async fn respond(
     app: &Arc<App>,
-    caller: Caller,
+    principal: Principal,
     wait: Option<Duration>,
     request: ReportLeak,
     attempt: Option<Attempt>,
-) -> Result<Outcome, Problem> {
+) -> Result<Outcome, Error> {
     let ReportLeak { secret, digest, text, revoke, version_only, replacement } = request;
     let sought = Sought::read(secret, digest, text)?;
     let measures = Measures { revoke, version_only, replacement };
     let image = app.publication.image()?;
     let prefix = app.installation.key_prefix.clone();
     let found =
-        spawn_blocking(move || sought.find(&image, &prefix)).await.map_err(|_| Problem::internal())??;
-    let mut done = match to_its_end(act(Arc::clone(app), caller, found, measures, attempt)).await? {
+        spawn_blocking(move || sought.find(&image, &prefix)).await.map_err(|_| Error::internal())??;
+    let mut done = match to_its_end(act(Arc::clone(app), principal, found, measures, attempt)).await? {
         again @ Outcome::Again(_) => return Ok(again),
         Outcome::Done(done) => done,
     };
@@ -154,11 +155,11 @@ pub(super) async fn respond(
 /// Revokes and replaces, all in one change.
 async fn act(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     found: Found,
     measures: Measures,
     attempt: Option<Attempt>,
-) -> Result<Outcome, Problem> {
+) -> Result<Outcome, Error> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
     let mut transaction = writer.begin().await?;
@@ -170,7 +171,8 @@ async fn act(
     let last_used = app.storage.audit.last_used(&ids).await?;
     let (mut leaked, mut changes) = (Vec::new(), Vec::new());
     for (id, versions) in &found.keys {
-        let (one, changed) = act_on(&app, &mut transaction, &caller, (*id, versions), measures, now).await?;
+        let (one, changed) =
+            act_on(&app, &mut transaction, &principal, (*id, versions), measures, now).await?;
         leaked.push(one);
         changes.extend(changed);
     }
@@ -186,7 +188,7 @@ async fn act(
         false => (app.commit(transaction, changes).await?, Some(Instant::now())),
     };
     for one in leaked.iter().filter(|one| one.revoked) {
-        tracing::info!(key = %one.key.id, name = one.key.name.as_str(), by = caller.name.as_str(), version, "a leaked key was revoked");
+        tracing::info!(key = %one.key.id, name = one.key.name.as_str(), by = principal.name.as_str(), version, "a leaked key was revoked");
     }
     let keys = leaked.into_iter().map(|one| one.told(&app, &last_used, now)).collect();
     let report = LeakReport { keys, unknown: found.unknown, malformed: found.malformed, enforcement: None };
@@ -200,24 +202,24 @@ async fn act(
 async fn act_on(
     app: &App,
     transaction: &mut Transaction<'_>,
-    caller: &Caller,
+    principal: &Principal,
     (id, versions): (Uuid, &BTreeSet<u16>),
     measures: Measures,
     now: UnixMillis,
-) -> Result<(Leaked, Vec<Change>), Problem> {
-    let before = transaction.key(&KeyReference::Id(id)).await?.ok_or_else(Problem::internal)?;
+) -> Result<(Leaked, Vec<Change>), Error> {
+    let before = transaction.key(&KeyReference::Id(id)).await?.ok_or_else(Error::internal)?;
     let mut key = before.clone();
     let mut changes = Vec::new();
     if measures.revoke {
         let is_meant = |version| !measures.version_only || versions.contains(&version);
-        changes = revoke_versions(transaction, caller, Action::KeyLeaked, &mut key, is_meant, now).await?;
+        changes = revoke_versions(transaction, principal, Action::KeyLeaked, &mut key, is_meant, now).await?;
     }
     let revoked = !changes.is_empty();
     let mut replacement = None;
     if measures.replacement
-        && let Some((next, secret)) = successor(app, transaction, caller, &before, now).await?
+        && let Some((next, secret)) = successor(app, transaction, principal, &before, now).await?
     {
-        changes.extend(add(transaction, caller, Action::KeyCreated, &next).await?);
+        changes.extend(add(transaction, principal, Action::KeyCreated, &next).await?);
         replacement = Some((next, secret));
     }
     let versions = before
@@ -234,10 +236,10 @@ async fn act_on(
 async fn successor(
     app: &App,
     transaction: &mut Transaction<'_>,
-    caller: &Caller,
+    principal: &Principal,
     leaked: &Key,
     now: UnixMillis,
-) -> Result<Option<(Key, Secret)>, Problem> {
+) -> Result<Option<(Key, Secret)>, Error> {
     if leaked.expires_at.is_some_and(|end| end <= now) {
         return Ok(None);
     }
@@ -248,8 +250,8 @@ async fn successor(
     let key = Key {
         id: app.entropy.uuid(now)?,
         name: next_name(transaction, &leaked.name).await?,
-        scopes: ScopeSet::new(scopes).map_err(|_| Problem::internal())?,
-        created_by: caller.name.to_string(),
+        scopes: ScopeSet::new(scopes).map_err(|_| Error::internal())?,
+        created_by: principal.name.to_string(),
         created_at: now,
         revision: 1,
         versions: vec![first_version(secret.digest(), secret.hint(), now)],
@@ -259,7 +261,7 @@ async fn successor(
 }
 
 /// `ci-2` for `ci`, `ci-3` for `ci-2`, or the next one that is free.
-async fn next_name(transaction: &mut Transaction<'_>, name: &Name) -> Result<Name, Problem> {
+async fn next_name(transaction: &mut Transaction<'_>, name: &Name) -> Result<Name, Error> {
     let numbered = name.as_str().rsplit_once('-').and_then(|(stem, number)| {
         let is_number = !number.is_empty() && number.len() <= 3 && number.bytes().all(|b| b.is_ascii_digit());
         Some((stem, number.parse::<u32>().ok().filter(|_| is_number && !stem.is_empty())?))
@@ -268,13 +270,13 @@ async fn next_name(transaction: &mut Transaction<'_>, name: &Name) -> Result<Nam
     for next in number.saturating_add(1)..=MAX_SUCCESSORS {
         let end = format!("-{next}");
         let stem = stem.get(..stem.len().min(MAX_NAME_LENGTH - end.len())).unwrap_or(stem);
-        let candidate: Name = format!("{stem}{end}").parse().map_err(|_| Problem::internal())?;
+        let candidate: Name = format!("{stem}{end}").parse().map_err(|_| Error::internal())?;
         if !transaction.key_name_is_taken(&candidate).await? {
             return Ok(candidate);
         }
     }
-    Err(Problem::new(
-        Code::NameTaken,
+    Err(Error::new(
+        ErrorCode::NameTaken,
         format!(
             "All names for a successor of {name} are taken. Leave replacement out and issue a key yourself."
         ),
@@ -314,11 +316,11 @@ pub(super) async fn usage(
 
 impl FromBody for Report {
     /// What is wrong is told without what was sent, as no other body is: it may be the secret itself.
-    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
         check_media_type(headers, "application/json")?;
         let detail = "The body is not a report: send an object with secret, digest or text, and perhaps revoke, \
                       version_only and replacement, each true or false.";
-        parse(bytes).map(Self).map_err(|_| Problem::invalid_json(None, detail))
+        parse(bytes).map(Self).map_err(|_| Error::invalid_json(None, detail))
     }
 }
 
@@ -343,14 +345,14 @@ impl Leaked {
 // === impl Done ===
 
 impl Done {
-    fn keep(&self, app: &App) -> Result<(), Problem> {
+    fn keep(&self, app: &App) -> Result<(), Error> {
         if self.attempt.is_some() {
             drop(Created::on_the_side(&self.report)?.kept(app, self.attempt, self.now));
         }
         Ok(())
     }
 
-    fn answer(&self, app: &App) -> Result<Response, Problem> {
+    fn answer(&self, app: &App) -> Result<Response, Error> {
         Ok(Created::on_the_side(&self.report)?.kept(app, self.attempt, self.now).into_response())
     }
 }

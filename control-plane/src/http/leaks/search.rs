@@ -10,7 +10,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::http::fields;
-use crate::http::problem::Problem;
+use omniflow_domain::error::Error;
 
 /// The most keys that one report is about: what is revoked is one change, which gateways take whole.
 pub(super) const MAX_KEYS: usize = 100;
@@ -44,18 +44,18 @@ impl Sought {
         secret: Option<String>,
         digest: Option<String>,
         text: Option<String>,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, Error> {
         let (secret, text) = (secret.map(Zeroizing::new), text.map(Zeroizing::new));
         match (secret, fields::digest(digest.as_deref())?, text) {
             (Some(secret), None, None) => Ok(Self::Secret(secret)),
             (None, Some(digest), None) => Ok(Self::Digest(digest)),
             (None, None, Some(text)) => Ok(Self::Text(text)),
-            _ => Err(Problem::invalid_field("/secret", "send exactly one of secret, digest and text")),
+            _ => Err(Error::invalid_field("/secret", "send exactly one of secret, digest and text")),
         }
     }
 
     /// Looks up all that there is in the published image, which has every version of every key.
-    pub(super) fn find(&self, image: &Image, prefix: &KeyPrefix) -> Result<Found, Problem> {
+    pub(super) fn find(&self, image: &Image, prefix: &KeyPrefix) -> Result<Found, Error> {
         let mut found = Found::default();
         match self {
             Self::Digest(digest) => found.unknown = usize::from(!found.note(image, digest)),
@@ -70,7 +70,7 @@ impl Sought {
         }
         if found.keys.len() > MAX_KEYS {
             let detail = format!("the text has more than {MAX_KEYS} keys: send it in pieces");
-            return Err(Problem::invalid_field("/text", detail));
+            return Err(Error::invalid_field("/text", detail));
         }
         Ok(found)
     }

@@ -9,6 +9,7 @@ use omniflow_policy::digest::Digest;
 use crate::http::access::{Access, Endpoints};
 use crate::http::extract::Segments;
 use crate::http::problem::Problem;
+use omniflow_domain::error::Error;
 
 /// How many hexadecimal digits of the content's digest a name has.
 const DIGITS: usize = 16;
@@ -43,7 +44,7 @@ fn file(name: &str) -> Result<Response, Problem> {
     let asset = assets
         .into_iter()
         .find(|asset| asset.path.strip_prefix("/assets/") == Some(name))
-        .ok_or_else(|| Problem::not_found("No file of the pages has this name. Load the page anew."))?;
+        .ok_or_else(|| Error::not_found("No file of the pages has this name. Load the page anew."))?;
     let headers = [(header::CONTENT_TYPE, asset.media_type)];
     let mut answer = (headers, asset.content).into_response();
     answer.extensions_mut().insert(Unchanging);

@@ -18,11 +18,10 @@ use super::trail::{Changed, changes};
 use super::visitor::Visitor;
 use crate::app::App;
 use crate::http::access::{Endpoints, READ};
-use crate::http::code::Code;
 use crate::http::events::{ListQuery, select};
 use crate::http::extract::{StrictQuery, query_of};
-use crate::http::problem::Problem;
 use omniflow_api_types::event::EventJson;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::event::Action;
 
 /// Events of one page.
@@ -92,7 +91,7 @@ async fn show(
     };
     let (status, error, page) = match selected {
         Ok(page) => (StatusCode::OK, None, Some(page)),
-        Err(problem) if problem.code() == Code::InvalidQuery => {
+        Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
             (StatusCode::BAD_REQUEST, Some(FormError::of_search(&problem, &FIELDS)), None)
         }
         Err(problem) => return Err(problem.into()),
@@ -159,7 +158,7 @@ impl EventsPage {
 // === impl Query ===
 
 impl Query {
-    fn to_api(&self) -> Result<ListQuery, Problem> {
+    fn to_api(&self) -> Result<ListQuery, Error> {
         let (from, to) = (instant(&self.from), instant(&self.to));
         let fields = [
             ("action", self.action.as_str()),

@@ -2,14 +2,15 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use omniflow_domain::principal::Principal;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 
 use crate::app::App;
-use crate::http::access::Caller;
-use crate::http::code::Code;
+
 use crate::http::problem::Problem;
 use crate::storage::Attempt;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
 
 /// The field in which every form carries the token of its session.
@@ -111,13 +112,9 @@ impl Form {
     }
 
     /// A whole number; `None` if the field is empty. `pointer` is where the request has it.
-    pub(super) fn number<T: std::str::FromStr>(
-        &self,
-        name: &str,
-        pointer: &str,
-    ) -> Result<Option<T>, Problem> {
+    pub(super) fn number<T: std::str::FromStr>(&self, name: &str, pointer: &str) -> Result<Option<T>, Error> {
         let read = |text: String| {
-            text.parse().map_err(|_| Problem::invalid_field(pointer, "this is a whole number, such as 60"))
+            text.parse().map_err(|_| Error::invalid_field(pointer, "this is a whole number, such as 60"))
         };
         self.stated(name).map(read).transpose()
     }
@@ -143,7 +140,7 @@ impl<S: Sync> FromRequestParts<S> for Form {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Only the gate puts it there, once it is checked.
-        parts.extensions.get::<Self>().cloned().ok_or_else(Problem::internal)
+        parts.extensions.get::<Self>().cloned().ok_or_else(Error::internal).map_err(Into::into)
     }
 }
 
@@ -152,11 +149,11 @@ impl<S: Sync> FromRequestParts<S> for Form {
 impl FormError {
     /// The problem, at the field of a form whose request has it in `problem`'s pointer. `fields` has pairs of pointer and
     /// name of the field; a pointer counts for what is below it as well.
-    pub(super) fn new(problem: &Problem, fields: &[(&str, &str)]) -> Self {
+    pub(super) fn new(problem: &Error, fields: &[(&str, &str)]) -> Self {
         let is_at = |pointer: &str, at: &str| {
             at.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let at = if problem.code() == Code::NameTaken { Some("/name") } else { problem.field() };
+        let at = if problem.code() == ErrorCode::NameTaken { Some("/name") } else { problem.field() };
         let field = at.and_then(|at| {
             fields.iter().find(|(pointer, _)| is_at(pointer, at)).map(|(_, name)| (*name).to_owned())
         });
@@ -165,7 +162,7 @@ impl FormError {
 
     /// The problem of a search whose form has these `fields`, under the names that the query has. Beside its field a name says
     /// nothing, and is none that its reader knows.
-    pub(super) fn of_search(problem: &Problem, fields: &[&str]) -> Self {
+    pub(super) fn of_search(problem: &Error, fields: &[&str]) -> Self {
         let detail = problem.detail();
         let field = problem.field().filter(|field| fields.contains(field));
         let rest = field.and_then(|field| detail.strip_prefix(field)).filter(|rest| rest.starts_with(" is "));
@@ -199,29 +196,29 @@ pub(super) fn newly_blamed(errors: &[FormError]) -> Option<&str> {
 }
 
 /// A name for an attempt to make something, which a form carries so that it makes nothing twice.
-pub(super) fn new_attempt(app: &App) -> Result<String, Problem> {
+pub(super) fn new_attempt(app: &App) -> Result<String, Error> {
     Ok(hex::encode(app.entropy.compose(|random| [0; 16].map(|_: u8| random()))?))
 }
 
 /// The attempt that a form is, as the API knows those of its callers; `None` for a form without a name for it.
-pub(super) fn attempt(caller: &Caller, form: &Form) -> Option<Attempt> {
+pub(super) fn attempt(principal: &Principal, form: &Form) -> Option<Attempt> {
     let name = form.stated(ATTEMPT)?;
     let key = Digest::of(format!("a form of a page: {name}").as_bytes());
-    Some(Attempt { token: caller.id, key, request: form.digest() })
+    Some(Attempt { token: principal.id, key, request: form.digest() })
 }
 
 /// The end that a form chooses, as a request states it. Browsers send a time without a zone; ours is UTC, as the form says.
-pub(super) fn lifetime(form: &Form, now: UnixMillis) -> Result<Option<String>, Problem> {
+pub(super) fn lifetime(form: &Form, now: UnixMillis) -> Result<Option<String>, Error> {
     let days = |value: &str| LIFETIMES.iter().find(|(known, ..)| *known == value).map(|(.., days)| *days);
     match form.text("lifetime") {
         "" | "never" => Ok(None),
         "date" => match form.text("expires_at") {
-            "" => Err(Problem::invalid_field("/expires_at", "choose a date, or another lifetime")),
+            "" => Err(Error::invalid_field("/expires_at", "choose a date, or another lifetime")),
             text => Ok(Some(in_utc(text))),
         },
         value => match days(value) {
             Some(days) => Ok(Some(format_time(UnixMillis(now.0.saturating_add(days * DAY_MS))))),
-            None => Err(Problem::invalid_field("/expires_at", "choose one of the lifetimes")),
+            None => Err(Error::invalid_field("/expires_at", "choose one of the lifetimes")),
         },
     }
 }
@@ -293,7 +290,7 @@ mod tests {
             ("/rate_limit/per_hour", Some("per_minute")),
             ("/name", None),
         ] {
-            let error = FormError::new(&Problem::invalid_field(pointer, "no"), &fields);
+            let error = FormError::new(&Error::invalid_field(pointer, "no"), &fields);
             assert_eq!(error.field.as_deref(), expected, "{pointer}");
             assert_eq!(error.text, "No.");
         }
@@ -302,7 +299,7 @@ mod tests {
             ("ip", "there is no such thing", (Some("ip"), "There is no such thing.")),
             ("cursor", "cursor is unchanged", (None, "Cursor is unchanged.")),
         ] {
-            let error = FormError::of_search(&Problem::invalid_query(name, detail), &["ip", "from"]);
+            let error = FormError::of_search(&Error::invalid_query(name, detail), &["ip", "from"]);
             assert_eq!((error.field.as_deref(), error.text.as_str()), expected);
         }
     }

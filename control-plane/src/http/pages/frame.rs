@@ -3,7 +3,8 @@
 use super::SECTIONS;
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::preferences::Preferences;
-use crate::http::access::{Access, Caller};
+use crate::http::access::Access;
+use omniflow_domain::principal::Principal;
 use omniflow_domain::token::Role;
 
 /// What the layout needs to know. Every context of a page has one, by the name `frame`.
@@ -52,7 +53,7 @@ pub(super) struct Entry {
 impl Frame {
     pub(super) fn new(
         title: String,
-        caller: Option<&Caller>,
+        principal: Option<&Principal>,
         csrf: &str,
         path: &str,
         target: &str,
@@ -61,11 +62,11 @@ impl Frame {
     ) -> Self {
         Self {
             title,
-            groups: caller.map_or_else(Vec::new, |caller| groups(caller, path)),
-            reader: caller.map(|caller| Reader {
-                name: caller.name.to_string(),
-                role: caller.role,
-                may_write: caller.may_write(),
+            groups: principal.map_or_else(Vec::new, |principal| groups(principal, path)),
+            reader: principal.map(|principal| Reader {
+                name: principal.name.to_string(),
+                role: principal.role,
+                may_write: principal.may_write(),
             }),
             csrf: csrf.to_owned(),
             target: target.to_owned(),
@@ -102,16 +103,24 @@ impl Frame {
     /// One for tests of templates: an owner who looks at the keys.
     #[cfg(test)]
     pub(super) fn sample(title: &str) -> Self {
-        let caller =
-            Caller { id: uuid::Uuid::from_u128(7), name: "owner".parse().unwrap(), role: Role::Owner };
-        Self::new(title.to_owned(), Some(&caller), "c5f", "/keys", "/keys?q=ci", Preferences::default(), true)
+        let principal =
+            Principal { id: uuid::Uuid::from_u128(7), name: "owner".parse().unwrap(), role: Role::Owner };
+        Self::new(
+            title.to_owned(),
+            Some(&principal),
+            "c5f",
+            "/keys",
+            "/keys?q=ci",
+            Preferences::default(),
+            true,
+        )
     }
 }
 
-fn groups(caller: &Caller, path: &str) -> Vec<(&'static str, Vec<Entry>)> {
+fn groups(principal: &Principal, path: &str) -> Vec<(&'static str, Vec<Entry>)> {
     let mut groups: Vec<(&'static str, Vec<Entry>)> = Vec::new();
     for section in SECTIONS {
-        if !matches!(section.access, Access::Roles(roles) if roles.contains(&caller.role)) {
+        if !matches!(section.access, Access::Roles(roles) if roles.contains(&principal.role)) {
             continue;
         }
         let below = path.strip_prefix(section.path);

@@ -1,6 +1,7 @@
 //! The gate before every page and form: who is signed in, whether the role reaches, and whether a form came from a page
 //! of this session. What a browser has to know for the safety of a page is told here as well, for all of them.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::body::{Body as HttpBody, to_bytes};
@@ -18,10 +19,10 @@ use super::refusal::Refused;
 use super::sign_in;
 use super::visitor::Visitor;
 use crate::app::App;
-use crate::http::access::{Access, Caller};
-use crate::http::code::Code;
+use crate::http::access::Access;
 use crate::http::extract::whole;
 use crate::http::problem::Problem;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_net::admission::Connection;
 
 /// The most bytes of a form: a policy of the largest size, whose characters are escaped.
@@ -76,7 +77,7 @@ impl PageGate {
         let (mut parts, body) = request.into_parts();
         let visitor = match Visitor::of(&gate.app, &parts).await {
             Ok(visitor) => visitor,
-            Err(problem) => return dressed(problem.into_response()),
+            Err(problem) => return dressed(Problem::from(problem).into_response()),
         };
         let answer = match gate.admit(&visitor, &mut parts, body).await {
             Ok(body) => {
@@ -96,23 +97,29 @@ impl PageGate {
         body: HttpBody,
     ) -> Result<HttpBody, Box<Response>> {
         if self.manner == Manner::Form && !is_same_origin(&parts.headers, &parts.uri) {
-            return Err(refused(Problem::forbidden(
-                "This form was not sent by a page of this control plane, so nothing was done.",
-            )));
+            return Err(refused(
+                Error::forbidden(
+                    "This form was not sent by a page of this control plane, so nothing was done.",
+                )
+                .into(),
+            ));
         }
         if let Access::Roles(roles) = self.access {
-            let Some(caller) = visitor.caller() else {
+            let Some(principal) = visitor.principal() else {
                 return Err(Box::new(self.ask_to_sign_in(visitor, body).await));
             };
-            if !roles.contains(&caller.role) {
+            if !roles.contains(&principal.role) {
                 let wanted: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-                return Err(refused(Problem::forbidden(format!(
-                    "This needs a token with the role {}; yours is {}.",
-                    wanted.join(" or "),
-                    caller.role
-                ))));
+                return Err(refused(
+                    Error::forbidden(format!(
+                        "This needs a token with the role {}; yours is {}.",
+                        wanted.join(" or "),
+                        principal.role
+                    ))
+                    .into(),
+                ));
             }
-            parts.extensions.insert::<Caller>(caller.clone());
+            parts.extensions.insert::<Principal>(principal.clone());
             Connection::trust(&parts.extensions);
             if self.manner != Manner::Live {
                 visitor.note(&self.app).await.map_err(|error| refused(error.into()))?;
@@ -121,7 +128,7 @@ impl PageGate {
         if self.manner != Manner::Form {
             return Ok(body);
         }
-        let form = read(body, visitor.caller().is_some(), &self.app.large_forms).await.map_err(refused)?;
+        let form = read(body, visitor.principal().is_some(), &self.app.large_forms).await.map_err(refused)?;
         if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
             // One of our pages has sent it, in a session that was before this one.
             return Err(Box::new(sign_in::ask_to_send_again(visitor, visitor.path(), &form, visitor.csrf())));
@@ -138,13 +145,13 @@ impl PageGate {
             }
             Manner::Form => match read(body, false, &self.app.large_forms).await {
                 Ok(form) => sign_in::ask_before(visitor, &form),
-                Err(problem) => *refused(problem),
+                Err(problem) => *refused(problem.into()),
             },
         }
     }
 }
 
-fn refused(problem: Problem) -> Box<Response> {
+fn refused(problem: Error) -> Box<Response> {
     Box::new(Refused::from(problem).into_response())
 }
 
@@ -157,23 +164,24 @@ pub(super) fn dressed(mut answer: Response) -> Response {
 }
 
 /// Reads a form. `large_forms` has a permit for each large one of people who are not signed in that is read at once.
-async fn read(body: HttpBody, is_signed_in: bool, large_forms: &Semaphore) -> Result<Form, Problem> {
+async fn read(body: HttpBody, is_signed_in: bool, large_forms: &Semaphore) -> Result<Form, Error> {
     let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_FORM);
     let _turn = if is_signed_in || is_small {
         None
     } else {
         let turn = large_forms.try_acquire().map_err(|_| {
-            Problem::new(
-                Code::Busy,
+            Error::new(
+                ErrorCode::Busy,
                 "Too many long forms of people who are not signed in arrive at once. Sign in in another tab, then send this again.",
             )
         });
         Some(turn?)
     };
-    let bytes = whole(to_bytes(body, FORM_LIMIT))
-        .await?
-        .map_err(|_| Problem::new(Code::BodyTooLarge, "The form is too long, or was not sent to its end."))?;
-    Form::parse(&bytes).ok_or_else(|| Problem::new(Code::UnsupportedMediaType, "This is no form of a page."))
+    let bytes = whole(to_bytes(body, FORM_LIMIT)).await?.map_err(|_| {
+        Error::new(ErrorCode::BodyTooLarge, "The form is too long, or was not sent to its end.")
+    })?;
+    Form::parse(&bytes)
+        .ok_or_else(|| Error::new(ErrorCode::UnsupportedMediaType, "This is no form of a page."))
 }
 
 /// Whether a browser says that one of our pages has sent this.
@@ -219,7 +227,7 @@ mod tests {
         for reader in &mut readers {
             assert!(reader.now_or_never().is_none(), "it waits for the rest of the form");
         }
-        assert_eq!(read(unending(), false).await.map(|_| ()).unwrap_err().code(), Code::Busy);
+        assert_eq!(read(unending(), false).await.map(|_| ()).unwrap_err().code(), ErrorCode::Busy);
         assert!(read(HttpBody::from("token=a"), false).await.is_ok(), "signing in goes on");
         assert!((&mut read(unending(), true)).now_or_never().is_none(), "who is signed in is read");
         readers.pop();

@@ -9,8 +9,8 @@
 //!    asks for by itself. There is no other way to add one, and the gate ([`gate`]) stands before all of them: session, role, origin,
 //!    and the form's token.
 //! 2. **A handler** takes what it needs as arguments: `State<Arc<App>>`, [`Visitor`](visitor::Visitor) (who reads, and
-//!    the frame of the page), [`Caller`](super::access::Caller), and [`Form`](form::Form) in a form. It calls **the
-//!    very operation that the API calls**, with the same request and the same `Caller`: where the API's handler has it
+//!    the frame of the page), [`Principal`](omniflow_domain::principal::Principal), and [`Form`](form::Form) in a form. It calls **the
+//!    very operation that the API calls**, with the same request and the same `Principal`: where the API's handler has it
 //!    in one piece, that is cut in two, and the part without HTTP is `pub(in crate::http)`. A page checks nothing
 //!    by itself and touches no row.
 //! 3. **It gives a [`PageResult`](refusal::PageResult)**: [`Page`](refusal::Page) around a template, or a redirect (303)
@@ -68,9 +68,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use self::gate::Manner;
 use self::visitor::Visitor;
 use super::access::{Access, Endpoints};
-use super::code::Code;
 use super::problem::Problem;
 use crate::app::App;
+use omniflow_domain::error::{Error, ErrorCode};
 
 /// A part of the pages, with a line in the navigation.
 struct Section {
@@ -114,12 +114,17 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 
 /// What is answered where nothing is.
 pub(super) async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
-    refuse(&app, request, Problem::not_found("Nothing has this path.")).await
+    refuse(&app, request, Error::not_found("Nothing has this path.").into()).await
 }
 
 /// What is answered where something is, but not for this method: a reader has opened the address of a form, for one.
 pub(super) async fn method_not_allowed(State(app): State<Arc<App>>, request: Request) -> Response {
-    refuse(&app, request, Problem::new(Code::MethodNotAllowed, "This path does not take this method.")).await
+    refuse(
+        &app,
+        request,
+        Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method.").into(),
+    )
+    .await
 }
 
 /// The problem: as a page to browsers, as it is to programs.
@@ -133,7 +138,7 @@ async fn refuse(app: &App, request: Request, problem: Problem) -> Response {
             let refused = refusal::Refused::from(problem).into_response();
             gate::dressed(visitor.explain(refused, Manner::Page))
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => Problem::from(problem).into_response(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::refusal::PageResult;
 use super::session::cookie;
 use super::sign_in::local_path;
 use super::visitor::Visitor;
-use crate::http::problem::Problem;
+use omniflow_domain::error::Error;
 
 const COOKIE: &str = "omf-theme";
 /// How long the browser keeps it, in seconds: a year.
@@ -38,7 +38,7 @@ pub(super) async fn keep(visitor: Visitor, form: Form) -> PageResult {
     let theme = Theme::of(form.text("theme"));
     let flag = if visitor.is_secure() { "; Secure" } else { "" };
     let text = format!("{COOKIE}={}; Path=/; Max-Age={KEPT}; HttpOnly; SameSite=Lax{flag}", theme.as_str());
-    let value = HeaderValue::try_from(text).map_err(|_| Problem::internal())?;
+    let value = HeaderValue::try_from(text).map_err(|_| Error::internal())?;
     let back = local_path(form.text("to"));
     Ok(([(header::SET_COOKIE, value)], Redirect::to(back)).into_response())
 }

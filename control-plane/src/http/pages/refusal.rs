@@ -1,5 +1,6 @@
 //! A page in place of the one that was asked for: what went wrong, and what to do.
 
+use crate::http::problem::status as problem_status;
 use askama::Template;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -7,8 +8,8 @@ use axum::response::{Html, IntoResponse, Response};
 use super::form::sentence;
 use super::frame::Frame;
 use super::visitor::Visitor;
-use crate::http::code::Code;
 use crate::http::problem::Problem;
+use omniflow_domain::error::{Error, ErrorCode};
 
 /// What the handler of a page or form gives.
 pub(super) type PageResult = Result<Response, Refused>;
@@ -29,8 +30,8 @@ struct RefusalPage<'a> {
 }
 
 /// The page that tells a problem.
-pub(super) fn page(visitor: &Visitor, problem: &Problem) -> Response {
-    let status = problem.code().status();
+pub(super) fn page(visitor: &Visitor, problem: &Error) -> Response {
+    let status = problem_status(problem.code());
     let title = match status {
         StatusCode::NOT_FOUND => "Not found",
         StatusCode::FORBIDDEN => "Not allowed",
@@ -48,7 +49,7 @@ pub(super) fn page(visitor: &Visitor, problem: &Problem) -> Response {
     if let Some(seconds) = problem.retry_after() {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if problem.code() == Code::NotReady {
+    if problem.code() == ErrorCode::NotReady {
         // The image of all keys is built in seconds: the page comes by itself then.
         answer.headers_mut().insert(HeaderName::from_static("refresh"), HeaderValue::from_static("2"));
     }
@@ -65,7 +66,7 @@ impl<E: Into<Problem>> From<E> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut answer = self.0.code().status().into_response();
+        let mut answer = problem_status(self.0.code()).into_response();
         answer.extensions_mut().insert(*self.0);
         answer
     }

@@ -11,7 +11,7 @@ use omniflow_policy::digest::Digest;
 
 use super::visitor::Visitor;
 use crate::app::App;
-use crate::http::problem::Problem;
+use omniflow_domain::error::Error;
 use omniflow_domain::session::{MAX_SESSIONS, Session};
 use omniflow_domain::token::{Role, Token};
 
@@ -56,11 +56,7 @@ pub(super) struct Begun {
 }
 
 /// Begins a session of a token; `None` if the token has just been revoked.
-pub(super) async fn begin(
-    app: &Arc<App>,
-    visitor: &Visitor,
-    token: &Token,
-) -> Result<Option<Begun>, Problem> {
+pub(super) async fn begin(app: &Arc<App>, visitor: &Visitor, token: &Token) -> Result<Option<Begun>, Error> {
     let now = app.now();
     let bytes = app.entropy.compose(|random| [0; IDENTIFIER_BYTES].map(|_: u8| random()))?;
     let identifier = hex::encode(bytes);
@@ -82,15 +78,15 @@ pub(super) async fn begin(
 }
 
 /// What takes the cookie away from the browser, under both of its names.
-pub(super) fn forget(visitor: &Visitor) -> Result<Vec<HeaderValue>, Problem> {
+pub(super) fn forget(visitor: &Visitor) -> Result<Vec<HeaderValue>, Error> {
     let plain = set_cookie(false, "", "; Max-Age=0")?;
     if visitor.is_secure() { Ok(vec![set_cookie(true, "", "; Max-Age=0")?, plain]) } else { Ok(vec![plain]) }
 }
 
-fn set_cookie(secure: bool, identifier: &str, more: &str) -> Result<HeaderValue, Problem> {
+fn set_cookie(secure: bool, identifier: &str, more: &str) -> Result<HeaderValue, Error> {
     let (name, flag) = if secure { (SECURE_COOKIE, "; Secure") } else { (PLAIN_COOKIE, "") };
     let text = format!("{name}={identifier}; Path=/; HttpOnly; SameSite=Lax{flag}{more}");
-    let mut value = HeaderValue::try_from(text).map_err(|_| Problem::internal())?;
+    let mut value = HeaderValue::try_from(text).map_err(|_| Error::internal())?;
     value.set_sensitive(true);
     Ok(value)
 }

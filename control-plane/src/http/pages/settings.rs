@@ -14,7 +14,7 @@ use super::show::{Ago, At, Until};
 use super::visitor::Visitor;
 use crate::app::App;
 use crate::configuration::SettingInForce;
-use crate::http::access::{Caller, Endpoints, READ};
+use crate::http::access::{Authenticated, Endpoints, READ};
 use omniflow_domain::session::{IDLE_TIME, Session, WHOLE_TIME};
 use omniflow_policy::time::UnixMillis;
 
@@ -43,7 +43,11 @@ struct SettingsPage {
     now: At,
 }
 
-async fn show(State(app): State<Arc<App>>, visitor: Visitor, caller: Caller) -> PageResult {
+async fn show(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    Authenticated(principal): Authenticated,
+) -> PageResult {
     let now = visitor.now();
     let (_, policy_version) = app.publication.policy()?;
     let whole = u64::try_from(WHOLE_TIME.as_millis()).unwrap_or(u64::MAX);
@@ -56,8 +60,8 @@ async fn show(State(app): State<Arc<App>>, visitor: Visitor, caller: Caller) -> 
         snapshot: app.publication.version()?,
         policy_version,
         settings: app.settings.clone(),
-        token: caller.name.to_string(),
-        sessions: app.storage.main.session_count(caller.id, Session::over_since(now)).await?,
+        token: principal.name.to_string(),
+        sessions: app.storage.main.session_count(principal.id, Session::over_since(now)).await?,
         began: visitor.session().map(|session| Ago { time: session.created_at, now }),
         ends: visitor.session().map(|session| Until { time: end(session.created_at), now }),
         idle_minutes: IDLE_TIME.as_secs() / 60,

@@ -1,5 +1,6 @@
 //! Signing in with a token, and out.
 
+use crate::http::problem::status as problem_status;
 use std::sync::Arc;
 
 use askama::Template;
@@ -15,11 +16,10 @@ use super::refusal::{Page, PageResult};
 use super::session::{self, Begun};
 use super::visitor::Visitor;
 use crate::app::App;
-use crate::http::access::{Access, Caller, Endpoints, READ, valid_token};
-use crate::http::code::Code;
+use crate::http::access::{Access, Authenticated, Endpoints, READ, valid_token};
 use crate::http::extract::StrictQuery;
-use crate::http::problem::Problem;
 use crate::http::refusals::Reason;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::token::Token;
 use omniflow_net::admission::Connection;
 
@@ -112,7 +112,7 @@ pub(super) fn ask_to_send_again(visitor: &Visitor, path: &str, form: &Form, csrf
 }
 
 async fn show(visitor: Visitor, StrictQuery(query): StrictQuery<Query>) -> PageResult {
-    if visitor.caller().is_some() {
+    if visitor.principal().is_some() {
         return Ok(Redirect::to(local_path(&query.to)).into_response());
     }
     let note = match query.why.as_str() {
@@ -168,7 +168,7 @@ async fn admitted(
     app: &App,
     extensions: &Extensions,
     text: &str,
-) -> Result<Result<Token, NotAdmitted>, Problem> {
+) -> Result<Result<Token, NotAdmitted>, Error> {
     if text.is_empty() {
         return Ok(Err("Paste a token of the control plane.".into()));
     }
@@ -176,7 +176,7 @@ async fn admitted(
         Ok(token) => token,
         Err(reason) => {
             let problem = app.throttle.refuse(reason, extensions, false);
-            if problem.code() == Code::TooManyAttempts {
+            if problem.code() == ErrorCode::TooManyAttempts {
                 return Ok(Err(NotAdmitted::from(&problem)));
             }
             let text = match reason {
@@ -208,12 +208,16 @@ async fn sign_out(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
     signed_out(&visitor)
 }
 
-async fn sign_out_everywhere(State(app): State<Arc<App>>, visitor: Visitor, caller: Caller) -> PageResult {
+async fn sign_out_everywhere(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    Authenticated(principal): Authenticated,
+) -> PageResult {
     let mut writer = app.storage.main.writer().await;
     let mut transaction = writer.begin().await?;
-    let sessions = transaction.delete_sessions_of(caller.id).await?;
+    let sessions = transaction.delete_sessions_of(principal.id).await?;
     transaction.commit().await?;
-    tracing::info!(token = %caller.id, name = caller.name.as_str(), sessions, "all sessions of a token were ended");
+    tracing::info!(token = %principal.id, name = principal.name.as_str(), sessions, "all sessions of a token were ended");
     signed_out(&visitor)
 }
 
@@ -232,11 +236,11 @@ impl From<&str> for NotAdmitted {
     }
 }
 
-impl From<&Problem> for NotAdmitted {
-    fn from(problem: &Problem) -> Self {
+impl From<&Error> for NotAdmitted {
+    fn from(problem: &Error) -> Self {
         Self {
             text: sentence(problem.detail()),
-            status: problem.code().status(),
+            status: problem_status(problem.code()),
             retry_after: problem.retry_after(),
         }
     }

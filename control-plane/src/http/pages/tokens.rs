@@ -1,5 +1,7 @@
 //! Tokens of the control plane: listed, made and revoked by owners.
 
+use crate::http::problem::status as problem_status;
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use askama::Template;
@@ -21,12 +23,11 @@ use super::refusal::{Page, PageResult};
 use super::show::{Ago, At};
 use super::visitor::Visitor;
 use crate::app::App;
-use crate::http::access::{Caller, Endpoints, OWNER};
-use crate::http::code::Code;
+use crate::http::access::{Authenticated, Endpoints, OWNER};
 use crate::http::extract::{Segments, StrictQuery, query_of};
-use crate::http::problem::Problem;
 use crate::http::{to_its_end, tokens};
 use omniflow_api_types::token::{CreateToken, TokenJson};
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::token::Role;
 
 pub(super) const SECTION: Section =
@@ -131,7 +132,7 @@ struct MadeToken {
 async fn list(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let now = visitor.now();
@@ -145,7 +146,7 @@ async fn list(
         created: At(token.created_at.0),
         expires: token.expires_at.map(|time| Ago { time: time.0, now }),
         is_over: token.expires_at.is_some_and(|time| time.0 <= now),
-        is_own: token.id == caller.id,
+        is_own: token.id == principal.id,
     };
     Ok(Page(ListPage {
         frame: visitor.frame("Tokens"),
@@ -161,38 +162,43 @@ async fn show_form(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult 
     Ok(form_page(&visitor, &form, StatusCode::OK, Vec::new()))
 }
 
-async fn make(State(app): State<Arc<App>>, visitor: Visitor, caller: Caller, form: Form) -> PageResult {
-    match apply(&app, caller, &form, visitor.now()).await {
+async fn make(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    Authenticated(principal): Authenticated,
+    form: Form,
+) -> PageResult {
+    match apply(&app, principal, &form, visitor.now()).await {
         Ok(created) => {
             let made: Made = created.read()?;
             let secret = Some(made.secret).filter(|_| !created.is_replayed());
             secret_page(&visitor, made.token.name, made.token.role, secret)
         }
-        Err(problem) if problem.code() == Code::AlreadyCreated => {
+        Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
             secret_page(&visitor, form.text("name").to_owned(), form.text("role").to_owned(), None)
         }
-        Err(problem) if problem.code() == Code::IdempotencyKeyReused => {
+        Err(problem) if problem.code() == ErrorCode::IdempotencyKeyReused => {
             let form = form.with(ATTEMPT, &new_attempt(&app)?);
-            Ok(form_page(&visitor, &form, problem.code().status(), vec![error(&problem)]))
+            Ok(form_page(&visitor, &form, problem_status(problem.code()), vec![error(&problem)]))
         }
         Err(problem) => {
             let errors = every_error_of(&form, &problem, visitor.now());
-            Ok(form_page(&visitor, &form, problem.code().status(), errors))
+            Ok(form_page(&visitor, &form, problem_status(problem.code()), errors))
         }
     }
 }
 
 async fn apply(
     app: &Arc<App>,
-    caller: Caller,
+    principal: Principal,
     form: &Form,
     now: UnixMillis,
-) -> Result<crate::http::idempotency::Created, Problem> {
-    let (request, attempt) = (request(form, now)?, attempt(&caller, form));
-    to_its_end(tokens::make(Arc::clone(app), caller, request, attempt)).await
+) -> Result<crate::http::idempotency::Created, Error> {
+    let (request, attempt) = (request(form, now)?, attempt(&principal, form));
+    to_its_end(tokens::make(Arc::clone(app), principal, request, attempt)).await
 }
 
-fn request(form: &Form, now: UnixMillis) -> Result<CreateToken, Problem> {
+fn request(form: &Form, now: UnixMillis) -> Result<CreateToken, Error> {
     Ok(CreateToken {
         name: form.text("name").to_owned(),
         role: form.text("role").to_owned(),
@@ -201,12 +207,12 @@ fn request(form: &Form, now: UnixMillis) -> Result<CreateToken, Problem> {
 }
 
 /// A problem at the field of the form.
-fn error(problem: &Problem) -> FormError {
+fn error(problem: &Error) -> FormError {
     FormError::new(problem, &POINTERS)
 }
 
 /// All that is wrong with a form of which `problem` was found.
-fn every_error_of(form: &Form, problem: &Problem, now: UnixMillis) -> Vec<FormError> {
+fn every_error_of(form: &Form, problem: &Error, now: UnixMillis) -> Vec<FormError> {
     let (mut form, mut errors) = (form.clone(), vec![error(problem)]);
     while let Some(field) = newly_blamed(&errors) {
         form = match field {
@@ -247,48 +253,46 @@ fn form_page(visitor: &Visitor, form: &Form, status: StatusCode, errors: Vec<For
 async fn show_revoke(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    revoke_page(&app, &visitor, &caller, &id, "", None).await
+    revoke_page(&app, &visitor, &principal, &id, "", None).await
 }
 
 async fn revoke(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
     let typed = form.text("name");
     let token = find(&app, &id).await?;
     if typed != token.name.as_str() {
-        let problem = Problem::invalid_field(
-            "/name",
-            format!("type {} to confirm that this token is meant", token.name),
-        );
-        return revoke_page(&app, &visitor, &caller, &id, typed, Some(problem)).await;
+        let problem =
+            Error::invalid_field("/name", format!("type {} to confirm that this token is meant", token.name));
+        return revoke_page(&app, &visitor, &principal, &id, typed, Some(problem.into())).await;
     }
-    match tokens::end(Arc::clone(&app), caller.clone(), id.clone()).await {
+    match tokens::end(Arc::clone(&app), principal.clone(), id.clone()).await {
         Ok(()) => Ok(Redirect::to("/tokens").into_response()),
-        Err(problem) => revoke_page(&app, &visitor, &caller, &id, typed, Some(problem)).await,
+        Err(problem) => revoke_page(&app, &visitor, &principal, &id, typed, Some(problem.into())).await,
     }
 }
 
 async fn revoke_page(
     app: &App,
     visitor: &Visitor,
-    caller: &Caller,
+    principal: &Principal,
     id: &str,
     typed: &str,
-    problem: Option<Problem>,
+    problem: Option<Error>,
 ) -> PageResult {
     let token = find(app, id).await?;
-    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem.code().status());
+    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem_status(problem.code()));
     let page = RevokePage {
         frame: visitor.frame(format!("Revoke {}", token.name)),
         id: token.id.to_string(),
-        is_own: token.id == caller.id,
+        is_own: token.id == principal.id,
         name: token.name.to_string(),
         role: token.role,
         typed: typed.to_owned(),
@@ -297,8 +301,8 @@ async fn revoke_page(
     Ok((status, Page(page)).into_response())
 }
 
-async fn find(app: &App, id: &str) -> Result<omniflow_domain::token::Token, Problem> {
-    let no_such_token = || Problem::not_found("No token has this identifier. It may have been revoked.");
+async fn find(app: &App, id: &str) -> Result<omniflow_domain::token::Token, Error> {
+    let no_such_token = || Error::not_found("No token has this identifier. It may have been revoked.");
     let id = Uuid::parse_str(id).map_err(|_| no_such_token())?;
     app.storage.main.token(id).await?.ok_or_else(no_such_token)
 }

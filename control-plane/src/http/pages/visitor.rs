@@ -1,5 +1,7 @@
 //! Who asks for a page: the session of the browser, and how its reader wants pages to look.
 
+use crate::http::problem::status as problem_status;
+use omniflow_domain::principal::Principal;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
@@ -16,9 +18,10 @@ use super::gate::Manner;
 use super::preferences::Preferences;
 use super::{refusal, session};
 use crate::app::App;
-use crate::http::access::Caller;
+
 use crate::http::problem::Problem;
 use crate::storage::StorageError;
+use omniflow_domain::error::Error;
 use omniflow_domain::session::Session;
 
 /// The reader of a page. The gate puts it into the request; a handler takes it as an argument.
@@ -39,7 +42,7 @@ pub(in crate::http) struct Visitor {
 #[derive(Clone)]
 struct SignedIn {
     session: Session,
-    caller: Caller,
+    principal: Principal,
     csrf: String,
 }
 
@@ -47,7 +50,7 @@ struct SignedIn {
 
 impl Visitor {
     /// Who sent this request.
-    pub(super) async fn of(app: &App, parts: &Parts) -> Result<Self, Problem> {
+    pub(super) async fn of(app: &App, parts: &Parts) -> Result<Self, Error> {
         let now = app.now();
         let secure = app.serves_tls || came_by_https(&parts.headers);
         let identifier = session::identifier(&parts.headers, app.serves_tls);
@@ -69,8 +72,8 @@ impl Visitor {
     }
 
     /// The token with which the reader is signed in.
-    pub(super) fn caller(&self) -> Option<&Caller> {
-        self.signed_in.as_ref().map(|signed_in| &signed_in.caller)
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        self.signed_in.as_ref().map(|signed_in| &signed_in.principal)
     }
 
     /// The session, where there is one.
@@ -126,7 +129,7 @@ impl Visitor {
         let signed_in = self.signed_in.as_ref();
         Frame::new(
             title.into(),
-            signed_in.map(|signed_in| &signed_in.caller),
+            signed_in.map(|signed_in| &signed_in.principal),
             signed_in.map_or("", |signed_in| &signed_in.csrf),
             &self.path,
             &self.target,
@@ -150,7 +153,7 @@ impl Visitor {
     /// The answer; where it is a refusal, a page that tells it.
     pub(super) fn explain(&self, answer: Response, manner: Manner) -> Response {
         match answer.extensions().get::<Problem>() {
-            Some(problem) if manner == Manner::Live => problem.code().status().into_response(),
+            Some(problem) if manner == Manner::Live => problem_status(problem.code()).into_response(),
             Some(problem) => refusal::page(self, problem),
             None => answer,
         }
@@ -162,19 +165,19 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Only the gate puts it there.
-        parts.extensions.get::<Self>().cloned().ok_or_else(Problem::internal)
+        parts.extensions.get::<Self>().cloned().ok_or_else(Error::internal).map_err(Into::into)
     }
 }
 
 /// The session with this identifier and its token, if both are valid and the token is one for people.
-async fn find(app: &App, identifier: &str, now: UnixMillis) -> Result<Option<SignedIn>, Problem> {
+async fn find(app: &App, identifier: &str, now: UnixMillis) -> Result<Option<SignedIn>, Error> {
     let session = app.storage.main.session(session::digest(identifier)).await?;
     let Some(session) = session.filter(|session| session.is_valid(now)) else { return Ok(None) };
     let token = app.storage.main.token(session.token_id).await?;
     let token = token.filter(|token| token.is_valid(now) && session::is_for_people(token.role));
     Ok(token.map(|token| SignedIn {
         session,
-        caller: Caller { id: token.id, name: token.name, role: token.role },
+        principal: Principal { id: token.id, name: token.name, role: token.role },
         csrf: session::form_token(identifier),
     }))
 }

@@ -4,9 +4,8 @@ use omniflow_policy::policy::Policy;
 use omniflow_policy::scope::Scope;
 
 use crate::app::App;
-use crate::http::code::Code;
-use crate::http::problem::Problem;
 use crate::storage::Transaction;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::NamedKeys;
 
 /// How many keys a refusal names for each scope.
@@ -23,7 +22,7 @@ pub(super) async fn check(
     transaction: &mut Transaction<'_>,
     current: &Policy,
     next: &Policy,
-) -> Result<(), Problem> {
+) -> Result<(), Error> {
     let missing = missing_scopes(current, next);
     let holders = transaction.scope_holders(&missing, NAMED_KEYS).await?;
     let holders: Vec<(Scope, NamedKeys)> = holders.into_iter().map(|held| (held.scope, held.keys)).collect();
@@ -37,7 +36,7 @@ pub(super) async fn check(
 }
 
 /// All that stands in the way of a draft at this moment.
-pub(super) async fn of_draft(app: &App, current: &Policy, draft: &Policy) -> Result<Vec<Problem>, Problem> {
+pub(super) async fn of_draft(app: &App, current: &Policy, draft: &Policy) -> Result<Vec<Error>, Error> {
     let holders = app.storage.main.scope_holders(&missing_scopes(current, draft), NAMED_KEYS).await?;
     let holders: Vec<(Scope, NamedKeys)> = holders.into_iter().map(|held| (held.scope, held.keys)).collect();
     let imported = match draft.document().imported_keys {
@@ -47,14 +46,14 @@ pub(super) async fn of_draft(app: &App, current: &Policy, draft: &Policy) -> Res
     Ok(scopes_in_use(&holders).into_iter().chain(imports_in_use(&imported)).collect())
 }
 
-fn scopes_in_use(holders: &[(Scope, NamedKeys)]) -> Option<Problem> {
+fn scopes_in_use(holders: &[(Scope, NamedKeys)]) -> Option<Error> {
     if holders.is_empty() {
         return None;
     }
     let held: Vec<String> =
         holders.iter().map(|(scope, keys)| format!("{scope} ({})", listed(keys))).collect();
-    Some(Problem::new(
-        Code::ScopeInUse,
+    Some(Error::new(
+        ErrorCode::ScopeInUse,
         format!(
             "The document lacks scopes that keys have: {}. Take them from these keys or revoke the keys first, or \
              keep the scopes.",
@@ -63,12 +62,12 @@ fn scopes_in_use(holders: &[(Scope, NamedKeys)]) -> Option<Problem> {
     ))
 }
 
-fn imports_in_use(imported: &NamedKeys) -> Option<Problem> {
+fn imports_in_use(imported: &NamedKeys) -> Option<Error> {
     if imported.names.is_empty() {
         return None;
     }
-    Some(Problem::new(
-        Code::ImportsInUse,
+    Some(Error::new(
+        ErrorCode::ImportsInUse,
         format!(
             "Without imported_keys, gateways refuse keys of other systems: {}. Keep \"imported_keys\": true until these \
              are rotated and their imported versions revoked.",

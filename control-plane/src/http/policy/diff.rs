@@ -17,6 +17,7 @@ use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
 use omniflow_api_types::policy::{ObstacleJson, PolicyDiffJson, SetPolicy};
+use omniflow_domain::error::Error;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +48,7 @@ pub(in crate::http) async fn between_versions(
 }
 
 /// What differs between two versions.
-pub(in crate::http) async fn compare(app: &App, query: DiffQuery) -> Result<PolicyDiffJson, Problem> {
+pub(in crate::http) async fn compare(app: &App, query: DiffQuery) -> Result<PolicyDiffJson, Error> {
     let from = version(app, "from", query.from).await?;
     let to = version(app, "to", query.to).await?;
     let diff = PolicyDiff::between(&from.1, &to.1);
@@ -71,7 +72,7 @@ pub(in crate::http) async fn to_draft(
 }
 
 /// What a draft would change in the policy in force.
-pub(in crate::http) async fn of_draft(app: &App, draft: Draft) -> Result<PolicyDiffJson, Problem> {
+pub(in crate::http) async fn of_draft(app: &App, draft: Draft) -> Result<PolicyDiffJson, Error> {
     let (current, from) = app.publication.policy()?;
     let draft = draft.compile(current.key_prefix()).await?;
     let diff = PolicyDiff::between(current.document(), draft.document());
@@ -85,13 +86,13 @@ async fn version(
     app: &App,
     name: &'static str,
     value: Option<String>,
-) -> Result<(u64, PolicyDocument), Problem> {
+) -> Result<(u64, PolicyDocument), Error> {
     let Some(text) = query::present(value) else {
         let (policy, version) = app.publication.policy()?;
         return Ok((version, policy.document().clone()));
     };
     let unknown = || {
-        Problem::invalid_query(
+        Error::invalid_query(
             name,
             format!("{name} is a version of the policy: list them with GET /v1/policy/versions"),
         )

@@ -16,6 +16,7 @@ use toml::de::DeValue;
 use crate::http::extract::{self, Body, media_type, pointer};
 use crate::http::problem::Problem;
 use omniflow_api_types::policy::SetPolicy;
+use omniflow_domain::error::Error;
 
 /// The most bytes of a document: as much as a chunk of an image, so that gateways take it in one answer too.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
@@ -48,10 +49,10 @@ pub(super) fn wants_toml(headers: &HeaderMap) -> bool {
 }
 
 /// The document in TOML.
-pub(super) fn to_toml(document: &PolicyDocument) -> Result<String, Problem> {
+pub(super) fn to_toml(document: &PolicyDocument) -> Result<String, Error> {
     toml::to_string_pretty(document).map_err(|error| {
         tracing::error!(%error, "a policy cannot be written as TOML");
-        Problem::internal()
+        Error::internal()
     })
 }
 
@@ -65,15 +66,15 @@ impl Draft {
 
     /// The policy that it says, if it may follow one whose keys begin with `present`. Two thousand routes take
     /// milliseconds, so it is done off the threads that serve requests.
-    pub(super) async fn compile(self, present: &KeyPrefix) -> Result<Policy, Problem> {
+    pub(super) async fn compile(self, present: &KeyPrefix) -> Result<Policy, Error> {
         let present = present.clone();
         spawn_blocking(move || self.compiled(&present)).await.unwrap_or_else(|error| {
             tracing::error!(%error, "a policy was not compiled");
-            Err(Problem::internal())
+            Err(Error::internal())
         })
     }
 
-    fn compiled(self, present: &KeyPrefix) -> Result<Policy, Problem> {
+    fn compiled(self, present: &KeyPrefix) -> Result<Policy, Error> {
         let Self { request, source } = self;
         if let Some(other) = request.key_prefix.as_ref().filter(|stated| *stated != present) {
             let (present, other) = (present.as_str(), other.as_str());
@@ -100,22 +101,26 @@ impl<S: Send + Sync> FromRequest<S> for Draft {
                 .map_err(|problem| problem.or_say(&format!("Or send TOML as 'Content-Type: {TOML}'.")))?;
         }
         let Body(bytes) = Body::from_request(request, state).await?;
-        if is_toml { read_toml(bytes.to_vec()) } else { read_json(bytes.to_vec()) }
+        if is_toml {
+            read_toml(bytes.to_vec()).map_err(Into::into)
+        } else {
+            read_json(bytes.to_vec()).map_err(Into::into)
+        }
     }
 }
 
 /// Reads a document in JSON.
-pub(in crate::http) fn read_json(bytes: Vec<u8>) -> Result<Draft, Problem> {
+pub(in crate::http) fn read_json(bytes: Vec<u8>) -> Result<Draft, Error> {
     let request = extract::parse(&bytes)?;
-    let text = String::from_utf8(bytes).map_err(|error| Problem::invalid_json(None, error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| Error::invalid_json(None, error.to_string()))?;
     Ok(Draft { request, source: Source::Json(text) })
 }
 
-fn read_toml(bytes: Vec<u8>) -> Result<Draft, Problem> {
-    let text = String::from_utf8(bytes).map_err(|error| Problem::invalid_toml(None, error))?;
+fn read_toml(bytes: Vec<u8>) -> Result<Draft, Error> {
+    let text = String::from_utf8(bytes).map_err(|error| Error::invalid_toml(None, error))?;
     let refuse = |field, error: &toml::de::Error| {
         let line = error.span().map(|span| line_at(&text, span.start));
-        Problem::invalid_toml(field, error.message()).at_line(line)
+        Error::invalid_toml(field, error.message()).at_line(line)
     };
     let document = toml::Deserializer::parse(&text).map_err(|error| refuse(None, &error))?;
     let mut track = Track::new();
@@ -128,13 +133,13 @@ fn read_toml(bytes: Vec<u8>) -> Result<Draft, Problem> {
 
 impl Source {
     /// A refusal of what stands at `field`, a JSON pointer into the document.
-    fn refuse(&self, field: &str, detail: impl ToString) -> Problem {
+    fn refuse(&self, field: &str, detail: impl ToString) -> Error {
         let (within, line) = match self {
             Self::Json(text) => ("", place_in_json(text, field).map(|place| line_at(text, place))),
             Self::Toml(text) => ("", place_in_toml(text, field).map(|place| line_at(text, place))),
             Self::Embedded(within) => (*within, None),
         };
-        Problem::invalid_field(format!("{within}{field}"), detail).at_line(line)
+        Error::invalid_field(format!("{within}{field}"), detail).at_line(line)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `POST /v1/policy/evaluate`: what becomes of one request, step by step, decided by the code that gateways run.
 
+use omniflow_domain::principal::Principal;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,12 +19,12 @@ use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
 use super::document::Draft;
 use crate::app::App;
-use crate::http::access::Caller;
-use crate::http::code::Code;
+use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
 use crate::http::problem::Problem;
 use crate::storage::KeyReference;
 use omniflow_api_types::policy::{EvaluateRequest, Evaluation};
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_domain::time::parse_time;
 
@@ -48,22 +49,22 @@ const SOME_INSTANT: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
 )]
 pub(in crate::http) async fn evaluate(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     StrictJson(request): StrictJson<EvaluateRequest>,
 ) -> Result<Json<Evaluation>, Problem> {
-    Ok(Json(decide(&app, &caller, request).await?))
+    Ok(Json(decide(&app, &principal, request).await?))
 }
 
 /// What becomes of one request, step by step.
 pub(in crate::http) async fn decide(
     app: &App,
-    caller: &Caller,
+    principal: &Principal,
     request: EvaluateRequest,
-) -> Result<Evaluation, Problem> {
-    if request.headers.is_some() && !caller.may_write() {
+) -> Result<Evaluation, Error> {
+    if request.headers.is_some() && !principal.may_write() {
         let detail = "With headers anybody could try out credentials. That takes a token with the role owner or admin; \
                       name the key in key instead.";
-        return Err(Problem::forbidden(detail));
+        return Err(Error::forbidden(detail));
     }
     let (current, version) = app.publication.policy()?;
     let (policy, version) = match request.policy {
@@ -87,7 +88,7 @@ pub(in crate::http) async fn decide(
     let image = app.publication.image()?;
     let (decision, presented) = match (version_of_key, &request.headers) {
         (Some(_), Some(_)) => {
-            return Err(Problem::invalid_field(
+            return Err(Error::invalid_field(
                 "/headers",
                 "name a key or send headers with a credential, not both",
             ));
@@ -98,7 +99,7 @@ pub(in crate::http) async fn decide(
         }
         (None, headers) => {
             if request.version.is_some() {
-                return Err(Problem::invalid_field(
+                return Err(Error::invalid_field(
                     "/version",
                     "a version is one of the key that is named in key",
                 ));
@@ -119,47 +120,42 @@ pub(super) fn default_settings() -> GatewaySettings {
     GatewaySettings { key_info_path: Some(KEY_INFO_PATH.to_owned()), ..GatewaySettings::default() }
 }
 
-fn source(text: Option<&str>) -> Result<Option<IpAddr>, Problem> {
-    let wrong = || Problem::invalid_field("/source_ip", "source_ip is an address such as 203.0.113.7");
+fn source(text: Option<&str>) -> Result<Option<IpAddr>, Error> {
+    let wrong = || Error::invalid_field("/source_ip", "source_ip is an address such as 203.0.113.7");
     text.map(|text| parse_source_address(text.as_bytes()).ok_or_else(wrong)).transpose()
 }
 
-fn instant(text: Option<&str>, now: UnixMillis) -> Result<UnixMillis, Problem> {
-    let wrong = || Problem::invalid_field("/at", "at is a time such as 2027-01-31T00:00:00Z");
+fn instant(text: Option<&str>, now: UnixMillis) -> Result<UnixMillis, Error> {
+    let wrong = || Error::invalid_field("/at", "at is a time such as 2027-01-31T00:00:00Z");
     text.map_or(Ok(now), |text| parse_time(text).ok_or_else(wrong))
 }
 
 /// The version of the key that is meant: the stated one, or the newest that is accepted at that instant, or the newest.
-async fn version_of(
-    app: &App,
-    key: &str,
-    stated: Option<u16>,
-    at: UnixMillis,
-) -> Result<KeyVersion, Problem> {
+async fn version_of(app: &App, key: &str, stated: Option<u16>, at: UnixMillis) -> Result<KeyVersion, Error> {
     let no_key =
-        || Problem::invalid_field("/key", "no key has this identifier or name: list them with GET /v1/keys");
+        || Error::invalid_field("/key", "no key has this identifier or name: list them with GET /v1/keys");
     let key: Key = app.storage.main.key(&KeyReference::from(key)).await?.ok_or_else(no_key)?;
     let version = match stated {
         Some(stated) => key.versions.iter().find(|version| version.version == stated),
         None => key.newest_accepted(at).or(key.versions.last()),
     };
-    version.cloned().ok_or_else(|| Problem::invalid_field("/version", "the key has no such version"))
+    version.cloned().ok_or_else(|| Error::invalid_field("/version", "the key has no such version"))
 }
 
 /// The version as gateways hold it.
-fn credential<'i>(image: &'i Image, version: &KeyVersion) -> Result<CredentialView<'i>, Problem> {
+fn credential<'i>(image: &'i Image, version: &KeyVersion) -> Result<CredentialView<'i>, Error> {
     // A key is published before its answer is given, but this may have read in between.
     image.find(&version.digest).ok_or_else(|| {
-        Problem::new(Code::KeyNotPublished, "The key is being published at this moment. Ask again.")
+        Error::new(ErrorCode::KeyNotPublished, "The key is being published at this moment. Ask again.")
     })
 }
 
-/// What the limits say after so many calls at once; `None` where the caller does not ask for that.
-fn limit(decision: &Decision<'_, '_>, before: Option<u32>) -> Result<Option<LimitDecision>, Problem> {
+/// What the limits say after so many calls at once; `None` where the principal does not ask for that.
+fn limit(decision: &Decision<'_, '_>, before: Option<u32>) -> Result<Option<LimitDecision>, Error> {
     let Some(before) = before else { return Ok(None) };
     if before > MAX_CALLS_BEFORE {
         let detail = format!("calls_before is at most {MAX_CALLS_BEFORE}");
-        return Err(Problem::invalid_field("/calls_before", detail));
+        return Err(Error::invalid_field("/calls_before", detail));
     }
     let charged = decision.outcome == Outcome::Allowed && !decision.asks_about_key;
     let credential = decision.credential.filter(|_| charged);
@@ -308,9 +304,9 @@ mod tests {
         let plane = Plane::new().await;
         plane.key("ci").await;
         let auditor = plane.token("auditor").await;
-        let evaluate = async |caller: Value| {
+        let evaluate = async |principal: Value| {
             let mut body = json!({"method": "GET", "path": "/api/v1/contacts"});
-            body.as_object_mut().unwrap().extend(caller.as_object().unwrap().clone());
+            body.as_object_mut().unwrap().extend(principal.as_object().unwrap().clone());
             plane.call(request(Method::POST, "/v1/policy/evaluate", &auditor, Some(body))).await
         };
         assert_eq!(evaluate(json!({"key": "ci"})).await.expect(StatusCode::OK)["reason"], "allowed");

@@ -14,6 +14,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use omniflow_domain::error::Error;
 use omniflow_policy::policy::PolicyDocument;
 
 use self::document::{BODY_LIMIT, TOML, to_toml, wants_toml};
@@ -54,7 +55,7 @@ pub(in crate::http) async fn show(
 ) -> Result<Response, Problem> {
     let (policy, version) = app.publication.policy()?;
     if wants_toml(&headers) {
-        return in_toml(policy.document(), version);
+        return in_toml(policy.document(), version).map_err(Into::into);
     }
     Ok(in_json(&NumberedPolicy { version, policy }, None).into_response())
 }
@@ -65,7 +66,7 @@ fn in_json(current: &NumberedPolicy, enforcement: Option<EnforcementJson>) -> im
     ([(header::ETAG, entity_tag(*version))], Json(body))
 }
 
-fn in_toml(document: &PolicyDocument, version: u64) -> Result<Response, Problem> {
+fn in_toml(document: &PolicyDocument, version: u64) -> Result<Response, Error> {
     let headers = [(header::CONTENT_TYPE, TOML.to_owned()), (header::ETAG, entity_tag(version))];
     Ok((headers, to_toml(document)?).into_response())
 }

@@ -24,7 +24,6 @@ use super::conflicts;
 use super::document::Draft;
 use super::evaluate::default_settings;
 use crate::app::App;
-use crate::http::code::Code;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
@@ -33,6 +32,7 @@ use omniflow_api_types::policy::{ObstacleJson, ReplayChange, ReplayCounts, Repla
 use omniflow_api_types::schema;
 use omniflow_api_types::time::Time;
 use omniflow_domain::audit::RecordedCall;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::KeyGrant;
 
 /// The most calls that are replayed, newest first.
@@ -124,7 +124,7 @@ pub(in crate::http) async fn rehearse(
     app: &App,
     query: ReplayQuery,
     draft: Draft,
-) -> Result<ReplayJson, Problem> {
+) -> Result<ReplayJson, Error> {
     let (current, version) = app.publication.policy()?;
     let draft = draft.compile(current.key_prefix()).await?;
     let filter = AuditFilter {
@@ -137,8 +137,8 @@ pub(in crate::http) async fn rehearse(
         conflicts::of_draft(app, &current, &draft).await?.into_iter().map(ObstacleJson::from).collect();
     // One at a time: each of them keeps a processor busy.
     let _turn = app.replaying.try_lock().map_err(|_| {
-        Problem::new(
-            Code::Busy,
+        Error::new(
+            ErrorCode::Busy,
             "Another replay runs, and one at a time is enough for the processor. Try again.",
         )
     })?;
@@ -153,7 +153,7 @@ pub(in crate::http) async fn rehearse(
         // Matching thousands of paths takes milliseconds, which other callers need not wait for.
         replay = spawn_blocking(move || replay.decide_all(&calls)).await.map_err(|error| {
             tracing::error!(%error, "a replay did not end");
-            Problem::internal()
+            Error::internal()
         })?;
     }
     let oldest = position.map(|position| Time(position.time));
@@ -178,7 +178,7 @@ impl Replay {
     }
 
     /// Reads what the keys of these calls may do, where that is not known yet.
-    async fn load_grants(&mut self, app: &App, calls: &[RecordedCall]) -> Result<(), Problem> {
+    async fn load_grants(&mut self, app: &App, calls: &[RecordedCall]) -> Result<(), Error> {
         let mut unknown: Vec<Uuid> = calls.iter().filter_map(|call| call.key_id).collect();
         unknown.sort_unstable();
         unknown.dedup();

@@ -1,5 +1,6 @@
 //! `PUT /v1/policy`: sets routes and scopes. `POST /v1/policy/rollback`: sets those of an earlier version again.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::conflicts;
 use super::document::Draft;
 use super::in_json;
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::{StrictJson, StrictQuery};
 use crate::http::params::IfMatch;
 use crate::http::precondition::Precondition;
@@ -23,6 +24,7 @@ use crate::publication::NumberedPolicy;
 use omniflow_api_types::event::policy_state;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::{PolicyJson, RollBack, SetPolicy};
+use omniflow_domain::error::Error;
 use omniflow_domain::event::{Action, NewEvent, Subject};
 use omniflow_domain::policy::StoredPolicy;
 
@@ -60,14 +62,14 @@ struct PolicyInForce {
 )]
 pub(in crate::http) async fn set(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     precondition: Precondition,
     StrictQuery(query): StrictQuery<WaitQuery>,
     draft: Draft,
 ) -> Result<impl IntoResponse, Problem> {
     let wait = query.read()?;
     let wanted = Wanted::Draft(Box::new(draft));
-    let (current, enforcement) = put_in_force(app, caller, precondition, wait, wanted).await?;
+    let (current, enforcement) = put_in_force(app, principal, precondition, wait, wanted).await?;
     Ok(in_json(&current, enforcement))
 }
 
@@ -86,31 +88,31 @@ pub(in crate::http) async fn set(
 )]
 pub(in crate::http) async fn roll_back(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     precondition: Precondition,
     StrictQuery(query): StrictQuery<WaitQuery>,
     StrictJson(request): StrictJson<RollBack>,
 ) -> Result<impl IntoResponse, Problem> {
     let wait = query.read()?;
     let wanted = Wanted::Version(request.version);
-    let (current, enforcement) = put_in_force(app, caller, precondition, wait, wanted).await?;
+    let (current, enforcement) = put_in_force(app, principal, precondition, wait, wanted).await?;
     Ok(in_json(&current, enforcement))
 }
 
 /// Puts a policy in force, and waits for the gateways if that is asked for.
 pub(in crate::http) async fn put_in_force(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     precondition: Precondition,
     wait: Option<Duration>,
     wanted: Wanted,
-) -> Result<(NumberedPolicy, Option<EnforcementJson>), Problem> {
+) -> Result<(NumberedPolicy, Option<EnforcementJson>), Error> {
     // Before the turn to write, which other changes wait for.
     let (policy, action) = match wanted {
         Wanted::Draft(draft) => (draft.compile(&app.installation.key_prefix).await?, Action::PolicySet),
         Wanted::Version(version) => (stored(&app, version).await?, Action::PolicyRolledBack),
     };
-    let change = replace(Arc::clone(&app), caller, policy, action, precondition);
+    let change = replace(Arc::clone(&app), principal, policy, action, precondition);
     let outcome = to_its_end(change).await?;
     let enforcement = enforcement(&app, outcome.snapshot, outcome.committed, wait).await;
     Ok((outcome.current, enforcement))
@@ -118,11 +120,11 @@ pub(in crate::http) async fn put_in_force(
 
 async fn replace(
     app: Arc<App>,
-    caller: Caller,
+    principal: Principal,
     policy: Policy,
     action: Action,
     precondition: Precondition,
-) -> Result<PolicyInForce, Problem> {
+) -> Result<PolicyInForce, Error> {
     // Whoever gives a key a scope holds the writer too: none is given while it goes.
     let mut writer = app.storage.main.writer().await;
     let (current, version) = app.publication.policy()?;
@@ -136,17 +138,17 @@ async fn replace(
     let stored = StoredPolicy {
         version: version + 1,
         document: policy.document().clone(),
-        created_by: caller.name.to_string(),
+        created_by: principal.name.to_string(),
         created_at: app.now(),
     };
     transaction.insert_policy(&stored).await?;
-    transaction.insert_event(&event(&caller, action, version, &stored)).await?;
+    transaction.insert_event(&event(&principal, action, version, &stored)).await?;
     let current = NumberedPolicy { version: stored.version, policy: Arc::new(policy) };
     let snapshot = app.commit_policy(transaction, current.clone()).await?;
     let committed = Some(Instant::now());
     tracing::info!(
         policy = current.version,
-        by = caller.name.as_str(),
+        by = principal.name.as_str(),
         version = snapshot,
         %action,
         "a policy is in force"
@@ -155,8 +157,8 @@ async fn replace(
 }
 
 /// An earlier version, ready to match.
-async fn stored(app: &App, version: u64) -> Result<Policy, Problem> {
-    let refuse = |detail: String| Problem::invalid_field("/version", detail);
+async fn stored(app: &App, version: u64) -> Result<Policy, Error> {
+    let refuse = |detail: String| Error::invalid_field("/version", detail);
     let stored = app.storage.main.policy_version(version).await?.ok_or_else(|| {
         refuse(format!("no policy has the version {version}: list them with GET /v1/policy/versions"))
     })?;
@@ -164,10 +166,10 @@ async fn stored(app: &App, version: u64) -> Result<Policy, Problem> {
     Policy::compile(stored.document).map_err(|error| refuse(error.to_string()))
 }
 
-fn event(caller: &Caller, action: Action, before: u64, after: &StoredPolicy) -> NewEvent {
+fn event(principal: &Principal, action: Action, before: u64, after: &StoredPolicy) -> NewEvent {
     NewEvent {
         time: after.created_at,
-        actor: caller.actor(),
+        actor: principal.actor(),
         action,
         subject: Subject { id: after.version.to_string(), name: "policy".to_owned() },
         before: Some(policy_state(before)),

@@ -17,6 +17,7 @@ use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::policy::{PolicyVersionJson, StoredPolicyJson};
+use omniflow_domain::error::Error;
 use omniflow_domain::policy::StoredPolicy;
 
 /// Lists the versions of the policy, newest first.
@@ -38,7 +39,7 @@ pub(in crate::http) async fn list(
 }
 
 /// The versions that are asked for.
-pub(in crate::http) async fn select(app: &App, query: PageQuery) -> Result<Page<PolicyVersionJson>, Problem> {
+pub(in crate::http) async fn select(app: &App, query: PageQuery) -> Result<Page<PolicyVersionJson>, Error> {
     let (limit, before) = query.read(|text| text.parse().ok())?;
     let versions = app.storage.main.policy_versions(before, limit + 1).await?;
     let page = Page::of(versions, limit, |version| version.version.to_string());
@@ -63,16 +64,16 @@ pub(in crate::http) async fn show(
 ) -> Result<Response, Problem> {
     let stored = find(&app, &version).await?;
     if wants_toml(&headers) {
-        return in_toml(&stored.document, stored.version);
+        return in_toml(&stored.document, stored.version).map_err(Into::into);
     }
     let tag = [(header::ETAG, entity_tag(stored.version))];
     Ok((tag, Json(StoredPolicyJson::from(stored))).into_response())
 }
 
 /// The version with this number.
-pub(in crate::http) async fn find(app: &App, version: &str) -> Result<StoredPolicy, Problem> {
+pub(in crate::http) async fn find(app: &App, version: &str) -> Result<StoredPolicy, Error> {
     let no_such_version =
-        || Problem::not_found("The policy has no such version. List them with GET /v1/policy/versions.");
+        || Error::not_found("The policy has no such version. List them with GET /v1/policy/versions.");
     let version = version.parse().map_err(|_| no_such_version())?;
     app.storage.main.policy_version(version).await?.ok_or_else(no_such_version)
 }

@@ -17,15 +17,14 @@ use crate::app::App;
 use crate::http::audit::gaps;
 use crate::http::audit::list::{look, read_position};
 use crate::http::audit::overview::overview;
-use crate::http::code::Code;
 use crate::http::extract::StrictQuery;
 use crate::http::pages::form::{FormError, at, elsewhere};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Count, Moment};
 use crate::http::pages::visitor::Visitor;
-use crate::http::problem::Problem;
 use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
 
 /// How long a page looks for calls, and how long it counts them. Both are done at once.
@@ -103,7 +102,7 @@ pub(super) async fn show(
             Ok(Page(page.with(found)).into_response())
         }
         // At its field, with all that was typed.
-        Err(problem) if problem.code() == Code::InvalidQuery => {
+        Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
             let page = AuditPage::new(visitor.frame("Audit"), query, visitor.now(), newest);
             let page = AuditPage { error: Some(FormError::of_search(&problem, &FIELDS)), live: None, ..page };
             Ok((StatusCode::BAD_REQUEST, Page(page)).into_response())
@@ -112,7 +111,7 @@ pub(super) async fn show(
     }
 }
 
-async fn find(app: &App, query: &Query) -> Result<Found, Problem> {
+async fn find(app: &App, query: &Query) -> Result<Found, Error> {
     let is_first = query.cursor.is_empty();
     let glance = async {
         if !is_first {
@@ -120,7 +119,7 @@ async fn find(app: &App, query: &Query) -> Result<Found, Problem> {
         }
         let longest = (query.count != "all").then_some(LONGEST_LOOK);
         let overview = overview(app, query.to_filter()?, longest).await?;
-        Ok::<_, Problem>(Some(Glance::new(&overview, query)))
+        Ok::<_, Error>(Some(Glance::new(&overview, query)))
     };
     let ((page, look_on), glance) = tokio::try_join!(look(app, query.to_list()?, LONGEST_LOOK), glance)?;
     let end = page.next_cursor.as_deref().or(look_on.as_deref());
@@ -133,7 +132,7 @@ async fn find(app: &App, query: &Query) -> Result<Found, Problem> {
 /// The gaps that end in the time that a page of the list is of: from its `end`, the cursor of the page behind it, until
 /// before where the page begins, so that each stands in one page. They are of no key and no route, so they stand in every
 /// list.
-async fn gaps_among(app: &App, query: &Query, end: Option<&str>) -> Result<Vec<AuditGapJson>, Problem> {
+async fn gaps_among(app: &App, query: &Query, end: Option<&str>) -> Result<Vec<AuditGapJson>, Error> {
     let instant = |text: &str| omniflow_domain::time::parse_time(&super::instant(text));
     let time_of = |cursor: &str| read_position(cursor).map(|position| position.time);
     let to = time_of(&query.cursor).or_else(|| instant(&query.to)).unwrap_or(UnixMillis(i64::MAX as u64));

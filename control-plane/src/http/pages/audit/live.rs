@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::query::Query;
 use super::row::Row;
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::audit::stream::{Manner, last_event_id, open};
 use crate::http::extract::StrictQuery;
 use crate::http::pages::refusal::PageResult;
@@ -39,7 +39,7 @@ pub(super) struct Tail {
 
 pub(super) async fn stream(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     headers: HeaderMap,
     StrictQuery(tail): StrictQuery<Tail>,
 ) -> PageResult {
@@ -49,7 +49,8 @@ pub(super) async fn stream(
         Query { key, environment, endpoint, method, status, decision, reason, ip, ..Query::default() };
     let filter = query.to_filter()?;
     let event = move |entry: AuditEntry| in_html(entry, &query);
-    Ok(open(&app, &caller, last, filter, Manner { event: Arc::new(event), longest: Some(LONGEST) }).await?)
+    Ok(open(&app, &principal, last, filter, Manner { event: Arc::new(event), longest: Some(LONGEST) })
+        .await?)
 }
 
 fn in_html(entry: AuditEntry, query: &Query) -> io::Result<String> {

@@ -11,13 +11,14 @@ mod row;
 #[cfg(test)]
 mod tests;
 
+use crate::http::access::Authenticated;
 use axum::response::IntoResponse;
 
 pub(in crate::http::pages) use self::query::{for_field, instant};
 use super::Section;
 use super::refusal::PageResult;
 use crate::app::App;
-use crate::http::access::{AUDIT, Caller, Endpoints, READ};
+use crate::http::access::{AUDIT, Endpoints, READ};
 use crate::http::audit::export::{ExportQuery, export};
 use crate::http::extract::StrictQuery;
 
@@ -36,8 +37,8 @@ fn endpoints(endpoints: Endpoints) -> Endpoints {
 /// `GET /audit/export`: the file that the API makes.
 async fn download(
     app: axum::extract::State<std::sync::Arc<App>>,
-    caller: Caller,
+    principal: Authenticated,
     query: StrictQuery<ExportQuery>,
 ) -> PageResult {
-    Ok(export(app, caller, query).await?.into_response())
+    Ok(export(app, principal, query).await?.into_response())
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::http::audit::FilterQuery;
 use crate::http::audit::list::ListQuery;
 use crate::http::extract::query_of;
-use crate::http::problem::Problem;
+use omniflow_domain::error::Error;
 
 /// Calls of one page.
 const PAGE_SIZE: &str = "50";
@@ -122,13 +122,13 @@ impl Query {
     }
 
     /// The filters as the API reads them.
-    pub(super) fn to_filter(&self) -> Result<FilterQuery, Problem> {
+    pub(super) fn to_filter(&self) -> Result<FilterQuery, Error> {
         let fields = self.to_api();
         query_of(&fields.iter().map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>())
     }
 
     /// The list as the API is asked for it.
-    pub(super) fn to_list(&self) -> Result<ListQuery, Problem> {
+    pub(super) fn to_list(&self) -> Result<ListQuery, Error> {
         let fields = self.to_api();
         let fields = fields.iter().map(|(name, value)| (*name, value.as_str()));
         query_of(&fields.chain([("limit", PAGE_SIZE), ("cursor", &self.cursor)]).collect::<Vec<_>>())

@@ -1,5 +1,6 @@
 //! `GET /audit/{id}`: everything that is known of a call. What it sent is a deliberate step further, for auditors.
 
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use askama::Template;
@@ -10,7 +11,7 @@ use omniflow_policy::audit::ArgumentHash;
 use super::query::Query;
 use super::row::{class, meaning};
 use crate::app::App;
-use crate::http::access::{AUDIT, Access, Caller};
+use crate::http::access::{AUDIT, Access, Authenticated};
 use crate::http::audit::payload::read;
 use crate::http::audit::show::find;
 use crate::http::extract::Segments;
@@ -77,32 +78,32 @@ struct Payload {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    page(&app, &visitor, &caller, &id, None).await
+    page(&app, &visitor, &principal, &id, None).await
 }
 
 /// `POST /audit/{id}/payload`: what the call sent. That it was read is noted in the trail.
 pub(super) async fn read_payload(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    let payload = read(Arc::clone(&app), &caller, &id).await?;
-    page(&app, &visitor, &caller, &id, Some(payload.into())).await
+    let payload = read(Arc::clone(&app), &principal, &id).await?;
+    page(&app, &visitor, &principal, &id, Some(payload.into())).await
 }
 
 async fn page(
     app: &App,
     visitor: &Visitor,
-    caller: &Caller,
+    principal: &Principal,
     id: &str,
     payload: Option<Payload>,
 ) -> PageResult {
     let call = Shown::from(AuditEntryJson::from(find(app, id).await?));
-    let may_read = matches!(AUDIT, Access::Roles(roles) if roles.contains(&caller.role));
+    let may_read = matches!(AUDIT, Access::Roles(roles) if roles.contains(&principal.role));
     let frame = visitor.frame(call.title.clone());
     Ok(Page(RecordPage { frame, call, may_read, payload }).into_response())
 }

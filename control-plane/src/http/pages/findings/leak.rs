@@ -1,6 +1,7 @@
 //! The answer to a leak: a secret, or a text that may have some, is pasted; what it opens is named and revoked, how it was
 //! used is told, and a successor is offered. What was pasted is shown nowhere again.
 
+use crate::http::problem::status as problem_status;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use axum::response::IntoResponse;
 
 use super::list::Shown;
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::leaks::{Outcome, respond};
 use crate::http::pages::form::{Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
@@ -19,9 +20,9 @@ use crate::http::pages::in_force::InForce;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Badge, Count};
 use crate::http::pages::visitor::Visitor;
-use crate::http::problem::Problem;
 use omniflow_api_types::key::{CreatedKey, KeyJson};
 use omniflow_api_types::leak::{KeyUseJson, LeakReport, LeakedKey, ReportLeak};
+use omniflow_domain::error::Error;
 
 /// How long the answer waits for the gateways.
 const WAIT: Duration = Duration::from_secs(10);
@@ -97,7 +98,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageR
 pub(super) async fn report(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
     let measure = form.text("measure").to_owned();
@@ -111,16 +112,16 @@ pub(super) async fn report(
         replacement,
     };
     let outcome = if form.text("secret_text").is_empty() {
-        Err(Problem::invalid_field("/text", "paste the secret, or the text in which it stands"))
+        Err(Error::invalid_field("/text", "paste the secret, or the text in which it stands"))
     } else {
-        let named = attempt(&caller, &form);
-        respond(&app, caller, Some(WAIT), request, named).await
+        let named = attempt(&principal, &form);
+        respond(&app, principal, Some(WAIT), request, named).await
     };
     let frame = visitor.frame("What leaked");
     let page = match outcome {
         Ok(Outcome::Done(done)) => LeakedPage::new(frame, done.report, visitor.now()),
         Ok(Outcome::Again(_)) => LeakedPage::repeated(frame),
-        Err(problem) if problem.code().status().is_server_error() => return Err(problem.into()),
+        Err(problem) if problem_status(problem.code()).is_server_error() => return Err(problem.into()),
         // What was pasted is a secret, so this is the one form that comes back without it.
         Err(problem) => {
             let page = LeakPage {

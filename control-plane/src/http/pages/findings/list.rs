@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::IntoResponse;
+use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,6 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Count, Moment};
 use crate::http::pages::visitor::Visitor;
-use crate::http::problem::Problem;
 use omniflow_api_types::finding::FindingJson;
 use omniflow_domain::finding::FindingKind;
 
@@ -125,7 +125,7 @@ fn advice(kind: &str) -> &'static str {
 // === impl Query ===
 
 impl Query {
-    fn to_api(&self) -> Result<PatternQuery, Problem> {
+    fn to_api(&self) -> Result<PatternQuery, Error> {
         let (from, to) = (instant(&self.from), instant(&self.to));
         let fields = [
             ("key", self.key.as_str()),

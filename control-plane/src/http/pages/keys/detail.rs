@@ -1,5 +1,7 @@
 //! One key: what it is, how it is used, what was done to it.
 
+use crate::http::problem::status as problem_status;
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use askama::Template;
@@ -12,8 +14,7 @@ use super::fields::{self, KeyFields};
 use super::usage::Usage;
 use super::version_hint;
 use crate::app::App;
-use crate::http::access::Caller;
-use crate::http::code::Code;
+use crate::http::access::Authenticated;
 use crate::http::extract::Segments;
 use crate::http::keys::find;
 use crate::http::keys::update::change;
@@ -23,9 +24,9 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, At, Badge, Limit, Until};
 use crate::http::pages::visitor::Visitor;
 use crate::http::precondition::Precondition;
-use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use omniflow_api_types::key::{KeyJson, KeyVersionJson};
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key::KeyStatus;
 
 #[derive(Template)]
@@ -106,7 +107,7 @@ pub(super) async fn show(
 pub(super) async fn save(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
@@ -116,16 +117,16 @@ pub(super) async fn save(
         let key = find(&app, &id).await?;
         return Ok(Page(page(&app, &visitor, key, Some(typed), false).await?).into_response());
     }
-    match apply(&app, caller.clone(), &id, &form, visitor.now()).await {
+    match apply(&app, principal.clone(), &id, &form, visitor.now()).await {
         Ok(key) => Ok(super::see_other(&format!("/keys/{}?saved", key.id))),
         Err(problem) => {
-            let status = problem.code().status();
+            let status = problem_status(problem.code());
             let key = find(&app, &id).await?;
-            let is_conflict = problem.code() == Code::VersionMismatch;
+            let is_conflict = problem.code() == ErrorCode::VersionMismatch;
             let errors = if is_conflict {
                 vec![overtaken()]
             } else {
-                fields::every_error_of(&app, &caller, &form, &problem, visitor.now()).await?
+                fields::every_error_of(&app, &principal, &form, &problem, visitor.now()).await?
             };
             let typed = Some(Typed { form: &form, errors, is_conflict });
             let answer: (StatusCode, _) = (status, Page(page(&app, &visitor, key, typed, false).await?));
@@ -143,14 +144,14 @@ fn overtaken() -> FormError {
 
 async fn apply(
     app: &Arc<App>,
-    caller: Caller,
+    principal: Principal,
     id: &str,
     form: &Form,
     now: UnixMillis,
-) -> Result<omniflow_domain::key::Key, Problem> {
+) -> Result<omniflow_domain::key::Key, Error> {
     let request = fields::to_update(form, now)?;
     let precondition = Precondition::at(super::revision(form)?);
-    to_its_end(change(Arc::clone(app), caller, id.to_owned(), precondition, request)).await
+    to_its_end(change(Arc::clone(app), principal, id.to_owned(), precondition, request)).await
 }
 
 async fn page(
@@ -159,7 +160,7 @@ async fn page(
     key: KeyJson,
     typed: Option<Typed<'_>>,
     saved: bool,
-) -> Result<DetailPage, Problem> {
+) -> Result<DetailPage, Error> {
     let now = visitor.now();
     let frame = visitor.frame(key.name.to_string());
     let (policy, _) = app.publication.policy()?;

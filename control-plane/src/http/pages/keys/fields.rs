@@ -1,18 +1,19 @@
 //! The fields that the forms of a key have, and the request that they make.
 
+use omniflow_domain::error::Error;
+use omniflow_domain::principal::Principal;
 use omniflow_policy::key::Environment;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::time::UnixMillis;
 
 use crate::app::App;
-use crate::http::access::Caller;
+
 use crate::http::keys::create::rehearse;
 use crate::http::pages::form::{
     Form, FormError, Labelled, Lifetime, at, blamed, elsewhere, lifetime, lifetimes, new_attempt,
     newly_blamed,
 };
-use crate::http::problem::Problem;
 use omniflow_api_types::key::{CreateKey, KeyJson, UpdateKey};
 use omniflow_domain::time::format_time;
 
@@ -190,7 +191,7 @@ impl KeyFields {
 }
 
 /// A problem at the field of a form.
-pub(super) fn error(problem: &Problem) -> FormError {
+pub(super) fn error(problem: &Error) -> FormError {
     FormError::new(problem, &POINTERS)
 }
 
@@ -198,11 +199,11 @@ pub(super) fn error(problem: &Problem) -> FormError {
 /// what makes one, so a new key is rehearsed in both cases.
 pub(super) async fn every_error_of(
     app: &App,
-    caller: &Caller,
+    principal: &Principal,
     form: &Form,
-    problem: &Problem,
+    problem: &Error,
     now: UnixMillis,
-) -> Result<Vec<FormError>, Problem> {
+) -> Result<Vec<FormError>, Error> {
     // Nobody has it: attempts are named at random.
     let free_name = format!("checked {}", new_attempt(app)?);
     let live = Environment::Live.as_str();
@@ -221,7 +222,7 @@ pub(super) async fn every_error_of(
             _ => form.without(field),
         };
         let found = match to_create(&form, now) {
-            Ok(request) => rehearse(app, caller, request).await,
+            Ok(request) => rehearse(app, principal, request).await,
             Err(problem) => Err(problem),
         };
         let Err(problem) = found else { break };
@@ -231,7 +232,7 @@ pub(super) async fn every_error_of(
 }
 
 /// The request for a new key.
-pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<CreateKey, Problem> {
+pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<CreateKey, Error> {
     Ok(CreateKey {
         name: form.text("name").to_owned(),
         environment: form.text("environment").to_owned(),
@@ -246,7 +247,7 @@ pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<CreateKey, Probl
 }
 
 /// The request for a change: all that the form shows, anew.
-pub(super) fn to_update(form: &Form, now: UnixMillis) -> Result<UpdateKey, Problem> {
+pub(super) fn to_update(form: &Form, now: UnixMillis) -> Result<UpdateKey, Error> {
     Ok(UpdateKey {
         scopes: Some(form.all("scopes").map(str::to_owned).collect()),
         rate_limit: Some(Some(rate_limit(form)?)),
@@ -256,7 +257,7 @@ pub(super) fn to_update(form: &Form, now: UnixMillis) -> Result<UpdateKey, Probl
     })
 }
 
-fn rate_limit(form: &Form) -> Result<RateLimit, Problem> {
+fn rate_limit(form: &Form) -> Result<RateLimit, Error> {
     Ok(RateLimit {
         per_minute: form.number("per_minute", "/rate_limit/per_minute")?,
         per_hour: form.number("per_hour", "/rate_limit/per_hour")?,

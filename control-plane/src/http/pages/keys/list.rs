@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::version_hint;
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::{StrictQuery, query_of};
 use crate::http::keys::list::{ListQuery, select};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Badge, Limit};
 use crate::http::pages::visitor::Visitor;
-use crate::http::problem::Problem;
 use omniflow_api_types::key::KeyJson;
+use omniflow_domain::error::Error;
 use omniflow_domain::time::format_time;
 
 /// Keys of one page: as many as a reader looks through.
@@ -81,7 +81,7 @@ struct Row {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    _: Caller,
+    _: Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let now = visitor.now();
@@ -103,7 +103,7 @@ pub(super) async fn show(
 
 impl Query {
     /// The same as the API is asked for it.
-    fn to_api(&self, now: UnixMillis) -> Result<ListQuery, Problem> {
+    fn to_api(&self, now: UnixMillis) -> Result<ListQuery, Error> {
         let unused_since = format_time(UnixMillis(now.0.saturating_sub(UNUSED_MS)));
         let expires_before = format_time(UnixMillis(now.0.saturating_add(EXPIRING_MS)));
         let look = match self.look.as_str() {
@@ -111,7 +111,7 @@ impl Query {
             "due" => Some(("rotation_due", "true")),
             "unused" => Some(("unused_since", unused_since.as_str())),
             "expiring" => Some(("expires_before", expires_before.as_str())),
-            _ => return Err(Problem::invalid_query("look", "look is due, unused or expiring")),
+            _ => return Err(Error::invalid_query("look", "look is due, unused or expiring")),
         };
         let fields = [
             ("status", self.status.as_str()),

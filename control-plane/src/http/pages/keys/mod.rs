@@ -18,8 +18,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::Section;
 use super::form::Form;
 use crate::http::access::{Endpoints, READ, WRITE};
-use crate::http::problem::Problem;
 use omniflow_api_types::key::KeyVersionJson;
+use omniflow_domain::error::Error;
 
 pub(super) const SECTION: Section =
     Section { path: "/keys", label: "API keys", group: "Settings", access: READ, endpoints };
@@ -54,9 +54,9 @@ fn version_hint(version: &KeyVersionJson, prefix: &str, environment: &str) -> St
 }
 
 /// The revision that the form's reader saw.
-fn revision(form: &Form) -> Result<u64, Problem> {
+fn revision(form: &Form) -> Result<u64, Error> {
     form.number("revision", "/revision")?
-        .ok_or_else(|| Problem::invalid_field("/revision", "load the page anew, and send the form again"))
+        .ok_or_else(|| Error::invalid_field("/revision", "load the page anew, and send the form again"))
 }
 
 /// Leads on after a form that changed something, so that loading the next page anew sends nothing again.

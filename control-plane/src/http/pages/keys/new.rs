@@ -1,5 +1,7 @@
 //! A new key: a form, a review of it, and the secret once.
 
+use crate::http::problem::status as problem_status;
+use omniflow_domain::principal::Principal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,17 +14,16 @@ use axum::response::{IntoResponse, Response};
 use super::fields::{self, KeyFields};
 use super::secret::{self, Origin};
 use crate::app::App;
-use crate::http::access::Caller;
-use crate::http::code::Code;
+use crate::http::access::Authenticated;
 use crate::http::keys::create::{issue, rehearse};
 use crate::http::pages::form::{ATTEMPT, CSRF, Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Limit};
 use crate::http::pages::visitor::Visitor;
-use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use omniflow_api_types::key::CreateKey;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::parse_time;
 
 #[derive(Template)]
@@ -66,7 +67,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageR
 pub(super) async fn review(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
     match form.text("do") {
@@ -74,7 +75,7 @@ pub(super) async fn review(
         "my-address" => {
             show_again(&app, &visitor, &with_address(&form, &visitor), StatusCode::OK, Vec::new())
         }
-        _ => match request_that_fits(&app, &visitor, &caller, &form).await {
+        _ => match request_that_fits(&app, &visitor, &principal, &form).await {
             Ok(request) => {
                 let (policy, _) = app.publication.policy()?;
                 let chosen = |scope: &str| request.scopes.iter().any(|given| given == scope);
@@ -93,7 +94,7 @@ pub(super) async fn review(
                 };
                 Ok(Page(page).into_response())
             }
-            Err(problem) => again(&app, &visitor, &caller, &form, &problem).await,
+            Err(problem) => again(&app, &visitor, &principal, &form, &problem).await,
         },
     }
 }
@@ -102,25 +103,25 @@ pub(super) async fn review(
 pub(super) async fn make(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
     let request = match fields::to_create(&form, visitor.now()) {
         Ok(request) => request,
-        Err(problem) => return again(&app, &visitor, &caller, &form, &problem).await,
+        Err(problem) => return again(&app, &visitor, &principal, &form, &problem).await,
     };
-    let attempt = attempt(&caller, &form);
-    match to_its_end(issue(Arc::clone(&app), caller.clone(), request, attempt)).await {
+    let attempt = attempt(&principal, &form);
+    match to_its_end(issue(Arc::clone(&app), principal.clone(), request, attempt)).await {
         Ok(created) => secret::page(&app, &visitor, &created, Origin::Created),
-        Err(problem) if problem.code() == Code::AlreadyCreated => {
+        Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
             secret::page_without(&visitor, form.text("name"), Origin::Created)
         }
-        Err(problem) if problem.code() == Code::IdempotencyKeyReused => {
+        Err(problem) if problem.code() == ErrorCode::IdempotencyKeyReused => {
             let form = form.with(ATTEMPT, &new_attempt(&app)?);
             let text = "This form has made a key already. Sent once more, it makes another.".to_owned();
             show_again(&app, &visitor, &form, StatusCode::CONFLICT, vec![FormError { field: None, text }])
         }
-        Err(problem) => again(&app, &visitor, &caller, &form, &problem).await,
+        Err(problem) => again(&app, &visitor, &principal, &form, &problem).await,
     }
 }
 
@@ -128,12 +129,12 @@ pub(super) async fn make(
 pub(super) async fn check(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let errors = match request_that_fits(&app, &visitor, &caller, &form).await {
+    let errors = match request_that_fits(&app, &visitor, &principal, &form).await {
         Ok(_) => Vec::new(),
-        Err(problem) => fields::every_error_of(&app, &caller, &form, &problem, visitor.now()).await?,
+        Err(problem) => fields::every_error_of(&app, &principal, &form, &problem, visitor.now()).await?,
     };
     let texts: BTreeMap<_, _> =
         errors.into_iter().filter_map(|error| Some((error.field?, error.text))).collect();
@@ -144,16 +145,22 @@ pub(super) async fn check(
 async fn request_that_fits(
     app: &App,
     visitor: &Visitor,
-    caller: &Caller,
+    principal: &Principal,
     form: &Form,
-) -> Result<CreateKey, Problem> {
-    rehearse(app, caller, fields::to_create(form, visitor.now())?).await?;
+) -> Result<CreateKey, Error> {
+    rehearse(app, principal, fields::to_create(form, visitor.now())?).await?;
     fields::to_create(form, visitor.now())
 }
 
-async fn again(app: &App, visitor: &Visitor, caller: &Caller, form: &Form, problem: &Problem) -> PageResult {
-    let errors = fields::every_error_of(app, caller, form, problem, visitor.now()).await?;
-    show_again(app, visitor, form, problem.code().status(), errors)
+async fn again(
+    app: &App,
+    visitor: &Visitor,
+    principal: &Principal,
+    form: &Form,
+    problem: &Error,
+) -> PageResult {
+    let errors = fields::every_error_of(app, principal, form, problem, visitor.now()).await?;
+    show_again(app, visitor, form, problem_status(problem.code()), errors)
 }
 
 fn show_again(

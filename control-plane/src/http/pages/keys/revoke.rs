@@ -1,5 +1,7 @@
 //! The end of a key, or of one version of it: confirmed by its name, and followed until gateways enforce it.
 
+use crate::http::problem::status as problem_status;
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use axum::response::IntoResponse;
 
 use super::enforcement::until_complete;
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::Segments;
 use crate::http::keys::find;
 use crate::http::keys::revoke::commit;
@@ -20,7 +22,7 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
 use crate::http::precondition::Precondition;
-use crate::http::problem::Problem;
+use omniflow_domain::error::Error;
 
 /// How long a browser without scripts waits for the page that tells how far it is.
 const WAIT: Duration = Duration::from_secs(5);
@@ -61,28 +63,28 @@ pub(super) async fn show_version(
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
-    end(app, visitor, caller, id, None, form).await
+    end(app, visitor, principal, id, None, form).await
 }
 
 /// `POST /keys/{id}/versions/{version}/revoke`.
 pub(super) async fn revoke_version(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments((id, version)): Segments<(String, u16)>,
     form: Form,
 ) -> PageResult {
-    end(app, visitor, caller, id, Some(version), form).await
+    end(app, visitor, principal, id, Some(version), form).await
 }
 
 async fn end(
     app: Arc<App>,
     visitor: Visitor,
-    caller: Caller,
+    principal: Principal,
     id: String,
     version: Option<u16>,
     form: Form,
@@ -91,11 +93,11 @@ async fn end(
     let typed = form.text("name");
     if version.is_none() && typed != key.name.as_str() {
         let problem =
-            Problem::invalid_field("/name", format!("type {} to confirm that this key is meant", key.name));
-        return page(&app, &visitor, &id, version, typed, Some(problem)).await;
+            Error::invalid_field("/name", format!("type {} to confirm that this key is meant", key.name));
+        return page(&app, &visitor, &id, version, typed, Some(problem.into())).await;
     }
     let precondition = Precondition::at(super::revision(&form)?);
-    match commit(Arc::clone(&app), caller, key.id.to_string(), version, precondition).await {
+    match commit(Arc::clone(&app), principal, key.id.to_string(), version, precondition).await {
         Ok(revocation) => {
             follow(&app, revocation.version, revocation.committed);
             // The script shows how it arrives; without it the next page comes when it has, or after a while.
@@ -104,7 +106,7 @@ async fn end(
             }
             Ok(super::see_other(&format!("/keys/{}/enforcement/{}", revocation.key.id, revocation.version)))
         }
-        Err(problem) => page(&app, &visitor, &id, version, typed, Some(problem)).await,
+        Err(problem) => page(&app, &visitor, &id, version, typed, Some(problem.into())).await,
     }
 }
 
@@ -114,13 +116,13 @@ async fn page(
     id: &str,
     version: Option<u16>,
     typed: &str,
-    problem: Option<Problem>,
+    problem: Option<Error>,
 ) -> PageResult {
     let key = find(app, id).await?;
     if version.is_some_and(|version| !key.versions.iter().any(|known| known.id == version)) {
-        return Err(Problem::not_found("The key has no such version.").into());
+        return Err(Error::not_found("The key has no such version.").into());
     }
-    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem.code().status());
+    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem_status(problem.code()));
     let page = RevokePage {
         frame: visitor.frame(format!("Revoke {}", key.name)),
         id: key.id.to_string(),

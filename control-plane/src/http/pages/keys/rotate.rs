@@ -1,5 +1,7 @@
 //! A new secret for a key, and for how long the old one is still taken.
 
+use crate::http::problem::status as problem_status;
+use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use askama::Template;
@@ -8,8 +10,7 @@ use axum::response::IntoResponse;
 
 use super::secret::{self, Origin};
 use crate::app::App;
-use crate::http::access::Caller;
-use crate::http::code::Code;
+use crate::http::access::Authenticated;
 use crate::http::extract::Segments;
 use crate::http::fields;
 use crate::http::keys::find;
@@ -19,8 +20,8 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
 use crate::http::precondition::Precondition;
-use crate::http::problem::Problem;
 use crate::http::to_its_end;
+use omniflow_domain::error::{Error, ErrorCode};
 
 /// The overlaps that are offered.
 const OVERLAPS: [(&str, &str); 5] = [
@@ -59,36 +60,36 @@ pub(super) async fn show(
 pub(super) async fn rotate(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
-    match apply(&app, caller, &id, &form).await {
+    match apply(&app, principal, &id, &form).await {
         Ok(created) => secret::page(&app, &visitor, &created, Origin::Rotated),
-        Err(problem) if problem.code() == Code::AlreadyCreated => {
+        Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
             secret::page_without(&visitor, &id, Origin::Rotated)
         }
         Err(problem) => {
             let attempt = match problem.code() {
                 // The reader sees the state that came in between, and decides anew.
-                Code::VersionMismatch | Code::IdempotencyKeyReused => new_attempt(&app)?,
+                ErrorCode::VersionMismatch | ErrorCode::IdempotencyKeyReused => new_attempt(&app)?,
                 _ => form.text(ATTEMPT).to_owned(),
             };
-            page(&app, &visitor, &id, attempt, form.text("overlap"), Some(problem)).await
+            page(&app, &visitor, &id, attempt, form.text("overlap"), Some(problem.into())).await
         }
     }
 }
 
 async fn apply(
     app: &Arc<App>,
-    caller: Caller,
+    principal: Principal,
     id: &str,
     form: &Form,
-) -> Result<crate::http::idempotency::Created, Problem> {
+) -> Result<crate::http::idempotency::Created, Error> {
     let overlap = fields::overlap(form.stated("overlap"))?;
     let precondition = Precondition::at(super::revision(form)?);
-    let attempt = attempt(&caller, form);
-    to_its_end(add_version(Arc::clone(app), caller, id.to_owned(), overlap, precondition, attempt)).await
+    let attempt = attempt(&principal, form);
+    to_its_end(add_version(Arc::clone(app), principal, id.to_owned(), overlap, precondition, attempt)).await
 }
 
 async fn page(
@@ -97,10 +98,10 @@ async fn page(
     id: &str,
     attempt: String,
     chosen: &str,
-    problem: Option<Problem>,
+    problem: Option<Error>,
 ) -> PageResult {
     let key = find(app, id).await?;
-    let status = problem.as_ref().map(|problem| problem.code().status()).unwrap_or_default();
+    let status = problem.as_ref().map(|problem| problem_status(problem.code())).unwrap_or_default();
     let page = RotatePage {
         frame: visitor.frame(format!("Rotate {}", key.name)),
         id: key.id.to_string(),

@@ -17,7 +17,7 @@ use crate::http::pages::form::Form;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
-use crate::http::problem::Problem;
+use omniflow_domain::error::Error;
 
 /// What stands for the gateways' address where the installation does not know it.
 const UNKNOWN_GATEWAY: &str = "$GATEWAY";
@@ -135,7 +135,7 @@ fn path_to_try(policy: &PolicyDocument, scopes: &[String]) -> Option<String> {
 pub(super) async fn file(State(app): State<Arc<App>>, form: Form) -> PageResult {
     let secret = form.text("secret");
     if app.installation.key_prefix.check(secret.as_bytes()).is_err() {
-        return Err(Problem::invalid_field("/secret", "this is no key of this installation").into());
+        return Err(Error::invalid_field("/secret", "this is no key of this installation").into());
     }
     let name = fields::name(form.text("name"))?;
     let label = slug(name.as_str());
@@ -155,10 +155,10 @@ pub(super) async fn file(State(app): State<Arc<App>>, form: Form) -> PageResult 
             let document = json!({"name": name.as_str(), "api_key": secret});
             (format!("{label}.json"), "application/json", format!("{document:#}\n"))
         }
-        _ => return Err(Problem::invalid_field("/as", "choose env, json or kubernetes").into()),
+        _ => return Err(Error::invalid_field("/as", "choose env, json or kubernetes").into()),
     };
     let disposition =
-        HeaderValue::try_from(format!("attachment; filename=\"{file}\"")).map_err(|_| Problem::internal())?;
+        HeaderValue::try_from(format!("attachment; filename=\"{file}\"")).map_err(|_| Error::internal())?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (header::CONTENT_DISPOSITION, disposition),

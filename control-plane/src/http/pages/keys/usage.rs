@@ -1,6 +1,7 @@
 //! How a key is used: the calls of 30 days in a chart, by endpoint and by address, the newest ones, what is unusual in
 //! them, and what was done to the key.
 
+use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
@@ -11,7 +12,6 @@ use crate::http::pages::chart::{Column, Columns, Ranking, RankingLine, Series};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::show::{At, Count, Micros};
 use crate::http::pages::trail::{Changed, changes};
-use crate::http::problem::Problem;
 use crate::http::{events, leaks};
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::event::EventJson;
@@ -81,7 +81,7 @@ pub(super) struct Change {
 // === impl Usage ===
 
 impl Usage {
-    pub(super) async fn of(app: &App, id: Uuid, frame: &Frame, now: UnixMillis) -> Result<Self, Problem> {
+    pub(super) async fn of(app: &App, id: Uuid, frame: &Frame, now: UnixMillis) -> Result<Self, Error> {
         let key = id.to_string();
         let first_day = UnixMillis((now.0 / DAY_MS).saturating_sub(DAYS - 1) * DAY_MS);
         let from = format_time(first_day);
@@ -89,7 +89,7 @@ impl Usage {
             let query = [("key", key.as_str()), ("from", &from), ("by", "hour")];
             audit::stats::count(app, query_of(&query)?).await
         };
-        let newest = async { Ok::<_, Problem>(leaks::usage(app, id, LOOKED_AT, now).await?) };
+        let newest = async { Ok::<_, Error>(leaks::usage(app, id, LOOKED_AT, now).await?) };
         let recent = async {
             let query = [("key", key.as_str()), ("limit", RECENT)];
             audit::list::select(app, query_of(&query)?).await

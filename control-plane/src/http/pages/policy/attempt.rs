@@ -1,5 +1,6 @@
 //! `GET /policy/try`: what becomes of one request, step by step, by the code that gateways run.
 
+use crate::http::problem::status as problem_status;
 use std::sync::Arc;
 
 use askama::Template;
@@ -10,7 +11,7 @@ use omniflow_policy::explain::{Step, StepName, Verdict};
 use serde::Deserialize;
 
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
 use crate::http::pages::audit::{for_field, instant};
 use crate::http::pages::form::{FormError, at};
@@ -18,8 +19,8 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
 use crate::http::policy::evaluate::decide;
-use crate::http::problem::Problem;
 use omniflow_api_types::policy::{EvaluateRequest, Evaluation};
+use omniflow_domain::error::Error;
 
 /// Where a request has what the form asks for.
 const FIELDS: &[(&str, &str)] = &[
@@ -76,19 +77,19 @@ struct ShownStep {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let is_asked = !query.path.is_empty();
     let decided = match query.to_api() {
-        Ok(request) if is_asked => decide(&app, &caller, request).await.map(Some),
+        Ok(request) if is_asked => decide(&app, &principal, request).await.map(Some),
         Ok(_) => Ok(None),
         Err(problem) => Err(problem),
     };
     let (status, error, outcome) = match decided {
         Ok(evaluation) => (StatusCode::OK, None, evaluation.map(Outcome::from)),
-        Err(problem) if problem.code().status().is_server_error() => return Err(problem.into()),
-        Err(problem) => (problem.code().status(), Some(FormError::new(&problem, FIELDS)), None),
+        Err(problem) if problem_status(problem.code()).is_server_error() => return Err(problem.into()),
+        Err(problem) => (problem_status(problem.code()), Some(FormError::new(&problem, FIELDS)), None),
     };
     let at = for_field(&query.at);
     let page = TryPage { frame: visitor.frame("Try a request"), tab: "try", query, at, error, outcome };
@@ -119,9 +120,9 @@ impl TryPage {
 // === impl Query ===
 
 impl Query {
-    fn to_api(&self) -> Result<EvaluateRequest, Problem> {
+    fn to_api(&self) -> Result<EvaluateRequest, Error> {
         let stated = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-        let whole = |field: &str, detail: &str| Problem::invalid_field(field, detail);
+        let whole = |field: &str, detail: &str| Error::invalid_field(field, detail);
         let version = stated(&self.version).map(|text| text.parse());
         let calls = stated(&self.calls_before).map(|text| text.parse());
         Ok(EvaluateRequest {

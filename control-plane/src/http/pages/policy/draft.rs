@@ -1,5 +1,6 @@
 //! A draft of the policy: written, compared with what is in force, rehearsed over recorded calls, published.
 
+use crate::http::problem::status as problem_status;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,7 @@ use serde::Deserialize;
 use super::difference::Difference;
 use super::overview::written;
 use crate::app::App;
-use crate::http::access::Caller;
-use crate::http::code::Code;
+use crate::http::access::Authenticated;
 use crate::http::extract::{StrictQuery, query_of};
 use crate::http::pages::form::{Form, sentence};
 use crate::http::pages::frame::Frame;
@@ -29,8 +29,8 @@ use crate::http::policy::replay::rehearse;
 use crate::http::policy::set::{Wanted, put_in_force};
 use crate::http::policy::versions::find;
 use crate::http::precondition::Precondition;
-use crate::http::problem::Problem;
 use omniflow_api_types::policy::ReplayJson;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
 
 /// How long publishing waits for the gateways.
@@ -145,7 +145,7 @@ pub(super) async fn look(State(app): State<Arc<App>>, visitor: Visitor, form: Fo
     if form.text("do") == "replay" {
         match replay(&app, &page, visitor.now()).await {
             Ok(replayed) => page.replay = Some(replayed),
-            Err(problem) if problem.code() == Code::Busy => page.note = Some(sentence(problem.detail())),
+            Err(problem) if problem.code() == ErrorCode::Busy => page.note = Some(sentence(problem.detail())),
             Err(problem) => return page.refused(&problem),
         }
     }
@@ -156,7 +156,7 @@ pub(super) async fn look(State(app): State<Arc<App>>, visitor: Visitor, form: Fo
 pub(super) async fn publish(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
     let (_, current) = app.publication.policy()?;
@@ -177,7 +177,7 @@ pub(super) async fn publish(
     }
     let draft = page.draft()?;
     let wanted = Wanted::Draft(Box::new(draft));
-    match put_in_force(app, caller, Precondition::at(base), Some(WAIT), wanted).await {
+    match put_in_force(app, principal, Precondition::at(base), Some(WAIT), wanted).await {
         Ok((policy, enforcement)) => {
             let page = PublishedPage {
                 frame: visitor.frame("Policy"),
@@ -188,7 +188,7 @@ pub(super) async fn publish(
             };
             Ok(Page(page).into_response())
         }
-        Err(problem) if problem.code() == Code::VersionMismatch => {
+        Err(problem) if problem.code() == ErrorCode::VersionMismatch => {
             page.note = Some(format!(
                 "Version {current} was published since you began this draft, which was of version {base}. Nothing was \
                  lost: below is what your draft changes in version {current}. Publish it only if you mean to undo what \
@@ -200,7 +200,7 @@ pub(super) async fn publish(
     }
 }
 
-async fn replay(app: &App, page: &DraftPage, now: UnixMillis) -> Result<Replayed, Problem> {
+async fn replay(app: &App, page: &DraftPage, now: UnixMillis) -> Result<Replayed, Error> {
     let span = SPANS.iter().find(|(name, ..)| *name == page.span).and_then(|(.., millis)| *millis);
     let from = span.map(|millis| format_time(UnixMillis(now.0.saturating_sub(millis)))).unwrap_or_default();
     let query = query_of(&[("from", from.as_str()), ("key", &page.key)])?;
@@ -233,20 +233,20 @@ impl DraftPage {
         Self { span, key: form.text("key").to_owned(), ..Self::new(frame, base, text) }
     }
 
-    fn draft(&self) -> Result<Draft, Problem> {
+    fn draft(&self) -> Result<Draft, Error> {
         read_json(self.text.clone().into_bytes())
     }
 
     /// Finds what the draft changes.
-    async fn compare(&mut self, app: &App) -> Result<(), Problem> {
+    async fn compare(&mut self, app: &App) -> Result<(), Error> {
         self.difference = Some(of_draft(app, self.draft()?).await?.into());
         self.seen = Digest::of(self.text.as_bytes()).to_hex();
         Ok(())
     }
 
     /// The same page with what is wrong; a page of its own for what no other draft would mend.
-    fn refused(mut self, problem: &Problem) -> PageResult {
-        let status = problem.code().status();
+    fn refused(mut self, problem: &Error) -> PageResult {
+        let status = problem_status(problem.code());
         if status.is_server_error() {
             return Err(problem.clone().into());
         }
@@ -267,7 +267,7 @@ impl DraftPage {
 // === impl Wrong ===
 
 impl Wrong {
-    fn new(problem: &Problem, text: &str) -> Self {
+    fn new(problem: &Error, text: &str) -> Self {
         let line = problem.line().or_else(|| line_in(problem.detail()));
         let is_near = |number: usize| line.is_some_and(|line| number.abs_diff(line) <= AROUND);
         let lines = text.lines().enumerate().map(|(place, content)| (place + 1, content));
@@ -329,14 +329,14 @@ mod tests {
 
     #[test]
     fn the_line_that_is_wrong_is_shown_with_those_around_it() {
-        let problem = Problem::invalid_json(None, "expected `,` or `}` at line 3 column 5");
+        let problem = Error::invalid_json(None, "expected `,` or `}` at line 3 column 5");
         let wrong = Wrong::new(&problem, "1\n2\n3\n4\n5\n6");
         let told: Vec<_> =
             wrong.lines.iter().map(|(number, text, is_it)| (*number, &**text, *is_it)).collect();
         let expected = [(1, "1", false), (2, "2", false), (3, "3", true), (4, "4", false), (5, "5", false)];
         assert_eq!((wrong.line, told), (Some(3), expected.to_vec()));
-        let problem = Problem::invalid_field("/routes/0", "no").at_line(Some(6));
+        let problem = Error::invalid_field("/routes/0", "no").at_line(Some(6));
         assert_eq!(Wrong::new(&problem, "1\n2\n3\n4\n5\n6").lines.len(), 3);
-        assert!(Wrong::new(&Problem::invalid_field("/routes", "no"), "x").lines.is_empty());
+        assert!(Wrong::new(&Error::invalid_field("/routes", "no"), "x").lines.is_empty());
     }
 }

@@ -13,7 +13,7 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::At;
 use crate::http::pages::visitor::Visitor;
 use crate::http::policy::versions::find;
-use crate::http::problem::Problem;
+use omniflow_domain::error::Error;
 
 #[derive(Template)]
 #[template(path = "policy/overview.html")]
@@ -109,9 +109,9 @@ fn path(path: &str, name: &str, value: &str) -> String {
 }
 
 /// A document as people write it.
-pub(super) fn written(document: &PolicyDocument) -> Result<String, Problem> {
+pub(super) fn written(document: &PolicyDocument) -> Result<String, Error> {
     serde_json::to_string_pretty(document).map_err(|error| {
         tracing::error!(%error, "a policy cannot be written");
-        Problem::internal()
+        Error::internal()
     })
 }

@@ -1,5 +1,6 @@
 //! What was in force before, what each version changed, and how to go back to it.
 
+use crate::http::problem::status as problem_status;
 use std::sync::Arc;
 
 use askama::Template;
@@ -12,7 +13,7 @@ use super::difference::Difference;
 use super::draft::{PublishedPage, WAIT};
 use super::overview::written;
 use crate::app::App;
-use crate::http::access::Caller;
+use crate::http::access::Authenticated;
 use crate::http::extract::{Segments, StrictQuery, query_of};
 use crate::http::pages::form::{Form, sentence};
 use crate::http::pages::frame::Frame;
@@ -104,14 +105,14 @@ pub(super) async fn show(
 pub(super) async fn roll_back(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    caller: Caller,
+    Authenticated(principal): Authenticated,
     Segments(version): Segments<String>,
     form: Form,
 ) -> PageResult {
     let number = find(&app, &version).await?.version;
     let base = form.number("base", "/base")?.unwrap_or_default();
     let wanted = Wanted::Version(number);
-    match put_in_force(Arc::clone(&app), caller, Precondition::at(base), Some(WAIT), wanted).await {
+    match put_in_force(Arc::clone(&app), principal, Precondition::at(base), Some(WAIT), wanted).await {
         Ok((policy, enforcement)) => {
             let page = PublishedPage {
                 frame: visitor.frame("Policy"),
@@ -122,11 +123,11 @@ pub(super) async fn roll_back(
             };
             Ok(Page(page).into_response())
         }
-        Err(problem) if problem.code().status().is_server_error() => Err(problem.into()),
+        Err(problem) if problem_status(problem.code()).is_server_error() => Err(problem.into()),
         Err(problem) => {
             let error = Some(sentence(problem.detail()));
             let page = VersionPage::new(&app, &visitor, &version, error).await?;
-            let status: StatusCode = problem.code().status();
+            let status: StatusCode = problem_status(problem.code());
             Ok((status, Page(page)).into_response())
         }
     }
@@ -140,7 +141,7 @@ impl VersionPage {
         visitor: &Visitor,
         version: &str,
         error: Option<String>,
-    ) -> Result<Self, crate::http::problem::Problem> {
+    ) -> Result<Self, omniflow_domain::error::Error> {
         let stored = find(app, version).await?;
         let (_, current) = app.publication.policy()?;
         let number = stored.version.to_string();

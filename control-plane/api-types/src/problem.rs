@@ -1,0 +1,88 @@
+//! Problem documents (RFC 9457): `application/problem+json`.
+
+use omniflow_domain::error::{Error, ErrorCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::schema;
+
+/// What is answered instead of what was asked for (RFC 9457).
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemJson {
+    /// Always `about:blank`: `code` says which problem it is.
+    pub r#type: String,
+    /// The name of the status.
+    pub title: String,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// What went wrong, for programs.
+    #[schema(value_type = schema::Code)]
+    pub code: String,
+    /// What went wrong and what to do, for people.
+    pub detail: String,
+    /// What is to blame: a JSON pointer into the body, or the name of a query parameter or header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    pub field: Option<String>,
+    /// The line of the body, from 1, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u32, minimum = 1)]
+    pub line: Option<usize>,
+}
+
+/// The HTTP status of every problem with this code. Part of the API's contract, and the same for pages.
+pub const fn status(code: ErrorCode) -> u16 {
+    match code {
+        ErrorCode::InvalidJson => 400,
+        ErrorCode::InvalidToml => 400,
+        ErrorCode::InvalidQuery => 400,
+        ErrorCode::InvalidHeader => 400,
+        ErrorCode::BodyIncomplete => 400,
+        ErrorCode::InvalidBatch => 400,
+        ErrorCode::Unauthenticated => 401,
+        ErrorCode::Forbidden => 403,
+        ErrorCode::NotFound => 404,
+        ErrorCode::MethodNotAllowed => 405,
+        ErrorCode::NameTaken => 409,
+        ErrorCode::DigestTaken => 409,
+        ErrorCode::ImportsNotTaken => 409,
+        ErrorCode::KeyRevoked => 409,
+        ErrorCode::KeyExpired => 409,
+        ErrorCode::VersionsExhausted => 409,
+        ErrorCode::AlreadyCreated => 409,
+        ErrorCode::ScopeInUse => 409,
+        ErrorCode::ImportsInUse => 409,
+        ErrorCode::KeyNotPublished => 409,
+        ErrorCode::LastOwnerToken => 409,
+        ErrorCode::PayloadUnreadable => 409,
+        ErrorCode::ImageGone => 410,
+        ErrorCode::VersionMismatch => 412,
+        ErrorCode::BodyTooLarge => 413,
+        ErrorCode::UnsupportedMediaType => 415,
+        ErrorCode::InvalidField => 422,
+        ErrorCode::IdempotencyKeyReused => 422,
+        ErrorCode::TooManyAttempts => 429,
+        ErrorCode::InternalError => 500,
+        ErrorCode::NotReady => 503,
+        ErrorCode::Busy => 503,
+    }
+}
+
+// === impl ProblemJson ===
+
+impl ProblemJson {
+    /// The document of an error. `title` is the name of the status.
+    pub fn new(error: &Error, title: &str) -> Self {
+        Self {
+            r#type: "about:blank".to_owned(),
+            title: title.to_owned(),
+            status: status(error.code()),
+            code: error.code().as_str().to_owned(),
+            detail: error.detail().to_owned(),
+            field: error.field().map(str::to_owned),
+            line: error.line(),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The person or program behind a request to the control plane.
+
+use uuid::Uuid;
+
+use crate::event::Actor;
+use crate::name::Name;
+use crate::token::{Role, Token};
+
+/// The bearer of the token that a request was made with.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    /// The token's identifier.
+    pub id: Uuid,
+    /// The token's name.
+    pub name: Name,
+    /// What it may do.
+    pub role: Role,
+}
+
+// === impl Principal ===
+
+impl Principal {
+    /// Whether it may change keys and the policy.
+    pub fn may_write(&self) -> bool {
+        matches!(self.role, Role::Owner | Role::Admin)
+    }
+
+    /// The principal as the admin log names it.
+    pub fn actor(&self) -> Actor {
+        Actor { id: Some(self.id), name: self.name.to_string() }
+    }
+}
+
+impl From<Token> for Principal {
+    fn from(token: Token) -> Self {
+        Self { id: token.id, name: token.name, role: token.role }
+    }
+}
