@@ -46,7 +46,7 @@ impl Plane {
                     .await
                     .expect("an empty folder opens"),
             );
-            app.build_image().await.expect("an empty image");
+            app.publisher.build_image().await.expect("an empty image");
             http::router(app)
         });
         let owner = std::fs::read_to_string(folder.join("admin-token")).expect("the owner's token");

@@ -25,28 +25,18 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-mod app;
 mod bootstrap;
-mod checkpoints;
 pub mod cli;
 mod configuration;
-mod detection;
-mod fleet;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod gateway_loss;
 #[cfg(test)]
 mod golden;
 mod http;
-mod known_tokens;
-pub mod memory;
 mod otlp;
 mod process;
-mod publication;
 mod receiver;
-mod retention;
 mod server;
-mod service;
+pub mod service;
 pub mod storage;
-mod vault;
 mod webhook;

@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    omniflow_control_plane::memory::keep_little();
+    omniflow_control_plane::service::memory::keep_little();
     omniflow_control_plane::cli::main()
 }

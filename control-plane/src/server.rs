@@ -10,24 +10,26 @@ use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::app::{App, BuildError, keep_spread};
 use crate::bootstrap::{self, BootstrapError};
-use crate::checkpoints::keep_checkpoints;
 use crate::configuration::SettingInForce;
-use crate::detection::keep_looking;
-use crate::fleet::{Fleet, keep_memory};
-use crate::gateway_loss::keep_watching;
 use crate::http;
-use crate::known_tokens::KnownTokens;
 use crate::otlp::{Exporter, OtlpError, OtlpSettings, keep_exporting};
-use crate::publication::Publication;
-use crate::retention::keep_retention;
+use crate::service::app::App;
+use crate::service::fleet::{Fleet, keep_memory};
+use crate::service::jobs::checkpoints::keep_checkpoints;
+use crate::service::jobs::detection::keep_looking;
+use crate::service::jobs::gateway_loss::keep_watching;
+use crate::service::jobs::retention::keep_retention;
+use crate::service::known_tokens::KnownTokens;
+use crate::service::publisher::BuildError;
+use crate::service::publisher::{Publisher, keep_spread};
+use crate::service::signals::Signals;
+use crate::service::vault::{self, Vault, VaultError};
 use crate::storage::{Storage, StorageError};
-use crate::vault::{self, Vault, VaultError};
 use crate::webhook::{Webhook, WebhookError, WebhookSettings, keep_sending};
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
@@ -180,7 +182,7 @@ impl Server {
         let app = Arc::new(open(&settings).await?);
         let building = spawn_blocking({
             let (app, handle) = (Arc::clone(&app), Handle::current());
-            move || handle.block_on(app.build_image())
+            move || handle.block_on(app.publisher.build_image())
         });
         let connections = ServerHandle::new();
         let tls = renewal.as_ref().map(Renewal::served);
@@ -205,7 +207,7 @@ impl Server {
         });
         let spreading = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { keep_spread(&app).await }
+            async move { keep_spread(&app.publisher, &app.signals).await }
         });
         let checkpointing = tokio::spawn({
             let app = Arc::clone(&app);
@@ -284,7 +286,7 @@ impl Server {
                 () = &mut stop => break Ok(()),
             }
         };
-        app.stopping.send_replace(true);
+        app.signals.stopping.send_replace(true);
         renewing.abort();
         connections.graceful_shutdown(None);
         if !served && timeout(GRACE, &mut serving).await.is_err() {
@@ -346,37 +348,32 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let known_tokens = KnownTokens::read(&storage.main).await?;
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
     fleet.recall(&storage.main).await?;
-    let stopping = watch::Sender::new(false);
+    let storage = Arc::new(storage);
+    let publisher = Arc::new(Publisher::new(Arc::clone(&storage), installation, clock.clone()));
     Ok(App {
         storage,
-        installation,
-        publication: Publication::empty(),
+        publisher,
+        signals: Signals::default(),
         fleet,
         rotation_after: settings.rotation_after,
         audit_retention: settings.audit_retention,
         payload_retention: settings.payload_retention,
-        vault,
+        vault: Arc::new(vault),
         gateway_url: settings.gateway_url.clone(),
         settings: settings.in_force.clone(),
         followed: http::Followed::default(),
-        known_tokens,
+        known_tokens: Arc::new(known_tokens),
         admission: Arc::new(Admission::new(connections::most_connections())),
         throttle: http::Throttle::default(),
         large_forms: Semaphore::new(http::LARGE_FORMS),
         serves_tls: settings.tls.is_some(),
         clock,
         entropy,
-        token_revoked: watch::Sender::new(()),
-        audit_committed: watch::Sender::new(()),
-        finding_committed: watch::Sender::new(()),
         webhook,
-        crowded: Notify::new(),
         exporter,
         key_counts: http::KeyCounts::default(),
-        last_pass: Mutex::new(None),
         replaying: Mutex::new(()),
-        answers: http::Answers::default(),
-        stopping,
+        answers: Arc::default(),
     })
 }
 

@@ -16,8 +16,8 @@ use ureq::http::{HeaderMap, HeaderValue, header};
 use ureq::tls::TlsConfig;
 use zeroize::Zeroizing;
 
-use crate::app::App;
 use crate::receiver::{NotTaken, Pauses, Receiver, SecretFileError, read_secret_file};
+use crate::service::app::App;
 use crate::storage::{Delivery, StorageError};
 use omniflow_api_types::finding::FindingJson;
 
@@ -81,7 +81,7 @@ pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, WebhookError
 /// Sends findings until the process is asked to end.
 pub(crate) async fn keep_sending(app: &App) {
     let Some(webhook) = &app.webhook else { return };
-    let mut committed = app.finding_committed.subscribe();
+    let mut committed = app.signals.finding_committed.subscribe();
     let until_stopped = async {
         loop {
             if let Err(error) = send_due(app, webhook).await {
@@ -96,7 +96,7 @@ pub(crate) async fn keep_sending(app: &App) {
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.stopped() => {}
+        () = app.signals.stopped() => {}
     }
 }
 
@@ -187,8 +187,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::detection::look;
     use crate::http::testing::{Plane, START, record};
+    use crate::service::jobs::detection::look;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 

@@ -3,10 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The items of a page when the caller states no limit.
-pub const DEFAULT_LIMIT: usize = 100;
-/// The most items of a page.
-pub const MAX_LIMIT: usize = 500;
+pub use omniflow_domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
 
 /// A page of a list. `next_cursor` asks for the next one; it is null on the last page.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -33,17 +30,9 @@ impl<T> Page<T> {
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(convert).collect(), next_cursor: self.next_cursor }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_given_only_when_there_is_more() {
-        let page = Page::of(vec![1, 2, 3], 2, ToString::to_string);
-        assert_eq!((page.items, page.next_cursor.as_deref()), (vec![1, 2], Some("2")));
-        let last = Page::of(vec![1, 2], 2, ToString::to_string);
-        assert_eq!((last.items, last.next_cursor), (vec![1, 2], None));
+    /// The JSON of a page, item by item.
+    pub fn json<U>(page: omniflow_domain::page::Page<U>, convert: impl FnMut(U) -> T) -> Self {
+        Self { items: page.items.into_iter().map(convert).collect(), next_cursor: page.next_cursor }
     }
 }

@@ -8,6 +8,7 @@
 //! | [`policy`] | stored versions of the policy, and what keys may do under them |
 //! | [`event`], [`audit`], [`stats`], [`payload`] | the admin log; the log of calls, its sums and sealed arguments |
 //! | [`patterns`], [`finding`] | what is unusual in the use of a key, judged by its own history |
+//! | [`page`] | lists in pages |
 //! | [`error`] | why a use case was refused or failed |
 //! | [`gateway`], [`version`] | gateways and how far each enforces a version; bounds of versions |
 //! | [`clock`], [`time`] | clock and randomness passed in; times as people write them |
@@ -25,6 +26,7 @@ pub mod gateway;
 pub mod key;
 pub mod key_use;
 pub mod name;
+pub mod page;
 pub mod patterns;
 pub mod payload;
 pub mod policy;

@@ -10,7 +10,7 @@ use omniflow_policy::time::UnixMillis;
 use super::{Reading, Setting};
 use crate::otlp;
 use crate::receiver::trusting;
-use crate::vault;
+use crate::service::vault;
 use crate::webhook;
 use omniflow_net::tls::{self, Certificate, TlsFiles};
 

@@ -16,7 +16,7 @@ use omniflow_policy::time::UnixMillis;
 use super::pages::gate::{Manner, PageGate};
 use super::problem::Problem;
 use super::refusals::{Reason, Refusals};
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::StorageError;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;

@@ -11,7 +11,7 @@ use super::access::{Endpoints, READ};
 use super::extract::StrictQuery;
 use super::problem::Problem;
 use super::query::{self, PageQuery};
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::EventFilter;
 use omniflow_api_types::event::EventJson;
 use omniflow_api_types::page::Page;

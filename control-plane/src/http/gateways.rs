@@ -9,7 +9,7 @@ use super::access::{Endpoints, READ};
 use super::extract::StrictQuery;
 use super::problem::Problem;
 use super::query::PageQuery;
-use crate::app::App;
+use crate::service::app::App;
 use omniflow_api_types::gateway::{GatewayJson, GatewayList};
 use omniflow_api_types::page::Page;
 use omniflow_domain::error::Error;
@@ -38,7 +38,7 @@ pub(super) async fn list(
 /// The gateways that are asked for.
 pub(super) fn select(app: &App, query: PageQuery) -> Result<GatewayList, Error> {
     let (limit, after) = query.read(GatewayId::parse)?;
-    let version = app.publication.version()?;
+    let version = app.publisher.publication.version()?;
     let Page { items, next_cursor } =
         Page::of(app.fleet.status(after.as_ref(), limit + 1, version), limit, |gateway| {
             gateway.id.to_string()

@@ -7,7 +7,7 @@ use axum::extract::State;
 use super::access::{Access, Endpoints};
 use super::metrics::metrics;
 use super::problem::Problem;
-use crate::app::App;
+use crate::service::app::App;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/healthz", Access::Public, healthz).get("/readyz", Access::Public, readyz).get(
@@ -38,7 +38,7 @@ pub(super) async fn healthz() -> &'static str {
     responses((status = 200, body = String, content_type = "text/plain", description = "It can.")),
 )]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
-    app.publication.version()?;
+    app.publisher.publication.version()?;
     app.storage.ping().await?;
     Ok("ready\n")
 }

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::extract::{Body, FromBody};
 use super::precondition::entity_tag;
 use super::problem::Problem;
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::{Attempt, Transaction};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::principal::Principal;
@@ -293,7 +293,7 @@ mod tests {
         ] {
             let first = create(&plane, path, "0190-abc", body.clone()).await;
             assert!(first.headers.get(&REPLAYED).is_none());
-            let version = plane.app.publication.version().unwrap();
+            let version = plane.app.publisher.publication.version().unwrap();
             plane.pass(Duration::from_secs(599));
             let second = create(&plane, path, "0190-abc", body.clone()).await;
             assert_eq!(second.headers[&REPLAYED], "true", "{path}");
@@ -302,7 +302,7 @@ mod tests {
             }
             assert_eq!(first.headers.get(header::ETAG), second.headers.get(header::ETAG));
             assert_eq!(first.expect(StatusCode::CREATED), second.expect(StatusCode::CREATED), "{path}");
-            assert_eq!(plane.app.publication.version().unwrap(), version, "{path}");
+            assert_eq!(plane.app.publisher.publication.version().unwrap(), version, "{path}");
 
             plane.pass(Duration::from_secs(2));
             let late = create(&plane, path, "0190-abc", body.clone()).await;

@@ -12,8 +12,8 @@ use omniflow_policy::key::Environment;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::app::App;
 use crate::http::problem::Problem;
+use crate::service::app::App;
 use crate::storage::{ExportPlace, StorageError};
 use omniflow_domain::audit::GapCause;
 use omniflow_domain::finding::FindingKind;
@@ -52,7 +52,7 @@ pub(super) async fn metrics(
         "omf_snapshot_version",
         "gauge",
         "The version of the snapshot that gateways are given.",
-        app.publication.version()?,
+        app.publisher.publication.version()?,
     );
     keys_and_gateways(&app, &mut numbers).await?;
     audit_log(&app, &mut numbers).await?;

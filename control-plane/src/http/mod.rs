@@ -5,7 +5,7 @@ mod audit;
 mod docs;
 mod events;
 mod extract;
-mod fields;
+
 mod gateway;
 mod gateways;
 mod health;
@@ -53,7 +53,7 @@ pub(crate) use self::pages::followed::Followed;
 pub(crate) use self::pages::gate::LARGE_FORMS;
 use self::problem::Problem;
 pub(crate) use self::throttle::Throttle;
-use crate::app::App;
+use crate::service::app::App;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::Error;
 
@@ -145,10 +145,10 @@ async fn enforcement(
     wait: Option<Duration>,
 ) -> Option<EnforcementJson> {
     let wait = wait?;
-    let enforced = |deadline| app.fleet.enforced(version, &app.publication, committed, deadline);
+    let enforced = |deadline| app.fleet.enforced(version, &app.publisher.publication, committed, deadline);
     let enforcement = tokio::select! {
         enforcement = enforced(Instant::now() + wait) => enforcement,
-        () = app.stopped() => enforced(Instant::now()).await,
+        () = app.signals.stopped() => enforced(Instant::now()).await,
     };
     Some(enforcement.into())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::service::app::App;
 
 use crate::storage::StorageError;
 
@@ -22,7 +22,7 @@ pub(in crate::http) struct Permit {
 impl Permit {
     /// Notices whatever is revoked from now on. What was revoked since the request began is for [`Permit::holds`] to tell.
     pub(in crate::http) fn new(app: &Arc<App>, principal: &Principal) -> Self {
-        Self { app: Arc::clone(app), token: principal.id, revoked: app.token_revoked.subscribe() }
+        Self { app: Arc::clone(app), token: principal.id, revoked: app.signals.token_revoked.subscribe() }
     }
 
     /// Whether the token was neither revoked nor expired by now.

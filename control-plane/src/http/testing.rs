@@ -22,9 +22,9 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use uuid::Uuid;
 
-use crate::app::App;
 pub(crate) use crate::golden::check as golden;
 use crate::server::{ServerSettings, open};
+use crate::service::app::App;
 use omniflow_domain::clock::Clock;
 
 /// 2027-01-15T08:00:00Z.
@@ -56,7 +56,7 @@ impl Plane {
         change(&mut settings);
         let app = Arc::new(open(&settings).await.unwrap());
         let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
-        app.build_image().await.unwrap();
+        app.publisher.build_image().await.unwrap();
         Self { router: super::router(Arc::clone(&app)), app, owner, time, folder }
     }
 

@@ -1,7 +1,7 @@
 //! Failed authentications, counted by the address that they come from.
 //!
 //! A token has 238 random bits and cannot be guessed, and one that nobody was ever given is told from memory
-//! ([`crate::known_tokens`]), so failures cost no read of a database. What is bounded here is the rest: what the log says
+//! ([`crate::service::known_tokens`]), so failures cost no read of a database. What is bounded here is the rest: what the log says
 //! of them, and how many answers somebody gets who tries out tokens that were found elsewhere. A valid token is looked up
 //! first and passes whatever others do at its address: behind a NAT or a proxy they are many.
 

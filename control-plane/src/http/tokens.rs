@@ -17,8 +17,9 @@ use super::idempotency::{Created, Once, note, repeated};
 use super::params::{IdempotencyKey, TokenPath};
 use super::problem::Problem;
 use super::query::PageQuery;
-use super::{fields, to_its_end};
-use crate::app::App;
+use super::to_its_end;
+use crate::service::app::App;
+use crate::service::fields;
 use crate::storage::Attempt;
 use omniflow_api_types::event::token_state;
 use omniflow_api_types::page::Page;
@@ -111,8 +112,9 @@ pub(super) async fn make(
     if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
         return Ok(answer);
     }
-    let secret =
-        app.entropy.compose(|mut random| compose_token(&app.installation.key_prefix, &mut random))?;
+    let secret = app
+        .entropy
+        .compose(|mut random| compose_token(&app.publisher.installation.key_prefix, &mut random))?;
     let WantedToken { name, role, expires_at } = wanted(request, now)?;
     let token = Token {
         id: app.entropy.uuid(now)?,
@@ -199,7 +201,7 @@ pub(super) async fn end(app: Arc<App>, principal: Principal, id: String) -> Resu
         }
         transaction.commit().await?;
         app.known_tokens.forget(&token.digest);
-        app.token_revoked.send_replace(());
+        app.signals.token_revoked.send_replace(());
         tracing::info!(token = %id, by = principal.name.as_str(), "a token was revoked");
         Ok(())
     })

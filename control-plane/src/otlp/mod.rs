@@ -24,8 +24,8 @@ use ureq::http::{HeaderMap, HeaderValue, header};
 
 pub(crate) use self::headers::{HeadersError, read_headers};
 use self::log_record::Words;
-use crate::app::App;
 use crate::receiver::{Answer, CaFileError, NotTaken, Pauses, Receiver, check_url, trusting};
+use crate::service::app::App;
 use crate::storage::{ExportPlace, StorageError};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/x-protobuf");
@@ -130,7 +130,7 @@ pub(crate) fn check_endpoint(text: &str) -> Result<(), &'static str> {
 /// Exports until the process is asked to end.
 pub(crate) async fn keep_exporting(app: &App) {
     let Some(exporter) = &app.exporter else { return };
-    let mut committed = app.audit_committed.subscribe();
+    let mut committed = app.signals.audit_committed.subscribe();
     let until_stopped = async {
         let mut run = Run::new();
         loop {
@@ -152,7 +152,7 @@ pub(crate) async fn keep_exporting(app: &App) {
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.stopped() => {}
+        () = app.signals.stopped() => {}
     }
 }
 
@@ -199,7 +199,7 @@ impl Run {
             self.cut = Cut::WHOLE;
             return Ok(Next::Wait(RETRIES.longest));
         }
-        let words = Words { installation: app.installation.id, now: app.now() };
+        let words = Words { installation: app.publisher.installation.id, now: app.now() };
         let logs = words.resource_logs(sent.iter().map(|item| item.log.clone()).collect());
         let body = ExportLogsServiceRequest { resource_logs: vec![logs] }.encode_to_vec();
         let answer = exporter.receiver.post(exporter.headers.clone(), body).await;
@@ -327,7 +327,7 @@ impl Pending {
     /// Reads what follows a place.
     async fn read(app: &App, place: &ExportPlace) -> Result<Self, StorageError> {
         let audit = &app.storage.audit;
-        let words = Words { installation: app.installation.id, now: app.now() };
+        let words = Words { installation: app.publisher.installation.id, now: app.now() };
         let records = audit.records_after(place.record, MOST_RECORDS).await?;
         let gaps = audit.gap_notices_after(place.gap, MOST_RECORDS - records.len()).await?;
         let mut is_full = records.len() + gaps.len() >= MOST_RECORDS;

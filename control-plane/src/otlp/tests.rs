@@ -353,7 +353,7 @@ async fn what_was_purged_before_it_could_be_sent_is_counted() {
     let mut going = Run::new();
     run(&plane, &mut going).await;
     plane.pass(Duration::from_secs(91 * 86_400));
-    crate::retention::purge(&plane.app).await.unwrap();
+    crate::service::jobs::retention::purge(&plane.app).await.unwrap();
     let late = (5..7).map(|n| record(n, START + 91 * 86_400_000, None)).collect();
     plane.deliver(&token, late).await;
     assert_eq!(run(&plane, &mut going).await, Next::Rest);

@@ -27,12 +27,12 @@ async fn a_restart_keeps_everything() {
         }
         all
     };
-    let before = (read(&plane).await, plane.app.publication.image().unwrap());
+    let before = (read(&plane).await, plane.app.publisher.publication.image().unwrap());
     let owner = plane.owner.clone();
     let plane = plane.restart().await;
     assert_eq!(plane.owner, owner, "the token is made once");
     assert_eq!(read(&plane).await, before.0);
-    let image = plane.app.publication.image().unwrap();
+    let image = plane.app.publisher.publication.image().unwrap();
     assert_eq!(image.manifest(), before.1.manifest());
     assert_eq!(image.len(), 2);
     plane.deliver(&gateway, vec![record(0, START, None)]).await;
@@ -52,10 +52,10 @@ async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
     plane.key("ci").await;
     let token = plane.token("gateway").await;
     let poll = async |plane: &Plane, incarnation: &str| {
-        let version = plane.app.publication.version().unwrap();
+        let version = plane.app.publisher.publication.version().unwrap();
         let body = json!({
             "gateway": "edge", "incarnation": incarnation, "filter_version": "0.1.0", "snapshot_format": 1,
-            "installation": plane.app.installation.id, "version": version, "wait_ms": 0,
+            "installation": plane.app.publisher.installation.id, "version": version, "wait_ms": 0,
             "vms": [{"id": "0000000000000001", "version": version}],
         });
         let request =
@@ -161,17 +161,17 @@ async fn a_server_that_ends_by_itself_leaves_the_data_directory_in_order() {
 #[tokio::test]
 async fn versions_only_grow_whatever_the_clock_does() {
     let plane = Plane::new().await;
-    let mut last = plane.app.publication.version().unwrap();
+    let mut last = plane.app.publisher.publication.version().unwrap();
     assert_eq!(last, START);
     for name in ["a", "b", "c"] {
         plane.key(name).await;
-        let version = plane.app.publication.version().unwrap();
+        let version = plane.app.publisher.publication.version().unwrap();
         assert!(version > last);
         last = version;
     }
     plane.pass(Duration::from_secs(10));
     plane.key("d").await;
-    assert_eq!(plane.app.publication.version().unwrap(), START + 10_000);
+    assert_eq!(plane.app.publisher.publication.version().unwrap(), START + 10_000);
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn calls_before_the_image_is_built_are_told_to_come_back() {
         assert_eq!(answer.headers["retry-after"], "1");
     }
     assert_eq!(complaints.0.load(Ordering::Relaxed), 0, "nothing is wrong yet");
-    app.build_image().await.unwrap();
+    app.publisher.build_image().await.unwrap();
     assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::OK);
     app.storage.close().await;
     assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::INTERNAL_SERVER_ERROR);
@@ -277,7 +277,7 @@ async fn the_owners_token_goes_where_it_is_wanted() {
     open(&other).await.unwrap();
     assert_ne!(std::fs::read_to_string(&token_file).unwrap(), token);
     assert_eq!(std::fs::read_to_string(folder.path().join("owner.1")).unwrap(), token);
-    assert_eq!(app.installation.key_prefix.as_str(), "acme");
+    assert_eq!(app.publisher.installation.key_prefix.as_str(), "acme");
     assert_eq!(app.storage.main.policy().await.unwrap().document.key_prefix.as_str(), "acme");
     for file in std::fs::read_dir(folder.path().join("data")).unwrap() {
         let file = file.unwrap();

@@ -2,10 +2,10 @@
 
 use omniflow_domain::error::{Error, ErrorCode};
 
-use crate::app::PublishError;
-use crate::publication::NotReady;
+use crate::service::publication::NotReady;
+use crate::service::publisher::PublishError;
+use crate::service::vault::VaultError;
 use crate::storage::StorageError;
-use crate::vault::VaultError;
 
 impl From<StorageError> for Error {
     fn from(error: StorageError) -> Self {

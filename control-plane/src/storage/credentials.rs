@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(keys.len(), 6_001);
         let credentials: Vec<Credential> = keys.iter().flat_map(Key::credentials).collect();
         let policy = plane.app.storage.main.policy().await.unwrap().document;
-        let published = plane.app.publication.image().unwrap();
+        let published = plane.app.publisher.publication.image().unwrap();
         let expected =
             Image::build(published.installation(), published.version(), &policy, credentials).unwrap();
         assert_eq!(published.manifest(), expected.manifest());

@@ -197,7 +197,7 @@ mod tests {
                 matches!(&found, Err(StorageError::Corrupt(named)) if *named == what),
                 "{wrong}: {found:?}"
             );
-            assert!(plane.app.build_image().await.is_err(), "{wrong}: no gateway may get it");
+            assert!(plane.app.publisher.build_image().await.is_err(), "{wrong}: no gateway may get it");
             change(main, set(right)).await;
             assert!(main.key(&reference).await.unwrap().is_some());
         }

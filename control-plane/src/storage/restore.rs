@@ -347,7 +347,7 @@ mod tests {
         let (plane, room, backup) = backed_up(true).await;
         let target = room.path().join("new");
         let restored = restore(&backup, &target, false, NOW).await.unwrap();
-        assert_eq!((restored.installation, restored.aside), (plane.app.installation.id, None));
+        assert_eq!((restored.installation, restored.aside), (plane.app.publisher.installation.id, None));
         assert!(restored.snapshot_version > NOW.0 + MAX_LEAD_MS);
         assert_eq!(names(&target), [AUDIT_FILE, "lock", MAIN_FILE]);
         assert_eq!(keys_and_records(&target).await, (1, 1));
@@ -438,7 +438,8 @@ mod tests {
         fs::write(backup.join(MANIFEST_FILE), manifest.replace(&digests(&good), &digests(&broken))).unwrap();
         refused("restore another backup").await;
         fs::write(backup.join(AUDIT_FILE), &good).unwrap();
-        let other = manifest.replace(&plane.app.installation.id.to_string(), &Uuid::nil().to_string());
+        let other =
+            manifest.replace(&plane.app.publisher.installation.id.to_string(), &Uuid::nil().to_string());
         for (text, why) in [
             (other, "not of the installation"),
             (manifest.replace("\"format\": 1", "\"format\": 2"), "format is 2"),
@@ -567,7 +568,8 @@ mod tests {
     async fn a_gateway_of_the_time_before_takes_the_whole_image() {
         let (plane, room, backup) = backed_up(true).await;
         plane.key("later").await;
-        let (held, installation) = (plane.app.publication.version().unwrap(), plane.app.installation.id);
+        let (held, installation) =
+            (plane.app.publisher.publication.version().unwrap(), plane.app.publisher.installation.id);
         let target = room.path().join("new");
         restore(&backup, &target, false, NOW).await.unwrap();
         let plane = plane.restart_with(|settings| settings.data_dir = target).await;
@@ -583,7 +585,7 @@ mod tests {
         let token = created["secret"].as_str().unwrap();
         let answer = plane.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await;
         assert_eq!(answer.headers["content-type"], MANIFEST_MEDIA_TYPE, "no delta leads there");
-        let version = plane.app.publication.version().unwrap();
+        let version = plane.app.publisher.publication.version().unwrap();
         assert!(version > held + MAX_LEAD_MS, "{version}");
     }
 }

@@ -169,8 +169,8 @@ mod tests {
     use super::super::database::audit_migrations;
     use super::super::{AUDIT_FILE, Database};
     use super::*;
-    use crate::detection::look;
     use crate::http::testing::{Plane, START, record};
+    use crate::service::jobs::detection::look;
     use crate::webhook::WebhookSettings;
 
     const KEY: Uuid = Uuid::from_u128(9);

@@ -16,12 +16,12 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::FilterQuery;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
 use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::query;
+use crate::service::app::App;
 use crate::storage::{AuditFilter, AuditPosition};
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::{CSV_HEADER, csv_line, json_line};
@@ -100,7 +100,7 @@ async fn send(
 ) {
     let sent = tokio::select! {
         sent = send_pieces(&app, &filter, format, &permit, &mut sender) => sent,
-        () = app.stopped() => Err(io::Error::other("the control plane is stopping")),
+        () = app.signals.stopped() => Err(io::Error::other("the control plane is stopping")),
     };
     if let Err(error) = sent {
         tracing::warn!(%error, "an export of the audit log was cut");

@@ -7,10 +7,10 @@ use axum::extract::State;
 use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 
-use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
+use crate::service::app::App;
 use omniflow_api_types::audit::AuditGapJson;
 use omniflow_api_types::page::Page;
 

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::FilterQuery;
-use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
+use crate::service::app::App;
 use crate::storage::AuditPosition;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::page::Page;

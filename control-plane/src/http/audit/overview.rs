@@ -8,7 +8,7 @@ use omniflow_policy::time::UnixMillis;
 use tokio::time::Instant;
 
 use super::FilterQuery;
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::{AuditFilter, AuditedUser, Look, Timeline};
 
 /// What is looked at where no time is stated, in milliseconds.

@@ -7,10 +7,10 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query::{self, PageQuery};
+use crate::service::app::App;
 use crate::storage::{FindingFilter, KeyReference};
 use omniflow_api_types::finding::FindingJson;
 use omniflow_api_types::page::Page;

@@ -8,13 +8,13 @@ use axum::extract::State;
 use serde_json::json;
 
 use super::show::find;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::Segments;
 use crate::http::params::RecordPath;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
-use crate::vault::{Binding, Rotation, hex_name};
+use crate::service::app::App;
+use crate::service::vault::{Binding, Rotation, hex_name};
 use omniflow_api_types::payload::{PayloadJson, RotatedPayloadKey};
 use omniflow_domain::error::Error;
 use omniflow_domain::event::{Action, NewEvent, Subject};
@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::http::testing::{Answer, Plane, START, record, request};
-    use crate::retention::purge;
+    use crate::service::jobs::retention::purge;
 
     const DAY: Duration = Duration::from_secs(86_400);
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use crate::app::App;
 use crate::http::extract::Segments;
 use crate::http::params::RecordPath;
 use crate::http::problem::Problem;
+use crate::service::app::App;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::error::Error;

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::FilterQuery;
-use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
+use crate::service::app::App;
 use omniflow_api_types::schema;
 use omniflow_api_types::stats::{AuditStatsJson, StatsCountsJson, StatsGroupJson, names};
 use omniflow_api_types::time::Time;

@@ -19,12 +19,12 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::FilterQuery;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
 use crate::http::params::LastEventId;
 use crate::http::permit::Permit;
 use crate::http::problem::Problem;
+use crate::service::app::App;
 use crate::storage::AuditFilter;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::json_line;
@@ -92,7 +92,7 @@ pub(in crate::http) async fn open(
 ) -> Result<Response, Error> {
     let filter = filter.read()?;
     // Before the newest number is read, so that nothing comes between.
-    let committed = app.audit_committed.subscribe();
+    let committed = app.signals.audit_committed.subscribe();
     let seen = match last {
         Some(id) => id,
         None => app.storage.audit.newest_record().await?,
@@ -131,7 +131,7 @@ impl Stream {
         };
         let ended = tokio::select! {
             ended = self.send_all() => ended,
-            () = app.stopped() => Ok(()),
+            () = app.signals.stopped() => Ok(()),
             () = over => Ok(()),
         };
         if let Err(error) = ended {
@@ -298,7 +298,7 @@ mod tests {
         revoke("the auditor").await;
         assert_eq!(theirs.piece().await, None);
         assert_eq!(mine.events(1).await, events([0]));
-        plane.app.stopping.send_replace(true);
+        plane.app.signals.stopping.send_replace(true);
         assert_eq!(mine.piece().await, None);
     }
 

@@ -10,12 +10,12 @@ use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
 use omniflow_policy::time::UnixMillis;
 
 use super::check_name;
-use crate::app::App;
 use crate::http::extract::{Body, check_media_type};
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
+use crate::service::app::App;
+use crate::service::vault::Binding;
 use crate::storage::{IngestError, Ingested};
-use crate::vault::Binding;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::gateway::GatewayId;
 use omniflow_domain::payload::SealedPayload;
@@ -51,7 +51,7 @@ pub(super) async fn ingest(
             wrong @ (IngestError::Leap { .. } | IngestError::TooManyGaps) => invalid(wrong.to_string()),
         })?;
         transaction.commit().await?;
-        app.audit_committed.send_replace(());
+        app.signals.audit_committed.send_replace(());
         if missing > 0 {
             tracing::warn!(gateway, missing, "audit records are missing");
         }
@@ -73,7 +73,7 @@ async fn seal_payloads(
     if !batch.items.iter().any(|item| matches!(item, AuditItem::CallWithPayload(..))) {
         return Ok((batch, HashMap::new()));
     }
-    let (policy, _) = app.publication.policy()?;
+    let (policy, _) = app.publisher.publication.policy()?;
     let (mut items, mut payloads) = (Vec::with_capacity(batch.items.len()), Vec::new());
     for item in batch.items {
         items.push(match item {

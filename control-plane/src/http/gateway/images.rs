@@ -13,9 +13,9 @@ use axum::response::IntoResponse;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use omniflow_policy::snapshot::Page;
 
-use crate::app::App;
 use crate::http::extract::Segments;
 use crate::http::problem::Problem;
+use crate::service::app::App;
 use omniflow_domain::error::{Error, ErrorCode};
 
 /// Pages as a body, one behind the other. They are sent from where the image has them: a thousand gateways that take a
@@ -28,7 +28,7 @@ pub(super) async fn chunk(
     State(app): State<Arc<App>>,
     Segments((version, n)): Segments<(u64, u32)>,
 ) -> Result<impl IntoResponse, Problem> {
-    let image = app.publication.offered(version, app.now()).ok_or_else(|| {
+    let image = app.publisher.publication.offered(version, app.now()).ok_or_else(|| {
         Error::new(ErrorCode::ImageGone, "This version is no longer kept. Poll for the present one.")
     })?;
     let pages = image.image().chunk(n).ok_or_else(|| Error::not_found("The image has fewer chunks."))?;

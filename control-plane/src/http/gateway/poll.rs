@@ -14,13 +14,13 @@ use omniflow_policy::snapshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::{check_name, check_vms};
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
 use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
-use crate::publication::Offer;
+use crate::service::app::App;
+use crate::service::publication::Offer;
 use omniflow_domain::error::Error;
 use omniflow_domain::version::MAX_REPORTED_VERSION;
 
@@ -39,7 +39,7 @@ pub(super) async fn poll(
     if !permit.holds().await? {
         return Err(Error::unauthenticated().into());
     }
-    let same_installation = request.installation == Some(app.installation.id);
+    let same_installation = request.installation == Some(app.publisher.installation.id);
     let open = app.fleet.poll_began(&request, same_installation);
     let answer = wait(&app, permit, &request).await;
     open.answered();
@@ -49,16 +49,16 @@ pub(super) async fn poll(
 /// What is new for a gateway, as soon as something is.
 async fn wait(app: &Arc<App>, mut permit: Permit, request: &PollRequest) -> Result<Response, Error> {
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
-    let mut published = app.publication.subscribe();
+    let mut published = app.publisher.publication.subscribe();
     let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
     loop {
         published.mark_unchanged();
-        match app.publication.offer(request.installation, request.version, enforced, app.now())? {
+        match app.publisher.publication.offer(request.installation, request.version, enforced, app.now())? {
             Offer::Delta(delta) => return Ok(binary(DELTA_MEDIA_TYPE, delta.encode().into())),
             Offer::Image(image) => return Ok(binary(MANIFEST_MEDIA_TYPE, image.manifest())),
             Offer::Ahead => {
                 let (app, held) = (Arc::clone(app), request.version);
-                to_its_end(async move { Ok(app.pass_version(held).await?) }).await?;
+                to_its_end(async move { Ok(app.publisher.pass_version(held).await?) }).await?;
             }
             Offer::Implausible => return Err(implausible_version()),
             Offer::Nothing => tokio::select! {
@@ -68,7 +68,7 @@ async fn wait(app: &Arc<App>, mut permit: Permit, request: &PollRequest) -> Resu
                 // An error would mean that nothing can ever be published again: the deadline ends the wait.
                 Ok(()) = published.changed() => {}
                 () = sleep_until(deadline) => return Ok(StatusCode::NO_CONTENT.into_response()),
-                () = app.stopped() => return Ok(StatusCode::NO_CONTENT.into_response()),
+                () = app.signals.stopped() => return Ok(StatusCode::NO_CONTENT.into_response()),
             },
         }
     }
@@ -81,7 +81,7 @@ pub(super) async fn enforced(
 ) -> Result<StatusCode, Problem> {
     check_name(&report.gateway)?;
     check_vms(&report.vms)?;
-    app.fleet.reported(&report, report.installation == Some(app.installation.id));
+    app.fleet.reported(&report, report.installation == Some(app.publisher.installation.id));
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -147,8 +147,8 @@ mod tests {
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(answer.headers[header::CONTENT_TYPE], MANIFEST_MEDIA_TYPE);
         let manifest = Manifest::decode(&answer.body).unwrap();
-        assert_eq!(manifest.installation, plane.app.installation.id);
-        assert_eq!(manifest.version, plane.app.publication.version().unwrap());
+        assert_eq!(manifest.installation, plane.app.publisher.installation.id);
+        assert_eq!(manifest.version, plane.app.publisher.publication.version().unwrap());
 
         let chunk = async |version: u64, n: u32| {
             let path = format!("/gateway/v1/images/{version}/chunks/{n}");
@@ -184,12 +184,12 @@ mod tests {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
         let secret = plane.key("ci").await["secret"].as_str().unwrap().to_owned();
-        let held = plane.app.publication.version().unwrap();
+        let held = plane.app.publisher.publication.version().unwrap();
         let call = request(
             Method::POST,
             "/gateway/v1/poll",
             &token,
-            Some(body(Some(plane.app.installation.id), held, 25_000)),
+            Some(body(Some(plane.app.publisher.installation.id), held, 25_000)),
         );
         let waiting = tokio::spawn(send(plane.router.clone(), call));
         plane.until_connected(&waiting).await;
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(answer.headers[header::CONTENT_TYPE], DELTA_MEDIA_TYPE);
         assert!(answer.body.len() <= 150, "{} bytes", answer.body.len());
         let delta = Delta::decode(&answer.body).unwrap();
-        assert_eq!((delta.from, delta.to), (held, plane.app.publication.version().unwrap()));
+        assert_eq!((delta.from, delta.to), (held, plane.app.publisher.publication.version().unwrap()));
         assert_eq!(delta.changes, [Change::Revoke(Digest::of(secret.as_bytes()))]);
         assert!(!plane.has_connected_gateway().await);
     }
@@ -207,7 +207,7 @@ mod tests {
     async fn deltas_lead_to_the_published_image() {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
-        let mut image = (*plane.app.publication.image().unwrap()).clone();
+        let mut image = (*plane.app.publisher.publication.image().unwrap()).clone();
         for name in ["a", "b", "c"] {
             plane.key(name).await;
         }
@@ -215,13 +215,13 @@ mod tests {
         plane.post("/v1/keys/a/revoke", json!({})).await.expect(StatusCode::OK);
         loop {
             let held = image.manifest().version;
-            let answer = poll(&plane, &token, body(Some(plane.app.installation.id), held, 0)).await;
+            let answer = poll(&plane, &token, body(Some(plane.app.publisher.installation.id), held, 0)).await;
             if answer.status == StatusCode::NO_CONTENT {
                 break;
             }
             image = image.apply(&Delta::decode(&answer.body).unwrap()).unwrap();
         }
-        let published = plane.app.publication.image().unwrap();
+        let published = plane.app.publisher.publication.image().unwrap();
         assert_eq!(image.manifest(), published.manifest());
         assert!(image.pages().eq(published.pages()));
     }
@@ -230,8 +230,8 @@ mod tests {
     async fn a_gateway_that_is_ahead_gets_a_later_image() {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
-        let ahead = plane.app.publication.version().unwrap() + 1_000_000;
-        let answer = poll(&plane, &token, body(Some(plane.app.installation.id), ahead, 0)).await;
+        let ahead = plane.app.publisher.publication.version().unwrap() + 1_000_000;
+        let answer = poll(&plane, &token, body(Some(plane.app.publisher.installation.id), ahead, 0)).await;
         let manifest = Manifest::decode(&answer.body).unwrap();
         assert!(manifest.version > ahead);
         let stored = plane.app.storage.main.installation().await.unwrap().unwrap();
@@ -245,15 +245,15 @@ mod tests {
     async fn a_version_that_nobody_published_is_not_passed() {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
-        let mine = Some(plane.app.installation.id);
-        let held = plane.app.publication.version().unwrap();
+        let mine = Some(plane.app.publisher.installation.id);
+        let held = plane.app.publisher.publication.version().unwrap();
         let day = 24 * 3_600_000;
         for forged in [START + day + 1, MAX_REPORTED_VERSION] {
             let answer = poll(&plane, &token, body(mine, forged, 0)).await;
             assert_eq!(answer.problem(), (422, "invalid_field".to_owned(), "/version".to_owned()));
             assert!(answer.json()["detail"].as_str().unwrap().contains("check the clocks"));
         }
-        assert_eq!(plane.app.publication.version().unwrap(), held);
+        assert_eq!(plane.app.publisher.publication.version().unwrap(), held);
         let stored = async || plane.app.storage.main.installation().await.unwrap().unwrap().snapshot_version;
         assert_eq!(stored().await, held);
 
@@ -275,11 +275,11 @@ mod tests {
     async fn no_version_is_published_that_a_gateway_may_not_state() {
         let plane = Plane::new().await;
         plane.key("ci").await;
-        let before = plane.app.publication.version().unwrap();
+        let before = plane.app.publisher.publication.version().unwrap();
         plane.pass(Duration::from_millis(MAX_REPORTED_VERSION));
         let answer = plane.post("/v1/keys/ci/revoke", json!({})).await;
         assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(plane.app.publication.version().unwrap(), before);
+        assert_eq!(plane.app.publisher.publication.version().unwrap(), before);
         assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"], "active");
     }
 
@@ -287,10 +287,10 @@ mod tests {
     async fn a_poll_ends_with_its_time_and_with_the_process() {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
-        let version = plane.app.publication.version().unwrap();
-        let mine = Some(plane.app.installation.id);
+        let version = plane.app.publisher.publication.version().unwrap();
+        let mine = Some(plane.app.publisher.installation.id);
         assert_eq!(poll(&plane, &token, body(mine, version, 10)).await.status, StatusCode::NO_CONTENT);
-        plane.app.stopping.send_replace(true);
+        plane.app.signals.stopping.send_replace(true);
         assert_eq!(poll(&plane, &token, body(mine, version, 25_000)).await.status, StatusCode::NO_CONTENT);
     }
 
@@ -299,7 +299,11 @@ mod tests {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
         let path = plane.path_of_token("the gateway").await;
-        let body = body(Some(plane.app.installation.id), plane.app.publication.version().unwrap(), 25_000);
+        let body = body(
+            Some(plane.app.publisher.installation.id),
+            plane.app.publisher.publication.version().unwrap(),
+            25_000,
+        );
         let call = request(Method::POST, "/gateway/v1/poll", &token, Some(body.clone()));
         let waiting = tokio::spawn(send(plane.router.clone(), call));
         plane.until_connected(&waiting).await;
@@ -353,8 +357,8 @@ mod tests {
     async fn gateways_are_listed_with_what_they_enforce() {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
-        let version = plane.app.publication.version().unwrap();
-        let mut stated = body(Some(plane.app.installation.id), version, 0);
+        let version = plane.app.publisher.publication.version().unwrap();
+        let mut stated = body(Some(plane.app.publisher.installation.id), version, 0);
         stated["clock"] = json!(START - 1_500);
         poll(&plane, &token, stated).await;
         let list = plane.get("/v1/gateways?limit=1").await.expect(StatusCode::OK);
@@ -369,7 +373,7 @@ mod tests {
             }], "next_cursor": null, "version": version})
         );
         plane.key("ci").await;
-        poll(&plane, &token, body(Some(plane.app.installation.id), version, 0)).await;
+        poll(&plane, &token, body(Some(plane.app.publisher.installation.id), version, 0)).await;
         let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
         assert_eq!(list["items"][0]["in_step"], false);
         assert_eq!(

@@ -12,13 +12,14 @@ use omniflow_policy::key::{Environment, Secret, compose_key};
 use omniflow_policy::snapshot::Change;
 use omniflow_policy::time::UnixMillis;
 
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
 use crate::http::idempotency::{Created, Once, note, repeated};
 use crate::http::params::IdempotencyKey;
 use crate::http::problem::Problem;
-use crate::http::{fields, to_its_end};
+use crate::http::to_its_end;
+use crate::service::app::App;
+use crate::service::fields;
 use crate::storage::{Attempt, Transaction};
 use omniflow_api_types::event::key_state;
 use omniflow_api_types::key::{CreateKey, CreatedKey, KeyJson, LastUsed};
@@ -67,7 +68,7 @@ pub(in crate::http) async fn issue(
     note(&mut transaction, attempt.as_ref(), &location, now).await?;
     let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
     let changes = add(&mut transaction, &principal, action, &key).await?;
-    let version = app.commit(transaction, changes).await?;
+    let version = app.publisher.commit(transaction, changes).await?;
     tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, %action, "a key was made");
     let key = KeyJson::new(key, &LastUsed::new(), app.rotation_after, now);
     let body = CreatedKey { key, secret: secret.map(|secret| secret.expose().to_owned()) };
@@ -121,7 +122,7 @@ async fn prepare(
 
 /// A secret of this installation's form.
 pub(in crate::http) fn new_secret(app: &App, environment: Environment) -> Result<Secret, Error> {
-    let prefix = &app.installation.key_prefix;
+    let prefix = &app.publisher.installation.key_prefix;
     Ok(app.entropy.compose(|mut random| compose_key(prefix, environment, &mut random))?)
 }
 
@@ -160,7 +161,7 @@ pub(in crate::http) async fn add(
 
 /// Gateways look keys of another form up only where the policy says so: one that is issued before would be refused.
 fn check_imports_are_taken(app: &App) -> Result<(), Error> {
-    let (policy, _) = app.publication.policy()?;
+    let (policy, _) = app.publisher.publication.policy()?;
     if policy.document().imported_keys {
         return Ok(());
     }
@@ -178,7 +179,7 @@ fn new_key(
     version: KeyVersion,
     now: UnixMillis,
 ) -> Result<Key, Error> {
-    let (policy, _) = app.publication.policy()?;
+    let (policy, _) = app.publisher.publication.policy()?;
     Ok(Key {
         id: app.entropy.uuid(now)?,
         name: fields::name(&request.name)?,
@@ -225,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_is_issued_with_what_was_asked_for() {
         let plane = Plane::new().await;
-        let before = plane.app.publication.version().unwrap();
+        let before = plane.app.publisher.publication.version().unwrap();
         let body = json!({
             "name": "CI deploy", "environment": "test", "scopes": ["tickets:write", "contacts:read"],
             "rate_limit": {"per_hour": 1000, "burst": 20}, "ip_allowlist": ["203.0.113.0/24", "2001:db8::1"],
@@ -254,8 +255,8 @@ mod tests {
                 }],
             })
         );
-        assert!(plane.app.publication.version().unwrap() > before);
-        let image = plane.app.publication.image().unwrap();
+        assert!(plane.app.publisher.publication.version().unwrap() > before);
+        let image = plane.app.publisher.publication.image().unwrap();
         assert!(image.find(&Digest::of(secret.as_bytes())).is_some());
         for path in [location.as_str(), "/v1/keys/CI%20deploy"] {
             assert_eq!(plane.get(path).await.expect(StatusCode::OK), *key, "{path}");
@@ -291,7 +292,7 @@ mod tests {
         let created = answer.expect(StatusCode::CREATED);
         assert_eq!(created.get("secret"), None);
         assert_eq!(created["key"]["versions"][0]["hint"], "stem");
-        assert!(plane.app.publication.image().unwrap().find(&digest).is_some());
+        assert!(plane.app.publisher.publication.image().unwrap().find(&digest).is_some());
         let events = plane.get("/v1/events?action=key.imported").await.expect(StatusCode::OK);
         assert_eq!(events["items"][0]["subject"]["name"], "moved");
         assert!(!events.to_string().contains(&digest.to_hex()));
@@ -317,7 +318,7 @@ mod tests {
     async fn what_is_wrong_is_named() {
         let plane = Plane::new().await;
         plane.key("taken").await;
-        let version = plane.app.publication.version().unwrap();
+        let version = plane.app.publisher.publication.version().unwrap();
         let with = |changes: Value| {
             let mut body = json!({"name": "x", "environment": "live", "scopes": ["contacts:read"]});
             for (name, value) in changes.as_object().unwrap() {
@@ -350,7 +351,11 @@ mod tests {
             let (status, code, field) = plane.post("/v1/keys", with(changes.clone())).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{changes}");
         }
-        assert_eq!(plane.app.publication.version().unwrap(), version, "a refusal publishes nothing");
+        assert_eq!(
+            plane.app.publisher.publication.version().unwrap(),
+            version,
+            "a refusal publishes nothing"
+        );
         let list = plane.get("/v1/keys").await.expect(StatusCode::OK);
         assert_eq!(list["items"].as_array().unwrap().len(), 1);
     }

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query::{self, PageQuery};
+use crate::service::app::App;
 use crate::storage::{KeyFilter, RotationFilter};
 use omniflow_api_types::key::KeyJson;
 use omniflow_api_types::page::Page;

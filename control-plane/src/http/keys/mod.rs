@@ -20,7 +20,7 @@ use super::extract::Segments;
 use super::params::KeyPath;
 use super::precondition::entity_tag;
 use super::problem::Problem;
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::KeyReference;
 use omniflow_api_types::event::{difference, key_state};
 use omniflow_api_types::key::{KeyJson, LastUsed};

@@ -14,7 +14,6 @@ use omniflow_policy::time::UnixMillis;
 use tokio::time::Instant;
 
 use super::{changed, committed_in_json, no_such_key};
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::{Segments, StrictQuery};
 use crate::http::params::{IfMatch, KeyPath, KeyVersionPath};
@@ -22,6 +21,7 @@ use crate::http::precondition::{Precondition, entity_tag};
 use crate::http::problem::Problem;
 use crate::http::query::WaitQuery;
 use crate::http::{enforcement, to_its_end};
+use crate::service::app::App;
 use crate::storage::{KeyReference, Transaction};
 use omniflow_api_types::key::RevokedKey;
 use omniflow_domain::error::Error;
@@ -122,9 +122,9 @@ async fn commit_at_once(
     let is_meant = |version| only.is_none_or(|only| version == only);
     let changes = revoke_versions(&mut transaction, &principal, action, &mut key, is_meant, now).await?;
     if changes.is_empty() {
-        return Ok(Revocation { key, version: app.publication.version()?, committed: None });
+        return Ok(Revocation { key, version: app.publisher.publication.version()?, committed: None });
     }
-    let version = app.commit(transaction, changes).await?;
+    let version = app.publisher.commit(transaction, changes).await?;
     let committed = Some(Instant::now());
     tracing::info!(key = %key.id, name = key.name.as_str(), only, by = principal.name.as_str(), version, "a key was revoked");
     Ok(Revocation { key, version, committed })
@@ -180,14 +180,14 @@ mod tests {
         assert_eq!(answer["key"]["status"], "revoked");
         assert_eq!(answer["key"]["versions"][0]["revoked_at"], "2027-01-15T08:00:00.000Z");
         assert_eq!(answer.get("enforcement"), None);
-        let version = plane.app.publication.version().unwrap();
+        let version = plane.app.publisher.publication.version().unwrap();
         plane.pass(Duration::from_secs(1));
         let again = plane.post("/v1/keys/ci/revoke?wait=0s", json!({})).await.expect(StatusCode::OK);
         assert_eq!(again["key"], answer["key"]);
         assert_eq!(again["enforcement"], json!({"complete": true, "version": version, "gateways": []}));
-        assert_eq!(plane.app.publication.version().unwrap(), version);
+        assert_eq!(plane.app.publisher.publication.version().unwrap(), version);
         let digest = Digest::of(created["secret"].as_str().unwrap().as_bytes());
-        assert!(plane.app.publication.image().unwrap().find(&digest).unwrap().revoked);
+        assert!(plane.app.publisher.publication.image().unwrap().find(&digest).unwrap().revoked);
     }
 
     #[tokio::test]
@@ -206,7 +206,12 @@ mod tests {
             let mut writer = plane.app.storage.main.writer().await;
             let mut transaction = writer.begin().await.unwrap();
             transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
-            plane.app.commit(transaction, key.credentials().map(Change::Put).collect()).await.unwrap();
+            plane
+                .app
+                .publisher
+                .commit(transaction, key.credentials().map(Change::Put).collect())
+                .await
+                .unwrap();
         }
         let revoke = async |version: u32| {
             plane.post(&format!("/v1/keys/two/versions/{version}/revoke"), json!({})).await
@@ -214,7 +219,7 @@ mod tests {
         let answer = revoke(1).await.expect(StatusCode::OK);
         assert_eq!(answer["key"]["status"], "active");
         assert_eq!(answer["key"]["versions"][1]["revoked_at"], Value::Null);
-        let image = plane.app.publication.image().unwrap();
+        let image = plane.app.publisher.publication.image().unwrap();
         let revoked = [b"older", b"newer"].map(|secret| image.find(&Digest::of(secret)).unwrap().revoked);
         assert_eq!(revoked, [true, false]);
         assert_eq!(revoke(2).await.expect(StatusCode::OK)["key"]["status"], "revoked");
@@ -232,14 +237,14 @@ mod tests {
             assert_eq!(plane.call(call).await.status, StatusCode::NO_CONTENT);
         };
         let workers = |version: u64| {
-            json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": plane.app.installation.id, "vms": [
+            json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": plane.app.publisher.installation.id, "vms": [
                 {"id": "0000000000000001", "version": version}, {"id": "0000000000000002", "version": version}]})
         };
-        let before = plane.app.publication.version().unwrap();
+        let before = plane.app.publisher.publication.version().unwrap();
         report(workers(before)).await;
         let revoke = request(Method::POST, "/v1/keys/ci/revoke?wait=30s", &plane.owner, None);
         let waiting = tokio::spawn(send(plane.router.clone(), revoke));
-        let mut published = plane.app.publication.subscribe();
+        let mut published = plane.app.publisher.publication.subscribe();
         let version = *published.wait_for(|version| *version > before).await.unwrap();
         let mut one = workers(version);
         one["vms"][1]["version"] = json!(before);

@@ -13,14 +13,15 @@ use serde::Deserialize;
 
 use super::create::new_secret;
 use super::{changed, no_such_key};
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::{OptionalJson, Segments, StrictQuery};
 use crate::http::idempotency::{Created, Once, note, repeated};
 use crate::http::params::{IdempotencyKey, IfMatch, KeyPath};
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
-use crate::http::{fields, to_its_end};
+use crate::http::to_its_end;
+use crate::service::app::App;
+use crate::service::fields;
 use crate::storage::{Attempt, KeyReference};
 use omniflow_api_types::key::{CreatedKey, KeyJson, RotateKey};
 use omniflow_domain::error::{Error, ErrorCode};
@@ -97,7 +98,7 @@ pub(in crate::http) async fn add_version(
     let location = format!("/v1/keys/{}", key.id);
     note(&mut transaction, attempt.as_ref(), &location, now).await?;
     transaction.insert_event(&changed(&principal, Action::KeyRotated, &before, &key, now)).await?;
-    let version = app.commit(transaction, changes(&before, &key)).await?;
+    let version = app.publisher.commit(transaction, changes(&before, &key)).await?;
     tracing::info!(key = %key.id, name = key.name.as_str(), number, ?overlap, by = principal.name.as_str(), version, "a key was rotated");
     let key = KeyJson::new(key, &last_used, app.rotation_after, now);
     let body = CreatedKey { key, secret: Some(secret.expose().to_owned()) };
@@ -131,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::http::testing::{Answer, Plane, START, record, request};
-    use crate::publication::Offer;
+    use crate::service::publication::Offer;
     use axum::http::{StatusCode, header};
 
     const HOUR: u64 = 3_600_000;
@@ -142,14 +143,18 @@ mod tests {
 
     /// When the published image ends this secret.
     fn not_after(plane: &Plane, secret: &str) -> Option<u64> {
-        let image = plane.app.publication.image().unwrap();
+        let image = plane.app.publisher.publication.image().unwrap();
         image.find(&Digest::of(secret.as_bytes())).unwrap().not_after.map(|end| end.0)
     }
 
     /// What a gateway at `version` is told: key version and end of each change.
     fn delta(plane: &Plane, version: u64) -> Vec<(u16, Option<u64>)> {
-        let offer =
-            plane.app.publication.offer(Some(plane.app.installation.id), version, 0, UnixMillis(START));
+        let offer = plane.app.publisher.publication.offer(
+            Some(plane.app.publisher.installation.id),
+            version,
+            0,
+            UnixMillis(START),
+        );
         let Ok(Offer::Delta(delta)) = offer else { panic!("a delta leads on from {version}") };
         let put = |change: &Change| match change {
             Change::Put(credential) => (credential.version, credential.not_after.map(|end| end.0)),
@@ -166,7 +171,7 @@ mod tests {
     async fn a_key_gets_another_secret_and_the_older_one_an_end() {
         let plane = Plane::new().await;
         let created = plane.key("ci").await;
-        let before = plane.app.publication.version().unwrap();
+        let before = plane.app.publisher.publication.version().unwrap();
         plane.pass(Duration::from_millis(HOUR));
         let answer = plane.post("/v1/keys/ci/rotate", json!({"overlap": "2h"})).await;
         let location = answer.headers[header::LOCATION].to_str().unwrap().to_owned();
@@ -188,7 +193,7 @@ mod tests {
         assert_eq!(rotated["key"], expected);
         assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK), expected);
         assert_eq!(delta(&plane, before), [(1, Some(START + 3 * HOUR)), (2, None)]);
-        let image = plane.app.publication.image().unwrap();
+        let image = plane.app.publisher.publication.image().unwrap();
         let found = [&old, &new].map(|secret| image.find(&Digest::of(secret.as_bytes())).unwrap().key_id);
         assert_eq!(found[0], found[1], "counters and audit go by the key");
 
@@ -198,10 +203,10 @@ mod tests {
         expected["status"] = json!("active");
         assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK), expected);
 
-        let image = plane.app.publication.image().unwrap();
+        let image = plane.app.publisher.publication.image().unwrap();
         let plane = plane.restart().await;
         assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK), expected);
-        assert_eq!(plane.app.publication.image().unwrap().manifest(), image.manifest());
+        assert_eq!(plane.app.publisher.publication.image().unwrap().manifest(), image.manifest());
     }
 
     #[tokio::test]
@@ -262,7 +267,7 @@ mod tests {
         let first = secret(&plane.key("ci").await);
         let second = secret(&rotate(&plane, json!({"overlap": "2h"})).await);
         plane.pass(Duration::from_millis(HOUR));
-        let before = plane.app.publication.version().unwrap();
+        let before = plane.app.publisher.publication.version().unwrap();
         let third = rotate(&plane, json!({"overlap": "24h"})).await;
         assert_eq!(not_after(&plane, &first), Some(START + 2 * HOUR), "the end that it had");
         assert_eq!(not_after(&plane, &second), Some(START + 25 * HOUR));
@@ -284,7 +289,7 @@ mod tests {
         let first = secret(&plane.key("ci").await);
         let soon = json!({"expires_at": "2027-01-15T09:00:00Z"});
         plane.patch("/v1/keys/ci", soon).await.expect(StatusCode::OK);
-        let before = plane.app.publication.version().unwrap();
+        let before = plane.app.publisher.publication.version().unwrap();
         let second = secret(&rotate(&plane, json!({})).await);
         assert_eq!(not_after(&plane, &first), Some(START + HOUR));
         assert_eq!(not_after(&plane, &second), Some(START + HOUR));
@@ -305,7 +310,7 @@ mod tests {
         rotate(&plane, json!({"overlap": "1h"})).await;
         plane.post("/v1/keys/ci/versions/2/revoke", json!({})).await.expect(StatusCode::OK);
         plane.pass(Duration::from_millis(HOUR));
-        let version = plane.app.publication.version().unwrap();
+        let version = plane.app.publisher.publication.version().unwrap();
         for (name, code, way_out) in [
             ("revoked", "key_revoked", "issue a new one"),
             ("expired", "key_expired", "PATCH"),
@@ -316,7 +321,7 @@ mod tests {
             assert_eq!(answer.problem(), (409, code.to_owned(), String::new()));
             assert!(detail.contains(way_out), "{detail}");
         }
-        assert_eq!(plane.app.publication.version().unwrap(), version);
+        assert_eq!(plane.app.publisher.publication.version().unwrap(), version);
         let later = json!({"expires_at": "2027-02-01T00:00:00Z"});
         plane.patch("/v1/keys/expired", later).await.expect(StatusCode::OK);
         plane.post("/v1/keys/expired/rotate", json!({})).await.expect(StatusCode::CREATED);
@@ -335,7 +340,12 @@ mod tests {
             let mut writer = plane.app.storage.main.writer().await;
             let mut transaction = writer.begin().await.unwrap();
             transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
-            plane.app.commit(transaction, key.credentials().map(Change::Put).collect()).await.unwrap();
+            plane
+                .app
+                .publisher
+                .commit(transaction, key.credentials().map(Change::Put).collect())
+                .await
+                .unwrap();
         }
         assert_eq!(rotate(&plane, json!({})).await["key"]["versions"][1]["id"], u16::MAX);
         let answer = plane.post("/v1/keys/ci/rotate", json!({})).await;
@@ -363,7 +373,7 @@ mod tests {
 
         let answer = plane.post("/v1/keys/ci/versions/1/revoke", json!({})).await.expect(StatusCode::OK);
         assert_eq!(answer["key"]["status"], "active");
-        let image = plane.app.publication.image().unwrap();
+        let image = plane.app.publisher.publication.image().unwrap();
         let revoked = [&first, &second]
             .map(|answer| image.find(&Digest::of(secret(answer).as_bytes())).unwrap().revoked);
         assert_eq!(revoked, [true, false]);
@@ -385,7 +395,7 @@ mod tests {
             assert!(!found, "{}", path.display());
         }
         // The principal goes away while the change waits for its turn to write.
-        let mut published = plane.app.publication.subscribe();
+        let mut published = plane.app.publisher.publication.subscribe();
         let before = *published.borrow_and_update();
         let turn = plane.app.storage.main.writer().await;
         let call = plane.call(request(Method::POST, "/v1/keys/ci/rotate", &plane.owner, None));

@@ -8,13 +8,14 @@ use axum::response::IntoResponse;
 use omniflow_policy::snapshot::{Change, Credential};
 
 use super::{changed, committed_in_json, no_such_key, tagged};
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::{Segments, StrictJson};
 use crate::http::params::{IfMatch, KeyPath};
 use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
-use crate::http::{fields, to_its_end};
+use crate::http::to_its_end;
+use crate::service::app::App;
+use crate::service::fields;
 use crate::storage::KeyReference;
 use omniflow_api_types::event::key_state;
 use omniflow_api_types::key::{KeyJson, UpdateKey};
@@ -56,7 +57,7 @@ pub(in crate::http) async fn change(
 ) -> Result<Key, Error> {
     let mut writer = app.storage.main.writer().await;
     let now = app.now();
-    let (policy, _) = app.publication.policy()?;
+    let (policy, _) = app.publisher.publication.policy()?;
     let mut transaction = writer.begin().await?;
     let mut key = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
     precondition.check(key.name.as_str(), key.revision)?;
@@ -91,7 +92,8 @@ pub(in crate::http) async fn change(
         transaction.commit().await?;
         return Ok(key);
     }
-    let version = app.commit(transaction, credentials.into_iter().map(Change::Put).collect()).await?;
+    let version =
+        app.publisher.commit(transaction, credentials.into_iter().map(Change::Put).collect()).await?;
     tracing::info!(key = %key.id, name = key.name.as_str(), by = principal.name.as_str(), version, "a key was changed");
     Ok(key)
 }
@@ -108,7 +110,7 @@ mod tests {
     async fn what_is_stated_changes_and_null_clears() {
         let plane = Plane::new().await;
         let created = plane.key("ci").await;
-        let before = plane.app.publication.version().unwrap();
+        let before = plane.app.publisher.publication.version().unwrap();
         let all = json!({
             "scopes": ["tickets:read"], "rate_limit": {"per_hour": 5}, "ip_allowlist": ["10.0.0.0/8"],
             "expires_at": "2027-02-01T00:00:00Z", "description": "d",
@@ -119,9 +121,9 @@ mod tests {
         assert_eq!(key["ip_allowlist"], json!(["10.0.0.0/8"]));
         assert_eq!(key["expires_at"], "2027-02-01T00:00:00.000Z");
         assert_eq!(key["description"], "d");
-        let after = plane.app.publication.version().unwrap();
+        let after = plane.app.publisher.publication.version().unwrap();
         assert!(after > before);
-        let image = plane.app.publication.image().unwrap();
+        let image = plane.app.publisher.publication.image().unwrap();
         let digest = Digest::of(created["secret"].as_str().unwrap().as_bytes());
         assert_eq!(image.find(&digest).unwrap().scopes, "tickets:read");
 
@@ -129,7 +131,11 @@ mod tests {
         assert_eq!(nothing, key);
         let words = plane.patch("/v1/keys/ci", json!({"description": "e"})).await.expect(StatusCode::OK);
         assert_eq!(words["description"], "e");
-        assert_eq!(plane.app.publication.version().unwrap(), after, "gateways need not know of words");
+        assert_eq!(
+            plane.app.publisher.publication.version().unwrap(),
+            after,
+            "gateways need not know of words"
+        );
 
         let nulls =
             json!({"rate_limit": null, "ip_allowlist": null, "expires_at": null, "description": null});

@@ -33,7 +33,7 @@ use super::params::IdempotencyKey;
 use super::problem::Problem;
 use super::query::WaitQuery;
 use super::{enforcement, to_its_end};
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::{Attempt, FindingFilter, KeyReference, StorageError, Transaction};
 use omniflow_api_types::key::{CreatedKey, KeyJson, LastUsed};
 use omniflow_api_types::leak::{KeyUseJson, LeakReport, LeakedKey, LeakedVersion, ReportLeak};
@@ -133,8 +133,8 @@ pub(super) async fn respond(
     let ReportLeak { secret, digest, text, revoke, version_only, replacement } = request;
     let sought = Sought::read(secret, digest, text)?;
     let measures = Measures { revoke, version_only, replacement };
-    let image = app.publication.image()?;
-    let prefix = app.installation.key_prefix.clone();
+    let image = app.publisher.publication.image()?;
+    let prefix = app.publisher.installation.key_prefix.clone();
     let found =
         spawn_blocking(move || sought.find(&image, &prefix)).await.map_err(|_| Error::internal())??;
     let mut done = match to_its_end(act(Arc::clone(app), principal, found, measures, attempt)).await? {
@@ -184,8 +184,8 @@ async fn act(
     let attempt = attempt.filter(|_| !made.is_empty());
     note(&mut transaction, attempt.as_ref(), &made.join(" and "), now).await?;
     let (version, committed) = match changes.is_empty() {
-        true => (app.publication.version()?, None),
-        false => (app.commit(transaction, changes).await?, Some(Instant::now())),
+        true => (app.publisher.publication.version()?, None),
+        false => (app.publisher.commit(transaction, changes).await?, Some(Instant::now())),
     };
     for one in leaked.iter().filter(|one| one.revoked) {
         tracing::info!(key = %one.key.id, name = one.key.name.as_str(), by = principal.name.as_str(), version, "a leaked key was revoked");
@@ -243,7 +243,7 @@ async fn successor(
     if leaked.expires_at.is_some_and(|end| end <= now) {
         return Ok(None);
     }
-    let (policy, _) = app.publication.policy()?;
+    let (policy, _) = app.publisher.publication.policy()?;
     let secret = new_secret(app, leaked.environment)?;
     // A key that was revoked long ago may have scopes that the policy lacks by now.
     let scopes = leaked.scopes.iter().filter(|scope| policy.defines(scope)).cloned();

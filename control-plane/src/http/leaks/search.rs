@@ -9,7 +9,7 @@ use omniflow_policy::snapshot::Image;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::http::fields;
+use crate::service::fields;
 use omniflow_domain::error::Error;
 
 /// The most keys that one report is about: what is revoked is one change, which gateways take whole.

@@ -18,7 +18,7 @@ fn secret(created: &Value) -> String {
 }
 
 fn is_revoked(plane: &Plane, secret: &str) -> bool {
-    let image = plane.app.publication.image().unwrap();
+    let image = plane.app.publisher.publication.image().unwrap();
     image.find(&Digest::of(secret.as_bytes())).unwrap().revoked
 }
 
@@ -48,12 +48,12 @@ async fn what_leaked_is_revoked_by_secret_digest_or_text() {
         assert!(is_revoked(&plane, &leaked), "{form}");
         assert!(!answer.to_string().contains(&leaked) && !answer.to_string().contains(&sent), "{form}");
 
-        let version = plane.app.publication.version().unwrap();
+        let version = plane.app.publisher.publication.version().unwrap();
         let again = plane.post("/v1/leaks?wait=0s", json!({form: sent})).await.expect(StatusCode::OK);
         assert_eq!(again["keys"][0]["versions"], json!([{"id": 1, "was": "revoked"}]));
         assert_eq!(again["keys"][0]["revoked"], false);
         assert_eq!(again["enforcement"], json!({"complete": true, "version": version, "gateways": []}));
-        assert_eq!(plane.app.publication.version().unwrap(), version, "nothing was changed");
+        assert_eq!(plane.app.publisher.publication.version().unwrap(), version, "nothing was changed");
     }
     let events = events(&plane, "key.leaked").await;
     assert_eq!(events.len(), 3, "one for each key, none for what was revoked before");
@@ -70,7 +70,7 @@ async fn one_report_is_one_change_of_many_keys() {
     plane.pass(Duration::from_millis(1));
     let third = secret(&plane.key("third").await);
     plane.post("/v1/keys/third/rotate", json!({"overlap": "1h"})).await.expect(StatusCode::CREATED);
-    let before = plane.app.publication.version().unwrap();
+    let before = plane.app.publisher.publication.version().unwrap();
     let unknown = "omf_live_abcdefghijklmnopqrstuvwxyz0123456789ABCD2BjG4p";
     let text = format!("{first}\n{second} {third} {unknown} {unknown} {}", &unknown[..40]);
     let answer = plane.post("/v1/leaks?wait=0s", json!({"text": text})).await.expect(StatusCode::OK);
@@ -81,7 +81,7 @@ async fn one_report_is_one_change_of_many_keys() {
     assert_eq!(told[2]["key"]["status"], "revoked", "all versions of it");
     assert_eq!((&answer["unknown"], &answer["malformed"]), (&json!(1), &json!(1)));
     let version = answer["enforcement"]["version"].as_u64().unwrap();
-    assert!(version > before && version == plane.app.publication.version().unwrap());
+    assert!(version > before && version == plane.app.publisher.publication.version().unwrap());
     assert_eq!(events(&plane, "key.leaked").await.len(), 3);
 }
 
@@ -90,10 +90,10 @@ async fn less_can_be_asked_for() {
     let plane = Plane::new().await;
     let older = secret(&plane.key("ci").await);
     let rotated = plane.post("/v1/keys/ci/rotate", json!({})).await.expect(StatusCode::CREATED);
-    let version = plane.app.publication.version().unwrap();
+    let version = plane.app.publisher.publication.version().unwrap();
     let answer = report(&plane, json!({"secret": older, "revoke": false})).await;
     assert_eq!((&answer["keys"][0]["revoked"], answer.get("enforcement")), (&json!(false), None));
-    assert_eq!(plane.app.publication.version().unwrap(), version);
+    assert_eq!(plane.app.publisher.publication.version().unwrap(), version);
     assert_eq!(events(&plane, "key.leaked").await, [] as [Value; 0]);
     let answer = report(&plane, json!({"secret": older, "version_only": true})).await;
     assert_eq!(answer["keys"][0]["key"]["status"], "active");
@@ -212,7 +212,7 @@ async fn what_was_found_unusual_is_told() {
     old.outcome = CallOutcome::Denied(Denial::KeyExpired);
     old.key.as_mut().unwrap().version = 2;
     plane.deliver(&gateway, vec![revoked, old]).await;
-    crate::detection::look(&plane.app).await.unwrap();
+    crate::service::jobs::detection::look(&plane.app).await.unwrap();
     let all = plane.get("/v1/audit/patterns?key=ci").await.expect(StatusCode::OK);
     assert_eq!(all["items"].as_array().unwrap().len(), 2, "{all}");
     let answer = report(&plane, json!({"secret": secret(&created)})).await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::app::App;
+use crate::service::app::App;
 use omniflow_domain::gateway::{Enforcement, MAX_WAIT};
 
 /// The most that are known. The oldest goes first.
@@ -38,8 +38,8 @@ pub(super) fn follow(app: &Arc<App>, version: u64, committed: Option<Instant>) {
             sender.send_replace(Some(enforcement.clone()));
         };
         let last = tokio::select! {
-            last = app.fleet.follow(version, &app.publication, committed, deadline, told) => last,
-            () = app.stopped() => return,
+            last = app.fleet.follow(version, &app.publisher.publication, committed, deadline, told) => last,
+            () = app.signals.stopped() => return,
         };
         sender.send_replace(Some(last));
     });

@@ -6,7 +6,7 @@ use omniflow_domain::principal::Principal;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 
-use crate::app::App;
+use crate::service::app::App;
 
 use crate::http::problem::Problem;
 use crate::storage::Attempt;

@@ -18,10 +18,10 @@ use super::form::Form;
 use super::refusal::Refused;
 use super::sign_in;
 use super::visitor::Visitor;
-use crate::app::App;
 use crate::http::access::Access;
 use crate::http::extract::whole;
 use crate::http::problem::Problem;
+use crate::service::app::App;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_net::admission::Connection;
 

@@ -13,10 +13,10 @@ use super::frame::Frame;
 use super::refusal::{Page, PageResult};
 use super::show::{Ago, At, Count};
 use super::visitor::Visitor;
-use crate::app::App;
 use crate::http::access::{Endpoints, READ};
 use crate::http::extract::{StrictQuery, query_of};
 use crate::http::gateways::select;
+use crate::service::app::App;
 use omniflow_api_types::gateway::GatewayJson;
 
 /// Gateways of one page.
@@ -161,7 +161,7 @@ mod tests {
         let mut browser = Browser::signed_in(&plane, &plane.owner).await;
         assert!(browser.page("/gateways").await.contains("No gateway has called"));
         let version = plane.get("/v1/gateways").await.json()["version"].as_u64().unwrap();
-        let installation = plane.app.installation.id;
+        let installation = plane.app.publisher.installation.id;
         let poll = async |name: &str, version: u64, clock: u64| {
             let body = json!({
                 "gateway": name, "incarnation": "9f3c2a7d10b4e685", "filter_version": "1.2.3", "snapshot_format": 1,

@@ -91,7 +91,7 @@ async fn list_pages_with_a_hundred_thousand_keys() {
     let plane = Plane::new().await;
     let count: i64 = std::env::var("OMF_TEST_KEYS").map_or(100_000, |text| text.parse().unwrap());
     made::keys(&plane.app.storage, count).await;
-    plane.app.build_image().await.unwrap();
+    plane.app.publisher.build_image().await.unwrap();
     plane.post("/v1/keys", json!({"name": "last", "environment": "test", "scopes": ["tickets:read"]})).await;
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
     let mut slow = Vec::new();

@@ -69,7 +69,7 @@ use self::gate::Manner;
 use self::visitor::Visitor;
 use super::access::{Access, Endpoints};
 use super::problem::Problem;
-use crate::app::App;
+use crate::service::app::App;
 use omniflow_domain::error::{Error, ErrorCode};
 
 /// A part of the pages, with a line in the navigation.

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use omniflow_policy::digest::Digest;
 
 use super::visitor::Visitor;
-use crate::app::App;
+use crate::service::app::App;
 use omniflow_domain::error::Error;
 use omniflow_domain::session::{MAX_SESSIONS, Session};
 use omniflow_domain::token::{Role, Token};

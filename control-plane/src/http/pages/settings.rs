@@ -12,9 +12,9 @@ use super::frame::Frame;
 use super::refusal::{Page, PageResult};
 use super::show::{Ago, At, Until};
 use super::visitor::Visitor;
-use crate::app::App;
 use crate::configuration::SettingInForce;
 use crate::http::access::{Authenticated, Endpoints, READ};
+use crate::service::app::App;
 use omniflow_domain::session::{IDLE_TIME, Session, WHOLE_TIME};
 use omniflow_policy::time::UnixMillis;
 
@@ -49,15 +49,15 @@ async fn show(
     Authenticated(principal): Authenticated,
 ) -> PageResult {
     let now = visitor.now();
-    let (_, policy_version) = app.publication.policy()?;
+    let (_, policy_version) = app.publisher.publication.policy()?;
     let whole = u64::try_from(WHOLE_TIME.as_millis()).unwrap_or(u64::MAX);
     let end = |began: UnixMillis| UnixMillis(began.0.saturating_add(whole));
     let page = SettingsPage {
         frame: visitor.frame("Installation"),
-        installation: app.installation.id.to_string(),
-        key_prefix: app.installation.key_prefix.as_str().to_owned(),
+        installation: app.publisher.installation.id.to_string(),
+        key_prefix: app.publisher.installation.key_prefix.as_str().to_owned(),
         release: env!("CARGO_PKG_VERSION"),
-        snapshot: app.publication.version()?,
+        snapshot: app.publisher.publication.version()?,
         policy_version,
         settings: app.settings.clone(),
         token: principal.name.to_string(),

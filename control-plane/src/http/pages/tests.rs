@@ -354,7 +354,9 @@ async fn settings_are_shown_with_their_origin() {
         .await;
     let auditor = plane.token("auditor").await;
     let page = Browser::signed_in(&plane, &auditor).await.page("/settings").await;
-    for part in ["flag --listen", "&#60;b&#62;:1", &plane.app.installation.id.to_string(), "the auditor"] {
+    for part in
+        ["flag --listen", "&#60;b&#62;:1", &plane.app.publisher.installation.id.to_string(), "the auditor"]
+    {
         assert!(page.contains(part), "{part}");
     }
 }

@@ -17,7 +17,7 @@ use super::frame::Frame;
 use super::gate::Manner;
 use super::preferences::Preferences;
 use super::{refusal, session};
-use crate::app::App;
+use crate::service::app::App;
 
 use crate::http::problem::Problem;
 use crate::storage::StorageError;

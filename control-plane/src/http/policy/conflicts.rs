@@ -3,7 +3,7 @@
 use omniflow_policy::policy::Policy;
 use omniflow_policy::scope::Scope;
 
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::Transaction;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::NamedKeys;

@@ -12,10 +12,10 @@ use utoipa::IntoParams;
 
 use super::conflicts;
 use super::document::Draft;
-use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
+use crate::service::app::App;
 use omniflow_api_types::policy::{ObstacleJson, PolicyDiffJson, SetPolicy};
 use omniflow_domain::error::Error;
 
@@ -73,7 +73,7 @@ pub(in crate::http) async fn to_draft(
 
 /// What a draft would change in the policy in force.
 pub(in crate::http) async fn of_draft(app: &App, draft: Draft) -> Result<PolicyDiffJson, Error> {
-    let (current, from) = app.publication.policy()?;
+    let (current, from) = app.publisher.publication.policy()?;
     let draft = draft.compile(current.key_prefix()).await?;
     let diff = PolicyDiff::between(current.document(), draft.document());
     let blocked_by = conflicts::of_draft(app, &current, &draft).await?;
@@ -88,7 +88,7 @@ async fn version(
     value: Option<String>,
 ) -> Result<(u64, PolicyDocument), Error> {
     let Some(text) = query::present(value) else {
-        let (policy, version) = app.publication.policy()?;
+        let (policy, version) = app.publisher.publication.policy()?;
         return Ok((version, policy.document().clone()));
     };
     let unknown = || {

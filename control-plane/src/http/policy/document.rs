@@ -314,7 +314,7 @@ scope = "orders:read"
         assert!(answer.json()["detail"].as_str().unwrap().contains("application/toml"));
         let answer = send(&plane, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, TOML)], "\u{0}").await;
         assert_eq!(answer.problem().1, "invalid_toml");
-        assert_eq!(plane.app.publication.policy().unwrap().1, 1);
+        assert_eq!(plane.app.publisher.publication.policy().unwrap().1, 1);
     }
 
     #[test]

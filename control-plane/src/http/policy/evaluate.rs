@@ -18,10 +18,10 @@ use omniflow_policy::snapshot::Image;
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
 use super::document::Draft;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
 use crate::http::problem::Problem;
+use crate::service::app::App;
 use crate::storage::KeyReference;
 use omniflow_api_types::policy::{EvaluateRequest, Evaluation};
 use omniflow_domain::error::{Error, ErrorCode};
@@ -66,7 +66,7 @@ pub(in crate::http) async fn decide(
                       name the key in key instead.";
         return Err(Error::forbidden(detail));
     }
-    let (current, version) = app.publication.policy()?;
+    let (current, version) = app.publisher.publication.policy()?;
     let (policy, version) = match request.policy {
         Some(draft) => {
             (Arc::new(Draft::embedded(draft, "/policy").compile(current.key_prefix()).await?), None)
@@ -85,7 +85,7 @@ pub(in crate::http) async fn decide(
         None => None,
     };
     // Behind the key's row, so that the image has it.
-    let image = app.publication.image()?;
+    let image = app.publisher.publication.image()?;
     let (decision, presented) = match (version_of_key, &request.headers) {
         (Some(_), Some(_)) => {
             return Err(Error::invalid_field(

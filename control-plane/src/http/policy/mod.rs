@@ -21,8 +21,8 @@ use self::document::{BODY_LIMIT, TOML, to_toml, wants_toml};
 use super::access::{Endpoints, READ, WRITE};
 use super::precondition::entity_tag;
 use super::problem::Problem;
-use crate::app::App;
-use crate::publication::NumberedPolicy;
+use crate::service::app::App;
+use crate::service::publication::NumberedPolicy;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::PolicyJson;
 
@@ -53,7 +53,7 @@ pub(in crate::http) async fn show(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (policy, version) = app.publication.policy()?;
+    let (policy, version) = app.publisher.publication.policy()?;
     if wants_toml(&headers) {
         return in_toml(policy.document(), version).map_err(Into::into);
     }

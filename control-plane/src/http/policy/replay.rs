@@ -23,10 +23,10 @@ use uuid::Uuid;
 use super::conflicts;
 use super::document::Draft;
 use super::evaluate::default_settings;
-use crate::app::App;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query;
+use crate::service::app::App;
 use crate::storage::{AuditFilter, AuditPosition, KeyReference};
 use omniflow_api_types::policy::{ObstacleJson, ReplayChange, ReplayCounts, ReplayJson, SetPolicy};
 use omniflow_api_types::schema;
@@ -125,7 +125,7 @@ pub(in crate::http) async fn rehearse(
     query: ReplayQuery,
     draft: Draft,
 ) -> Result<ReplayJson, Error> {
-    let (current, version) = app.publication.policy()?;
+    let (current, version) = app.publisher.publication.policy()?;
     let draft = draft.compile(current.key_prefix()).await?;
     let filter = AuditFilter {
         key: query::present(query.key).map(|key| KeyReference::from(key.as_str())),

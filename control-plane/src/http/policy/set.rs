@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::conflicts;
 use super::document::Draft;
 use super::in_json;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::{StrictJson, StrictQuery};
 use crate::http::params::IfMatch;
@@ -20,7 +19,8 @@ use crate::http::precondition::Precondition;
 use crate::http::problem::Problem;
 use crate::http::query::WaitQuery;
 use crate::http::{enforcement, to_its_end};
-use crate::publication::NumberedPolicy;
+use crate::service::app::App;
+use crate::service::publication::NumberedPolicy;
 use omniflow_api_types::event::policy_state;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::{PolicyJson, RollBack, SetPolicy};
@@ -109,7 +109,9 @@ pub(in crate::http) async fn put_in_force(
 ) -> Result<(NumberedPolicy, Option<EnforcementJson>), Error> {
     // Before the turn to write, which other changes wait for.
     let (policy, action) = match wanted {
-        Wanted::Draft(draft) => (draft.compile(&app.installation.key_prefix).await?, Action::PolicySet),
+        Wanted::Draft(draft) => {
+            (draft.compile(&app.publisher.installation.key_prefix).await?, Action::PolicySet)
+        }
         Wanted::Version(version) => (stored(&app, version).await?, Action::PolicyRolledBack),
     };
     let change = replace(Arc::clone(&app), principal, policy, action, precondition);
@@ -127,11 +129,15 @@ async fn replace(
 ) -> Result<PolicyInForce, Error> {
     // Whoever gives a key a scope holds the writer too: none is given while it goes.
     let mut writer = app.storage.main.writer().await;
-    let (current, version) = app.publication.policy()?;
+    let (current, version) = app.publisher.publication.policy()?;
     precondition.check("The policy", version)?;
     if policy.document() == current.document() {
         let current = NumberedPolicy { version, policy: current };
-        return Ok(PolicyInForce { current, snapshot: app.publication.version()?, committed: None });
+        return Ok(PolicyInForce {
+            current,
+            snapshot: app.publisher.publication.version()?,
+            committed: None,
+        });
     }
     let mut transaction = writer.begin().await?;
     conflicts::check(&mut transaction, &current, &policy).await?;
@@ -144,7 +150,7 @@ async fn replace(
     transaction.insert_policy(&stored).await?;
     transaction.insert_event(&event(&principal, action, version, &stored)).await?;
     let current = NumberedPolicy { version: stored.version, policy: Arc::new(policy) };
-    let snapshot = app.commit_policy(transaction, current.clone()).await?;
+    let snapshot = app.publisher.commit_policy(transaction, current.clone()).await?;
     let committed = Some(Instant::now());
     tracing::info!(
         policy = current.version,
@@ -191,7 +197,7 @@ mod tests {
     use super::*;
     use crate::http::policy::document::BODY_LIMIT;
     use crate::http::testing::{Answer, Plane, START, request, send};
-    use crate::publication::Offer;
+    use crate::service::publication::Offer;
 
     /// The table of the demo and one more service: keys of the demo stay as they are.
     fn shop() -> Value {
@@ -213,8 +219,9 @@ mod tests {
     fn delta(plane: &Plane, version: u64) -> Delta {
         let offer = plane
             .app
+            .publisher
             .publication
-            .offer(Some(plane.app.installation.id), version, 0, plane.app.now())
+            .offer(Some(plane.app.publisher.installation.id), version, 0, plane.app.now())
             .unwrap();
         let Offer::Delta(delta) = offer else { panic!("a delta leads on from {version}") };
         delta
@@ -230,8 +237,8 @@ mod tests {
 
     /// Nothing was published, and nothing was stored.
     async fn assert_unchanged(plane: &Plane, policy: u64, snapshot: u64) {
-        assert_eq!(plane.app.publication.version().unwrap(), snapshot);
-        assert_eq!(plane.app.publication.policy().unwrap().1, policy);
+        assert_eq!(plane.app.publisher.publication.version().unwrap(), snapshot);
+        assert_eq!(plane.app.publisher.publication.policy().unwrap().1, policy);
         assert_eq!(plane.app.storage.main.policy().await.unwrap().version, policy);
     }
 
@@ -241,7 +248,7 @@ mod tests {
         plane.key("ci").await;
         let order = json!({"name": "shop", "environment": "live", "scopes": ["orders:read"]});
         assert_eq!(plane.post("/v1/keys", order.clone()).await.problem().2, "/scopes/0");
-        let mut image = (*plane.app.publication.image().unwrap()).clone();
+        let mut image = (*plane.app.publisher.publication.image().unwrap()).clone();
         let held = image.manifest().version;
         plane.pass(Duration::from_secs(1));
 
@@ -264,22 +271,22 @@ mod tests {
         for delta in [policy, key] {
             image = image.apply(&Delta::decode(&delta.encode()).unwrap()).unwrap();
         }
-        let published = plane.app.publication.image().unwrap();
+        let published = plane.app.publisher.publication.image().unwrap();
         assert_eq!(image.manifest(), published.manifest());
 
         let plane = plane.restart().await;
         assert_eq!(plane.get("/v1/policy").await.expect(StatusCode::OK), set);
-        assert_eq!(plane.app.publication.image().unwrap().manifest(), published.manifest());
+        assert_eq!(plane.app.publisher.publication.image().unwrap().manifest(), published.manifest());
     }
 
     #[tokio::test]
     async fn a_waiting_poll_gets_the_policy() {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
-        let held = plane.app.publication.version().unwrap();
+        let held = plane.app.publisher.publication.version().unwrap();
         let body = json!({
             "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
-            "installation": plane.app.installation.id, "version": held, "wait_ms": 25_000,
+            "installation": plane.app.publisher.installation.id, "version": held, "wait_ms": 25_000,
             "vms": [{"id": "0000000000000001", "version": held}],
         });
         let call = request(Method::POST, "/gateway/v1/poll", &token, Some(body));
@@ -297,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn the_same_document_is_no_new_version() {
         let plane = Plane::new().await;
-        let snapshot = plane.app.publication.version().unwrap();
+        let snapshot = plane.app.publisher.publication.version().unwrap();
         let same = serde_json::to_value(PolicyDocument::default()).unwrap();
         let mut silent = same.clone();
         silent.as_object_mut().unwrap().remove("key_prefix");
@@ -314,7 +321,7 @@ mod tests {
     #[tokio::test]
     async fn the_prefix_of_keys_stays() {
         let plane = Plane::new().await;
-        let snapshot = plane.app.publication.version().unwrap();
+        let snapshot = plane.app.publisher.publication.version().unwrap();
         let mut document = shop();
         document["key_prefix"] = json!("acme");
         let answer = plane.put("/v1/policy", document.clone()).await;
@@ -331,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn a_scope_that_keys_have_stays() {
         let plane = Plane::new().await;
-        let snapshot = plane.app.publication.version().unwrap();
+        let snapshot = plane.app.publisher.publication.version().unwrap();
         let fewer = without_scope("contacts:read");
         for number in 0..7 {
             plane.key(&format!("key {number}")).await;
@@ -362,7 +369,7 @@ mod tests {
         plane.pass(Duration::from_secs(3));
         assert!(detail().await.contains("contacts:read (key 0)."));
         plane.post("/v1/keys/key%200/revoke", json!({})).await.expect(StatusCode::OK);
-        assert!(plane.app.publication.version().unwrap() > snapshot);
+        assert!(plane.app.publisher.publication.version().unwrap() > snapshot);
         let set = plane.put("/v1/policy", fewer).await.expect(StatusCode::OK);
         assert_eq!(set["version"], 2);
         let gone = json!({"name": "x", "environment": "live", "scopes": ["contacts:read"]});
@@ -372,7 +379,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_version_that_was_read_is_replaced() {
         let plane = Plane::new().await;
-        let snapshot = plane.app.publication.version().unwrap();
+        let snapshot = plane.app.publisher.publication.version().unwrap();
         for stale in [&["\"2\""][..], &["1"], &["W/\"1\""], &[""], &["\"0\", \"2\"", "\"3\""]] {
             let answer = put_if(&plane, stale, shop()).await;
             assert_eq!(answer.problem(), (412, "version_mismatch".to_owned(), String::new()), "{stale:?}");
@@ -388,7 +395,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_wrong_is_named_and_changes_nothing() {
         let plane = Plane::new().await;
-        let snapshot = plane.app.publication.version().unwrap();
+        let snapshot = plane.app.publisher.publication.version().unwrap();
         let with_route = |route: Value| {
             let mut document = shop();
             document["routes"][0] = route;

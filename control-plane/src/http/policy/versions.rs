@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::document::wants_toml;
 use super::in_toml;
-use crate::app::App;
 use crate::http::extract::{Segments, StrictQuery};
 use crate::http::params::PolicyVersionPath;
 use crate::http::precondition::entity_tag;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
+use crate::service::app::App;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::policy::{PolicyVersionJson, StoredPolicyJson};
 use omniflow_domain::error::Error;

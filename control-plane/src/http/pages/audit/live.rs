@@ -11,11 +11,11 @@ use serde::Deserialize;
 
 use super::query::Query;
 use super::row::Row;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::audit::stream::{Manner, last_event_id, open};
 use crate::http::extract::StrictQuery;
 use crate::http::pages::refusal::PageResult;
+use crate::service::app::App;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_domain::audit::AuditEntry;
 

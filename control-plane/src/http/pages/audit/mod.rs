@@ -17,10 +17,10 @@ use axum::response::IntoResponse;
 pub(in crate::http::pages) use self::query::{for_field, instant};
 use super::Section;
 use super::refusal::PageResult;
-use crate::app::App;
 use crate::http::access::{AUDIT, Endpoints, READ};
 use crate::http::audit::export::{ExportQuery, export};
 use crate::http::extract::StrictQuery;
+use crate::service::app::App;
 
 pub(super) const SECTION: Section =
     Section { path: "/audit", label: "Audit", group: "Activity", access: READ, endpoints };

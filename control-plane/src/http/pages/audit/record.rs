@@ -10,7 +10,6 @@ use omniflow_policy::audit::ArgumentHash;
 
 use super::query::Query;
 use super::row::{class, meaning};
-use crate::app::App;
 use crate::http::access::{AUDIT, Access, Authenticated};
 use crate::http::audit::payload::read;
 use crate::http::audit::show::find;
@@ -19,6 +18,7 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Bytes, Count, Micros, Moment};
 use crate::http::pages::visitor::Visitor;
+use crate::service::app::App;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::payload::PayloadJson;
 

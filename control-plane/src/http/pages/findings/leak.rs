@@ -11,7 +11,6 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::list::Shown;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::leaks::{Outcome, respond};
 use crate::http::pages::form::{Form, FormError, attempt, new_attempt};
@@ -20,6 +19,7 @@ use crate::http::pages::in_force::InForce;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Badge, Count};
 use crate::http::pages::visitor::Visitor;
+use crate::service::app::App;
 use omniflow_api_types::key::{CreatedKey, KeyJson};
 use omniflow_api_types::leak::{KeyUseJson, LeakReport, LeakedKey, ReportLeak};
 use omniflow_domain::error::Error;

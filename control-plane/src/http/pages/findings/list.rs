@@ -9,7 +9,6 @@ use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
 use crate::http::audit::patterns::{PatternQuery, select};
 use crate::http::extract::{StrictQuery, query_of};
 use crate::http::pages::audit::instant;
@@ -17,6 +16,7 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Count, Moment};
 use crate::http::pages::visitor::Visitor;
+use crate::service::app::App;
 use omniflow_api_types::finding::FindingJson;
 use omniflow_domain::finding::FindingKind;
 

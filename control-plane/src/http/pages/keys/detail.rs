@@ -13,7 +13,6 @@ use omniflow_policy::time::UnixMillis;
 use super::fields::{self, KeyFields};
 use super::usage::Usage;
 use super::version_hint;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::Segments;
 use crate::http::keys::find;
@@ -25,6 +24,7 @@ use crate::http::pages::show::{Ago, At, Badge, Limit, Until};
 use crate::http::pages::visitor::Visitor;
 use crate::http::precondition::Precondition;
 use crate::http::to_its_end;
+use crate::service::app::App;
 use omniflow_api_types::key::{KeyJson, KeyVersionJson};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key::KeyStatus;
@@ -163,7 +163,7 @@ async fn page(
 ) -> Result<DetailPage, Error> {
     let now = visitor.now();
     let frame = visitor.frame(key.name.to_string());
-    let (policy, _) = app.publication.policy()?;
+    let (policy, _) = app.publisher.publication.policy()?;
     let policy = policy.document();
     let usage = Usage::of(app, key.id, &frame, now).await?;
     let form = (frame.may_write() && key.status != KeyStatus::Revoked).then(|| {
@@ -179,7 +179,7 @@ async fn page(
         let peer = visitor.peer().map(|peer| peer.to_canonical().to_string());
         ChangeForm { fields, peer, is_open: typed.is_some(), conflict }
     });
-    let prefix = app.installation.key_prefix.as_str();
+    let prefix = app.publisher.installation.key_prefix.as_str();
     let may_write = frame.may_write();
     let versions =
         key.versions.iter().rev().map(|version| Version::new(version, &key, prefix, may_write, now));

@@ -9,7 +9,6 @@ use axum::response::IntoResponse;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::app::App;
 use crate::http::extract::Segments;
 use crate::http::keys::find;
 use crate::http::pages::followed::followed;
@@ -19,6 +18,7 @@ use crate::http::pages::live::parts;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::Badge;
 use crate::http::pages::visitor::Visitor;
+use crate::service::app::App;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::gateway::{Enforcement, MAX_WAIT};
 
@@ -87,7 +87,7 @@ pub(super) async fn until_complete(app: &App, version: u64, longest: Duration) {
         let waiting = timeout(longest.min(MAX_WAIT), progress.wait_for(complete));
         tokio::select! {
             _ = waiting => {}
-            () = app.stopped() => {}
+            () = app.signals.stopped() => {}
         }
     }
 }
@@ -97,7 +97,7 @@ async fn now(app: &App, version: u64) -> Enforcement {
     let last = followed(app, version).and_then(|progress: watch::Receiver<_>| progress.borrow().clone());
     match last {
         Some(enforcement) => enforcement,
-        None => app.fleet.enforced(version, &app.publication, None, Instant::now()).await,
+        None => app.fleet.enforced(version, &app.publisher.publication, None, Instant::now()).await,
     }
 }
 

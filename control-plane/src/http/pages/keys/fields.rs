@@ -7,7 +7,7 @@ use omniflow_policy::limit::RateLimit;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::time::UnixMillis;
 
-use crate::app::App;
+use crate::service::app::App;
 
 use crate::http::keys::create::rehearse;
 use crate::http::pages::form::{

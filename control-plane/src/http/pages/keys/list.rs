@@ -9,7 +9,6 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use super::version_hint;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::{StrictQuery, query_of};
 use crate::http::keys::list::{ListQuery, select};
@@ -17,6 +16,7 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Badge, Limit};
 use crate::http::pages::visitor::Visitor;
+use crate::service::app::App;
 use omniflow_api_types::key::KeyJson;
 use omniflow_domain::error::Error;
 use omniflow_domain::time::format_time;
@@ -86,8 +86,8 @@ pub(super) async fn show(
 ) -> PageResult {
     let now = visitor.now();
     let page = select(&app, query.to_api(now)?).await?;
-    let (policy, _) = app.publication.policy()?;
-    let prefix = app.installation.key_prefix.as_str();
+    let (policy, _) = app.publisher.publication.policy()?;
+    let prefix = app.publisher.installation.key_prefix.as_str();
     Ok(Page(ListPage {
         frame: visitor.frame("API keys"),
         looks: query.looks(),

@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 
 use super::fields::{self, KeyFields};
 use super::secret::{self, Origin};
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::keys::create::{issue, rehearse};
 use crate::http::pages::form::{ATTEMPT, CSRF, Form, FormError, attempt, new_attempt};
@@ -22,6 +21,7 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Limit};
 use crate::http::pages::visitor::Visitor;
 use crate::http::to_its_end;
+use crate::service::app::App;
 use omniflow_api_types::key::CreateKey;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::parse_time;
@@ -53,7 +53,7 @@ struct ReviewPage {
 
 /// `GET /keys/new`.
 pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
-    let (policy, _) = app.publication.policy()?;
+    let (policy, _) = app.publisher.publication.policy()?;
     let page = NewPage {
         frame: visitor.frame("New key"),
         fields: KeyFields::blank(policy.document()),
@@ -77,7 +77,7 @@ pub(super) async fn review(
         }
         _ => match request_that_fits(&app, &visitor, &principal, &form).await {
             Ok(request) => {
-                let (policy, _) = app.publication.policy()?;
+                let (policy, _) = app.publisher.publication.policy()?;
                 let chosen = |scope: &str| request.scopes.iter().any(|given| given == scope);
                 let mut scopes = fields::scope_choices(policy.document(), chosen);
                 scopes.retain(|scope| scope.is_chosen);
@@ -85,7 +85,7 @@ pub(super) async fn review(
                     frame: visitor.frame("Review the new key"),
                     sent: form.pairs().filter(|(name, _)| ![CSRF, "do"].contains(name)).map(owned).collect(),
                     scopes,
-                    limit: Limit(crate::http::fields::rate_limit(request.rate_limit)?),
+                    limit: Limit(crate::service::fields::rate_limit(request.rate_limit)?),
                     networks: request.ip_allowlist.unwrap_or_default(),
                     expires: request.expires_at.as_deref().and_then(parse_time).map(At),
                     name: request.name,
@@ -170,7 +170,7 @@ fn show_again(
     status: StatusCode,
     errors: Vec<FormError>,
 ) -> PageResult {
-    let (policy, _) = app.publication.policy()?;
+    let (policy, _) = app.publisher.publication.policy()?;
     let page = NewPage {
         frame: visitor.frame("New key"),
         fields: KeyFields::typed(form, policy.document(), errors),

@@ -11,7 +11,6 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::enforcement::until_complete;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::Segments;
 use crate::http::keys::find;
@@ -22,6 +21,7 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
 use crate::http::precondition::Precondition;
+use crate::service::app::App;
 use omniflow_domain::error::Error;
 
 /// How long a browser without scripts waits for the page that tells how far it is.

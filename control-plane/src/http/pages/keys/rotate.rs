@@ -9,10 +9,8 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 
 use super::secret::{self, Origin};
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::Segments;
-use crate::http::fields;
 use crate::http::keys::find;
 use crate::http::keys::rotate::add_version;
 use crate::http::pages::form::{ATTEMPT, Form, FormError, attempt, new_attempt};
@@ -21,6 +19,8 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
 use crate::http::precondition::Precondition;
 use crate::http::to_its_end;
+use crate::service::app::App;
+use crate::service::fields;
 use omniflow_domain::error::{Error, ErrorCode};
 
 /// The overlaps that are offered.

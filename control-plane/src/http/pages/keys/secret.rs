@@ -10,13 +10,13 @@ use omniflow_policy::policy::{MethodSelector, PolicyDocument};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::app::App;
-use crate::http::fields;
 use crate::http::idempotency::Created;
 use crate::http::pages::form::Form;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
+use crate::service::app::App;
+use crate::service::fields;
 use omniflow_domain::error::Error;
 
 /// What stands for the gateways' address where the installation does not know it.
@@ -72,7 +72,7 @@ pub(super) fn page(app: &App, visitor: &Visitor, created: &Created, origin: Orig
     if created.is_replayed() {
         return page_without(visitor, &made.key.name, origin);
     }
-    let (policy, _) = app.publication.policy()?;
+    let (policy, _) = app.publisher.publication.policy()?;
     let gateway = app.gateway_url.as_deref();
     let curl = made.secret.as_deref().zip(path_to_try(policy.document(), &made.key.scopes));
     let page = SecretPage {
@@ -134,7 +134,7 @@ fn path_to_try(policy: &PolicyDocument, scopes: &[String]) -> Option<String> {
 /// goes back to it; nothing is stored, and the address does not have it.
 pub(super) async fn file(State(app): State<Arc<App>>, form: Form) -> PageResult {
     let secret = form.text("secret");
-    if app.installation.key_prefix.check(secret.as_bytes()).is_err() {
+    if app.publisher.installation.key_prefix.check(secret.as_bytes()).is_err() {
         return Err(Error::invalid_field("/secret", "this is no key of this installation").into());
     }
     let name = fields::name(form.text("name"))?;

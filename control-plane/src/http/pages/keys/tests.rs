@@ -195,7 +195,7 @@ async fn every_page_of_a_key_renders_and_escapes_what_is_stored() {
     call.endpoint = Some(MARKUP.to_owned());
     plane.deliver(&gateway, vec![call]).await;
     plane.pass(Duration::from_secs(1));
-    let version = plane.app.publication.version().unwrap();
+    let version = plane.app.publisher.publication.version().unwrap();
     let mut browser = owner(&plane).await;
     let detail = browser.page(&format!("/keys/{id}")).await;
     assert!(detail.contains("&#60;script&#62;alert(1)") || detail.contains("&lt;script&gt;alert(1)"));
@@ -292,7 +292,7 @@ async fn enforcement_arrives_live() {
     plane.key("ci").await;
     let gateway = plane.token("gateway").await;
     let report = async |version: u64| {
-        let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": plane.app.installation.id,
+        let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": plane.app.publisher.installation.id,
             "vms": [{"id": "0000000000000001", "version": version}]});
         let call = crate::http::testing::request(
             axum::http::Method::POST,
@@ -302,7 +302,7 @@ async fn enforcement_arrives_live() {
         );
         assert_eq!(plane.call(call).await.status, StatusCode::NO_CONTENT);
     };
-    report(plane.app.publication.version().unwrap()).await;
+    report(plane.app.publisher.publication.version().unwrap()).await;
     let mut browser = owner(&plane).await;
     let revoked =
         browser.submit("/keys/ci/revoke", &[("revision", "1"), ("name", "ci"), ("live", "1")]).await;
@@ -312,7 +312,7 @@ async fn enforcement_arrives_live() {
         page.contains("0 of 1 gateway") && page.contains(&format!("data-live=\"{path}/live\"")),
         "{page}"
     );
-    let version = plane.app.publication.version().unwrap();
+    let version = plane.app.publisher.publication.version().unwrap();
     let live_path = format!("{path}/live");
     let (live, ()) = tokio::join!(browser.open(&live_path), async {
         tokio::task::yield_now().await;

@@ -5,7 +5,6 @@ use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::http::audit;
 use crate::http::extract::query_of;
 use crate::http::pages::chart::{Column, Columns, Ranking, RankingLine, Series};
@@ -13,6 +12,7 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::show::{At, Count, Micros};
 use crate::http::pages::trail::{Changed, changes};
 use crate::http::{events, leaks};
+use crate::service::app::App;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::event::EventJson;
 use omniflow_api_types::leak::{AddressUseJson, EndpointUseJson, KeyUseJson};

@@ -10,7 +10,6 @@ use axum::response::IntoResponse;
 use omniflow_policy::explain::{Step, StepName, Verdict};
 use serde::Deserialize;
 
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
 use crate::http::pages::audit::{for_field, instant};
@@ -19,6 +18,7 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
 use crate::http::policy::evaluate::decide;
+use crate::service::app::App;
 use omniflow_api_types::policy::{EvaluateRequest, Evaluation};
 use omniflow_domain::error::Error;
 

@@ -14,7 +14,6 @@ use serde::Deserialize;
 
 use super::difference::Difference;
 use super::overview::written;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::{StrictQuery, query_of};
 use crate::http::pages::form::{Form, sentence};
@@ -29,6 +28,7 @@ use crate::http::policy::replay::rehearse;
 use crate::http::policy::set::{Wanted, put_in_force};
 use crate::http::policy::versions::find;
 use crate::http::precondition::Precondition;
+use crate::service::app::App;
 use omniflow_api_types::policy::ReplayJson;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
@@ -127,7 +127,7 @@ pub(super) async fn show(
     visitor: Visitor,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let (policy, base) = app.publication.policy()?;
+    let (policy, base) = app.publisher.publication.policy()?;
     let text = match query.from.as_str() {
         "" => written(policy.document())?,
         version => written(&find(&app, version).await?.document)?,
@@ -137,7 +137,7 @@ pub(super) async fn show(
 
 /// `POST /policy/draft`: compares the draft, and rehearses it if that is asked for.
 pub(super) async fn look(State(app): State<Arc<App>>, visitor: Visitor, form: Form) -> PageResult {
-    let (_, base) = app.publication.policy()?;
+    let (_, base) = app.publisher.publication.policy()?;
     let mut page = DraftPage::of_form(visitor.frame("Draft"), base, &form);
     if let Err(problem) = page.compare(&app).await {
         return page.refused(&problem);
@@ -159,7 +159,7 @@ pub(super) async fn publish(
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let (_, current) = app.publication.policy()?;
+    let (_, current) = app.publisher.publication.policy()?;
     let mut page = DraftPage::of_form(visitor.frame("Draft"), current, &form);
     let base = form.number("base", "/base")?.unwrap_or(current);
     if let Err(problem) = page.compare(&app).await {

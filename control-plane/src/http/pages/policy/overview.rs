@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use omniflow_policy::policy::PolicyDocument;
 
-use crate::app::App;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::At;
 use crate::http::pages::visitor::Visitor;
 use crate::http::policy::versions::find;
+use crate::service::app::App;
 use omniflow_domain::error::Error;
 
 #[derive(Template)]
@@ -57,7 +57,7 @@ struct DocumentPage {
 }
 
 pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
-    let (policy, version) = app.publication.policy()?;
+    let (policy, version) = app.publisher.publication.policy()?;
     let stored = find(&app, &version.to_string()).await?;
     let document = policy.document();
     let routes: Vec<Route> = routes(document);
@@ -86,7 +86,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageR
 }
 
 pub(super) async fn document(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
-    let (policy, version) = app.publication.policy()?;
+    let (policy, version) = app.publisher.publication.policy()?;
     let text = written(policy.document())?;
     let page = DocumentPage { frame: visitor.frame("Policy document"), tab: "document", version, text };
     Ok(Page(page).into_response())

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use super::difference::Difference;
 use super::draft::{PublishedPage, WAIT};
 use super::overview::written;
-use crate::app::App;
 use crate::http::access::Authenticated;
 use crate::http::extract::{Segments, StrictQuery, query_of};
 use crate::http::pages::form::{Form, sentence};
@@ -25,6 +24,7 @@ use crate::http::policy::diff::compare;
 use crate::http::policy::set::{Wanted, put_in_force};
 use crate::http::policy::versions::{find, select};
 use crate::http::precondition::Precondition;
+use crate::service::app::App;
 
 /// Versions of one page.
 const PAGE_SIZE: &str = "50";
@@ -75,7 +75,7 @@ pub(super) async fn list(
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let page = select(&app, query_of(&[("limit", PAGE_SIZE), ("cursor", &query.cursor)])?).await?;
-    let (_, current) = app.publication.policy()?;
+    let (_, current) = app.publisher.publication.policy()?;
     let versions = page.items.into_iter().map(|version| Version {
         number: version.version,
         created: At(version.created_at.0),
@@ -143,7 +143,7 @@ impl VersionPage {
         error: Option<String>,
     ) -> Result<Self, omniflow_domain::error::Error> {
         let stored = find(app, version).await?;
-        let (_, current) = app.publication.policy()?;
+        let (_, current) = app.publisher.publication.policy()?;
         let number = stored.version.to_string();
         let before =
             stored.version.checked_sub(1).filter(|before| *before > 0).map(|before| before.to_string());

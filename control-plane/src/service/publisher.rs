@@ -1,99 +1,29 @@
-//! What every handler works with.
+//! Commits changes and publishes them: builds the image of all keys at start, and makes the next one for each change.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use omniflow_domain::clock::Clock;
+use omniflow_domain::version::MAX_REPORTED_VERSION;
 use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
 use omniflow_policy::snapshot::{Image, ImageBuilder, Page, SnapshotError};
-use omniflow_policy::time::UnixMillis;
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Mutex, Notify};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use crate::configuration::SettingInForce;
-use crate::fleet::Fleet;
-use crate::http::{Answers, Followed, KeyCounts, Throttle};
-use crate::known_tokens::KnownTokens;
-use crate::memory;
-use crate::otlp::Exporter;
-use crate::publication::{Draft, NotReady, NumberedPolicy, Publication, PublicationError};
+use super::memory;
+use super::publication::{Draft, NotReady, NumberedPolicy, Publication, PublicationError};
+use super::signals::Signals;
 use crate::storage::{CredentialsError, Installation, Storage, StorageError, Transaction};
-use crate::vault::Vault;
-use crate::webhook::Webhook;
-use omniflow_domain::clock::{Clock, Entropy};
-use omniflow_domain::version::MAX_REPORTED_VERSION;
-use omniflow_net::admission::Admission;
 
 /// The most threads that read keys, and that make pages of them, when the image is built.
 const MAX_BUILDERS: usize = 4;
 
 /// The least time between two versions that are published only because a gateway was ahead.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The running control plane.
-pub(crate) struct App {
-    /// The rows.
-    pub(crate) storage: Storage,
-    /// Which installation this is.
-    pub(crate) installation: Installation,
-    /// What gateways are given.
-    pub(crate) publication: Publication,
-    /// The gateways that call.
-    pub(crate) fleet: Arc<Fleet>,
-    /// How long after it was made a key's newest version should be replaced; `None` for never.
-    pub(crate) rotation_after: Option<Duration>,
-    /// For how long audit records are kept.
-    pub(crate) audit_retention: Duration,
-    /// For how long the arguments of calls are kept.
-    pub(crate) payload_retention: Duration,
-    /// Seals the arguments of calls.
-    pub(crate) vault: Vault,
-    /// Where callers reach the gateways; `None` if nobody has said.
-    pub(crate) gateway_url: Option<String>,
-    /// The settings in force, where each comes from, for people to read.
-    pub(crate) settings: Vec<SettingInForce>,
-    /// How far revocations are in force that were made on a page.
-    pub(crate) followed: Followed,
-    /// What may be a token.
-    pub(crate) known_tokens: KnownTokens,
-    /// The connections that are open.
-    pub(crate) admission: Arc<Admission>,
-    /// The authentications that failed.
-    pub(crate) throttle: Throttle,
-    /// A permit for each large form of people who are not signed in that is read at once.
-    pub(crate) large_forms: Semaphore,
-    /// Whether connections are accepted by TLS only.
-    pub(crate) serves_tls: bool,
-    /// The wall clock.
-    pub(crate) clock: Clock,
-    /// Random bytes.
-    pub(crate) entropy: Entropy,
-    /// Changes when a token was revoked. Open polls end, so that a gateway has to show its token anew.
-    pub(crate) token_revoked: watch::Sender<()>,
-    /// Changes when audit records were committed. Streams look for what is new.
-    pub(crate) audit_committed: watch::Sender<()>,
-    /// Changes when something was found. The webhook gets what is new.
-    pub(crate) finding_committed: watch::Sender<()>,
-    /// Who gets findings; `None` for nobody.
-    pub(crate) webhook: Option<Webhook>,
-    /// Told when the image has outgrown its pages.
-    pub(crate) crowded: Notify,
-    /// Who gets the audit log; `None` for nobody.
-    pub(crate) exporter: Option<Exporter>,
-    /// The last count of keys.
-    pub(crate) key_counts: KeyCounts,
-    /// When a version was last published only because a gateway was ahead.
-    pub(crate) last_pass: Mutex<Option<Instant>>,
-    /// Held by the one replay that runs.
-    pub(crate) replaying: Mutex<()>,
-    /// What was answered to creates in the last minutes.
-    pub(crate) answers: Answers,
-    /// True once the process has been asked to end. Whoever waits stops waiting.
-    pub(crate) stopping: watch::Sender<bool>,
-}
 
 /// Why the image cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +71,29 @@ pub(crate) enum PublishError {
     Publication(#[from] PublicationError),
 }
 
-impl App {
+/// Commits changes and publishes them to gateways, in one order.
+pub(crate) struct Publisher {
+    storage: Arc<Storage>,
+    /// Which installation this is.
+    pub(crate) installation: Installation,
+    /// What gateways are given.
+    pub(crate) publication: Publication,
+    clock: Clock,
+    /// Notified when the image has outgrown its pages.
+    crowded: Notify,
+    /// When a version was last published only because a gateway was ahead.
+    last_pass: Mutex<Option<Instant>>,
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    /// Publishes nothing until the image is built.
+    pub(crate) fn new(storage: Arc<Storage>, installation: Installation, clock: Clock) -> Self {
+        let (crowded, last_pass) = (Notify::new(), Mutex::new(None));
+        Self { storage, installation, publication: Publication::empty(), clock, crowded, last_pass }
+    }
+
     /// Builds the image from the rows and publishes it. Takes a while with many keys: call it off the threads that
     /// serve requests. No change of a key can be committed before it is done.
     pub(crate) async fn build_image(&self) -> Result<(), BuildError> {
@@ -254,24 +206,6 @@ impl App {
         tracing::info!(version, credentials, "the image has more pages; gateways take it whole");
         Ok(())
     }
-
-    /// Waits until the process is asked to end.
-    pub(crate) async fn stopped(&self) {
-        let mut stopping = self.stopping.subscribe();
-        // An error would mean that the sender is gone; it lives as long as this.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    }
-
-    /// Until when the arguments of a call are kept that began then.
-    pub(crate) fn payload_end(&self, began: UnixMillis) -> UnixMillis {
-        let kept = u64::try_from(self.payload_retention.as_millis()).unwrap_or(u64::MAX);
-        UnixMillis(began.0.saturating_add(kept))
-    }
-
-    /// The present instant.
-    pub(crate) fn now(&self) -> UnixMillis {
-        self.clock.now()
-    }
 }
 
 /// All pages of what the builders hold, made by as many threads.
@@ -298,17 +232,17 @@ fn pages(
 }
 
 /// Gives the image more pages whenever it has outgrown its own, until the process is asked to end.
-pub(crate) async fn keep_spread(app: &App) {
+pub(crate) async fn keep_spread(publisher: &Publisher, signals: &Signals) {
     let until_stopped = async {
         loop {
-            app.crowded.notified().await;
-            if let Err(error) = app.spread().await {
+            publisher.crowded.notified().await;
+            if let Err(error) = publisher.spread().await {
                 tracing::error!(%error, "the image keeps its pages, which are crowded; the next change tries again");
             }
         }
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.stopped() => {}
+        () = signals.stopped() => {}
     }
 }

@@ -16,24 +16,24 @@ use omniflow_domain::name::Name;
 use omniflow_domain::time::{parse_duration, parse_time};
 
 /// A name of a key or token.
-pub(super) fn name(text: &str) -> Result<Name, Error> {
+pub(crate) fn name(text: &str) -> Result<Name, Error> {
     text.parse().map_err(|error| Error::invalid_field("/name", error))
 }
 
 /// `live` or `test`.
-pub(super) fn environment(text: &str) -> Result<Environment, Error> {
+pub(crate) fn environment(text: &str) -> Result<Environment, Error> {
     text.parse().map_err(|error| Error::invalid_field("/environment", error))
 }
 
 /// The SHA-256 of a secret that another system has issued.
-pub(super) fn digest(text: Option<&str>) -> Result<Option<Digest>, Error> {
+pub(crate) fn digest(text: Option<&str>) -> Result<Option<Digest>, Error> {
     let detail = "a digest is the SHA-256 of the whole key in 64 hexadecimal digits: printf %s \"$KEY\" | openssl dgst -sha256";
     let read = |text| Digest::from_hex(text).map_err(|_| Error::invalid_field("/digest", detail));
     text.map(read).transpose()
 }
 
 /// Characters by which a person tells a secret from others.
-pub(super) fn hint(text: Option<&str>) -> Result<String, Error> {
+pub(crate) fn hint(text: Option<&str>) -> Result<String, Error> {
     let text = text.unwrap_or_default();
     if text.len() <= MAX_HINT_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(text.to_owned());
@@ -45,7 +45,7 @@ pub(super) fn hint(text: Option<&str>) -> Result<String, Error> {
 }
 
 /// Scopes, each of which the policy must define.
-pub(super) fn scopes(texts: &[String], policy: &Policy) -> Result<ScopeSet, Error> {
+pub(crate) fn scopes(texts: &[String], policy: &Policy) -> Result<ScopeSet, Error> {
     let mut scopes = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let refuse = |detail: String| Error::invalid_field(format!("/scopes/{index}"), detail);
@@ -60,7 +60,7 @@ pub(super) fn scopes(texts: &[String], policy: &Policy) -> Result<ScopeSet, Erro
 }
 
 /// Limits: the default where none are stated, and the default with another burst where only that is stated.
-pub(super) fn rate_limit(stated: Option<RateLimit>) -> Result<RateLimit, Error> {
+pub(crate) fn rate_limit(stated: Option<RateLimit>) -> Result<RateLimit, Error> {
     let limit = match stated {
         None => RateLimit::default(),
         Some(RateLimit { per_minute: None, per_hour: None, burst: burst @ Some(_) }) => {
@@ -78,7 +78,7 @@ pub(super) fn rate_limit(stated: Option<RateLimit>) -> Result<RateLimit, Error> 
 }
 
 /// Networks, none for any address.
-pub(super) fn ip_allowlist(texts: Option<Vec<String>>) -> Result<Allowlist, Error> {
+pub(crate) fn ip_allowlist(texts: Option<Vec<String>>) -> Result<Allowlist, Error> {
     let texts = texts.unwrap_or_default();
     for (index, text) in texts.iter().enumerate() {
         Allowlist::parse([text.as_str()])
@@ -89,7 +89,7 @@ pub(super) fn ip_allowlist(texts: Option<Vec<String>>) -> Result<Allowlist, Erro
 }
 
 /// An end in the future.
-pub(super) fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option<UnixMillis>, Error> {
+pub(crate) fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option<UnixMillis>, Error> {
     let Some(text) = text else { return Ok(None) };
     let refuse = |detail: &str| Error::invalid_field("/expires_at", detail);
     let time =
@@ -101,7 +101,7 @@ pub(super) fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option
 }
 
 /// How long older versions of a key are still accepted after a rotation.
-pub(super) fn overlap(text: Option<String>) -> Result<Duration, Error> {
+pub(crate) fn overlap(text: Option<String>) -> Result<Duration, Error> {
     let Some(text) = text else { return Ok(DEFAULT_OVERLAP) };
     parse_duration(&text).filter(|overlap| *overlap <= MAX_OVERLAP).ok_or_else(|| {
         let most = MAX_OVERLAP.as_secs() / 3_600;
@@ -113,7 +113,7 @@ pub(super) fn overlap(text: Option<String>) -> Result<Duration, Error> {
 }
 
 /// Words about a key; empty ones are none.
-pub(super) fn description(text: Option<String>) -> Result<Option<String>, Error> {
+pub(crate) fn description(text: Option<String>) -> Result<Option<String>, Error> {
     let text = text.filter(|text| !text.is_empty());
     if text.as_ref().is_some_and(|text| text.len() > MAX_DESCRIPTION_LENGTH) {
         let detail = format!("a description has at most {MAX_DESCRIPTION_LENGTH} bytes");

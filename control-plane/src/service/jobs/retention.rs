@@ -9,9 +9,9 @@ use std::time::Duration;
 use omniflow_policy::time::UnixMillis;
 use tokio::time::{Instant, sleep};
 
-use crate::app::App;
+use crate::service::app::App;
+use crate::service::vault::DATA_KEY_TIME;
 use crate::storage::{Pages, StorageError};
-use crate::vault::DATA_KEY_TIME;
 
 /// How often what has grown old is looked for.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ pub(crate) async fn keep_retention(app: &App) {
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.stopped() => {}
+        () = app.signals.stopped() => {}
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::{ChangedHour, LookedUpTo, StorageError};
 use omniflow_domain::patterns::{examine, is_worth_a_look};
 
@@ -26,7 +26,7 @@ pub(crate) async fn keep_looking(app: &App) {
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.stopped() => {}
+        () = app.signals.stopped() => {}
     }
 }
 
@@ -79,7 +79,7 @@ async fn look_at(app: &App, mut changed: Vec<ChangedHour>) -> Result<(), Storage
         tracing::warn!(kind, key = %finding.signal.key_id, "{}", finding.signal.summary());
     }
     if !found.is_empty() {
-        app.finding_committed.send_replace(());
+        app.signals.finding_committed.send_replace(());
     }
     Ok(())
 }
@@ -272,7 +272,7 @@ mod tests {
         look(&plane.app).await.unwrap();
         assert_eq!(findings(&plane, "").await.len(), 1);
         plane.pass(Duration::from_secs(91 * 86_400));
-        crate::retention::purge(&plane.app).await.unwrap();
+        crate::service::jobs::retention::purge(&plane.app).await.unwrap();
         assert_eq!(findings(&plane, "").await.len(), 0);
         let metrics = plane.get("/metrics").await;
         assert!(

@@ -318,7 +318,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::publication::Publication;
+    use crate::service::publication::Publication;
 
     fn fleet() -> Arc<Fleet> {
         Arc::new(Fleet::new(Clock::from_fn(|| UnixMillis(1_000)), Duration::from_secs(60)))

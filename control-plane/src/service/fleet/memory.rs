@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use omniflow_domain::gateway::Sighting;
 
 use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::{Database, StorageError};
 
 /// How old a sighting becomes before it is noted anew.
@@ -100,7 +100,7 @@ pub(crate) async fn keep_memory(app: &App) {
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.stopped() => {}
+        () = app.signals.stopped() => {}
     }
     memorise().await;
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use omniflow_domain::gateway::{Enforcement, GatewayEnforcement, GatewayId, SilentGateway};
 
 use super::Fleet;
-use crate::publication::Publication;
+use crate::service::publication::Publication;
 
 /// How often a wait looks whether a silent gateway's lease has ended.
 const LEASE_CHECK: Duration = Duration::from_millis(500);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::app::App;
+use crate::service::app::App;
 
 /// The pause between two folds while changes go on. What was written is on the disk before: this keeps the log short.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -31,6 +31,6 @@ pub(crate) async fn keep_checkpoints(app: &App) {
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.stopped() => {}
+        () = app.signals.stopped() => {}
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::app::App;
+use crate::service::app::App;
 use crate::storage::StorageError;
 
 /// How often it is looked.
@@ -29,7 +29,7 @@ pub(crate) async fn keep_watching(app: &App) {
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.stopped() => {}
+        () = app.signals.stopped() => {}
     }
 }
 
@@ -44,7 +44,7 @@ pub(crate) async fn watch(app: &App) -> Result<(), StorageError> {
         transaction.commit().await?;
         drop(writer);
         if let Some(missing) = missing {
-            app.audit_committed.send_replace(());
+            app.signals.audit_committed.send_replace(());
             tracing::warn!(
                 gateway = %open.id,
                 missing_at_least = missing,
@@ -64,8 +64,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::fleet::OpenPoll;
     use crate::http::testing::{Plane, START, record, request};
+    use crate::service::fleet::OpenPoll;
 
     /// A gateway with two workers, as it speaks to a control plane.
     struct Gateway {
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(gaps(&plane).await.len(), 0);
         let audit = &plane.app.storage.audit;
         let forget = async || {
-            crate::retention::purge(&plane.app).await.unwrap();
+            crate::service::jobs::retention::purge(&plane.app).await.unwrap();
             audit.known_gateways().await.unwrap()
         };
         assert_eq!(forget().await, 1);

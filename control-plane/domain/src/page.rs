@@ -1,0 +1,45 @@
+//! Lists in pages.
+
+/// The items of a page when the request states no limit.
+pub const DEFAULT_LIMIT: usize = 100;
+/// The most items of a page.
+pub const MAX_LIMIT: usize = 500;
+
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The items, in the order of the list.
+    pub items: Vec<T>,
+    /// The cursor of the page that follows; `None` on the last page.
+    pub next_cursor: Option<String>,
+}
+
+// === impl Page ===
+
+impl<T> Page<T> {
+    /// Makes a page of `limit` items out of what was read: the page and, if there is more, one item.
+    pub fn of(mut items: Vec<T>, limit: usize, cursor: impl FnOnce(&T) -> String) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = if more { items.last().map(cursor) } else { None };
+        Self { items, next_cursor }
+    }
+
+    /// The same page of other items.
+    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(convert).collect(), next_cursor: self.next_cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_given_only_when_there_is_more() {
+        let page = Page::of(vec![1, 2, 3], 2, ToString::to_string);
+        assert_eq!((page.items, page.next_cursor.as_deref()), (vec![1, 2], Some("2")));
+        let last = Page::of(vec![1, 2], 2, ToString::to_string);
+        assert_eq!((last.items, last.next_cursor), (vec![1, 2], None));
+    }
+}
