@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use rustls::{CertificateError, Error as TlsFailure};
 use ureq::tls::TlsConfig;
 
-use crate::receiver::{CaFileError, trusting};
+use crate::outbound::http_sink::{CaFileError, trusting};
 use omniflow_net::tls::is_authority;
 
 /// By the certificates of this file, or by the public ones.

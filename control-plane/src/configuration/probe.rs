@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::time::UnixMillis;
 
 use super::{Reading, Setting};
-use crate::otlp;
-use crate::receiver::trusting;
+use crate::outbound::otlp;
+use crate::outbound::http_sink::trusting;
 use crate::service::vault;
-use crate::webhook;
+use crate::outbound::webhook;
 use omniflow_net::tls::{self, Certificate, TlsFiles};
 
 /// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells

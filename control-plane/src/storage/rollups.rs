@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::http::testing::{Plane, START, record};
     use crate::service::jobs::detection::look;
-    use crate::webhook::WebhookSettings;
+    use crate::outbound::webhook::WebhookSettings;
 
     const KEY: Uuid = Uuid::from_u128(9);
     /// Migrations of the audit log before there were patterns.
