@@ -38,4 +38,3 @@ mod process;
 mod server;
 pub mod service;
 pub mod storage;
-

@@ -11,8 +11,8 @@ use omniflow_policy::key::KeyPrefix;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{Configuration, Given, Origin, Problem, Setting};
-use crate::outbound::otlp::{OtlpSettings, check_endpoint};
 use crate::outbound::http_sink::check_url;
+use crate::outbound::otlp::{OtlpSettings, check_endpoint};
 use crate::outbound::webhook::WebhookSettings;
 use omniflow_net::tls::TlsFiles;
 

@@ -16,8 +16,8 @@ use super::vault::Vault;
 use crate::configuration::SettingInForce;
 use crate::http::{Answers, Followed, KeyCounts, Throttle};
 use crate::outbound::otlp::Exporter;
-use crate::storage::Storage;
 use crate::outbound::webhook::Webhook;
+use crate::storage::Storage;
 
 /// The running control plane.
 pub(crate) struct App {

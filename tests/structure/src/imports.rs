@@ -37,9 +37,14 @@ impl Modules {
             if inside.starts_with("bin") {
                 continue;
             }
-            modules.push(Module { file: file.path.clone(), path: module_path(inside), code: code(&file.text) });
+            modules.push(Module {
+                file: file.path.clone(),
+                path: module_path(inside),
+                code: code(&file.text),
+            });
         }
-        let by_path = modules.iter().enumerate().map(|(index, module)| (module.path.clone(), index)).collect();
+        let by_path =
+            modules.iter().enumerate().map(|(index, module)| (module.path.clone(), index)).collect();
         Self { modules, by_path }
     }
 
@@ -158,9 +163,7 @@ fn read<'t>(text: &'t str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>
     prefix.truncate(depth);
     // A renamed import: the new name says nothing of the path.
     match rest.trim_start().strip_prefix("as ") {
-        Some(renamed) => {
-            renamed.trim_start().trim_start_matches(|c: char| c.is_alphanumeric() || c == '_')
-        }
+        Some(renamed) => renamed.trim_start().trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'),
         None => rest,
     }
 }

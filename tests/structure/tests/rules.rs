@@ -15,10 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("omniflow-files", &[]),
     ("omniflow-domain", &["omniflow-policy"]),
     ("omniflow-store", &["omniflow-policy", "omniflow-domain"]),
-    (
-        "omniflow-store-sqlite",
-        &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store"],
-    ),
+    ("omniflow-store-sqlite", &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store"]),
     ("omniflow-service", &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store"]),
     ("omniflow-api-types", &["omniflow-policy", "omniflow-domain"]),
     ("omniflow-net", &["omniflow-policy", "omniflow-domain", "omniflow-files"]),
@@ -127,7 +124,9 @@ fn files_do_not_import_each_other_in_circles() {
     let files = source_files().unwrap();
     let crates: BTreeSet<PathBuf> = files
         .iter()
-        .filter_map(|file| file.path.ancestors().find(|folder| folder.ends_with("src")).map(Path::to_path_buf))
+        .filter_map(|file| {
+            file.path.ancestors().find(|folder| folder.ends_with("src")).map(Path::to_path_buf)
+        })
         .collect();
     let mut wrong = Vec::new();
     for folder in &crates {

@@ -21,7 +21,9 @@ use uuid::Uuid;
 
 use super::headers::{HeadersError, read_headers};
 use super::log_record::Words;
-use crate::outbound::http_sink::{Answer, Backoff, CaFileError, DeliveryError, HttpSink, check_url, trusting};
+use crate::outbound::http_sink::{
+    Answer, Backoff, CaFileError, DeliveryError, HttpSink, check_url, trusting,
+};
 use crate::storage::{ExportPlace, Storage, StorageError};
 use omniflow_domain::clock::Clock;
 
@@ -137,7 +139,13 @@ impl Exporter {
     }
 
     /// Exports what was committed, and tries again what the receiver did not take.
-    pub(crate) async fn run(&self, installation: Uuid, storage: &Storage, clock: &Clock, mut committed: watch::Receiver<()>) {
+    pub(crate) async fn run(
+        &self,
+        installation: Uuid,
+        storage: &Storage,
+        clock: &Clock,
+        mut committed: watch::Receiver<()>,
+    ) {
         let mut run = Run::new(installation);
         loop {
             committed.mark_unchanged();

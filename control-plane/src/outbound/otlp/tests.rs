@@ -12,14 +12,14 @@ use omniflow_policy::time::UnixMillis;
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
 };
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use uuid::Uuid;
 
 use super::exporter::*;
-use crate::storage::ExportPlace;
 use crate::http::testing::{Plane, START, record};
+use crate::storage::ExportPlace;
 
 /// How the receiver answers.
 type Script = Box<dyn FnMut(&[LogRecord]) -> (u16, Vec<(&'static str, &'static str)>, Vec<u8>) + Send>;
@@ -122,7 +122,11 @@ async fn with_export(plane: Plane, endpoint: &str) -> Plane {
 /// Steps until there is nothing to do, or it has to wait.
 async fn run(plane: &Plane, run: &mut Run) -> Next {
     loop {
-        match run.step(plane.app.exporter.as_ref().unwrap(), &plane.app.storage, &plane.app.clock).await.unwrap() {
+        match run
+            .step(plane.app.exporter.as_ref().unwrap(), &plane.app.storage, &plane.app.clock)
+            .await
+            .unwrap()
+        {
             Next::More => {}
             next => return next,
         }
