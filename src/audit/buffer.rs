@@ -180,7 +180,7 @@ impl AuditBuffer {
         }
         self.window_since = now;
         if self.refusals.folded() == 0 {
-            // Nothing to record, but the window has to end for sources without refusals too.
+            // Nothing to record. Sources without refusals in this window are still removed.
             return self.refusals.end_window(|_| {});
         }
         self.record_aggregates(now, metrics);
