@@ -1,27 +1,27 @@
-//! Pauses after failures: each twice as long as the one before it, up to the longest.
+//! Exponential back-off: each pause is twice as long as the one before, up to a maximum.
 
 use std::time::Duration;
 
-/// The next pause.
+/// The pauses of one retried operation.
 pub(crate) struct Backoff {
     first: Duration,
-    longest: Duration,
+    max: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, next: first }
+    pub(crate) fn new(first: Duration, max: Duration) -> Self {
+        Self { first, max, next: first }
     }
 
-    /// The pause after a failure.
+    /// The pause after a failure. The next one is longer.
     pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.next;
-        self.next = (pause * 2).min(self.longest);
+        self.next = (pause * 2).min(self.max);
         pause
     }
 
-    /// To be called after a success.
+    /// Starts again with the first pause, after a success.
     pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_begin_anew_after_a_success() {
+    fn pauses_double_up_to_the_maximum_and_restart_after_a_success() {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(150));
         let pauses: Vec<_> = (0..4).map(|_| backoff.pause().as_millis()).collect();
         assert_eq!(pauses, [50, 100, 150, 150]);

@@ -1,4 +1,4 @@
-//! The plugin configuration: one JSON object, checked whole before anything starts.
+//! The plugin configuration: one JSON object, checked completely before anything starts.
 
 use std::time::Duration;
 
@@ -7,31 +7,31 @@ use omniflow_policy::gateway::is_gateway_name;
 use omniflow_policy::path::Target;
 use serde::Deserialize;
 
-/// The environment variable of the VM that holds the gateway token where the configuration does not.
+/// The VM's environment variable for the gateway token, if the configuration has none.
 pub(crate) const TOKEN_VARIABLE: &str = "OMF_GATEWAY_TOKEN";
 
-/// How the filter was configured.
+/// A valid configuration.
 #[derive(Clone)]
 pub(crate) struct Config {
-    /// Envoy's cluster of the control plane.
+    /// The control plane's cluster in Envoy.
     pub(crate) cluster: String,
     /// `:authority` of calls to it.
     pub(crate) authority: String,
-    /// The value of `authorization` in calls to it. A secret: never logged.
+    /// The value of `authorization` in calls to it. A secret, never logged.
     pub(crate) authorization: String,
-    /// This gateway's name; `None` means Envoy's node id.
+    /// This gateway's name. `None` for Envoy's node id.
     pub(crate) gateway: Option<String>,
-    /// Whether the credential is taken out of the request before it goes on.
+    /// Whether the credential is removed before the request reaches the upstream.
     pub(crate) strip_credential: bool,
-    /// Whether what was decided is set as filter state, for access logs.
+    /// Whether the decision is set as filter state, for access logs.
     pub(crate) access_log_state: bool,
-    /// What decisions depend on.
+    /// The settings that decisions depend on.
     pub(crate) settings: GatewaySettings,
-    /// The age from which on a snapshot that nobody has confirmed is not used; `None` is no limit.
+    /// The maximum time since the control plane last confirmed the snapshot. `None` for no limit.
     pub(crate) max_snapshot_age: Option<Duration>,
-    /// Bytes of keys that a VM holds copies of. All others it looks up in Envoy's shared data.
+    /// Room in bytes for a VM's copies of snapshot segments.
     pub(crate) key_cache_bytes: usize,
-    /// Bytes of audit records that a VM keeps while the control plane does not take them.
+    /// Room in bytes for a VM's audit records until the control plane has acknowledged them.
     pub(crate) audit_buffer_bytes: usize,
     /// How long a record waits for others before it is sent.
     pub(crate) audit_flush: Duration,
@@ -82,11 +82,11 @@ fn default_flush() -> u64 {
     500
 }
 
-/// The least `max_snapshot_age_seconds`: a quiet control plane confirms a snapshot every 10 seconds then.
+/// The minimum of `max_snapshot_age_seconds`. A control plane without changes then confirms the snapshot every 10 seconds.
 const MIN_SNAPSHOT_AGE: u64 = 30;
 
 impl Config {
-    /// Reads the configuration. The error names the field and says what would be right.
+    /// Parses the configuration. An error names the field and the valid values.
     pub(crate) fn parse(json: &[u8], environment_token: Option<String>) -> Result<Self, String> {
         if json.is_empty() {
             return Err("the plugin configuration is empty; at least \"cluster\" must be set".to_owned());
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_configuration() {
+    fn minimal_configuration_has_defaults() {
         let config = Config::parse(br#"{"cluster": "omniflow", "gateway_token": "t"}"#, None);
         let config = config.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.authority, "omniflow");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_may_come_from_the_environment() {
+    fn token_may_come_from_the_environment() {
         let config = Config::parse(br#"{"cluster": "omniflow"}"#, Some("env".to_owned()));
         assert_eq!(config.map(|config| config.authorization), Ok("Bearer env".to_owned()));
     }

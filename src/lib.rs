@@ -1,58 +1,42 @@
-//! The Omniflow Keys filter for Envoy and Istio: proxy-wasm events in, policy decisions out.
+//! The Omniflow Keys filter for Envoy and Istio, a proxy-wasm program on the Rust SDK.
 //!
-//! All rules live in `omniflow-policy`; this crate asks it and carries the answer out. One root context a VM
-//! ([`root`]) keeps the VM in step with the others of its Envoy and with the control plane; one stream context a
-//! request ([`stream`]) decides, marks and records. What VMs share lies in Envoy's shared data ([`shared`]).
+//! All rules are in `omniflow-policy`; this crate calls it and carries its decisions out. Each VM has one root context per
+//! configuration ([`root`]), which keeps the VM in step with the other VMs and with the control plane, and one context per request
+//! ([`request`]). VMs share state in Envoy's shared data ([`workers`]).
 //!
-//! | module | idea |
+//! | module | what |
 //! |---|---|
+//! | [`request`] | one request: decide, identity headers, response, record |
+//! | [`snapshot`] | this VM's view of the snapshot, its copies of segments, the leader's sync |
+//! | [`limits`] | rate limits, exact over all workers |
+//! | [`audit`] | audit records: buffer, handover, crash reports, quiescence |
+//! | [`workers`] | the VMs of this Envoy: membership, lease, messages, shared data |
+//! | [`root`], [`vm`] | the root context, and the state that it shares with requests |
+//! | [`control_plane`] | HTTP calls to the control plane |
 //! | [`config`] | the plugin configuration |
-//! | [`clock`] | the two clocks |
-//! | [`abi`] | what the host and the filter call each other by; all unsafe code |
-//! | [`entry`] | the callbacks, and the contexts that they are for |
-//! | [`headers`] | header maps as they cross the ABI |
-//! | [`host`] | the host's calls, made so that none of them can end the VM |
-//! | [`shared`] | names and layouts in shared data |
-//! | [`store`] | this VM's view of the snapshot, loaded from shared data page by page |
-//! | [`page_cache`] | the copies of pages that it holds |
-//! | [`peers`] | the VMs of this Envoy: who lives, who leads, who enforces what |
-//! | [`sync`] | the leader's work: polling, deltas, full images |
-//! | [`counters`] | rate-limit counters, exact over all workers |
-//! | [`vm`] | what requests share with the root context |
-//! | [`backoff`] | pauses after failures |
-//! | [`audit`] | the buffer of audit records and its way to the control plane |
-//! | [`legacy`] | what a VM that ends leaves to the others, and its way to the control plane |
-//! | [`lost`] | the leader's word for VMs that have ended |
-//! | [`control_plane`] | calls to the control plane |
-//! | [`stream`], [`respond`] | one request, and the refusals |
-//! | [`key_info`] | the answer to a caller that asks about its own key |
-//! | [`metrics`] | counters by reason |
+//! | [`metrics`] | metrics in Envoy's statistics |
+//! | [`host`] | host calls |
+//! | [`clock`], [`backoff`] | the clocks, pauses after failures |
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod abi;
 mod audit;
 mod backoff;
 mod clock;
 mod config;
 mod control_plane;
-mod counters;
-mod entry;
-#[cfg(test)]
-mod fake_host;
-mod headers;
 mod host;
-mod key_info;
-mod legacy;
-mod lost;
+mod limits;
 mod metrics;
-mod page_cache;
-mod payload;
-mod peers;
-mod respond;
+mod request;
 mod root;
-mod settlement;
-mod shared;
-mod store;
-mod stream;
-mod sync;
+mod snapshot;
 mod vm;
+mod workers;
+
+// The SDK's macro exports the entry point that Envoy calls, which the compiler counts as unsafe code.
+#[allow(unsafe_code, missing_docs)]
+mod start {
+    proxy_wasm::main! {{
+        proxy_wasm::set_root_context(|_| Box::new(crate::root::Root::new()));
+    }}
+}

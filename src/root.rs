@@ -1,4 +1,4 @@
-//! The root context: keeps this VM in step with the others and with the control plane.
+//! The root context: keeps this VM in step with the other VMs and with the control plane.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -6,41 +6,46 @@ use std::time::Duration;
 use omniflow_policy::audit::AuditSource;
 use omniflow_policy::gateway::is_gateway_name;
 use omniflow_policy::time::MonotonicNanos;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
 
-use crate::abi::LogLevel;
+use crate::audit::crash_report::CrashReporter;
+use crate::audit::handover::{Handover, HandoverDelivery};
+use crate::audit::quiescence::QuiescenceReporter;
 use crate::clock::{self, Clocks};
 use crate::config::{Config, TOKEN_VARIABLE};
-use crate::control_plane::{self, CallId};
-use crate::host;
-use crate::legacy::{Legacies, Legacy};
-use crate::lost::LostVms;
-use crate::peers::{Message, Peers};
-use crate::settlement::Settlement;
-use crate::stream::Stream;
-use crate::sync::{self, Leader, Progress};
+use crate::control_plane::{self, CallToken};
+use crate::host::{self, LogLevel};
+use crate::request::RequestContext;
+use crate::snapshot::sync::{Leader, SyncContext, SyncOutcome};
 use crate::vm::Vm;
+use crate::workers::membership::Membership;
+use crate::workers::message::Message;
 
-/// How often a VM looks after itself.
+/// The period of the tick.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-/// The first tick comes at once.
+/// The first tick follows at once.
 const FIRST_TICK: Duration = Duration::from_millis(1);
-/// For so long the last VM of all tries to deliver what is left, where Envoy lets it.
-const LAST_TRY: Duration = Duration::from_secs(10);
+/// How long the last VM of all tries to deliver the handovers, if Envoy lets it.
+const FINAL_DELIVERY: Duration = Duration::from_secs(10);
 
-/// The root context.
+/// The root context, one per configuration of a VM.
 pub(crate) struct Root {
+    /// `None` until a valid configuration is there.
     vm: Option<Rc<Vm>>,
     gateway: String,
     source: Option<AuditSource>,
-    /// Present while this VM has the lead.
+    /// Present while this VM is the leader.
     leader: Option<Leader>,
-    lost_vms: LostVms,
-    /// What the control plane knows, while this VM has the lead or is the last.
-    settlement: Option<Settlement>,
-    legacies: Legacies,
-    /// When the last try ends. This VM is none of the others any more.
+    crash_reporter: CrashReporter,
+    /// Present while this VM is the leader, or the last one.
+    quiescence: Option<QuiescenceReporter>,
+    handovers: HandoverDelivery,
+    /// The end of the final delivery. This VM is no member any more.
     ends: Option<MonotonicNanos>,
 }
+
+// === configuration and membership ===
 
 impl Root {
     pub(crate) fn new() -> Self {
@@ -49,9 +54,9 @@ impl Root {
             gateway: String::new(),
             source: None,
             leader: None,
-            lost_vms: LostVms::new(),
-            settlement: None,
-            legacies: Legacies::default(),
+            crash_reporter: CrashReporter::new(),
+            quiescence: None,
+            handovers: HandoverDelivery::default(),
             ends: None,
         }
     }
@@ -67,209 +72,172 @@ impl Root {
         Ok(())
     }
 
-    /// Makes this VM known to the others, at its first tick.
+    /// Joins the other VMs, at the first tick.
     fn join(&mut self, vm: &Vm) {
-        if vm.peers.borrow().is_some() {
+        if vm.membership.borrow().is_some() {
             return;
         }
-        host::set_tick(TICK);
-        let joined = Peers::join(&vm.names);
-        if let Some(peers) = &joined {
+        host::set_tick_period(TICK);
+        let joined = Membership::join(&vm.names);
+        if let Some(membership) = &joined {
             self.source = Some(AuditSource {
                 gateway: self.gateway.clone(),
-                incarnation: peers.process(),
-                vm: peers.me(),
+                incarnation: membership.process(),
+                vm: membership.id(),
             });
         }
-        *vm.peers.borrow_mut() = joined;
+        *vm.membership.borrow_mut() = joined;
     }
 
-    /// Lets the leader, if it is this VM, do something, and passes on what has come of it.
-    fn lead(&mut self, vm: &Vm, work: impl FnOnce(&mut Leader, &sync::Context<'_>) -> Progress) {
-        let peers = vm.peers.borrow();
-        let (Some(peers), Some(leader)) = (peers.as_ref(), self.leader.as_mut()) else { return };
+    fn heartbeat(&self, vm: &Vm, version: u64) {
+        if let Some(membership) = vm.membership.borrow_mut().as_mut() {
+            let dropped = membership.heartbeat(clock::monotonic(), version, vm.progress());
+            vm.metrics.add_audit_lost(dropped);
+        }
+    }
+}
+
+// === the snapshot ===
+
+impl Root {
+    /// Runs `work` if this VM is the leader, and passes its outcome on.
+    fn lead(&mut self, vm: &Vm, work: impl FnOnce(&mut Leader, &SyncContext<'_>) -> SyncOutcome) {
+        let membership = vm.membership.borrow();
+        let (Some(membership), Some(leader)) = (membership.as_ref(), self.leader.as_mut()) else { return };
         let now = clock::monotonic();
-        if !peers.lead(now) {
-            // This thread was held up for so long that another VM has taken the lead.
+        if !membership.acquire_lease(now) {
+            // This thread was blocked for so long that another VM has the lease.
             self.leader = None;
             return;
         }
         let context =
-            sync::Context { config: &vm.config, gateway: &self.gateway, metrics: &vm.metrics, peers, now };
-        let progress = work(leader, &context);
-        if progress.more {
-            peers.tell_self(&Message::Continue);
+            SyncContext { config: &vm.config, gateway: &self.gateway, metrics: &vm.metrics, membership, now };
+        let outcome = work(leader, &context);
+        if outcome.has_more {
+            membership.send_to_self(&Message::Continue);
         }
-        if let Some(changed) = progress.changed {
-            let message = Message::Changed { from: changed.from, to: changed.to, pages: changed.pages };
-            peers.tell_others(&message);
-            // This VM hears it last: the others have a thread to wake up.
-            peers.tell_self(&message);
+        if let Some(changed) = outcome.changed {
+            let message =
+                Message::SnapshotChanged { from: changed.from, to: changed.to, segments: changed.segments };
+            membership.send_to_others(&message);
+            // This VM is last, because the threads of the others have to wake up.
+            membership.send_to_self(&message);
         }
     }
 
-    fn changed(&mut self, vm: &Vm, from: u64, to: u64, pages: Option<&[u32]>) {
+    fn adopt_snapshot(&mut self, vm: &Vm, from: u64, to: u64, segments: Option<&[u32]>) {
         let version = {
-            let mut store = vm.store.borrow_mut();
-            match pages {
-                Some(pages) => store.refresh_pages(from, to, pages),
-                None => store.refresh(),
+            let mut snapshot = vm.snapshot.borrow_mut();
+            match segments {
+                Some(segments) => snapshot.refresh_segments(from, to, segments),
+                None => snapshot.refresh(),
             }
-            store.version()
+            snapshot.version()
         };
-        self.beat(vm, version);
-        if let Some(peers) = vm.peers.borrow().as_ref() {
-            peers.tell_leader(&Message::Enforced);
+        self.heartbeat(vm, version);
+        if let Some(membership) = vm.membership.borrow().as_ref() {
+            membership.send_to_leader(&Message::Enforced);
         }
-        self.lead(vm, Leader::enforced);
+        self.lead(vm, Leader::on_enforced);
     }
+}
 
-    fn beat(&self, vm: &Vm, version: u64) {
-        if let Some(peers) = vm.peers.borrow_mut().as_mut() {
-            let forgotten = peers.beat(clock::monotonic(), version, vm.progress());
-            vm.metrics.audit_lost(forgotten);
-        }
-    }
+// === audit records ===
 
-    /// As the leader, delivers what VMs that have ended have left, reports what they have not, and tells whether that is
-    /// all.
-    fn settle(&mut self, vm: &Vm) {
-        let peers = vm.peers.borrow();
-        let (Some(peers), Some(source)) = (peers.as_ref(), &self.source) else { return };
-        vm.metrics.audit_waiting(peers.waiting());
-        let now = clock::monotonic();
-        // What is on its way is not to be taken for lost.
-        if !self.legacies.inherit(&vm.config, peers) {
-            self.lost_vms.tick(&vm.config, source, peers, now);
-        }
-        let settlement = self.settlement.get_or_insert_with(|| Settlement::new(now));
-        settlement.tick(&vm.config, source, peers, now);
-        vm.metrics.audit_unsettled(!settlement.is_told());
-    }
-
-    fn deliver_legacies(&mut self, vm: &Vm) {
-        if let Some(peers) = vm.peers.borrow().as_ref() {
-            self.legacies.deliver(&vm.config, peers, clock::monotonic(), &vm.metrics);
-        }
-    }
-
-    /// Leaves all records to the other VMs. Tells whether there is none, so that this one has to see to the end.
-    fn hand_over(&mut self, vm: &Vm) -> bool {
-        let mut peers = vm.peers.borrow_mut();
-        let (Some(peers), Some(source)) = (peers.as_mut(), &self.source) else { return false };
-        let now = clock::monotonic();
-        let progress = vm.progress();
-        let records = vm.audit.borrow_mut().take_undelivered(now, &vm.metrics);
-        let own = Legacy { source: source.clone(), records };
-        peers.announce_end(now, progress);
-        for legacy in self.legacies.take(now, &vm.metrics).into_iter().chain([own]) {
-            if !legacy.records.is_empty() {
-                peers.bequeath(&legacy);
-            }
-        }
-        peers.leave()
-    }
-
-    /// One tick of the last VM of all: it delivers what is left, and has the last word.
-    fn last_try(&mut self, vm: &Vm, ends: MonotonicNanos) {
-        if let Some(peers) = vm.peers.borrow_mut().as_mut() {
-            peers.look();
-        }
-        self.deliver_legacies(vm);
-        self.settle(vm);
-        // Whoever has come meanwhile has the last word instead.
-        let is_over = self.settlement.as_ref().is_none_or(Settlement::is_told)
-            || vm.peers.borrow().as_ref().is_none_or(Peers::are_there);
-        if is_over || clock::monotonic() >= ends {
-            self.give_up(vm);
-            host::set_tick(Duration::ZERO);
-            host::done();
-            // Envoy calls no more: nobody would let go of this otherwise, with its copies of pages.
-            self.vm = None;
-        }
-    }
-
-    /// Puts what could not be delivered back, for a VM that may come.
-    fn give_up(&mut self, vm: &Vm) {
-        if let Some(peers) = vm.peers.borrow().as_ref()
-            && let Some(legacy) = self.legacies.take(clock::monotonic(), &vm.metrics)
-        {
-            let calls = legacy.records.calls();
-            peers.bequeath(&legacy);
-            host::log(
-                LogLevel::Warn,
-                &format!("{calls} audit records wait for the filter to be there again"),
-            );
-        }
-    }
-
+impl Root {
     fn flush(&self, vm: &Vm) {
-        vm.flush_wanted.set(false);
-        let sent = match (&self.source, vm.peers.borrow().as_ref()) {
-            (Some(source), Some(peers)) => {
+        vm.flush_requested.set(false);
+        let sent = match (&self.source, vm.membership.borrow().as_ref()) {
+            (Some(source), Some(membership)) => {
                 let now = clock::monotonic();
-                vm.audit.borrow_mut().flush(&vm.config, source, peers, now, &vm.metrics)
+                vm.audit.borrow_mut().flush(&vm.config, source, membership, now, &vm.metrics)
             }
             _ => return,
         };
         if sent {
-            // So that no more is ever delivered than the others know of.
-            let version = vm.store.borrow().version();
-            self.beat(vm, version);
+            // The table always covers what was delivered.
+            let version = vm.snapshot.borrow().version();
+            self.heartbeat(vm, version);
+        }
+    }
+
+    /// The leader's reports: takes handovers, reports crashed VMs and quiescence.
+    fn report(&mut self, vm: &Vm) {
+        let membership = vm.membership.borrow();
+        let (Some(membership), Some(source)) = (membership.as_ref(), &self.source) else { return };
+        vm.metrics.set_audit_waiting(membership.waiting());
+        let now = clock::monotonic();
+        // A VM whose handover is being delivered must not be reported as crashed.
+        if !self.handovers.take_next(&vm.config, membership) {
+            self.crash_reporter.tick(&vm.config, source, membership, now);
+        }
+        let quiescence = self.quiescence.get_or_insert_with(|| QuiescenceReporter::new(now));
+        quiescence.tick(&vm.config, source, membership, now);
+        vm.metrics.set_quiescent(quiescence.is_reported());
+    }
+
+    fn deliver_handovers(&mut self, vm: &Vm) {
+        if let Some(membership) = vm.membership.borrow().as_ref() {
+            self.handovers.deliver(&vm.config, membership, clock::monotonic(), &vm.metrics);
+        }
+    }
+
+    /// Hands all records over to the other VMs. Returns whether there is none, so that this VM has to deliver them.
+    fn hand_over(&mut self, vm: &Vm) -> bool {
+        let mut membership = vm.membership.borrow_mut();
+        let (Some(membership), Some(source)) = (membership.as_mut(), &self.source) else { return false };
+        let now = clock::monotonic();
+        let progress = vm.progress();
+        let records = vm.audit.borrow_mut().take_undelivered(now, &vm.metrics);
+        let own = Handover { source: source.clone(), records };
+        membership.announce_departure(now, progress);
+        for handover in self.handovers.abort(now, &vm.metrics).into_iter().chain([own]) {
+            if !handover.records.is_empty() {
+                membership.hand_over(&handover);
+            }
+        }
+        membership.leave()
+    }
+
+    /// A tick of the last VM of all: it delivers the handovers and reports quiescence.
+    fn final_delivery(&mut self, vm: &Vm, ends: MonotonicNanos) {
+        if let Some(membership) = vm.membership.borrow_mut().as_mut() {
+            membership.refresh();
+        }
+        self.deliver_handovers(vm);
+        self.report(vm);
+        // A VM that joined in the meantime continues instead.
+        let is_over = self.quiescence.as_ref().is_none_or(QuiescenceReporter::is_reported)
+            || vm.membership.borrow().as_ref().is_none_or(Membership::any_present);
+        if is_over || clock::monotonic() >= ends {
+            self.return_handover(vm);
+            host::set_tick_period(Duration::ZERO);
+            host::done();
+            // Frees the copies of segments now: Envoy deletes the context later.
+            self.vm = None;
+        }
+    }
+
+    /// Puts an undelivered handover back into the queue, for a VM that may come.
+    fn return_handover(&mut self, vm: &Vm) {
+        if let Some(membership) = vm.membership.borrow().as_ref()
+            && let Some(handover) = self.handovers.abort(clock::monotonic(), &vm.metrics)
+        {
+            let calls = handover.records.calls();
+            membership.hand_over(&handover);
+            host::log(LogLevel::Warn, &format!("{calls} audit records wait for the next VM of this filter"));
         }
     }
 }
 
 // === callbacks ===
 
-impl Root {
-    pub(crate) fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize) {
-        let Some(vm) = self.vm.clone() else { return };
-        let id = CallId(token);
-        let answer = control_plane::answer(headers, body_size);
-        let taken = vm.audit.borrow_mut().answered(id, answer.as_ref(), clock::monotonic(), &vm.metrics);
-        if taken {
-            self.flush(&vm);
-            return;
-        }
-        if self.legacies.answered(id, answer.as_ref(), clock::monotonic(), &vm.metrics) {
-            self.deliver_legacies(&vm);
-            return;
-        }
-        if let Some(peers) = vm.peers.borrow().as_ref()
-            && self.lost_vms.answered(id, answer.as_ref(), peers, clock::monotonic(), &vm.metrics)
-        {
-            return;
-        }
-        if let Some(settlement) = &mut self.settlement
-            && settlement.answered(id, answer.as_ref(), clock::monotonic())
-        {
-            return;
-        }
-        self.lead(&vm, |leader, context| leader.answered(context, id, answer));
-    }
-
-    /// Tells whether nothing is left to do.
-    pub(crate) fn on_done(&mut self) -> bool {
-        // By now all requests of this configuration have ended: each of them holds on to it.
-        self.leader = None;
-        if let Some(vm) = self.vm.clone()
-            && self.hand_over(&vm)
-        {
-            // No call from here: when Envoy's process ends, its clusters may be gone already. The tick goes on.
-            self.settlement = None;
-            self.ends = Some(clock::monotonic().after(LAST_TRY));
-            return false;
-        }
-        // Envoy leaves the tick of an old root context running.
-        host::set_tick(Duration::ZERO);
-        true
-    }
-    pub(crate) fn on_configure(&mut self) -> bool {
+impl RootContext for Root {
+    fn on_configure(&mut self, _plugin_configuration_size: usize) -> bool {
         match self.configure() {
             Ok(()) => {
-                // No work here: a canary VM comes here too. It has no ticks.
-                host::set_tick(FIRST_TICK);
+                // No work starts here: a canary VM gets this callback too, but no ticks.
+                host::set_tick_period(FIRST_TICK);
                 true
             }
             Err(error) => {
@@ -279,59 +247,115 @@ impl Root {
         }
     }
 
-    pub(crate) fn on_tick(&mut self) {
+    fn on_tick(&mut self) {
         let Some(vm) = self.vm.clone() else { return };
         if let Some(ends) = self.ends {
-            return self.last_try(&vm, ends);
+            return self.final_delivery(&vm, ends);
         }
         self.join(&vm);
         let version = {
-            let mut store = vm.store.borrow_mut();
-            store.tick(clock::monotonic());
-            store.version()
+            let mut snapshot = vm.snapshot.borrow_mut();
+            snapshot.tick(clock::monotonic());
+            snapshot.version()
         };
         vm.clocks.set(Clocks::read());
-        self.beat(&vm, version);
-        let leads = vm.peers.borrow().as_ref().is_some_and(|peers| peers.lead(clock::monotonic()));
-        match (leads, self.leader.is_some()) {
+        self.heartbeat(&vm, version);
+        let membership = vm.membership.borrow();
+        let is_leader = membership.as_ref().is_some_and(|member| member.acquire_lease(clock::monotonic()));
+        drop(membership);
+        match (is_leader, self.leader.is_some()) {
             (true, false) => self.leader = Some(Leader::new(vm.names.clone())),
             (false, true) => self.leader = None,
             _ => {}
         }
         self.lead(&vm, Leader::tick);
         if self.leader.is_some() {
-            self.settle(&vm);
+            self.report(&vm);
         } else {
-            // The next lead begins without knowing what others have told meanwhile.
-            self.settlement = None;
+            // Other leaders may report in the meantime.
+            self.quiescence = None;
         }
-        self.deliver_legacies(&vm);
+        self.deliver_handovers(&vm);
         self.flush(&vm);
     }
 
-    pub(crate) fn on_queue_ready(&mut self) {
+    fn on_queue_ready(&mut self, _queue: u32) {
         let Some(vm) = self.vm.clone().filter(|_| self.ends.is_none()) else { return };
-        let messages = vm.peers.borrow().as_ref().map(Peers::receive).unwrap_or_default();
+        let messages = vm.membership.borrow().as_ref().map(Membership::receive).unwrap_or_default();
         for message in messages {
             match message {
-                Message::Changed { from, to, pages } => self.changed(&vm, from, to, pages.as_deref()),
+                Message::SnapshotChanged { from, to, segments } => {
+                    self.adopt_snapshot(&vm, from, to, segments.as_deref());
+                }
                 Message::Enforced => {
-                    if let Some(peers) = vm.peers.borrow_mut().as_mut() {
-                        peers.look();
+                    if let Some(membership) = vm.membership.borrow_mut().as_mut() {
+                        membership.refresh();
                     }
-                    self.lead(&vm, Leader::enforced);
+                    self.lead(&vm, Leader::on_enforced);
                 }
-                Message::Continue => {
-                    self.lead(&vm, Leader::step);
-                }
+                Message::Continue => self.lead(&vm, Leader::step),
                 Message::Flush => self.flush(&vm),
             }
         }
     }
 
-    /// The context of a request; `None` where the configuration was refused.
-    pub(crate) fn stream(&self) -> Option<Stream> {
-        self.vm.clone().map(Stream::new)
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+
+    /// Always a context: the SDK panics on `None`.
+    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(RequestContext::new(self.vm.clone())))
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(
+        &mut self,
+        token: u32,
+        num_headers: usize,
+        body_size: usize,
+        _num_trailers: usize,
+    ) {
+        let Some(vm) = self.vm.clone() else { return };
+        let call = CallToken(token);
+        let response = control_plane::response(num_headers, body_size);
+        let now = clock::monotonic();
+        let is_own_batch = vm.audit.borrow_mut().on_response(call, response.as_ref(), now, &vm.metrics);
+        if is_own_batch {
+            return self.flush(&vm);
+        }
+        if self.handovers.on_response(call, response.as_ref(), now, &vm.metrics) {
+            return self.deliver_handovers(&vm);
+        }
+        if let Some(membership) = vm.membership.borrow().as_ref()
+            && self.crash_reporter.on_response(call, response.as_ref(), membership, now, &vm.metrics)
+        {
+            return;
+        }
+        if let Some(quiescence) = &mut self.quiescence
+            && quiescence.on_response(call, response.as_ref(), now)
+        {
+            return;
+        }
+        self.lead(&vm, |leader, context| leader.on_response(context, call, response));
+    }
+
+    /// Returns whether no work is left.
+    fn on_done(&mut self) -> bool {
+        // All requests of this configuration have ended: each of them refers to it.
+        self.leader = None;
+        if let Some(vm) = self.vm.clone()
+            && self.hand_over(&vm)
+        {
+            // No call from here: when Envoy's process ends, its clusters may no longer exist. The tick continues.
+            self.quiescence = None;
+            self.ends = Some(clock::monotonic().after(FINAL_DELIVERY));
+            return false;
+        }
+        // Envoy keeps the tick of an old root context running.
+        host::set_tick_period(Duration::ZERO);
+        true
     }
 }
 

@@ -1,7 +1,7 @@
 //! The functions of the host.
 
 use anyhow::Result;
-use wasmi::{Caller, Extern, Linker, Memory};
+use wasmi::{Caller, Extern, Linker, Memory, Module};
 
 use crate::state::{Headers, RESPONSE_HEADERS, Sent, State};
 
@@ -19,6 +19,9 @@ const GET_VALUE: [&str; 2] =
     ["proxy_get_header_map_value (request)", "proxy_get_header_map_value (response)"];
 const REPLACE_VALUE: [&str; 2] =
     ["proxy_replace_header_map_value (request)", "proxy_replace_header_map_value (response)"];
+
+const ADD_VALUE: [&str; 2] =
+    ["proxy_add_header_map_value (request)", "proxy_add_header_map_value (response)"];
 
 fn of_map(map: u32, names: [&'static str; 2]) -> &'static str {
     if map == RESPONSE_HEADERS { names[1] } else { names[0] }
@@ -116,6 +119,20 @@ pub(crate) fn define(linker: &mut Linker<State>) -> Result<()> {
     define_wasi(linker)
 }
 
+/// Defines the remaining imports of a module as traps. The SDK's traits import every function of the ABI.
+pub(crate) fn trap_others(linker: &mut Linker<State>, module: &Module) {
+    for import in module.imports() {
+        let name = import.name().to_owned();
+        let Some(signature) = import.ty().func() else { continue };
+        let trap =
+            move |_: Caller<'_, State>, _: &[wasmi::Val], _: &mut [wasmi::Val]| -> Result<(), wasmi::Error> {
+                Err(wasmi::Error::new(format!("{name} is not expected")))
+            };
+        // An import that is defined already keeps its definition.
+        let _ = linker.func_new(import.module(), import.name(), signature.clone(), trap);
+    }
+}
+
 fn define_headers(linker: &mut Linker<State>) -> Result<()> {
     linker.func_wrap("env", "proxy_get_header_map_pairs", |vm: Vm<'_>, map: u32, data: u32, size: u32| {
         let mut call = Call::of(vm, "proxy_get_header_map_pairs")?;
@@ -144,6 +161,17 @@ fn define_headers(linker: &mut Linker<State>) -> Result<()> {
             let (name, value) = (call.read(name, length)?, call.read(value, size)?);
             let Some(headers) = call.state().map(map) else { return Ok(BAD_ARGUMENT) };
             headers.retain(|(known, _)| *known != name);
+            headers.push((name, value));
+            Ok::<u32, wasmi::Error>(OK)
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_add_header_map_value",
+        |vm: Vm<'_>, map: u32, name: u32, length: u32, value: u32, size: u32| {
+            let mut call = Call::of(vm, of_map(map, ADD_VALUE))?;
+            let (name, value) = (call.read(name, length)?, call.read(value, size)?);
+            let Some(headers) = call.state().map(map) else { return Ok(BAD_ARGUMENT) };
             headers.push((name, value));
             Ok::<u32, wasmi::Error>(OK)
         },
@@ -262,6 +290,9 @@ fn define_calls(linker: &mut Linker<State>) -> Result<()> {
     })?;
     linker.func_wrap("env", "proxy_set_tick_period_milliseconds", |vm: Vm<'_>, _period: u32| {
         Call::of(vm, "proxy_set_tick_period_milliseconds").map(|_| OK)
+    })?;
+    linker.func_wrap("env", "proxy_set_effective_context", |vm: Vm<'_>, _context: u32| {
+        Call::of(vm, "proxy_set_effective_context").map(|_| OK)
     })?;
     linker.func_wrap("env", "proxy_done", |vm: Vm<'_>| Call::of(vm, "proxy_done").map(|_| OK))?;
     linker.func_wrap(

@@ -89,6 +89,7 @@ impl Vm {
         store.set_fuel(FUEL)?;
         let mut linker = Linker::new(&engine);
         imports::define(&mut linker)?;
+        imports::trap_others(&mut linker, &module);
         let instance = linker.instantiate_and_start(&mut store, &module)?;
         let mut vm = Self { store, instance, image, next_context: ROOT + 1 };
         vm.call::<_, ()>("_initialize", ())?;
@@ -125,7 +126,9 @@ impl Vm {
         let count = self.store.data().response_headers.len() as u32;
         self.call::<_, u32>("proxy_on_response_headers", (context, count, 0u32))?;
         self.call::<_, u32>("proxy_on_response_body", (context, body as u32, 1u32))?;
+        self.call_if_exported("proxy_on_log", context)?;
         ensure!(self.call::<_, u32>("proxy_on_done", (context,))? == 1, "a request is not done");
+        self.call_if_exported("proxy_on_delete", context)?;
         let fuel = before - self.store.get_fuel()?;
         let state = self.store.data_mut();
         Ok(Cost {
@@ -208,6 +211,14 @@ impl Vm {
     /// Batches of audit records that have come to the control plane.
     pub fn batches(&self) -> &[Vec<u8>] {
         &self.store.data().batches
+    }
+
+    /// A callback that Envoy makes only if the module exports it.
+    fn call_if_exported(&mut self, name: &'static str, context: u32) -> Result<()> {
+        if self.instance.get_func(&self.store, name).is_some() {
+            self.call::<_, ()>(name, (context,))?;
+        }
+        Ok(())
     }
 
     fn call<P: WasmParams, R: WasmResults>(&mut self, name: &'static str, parameters: P) -> Result<R> {

@@ -16,6 +16,7 @@ fn cost(limit: u32, exchange: &Exchange) -> Cost {
 #[track_caller]
 fn assert_within(cost: &Cost, fuel: u64, crossings: u64) {
     assert!(cost.fuel <= fuel, "{} fuel, at most {fuel}", cost.fuel);
+    let crossings = crossings + SDK_CALLBACKS;
     assert!(cost.crossings() <= crossings, "{} crossings, at most {crossings}: {cost:?}", cost.crossings());
 }
 
@@ -71,10 +72,12 @@ fn an_unknown_key() {
     assert_within(&cost, UNKNOWN.0, UNKNOWN.1);
 }
 
-/// Fuel, a tenth above what was counted, and crossings.
-const ALLOWED: (u64, u64) = (186_000, 26);
-const WITH_BODY: (u64, u64) = (223_000, 29);
-const REFUSED: (u64, u64) = (184_000, 19);
-const OVER_LIMIT: (u64, u64) = (191_000, 20);
-const UNKNOWN: (u64, u64) = (165_000, 14);
-const NO_KEY: (u64, u64) = (144_000, 14);
+/// Fuel, a tenth above what was counted, and crossings without [`SDK_CALLBACKS`].
+const ALLOWED: (u64, u64) = (143_000, 26);
+const WITH_BODY: (u64, u64) = (174_000, 29);
+const REFUSED: (u64, u64) = (166_000, 19);
+const OVER_LIMIT: (u64, u64) = (175_000, 20);
+const UNKNOWN: (u64, u64) = (148_000, 14);
+const NO_KEY: (u64, u64) = (131_000, 14);
+/// `proxy_on_log` and `proxy_on_delete`: Envoy makes them for every request to every filter on the SDK, the empty one too.
+const SDK_CALLBACKS: u64 = 2;

@@ -1,55 +1,54 @@
-//! What the VMs of one Envoy share: names and layouts in Envoy's shared data.
+//! Names and layouts of the entries in Envoy's shared data.
 //!
-//! Shared data has no delete and no expiry, so every name is fixed: one head, one list of VMs, one lease, two slots
-//! of pages, one entry a key for its counters. Queues are the exception, one for each run of a VM. It outlives VMs and configurations, so that neither a reload nor an
-//! update refills a limit or loses the snapshot. Under Istio all plugins share one space: names begin with
-//! `omniflow/`, then the cluster of the control plane.
+//! Shared data has no delete and no expiry, so all names are fixed: one head, one table of VMs, one lease, two slots of
+//! segments, one entry per key for its counters. Queues are the exception: one per run of a VM. Shared data outlives VMs and
+//! configurations, so neither a reload nor an update refills a limit or loses the snapshot. Under Istio all plugins share one
+//! name space: names begin with `omniflow/` and the cluster of the control plane.
 
 use omniflow_policy::gateway::Incarnation;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::abi::Bytes;
-use crate::host;
+use crate::host::{self, Bytes};
 
-/// Stands for "no entry yet" in a compare-and-swap. The host writes unconditionally when it is given 0, and two
-/// workers would lose each other's first write; any number that no entry has makes it an insert that can fail.
+/// The number of an absent entry in a compare-and-swap. With 0 the host writes unconditionally, and two workers could
+/// overwrite each other's first write. A number that no entry has makes the write an insert that can fail.
 const ABSENT: u32 = u32::MAX;
 
-/// A value with the number that a compare-and-swap needs.
+/// A value and its number for a compare-and-swap.
 pub(crate) struct Versioned<T> {
     pub(crate) value: Option<T>,
     cas: u32,
 }
 
-/// Nothing was written, most likely because another VM has written in between.
+/// The entry was not written, most likely because another VM wrote it in the meantime.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Conflict;
 
-/// The names.
+/// The names of all entries of one installation.
 #[derive(Clone)]
 pub(crate) struct Names {
     prefix: String,
 }
 
-/// Where the current snapshot lies.
+/// The current snapshot's place and version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Head {
     /// The run of this Envoy's process.
     pub(crate) process: Incarnation,
-    /// Which of the two slots holds the pages; the other is for the next full image.
+    /// The slot that holds the segments, 0 or 1. The other one is for the next full image.
     pub(crate) slot: u8,
-    /// The version; 0 where there is no snapshot yet.
+    /// The version, or 0 before the first snapshot.
     pub(crate) version: u64,
-    /// The version at which the manifest was last written: its policy is compiled anew when this changes.
+    /// The version at which the manifest was last written. The policy is compiled again when this changes.
     pub(crate) manifest_version: u64,
-    /// When the control plane last confirmed that this is current, in nanoseconds of the monotonic clock.
+    /// The time of the control plane's last confirmation that this is current, in nanoseconds of the monotonic clock.
     pub(crate) confirmed: u64,
 }
 
 impl Names {
-    /// Names for one installation in this Envoy.
+    /// Names for the installation behind this cluster.
     pub(crate) fn new(cluster: &str) -> Self {
         Self { prefix: format!("omniflow/{cluster}") }
     }
@@ -62,7 +61,7 @@ impl Names {
         format!("{}/lease", self.prefix)
     }
 
-    pub(crate) fn vms(&self) -> String {
+    pub(crate) fn members(&self) -> String {
         format!("{}/vms/2", self.prefix)
     }
 
@@ -70,21 +69,21 @@ impl Names {
         format!("{}/queue/{:016x}", self.prefix, vm.0)
     }
 
-    pub(crate) fn legacies(&self) -> String {
-        format!("{}/legacies/1", self.prefix)
+    pub(crate) fn handovers(&self) -> String {
+        format!("{}/handovers/1", self.prefix)
     }
 
     pub(crate) fn manifest(&self, slot: u8) -> String {
         format!("{}/{slot}/manifest", self.prefix)
     }
 
-    pub(crate) fn page(&self, slot: u8, index: u32) -> String {
-        format!("{}/{slot}/page/{index}", self.prefix)
+    pub(crate) fn segment(&self, slot: u8, index: u32) -> String {
+        format!("{}/{slot}/segment/{index}", self.prefix)
     }
 
     pub(crate) fn limit(&self, key: Uuid) -> String {
         const LIMIT: &str = "/limit/";
-        // Made for every call: without the machinery of formatting.
+        // Built for every call, so without `format!`.
         let mut digits = Uuid::encode_buffer();
         let digits = key.simple().encode_lower(&mut digits);
         let mut name = String::with_capacity(self.prefix.len() + LIMIT.len() + digits.len());
@@ -95,36 +94,36 @@ impl Names {
     }
 }
 
-/// Reads an entry; one that was emptied counts as absent.
+/// Reads an entry. An empty one counts as absent.
 pub(crate) fn get(name: &str) -> Versioned<Bytes> {
     let (value, cas) = host::shared_data(name);
     Versioned { value: value.filter(|bytes| !bytes.is_empty()), cas: cas.unwrap_or(ABSENT) }
 }
 
-/// Writes an entry if nobody has written it since it was read.
+/// Writes an entry if it has not changed since it was read.
 pub(crate) fn swap<T>(name: &str, read: &Versioned<T>, value: &[u8]) -> Result<(), Conflict> {
     if host::set_shared_data(name, value, read.cas) { Ok(()) } else { Err(Conflict) }
 }
 
-/// Reads an entry with a layout of its own.
+/// Reads and decodes an entry.
 pub(crate) fn get_as<T: DeserializeOwned>(name: &str) -> Versioned<T> {
     let raw = get(name);
     Versioned { value: raw.value.and_then(|bytes| postcard::from_bytes(&bytes).ok()), cas: raw.cas }
 }
 
-/// Writes an entry with a layout of its own, if nobody has written it since it was read.
+/// Encodes and writes an entry if it has not changed since it was read.
 pub(crate) fn swap_as<T: Serialize>(name: &str, read: &Versioned<T>, value: &T) -> Result<(), Conflict> {
     let bytes = postcard::to_allocvec(value).map_err(|_| Conflict)?;
     swap(name, read, &bytes)
 }
 
-/// Changes an entry until no other VM gets in between, and gives the new value. `change` may be called again.
-/// `None` from it leaves the entry as it is.
+/// Changes an entry and returns the new value. `change` is called again when another VM wrote in the meantime; if it returns
+/// `None`, the entry stays as it is.
 pub(crate) fn update<T: Serialize + DeserializeOwned>(
     name: &str,
     mut change: impl FnMut(Option<T>) -> Option<T>,
 ) -> Option<T> {
-    // Each failed round means that another VM has succeeded; so many rounds in a row do not happen.
+    // Each failed round means that another VM succeeded; 1,000 in a row do not happen.
     for _ in 0..1_000 {
         let mut read: Versioned<T> = get_as(name);
         let next = change(read.value.take())?;

@@ -1,20 +1,20 @@
-//! Header maps as they cross the ABI: the number of headers, the lengths of each name and value, then names and values, each
-//! with a zero byte behind it.
+//! A serialized header map: the number of headers, the lengths of each name and value, then names and values, each followed by a
+//! zero byte.
 
-use crate::abi::Bytes;
+use proxy_wasm::types::Bytes;
 
-/// Bytes of a number.
+/// The size of a number in bytes.
 const NUMBER: usize = 4;
 
-/// A header map that is read where it lies. What does not follow the layout ends it: a header that cannot be read is none.
-pub(crate) struct Headers(Bytes);
+/// A header map that is read in place. Reading stops at the first header that does not follow the layout.
+pub(crate) struct HeaderMap(Bytes);
 
-impl Headers {
+impl HeaderMap {
     pub(crate) fn new(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    /// All headers in order, each name as often as it is there.
+    /// All headers in order, repeated names included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         let (count, rest) = number(&self.0).unwrap_or_default();
         let lengths = rest.get(..count.saturating_mul(2 * NUMBER)).unwrap_or_default();
@@ -30,6 +30,23 @@ impl Headers {
     }
 }
 
+impl HeaderMap {
+    /// The first header of a name.
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// The value of `:status`.
+    pub(crate) fn status(&self) -> Option<u16> {
+        parse_status(self.get(b":status")?)
+    }
+}
+
+/// The status in a `:status` header.
+pub(crate) fn parse_status(value: &[u8]) -> Option<u16> {
+    core::str::from_utf8(value).ok()?.parse().ok()
+}
+
 fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (number, rest) = bytes.split_first_chunk::<NUMBER>()?;
     Some((u32::from_le_bytes(*number) as usize, rest))
@@ -40,7 +57,8 @@ fn text(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
     Some((text, rest.strip_prefix(b"\0")?))
 }
 
-/// Writes a header map as the host reads it.
+/// Serializes a header map.
+#[cfg(test)]
 pub(crate) fn serialized(headers: &[(&str, &[u8])]) -> Bytes {
     let texts: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
     let mut bytes = Bytes::with_capacity(NUMBER + headers.len() * 2 * NUMBER + texts);
@@ -64,28 +82,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn serialized_headers_are_read_back() {
         let headers: [(&str, &[u8]); 4] =
             [(":path", b"/a"), ("x", b""), ("cookie", b"a\xff\0b"), ("cookie", b"c")];
-        let read = Headers::new(serialized(&headers));
+        let read = HeaderMap::new(serialized(&headers));
         let expected: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
         assert_eq!(read.iter().collect::<Vec<_>>(), expected);
         assert_eq!(serialized(&[]), [0; 4]);
-        assert_eq!(Headers::new(Bytes::new()).iter().count(), 0);
+        assert_eq!(HeaderMap::new(Bytes::new()).iter().count(), 0);
     }
 
     #[test]
-    fn what_is_cut_short_or_damaged_gives_whole_headers_only() {
+    fn truncated_or_damaged_maps_yield_whole_headers_only() {
         let whole = serialized(&[("a", b"1"), ("b", b"2")]);
         for end in 0..whole.len() {
-            assert!(Headers::new(whole[..end].to_vec()).iter().count() < 2, "cut at {end}");
+            assert!(HeaderMap::new(whole[..end].to_vec()).iter().count() < 2, "cut at {end}");
         }
         let damaged = [
             [&u32::MAX.to_le_bytes()[..], b"ab"].concat(),
             [&1u32.to_le_bytes()[..], &u32::MAX.to_le_bytes(), &u32::MAX.to_le_bytes(), b"a\0b\0"].concat(),
         ];
         for bytes in damaged {
-            assert_eq!(Headers::new(bytes).iter().count(), 0);
+            assert_eq!(HeaderMap::new(bytes).iter().count(), 0);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Shared data of an Envoy, for unit tests: it keeps state as Envoy does, one for each test's thread.
+//! A stand-in for Envoy's shared data in unit tests. It keeps state as Envoy does, separately for each test thread.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use crate::abi::{Bytes, LogLevel};
+use proxy_wasm::types::{Bytes, LogLevel};
 
 thread_local! {
     static ENTRIES: RefCell<HashMap<String, (Bytes, u32)>> = RefCell::default();
@@ -19,7 +19,7 @@ pub(crate) fn shared_data(name: &str) -> (Option<Bytes>, Option<u32>) {
 pub(crate) fn set_shared_data(name: &str, value: &[u8], cas: u32) -> bool {
     ENTRIES.with_borrow_mut(|entries| {
         let known = entries.get(name).map(|(_, cas)| *cas);
-        // As Envoy: 0 writes whatever is there; a number that no entry has inserts a first one.
+        // As in Envoy: 0 writes unconditionally, and any number inserts an absent entry.
         if cas != 0 && known.is_some_and(|known| known != cas) {
             return false;
         }

@@ -1,4 +1,4 @@
-//! The answer to a caller that asks about its own key.
+//! The response to a client that asks about its own key.
 
 use omniflow_policy::authorize::CredentialView;
 use omniflow_policy::key::Environment;
@@ -7,14 +7,11 @@ use omniflow_policy::time::UnixMillis;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::abi::{self, LogLevel};
-use crate::headers::serialized;
 use crate::host;
-use crate::respond::NO_GRPC;
 
-/// The answer's body.
+/// The body of the response.
 #[derive(Debug, Serialize)]
-pub(crate) struct KeyInfo {
+pub(super) struct Introspection {
     key_id: Uuid,
     name: String,
     version: u16,
@@ -22,11 +19,11 @@ pub(crate) struct KeyInfo {
     scopes: Vec<String>,
     rate_limit: RateLimit,
     remaining: Remaining,
-    /// RFC 3339, UTC; null for a key that does not expire.
+    /// RFC 3339, UTC. `null` for a key that does not expire.
     expires_at: Option<String>,
 }
 
-/// What is left of the tightest limit, as in the X-RateLimit headers.
+/// The state of the tightest limit, as in the X-RateLimit headers.
 #[derive(Debug, Serialize)]
 struct Remaining {
     window: &'static str,
@@ -35,8 +32,8 @@ struct Remaining {
     reset_seconds: u64,
 }
 
-impl KeyInfo {
-    pub(crate) fn new(key: &CredentialView<'_>, limits: &LimitReport) -> Self {
+impl Introspection {
+    pub(super) fn new(key: &CredentialView<'_>, limits: &LimitReport) -> Self {
         Self {
             key_id: key.key_id,
             name: key.name.to_owned(),
@@ -54,12 +51,9 @@ impl KeyInfo {
         }
     }
 
-    /// Answers the caller. At most once a stream.
-    pub(crate) fn send(&self) {
-        let headers = serialized(&[("content-type", b"application/json"), ("cache-control", b"no-store")]);
-        let body = serde_json::to_vec(self).unwrap_or_default();
-        if abi::send_local_response(200, &headers, &body, NO_GRPC).is_err() {
-            host::log(LogLevel::Error, "Envoy did not take an answer about a key");
-        }
+    /// Sends the response. At most once per request.
+    pub(super) fn send(&self) {
+        let headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+        host::send_http_response(200, headers, &serde_json::to_vec(self).unwrap_or_default());
     }
 }

@@ -1,0 +1,13 @@
+//! Audit records: from the end of a request to the control plane.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`buffer`] | the records of one VM until they are acknowledged, and their delivery |
+//! | [`handover`] | records of a VM that ends in an orderly way, delivered by the leader |
+//! | [`crash_report`] | the leader's reports of VMs that crashed with records |
+//! | [`quiescence`] | the leader's reports of whether all records are delivered |
+
+pub(crate) mod buffer;
+pub(crate) mod crash_report;
+pub(crate) mod handover;
+pub(crate) mod quiescence;

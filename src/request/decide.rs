@@ -1,0 +1,137 @@
+//! The decision about a request: `omniflow_policy::authorize` on this VM's snapshot, then the limits of the key.
+
+use std::net::IpAddr;
+
+use omniflow_policy::audit::AuditKey;
+use omniflow_policy::authorize::{Call, CredentialView, Request, authorize};
+use omniflow_policy::credential::present;
+use omniflow_policy::limit::{LimitDecision, LimitReport};
+use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::scope::Scope;
+use omniflow_policy::time::{MonotonicNanos, UnixMillis};
+
+use super::headers::RequestHeaders;
+use super::introspection::Introspection;
+use crate::limits;
+use crate::vm::Vm;
+
+/// A decision, with everything that follows from it.
+pub(super) struct Decision {
+    pub(super) outcome: Outcome,
+    /// The template of the route.
+    pub(super) endpoint: Option<String>,
+    pub(super) key: Option<AuditKey>,
+    /// The key's scopes, separated by spaces.
+    pub(super) scopes: String,
+    pub(super) limits: Option<LimitReport>,
+    /// The bytes of the payload that are kept.
+    pub(super) payload_bytes: usize,
+    pub(super) details: DenialDetails,
+    /// The response to a client that asks about its own key.
+    pub(super) introspection: Option<Introspection>,
+}
+
+/// What a denial states besides its code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct DenialDetails {
+    /// The scope that the route requires.
+    pub(super) required_scope: Option<Scope>,
+    /// The exhausted limit: `minute` or `hour`.
+    pub(super) limit: Option<&'static str>,
+    /// Seconds until a call is admitted.
+    pub(super) retry_after: Option<u64>,
+}
+
+impl Decision {
+    /// A decision about a client without a known key.
+    fn unidentified(outcome: Outcome, endpoint: Option<String>) -> Self {
+        Self {
+            outcome,
+            endpoint,
+            key: None,
+            scopes: String::new(),
+            limits: None,
+            payload_bytes: 0,
+            details: DenialDetails::default(),
+            introspection: None,
+        }
+    }
+}
+
+/// Decides about a request and charges its limits.
+pub(super) fn decide(
+    vm: &Vm,
+    request: &RequestHeaders<'_>,
+    source: Option<IpAddr>,
+    now: UnixMillis,
+    monotonic: MonotonicNanos,
+) -> Decision {
+    let mut snapshot = vm.snapshot.borrow_mut();
+    let Some((policy, segments)) = snapshot.open(monotonic, vm.config.max_snapshot_age) else {
+        return Decision::unidentified(Outcome::Denied(Denial::PolicyUnavailable), None);
+    };
+    let call = Call {
+        credential: present(request.iter(), policy.key_prefix()),
+        request: Request { method: request.method(), target: request.target(), source, now },
+    };
+    let mut segment_unavailable = false;
+    let decision = authorize(policy, &vm.config.settings, &call, |digest| {
+        segments.find(digest).unwrap_or_else(|_| {
+            segment_unavailable = true;
+            None
+        })
+    });
+    let endpoint = decision.route.map(|route| route.template.to_owned());
+    if segment_unavailable {
+        return Decision::unidentified(Outcome::Denied(Denial::PolicyUnavailable), endpoint);
+    }
+    let Some(key) = decision.credential else {
+        return Decision::unidentified(decision.outcome, endpoint);
+    };
+    let mut details = DenialDetails::default();
+    if decision.outcome == Outcome::Denied(Denial::InsufficientScope) {
+        details.required_scope = decision.route.and_then(|route| route.scope).cloned();
+    }
+    let (outcome, limits) = match decision.outcome {
+        Outcome::Allowed if !decision.asks_about_key => charge(vm, &key, &mut details, monotonic),
+        outcome => (outcome, limits::report(&vm.names, key.key_id, &key.rate_limit, monotonic)),
+    };
+    let is_introspection = decision.asks_about_key && outcome == Outcome::Allowed;
+    Decision {
+        outcome,
+        endpoint,
+        key: Some(AuditKey {
+            id: key.key_id,
+            name: key.name.to_owned(),
+            version: key.version,
+            environment: key.environment,
+        }),
+        scopes: key.scopes.to_owned(),
+        introspection: is_introspection.then(|| Introspection::new(&key, &limits)),
+        limits: Some(limits),
+        // Refused calls are unbounded, so their payloads are not kept.
+        payload_bytes: if outcome == Outcome::Allowed { policy.payload_bytes(decision.route) } else { 0 },
+        details,
+    }
+}
+
+/// Charges the limits of a key. Only calls that are allowed otherwise are charged.
+fn charge(
+    vm: &Vm,
+    key: &CredentialView<'_>,
+    details: &mut DenialDetails,
+    now: MonotonicNanos,
+) -> (Outcome, LimitReport) {
+    match limits::charge(&vm.names, key.key_id, &key.rate_limit, now) {
+        Some(LimitDecision::Admitted { report, .. }) => (Outcome::Allowed, report),
+        Some(LimitDecision::Refused { report, retry_after_seconds }) => {
+            details.limit = Some(report.window.as_str());
+            details.retry_after = Some(retry_after_seconds);
+            (Outcome::Denied(Denial::RateLimited), report)
+        }
+        None => {
+            let report = limits::report(&vm.names, key.key_id, &key.rate_limit, now);
+            (Outcome::Denied(Denial::PolicyUnavailable), report)
+        }
+    }
+}

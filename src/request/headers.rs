@@ -1,0 +1,74 @@
+//! The headers of a request.
+
+use omniflow_policy::credential::{HeaderRole, header_role};
+
+use crate::host::header_map::HeaderMap;
+
+/// A request's headers. Of those that are needed by name, the first of each.
+pub(super) struct RequestHeaders<'a> {
+    all: &'a HeaderMap,
+    method: Option<&'a [u8]>,
+    target: Option<&'a [u8]>,
+    media_type: Option<&'a [u8]>,
+    id: Option<&'a [u8]>,
+}
+
+impl<'a> RequestHeaders<'a> {
+    pub(super) fn new(all: &'a HeaderMap) -> Self {
+        let mut request = Self { all, method: None, target: None, media_type: None, id: None };
+        for (name, value) in all.iter() {
+            let field = match name {
+                b":method" => &mut request.method,
+                b":path" => &mut request.target,
+                b"content-type" => &mut request.media_type,
+                b"x-request-id" => &mut request.id,
+                _ => continue,
+            };
+            field.get_or_insert(value);
+        }
+        request
+    }
+
+    /// All headers in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a> {
+        self.all.iter()
+    }
+
+    pub(super) fn method(&self) -> &'a [u8] {
+        self.method.unwrap_or_default()
+    }
+
+    /// The path with its query string.
+    pub(super) fn target(&self) -> &'a [u8] {
+        self.target.unwrap_or_default()
+    }
+
+    pub(super) fn media_type(&self) -> &'a [u8] {
+        self.media_type.unwrap_or_default()
+    }
+
+    pub(super) fn id(&self) -> &'a [u8] {
+        self.id.unwrap_or_default()
+    }
+
+    /// All values of a name, joined by commas.
+    pub(super) fn values(&self, name: &str) -> Vec<u8> {
+        let named = self.iter().filter(|(known, _)| *known == name.as_bytes());
+        named.map(|(_, value)| value).collect::<Vec<_>>().join(&b',')
+    }
+
+    pub(super) fn is_grpc(&self) -> bool {
+        self.media_type()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"))
+    }
+
+    /// The names of headers that must not reach the upstream.
+    pub(super) fn names_to_remove(&self, credential: bool) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().map(|(name, _)| name).filter(move |name| match header_role(name) {
+            HeaderRole::Forged => true,
+            HeaderRole::Credential => credential,
+            HeaderRole::Other => false,
+        })
+    }
+}

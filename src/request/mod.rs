@@ -1,0 +1,137 @@
+//! One request: decide, set identity headers, respond, record.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`headers`] | the request's headers |
+//! | [`decide`] | the decision: `omniflow_policy::authorize` on the snapshot, then the limits |
+//! | [`identity`] | what the upstream, the guard and access logs get to see of the decision |
+//! | [`response`] | rejections and rate-limit headers |
+//! | [`introspection`] | the response to a client that asks about its own key |
+//! | [`payload`] | the arguments of a call, within the room that a VM has for them |
+//! | [`record`] | the audit record |
+
+mod decide;
+mod headers;
+mod identity;
+mod introspection;
+pub(crate) mod payload;
+mod record;
+mod response;
+
+use std::rc::Rc;
+
+use omniflow_policy::address::parse_source_address;
+use omniflow_policy::credential::{HeaderRole, header_role};
+use omniflow_policy::outcome::{Denial, Outcome};
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+use self::decide::{DenialDetails, decide};
+use self::headers::RequestHeaders;
+use self::record::CallRecord;
+use crate::clock;
+use crate::host;
+use crate::vm::Vm;
+
+/// One request. The SDK drops it when Envoy deletes the stream.
+pub(crate) struct RequestContext {
+    /// `None` if the plugin configuration was rejected: every request is refused then.
+    vm: Option<Rc<Vm>>,
+    /// Present once the request is decided, until its end.
+    call: Option<Box<CallRecord>>,
+}
+
+impl RequestContext {
+    pub(crate) fn new(vm: Option<Rc<Vm>>) -> Self {
+        Self { vm, call: None }
+    }
+}
+
+impl HttpContext for RequestContext {
+    fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        let Some(vm) = &self.vm else {
+            response::refuse(Denial::PolicyUnavailable, &DenialDetails::default(), false);
+            return Action::Pause;
+        };
+        let began = clock::monotonic();
+        let now = vm.wall_clock(began);
+        let headers = host::request_headers();
+        let request = RequestHeaders::new(&headers);
+        #[cfg(feature = "fault-injection")]
+        if headers.get(b"x-fault") == Some(b"trap") {
+            std::process::abort();
+        }
+        let source = host::property("source\0address");
+        let source = source.and_then(|address| parse_source_address(&address));
+        let mut decision = decide(vm, &request, source, now, began);
+        vm.metrics.add_decision(decision.outcome);
+        vm.begun.update(|calls| calls.saturating_add(1));
+        if vm.config.access_log_state {
+            identity::set_access_log_state(&decision);
+        }
+        let denial = match decision.outcome {
+            Outcome::Denied(denial) => Some(denial),
+            Outcome::Allowed | Outcome::PassedThrough => {
+                identity::set_identity_headers(&request, &decision, vm.config.strip_credential);
+                None
+            }
+        };
+        let (introspection, details) = (decision.introspection.take(), std::mem::take(&mut decision.details));
+        self.call =
+            Some(Box::new(CallRecord::begin(vm, &request, decision, source, now, began, end_of_stream)));
+        match (denial, introspection) {
+            (Some(denial), _) => response::refuse(denial, &details, request.is_grpc()),
+            (None, Some(introspection)) => introspection.send(),
+            (None, None) => return Action::Continue,
+        }
+        Action::Pause
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if let Some(call) = &mut self.call {
+            call.add_request_body(size, end_of_stream);
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
+        if let Some(call) = &mut self.call {
+            // With trailers the body callback never gets the end of the stream.
+            call.complete_request_body();
+        }
+        // Some servers treat trailers as headers.
+        for (name, _) in host::request_trailers().iter() {
+            if header_role(name) != HeaderRole::Other {
+                host::remove_request_trailer(name);
+            }
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
+        if let Some(call) = &mut self.call {
+            let headers = host::response_headers();
+            // Read here and not in `on_log`: there it is a property, which costs several times as much.
+            call.set_status(response::set_rate_limit_headers(&headers, call.limits()));
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+        if let Some(call) = &mut self.call {
+            call.add_response_body(size);
+        }
+        Action::Continue
+    }
+}
+
+impl Context for RequestContext {
+    /// The end of the request, however it ended. A request that another filter answered first was never decided and has no
+    /// record.
+    fn on_done(&mut self) -> bool {
+        if let (Some(vm), Some(call)) = (&self.vm, self.call.take()) {
+            call.finish(vm);
+        }
+        true
+    }
+}

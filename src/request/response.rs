@@ -1,0 +1,201 @@
+//! Rejections: problem documents (RFC 9457) over HTTP, statuses over gRPC. And the rate-limit headers.
+
+use omniflow_policy::limit::LimitReport;
+use omniflow_policy::outcome::Denial;
+use omniflow_policy::scope::Scope;
+use serde::Serialize;
+
+use super::decide::DenialDetails;
+use crate::host::header_map::{HeaderMap, parse_status};
+use crate::host::{self, GrpcStatusCode};
+
+/// The rejection of an HTTP request.
+#[derive(Debug, PartialEq, Eq)]
+struct Rejection {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+/// The body of a rejection.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required_scope: Option<&'a Scope>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+/// Rejects a request. At most once per request.
+pub(super) fn refuse(denial: Denial, details: &DenialDetails, is_grpc: bool) {
+    if is_grpc {
+        return refuse_grpc(denial, details);
+    }
+    let rejection = Rejection::new(denial, details);
+    let headers = rejection.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    host::send_http_response(rejection.status, headers, &rejection.body);
+}
+
+fn refuse_grpc(denial: Denial, details: &DenialDetails) {
+    let retry_after = details.retry_after.map(|seconds| seconds.to_string());
+    let mut metadata = vec![("omniflow-code", denial.code().as_bytes())];
+    if let Some(seconds) = &retry_after {
+        metadata.push(("retry-after", seconds.as_bytes()));
+    }
+    let message = format!("{}: {}", denial.code(), denial.detail());
+    host::send_grpc_response(grpc_status(denial), &message, metadata);
+}
+
+/// The policy's status as the SDK names it.
+fn grpc_status(denial: Denial) -> GrpcStatusCode {
+    match denial.grpc_status() {
+        3 => GrpcStatusCode::InvalidArgument,
+        7 => GrpcStatusCode::PermissionDenied,
+        8 => GrpcStatusCode::ResourceExhausted,
+        16 => GrpcStatusCode::Unauthenticated,
+        _ => GrpcStatusCode::Unavailable,
+    }
+}
+
+// === impl Rejection ===
+
+impl Rejection {
+    fn new(denial: Denial, details: &DenialDetails) -> Self {
+        let problem = Problem {
+            r#type: "about:blank",
+            title: title(denial.status()),
+            status: denial.status(),
+            code: denial.code(),
+            detail: denial.detail(),
+            required_scope: details.required_scope.as_ref(),
+            limit: details.limit,
+            retry_after: details.retry_after,
+        };
+        let mut headers = vec![
+            ("content-type", "application/problem+json".to_owned()),
+            ("cache-control", "no-store".to_owned()),
+        ];
+        if let Some(challenge) = challenge(denial) {
+            headers.push(("www-authenticate", challenge));
+        }
+        if let Some(seconds) = details.retry_after {
+            headers.push(("retry-after", seconds.to_string()));
+        }
+        Self { status: denial.status(), headers, body: serde_json::to_vec(&problem).unwrap_or_default() }
+    }
+}
+
+/// The challenge of a 401 (RFC 6750, section 3). Without an error code if the request had no credential.
+fn challenge(denial: Denial) -> Option<String> {
+    const REALM: &str = r#"Bearer realm="omniflow""#;
+    match denial {
+        Denial::MissingCredentials => Some(REALM.to_owned()),
+        denial if denial.status() == 401 => {
+            Some(format!(r#"{REALM}, error="invalid_token", error_description="{}""#, denial.code()))
+        }
+        _ => None,
+    }
+}
+
+fn title(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        429 => "Too Many Requests",
+        _ => "Service Unavailable",
+    }
+}
+
+// === rate-limit headers ===
+
+const LIMIT: &str = "x-ratelimit-limit";
+const REMAINING: &str = "x-ratelimit-remaining";
+const RESET: &str = "x-ratelimit-reset";
+
+/// Sets the rate-limit headers, if the client has limits, and returns the response's status, 0 if it has none. Only in the
+/// response headers callback.
+pub(super) fn set_rate_limit_headers(headers: &HeaderMap, limits: Option<&LimitReport>) -> u16 {
+    let (mut status, mut has_own) = (0, false);
+    for (name, value) in headers.iter() {
+        if name == b":status" {
+            status = parse_status(value).unwrap_or_default();
+        }
+        has_own |= name.starts_with(b"x-ratelimit-");
+    }
+    let Some(limits) = limits else { return status };
+    let mut digits = [0; MAX_DIGITS];
+    let mut set = |name, value: u64| {
+        let value = decimal(value, &mut digits);
+        // Adding is cheaper. Headers of the upstream are replaced.
+        if has_own {
+            host::replace_response_header(name, value);
+        } else {
+            host::add_response_header(name, value);
+        }
+    };
+    set(LIMIT, u64::from(limits.limit));
+    set(REMAINING, u64::from(limits.remaining));
+    set(RESET, limits.reset_seconds);
+    status
+}
+
+/// The number of digits of the largest number.
+const MAX_DIGITS: usize = 20;
+
+/// A number in decimal, without an allocation.
+fn decimal(mut value: u64, digits: &mut [u8; MAX_DIGITS]) -> &[u8] {
+    let mut first = MAX_DIGITS;
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        (value, first) = (value / 10, place);
+        if value == 0 {
+            break;
+        }
+    }
+    digits.get(first..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimal_equals_to_string() {
+        for value in [0, 7, 10, 99, 1_000_000, u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(decimal(value, &mut [0; MAX_DIGITS]), value.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn rejections_match_the_golden_file() {
+        // Clients depend on these bodies and headers.
+        let mut all = String::new();
+        for denial in Denial::ALL {
+            let details = match denial {
+                Denial::InsufficientScope => {
+                    DenialDetails { required_scope: "contacts:read".parse().ok(), ..DenialDetails::default() }
+                }
+                Denial::RateLimited => {
+                    DenialDetails { limit: Some("minute"), retry_after: Some(7), ..DenialDetails::default() }
+                }
+                _ => DenialDetails::default(),
+            };
+            let rejection = Rejection::new(denial, &details);
+            assert_eq!(grpc_status(denial) as u32, u32::from(denial.grpc_status()));
+            all += &format!("{} grpc-status {}\n", rejection.status, denial.grpc_status());
+            for (name, value) in &rejection.headers {
+                all += &format!("{name}: {value}\n");
+            }
+            all += &format!("{}\n\n", String::from_utf8_lossy(&rejection.body));
+        }
+        assert_eq!(all, include_str!("../../golden/refusals.txt"));
+    }
+}

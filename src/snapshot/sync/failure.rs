@@ -1,0 +1,90 @@
+//! Failures of the leader's work: what is logged, and when the next poll follows.
+
+use std::time::Duration;
+
+use omniflow_policy::audit::clip;
+use omniflow_policy::snapshot::SnapshotError;
+
+use super::{Leader, REJECTED_PAUSE, State, SyncContext, SyncOutcome};
+use crate::config::TOKEN_VARIABLE;
+use crate::control_plane::Response;
+use crate::host::{self, DispatchError, LogLevel};
+
+impl Leader {
+    pub(super) fn dispatch_failed(&mut self, context: &SyncContext<'_>, error: DispatchError) {
+        match error {
+            DispatchError::UnknownCluster => {
+                let failure = format!("Envoy has no cluster {:?}: check \"cluster\"", context.config.cluster);
+                self.fail(context, &failure, Some(REJECTED_PAUSE));
+            }
+            DispatchError::Unreachable => {
+                self.fail(context, "no host of the control plane's cluster is reachable", None);
+            }
+        }
+    }
+
+    /// Handles a response with an unexpected status.
+    pub(super) fn reject_status(&mut self, context: &SyncContext<'_>, response: &Response) -> SyncOutcome {
+        let status = response.status;
+        match status {
+            // 401 becomes 429 when many invalid tokens come from this address. Both are logged alike, or the log would
+            // alternate between them.
+            401 | 403 | 429 => {
+                let failure = format!(
+                    "the control plane refused the gateway token: set \"gateway_token\" or \
+                     {TOKEN_VARIABLE} to a valid token of the role gateway"
+                );
+                self.fail(context, &failure, Some(REJECTED_PAUSE))
+            }
+            // A newer image replaced it in the meantime.
+            410 => self.fail(context, "the image that was being fetched is no longer offered", None),
+            // Envoy's response without a listener, and the control plane's during its start.
+            503 => self.fail(context, "the control plane is unavailable (503)", None),
+            _ => {
+                let body = clip(response.body.get(..300).unwrap_or(&response.body));
+                self.fail(
+                    context,
+                    &format!("the control plane answered {status}: {body}"),
+                    Some(REJECTED_PAUSE),
+                )
+            }
+        }
+    }
+
+    /// Rejects a delta that does not match shared data and requests a full image instead.
+    pub(super) fn reject_delta(&mut self, context: &SyncContext<'_>, error: SnapshotError) -> SyncOutcome {
+        self.needs_full_image = true;
+        self.reject(context, error)
+    }
+
+    /// Rejects a snapshot. The last good one stays in force.
+    pub(super) fn reject(&mut self, context: &SyncContext<'_>, error: SnapshotError) -> SyncOutcome {
+        context.metrics.add_snapshot_rejected();
+        let remedy = match error {
+            SnapshotError::OtherInstallation => {
+                "; to move this gateway to another installation, restart Envoy"
+            }
+            SnapshotError::Format(_) => "; update the older side",
+            _ => "",
+        };
+        let failure =
+            format!("a snapshot was rejected and the last good one stays in force: {error}{remedy}");
+        self.fail(context, &failure, Some(REJECTED_PAUSE))
+    }
+
+    /// Logs a failure, unless it is the same as the last one, and schedules the next poll.
+    pub(super) fn fail(
+        &mut self,
+        context: &SyncContext<'_>,
+        failure: &str,
+        pause: Option<Duration>,
+    ) -> SyncOutcome {
+        if self.last_failure.as_deref() != Some(failure) {
+            host::log(LogLevel::Error, failure);
+            self.last_failure = Some(failure.to_owned());
+        }
+        let pause = pause.unwrap_or_else(|| self.backoff.pause());
+        self.state = State::Resting { until: context.now.after(pause) };
+        SyncOutcome::default()
+    }
+}

@@ -1,0 +1,333 @@
+//! The leader's work: it polls the control plane and writes new versions into shared data for all VMs.
+//!
+//! A delta changes the segments that it touches. A full image is written into the unused slot and takes over when it is
+//! complete. Both are written a few segments at a time, because the leader's thread serves requests too. Until the last segment
+//! is written the last good version stays in force.
+
+mod delta;
+mod failure;
+mod image;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use omniflow_policy::gateway::{
+    DELTA_MEDIA_TYPE, ENFORCED_PATH, EnforcedReport, MANIFEST_MEDIA_TYPE, POLL_PATH, PollRequest, VmStatus,
+};
+use omniflow_policy::snapshot::{self, Manifest, SnapshotError};
+use omniflow_policy::time::MonotonicNanos;
+
+use self::delta::DeltaWork;
+use self::image::ImageTransfer;
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::config::Config;
+use crate::control_plane::{self, CallToken, Response};
+use crate::host::{self, LogLevel};
+use crate::metrics::Metrics;
+use crate::workers::membership::Membership;
+use crate::workers::shared_data::{self, Head, Names};
+
+/// How long the control plane may hold a poll.
+const POLL_WAIT: Duration = Duration::from_secs(20);
+/// How much longer than that Envoy waits for the response.
+const POLL_GRACE: Duration = Duration::from_secs(10);
+const JSON: &str = "application/json";
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first pause after a failure. Pauses double up to the maximum, with which a gateway that started before its control
+/// plane follows it within a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_millis(400);
+/// The pause after a rejection that only an operator can resolve.
+const REJECTED_PAUSE: Duration = Duration::from_secs(2);
+/// The minimum time between two empty polls, for a control plane that does not hold them.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long segments are written before the thread can serve requests again.
+const STEP: Duration = Duration::from_micros(500);
+
+/// A step of writing, of at least one segment.
+struct Step {
+    began: MonotonicNanos,
+    is_first: bool,
+}
+
+/// The outcome of one step of the leader's work.
+#[derive(Debug, Default)]
+pub(crate) struct SyncOutcome {
+    /// A new version is in force in shared data.
+    pub(crate) changed: Option<Changed>,
+    /// The work continues as soon as the thread is free.
+    pub(crate) has_more: bool,
+}
+
+/// A version that has taken over.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// The segments that differ. `None` for all.
+    pub(crate) segments: Option<Vec<u32>>,
+}
+
+/// The leader's state.
+pub(crate) struct Leader {
+    names: Names,
+    state: State,
+    backoff: Backoff,
+    /// The next poll requests a full image, because a delta did not match shared data.
+    needs_full_image: bool,
+    /// The last failure that was logged, so that each is logged once.
+    last_failure: Option<String>,
+    /// The VM statuses that were last sent to the control plane.
+    sent_statuses: Vec<VmStatus>,
+    report: Option<CallToken>,
+    /// The number of segments of the unused slot that are still to be cleared.
+    clearing: Option<u32>,
+}
+
+/// A version whose segments are in shared data.
+struct NextVersion {
+    head: Head,
+    /// The manifest, if it differs from the current one.
+    manifest: Option<Manifest>,
+    /// After a delta: the version before it, and the segments that differ. `None` after a full image.
+    segments: Option<(u64, Vec<u32>)>,
+}
+
+enum State {
+    /// No call is in flight. A poll follows at `until`.
+    Resting { until: MonotonicNanos },
+    /// The control plane holds a poll.
+    Polling { call: CallToken, since: MonotonicNanos },
+    /// A chunk of a full image is being fetched.
+    Fetching { call: CallToken, image: ImageTransfer },
+    /// A chunk of it is being written.
+    Storing { image: ImageTransfer, segments: VecDeque<Vec<u8>> },
+    /// A delta is being applied.
+    Applying { delta: DeltaWork },
+}
+
+/// What the leader needs of the VM.
+pub(crate) struct SyncContext<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) gateway: &'a str,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) membership: &'a Membership,
+    pub(crate) now: MonotonicNanos,
+}
+
+impl Step {
+    fn begin() -> Self {
+        Self { began: clock::monotonic(), is_first: true }
+    }
+
+    /// Whether there is time for one more segment.
+    fn has_time(&mut self) -> bool {
+        std::mem::take(&mut self.is_first) || clock::monotonic().since(self.began) < STEP
+    }
+}
+
+impl Leader {
+    /// A leader that polls at once.
+    pub(crate) fn new(names: Names) -> Self {
+        Self {
+            names,
+            state: State::Resting { until: MonotonicNanos(0) },
+            backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
+            needs_full_image: false,
+            last_failure: None,
+            sent_statuses: Vec::new(),
+            report: None,
+            // The previous leader may have stopped half way, or left part of an image.
+            clearing: Some(image::MAX_SEGMENTS),
+        }
+    }
+
+    /// Polls when it is due, and reports what the VMs enforce when that has changed.
+    pub(crate) fn tick(&mut self, context: &SyncContext<'_>) -> SyncOutcome {
+        match self.state {
+            State::Resting { until } if until <= context.now => self.poll(context),
+            State::Polling { .. } => self.report(context),
+            // In case the message that continues this was lost.
+            State::Storing { .. } | State::Applying { .. } => return self.step(context),
+            _ => {}
+        }
+        SyncOutcome { has_more: self.clear_unused_slot(context.membership), ..SyncOutcome::default() }
+    }
+
+    /// A VM enforces another version. Reports it at once if all VMs do, otherwise at the next tick.
+    pub(crate) fn on_enforced(&mut self, context: &SyncContext<'_>) -> SyncOutcome {
+        if context.membership.all_enforce(self.head().map_or(0, |head| head.version)) {
+            return self.tick(context);
+        }
+        SyncOutcome::default()
+    }
+
+    /// Handles the response to a call. The response to a call of a previous leader changes nothing.
+    pub(crate) fn on_response(
+        &mut self,
+        context: &SyncContext<'_>,
+        token: CallToken,
+        response: Option<Response>,
+    ) -> SyncOutcome {
+        if self.report == Some(token) {
+            self.report = None;
+            if response.is_none_or(|response| response.status != 204) {
+                // Reported again at the next tick.
+                self.sent_statuses.clear();
+            }
+            return SyncOutcome::default();
+        }
+        let resting = State::Resting { until: context.now };
+        match std::mem::replace(&mut self.state, resting) {
+            State::Polling { call, since } if call == token => {
+                self.on_poll_response(context, since, response)
+            }
+            State::Fetching { call, image } if call == token => self.on_chunk(context, image, response),
+            other => {
+                self.state = other;
+                SyncOutcome::default()
+            }
+        }
+    }
+
+    /// Continues work that was split into steps.
+    pub(crate) fn step(&mut self, context: &SyncContext<'_>) -> SyncOutcome {
+        let resting = State::Resting { until: context.now };
+        match std::mem::replace(&mut self.state, resting) {
+            State::Storing { image, segments } => self.store(context, image, segments),
+            State::Applying { delta } => self.apply(context, delta),
+            other => {
+                self.state = other;
+                SyncOutcome { has_more: self.clear_unused_slot(context.membership), ..SyncOutcome::default() }
+            }
+        }
+    }
+
+    fn head(&self) -> Option<Head> {
+        shared_data::get_as::<Head>(&self.names.head()).value
+    }
+
+    fn poll(&mut self, context: &SyncContext<'_>) {
+        let head = self.head().filter(|_| !self.needs_full_image);
+        // An age limit needs several confirmations within it.
+        let wait = context.config.max_snapshot_age.map_or(POLL_WAIT, |age| POLL_WAIT.min(age / 3));
+        let request = PollRequest {
+            gateway: context.gateway.to_owned(),
+            incarnation: context.membership.process(),
+            filter_version: env!("CARGO_PKG_VERSION").to_owned(),
+            snapshot_format: snapshot::FORMAT,
+            installation: head.and_then(|head| self.installation(head)),
+            version: head.map_or(0, |head| head.version),
+            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            clock: Some(clock::now()),
+            vms: context.membership.statuses(),
+        };
+        let Ok(body) = serde_json::to_vec(&request) else { return };
+        match control_plane::post(context.config, POLL_PATH, JSON, &body, wait + POLL_GRACE) {
+            Ok(call) => {
+                self.sent_statuses = request.vms;
+                self.state = State::Polling { call, since: context.now };
+            }
+            Err(error) => self.dispatch_failed(context, error),
+        }
+    }
+
+    fn installation(&self, head: Head) -> Option<uuid::Uuid> {
+        let manifest =
+            shared_data::get(&self.names.manifest(head.slot)).value.filter(|_| head.version != 0)?;
+        Some(Manifest::decode(&manifest).ok()?.installation)
+    }
+
+    fn report(&mut self, context: &SyncContext<'_>) {
+        let vms = context.membership.statuses();
+        if vms == self.sent_statuses || self.report.is_some() {
+            return;
+        }
+        let report = EnforcedReport {
+            gateway: context.gateway.to_owned(),
+            incarnation: context.membership.process(),
+            installation: self.head().and_then(|head| self.installation(head)),
+            vms,
+        };
+        let Ok(body) = serde_json::to_vec(&report) else { return };
+        if let Ok(call) = control_plane::post(context.config, ENFORCED_PATH, JSON, &body, CALL_TIMEOUT) {
+            self.report = Some(call);
+            self.sent_statuses = report.vms;
+        }
+    }
+
+    fn on_poll_response(
+        &mut self,
+        context: &SyncContext<'_>,
+        since: MonotonicNanos,
+        response: Option<Response>,
+    ) -> SyncOutcome {
+        let Some(response) = response else {
+            return self.fail(context, "the control plane did not answer", None);
+        };
+        match (response.status, response.media_type.as_slice()) {
+            (204, _) => {
+                self.needs_full_image = false;
+                self.succeed(context);
+                self.state = State::Resting { until: since.after(POLL_INTERVAL) };
+                // The usual end of a held poll. The next one follows at once.
+                self.tick(context)
+            }
+            (200, media) if media == DELTA_MEDIA_TYPE.as_bytes() => match self.begin_delta(&response.body) {
+                Ok(()) => self.step(context),
+                Err(error) => self.reject_delta(context, error),
+            },
+            (200, media) if media == MANIFEST_MEDIA_TYPE.as_bytes() => {
+                self.needs_full_image = false;
+                self.begin_image(context, &response.body)
+            }
+            (200, _) => self.reject(context, SnapshotError::Foreign),
+            _ => self.reject_status(context, &response),
+        }
+    }
+
+    /// Puts a version in force, unless another leader was faster. Its segments are already written.
+    fn take_over(&mut self, context: &SyncContext<'_>, next: NextVersion) -> SyncOutcome {
+        let NextVersion { head: next, manifest, segments } = next;
+        let read = shared_data::get_as::<Head>(&self.names.head());
+        let held = read.value.map_or(0, |head| head.version);
+        let follows = match (&segments, read.value) {
+            (Some((from, _)), Some(head)) => *from == held && head.slot == next.slot,
+            (None, Some(head)) if held != 0 => head.slot != next.slot,
+            (segments, _) => segments.is_none(),
+        };
+        if !follows || next.version <= held {
+            return self.reject(context, SnapshotError::Mismatch);
+        }
+        // The manifest is written first, because a VM that reads the new head needs it. It never becomes older.
+        let written = manifest.is_none_or(|manifest| self.write_manifest(next.slot, &manifest));
+        if !written || shared_data::swap_as(&self.names.head(), &read, &next).is_err() {
+            return self.reject(context, SnapshotError::Mismatch);
+        }
+        self.succeed(context);
+        context.metrics.set_snapshot_version(next.version);
+        // The next poll waits for the other VMs or the next tick, because it carries the versions that they enforce.
+        self.state = State::Resting { until: context.now };
+        let segments = segments.map(|(_, segments)| segments);
+        SyncOutcome { changed: Some(Changed { from: held, to: next.version, segments }), has_more: false }
+    }
+
+    fn write_manifest(&self, slot: u8, manifest: &Manifest) -> bool {
+        let name = self.names.manifest(slot);
+        let read = shared_data::get(&name);
+        let newer = read.value.as_deref().and_then(|bytes| Manifest::decode(bytes).ok());
+        newer.is_none_or(|newer| newer.version <= manifest.version)
+            && shared_data::swap(&name, &read, &manifest.encode()).is_ok()
+    }
+
+    fn succeed(&mut self, context: &SyncContext<'_>) {
+        self.backoff.reset();
+        shared_data::update(&self.names.head(), |head: Option<Head>| {
+            head.map(|head| Head { confirmed: head.confirmed.max(context.now.0), ..head })
+        });
+        if self.last_failure.take().is_some() {
+            host::log(LogLevel::Warn, "the control plane answers again");
+        }
+    }
+}
