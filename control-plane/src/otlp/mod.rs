@@ -13,6 +13,7 @@ mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ pub(crate) struct Exporter {
     receiver: Receiver,
     headers: HeaderMap,
     /// Attempts that failed since the process began.
-    failures: AtomicU64,
+    failures: Arc<AtomicU64>,
 }
 
 /// What has yet to be sent, in its order.
@@ -164,12 +165,12 @@ impl Exporter {
         let mut headers = settings.headers_file.as_deref().map(read_headers).transpose()?.unwrap_or_default();
         headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
         let tls = trusting(settings.ca_file.as_deref())?;
-        Ok(Self { receiver: Receiver::new(&settings.endpoint, tls), headers, failures: AtomicU64::new(0) })
+        Ok(Self { receiver: Receiver::new(&settings.endpoint, tls), headers, failures: Arc::default() })
     }
 
-    /// Attempts that failed since the process began.
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+    /// The counter of attempts that failed since the process began.
+    pub(crate) fn failures(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.failures)
     }
 }
 
