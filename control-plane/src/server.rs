@@ -19,13 +19,18 @@ use crate::configuration::SettingInForce;
 use crate::http;
 use crate::outbound::otlp::{Exporter, OtlpError, OtlpSettings};
 use crate::outbound::webhook::{Webhook, WebhookError, WebhookSettings};
+use crate::service::admin_log::AdminLog;
 use crate::service::app::App;
-use crate::service::fleet::{Fleet, keep_memory};
-use crate::service::jobs::checkpoints::keep_checkpoints;
-use crate::service::jobs::detection::keep_looking;
-use crate::service::jobs::gateway_loss::keep_watching;
-use crate::service::jobs::retention::keep_retention;
+use crate::service::audit::RequestLog;
+use crate::service::fleet::{Fleet, run_sightings};
+use crate::service::gateway_protocol::GatewayProtocol;
+use crate::service::gateways::Gateways;
+use crate::service::jobs::checkpoints::run_checkpoints;
+use crate::service::jobs::detection::run_detection;
+use crate::service::jobs::gateway_loss::run_gateway_loss;
+use crate::service::jobs::retention::{RetentionPeriods, run_retention};
 use crate::service::known_tokens::KnownTokens;
+use crate::service::monitoring::{DeliveryFailures, Monitoring};
 use crate::service::publisher::BuildError;
 use crate::service::publisher::{Publisher, keep_spread};
 use crate::service::signals::Signals;
@@ -191,15 +196,20 @@ impl Server {
         let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let remembering = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { keep_memory(&app).await }
+            async move { run_sightings(&app.fleet, &app.storage, &app.signals).await }
         });
         let purging = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { keep_retention(&app).await }
+            async move {
+                let App { storage, signals, fleet, clock, retention, .. } = &*app;
+                run_retention(storage, signals, fleet, clock, *retention).await;
+            }
         });
         let looking = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { keep_looking(&app).await }
+            async move {
+                run_detection(&app.storage, &app.signals, &app.clock, app.webhook.is_some()).await;
+            }
         });
         let sending = tokio::spawn({
             let app = Arc::clone(&app);
@@ -218,11 +228,11 @@ impl Server {
         });
         let checkpointing = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { keep_checkpoints(&app).await }
+            async move { run_checkpoints(&app.storage, &app.signals).await }
         });
         let watching = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { keep_watching(&app).await }
+            async move { run_gateway_loss(&app.storage, &app.signals, &app.fleet).await }
         });
         let exporting = tokio::spawn({
             let app = Arc::clone(&app);
@@ -357,23 +367,50 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let (clock, entropy) = (settings.clock.clone(), settings.entropy.clone());
     let installation =
         bootstrap::installation(&storage, &clock, &entropy, &settings.key_prefix, token_file).await?;
-    let default_file = settings.data_dir.join("payload-key");
-    let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
-    let vault = Vault::open(key_file, &storage.audit, entropy.clone()).await?;
+    let vault = Arc::new(open_vault(settings, &storage).await?);
     let known_tokens = KnownTokens::read(&storage.main).await?;
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
     fleet.recall(&storage.main).await?;
     let storage = Arc::new(storage);
     let publisher = Arc::new(Publisher::new(Arc::clone(&storage), installation, clock.clone()));
+    let signals = Signals::default();
+    let failures = DeliveryFailures {
+        webhook: webhook.as_ref().map(Webhook::failures),
+        otlp: exporter.as_ref().map(Exporter::failures),
+    };
+    let retention =
+        RetentionPeriods { records: settings.audit_retention, payloads: settings.payload_retention };
     Ok(App {
+        request_log: Arc::new(RequestLog::new(
+            Arc::clone(&storage),
+            Arc::clone(&vault),
+            signals.clone(),
+            clock.clone(),
+            retention.payloads,
+        )),
+        admin_log: Arc::new(AdminLog::new(Arc::clone(&storage))),
+        gateways: Arc::new(Gateways::new(Arc::clone(&fleet), Arc::clone(&publisher))),
+        gateway_protocol: Arc::new(GatewayProtocol::new(
+            Arc::clone(&storage),
+            Arc::clone(&publisher),
+            Arc::clone(&fleet),
+            Arc::clone(&vault),
+            signals.clone(),
+            clock.clone(),
+        )),
+        monitoring: Arc::new(Monitoring::new(
+            Arc::clone(&storage),
+            Arc::clone(&publisher),
+            Arc::clone(&fleet),
+            clock.clone(),
+            failures,
+        )),
         storage,
         publisher,
-        signals: Signals::default(),
+        signals,
         fleet,
         rotation_after: settings.rotation_after,
-        audit_retention: settings.audit_retention,
-        payload_retention: settings.payload_retention,
-        vault: Arc::new(vault),
+        retention,
         gateway_url: settings.gateway_url.clone(),
         settings: settings.in_force.clone(),
         followed: http::Followed::default(),
@@ -386,10 +423,15 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         entropy,
         webhook,
         exporter,
-        key_counts: http::KeyCounts::default(),
         replaying: Mutex::new(()),
         answers: Arc::default(),
     })
+}
+
+async fn open_vault(settings: &ServerSettings, storage: &Storage) -> Result<Vault, VaultError> {
+    let default_file = settings.data_dir.join("payload-key");
+    let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
+    Vault::open(key_file, &storage.audit, settings.entropy.clone()).await
 }
 
 #[cfg(test)]

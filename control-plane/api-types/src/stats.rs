@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::schema;
 use super::time::Time;
-use omniflow_domain::stats::{Dimension, GroupValue, Tally};
+use omniflow_domain::stats::{CallStats, GroupStats, GroupValue, Tally};
 use omniflow_domain::time::format_time;
 
 /// Calls in groups.
@@ -68,9 +68,22 @@ pub struct PercentilesJson {
     pub p99: Option<u64>,
 }
 
-impl StatsGroupJson {
-    pub fn new(group: &[GroupValue], key_name: Option<String>, tally: &Tally) -> Self {
-        Self { group: group.iter().map(text).collect(), key_name, counts: tally.into() }
+impl From<CallStats> for AuditStatsJson {
+    fn from(stats: CallStats) -> Self {
+        Self {
+            from: Time(stats.from),
+            to: Time(stats.to),
+            by: stats.by.iter().map(|dimension| dimension.as_str()).collect(),
+            groups: stats.groups.into_iter().map(StatsGroupJson::from).collect(),
+            other: stats.other.as_ref().map(StatsCountsJson::from),
+            total: StatsCountsJson::from(&stats.total),
+        }
+    }
+}
+
+impl From<GroupStats> for StatsGroupJson {
+    fn from(GroupStats { group, key_name, tally }: GroupStats) -> Self {
+        Self { group: group.iter().map(text).collect(), key_name, counts: (&tally).into() }
     }
 }
 
@@ -87,11 +100,6 @@ impl From<&Tally> for StatsCountsJson {
             },
         }
     }
-}
-
-/// The names of dimensions.
-pub fn names(by: &[Dimension]) -> Vec<&'static str> {
-    by.iter().map(|dimension| dimension.as_str()).collect()
 }
 
 fn text(value: &GroupValue) -> Option<String> {

@@ -59,6 +59,34 @@ pub struct Tally {
     latencies: BTreeMap<u64, u64>,
 }
 
+/// The calls of a period, in groups.
+#[derive(Clone, Debug)]
+pub struct CallStats {
+    /// Calls that began at this time or later are counted.
+    pub from: UnixMillis,
+    /// Calls that began before this time are counted.
+    pub to: UnixMillis,
+    /// By what they are grouped.
+    pub by: Vec<Dimension>,
+    /// In the order of time where grouped by hour first, otherwise those of most calls first.
+    pub groups: Vec<GroupStats>,
+    /// The calls of the groups beyond the limit; `None` where there are none.
+    pub other: Option<Tally>,
+    /// All calls.
+    pub total: Tally,
+}
+
+/// The calls of one group.
+#[derive(Clone, Debug)]
+pub struct GroupStats {
+    /// What the calls have in common, in the order of the dimensions.
+    pub group: Vec<GroupValue>,
+    /// The newest name of the key, where grouped by key.
+    pub key_name: Option<String>,
+    /// How many, and how fast.
+    pub tally: Tally,
+}
+
 // === impl Dimension ===
 
 impl Dimension {

@@ -10,13 +10,11 @@ use utoipa::IntoParams;
 use super::access::{Endpoints, READ};
 use super::extract::StrictQuery;
 use super::problem::Problem;
-use super::query::{self, PageQuery};
-use crate::service::app::App;
-use crate::storage::EventFilter;
+use super::query::PageQuery;
+use crate::service::admin_log::{AdminLog, AdminLogQuery};
 use omniflow_api_types::event::EventJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
-use omniflow_domain::error::Error;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/events", READ, list)
@@ -54,24 +52,12 @@ pub(super) struct ListQuery {
     responses((status = 200, body = Page<EventJson>, description = "A page of changes.")),
 )]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<AdminLog>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<EventJson>>, Problem> {
-    Ok(Json(select(&app, query).await?))
-}
-
-/// The changes that are asked for.
-pub(super) async fn select(app: &App, query: ListQuery) -> Result<Page<EventJson>, Error> {
-    let (limit, before) = query.page.read(|text| text.parse().ok())?;
-    let filter = EventFilter {
-        action: query::parsed("action", query.action)?,
-        actor: query::present(query.actor),
-        subject: query::present(query.subject),
-        from: query::time("from", query.from)?,
-        to: query::time("to", query.to)?,
-    };
-    let events = app.storage.main.events(&filter, before, limit + 1).await?;
-    Ok(Page::of(events, limit, |event| event.id.to_string()).map(EventJson::from))
+    let ListQuery { action, actor, subject, from, to, page } = query;
+    let page = log.list(AdminLogQuery { action, actor, subject, from, to }, page.into()).await?;
+    Ok(Json(Page::json(page, EventJson::from)))
 }
 
 #[cfg(test)]

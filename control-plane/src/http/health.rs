@@ -7,7 +7,7 @@ use axum::extract::State;
 use super::access::{Access, Endpoints};
 use super::metrics::metrics;
 use super::problem::Problem;
-use crate::service::app::App;
+use crate::service::monitoring::Monitoring;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/healthz", Access::Public, healthz).get("/readyz", Access::Public, readyz).get(
@@ -37,8 +37,7 @@ pub(super) async fn healthz() -> &'static str {
     tag = "health",
     responses((status = 200, body = String, content_type = "text/plain", description = "It can.")),
 )]
-pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
-    app.publisher.publication.version()?;
-    app.storage.ping().await?;
+pub(super) async fn readyz(State(monitoring): State<Arc<Monitoring>>) -> Result<&'static str, Problem> {
+    monitoring.check_ready().await?;
     Ok("ready\n")
 }

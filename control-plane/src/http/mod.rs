@@ -16,12 +16,12 @@ mod metrics;
 mod openapi;
 mod pages;
 mod params;
-mod permit;
 mod policy;
 mod precondition;
 mod problem;
 mod query;
 mod refusals;
+mod state;
 mod throttle;
 mod tokens;
 
@@ -29,6 +29,8 @@ mod tokens;
 mod problems;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -48,12 +50,13 @@ use tracing::Span;
 
 use self::access::Endpoints;
 pub(crate) use self::idempotency::Answers;
-pub(crate) use self::metrics::KeyCounts;
 pub(crate) use self::pages::followed::Followed;
 pub(crate) use self::pages::gate::LARGE_FORMS;
 use self::problem::Problem;
+use self::state::AppState;
 pub(crate) use self::throttle::Throttle;
 use crate::service::app::App;
+use crate::service::run_to_completion as to_its_end;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::Error;
 
@@ -74,7 +77,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
-        .with_state(app)
+        .with_state(AppState(app))
 }
 
 fn endpoints(app: Arc<App>) -> Endpoints {
@@ -102,18 +105,6 @@ fn endpoints(app: Arc<App>) -> Endpoints {
 fn cache_control(response: &Response) -> Option<HeaderValue> {
     let stays = response.extensions().get::<pages::assets::Unchanging>().is_some();
     Some(HeaderValue::from_static(if stays { "public, max-age=31536000, immutable" } else { "no-store" }))
-}
-
-/// Runs a change to its end even when the caller goes away in the middle: what is committed must be published.
-async fn to_its_end<T, F>(change: F) -> Result<T, Error>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, Error>> + Send + 'static,
-{
-    tokio::spawn(change).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a change did not end");
-        Err(Error::internal())
-    })
 }
 
 /// The log names the route, never the path as it was sent, which may hold anything.

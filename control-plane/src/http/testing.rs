@@ -25,6 +25,9 @@ use uuid::Uuid;
 pub(crate) use crate::golden::check as golden;
 use crate::server::{ServerSettings, open};
 use crate::service::app::App;
+use crate::service::jobs::detection::detect;
+use crate::service::jobs::gateway_loss::record_lost_gateways;
+use crate::service::jobs::retention::purge;
 use omniflow_domain::clock::Clock;
 
 /// 2027-01-15T08:00:00Z.
@@ -161,6 +164,24 @@ impl Plane {
         let source =
             AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
         self.deliver_bytes(gateway_token, AuditBatch { source, progress: None, items }.encode()).await
+    }
+
+    /// Detects anomalies as the background job does.
+    pub(crate) async fn detect_anomalies(&self) {
+        let App { storage, signals, clock, webhook, .. } = &*self.app;
+        detect(storage, signals, clock, webhook.is_some()).await.unwrap();
+    }
+
+    /// Records lost gateways as the background job does.
+    pub(crate) async fn record_lost_gateways(&self) {
+        let App { storage, signals, fleet, .. } = &*self.app;
+        record_lost_gateways(storage, signals, fleet).await.unwrap();
+    }
+
+    /// Purges old records as the background job does.
+    pub(crate) async fn purge(&self) {
+        let App { storage, fleet, clock, retention, .. } = &*self.app;
+        purge(storage, fleet, clock, *retention).await.unwrap();
     }
 
     /// Delivers a batch.

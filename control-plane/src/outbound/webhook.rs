@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub(crate) struct Webhook {
     sink: HttpSink,
     key: hmac::Key,
     /// Attempts that failed since the process began.
-    failures: AtomicU64,
+    failures: Arc<AtomicU64>,
 }
 
 /// Why a finding was not taken, and how long the receiver wants to be left alone.
@@ -87,12 +88,12 @@ impl Webhook {
         let secret = read_secret(&settings.secret_file)?;
         let sink = HttpSink::new(&settings.url, TlsConfig::builder().build());
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        Ok(Self { sink, key, failures: AtomicU64::new(0) })
+        Ok(Self { sink, key, failures: Arc::default() })
     }
 
     /// Attempts that failed since the process began.
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+    pub(crate) fn failures(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.failures)
     }
 
     /// Sends new anomalies whenever some were committed, and those that were put off when they are due.
@@ -181,7 +182,6 @@ mod tests {
 
     use super::*;
     use crate::http::testing::{Plane, START, record};
-    use crate::service::jobs::detection::look;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -223,7 +223,7 @@ mod tests {
         let mut call = record(0, START, Some((Uuid::from_u128(9), "ci")));
         call.outcome = Outcome::Denied(Denial::KeyRevoked);
         plane.deliver(&token, vec![call]).await;
-        look(&plane.app).await.unwrap();
+        plane.detect_anomalies().await;
     }
 
     async fn send(plane: &Plane) {

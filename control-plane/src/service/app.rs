@@ -8,13 +8,18 @@ use omniflow_net::admission::Admission;
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::{Mutex, Semaphore};
 
+use super::admin_log::AdminLog;
+use super::audit::RequestLog;
 use super::fleet::Fleet;
+use super::gateway_protocol::GatewayProtocol;
+use super::gateways::Gateways;
+use super::jobs::retention::RetentionPeriods;
 use super::known_tokens::KnownTokens;
+use super::monitoring::Monitoring;
 use super::publisher::Publisher;
 use super::signals::Signals;
-use super::vault::Vault;
 use crate::configuration::SettingInForce;
-use crate::http::{Answers, Followed, KeyCounts, Throttle};
+use crate::http::{Answers, Followed, Throttle};
 use crate::outbound::otlp::Exporter;
 use crate::outbound::webhook::Webhook;
 use crate::storage::Storage;
@@ -31,12 +36,8 @@ pub(crate) struct App {
     pub(crate) fleet: Arc<Fleet>,
     /// How long after it was made a key's newest version should be replaced; `None` for never.
     pub(crate) rotation_after: Option<Duration>,
-    /// For how long audit records are kept.
-    pub(crate) audit_retention: Duration,
-    /// For how long the arguments of calls are kept.
-    pub(crate) payload_retention: Duration,
-    /// Seals the arguments of calls.
-    pub(crate) vault: Arc<Vault>,
+    /// How long audit records and the arguments of calls are kept.
+    pub(crate) retention: RetentionPeriods,
     /// Where callers reach the gateways; `None` if nobody has said.
     pub(crate) gateway_url: Option<String>,
     /// The settings in force, where each comes from, for people to read.
@@ -61,21 +62,23 @@ pub(crate) struct App {
     pub(crate) webhook: Option<Webhook>,
     /// Who gets the audit log; `None` for nobody.
     pub(crate) exporter: Option<Exporter>,
-    /// The last count of keys.
-    pub(crate) key_counts: KeyCounts,
     /// Held by the one replay that runs.
     pub(crate) replaying: Mutex<()>,
     /// What was answered to creates in the last minutes.
     pub(crate) answers: Arc<Answers>,
+    /// Reads the request log.
+    pub(crate) request_log: Arc<RequestLog>,
+    /// Reads the admin log.
+    pub(crate) admin_log: Arc<AdminLog>,
+    /// Reads the state of the gateways.
+    pub(crate) gateways: Arc<Gateways>,
+    /// Serves gateways.
+    pub(crate) gateway_protocol: Arc<GatewayProtocol>,
+    /// Measures the control plane.
+    pub(crate) monitoring: Arc<Monitoring>,
 }
 
 impl App {
-    /// Until when the arguments of a call are kept that began then.
-    pub(crate) fn payload_end(&self, began: UnixMillis) -> UnixMillis {
-        let kept = u64::try_from(self.payload_retention.as_millis()).unwrap_or(u64::MAX);
-        UnixMillis(began.0.saturating_add(kept))
-    }
-
     /// The present instant.
     pub(crate) fn now(&self) -> UnixMillis {
         self.clock.now()

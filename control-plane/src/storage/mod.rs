@@ -46,7 +46,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use audit::{AuditFilter, AuditPosition};
 pub(crate) use audit_export::{ExportPlace, GapNotice};
 pub(crate) use audit_ingest::{IngestError, Ingested};
-pub(crate) use audit_look::{AuditedUser, Look};
+pub(crate) use audit_look::AuditedUser;
 pub(crate) use audit_timeline::Timeline;
 pub(crate) use backup::back_up;
 pub(crate) use credentials::CredentialsError;

@@ -171,7 +171,6 @@ mod tests {
     use super::*;
     use crate::http::testing::{Plane, START, record};
     use crate::outbound::webhook::WebhookSettings;
-    use crate::service::jobs::detection::look;
 
     const KEY: Uuid = Uuid::from_u128(9);
     /// Migrations of the audit log before there were patterns.
@@ -264,7 +263,7 @@ mod tests {
             })
             .await;
         assert_eq!(kept(&plane).await, expected);
-        look(&plane.app).await.unwrap();
+        plane.detect_anomalies().await;
         assert_eq!(found(&plane).await, [] as [Value; 0]);
         let due = async || plane.app.storage.audit.due_deliveries(UnixMillis(u64::MAX), 9).await.unwrap();
         assert_eq!(due().await.len(), 0);
@@ -272,7 +271,7 @@ mod tests {
         let mut late = record(640, START + HOUR_MS, Some((KEY, "ci")));
         late.outcome = Outcome::Denied(Denial::KeyRevoked);
         assert_eq!(plane.deliver(&token, vec![late]).await.status, StatusCode::NO_CONTENT);
-        look(&plane.app).await.unwrap();
+        plane.detect_anomalies().await;
         assert_eq!((found(&plane).await.len(), due().await.len()), (1, 1), "what comes now is looked at");
     }
 }

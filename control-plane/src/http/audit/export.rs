@@ -1,10 +1,8 @@
 //! `GET /v1/audit/export`: all calls that a filter selects, as one file.
 //!
-//! It is read and sent a page at a time: what waits to be sent is three pages at most, and no reader is held while the
-//! client takes its time.
+//! It is read and sent in batches: at most three wait to be sent, and no reader is held while the client takes its time.
 
 use std::io;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -18,23 +16,20 @@ use utoipa::IntoParams;
 use super::FilterQuery;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
-use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::service::app::App;
-use crate::storage::{AuditFilter, AuditPosition};
+use crate::service::audit::RequestLog;
+use crate::service::audit::export::{Export, ExportBatch};
 use omniflow_api_types::audit::AuditEntryJson;
-use omniflow_api_types::audit_lines::{CSV_HEADER, csv_line, json_line};
+use omniflow_api_types::audit_lines::ExportFormat;
 use omniflow_api_types::schema;
 
-/// Records that are read and sent at once.
-const RECORDS_PER_PIECE: usize = 500;
-/// Pieces that wait for a client that reads slowly, beside the one at hand.
-const PIECES_WAITING: usize = 2;
+/// Batches that wait for a client that reads slowly, beside the one at hand.
+const BATCHES_WAITING: usize = 2;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::http) struct ExportQuery {
+pub(super) struct ExportQuery {
     #[serde(flatten)]
     filter: FilterQuery,
     #[serde(flatten)]
@@ -44,21 +39,11 @@ pub(in crate::http) struct ExportQuery {
 /// In which form.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(in crate::http) struct FormQuery {
+pub(super) struct FormQuery {
     /// `ndjson`: a JSON document a line; `csv`: RFC 4180 with a header. `ndjson` if not stated.
     #[param(value_type = Option<schema::ExportFormat>)]
     format: Option<String>,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Ndjson,
-    Csv,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("format is ndjson or csv")]
-struct InvalidFormat;
 
 /// Sends all audited calls that the filter selects, newest first.
 ///
@@ -75,32 +60,26 @@ struct InvalidFormat;
         content((String = "application/x-ndjson"), (String = "text/csv")),
     )),
 )]
-pub(in crate::http) async fn export(
-    State(app): State<Arc<App>>,
+pub(super) async fn export(
+    State(log): State<Arc<RequestLog>>,
     Authenticated(principal): Authenticated,
     StrictQuery(ExportQuery { filter, form }): StrictQuery<ExportQuery>,
 ) -> Result<Response, Problem> {
-    let filter = filter.read()?;
-    let format = query::parsed("format", form.format)?.unwrap_or(Format::Ndjson);
-    let (sender, body) = Channel::new(PIECES_WAITING);
-    let permit = Permit::new(&app, &principal);
-    tokio::spawn(send(app, filter, format, permit, sender));
+    let export = log.export(&principal, filter.into())?;
+    let format = query::parsed("format", form.format)?.unwrap_or(ExportFormat::Ndjson);
+    let (sender, body) = Channel::new(BATCHES_WAITING);
+    tokio::spawn(send(export, format, sender));
     let headers =
         [(header::CONTENT_TYPE, format.media_type()), (header::CONTENT_DISPOSITION, format.disposition())];
     Ok((headers, Body::new(body)).into_response())
 }
 
 /// Sends all, or cuts the connection.
-async fn send(
-    app: Arc<App>,
-    filter: AuditFilter,
-    format: Format,
-    permit: Permit,
-    mut sender: Sender<Bytes, io::Error>,
-) {
+async fn send(mut export: Export, format: ExportFormat, mut sender: Sender<Bytes, io::Error>) {
+    let stopped = export.stopped();
     let sent = tokio::select! {
-        sent = send_pieces(&app, &filter, format, &permit, &mut sender) => sent,
-        () = app.signals.stopped() => Err(io::Error::other("the control plane is stopping")),
+        sent = send_batches(&mut export, format, &mut sender) => sent,
+        () = stopped => Err(io::Error::other("the control plane is stopping")),
     };
     if let Err(error) = sent {
         tracing::warn!(%error, "an export of the audit log was cut");
@@ -108,69 +87,20 @@ async fn send(
     }
 }
 
-async fn send_pieces(
-    app: &App,
-    filter: &AuditFilter,
-    format: Format,
-    permit: &Permit,
+async fn send_batches(
+    export: &mut Export,
+    format: ExportFormat,
     sender: &mut Sender<Bytes, io::Error>,
 ) -> io::Result<()> {
-    let mut before: Option<AuditPosition> = None;
-    let mut text = match format {
-        Format::Ndjson => String::new(),
-        Format::Csv => CSV_HEADER.to_owned(),
-    };
+    let mut text = format.head().to_owned();
     loop {
-        if !permit.holds().await.map_err(io::Error::other)? {
-            return Err(io::Error::other("its token is not valid any more"));
+        let ExportBatch { records, is_last } = export.next_batch().await.map_err(io::Error::other)?;
+        for record in records {
+            text.push_str(&format.line(&AuditEntryJson::from(record)).map_err(io::Error::other)?);
         }
-        let entries = app.storage.audit.audit_entries(filter, before, RECORDS_PER_PIECE).await;
-        let entries = entries.map_err(io::Error::other)?;
-        let is_last = entries.len() < RECORDS_PER_PIECE;
-        before = entries.last().map(|entry| AuditPosition { time: entry.time, id: entry.id });
-        for entry in entries {
-            text.push_str(&format.line(&AuditEntryJson::from(entry)).map_err(io::Error::other)?);
-        }
-        // Whoever asked may have seen enough: that is no failure.
+        // A client that closes the connection may have seen enough: that is no failure.
         if sender.send_data(Bytes::from(std::mem::take(&mut text))).await.is_err() || is_last {
             return Ok(());
-        }
-    }
-}
-
-// === impl Format ===
-
-impl Format {
-    fn media_type(self) -> &'static str {
-        match self {
-            Self::Ndjson => "application/x-ndjson",
-            Self::Csv => "text/csv; charset=utf-8; header=present",
-        }
-    }
-
-    fn disposition(self) -> &'static str {
-        match self {
-            Self::Ndjson => "attachment; filename=\"audit.ndjson\"",
-            Self::Csv => "attachment; filename=\"audit.csv\"",
-        }
-    }
-
-    fn line(self, entry: &AuditEntryJson) -> serde_json::Result<String> {
-        match self {
-            Self::Ndjson => json_line(entry),
-            Self::Csv => csv_line(entry),
-        }
-    }
-}
-
-impl FromStr for Format {
-    type Err = InvalidFormat;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "ndjson" => Ok(Self::Ndjson),
-            "csv" => Ok(Self::Csv),
-            _ => Err(InvalidFormat),
         }
     }
 }
@@ -185,6 +115,8 @@ mod tests {
 
     use super::*;
     use crate::http::testing::{Plane, START, record, request};
+    use crate::service::audit::export::BATCH_RECORDS;
+    use omniflow_api_types::audit_lines::CSV_HEADER;
 
     /// A log with more than two pieces.
     async fn plane() -> Plane {
@@ -251,7 +183,7 @@ mod tests {
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
         let line: Value = serde_json::from_slice(first.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
         assert_eq!(line["request_id"], json!("request-1199"));
-        assert_eq!(first.iter().filter(|byte| **byte == b'\n').count(), RECORDS_PER_PIECE);
+        assert_eq!(first.iter().filter(|byte| **byte == b'\n').count(), BATCH_RECORDS);
         drop(body);
     }
 }

@@ -1,21 +1,16 @@
 //! `GET /v1/audit`: audited calls, newest first.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use omniflow_domain::error::Error;
-use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use super::FilterQuery;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
-use crate::service::app::App;
-use crate::storage::AuditPosition;
+use crate::service::audit::RequestLog;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::page::Page;
 
@@ -38,41 +33,11 @@ pub(in crate::http) struct ListQuery {
     responses((status = 200, body = Page<AuditEntryJson>, description = "A page of calls.")),
 )]
 pub(in crate::http) async fn list(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<AuditEntryJson>>, Problem> {
-    Ok(Json(select(&app, query).await?))
-}
-
-/// The calls that are asked for.
-pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<AuditEntryJson>, Error> {
-    let (limit, before) = query.page.read(read_position)?;
-    let filter = query.filter.read()?;
-    let entries = app.storage.audit.audit_entries(&filter, before, limit + 1).await?;
-    let page = Page::of(entries, limit, |entry| format!("{}-{}", entry.time.0, entry.id));
-    Ok(page.map(AuditEntryJson::from))
-}
-
-/// The calls that are asked for, as far as they are found in this time; and the cursor to look on from where it was not
-/// enough.
-pub(in crate::http) async fn look(
-    app: &App,
-    query: ListQuery,
-    longest: Duration,
-) -> Result<(Page<AuditEntryJson>, Option<String>), Error> {
-    let (limit, before) = query.page.read(read_position)?;
-    let filter = query.filter.read()?;
-    let deadline = Instant::now() + longest;
-    let look = app.storage.audit.look_for_calls(&filter, before, limit + 1, deadline).await?;
-    let page = Page::of(look.found, limit, |entry| format!("{}-{}", entry.time.0, entry.id));
-    let look_on = look.ended_at.map(|place| format!("{}-{}", place.time.0, place.id));
-    Ok((page.map(AuditEntryJson::from), look_on))
-}
-
-/// Where a cursor of the list points to: behind which call it goes on.
-pub(in crate::http) fn read_position(text: &str) -> Option<AuditPosition> {
-    let (time, id) = text.split_once('-')?;
-    Some(AuditPosition { time: UnixMillis(time.parse().ok()?), id: id.parse().ok()? })
+    let page = log.list(query.filter.into(), query.page.into()).await?;
+    Ok(Json(Page::json(page, AuditEntryJson::from)))
 }
 
 #[cfg(test)]

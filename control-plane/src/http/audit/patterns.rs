@@ -9,13 +9,12 @@ use utoipa::IntoParams;
 
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
-use crate::http::query::{self, PageQuery};
-use crate::service::app::App;
-use crate::storage::{FindingFilter, KeyReference};
+use crate::http::query::PageQuery;
+use crate::service::audit::RequestLog;
+use crate::service::audit::anomalies::AnomalyQuery;
 use omniflow_api_types::finding::FindingJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
-use omniflow_domain::error::Error;
 
 /// Which findings.
 #[derive(Deserialize, IntoParams)]
@@ -54,22 +53,15 @@ pub(in crate::http) struct PatternQuery {
     responses((status = 200, body = Page<FindingJson>, description = "A page of findings.")),
 )]
 pub(in crate::http) async fn patterns(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     StrictQuery(query): StrictQuery<PatternQuery>,
 ) -> Result<Json<Page<FindingJson>>, Problem> {
-    Ok(Json(select(&app, query).await?))
+    let page = log.anomalies(query.filter.into(), query.page.into()).await?;
+    Ok(Json(Page::json(page, FindingJson::from)))
 }
 
-/// The findings that are asked for.
-pub(in crate::http) async fn select(app: &App, query: PatternQuery) -> Result<Page<FindingJson>, Error> {
-    let PatternQuery { filter, page } = query;
-    let (limit, before) = page.read(|text| text.parse().ok())?;
-    let filter = FindingFilter {
-        key: query::present(filter.key).map(|key| KeyReference::from(key.as_str())),
-        kind: query::parsed("kind", filter.kind)?,
-        from: query::time("from", filter.from)?,
-        to: query::time("to", filter.to)?,
-    };
-    let findings = app.storage.audit.findings(&filter, before, limit + 1).await?;
-    Ok(Page::of(findings, limit, |finding| finding.id.to_string()).map(FindingJson::from))
+impl From<PatternFilter> for AnomalyQuery {
+    fn from(PatternFilter { key, kind, from, to }: PatternFilter) -> Self {
+        Self { key, kind, from, to }
+    }
 }

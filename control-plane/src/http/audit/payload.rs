@@ -1,23 +1,16 @@
 //! `GET /v1/audit/{id}/payload`: the arguments of a call, for auditors; and the rotation of the key that seals them.
 
-use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::json;
 
-use super::show::find;
 use crate::http::access::Authenticated;
 use crate::http::extract::Segments;
 use crate::http::params::RecordPath;
 use crate::http::problem::Problem;
-use crate::http::to_its_end;
-use crate::service::app::App;
-use crate::service::vault::{Binding, Rotation, hex_name};
+use crate::service::audit::RequestLog;
 use omniflow_api_types::payload::{PayloadJson, RotatedPayloadKey};
-use omniflow_domain::error::Error;
-use omniflow_domain::event::{Action, NewEvent, Subject};
 
 /// Shows the arguments of a call. Each reading is an event.
 #[utoipa::path(
@@ -29,49 +22,12 @@ use omniflow_domain::event::{Action, NewEvent, Subject};
     responses((status = 200, body = PayloadJson, description = "The arguments, as far as they are kept.")),
 )]
 pub(in crate::http) async fn show(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> Result<Json<PayloadJson>, Problem> {
-    Ok(Json(read(app, &principal, &id).await?))
-}
-
-/// Reads the arguments of a call, and notes in the trail that they were read.
-pub(in crate::http) async fn read(
-    app: Arc<App>,
-    principal: &Principal,
-    id: &str,
-) -> Result<PayloadJson, Error> {
-    let audit = &app.storage.audit;
-    let entry = find(&app, id).await?;
-    let id = entry.id;
-    let nothing_kept = || Error::not_found("No arguments are kept of this call, or no longer.");
-    let sealed = audit.payload(id).await?.ok_or_else(nothing_kept)?;
-    let argument_hash = entry.argument_hash.ok_or_else(nothing_kept)?;
-    let binding = Binding { argument_hash, request_id: entry.request_id };
-    let payload = app.vault.unseal(audit, &binding, &sealed).await?;
-    let kept_until = app.payload_end(entry.time);
-    // Who has read it is written down before it is told.
-    let event = NewEvent {
-        time: app.now(),
-        actor: principal.actor(),
-        action: Action::PayloadRead,
-        // The key's, so that it is found among what was done to the key.
-        subject: match entry.key {
-            Some(key) => Subject { id: key.id.to_string(), name: key.name },
-            None => Subject { id: id.to_string(), name: String::new() },
-        },
-        before: None,
-        after: Some(json!({"record_id": id.to_string()})),
-    };
-    to_its_end(async move {
-        let mut writer = app.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
-        transaction.insert_event(&event).await?;
-        transaction.commit().await?;
-        Ok(PayloadJson::new(id, payload, kept_until))
-    })
-    .await
+    let read = log.read_payload(&principal, &id).await?;
+    Ok(Json(PayloadJson::new(read.record, read.payload, read.kept_until)))
 }
 
 /// Makes a new key for sealing the arguments of calls, and seals with it what the one before has sealed.
@@ -83,29 +39,15 @@ pub(in crate::http) async fn read(
     responses((status = 200, body = RotatedPayloadKey, description = "The new key is in use.")),
 )]
 pub(in crate::http) async fn rotate_key(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     Authenticated(principal): Authenticated,
 ) -> Result<Json<RotatedPayloadKey>, Problem> {
-    to_its_end(async move {
-        let rotation = app.vault.rotate(&app.storage.audit).await?;
-        let wrapping_key = hex_name(&rotation.wrapping_key);
-        let event = NewEvent {
-            time: app.now(),
-            actor: principal.actor(),
-            action: Action::PayloadKeyRotated,
-            subject: Subject { id: wrapping_key.clone(), name: "payload key".to_owned() },
-            before: None,
-            after: Some(json!({"data_keys": rotation.data_keys, "unreadable": rotation.unreadable})),
-        };
-        let mut writer = app.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
-        transaction.insert_event(&event).await?;
-        transaction.commit().await?;
-        let Rotation { data_keys, unreadable, .. } = rotation;
-        Ok(Json(RotatedPayloadKey { wrapping_key, data_keys, unreadable }))
-    })
-    .await
-    .map_err(Into::into)
+    let rotated = log.rotate_payload_key(&principal).await?;
+    Ok(Json(RotatedPayloadKey {
+        wrapping_key: rotated.wrapping_key,
+        data_keys: rotated.data_keys,
+        unreadable: rotated.unreadable,
+    }))
 }
 
 #[cfg(test)]
@@ -115,11 +57,9 @@ mod tests {
     use axum::http::{Method, StatusCode};
     use omniflow_policy::audit::AuditItem;
     use omniflow_policy::payload::{CallPayload, PayloadState};
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
-    use super::*;
     use crate::http::testing::{Answer, Plane, START, record, request};
-    use crate::service::jobs::retention::purge;
 
     const DAY: Duration = Duration::from_secs(86_400);
 
@@ -238,11 +178,11 @@ mod tests {
         let audit = &plane.app.storage.audit;
         let full = audit.pages().await.unwrap();
         plane.pass(7 * DAY);
-        purge(&plane.app).await.unwrap();
+        plane.purge().await;
         assert_eq!(read(&plane, &auditor, "1").await.status, StatusCode::OK, "on the day it is there");
 
         plane.pass(Duration::from_millis(40));
-        purge(&plane.app).await.unwrap();
+        plane.purge().await;
         for id in ["1", "40"] {
             assert_eq!(read(&plane, &auditor, id).await.status, StatusCode::NOT_FOUND);
         }
@@ -253,7 +193,7 @@ mod tests {
         assert!(purged.all < full.all / 2, "{purged:?} of {full:?}");
         assert_eq!(audit.data_keys().await.unwrap().len(), 1);
         plane.pass(3 * DAY);
-        purge(&plane.app).await.unwrap();
+        plane.purge().await;
         assert_eq!(audit.data_keys().await.unwrap().len(), 0, "nothing needs it");
 
         plane.deliver_items(&gateway, vec![call(40, &noise)]).await;

@@ -1,31 +1,18 @@
 //! `GET /v1/audit/stats`: what the calls of a time amount to.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::FilterQuery;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
-use crate::http::query;
-use crate::service::app::App;
+use crate::service::audit::{RequestLog, stats as service};
 use omniflow_api_types::schema;
-use omniflow_api_types::stats::{AuditStatsJson, StatsCountsJson, StatsGroupJson, names};
-use omniflow_api_types::time::Time;
-use omniflow_domain::error::Error;
-use omniflow_domain::stats::{Dimension, GroupValue, InvalidDimension, Tally};
-
-/// What is counted where no time is stated, in milliseconds.
-const DAY_MS: u64 = 86_400_000;
-/// The groups that are told of where no limit is stated.
-const DEFAULT_GROUPS: usize = 100;
-/// The most groups that are told of: more than the hours of a month.
-const MAX_GROUPS: usize = 1_000;
+use omniflow_api_types::stats::AuditStatsJson;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,66 +47,11 @@ pub(in crate::http) struct Grouping {
     responses((status = 200, body = AuditStatsJson, description = "The groups.")),
 )]
 pub(in crate::http) async fn stats(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     StrictQuery(query): StrictQuery<StatsQuery>,
 ) -> Result<Json<AuditStatsJson>, Problem> {
-    Ok(Json(count(&app, query).await?))
-}
-
-/// What the calls that are asked for amount to.
-pub(in crate::http) async fn count(app: &App, query: StatsQuery) -> Result<AuditStatsJson, Error> {
-    let StatsQuery { filter, grouping } = query;
-    let filter = filter.read()?;
-    let (by, limit) = grouping.read()?;
-    let to = filter.to.unwrap_or_else(|| app.now());
-    let from = filter.from.unwrap_or(UnixMillis(to.0.saturating_sub(DAY_MS)));
-    let audit = &app.storage.audit;
-    let stats = audit.audit_stats(&filter, (from, to), &by, limit).await?;
-    let mut found: Vec<(Vec<GroupValue>, Tally)> = stats.groups.into_iter().collect();
-    if by.first() == Some(&Dimension::Hour) {
-        found.sort_by(|(one, _), (other, _)| one.cmp(other));
-    } else {
-        found.sort_by(|(one, a), (other, b)| Reverse(a.calls).cmp(&Reverse(b.calls)).then(one.cmp(other)));
-    }
-    let mut groups = Vec::with_capacity(found.len());
-    for (group, tally) in &found {
-        let key = group.iter().find_map(|value| match value {
-            GroupValue::Key(id) => Some(*id),
-            _ => None,
-        });
-        let name = match key {
-            Some(id) => audit.audited_key_name(id).await?,
-            None => None,
-        };
-        groups.push(StatsGroupJson::new(group, name, tally));
-    }
-    let other = (stats.other.calls > 0).then(|| StatsCountsJson::from(&stats.other));
-    let total = StatsCountsJson::from(&stats.total);
-    Ok(AuditStatsJson { from: Time(from), to: Time(to), by: names(&by), groups, other, total })
-}
-
-// === impl Grouping ===
-
-impl Grouping {
-    fn read(self) -> Result<(Vec<Dimension>, usize), Error> {
-        let wrong = || Error::invalid_query("by", InvalidDimension);
-        let text = query::present(self.by).unwrap_or_else(|| Dimension::Hour.as_str().to_owned());
-        let by: Result<Vec<Dimension>, InvalidDimension> = text.split(',').map(str::parse).collect();
-        let by = by.map_err(|_| wrong())?;
-        if by.len() > 2 || by.first() == by.get(1) {
-            return Err(wrong());
-        }
-        let wrong_limit =
-            || Error::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_GROUPS}"));
-        let limit = match query::present(self.limit) {
-            None if by == [Dimension::Hour] => MAX_GROUPS,
-            None => DEFAULT_GROUPS,
-            Some(text) => {
-                text.parse().ok().filter(|limit| (1..=MAX_GROUPS).contains(limit)).ok_or_else(wrong_limit)?
-            }
-        };
-        Ok((by, limit))
-    }
+    let StatsQuery { filter, grouping: Grouping { by, limit } } = query;
+    Ok(Json(log.stats(service::StatsQuery { filter: filter.into(), by, limit }).await?.into()))
 }
 
 #[cfg(test)]

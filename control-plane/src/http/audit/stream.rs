@@ -3,9 +3,7 @@
 //! The number of a record is the event's id. Numbers grow in the order of commits, because there is one writer, so a
 //! client that names the last one it saw misses nothing and gets nothing twice.
 
-use omniflow_domain::principal::Principal;
 use std::fmt::Write;
-use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,42 +13,25 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::channel::{Channel, Sender};
-use tokio::sync::watch;
-use tokio::time::sleep;
 
 use super::FilterQuery;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
 use crate::http::params::LastEventId;
-use crate::http::permit::Permit;
 use crate::http::problem::Problem;
-use crate::service::app::App;
-use crate::storage::AuditFilter;
+use crate::service::audit::RequestLog;
+use crate::service::audit::follow::{Followed, Follower};
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::json_line;
-use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::error::Error;
 
-/// Where a client that comes back says what it saw last.
+/// The header in which a client that comes back states what it saw last.
 const LAST_EVENT_ID: &str = "last-event-id";
-/// Numbers of records that are looked through at once.
-const NUMBERS_PER_PIECE: i64 = 500;
-/// Pieces that wait for a client that reads slowly. What comes meanwhile stays in the log until it is asked for.
+/// Pieces that wait for a client that reads slowly. What is committed meanwhile stays in the log until it is read.
 const PIECES_WAITING: usize = 2;
-/// How often a quiet stream says that it lives. A token that expired ends its stream within this time.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
-
-/// A stream under way.
-struct Stream {
-    app: Arc<App>,
-    filter: AuditFilter,
-    permit: Permit,
-    committed: watch::Receiver<()>,
-    /// The number of the last record that was looked at.
-    seen: i64,
-    sender: Sender<Bytes, io::Error>,
-    manner: Manner,
-}
+/// How often a quiet stream sends an event without data, so that proxies on the way keep the connection. A token that
+/// expired ends its stream within this time.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Sends new audited calls that the filter selects, as they arrive.
 ///
@@ -65,51 +46,19 @@ struct Stream {
     responses((status = 200, description = "Events.", body = String, content_type = "text/event-stream")),
 )]
 pub(in crate::http) async fn stream(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     Authenticated(principal): Authenticated,
     headers: HeaderMap,
     StrictQuery(filter): StrictQuery<FilterQuery>,
 ) -> Result<Response, Problem> {
-    let manner = Manner { event: Arc::new(in_json), longest: None };
-    open(&app, &principal, last_event_id(&headers)?, filter, manner).await.map_err(Into::into)
-}
-
-/// How a stream tells of records.
-pub(in crate::http) struct Manner {
-    /// The lines of an event, each with its end.
-    pub(in crate::http) event: Arc<dyn Fn(AuditEntry) -> io::Result<String> + Send + Sync>,
-    /// How long it goes on; the client comes back then, and is let in anew. `None` for as long as may be.
-    pub(in crate::http) longest: Option<Duration>,
-}
-
-/// Sends new calls that the filter selects, as they arrive: those behind the record `last`, or from now on.
-pub(in crate::http) async fn open(
-    app: &Arc<App>,
-    principal: &Principal,
-    last: Option<i64>,
-    filter: FilterQuery,
-    manner: Manner,
-) -> Result<Response, Error> {
-    let filter = filter.read()?;
-    // Before the newest number is read, so that nothing comes between.
-    let committed = app.signals.audit_committed.subscribe();
-    let seen = match last {
-        Some(id) => id,
-        None => app.storage.audit.newest_record().await?,
-    };
+    let follower = log.follow(&principal, filter.into(), last_event_id(&headers)?).await?;
     let (sender, body) = Channel::new(PIECES_WAITING);
-    let permit = Permit::new(app, principal);
-    let app = Arc::clone(app);
-    tokio::spawn(Stream { app, filter, permit, committed, seen, sender, manner }.run());
+    tokio::spawn(send(follower, sender));
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response())
 }
 
-fn in_json(entry: AuditEntry) -> io::Result<String> {
-    json_line(&AuditEntryJson::from(entry)).map(|line| format!("data: {line}")).map_err(io::Error::other)
-}
-
-/// Behind which record a client goes on.
-pub(in crate::http) fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
+/// The record after which a client continues.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let mut values = headers.get_all(LAST_EVENT_ID).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|id: &i64| *id >= 0);
@@ -117,93 +66,46 @@ pub(in crate::http) fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>,
     if values.next().is_some() { Err(wrong()) } else { id.map(Some).ok_or_else(wrong) }
 }
 
-// === impl Stream ===
-
-impl Stream {
-    async fn run(mut self) {
-        let app = Arc::clone(&self.app);
-        let longest = self.manner.longest;
-        let over = async {
-            match longest {
-                Some(longest) => sleep(longest).await,
-                None => pending().await,
-            }
-        };
-        let ended = tokio::select! {
-            ended = self.send_all() => ended,
-            () = app.signals.stopped() => Ok(()),
-            () = over => Ok(()),
-        };
-        if let Err(error) = ended {
-            tracing::warn!(%error, "a stream of audit records was cut");
-            self.sender.abort(error);
-        }
+async fn send(mut follower: Follower, mut sender: Sender<Bytes, io::Error>) {
+    let stopped = follower.stopped();
+    let ended = tokio::select! {
+        ended = send_events(&mut follower, &mut sender) => ended,
+        () = stopped => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::warn!(%error, "a stream of audit records was cut");
+        sender.abort(error);
     }
+}
 
-    /// Sends until the client goes or may not have more.
-    async fn send_all(&mut self) -> io::Result<()> {
-        // The client knows from now on where to begin when it comes back.
-        if !self.send(self.place()).await {
+/// Sends until the client goes or may not have more.
+async fn send_events(follower: &mut Follower, sender: &mut Sender<Bytes, io::Error>) -> io::Result<()> {
+    // The client can continue from here when it comes back.
+    let mut events = position(follower);
+    loop {
+        if !events.is_empty() && sender.send_data(Bytes::from(events)).await.is_err() {
             return Ok(());
         }
-        loop {
-            self.committed.mark_unchanged();
-            if !self.send_new().await? {
-                return Ok(());
-            }
-            tokio::select! {
-                // An error would mean that the sender is gone; it lives as long as the process.
-                _ = self.committed.changed() => {}
-                () = self.permit.challenged() => {}
-                // Not to look for records, which wake it: so that proxies on the way keep a quiet connection.
-                () = sleep(SIGN_OF_LIFE) => {
-                    if !self.send(self.place()).await {
-                        return Ok(());
-                    }
+        events = match follower.next(KEEP_ALIVE).await.map_err(io::Error::other)? {
+            Followed::Records(records) => {
+                let mut events = String::new();
+                for record in records {
+                    let id = record.id;
+                    let line = json_line(&AuditEntryJson::from(record)).map_err(io::Error::other)?;
+                    // The line has its own end; the other one ends the event.
+                    write!(events, "id: {id}\ndata: {line}\n").map_err(io::Error::other)?;
                 }
+                events
             }
-        }
+            Followed::Idle => position(follower),
+            Followed::Ended => return Ok(()),
+        };
     }
+}
 
-    /// Sends what has been committed. Tells whether to go on.
-    async fn send_new(&mut self) -> io::Result<bool> {
-        if !self.permit.holds().await.map_err(io::Error::other)? {
-            return Ok(false);
-        }
-        let audit = &self.app.storage.audit;
-        let newest = audit.newest_record().await.map_err(io::Error::other)?;
-        while self.seen < newest {
-            let last = newest.min(self.seen.saturating_add(NUMBERS_PER_PIECE));
-            let audit = &self.app.storage.audit;
-            let entries = audit.audit_entries_between(&self.filter, self.seen, last).await;
-            let mut events = String::new();
-            for entry in entries.map_err(io::Error::other)? {
-                let id = entry.id;
-                let lines = (self.manner.event)(entry)?;
-                // The lines have their own ends; the last ends the event.
-                write!(events, "id: {id}\n{lines}\n").map_err(io::Error::other)?;
-            }
-            self.seen = last;
-            if !events.is_empty() && !self.send(events).await {
-                return Ok(false);
-            }
-            // A long way through the log takes a while.
-            if !self.permit.holds().await.map_err(io::Error::other)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// An event without data: it moves the place of the client, and nothing else.
-    fn place(&self) -> String {
-        format!("id: {}\n\n", self.seen)
-    }
-
-    /// Waits until the client takes it; false if it is gone.
-    async fn send(&mut self, text: String) -> bool {
-        self.sender.send_data(Bytes::from(text)).await.is_ok()
-    }
+/// An event without data: it only moves the position of the client.
+fn position(follower: &Follower) -> String {
+    format!("id: {}\n\n", follower.position())
 }
 
 #[cfg(test)]

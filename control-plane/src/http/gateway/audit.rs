@@ -1,116 +1,41 @@
-//! `POST /gateway/v1/audit`: takes in what gateways have seen.
+//! `POST /gateway/v1/audit`: stores what gateways have seen.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use omniflow_policy::audit::{AuditBatch, AuditItem};
 use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
-use omniflow_policy::time::UnixMillis;
 
-use super::check_name;
 use crate::http::extract::{Body, check_media_type};
 use crate::http::problem::Problem;
-use crate::http::to_its_end;
-use crate::service::app::App;
-use crate::service::vault::Binding;
-use crate::storage::{IngestError, Ingested};
-use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::gateway::GatewayId;
-use omniflow_domain::payload::SealedPayload;
-
-/// The highest number that a call may have: what a column of the database holds.
-const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
-/// How far a gateway's clock may be ahead of this one's, in milliseconds. Later times are taken for this one.
-const MAX_LEAD_MS: u64 = 5 * 60_000;
+use crate::service::gateway_protocol::GatewayProtocol;
 
 /// Answers when the records are on the disk. A gateway that got no answer sends them again.
 pub(super) async fn ingest(
-    State(app): State<Arc<App>>,
+    State(protocol): State<Arc<GatewayProtocol>>,
     headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<StatusCode, Problem> {
-    let heard_at = app.now();
     check_media_type(&headers, AUDIT_MEDIA_TYPE)?;
-    let batch = AuditBatch::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
-    check_name(&batch.source.gateway)?;
-    if batch.items.iter().any(|item| item.next_sequence() > MAX_SEQUENCE + 1) {
-        return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()).into());
-    }
-    to_its_end(async move {
-        let (batch, payloads) = seal_payloads(&app, batch).await?;
-        let mut writer = app.storage.audit.writer().await;
-        let mut transaction = writer.begin().await?;
-        let gateway = batch.source.gateway.clone();
-        let incarnation = batch.source.incarnation;
-        let latest = UnixMillis(app.now().0.saturating_add(MAX_LEAD_MS));
-        let ingested = transaction.ingest(batch, &payloads, heard_at, latest).await;
-        let Ingested { missing, withdrawn } = ingested.map_err(|error| match error {
-            IngestError::Storage(error) => error.into(),
-            wrong @ (IngestError::Leap { .. } | IngestError::TooManyGaps) => invalid(wrong.to_string()),
-        })?;
-        transaction.commit().await?;
-        app.signals.audit_committed.send_replace(());
-        if missing > 0 {
-            tracing::warn!(gateway, missing, "audit records are missing");
-        }
-        if let Some(gap) = withdrawn {
-            let gateway = GatewayId { gateway, incarnation };
-            tracing::warn!(%gateway, gap, "a gateway that counted as gone is there: its gap is withdrawn");
-        }
-        Ok(StatusCode::NO_CONTENT)
-    })
-    .await
-    .map_err(Into::into)
-}
-
-/// Takes the payloads out of a batch, and gives those sealed that the policy in force keeps, by the numbers of their calls.
-async fn seal_payloads(
-    app: &App,
-    batch: AuditBatch,
-) -> Result<(AuditBatch, HashMap<u64, SealedPayload>), Error> {
-    if !batch.items.iter().any(|item| matches!(item, AuditItem::CallWithPayload(..))) {
-        return Ok((batch, HashMap::new()));
-    }
-    let (policy, _) = app.publisher.publication.policy()?;
-    let (mut items, mut payloads) = (Vec::with_capacity(batch.items.len()), Vec::new());
-    for item in batch.items {
-        items.push(match item {
-            AuditItem::CallWithPayload(record, payload) => {
-                let binding =
-                    Binding { argument_hash: record.argument_hash, request_id: record.request_id.clone() };
-                // The gateway may not have heard of it when the call was made, and took down more.
-                let most = policy.recorded_payload_bytes(record.endpoint.as_deref(), &record.method);
-                if most > 0 && record.key.is_some() {
-                    payloads.push((record.sequence, binding, payload.cut_to(most)));
-                }
-                AuditItem::Call(record)
-            }
-            other => other,
-        });
-    }
-    let batch = AuditBatch { items, ..batch };
-    let redact = policy.document().payloads.redact.clone();
-    let sealed = app.vault.seal(&app.storage.audit, app.now(), payloads, redact).await?;
-    Ok((batch, sealed))
-}
-
-fn invalid(detail: String) -> Error {
-    Error::new(ErrorCode::InvalidBatch, detail)
+    protocol.ingest(&bytes).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[cfg(test)]
 mod tests {
     use axum::http::{Request, header};
-    use omniflow_policy::audit::{FoldedRefusals, LossCause, LostCalls};
+    use omniflow_policy::audit::{AuditItem, FoldedRefusals, LossCause, LostCalls};
     use omniflow_policy::gateway::MAX_BATCH_BYTES;
     use omniflow_policy::outcome::Denial;
+    use omniflow_policy::time::UnixMillis;
     use serde_json::{Value, json};
     use uuid::Uuid;
 
     use super::*;
     use crate::http::testing::{Plane, START, record};
+
+    /// The highest number that a call may have: what a column of the database holds.
+    const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
 
     async fn ids(plane: &Plane) -> Vec<Value> {
         let list = plane.get("/v1/audit").await.expect(StatusCode::OK);

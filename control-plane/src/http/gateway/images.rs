@@ -15,8 +15,7 @@ use omniflow_policy::snapshot::Page;
 
 use crate::http::extract::Segments;
 use crate::http::problem::Problem;
-use crate::service::app::App;
-use omniflow_domain::error::{Error, ErrorCode};
+use crate::service::gateway_protocol::GatewayProtocol;
 
 /// Pages as a body, one behind the other. They are sent from where the image has them: a thousand gateways that take a
 /// chunk at once hold it once.
@@ -25,14 +24,11 @@ struct PagesBody(VecDeque<Bytes>);
 struct SharedPage(Arc<Page<Vec<u8>>>);
 
 pub(super) async fn chunk(
-    State(app): State<Arc<App>>,
+    State(protocol): State<Arc<GatewayProtocol>>,
     Segments((version, n)): Segments<(u64, u32)>,
 ) -> Result<impl IntoResponse, Problem> {
-    let image = app.publisher.publication.offered(version, app.now()).ok_or_else(|| {
-        Error::new(ErrorCode::ImageGone, "This version is no longer kept. Poll for the present one.")
-    })?;
-    let pages = image.image().chunk(n).ok_or_else(|| Error::not_found("The image has fewer chunks."))?;
-    let pages = pages.iter().map(|page| Bytes::from_owner(SharedPage(Arc::clone(page)))).collect();
+    let pages = protocol.chunk(version, n)?;
+    let pages = pages.into_iter().map(|page| Bytes::from_owner(SharedPage(page))).collect();
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::new(PagesBody(pages))))
 }
 

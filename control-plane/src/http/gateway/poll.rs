@@ -1,114 +1,38 @@
 //! `POST /gateway/v1/poll` and `POST /gateway/v1/enforced`: what is new, and what is in force.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use omniflow_policy::gateway::{
-    DELTA_MEDIA_TYPE, EnforcedReport, MANIFEST_MEDIA_TYPE, MAX_POLL_WAIT_MS, PollRequest,
-};
-use omniflow_policy::snapshot;
-use tokio::time::{Instant, sleep_until};
+use omniflow_policy::gateway::{DELTA_MEDIA_TYPE, EnforcedReport, MANIFEST_MEDIA_TYPE, PollRequest};
 
-use super::{check_name, check_vms};
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
-use crate::http::permit::Permit;
 use crate::http::problem::Problem;
-use crate::http::to_its_end;
-use crate::service::app::App;
-use crate::service::publication::Offer;
-use omniflow_domain::error::Error;
-use omniflow_domain::version::MAX_REPORTED_VERSION;
-
-/// The most bytes of a filter's version.
-const MAX_FILTER_VERSION: usize = 64;
+use crate::service::gateway_protocol::{GatewayProtocol, PollAnswer};
 
 /// Answers at once if there is something new, and otherwise as soon as there is.
 pub(super) async fn poll(
-    State(app): State<Arc<App>>,
+    State(protocol): State<Arc<GatewayProtocol>>,
     Authenticated(principal): Authenticated,
     StrictJson(request): StrictJson<PollRequest>,
 ) -> Result<Response, Problem> {
-    check(&request)?;
-    // The body may have taken a minute: what is revoked meanwhile gets nothing.
-    let permit = Permit::new(&app, &principal);
-    if !permit.holds().await? {
-        return Err(Error::unauthenticated().into());
-    }
-    let same_installation = request.installation == Some(app.publisher.installation.id);
-    let open = app.fleet.poll_began(&request, same_installation);
-    let answer = wait(&app, permit, &request).await;
-    open.answered();
-    answer.map_err(Into::into)
+    Ok(match protocol.poll(&principal, &request).await? {
+        PollAnswer::Nothing => StatusCode::NO_CONTENT.into_response(),
+        PollAnswer::Delta(delta) => binary(DELTA_MEDIA_TYPE, delta.encode().into()),
+        PollAnswer::Image(image) => binary(MANIFEST_MEDIA_TYPE, image.manifest()),
+    })
 }
 
-/// What is new for a gateway, as soon as something is.
-async fn wait(app: &Arc<App>, mut permit: Permit, request: &PollRequest) -> Result<Response, Error> {
-    let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
-    let mut published = app.publisher.publication.subscribe();
-    let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
-    loop {
-        published.mark_unchanged();
-        match app.publisher.publication.offer(request.installation, request.version, enforced, app.now())? {
-            Offer::Delta(delta) => return Ok(binary(DELTA_MEDIA_TYPE, delta.encode().into())),
-            Offer::Image(image) => return Ok(binary(MANIFEST_MEDIA_TYPE, image.manifest())),
-            Offer::Ahead => {
-                let (app, held) = (Arc::clone(app), request.version);
-                to_its_end(async move { Ok(app.publisher.pass_version(held).await?) }).await?;
-            }
-            Offer::Implausible => return Err(implausible_version()),
-            Offer::Nothing => tokio::select! {
-                biased;
-                // Perhaps the one of this poll: the next one is checked.
-                () = permit.challenged() => return Ok(StatusCode::NO_CONTENT.into_response()),
-                // An error would mean that nothing can ever be published again: the deadline ends the wait.
-                Ok(()) = published.changed() => {}
-                () = sleep_until(deadline) => return Ok(StatusCode::NO_CONTENT.into_response()),
-                () = app.signals.stopped() => return Ok(StatusCode::NO_CONTENT.into_response()),
-            },
-        }
-    }
-}
-
-/// Notes what each VM of a gateway enforces.
+/// Records what each VM of a gateway enforces.
 pub(super) async fn enforced(
-    State(app): State<Arc<App>>,
+    State(protocol): State<Arc<GatewayProtocol>>,
     StrictJson(report): StrictJson<EnforcedReport>,
 ) -> Result<StatusCode, Problem> {
-    check_name(&report.gateway)?;
-    check_vms(&report.vms)?;
-    app.fleet.reported(&report, report.installation == Some(app.publisher.installation.id));
+    protocol.enforced(&report)?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn check(request: &PollRequest) -> Result<(), Error> {
-    check_name(&request.gateway)?;
-    check_vms(&request.vms)?;
-    if request.filter_version.len() > MAX_FILTER_VERSION {
-        let detail = format!("a filter's version has at most {MAX_FILTER_VERSION} bytes");
-        return Err(Error::invalid_field("/filter_version", detail));
-    }
-    if request.snapshot_format < snapshot::FORMAT {
-        let detail =
-            format!("this control plane writes snapshot format {}: update the filter", snapshot::FORMAT);
-        return Err(Error::invalid_field("/snapshot_format", detail));
-    }
-    if request.version > MAX_REPORTED_VERSION {
-        let detail = "no control plane has published such a version; state 0 to get the whole snapshot";
-        return Err(Error::invalid_field("/version", detail));
-    }
-    Ok(())
-}
-
-fn implausible_version() -> Error {
-    let detail = "this version is more than 24 hours ahead of the control plane's clock, so it is not passed: check \
-                  the clocks of the control plane and of the gateway; a gateway that is restarted takes the whole \
-                  snapshot";
-    Error::invalid_field("/version", detail)
 }
 
 fn binary(media_type: &'static str, body: Bytes) -> Response {
@@ -117,7 +41,10 @@ fn binary(media_type: &'static str, body: Bytes) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::http::Method;
+    use omniflow_domain::version::MAX_REPORTED_VERSION;
     use omniflow_policy::digest::Digest;
     use omniflow_policy::snapshot::{Change, Delta, Manifest, Page, split_chunk};
     use serde_json::{Value, json};
@@ -324,7 +251,7 @@ mod tests {
         assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
         let request = serde_json::from_value(body(None, 0, 25_000)).unwrap();
         let answer = super::poll(
-            State(Arc::clone(&plane.app)),
+            State(Arc::clone(&plane.app.gateway_protocol)),
             crate::http::access::Authenticated(principal),
             StrictJson(request),
         )

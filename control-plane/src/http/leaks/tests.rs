@@ -212,7 +212,7 @@ async fn what_was_found_unusual_is_told() {
     old.outcome = CallOutcome::Denied(Denial::KeyExpired);
     old.key.as_mut().unwrap().version = 2;
     plane.deliver(&gateway, vec![revoked, old]).await;
-    crate::service::jobs::detection::look(&plane.app).await.unwrap();
+    plane.detect_anomalies().await;
     let all = plane.get("/v1/audit/patterns?key=ci").await.expect(StatusCode::OK);
     assert_eq!(all["items"].as_array().unwrap().len(), 2, "{all}");
     let answer = report(&plane, json!({"secret": secret(&created)})).await;

@@ -17,11 +17,11 @@ use super::show::Moment;
 use super::trail::{Changed, changes};
 use super::visitor::Visitor;
 use crate::http::access::{Endpoints, READ};
-use crate::http::events::{ListQuery, select};
-use crate::http::extract::{StrictQuery, query_of};
-use crate::service::app::App;
+use crate::http::extract::StrictQuery;
+use crate::service::admin_log::{AdminLog, AdminLogQuery};
+use crate::service::query::PageRequest;
 use omniflow_api_types::event::EventJson;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::error::ErrorCode;
 use omniflow_domain::event::Action;
 
 /// Events of one page.
@@ -80,16 +80,12 @@ fn endpoints(endpoints: Endpoints) -> Endpoints {
 }
 
 async fn show(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<AdminLog>>,
     visitor: Visitor,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let frame = visitor.frame("Events");
-    let selected = match query.to_api() {
-        Ok(api) => select(&app, api).await,
-        Err(problem) => Err(problem),
-    };
-    let (status, error, page) = match selected {
+    let (status, error, page) = match log.list(query.to_filter(), query.to_page()).await {
         Ok(page) => (StatusCode::OK, None, Some(page)),
         Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
             (StatusCode::BAD_REQUEST, Some(FormError::of_search(&problem, &FIELDS)), None)
@@ -98,7 +94,7 @@ async fn show(
     };
     let (items, next) = page.map(|page| (page.items, page.next_cursor)).unwrap_or_default();
     let page = EventsPage {
-        events: items.into_iter().map(|event| Shown::new(event, &query, &frame)).collect(),
+        events: items.into_iter().map(|event| Shown::new(event.into(), &query, &frame)).collect(),
         frame,
         from: for_field(&query.from),
         to: for_field(&query.to),
@@ -158,18 +154,18 @@ impl EventsPage {
 // === impl Query ===
 
 impl Query {
-    fn to_api(&self) -> Result<ListQuery, Error> {
-        let (from, to) = (instant(&self.from), instant(&self.to));
-        let fields = [
-            ("action", self.action.as_str()),
-            ("actor", self.actor.trim()),
-            ("subject", self.subject.trim()),
-            ("from", &from),
-            ("to", &to),
-            ("limit", PAGE_SIZE),
-            ("cursor", &self.cursor),
-        ];
-        query_of(&fields)
+    fn to_filter(&self) -> AdminLogQuery {
+        AdminLogQuery {
+            action: Some(self.action.clone()),
+            actor: Some(self.actor.trim().to_owned()),
+            subject: Some(self.subject.trim().to_owned()),
+            from: Some(instant(&self.from)),
+            to: Some(instant(&self.to)),
+        }
+    }
+
+    fn to_page(&self) -> PageRequest {
+        PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(self.cursor.clone()) }
     }
 
     fn path(&self) -> String {

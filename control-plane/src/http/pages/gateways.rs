@@ -14,9 +14,9 @@ use super::refusal::{Page, PageResult};
 use super::show::{Ago, At, Count};
 use super::visitor::Visitor;
 use crate::http::access::{Endpoints, READ};
-use crate::http::extract::{StrictQuery, query_of};
-use crate::http::gateways::select;
-use crate::service::app::App;
+use crate::http::extract::StrictQuery;
+use crate::service::gateways::{GatewayPage, Gateways};
+use crate::service::query::PageRequest;
 use omniflow_api_types::gateway::GatewayJson;
 
 /// Gateways of one page.
@@ -67,15 +67,15 @@ fn endpoints(endpoints: Endpoints) -> Endpoints {
 }
 
 async fn show(
-    State(app): State<Arc<App>>,
+    State(gateways): State<Arc<Gateways>>,
     visitor: Visitor,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let list = select(&app, query_of(&[("limit", PAGE_SIZE), ("cursor", &query.cursor)])?)?;
-    let next = list.next_cursor.and_then(|cursor| serde_urlencoded::to_string([("cursor", cursor)]).ok());
-    let version = list.version;
+    let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor.clone()) };
+    let GatewayPage { page, version } = gateways.list(request)?;
+    let next = page.next_cursor.and_then(|cursor| serde_urlencoded::to_string([("cursor", cursor)]).ok());
     let rows: Vec<Row> =
-        list.items.into_iter().map(|gateway| Row::new(gateway, version, visitor.now())).collect();
+        page.items.into_iter().map(|gateway| Row::new(gateway.into(), version, visitor.now())).collect();
     Ok(Page(GatewaysPage {
         frame: visitor.frame("Gateways"),
         version,

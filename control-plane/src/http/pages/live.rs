@@ -21,17 +21,29 @@ pub(super) fn parts<F: Future<Output = ()> + Send + 'static>(send: impl FnOnce(P
     ([(header::CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response()
 }
 
+/// The event that brings a part.
+pub(super) fn event(html: &str) -> String {
+    let mut event: String = html.lines().map(|line| format!("data: {line}\n")).collect();
+    event.push('\n');
+    event
+}
+
 // === impl Parts ===
 
 impl Parts {
     /// Sends a part; false if the browser is gone.
     pub(super) async fn send(&mut self, html: &str) -> bool {
-        let mut event = String::new();
-        for line in html.lines() {
-            event.push_str(&format!("data: {line}\n"));
-        }
-        event.push('\n');
-        self.0.send_data(event.into()).await.is_ok()
+        self.send_events(event(html)).await
+    }
+
+    /// Sends whole events, as [`event`] makes them; false if the browser is gone.
+    pub(super) async fn send_events(&mut self, events: String) -> bool {
+        self.0.send_data(events.into()).await.is_ok()
+    }
+
+    /// Cuts the connection, so that the browser does not take it for the end.
+    pub(super) fn cut(self, error: io::Error) {
+        self.0.abort(error);
     }
 
     /// Says that no more will come. Without it, browsers ask again.

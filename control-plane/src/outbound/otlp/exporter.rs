@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ pub(crate) struct Exporter {
     sink: HttpSink,
     headers: HeaderMap,
     /// Attempts that failed since the process began.
-    failures: AtomicU64,
+    failures: Arc<AtomicU64>,
 }
 
 /// What has yet to be sent, in its order.
@@ -135,7 +136,7 @@ impl Exporter {
         let mut headers = settings.headers_file.as_deref().map(read_headers).transpose()?.unwrap_or_default();
         headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
         let tls = trusting(settings.ca_file.as_deref())?;
-        Ok(Self { sink: HttpSink::new(&settings.endpoint, tls), headers, failures: AtomicU64::new(0) })
+        Ok(Self { sink: HttpSink::new(&settings.endpoint, tls), headers, failures: Arc::default() })
     }
 
     /// Exports what was committed, and tries again what the receiver did not take.
@@ -165,9 +166,9 @@ impl Exporter {
         }
     }
 
-    /// Attempts that failed since the process began.
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+    /// The counter of attempts that failed since the process began.
+    pub(crate) fn failures(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.failures)
     }
 }
 

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use omniflow_domain::gateway::Sighting;
 
 use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
-use crate::service::app::App;
-use crate::storage::{Database, StorageError};
+use crate::service::signals::Signals;
+use crate::storage::{Database, Storage, StorageError};
 
 /// How old a sighting becomes before it is noted anew.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
@@ -80,11 +80,11 @@ impl Fleet {
     }
 }
 
-/// Notes gateways whenever one was heard of, until the process is asked to end. Polls do not wait for it.
-pub(crate) async fn keep_memory(app: &App) {
-    let mut heard = app.fleet.heard.subscribe();
+/// Stores sightings of gateways until the process is asked to end. Polls do not wait for it.
+pub(crate) async fn run_sightings(fleet: &Fleet, storage: &Storage, signals: &Signals) {
+    let mut heard = fleet.heard.subscribe();
     let memorise = async || {
-        if let Err(error) = app.fleet.memorise(&app.storage.main).await {
+        if let Err(error) = fleet.memorise(&storage.main).await {
             tracing::warn!(%error, "gateways cannot be noted; after a restart nothing would wait for them");
         }
     };
@@ -100,7 +100,7 @@ pub(crate) async fn keep_memory(app: &App) {
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.signals.stopped() => {}
+        () = signals.stopped() => {}
     }
     memorise().await;
 }
@@ -119,7 +119,6 @@ mod tests {
     use omniflow_domain::gateway::GatewayId;
 
     use super::*;
-    use crate::storage::Storage;
     use omniflow_domain::clock::Clock;
 
     fn report(number: u64) -> EnforcedReport {

@@ -11,7 +11,7 @@ use omniflow_policy::gateway::{EnforcedReport, Incarnation, MAX_VMS, PollRequest
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 
-pub(crate) use self::memory::keep_memory;
+pub(crate) use self::memory::run_sightings;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::gateway::{GatewayId, GatewayStatus};
 

@@ -8,21 +8,22 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::service::app::App;
+use crate::service::signals::Signals;
+use crate::storage::Storage;
 
 /// The pause between two folds while changes go on. What was written is on the disk before: this keeps the log short.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Folds the log and merges the index after each change, until the process is asked to end.
-pub(crate) async fn keep_checkpoints(app: &App) {
+pub(crate) async fn run_checkpoints(storage: &Storage, signals: &Signals) {
     let until_stopped = async {
         loop {
-            app.storage.main.committed().await;
-            if let Err(error) = app.storage.main.checkpoint().await {
+            storage.main.committed().await;
+            if let Err(error) = storage.main.checkpoint().await {
                 tracing::warn!(%error, "the write-ahead log cannot be folded into the database and grows");
             }
             // What it merges is a change as well, so that this goes on until there is no more to merge.
-            if let Err(error) = app.storage.main.writer().await.merge_search_segments().await {
+            if let Err(error) = storage.main.writer().await.merge_search_segments().await {
                 tracing::warn!(%error, "the index of names is not merged, and searches become slower");
             }
             // Not to wait for anything: at most one fold and one merge in this time.
@@ -31,6 +32,6 @@ pub(crate) async fn keep_checkpoints(app: &App) {
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.signals.stopped() => {}
+        () = signals.stopped() => {}
     }
 }

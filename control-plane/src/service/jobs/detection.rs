@@ -1,43 +1,49 @@
-//! Looks for patterns: only at hours of keys that have new calls, a few at a time, beside the ingest.
+//! Detects anomalies: only in hours of keys that have new calls, a few at a time, beside the ingest.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::service::app::App;
-use crate::storage::{ChangedHour, LookedUpTo, StorageError};
+use crate::service::signals::Signals;
+use crate::storage::{ChangedHour, LookedUpTo, Storage, StorageError};
+use omniflow_domain::clock::Clock;
 use omniflow_domain::patterns::{examine, is_worth_a_look};
 
-/// How often what is new is looked at.
+/// How often new calls are evaluated.
 const PAUSE: Duration = Duration::from_secs(15);
-/// Hours that are looked at between two rests, and noted in one transaction.
+/// Hours that are evaluated between two rests, and marked in one transaction.
 const HOURS_AT_ONCE: usize = 100;
 
-/// Looks until the process is asked to end.
-pub(crate) async fn keep_looking(app: &App) {
+/// Detects anomalies until the process is asked to end. With a webhook, each is queued for it.
+pub(crate) async fn run_detection(storage: &Storage, signals: &Signals, clock: &Clock, has_webhook: bool) {
     let until_stopped = async {
         loop {
-            if let Err(error) = look(app).await {
-                tracing::warn!(%error, "patterns cannot be looked for; trying again soon");
+            if let Err(error) = detect(storage, signals, clock, has_webhook).await {
+                tracing::warn!(%error, "anomalies cannot be detected; trying again soon");
             }
-            // Findings are told within this time, and all that came in it is looked at together; nothing waits for this.
+            // Anomalies are found within this time, and all calls that came in it are evaluated together; nothing waits for this.
             sleep(PAUSE).await;
         }
     };
     tokio::select! {
         () = until_stopped => {}
-        () = app.signals.stopped() => {}
+        () = signals.stopped() => {}
     }
 }
 
-/// Looks at all that has changed by now. What changes while it looks is left to the next time.
-pub(crate) async fn look(app: &App) -> Result<(), StorageError> {
+/// Evaluates all hours that have changed by now. What changes meanwhile is left to the next run.
+pub(crate) async fn detect(
+    storage: &Storage,
+    signals: &Signals,
+    clock: &Clock,
+    has_webhook: bool,
+) -> Result<(), StorageError> {
     let mut looked = LookedUpTo::default();
     loop {
         let started = Instant::now();
-        let changed = app.storage.audit.changed_hours(&mut looked, HOURS_AT_ONCE).await?;
+        let changed = storage.audit.changed_hours(&mut looked, HOURS_AT_ONCE).await?;
         let is_last = changed.len() < HOURS_AT_ONCE;
-        look_at(app, changed).await?;
+        evaluate(storage, signals, clock, has_webhook, changed).await?;
         if is_last {
             return Ok(());
         }
@@ -46,27 +52,34 @@ pub(crate) async fn look(app: &App) -> Result<(), StorageError> {
     }
 }
 
-async fn look_at(app: &App, mut changed: Vec<ChangedHour>) -> Result<(), StorageError> {
+/// Evaluates these hours, and stores what was found.
+pub(crate) async fn evaluate(
+    storage: &Storage,
+    signals: &Signals,
+    clock: &Clock,
+    has_webhook: bool,
+    mut changed: Vec<ChangedHour>,
+) -> Result<(), StorageError> {
     if changed.is_empty() {
         return Ok(());
     }
-    let audit = &app.storage.audit;
-    let mut signals = Vec::new();
+    let audit = &storage.audit;
+    let mut anomalies = Vec::new();
     for one in &mut changed {
         match one {
             ChangedHour::Hour(present) if is_worth_a_look(present) => {
                 let history = audit.history(present).await?;
-                signals.extend(examine(&history, present));
+                anomalies.extend(examine(&history, present));
             }
             ChangedHour::Hour(_) => {}
-            ChangedHour::Ended(signal) => signals.push(signal.clone()),
+            ChangedHour::Ended(signal) => anomalies.push(signal.clone()),
         }
     }
-    let webhook_since = app.webhook.is_some().then(|| app.now());
+    let webhook_since = has_webhook.then(|| clock.now());
     let mut found = Vec::new();
     let mut writer = audit.writer().await;
     let mut transaction = writer.begin().await?;
-    for signal in signals {
+    for signal in anomalies {
         found.extend(transaction.note_signal(signal, webhook_since).await?);
     }
     for one in &changed {
@@ -79,205 +92,7 @@ async fn look_at(app: &App, mut changed: Vec<ChangedHour>) -> Result<(), Storage
         tracing::warn!(kind, key = %finding.signal.key_id, "{}", finding.signal.summary());
     }
     if !found.is_empty() {
-        app.signals.finding_committed.send_replace(());
+        signals.finding_committed.send_replace(());
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::StatusCode;
-    use omniflow_policy::audit::AuditRecord;
-    use omniflow_policy::outcome::{Denial, Outcome};
-    use serde_json::{Value, json};
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::http::testing::{Plane, START, record};
-    use omniflow_domain::patterns::HOUR_MS;
-
-    const KEY: Uuid = Uuid::from_u128(9);
-
-    /// Five calls an hour for ten days, from one network, until the hour that begins now.
-    async fn history(plane: &Plane, token: &str) -> u64 {
-        let hours = 240;
-        let records: Vec<AuditRecord> = (0..hours * 5)
-            .map(|n| record(n, START - (hours - n / 5) * HOUR_MS + n % 5, Some((KEY, "ci"))))
-            .collect();
-        for part in records.chunks(400) {
-            assert_eq!(plane.deliver(token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
-        }
-        look(&plane.app).await.unwrap();
-        hours * 5
-    }
-
-    async fn findings(plane: &Plane, query: &str) -> Vec<Value> {
-        let list = plane.get(&format!("/v1/audit/patterns?{query}")).await.expect(StatusCode::OK);
-        list["items"].as_array().unwrap().clone()
-    }
-
-    #[tokio::test]
-    async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
-        let plane = Plane::new().await;
-        let token = plane.token("gateway").await;
-        let next = history(&plane, &token).await;
-        assert_eq!(findings(&plane, "").await, [] as [Value; 0], "ten quiet days");
-
-        let hostile = |n: u64| {
-            let mut record = record(next + n, START + n, Some((KEY, "ci")));
-            // 300 calls: the last 40 are refused, five are from elsewhere, and two come after the end.
-            if n >= 260 {
-                (record.status, record.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
-            }
-            if n < 5 {
-                record.source_ip = Some(format!("198.51.{n}.1").parse().unwrap());
-            }
-            if n >= 298 {
-                (record.status, record.outcome) = (401, Outcome::Denied(Denial::KeyRevoked));
-            }
-            record
-        };
-        plane.deliver(&token, (0..150).map(hostile).collect()).await;
-        look(&plane.app).await.unwrap();
-        plane.deliver(&token, (150..300).map(hostile).collect()).await;
-        for _ in 0..2 {
-            look(&plane.app).await.unwrap();
-        }
-        let mut found = findings(&plane, "").await;
-        found.sort_by_key(|finding| finding["kind"].as_str().unwrap().to_owned());
-        let told: Vec<_> = found
-            .iter()
-            .map(|one| (one["kind"].as_str().unwrap(), one["evidence"]["observed"].as_u64().unwrap()))
-            .collect();
-        let expected = [
-            ("error_run", 38),
-            ("many_places", 6),
-            ("new_network", 5),
-            ("used_after_end", 2),
-            ("volume_spike", 298),
-        ];
-        assert_eq!(told, expected, "{found:?}");
-        for (finding, calls) in found.iter().zip([38, 298, 298, 2, 298]) {
-            let mut query = finding["query"].as_str().unwrap().to_owned();
-            query.push_str("&limit=500");
-            let shown = plane.get(&query).await.expect(StatusCode::OK);
-            assert_eq!(shown["items"].as_array().unwrap().len(), calls, "{query}");
-        }
-        assert_eq!(found[0]["evidence"]["status"], "403");
-        assert_eq!(found[2]["evidence"]["networks"].as_array().unwrap().len(), 5);
-        assert_eq!(
-            (&found[3]["evidence"]["version_id"], &found[3]["evidence"]["reason"]),
-            (&json!(1), &json!("key_revoked"))
-        );
-        assert_eq!(found[4]["evidence"]["expected"], 5.0);
-        assert_eq!(found[4]["first_seen"], "2027-01-15T08:00:00.000Z");
-
-        assert_eq!(findings(&plane, "kind=new_network&key=ci").await.len(), 1);
-        assert_eq!(findings(&plane, &format!("key={KEY}&to=2027-01-15T08:00:00Z")).await.len(), 0);
-        assert_eq!(findings(&plane, "from=2027-01-15T08:00:01Z").await.len(), 0);
-        assert_eq!(plane.get("/v1/audit/patterns?kind=odd").await.problem().2, "kind");
-        let metrics = plane.get("/metrics").await;
-        let text = String::from_utf8_lossy(&metrics.body).into_owned();
-        for line in ["omf_audit_findings_total{kind=\"volume_spike\"} 1", "omf_audit_records_total 1500"] {
-            assert!(text.lines().any(|one| one == line), "{text}");
-        }
-        assert!(!text.contains("ci\"") && !text.contains(&KEY.to_string()));
-    }
-
-    #[tokio::test]
-    async fn it_goes_on_as_one_finding_and_is_a_new_one_another_day() {
-        let plane = Plane::new().await;
-        let token = plane.token("gateway").await;
-        let mut next = history(&plane, &token).await;
-        let mut spike = async |hour: u64, calls: u64| {
-            let time = START + hour * HOUR_MS;
-            plane.pass(Duration::from_millis(time.saturating_sub(plane.app.now().0)));
-            let records: Vec<_> = (0..calls).map(|n| record(next + n, time + n, Some((KEY, "ci")))).collect();
-            for part in records.chunks(500) {
-                assert_eq!(plane.deliver(&token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
-            }
-            next += calls;
-            look(&plane.app).await.unwrap();
-            findings(&plane, "").await
-        };
-        let first = spike(0, 300).await;
-        assert_eq!(first.len(), 1);
-        let more = spike(1, 900).await;
-        assert_eq!((more.len(), &more[0]["id"]), (1, &first[0]["id"]));
-        assert_eq!(more[0]["evidence"]["observed"], 900);
-        assert_eq!(more[0]["first_seen"], first[0]["first_seen"]);
-        let still = spike(2, 900).await;
-        assert_eq!((still.len(), &still[0]["id"]), (1, &first[0]["id"]));
-        assert!(still[0]["last_seen"].as_str() > more[0]["last_seen"].as_str(), "it goes on");
-        let later = spike(49, 900).await;
-        assert_eq!(later.len(), 1, "it is in the history now");
-        assert_eq!(spike(50, 9_000).await.len(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_new_key_is_judged_by_nothing_but_its_end() {
-        let plane = Plane::new().await;
-        let token = plane.token("gateway").await;
-        let mut records: Vec<_> = (0..400).map(|n| record(n, START + n, Some((KEY, "new")))).collect();
-        records[399].outcome = Outcome::Denied(Denial::KeyExpired);
-        plane.deliver(&token, records).await;
-        look(&plane.app).await.unwrap();
-        let found = findings(&plane, "").await;
-        assert_eq!((found.len(), &found[0]["kind"]), (1, &json!("used_after_end")));
-    }
-
-    #[tokio::test]
-    async fn one_look_takes_each_hour_once_however_busy_the_first_ones_are() {
-        let plane = Plane::new().await;
-        let token = plane.token("gateway").await;
-        let mut next = 0;
-        let mut call = async |key: u128| {
-            let mut both = [
-                record(next, START, Some((Uuid::from_u128(key), "ci"))),
-                record(next + 1, START, Some((Uuid::from_u128(key), "ci"))),
-            ];
-            both[1].outcome = Outcome::Denied(Denial::KeyRevoked);
-            next += 2;
-            assert_eq!(plane.deliver(&token, both.to_vec()).await.status, StatusCode::NO_CONTENT);
-        };
-        for key in [2, 1, 3] {
-            call(key).await;
-        }
-        let (mut looked, mut keys) = (LookedUpTo::default(), Vec::new());
-        loop {
-            let changed = plane.app.storage.audit.changed_hours(&mut looked, 1).await.unwrap();
-            if changed.is_empty() {
-                break;
-            }
-            keys.extend(changed.iter().map(|one| match one {
-                ChangedHour::Hour(present) => ("hour", present.key_id.as_u128()),
-                ChangedHour::Ended(signal) => ("end", signal.key_id.as_u128()),
-            }));
-            look_at(&plane.app, changed).await.unwrap();
-            call(1).await;
-        }
-        assert_eq!(keys, [("hour", 1), ("end", 1), ("hour", 2), ("end", 2), ("hour", 3), ("end", 3)]);
-        let again = plane.app.storage.audit.changed_hours(&mut LookedUpTo::default(), 9).await.unwrap();
-        assert_eq!(again.len(), 2, "what has come meanwhile is for the next look");
-    }
-
-    #[tokio::test]
-    async fn what_was_found_goes_with_the_records() {
-        let plane = Plane::new().await;
-        let token = plane.token("gateway").await;
-        let next = history(&plane, &token).await;
-        plane
-            .deliver(&token, (0..300).map(|n| record(next + n, START + n, Some((KEY, "ci")))).collect())
-            .await;
-        look(&plane.app).await.unwrap();
-        assert_eq!(findings(&plane, "").await.len(), 1);
-        plane.pass(Duration::from_secs(91 * 86_400));
-        crate::service::jobs::retention::purge(&plane.app).await.unwrap();
-        assert_eq!(findings(&plane, "").await.len(), 0);
-        let metrics = plane.get("/metrics").await;
-        assert!(
-            String::from_utf8_lossy(&metrics.body).contains("{kind=\"volume_spike\"} 1"),
-            "a counter stays"
-        );
-    }
 }

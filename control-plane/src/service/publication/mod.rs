@@ -9,7 +9,7 @@ mod log;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use omniflow_policy::policy::Policy;
 use omniflow_policy::snapshot::{Change, Delta, Image, MAX_CHANGES_PER_DELTA, SnapshotError};
 use omniflow_policy::time::UnixMillis;

@@ -6,10 +6,9 @@ use std::collections::HashMap;
 use omniflow_policy::time::UnixMillis;
 
 use super::query::Query;
-use crate::http::audit::overview::Overview;
 use crate::http::pages::chart::{Column, Columns, Line, Lines, Place, Ranking, RankingLine, Series};
 use crate::http::pages::show::{At, Count, Moment, utc, utc_seconds};
-use crate::storage::AuditedUser;
+use crate::service::audit::timeline::{AuditedUser, Overview};
 use omniflow_domain::stats::Tally;
 use omniflow_domain::time::format_time;
 
@@ -88,8 +87,8 @@ impl Glance {
                 let all = Query { count: "all".to_owned(), ..query.with(&[]) };
                 (Moment(time), all.path("/audit", &[]))
             }),
-            rankings: rankings(&newest.found, query),
-            ranked: ranked(&newest.found),
+            rankings: rankings(newest, query),
+            ranked: ranked(newest),
         }
     }
 }

@@ -13,22 +13,20 @@ use omniflow_policy::time::UnixMillis;
 use super::glance::Glance;
 use super::query::{Chip, Query, for_field};
 use super::row::Row;
-use crate::http::audit::gaps;
-use crate::http::audit::list::{look, read_position};
-use crate::http::audit::overview::overview;
 use crate::http::extract::StrictQuery;
 use crate::http::pages::form::{FormError, at, elsewhere};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Count, Moment};
 use crate::http::pages::visitor::Visitor;
-use crate::service::app::App;
+use crate::service::audit::RequestLog;
+use crate::service::audit::search::{SearchPage, time_of_cursor};
 use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
 
-/// How long a page looks for calls, and how long it counts them. Both are done at once.
-const LONGEST_LOOK: Duration = Duration::from_millis(60);
+/// How long a page searches for calls, and how long it counts them. Both are done at once.
+const MAX_SEARCH: Duration = Duration::from_millis(60);
 /// What the form of the search has.
 const FIELDS: [&str; 8] = ["key", "environment", "endpoint", "method", "status", "ip", "from", "to"];
 /// Gaps that stand in one page of the list.
@@ -91,12 +89,12 @@ struct Found {
 }
 
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     visitor: Visitor,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let newest = app.storage.audit.newest_record().await?;
-    match find(&app, &query).await {
+    let newest = log.newest_record().await?;
+    match find(&log, &query).await {
         Ok(found) => {
             let page = AuditPage::new(visitor.frame("Audit"), query, visitor.now(), newest);
             Ok(Page(page.with(found)).into_response())
@@ -111,33 +109,41 @@ pub(super) async fn show(
     }
 }
 
-async fn find(app: &App, query: &Query) -> Result<Found, Error> {
+async fn find(log: &RequestLog, query: &Query) -> Result<Found, Error> {
     let is_first = query.cursor.is_empty();
     let glance = async {
         if !is_first {
             return Ok(None);
         }
-        let longest = (query.count != "all").then_some(LONGEST_LOOK);
-        let overview = overview(app, query.to_filter()?, longest).await?;
+        let longest = (query.count != "all").then_some(MAX_SEARCH);
+        let overview = log.overview(query.to_filter(), longest).await?;
         Ok::<_, Error>(Some(Glance::new(&overview, query)))
     };
-    let ((page, look_on), glance) = tokio::try_join!(look(app, query.to_list()?, LONGEST_LOOK), glance)?;
-    let end = page.next_cursor.as_deref().or(look_on.as_deref());
-    let gaps = gaps_among(app, query, end).await?;
+    let search = log.search(query.to_filter(), query.to_page(), MAX_SEARCH);
+    let (SearchPage { page, resume_at }, glance) = tokio::try_join!(search, glance)?;
+    let end = page.next_cursor.as_deref().or(resume_at.as_deref());
+    let gaps = gaps_among(log, query, end).await?;
     let page_at =
         |cursor: String| Query { cursor, count: String::new(), ..query.clone() }.path("/audit", &[]);
-    Ok(Found { glance, items: merged(page.items, gaps, query), next: page.next_cursor.map(page_at), look_on })
+    let calls = page.items.into_iter().map(AuditEntryJson::from).collect();
+    Ok(Found {
+        glance,
+        items: merged(calls, gaps, query),
+        next: page.next_cursor.map(page_at),
+        look_on: resume_at,
+    })
 }
 
 /// The gaps that end in the time that a page of the list is of: from its `end`, the cursor of the page behind it, until
 /// before where the page begins, so that each stands in one page. They are of no key and no route, so they stand in every
 /// list.
-async fn gaps_among(app: &App, query: &Query, end: Option<&str>) -> Result<Vec<AuditGapJson>, Error> {
+async fn gaps_among(log: &RequestLog, query: &Query, end: Option<&str>) -> Result<Vec<AuditGapJson>, Error> {
     let instant = |text: &str| omniflow_domain::time::parse_time(&super::instant(text));
-    let time_of = |cursor: &str| read_position(cursor).map(|position| position.time);
-    let to = time_of(&query.cursor).or_else(|| instant(&query.to)).unwrap_or(UnixMillis(i64::MAX as u64));
-    let from = end.and_then(time_of).or_else(|| instant(&query.from)).unwrap_or(UnixMillis(0));
-    gaps::between(app, (from, to), MAX_GAPS).await
+    let to =
+        time_of_cursor(&query.cursor).or_else(|| instant(&query.to)).unwrap_or(UnixMillis(i64::MAX as u64));
+    let from = end.and_then(time_of_cursor).or_else(|| instant(&query.from)).unwrap_or(UnixMillis(0));
+    let gaps = log.gaps_between((from, to), MAX_GAPS).await?;
+    Ok(gaps.into_iter().map(AuditGapJson::from).collect())
 }
 
 /// Calls and gaps in the order of time, newest first.
@@ -188,7 +194,7 @@ impl AuditPage {
     fn with(self, found: Found) -> Self {
         let Found { glance, items, next, look_on } = found;
         let look_on = look_on.map(|cursor| {
-            let time = read_position(&cursor).map_or(UnixMillis(0), |position| position.time);
+            let time = time_of_cursor(&cursor).unwrap_or(UnixMillis(0));
             let path = Query { cursor, count: String::new(), ..self.query.clone() }.path("/audit", &[]);
             (path, Moment(time))
         });

@@ -1,6 +1,7 @@
 //! The audit log: calls at a glance and one by one, what is missing among them, new ones as they come, and what one of
 //! them sent.
 
+mod export;
 mod glance;
 mod list;
 mod live;
@@ -11,16 +12,9 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-use crate::http::access::Authenticated;
-use axum::response::IntoResponse;
-
 pub(in crate::http::pages) use self::query::{for_field, instant};
 use super::Section;
-use super::refusal::PageResult;
 use crate::http::access::{AUDIT, Endpoints, READ};
-use crate::http::audit::export::{ExportQuery, export};
-use crate::http::extract::StrictQuery;
-use crate::service::app::App;
 
 pub(super) const SECTION: Section =
     Section { path: "/audit", label: "Audit", group: "Activity", access: READ, endpoints };
@@ -28,17 +22,8 @@ pub(super) const SECTION: Section =
 fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
         .page("/audit", READ, list::show)
-        .page("/audit/export", READ, download)
+        .page("/audit/export", READ, export::download)
         .live("/audit/live", READ, live::stream)
         .page("/audit/{id}", READ, record::show)
         .form("/audit/{id}/payload", AUDIT, record::read_payload)
-}
-
-/// `GET /audit/export`: the file that the API makes.
-async fn download(
-    app: axum::extract::State<std::sync::Arc<App>>,
-    principal: Authenticated,
-    query: StrictQuery<ExportQuery>,
-) -> PageResult {
-    Ok(export(app, principal, query).await?.into_response())
 }

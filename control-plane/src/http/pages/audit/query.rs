@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::http::audit::FilterQuery;
-use crate::http::audit::list::ListQuery;
-use crate::http::extract::query_of;
-use omniflow_domain::error::Error;
+use crate::service::audit::filter::AuditQuery;
+use crate::service::query::PageRequest;
 
 /// Calls of one page.
 const PAGE_SIZE: &str = "50";
@@ -112,26 +110,26 @@ impl Query {
             .collect()
     }
 
-    /// The filters as the API is asked for them, with times that it reads.
-    fn to_api(&self) -> Vec<(&'static str, String)> {
-        let value = |name: &str, value: &str| match name {
-            "from" | "to" => instant(value),
-            _ => value.trim().to_owned(),
-        };
-        self.filters().map(|(name, _, text)| (name, value(name, text))).to_vec()
+    /// The filters as the use cases read them.
+    pub(super) fn to_filter(&self) -> AuditQuery {
+        let text = |text: &str| Some(text.trim().to_owned());
+        AuditQuery {
+            key: text(&self.key),
+            environment: text(&self.environment),
+            endpoint: text(&self.endpoint),
+            method: text(&self.method),
+            status: text(&self.status),
+            decision: text(&self.decision),
+            reason: text(&self.reason),
+            ip: text(&self.ip),
+            from: Some(instant(&self.from)),
+            to: Some(instant(&self.to)),
+        }
     }
 
-    /// The filters as the API reads them.
-    pub(super) fn to_filter(&self) -> Result<FilterQuery, Error> {
-        let fields = self.to_api();
-        query_of(&fields.iter().map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>())
-    }
-
-    /// The list as the API is asked for it.
-    pub(super) fn to_list(&self) -> Result<ListQuery, Error> {
-        let fields = self.to_api();
-        let fields = fields.iter().map(|(name, value)| (*name, value.as_str()));
-        query_of(&fields.chain([("limit", PAGE_SIZE), ("cursor", &self.cursor)]).collect::<Vec<_>>())
+    /// The page of the list.
+    pub(super) fn to_page(&self) -> PageRequest {
+        PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(self.cursor.clone()) }
     }
 }
 
@@ -179,7 +177,8 @@ mod tests {
         let narrower = query.link(&[("status", "4xx"), ("ip", "")]);
         assert!(narrower.contains("status=4xx") && !narrower.contains("ip=") && !narrower.contains("cursor"));
         assert_eq!(query.chips().len(), 4);
-        assert!(query.to_filter().is_ok() && query.to_list().is_ok());
+        assert!(query.to_filter().read().is_ok());
+        assert_eq!(query.to_page().cursor.as_deref(), Some("9-9"));
         assert_eq!(Query::default().path("/audit", &[("format", "csv")]), "/audit?format=csv");
     }
 

@@ -11,14 +11,13 @@ use omniflow_policy::audit::ArgumentHash;
 use super::query::Query;
 use super::row::{class, meaning};
 use crate::http::access::{AUDIT, Access, Authenticated};
-use crate::http::audit::payload::read;
-use crate::http::audit::show::find;
 use crate::http::extract::Segments;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Bytes, Count, Micros, Moment};
 use crate::http::pages::visitor::Visitor;
-use crate::service::app::App;
+use crate::service::audit::RequestLog;
+use crate::service::audit::payload::ReadPayload;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::payload::PayloadJson;
 
@@ -76,33 +75,33 @@ struct Payload {
 }
 
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    page(&app, &visitor, &principal, &id, None).await
+    page(&log, &visitor, &principal, &id, None).await
 }
 
 /// `POST /audit/{id}/payload`: what the call sent. That it was read is noted in the trail.
 pub(super) async fn read_payload(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    let payload = read(Arc::clone(&app), &principal, &id).await?;
-    page(&app, &visitor, &principal, &id, Some(payload.into())).await
+    let payload = log.read_payload(&principal, &id).await?;
+    page(&log, &visitor, &principal, &id, Some(payload.into())).await
 }
 
 async fn page(
-    app: &App,
+    log: &RequestLog,
     visitor: &Visitor,
     principal: &Principal,
     id: &str,
     payload: Option<Payload>,
 ) -> PageResult {
-    let call = Shown::from(AuditEntryJson::from(find(app, id).await?));
+    let call = Shown::from(AuditEntryJson::from(log.show(id).await?));
     let may_read = matches!(AUDIT, Access::Roles(roles) if roles.contains(&principal.role));
     let frame = visitor.frame(call.title.clone());
     Ok(Page(RecordPage { frame, call, may_read, payload }).into_response())
@@ -176,8 +175,9 @@ impl From<AuditEntryJson> for Shown {
 
 // === impl Payload ===
 
-impl From<PayloadJson> for Payload {
-    fn from(payload: PayloadJson) -> Self {
+impl From<ReadPayload> for Payload {
+    fn from(read: ReadPayload) -> Self {
+        let payload = PayloadJson::new(read.record, read.payload, read.kept_until);
         Self {
             query: payload.query,
             is_text: payload.body_encoding == "text",

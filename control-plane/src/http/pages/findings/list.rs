@@ -5,18 +5,18 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use crate::http::audit::patterns::{PatternQuery, select};
-use crate::http::extract::{StrictQuery, query_of};
+use crate::http::extract::StrictQuery;
 use crate::http::pages::audit::instant;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Count, Moment};
 use crate::http::pages::visitor::Visitor;
-use crate::service::app::App;
+use crate::service::audit::RequestLog;
+use crate::service::audit::anomalies::AnomalyQuery;
+use crate::service::query::PageRequest;
 use omniflow_api_types::finding::FindingJson;
 use omniflow_domain::finding::FindingKind;
 
@@ -65,11 +65,11 @@ pub(super) struct Shown {
 }
 
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(log): State<Arc<RequestLog>>,
     visitor: Visitor,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let page = select(&app, query.to_api()?).await?;
+    let page = log.anomalies(query.to_filter(), query.to_page()).await?;
     let kinds =
         [("", "All")].into_iter().chain(FindingKind::ALL.map(|kind| (kind.as_str(), label(kind.as_str()))));
     let kinds = kinds.map(|(kind, label)| {
@@ -78,7 +78,7 @@ pub(super) async fn show(
     Ok(Page(FindingsPage {
         frame: visitor.frame("Findings"),
         kinds: kinds.collect(),
-        findings: page.items.into_iter().map(|found| Shown::new(found, visitor.now())).collect(),
+        findings: page.items.into_iter().map(|found| Shown::new(found.into(), visitor.now())).collect(),
         next: page.next_cursor.map(|cursor| Query { cursor, ..query.clone() }.path()),
         query,
     })
@@ -125,17 +125,17 @@ fn advice(kind: &str) -> &'static str {
 // === impl Query ===
 
 impl Query {
-    fn to_api(&self) -> Result<PatternQuery, Error> {
-        let (from, to) = (instant(&self.from), instant(&self.to));
-        let fields = [
-            ("key", self.key.as_str()),
-            ("kind", &self.kind),
-            ("from", &from),
-            ("to", &to),
-            ("limit", PAGE_SIZE),
-            ("cursor", &self.cursor),
-        ];
-        query_of(&fields)
+    fn to_filter(&self) -> AnomalyQuery {
+        AnomalyQuery {
+            key: Some(self.key.clone()),
+            kind: Some(self.kind.clone()),
+            from: Some(instant(&self.from)),
+            to: Some(instant(&self.to)),
+        }
+    }
+
+    fn to_page(&self) -> PageRequest {
+        PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(self.cursor.clone()) }
     }
 
     fn path(&self) -> String {

@@ -16,7 +16,7 @@ async fn plane() -> (Plane, Value) {
     call.outcome = Outcome::Denied(Denial::KeyRevoked);
     call.status = 401;
     plane.deliver(&gateway, vec![call, record(1, START + 1, Some((id, "ci")))]).await;
-    crate::service::jobs::detection::look(&plane.app).await.unwrap();
+    plane.detect_anomalies().await;
     (plane, created)
 }
 

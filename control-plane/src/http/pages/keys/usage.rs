@@ -5,14 +5,16 @@ use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-use crate::http::audit;
-use crate::http::extract::query_of;
+use crate::http::leaks;
 use crate::http::pages::chart::{Column, Columns, Ranking, RankingLine, Series};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::show::{At, Count, Micros};
 use crate::http::pages::trail::{Changed, changes};
-use crate::http::{events, leaks};
+use crate::service::admin_log::AdminLogQuery;
 use crate::service::app::App;
+use crate::service::audit::filter::AuditQuery;
+use crate::service::audit::stats::StatsQuery;
+use crate::service::query::PageRequest;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::event::EventJson;
 use omniflow_api_types::leak::{AddressUseJson, EndpointUseJson, KeyUseJson};
@@ -85,19 +87,17 @@ impl Usage {
         let key = id.to_string();
         let first_day = UnixMillis((now.0 / DAY_MS).saturating_sub(DAYS - 1) * DAY_MS);
         let from = format_time(first_day);
+        let calls = AuditQuery { key: Some(key.clone()), ..AuditQuery::default() };
+        let page = |limit: &str| PageRequest { limit: Some(limit.to_owned()), cursor: None };
         let hours = async {
-            let query = [("key", key.as_str()), ("from", &from), ("by", "hour")];
-            audit::stats::count(app, query_of(&query)?).await
+            let filter = AuditQuery { from: Some(from), ..calls.clone() };
+            let query = StatsQuery { filter, by: Some("hour".to_owned()), limit: None };
+            Ok::<_, Error>(AuditStatsJson::from(app.request_log.stats(query).await?))
         };
         let newest = async { Ok::<_, Error>(leaks::usage(app, id, LOOKED_AT, now).await?) };
-        let recent = async {
-            let query = [("key", key.as_str()), ("limit", RECENT)];
-            audit::list::select(app, query_of(&query)?).await
-        };
-        let history = async {
-            let query = [("subject", key.as_str()), ("limit", EVENTS)];
-            events::select(app, query_of(&query)?).await
-        };
+        let recent = app.request_log.list(calls.clone(), page(RECENT));
+        let changes = AdminLogQuery { subject: Some(key.clone()), ..AdminLogQuery::default() };
+        let history = app.admin_log.list(changes, page(EVENTS));
         let (hours, newest, recent, history) = tokio::try_join!(hours, newest, recent, history)?;
         let audit = |more: &str| frame.leads_to("/audit").then(|| format!("/audit?key={key}{more}"));
         Ok(Self {
@@ -110,13 +110,13 @@ impl Usage {
             endpoints: endpoints(&newest, &audit),
             addresses: addresses(&newest, &audit),
             is_of_newest: !newest.complete,
-            recent: recent.items.into_iter().map(|call| Call::new(call, frame)).collect(),
+            recent: recent.items.into_iter().map(|call| Call::new(call.into(), frame)).collect(),
             findings: newest
                 .findings
                 .into_iter()
                 .map(|found| Found { kind: found.kind, summary: found.summary, last: At(found.last_seen.0) })
                 .collect(),
-            history: history.items.into_iter().map(Change::from).collect(),
+            history: history.items.into_iter().map(|event| Change::from(EventJson::from(event))).collect(),
             all_calls: audit(""),
             all_changes: frame.leads_to("/events").then(|| format!("/events?subject={key}")),
         })

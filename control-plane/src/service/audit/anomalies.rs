@@ -1,0 +1,43 @@
+//! Anomalies in the use of keys.
+
+use omniflow_domain::error::Error;
+use omniflow_domain::finding::Finding;
+use omniflow_domain::page::Page;
+
+use super::RequestLog;
+use crate::service::query::{self, PageRequest};
+use crate::storage::{FindingFilter, KeyReference};
+
+/// Which anomalies, as text. An absent or empty field selects all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AnomalyQuery {
+    /// The key, by identifier or by its name at the time.
+    pub(crate) key: Option<String>,
+    /// The kind.
+    pub(crate) kind: Option<String>,
+    /// Anomalies that lasted until this time or longer.
+    pub(crate) from: Option<String>,
+    /// Anomalies that began before this time.
+    pub(crate) to: Option<String>,
+}
+
+// === impl RequestLog ===
+
+impl RequestLog {
+    /// A page of the anomalies that a query selects, the one found last first.
+    pub(crate) async fn anomalies(
+        &self,
+        query: AnomalyQuery,
+        page: PageRequest,
+    ) -> Result<Page<Finding>, Error> {
+        let (limit, before) = page.read(|text| text.parse().ok())?;
+        let filter = FindingFilter {
+            key: query::present(query.key).map(|key| KeyReference::from(key.as_str())),
+            kind: query::parsed("kind", query.kind)?,
+            from: query::time("from", query.from)?,
+            to: query::time("to", query.to)?,
+        };
+        let findings = self.storage.audit.findings(&filter, before, limit + 1).await?;
+        Ok(Page::of(findings, limit, |finding| finding.id.to_string()))
+    }
+}

@@ -1,0 +1,165 @@
+//! The state of the control plane, in numbers, and whether it can serve.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use omniflow_domain::audit::GapCause;
+use omniflow_domain::clock::Clock;
+use omniflow_domain::error::Error;
+use omniflow_domain::finding::FindingKind;
+use omniflow_domain::key::KeyStatus;
+use omniflow_policy::key::Environment;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::fleet::Fleet;
+use super::publisher::Publisher;
+use crate::storage::{Storage, StorageError};
+
+/// The maximum age of a count of keys: it reads all of them.
+const KEY_COUNT_MAX_AGE: Duration = Duration::from_secs(30);
+
+/// Keys of each environment and status. What there is none of may be absent.
+pub(crate) type KeyCounts = Vec<(Environment, KeyStatus, u64)>;
+
+/// Measures the control plane.
+pub(crate) struct Monitoring {
+    storage: Arc<Storage>,
+    publisher: Arc<Publisher>,
+    fleet: Arc<Fleet>,
+    clock: Clock,
+    failures: DeliveryFailures,
+    /// The last count of keys, and when it was made.
+    key_counts: Mutex<Option<(Instant, KeyCounts)>>,
+}
+
+/// Counters of failed attempts since the process began; `None` for a receiver that is not configured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeliveryFailures {
+    /// Those of the webhook.
+    pub(crate) webhook: Option<Arc<AtomicU64>>,
+    /// Those of the OTLP export.
+    pub(crate) otlp: Option<Arc<AtomicU64>>,
+}
+
+/// All numbers.
+pub(crate) struct Metrics {
+    /// The version of the published snapshot.
+    pub(crate) snapshot_version: u64,
+    /// Keys, as of half a minute ago at most.
+    pub(crate) keys: KeyCounts,
+    /// Gateways that count as running.
+    pub(crate) live_gateways: u64,
+    /// Other gateways that were heard of in the last day.
+    pub(crate) silent_gateways: u64,
+    /// Audit records that were stored.
+    pub(crate) records: u64,
+    /// Anomalies of each kind. What there is none of may be absent.
+    pub(crate) anomalies: Vec<(FindingKind, u64)>,
+    /// Gaps of each cause, and the calls that they lack at least. What there is none of may be absent.
+    pub(crate) gaps: Vec<(GapCause, u64, u64)>,
+    /// The webhook, where one is configured.
+    pub(crate) webhook: Option<WebhookMetrics>,
+    /// The OTLP export, where one is configured.
+    pub(crate) otlp: Option<OtlpMetrics>,
+}
+
+/// The state of the webhook.
+pub(crate) struct WebhookMetrics {
+    /// Anomalies that are not delivered yet.
+    pub(crate) waiting: u64,
+    /// Attempts that failed.
+    pub(crate) failures: u64,
+}
+
+/// The state of the OTLP export.
+pub(crate) struct OtlpMetrics {
+    /// Records that are not delivered yet.
+    pub(crate) waiting: u64,
+    /// Age of the oldest of them, in seconds.
+    pub(crate) lag_seconds: u64,
+    /// Requests that failed.
+    pub(crate) failures: u64,
+    /// Records and gaps that were delivered.
+    pub(crate) exported: u64,
+    /// Records and gaps that the receiver rejected.
+    pub(crate) rejected: u64,
+    /// Records that were purged before they were delivered.
+    pub(crate) purged: u64,
+}
+
+// === impl Monitoring ===
+
+impl Monitoring {
+    /// Measures these parts.
+    pub(crate) fn new(
+        storage: Arc<Storage>,
+        publisher: Arc<Publisher>,
+        fleet: Arc<Fleet>,
+        clock: Clock,
+        failures: DeliveryFailures,
+    ) -> Self {
+        Self { storage, publisher, fleet, clock, failures, key_counts: Mutex::new(None) }
+    }
+
+    /// Succeeds if the process can serve: the image is built and the databases answer.
+    pub(crate) async fn check_ready(&self) -> Result<(), Error> {
+        self.publisher.publication.version()?;
+        self.storage.ping().await?;
+        Ok(())
+    }
+
+    /// Reads all numbers.
+    pub(crate) async fn metrics(&self) -> Result<Metrics, Error> {
+        let snapshot_version = self.publisher.publication.version()?;
+        let audit = &self.storage.audit;
+        let (live_gateways, silent_gateways) = self.fleet.counts();
+        Ok(Metrics {
+            snapshot_version,
+            keys: self.key_counts().await?,
+            live_gateways,
+            silent_gateways,
+            records: audit.record_total().await?,
+            anomalies: audit.finding_totals().await?,
+            gaps: audit.gap_totals().await?,
+            webhook: self.webhook().await?,
+            otlp: self.otlp().await?,
+        })
+    }
+
+    /// Counts keys, unless that was done a moment ago. One count at a time: the endpoint is public.
+    async fn key_counts(&self) -> Result<KeyCounts, StorageError> {
+        let mut last = self.key_counts.lock().await;
+        if let Some((at, counts)) = last.as_ref()
+            && at.elapsed() < KEY_COUNT_MAX_AGE
+        {
+            return Ok(counts.clone());
+        }
+        let counts = self.storage.main.key_counts(self.clock.now()).await?;
+        *last = Some((Instant::now(), counts.clone()));
+        Ok(counts)
+    }
+
+    async fn webhook(&self) -> Result<Option<WebhookMetrics>, StorageError> {
+        let Some(failures) = &self.failures.webhook else { return Ok(None) };
+        let waiting = self.storage.audit.waiting_deliveries().await?;
+        Ok(Some(WebhookMetrics { waiting, failures: failures.load(Ordering::Relaxed) }))
+    }
+
+    async fn otlp(&self) -> Result<Option<OtlpMetrics>, StorageError> {
+        let audit = &self.storage.audit;
+        let Some(failures) = &self.failures.otlp else { return Ok(None) };
+        let Some(place) = audit.export_place().await? else { return Ok(None) };
+        let backlog = audit.export_backlog(&place).await?;
+        let lag = backlog.oldest.map_or(0, |oldest| self.clock.now().0.saturating_sub(oldest.0) / 1_000);
+        Ok(Some(OtlpMetrics {
+            waiting: backlog.records,
+            lag_seconds: lag,
+            failures: failures.load(Ordering::Relaxed),
+            exported: place.exported,
+            rejected: place.rejected,
+            purged: place.purged,
+        }))
+    }
+}
