@@ -10,7 +10,7 @@ use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -19,7 +19,9 @@ use crate::configuration::SettingInForce;
 use crate::http;
 use crate::otlp::{Exporter, OtlpError, OtlpSettings, keep_exporting};
 use crate::service::app::App;
+use crate::service::authentication::Authentication;
 use crate::service::fleet::{Fleet, keep_memory};
+use crate::service::idempotency::IdempotencyCache;
 use crate::service::jobs::checkpoints::keep_checkpoints;
 use crate::service::jobs::detection::keep_looking;
 use crate::service::jobs::gateway_loss::keep_watching;
@@ -27,7 +29,9 @@ use crate::service::jobs::retention::keep_retention;
 use crate::service::known_tokens::KnownTokens;
 use crate::service::publisher::BuildError;
 use crate::service::publisher::{Publisher, keep_spread};
+use crate::service::sessions::Sessions;
 use crate::service::signals::Signals;
+use crate::service::tokens::Tokens;
 use crate::service::vault::{self, Vault, VaultError};
 use crate::storage::{Storage, StorageError};
 use crate::webhook::{Webhook, WebhookError, WebhookSettings, keep_sending};
@@ -345,28 +349,50 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let default_file = settings.data_dir.join("payload-key");
     let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
     let vault = Vault::open(key_file, &storage.audit, entropy.clone()).await?;
-    let known_tokens = KnownTokens::read(&storage.main).await?;
+    let known_tokens = Arc::new(KnownTokens::read(&storage.main).await?);
+    let signals = Signals::default();
+    let idempotency: Arc<IdempotencyCache> = Arc::default();
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
     fleet.recall(&storage.main).await?;
     let storage = Arc::new(storage);
     let publisher = Arc::new(Publisher::new(Arc::clone(&storage), installation, clock.clone()));
+    let authentication = Arc::new(Authentication::new(
+        Arc::clone(&storage),
+        Arc::clone(&known_tokens),
+        signals.clone(),
+        clock.clone(),
+    ));
+    let tokens = Arc::new(Tokens::new(
+        Arc::clone(&storage),
+        known_tokens,
+        signals.clone(),
+        idempotency,
+        publisher.installation.key_prefix.clone(),
+        clock.clone(),
+        entropy.clone(),
+    ));
+    let sessions = Arc::new(Sessions::new(
+        Arc::clone(&storage),
+        Arc::clone(&authentication),
+        clock.clone(),
+        entropy.clone(),
+    ));
     Ok(App {
         storage,
         publisher,
-        signals: Signals::default(),
+        signals,
         fleet,
         rotation_after: settings.rotation_after,
         audit_retention: settings.audit_retention,
         payload_retention: settings.payload_retention,
         vault: Arc::new(vault),
         gateway_url: settings.gateway_url.clone(),
-        settings: settings.in_force.clone(),
         followed: http::Followed::default(),
-        known_tokens: Arc::new(known_tokens),
+        authentication,
+        tokens,
+        sessions,
+        console: Arc::new(console(settings)),
         admission: Arc::new(Admission::new(connections::most_connections())),
-        throttle: http::Throttle::default(),
-        large_forms: Semaphore::new(http::LARGE_FORMS),
-        serves_tls: settings.tls.is_some(),
         clock,
         entropy,
         webhook,
@@ -375,6 +401,17 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         replaying: Mutex::new(()),
         answers: Arc::default(),
     })
+}
+
+/// The state of the console under these settings.
+fn console(settings: &ServerSettings) -> http::ConsoleState {
+    let effective = settings.in_force.iter().map(|setting| http::EffectiveSetting {
+        name: setting.name,
+        meaning: setting.meaning,
+        value: setting.value.clone(),
+        source: setting.source.clone(),
+    });
+    http::ConsoleState::new(effective.collect(), settings.tls.is_some())
 }
 
 #[cfg(test)]

@@ -6,15 +6,16 @@ use std::time::Duration;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
 use omniflow_policy::time::UnixMillis;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 
+use super::authentication::Authentication;
 use super::fleet::Fleet;
-use super::known_tokens::KnownTokens;
 use super::publisher::Publisher;
+use super::sessions::Sessions;
 use super::signals::Signals;
+use super::tokens::Tokens;
 use super::vault::Vault;
-use crate::configuration::SettingInForce;
-use crate::http::{Answers, Followed, KeyCounts, Throttle};
+use crate::http::{Answers, ConsoleState, Followed, KeyCounts};
 use crate::otlp::Exporter;
 use crate::storage::Storage;
 use crate::webhook::Webhook;
@@ -39,20 +40,18 @@ pub(crate) struct App {
     pub(crate) vault: Arc<Vault>,
     /// Where callers reach the gateways; `None` if nobody has said.
     pub(crate) gateway_url: Option<String>,
-    /// The settings in force, where each comes from, for people to read.
-    pub(crate) settings: Vec<SettingInForce>,
     /// How far revocations are in force that were made on a page.
     pub(crate) followed: Followed,
-    /// What may be a token.
-    pub(crate) known_tokens: Arc<KnownTokens>,
+    /// Authenticates tokens.
+    pub(crate) authentication: Arc<Authentication>,
+    /// The use cases of tokens.
+    pub(crate) tokens: Arc<Tokens>,
+    /// The use cases of sessions.
+    pub(crate) sessions: Arc<Sessions>,
+    /// The state of the console.
+    pub(crate) console: Arc<ConsoleState>,
     /// The connections that are open.
     pub(crate) admission: Arc<Admission>,
-    /// The authentications that failed.
-    pub(crate) throttle: Throttle,
-    /// A permit for each large form of people who are not signed in that is read at once.
-    pub(crate) large_forms: Semaphore,
-    /// Whether connections are accepted by TLS only.
-    pub(crate) serves_tls: bool,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.

@@ -2,14 +2,33 @@
 //! result or an [`Error`](omniflow_domain::error::Error).
 
 pub(crate) mod app;
+pub(crate) mod authentication;
 mod errors;
 pub(crate) mod fields;
 pub(crate) mod fleet;
+pub(crate) mod idempotency;
+pub(crate) mod installation;
 pub(crate) mod jobs;
 pub(crate) mod known_tokens;
 pub mod memory;
 pub(crate) mod publication;
 pub(crate) mod publisher;
 pub(crate) mod query;
+pub(crate) mod sessions;
 pub(crate) mod signals;
+pub(crate) mod tokens;
 pub(crate) mod vault;
+
+use omniflow_domain::error::Error;
+
+/// Runs a change to completion even if its caller disconnects: what is committed must be published.
+pub(crate) async fn run_to_completion<T, F>(change: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    tokio::spawn(change).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change did not end");
+        Err(Error::internal())
+    })
+}

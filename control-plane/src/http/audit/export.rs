@@ -18,10 +18,10 @@ use utoipa::IntoParams;
 use super::FilterQuery;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
-use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::query;
 use crate::service::app::App;
+use crate::service::authentication::TokenGuard;
 use crate::storage::{AuditFilter, AuditPosition};
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::{CSV_HEADER, csv_line, json_line};
@@ -83,8 +83,8 @@ pub(in crate::http) async fn export(
     let filter = filter.read()?;
     let format = query::parsed("format", form.format)?.unwrap_or(Format::Ndjson);
     let (sender, body) = Channel::new(PIECES_WAITING);
-    let permit = Permit::new(&app, &principal);
-    tokio::spawn(send(app, filter, format, permit, sender));
+    let guard = app.authentication.guard(&principal);
+    tokio::spawn(send(app, filter, format, guard, sender));
     let headers =
         [(header::CONTENT_TYPE, format.media_type()), (header::CONTENT_DISPOSITION, format.disposition())];
     Ok((headers, Body::new(body)).into_response())
@@ -95,11 +95,11 @@ async fn send(
     app: Arc<App>,
     filter: AuditFilter,
     format: Format,
-    permit: Permit,
+    guard: TokenGuard,
     mut sender: Sender<Bytes, io::Error>,
 ) {
     let sent = tokio::select! {
-        sent = send_pieces(&app, &filter, format, &permit, &mut sender) => sent,
+        sent = send_pieces(&app, &filter, format, &guard, &mut sender) => sent,
         () = app.signals.stopped() => Err(io::Error::other("the control plane is stopping")),
     };
     if let Err(error) = sent {
@@ -112,7 +112,7 @@ async fn send_pieces(
     app: &App,
     filter: &AuditFilter,
     format: Format,
-    permit: &Permit,
+    guard: &TokenGuard,
     sender: &mut Sender<Bytes, io::Error>,
 ) -> io::Result<()> {
     let mut before: Option<AuditPosition> = None;
@@ -121,7 +121,7 @@ async fn send_pieces(
         Format::Csv => CSV_HEADER.to_owned(),
     };
     loop {
-        if !permit.holds().await.map_err(io::Error::other)? {
+        if !guard.is_valid().await.map_err(io::Error::other)? {
             return Err(io::Error::other("its token is not valid any more"));
         }
         let entries = app.storage.audit.audit_entries(filter, before, RECORDS_PER_PIECE).await;

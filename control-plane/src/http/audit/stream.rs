@@ -22,9 +22,9 @@ use super::FilterQuery;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictQuery;
 use crate::http::params::LastEventId;
-use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::service::app::App;
+use crate::service::authentication::TokenGuard;
 use crate::storage::AuditFilter;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::json_line;
@@ -44,7 +44,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 struct Stream {
     app: Arc<App>,
     filter: AuditFilter,
-    permit: Permit,
+    guard: TokenGuard,
     committed: watch::Receiver<()>,
     /// The number of the last record that was looked at.
     seen: i64,
@@ -98,9 +98,9 @@ pub(in crate::http) async fn open(
         None => app.storage.audit.newest_record().await?,
     };
     let (sender, body) = Channel::new(PIECES_WAITING);
-    let permit = Permit::new(app, principal);
+    let guard = app.authentication.guard(principal);
     let app = Arc::clone(app);
-    tokio::spawn(Stream { app, filter, permit, committed, seen, sender, manner }.run());
+    tokio::spawn(Stream { app, filter, guard, committed, seen, sender, manner }.run());
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response())
 }
 
@@ -154,7 +154,7 @@ impl Stream {
             tokio::select! {
                 // An error would mean that the sender is gone; it lives as long as the process.
                 _ = self.committed.changed() => {}
-                () = self.permit.challenged() => {}
+                () = self.guard.revoked() => {}
                 // Not to look for records, which wake it: so that proxies on the way keep a quiet connection.
                 () = sleep(SIGN_OF_LIFE) => {
                     if !self.send(self.place()).await {
@@ -167,7 +167,7 @@ impl Stream {
 
     /// Sends what has been committed. Tells whether to go on.
     async fn send_new(&mut self) -> io::Result<bool> {
-        if !self.permit.holds().await.map_err(io::Error::other)? {
+        if !self.guard.is_valid().await.map_err(io::Error::other)? {
             return Ok(false);
         }
         let audit = &self.app.storage.audit;
@@ -188,7 +188,7 @@ impl Stream {
                 return Ok(false);
             }
             // A long way through the log takes a while.
-            if !self.permit.holds().await.map_err(io::Error::other)? {
+            if !self.guard.is_valid().await.map_err(io::Error::other)? {
                 return Ok(false);
             }
         }

@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep_until};
 use super::{check_name, check_vms};
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
-use crate::http::permit::Permit;
 use crate::http::problem::Problem;
 use crate::http::to_its_end;
 use crate::service::app::App;
+use crate::service::authentication::TokenGuard;
 use crate::service::publication::Offer;
 use omniflow_domain::error::Error;
 use omniflow_domain::version::MAX_REPORTED_VERSION;
@@ -35,19 +35,19 @@ pub(super) async fn poll(
 ) -> Result<Response, Problem> {
     check(&request)?;
     // The body may have taken a minute: what is revoked meanwhile gets nothing.
-    let permit = Permit::new(&app, &principal);
-    if !permit.holds().await? {
+    let guard = app.authentication.guard(&principal);
+    if !guard.is_valid().await? {
         return Err(Error::unauthenticated().into());
     }
     let same_installation = request.installation == Some(app.publisher.installation.id);
     let open = app.fleet.poll_began(&request, same_installation);
-    let answer = wait(&app, permit, &request).await;
+    let answer = wait(&app, guard, &request).await;
     open.answered();
     answer.map_err(Into::into)
 }
 
 /// What is new for a gateway, as soon as something is.
-async fn wait(app: &Arc<App>, mut permit: Permit, request: &PollRequest) -> Result<Response, Error> {
+async fn wait(app: &Arc<App>, mut guard: TokenGuard, request: &PollRequest) -> Result<Response, Error> {
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
     let mut published = app.publisher.publication.subscribe();
     let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
@@ -64,7 +64,7 @@ async fn wait(app: &Arc<App>, mut permit: Permit, request: &PollRequest) -> Resu
             Offer::Nothing => tokio::select! {
                 biased;
                 // Perhaps the one of this poll: the next one is checked.
-                () = permit.challenged() => return Ok(StatusCode::NO_CONTENT.into_response()),
+                () = guard.revoked() => return Ok(StatusCode::NO_CONTENT.into_response()),
                 // An error would mean that nothing can ever be published again: the deadline ends the wait.
                 Ok(()) = published.changed() => {}
                 () = sleep_until(deadline) => return Ok(StatusCode::NO_CONTENT.into_response()),

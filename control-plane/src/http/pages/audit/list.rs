@@ -16,7 +16,7 @@ use super::row::Row;
 use crate::http::audit::gaps;
 use crate::http::audit::list::{look, read_position};
 use crate::http::audit::overview::overview;
-use crate::http::extract::StrictQuery;
+use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::form::{FormError, at, elsewhere};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};

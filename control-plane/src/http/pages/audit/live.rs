@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::query::Query;
 use super::row::Row;
-use crate::http::access::Authenticated;
 use crate::http::audit::stream::{Manner, last_event_id, open};
-use crate::http::extract::StrictQuery;
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::refusal::PageResult;
 use crate::service::app::App;
 use omniflow_api_types::audit::AuditEntryJson;

@@ -17,16 +17,16 @@ use axum::response::IntoResponse;
 pub(in crate::http::pages) use self::query::{for_field, instant};
 use super::Section;
 use super::refusal::PageResult;
-use crate::http::access::{AUDIT, Endpoints, READ};
 use crate::http::audit::export::{ExportQuery, export};
 use crate::http::extract::StrictQuery;
+use crate::http::pages::routes::{AUDIT, PageRoutes, READ};
 use crate::service::app::App;
 
 pub(super) const SECTION: Section =
-    Section { path: "/audit", label: "Audit", group: "Activity", access: READ, endpoints };
+    Section { path: "/audit", label: "Audit", group: "Activity", access: READ, routes };
 
-fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
         .page("/audit", READ, list::show)
         .page("/audit/export", READ, download)
         .live("/audit/live", READ, live::stream)

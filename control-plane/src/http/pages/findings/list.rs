@@ -10,8 +10,8 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use crate::http::audit::patterns::{PatternQuery, select};
-use crate::http::extract::{StrictQuery, query_of};
 use crate::http::pages::audit::instant;
+use crate::http::pages::extract::{StrictQuery, query_of};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Count, Moment};
