@@ -92,7 +92,7 @@ impl SessionMiddleware {
         body: HttpBody,
     ) -> Result<HttpBody, Box<Response>> {
         if self.kind == RouteKind::Form && !is_same_origin(&parts.headers, &parts.uri) {
-            return Err(refused(Error::forbidden(
+            return Err(page_error(Error::forbidden(
                 "This form was not sent by a page of this control plane, so nothing was done.",
             )));
         }
@@ -100,11 +100,11 @@ impl SessionMiddleware {
             let Some(principal) = visitor.principal() else {
                 return Err(Box::new(self.ask_to_sign_in(visitor, body).await));
             };
-            self.access.check(principal.role).map_err(refused)?;
+            self.access.check(principal.role).map_err(page_error)?;
             parts.extensions.insert::<Principal>(principal.clone());
             Connection::trust(&parts.extensions);
             if self.kind != RouteKind::Live {
-                visitor.extend_session(&self.app).await.map_err(refused)?;
+                visitor.extend_session(&self.app).await.map_err(page_error)?;
             }
         }
         if self.kind != RouteKind::Form {
@@ -112,7 +112,7 @@ impl SessionMiddleware {
         }
         let form = read(body, visitor.principal().is_some(), &self.app.console.large_forms)
             .await
-            .map_err(refused)?;
+            .map_err(page_error)?;
         if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
             // One of our pages has sent it, in a session that was before this one.
             return Err(Box::new(sign_in::ask_to_send_again(visitor, visitor.path(), &form, visitor.csrf())));
@@ -129,13 +129,13 @@ impl SessionMiddleware {
             }
             RouteKind::Form => match read(body, false, &self.app.console.large_forms).await {
                 Ok(form) => sign_in::ask_before(visitor, &form),
-                Err(error) => *refused(error),
+                Err(error) => *page_error(error),
             },
         }
     }
 }
 
-fn refused(error: Error) -> Box<Response> {
+fn page_error(error: Error) -> Box<Response> {
     Box::new(Refused::from(error).into_response())
 }
 
