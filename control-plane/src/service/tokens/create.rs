@@ -112,7 +112,7 @@ impl Tokens {
         transaction.commit().await?;
         let Token { id, name, role, created_by, .. } = &token;
         tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
-        Ok(self.idempotency.keep(attempt, CreatedToken { token, secret: secret }, now))
+        Ok(self.idempotency.keep(attempt, CreatedToken { token, secret }, now))
     }
 }
 
