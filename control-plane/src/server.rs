@@ -10,7 +10,7 @@ use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -22,9 +22,11 @@ use crate::outbound::webhook::{Webhook, WebhookError, WebhookSettings};
 use crate::service::admin_log::AdminLog;
 use crate::service::app::App;
 use crate::service::audit::RequestLog;
+use crate::service::authentication::Authentication;
 use crate::service::fleet::{Fleet, run_sightings};
 use crate::service::gateway_protocol::GatewayProtocol;
 use crate::service::gateways::Gateways;
+use crate::service::idempotency::IdempotencyCache;
 use crate::service::jobs::checkpoints::run_checkpoints;
 use crate::service::jobs::detection::run_detection;
 use crate::service::jobs::gateway_loss::run_gateway_loss;
@@ -33,7 +35,9 @@ use crate::service::known_tokens::KnownTokens;
 use crate::service::monitoring::{DeliveryFailures, Monitoring};
 use crate::service::publisher::BuildError;
 use crate::service::publisher::{Publisher, keep_spread};
+use crate::service::sessions::Sessions;
 use crate::service::signals::Signals;
+use crate::service::tokens::Tokens;
 use crate::service::vault::{self, Vault, VaultError};
 use crate::storage::{Storage, StorageError};
 use omniflow_domain::clock::{Clock, Entropy};
@@ -368,18 +372,40 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let installation =
         bootstrap::installation(&storage, &clock, &entropy, &settings.key_prefix, token_file).await?;
     let vault = Arc::new(open_vault(settings, &storage).await?);
-    let known_tokens = KnownTokens::read(&storage.main).await?;
+    let known_tokens = Arc::new(KnownTokens::read(&storage.main).await?);
+    let signals = Signals::default();
+    let idempotency: Arc<IdempotencyCache> = Arc::default();
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
     fleet.recall(&storage.main).await?;
     let storage = Arc::new(storage);
     let publisher = Arc::new(Publisher::new(Arc::clone(&storage), installation, clock.clone()));
-    let signals = Signals::default();
     let failures = DeliveryFailures {
         webhook: webhook.as_ref().map(Webhook::failures),
         otlp: exporter.as_ref().map(Exporter::failures),
     };
     let retention =
         RetentionPeriods { records: settings.audit_retention, payloads: settings.payload_retention };
+    let authentication = Arc::new(Authentication::new(
+        Arc::clone(&storage),
+        Arc::clone(&known_tokens),
+        signals.clone(),
+        clock.clone(),
+    ));
+    let tokens = Arc::new(Tokens::new(
+        Arc::clone(&storage),
+        known_tokens,
+        signals.clone(),
+        idempotency,
+        publisher.installation.key_prefix.clone(),
+        clock.clone(),
+        entropy.clone(),
+    ));
+    let sessions = Arc::new(Sessions::new(
+        Arc::clone(&storage),
+        Arc::clone(&authentication),
+        clock.clone(),
+        entropy.clone(),
+    ));
     Ok(App {
         request_log: Arc::new(RequestLog::new(
             Arc::clone(&storage),
@@ -412,13 +438,12 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         rotation_after: settings.rotation_after,
         retention,
         gateway_url: settings.gateway_url.clone(),
-        settings: settings.in_force.clone(),
         followed: http::Followed::default(),
-        known_tokens: Arc::new(known_tokens),
+        authentication,
+        tokens,
+        sessions,
+        console: Arc::new(console(settings)),
         admission: Arc::new(Admission::new(connections::most_connections())),
-        throttle: http::Throttle::default(),
-        large_forms: Semaphore::new(http::LARGE_FORMS),
-        serves_tls: settings.tls.is_some(),
         clock,
         entropy,
         webhook,
@@ -432,6 +457,17 @@ async fn open_vault(settings: &ServerSettings, storage: &Storage) -> Result<Vaul
     let default_file = settings.data_dir.join("payload-key");
     let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
     Vault::open(key_file, &storage.audit, settings.entropy.clone()).await
+}
+
+/// The state of the console under these settings.
+fn console(settings: &ServerSettings) -> http::ConsoleState {
+    let effective = settings.in_force.iter().map(|setting| http::EffectiveSetting {
+        name: setting.name,
+        meaning: setting.meaning,
+        value: setting.value.clone(),
+        source: setting.source.clone(),
+    });
+    http::ConsoleState::new(effective.collect(), settings.tls.is_some())
 }
 
 #[cfg(test)]

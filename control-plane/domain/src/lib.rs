@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`key`], [`key_use`], [`name`] | keys with their versions; how they are used; names |
 //! | [`token`], [`session`], [`principal`] | tokens with their roles; sessions of the console; who makes a request |
+//! | [`access`] | which roles may use which operations |
 //! | [`policy`] | stored versions of the policy, and what keys may do under them |
 //! | [`event`], [`audit`], [`stats`], [`payload`] | the admin log; the log of calls, its sums and sealed arguments |
 //! | [`patterns`], [`finding`] | what is unusual in the use of a key, judged by its own history |
@@ -17,10 +18,12 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod access;
 pub mod audit;
 pub mod clock;
 pub mod error;
 pub mod event;
+pub mod event_state;
 pub mod finding;
 pub mod gateway;
 pub mod key;

@@ -170,6 +170,15 @@ impl Created {
         Ok(Self { location: Some(location), revision, body: serialised(body)?, is_replayed: false })
     }
 
+    /// The same, of an attempt that may have been made before.
+    pub(super) fn of_attempt(
+        location: String,
+        body: &impl Serialize,
+        is_replayed: bool,
+    ) -> Result<Self, Error> {
+        Ok(Self { location: Some(location), revision: None, body: serialised(body)?, is_replayed })
+    }
+
     /// What was done, and on the side made.
     pub(super) fn on_the_side(body: &impl Serialize) -> Result<Self, Error> {
         Ok(Self { location: None, revision: None, body: serialised(body)?, is_replayed: false })

@@ -115,7 +115,7 @@ fn edge(app: &App, numbers: &mut Numbers) {
         "Connections that were ended because there were too many.",
         app.admission.evicted(),
     );
-    let failed = app.throttle.totals();
+    let failed = app.authentication.failures();
     numbers.add(
         "omf_failed_authentications_total",
         "counter",

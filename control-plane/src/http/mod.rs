@@ -1,4 +1,4 @@
-//! The HTTP API.
+//! HTTP: the routes of the API and of the console, put together.
 
 mod access;
 mod audit;
@@ -20,9 +20,7 @@ mod policy;
 mod precondition;
 mod problem;
 mod query;
-mod refusals;
 mod state;
-mod throttle;
 mod tokens;
 
 #[cfg(test)]
@@ -40,6 +38,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::classify::ServerErrorsFailureClass;
@@ -51,35 +50,40 @@ use tracing::Span;
 use self::access::Endpoints;
 pub(crate) use self::idempotency::Answers;
 pub(crate) use self::pages::followed::Followed;
-pub(crate) use self::pages::gate::LARGE_FORMS;
+pub(crate) use self::pages::state::{ConsoleState, EffectiveSetting};
 use self::problem::Problem;
 use self::state::AppState;
-pub(crate) use self::throttle::Throttle;
 use crate::service::app::App;
 use crate::service::run_to_completion as to_its_end;
 use omniflow_api_types::gateway::EnforcementJson;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, ErrorCode};
 
 /// How long a request's body may pause.
 const BODY_PAUSE: Duration = Duration::from_secs(15);
 
-/// All routes.
+/// The routes of the API and of the console.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    endpoints(Arc::clone(&app))
-        .router()
-        .fallback(pages::not_found)
-        .method_not_allowed_fallback(pages::method_not_allowed)
+    let api = endpoints(Arc::clone(&app)).router().with_state(AppState(Arc::clone(&app)));
+    api.merge(pages::router(Arc::clone(&app)))
+        .fallback(fallback(Arc::clone(&app), Error::not_found("Nothing has this path.")))
+        .method_not_allowed_fallback(fallback(
+            app,
+            Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method."),
+        ))
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
-        .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
         .layer(SetResponseHeaderLayer::overriding(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
-        .with_state(AppState(app))
 }
 
+/// The endpoints of the API.
 fn endpoints(app: Arc<App>) -> Endpoints {
     let mut endpoints = Endpoints::new(app);
     for add in [
@@ -93,18 +97,23 @@ fn endpoints(app: Arc<App>) -> Endpoints {
         events::endpoints,
         gateway::endpoints,
         docs::endpoints,
-        pages::endpoints,
     ] {
         endpoints = add(endpoints);
     }
     endpoints
 }
 
-/// Answers hold keys, tokens and addresses: no cache may keep them. The pages' own files have nothing of that, and a
-/// name that changes with their content.
-fn cache_control(response: &Response) -> Option<HeaderValue> {
-    let stays = response.extensions().get::<pages::assets::Unchanging>().is_some();
-    Some(HeaderValue::from_static(if stays { "public, max-age=31536000, immutable" } else { "no-store" }))
+/// Answers what no route does: browsers get a page, programs a problem document.
+fn fallback(app: Arc<App>, error: Error) -> impl FnOnce(Request) -> BoxFuture<'static, Response> + Clone {
+    move |request| {
+        Box::pin(async move {
+            if pages::wants_page(&request) {
+                pages::error_response(&app, request, error).await
+            } else {
+                Problem::from(error).into_response()
+            }
+        })
+    }
 }
 
 /// The log names the route, never the path as it was sent, which may hold anything.

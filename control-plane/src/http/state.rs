@@ -10,6 +10,8 @@ use crate::service::audit::RequestLog;
 use crate::service::gateway_protocol::GatewayProtocol;
 use crate::service::gateways::Gateways;
 use crate::service::monitoring::Monitoring;
+use crate::service::sessions::Sessions;
+use crate::service::tokens::Tokens;
 
 /// The state of the router. Handlers take slices of it, such as `State<Arc<RequestLog>>`.
 #[derive(Clone)]
@@ -21,32 +23,23 @@ impl FromRef<AppState> for Arc<App> {
     }
 }
 
-impl FromRef<AppState> for Arc<RequestLog> {
-    fn from_ref(AppState(app): &AppState) -> Self {
-        Self::clone(&app.request_log)
-    }
+/// Lets handlers extract a field of the state by its type.
+macro_rules! slices {
+    ($($field:ident: $slice:ty,)*) => {
+        $(impl FromRef<AppState> for Arc<$slice> {
+            fn from_ref(AppState(app): &AppState) -> Self {
+                Self::clone(&app.$field)
+            }
+        })*
+    };
 }
 
-impl FromRef<AppState> for Arc<AdminLog> {
-    fn from_ref(AppState(app): &AppState) -> Self {
-        Self::clone(&app.admin_log)
-    }
-}
-
-impl FromRef<AppState> for Arc<Gateways> {
-    fn from_ref(AppState(app): &AppState) -> Self {
-        Self::clone(&app.gateways)
-    }
-}
-
-impl FromRef<AppState> for Arc<GatewayProtocol> {
-    fn from_ref(AppState(app): &AppState) -> Self {
-        Self::clone(&app.gateway_protocol)
-    }
-}
-
-impl FromRef<AppState> for Arc<Monitoring> {
-    fn from_ref(AppState(app): &AppState) -> Self {
-        Self::clone(&app.monitoring)
-    }
+slices! {
+    admin_log: AdminLog,
+    gateway_protocol: GatewayProtocol,
+    gateways: Gateways,
+    monitoring: Monitoring,
+    request_log: RequestLog,
+    sessions: Sessions,
+    tokens: Tokens,
 }

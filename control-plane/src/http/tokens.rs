@@ -1,33 +1,21 @@
-//! Tokens for the control plane: made, listed and revoked by owners.
+//! Tokens of the control plane: created, listed and revoked by owners.
 
-use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use omniflow_policy::key::compose_token;
-use omniflow_policy::time::UnixMillis;
-use uuid::Uuid;
 
 use super::access::{Authenticated, Endpoints, OWNER};
 use super::extract::{Segments, StrictJson, StrictQuery};
-use super::idempotency::{Created, Once, note, repeated};
+use super::idempotency::{Created, Once};
 use super::params::{IdempotencyKey, TokenPath};
 use super::problem::Problem;
 use super::query::PageQuery;
-use super::to_its_end;
-use crate::service::app::App;
-use crate::service::fields;
-use crate::storage::Attempt;
-use omniflow_api_types::event::token_state;
+use crate::service::tokens::{self, Tokens};
 use omniflow_api_types::page::Page;
 use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
-use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::{Action, NewEvent, Subject};
-use omniflow_domain::name::Name;
-use omniflow_domain::token::{Role, Token};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.get("/v1/tokens", OWNER, list).post("/v1/tokens", OWNER, create).delete(
@@ -47,17 +35,11 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     responses((status = 200, body = Page<TokenJson>, description = "A page of tokens.")),
 )]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(tokens): State<Arc<Tokens>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<Page<TokenJson>>, Problem> {
-    Ok(Json(select(&app, query).await?))
-}
-
-/// The tokens that are asked for.
-pub(super) async fn select(app: &App, query: PageQuery) -> Result<Page<TokenJson>, Error> {
-    let (limit, before) = query.read(|text| Uuid::parse_str(text).ok())?;
-    let tokens = app.storage.main.tokens(before, limit + 1).await?;
-    Ok(Page::of(tokens, limit, |token| token.id.to_string()).map(TokenJson::from))
+    let page = tokens.list(query.into()).await?;
+    Ok(Json(Page::json(page, TokenJson::from)))
 }
 
 /// Makes a token.
@@ -76,81 +58,21 @@ pub(super) async fn select(app: &App, query: PageQuery) -> Result<Page<TokenJson
     ),
 )]
 pub(super) async fn create(
-    State(app): State<Arc<App>>,
+    State(tokens): State<Arc<Tokens>>,
     Authenticated(principal): Authenticated,
     Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateToken>>,
 ) -> Result<Response, Problem> {
-    Ok(to_its_end(make(app, principal, request, attempt)).await?.into_response())
-}
-
-/// What a token is to be.
-pub(super) struct WantedToken {
-    name: Name,
-    role: Role,
-    expires_at: Option<UnixMillis>,
-}
-
-/// What a request wants, if it can be: of the name it is not known whether another token has it.
-pub(super) fn wanted(request: CreateToken, now: UnixMillis) -> Result<WantedToken, Error> {
-    Ok(WantedToken {
-        name: fields::name(&request.name)?,
-        role: request.role.parse().map_err(|error| Error::invalid_field("/role", error))?,
-        expires_at: fields::expires_at(request.expires_at, now)?,
-    })
-}
-
-/// Makes a token, unless this attempt has made it already.
-pub(super) async fn make(
-    app: Arc<App>,
-    principal: Principal,
-    request: CreateToken,
-    attempt: Option<Attempt>,
-) -> Result<Created, Error> {
-    let mut writer = app.storage.main.writer().await;
-    let now = app.now();
-    let mut transaction = writer.begin().await?;
-    if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
-        return Ok(answer);
-    }
-    let secret = app
-        .entropy
-        .compose(|mut random| compose_token(&app.publisher.installation.key_prefix, &mut random))?;
-    let WantedToken { name, role, expires_at } = wanted(request, now)?;
-    let token = Token {
-        id: app.entropy.uuid(now)?,
-        name,
-        role,
-        digest: secret.digest(),
-        created_by: principal.name.to_string(),
-        created_at: now,
-        expires_at,
-    };
-    if !transaction.insert_token(&token).await? {
-        let detail = format!("Another token is called {}. Choose another name.", token.name);
-        return Err(Error::new(ErrorCode::NameTaken, detail));
-    }
+    let created = tokens.create(&principal, request.into(), attempt).await?;
+    let tokens::CreatedToken { token, secret } = created.value;
     let location = format!("/v1/tokens/{}", token.id);
-    note(&mut transaction, attempt.as_ref(), &location, now).await?;
-    let event = NewEvent {
-        time: now,
-        actor: principal.actor(),
-        action: Action::TokenCreated,
-        subject: subject(&token),
-        before: None,
-        after: Some(token_state(&token)),
-    };
-    transaction.insert_event(&event).await?;
-    app.known_tokens.add(token.digest);
-    transaction.commit().await?;
-    let Token { id, name, role, created_by, .. } = &token;
-    tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
     let body = CreatedToken { token: token.into(), secret: secret.expose().to_owned() };
-    Ok(Created::new(location, None, &body)?.kept(&app, attempt, now))
+    Ok(Created::of_attempt(location, &body, created.replayed)?.into_response())
 }
 
-/// The token as the trail names it.
-fn subject(token: &Token) -> Subject {
-    Subject { id: token.id.to_string(), name: token.name.to_string() }
+impl From<CreateToken> for tokens::CreateToken {
+    fn from(CreateToken { name, role, expires_at }: CreateToken) -> Self {
+        Self { name, role, expires_at }
+    }
 }
 
 /// Revokes a token at once.
@@ -166,46 +88,12 @@ fn subject(token: &Token) -> Subject {
     ),
 )]
 pub(super) async fn revoke(
-    State(app): State<Arc<App>>,
+    State(tokens): State<Arc<Tokens>>,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> Result<StatusCode, Problem> {
-    end(app, principal, id).await?;
+    tokens.revoke(&principal, &id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Revokes the token with this identifier.
-pub(super) async fn end(app: Arc<App>, principal: Principal, id: String) -> Result<(), Error> {
-    let no_such_token = || Error::not_found("No token has this identifier. List them with GET /v1/tokens.");
-    let id = Uuid::parse_str(&id).map_err(|_| no_such_token())?;
-    to_its_end(async move {
-        let mut writer = app.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
-        let now = app.now();
-        let token = transaction.token(id).await?.ok_or_else(no_such_token)?;
-        let event = NewEvent {
-            time: now,
-            actor: principal.actor(),
-            action: Action::TokenRevoked,
-            subject: subject(&token),
-            before: Some(token_state(&token)),
-            after: None,
-        };
-        // Before the token goes: it may be the principal's own.
-        transaction.insert_event(&event).await?;
-        transaction.delete_token(id).await?;
-        // Counted after the revocation and undone with it, so that an installation never locks everybody out.
-        if transaction.valid_owner_tokens(now).await? == 0 {
-            let detail = "This is the last valid token of an owner. Make another one before you revoke it.";
-            return Err(Error::new(ErrorCode::LastOwnerToken, detail));
-        }
-        transaction.commit().await?;
-        app.known_tokens.forget(&token.digest);
-        app.signals.token_revoked.send_replace(());
-        tracing::info!(token = %id, by = principal.name.as_str(), "a token was revoked");
-        Ok(())
-    })
-    .await
 }
 
 #[cfg(test)]

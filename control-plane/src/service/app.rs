@@ -6,20 +6,21 @@ use std::time::Duration;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
 use omniflow_policy::time::UnixMillis;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 
 use super::admin_log::AdminLog;
 use super::audit::RequestLog;
+use super::authentication::Authentication;
 use super::fleet::Fleet;
 use super::gateway_protocol::GatewayProtocol;
 use super::gateways::Gateways;
 use super::jobs::retention::RetentionPeriods;
-use super::known_tokens::KnownTokens;
 use super::monitoring::Monitoring;
 use super::publisher::Publisher;
+use super::sessions::Sessions;
 use super::signals::Signals;
-use crate::configuration::SettingInForce;
-use crate::http::{Answers, Followed, Throttle};
+use super::tokens::Tokens;
+use crate::http::{Answers, ConsoleState, Followed};
 use crate::outbound::otlp::Exporter;
 use crate::outbound::webhook::Webhook;
 use crate::storage::Storage;
@@ -40,20 +41,18 @@ pub(crate) struct App {
     pub(crate) retention: RetentionPeriods,
     /// Where callers reach the gateways; `None` if nobody has said.
     pub(crate) gateway_url: Option<String>,
-    /// The settings in force, where each comes from, for people to read.
-    pub(crate) settings: Vec<SettingInForce>,
     /// How far revocations are in force that were made on a page.
     pub(crate) followed: Followed,
-    /// What may be a token.
-    pub(crate) known_tokens: Arc<KnownTokens>,
+    /// Authenticates tokens.
+    pub(crate) authentication: Arc<Authentication>,
+    /// The use cases of tokens.
+    pub(crate) tokens: Arc<Tokens>,
+    /// The use cases of sessions.
+    pub(crate) sessions: Arc<Sessions>,
+    /// The state of the console.
+    pub(crate) console: Arc<ConsoleState>,
     /// The connections that are open.
     pub(crate) admission: Arc<Admission>,
-    /// The authentications that failed.
-    pub(crate) throttle: Throttle,
-    /// A permit for each large form of people who are not signed in that is read at once.
-    pub(crate) large_forms: Semaphore,
-    /// Whether connections are accepted by TLS only.
-    pub(crate) serves_tls: bool,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// Random bytes.

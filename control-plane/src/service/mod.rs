@@ -4,11 +4,14 @@
 pub(crate) mod admin_log;
 pub(crate) mod app;
 pub(crate) mod audit;
+pub(crate) mod authentication;
 mod errors;
 pub(crate) mod fields;
 pub(crate) mod fleet;
 pub(crate) mod gateway_protocol;
 pub(crate) mod gateways;
+pub(crate) mod idempotency;
+pub(crate) mod installation;
 pub(crate) mod jobs;
 pub(crate) mod known_tokens;
 pub mod memory;
@@ -16,8 +19,9 @@ pub(crate) mod monitoring;
 pub(crate) mod publication;
 pub(crate) mod publisher;
 pub(crate) mod query;
+pub(crate) mod sessions;
 pub(crate) mod signals;
-pub(crate) mod token_guard;
+pub(crate) mod tokens;
 pub(crate) mod vault;
 
 use omniflow_domain::error::Error;

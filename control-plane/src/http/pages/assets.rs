@@ -2,21 +2,20 @@
 
 use std::sync::LazyLock;
 
+use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use omniflow_policy::digest::Digest;
 
-use crate::http::access::{Access, Endpoints};
-use crate::http::extract::Segments;
-use crate::http::problem::Problem;
+use super::refusal;
+use super::routes::PageRoutes;
 use omniflow_domain::error::Error;
 
 /// How many hexadecimal digits of the content's digest a name has.
 const DIGITS: usize = 16;
 
-/// Marks an answer that is always the same.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::http) struct Unchanging;
+/// The lifetime of a file in browsers: its name changes with its content.
+const UNCHANGING: &str = "public, max-age=31536000, immutable";
 
 /// A file.
 pub(super) struct Asset {
@@ -35,20 +34,20 @@ pub(super) static SCRIPT: LazyLock<Asset> =
 pub(super) static ICON: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("icon", "svg", include_str!("../../../pages/icon.svg"), "image/svg+xml"));
 
-pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/assets/{file}", Access::Public, async |Segments(name): Segments<String>| file(&name))
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
+    routes.asset("/assets/{file}", async |Path(name): Path<String>| file(&name))
 }
 
-fn file(name: &str) -> Result<Response, Problem> {
+fn file(name: &str) -> Response {
     let assets = [&*STYLE, &*SCRIPT, &*ICON];
-    let asset = assets
-        .into_iter()
-        .find(|asset| asset.path.strip_prefix("/assets/") == Some(name))
-        .ok_or_else(|| Error::not_found("No file of the pages has this name. Load the page anew."))?;
-    let headers = [(header::CONTENT_TYPE, asset.media_type)];
-    let mut answer = (headers, asset.content).into_response();
-    answer.extensions_mut().insert(Unchanging);
-    Ok(answer)
+    let asset = assets.into_iter().find(|asset| asset.path.strip_prefix("/assets/") == Some(name));
+    match asset {
+        Some(asset) => {
+            let headers = [(header::CONTENT_TYPE, asset.media_type), (header::CACHE_CONTROL, UNCHANGING)];
+            (headers, asset.content).into_response()
+        }
+        None => refusal::plain(&Error::not_found("No file of the pages has this name. Load the page anew.")),
+    }
 }
 
 // === impl Asset ===

@@ -16,8 +16,8 @@ use super::refusal::{Page, PageResult};
 use super::show::Moment;
 use super::trail::{Changed, changes};
 use super::visitor::Visitor;
-use crate::http::access::{Endpoints, READ};
-use crate::http::extract::StrictQuery;
+use crate::http::pages::extract::StrictQuery;
+use crate::http::pages::routes::{PageRoutes, READ};
 use crate::service::admin_log::{AdminLog, AdminLogQuery};
 use crate::service::query::PageRequest;
 use omniflow_api_types::event::EventJson;
@@ -30,7 +30,7 @@ const PAGE_SIZE: &str = "50";
 const FIELDS: [&str; 4] = ["actor", "subject", "from", "to"];
 
 pub(super) const SECTION: Section =
-    Section { path: "/events", label: "Events", group: "Activity", access: READ, endpoints };
+    Section { path: "/events", label: "Events", group: "Activity", access: READ, routes };
 
 /// What the address says. All of it may be left out.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -75,8 +75,8 @@ struct Shown {
     is_new: bool,
 }
 
-fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.page("/events", READ, show)
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes.page("/events", READ, show)
 }
 
 async fn show(

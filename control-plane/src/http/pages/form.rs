@@ -8,7 +8,7 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::service::app::App;
 
-use crate::http::problem::Problem;
+use super::refusal::Refused;
 use crate::storage::Attempt;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
@@ -27,8 +27,8 @@ const LIFETIMES: [(&str, &str, u64); 4] =
 
 /// The fields of a form in the order in which they were sent. A field may stand several times.
 ///
-/// The gate puts it into the request when it has found that a page of this session has sent it; a handler takes it as an
-/// argument.
+/// The session middleware puts it into the request once it has checked that a page of this session has sent it; a handler
+/// takes it as an argument.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Form(Vec<(String, String)>);
 
@@ -136,11 +136,11 @@ impl Form {
 }
 
 impl<S: Sync> FromRequestParts<S> for Form {
-    type Rejection = Problem;
+    type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // Only the gate puts it there, once it is checked.
-        parts.extensions.get::<Self>().cloned().ok_or_else(Error::internal).map_err(Into::into)
+        // Only the session middleware puts it there, once it is checked.
+        Ok(parts.extensions.get::<Self>().cloned().ok_or_else(Error::internal)?)
     }
 }
 

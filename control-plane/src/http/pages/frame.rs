@@ -3,7 +3,6 @@
 use super::SECTIONS;
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::preferences::Preferences;
-use crate::http::access::Access;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::Role;
 
@@ -120,7 +119,7 @@ impl Frame {
 fn groups(principal: &Principal, path: &str) -> Vec<(&'static str, Vec<Entry>)> {
     let mut groups: Vec<(&'static str, Vec<Entry>)> = Vec::new();
     for section in SECTIONS {
-        if !matches!(section.access, Access::Roles(roles) if roles.contains(&principal.role)) {
+        if !section.access.admits(principal.role) {
             continue;
         }
         let below = path.strip_prefix(section.path);

@@ -13,8 +13,8 @@ use super::frame::Frame;
 use super::refusal::{Page, PageResult};
 use super::show::{Ago, At, Count};
 use super::visitor::Visitor;
-use crate::http::access::{Endpoints, READ};
-use crate::http::extract::StrictQuery;
+use crate::http::pages::extract::StrictQuery;
+use crate::http::pages::routes::{PageRoutes, READ};
 use crate::service::gateways::{GatewayPage, Gateways};
 use crate::service::query::PageRequest;
 use omniflow_api_types::gateway::GatewayJson;
@@ -25,7 +25,7 @@ const PAGE_SIZE: &str = "50";
 const CLOCK_MS: u64 = 2_000;
 
 pub(super) const SECTION: Section =
-    Section { path: "/gateways", label: "Gateways", group: "Enforcement", access: READ, endpoints };
+    Section { path: "/gateways", label: "Gateways", group: "Enforcement", access: READ, routes };
 
 /// What the address says.
 #[derive(Default, Deserialize)]
@@ -62,8 +62,8 @@ struct Row {
     clock: Option<String>,
 }
 
-fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.page("/gateways", READ, show)
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes.page("/gateways", READ, show)
 }
 
 async fn show(

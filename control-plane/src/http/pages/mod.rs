@@ -4,18 +4,15 @@
 //! # How a page is made
 //!
 //! 1. **It registers itself** in [`SECTIONS`]: path, label, group, and who may see it. The navigation is made of that.
-//!    Its `endpoints` declare each address with the roles that it takes, as those of the API do
-//!    ([`Endpoints`]): `.page()` for what is opened, `.form()` for what a form sends, `.live()` for what the script
-//!    asks for by itself. There is no other way to add one, and the gate ([`gate`]) stands before all of them: session, role, origin,
-//!    and the form's token.
+//!    Its `routes` declare each path with the roles that it admits ([`PageRoutes`]): `.page()` for what is opened, `.form()`
+//!    for the target of a form, `.live()` for parts that the script loads. There is no other way to add one, and all pass
+//!    the session middleware ([`session_middleware`]), which checks session, role, origin, and the form's token.
 //! 2. **A handler** takes what it needs as arguments: `State<Arc<App>>`, [`Visitor`](visitor::Visitor) (who reads, and
-//!    the frame of the page), [`Principal`](omniflow_domain::principal::Principal), and [`Form`](form::Form) in a form. It calls **the
-//!    very operation that the API calls**, with the same request and the same `Principal`: where the API's handler has it
-//!    in one piece, that is cut in two, and the part without HTTP is `pub(in crate::http)`. A page checks nothing
-//!    by itself and touches no row.
+//!    the frame of the page), [`Principal`](omniflow_domain::principal::Principal), and [`Form`](form::Form) in a form. It calls a **use case of the
+//!    service**, the same that the API calls. A page checks nothing by itself and touches no row.
 //! 3. **It gives a [`PageResult`](refusal::PageResult)**: [`Page`](refusal::Page) around a template, or a redirect (303)
-//!    after a form that changed something. A [`Problem`](super::problem::Problem) goes out with `?`, and
-//!    the gate makes a page of it. In a form it is caught, and stands at its field ([`FormError`](form::FormError)) in
+//!    after a form that changed something. An [`Error`] is returned with `?`, and the session
+//!    middleware turns it into an error page. In a form it is caught, and stands at its field ([`FormError`](form::FormError)) in
 //!    the same form, with all that was typed.
 //! 4. **A context** is a struct with `#[derive(Template)]`, the field `frame`, and values that are ready to be shown
 //!    ([`show`]). The template extends `layout.html`. Everything is escaped; what is HTML by itself says so in Rust
@@ -28,15 +25,15 @@
 //! The browser tests (`tests/browser`) open every page of [`SECTIONS`] in both themes and two widths, with and without
 //! scripts.
 
-pub(super) mod assets;
+mod assets;
 mod audit;
 mod chart;
 mod events;
+mod extract;
 mod findings;
 pub(super) mod followed;
 mod form;
 mod frame;
-pub(super) mod gate;
 mod gateways;
 mod in_force;
 mod keys;
@@ -44,10 +41,13 @@ mod live;
 mod policy;
 mod preferences;
 mod refusal;
-mod session;
+mod routes;
+mod session_cookie;
+mod session_middleware;
 mod settings;
 mod show;
 mod sign_in;
+pub(super) mod state;
 mod tokens;
 mod trail;
 mod visitor;
@@ -61,16 +61,19 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::Router;
+use axum::extract::Request;
 use axum::http::header;
 use axum::response::{IntoResponse, Redirect, Response};
 
-use self::gate::Manner;
+use self::refusal::Refused;
+use self::routes::PageRoutes;
+use self::session_middleware::{RouteKind, with_security_headers};
 use self::visitor::Visitor;
-use super::access::{Access, Endpoints};
-use super::problem::Problem;
+use super::state::AppState;
 use crate::service::app::App;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::access::{Access, READ};
+use omniflow_domain::error::Error;
 
 /// A part of the pages, with a line in the navigation.
 struct Section {
@@ -83,7 +86,7 @@ struct Section {
     /// Who sees it.
     access: Access,
     /// Its pages and forms.
-    endpoints: fn(Endpoints) -> Endpoints,
+    routes: fn(PageRoutes) -> PageRoutes,
 }
 
 /// All sections, in the order of the navigation. The first that a reader may see is the front page.
@@ -98,51 +101,31 @@ const SECTIONS: &[Section] = &[
     gateways::SECTION,
 ];
 
-/// Pages and what they need.
-pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    let mut endpoints = assets::endpoints(endpoints)
-        .page("/", super::access::READ, async || {
-            Redirect::to(SECTIONS.first().map_or("/", |section| section.path))
-        })
+/// The router of the console.
+pub(super) fn router(app: Arc<App>) -> Router {
+    routes(Arc::clone(&app)).router().with_state(AppState(app))
+}
+
+/// The routes of the console.
+fn routes(app: Arc<App>) -> PageRoutes {
+    let routes = assets::routes(PageRoutes::new(app))
+        .page("/", READ, async || Redirect::to(SECTIONS.first().map_or("/", |section| section.path)))
         .form("/preferences", Access::Public, preferences::keep);
-    endpoints = sign_in::endpoints(endpoints);
-    for section in SECTIONS {
-        endpoints = (section.endpoints)(endpoints);
-    }
-    endpoints
+    SECTIONS.iter().fold(sign_in::routes(routes), |routes, section| (section.routes)(routes))
 }
 
-/// What is answered where nothing is.
-pub(super) async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
-    refuse(&app, request, Error::not_found("Nothing has this path.").into()).await
-}
-
-/// What is answered where something is, but not for this method: a reader has opened the address of a form, for one.
-pub(super) async fn method_not_allowed(State(app): State<Arc<App>>, request: Request) -> Response {
-    refuse(
-        &app,
-        request,
-        Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method.").into(),
-    )
-    .await
-}
-
-/// The problem: as a page to browsers, as it is to programs.
-async fn refuse(app: &App, request: Request, problem: Problem) -> Response {
-    if !is_for_a_browser(&request) {
-        return problem.into_response();
-    }
+/// The error page for a request that no route of the console serves.
+pub(super) async fn error_response(app: &App, request: Request, error: Error) -> Response {
     let (parts, _) = request.into_parts();
-    match Visitor::of(app, &parts).await {
-        Ok(visitor) => {
-            let refused = refusal::Refused::from(problem).into_response();
-            gate::dressed(visitor.explain(refused, Manner::Page))
-        }
-        Err(problem) => Problem::from(problem).into_response(),
-    }
+    let response = match Visitor::of(app, &parts).await {
+        Ok(visitor) => visitor.explain(Refused::from(error).into_response(), RouteKind::Page),
+        Err(error) => refusal::plain(&error),
+    };
+    with_security_headers(response)
 }
 
-fn is_for_a_browser(request: &Request) -> bool {
+/// Whether an error is shown as a page: a browser has opened a path that is not one of programs.
+pub(super) fn wants_page(request: &Request) -> bool {
     let path = request.uri().path();
     let of_programs = ["/v1", "/gateway/v1", "/openapi.json", "/assets"];
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Redirect};
 
 use super::form::Form;
 use super::refusal::PageResult;
-use super::session::cookie;
+use super::session_cookie::cookie;
 use super::sign_in::local_path;
 use super::visitor::Visitor;
 use omniflow_domain::error::Error;

@@ -1,6 +1,5 @@
-//! A page in place of the one that was asked for: what went wrong, and what to do.
+//! Error pages: what went wrong, and what to do.
 
-use crate::http::problem::status as problem_status;
 use askama::Template;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -8,14 +7,14 @@ use axum::response::{Html, IntoResponse, Response};
 use super::form::sentence;
 use super::frame::Frame;
 use super::visitor::Visitor;
-use crate::http::problem::Problem;
+use omniflow_api_types::problem;
 use omniflow_domain::error::{Error, ErrorCode};
 
 /// What the handler of a page or form gives.
 pub(super) type PageResult = Result<Response, Refused>;
 
-/// A handler that cannot give its page. The gate makes a page of the problem.
-pub(super) struct Refused(Box<Problem>);
+/// The error of a handler. The session middleware turns it into an error page.
+pub(super) struct Refused(Box<Error>);
 
 /// A page: a template that is rendered, and cannot be what it should be if that fails.
 pub(super) struct Page<T>(pub(super) T);
@@ -29,9 +28,20 @@ struct RefusalPage<'a> {
     code: &'a str,
 }
 
-/// The page that tells a problem.
-pub(super) fn page(visitor: &Visitor, problem: &Error) -> Response {
-    let status = problem_status(problem.code());
+/// The status of every response with this code.
+pub(super) fn error_status(code: ErrorCode) -> StatusCode {
+    StatusCode::from_u16(problem::status(code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// An error in place of a page, where the session that would be part of the page cannot be read.
+pub(super) fn plain(error: &Error) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (error_status(error.code()), headers, sentence(error.detail())).into_response()
+}
+
+/// The page of an error.
+pub(super) fn page(visitor: &Visitor, error: &Error) -> Response {
+    let status = error_status(error.code());
     let title = match status {
         StatusCode::NOT_FOUND => "Not found",
         StatusCode::FORBIDDEN => "Not allowed",
@@ -42,14 +52,14 @@ pub(super) fn page(visitor: &Visitor, problem: &Error) -> Response {
     let page = RefusalPage {
         frame: visitor.frame(title),
         status: status.as_u16(),
-        text: &sentence(problem.detail()),
-        code: problem.code().as_str(),
+        text: &sentence(error.detail()),
+        code: error.code().as_str(),
     };
     let mut answer = (status, Page(page)).into_response();
-    if let Some(seconds) = problem.retry_after() {
+    if let Some(seconds) = error.retry_after() {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if problem.code() == ErrorCode::NotReady {
+    if error.code() == ErrorCode::NotReady {
         // The image of all keys is built in seconds: the page comes by itself then.
         answer.headers_mut().insert(HeaderName::from_static("refresh"), HeaderValue::from_static("2"));
     }
@@ -58,7 +68,7 @@ pub(super) fn page(visitor: &Visitor, problem: &Error) -> Response {
 
 // === impl Refused ===
 
-impl<E: Into<Problem>> From<E> for Refused {
+impl<E: Into<Error>> From<E> for Refused {
     fn from(error: E) -> Self {
         Self(Box::new(error.into()))
     }
@@ -66,9 +76,15 @@ impl<E: Into<Problem>> From<E> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut answer = problem_status(self.0.code()).into_response();
+        let mut answer = error_status(self.0.code()).into_response();
         answer.extensions_mut().insert(*self.0);
         answer
+    }
+}
+
+impl From<crate::http::problem::Problem> for Refused {
+    fn from(problem: crate::http::problem::Problem) -> Self {
+        Self::from(Error::clone(&problem))
     }
 }
 

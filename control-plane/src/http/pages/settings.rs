@@ -8,21 +8,22 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 
 use super::Section;
+use super::extract::Authenticated;
 use super::frame::Frame;
 use super::refusal::{Page, PageResult};
+use super::routes::{PageRoutes, READ};
 use super::show::{Ago, At, Until};
+use super::state::EffectiveSetting;
 use super::visitor::Visitor;
-use crate::configuration::SettingInForce;
-use crate::http::access::{Authenticated, Endpoints, READ};
 use crate::service::app::App;
-use omniflow_domain::session::{IDLE_TIME, Session, WHOLE_TIME};
+use omniflow_domain::session::{IDLE_TIME, WHOLE_TIME};
 use omniflow_policy::time::UnixMillis;
 
 pub(super) const SECTION: Section =
-    Section { path: "/settings", label: "Installation", group: "Settings", access: READ, endpoints };
+    Section { path: "/settings", label: "Installation", group: "Settings", access: READ, routes };
 
-fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.page("/settings", READ, show)
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes.page("/settings", READ, show)
 }
 
 #[derive(Template)]
@@ -34,7 +35,7 @@ struct SettingsPage {
     release: &'static str,
     snapshot: u64,
     policy_version: u64,
-    settings: Vec<SettingInForce>,
+    settings: Vec<EffectiveSetting>,
     token: String,
     sessions: i64,
     began: Option<Ago>,
@@ -49,19 +50,19 @@ async fn show(
     Authenticated(principal): Authenticated,
 ) -> PageResult {
     let now = visitor.now();
-    let (_, policy_version) = app.publisher.publication.policy()?;
+    let status = app.publisher.installation_status()?;
     let whole = u64::try_from(WHOLE_TIME.as_millis()).unwrap_or(u64::MAX);
     let end = |began: UnixMillis| UnixMillis(began.0.saturating_add(whole));
     let page = SettingsPage {
         frame: visitor.frame("Installation"),
-        installation: app.publisher.installation.id.to_string(),
-        key_prefix: app.publisher.installation.key_prefix.as_str().to_owned(),
+        installation: status.id.to_string(),
+        key_prefix: status.key_prefix.as_str().to_owned(),
         release: env!("CARGO_PKG_VERSION"),
-        snapshot: app.publisher.publication.version()?,
-        policy_version,
-        settings: app.settings.clone(),
+        snapshot: status.snapshot_version,
+        policy_version: status.policy_version,
+        settings: app.console.settings.clone(),
         token: principal.name.to_string(),
-        sessions: app.storage.main.session_count(principal.id, Session::over_since(now)).await?,
+        sessions: app.sessions.count(&principal).await?,
         began: visitor.session().map(|session| Ago { time: session.created_at, now }),
         ends: visitor.session().map(|session| Until { time: end(session.created_at), now }),
         idle_minutes: IDLE_TIME.as_secs() / 60,

@@ -1,26 +1,21 @@
 //! Signing in with a token, and out.
 
-use crate::http::problem::status as problem_status;
 use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
 use axum::http::{Extensions, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
-use omniflow_policy::digest::Digest;
 use serde::Deserialize;
 
+use super::extract::{Authenticated, StrictQuery};
 use super::form::{Form, sentence};
 use super::frame::Frame;
-use super::refusal::{Page, PageResult};
-use super::session::{self, Begun};
+use super::refusal::{Page, PageResult, error_status};
+use super::routes::{Access, PageRoutes, READ};
+use super::session_cookie;
 use super::visitor::Visitor;
-use crate::http::access::{Access, Authenticated, Endpoints, READ, valid_token};
-use crate::http::extract::StrictQuery;
-use crate::http::refusals::Reason;
-use crate::service::app::App;
-use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::token::Token;
+use crate::service::sessions::{Sessions, SignIn, SignInRejection};
 use omniflow_net::admission::Connection;
 
 /// Where pages send who is not signed in.
@@ -28,8 +23,8 @@ const PATH: &str = "/sign-in";
 /// The field in which a form comes along that is to be sent again.
 const CARRIED: &str = "carried";
 
-pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
         .page(PATH, Access::Public, show)
         .form(PATH, Access::Public, sign_in)
         .form("/sign-out", READ, sign_out)
@@ -55,14 +50,6 @@ struct SignInPage {
     carried: Option<String>,
     note: Option<&'static str>,
     error: Option<String>,
-}
-
-/// Why a token does not sign in.
-struct NotAdmitted {
-    text: String,
-    status: StatusCode,
-    /// Seconds until another may be tried.
-    retry_after: Option<u64>,
 }
 
 #[derive(Template)]
@@ -126,122 +113,123 @@ async fn show(visitor: Visitor, StrictQuery(query): StrictQuery<Query>) -> PageR
 }
 
 async fn sign_in(
-    State(app): State<Arc<App>>,
+    State(sessions): State<Arc<Sessions>>,
     extensions: Extensions,
     visitor: Visitor,
     form: Form,
 ) -> PageResult {
     let to = local_path(form.text("to"));
     let carried = form.names(CARRIED).then(|| form.text(CARRIED));
-    let refuse = |why: NotAdmitted| {
-        let page = SignInPage {
-            frame: visitor.frame("Sign in"),
-            to: to.to_owned(),
-            carried: carried.map(str::to_owned),
-            note: None,
-            error: Some(why.text),
-        };
-        let mut answer = (why.status, Page(page)).into_response();
-        if let Some(seconds) = why.retry_after {
-            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        Ok(answer)
-    };
-    let token = match admitted(&app, &extensions, form.text("token")).await? {
-        Ok(token) => token,
-        Err(why) => return refuse(why),
+    let request = SignIn { token: form.text("token"), replaces: visitor.session(), peer: visitor.peer() };
+    let started = match sessions.sign_in(request).await? {
+        Ok(started) => started,
+        Err(rejection) => return Ok(rejection_page(&visitor, to, carried, &rejection)),
     };
     Connection::trust(&extensions);
-    let Some(Begun { cookie, csrf }) = session::begin(&app, &visitor, &token).await? else {
-        return refuse("This token was revoked just now.".into());
-    };
+    let csrf = session_cookie::form_token(&started.identifier);
     let next = match carried.and_then(|carried| Form::parse(carried.as_bytes())) {
         Some(carried) => ask_to_send_again(&visitor, to, &carried, &csrf),
         None => Redirect::to(to).into_response(),
     };
+    let cookie = session_cookie::keep(&visitor, &started.identifier)?;
     Ok(([(header::SET_COOKIE, cookie)], next).into_response())
 }
 
-/// The token, if it is one that signs in; otherwise why not. Only who has a token learns that it has expired, or that it
-/// is a gateway's. Who tries many that are none is told so for a while, and can sign in with a right one all the same.
-async fn admitted(
-    app: &App,
-    extensions: &Extensions,
-    text: &str,
-) -> Result<Result<Token, NotAdmitted>, Error> {
-    if text.is_empty() {
-        return Ok(Err("Paste a token of the control plane.".into()));
-    }
-    let token = match valid_token(app, Digest::of(text.as_bytes()), app.now()).await? {
-        Ok(token) => token,
-        Err(reason) => {
-            let problem = app.throttle.refuse(reason, extensions, false);
-            if problem.code() == ErrorCode::TooManyAttempts {
-                return Ok(Err(NotAdmitted::from(&problem)));
-            }
-            let text = match reason {
-                Reason::ExpiredToken => "This token has expired. An owner can make another under Tokens.",
-                _ => {
-                    "This is no token of this control plane, or it was revoked. Check that you pasted all of it."
-                }
-            };
-            return Ok(Err(text.into()));
-        }
+/// Asks for a token again, with the reason why the last one was rejected.
+fn rejection_page(
+    visitor: &Visitor,
+    to: &str,
+    carried: Option<&str>,
+    rejection: &SignInRejection,
+) -> Response {
+    let page = SignInPage {
+        frame: visitor.frame("Sign in"),
+        to: to.to_owned(),
+        carried: carried.map(str::to_owned),
+        note: None,
+        error: Some(explanation(rejection)),
     };
-    Ok(match token {
-        token if !session::is_for_people(token.role) => Err(
-            "This token is a gateway's: it takes snapshots and delivers records, and cannot sign in. Use one with the \
-             role owner, admin or auditor."
-                .into(),
-        ),
-        token => Ok(token),
-    })
+    let SignInRejection::TooManyAttempts(error) = rejection else {
+        return (StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response();
+    };
+    let mut response = (error_status(error.code()), Page(page)).into_response();
+    if let Some(seconds) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
-async fn sign_out(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
+fn explanation(rejection: &SignInRejection) -> String {
+    let text = match rejection {
+        SignInRejection::NoToken => "Paste a token of the control plane.",
+        SignInRejection::UnknownToken => {
+            "This is no token of this control plane, or it was revoked. Check that you pasted all of it."
+        }
+        SignInRejection::ExpiredToken => "This token has expired. An owner can make another under Tokens.",
+        SignInRejection::GatewayToken => {
+            "This token is a gateway's: it takes snapshots and delivers records, and cannot sign in. Use one with the \
+             role owner, admin or auditor."
+        }
+        SignInRejection::RevokedMeanwhile => "This token was revoked just now.",
+        SignInRejection::TooManyAttempts(error) => return sentence(error.detail()),
+    };
+    text.to_owned()
+}
+
+async fn sign_out(State(sessions): State<Arc<Sessions>>, visitor: Visitor) -> PageResult {
     if let Some(session) = visitor.session() {
-        let mut writer = app.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
-        transaction.delete_session(session.digest).await?;
-        transaction.commit().await?;
+        sessions.end(session).await?;
     }
     signed_out(&visitor)
 }
 
 async fn sign_out_everywhere(
-    State(app): State<Arc<App>>,
+    State(sessions): State<Arc<Sessions>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
 ) -> PageResult {
-    let mut writer = app.storage.main.writer().await;
-    let mut transaction = writer.begin().await?;
-    let sessions = transaction.delete_sessions_of(principal.id).await?;
-    transaction.commit().await?;
-    tracing::info!(token = %principal.id, name = principal.name.as_str(), sessions, "all sessions of a token were ended");
+    sessions.end_all(&principal).await?;
     signed_out(&visitor)
 }
 
 fn signed_out(visitor: &Visitor) -> PageResult {
-    let cookies = session::forget(visitor)?.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
+    let cookies = session_cookie::forget(visitor)?.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
     let cookies: Vec<(_, HeaderValue)> = cookies.collect();
     let answer: Response = Redirect::to("/sign-in?why=out").into_response();
     Ok((AppendHeaders(cookies), answer).into_response())
 }
 
-// === impl NotAdmitted ===
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
 
-impl From<&str> for NotAdmitted {
-    fn from(text: &str) -> Self {
-        Self { text: text.to_owned(), status: StatusCode::UNPROCESSABLE_ENTITY, retry_after: None }
-    }
-}
+    use axum::body::Body;
+    use axum::extract::ConnectInfo;
+    use axum::http::{Request, StatusCode, header};
 
-impl From<&Error> for NotAdmitted {
-    fn from(problem: &Error) -> Self {
-        Self {
-            text: sentence(problem.detail()),
-            status: problem_status(problem.code()),
-            retry_after: problem.retry_after(),
+    use crate::http::testing::Plane;
+
+    #[tokio::test]
+    async fn signing_in_is_throttled_and_works_with_a_valid_token_all_the_same() {
+        let plane = Plane::new().await;
+        let sign_in = async |token: &str| {
+            let mut request = Request::post("/sign-in")
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header("sec-fetch-site", "same-origin")
+                .body(Body::from(format!("token={token}")))
+                .unwrap();
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
+            plane.call(request).await
+        };
+        assert_eq!(sign_in("omf_token_wrong").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let mut last = sign_in("omf_token_wrong").await;
+        for _ in 0..100 {
+            last = sign_in("omf_token_wrong").await;
         }
+        assert_eq!(last.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(last.headers.contains_key(header::RETRY_AFTER));
+        let text = String::from_utf8_lossy(&last.body).into_owned();
+        assert!(text.contains("It is taken at once") || text.contains("it is taken at once"), "{text}");
+        assert_eq!(sign_in(&plane.owner).await.status, StatusCode::SEE_OTHER);
     }
 }

@@ -8,8 +8,8 @@ use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode, header};
 use serde_json::json;
 
+use super::routes::{Access, PageRoute};
 use super::testing::{Browser, location, text};
-use crate::http::access::{Access, Endpoint};
 use crate::http::testing::{Plane, request};
 use omniflow_domain::token::Role;
 
@@ -31,13 +31,16 @@ async fn browsers(plane: &Plane) -> Vec<(Role, Browser<'_>)> {
 #[tokio::test]
 async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
     let plane = Plane::new().await;
-    let endpoints = crate::http::endpoints(plane.app.clone());
-    let pages = endpoints.pages().to_vec();
+    let routes = super::routes(plane.app.clone());
+    let pages = routes.table().to_vec();
     assert!(pages.len() >= 6);
     let mut browsers = browsers(&plane).await;
-    for Endpoint { method, path, access } in pages {
+    for PageRoute { method, path, access } in pages {
         let Access::Roles(roles) = access else {
-            assert!(["/sign-in", "/preferences"].contains(&path), "{path} is open to everybody");
+            assert!(
+                ["/sign-in", "/preferences", "/assets/{file}"].contains(&path),
+                "{path} is open to everybody"
+            );
             continue;
         };
         let path = filled(path);
@@ -74,10 +77,10 @@ async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
 #[tokio::test]
 async fn forms_of_others_are_refused() {
     let plane = Plane::new().await;
-    let endpoints = crate::http::endpoints(plane.app.clone());
+    let routes = super::routes(plane.app.clone());
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
     let csrf = browser.csrf().await;
-    for Endpoint { method, path, access } in endpoints.pages().to_vec() {
+    for PageRoute { method, path, access } in routes.table().to_vec() {
         if method != Method::POST {
             continue;
         }
@@ -420,6 +423,7 @@ async fn pages_tell_browsers_what_keeps_them_safe_and_files_may_be_kept() {
         assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{path}");
         assert_eq!(answer.headers[header::REFERRER_POLICY], "same-origin", "{path}");
         assert_eq!(answer.headers["cross-origin-opener-policy"], "same-origin", "{path}");
+        assert!(answer.headers[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html"), "{path}");
     }
     let page = browser.page("/keys").await;
     let lower = page.to_lowercase();

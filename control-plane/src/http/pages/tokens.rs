@@ -1,6 +1,6 @@
 //! Tokens of the control plane: listed, made and revoked by owners.
 
-use crate::http::problem::status as problem_status;
+use crate::http::pages::refusal::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
-use uuid::Uuid;
 
 use super::Section;
+use super::extract::{Authenticated, Segments, StrictQuery};
 use super::form::Lifetime;
 use super::form::{
     ATTEMPT, Form, FormError, Labelled, at, attempt, blamed, elsewhere, lifetime, lifetimes, new_attempt,
@@ -20,18 +20,17 @@ use super::form::{
 };
 use super::frame::Frame;
 use super::refusal::{Page, PageResult};
+use super::routes::{OWNER, PageRoutes};
 use super::show::{Ago, At};
 use super::visitor::Visitor;
-use crate::http::access::{Authenticated, Endpoints, OWNER};
-use crate::http::extract::{Segments, StrictQuery, query_of};
-use crate::http::{to_its_end, tokens};
 use crate::service::app::App;
-use omniflow_api_types::token::{CreateToken, TokenJson};
+use crate::service::query::PageRequest;
+use crate::service::tokens::{CreateToken, Tokens};
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::token::Role;
+use omniflow_domain::token::{Role, Token};
 
 pub(super) const SECTION: Section =
-    Section { path: "/tokens", label: "Tokens", group: "Settings", access: OWNER, endpoints };
+    Section { path: "/tokens", label: "Tokens", group: "Settings", access: OWNER, routes };
 
 const PAGE_SIZE: &str = "50";
 /// Where a request has what the form's fields say.
@@ -40,8 +39,8 @@ const POINTERS: [(&str, &str); 3] = [("/name", "name"), ("/role", "role"), ("/ex
 /// What the form calls its fields.
 const LABELS: [Labelled; 3] = [("name", "Name"), ("role", "Role"), ("expires_at", "Expires")];
 
-fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
         .page("/tokens", OWNER, list)
         .page("/tokens/new", OWNER, show_form)
         .form("/tokens", OWNER, make)
@@ -116,42 +115,30 @@ struct RevokePage {
     error: Option<FormError>,
 }
 
-/// What a page needs of the API's answer.
-#[derive(Deserialize)]
-struct Made {
-    token: MadeToken,
-    secret: String,
-}
-
-#[derive(Deserialize)]
-struct MadeToken {
-    name: String,
-    role: String,
-}
-
 async fn list(
-    State(app): State<Arc<App>>,
+    State(tokens): State<Arc<Tokens>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let now = visitor.now();
-    let asked = query_of(&[("limit", PAGE_SIZE), ("cursor", &query.cursor)])?;
-    let page = tokens::select(&app, asked).await?;
-    let row = |token: TokenJson| Row {
+    let is_first = query.cursor.is_empty();
+    let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor) };
+    let page = tokens.list(request).await?;
+    let row = |token: Token| Row {
         id: token.id.to_string(),
         name: token.name.to_string(),
         role: token.role,
         created_by: token.created_by,
-        created: At(token.created_at.0),
-        expires: token.expires_at.map(|time| Ago { time: time.0, now }),
-        is_over: token.expires_at.is_some_and(|time| time.0 <= now),
+        created: At(token.created_at),
+        expires: token.expires_at.map(|time| Ago { time, now }),
+        is_over: token.expires_at.is_some_and(|time| time <= now),
         is_own: token.id == principal.id,
     };
     Ok(Page(ListPage {
         frame: visitor.frame("Tokens"),
         rows: page.items.into_iter().map(row).collect(),
-        is_first: query.cursor.is_empty(),
+        is_first,
         next: page.next_cursor.map(|cursor| format!("/tokens?cursor={cursor}")),
     })
     .into_response())
@@ -164,38 +151,38 @@ async fn show_form(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult 
 
 async fn make(
     State(app): State<Arc<App>>,
+    State(tokens): State<Arc<Tokens>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    match apply(&app, principal, &form, visitor.now()).await {
+    let created = match request(&form, visitor.now()) {
+        Ok(request) => tokens.create(&principal, request, attempt(&principal, &form)).await,
+        Err(error) => Err(error),
+    };
+    match created {
         Ok(created) => {
-            let made: Made = created.read()?;
-            let secret = Some(made.secret).filter(|_| !created.is_replayed());
-            secret_page(&visitor, made.token.name, made.token.role, secret)
+            let secret = created.value.secret.expose().to_owned();
+            let token = created.value.token;
+            secret_page(
+                &visitor,
+                token.name.to_string(),
+                token.role.to_string(),
+                Some(secret).filter(|_| !created.replayed),
+            )
         }
         Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
             secret_page(&visitor, form.text("name").to_owned(), form.text("role").to_owned(), None)
         }
         Err(problem) if problem.code() == ErrorCode::IdempotencyKeyReused => {
             let form = form.with(ATTEMPT, &new_attempt(&app)?);
-            Ok(form_page(&visitor, &form, problem_status(problem.code()), vec![error(&problem)]))
+            Ok(form_page(&visitor, &form, error_status(problem.code()), vec![error(&problem)]))
         }
         Err(problem) => {
-            let errors = every_error_of(&form, &problem, visitor.now());
-            Ok(form_page(&visitor, &form, problem_status(problem.code()), errors))
+            let errors = every_error_of(&tokens, &form, &problem, visitor.now());
+            Ok(form_page(&visitor, &form, error_status(problem.code()), errors))
         }
     }
-}
-
-async fn apply(
-    app: &Arc<App>,
-    principal: Principal,
-    form: &Form,
-    now: UnixMillis,
-) -> Result<crate::http::idempotency::Created, Error> {
-    let (request, attempt) = (request(form, now)?, attempt(&principal, form));
-    to_its_end(tokens::make(Arc::clone(app), principal, request, attempt)).await
 }
 
 fn request(form: &Form, now: UnixMillis) -> Result<CreateToken, Error> {
@@ -212,7 +199,7 @@ fn error(problem: &Error) -> FormError {
 }
 
 /// All that is wrong with a form of which `problem` was found.
-fn every_error_of(form: &Form, problem: &Error, now: UnixMillis) -> Vec<FormError> {
+fn every_error_of(tokens: &Tokens, form: &Form, problem: &Error, now: UnixMillis) -> Vec<FormError> {
     let (mut form, mut errors) = (form.clone(), vec![error(problem)]);
     while let Some(field) = newly_blamed(&errors) {
         form = match field {
@@ -220,7 +207,7 @@ fn every_error_of(form: &Form, problem: &Error, now: UnixMillis) -> Vec<FormErro
             "role" => form.with(field, Role::Auditor.as_str()),
             _ => form.with("lifetime", "never"),
         };
-        let found = request(&form, now).and_then(|request| tokens::wanted(request, now));
+        let found = request(&form, now).and_then(|request| tokens.check(&request));
         let Err(problem) = found else { break };
         errors.push(error(&problem));
     }
@@ -251,44 +238,44 @@ fn form_page(visitor: &Visitor, form: &Form, status: StatusCode, errors: Vec<For
 }
 
 async fn show_revoke(
-    State(app): State<Arc<App>>,
+    State(tokens): State<Arc<Tokens>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    revoke_page(&app, &visitor, &principal, &id, "", None).await
+    revoke_page(&tokens, &visitor, &principal, &id, "", None).await
 }
 
 async fn revoke(
-    State(app): State<Arc<App>>,
+    State(tokens): State<Arc<Tokens>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
     let typed = form.text("name");
-    let token = find(&app, &id).await?;
+    let token = tokens.find(&id).await?;
     if typed != token.name.as_str() {
         let problem =
             Error::invalid_field("/name", format!("type {} to confirm that this token is meant", token.name));
-        return revoke_page(&app, &visitor, &principal, &id, typed, Some(problem.into())).await;
+        return revoke_page(&tokens, &visitor, &principal, &id, typed, Some(problem)).await;
     }
-    match tokens::end(Arc::clone(&app), principal.clone(), id.clone()).await {
+    match tokens.revoke(&principal, &id).await {
         Ok(()) => Ok(Redirect::to("/tokens").into_response()),
-        Err(problem) => revoke_page(&app, &visitor, &principal, &id, typed, Some(problem.into())).await,
+        Err(problem) => revoke_page(&tokens, &visitor, &principal, &id, typed, Some(problem)).await,
     }
 }
 
 async fn revoke_page(
-    app: &App,
+    tokens: &Tokens,
     visitor: &Visitor,
     principal: &Principal,
     id: &str,
     typed: &str,
     problem: Option<Error>,
 ) -> PageResult {
-    let token = find(app, id).await?;
-    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem_status(problem.code()));
+    let token = tokens.find(id).await?;
+    let status = problem.as_ref().map_or(StatusCode::OK, |problem| error_status(problem.code()));
     let page = RevokePage {
         frame: visitor.frame(format!("Revoke {}", token.name)),
         id: token.id.to_string(),
@@ -299,12 +286,6 @@ async fn revoke_page(
         error: problem.map(|problem| FormError::new(&problem, &POINTERS)),
     };
     Ok((status, Page(page)).into_response())
-}
-
-async fn find(app: &App, id: &str) -> Result<omniflow_domain::token::Token, Error> {
-    let no_such_token = || Error::not_found("No token has this identifier. It may have been revoked.");
-    let id = Uuid::parse_str(id).map_err(|_| no_such_token())?;
-    app.storage.main.token(id).await?.ok_or_else(no_such_token)
 }
 
 impl NewPage {

@@ -1,6 +1,5 @@
-//! Who asks for a page: the session of the browser, and how its reader wants pages to look.
+//! The browser behind a request: its session, and its reader's preferences.
 
-use crate::http::problem::status as problem_status;
 use omniflow_domain::principal::Principal;
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,20 +13,19 @@ use omniflow_policy::time::UnixMillis;
 
 use super::form::{CSRF, Form};
 use super::frame::Frame;
-use super::gate::Manner;
 use super::preferences::Preferences;
-use super::{refusal, session};
+use super::refusal::{self, Refused, error_status};
+use super::session_cookie;
+use super::session_middleware::RouteKind;
 use crate::service::app::App;
-
-use crate::http::problem::Problem;
-use crate::storage::StorageError;
+use crate::service::sessions::SignedIn;
 use omniflow_domain::error::Error;
 use omniflow_domain::session::Session;
 
-/// The reader of a page. The gate puts it into the request; a handler takes it as an argument.
+/// The browser behind a request. The session middleware puts it into the request; a handler takes it as an argument.
 #[derive(Clone)]
-pub(in crate::http) struct Visitor {
-    signed_in: Option<SignedIn>,
+pub(super) struct Visitor {
+    signed_in: Option<SignedInBrowser>,
     had_session: bool,
     preferences: Preferences,
     path: String,
@@ -38,11 +36,10 @@ pub(in crate::http) struct Visitor {
     now: UnixMillis,
 }
 
-/// A session that lasts, with the token that it stands for.
+/// A valid session, with the token that its forms carry.
 #[derive(Clone)]
-struct SignedIn {
-    session: Session,
-    principal: Principal,
+struct SignedInBrowser {
+    signed_in: SignedIn,
     csrf: String,
 }
 
@@ -51,11 +48,15 @@ struct SignedIn {
 impl Visitor {
     /// Who sent this request.
     pub(super) async fn of(app: &App, parts: &Parts) -> Result<Self, Error> {
-        let now = app.now();
-        let secure = app.serves_tls || came_by_https(&parts.headers);
-        let identifier = session::identifier(&parts.headers, app.serves_tls);
+        let serves_tls = app.console.serves_tls;
+        let secure = serves_tls || came_by_https(&parts.headers);
+        let identifier = session_cookie::identifier(&parts.headers, serves_tls);
         let signed_in = match identifier {
-            Some(identifier) => find(app, identifier, now).await?,
+            Some(identifier) => app
+                .sessions
+                .find(identifier)
+                .await?
+                .map(|signed_in| SignedInBrowser { signed_in, csrf: session_cookie::form_token(identifier) }),
             None => None,
         };
         Ok(Self {
@@ -67,18 +68,18 @@ impl Visitor {
             opens: parts.method.is_safe(),
             secure,
             peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip()),
-            now,
+            now: app.now(),
         })
     }
 
     /// The token with which the reader is signed in.
     pub(super) fn principal(&self) -> Option<&Principal> {
-        self.signed_in.as_ref().map(|signed_in| &signed_in.principal)
+        self.signed_in.as_ref().map(|browser| &browser.signed_in.principal)
     }
 
     /// The session, where there is one.
     pub(super) fn session(&self) -> Option<&Session> {
-        self.signed_in.as_ref().map(|signed_in| &signed_in.session)
+        self.signed_in.as_ref().map(|browser| &browser.signed_in.session)
     }
 
     /// Whether the browser has sent a session that is over.
@@ -88,7 +89,7 @@ impl Visitor {
 
     /// What the forms of the session carry; empty without one.
     pub(super) fn csrf(&self) -> &str {
-        self.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf)
+        self.signed_in.as_ref().map_or("", |browser| &browser.csrf)
     }
 
     /// The path that was asked for.
@@ -119,18 +120,17 @@ impl Visitor {
     /// Whether a page of this session has sent the form.
     pub(super) fn has_sent(&self, form: &Form) -> bool {
         // Of the digests, so that the time it takes tells nothing.
-        self.signed_in.as_ref().is_some_and(|signed_in| {
-            Digest::of(form.text(CSRF).as_bytes()) == Digest::of(signed_in.csrf.as_bytes())
+        self.signed_in.as_ref().is_some_and(|browser| {
+            Digest::of(form.text(CSRF).as_bytes()) == Digest::of(browser.csrf.as_bytes())
         })
     }
 
     /// What stands around a page with this title.
     pub(super) fn frame(&self, title: impl Into<String>) -> Frame {
-        let signed_in = self.signed_in.as_ref();
         Frame::new(
             title.into(),
-            signed_in.map(|signed_in| &signed_in.principal),
-            signed_in.map_or("", |signed_in| &signed_in.csrf),
+            self.principal(),
+            self.csrf(),
             &self.path,
             &self.target,
             self.preferences,
@@ -138,48 +138,31 @@ impl Visitor {
         )
     }
 
-    /// Notes that the reader has done something, where that was not noted lately.
-    pub(super) async fn note(&self, app: &App) -> Result<(), StorageError> {
-        let Some(SignedIn { session, .. }) = &self.signed_in else { return Ok(()) };
-        if !session.is_to_be_noted(self.now) {
-            return Ok(());
+    /// Keeps the session from ending for idleness: its reader has made a request.
+    pub(super) async fn extend_session(&self, app: &App) -> Result<(), Error> {
+        match self.session() {
+            Some(session) => app.sessions.extend(session).await,
+            None => Ok(()),
         }
-        let mut writer = app.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
-        transaction.see_session(session.digest, self.now).await?;
-        transaction.commit().await
     }
 
-    /// The answer; where it is a refusal, a page that tells it.
-    pub(super) fn explain(&self, answer: Response, manner: Manner) -> Response {
-        match answer.extensions().get::<Problem>() {
-            Some(problem) if manner == Manner::Live => problem_status(problem.code()).into_response(),
-            Some(problem) => refusal::page(self, problem),
-            None => answer,
+    /// The response; an error page in place of an error.
+    pub(super) fn explain(&self, response: Response, kind: RouteKind) -> Response {
+        match response.extensions().get::<Error>() {
+            Some(error) if kind == RouteKind::Live => error_status(error.code()).into_response(),
+            Some(error) => refusal::page(self, error),
+            None => response,
         }
     }
 }
 
 impl<S: Sync> FromRequestParts<S> for Visitor {
-    type Rejection = Problem;
+    type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // Only the gate puts it there.
-        parts.extensions.get::<Self>().cloned().ok_or_else(Error::internal).map_err(Into::into)
+        // Only the session middleware puts it there.
+        Ok(parts.extensions.get::<Self>().cloned().ok_or_else(Error::internal)?)
     }
-}
-
-/// The session with this identifier and its token, if both are valid and the token is one for people.
-async fn find(app: &App, identifier: &str, now: UnixMillis) -> Result<Option<SignedIn>, Error> {
-    let session = app.storage.main.session(session::digest(identifier)).await?;
-    let Some(session) = session.filter(|session| session.is_valid(now)) else { return Ok(None) };
-    let token = app.storage.main.token(session.token_id).await?;
-    let token = token.filter(|token| token.is_valid(now) && session::is_for_people(token.role));
-    Ok(token.map(|token| SignedIn {
-        session,
-        principal: Principal { id: token.id, name: token.name, role: token.role },
-        csrf: session::form_token(identifier),
-    }))
 }
 
 /// Whether the browser says that it speaks HTTPS, with a proxy in between that takes it off.

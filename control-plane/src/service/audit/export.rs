@@ -10,8 +10,8 @@ use omniflow_domain::principal::Principal;
 
 use super::RequestLog;
 use super::filter::AuditQuery;
+use crate::service::authentication::TokenGuard;
 use crate::service::signals::Signals;
-use crate::service::token_guard::TokenGuard;
 use crate::storage::{AuditFilter, AuditPosition, Storage};
 
 /// Records of a batch.
@@ -54,7 +54,12 @@ impl RequestLog {
             filter: query.read()?,
             storage: Arc::clone(&self.storage),
             signals: self.signals.clone(),
-            guard: TokenGuard::new(&self.storage, &self.signals, &self.clock, principal),
+            guard: TokenGuard::new(
+                Arc::clone(&self.storage),
+                self.clock.clone(),
+                &self.signals,
+                principal.id,
+            ),
             before: None,
         })
     }

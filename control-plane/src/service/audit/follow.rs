@@ -14,8 +14,8 @@ use tokio::time::sleep;
 
 use super::RequestLog;
 use super::filter::AuditQuery;
+use crate::service::authentication::TokenGuard;
 use crate::service::signals::Signals;
-use crate::service::token_guard::TokenGuard;
 use crate::storage::{AuditFilter, Storage};
 
 /// Numbers of records that are searched at once.
@@ -66,7 +66,12 @@ impl RequestLog {
         Ok(Follower {
             storage: Arc::clone(&self.storage),
             signals: self.signals.clone(),
-            guard: TokenGuard::new(&self.storage, &self.signals, &self.clock, principal),
+            guard: TokenGuard::new(
+                Arc::clone(&self.storage),
+                self.clock.clone(),
+                &self.signals,
+                principal.id,
+            ),
             filter,
             committed,
             position,

@@ -11,9 +11,9 @@ use omniflow_policy::snapshot::{self, Delta};
 use tokio::time::{Instant, sleep_until};
 
 use super::{GatewayProtocol, check_name, check_vms};
+use crate::service::authentication::TokenGuard;
 use crate::service::publication::{Offer, OfferedImage};
 use crate::service::run_to_completion;
-use crate::service::token_guard::TokenGuard;
 
 /// The maximum length of a filter's version, in bytes.
 const MAX_FILTER_VERSION: usize = 64;
@@ -39,7 +39,8 @@ impl GatewayProtocol {
     ) -> Result<PollAnswer, Error> {
         check(request)?;
         // The request may have taken a minute to arrive: a token that was revoked meanwhile gets nothing.
-        let guard = TokenGuard::new(&self.storage, &self.signals, &self.clock, principal);
+        let guard =
+            TokenGuard::new(Arc::clone(&self.storage), self.clock.clone(), &self.signals, principal.id);
         if !guard.is_valid().await? {
             return Err(Error::unauthenticated());
         }

@@ -11,8 +11,8 @@ use http_body_util::channel::{Channel, Sender};
 use serde::Deserialize;
 
 use super::query::Query;
-use crate::http::access::Authenticated;
-use crate::http::extract::StrictQuery;
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::refusal::PageResult;
 use crate::service::audit::RequestLog;
 use crate::service::audit::export::{Export, ExportBatch};

@@ -13,7 +13,7 @@ use omniflow_policy::time::UnixMillis;
 use super::glance::Glance;
 use super::query::{Chip, Query, for_field};
 use super::row::Row;
-use crate::http::extract::StrictQuery;
+use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::form::{FormError, at, elsewhere};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};

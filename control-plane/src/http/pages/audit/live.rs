@@ -12,8 +12,8 @@ use tokio::time::sleep;
 
 use super::query::Query;
 use super::row::Row;
-use crate::http::access::Authenticated;
-use crate::http::extract::StrictQuery;
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::live::{Parts, event, parts};
 use crate::http::pages::refusal::PageResult;
 use crate::service::audit::RequestLog;

@@ -14,13 +14,13 @@ mod tests;
 
 pub(in crate::http::pages) use self::query::{for_field, instant};
 use super::Section;
-use crate::http::access::{AUDIT, Endpoints, READ};
+use crate::http::pages::routes::{AUDIT, PageRoutes, READ};
 
 pub(super) const SECTION: Section =
-    Section { path: "/audit", label: "Audit", group: "Activity", access: READ, endpoints };
+    Section { path: "/audit", label: "Audit", group: "Activity", access: READ, routes };
 
-fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
         .page("/audit", READ, list::show)
         .page("/audit/export", READ, export::download)
         .live("/audit/live", READ, live::stream)

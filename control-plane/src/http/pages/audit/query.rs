@@ -157,7 +157,7 @@ pub(in crate::http::pages) fn for_field(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::extract::query_of;
+    use crate::http::pages::extract::query_of;
 
     #[test]
     fn filters_come_back_from_the_address_they_make() {

@@ -10,10 +10,11 @@ use omniflow_policy::audit::ArgumentHash;
 
 use super::query::Query;
 use super::row::{class, meaning};
-use crate::http::access::{AUDIT, Access, Authenticated};
-use crate::http::extract::Segments;
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::Segments;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
+use crate::http::pages::routes::{AUDIT, Access};
 use crate::http::pages::show::{At, Bytes, Count, Micros, Moment};
 use crate::http::pages::visitor::Visitor;
 use crate::service::audit::RequestLog;

@@ -1,7 +1,7 @@
 //! The answer to a leak: a secret, or a text that may have some, is pasted; what it opens is named and revoked, how it was
 //! used is told, and a successor is offered. What was pasted is shown nowhere again.
 
-use crate::http::problem::status as problem_status;
+use crate::http::pages::refusal::error_status;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::list::Shown;
-use crate::http::access::Authenticated;
 use crate::http::leaks::{Outcome, respond};
+use crate::http::pages::extract::Authenticated;
 use crate::http::pages::form::{Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::in_force::InForce;
@@ -121,7 +121,7 @@ pub(super) async fn report(
     let page = match outcome {
         Ok(Outcome::Done(done)) => LeakedPage::new(frame, done.report, visitor.now()),
         Ok(Outcome::Again(_)) => LeakedPage::repeated(frame),
-        Err(problem) if problem_status(problem.code()).is_server_error() => return Err(problem.into()),
+        Err(problem) if error_status(problem.code()).is_server_error() => return Err(problem.into()),
         // What was pasted is a secret, so this is the one form that comes back without it.
         Err(problem) => {
             let page = LeakPage {

@@ -8,8 +8,8 @@ use axum::response::IntoResponse;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use crate::http::extract::StrictQuery;
 use crate::http::pages::audit::instant;
+use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Count, Moment};

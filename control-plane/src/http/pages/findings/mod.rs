@@ -7,13 +7,13 @@ mod list;
 mod tests;
 
 use super::Section;
-use crate::http::access::{Endpoints, READ, WRITE};
+use crate::http::pages::routes::{PageRoutes, READ, WRITE};
 
 pub(super) const SECTION: Section =
-    Section { path: "/findings", label: "Findings", group: "Activity", access: READ, endpoints };
+    Section { path: "/findings", label: "Findings", group: "Activity", access: READ, routes };
 
-fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.page("/findings", READ, list::show).page("/findings/leak", WRITE, leak::show).form(
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes.page("/findings", READ, list::show).page("/findings/leak", WRITE, leak::show).form(
         "/findings/leak",
         WRITE,
         leak::report,

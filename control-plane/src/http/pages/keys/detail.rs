@@ -1,6 +1,6 @@
 //! One key: what it is, how it is used, what was done to it.
 
-use crate::http::problem::status as problem_status;
+use crate::http::pages::refusal::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use omniflow_policy::time::UnixMillis;
 use super::fields::{self, KeyFields};
 use super::usage::Usage;
 use super::version_hint;
-use crate::http::access::Authenticated;
-use crate::http::extract::Segments;
 use crate::http::keys::find;
 use crate::http::keys::update::change;
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::Segments;
 use crate::http::pages::form::{Form, FormError};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
@@ -120,7 +120,7 @@ pub(super) async fn save(
     match apply(&app, principal.clone(), &id, &form, visitor.now()).await {
         Ok(key) => Ok(super::see_other(&format!("/keys/{}?saved", key.id))),
         Err(problem) => {
-            let status = problem_status(problem.code());
+            let status = error_status(problem.code());
             let key = find(&app, &id).await?;
             let is_conflict = problem.code() == ErrorCode::VersionMismatch;
             let errors = if is_conflict {

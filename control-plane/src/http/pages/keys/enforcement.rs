@@ -9,8 +9,8 @@ use axum::response::IntoResponse;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::http::extract::Segments;
 use crate::http::keys::find;
+use crate::http::pages::extract::Segments;
 use crate::http::pages::followed::followed;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::in_force::InForce;

@@ -9,9 +9,9 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use super::version_hint;
-use crate::http::access::Authenticated;
-use crate::http::extract::{StrictQuery, query_of};
 use crate::http::keys::list::{ListQuery, select};
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::{StrictQuery, query_of};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Badge, Limit};

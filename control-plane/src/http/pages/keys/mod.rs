@@ -17,15 +17,15 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Section;
 use super::form::Form;
-use crate::http::access::{Endpoints, READ, WRITE};
+use crate::http::pages::routes::{PageRoutes, READ, WRITE};
 use omniflow_api_types::key::KeyVersionJson;
 use omniflow_domain::error::Error;
 
 pub(super) const SECTION: Section =
-    Section { path: "/keys", label: "API keys", group: "Settings", access: READ, endpoints };
+    Section { path: "/keys", label: "API keys", group: "Settings", access: READ, routes };
 
-fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
         .page("/keys", READ, list::show)
         .form("/keys", WRITE, new::make)
         .page("/keys/new", WRITE, new::show)

@@ -1,6 +1,6 @@
 //! A new key: a form, a review of it, and the secret once.
 
-use crate::http::problem::status as problem_status;
+use crate::http::pages::refusal::error_status;
 use omniflow_domain::principal::Principal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::fields::{self, KeyFields};
 use super::secret::{self, Origin};
-use crate::http::access::Authenticated;
 use crate::http::keys::create::{issue, rehearse};
+use crate::http::pages::extract::Authenticated;
 use crate::http::pages::form::{ATTEMPT, CSRF, Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
@@ -160,7 +160,7 @@ async fn again(
     problem: &Error,
 ) -> PageResult {
     let errors = fields::every_error_of(app, principal, form, problem, visitor.now()).await?;
-    show_again(app, visitor, form, problem_status(problem.code()), errors)
+    show_again(app, visitor, form, error_status(problem.code()), errors)
 }
 
 fn show_again(

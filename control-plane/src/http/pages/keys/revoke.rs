@@ -1,6 +1,6 @@
 //! The end of a key, or of one version of it: confirmed by its name, and followed until gateways enforce it.
 
-use crate::http::problem::status as problem_status;
+use crate::http::pages::refusal::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::enforcement::until_complete;
-use crate::http::access::Authenticated;
-use crate::http::extract::Segments;
 use crate::http::keys::find;
 use crate::http::keys::revoke::commit;
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::Segments;
 use crate::http::pages::followed::follow;
 use crate::http::pages::form::{Form, FormError, at};
 use crate::http::pages::frame::Frame;
@@ -122,7 +122,7 @@ async fn page(
     if version.is_some_and(|version| !key.versions.iter().any(|known| known.id == version)) {
         return Err(Error::not_found("The key has no such version.").into());
     }
-    let status = problem.as_ref().map_or(StatusCode::OK, |problem| problem_status(problem.code()));
+    let status = problem.as_ref().map_or(StatusCode::OK, |problem| error_status(problem.code()));
     let page = RevokePage {
         frame: visitor.frame(format!("Revoke {}", key.name)),
         id: key.id.to_string(),

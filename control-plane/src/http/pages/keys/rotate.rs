@@ -1,6 +1,6 @@
 //! A new secret for a key, and for how long the old one is still taken.
 
-use crate::http::problem::status as problem_status;
+use crate::http::pages::refusal::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 
 use super::secret::{self, Origin};
-use crate::http::access::Authenticated;
-use crate::http::extract::Segments;
 use crate::http::keys::find;
 use crate::http::keys::rotate::add_version;
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::Segments;
 use crate::http::pages::form::{ATTEMPT, Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
@@ -101,7 +101,7 @@ async fn page(
     problem: Option<Error>,
 ) -> PageResult {
     let key = find(app, id).await?;
-    let status = problem.as_ref().map(|problem| problem_status(problem.code())).unwrap_or_default();
+    let status = problem.as_ref().map(|problem| error_status(problem.code())).unwrap_or_default();
     let page = RotatePage {
         frame: visitor.frame(format!("Rotate {}", key.name)),
         id: key.id.to_string(),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::http::leaks;
 use crate::http::pages::chart::{Column, Columns, Ranking, RankingLine, Series};
+use crate::http::pages::extract::query_of;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::show::{At, Count, Micros};
 use crate::http::pages::trail::{Changed, changes};

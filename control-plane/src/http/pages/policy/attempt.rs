@@ -1,6 +1,6 @@
 //! `GET /policy/try`: what becomes of one request, step by step, by the code that gateways run.
 
-use crate::http::problem::status as problem_status;
+use crate::http::pages::refusal::error_status;
 use std::sync::Arc;
 
 use askama::Template;
@@ -10,9 +10,9 @@ use axum::response::IntoResponse;
 use omniflow_policy::explain::{Step, StepName, Verdict};
 use serde::Deserialize;
 
-use crate::http::access::Authenticated;
-use crate::http::extract::StrictQuery;
 use crate::http::pages::audit::{for_field, instant};
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::form::{FormError, at};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
@@ -88,8 +88,8 @@ pub(super) async fn show(
     };
     let (status, error, outcome) = match decided {
         Ok(evaluation) => (StatusCode::OK, None, evaluation.map(Outcome::from)),
-        Err(problem) if problem_status(problem.code()).is_server_error() => return Err(problem.into()),
-        Err(problem) => (problem_status(problem.code()), Some(FormError::new(&problem, FIELDS)), None),
+        Err(problem) if error_status(problem.code()).is_server_error() => return Err(problem.into()),
+        Err(problem) => (error_status(problem.code()), Some(FormError::new(&problem, FIELDS)), None),
     };
     let at = for_field(&query.at);
     let page = TryPage { frame: visitor.frame("Try a request"), tab: "try", query, at, error, outcome };

@@ -1,6 +1,6 @@
 //! A draft of the policy: written, compared with what is in force, rehearsed over recorded calls, published.
 
-use crate::http::problem::status as problem_status;
+use crate::http::pages::refusal::error_status;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use serde::Deserialize;
 
 use super::difference::Difference;
 use super::overview::written;
-use crate::http::access::Authenticated;
-use crate::http::extract::{StrictQuery, query_of};
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::{StrictQuery, query_of};
 use crate::http::pages::form::{Form, sentence};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::in_force::InForce;
@@ -246,7 +246,7 @@ impl DraftPage {
 
     /// The same page with what is wrong; a page of its own for what no other draft would mend.
     fn refused(mut self, problem: &Error) -> PageResult {
-        let status = problem_status(problem.code());
+        let status = error_status(problem.code());
         if status.is_server_error() {
             return Err(problem.clone().into());
         }

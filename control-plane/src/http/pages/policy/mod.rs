@@ -10,13 +10,13 @@ mod versions;
 mod tests;
 
 use super::Section;
-use crate::http::access::{Endpoints, READ, WRITE};
+use crate::http::pages::routes::{PageRoutes, READ, WRITE};
 
 pub(super) const SECTION: Section =
-    Section { path: "/policy", label: "Policy", group: "Enforcement", access: READ, endpoints };
+    Section { path: "/policy", label: "Policy", group: "Enforcement", access: READ, routes };
 
-fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
         .page("/policy", READ, overview::show)
         .page("/policy/document", READ, overview::document)
         .page("/policy/try", READ, attempt::show)

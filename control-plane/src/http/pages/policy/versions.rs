@@ -1,6 +1,6 @@
 //! What was in force before, what each version changed, and how to go back to it.
 
-use crate::http::problem::status as problem_status;
+use crate::http::pages::refusal::error_status;
 use std::sync::Arc;
 
 use askama::Template;
@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::difference::Difference;
 use super::draft::{PublishedPage, WAIT};
 use super::overview::written;
-use crate::http::access::Authenticated;
-use crate::http::extract::{Segments, StrictQuery, query_of};
+use crate::http::pages::extract::Authenticated;
+use crate::http::pages::extract::{Segments, StrictQuery, query_of};
 use crate::http::pages::form::{Form, sentence};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::in_force::InForce;
@@ -123,11 +123,11 @@ pub(super) async fn roll_back(
             };
             Ok(Page(page).into_response())
         }
-        Err(problem) if problem_status(problem.code()).is_server_error() => Err(problem.into()),
+        Err(problem) if error_status(problem.code()).is_server_error() => Err(problem.into()),
         Err(problem) => {
             let error = Some(sentence(problem.detail()));
             let page = VersionPage::new(&app, &visitor, &version, error).await?;
-            let status: StatusCode = problem_status(problem.code());
+            let status: StatusCode = error_status(problem.code());
             Ok((status, Page(page)).into_response())
         }
     }

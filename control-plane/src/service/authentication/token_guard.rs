@@ -1,18 +1,16 @@
-//! Whether the token of a request is still valid while its answer is waited for or being sent.
+//! Whether a token is still valid while the response to its request is awaited or sent.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::service::signals::Signals;
+use crate::storage::Storage;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
-use omniflow_domain::principal::Principal;
 
-use super::signals::Signals;
-use crate::storage::Storage;
-
-/// Watches the token of one request.
+/// Watches one token.
 pub(crate) struct TokenGuard {
     storage: Arc<Storage>,
     clock: Clock,
@@ -23,19 +21,9 @@ pub(crate) struct TokenGuard {
 // === impl TokenGuard ===
 
 impl TokenGuard {
-    /// Watches for revocations from now on. Earlier ones, since the request began, are found by [`TokenGuard::is_valid`].
-    pub(crate) fn new(
-        storage: &Arc<Storage>,
-        signals: &Signals,
-        clock: &Clock,
-        principal: &Principal,
-    ) -> Self {
-        Self {
-            storage: Arc::clone(storage),
-            clock: clock.clone(),
-            token: principal.id,
-            revoked: signals.token_revoked.subscribe(),
-        }
+    /// Notices revocations from now on. [`Self::is_valid`] covers those since the request began.
+    pub(crate) fn new(storage: Arc<Storage>, clock: Clock, signals: &Signals, token: Uuid) -> Self {
+        Self { storage, clock, token, revoked: signals.token_revoked.subscribe() }
     }
 
     /// Whether the token is neither revoked nor expired.
@@ -44,7 +32,7 @@ impl TokenGuard {
         Ok(token.is_some_and(|token| token.is_valid(self.clock.now())))
     }
 
-    /// Waits until any token is revoked.
+    /// Waits until any token is revoked, perhaps this one.
     pub(crate) async fn revoked(&mut self) {
         // An error would mean that the sender is gone; it lives as long as the process.
         let _ = self.revoked.changed().await;

@@ -1,5 +1,5 @@
-//! The gate before every page and form: who is signed in, whether the role reaches, and whether a form came from a page
-//! of this session. What a browser has to know for the safety of a page is told here as well, for all of them.
+//! The middleware of every page and form: checks the session, the role, and that a form came from a page of this session.
+//! It sets the security headers of all pages.
 
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
@@ -14,25 +14,20 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http_body::Body as _;
 use tokio::sync::Semaphore;
 
+use super::extract::in_time;
 use super::form::Form;
-use super::refusal::Refused;
+use super::refusal::{self, Refused};
 use super::sign_in;
 use super::visitor::Visitor;
-use crate::http::access::Access;
-use crate::http::extract::whole;
-use crate::http::problem::Problem;
 use crate::service::app::App;
+use omniflow_domain::access::Access;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_net::admission::Connection;
 
-/// The most bytes of a form: a policy of the largest size, whose characters are escaped.
+/// The largest form, in bytes: a policy of the largest size, whose characters are escaped.
 const FORM_LIMIT: usize = 3 * 1024 * 1024;
-/// The most bytes of a form that is read whoever sends it: a token, or a key's settings that come along with it.
+/// The largest form that is read from anybody: a token, or a key's settings that come along with it.
 const SMALL_FORM: u64 = 64 * 1024;
-/// Larger forms of people who are not signed in that are read at once. A session that ended takes nothing typed with it; but
-/// nobody without a session fills the memory.
-pub(crate) const LARGE_FORMS: usize = 8;
-
 /// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -46,47 +41,47 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// How an endpoint for browsers is called.
+/// How a browser requests a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) enum Manner {
+pub(super) enum RouteKind {
     /// Opened by its reader.
     Page,
     /// Sent by a form.
     Form,
-    /// Asked for by the script of a page, without its reader doing anything.
+    /// Loaded by the script of a page, without its reader doing anything.
     Live,
 }
 
-/// Lets browsers in.
+/// Admits browsers to one route.
 #[derive(Clone)]
-pub(in crate::http) struct PageGate {
+pub(super) struct SessionMiddleware {
     app: Arc<App>,
     access: Access,
-    manner: Manner,
+    kind: RouteKind,
 }
 
-// === impl PageGate ===
+// === impl SessionMiddleware ===
 
-impl PageGate {
-    pub(in crate::http) fn new(app: Arc<App>, access: Access, manner: Manner) -> Self {
-        Self { app, access, manner }
+impl SessionMiddleware {
+    pub(super) fn new(app: Arc<App>, access: Access, kind: RouteKind) -> Self {
+        Self { app, access, kind }
     }
 
     /// Answers a request, or lets its handler answer.
-    pub(in crate::http) async fn pass(State(gate): State<Self>, request: Request, next: Next) -> Response {
+    pub(super) async fn pass(State(middleware): State<Self>, request: Request, next: Next) -> Response {
         let (mut parts, body) = request.into_parts();
-        let visitor = match Visitor::of(&gate.app, &parts).await {
+        let visitor = match Visitor::of(&middleware.app, &parts).await {
             Ok(visitor) => visitor,
-            Err(problem) => return dressed(Problem::from(problem).into_response()),
+            Err(error) => return with_security_headers(refusal::plain(&error)),
         };
-        let answer = match gate.admit(&visitor, &mut parts, body).await {
+        let answer = match middleware.admit(&visitor, &mut parts, body).await {
             Ok(body) => {
                 parts.extensions.insert(visitor.clone());
                 next.run(Request::from_parts(parts, body)).await
             }
             Err(answer) => *answer,
         };
-        dressed(visitor.explain(answer, gate.manner))
+        with_security_headers(visitor.explain(answer, middleware.kind))
     }
 
     /// Checks whatever is to be checked before a handler is called; gives the body that it may read.
@@ -96,39 +91,28 @@ impl PageGate {
         parts: &mut Parts,
         body: HttpBody,
     ) -> Result<HttpBody, Box<Response>> {
-        if self.manner == Manner::Form && !is_same_origin(&parts.headers, &parts.uri) {
-            return Err(refused(
-                Error::forbidden(
-                    "This form was not sent by a page of this control plane, so nothing was done.",
-                )
-                .into(),
-            ));
+        if self.kind == RouteKind::Form && !is_same_origin(&parts.headers, &parts.uri) {
+            return Err(page_error(Error::forbidden(
+                "This form was not sent by a page of this control plane, so nothing was done.",
+            )));
         }
-        if let Access::Roles(roles) = self.access {
+        if let Access::Roles(_) = self.access {
             let Some(principal) = visitor.principal() else {
                 return Err(Box::new(self.ask_to_sign_in(visitor, body).await));
             };
-            if !roles.contains(&principal.role) {
-                let wanted: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-                return Err(refused(
-                    Error::forbidden(format!(
-                        "This needs a token with the role {}; yours is {}.",
-                        wanted.join(" or "),
-                        principal.role
-                    ))
-                    .into(),
-                ));
-            }
+            self.access.check(principal.role).map_err(page_error)?;
             parts.extensions.insert::<Principal>(principal.clone());
             Connection::trust(&parts.extensions);
-            if self.manner != Manner::Live {
-                visitor.note(&self.app).await.map_err(|error| refused(error.into()))?;
+            if self.kind != RouteKind::Live {
+                visitor.extend_session(&self.app).await.map_err(page_error)?;
             }
         }
-        if self.manner != Manner::Form {
+        if self.kind != RouteKind::Form {
             return Ok(body);
         }
-        let form = read(body, visitor.principal().is_some(), &self.app.large_forms).await.map_err(refused)?;
+        let form = read(body, visitor.principal().is_some(), &self.app.console.large_forms)
+            .await
+            .map_err(page_error)?;
         if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
             // One of our pages has sent it, in a session that was before this one.
             return Err(Box::new(sign_in::ask_to_send_again(visitor, visitor.path(), &form, visitor.csrf())));
@@ -138,25 +122,25 @@ impl PageGate {
     }
 
     async fn ask_to_sign_in(&self, visitor: &Visitor, body: HttpBody) -> Response {
-        match self.manner {
-            Manner::Live => StatusCode::UNAUTHORIZED.into_response(),
-            Manner::Page => {
+        match self.kind {
+            RouteKind::Live => StatusCode::UNAUTHORIZED.into_response(),
+            RouteKind::Page => {
                 Redirect::to(&sign_in::path_to(visitor.target(), visitor.had_session())).into_response()
             }
-            Manner::Form => match read(body, false, &self.app.large_forms).await {
+            RouteKind::Form => match read(body, false, &self.app.console.large_forms).await {
                 Ok(form) => sign_in::ask_before(visitor, &form),
-                Err(problem) => *refused(problem.into()),
+                Err(error) => *page_error(error),
             },
         }
     }
 }
 
-fn refused(problem: Error) -> Box<Response> {
-    Box::new(Refused::from(problem).into_response())
+fn page_error(error: Error) -> Box<Response> {
+    Box::new(Refused::from(error).into_response())
 }
 
-/// Adds what browsers have to know of every page.
-pub(super) fn dressed(mut answer: Response) -> Response {
+/// Adds the security headers of every page.
+pub(super) fn with_security_headers(mut answer: Response) -> Response {
     for (name, value) in HEADERS {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
@@ -177,7 +161,7 @@ async fn read(body: HttpBody, is_signed_in: bool, large_forms: &Semaphore) -> Re
         });
         Some(turn?)
     };
-    let bytes = whole(to_bytes(body, FORM_LIMIT)).await?.map_err(|_| {
+    let bytes = in_time(to_bytes(body, FORM_LIMIT)).await?.map_err(|_| {
         Error::new(ErrorCode::BodyTooLarge, "The form is too long, or was not sent to its end.")
     })?;
     Form::parse(&bytes)
@@ -217,13 +201,14 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::http::pages::state::MAX_LARGE_FORMS;
 
     #[tokio::test]
     async fn who_is_not_signed_in_has_room_for_few_long_forms() {
         let unending = || HttpBody::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
-        let large_forms = Semaphore::new(LARGE_FORMS);
+        let large_forms = Semaphore::new(MAX_LARGE_FORMS);
         let read = |body, is_signed_in| Box::pin(read(body, is_signed_in, &large_forms));
-        let mut readers: Vec<_> = (0..LARGE_FORMS).map(|_| read(unending(), false)).collect();
+        let mut readers: Vec<_> = (0..MAX_LARGE_FORMS).map(|_| read(unending(), false)).collect();
         for reader in &mut readers {
             assert!(reader.now_or_never().is_none(), "it waits for the rest of the form");
         }

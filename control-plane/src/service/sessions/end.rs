@@ -1,0 +1,28 @@
+//! Ends sessions: one, or all of a token.
+
+use super::Sessions;
+use omniflow_domain::error::Error;
+use omniflow_domain::principal::Principal;
+use omniflow_domain::session::Session;
+
+// === impl Sessions ===
+
+impl Sessions {
+    /// Ends a session.
+    pub(crate) async fn end(&self, session: &Session) -> Result<(), Error> {
+        let mut writer = self.storage.main.writer().await;
+        let mut transaction = writer.begin().await?;
+        transaction.delete_session(session.digest).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Ends all sessions of a principal's token.
+    pub(crate) async fn end_all(&self, principal: &Principal) -> Result<(), Error> {
+        let mut writer = self.storage.main.writer().await;
+        let mut transaction = writer.begin().await?;
+        let sessions = transaction.delete_sessions_of(principal.id).await?;
+        transaction.commit().await?;
+        tracing::info!(token = %principal.id, name = principal.name.as_str(), sessions, "all sessions of a token were ended");
+        Ok(())
+    }
+}

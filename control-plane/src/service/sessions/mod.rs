@@ -1,0 +1,63 @@
+//! Sessions of browsers: a session stands for a token, so that the browser need not keep the token.
+
+mod end;
+mod extend;
+mod find;
+mod sign_in;
+
+use std::sync::Arc;
+
+use omniflow_policy::digest::Digest;
+
+pub(crate) use self::find::SignedIn;
+pub(crate) use self::sign_in::{SignIn, SignInRejection};
+use super::authentication::Authentication;
+use crate::storage::Storage;
+use omniflow_domain::clock::{Clock, Entropy};
+use omniflow_domain::error::Error;
+use omniflow_domain::principal::Principal;
+use omniflow_domain::session::Session;
+use omniflow_domain::token::Role;
+
+/// The random bytes of a session's identifier, which the browser keeps in hexadecimal digits.
+pub(crate) const IDENTIFIER_BYTES: usize = 32;
+
+/// The use cases of sessions.
+pub(crate) struct Sessions {
+    storage: Arc<Storage>,
+    authentication: Arc<Authentication>,
+    clock: Clock,
+    entropy: Entropy,
+}
+
+// === impl Sessions ===
+
+impl Sessions {
+    pub(crate) fn new(
+        storage: Arc<Storage>,
+        authentication: Arc<Authentication>,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> Self {
+        Self { storage, authentication, clock, entropy }
+    }
+
+    /// The number of sessions of a principal's token that have not ended.
+    pub(crate) async fn count(&self, principal: &Principal) -> Result<i64, Error> {
+        let over = Session::over_since(self.clock.now());
+        Ok(self.storage.main.session_count(principal.id, over).await?)
+    }
+}
+
+/// The digest under which the database stores an identifier.
+fn digest(identifier: &str) -> Digest {
+    Digest::of(identifier.as_bytes())
+}
+
+/// Whether people sign in with tokens of this role.
+fn may_sign_in(role: Role) -> bool {
+    match role {
+        Role::Owner | Role::Admin | Role::Auditor => true,
+        Role::Gateway => false,
+    }
+}
