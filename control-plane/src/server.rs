@@ -10,7 +10,7 @@ use axum_server::Handle as ServerHandle;
 use omniflow_policy::key::KeyPrefix;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -20,11 +20,14 @@ use crate::http;
 use crate::otlp::{Exporter, OtlpError, OtlpSettings, keep_exporting};
 use crate::service::app::App;
 use crate::service::fleet::{Fleet, keep_memory};
+use crate::service::idempotency::IdempotencyCache;
 use crate::service::jobs::checkpoints::keep_checkpoints;
 use crate::service::jobs::detection::keep_looking;
 use crate::service::jobs::gateway_loss::keep_watching;
 use crate::service::jobs::retention::keep_retention;
 use crate::service::known_tokens::KnownTokens;
+use crate::service::leaks::{LeakParts, Leaks};
+use crate::service::policy::Policies;
 use crate::service::publisher::BuildError;
 use crate::service::publisher::{Publisher, keep_spread};
 use crate::service::signals::Signals;
@@ -350,10 +353,21 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     fleet.recall(&storage.main).await?;
     let storage = Arc::new(storage);
     let publisher = Arc::new(Publisher::new(Arc::clone(&storage), installation, clock.clone()));
+    let signals = Signals::default();
+    let idempotency: Arc<IdempotencyCache> = Arc::default();
+    let policies = Policies::new(&storage, &publisher, &fleet, &signals, &clock);
+    let leaks = LeakParts {
+        storage: &storage,
+        publisher: &publisher,
+        fleet: &fleet,
+        signals: &signals,
+        idempotency: &idempotency,
+    };
+    let leaks = Leaks::new(leaks, settings.rotation_after, &clock, &entropy);
     Ok(App {
         storage,
         publisher,
-        signals: Signals::default(),
+        signals,
         fleet,
         rotation_after: settings.rotation_after,
         audit_retention: settings.audit_retention,
@@ -372,8 +386,9 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         webhook,
         exporter,
         key_counts: http::KeyCounts::default(),
-        replaying: Mutex::new(()),
         answers: Arc::default(),
+        policies: Arc::new(policies),
+        leaks: Arc::new(leaks),
     })
 }
 

@@ -175,6 +175,11 @@ impl Created {
         Ok(Self { location: None, revision: None, body: serialised(body)?, is_replayed: false })
     }
 
+    /// The answer, marked as the one to an earlier call if `is_replayed`.
+    pub(super) fn replayed_if(self, is_replayed: bool) -> Self {
+        Self { is_replayed, ..self }
+    }
+
     /// The answer, kept for whoever repeats the attempt.
     pub(super) fn kept(self, app: &App, attempt: Option<Attempt>, now: UnixMillis) -> Self {
         if let Some(attempt) = attempt {

@@ -5,49 +5,40 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use super::problem::Problem;
-use omniflow_domain::error::{Error, ErrorCode};
+use crate::service::precondition;
+pub(super) use crate::service::precondition::entity_tag;
+use omniflow_domain::error::Error;
 
-/// The entity tags that the caller wants to change, as its `If-Match` has them; `None` for any.
+/// The states that the `If-Match` of a request accepts.
 #[derive(Clone, Debug)]
-pub(super) struct Precondition(Option<Vec<String>>);
-
-/// The entity tag of the state with this number.
-pub(super) fn entity_tag(number: u64) -> String {
-    format!("\"{number}\"")
-}
+pub(super) struct Precondition(precondition::Precondition);
 
 // === impl Precondition ===
 
 impl Precondition {
     /// The state with this number, which its caller has read.
     pub(super) fn at(number: u64) -> Self {
-        Self(Some(vec![entity_tag(number)]))
+        Self(precondition::Precondition::at(number))
     }
 
     fn of(headers: &HeaderMap) -> Self {
         if !headers.contains_key(header::IF_MATCH) {
-            return Self(None);
+            return Self(precondition::Precondition::default());
         }
         let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
-        Self(Some(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect()))
+        let tags = values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect();
+        Self(precondition::Precondition::any_of(tags))
     }
 
-    /// Refuses the change unless `what` is still at one of the states that the caller named.
-    ///
-    /// What has not the form of an entity tag matches none (RFC 9110, section 13.1.1).
+    /// Checks that `what` is at one of the states that the caller named.
     pub(super) fn check(&self, what: &str, number: u64) -> Result<(), Error> {
-        let current = entity_tag(number);
-        match &self.0 {
-            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Error::new(
-                ErrorCode::VersionMismatch,
-                format!(
-                    "{what} is at {current}, not at {}, which If-Match names: it was changed in between. Read it \
-                     again and repeat the change on it.",
-                    tags.join(", ")
-                ),
-            )),
-            _ => Ok(()),
-        }
+        self.0.check(what, number)
+    }
+}
+
+impl From<Precondition> for precondition::Precondition {
+    fn from(Precondition(precondition): Precondition) -> Self {
+        precondition
     }
 }
 

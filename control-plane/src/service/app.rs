@@ -6,10 +6,12 @@ use std::time::Duration;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
 use omniflow_policy::time::UnixMillis;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::fleet::Fleet;
 use super::known_tokens::KnownTokens;
+use super::leaks::Leaks;
+use super::policy::Policies;
 use super::publisher::Publisher;
 use super::signals::Signals;
 use super::vault::Vault;
@@ -63,10 +65,12 @@ pub(crate) struct App {
     pub(crate) exporter: Option<Exporter>,
     /// The last count of keys.
     pub(crate) key_counts: KeyCounts,
-    /// Held by the one replay that runs.
-    pub(crate) replaying: Mutex<()>,
     /// What was answered to creates in the last minutes.
     pub(crate) answers: Arc<Answers>,
+    /// The use cases of the policy.
+    pub(crate) policies: Arc<Policies>,
+    /// The use cases of leaked secrets.
+    pub(crate) leaks: Arc<Leaks>,
 }
 
 impl App {

@@ -127,7 +127,7 @@ pub(in crate::http) fn new_secret(app: &App, environment: Environment) -> Result
 }
 
 /// The version with which a key begins.
-pub(in crate::http) fn first_version(digest: Digest, hint: String, now: UnixMillis) -> KeyVersion {
+pub(crate) fn first_version(digest: Digest, hint: String, now: UnixMillis) -> KeyVersion {
     KeyVersion {
         version: 1,
         digest,
@@ -140,7 +140,7 @@ pub(in crate::http) fn first_version(digest: Digest, hint: String, now: UnixMill
 }
 
 /// Adds a key, with an event that says so; gives what it changes for gateways.
-pub(in crate::http) async fn add(
+pub(crate) async fn add(
     transaction: &mut Transaction<'_>,
     principal: &Principal,
     action: Action,

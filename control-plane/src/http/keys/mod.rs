@@ -1,8 +1,8 @@
 //! Keys: issued, listed, changed, rotated and revoked.
 
-pub(in crate::http) mod create;
+pub(crate) mod create;
 pub(in crate::http) mod list;
-pub(in crate::http) mod revoke;
+pub(crate) mod revoke;
 pub(in crate::http) mod rotate;
 pub(in crate::http) mod update;
 

@@ -132,7 +132,7 @@ async fn commit_at_once(
 
 /// Revokes those versions of a key that are meant and were not revoked yet, with an event that says so; gives what it
 /// changes for gateways, which is nothing where nothing is done.
-pub(in crate::http) async fn revoke_versions(
+pub(crate) async fn revoke_versions(
     transaction: &mut Transaction<'_>,
     principal: &Principal,
     action: Action,

@@ -6,12 +6,12 @@ use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 use crate::http::audit;
+use crate::http::events;
 use crate::http::extract::query_of;
 use crate::http::pages::chart::{Column, Columns, Ranking, RankingLine, Series};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::show::{At, Count, Micros};
 use crate::http::pages::trail::{Changed, changes};
-use crate::http::{events, leaks};
 use crate::service::app::App;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::event::EventJson;
@@ -89,7 +89,7 @@ impl Usage {
             let query = [("key", key.as_str()), ("from", &from), ("by", "hour")];
             audit::stats::count(app, query_of(&query)?).await
         };
-        let newest = async { Ok::<_, Error>(leaks::usage(app, id, LOOKED_AT, now).await?) };
+        let newest = async { app.leaks.key_usage(id, LOOKED_AT, now).await.map(KeyUseJson::from) };
         let recent = async {
             let query = [("key", key.as_str()), ("limit", RECENT)];
             audit::list::select(app, query_of(&query)?).await
