@@ -34,7 +34,7 @@ impl Policies {
         let RollBack { version, precondition, wait } = request;
         // Before the writer is acquired, which other changes wait for.
         let policy = self.compiled_version(version).await?;
-        self.put_in_force(principal, Action::PolicyRolledBack, policy, precondition, wait).await
+        self.make_effective(principal, Action::PolicyRolledBack, policy, precondition, wait).await
     }
 
     /// A stored version, ready to match.

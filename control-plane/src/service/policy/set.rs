@@ -58,11 +58,11 @@ impl Policies {
         let SetPolicy { draft, precondition, wait } = request;
         // Before the writer is acquired, which other changes wait for.
         let policy = draft.compile(&self.publisher.installation.key_prefix).await?;
-        self.put_in_force(principal, Action::PolicySet, policy, precondition, wait).await
+        self.make_effective(principal, Action::PolicySet, policy, precondition, wait).await
     }
 
-    /// Puts a policy in force, and waits for the gateways if there is a `wait`.
-    pub(super) async fn put_in_force(
+    /// Makes a policy effective, and waits for the gateways if there is a `wait`.
+    pub(super) async fn make_effective(
         self: &Arc<Self>,
         principal: &Principal,
         action: Action,
