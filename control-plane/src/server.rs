@@ -20,10 +20,12 @@ use crate::http;
 use crate::otlp::{Exporter, OtlpError, OtlpSettings, keep_exporting};
 use crate::service::app::App;
 use crate::service::fleet::{Fleet, keep_memory};
+use crate::service::idempotency::IdempotencyCache;
 use crate::service::jobs::checkpoints::keep_checkpoints;
 use crate::service::jobs::detection::keep_looking;
 use crate::service::jobs::gateway_loss::keep_watching;
 use crate::service::jobs::retention::keep_retention;
+use crate::service::keys::Keys;
 use crate::service::known_tokens::KnownTokens;
 use crate::service::publisher::BuildError;
 use crate::service::publisher::{Publisher, keep_spread};
@@ -350,10 +352,23 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     fleet.recall(&storage.main).await?;
     let storage = Arc::new(storage);
     let publisher = Arc::new(Publisher::new(Arc::clone(&storage), installation, clock.clone()));
+    let signals = Signals::default();
+    let idempotency: Arc<IdempotencyCache> = Arc::default();
+    let enforcement_watch = http::EnforcementWatch::new(&fleet, &publisher, &signals);
+    let keys = Keys {
+        storage: Arc::clone(&storage),
+        publisher: Arc::clone(&publisher),
+        fleet: Arc::clone(&fleet),
+        signals: signals.clone(),
+        idempotency: Arc::clone(&idempotency),
+        rotation_after: settings.rotation_after,
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+    };
     Ok(App {
         storage,
         publisher,
-        signals: Signals::default(),
+        signals,
         fleet,
         rotation_after: settings.rotation_after,
         audit_retention: settings.audit_retention,
@@ -361,7 +376,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         vault: Arc::new(vault),
         gateway_url: settings.gateway_url.clone(),
         settings: settings.in_force.clone(),
-        followed: http::Followed::default(),
+        enforcement_watch: Arc::new(enforcement_watch),
         known_tokens: Arc::new(known_tokens),
         admission: Arc::new(Admission::new(connections::most_connections())),
         throttle: http::Throttle::default(),
@@ -373,7 +388,8 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         exporter,
         key_counts: http::KeyCounts::default(),
         replaying: Mutex::new(()),
-        answers: Arc::default(),
+        idempotency,
+        keys: Arc::new(keys),
     })
 }
 

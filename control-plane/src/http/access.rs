@@ -16,6 +16,7 @@ use omniflow_policy::time::UnixMillis;
 use super::pages::gate::{Manner, PageGate};
 use super::problem::Problem;
 use super::refusals::{Reason, Refusals};
+use super::state::AppState;
 use crate::service::app::App;
 use crate::storage::StorageError;
 use omniflow_domain::error::Error;
@@ -61,7 +62,7 @@ pub(super) struct Endpoint {
 pub(super) struct Endpoints {
     app: Arc<App>,
     refusals: Arc<Refusals>,
-    router: Router<Arc<App>>,
+    router: Router<AppState>,
     table: Vec<Endpoint>,
     pages: Vec<Endpoint>,
 }
@@ -76,7 +77,7 @@ impl Endpoints {
         Self { app, refusals: Arc::default(), router: Router::new(), table: Vec::new(), pages: Vec::new() }
     }
 
-    pub(super) fn get<H: Handler<T, Arc<App>>, T: 'static>(
+    pub(super) fn get<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -85,7 +86,7 @@ impl Endpoints {
         self.add(Method::GET, path, access, BODY_LIMIT, handler)
     }
 
-    pub(super) fn post<H: Handler<T, Arc<App>>, T: 'static>(
+    pub(super) fn post<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -95,7 +96,7 @@ impl Endpoints {
     }
 
     /// Like [`Self::post`], for requests of up to `limit` bytes.
-    pub(super) fn post_large<H: Handler<T, Arc<App>>, T: 'static>(
+    pub(super) fn post_large<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -105,7 +106,7 @@ impl Endpoints {
         self.add(Method::POST, path, access, limit, handler)
     }
 
-    pub(super) fn patch<H: Handler<T, Arc<App>>, T: 'static>(
+    pub(super) fn patch<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -115,7 +116,7 @@ impl Endpoints {
     }
 
     /// `PUT`, for requests of up to `limit` bytes.
-    pub(super) fn put_large<H: Handler<T, Arc<App>>, T: 'static>(
+    pub(super) fn put_large<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -125,7 +126,7 @@ impl Endpoints {
         self.add(Method::PUT, path, access, limit, handler)
     }
 
-    pub(super) fn delete<H: Handler<T, Arc<App>>, T: 'static>(
+    pub(super) fn delete<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -135,7 +136,7 @@ impl Endpoints {
     }
 
     /// A page, for browsers that are signed in with a token that `access` lets in.
-    pub(super) fn page<H: Handler<T, Arc<App>>, T: 'static>(
+    pub(super) fn page<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -145,7 +146,7 @@ impl Endpoints {
     }
 
     /// What a page asks for by itself, without its reader doing anything: it does not keep a session from ending.
-    pub(super) fn live<H: Handler<T, Arc<App>>, T: 'static>(
+    pub(super) fn live<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -155,7 +156,7 @@ impl Endpoints {
     }
 
     /// What a form of a page sends. The handler is called with the form only if it came from a page of this session.
-    pub(super) fn form<H: Handler<T, Arc<App>>, T: 'static>(
+    pub(super) fn form<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -164,7 +165,7 @@ impl Endpoints {
         self.add_page(MethodFilter::POST, Method::POST, path, access, Manner::Form, handler)
     }
 
-    fn add_page<H: Handler<T, Arc<App>>, T: 'static>(
+    fn add_page<H: Handler<T, AppState>, T: 'static>(
         mut self,
         filter: MethodFilter,
         method: Method,
@@ -180,7 +181,7 @@ impl Endpoints {
         self
     }
 
-    fn add<H: Handler<T, Arc<App>>, T: 'static>(
+    fn add<H: Handler<T, AppState>, T: 'static>(
         mut self,
         method: Method,
         path: &'static str,
@@ -209,7 +210,7 @@ impl Endpoints {
     }
 
     /// The routes.
-    pub(super) fn router(self) -> Router<Arc<App>> {
+    pub(super) fn router(self) -> Router<AppState> {
         self.router
     }
 

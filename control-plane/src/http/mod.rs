@@ -22,6 +22,7 @@ mod precondition;
 mod problem;
 mod query;
 mod refusals;
+mod state;
 mod throttle;
 mod tokens;
 
@@ -47,13 +48,14 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use self::access::Endpoints;
-pub(crate) use self::idempotency::Answers;
 pub(crate) use self::metrics::KeyCounts;
-pub(crate) use self::pages::followed::Followed;
+pub(crate) use self::pages::enforcement_watch::EnforcementWatch;
 pub(crate) use self::pages::gate::LARGE_FORMS;
 use self::problem::Problem;
+use self::state::AppState;
 pub(crate) use self::throttle::Throttle;
 use crate::service::app::App;
+use crate::service::run_to_completion;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::Error;
 
@@ -74,7 +76,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
-        .with_state(app)
+        .with_state(AppState(app))
 }
 
 fn endpoints(app: Arc<App>) -> Endpoints {
@@ -104,16 +106,13 @@ fn cache_control(response: &Response) -> Option<HeaderValue> {
     Some(HeaderValue::from_static(if stays { "public, max-age=31536000, immutable" } else { "no-store" }))
 }
 
-/// Runs a change to its end even when the caller goes away in the middle: what is committed must be published.
+/// The same as [`run_to_completion`], for use cases that are still in `http`.
 async fn to_its_end<T, F>(change: F) -> Result<T, Error>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
-    tokio::spawn(change).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a change did not end");
-        Err(Error::internal())
-    })
+    run_to_completion(change).await
 }
 
 /// The log names the route, never the path as it was sent, which may hold anything.
@@ -137,18 +136,15 @@ fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
     Problem::from(Error::internal()).into_response()
 }
 
-/// Waits until every live gateway enforces a version, if it is to be waited for, but not longer than the process may.
+/// The same as [`Fleet::enforcement_after`](crate::service::fleet::Fleet::enforcement_after), for use cases that are still
+/// in `http`.
 async fn enforcement(
     app: &App,
     version: u64,
     committed: Option<Instant>,
     wait: Option<Duration>,
 ) -> Option<EnforcementJson> {
-    let wait = wait?;
-    let enforced = |deadline| app.fleet.enforced(version, &app.publisher.publication, committed, deadline);
-    let enforcement = tokio::select! {
-        enforcement = enforced(Instant::now() + wait) => enforcement,
-        () = app.signals.stopped() => enforced(Instant::now()).await,
-    };
-    Some(enforcement.into())
+    let publication = &app.publisher.publication;
+    let enforcement = app.fleet.enforcement_after(version, publication, &app.signals, committed, wait);
+    enforcement.await.map(EnforcementJson::from)
 }

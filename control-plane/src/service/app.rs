@@ -9,12 +9,14 @@ use omniflow_policy::time::UnixMillis;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::fleet::Fleet;
+use super::idempotency::IdempotencyCache;
+use super::keys::Keys;
 use super::known_tokens::KnownTokens;
 use super::publisher::Publisher;
 use super::signals::Signals;
 use super::vault::Vault;
 use crate::configuration::SettingInForce;
-use crate::http::{Answers, Followed, KeyCounts, Throttle};
+use crate::http::{EnforcementWatch, KeyCounts, Throttle};
 use crate::otlp::Exporter;
 use crate::storage::Storage;
 use crate::webhook::Webhook;
@@ -41,8 +43,8 @@ pub(crate) struct App {
     pub(crate) gateway_url: Option<String>,
     /// The settings in force, where each comes from, for people to read.
     pub(crate) settings: Vec<SettingInForce>,
-    /// How far revocations are in force that were made on a page.
-    pub(crate) followed: Followed,
+    /// How far revocations made in the console are enforced.
+    pub(crate) enforcement_watch: Arc<EnforcementWatch>,
     /// What may be a token.
     pub(crate) known_tokens: Arc<KnownTokens>,
     /// The connections that are open.
@@ -65,8 +67,10 @@ pub(crate) struct App {
     pub(crate) key_counts: KeyCounts,
     /// Held by the one replay that runs.
     pub(crate) replaying: Mutex<()>,
-    /// What was answered to creates in the last minutes.
-    pub(crate) answers: Arc<Answers>,
+    /// The results of requests that created something in the last minutes.
+    pub(crate) idempotency: Arc<IdempotencyCache>,
+    /// The use cases of keys.
+    pub(crate) keys: Arc<Keys>,
 }
 
 impl App {

@@ -5,11 +5,28 @@ pub(crate) mod app;
 mod errors;
 pub(crate) mod fields;
 pub(crate) mod fleet;
+pub(crate) mod idempotency;
 pub(crate) mod jobs;
+pub(crate) mod keys;
 pub(crate) mod known_tokens;
 pub mod memory;
+pub(crate) mod precondition;
 pub(crate) mod publication;
 pub(crate) mod publisher;
 pub(crate) mod query;
 pub(crate) mod signals;
 pub(crate) mod vault;
+
+use omniflow_domain::error::Error;
+
+/// Runs a change to completion even if its caller goes away in the middle: what is committed must be published.
+pub(crate) async fn run_to_completion<T, F>(change: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    tokio::spawn(change).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "change aborted");
+        Err(Error::internal())
+    })
+}

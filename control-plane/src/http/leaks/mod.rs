@@ -26,14 +26,13 @@ use uuid::Uuid;
 use self::search::{Found, Sought};
 use super::access::{Authenticated, Endpoints, WRITE};
 use super::extract::{FromBody, StrictQuery, check_media_type, parse};
-use super::idempotency::{Created, Once, note, repeated};
-use super::keys::create::{add, first_version, new_secret};
-use super::keys::revoke::revoke_versions;
+use super::idempotency::{Created, IdempotentBody, note, repeated};
 use super::params::IdempotencyKey;
 use super::problem::Problem;
 use super::query::WaitQuery;
 use super::{enforcement, to_its_end};
 use crate::service::app::App;
+use crate::service::keys::{add, first_version, new_secret, revoke_versions};
 use crate::storage::{Attempt, FindingFilter, KeyReference, StorageError, Transaction};
 use omniflow_api_types::key::{CreatedKey, KeyJson, LastUsed};
 use omniflow_api_types::leak::{KeyUseJson, LeakReport, LeakedKey, LeakedVersion, ReportLeak};
@@ -113,7 +112,7 @@ pub(super) async fn report(
     State(app): State<Arc<App>>,
     Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<WaitQuery>,
-    Once { body: Report(request), attempt }: Once<Report>,
+    IdempotentBody { body: Report(request), attempt }: IdempotentBody<Report>,
 ) -> Result<Response, Problem> {
     let wait = query.read()?;
     match respond(&app, principal, wait, request, attempt).await? {
@@ -244,7 +243,7 @@ async fn successor(
         return Ok(None);
     }
     let (policy, _) = app.publisher.publication.policy()?;
-    let secret = new_secret(app, leaked.environment)?;
+    let secret = new_secret(&app.publisher, &app.entropy, leaked.environment)?;
     // A key that was revoked long ago may have scopes that the policy lacks by now.
     let scopes = leaked.scopes.iter().filter(|scope| policy.defines(scope)).cloned();
     let key = Key {

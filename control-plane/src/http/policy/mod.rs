@@ -19,9 +19,9 @@ use omniflow_policy::policy::PolicyDocument;
 
 use self::document::{BODY_LIMIT, TOML, to_toml, wants_toml};
 use super::access::{Endpoints, READ, WRITE};
-use super::precondition::entity_tag;
 use super::problem::Problem;
 use crate::service::app::App;
+use crate::service::precondition::entity_tag;
 use crate::service::publication::NumberedPolicy;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::PolicyJson;

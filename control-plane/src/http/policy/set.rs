@@ -15,17 +15,18 @@ use super::in_json;
 use crate::http::access::Authenticated;
 use crate::http::extract::{StrictJson, StrictQuery};
 use crate::http::params::IfMatch;
-use crate::http::precondition::Precondition;
+use crate::http::precondition::Conditional;
 use crate::http::problem::Problem;
 use crate::http::query::WaitQuery;
 use crate::http::{enforcement, to_its_end};
 use crate::service::app::App;
+use crate::service::precondition::Precondition;
 use crate::service::publication::NumberedPolicy;
-use omniflow_api_types::event::policy_state;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::{PolicyJson, RollBack, SetPolicy};
 use omniflow_domain::error::Error;
 use omniflow_domain::event::{Action, NewEvent, Subject};
+use omniflow_domain::event_state::policy_state;
 use omniflow_domain::policy::StoredPolicy;
 
 /// What is to be in force.
@@ -63,7 +64,7 @@ struct PolicyInForce {
 pub(in crate::http) async fn set(
     State(app): State<Arc<App>>,
     Authenticated(principal): Authenticated,
-    precondition: Precondition,
+    Conditional(precondition): Conditional,
     StrictQuery(query): StrictQuery<WaitQuery>,
     draft: Draft,
 ) -> Result<impl IntoResponse, Problem> {
@@ -89,7 +90,7 @@ pub(in crate::http) async fn set(
 pub(in crate::http) async fn roll_back(
     State(app): State<Arc<App>>,
     Authenticated(principal): Authenticated,
-    precondition: Precondition,
+    Conditional(precondition): Conditional,
     StrictQuery(query): StrictQuery<WaitQuery>,
     StrictJson(request): StrictJson<RollBack>,
 ) -> Result<impl IntoResponse, Problem> {

@@ -23,8 +23,8 @@ use crate::http::pages::visitor::Visitor;
 use crate::http::policy::diff::compare;
 use crate::http::policy::set::{Wanted, put_in_force};
 use crate::http::policy::versions::{find, select};
-use crate::http::precondition::Precondition;
 use crate::service::app::App;
+use crate::service::precondition::Precondition;
 
 /// Versions of one page.
 const PAGE_SIZE: &str = "50";
