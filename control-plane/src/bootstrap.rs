@@ -7,9 +7,9 @@ use omniflow_policy::key::{KeyPrefix, compose_token};
 use omniflow_policy::policy::PolicyDocument;
 
 use crate::storage::{Installation, Storage, StorageError};
-use omniflow_api_types::event::token_state;
 use omniflow_domain::clock::{Clock, Entropy, EntropyUnavailable};
 use omniflow_domain::event::{Action, Actor, NewEvent, Subject};
+use omniflow_domain::event_state::token_state;
 use omniflow_domain::name::Name;
 use omniflow_domain::policy::StoredPolicy;
 use omniflow_domain::token::{Role, Token};

@@ -25,6 +25,7 @@ use crate::service::jobs::checkpoints::keep_checkpoints;
 use crate::service::jobs::detection::keep_looking;
 use crate::service::jobs::gateway_loss::keep_watching;
 use crate::service::jobs::retention::keep_retention;
+use crate::service::keys::Keys;
 use crate::service::known_tokens::KnownTokens;
 use crate::service::leaks::{LeakParts, Leaks};
 use crate::service::policy::Policies;
@@ -355,6 +356,17 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let publisher = Arc::new(Publisher::new(Arc::clone(&storage), installation, clock.clone()));
     let signals = Signals::default();
     let idempotency: Arc<IdempotencyCache> = Arc::default();
+    let enforcement_watch = http::EnforcementWatch::new(&fleet, &publisher, &signals);
+    let keys = Keys {
+        storage: Arc::clone(&storage),
+        publisher: Arc::clone(&publisher),
+        fleet: Arc::clone(&fleet),
+        signals: signals.clone(),
+        idempotency: Arc::clone(&idempotency),
+        rotation_after: settings.rotation_after,
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+    };
     let policies = Policies::new(&storage, &publisher, &fleet, &signals, &clock);
     let leaks = LeakParts {
         storage: &storage,
@@ -369,13 +381,12 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         publisher,
         signals,
         fleet,
-        rotation_after: settings.rotation_after,
         audit_retention: settings.audit_retention,
         payload_retention: settings.payload_retention,
         vault: Arc::new(vault),
         gateway_url: settings.gateway_url.clone(),
         settings: settings.in_force.clone(),
-        followed: http::Followed::default(),
+        enforcement_watch: Arc::new(enforcement_watch),
         known_tokens: Arc::new(known_tokens),
         admission: Arc::new(Admission::new(connections::most_connections())),
         throttle: http::Throttle::default(),
@@ -386,7 +397,8 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         webhook,
         exporter,
         key_counts: http::KeyCounts::default(),
-        answers: Arc::default(),
+        idempotency,
+        keys: Arc::new(keys),
         policies: Arc::new(policies),
         leaks: Arc::new(leaks),
     })

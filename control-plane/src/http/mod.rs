@@ -10,7 +10,7 @@ mod gateway;
 mod gateways;
 mod health;
 mod idempotency;
-pub(crate) mod keys;
+mod keys;
 mod leaks;
 mod metrics;
 mod openapi;
@@ -39,7 +39,6 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::classify::ServerErrorsFailureClass;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -48,16 +47,14 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use self::access::Endpoints;
-pub(crate) use self::idempotency::Answers;
 pub(crate) use self::metrics::KeyCounts;
-pub(crate) use self::pages::followed::Followed;
+pub(crate) use self::pages::enforcement_watch::EnforcementWatch;
 pub(crate) use self::pages::gate::LARGE_FORMS;
 use self::problem::Problem;
 use self::state::AppState;
 pub(crate) use self::throttle::Throttle;
 use crate::service::app::App;
 use crate::service::run_to_completion;
-use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::Error;
 
 /// How long a request's body may pause.
@@ -135,17 +132,4 @@ fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
 fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
     tracing::error!("a handler panicked");
     Problem::from(Error::internal()).into_response()
-}
-
-/// The same as [`Fleet::enforcement_after`](crate::service::fleet::Fleet::enforcement_after), for use cases that are still
-/// in `http`.
-async fn enforcement(
-    app: &App,
-    version: u64,
-    committed: Option<Instant>,
-    wait: Option<Duration>,
-) -> Option<EnforcementJson> {
-    let publication = &app.publisher.publication;
-    let enforcement = app.fleet.enforcement_after(version, publication, &app.signals, committed, wait);
-    enforcement.await.map(EnforcementJson::from)
 }

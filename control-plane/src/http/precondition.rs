@@ -1,52 +1,28 @@
-//! `ETag` and `If-Match`: a change is made to what its caller has read, or not at all.
+//! `If-Match`: a change is made to the revision that its principal has read, or not at all.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use super::problem::Problem;
-use crate::service::precondition;
-pub(super) use crate::service::precondition::entity_tag;
-use omniflow_domain::error::Error;
+use crate::service::precondition::Precondition;
 
-/// The states that the `If-Match` of a request accepts.
-#[derive(Clone, Debug)]
-pub(super) struct Precondition(precondition::Precondition);
+/// The precondition that the `If-Match` header of a request states.
+pub(super) struct Conditional(pub(super) Precondition);
 
-// === impl Precondition ===
-
-impl Precondition {
-    /// The state with this number, which its caller has read.
-    pub(super) fn at(number: u64) -> Self {
-        Self(precondition::Precondition::at(number))
+fn precondition(headers: &HeaderMap) -> Precondition {
+    if !headers.contains_key(header::IF_MATCH) {
+        return Precondition::default();
     }
-
-    fn of(headers: &HeaderMap) -> Self {
-        if !headers.contains_key(header::IF_MATCH) {
-            return Self(precondition::Precondition::default());
-        }
-        let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let tags = values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect();
-        Self(precondition::Precondition::any_of(tags))
-    }
-
-    /// Checks that `what` is at one of the states that the caller named.
-    pub(super) fn check(&self, what: &str, number: u64) -> Result<(), Error> {
-        self.0.check(what, number)
-    }
+    let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
+    Precondition::any_of(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect())
 }
 
-impl From<Precondition> for precondition::Precondition {
-    fn from(Precondition(precondition): Precondition) -> Self {
-        precondition
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Precondition {
+impl<S: Sync> FromRequestParts<S> for Conditional {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self::of(&parts.headers))
+        Ok(Self(precondition(&parts.headers)))
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::access::{Authenticated, Endpoints, OWNER};
 use super::extract::{Segments, StrictJson, StrictQuery};
-use super::idempotency::{Created, Once, note, repeated};
+use super::idempotency::{Created, IdempotentBody, note, repeated};
 use super::params::{IdempotencyKey, TokenPath};
 use super::problem::Problem;
 use super::query::PageQuery;
@@ -21,11 +21,11 @@ use super::to_its_end;
 use crate::service::app::App;
 use crate::service::fields;
 use crate::storage::Attempt;
-use omniflow_api_types::event::token_state;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::event::{Action, NewEvent, Subject};
+use omniflow_domain::event_state::token_state;
 use omniflow_domain::name::Name;
 use omniflow_domain::token::{Role, Token};
 
@@ -78,7 +78,7 @@ pub(super) async fn select(app: &App, query: PageQuery) -> Result<Page<TokenJson
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     Authenticated(principal): Authenticated,
-    Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateToken>>,
+    IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateToken>>,
 ) -> Result<Response, Problem> {
     Ok(to_its_end(make(app, principal, request, attempt)).await?.into_response())
 }

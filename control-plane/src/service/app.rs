@@ -9,6 +9,8 @@ use omniflow_policy::time::UnixMillis;
 use tokio::sync::Semaphore;
 
 use super::fleet::Fleet;
+use super::idempotency::IdempotencyCache;
+use super::keys::Keys;
 use super::known_tokens::KnownTokens;
 use super::leaks::Leaks;
 use super::policy::Policies;
@@ -16,7 +18,7 @@ use super::publisher::Publisher;
 use super::signals::Signals;
 use super::vault::Vault;
 use crate::configuration::SettingInForce;
-use crate::http::{Answers, Followed, KeyCounts, Throttle};
+use crate::http::{EnforcementWatch, KeyCounts, Throttle};
 use crate::otlp::Exporter;
 use crate::storage::Storage;
 use crate::webhook::Webhook;
@@ -31,8 +33,6 @@ pub(crate) struct App {
     pub(crate) signals: Signals,
     /// The gateways that call.
     pub(crate) fleet: Arc<Fleet>,
-    /// How long after it was made a key's newest version should be replaced; `None` for never.
-    pub(crate) rotation_after: Option<Duration>,
     /// For how long audit records are kept.
     pub(crate) audit_retention: Duration,
     /// For how long the arguments of calls are kept.
@@ -43,8 +43,8 @@ pub(crate) struct App {
     pub(crate) gateway_url: Option<String>,
     /// The settings in force, where each comes from, for people to read.
     pub(crate) settings: Vec<SettingInForce>,
-    /// How far revocations are in force that were made on a page.
-    pub(crate) followed: Followed,
+    /// How far revocations made in the console are enforced.
+    pub(crate) enforcement_watch: Arc<EnforcementWatch>,
     /// What may be a token.
     pub(crate) known_tokens: Arc<KnownTokens>,
     /// The connections that are open.
@@ -65,8 +65,10 @@ pub(crate) struct App {
     pub(crate) exporter: Option<Exporter>,
     /// The last count of keys.
     pub(crate) key_counts: KeyCounts,
-    /// What was answered to creates in the last minutes.
-    pub(crate) answers: Arc<Answers>,
+    /// The results of requests that created something in the last minutes.
+    pub(crate) idempotency: Arc<IdempotencyCache>,
+    /// The use cases of keys.
+    pub(crate) keys: Arc<Keys>,
     /// The use cases of the policy.
     pub(crate) policies: Arc<Policies>,
     /// The use cases of leaked secrets.

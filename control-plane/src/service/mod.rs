@@ -8,6 +8,7 @@ pub(crate) mod fleet;
 pub(crate) mod idempotency;
 pub(crate) mod jobs;
 pub(crate) mod json;
+pub(crate) mod keys;
 pub(crate) mod known_tokens;
 pub(crate) mod leaks;
 pub mod memory;

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::access::{Authenticated, Endpoints, WRITE};
 use super::extract::{FromBody, StrictQuery, check_media_type, parse};
-use super::idempotency::{Created, Once};
+use super::idempotency::{Created, IdempotentBody};
 use super::params::IdempotencyKey;
 use super::problem::Problem;
 use super::query::WaitQuery;
@@ -53,7 +53,7 @@ pub(super) async fn report(
     State(leaks): State<Arc<Leaks>>,
     Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<WaitQuery>,
-    Once { body: Report(body), attempt }: Once<Report>,
+    IdempotentBody { body: Report(body), attempt }: IdempotentBody<Report>,
 ) -> Result<Response, Problem> {
     let wait = query.read()?;
     let ReportLeak { secret, digest, text, revoke, version_only, replacement } = body;
@@ -61,7 +61,7 @@ pub(super) async fn report(
     let request = handle::ReportLeak { secret, digest, text, measures, wait, attempt };
     let handled = leaks.handle(&principal, request).await?;
     let response = Created::on_the_side(&LeakReportJson::from(handled.value))?;
-    Ok(response.replayed_if(handled.replayed).into_response())
+    Ok(response.replayed(handled.replayed).into_response())
 }
 
 // === impl Report ===

@@ -31,9 +31,9 @@
 pub(super) mod assets;
 mod audit;
 mod chart;
+pub(super) mod enforcement_watch;
 mod events;
 mod findings;
-pub(super) mod followed;
 mod form;
 mod frame;
 pub(super) mod gate;

@@ -18,11 +18,11 @@ use omniflow_policy::policy::PolicyDocument;
 
 use self::document::{BODY_LIMIT, TOML, wants_toml};
 use super::access::{Endpoints, READ, WRITE};
-use super::precondition::entity_tag;
 use super::problem::Problem;
 use crate::service::policy::Policies;
 use crate::service::policy::document::to_toml;
 use crate::service::policy::set::EffectivePolicy;
+use crate::service::precondition::entity_tag;
 use crate::service::publication::NumberedPolicy;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::PolicyJson;

@@ -10,7 +10,7 @@ use super::in_json;
 use crate::http::access::Authenticated;
 use crate::http::extract::{StrictJson, StrictQuery};
 use crate::http::params::IfMatch;
-use crate::http::precondition::Precondition;
+use crate::http::precondition::Conditional;
 use crate::http::problem::Problem;
 use crate::http::query::WaitQuery;
 use crate::service::policy::{Policies, roll_back, set};
@@ -34,12 +34,12 @@ use omniflow_api_types::policy::{PolicyJson, RollBack, SetPolicy};
 pub(in crate::http) async fn set(
     State(policies): State<Arc<Policies>>,
     Authenticated(principal): Authenticated,
-    precondition: Precondition,
+    Conditional(precondition): Conditional,
     StrictQuery(query): StrictQuery<WaitQuery>,
     DraftBody(draft): DraftBody,
 ) -> Result<impl IntoResponse, Problem> {
     let wait = query.read()?;
-    let request = set::SetPolicy { draft, precondition: precondition.into(), wait };
+    let request = set::SetPolicy { draft, precondition, wait };
     Ok(in_json(policies.set(&principal, request).await?))
 }
 
@@ -59,12 +59,12 @@ pub(in crate::http) async fn set(
 pub(in crate::http) async fn roll_back(
     State(policies): State<Arc<Policies>>,
     Authenticated(principal): Authenticated,
-    precondition: Precondition,
+    Conditional(precondition): Conditional,
     StrictQuery(query): StrictQuery<WaitQuery>,
     StrictJson(body): StrictJson<RollBack>,
 ) -> Result<impl IntoResponse, Problem> {
     let wait = query.read()?;
-    let request = roll_back::RollBack { version: body.version, precondition: precondition.into(), wait };
+    let request = roll_back::RollBack { version: body.version, precondition, wait };
     Ok(in_json(policies.roll_back(&principal, request).await?))
 }
 

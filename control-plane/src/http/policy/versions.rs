@@ -11,10 +11,10 @@ use super::document::wants_toml;
 use super::in_toml;
 use crate::http::extract::{Segments, StrictQuery};
 use crate::http::params::PolicyVersionPath;
-use crate::http::precondition::entity_tag;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
 use crate::service::policy::Policies;
+use crate::service::precondition::entity_tag;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::policy::{PolicyVersionJson, StoredPolicyJson};
 

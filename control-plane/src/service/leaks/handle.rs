@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::event::Action;
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
 use omniflow_domain::leak::{LeakReport, LeakedKey, LeakedVersion, ReplacementKey};
@@ -22,9 +23,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Leaks;
-use super::key_changes::{add_replacement, first_version, revoke_leaked};
 use super::search::{Found, Sought};
 use crate::service::idempotency::{Idempotent, Replayable, record};
+use crate::service::keys::{add, first_version, new_secret, revoke_versions};
 use crate::service::run_to_completion;
 use crate::storage::{Attempt, KeyReference, Transaction};
 
@@ -181,15 +182,16 @@ impl Leaks {
         let mut key = before.clone();
         let mut changes = Vec::new();
         if measures.revoke {
-            let only = measures.version_only.then_some(versions);
-            changes = revoke_leaked(transaction, principal, &mut key, only, now).await?;
+            let selected = |version| !measures.version_only || versions.contains(&version);
+            let action = Action::KeyLeaked;
+            changes = revoke_versions(transaction, principal, action, &mut key, selected, now).await?;
         }
         let revoked = !changes.is_empty();
         let mut replacement = None;
         if measures.replacement
             && let Some((next, secret)) = self.replacement(transaction, principal, &before, now).await?
         {
-            changes.extend(add_replacement(transaction, principal, &next).await?);
+            changes.extend(add(transaction, principal, Action::KeyCreated, &next).await?);
             replacement = Some((next, secret));
         }
         let versions = before
@@ -217,7 +219,7 @@ impl Leaks {
             return Ok(None);
         }
         let (policy, _) = self.publisher.publication.policy()?;
-        let secret = self.new_secret(leaked)?;
+        let secret = new_secret(&self.publisher, &self.entropy, leaked.environment)?;
         // A key that was revoked long ago may have scopes that the policy no longer defines.
         let scopes = leaked.scopes.iter().filter(|scope| policy.defines(scope)).cloned();
         let key = Key {
@@ -227,7 +229,7 @@ impl Leaks {
             created_by: principal.name.to_string(),
             created_at: now,
             revision: 1,
-            versions: vec![first_version(&secret, now)],
+            versions: vec![first_version(secret.digest(), secret.hint(), now)],
             ..leaked.clone()
         };
         Ok(Some((key, secret)))

@@ -1,7 +1,6 @@
 //! Leaked secrets: found in a text, revoked at once, with an account of how their keys were used.
 
 pub(crate) mod handle;
-mod key_changes;
 mod search;
 mod usage;
 
