@@ -31,8 +31,11 @@ use crate::service::jobs::checkpoints::run_checkpoints;
 use crate::service::jobs::detection::run_detection;
 use crate::service::jobs::gateway_loss::run_gateway_loss;
 use crate::service::jobs::retention::{RetentionPeriods, run_retention};
+use crate::service::keys::Keys;
 use crate::service::known_tokens::KnownTokens;
+use crate::service::leaks::{LeakParts, Leaks};
 use crate::service::monitoring::{DeliveryFailures, Monitoring};
+use crate::service::policy::Policies;
 use crate::service::publisher::BuildError;
 use crate::service::publisher::{Publisher, keep_spread};
 use crate::service::sessions::Sessions;
@@ -395,7 +398,7 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         Arc::clone(&storage),
         known_tokens,
         signals.clone(),
-        idempotency,
+        Arc::clone(&idempotency),
         publisher.installation.key_prefix.clone(),
         clock.clone(),
         entropy.clone(),
@@ -406,6 +409,26 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         clock.clone(),
         entropy.clone(),
     ));
+    let enforcement_watch = http::EnforcementWatch::new(&fleet, &publisher, &signals);
+    let keys = Keys {
+        storage: Arc::clone(&storage),
+        publisher: Arc::clone(&publisher),
+        fleet: Arc::clone(&fleet),
+        signals: signals.clone(),
+        idempotency: Arc::clone(&idempotency),
+        rotation_after: settings.rotation_after,
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+    };
+    let policies = Policies::new(&storage, &publisher, &fleet, &signals, &clock);
+    let leaks = LeakParts {
+        storage: &storage,
+        publisher: &publisher,
+        fleet: &fleet,
+        signals: &signals,
+        idempotency: &idempotency,
+    };
+    let leaks = Leaks::new(leaks, settings.rotation_after, &clock, &entropy);
     Ok(App {
         request_log: Arc::new(RequestLog::new(
             Arc::clone(&storage),
@@ -435,21 +458,22 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         publisher,
         signals,
         fleet,
-        rotation_after: settings.rotation_after,
         retention,
         gateway_url: settings.gateway_url.clone(),
-        followed: http::Followed::default(),
         authentication,
         tokens,
         sessions,
         console: Arc::new(console(settings)),
+        enforcement_watch: Arc::new(enforcement_watch),
         admission: Arc::new(Admission::new(connections::most_connections())),
         clock,
         entropy,
         webhook,
         exporter,
-        replaying: Mutex::new(()),
-        answers: Arc::default(),
+        idempotency,
+        keys: Arc::new(keys),
+        policies: Arc::new(policies),
+        leaks: Arc::new(leaks),
     })
 }
 

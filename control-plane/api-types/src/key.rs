@@ -1,6 +1,5 @@
 //! Keys in JSON.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use omniflow_policy::address::Allowlist;
@@ -16,7 +15,9 @@ use zeroize::Zeroize;
 use super::gateway::EnforcementJson;
 use super::schema;
 use super::time::Time;
-use omniflow_domain::key::{Key, KeyStatus};
+use omniflow_domain::key::{Key, KeyStatus, KeyVersion};
+use omniflow_domain::key_details::KeyDetails;
+pub use omniflow_domain::key_details::LastUsed;
 use omniflow_domain::name::Name;
 
 /// `POST /v1/keys`.
@@ -183,9 +184,6 @@ pub struct RevokedKey {
     pub enforcement: Option<EnforcementJson>,
 }
 
-/// When each version of each key was last used.
-pub type LastUsed = HashMap<(Uuid, u16), UnixMillis>;
-
 // === impl KeyJson ===
 
 impl KeyJson {
@@ -196,21 +194,23 @@ impl KeyJson {
 
     /// The key as it is at `now`, where versions are to be replaced `rotation_after` they were made.
     pub fn new(key: Key, last_used: &LastUsed, rotation_after: Option<Duration>, now: UnixMillis) -> Self {
-        let status = key.status(now);
-        let rotation_due_at = key.rotation_due_at(rotation_after, now).map(Time);
-        let versions: Vec<KeyVersionJson> = key
-            .versions
-            .into_iter()
-            .map(|version| KeyVersionJson {
-                id: version.version,
-                hint: version.hint,
-                imported: version.imported,
-                created_at: Time(version.created_at),
-                expires_at: version.expires_at.map(Time),
-                revoked_at: version.revoked_at.map(Time),
-                last_used_at: last_used.get(&(key.id, version.version)).copied().map(Time),
-            })
-            .collect();
+        KeyDetails::new(key, last_used, rotation_after, now).into()
+    }
+}
+
+impl From<KeyDetails> for KeyJson {
+    fn from(details: KeyDetails) -> Self {
+        let last_used_at = details.last_used_at().map(Time);
+        let KeyDetails { key, status, rotation_due_at, last_used } = details;
+        let version = |version: KeyVersion| KeyVersionJson {
+            id: version.version,
+            hint: version.hint,
+            imported: version.imported,
+            created_at: Time(version.created_at),
+            expires_at: version.expires_at.map(Time),
+            revoked_at: version.revoked_at.map(Time),
+            last_used_at: last_used.get(&version.version).copied().map(Time),
+        };
         Self {
             id: key.id,
             name: key.name,
@@ -223,9 +223,9 @@ impl KeyJson {
             created_by: key.created_by,
             created_at: Time(key.created_at),
             expires_at: key.expires_at.map(Time),
-            last_used_at: versions.iter().filter_map(|version| version.last_used_at).max(),
-            rotation_due_at,
-            versions,
+            last_used_at,
+            rotation_due_at: rotation_due_at.map(Time),
+            versions: key.versions.into_iter().map(version).collect(),
             revision: key.revision,
         }
     }

@@ -10,9 +10,9 @@ use super::gateway::EnforcementJson;
 use super::key::{CreatedKey, KeyJson};
 use super::schema;
 use super::time::Time;
-use omniflow_domain::finding::Finding;
 use omniflow_domain::key::KeyStatus;
-use omniflow_domain::key_use::{AddressUse, KeyUse};
+use omniflow_domain::key_use::{AddressUse, KeyUsage};
+use omniflow_domain::leak::{LeakReport, LeakedKey, LeakedVersion};
 
 /// `POST /v1/leaks`. Exactly one of `secret`, `digest` and `text` is sent. It holds secrets: no Debug.
 #[derive(Deserialize, ToSchema)]
@@ -43,9 +43,10 @@ pub struct ReportLeak {
 
 /// What became of a report.
 #[derive(Serialize, ToSchema)]
-pub struct LeakReport {
+#[schema(as = LeakReport)]
+pub struct LeakReportJson {
     /// The keys that leaked.
-    pub keys: Vec<LeakedKey>,
+    pub keys: Vec<LeakedKeyJson>,
     /// Secrets that no key of this installation has, though their form is right.
     pub unknown: usize,
     /// What has not the form of a key of this installation, and is none.
@@ -58,11 +59,12 @@ pub struct LeakReport {
 
 /// A key that leaked.
 #[derive(Serialize, ToSchema)]
-pub struct LeakedKey {
+#[schema(as = LeakedKey)]
+pub struct LeakedKeyJson {
     /// The key as it is now.
     pub key: KeyJson,
     /// The versions whose secrets leaked.
-    pub versions: Vec<LeakedVersion>,
+    pub versions: Vec<LeakedVersionJson>,
     /// Whether this call revoked it, or versions of it.
     pub revoked: bool,
     /// How it was used; null where the audit log cannot be read.
@@ -75,7 +77,8 @@ pub struct LeakedKey {
 
 /// A version whose secret leaked.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct LeakedVersion {
+#[schema(as = LeakedVersion)]
+pub struct LeakedVersionJson {
     #[schema(minimum = 1)]
     pub id: u16,
     #[schema(value_type = schema::VersionStatus)]
@@ -151,9 +154,49 @@ const fn yes() -> bool {
     true
 }
 
-impl KeyUseJson {
-    /// How a key was used, with what was found unusual in it.
-    pub fn new(used: KeyUse, findings: Vec<Finding>) -> Self {
+// === impl LeakReportJson ===
+
+impl From<LeakReport> for LeakReportJson {
+    fn from(report: LeakReport) -> Self {
+        let LeakReport { keys, unknown, malformed, enforcement } = report;
+        Self {
+            keys: keys.into_iter().map(LeakedKeyJson::from).collect(),
+            unknown,
+            malformed,
+            enforcement: enforcement.map(EnforcementJson::from),
+        }
+    }
+}
+
+// === impl LeakedKeyJson ===
+
+impl From<LeakedKey> for LeakedKeyJson {
+    fn from(leaked: LeakedKey) -> Self {
+        let LeakedKey { key, versions, revoked, usage, replacement } = leaked;
+        let replacement = replacement
+            .map(|made| CreatedKey { key: made.key.into(), secret: Some(made.secret.expose().to_owned()) });
+        Self {
+            key: key.into(),
+            versions: versions.into_iter().map(LeakedVersionJson::from).collect(),
+            revoked,
+            usage: usage.map(KeyUseJson::from),
+            replacement,
+        }
+    }
+}
+
+// === impl LeakedVersionJson ===
+
+impl From<LeakedVersion> for LeakedVersionJson {
+    fn from(LeakedVersion { version, was }: LeakedVersion) -> Self {
+        Self { id: version, was }
+    }
+}
+
+// === impl KeyUseJson ===
+
+impl From<KeyUsage> for KeyUseJson {
+    fn from(KeyUsage { calls: used, anomalies: findings }: KeyUsage) -> Self {
         let endpoints = used.endpoints.into_iter().map(|((method, endpoint), tally)| EndpointUseJson {
             method,
             endpoint,

@@ -1,10 +1,8 @@
 //! The policy in JSON.
 
-use omniflow_policy::authorize::Decision;
 use omniflow_policy::explain::Step;
 use omniflow_policy::key::KeyPrefix;
-use omniflow_policy::limit::LimitDecision;
-use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::outcome::Outcome;
 use omniflow_policy::payload::PayloadPolicy;
 use omniflow_policy::policy::{PolicyDocument, RouteDefinition, ScopeDefinition};
 use omniflow_policy::policy_diff::{Change, PolicyDiff, RouteDiff, ScopeDiff};
@@ -14,7 +12,10 @@ use super::gateway::EnforcementJson;
 use super::schema;
 use super::time::Time;
 use omniflow_domain::error::Error;
-use omniflow_domain::policy::{PolicyVersion, StoredPolicy};
+use omniflow_domain::policy::{
+    Explanation, PolicyComparison, PolicyVersion, ReplayChange, ReplayCounts, ReplayReport, StoredPolicy,
+};
+use omniflow_policy::limit::Window;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -208,16 +209,17 @@ pub struct ReplayJson {
     /// How many calls there are of each kind.
     #[serde(flatten)]
     #[schema(inline)]
-    pub counts: ReplayCounts,
+    pub counts: ReplayCountsJson,
     /// The calls that would be decided otherwise, those of one kind as one.
-    pub changes: Vec<ReplayChange>,
+    pub changes: Vec<ReplayChangeJson>,
     /// Whether there are more kinds than are told of.
     pub more_changes: bool,
 }
 
 /// How many calls there are of each kind.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub struct ReplayCounts {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReplayCounts)]
+pub struct ReplayCountsJson {
     /// All of them.
     pub calls: u64,
     /// Allowed by both policies.
@@ -240,7 +242,8 @@ pub struct ReplayCounts {
 
 /// Calls of one key, method and endpoint that would be decided otherwise.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ReplayChange {
+#[schema(as = ReplayChange)]
+pub struct ReplayChangeJson {
     /// The key.
     #[schema(value_type = schema::Identifier)]
     pub key_id: Uuid,
@@ -267,34 +270,11 @@ pub struct ReplayChange {
     pub newest_path: String,
 }
 
-// === impl SetPolicy ===
-
-impl SetPolicy {
-    /// The document, with `key_prefix` where none is stated.
-    pub fn document(self, key_prefix: KeyPrefix) -> PolicyDocument {
-        let Self { key_prefix: stated, imported_keys, payloads, scopes, routes } = self;
-        let payloads = payloads.unwrap_or_default();
-        PolicyDocument { key_prefix: stated.unwrap_or(key_prefix), imported_keys, payloads, scopes, routes }
-    }
-}
-
-// === impl Evaluation ===
-
-impl Evaluation {
-    /// A decision, after the limits have said theirs.
-    pub fn new(
-        decision: &Decision<'_, '_>,
-        limit: Option<&LimitDecision>,
-        policy_version: Option<u64>,
-        steps: Vec<Step>,
-    ) -> Self {
-        let refused = match limit {
-            Some(LimitDecision::Refused { report, .. }) => Some(report.window.as_str()),
-            _ => None,
-        };
-        let outcome = if refused.is_some() { Outcome::Denied(Denial::RateLimited) } else { decision.outcome };
-        let key = decision.credential;
-        let route = decision.route;
+impl From<Explanation> for Evaluation {
+    fn from(explanation: Explanation) -> Self {
+        let Explanation { outcome, key, endpoint, required_scope, exhausted, policy_version, steps } =
+            explanation;
+        let (key_id, version_id) = (key.as_ref().map(|key| key.id), key.as_ref().map(|key| key.version));
         Self {
             decision: outcome.decision(),
             reason: outcome.reason(),
@@ -302,25 +282,75 @@ impl Evaluation {
                 Outcome::Denied(denial) => Some(denial.status()),
                 Outcome::Allowed | Outcome::PassedThrough => None,
             },
-            key_id: key.map(|key| key.key_id),
-            key_name: key.map(|key| key.name.to_owned()),
-            version_id: key.map(|key| key.version),
-            endpoint: route.map(|route| route.template.to_owned()),
-            required_scope: route.and_then(|route| route.scope).map(ToString::to_string),
-            limit: refused,
+            key_id,
+            key_name: key.map(|key| key.name),
+            version_id,
+            endpoint,
+            required_scope,
+            limit: exhausted.map(Window::as_str),
             policy_version,
             steps,
         }
     }
 }
 
-// === impl PolicyDiffJson ===
-
-impl PolicyDiffJson {
-    /// What leads from version `from` to version `to`, or to a draft.
-    pub fn new(from: u64, to: Option<u64>, blocked_by: Vec<ObstacleJson>, diff: PolicyDiff) -> Self {
+impl From<PolicyComparison> for PolicyDiffJson {
+    fn from(comparison: PolicyComparison) -> Self {
+        let PolicyComparison { from, to, blocked_by, diff } = comparison;
         let PolicyDiff { key_prefix, imported_keys, payloads, scopes, routes } = diff;
+        let blocked_by = blocked_by.into_iter().map(ObstacleJson::from).collect();
         Self { from, to, blocked_by, key_prefix, imported_keys, payloads, scopes, routes }
+    }
+}
+
+impl From<ReplayReport> for ReplayJson {
+    fn from(report: ReplayReport) -> Self {
+        let ReplayReport { policy_version, blocked_by, oldest, complete, counts, changes, more_changes } =
+            report;
+        Self {
+            policy_version,
+            blocked_by: blocked_by.into_iter().map(ObstacleJson::from).collect(),
+            oldest: oldest.map(Time),
+            complete,
+            counts: counts.into(),
+            changes: changes.into_iter().map(ReplayChangeJson::from).collect(),
+            more_changes,
+        }
+    }
+}
+
+impl From<ReplayCounts> for ReplayCountsJson {
+    fn from(counts: ReplayCounts) -> Self {
+        Self {
+            calls: counts.calls,
+            still_allowed: counts.still_allowed,
+            still_refused: counts.still_refused,
+            newly_refused: counts.newly_refused,
+            newly_allowed: counts.newly_allowed,
+            unaffected: counts.unaffected,
+            not_replayable: counts.not_replayable,
+            keys_newly_refused: counts.keys_newly_refused,
+            keys_newly_allowed: counts.keys_newly_allowed,
+        }
+    }
+}
+
+impl From<ReplayChange> for ReplayChangeJson {
+    fn from(change: ReplayChange) -> Self {
+        let ReplayChange {
+            key_id,
+            key_name,
+            method,
+            endpoint,
+            before,
+            after,
+            calls,
+            newest_record,
+            newest_path,
+        } = change;
+        let newest_record = newest_record.to_string();
+        let (before, after) = (before.reason(), after.reason());
+        Self { key_id, key_name, method, endpoint, before, after, calls, newest_record, newest_path }
     }
 }
 

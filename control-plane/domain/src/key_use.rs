@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
 
+use crate::finding::Finding;
+
 /// How far back a use is told, in milliseconds: 30 days.
 pub const PERIOD_MS: u64 = 30 * DAY_MS;
 /// The most calls that are looked at, the newest.
@@ -75,6 +77,15 @@ pub struct KeyUse {
     pub new_addresses: usize,
     /// Calls that were refused because what was presented had been revoked.
     pub after_revocation: u64,
+}
+
+/// How a key was used, and which anomalies were found in it.
+#[derive(Clone, Debug)]
+pub struct KeyUsage {
+    /// The use of the key.
+    pub calls: KeyUse,
+    /// The newest anomalies.
+    pub anomalies: Vec<Finding>,
 }
 
 /// Calls from one address.

@@ -3,11 +3,14 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`key`], [`key_use`], [`name`] | keys with their versions; how they are used; names |
+//! | [`key`], [`key_details`], [`key_use`], [`name`] | keys with their versions; keys as they are shown; how they are used; names |
 //! | [`token`], [`session`], [`principal`] | tokens with their roles; sessions of the console; who makes a request |
 //! | [`access`] | which roles may use which operations |
 //! | [`policy`] | stored versions of the policy, and what keys may do under them |
 //! | [`event`], [`audit`], [`stats`], [`payload`] | the admin log; the log of calls, its sums and sealed arguments |
+//! | [`leak`] | reports of leaked secrets |
+//! | [`policy`] | stored versions of the policy, what keys may do under them, what a draft would change |
+//! | [`event`], [`event_state`], [`audit`], [`stats`], [`payload`] | the admin log and the states in it; the log of calls, its sums and sealed arguments |
 //! | [`patterns`], [`finding`] | what is unusual in the use of a key, judged by its own history |
 //! | [`page`] | lists in pages |
 //! | [`error`] | why a use case was refused or failed |
@@ -27,7 +30,9 @@ pub mod event_state;
 pub mod finding;
 pub mod gateway;
 pub mod key;
+pub mod key_details;
 pub mod key_use;
+pub mod leak;
 pub mod name;
 pub mod page;
 pub mod patterns;

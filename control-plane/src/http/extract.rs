@@ -7,10 +7,10 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
-use serde_path_to_error::{Segment, Track};
 use tokio::time::timeout;
 
 use super::problem::Problem;
+pub(super) use crate::service::json::parse;
 use omniflow_domain::error::{Error, ErrorCode};
 
 /// How long a request's body may take in all. The largest, a batch of 1 MiB, then comes over 140 kbit/s.
@@ -120,20 +120,6 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
     }
 }
 
-/// Reads one JSON document and nothing behind it.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    // Serde would take a list for an object whose fields come in the order of their declaration.
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(Error::invalid_json(None, "The body is a list. Send an object."));
-    }
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let mut track = Track::new();
-    let value = T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
-        .map_err(|error| Error::invalid_json(pointer(&track.path()), error.to_string()))?;
-    json.end().map_err(|error| Error::invalid_json(None, error.to_string()))?;
-    Ok(value)
-}
-
 /// The media type of a body without its parameters; empty if none is stated.
 pub(super) fn media_type(headers: &HeaderMap) -> &str {
     let stated = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -150,22 +136,6 @@ pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), 
             format!("Send the body as 'Content-Type: {wanted}'."),
         ))
     }
-}
-
-/// A place in a JSON document as a JSON pointer (RFC 6901); `None` for the document itself.
-pub(super) fn pointer(path: &serde_path_to_error::Path) -> Option<String> {
-    let mut pointer = String::new();
-    for segment in path.iter() {
-        match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => {
-                pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-            }
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    (!pointer.is_empty()).then_some(pointer)
 }
 
 #[cfg(test)]

@@ -1,12 +1,9 @@
-//! `Idempotency-Key`: a create whose answer was lost can be sent again, and makes nothing twice.
+//! `Idempotency-Key`: a request to create something that is sent again gets the response of the first one.
 //!
-//! That it was done is stored for a day. The answer itself holds a secret, which is never stored: it is kept in memory
-//! for some minutes, as long as clients and proxies repeat a call by themselves. After that a repetition is refused,
-//! and told what there is.
+//! What makes an attempt the same and how long it is remembered is up to
+//! [`IdempotencyCache`](crate::service::idempotency::IdempotencyCache).
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -20,52 +17,42 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::extract::{Body, FromBody};
-use super::precondition::entity_tag;
 use super::problem::Problem;
 use crate::service::app::App;
+use crate::service::idempotency::{Replayable, record};
+use crate::service::precondition::entity_tag;
 use crate::storage::{Attempt, Transaction};
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that an answer is the one of an earlier call.
+/// Marks the response of an earlier attempt.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// The most bytes of the header, as with others that have it.
+/// The maximum length of the header in bytes, as elsewhere.
 const MAX_LENGTH: usize = 255;
-/// How long a create is known, in milliseconds: a day.
-const KNOWN_MS: u64 = 24 * 3_600_000;
-/// How long its answer is kept in memory, in milliseconds: longer than any automatic repetition takes.
-const KEPT_MS: u64 = 10 * 60_000;
-/// The most answers that are kept, and the most bytes of them. Most have a kilobyte; the oldest goes first.
-const MAX_KEPT: usize = 1_024;
-const MAX_KEPT_BYTES: usize = 16 * 1024 * 1024;
-/// What an answer has, most times.
+/// The usual length of a response in bytes.
 const USUAL_BYTES: usize = 4 * 1024;
 
-/// The body of a create, and how its principal names this attempt.
-pub(super) struct Once<B> {
+/// The body of a request that creates something, and the attempt that it is.
+pub(super) struct IdempotentBody<B> {
     /// The body.
     pub(super) body: B,
-    /// The attempt; `None` if the principal names none.
+    /// The attempt; `None` without an idempotency key.
     pub(super) attempt: Option<Attempt>,
 }
 
-/// The answer to a create, or to a call that makes something on the side. It holds a secret: no Debug.
+/// The response to a request that created something. It contains a secret: no Debug.
 #[derive(Clone)]
 pub(crate) struct Created {
-    /// Where it is; `None` where the call was made for something else, and what it made stands in the body.
+    /// Where it is; `None` where it was created as part of something else.
     location: Option<String>,
     revision: Option<u64>,
     body: Zeroizing<String>,
-    /// Whether this is the answer to an earlier call.
+    /// Whether this is the response of an earlier attempt.
     is_replayed: bool,
 }
 
-/// The answers of the last minutes, which are nowhere else.
-#[derive(Default)]
-pub(crate) struct Answers(Mutex<HashMap<Attempt, (UnixMillis, Created)>>);
-
-impl<S, B> FromRequest<S> for Once<B>
+impl<S, B> FromRequest<S> for IdempotentBody<B>
 where
     S: Send + Sync,
     B: FromBody,
@@ -105,54 +92,30 @@ fn refused_header() -> Error {
     )
 }
 
-/// The answer of an earlier attempt under the same key, where there is one. The principal holds the writer, so that two
-/// attempts at once come one after the other.
+/// The response to an earlier attempt, for use cases whose result is still a response.
 pub(super) async fn repeated(
     app: &App,
     transaction: &mut Transaction<'_>,
     attempt: Option<&Attempt>,
     now: UnixMillis,
 ) -> Result<Option<Created>, Error> {
-    let Some(attempt) = attempt else { return Ok(None) };
-    let Some(done) = transaction.done_attempt(attempt, known_since(now)).await? else { return Ok(None) };
-    if done.request != attempt.request {
-        return Err(Error::new(
-            ErrorCode::IdempotencyKeyReused,
-            "Another call was made with this Idempotency-Key. Send a new one with each new call.",
-        ));
-    }
-    let kept = app.answers.get(attempt, now).ok_or_else(|| {
-        Error::new(ErrorCode::AlreadyCreated,
-            format!(
-                "A call with this Idempotency-Key has made {} already. Its answer is no longer kept, and its secret \
-                 nowhere: if you never got it, rotate the key or make another token.",
-                done.location
-            ),
-        )
-    })?;
-    Ok(Some(Created { is_replayed: true, ..kept }))
+    let replayed = app.idempotency.replayed::<Created>(transaction, attempt, now).await?;
+    Ok(replayed.map(|created| created.value.replayed(true)))
 }
 
-/// Notes, in the transaction that makes it, that an attempt makes what is at `location`.
+/// The same as [`record`], for use cases that are still in `http`.
 pub(super) async fn note(
     transaction: &mut Transaction<'_>,
     attempt: Option<&Attempt>,
     location: &str,
     now: UnixMillis,
 ) -> Result<(), Error> {
-    match attempt {
-        Some(attempt) => Ok(transaction.insert_attempt(attempt, location, now, known_since(now)).await?),
-        None => Ok(()),
-    }
-}
-
-fn known_since(now: UnixMillis) -> UnixMillis {
-    UnixMillis(now.0.saturating_sub(KNOWN_MS))
+    record(transaction, attempt, location, now).await
 }
 
 fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Error> {
     let failed = |error: &dyn fmt::Display| {
-        tracing::error!(%error, "what was made cannot be told");
+        tracing::error!(%error, "response not serialized");
         Error::internal()
     };
     // As large as most become: a buffer that grows leaves copies of a secret behind.
@@ -165,44 +128,43 @@ fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Error> {
 // === impl Created ===
 
 impl Created {
-    /// What was made, at `location`, with the number of its state where it has one.
+    /// What was created, at `location`, with its revision where it has one.
     pub(super) fn new(location: String, revision: Option<u64>, body: &impl Serialize) -> Result<Self, Error> {
         Ok(Self { location: Some(location), revision, body: serialised(body)?, is_replayed: false })
     }
 
-    /// The same, of an attempt that may have been made before.
-    pub(super) fn of_attempt(
-        location: String,
-        body: &impl Serialize,
-        is_replayed: bool,
-    ) -> Result<Self, Error> {
-        Ok(Self { location: Some(location), revision: None, body: serialised(body)?, is_replayed })
-    }
-
-    /// What was done, and on the side made.
+    /// What was done, and created as part of it.
     pub(super) fn on_the_side(body: &impl Serialize) -> Result<Self, Error> {
         Ok(Self { location: None, revision: None, body: serialised(body)?, is_replayed: false })
     }
 
-    /// The answer, kept for whoever repeats the attempt.
-    pub(super) fn kept(self, app: &App, attempt: Option<Attempt>, now: UnixMillis) -> Self {
-        if let Some(attempt) = attempt {
-            app.answers.keep(attempt, self.clone(), now);
-        }
-        self
+    /// The response, marked as that of an earlier attempt if `is_replayed`.
+    pub(super) fn replayed(self, is_replayed: bool) -> Self {
+        Self { is_replayed, ..self }
     }
 
-    /// Whether this is the answer to an earlier call, and nothing was made by this one.
+    /// The response, kept for a repeated attempt.
+    pub(super) fn kept(self, app: &App, attempt: Option<Attempt>, now: UnixMillis) -> Self {
+        app.idempotency.keep(attempt, self, now).value
+    }
+
+    /// Whether this is the response of an earlier attempt, and nothing was created by this one.
     pub(super) fn is_replayed(&self) -> bool {
         self.is_replayed
     }
 
-    /// The answer as its principal reads it.
+    /// The body as its principal reads it.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_str(&self.body).map_err(|error| {
-            tracing::error!(%error, "what was made cannot be read");
+            tracing::error!(%error, "response not readable");
             Error::internal()
         })
+    }
+}
+
+impl Replayable for Created {
+    fn retained_bytes(&self) -> usize {
+        self.body.len()
     }
 }
 
@@ -227,40 +189,6 @@ impl IntoResponse for Created {
         *answer.status_mut() = StatusCode::CREATED;
         answer
     }
-}
-
-// === impl Answers ===
-
-impl Answers {
-    fn get(&self, attempt: &Attempt, now: UnixMillis) -> Option<Created> {
-        let mut kept = self.lock();
-        forget_old(&mut kept, now);
-        kept.get(attempt).map(|(_, created)| created.clone())
-    }
-
-    fn keep(&self, attempt: Attempt, created: Created, now: UnixMillis) {
-        let mut kept = self.lock();
-        forget_old(&mut kept, now);
-        let bytes = |kept: &HashMap<_, (_, Created)>| -> usize {
-            kept.values().map(|(_, kept)| kept.body.len()).sum()
-        };
-        while kept.len() >= MAX_KEPT || bytes(&kept) + created.body.len() > MAX_KEPT_BYTES {
-            let oldest = kept.iter().min_by_key(|(_, (at, _))| at.0).map(|(attempt, _)| *attempt);
-            // One that is too long by itself is kept all the same: it is the one that may be asked for.
-            let Some(oldest) = oldest else { break };
-            kept.remove(&oldest);
-        }
-        kept.insert(attempt, (now, created));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Attempt, (UnixMillis, Created)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The distance either way: a clock that is set back must not keep secrets for longer.
-fn forget_old(kept: &mut HashMap<Attempt, (UnixMillis, Created)>, now: UnixMillis) {
-    kept.retain(|_, (at, _)| now.0.abs_diff(at.0) < KEPT_MS);
 }
 
 #[cfg(test)]
@@ -384,31 +312,5 @@ mod tests {
             .body(axum::body::Body::from(ci("one").to_string()))
             .unwrap();
         assert_eq!(plane.call(twice).await.problem().1, "invalid_header");
-    }
-
-    #[test]
-    fn answers_do_not_pile_up() {
-        let answers = Answers::default();
-        let attempt = |number: u32| Attempt {
-            token: uuid::Uuid::nil(),
-            key: Digest::of(&number.to_be_bytes()),
-            request: Digest::of(b""),
-        };
-        let created =
-            Created { location: None, revision: None, body: Zeroizing::default(), is_replayed: false };
-        for number in 0..=MAX_KEPT as u32 {
-            answers.keep(attempt(number), created.clone(), UnixMillis(u64::from(number)));
-        }
-        assert_eq!(answers.lock().len(), MAX_KEPT);
-        assert!(answers.get(&attempt(0), UnixMillis(1)).is_none());
-        assert!(answers.get(&attempt(1), UnixMillis(1)).is_some());
-        let long = |number: u32| {
-            let body = Zeroizing::new("x".repeat(MAX_KEPT_BYTES / 2));
-            let created = Created { location: None, revision: None, body, is_replayed: false };
-            answers.keep(attempt(number), created, UnixMillis(u64::from(number)));
-        };
-        (5_000..5_003).for_each(long);
-        let kept: Vec<u64> = answers.lock().values().map(|(at, _)| at.0).collect();
-        assert_eq!(kept.len(), 2, "{kept:?}");
     }
 }

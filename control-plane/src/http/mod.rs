@@ -48,8 +48,7 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use self::access::Endpoints;
-pub(crate) use self::idempotency::Answers;
-pub(crate) use self::pages::followed::Followed;
+pub(crate) use self::pages::enforcement_watch::EnforcementWatch;
 pub(crate) use self::pages::state::{ConsoleState, EffectiveSetting};
 use self::problem::Problem;
 use self::state::AppState;
@@ -135,20 +134,4 @@ fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
 fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
     tracing::error!("a handler panicked");
     Problem::from(Error::internal()).into_response()
-}
-
-/// Waits until every live gateway enforces a version, if it is to be waited for, but not longer than the process may.
-async fn enforcement(
-    app: &App,
-    version: u64,
-    committed: Option<Instant>,
-    wait: Option<Duration>,
-) -> Option<EnforcementJson> {
-    let wait = wait?;
-    let enforced = |deadline| app.fleet.enforced(version, &app.publisher.publication, committed, deadline);
-    let enforcement = tokio::select! {
-        enforcement = enforced(Instant::now() + wait) => enforcement,
-        () = app.signals.stopped() => enforced(Instant::now()).await,
-    };
-    Some(enforcement.into())
 }

@@ -1,6 +1,6 @@
 //! Parameters of several endpoints, as the OpenAPI document tells of them. The handlers read them with
-//! [`Segments`](super::extract::Segments), [`Precondition`](super::precondition::Precondition) and
-//! [`Once`](super::idempotency::Once).
+//! [`Segments`](super::extract::Segments), [`Conditional`](super::precondition::Conditional) and
+//! [`IdempotentBody`](super::idempotency::IdempotentBody).
 
 // Only their descriptions are used.
 #![allow(dead_code)]

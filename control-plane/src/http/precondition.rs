@@ -1,61 +1,28 @@
-//! `ETag` and `If-Match`: a change is made to what its caller has read, or not at all.
+//! `If-Match`: a change is made to the revision that its principal has read, or not at all.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use super::problem::Problem;
-use omniflow_domain::error::{Error, ErrorCode};
+use crate::service::precondition::Precondition;
 
-/// The entity tags that the caller wants to change, as its `If-Match` has them; `None` for any.
-#[derive(Clone, Debug)]
-pub(super) struct Precondition(Option<Vec<String>>);
+/// The precondition that the `If-Match` header of a request states.
+pub(super) struct Conditional(pub(super) Precondition);
 
-/// The entity tag of the state with this number.
-pub(super) fn entity_tag(number: u64) -> String {
-    format!("\"{number}\"")
+fn precondition(headers: &HeaderMap) -> Precondition {
+    if !headers.contains_key(header::IF_MATCH) {
+        return Precondition::default();
+    }
+    let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
+    Precondition::any_of(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect())
 }
 
-// === impl Precondition ===
-
-impl Precondition {
-    /// The state with this number, which its caller has read.
-    pub(super) fn at(number: u64) -> Self {
-        Self(Some(vec![entity_tag(number)]))
-    }
-
-    fn of(headers: &HeaderMap) -> Self {
-        if !headers.contains_key(header::IF_MATCH) {
-            return Self(None);
-        }
-        let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
-        Self(Some(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect()))
-    }
-
-    /// Refuses the change unless `what` is still at one of the states that the caller named.
-    ///
-    /// What has not the form of an entity tag matches none (RFC 9110, section 13.1.1).
-    pub(super) fn check(&self, what: &str, number: u64) -> Result<(), Error> {
-        let current = entity_tag(number);
-        match &self.0 {
-            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Error::new(
-                ErrorCode::VersionMismatch,
-                format!(
-                    "{what} is at {current}, not at {}, which If-Match names: it was changed in between. Read it \
-                     again and repeat the change on it.",
-                    tags.join(", ")
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Precondition {
+impl<S: Sync> FromRequestParts<S> for Conditional {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self::of(&parts.headers))
+        Ok(Self(precondition(&parts.headers)))
     }
 }
 

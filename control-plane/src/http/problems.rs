@@ -169,7 +169,7 @@ async fn in_the_way(plane: &Plane, told: &mut Told) {
     told.note("PUT /v1/policy, without scopes", &plane.put("/v1/policy", nothing).await, &[]);
     let mut policy = plane.get("/v1/policy").await.json()["document"].take();
     policy.as_object_mut().unwrap().remove("imported_keys");
-    let turn = plane.app.replaying.lock().await;
+    let turn = plane.app.policies.replaying.lock().await;
     let replay = plane.post("/v1/policy/replay", json!({"scopes": [], "routes": []})).await;
     told.note("POST /v1/policy/replay, beside another", &replay, &["retry-after"]);
     drop(turn);

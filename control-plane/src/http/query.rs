@@ -41,6 +41,11 @@ impl WaitQuery {
     pub(super) fn read(self) -> Result<Option<Duration>, Error> {
         query::wait(self.wait)
     }
+
+    /// How long to wait, as it was stated.
+    pub(super) fn into_text(self) -> Option<String> {
+        self.wait
+    }
 }
 
 // === impl PageQuery ===

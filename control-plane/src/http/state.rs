@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 
+use super::pages::enforcement_watch::EnforcementWatch;
 use crate::service::admin_log::AdminLog;
 use crate::service::app::App;
 use crate::service::audit::RequestLog;
 use crate::service::gateway_protocol::GatewayProtocol;
 use crate::service::gateways::Gateways;
+use crate::service::keys::Keys;
+use crate::service::leaks::Leaks;
 use crate::service::monitoring::Monitoring;
+use crate::service::policy::Policies;
 use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
 
@@ -36,6 +40,10 @@ macro_rules! slices {
 
 slices! {
     admin_log: AdminLog,
+    enforcement_watch: EnforcementWatch,
+    keys: Keys,
+    leaks: Leaks,
+    policies: Policies,
     gateway_protocol: GatewayProtocol,
     gateways: Gateways,
     monitoring: Monitoring,

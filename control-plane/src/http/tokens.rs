@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::access::{Authenticated, Endpoints, OWNER};
 use super::extract::{Segments, StrictJson, StrictQuery};
-use super::idempotency::{Created, Once};
+use super::idempotency::{Created, IdempotentBody};
 use super::params::{IdempotencyKey, TokenPath};
 use super::problem::Problem;
 use super::query::PageQuery;
@@ -60,13 +60,13 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(tokens): State<Arc<Tokens>>,
     Authenticated(principal): Authenticated,
-    Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateToken>>,
+    IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateToken>>,
 ) -> Result<Response, Problem> {
     let created = tokens.create(&principal, request.into(), attempt).await?;
     let tokens::CreatedToken { token, secret } = created.value;
     let location = format!("/v1/tokens/{}", token.id);
     let body = CreatedToken { token: token.into(), secret: secret.expose().to_owned() };
-    Ok(Created::of_attempt(location, &body, created.replayed)?.into_response())
+    Ok(Created::new(location, None, &body)?.replayed(created.replayed).into_response())
 }
 
 impl From<CreateToken> for tokens::CreateToken {

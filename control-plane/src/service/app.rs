@@ -14,13 +14,17 @@ use super::authentication::Authentication;
 use super::fleet::Fleet;
 use super::gateway_protocol::GatewayProtocol;
 use super::gateways::Gateways;
+use super::idempotency::IdempotencyCache;
 use super::jobs::retention::RetentionPeriods;
+use super::keys::Keys;
+use super::leaks::Leaks;
 use super::monitoring::Monitoring;
+use super::policy::Policies;
 use super::publisher::Publisher;
 use super::sessions::Sessions;
 use super::signals::Signals;
 use super::tokens::Tokens;
-use crate::http::{Answers, ConsoleState, Followed};
+use crate::http::{ConsoleState, EnforcementWatch};
 use crate::outbound::otlp::Exporter;
 use crate::outbound::webhook::Webhook;
 use crate::storage::Storage;
@@ -35,14 +39,10 @@ pub(crate) struct App {
     pub(crate) signals: Signals,
     /// The gateways that call.
     pub(crate) fleet: Arc<Fleet>,
-    /// How long after it was made a key's newest version should be replaced; `None` for never.
-    pub(crate) rotation_after: Option<Duration>,
     /// How long audit records and the arguments of calls are kept.
     pub(crate) retention: RetentionPeriods,
     /// Where callers reach the gateways; `None` if nobody has said.
     pub(crate) gateway_url: Option<String>,
-    /// How far revocations are in force that were made on a page.
-    pub(crate) followed: Followed,
     /// Authenticates tokens.
     pub(crate) authentication: Arc<Authentication>,
     /// The use cases of tokens.
@@ -51,6 +51,8 @@ pub(crate) struct App {
     pub(crate) sessions: Arc<Sessions>,
     /// The state of the console.
     pub(crate) console: Arc<ConsoleState>,
+    /// How far revocations made in the console are enforced.
+    pub(crate) enforcement_watch: Arc<EnforcementWatch>,
     /// The connections that are open.
     pub(crate) admission: Arc<Admission>,
     /// The wall clock.
@@ -61,10 +63,6 @@ pub(crate) struct App {
     pub(crate) webhook: Option<Webhook>,
     /// Who gets the audit log; `None` for nobody.
     pub(crate) exporter: Option<Exporter>,
-    /// Held by the one replay that runs.
-    pub(crate) replaying: Mutex<()>,
-    /// What was answered to creates in the last minutes.
-    pub(crate) answers: Arc<Answers>,
     /// Reads the request log.
     pub(crate) request_log: Arc<RequestLog>,
     /// Reads the admin log.
@@ -75,6 +73,14 @@ pub(crate) struct App {
     pub(crate) gateway_protocol: Arc<GatewayProtocol>,
     /// Measures the control plane.
     pub(crate) monitoring: Arc<Monitoring>,
+    /// The results of requests that created something in the last minutes.
+    pub(crate) idempotency: Arc<IdempotencyCache>,
+    /// The use cases of keys.
+    pub(crate) keys: Arc<Keys>,
+    /// The use cases of the policy.
+    pub(crate) policies: Arc<Policies>,
+    /// The use cases of leaked secrets.
+    pub(crate) leaks: Arc<Leaks>,
 }
 
 impl App {

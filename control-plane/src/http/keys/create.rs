@@ -1,31 +1,19 @@
-//! `POST /v1/keys`: issues a key. Its secret is in the answer, and nowhere else ever after.
+//! `POST /v1/keys`: creates a key. Its secret is in the response, and nowhere else ever after.
 //!
-//! With a digest it takes over a key of another system instead, whose secret is known to its holder alone.
+//! With a digest it imports a key of another system instead, whose secret only its holder has.
 
-use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use omniflow_policy::digest::Digest;
-use omniflow_policy::key::{Environment, Secret, compose_key};
-use omniflow_policy::snapshot::Change;
-use omniflow_policy::time::UnixMillis;
+use axum::response::Response;
 
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
-use crate::http::idempotency::{Created, Once, note, repeated};
+use crate::http::idempotency::IdempotentBody;
 use crate::http::params::IdempotencyKey;
 use crate::http::problem::Problem;
-use crate::http::to_its_end;
-use crate::service::app::App;
-use crate::service::fields;
-use crate::storage::{Attempt, Transaction};
-use omniflow_api_types::event::key_state;
-use omniflow_api_types::key::{CreateKey, CreatedKey, KeyJson, LastUsed};
-use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::{Action, NewEvent};
-use omniflow_domain::key::{Key, KeyVersion};
+use crate::service::keys::{Create, Keys};
+use omniflow_api_types::key::{CreateKey, CreatedKey};
 
 /// Issues a key.
 ///
@@ -43,184 +31,35 @@ use omniflow_domain::key::{Key, KeyVersion};
     ),
 )]
 pub(in crate::http) async fn create(
-    State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     Authenticated(principal): Authenticated,
-    Once { body: StrictJson(request), attempt }: Once<StrictJson<CreateKey>>,
+    IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateKey>>,
 ) -> Result<Response, Problem> {
-    Ok(to_its_end(issue(app, principal, request, attempt)).await?.into_response())
+    Ok(super::created(keys.create(&principal, request.into(), attempt).await?)?)
 }
 
-/// Issues a key, unless this attempt has issued it already.
-pub(in crate::http) async fn issue(
-    app: Arc<App>,
-    principal: Principal,
-    request: CreateKey,
-    attempt: Option<Attempt>,
-) -> Result<Created, Error> {
-    let mut writer = app.storage.main.writer().await;
-    let now = app.now();
-    let mut transaction = writer.begin().await?;
-    if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
-        return Ok(answer);
-    }
-    let (key, secret) = prepare(&app, &mut transaction, &principal, request, now).await?;
-    let location = format!("/v1/keys/{}", key.id);
-    note(&mut transaction, attempt.as_ref(), &location, now).await?;
-    let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
-    let changes = add(&mut transaction, &principal, action, &key).await?;
-    let version = app.publisher.commit(transaction, changes).await?;
-    tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, %action, "a key was made");
-    let key = KeyJson::new(key, &LastUsed::new(), app.rotation_after, now);
-    let body = CreatedKey { key, secret: secret.map(|secret| secret.expose().to_owned()) };
-    let created = Created::new(location, Some(body.key.revision()), &body)?;
-    Ok(created.kept(&app, attempt, now))
-}
-
-/// Checks whatever issuing this key would check, and issues nothing.
-pub(in crate::http) async fn rehearse(
-    app: &App,
-    principal: &Principal,
-    request: CreateKey,
-) -> Result<(), Error> {
-    let mut writer = app.storage.main.writer().await;
-    let now = app.now();
-    let mut transaction = writer.begin().await?;
-    prepare(app, &mut transaction, principal, request, now).await.map(drop)
-}
-
-/// The key that is asked for, with its secret where one is made here, if it may be issued. It is not yet.
-async fn prepare(
-    app: &App,
-    transaction: &mut Transaction<'_>,
-    principal: &Principal,
-    request: CreateKey,
-    now: UnixMillis,
-) -> Result<(Key, Option<Secret>), Error> {
-    let environment = fields::environment(&request.environment)?;
-    if request.digest.is_some() {
-        check_imports_are_taken(app)?;
-    }
-    let (digest, hint, secret) = match fields::digest(request.digest.as_deref())? {
-        Some(digest) => (digest, fields::hint(request.hint.as_deref())?, None),
-        None if request.hint.is_some() => {
-            return Err(Error::invalid_field(
-                "/hint",
-                "a hint is for a key that is taken over by its digest",
-            ));
+impl From<CreateKey> for Create {
+    fn from(request: CreateKey) -> Self {
+        Self {
+            name: request.name,
+            environment: request.environment,
+            scopes: request.scopes,
+            rate_limit: request.rate_limit,
+            ip_allowlist: request.ip_allowlist,
+            expires_at: request.expires_at,
+            description: request.description,
+            digest: request.digest,
+            hint: request.hint,
         }
-        None => {
-            let secret = new_secret(app, environment)?;
-            (secret.digest(), secret.hint(), Some(secret))
-        }
-    };
-    let version = KeyVersion { imported: secret.is_none(), ..first_version(digest, hint, now) };
-    let key = new_key(app, principal, request, version, now)?;
-    check_is_new(transaction, &key, digest).await?;
-
-    Ok((key, secret))
-}
-
-/// A secret of this installation's form.
-pub(in crate::http) fn new_secret(app: &App, environment: Environment) -> Result<Secret, Error> {
-    let prefix = &app.publisher.installation.key_prefix;
-    Ok(app.entropy.compose(|mut random| compose_key(prefix, environment, &mut random))?)
-}
-
-/// The version with which a key begins.
-pub(in crate::http) fn first_version(digest: Digest, hint: String, now: UnixMillis) -> KeyVersion {
-    KeyVersion {
-        version: 1,
-        digest,
-        hint,
-        created_at: now,
-        expires_at: None,
-        revoked_at: None,
-        imported: false,
     }
-}
-
-/// Adds a key, with an event that says so; gives what it changes for gateways.
-pub(in crate::http) async fn add(
-    transaction: &mut Transaction<'_>,
-    principal: &Principal,
-    action: Action,
-    key: &Key,
-) -> Result<Vec<Change>, Error> {
-    transaction.insert_keys(std::slice::from_ref(key)).await?;
-    let event = NewEvent {
-        time: key.created_at,
-        actor: principal.actor(),
-        action,
-        subject: super::subject(key),
-        before: None,
-        after: Some(key_state(key)),
-    };
-    transaction.insert_event(&event).await?;
-    Ok(key.credentials().map(Change::Put).collect())
-}
-
-/// Gateways look keys of another form up only where the policy says so: one that is issued before would be refused.
-fn check_imports_are_taken(app: &App) -> Result<(), Error> {
-    let (policy, _) = app.publisher.publication.policy()?;
-    if policy.document().imported_keys {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorCode::ImportsNotTaken,
-        "Gateways do not take keys of another system yet. Set imported_keys to true in the policy first.",
-    ))
-}
-
-/// The key that is asked for, if all of it may be.
-fn new_key(
-    app: &App,
-    principal: &Principal,
-    request: CreateKey,
-    version: KeyVersion,
-    now: UnixMillis,
-) -> Result<Key, Error> {
-    let (policy, _) = app.publisher.publication.policy()?;
-    Ok(Key {
-        id: app.entropy.uuid(now)?,
-        name: fields::name(&request.name)?,
-        environment: fields::environment(&request.environment)?,
-        scopes: fields::scopes(&request.scopes, &policy)?,
-        rate_limit: fields::rate_limit(request.rate_limit)?,
-        ip_allowlist: fields::ip_allowlist(request.ip_allowlist)?,
-        description: fields::description(request.description)?,
-        created_by: principal.name.to_string(),
-        created_at: now,
-        expires_at: fields::expires_at(request.expires_at, now)?,
-        revision: 1,
-        versions: vec![version],
-    })
-}
-
-async fn check_is_new(transaction: &mut Transaction<'_>, key: &Key, digest: Digest) -> Result<(), Error> {
-    if transaction.key_name_is_taken(&key.name).await? {
-        return Err(Error::new(
-            ErrorCode::NameTaken,
-            format!(
-                "Another key is called {}. Choose another name: those of revoked keys stay taken.",
-                key.name
-            ),
-        ));
-    }
-    if transaction.digest_is_taken(digest).await? {
-        return Err(Error::new(
-            ErrorCode::DigestTaken,
-            "A key of this installation has this digest already. A secret stands for one key.",
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use axum::http::{StatusCode, header};
+    use omniflow_policy::digest::Digest;
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::http::testing::Plane;
 
     #[tokio::test]

@@ -1,25 +1,19 @@
 //! `GET /v1/keys`: keys, newest first or in another order.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use omniflow_domain::error::Error;
-use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 use utoipa::IntoParams;
-use uuid::Uuid;
 
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
-use crate::http::query::{self, PageQuery};
-use crate::service::app::App;
-use crate::storage::{KeyFilter, RotationFilter};
+use crate::http::query::PageQuery;
+use crate::service::keys::{Keys, List};
 use omniflow_api_types::key::KeyJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
-use omniflow_domain::key::KeyStatus;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -63,54 +57,41 @@ pub(in crate::http) struct ListQuery {
     responses((status = 200, body = Page<KeyJson>, description = "A page of keys.")),
 )]
 pub(in crate::http) async fn list(
-    State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<KeyJson>>, Problem> {
-    Ok(Json(select(&app, query).await?))
+    Ok(Json(Page::json(keys.list(query.into()).await?, KeyJson::from)))
 }
 
-/// The keys that are asked for.
-pub(in crate::http) async fn select(app: &App, query: ListQuery) -> Result<Page<KeyJson>, Error> {
-    let now = app.now();
-    let filter = KeyFilter {
-        order: query::parsed("sort", query.sort)?.unwrap_or_default(),
-        status: query::parsed::<KeyStatus>("status", query.status)?.map(|status| (status, now)),
-        environment: query::parsed("environment", query.environment)?,
-        scope: query::parsed("scope", query.scope)?,
-        rotation: query::parsed::<bool>("rotation_due", query.rotation_due)?.map(|due| RotationFilter {
-            due,
-            now,
-            made_until: app.rotation_after.and_then(|after| before(now, after)),
-        }),
-        unused_since: query::time("unused_since", query.unused_since)?,
-        expiring: query::time("expires_before", query.expires_before)?.map(|end| (now, end)),
-        text: query::present(query.q),
-    };
-    let (limit, last) = query.page.read(|text| Uuid::parse_str(text).ok())?;
-    let keys = app.storage.main.keys(&filter, last, limit + 1).await?;
-    let page = Page::of(keys, limit, |key| key.id.to_string());
-    let ids: Vec<Uuid> = page.items.iter().map(|key| key.id).collect();
-    let last_used = app.storage.audit.last_used(&ids).await?;
-    Ok(page.map(|key| KeyJson::new(key, &last_used, app.rotation_after, now)))
-}
-
-/// So long before `now`; `None` before the beginning of all times.
-fn before(now: UnixMillis, time: Duration) -> Option<UnixMillis> {
-    now.0.checked_sub(u64::try_from(time.as_millis()).ok()?).map(UnixMillis)
+impl From<ListQuery> for List {
+    fn from(query: ListQuery) -> Self {
+        Self {
+            status: query.status,
+            environment: query.environment,
+            scope: query.scope,
+            rotation_due: query.rotation_due,
+            unused_since: query.unused_since,
+            expires_before: query.expires_before,
+            text: query.q,
+            sort: query.sort,
+            page: query.page.into(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use axum::http::StatusCode;
     use omniflow_policy::digest::Digest;
     use omniflow_policy::outcome::{Denial, Outcome};
     use serde_json::{Value, json};
+    use uuid::Uuid;
 
-    use super::*;
     use crate::http::testing::{Plane, START, record};
-    use crate::storage::KeyReference;
+    use crate::storage::{KeyFilter, KeyReference};
 
     fn names(list: &Value) -> Vec<&str> {
         list["items"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect()

@@ -1,4 +1,4 @@
-//! Keys: issued, listed, changed, rotated and revoked.
+//! Keys: created, listed, updated, rotated and revoked.
 
 pub(in crate::http) mod create;
 pub(in crate::http) mod list;
@@ -6,27 +6,24 @@ pub(in crate::http) mod revoke;
 pub(in crate::http) mod rotate;
 pub(in crate::http) mod update;
 
-use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
-use axum::response::IntoResponse;
-use omniflow_policy::time::UnixMillis;
+use axum::response::{IntoResponse, Response};
 
 use super::access::{Endpoints, READ, WRITE};
 use super::extract::Segments;
+use super::idempotency::Created;
 use super::params::KeyPath;
-use super::precondition::entity_tag;
 use super::problem::Problem;
-use crate::service::app::App;
-use crate::storage::KeyReference;
-use omniflow_api_types::event::{difference, key_state};
-use omniflow_api_types::key::{KeyJson, LastUsed};
+use crate::service::idempotency::Idempotent;
+use crate::service::keys::{Issued, Keys};
+use crate::service::precondition::entity_tag;
+use omniflow_api_types::key::{CreatedKey, KeyJson};
 use omniflow_domain::error::Error;
-use omniflow_domain::event::{Action, NewEvent, Subject};
-use omniflow_domain::key::Key;
+use omniflow_domain::key_details::KeyDetails;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
@@ -49,56 +46,21 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     responses((status = 200, body = KeyJson, description = "The key.", headers(("ETag" = String)))),
 )]
 pub(in crate::http) async fn show(
-    State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     Segments(id): Segments<String>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(tagged(find(&app, &id).await?))
-}
-
-/// The key with this identifier or name.
-pub(in crate::http) async fn find(app: &App, id: &str) -> Result<KeyJson, Error> {
-    let key = app.storage.main.key(&KeyReference::from(id)).await?.ok_or_else(no_such_key)?;
-    in_json(app, key).await
+    Ok(tagged(keys.show(&id).await?))
 }
 
 /// A key with its entity tag.
-fn tagged(key: KeyJson) -> impl IntoResponse {
-    ([(header::ETAG, entity_tag(key.revision()))], Json(key))
+fn tagged(details: KeyDetails) -> impl IntoResponse {
+    ([(header::ETAG, entity_tag(details.key.revision))], Json(KeyJson::from(details)))
 }
 
-/// The key as the trail names it.
-fn subject(key: &Key) -> Subject {
-    Subject { id: key.id.to_string(), name: key.name.to_string() }
-}
-
-/// What the trail keeps of a change to a key.
-fn changed(principal: &Principal, action: Action, before: &Key, after: &Key, now: UnixMillis) -> NewEvent {
-    let (old, new) = difference(key_state(before), key_state(after));
-    NewEvent {
-        time: now,
-        actor: principal.actor(),
-        action,
-        subject: subject(after),
-        before: Some(old),
-        after: Some(new),
-    }
-}
-
-/// A key with the times of its last use.
-async fn in_json(app: &App, key: Key) -> Result<KeyJson, Error> {
-    let last_used = app.storage.audit.last_used(&[key.id]).await?;
-    Ok(KeyJson::new(key, &last_used, app.rotation_after, app.now()))
-}
-
-/// The same behind a change that is committed. It is told as done even if the audit log cannot be read.
-async fn committed_in_json(app: &App, key: Key) -> KeyJson {
-    let last_used = app.storage.audit.last_used(&[key.id]).await.unwrap_or_else(|error| {
-        tracing::error!(%error, key = %key.id, "a change is told without the key's last use");
-        LastUsed::new()
-    });
-    KeyJson::new(key, &last_used, app.rotation_after, app.now())
-}
-
-fn no_such_key() -> Error {
-    Error::not_found("No key has this identifier or name. List them with GET /v1/keys.")
+/// The response to a request that created a key or a version.
+fn created(issued: Idempotent<Issued>) -> Result<Response, Error> {
+    let Idempotent { value: Issued { key, secret }, replayed } = issued;
+    let (location, revision) = (format!("/v1/keys/{}", key.key.id), key.key.revision);
+    let body = CreatedKey { key: key.into(), secret: secret.map(|secret| secret.expose().to_owned()) };
+    Ok(Created::new(location, Some(revision), &body)?.replayed(replayed).into_response())
 }

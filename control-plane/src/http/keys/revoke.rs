@@ -1,42 +1,23 @@
-//! `POST /v1/keys/{id}/revoke` and `POST /v1/keys/{id}/versions/{version}/revoke`: ends a key, or one secret of it.
+//! `POST /v1/keys/{id}/revoke` and `POST /v1/keys/{id}/versions/{version}/revoke`: revokes a key, or one version of it.
 //!
-//! With `?wait=5s` the answer comes when every live gateway enforces it, or after that time, and tells which do.
+//! With `?wait=5s` the response is sent when every live gateway enforces it, or after that time, and lists which do.
 
-use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use omniflow_policy::snapshot::Change;
-use omniflow_policy::time::UnixMillis;
-use tokio::time::Instant;
 
-use super::{changed, committed_in_json, no_such_key};
 use crate::http::access::Authenticated;
 use crate::http::extract::{Segments, StrictQuery};
 use crate::http::params::{IfMatch, KeyPath, KeyVersionPath};
-use crate::http::precondition::{Precondition, entity_tag};
+use crate::http::precondition::Conditional;
 use crate::http::problem::Problem;
 use crate::http::query::WaitQuery;
-use crate::http::{enforcement, to_its_end};
-use crate::service::app::App;
-use crate::storage::{KeyReference, Transaction};
+use crate::service::keys::{Keys, Revoke, Revoked, no_such_version};
+use crate::service::precondition::entity_tag;
 use omniflow_api_types::key::RevokedKey;
-use omniflow_domain::error::Error;
-use omniflow_domain::event::Action;
-use omniflow_domain::key::Key;
-
-/// A revocation that is committed.
-pub(in crate::http) struct Revocation {
-    /// The key as it is now.
-    pub(in crate::http) key: Key,
-    /// The version of the snapshot that has it.
-    pub(in crate::http) version: u64,
-    /// When it was committed; `None` if it had been before this call.
-    pub(in crate::http) committed: Option<Instant>,
-}
 
 /// Revokes all versions of a key at once.
 #[utoipa::path(
@@ -48,13 +29,14 @@ pub(in crate::http) struct Revocation {
     responses((status = 200, body = RevokedKey, description = "The key.", headers(("ETag" = String)))),
 )]
 pub(in crate::http) async fn revoke_key(
-    State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     Authenticated(principal): Authenticated,
-    Segments(id): Segments<String>,
-    precondition: Precondition,
+    Segments(key): Segments<String>,
+    Conditional(precondition): Conditional,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    revoke(app, principal, id, None, precondition, query).await.map_err(Into::into)
+    let request = Revoke { key, version: None, precondition, wait: query.into_text() };
+    Ok(revoked(keys.revoke(&principal, request).await?))
 }
 
 /// Revokes one version of a key at once.
@@ -67,97 +49,20 @@ pub(in crate::http) async fn revoke_key(
     responses((status = 200, body = RevokedKey, description = "The key.", headers(("ETag" = String)))),
 )]
 pub(in crate::http) async fn revoke_version(
-    State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     Authenticated(principal): Authenticated,
-    Segments((id, version)): Segments<(String, String)>,
-    precondition: Precondition,
+    Segments((key, version)): Segments<(String, String)>,
+    Conditional(precondition): Conditional,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<impl IntoResponse, Problem> {
     let version = version.parse().map_err(|_| no_such_version())?;
-    revoke(app, principal, id, Some(version), precondition, query).await.map_err(Into::into)
+    let request = Revoke { key, version: Some(version), precondition, wait: query.into_text() };
+    Ok(revoked(keys.revoke(&principal, request).await?))
 }
 
-async fn revoke(
-    app: Arc<App>,
-    principal: Principal,
-    id: String,
-    only: Option<u16>,
-    precondition: Precondition,
-    query: WaitQuery,
-) -> Result<impl IntoResponse + use<>, Error> {
-    let wait = query.read()?;
-    let revocation = commit(Arc::clone(&app), principal, id, only, precondition).await?;
-    let enforcement = enforcement(&app, revocation.version, revocation.committed, wait).await;
-    let tag = [(header::ETAG, entity_tag(revocation.key.revision))];
-    Ok((tag, Json(RevokedKey { key: committed_in_json(&app, revocation.key).await, enforcement })))
-}
-
-/// Revokes a key, or `only` one version of it. It is published when this returns, and enforced when gateways say so.
-pub(in crate::http) async fn commit(
-    app: Arc<App>,
-    principal: Principal,
-    id: String,
-    only: Option<u16>,
-    precondition: Precondition,
-) -> Result<Revocation, Error> {
-    to_its_end(commit_at_once(app, principal, id, only, precondition)).await
-}
-
-async fn commit_at_once(
-    app: Arc<App>,
-    principal: Principal,
-    id: String,
-    only: Option<u16>,
-    precondition: Precondition,
-) -> Result<Revocation, Error> {
-    let mut writer = app.storage.main.writer().await;
-    let now = app.now();
-    let mut transaction = writer.begin().await?;
-    let mut key = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
-    if only.is_some_and(|only| !key.versions.iter().any(|version| version.version == only)) {
-        return Err(no_such_version());
-    }
-    precondition.check(key.name.as_str(), key.revision)?;
-    let action = if only.is_some() { Action::KeyVersionRevoked } else { Action::KeyRevoked };
-    let is_meant = |version| only.is_none_or(|only| version == only);
-    let changes = revoke_versions(&mut transaction, &principal, action, &mut key, is_meant, now).await?;
-    if changes.is_empty() {
-        return Ok(Revocation { key, version: app.publisher.publication.version()?, committed: None });
-    }
-    let version = app.publisher.commit(transaction, changes).await?;
-    let committed = Some(Instant::now());
-    tracing::info!(key = %key.id, name = key.name.as_str(), only, by = principal.name.as_str(), version, "a key was revoked");
-    Ok(Revocation { key, version, committed })
-}
-
-/// Revokes those versions of a key that are meant and were not revoked yet, with an event that says so; gives what it
-/// changes for gateways, which is nothing where nothing is done.
-pub(in crate::http) async fn revoke_versions(
-    transaction: &mut Transaction<'_>,
-    principal: &Principal,
-    action: Action,
-    key: &mut Key,
-    is_meant: impl Fn(u16) -> bool,
-    now: UnixMillis,
-) -> Result<Vec<Change>, Error> {
-    let before = key.clone();
-    let mut changes = Vec::new();
-    for version in &mut key.versions {
-        if is_meant(version.version) && version.revoked_at.is_none() {
-            transaction.revoke_version(key.id, version.version, now).await?;
-            version.revoked_at = Some(now);
-            changes.push(Change::Revoke(version.digest));
-        }
-    }
-    if !changes.is_empty() {
-        transaction.advance_revision(key).await?;
-        transaction.insert_event(&changed(principal, action, &before, key, now)).await?;
-    }
-    Ok(changes)
-}
-
-fn no_such_version() -> Error {
-    Error::not_found("The key has no such version. Its versions are in GET /v1/keys/{id}.")
+fn revoked(Revoked { key, enforcement, .. }: Revoked) -> impl IntoResponse {
+    let tag = [(header::ETAG, entity_tag(key.key.revision))];
+    (tag, Json(RevokedKey { key: key.into(), enforcement: enforcement.map(Into::into) }))
 }
 
 #[cfg(test)]
@@ -166,10 +71,11 @@ mod tests {
 
     use axum::http::{Method, StatusCode};
     use omniflow_policy::digest::Digest;
+    use omniflow_policy::snapshot::Change;
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::http::testing::{Plane, request, send};
+    use crate::storage::KeyReference;
     use omniflow_domain::key::KeyVersion;
 
     #[tokio::test]

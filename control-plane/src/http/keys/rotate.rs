@@ -1,34 +1,23 @@
-//! `POST /v1/keys/{id}/rotate`: a new secret for a key, while the older ones are accepted for a while yet.
+//! `POST /v1/keys/{id}/rotate`: a new secret for a key, while the older ones are accepted for the overlap.
 //!
-//! The new secret is in the answer, and nowhere else ever after. Name, settings, counters and audit are the key's.
+//! The new secret is in the response, and nowhere else ever after.
 
-use omniflow_domain::principal::Principal;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use omniflow_policy::snapshot::{Change, Credential};
+use axum::response::Response;
 use serde::Deserialize;
 
-use super::create::new_secret;
-use super::{changed, no_such_key};
 use crate::http::access::Authenticated;
 use crate::http::extract::{OptionalJson, Segments, StrictQuery};
-use crate::http::idempotency::{Created, Once, note, repeated};
+use crate::http::idempotency::IdempotentBody;
 use crate::http::params::{IdempotencyKey, IfMatch, KeyPath};
-use crate::http::precondition::Precondition;
+use crate::http::precondition::Conditional;
 use crate::http::problem::Problem;
-use crate::http::to_its_end;
-use crate::service::app::App;
-use crate::service::fields;
-use crate::storage::{Attempt, KeyReference};
-use omniflow_api_types::key::{CreatedKey, KeyJson, RotateKey};
-use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::Action;
-use omniflow_domain::key::{Key, NotRotatable};
+use crate::service::keys::{Keys, Rotate};
+use omniflow_api_types::key::{CreatedKey, RotateKey};
 
-/// No parameters. One that is sent, `wait` perhaps, must not be taken for heeded.
+/// No parameters: one that is sent, such as `wait`, is refused rather than ignored.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct RotateQuery {}
@@ -49,90 +38,31 @@ pub(in crate::http) struct RotateQuery {}
     ),
 )]
 pub(in crate::http) async fn rotate(
-    State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     Authenticated(principal): Authenticated,
-    Segments(id): Segments<String>,
+    Segments(key): Segments<String>,
     StrictQuery(RotateQuery {}): StrictQuery<RotateQuery>,
-    precondition: Precondition,
-    Once { body: OptionalJson(request), attempt }: Once<OptionalJson<RotateKey>>,
+    Conditional(precondition): Conditional,
+    IdempotentBody { body: OptionalJson(request), attempt }: IdempotentBody<OptionalJson<RotateKey>>,
 ) -> Result<Response, Problem> {
-    let overlap = fields::overlap(request.overlap)?;
-    Ok(to_its_end(add_version(app, principal, id, overlap, precondition, attempt)).await?.into_response())
-}
-
-/// Gives a key a new secret; those before it end after `overlap`.
-pub(in crate::http) async fn add_version(
-    app: Arc<App>,
-    principal: Principal,
-    id: String,
-    overlap: Duration,
-    precondition: Precondition,
-    attempt: Option<Attempt>,
-) -> Result<Created, Error> {
-    // Before the turn to write: whoever reads much of the audit log must not hold up changes. Behind the commit nothing
-    // may fail any more, for the secret would be lost.
-    let reference = KeyReference::from(id.as_str());
-    let known = app.storage.main.key(&reference).await?.ok_or_else(no_such_key)?;
-    let last_used = app.storage.audit.last_used(&[known.id]).await?;
-    let mut writer = app.storage.main.writer().await;
-    let now = app.now();
-    let mut transaction = writer.begin().await?;
-    if let Some(answer) = repeated(&app, &mut transaction, attempt.as_ref(), now).await? {
-        return Ok(answer);
-    }
-    let before = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
-    precondition.check(before.name.as_str(), before.revision)?;
-    let secret = new_secret(&app, before.environment)?;
-    let mut key = before.clone();
-    key.rotate(&secret, overlap, now).map_err(refusal)?;
-    for (older, version) in before.versions.iter().zip(&key.versions) {
-        if let Some(end) = version.expires_at.filter(|_| version.expires_at != older.expires_at) {
-            transaction.end_version(key.id, version.version, end).await?;
-        }
-    }
-    let added: Vec<_> =
-        key.versions.iter().skip(before.versions.len()).map(|version| (key.id, version)).collect();
-    transaction.insert_versions(&added).await?;
-    let number = added.last().map(|(_, version)| version.version);
-    transaction.advance_revision(&mut key).await?;
-    let location = format!("/v1/keys/{}", key.id);
-    note(&mut transaction, attempt.as_ref(), &location, now).await?;
-    transaction.insert_event(&changed(&principal, Action::KeyRotated, &before, &key, now)).await?;
-    let version = app.publisher.commit(transaction, changes(&before, &key)).await?;
-    tracing::info!(key = %key.id, name = key.name.as_str(), number, ?overlap, by = principal.name.as_str(), version, "a key was rotated");
-    let key = KeyJson::new(key, &last_used, app.rotation_after, now);
-    let body = CreatedKey { key, secret: Some(secret.expose().to_owned()) };
-    let created = Created::new(location, Some(body.key.revision()), &body)?;
-    Ok(created.kept(&app, attempt, now))
-}
-
-/// What is new to gateways. A version that goes on as it was, or ends with the key anyway, is not.
-fn changes(before: &Key, after: &Key) -> Vec<Change> {
-    let known: Vec<Credential> = before.credentials().collect();
-    let credentials = after.credentials().enumerate();
-    credentials.filter(|(n, new)| known.get(*n) != Some(new)).map(|(_, new)| Change::Put(new)).collect()
-}
-
-fn refusal(error: NotRotatable) -> Error {
-    let code = match error {
-        NotRotatable::Revoked => ErrorCode::KeyRevoked,
-        NotRotatable::Expired | NotRotatable::Ended => ErrorCode::KeyExpired,
-        NotRotatable::Exhausted => ErrorCode::VersionsExhausted,
-    };
-    Error::new(code, error.to_string())
+    let request = Rotate { key, overlap: request.overlap, precondition };
+    Ok(super::created(keys.rotate(&principal, request, attempt).await?)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::body::Body;
     use axum::http::{Method, Request};
     use omniflow_policy::digest::Digest;
+    use omniflow_policy::snapshot::Change;
     use omniflow_policy::time::UnixMillis;
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::http::testing::{Answer, Plane, START, record, request};
     use crate::service::publication::Offer;
+    use crate::storage::KeyReference;
     use axum::http::{StatusCode, header};
 
     const HOUR: u64 = 3_600_000;

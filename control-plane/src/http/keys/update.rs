@@ -1,27 +1,18 @@
 //! `PATCH /v1/keys/{id}`: changes what a key may do, from where, how often and until when.
 
-use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use omniflow_policy::snapshot::{Change, Credential};
 
-use super::{changed, committed_in_json, no_such_key, tagged};
+use super::tagged;
 use crate::http::access::Authenticated;
 use crate::http::extract::{Segments, StrictJson};
 use crate::http::params::{IfMatch, KeyPath};
-use crate::http::precondition::Precondition;
+use crate::http::precondition::Conditional;
 use crate::http::problem::Problem;
-use crate::http::to_its_end;
-use crate::service::app::App;
-use crate::service::fields;
-use crate::storage::KeyReference;
-use omniflow_api_types::event::key_state;
+use crate::service::keys::{Keys, Update};
 use omniflow_api_types::key::{KeyJson, UpdateKey};
-use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::Action;
-use omniflow_domain::key::{Key, KeyStatus};
 
 /// Changes a key. What is absent stays; null clears.
 #[utoipa::path(
@@ -37,65 +28,15 @@ use omniflow_domain::key::{Key, KeyStatus};
     ),
 )]
 pub(in crate::http) async fn update(
-    State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     Authenticated(principal): Authenticated,
-    Segments(id): Segments<String>,
-    precondition: Precondition,
+    Segments(key): Segments<String>,
+    Conditional(precondition): Conditional,
     StrictJson(request): StrictJson<UpdateKey>,
 ) -> Result<impl IntoResponse, Problem> {
-    let key = to_its_end(change(Arc::clone(&app), principal, id, precondition, request)).await?;
-    Ok(tagged(committed_in_json(&app, key).await))
-}
-
-/// Changes a key, unless it is at another state than the precondition says.
-pub(in crate::http) async fn change(
-    app: Arc<App>,
-    principal: Principal,
-    id: String,
-    precondition: Precondition,
-    request: UpdateKey,
-) -> Result<Key, Error> {
-    let mut writer = app.storage.main.writer().await;
-    let now = app.now();
-    let (policy, _) = app.publisher.publication.policy()?;
-    let mut transaction = writer.begin().await?;
-    let mut key = transaction.key(&KeyReference::from(id.as_str())).await?.ok_or_else(no_such_key)?;
-    precondition.check(key.name.as_str(), key.revision)?;
-    if key.status(now) == KeyStatus::Revoked {
-        return Err(Error::new(ErrorCode::KeyRevoked, "This key was revoked and stays so. Issue a new one."));
-    }
-    let before = key.clone();
-    if let Some(scopes) = request.scopes {
-        key.scopes = fields::scopes(&scopes, &policy)?;
-    }
-    if let Some(rate_limit) = request.rate_limit {
-        key.rate_limit = fields::rate_limit(rate_limit)?;
-    }
-    if let Some(ip_allowlist) = request.ip_allowlist {
-        key.ip_allowlist = fields::ip_allowlist(ip_allowlist)?;
-    }
-    if let Some(expires_at) = request.expires_at {
-        key.expires_at = fields::expires_at(expires_at, now)?;
-    }
-    if let Some(description) = request.description {
-        key.description = fields::description(description)?;
-    }
-    if key_state(&key) == key_state(&before) {
-        return Ok(key);
-    }
-    transaction.update_key(&key).await?;
-    transaction.advance_revision(&mut key).await?;
-    transaction.insert_event(&changed(&principal, Action::KeyChanged, &before, &key, now)).await?;
-    let credentials: Vec<Credential> = key.credentials().collect();
-    if before.credentials().eq(credentials.iter().cloned()) {
-        // Words only: gateways hold what they need.
-        transaction.commit().await?;
-        return Ok(key);
-    }
-    let version =
-        app.publisher.commit(transaction, credentials.into_iter().map(Change::Put).collect()).await?;
-    tracing::info!(key = %key.id, name = key.name.as_str(), by = principal.name.as_str(), version, "a key was changed");
-    Ok(key)
+    let UpdateKey { scopes, rate_limit, ip_allowlist, expires_at, description } = request;
+    let request = Update { key, precondition, scopes, rate_limit, ip_allowlist, expires_at, description };
+    Ok(tagged(keys.update(&principal, request).await?))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use omniflow_policy::outcome::{Denial, Outcome as CallOutcome};
 use serde_json::{Value, json};
 
 use crate::http::testing::{Answer, Plane, START, record, request};
+use crate::service::leaks::MAX_KEYS;
 
 const DAY: u64 = 24 * 3_600_000;
 
@@ -268,7 +269,7 @@ async fn what_is_unknown_or_wrong_is_told_without_what_was_sent() {
     assert_eq!(plane.post("/v1/leaks?wait=31s", json!({})).await.problem().2, "wait");
     assert!(!is_revoked(&plane, &secret));
     let mut text = String::new();
-    for n in 0..=super::search::MAX_KEYS {
+    for n in 0..=MAX_KEYS {
         let created = plane.key(&format!("key {n}")).await;
         text.push_str(created["secret"].as_str().unwrap());
     }

@@ -28,10 +28,10 @@
 mod assets;
 mod audit;
 mod chart;
+pub(super) mod enforcement_watch;
 mod events;
 mod extract;
 mod findings;
-pub(super) mod followed;
 mod form;
 mod frame;
 mod gateways;

@@ -1,22 +1,12 @@
-//! Policy documents as they travel, in JSON or in TOML: read, and refused with field and line.
-
-use std::ops::Range;
+//! Policy documents in requests and responses, in JSON or in TOML by media type.
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
-use jsonc_parser::ast;
-use jsonc_parser::common::Ranged;
-use omniflow_policy::key::KeyPrefix;
-use omniflow_policy::policy::{Policy, PolicyDocument};
-use serde::Deserialize;
-use serde_path_to_error::Track;
-use tokio::task::spawn_blocking;
-use toml::de::DeValue;
 
-use crate::http::extract::{self, Body, media_type, pointer};
+use crate::http::extract::{self, Body, media_type};
 use crate::http::problem::Problem;
+use crate::service::policy::document::{Draft, DraftDocument};
 use omniflow_api_types::policy::SetPolicy;
-use omniflow_domain::error::Error;
 
 /// The most bytes of a document: as much as a chunk of an image, so that gateways take it in one answer too.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
@@ -24,21 +14,8 @@ pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 pub(super) const TOML: &str = "application/toml";
 const JSON: &str = "application/json";
 
-/// A document as it was sent, which may still say what no policy can be.
-pub(in crate::http) struct Draft {
-    request: SetPolicy,
-    source: Source,
-}
-
-/// The text of a document, in which places are found.
-pub(super) enum Source {
-    /// In JSON.
-    Json(String),
-    /// In TOML.
-    Toml(String),
-    /// A part of another request.
-    Embedded(&'static str),
-}
+/// The body of a request that is a policy document.
+pub(in crate::http) struct DraftBody(pub(super) Draft);
 
 /// Whether a caller asks for TOML: it names that type, and names JSON only behind it.
 pub(super) fn wants_toml(headers: &HeaderMap) -> bool {
@@ -48,50 +25,15 @@ pub(super) fn wants_toml(headers: &HeaderMap) -> bool {
     types.find(|one| [TOML, JSON, "*/*"].contains(one)) == Some(TOML)
 }
 
-/// The document in TOML.
-pub(super) fn to_toml(document: &PolicyDocument) -> Result<String, Error> {
-    toml::to_string_pretty(document).map_err(|error| {
-        tracing::error!(%error, "a policy cannot be written as TOML");
-        Error::internal()
-    })
+/// The document in the body of another request.
+pub(super) fn draft_document(body: SetPolicy) -> DraftDocument {
+    let SetPolicy { key_prefix, imported_keys, payloads, scopes, routes } = body;
+    DraftDocument { key_prefix, imported_keys, payloads, scopes, routes }
 }
 
-// === impl Draft ===
+// === impl DraftBody ===
 
-impl Draft {
-    /// A document within another request, at the pointer `field` of it.
-    pub(super) fn embedded(request: SetPolicy, field: &'static str) -> Self {
-        Self { request, source: Source::Embedded(field) }
-    }
-
-    /// The policy that it says, if it may follow one whose keys begin with `present`. Two thousand routes take
-    /// milliseconds, so it is done off the threads that serve requests.
-    pub(super) async fn compile(self, present: &KeyPrefix) -> Result<Policy, Error> {
-        let present = present.clone();
-        spawn_blocking(move || self.compiled(&present)).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a policy was not compiled");
-            Err(Error::internal())
-        })
-    }
-
-    fn compiled(self, present: &KeyPrefix) -> Result<Policy, Error> {
-        let Self { request, source } = self;
-        if let Some(other) = request.key_prefix.as_ref().filter(|stated| *stated != present) {
-            let (present, other) = (present.as_str(), other.as_str());
-            return Err(source.refuse(
-                "/key_prefix",
-                format!(
-                    "keys of this installation begin with {present}, and with {other} gateways would refuse all of \
-                     them: write {present} or leave it out"
-                ),
-            ));
-        }
-        Policy::compile(request.document(present.clone()))
-            .map_err(|error| source.refuse(&error.pointer, error.message))
-    }
-}
-
-impl<S: Send + Sync> FromRequest<S> for Draft {
+impl<S: Send + Sync> FromRequest<S> for DraftBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
@@ -101,91 +43,9 @@ impl<S: Send + Sync> FromRequest<S> for Draft {
                 .map_err(|problem| problem.or_say(&format!("Or send TOML as 'Content-Type: {TOML}'.")))?;
         }
         let Body(bytes) = Body::from_request(request, state).await?;
-        if is_toml {
-            read_toml(bytes.to_vec()).map_err(Into::into)
-        } else {
-            read_json(bytes.to_vec()).map_err(Into::into)
-        }
+        let read = if is_toml { Draft::from_toml } else { Draft::from_json };
+        Ok(Self(read(bytes.to_vec())?))
     }
-}
-
-/// Reads a document in JSON.
-pub(in crate::http) fn read_json(bytes: Vec<u8>) -> Result<Draft, Error> {
-    let request = extract::parse(&bytes)?;
-    let text = String::from_utf8(bytes).map_err(|error| Error::invalid_json(None, error.to_string()))?;
-    Ok(Draft { request, source: Source::Json(text) })
-}
-
-fn read_toml(bytes: Vec<u8>) -> Result<Draft, Error> {
-    let text = String::from_utf8(bytes).map_err(|error| Error::invalid_toml(None, error))?;
-    let refuse = |field, error: &toml::de::Error| {
-        let line = error.span().map(|span| line_at(&text, span.start));
-        Error::invalid_toml(field, error.message()).at_line(line)
-    };
-    let document = toml::Deserializer::parse(&text).map_err(|error| refuse(None, &error))?;
-    let mut track = Track::new();
-    let request = SetPolicy::deserialize(serde_path_to_error::Deserializer::new(document, &mut track))
-        .map_err(|error| refuse(pointer(&track.path()), &error))?;
-    Ok(Draft { request, source: Source::Toml(text) })
-}
-
-// === impl Source ===
-
-impl Source {
-    /// A refusal of what stands at `field`, a JSON pointer into the document.
-    fn refuse(&self, field: &str, detail: impl ToString) -> Error {
-        let (within, line) = match self {
-            Self::Json(text) => ("", place_in_json(text, field).map(|place| line_at(text, place))),
-            Self::Toml(text) => ("", place_in_toml(text, field).map(|place| line_at(text, place))),
-            Self::Embedded(within) => (*within, None),
-        };
-        Error::invalid_field(format!("{within}{field}"), detail).at_line(line)
-    }
-}
-
-/// The line, from 1, of a place in a text.
-fn line_at(text: &str, place: usize) -> usize {
-    text.bytes().take(place).filter(|byte| *byte == b'\n').count() + 1
-}
-
-/// Where the value at a pointer begins, or what is around it if it is not there itself.
-fn place_in_json(text: &str, pointer: &str) -> Option<usize> {
-    let parsed = jsonc_parser::parse_to_ast(text, &Default::default(), &Default::default()).ok()?;
-    let mut value = parsed.value.as_ref()?;
-    for segment in pointer.split('/').skip(1) {
-        let next = match value {
-            ast::Value::Object(object) => {
-                let property = object.properties.iter().find(|property| property.name.as_str() == segment);
-                property.map(|property| &property.value)
-            }
-            ast::Value::Array(array) => {
-                segment.parse().ok().and_then(|index: usize| array.elements.get(index))
-            }
-            _ => None,
-        };
-        let Some(next) = next else { break };
-        value = next;
-    }
-    Some(value.range().start)
-}
-
-/// The same in TOML.
-fn place_in_toml(text: &str, pointer: &str) -> Option<usize> {
-    let table = toml::de::DeTable::parse(text).ok()?;
-    let mut range: Range<usize> = table.span();
-    let root = DeValue::Table(table.into_inner());
-    let mut value = &root;
-    for segment in pointer.split('/').skip(1) {
-        let next = match value {
-            DeValue::Table(table) => table.get(segment),
-            DeValue::Array(array) => segment.parse().ok().and_then(|index: usize| array.get(index)),
-            _ => None,
-        };
-        let Some(next) = next else { break };
-        range = next.span();
-        value = next.get_ref();
-    }
-    Some(range.start)
 }
 
 #[cfg(test)]
@@ -315,19 +175,5 @@ scope = "orders:read"
         let answer = send(&plane, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, TOML)], "\u{0}").await;
         assert_eq!(answer.problem().1, "invalid_toml");
         assert_eq!(plane.app.publisher.publication.policy().unwrap().1, 1);
-    }
-
-    #[test]
-    fn places_are_found_also_where_a_field_is_missing() {
-        let json = "{\n\"a\": [\n1,\n{\"b\": 2}]}";
-        for (pointer, line) in [("", 1), ("/a", 2), ("/a/1", 4), ("/a/1/b", 4), ("/a/1/c", 4), ("/x", 1)] {
-            let place = place_in_json(json, pointer).unwrap();
-            assert_eq!(line_at(json, place), line, "{pointer}");
-        }
-        let toml = "x = 1\n[[a]]\nb = 2\n[[a]]\nb = [\n 3,\n 4]\n";
-        for (pointer, line) in [("/x", 1), ("/a/1/b", 5), ("/a/1/b/1", 7), ("/a/0/c", 2)] {
-            let place = place_in_toml(toml, pointer).unwrap();
-            assert_eq!(line_at(toml, place), line, "{pointer}");
-        }
     }
 }

@@ -1,37 +1,18 @@
-//! `POST /v1/policy/evaluate`: what becomes of one request, step by step, decided by the code that gateways run.
+//! `POST /v1/policy/evaluate`: the decision on one request, step by step, by the code that gateways run.
 
-use omniflow_domain::principal::Principal;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use omniflow_policy::address::parse_source_address;
-use omniflow_policy::authorize::{
-    Call, CredentialView, Decision, GatewaySettings, KEY_INFO_PATH, Request, authorize, authorize_named,
-};
-use omniflow_policy::credential::present;
-use omniflow_policy::explain::explain;
-use omniflow_policy::limit::{LimitDecision, LimitState, RateLimit};
-use omniflow_policy::outcome::Outcome;
-use omniflow_policy::snapshot::Image;
-use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
-use super::document::Draft;
+use super::document::draft_document;
 use crate::http::access::Authenticated;
 use crate::http::extract::StrictJson;
 use crate::http::problem::Problem;
-use crate::service::app::App;
-use crate::storage::KeyReference;
+use crate::service::policy::Policies;
+use crate::service::policy::document::Draft;
+use crate::service::policy::explain::Explain;
 use omniflow_api_types::policy::{EvaluateRequest, Evaluation};
-use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::key::{Key, KeyVersion};
-use omniflow_domain::time::parse_time;
-
-/// The most calls that are counted against the limits before the one that is asked about.
-const MAX_CALLS_BEFORE: u32 = 100_000;
-/// When these calls were made: any instant will do.
-const SOME_INSTANT: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
 
 /// Explains what becomes of one request, step by step, by the code that gateways run.
 ///
@@ -48,130 +29,17 @@ const SOME_INSTANT: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
     ),
 )]
 pub(in crate::http) async fn evaluate(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     Authenticated(principal): Authenticated,
-    StrictJson(request): StrictJson<EvaluateRequest>,
+    StrictJson(body): StrictJson<EvaluateRequest>,
 ) -> Result<Json<Evaluation>, Problem> {
-    Ok(Json(decide(&app, &principal, request).await?))
+    Ok(Json(policies.explain(&principal, explain_of(body)).await?.into()))
 }
 
-/// What becomes of one request, step by step.
-pub(in crate::http) async fn decide(
-    app: &App,
-    principal: &Principal,
-    request: EvaluateRequest,
-) -> Result<Evaluation, Error> {
-    if request.headers.is_some() && !principal.may_write() {
-        let detail = "With headers anybody could try out credentials. That takes a token with the role owner or admin; \
-                      name the key in key instead.";
-        return Err(Error::forbidden(detail));
-    }
-    let (current, version) = app.publisher.publication.policy()?;
-    let (policy, version) = match request.policy {
-        Some(draft) => {
-            (Arc::new(Draft::embedded(draft, "/policy").compile(current.key_prefix()).await?), None)
-        }
-        None => (current, Some(version)),
-    };
-    let target = Request {
-        method: request.method.as_bytes(),
-        target: request.path.as_bytes(),
-        source: source(request.source_ip.as_deref())?,
-        now: instant(request.at.as_deref(), app.now())?,
-    };
-    let settings = default_settings();
-    let version_of_key = match &request.key {
-        Some(key) => Some(version_of(app, key, request.version, target.now).await?),
-        None => None,
-    };
-    // Behind the key's row, so that the image has it.
-    let image = app.publisher.publication.image()?;
-    let (decision, presented) = match (version_of_key, &request.headers) {
-        (Some(_), Some(_)) => {
-            return Err(Error::invalid_field(
-                "/headers",
-                "name a key or send headers with a credential, not both",
-            ));
-        }
-        (Some(version), None) => {
-            let credential = credential(&image, &version)?;
-            (authorize_named(&policy, &settings, &target, credential, version.imported), None)
-        }
-        (None, headers) => {
-            if request.version.is_some() {
-                return Err(Error::invalid_field(
-                    "/version",
-                    "a version is one of the key that is named in key",
-                ));
-            }
-            let headers = headers.as_deref().unwrap_or_default();
-            let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-            let call = Call { credential: present(pairs, policy.key_prefix()), request: target };
-            (authorize(&policy, &settings, &call, |digest| image.find(digest)), Some(call.credential))
-        }
-    };
-    let limit = limit(&decision, request.calls_before)?;
-    let steps = explain(&policy, presented, &target, &decision, limit.as_ref());
-    Ok(Evaluation::new(&decision, limit.as_ref(), version, steps))
-}
-
-/// Those of a gateway whose operator has changed nothing.
-pub(super) fn default_settings() -> GatewaySettings {
-    GatewaySettings { key_info_path: Some(KEY_INFO_PATH.to_owned()), ..GatewaySettings::default() }
-}
-
-fn source(text: Option<&str>) -> Result<Option<IpAddr>, Error> {
-    let wrong = || Error::invalid_field("/source_ip", "source_ip is an address such as 203.0.113.7");
-    text.map(|text| parse_source_address(text.as_bytes()).ok_or_else(wrong)).transpose()
-}
-
-fn instant(text: Option<&str>, now: UnixMillis) -> Result<UnixMillis, Error> {
-    let wrong = || Error::invalid_field("/at", "at is a time such as 2027-01-31T00:00:00Z");
-    text.map_or(Ok(now), |text| parse_time(text).ok_or_else(wrong))
-}
-
-/// The version of the key that is meant: the stated one, or the newest that is accepted at that instant, or the newest.
-async fn version_of(app: &App, key: &str, stated: Option<u16>, at: UnixMillis) -> Result<KeyVersion, Error> {
-    let no_key =
-        || Error::invalid_field("/key", "no key has this identifier or name: list them with GET /v1/keys");
-    let key: Key = app.storage.main.key(&KeyReference::from(key)).await?.ok_or_else(no_key)?;
-    let version = match stated {
-        Some(stated) => key.versions.iter().find(|version| version.version == stated),
-        None => key.newest_accepted(at).or(key.versions.last()),
-    };
-    version.cloned().ok_or_else(|| Error::invalid_field("/version", "the key has no such version"))
-}
-
-/// The version as gateways hold it.
-fn credential<'i>(image: &'i Image, version: &KeyVersion) -> Result<CredentialView<'i>, Error> {
-    // A key is published before its answer is given, but this may have read in between.
-    image.find(&version.digest).ok_or_else(|| {
-        Error::new(ErrorCode::KeyNotPublished, "The key is being published at this moment. Ask again.")
-    })
-}
-
-/// What the limits say after so many calls at once; `None` where the principal does not ask for that.
-fn limit(decision: &Decision<'_, '_>, before: Option<u32>) -> Result<Option<LimitDecision>, Error> {
-    let Some(before) = before else { return Ok(None) };
-    if before > MAX_CALLS_BEFORE {
-        let detail = format!("calls_before is at most {MAX_CALLS_BEFORE}");
-        return Err(Error::invalid_field("/calls_before", detail));
-    }
-    let charged = decision.outcome == Outcome::Allowed && !decision.asks_about_key;
-    let credential = decision.credential.filter(|_| charged);
-    Ok(credential.map(|credential| after(&credential.rate_limit, before)))
-}
-
-fn after(rate_limit: &RateLimit, calls: u32) -> LimitDecision {
-    let mut state = LimitState::default();
-    for _ in 0..calls {
-        match rate_limit.take(state, SOME_INSTANT) {
-            LimitDecision::Admitted { state: next, .. } => state = next,
-            // A refused call costs nothing: all further ones come to the same.
-            refused @ LimitDecision::Refused { .. } => return refused,
-        }
-    }
-    rate_limit.take(state, SOME_INSTANT)
+fn explain_of(body: EvaluateRequest) -> Explain {
+    let EvaluateRequest { key, version, headers, method, path, source_ip, at, calls_before, policy } = body;
+    let draft = policy.map(|document| Draft::embedded(draft_document(document), "/policy"));
+    Explain { key, version, headers, method, path, source_ip, at, calls_before, draft }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The policy: routes and scopes as one document, with its versions.
 
-mod conflicts;
 pub(super) mod diff;
 pub(super) mod document;
 pub(super) mod evaluate;
@@ -17,11 +16,13 @@ use axum::response::{IntoResponse, Response};
 use omniflow_domain::error::Error;
 use omniflow_policy::policy::PolicyDocument;
 
-use self::document::{BODY_LIMIT, TOML, to_toml, wants_toml};
+use self::document::{BODY_LIMIT, TOML, wants_toml};
 use super::access::{Endpoints, READ, WRITE};
-use super::precondition::entity_tag;
 use super::problem::Problem;
-use crate::service::app::App;
+use crate::service::policy::Policies;
+use crate::service::policy::document::to_toml;
+use crate::service::policy::set::EffectivePolicy;
+use crate::service::precondition::entity_tag;
 use crate::service::publication::NumberedPolicy;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::PolicyJson;
@@ -50,20 +51,21 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     ),
 )]
 pub(in crate::http) async fn show(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (policy, version) = app.publisher.publication.policy()?;
+    let current = policies.current()?;
     if wants_toml(&headers) {
-        return in_toml(policy.document(), version).map_err(Into::into);
+        return in_toml(current.policy.document(), current.version).map_err(Into::into);
     }
-    Ok(in_json(&NumberedPolicy { version, policy }, None).into_response())
+    Ok(in_json(EffectivePolicy { current, enforcement: None }).into_response())
 }
 
-fn in_json(current: &NumberedPolicy, enforcement: Option<EnforcementJson>) -> impl IntoResponse + use<> {
-    let NumberedPolicy { version, policy } = current;
-    let body = PolicyJson { version: *version, document: policy.document().clone(), enforcement };
-    ([(header::ETAG, entity_tag(*version))], Json(body))
+fn in_json(effective: EffectivePolicy) -> impl IntoResponse {
+    let EffectivePolicy { current: NumberedPolicy { version, policy }, enforcement } = effective;
+    let enforcement = enforcement.map(EnforcementJson::from);
+    let body = PolicyJson { version, document: policy.document().clone(), enforcement };
+    ([(header::ETAG, entity_tag(version))], Json(body))
 }
 
 fn in_toml(document: &PolicyDocument, version: u64) -> Result<Response, Error> {

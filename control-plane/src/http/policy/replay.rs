@@ -1,48 +1,19 @@
 //! `POST /v1/policy/replay`: what a draft would have allowed or refused of the calls that were recorded.
-//!
-//! Each call is decided twice, by the policy in force and by the draft, with the scopes that its key has now. Only what
-//! a policy decides is decided anew: whether there was a key, whether it was valid and from where it came stays as it
-//! was, and so does a limit that was used up.
 
-use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use omniflow_policy::address::AllowlistView;
-use omniflow_policy::authorize::{CredentialView, GatewaySettings, Request, authorize_named};
-use omniflow_policy::limit::RateLimit;
-use omniflow_policy::outcome::{Denial, Outcome};
-use omniflow_policy::policy::Policy;
 use serde::Deserialize;
-use tokio::task::spawn_blocking;
 use utoipa::IntoParams;
-use uuid::Uuid;
 
-use super::conflicts;
-use super::document::Draft;
-use super::evaluate::default_settings;
+use super::document::DraftBody;
 use crate::http::extract::StrictQuery;
 use crate::http::problem::Problem;
-use crate::http::query;
-use crate::service::app::App;
-use crate::storage::{AuditFilter, AuditPosition, KeyReference};
-use omniflow_api_types::policy::{ObstacleJson, ReplayChange, ReplayCounts, ReplayJson, SetPolicy};
+use crate::service::policy::Policies;
+use crate::service::policy::replay::ReplayCalls;
+use omniflow_api_types::policy::{ReplayJson, SetPolicy};
 use omniflow_api_types::schema;
-use omniflow_api_types::time::Time;
-use omniflow_domain::audit::RecordedCall;
-use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::policy::KeyGrant;
-
-/// The most calls that are replayed, newest first.
-const MAX_CALLS: usize = 1_000_000;
-/// Calls that are read at once.
-const CALLS_PER_READ: usize = 10_000;
-/// The most groups of changed calls that are told of, those of most calls first.
-const MAX_CHANGES: usize = 100;
-/// The most groups that are counted. Callers choose methods and paths, so there may be as many as calls.
-const MAX_GROUPS: usize = 10_000;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -58,47 +29,6 @@ pub(in crate::http) struct ReplayQuery {
     to: Option<String>,
 }
 
-/// A replay under way.
-struct Replay {
-    current: Arc<Policy>,
-    draft: Policy,
-    settings: GatewaySettings,
-    /// What each key may do; `None` for one that there is no more.
-    grants: HashMap<Uuid, Option<KeyGrant>>,
-    counts: ReplayCounts,
-    groups: HashMap<Group, GroupTotals>,
-    /// Whether there were more groups than are counted.
-    more_groups: bool,
-    keys_newly_refused: HashSet<Uuid>,
-    keys_newly_allowed: HashSet<Uuid>,
-}
-
-/// Why a call is not decided anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unaffected {
-    /// No policy would change anything.
-    ByPolicy,
-    /// Its record does not tell enough.
-    Unknown,
-}
-
-/// Changed calls that are told of as one.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Group {
-    key: Uuid,
-    method: String,
-    endpoint: Option<String>,
-    before: Outcome,
-    after: Outcome,
-}
-
-/// How many calls a group has, and the newest of them.
-struct GroupTotals {
-    calls: u64,
-    newest: i64,
-    path: String,
-}
-
 /// Tells what a draft would have allowed or refused of the calls that were recorded.
 #[utoipa::path(
     post,
@@ -112,213 +42,22 @@ struct GroupTotals {
     ),
 )]
 pub(in crate::http) async fn replay(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     StrictQuery(query): StrictQuery<ReplayQuery>,
-    draft: Draft,
+    DraftBody(draft): DraftBody,
 ) -> Result<Json<ReplayJson>, Problem> {
-    Ok(Json(rehearse(&app, query, draft).await?))
-}
-
-/// What a draft would have allowed or refused of the calls that were recorded.
-pub(in crate::http) async fn rehearse(
-    app: &App,
-    query: ReplayQuery,
-    draft: Draft,
-) -> Result<ReplayJson, Error> {
-    let (current, version) = app.publisher.publication.policy()?;
-    let draft = draft.compile(current.key_prefix()).await?;
-    let filter = AuditFilter {
-        key: query::present(query.key).map(|key| KeyReference::from(key.as_str())),
-        from: query::time("from", query.from)?,
-        to: query::time("to", query.to)?,
-        ..AuditFilter::default()
-    };
-    let blocked_by =
-        conflicts::of_draft(app, &current, &draft).await?.into_iter().map(ObstacleJson::from).collect();
-    // One at a time: each of them keeps a processor busy.
-    let _turn = app.replaying.try_lock().map_err(|_| {
-        Error::new(
-            ErrorCode::Busy,
-            "Another replay runs, and one at a time is enough for the processor. Try again.",
-        )
-    })?;
-    let mut replay = Replay::new(current, draft);
-    let mut position: Option<AuditPosition> = None;
-    let mut complete = false;
-    while !complete && replay.counts.calls < MAX_CALLS as u64 {
-        let calls = app.storage.audit.recorded_calls(&filter, position, CALLS_PER_READ).await?;
-        complete = calls.len() < CALLS_PER_READ;
-        position = calls.last().map(|call| AuditPosition { time: call.time, id: call.id }).or(position);
-        replay.load_grants(app, &calls).await?;
-        // Matching thousands of paths takes milliseconds, which other callers need not wait for.
-        replay = spawn_blocking(move || replay.decide_all(&calls)).await.map_err(|error| {
-            tracing::error!(%error, "a replay did not end");
-            Error::internal()
-        })?;
-    }
-    let oldest = position.map(|position| Time(position.time));
-    Ok(replay.into_json(version, oldest, complete, blocked_by))
-}
-
-// === impl Replay ===
-
-impl Replay {
-    fn new(current: Arc<Policy>, draft: Policy) -> Self {
-        Self {
-            current,
-            draft,
-            settings: default_settings(),
-            grants: HashMap::new(),
-            counts: ReplayCounts::default(),
-            groups: HashMap::new(),
-            more_groups: false,
-            keys_newly_refused: HashSet::new(),
-            keys_newly_allowed: HashSet::new(),
-        }
-    }
-
-    /// Reads what the keys of these calls may do, where that is not known yet.
-    async fn load_grants(&mut self, app: &App, calls: &[RecordedCall]) -> Result<(), Error> {
-        let mut unknown: Vec<Uuid> = calls.iter().filter_map(|call| call.key_id).collect();
-        unknown.sort_unstable();
-        unknown.dedup();
-        unknown.retain(|id| !self.grants.contains_key(id));
-        let grants = app.storage.main.key_grants(&unknown).await?;
-        self.grants.extend(unknown.into_iter().map(|id| (id, grants.get(&id).cloned())));
-        Ok(())
-    }
-
-    fn decide_all(mut self, calls: &[RecordedCall]) -> Self {
-        for call in calls {
-            self.counts.calls += call.calls;
-            match self.decide(call) {
-                Ok((before, after, group)) => self.count(call, before, after, group),
-                Err(Unaffected::ByPolicy) => self.counts.unaffected += call.calls,
-                Err(Unaffected::Unknown) => self.counts.not_replayable += call.calls,
-            }
-        }
-        self
-    }
-
-    /// What becomes of a call under both policies, and the group of it if that is not the same.
-    fn decide(&self, call: &RecordedCall) -> Result<(Outcome, Outcome, Option<Group>), Unaffected> {
-        let limited = match call.outcome {
-            Outcome::Allowed | Outcome::Denied(Denial::InsufficientScope | Denial::RouteNotMapped) => false,
-            Outcome::Denied(Denial::RateLimited) => true,
-            Outcome::PassedThrough | Outcome::Denied(_) => return Err(Unaffected::ByPolicy),
-        };
-        if !call.is_path_whole() {
-            return Err(Unaffected::Unknown);
-        }
-        let key = call.key_id.ok_or(Unaffected::ByPolicy)?;
-        let grant = self.grants.get(&key).and_then(Option::as_ref).ok_or(Unaffected::Unknown)?;
-        if grant.revoked {
-            return Err(Unaffected::ByPolicy);
-        }
-        let credential = credential(key, grant);
-        let imported = grant.imported.contains(&call.version);
-        let request = Request {
-            method: call.method.as_bytes(),
-            target: call.path.as_bytes(),
-            source: None,
-            now: call.time,
-        };
-        let decide = |policy| {
-            let decision = authorize_named(policy, &self.settings, &request, credential, imported);
-            let outcome = match decision.outcome {
-                Outcome::Allowed if limited => Outcome::Denied(Denial::RateLimited),
-                outcome => outcome,
-            };
-            (outcome, decision.route.map(|route| route.template))
-        };
-        let ((before, _), (after, endpoint)) = (decide(&self.current), decide(&self.draft));
-        let group = (before != after).then(|| Group {
-            key,
-            method: call.method.clone(),
-            endpoint: endpoint.map(str::to_owned).or_else(|| call.endpoint.clone()),
-            before,
-            after,
-        });
-        Ok((before, after, group))
-    }
-
-    fn count(&mut self, call: &RecordedCall, before: Outcome, after: Outcome, group: Option<Group>) {
-        let counts = &mut self.counts;
-        match (before, after) {
-            (Outcome::Allowed, Outcome::Allowed) => counts.still_allowed += 1,
-            (Outcome::Allowed, _) => counts.newly_refused += 1,
-            (_, Outcome::Allowed) => counts.newly_allowed += 1,
-            _ => counts.still_refused += 1,
-        }
-        let Some(group) = group else { return };
-        if before == Outcome::Allowed {
-            self.keys_newly_refused.insert(group.key);
-        } else if after == Outcome::Allowed {
-            self.keys_newly_allowed.insert(group.key);
-        }
-        if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&group) {
-            self.more_groups = true;
-            return;
-        }
-        let totals = || GroupTotals { calls: 0, newest: call.id, path: call.path.clone() };
-        self.groups.entry(group).or_insert_with(totals).calls += 1;
-    }
-
-    /// The answer, with the largest groups first.
-    fn into_json(
-        self,
-        policy: u64,
-        oldest: Option<Time>,
-        complete: bool,
-        blocked_by: Vec<ObstacleJson>,
-    ) -> ReplayJson {
-        let Self { grants, mut counts, groups, more_groups, .. } = self;
-        counts.keys_newly_refused = self.keys_newly_refused.len();
-        counts.keys_newly_allowed = self.keys_newly_allowed.len();
-        let mut groups: Vec<(Group, GroupTotals)> = groups.into_iter().collect();
-        groups.sort_unstable_by_key(|(_, found)| Reverse((found.calls, found.newest)));
-        let more_changes = more_groups || groups.len() > MAX_CHANGES;
-        groups.truncate(MAX_CHANGES);
-        let name = |id: Uuid| grants.get(&id).and_then(Option::as_ref).map(|grant| grant.name.clone());
-        let changes = groups.into_iter().map(|(group, found)| ReplayChange {
-            key_id: group.key,
-            key_name: name(group.key),
-            method: group.method,
-            endpoint: group.endpoint,
-            before: group.before.reason(),
-            after: group.after.reason(),
-            calls: found.calls,
-            newest_record: found.newest.to_string(),
-            newest_path: found.path,
-        });
-        let changes = changes.collect();
-        ReplayJson { policy_version: policy, blocked_by, oldest, complete, counts, changes, more_changes }
-    }
-}
-
-/// A credential of the key that no step before the route refuses.
-fn credential(key: Uuid, grant: &KeyGrant) -> CredentialView<'_> {
-    CredentialView {
-        key_id: key,
-        version: 1,
-        name: &grant.name,
-        environment: grant.environment,
-        revoked: false,
-        not_after: None,
-        scopes: &grant.scopes,
-        rate_limit: RateLimit::default(),
-        allowlist: AllowlistView::default(),
-    }
+    let ReplayQuery { key, from, to } = query;
+    Ok(Json(policies.replay(ReplayCalls { draft, key, from, to }).await?.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
     use omniflow_policy::audit::AuditRecord;
+    use omniflow_policy::outcome::{Denial, Outcome};
     use omniflow_policy::policy::PolicyDocument;
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::http::testing::{Plane, START, record};
 
     fn call(key: &Value, method: &str, path: &str, outcome: Outcome) -> AuditRecord {

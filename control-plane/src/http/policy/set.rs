@@ -1,49 +1,20 @@
 //! `PUT /v1/policy`: sets routes and scopes. `POST /v1/policy/rollback`: sets those of an earlier version again.
 
-use omniflow_domain::principal::Principal;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use omniflow_policy::policy::Policy;
-use tokio::time::Instant;
 
-use super::conflicts;
-use super::document::Draft;
+use super::document::DraftBody;
 use super::in_json;
 use crate::http::access::Authenticated;
 use crate::http::extract::{StrictJson, StrictQuery};
 use crate::http::params::IfMatch;
-use crate::http::precondition::Precondition;
+use crate::http::precondition::Conditional;
 use crate::http::problem::Problem;
 use crate::http::query::WaitQuery;
-use crate::http::{enforcement, to_its_end};
-use crate::service::app::App;
-use crate::service::publication::NumberedPolicy;
-use omniflow_api_types::event::policy_state;
-use omniflow_api_types::gateway::EnforcementJson;
+use crate::service::policy::{Policies, roll_back, set};
 use omniflow_api_types::policy::{PolicyJson, RollBack, SetPolicy};
-use omniflow_domain::error::Error;
-use omniflow_domain::event::{Action, NewEvent, Subject};
-use omniflow_domain::policy::StoredPolicy;
-
-/// What is to be in force.
-pub(in crate::http) enum Wanted {
-    /// A document that was sent.
-    Draft(Box<Draft>),
-    /// The document of the version with this number.
-    Version(u64),
-}
-
-/// The policy that is in force at the end of a call.
-struct PolicyInForce {
-    current: NumberedPolicy,
-    /// The snapshot version that has it.
-    snapshot: u64,
-    /// When it was committed; `None` if it had been before this call.
-    committed: Option<Instant>,
-}
 
 /// Sets routes and scopes, in JSON or TOML.
 ///
@@ -61,16 +32,15 @@ struct PolicyInForce {
     ),
 )]
 pub(in crate::http) async fn set(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     Authenticated(principal): Authenticated,
-    precondition: Precondition,
+    Conditional(precondition): Conditional,
     StrictQuery(query): StrictQuery<WaitQuery>,
-    draft: Draft,
+    DraftBody(draft): DraftBody,
 ) -> Result<impl IntoResponse, Problem> {
     let wait = query.read()?;
-    let wanted = Wanted::Draft(Box::new(draft));
-    let (current, enforcement) = put_in_force(app, principal, precondition, wait, wanted).await?;
-    Ok(in_json(&current, enforcement))
+    let request = set::SetPolicy { draft, precondition, wait };
+    Ok(in_json(policies.set(&principal, request).await?))
 }
 
 /// Sets the document of an earlier version again, as a new version.
@@ -87,100 +57,15 @@ pub(in crate::http) async fn set(
     ),
 )]
 pub(in crate::http) async fn roll_back(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     Authenticated(principal): Authenticated,
-    precondition: Precondition,
+    Conditional(precondition): Conditional,
     StrictQuery(query): StrictQuery<WaitQuery>,
-    StrictJson(request): StrictJson<RollBack>,
+    StrictJson(body): StrictJson<RollBack>,
 ) -> Result<impl IntoResponse, Problem> {
     let wait = query.read()?;
-    let wanted = Wanted::Version(request.version);
-    let (current, enforcement) = put_in_force(app, principal, precondition, wait, wanted).await?;
-    Ok(in_json(&current, enforcement))
-}
-
-/// Puts a policy in force, and waits for the gateways if that is asked for.
-pub(in crate::http) async fn put_in_force(
-    app: Arc<App>,
-    principal: Principal,
-    precondition: Precondition,
-    wait: Option<Duration>,
-    wanted: Wanted,
-) -> Result<(NumberedPolicy, Option<EnforcementJson>), Error> {
-    // Before the turn to write, which other changes wait for.
-    let (policy, action) = match wanted {
-        Wanted::Draft(draft) => {
-            (draft.compile(&app.publisher.installation.key_prefix).await?, Action::PolicySet)
-        }
-        Wanted::Version(version) => (stored(&app, version).await?, Action::PolicyRolledBack),
-    };
-    let change = replace(Arc::clone(&app), principal, policy, action, precondition);
-    let outcome = to_its_end(change).await?;
-    let enforcement = enforcement(&app, outcome.snapshot, outcome.committed, wait).await;
-    Ok((outcome.current, enforcement))
-}
-
-async fn replace(
-    app: Arc<App>,
-    principal: Principal,
-    policy: Policy,
-    action: Action,
-    precondition: Precondition,
-) -> Result<PolicyInForce, Error> {
-    // Whoever gives a key a scope holds the writer too: none is given while it goes.
-    let mut writer = app.storage.main.writer().await;
-    let (current, version) = app.publisher.publication.policy()?;
-    precondition.check("The policy", version)?;
-    if policy.document() == current.document() {
-        let current = NumberedPolicy { version, policy: current };
-        return Ok(PolicyInForce {
-            current,
-            snapshot: app.publisher.publication.version()?,
-            committed: None,
-        });
-    }
-    let mut transaction = writer.begin().await?;
-    conflicts::check(&mut transaction, &current, &policy).await?;
-    let stored = StoredPolicy {
-        version: version + 1,
-        document: policy.document().clone(),
-        created_by: principal.name.to_string(),
-        created_at: app.now(),
-    };
-    transaction.insert_policy(&stored).await?;
-    transaction.insert_event(&event(&principal, action, version, &stored)).await?;
-    let current = NumberedPolicy { version: stored.version, policy: Arc::new(policy) };
-    let snapshot = app.publisher.commit_policy(transaction, current.clone()).await?;
-    let committed = Some(Instant::now());
-    tracing::info!(
-        policy = current.version,
-        by = principal.name.as_str(),
-        version = snapshot,
-        %action,
-        "a policy is in force"
-    );
-    Ok(PolicyInForce { current, snapshot, committed })
-}
-
-/// An earlier version, ready to match.
-async fn stored(app: &App, version: u64) -> Result<Policy, Error> {
-    let refuse = |detail: String| Error::invalid_field("/version", detail);
-    let stored = app.storage.main.policy_version(version).await?.ok_or_else(|| {
-        refuse(format!("no policy has the version {version}: list them with GET /v1/policy/versions"))
-    })?;
-    // What an earlier release took may not suit this one.
-    Policy::compile(stored.document).map_err(|error| refuse(error.to_string()))
-}
-
-fn event(principal: &Principal, action: Action, before: u64, after: &StoredPolicy) -> NewEvent {
-    NewEvent {
-        time: after.created_at,
-        actor: principal.actor(),
-        action,
-        subject: Subject { id: after.version.to_string(), name: "policy".to_owned() },
-        before: Some(policy_state(before)),
-        after: Some(policy_state(after.version)),
-    }
+    let request = roll_back::RollBack { version: body.version, precondition, wait };
+    Ok(in_json(policies.roll_back(&principal, request).await?))
 }
 
 #[cfg(test)]
@@ -194,9 +79,9 @@ mod tests {
     use omniflow_policy::snapshot::Delta;
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::http::policy::document::BODY_LIMIT;
     use crate::http::testing::{Answer, Plane, START, request, send};
+    use crate::service::policy::document::Draft;
     use crate::service::publication::Offer;
 
     /// The table of the demo and one more service: keys of the demo stay as they are.
@@ -330,8 +215,8 @@ mod tests {
         assert_unchanged(&plane, 1, snapshot).await;
         document.as_object_mut().unwrap().remove("key_prefix");
         let acme = KeyPrefix::parse("acme").unwrap();
-        let request = serde_json::from_value(document).unwrap();
-        let policy = Draft::embedded(request, "").compile(&acme).await.map_err(|_| "refused").unwrap();
+        let document = serde_json::from_value(document).unwrap();
+        let policy = Draft::embedded(document, "").compile(&acme).await.map_err(|_| "refused").unwrap();
         assert_eq!(policy.key_prefix().as_str(), "acme", "one that is not stated is the one that there is");
     }
 

@@ -11,14 +11,12 @@ use super::document::wants_toml;
 use super::in_toml;
 use crate::http::extract::{Segments, StrictQuery};
 use crate::http::params::PolicyVersionPath;
-use crate::http::precondition::entity_tag;
 use crate::http::problem::Problem;
 use crate::http::query::PageQuery;
-use crate::service::app::App;
+use crate::service::policy::Policies;
+use crate::service::precondition::entity_tag;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::policy::{PolicyVersionJson, StoredPolicyJson};
-use omniflow_domain::error::Error;
-use omniflow_domain::policy::StoredPolicy;
 
 /// Lists the versions of the policy, newest first.
 #[utoipa::path(
@@ -32,18 +30,11 @@ use omniflow_domain::policy::StoredPolicy;
     ),
 )]
 pub(in crate::http) async fn list(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<Page<PolicyVersionJson>>, Problem> {
-    Ok(Json(select(&app, query).await?))
-}
-
-/// The versions that are asked for.
-pub(in crate::http) async fn select(app: &App, query: PageQuery) -> Result<Page<PolicyVersionJson>, Error> {
-    let (limit, before) = query.read(|text| text.parse().ok())?;
-    let versions = app.storage.main.policy_versions(before, limit + 1).await?;
-    let page = Page::of(versions, limit, |version| version.version.to_string());
-    Ok(page.map(PolicyVersionJson::from))
+    let page = policies.versions(query.into()).await?;
+    Ok(Json(Page::json(page, PolicyVersionJson::from)))
 }
 
 /// Shows a version of the policy; the document alone in TOML to whoever accepts that.
@@ -58,24 +49,16 @@ pub(in crate::http) async fn select(app: &App, query: PageQuery) -> Result<Page<
     ),
 )]
 pub(in crate::http) async fn show(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     Segments(version): Segments<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let stored = find(&app, &version).await?;
+    let stored = policies.version(&version).await?;
     if wants_toml(&headers) {
         return in_toml(&stored.document, stored.version).map_err(Into::into);
     }
     let tag = [(header::ETAG, entity_tag(stored.version))];
     Ok((tag, Json(StoredPolicyJson::from(stored))).into_response())
-}
-
-/// The version with this number.
-pub(in crate::http) async fn find(app: &App, version: &str) -> Result<StoredPolicy, Error> {
-    let no_such_version =
-        || Error::not_found("The policy has no such version. List them with GET /v1/policy/versions.");
-    let version = version.parse().map_err(|_| no_such_version())?;
-    app.storage.main.policy_version(version).await?.ok_or_else(no_such_version)
 }
 
 #[cfg(test)]

@@ -9,11 +9,30 @@ use omniflow_domain::gateway::{Enforcement, GatewayEnforcement, GatewayId, Silen
 
 use super::Fleet;
 use crate::service::publication::Publication;
+use crate::service::signals::Signals;
 
 /// How often a wait looks whether a silent gateway's lease has ended.
 const LEASE_CHECK: Duration = Duration::from_millis(500);
 
 impl Fleet {
+    /// Waits until every live gateway enforces `version`, at most for `wait` and never longer than the process runs.
+    /// `None` if there is nothing to wait for.
+    pub(crate) async fn enforcement_after(
+        &self,
+        version: u64,
+        publication: &Publication,
+        signals: &Signals,
+        committed: Option<Instant>,
+        wait: Option<Duration>,
+    ) -> Option<Enforcement> {
+        let wait = wait?;
+        let enforced = |deadline| self.enforced(version, publication, committed, deadline);
+        Some(tokio::select! {
+            enforcement = enforced(Instant::now() + wait) => enforcement,
+            () = signals.stopped() => enforced(Instant::now()).await,
+        })
+    }
+
     /// Waits until `version` is in force everywhere or `deadline` has come, and tells how far it is.
     ///
     /// `committed` is when the change was committed; without it, no times are told.

@@ -11,7 +11,6 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::list::Shown;
-use crate::http::leaks::{Outcome, respond};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::form::{Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
@@ -20,9 +19,16 @@ use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Badge, Count};
 use crate::http::pages::visitor::Visitor;
 use crate::service::app::App;
-use omniflow_api_types::key::{CreatedKey, KeyJson};
-use omniflow_api_types::leak::{KeyUseJson, LeakReport, LeakedKey, ReportLeak};
+use crate::service::leaks::Leaks;
+use crate::service::leaks::handle::{Measures, ReportLeak};
+use omniflow_api_types::finding::FindingJson;
+use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::Error;
+use omniflow_domain::key_use::KeyUsage;
+use omniflow_domain::leak::{LeakReport, LeakedKey};
+use omniflow_domain::time::format_time;
+use omniflow_policy::key::Secret;
+use omniflow_policy::time::UnixMillis;
 
 /// How long the answer waits for the gateways.
 const WAIT: Duration = Duration::from_secs(10);
@@ -61,8 +67,14 @@ struct Leaked {
     versions: String,
     revoked: bool,
     usage: Option<Usage>,
-    /// Its successor, with the secret where there is one to show.
-    replacement: Option<CreatedKey>,
+    replacement: Option<Replacement>,
+}
+
+/// A key in place of one that leaked.
+struct Replacement {
+    id: String,
+    name: String,
+    secret: Secret,
 }
 
 /// How a key was used in the last 30 days.
@@ -97,6 +109,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageR
 /// `POST /findings/leak`.
 pub(super) async fn report(
     State(app): State<Arc<App>>,
+    State(leaks): State<Arc<Leaks>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     form: Form,
@@ -107,20 +120,19 @@ pub(super) async fn report(
         secret: None,
         digest: None,
         text: Some(form.text("secret_text").to_owned()),
-        revoke: measure != "look",
-        version_only: measure == "version",
-        replacement,
+        measures: Measures { revoke: measure != "look", version_only: measure == "version", replacement },
+        wait: Some(WAIT),
+        attempt: attempt(&principal, &form),
     };
     let outcome = if form.text("secret_text").is_empty() {
         Err(Error::invalid_field("/text", "paste the secret, or the text in which it stands"))
     } else {
-        let named = attempt(&principal, &form);
-        respond(&app, principal, Some(WAIT), request, named).await
+        leaks.handle(&principal, request).await
     };
     let frame = visitor.frame("What leaked");
     let page = match outcome {
-        Ok(Outcome::Done(done)) => LeakedPage::new(frame, done.report, visitor.now()),
-        Ok(Outcome::Again(_)) => LeakedPage::repeated(frame),
+        Ok(handled) if handled.replayed => LeakedPage::repeated(frame),
+        Ok(handled) => LeakedPage::new(frame, handled.value, visitor.now()),
         Err(problem) if error_status(problem.code()).is_server_error() => return Err(problem.into()),
         // What was pasted is a secret, so this is the one form that comes back without it.
         Err(problem) => {
@@ -152,7 +164,7 @@ impl LeakPage {
 // === impl LeakedPage ===
 
 impl LeakedPage {
-    fn new(frame: Frame, report: LeakReport, now: omniflow_policy::time::UnixMillis) -> Self {
+    fn new(frame: Frame, report: LeakReport, now: UnixMillis) -> Self {
         let LeakReport { keys, unknown, malformed, enforcement } = report;
         Self {
             frame,
@@ -161,7 +173,7 @@ impl LeakedPage {
             unknown,
             malformed,
             is_repeated: false,
-            in_force: enforcement.map(InForce::from),
+            in_force: enforcement.map(EnforcementJson::from).map(InForce::from),
         }
     }
 
@@ -181,57 +193,57 @@ impl LeakedPage {
 // === impl Leaked ===
 
 impl Leaked {
-    fn new(leaked: LeakedKey, now: omniflow_policy::time::UnixMillis) -> Self {
-        let id = leaked.key.id.to_string();
-        let until_now = if leaked.revoked { "was " } else { "" };
-        let versions = leaked
-            .versions
+    fn new(leaked: LeakedKey, now: UnixMillis) -> Self {
+        let LeakedKey { key: details, versions, revoked, usage, replacement } = leaked;
+        let id = details.key.id.to_string();
+        let until_now = if revoked { "was " } else { "" };
+        let versions = versions
             .iter()
-            .map(|version| format!("version {} ({until_now}{})", version.id, version.was));
+            .map(|version| format!("version {} ({until_now}{})", version.version, version.was));
+        let replacement = replacement.map(|made| Replacement {
+            id: made.key.key.id.to_string(),
+            name: made.key.key.name.to_string(),
+            secret: made.secret,
+        });
         Self {
-            usage: leaked.usage.map(|usage| Usage::new(usage, &id, now)),
-            name: leaked.key.name.to_string(),
-            status: Badge(leaked.key.status),
+            usage: usage.map(|usage| Usage::new(usage, &id, now)),
+            name: details.key.name.to_string(),
+            status: Badge(details.status),
             versions: versions.collect::<Vec<_>>().join(", "),
-            revoked: leaked.revoked,
-            replacement: leaked.replacement,
+            revoked,
+            replacement,
             id,
         }
-    }
-
-    /// The successor and its secret.
-    fn successor(&self) -> Option<(&KeyJson, &str)> {
-        let made = self.replacement.as_ref()?;
-        Some((&made.key, made.secret.as_deref()?))
     }
 }
 
 // === impl Usage ===
 
 impl Usage {
-    fn new(usage: KeyUseJson, key: &str, now: omniflow_policy::time::UnixMillis) -> Self {
-        let endpoints = usage.endpoints.into_iter().map(|used| {
-            let name = used.endpoint.unwrap_or_else(|| "no route".to_owned());
-            (format!("{} {name}", used.method), Count(used.calls), Count(used.refused))
+    fn new(usage: KeyUsage, key: &str, now: UnixMillis) -> Self {
+        let KeyUsage { calls, anomalies } = usage;
+        let endpoints = calls.endpoints.into_iter().map(|((method, endpoint), tally)| {
+            let name = endpoint.unwrap_or_else(|| "no route".to_owned());
+            (format!("{method} {name}"), Count(tally.calls), Count(tally.refused))
         });
-        let addresses = usage
-            .addresses
-            .into_iter()
-            .map(|used| (used.address.to_string(), used.new, Count(used.calls), At(used.last_call_at.0)));
-        let from = omniflow_domain::time::format_time(usage.from.0);
+        let addresses = calls.addresses.into_iter().map(|used| {
+            (used.address.to_string(), used.is_new, Count(used.tally.calls), At(used.tally.last))
+        });
+        let anomalies = anomalies.into_iter().map(|found| Shown::new(FindingJson::from(found), now));
+        let from = format_time(calls.from);
         Self {
-            from: At(usage.from.0),
-            is_complete: usage.complete,
-            calls: Count(usage.calls),
-            refused: Count(usage.refused),
-            last: usage.last_call_at.map(|time| At(time.0)),
-            after_revocation: Count(usage.calls_after_revocation),
-            new_addresses: usage.new_addresses,
+            from: At(calls.from),
+            is_complete: calls.complete,
+            calls: Count(calls.total.map_or(0, |total| total.calls)),
+            refused: Count(calls.total.map_or(0, |total| total.refused)),
+            last: calls.total.map(|total| At(total.last)),
+            after_revocation: Count(calls.after_revocation),
+            new_addresses: calls.new_addresses,
             endpoints: endpoints.collect(),
-            more_endpoints: usage.more_endpoints,
+            more_endpoints: calls.more_endpoints,
             addresses: addresses.collect(),
-            more_addresses: usage.more_addresses,
-            findings: usage.findings.into_iter().map(|found| Shown::new(found, now)).collect(),
+            more_addresses: calls.more_addresses,
+            findings: anomalies.collect(),
             all_calls: format!("/audit?key={key}&from={from}"),
         }
     }

@@ -13,8 +13,6 @@ use omniflow_policy::time::UnixMillis;
 use super::fields::{self, KeyFields};
 use super::usage::Usage;
 use super::version_hint;
-use crate::http::keys::find;
-use crate::http::keys::update::change;
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::Segments;
 use crate::http::pages::form::{Form, FormError};
@@ -22,12 +20,13 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, At, Badge, Limit, Until};
 use crate::http::pages::visitor::Visitor;
-use crate::http::precondition::Precondition;
-use crate::http::to_its_end;
 use crate::service::app::App;
+use crate::service::keys::{Keys, Update};
+use crate::service::precondition::Precondition;
 use omniflow_api_types::key::{KeyJson, KeyVersionJson};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key::KeyStatus;
+use omniflow_domain::key_details::KeyDetails;
 
 #[derive(Template)]
 #[template(path = "keys/detail.html")]
@@ -95,10 +94,11 @@ struct Typed<'f> {
 /// `GET /keys/{id}`.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     visitor: Visitor,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    let key = find(&app, &id).await?;
+    let key = keys.show(&id).await?.into();
     let saved = visitor.target().ends_with("?saved");
     Ok(Page(page(&app, &visitor, key, None, saved).await?).into_response())
 }
@@ -106,6 +106,7 @@ pub(super) async fn show(
 /// `POST /keys/{id}`: changes it, if it is as the form's reader saw it.
 pub(super) async fn save(
     State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
@@ -114,19 +115,19 @@ pub(super) async fn save(
     if form.text("do") == "my-address" {
         let form = super::new::with_address(&form, &visitor);
         let typed = Typed { form: &form, errors: Vec::new(), is_conflict: false };
-        let key = find(&app, &id).await?;
+        let key = keys.show(&id).await?.into();
         return Ok(Page(page(&app, &visitor, key, Some(typed), false).await?).into_response());
     }
-    match apply(&app, principal.clone(), &id, &form, visitor.now()).await {
-        Ok(key) => Ok(super::see_other(&format!("/keys/{}?saved", key.id))),
+    match apply(&keys, &principal, &id, &form, visitor.now()).await {
+        Ok(details) => Ok(super::see_other(&format!("/keys/{}?saved", details.key.id))),
         Err(problem) => {
             let status = error_status(problem.code());
-            let key = find(&app, &id).await?;
+            let key = keys.show(&id).await?.into();
             let is_conflict = problem.code() == ErrorCode::VersionMismatch;
             let errors = if is_conflict {
                 vec![overtaken()]
             } else {
-                fields::every_error_of(&app, &principal, &form, &problem, visitor.now()).await?
+                fields::every_error_of(&keys, &principal, &form, &problem, visitor.now()).await?
             };
             let typed = Some(Typed { form: &form, errors, is_conflict });
             let answer: (StatusCode, _) = (status, Page(page(&app, &visitor, key, typed, false).await?));
@@ -143,15 +144,15 @@ fn overtaken() -> FormError {
 }
 
 async fn apply(
-    app: &Arc<App>,
-    principal: Principal,
+    keys: &Arc<Keys>,
+    principal: &Principal,
     id: &str,
     form: &Form,
     now: UnixMillis,
-) -> Result<omniflow_domain::key::Key, Error> {
+) -> Result<KeyDetails, Error> {
     let request = fields::to_update(form, now)?;
     let precondition = Precondition::at(super::revision(form)?);
-    to_its_end(change(Arc::clone(app), principal, id.to_owned(), precondition, request)).await
+    keys.update(principal, Update { key: id.to_owned(), precondition, ..request }).await
 }
 
 async fn page(

@@ -1,26 +1,23 @@
-//! How far a revocation is in force: told at once, and as it arrives.
+//! How far a revocation is enforced: at once, and as it progresses.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
 
-use crate::http::keys::find;
+use crate::http::pages::enforcement_watch::EnforcementWatch;
 use crate::http::pages::extract::Segments;
-use crate::http::pages::followed::followed;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::in_force::InForce;
 use crate::http::pages::live::parts;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::Badge;
 use crate::http::pages::visitor::Visitor;
-use crate::service::app::App;
+use crate::service::keys::Keys;
 use omniflow_api_types::gateway::EnforcementJson;
-use omniflow_domain::gateway::{Enforcement, MAX_WAIT};
+use omniflow_domain::gateway::Enforcement;
+use omniflow_domain::key_details::KeyDetails;
 
 #[derive(Template)]
 #[template(path = "keys/enforcement.html")]
@@ -35,37 +32,38 @@ struct EnforcementPage {
 
 /// `GET /keys/{id}/enforcement/{version}`.
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
+    State(watch): State<Arc<EnforcementWatch>>,
     visitor: Visitor,
     Segments((id, version)): Segments<(String, u64)>,
 ) -> PageResult {
-    let key = find(&app, &id).await?;
+    let KeyDetails { key, status, .. } = keys.show(&id).await?;
     let page = EnforcementPage {
         frame: visitor.frame(format!("{}: in force", key.name)),
         id: key.id.to_string(),
         name: key.name.to_string(),
-        status: Badge(key.status),
+        status: Badge(status),
         version,
-        in_force: told(now(&app, version).await),
+        in_force: shown(watch.enforcement_status(version).await),
     };
     Ok(Page(page).into_response())
 }
 
-/// `GET /keys/{id}/enforcement/{version}/live`: the same part again whenever a gateway was heard of, until all are there.
+/// `GET /keys/{id}/enforcement/{version}/live`: the same part again whenever a gateway reports, until all enforce it.
 pub(super) async fn live(
-    State(app): State<Arc<App>>,
+    State(watch): State<Arc<EnforcementWatch>>,
     Segments((_, version)): Segments<(String, u64)>,
 ) -> PageResult {
     Ok(parts(move |mut parts| async move {
-        let mut progress = followed(&app, version);
+        let mut progress = watch.progress(version);
         loop {
             let seen = progress.as_mut().and_then(|progress| progress.borrow_and_update().clone());
             let enforcement = match seen {
                 Some(enforcement) => enforcement,
-                None => now(&app, version).await,
+                None => watch.enforcement_status(version).await,
             };
             let is_complete = enforcement.complete;
-            let Ok(html) = told(enforcement).render() else { return };
+            let Ok(html) = shown(enforcement).render() else { return };
             if !parts.send(&html).await {
                 return;
             }
@@ -80,28 +78,7 @@ pub(super) async fn live(
     }))
 }
 
-/// Waits until a version is in force everywhere, but not longer than this.
-pub(super) async fn until_complete(app: &App, version: u64, longest: Duration) {
-    if let Some(mut progress) = followed(app, version) {
-        let complete = |progress: &Option<Enforcement>| progress.as_ref().is_some_and(|last| last.complete);
-        let waiting = timeout(longest.min(MAX_WAIT), progress.wait_for(complete));
-        tokio::select! {
-            _ = waiting => {}
-            () = app.signals.stopped() => {}
-        }
-    }
-}
-
-/// How far it is now: as it was followed, or as gateways say where it was not.
-async fn now(app: &App, version: u64) -> Enforcement {
-    let last = followed(app, version).and_then(|progress: watch::Receiver<_>| progress.borrow().clone());
-    match last {
-        Some(enforcement) => enforcement,
-        None => app.fleet.enforced(version, &app.publisher.publication, None, Instant::now()).await,
-    }
-}
-
-fn told(enforcement: Enforcement) -> InForce {
+fn shown(enforcement: Enforcement) -> InForce {
     EnforcementJson::from(enforcement).into()
 }
 
@@ -120,7 +97,7 @@ mod tests {
                 name: "ci".to_owned(),
                 status: Badge(KeyStatus::Revoked),
                 version: 9,
-                in_force: told(enforcement),
+                in_force: shown(enforcement),
             };
             assert_eq!(
                 page.render().unwrap().contains("data-live=\"/keys/7/enforcement/9/live\""),

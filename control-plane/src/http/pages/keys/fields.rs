@@ -2,19 +2,16 @@
 
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
-use omniflow_policy::key::Environment;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::time::UnixMillis;
 
-use crate::service::app::App;
+use crate::service::keys::{Create, Keys, Update};
 
-use crate::http::keys::create::rehearse;
 use crate::http::pages::form::{
-    Form, FormError, Labelled, Lifetime, at, blamed, elsewhere, lifetime, lifetimes, new_attempt,
-    newly_blamed,
+    Form, FormError, Labelled, Lifetime, at, blamed, elsewhere, lifetime, lifetimes, newly_blamed,
 };
-use omniflow_api_types::key::{CreateKey, KeyJson, UpdateKey};
+use omniflow_api_types::key::KeyJson;
 use omniflow_domain::time::format_time;
 
 /// Where requests have what the forms' fields say.
@@ -195,45 +192,49 @@ pub(super) fn error(problem: &Error) -> FormError {
     FormError::new(problem, &POINTERS)
 }
 
-/// All that is wrong with a form of a key of which `problem` was found. What changes a key is held against the same rules as
-/// what makes one, so a new key is rehearsed in both cases.
+/// Every error of a form of a key of which `problem` was found: one for each field.
 pub(super) async fn every_error_of(
-    app: &App,
+    keys: &Keys,
     principal: &Principal,
     form: &Form,
     problem: &Error,
     now: UnixMillis,
 ) -> Result<Vec<FormError>, Error> {
-    // Nobody has it: attempts are named at random.
-    let free_name = format!("checked {}", new_attempt(app)?);
-    let live = Environment::Live.as_str();
-    let mut form = match form.names("name") {
-        true => form.clone(),
-        false => form.with("name", &free_name).with("environment", live),
-    };
     let mut errors = vec![error(problem)];
+    let mut form = form.clone();
+    // First what the form itself reads: numbers, and the choice of a lifetime.
     while let Some(field) = newly_blamed(&errors) {
         form = match field {
-            "name" => form.with(field, &free_name),
-            "environment" => form.with(field, live),
-            // There has to be a limit.
+            // A key has at least one limit.
             "per_minute" => form.with(field, "60"),
+            "per_hour" | "burst" => form.without(field),
             "expires_at" => form.with("lifetime", "never"),
-            _ => form.without(field),
+            _ => form,
         };
-        let found = match to_create(&form, now) {
-            Ok(request) => rehearse(app, principal, request).await,
-            Err(problem) => Err(problem),
-        };
-        let Err(problem) = found else { break };
-        errors.push(error(&problem));
+        match rate_limit(&form).and(lifetime(&form, now)) {
+            Ok(_) => break,
+            Err(problem) => errors.push(error(&problem)),
+        }
+    }
+    if newly_blamed(&errors).is_none() {
+        return Ok(errors);
+    }
+    let found = if form.names("name") {
+        keys.find_errors(principal, to_create(&form, now)?).await?
+    } else {
+        keys.find_update_errors(principal, to_update(&form, now)?).await?
+    };
+    for found in found.iter().map(error) {
+        if found.field.as_deref().is_none_or(|field| at(&errors, field).is_none()) {
+            errors.push(found);
+        }
     }
     Ok(errors)
 }
 
 /// The request for a new key.
-pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<CreateKey, Error> {
-    Ok(CreateKey {
+pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<Create, Error> {
+    Ok(Create {
         name: form.text("name").to_owned(),
         environment: form.text("environment").to_owned(),
         scopes: form.all("scopes").map(str::to_owned).collect(),
@@ -247,13 +248,14 @@ pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<CreateKey, Error
 }
 
 /// The request for a change: all that the form shows, anew.
-pub(super) fn to_update(form: &Form, now: UnixMillis) -> Result<UpdateKey, Error> {
-    Ok(UpdateKey {
+pub(super) fn to_update(form: &Form, now: UnixMillis) -> Result<Update, Error> {
+    Ok(Update {
         scopes: Some(form.all("scopes").map(str::to_owned).collect()),
         rate_limit: Some(Some(rate_limit(form)?)),
         ip_allowlist: Some(Some(form.entries("ip_allowlist"))),
         expires_at: Some(lifetime(form, now)?),
         description: Some(form.stated("description")),
+        ..Update::default()
     })
 }
 

@@ -9,14 +9,15 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use super::version_hint;
-use crate::http::keys::list::{ListQuery, select};
 use crate::http::pages::extract::Authenticated;
-use crate::http::pages::extract::{StrictQuery, query_of};
+use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Ago, Badge, Limit};
 use crate::http::pages::visitor::Visitor;
 use crate::service::app::App;
+use crate::service::keys::{Keys, List};
+use crate::service::query::PageRequest;
 use omniflow_api_types::key::KeyJson;
 use omniflow_domain::error::Error;
 use omniflow_domain::time::format_time;
@@ -80,19 +81,20 @@ struct Row {
 
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     visitor: Visitor,
     _: Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let now = visitor.now();
-    let page = select(&app, query.to_api(now)?).await?;
+    let page = keys.list(query.to_request(now)?).await?;
     let (policy, _) = app.publisher.publication.policy()?;
     let prefix = app.publisher.installation.key_prefix.as_str();
     Ok(Page(ListPage {
         frame: visitor.frame("API keys"),
         looks: query.looks(),
         scopes: policy.document().scopes.iter().map(|scope| scope.name.to_string()).collect(),
-        rows: page.items.into_iter().map(|key| Row::new(key, prefix, now)).collect(),
+        rows: page.items.into_iter().map(|key| Row::new(key.into(), prefix, now)).collect(),
         next: page.next_cursor.map(|cursor| Query { cursor, ..query.clone() }.path()),
         query,
     })
@@ -102,27 +104,31 @@ pub(super) async fn show(
 // === impl Query ===
 
 impl Query {
-    /// The same as the API is asked for it.
-    fn to_api(&self, now: UnixMillis) -> Result<ListQuery, Error> {
-        let unused_since = format_time(UnixMillis(now.0.saturating_sub(UNUSED_MS)));
-        let expires_before = format_time(UnixMillis(now.0.saturating_add(EXPIRING_MS)));
-        let look = match self.look.as_str() {
-            "" => None,
-            "due" => Some(("rotation_due", "true")),
-            "unused" => Some(("unused_since", unused_since.as_str())),
-            "expiring" => Some(("expires_before", expires_before.as_str())),
-            _ => return Err(Error::invalid_query("look", "look is due, unused or expiring")),
+    /// The request for the keys that it selects.
+    fn to_request(&self, now: UnixMillis) -> Result<List, Error> {
+        let stated = |text: &String| Some(text.clone());
+        let list = List {
+            status: stated(&self.status),
+            environment: stated(&self.environment),
+            scope: stated(&self.scope),
+            text: stated(&self.q),
+            sort: stated(&self.sort),
+            page: PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: stated(&self.cursor) },
+            ..List::default()
         };
-        let fields = [
-            ("status", self.status.as_str()),
-            ("environment", &self.environment),
-            ("scope", &self.scope),
-            ("q", &self.q),
-            ("sort", &self.sort),
-            ("limit", PAGE_SIZE),
-            ("cursor", &self.cursor),
-        ];
-        query_of(&fields.into_iter().chain(look).collect::<Vec<_>>())
+        Ok(match self.look.as_str() {
+            "" => list,
+            "due" => List { rotation_due: Some("true".to_owned()), ..list },
+            "unused" => {
+                let since = format_time(UnixMillis(now.0.saturating_sub(UNUSED_MS)));
+                List { unused_since: Some(since), ..list }
+            }
+            "expiring" => {
+                let end = format_time(UnixMillis(now.0.saturating_add(EXPIRING_MS)));
+                List { expires_before: Some(end), ..list }
+            }
+            _ => return Err(Error::invalid_query("look", "look is due, unused or expiring")),
+        })
     }
 
     /// The address of the list that it asks for.

@@ -13,16 +13,14 @@ use axum::response::{IntoResponse, Response};
 
 use super::fields::{self, KeyFields};
 use super::secret::{self, Origin};
-use crate::http::keys::create::{issue, rehearse};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::form::{ATTEMPT, CSRF, Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Limit};
 use crate::http::pages::visitor::Visitor;
-use crate::http::to_its_end;
 use crate::service::app::App;
-use omniflow_api_types::key::CreateKey;
+use crate::service::keys::{Create, Keys};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::parse_time;
 
@@ -66,6 +64,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageR
 /// `POST /keys/new`: the form again with all that was typed, or the review of it.
 pub(super) async fn review(
     State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     form: Form,
@@ -75,7 +74,7 @@ pub(super) async fn review(
         "my-address" => {
             show_again(&app, &visitor, &with_address(&form, &visitor), StatusCode::OK, Vec::new())
         }
-        _ => match request_that_fits(&app, &visitor, &principal, &form).await {
+        _ => match request_that_fits(&keys, &visitor, &principal, &form).await {
             Ok(request) => {
                 let (policy, _) = app.publisher.publication.policy()?;
                 let chosen = |scope: &str| request.scopes.iter().any(|given| given == scope);
@@ -94,7 +93,7 @@ pub(super) async fn review(
                 };
                 Ok(Page(page).into_response())
             }
-            Err(problem) => again(&app, &visitor, &principal, &form, &problem).await,
+            Err(problem) => again(&app, &keys, &visitor, &principal, &form, &problem).await,
         },
     }
 }
@@ -102,17 +101,18 @@ pub(super) async fn review(
 /// `POST /keys`: makes the key, and shows its secret this once.
 pub(super) async fn make(
     State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
     let request = match fields::to_create(&form, visitor.now()) {
         Ok(request) => request,
-        Err(problem) => return again(&app, &visitor, &principal, &form, &problem).await,
+        Err(problem) => return again(&app, &keys, &visitor, &principal, &form, &problem).await,
     };
     let attempt = attempt(&principal, &form);
-    match to_its_end(issue(Arc::clone(&app), principal.clone(), request, attempt)).await {
-        Ok(created) => secret::page(&app, &visitor, &created, Origin::Created),
+    match keys.create(&principal, request, attempt).await {
+        Ok(issued) => secret::page(&app, &visitor, issued, Origin::Created),
         Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
             secret::page_without(&visitor, form.text("name"), Origin::Created)
         }
@@ -121,20 +121,20 @@ pub(super) async fn make(
             let text = "This form has made a key already. Sent once more, it makes another.".to_owned();
             show_again(&app, &visitor, &form, StatusCode::CONFLICT, vec![FormError { field: None, text }])
         }
-        Err(problem) => again(&app, &visitor, &principal, &form, &problem).await,
+        Err(problem) => again(&app, &keys, &visitor, &principal, &form, &problem).await,
     }
 }
 
 /// `POST /keys/check`: what is wrong with a form that is being filled in, for the script.
 pub(super) async fn check(
-    State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let errors = match request_that_fits(&app, &visitor, &principal, &form).await {
+    let errors = match request_that_fits(&keys, &visitor, &principal, &form).await {
         Ok(_) => Vec::new(),
-        Err(problem) => fields::every_error_of(&app, &principal, &form, &problem, visitor.now()).await?,
+        Err(problem) => fields::every_error_of(&keys, &principal, &form, &problem, visitor.now()).await?,
     };
     let texts: BTreeMap<_, _> =
         errors.into_iter().filter_map(|error| Some((error.field?, error.text))).collect();
@@ -143,23 +143,25 @@ pub(super) async fn check(
 
 /// The request that the form makes, if a key could be made of it now.
 async fn request_that_fits(
-    app: &App,
+    keys: &Keys,
     visitor: &Visitor,
     principal: &Principal,
     form: &Form,
-) -> Result<CreateKey, Error> {
-    rehearse(app, principal, fields::to_create(form, visitor.now())?).await?;
-    fields::to_create(form, visitor.now())
+) -> Result<Create, Error> {
+    let request = fields::to_create(form, visitor.now())?;
+    keys.dry_run(principal, request.clone()).await?;
+    Ok(request)
 }
 
 async fn again(
     app: &App,
+    keys: &Keys,
     visitor: &Visitor,
     principal: &Principal,
     form: &Form,
     problem: &Error,
 ) -> PageResult {
-    let errors = fields::every_error_of(app, principal, form, problem, visitor.now()).await?;
+    let errors = fields::every_error_of(keys, principal, form, problem, visitor.now()).await?;
     show_again(app, visitor, form, error_status(problem.code()), errors)
 }
 

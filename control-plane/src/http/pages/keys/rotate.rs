@@ -9,19 +9,18 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 
 use super::secret::{self, Origin};
-use crate::http::keys::find;
-use crate::http::keys::rotate::add_version;
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::Segments;
 use crate::http::pages::form::{ATTEMPT, Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
-use crate::http::precondition::Precondition;
-use crate::http::to_its_end;
 use crate::service::app::App;
-use crate::service::fields;
+use crate::service::idempotency::Idempotent;
+use crate::service::keys::{Issued, Keys, Rotate};
+use crate::service::precondition::Precondition;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::key_details::KeyDetails;
 
 /// The overlaps that are offered.
 const OVERLAPS: [(&str, &str); 5] = [
@@ -49,23 +48,25 @@ struct RotatePage {
 /// `GET /keys/{id}/rotate`.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     visitor: Visitor,
     Segments(id): Segments<String>,
 ) -> PageResult {
     let attempt = new_attempt(&app)?;
-    page(&app, &visitor, &id, attempt, DEFAULT, None).await
+    page(&keys, &visitor, &id, attempt, DEFAULT, None).await
 }
 
 /// `POST /keys/{id}/rotate`.
 pub(super) async fn rotate(
     State(app): State<Arc<App>>,
+    State(keys): State<Arc<Keys>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
-    match apply(&app, principal, &id, &form).await {
-        Ok(created) => secret::page(&app, &visitor, &created, Origin::Rotated),
+    match apply(&keys, &principal, &id, &form).await {
+        Ok(issued) => secret::page(&app, &visitor, issued, Origin::Rotated),
         Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
             secret::page_without(&visitor, &id, Origin::Rotated)
         }
@@ -75,38 +76,37 @@ pub(super) async fn rotate(
                 ErrorCode::VersionMismatch | ErrorCode::IdempotencyKeyReused => new_attempt(&app)?,
                 _ => form.text(ATTEMPT).to_owned(),
             };
-            page(&app, &visitor, &id, attempt, form.text("overlap"), Some(problem.into())).await
+            page(&keys, &visitor, &id, attempt, form.text("overlap"), Some(problem.into())).await
         }
     }
 }
 
 async fn apply(
-    app: &Arc<App>,
-    principal: Principal,
+    keys: &Arc<Keys>,
+    principal: &Principal,
     id: &str,
     form: &Form,
-) -> Result<crate::http::idempotency::Created, Error> {
-    let overlap = fields::overlap(form.stated("overlap"))?;
+) -> Result<Idempotent<Issued>, Error> {
     let precondition = Precondition::at(super::revision(form)?);
-    let attempt = attempt(&principal, form);
-    to_its_end(add_version(Arc::clone(app), principal, id.to_owned(), overlap, precondition, attempt)).await
+    let request = Rotate { key: id.to_owned(), overlap: form.stated("overlap"), precondition };
+    keys.rotate(principal, request, attempt(principal, form)).await
 }
 
 async fn page(
-    app: &App,
+    keys: &Keys,
     visitor: &Visitor,
     id: &str,
     attempt: String,
     chosen: &str,
     problem: Option<Error>,
 ) -> PageResult {
-    let key = find(app, id).await?;
+    let KeyDetails { key, .. } = keys.show(id).await?;
     let status = problem.as_ref().map(|problem| error_status(problem.code())).unwrap_or_default();
     let page = RotatePage {
         frame: visitor.frame(format!("Rotate {}", key.name)),
         id: key.id.to_string(),
         name: key.name.to_string(),
-        revision: key.revision(),
+        revision: key.revision,
         attempt,
         overlaps: OVERLAPS,
         chosen: chosen.to_owned(),

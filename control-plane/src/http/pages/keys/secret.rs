@@ -7,16 +7,16 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use omniflow_policy::policy::{MethodSelector, PolicyDocument};
-use serde::Deserialize;
 use serde_json::json;
 
-use crate::http::idempotency::Created;
 use crate::http::pages::form::Form;
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
 use crate::service::app::App;
 use crate::service::fields;
+use crate::service::idempotency::Idempotent;
+use crate::service::keys::Issued;
 use omniflow_domain::error::Error;
 
 /// What stands for the gateways' address where the installation does not know it.
@@ -29,26 +29,6 @@ pub(super) enum Origin {
     Created,
     /// The key was rotated.
     Rotated,
-}
-
-/// What a page needs of the API's answer.
-#[derive(Deserialize)]
-struct Made {
-    key: MadeKey,
-    secret: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct MadeKey {
-    id: String,
-    name: String,
-    scopes: Vec<String>,
-    versions: Vec<MadeVersion>,
-}
-
-#[derive(Deserialize)]
-struct MadeVersion {
-    id: u16,
 }
 
 #[derive(Template)]
@@ -67,25 +47,28 @@ struct SecretPage {
 }
 
 /// The page that shows the secret; or that it was shown, where the form was sent again.
-pub(super) fn page(app: &App, visitor: &Visitor, created: &Created, origin: Origin) -> PageResult {
-    let made: Made = created.read()?;
-    if created.is_replayed() {
-        return page_without(visitor, &made.key.name, origin);
+pub(super) fn page(app: &App, visitor: &Visitor, issued: Idempotent<Issued>, origin: Origin) -> PageResult {
+    let Idempotent { value: Issued { key, secret }, replayed } = issued;
+    let key = key.key;
+    if replayed {
+        return page_without(visitor, key.name.as_str(), origin);
     }
     let (policy, _) = app.publisher.publication.policy()?;
     let gateway = app.gateway_url.as_deref();
-    let curl = made.secret.as_deref().zip(path_to_try(policy.document(), &made.key.scopes));
+    let secret = secret.as_ref().map(|secret| secret.expose());
+    let scopes: Vec<String> = key.scopes.iter().map(ToString::to_string).collect();
+    let curl = secret.zip(path_to_try(policy.document(), &scopes));
     let page = SecretPage {
         frame: visitor.frame(title(origin)),
-        key: made.key.id,
+        key: key.id.to_string(),
         is_new: origin == Origin::Created,
-        version: made.key.versions.last().map(|version| version.id),
+        version: key.versions.last().map(|version| version.version),
         curl: curl.map(|(secret, path)| {
             let gateway = gateway.unwrap_or(UNKNOWN_GATEWAY);
             format!("curl -i -H 'Authorization: Bearer {secret}' \"{gateway}\"'{path}'")
         }),
-        name: made.key.name,
-        secret: made.secret,
+        name: key.name.to_string(),
+        secret: secret.map(str::to_owned),
         knows_gateway: gateway.is_some(),
     };
     Ok(Page(page).into_response())

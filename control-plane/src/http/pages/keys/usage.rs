@@ -95,7 +95,7 @@ impl Usage {
             let query = StatsQuery { filter, by: Some("hour".to_owned()), limit: None };
             Ok::<_, Error>(AuditStatsJson::from(app.request_log.stats(query).await?))
         };
-        let newest = async { Ok::<_, Error>(leaks::usage(app, id, LOOKED_AT, now).await?) };
+        let newest = async { app.leaks.key_usage(id, LOOKED_AT, now).await.map(KeyUseJson::from) };
         let recent = app.request_log.list(calls.clone(), page(RECENT));
         let changes = AdminLogQuery { subject: Some(key.clone()), ..AdminLogQuery::default() };
         let history = app.admin_log.list(changes, page(EVENTS));

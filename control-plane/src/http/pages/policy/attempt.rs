@@ -17,10 +17,11 @@ use crate::http::pages::form::{FormError, at};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::visitor::Visitor;
-use crate::http::policy::evaluate::decide;
-use crate::service::app::App;
-use omniflow_api_types::policy::{EvaluateRequest, Evaluation};
+use crate::service::policy::Policies;
+use crate::service::policy::explain::Explain;
 use omniflow_domain::error::Error;
+use omniflow_domain::policy::Explanation;
+use omniflow_policy::outcome;
 
 /// Where a request has what the form asks for.
 const FIELDS: &[(&str, &str)] = &[
@@ -75,19 +76,19 @@ struct ShownStep {
 }
 
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let is_asked = !query.path.is_empty();
-    let decided = match query.to_api() {
-        Ok(request) if is_asked => decide(&app, &principal, request).await.map(Some),
+    let decided = match query.to_request() {
+        Ok(request) if is_asked => policies.explain(&principal, request).await.map(Some),
         Ok(_) => Ok(None),
         Err(problem) => Err(problem),
     };
     let (status, error, outcome) = match decided {
-        Ok(evaluation) => (StatusCode::OK, None, evaluation.map(Outcome::from)),
+        Ok(explanation) => (StatusCode::OK, None, explanation.map(Outcome::from)),
         Err(problem) if error_status(problem.code()).is_server_error() => return Err(problem.into()),
         Err(problem) => (error_status(problem.code()), Some(FormError::new(&problem, FIELDS)), None),
     };
@@ -120,12 +121,12 @@ impl TryPage {
 // === impl Query ===
 
 impl Query {
-    fn to_api(&self) -> Result<EvaluateRequest, Error> {
+    fn to_request(&self) -> Result<Explain, Error> {
         let stated = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         let whole = |field: &str, detail: &str| Error::invalid_field(field, detail);
         let version = stated(&self.version).map(|text| text.parse());
         let calls = stated(&self.calls_before).map(|text| text.parse());
-        Ok(EvaluateRequest {
+        Ok(Explain {
             key: stated(&self.key),
             version: version
                 .transpose()
@@ -138,22 +139,26 @@ impl Query {
             calls_before: calls
                 .transpose()
                 .map_err(|_| whole("/calls_before", "this is a whole number, such as 60"))?,
-            policy: None,
+            draft: None,
         })
     }
 }
 
 // === impl Outcome ===
 
-impl From<Evaluation> for Outcome {
-    fn from(evaluation: Evaluation) -> Self {
+impl From<Explanation> for Outcome {
+    fn from(explanation: Explanation) -> Self {
+        let status = match explanation.outcome {
+            outcome::Outcome::Denied(denial) => Some(denial.status()),
+            outcome::Outcome::Allowed | outcome::Outcome::PassedThrough => None,
+        };
         Self {
-            is_allowed: evaluation.status.is_none(),
-            reason: evaluation.reason,
-            status: evaluation.status,
-            endpoint: evaluation.endpoint,
-            scope: evaluation.required_scope,
-            steps: evaluation.steps.into_iter().map(ShownStep::from).collect(),
+            is_allowed: status.is_none(),
+            reason: explanation.outcome.reason(),
+            status,
+            endpoint: explanation.endpoint,
+            scope: explanation.required_scope,
+            steps: explanation.steps.into_iter().map(ShownStep::from).collect(),
         }
     }
 }

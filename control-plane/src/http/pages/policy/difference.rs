@@ -2,7 +2,7 @@
 
 use omniflow_policy::policy_diff::{ChangedRoute, MappedRoute};
 
-use omniflow_api_types::policy::PolicyDiffJson;
+use omniflow_domain::policy::PolicyComparison;
 
 /// What differs.
 pub(super) struct Difference {
@@ -36,8 +36,9 @@ impl Difference {
     }
 }
 
-impl From<PolicyDiffJson> for Difference {
-    fn from(diff: PolicyDiffJson) -> Self {
+impl From<PolicyComparison> for Difference {
+    fn from(comparison: PolicyComparison) -> Self {
+        let PolicyComparison { diff, blocked_by, .. } = comparison;
         let mut lines = Vec::new();
         let setting = |name: &str, before: String, after: String| Line {
             kind: "changed",
@@ -86,7 +87,7 @@ impl From<PolicyDiffJson> for Difference {
         lines.extend(diff.routes.removed.into_iter().map(|route| Line::route("removed", route)));
         lines.extend(diff.routes.added.into_iter().map(|route| Line::route("added", route)));
         lines.extend(diff.routes.changed.into_iter().map(Line::changed_route));
-        let blocked_by = diff.blocked_by.into_iter().map(|obstacle| obstacle.detail).collect();
+        let blocked_by = blocked_by.iter().map(|error| error.detail().to_owned()).collect();
         Self { blocked_by, lines }
     }
 }

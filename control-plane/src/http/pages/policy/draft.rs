@@ -1,4 +1,4 @@
-//! A draft of the policy: written, compared with what is in force, rehearsed over recorded calls, published.
+//! A draft of the policy: written, compared with the policy in force, replayed over recorded calls, published.
 
 use crate::http::pages::refusal::error_status;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use serde::Deserialize;
 use super::difference::Difference;
 use super::overview::written;
 use crate::http::pages::extract::Authenticated;
-use crate::http::pages::extract::{StrictQuery, query_of};
+use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::form::{Form, sentence};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::in_force::InForce;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Count, Moment};
 use crate::http::pages::visitor::Visitor;
-use crate::http::policy::diff::of_draft;
-use crate::http::policy::document::{Draft, read_json};
-use crate::http::policy::replay::rehearse;
-use crate::http::policy::set::{Wanted, put_in_force};
-use crate::http::policy::versions::find;
-use crate::http::precondition::Precondition;
-use crate::service::app::App;
-use omniflow_api_types::policy::ReplayJson;
+use crate::service::policy::Policies;
+use crate::service::policy::document::Draft;
+use crate::service::policy::replay::ReplayCalls;
+use crate::service::policy::set::SetPolicy;
+use crate::service::precondition::Precondition;
+use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::policy::ReplayReport;
 use omniflow_domain::time::format_time;
+use omniflow_policy::outcome::Outcome;
 
 /// How long publishing waits for the gateways.
 pub(super) const WAIT: Duration = Duration::from_secs(10);
@@ -123,27 +123,31 @@ pub(super) struct Query {
 
 /// `GET /policy/draft`.
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     visitor: Visitor,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let (policy, base) = app.publisher.publication.policy()?;
+    let current = policies.current()?;
     let text = match query.from.as_str() {
-        "" => written(policy.document())?,
-        version => written(&find(&app, version).await?.document)?,
+        "" => written(current.policy.document())?,
+        version => written(&policies.version(version).await?.document)?,
     };
-    Ok(Page(DraftPage::new(visitor.frame("Draft"), base, text)).into_response())
+    Ok(Page(DraftPage::new(visitor.frame("Draft"), current.version, text)).into_response())
 }
 
-/// `POST /policy/draft`: compares the draft, and rehearses it if that is asked for.
-pub(super) async fn look(State(app): State<Arc<App>>, visitor: Visitor, form: Form) -> PageResult {
-    let (_, base) = app.publisher.publication.policy()?;
+/// `POST /policy/draft`: compares the draft, and replays recorded calls with it if that is requested.
+pub(super) async fn compare(
+    State(policies): State<Arc<Policies>>,
+    visitor: Visitor,
+    form: Form,
+) -> PageResult {
+    let base = policies.current()?.version;
     let mut page = DraftPage::of_form(visitor.frame("Draft"), base, &form);
-    if let Err(problem) = page.compare(&app).await {
+    if let Err(problem) = page.compare(&policies).await {
         return page.refused(&problem);
     }
     if form.text("do") == "replay" {
-        match replay(&app, &page, visitor.now()).await {
+        match replay(&policies, &page, visitor.now()).await {
             Ok(replayed) => page.replay = Some(replayed),
             Err(problem) if problem.code() == ErrorCode::Busy => page.note = Some(sentence(problem.detail())),
             Err(problem) => return page.refused(&problem),
@@ -154,15 +158,15 @@ pub(super) async fn look(State(app): State<Arc<App>>, visitor: Visitor, form: Fo
 
 /// `POST /policy/publish`: puts the draft in force, once its reader has seen what it changes.
 pub(super) async fn publish(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let (_, current) = app.publisher.publication.policy()?;
+    let current = policies.current()?.version;
     let mut page = DraftPage::of_form(visitor.frame("Draft"), current, &form);
     let base = form.number("base", "/base")?.unwrap_or(current);
-    if let Err(problem) = page.compare(&app).await {
+    if let Err(problem) = page.compare(&policies).await {
         return page.refused(&problem);
     }
     if page.difference.as_ref().is_some_and(Difference::is_empty) {
@@ -176,14 +180,14 @@ pub(super) async fn publish(
         return Ok(Page(page).into_response());
     }
     let draft = page.draft()?;
-    let wanted = Wanted::Draft(Box::new(draft));
-    match put_in_force(app, principal, Precondition::at(base), Some(WAIT), wanted).await {
-        Ok((policy, enforcement)) => {
+    let request = SetPolicy { draft, precondition: Precondition::at(base), wait: Some(WAIT) };
+    match policies.set(&principal, request).await {
+        Ok(effective) => {
             let page = PublishedPage {
                 frame: visitor.frame("Policy"),
                 tab: "draft",
-                version: policy.version,
-                in_force: enforcement.map(InForce::from),
+                version: effective.current.version,
+                in_force: effective.enforcement.map(EnforcementJson::from).map(InForce::from),
                 is_same: false,
             };
             Ok(Page(page).into_response())
@@ -200,11 +204,12 @@ pub(super) async fn publish(
     }
 }
 
-async fn replay(app: &App, page: &DraftPage, now: UnixMillis) -> Result<Replayed, Error> {
+async fn replay(policies: &Policies, page: &DraftPage, now: UnixMillis) -> Result<Replayed, Error> {
     let span = SPANS.iter().find(|(name, ..)| *name == page.span).and_then(|(.., millis)| *millis);
     let from = span.map(|millis| format_time(UnixMillis(now.0.saturating_sub(millis)))).unwrap_or_default();
-    let query = query_of(&[("from", from.as_str()), ("key", &page.key)])?;
-    Ok(rehearse(app, query, page.draft()?).await?.into())
+    let (draft, key) = (page.draft()?, page.key.clone());
+    let request = ReplayCalls { draft, key: Some(key), from: Some(from), to: None };
+    Ok(policies.replay(request).await?.into())
 }
 
 // === impl DraftPage ===
@@ -234,12 +239,12 @@ impl DraftPage {
     }
 
     fn draft(&self) -> Result<Draft, Error> {
-        read_json(self.text.clone().into_bytes())
+        Draft::from_json(self.text.clone().into_bytes())
     }
 
     /// Finds what the draft changes.
-    async fn compare(&mut self, app: &App) -> Result<(), Error> {
-        self.difference = Some(of_draft(app, self.draft()?).await?.into());
+    async fn compare(&mut self, policies: &Policies) -> Result<(), Error> {
+        self.difference = Some(policies.compare_draft(self.draft()?).await?.into());
         self.seen = Digest::of(self.text.as_bytes()).to_hex();
         Ok(())
     }
@@ -289,8 +294,8 @@ fn line_in(detail: &str) -> Option<usize> {
 
 // === impl Replayed ===
 
-impl From<ReplayJson> for Replayed {
-    fn from(replay: ReplayJson) -> Self {
+impl From<ReplayReport> for Replayed {
+    fn from(replay: ReplayReport) -> Self {
         let counts = replay.counts;
         let rows = replay.changes.into_iter().map(|change| {
             let key = change.key_id.to_string();
@@ -299,9 +304,9 @@ impl From<ReplayJson> for Replayed {
                 key: change.key_name.unwrap_or(key),
                 method: change.method,
                 endpoint: change.endpoint.unwrap_or_else(|| "no route".to_owned()),
-                before: change.before,
-                after: change.after,
-                is_refused: change.after != "allowed",
+                before: change.before.reason(),
+                after: change.after.reason(),
+                is_refused: change.after != Outcome::Allowed,
                 calls: Count(change.calls),
                 newest: format!("/audit/{}", change.newest_record),
                 path: change.newest_path,
@@ -315,7 +320,7 @@ impl From<ReplayJson> for Replayed {
             keys_allowed: Count(counts.keys_newly_allowed as u64),
             unaffected: Count(counts.unaffected),
             unknown: Count(counts.not_replayable),
-            oldest: replay.oldest.map(|time| Moment(time.0)),
+            oldest: replay.oldest.map(Moment),
             is_complete: replay.complete,
             rows: rows.collect(),
             has_more: replay.more_changes,

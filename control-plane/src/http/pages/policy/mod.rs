@@ -1,4 +1,4 @@
-//! Routes and scopes: as a table and as the document, tried out, drafted, compared, rehearsed, published and rolled back.
+//! Routes and scopes: as a table and as the document, tried out, drafted, compared, replayed, published and rolled back.
 
 mod attempt;
 mod difference;
@@ -21,7 +21,7 @@ fn routes(routes: PageRoutes) -> PageRoutes {
         .page("/policy/document", READ, overview::document)
         .page("/policy/try", READ, attempt::show)
         .page("/policy/draft", READ, draft::show)
-        .form("/policy/draft", READ, draft::look)
+        .form("/policy/draft", READ, draft::compare)
         .form("/policy/publish", WRITE, draft::publish)
         .page("/policy/versions", READ, versions::list)
         .page("/policy/versions/{version}", READ, versions::show)

@@ -11,8 +11,8 @@ use crate::http::pages::frame::Frame;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::At;
 use crate::http::pages::visitor::Visitor;
-use crate::http::policy::versions::find;
-use crate::service::app::App;
+use crate::service::policy::Policies;
+use crate::service::publication::NumberedPolicy;
 use omniflow_domain::error::Error;
 
 #[derive(Template)]
@@ -56,9 +56,9 @@ struct DocumentPage {
     text: String,
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
-    let (policy, version) = app.publisher.publication.policy()?;
-    let stored = find(&app, &version.to_string()).await?;
+pub(super) async fn show(State(policies): State<Arc<Policies>>, visitor: Visitor) -> PageResult {
+    let NumberedPolicy { version, policy } = policies.current()?;
+    let stored = policies.version(&version.to_string()).await?;
     let document = policy.document();
     let routes: Vec<Route> = routes(document);
     let scope = |scope: &omniflow_policy::policy::ScopeDefinition| {
@@ -85,8 +85,8 @@ pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageR
     .into_response())
 }
 
-pub(super) async fn document(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
-    let (policy, version) = app.publisher.publication.policy()?;
+pub(super) async fn document(State(policies): State<Arc<Policies>>, visitor: Visitor) -> PageResult {
+    let NumberedPolicy { version, policy } = policies.current()?;
     let text = written(policy.document())?;
     let page = DocumentPage { frame: visitor.frame("Policy document"), tab: "document", version, text };
     Ok(Page(page).into_response())

@@ -13,18 +13,20 @@ use super::difference::Difference;
 use super::draft::{PublishedPage, WAIT};
 use super::overview::written;
 use crate::http::pages::extract::Authenticated;
-use crate::http::pages::extract::{Segments, StrictQuery, query_of};
+use crate::http::pages::extract::{Segments, StrictQuery};
 use crate::http::pages::form::{Form, sentence};
 use crate::http::pages::frame::Frame;
 use crate::http::pages::in_force::InForce;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::At;
 use crate::http::pages::visitor::Visitor;
-use crate::http::policy::diff::compare;
-use crate::http::policy::set::{Wanted, put_in_force};
-use crate::http::policy::versions::{find, select};
-use crate::http::precondition::Precondition;
-use crate::service::app::App;
+use crate::service::policy::Policies;
+use crate::service::policy::diff::CompareVersions;
+use crate::service::policy::roll_back::RollBack;
+use crate::service::precondition::Precondition;
+use crate::service::query::PageRequest;
+use omniflow_api_types::gateway::EnforcementJson;
+use omniflow_domain::error::Error;
 
 /// Versions of one page.
 const PAGE_SIZE: &str = "50";
@@ -70,15 +72,16 @@ struct VersionPage {
 
 /// `GET /policy/versions`.
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     visitor: Visitor,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let page = select(&app, query_of(&[("limit", PAGE_SIZE), ("cursor", &query.cursor)])?).await?;
-    let (_, current) = app.publisher.publication.policy()?;
+    let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor.clone()) };
+    let page = policies.versions(request).await?;
+    let current = policies.current()?.version;
     let versions = page.items.into_iter().map(|version| Version {
         number: version.version,
-        created: At(version.created_at.0),
+        created: At(version.created_at),
         created_by: version.created_by,
     });
     Ok(Page(VersionsPage {
@@ -94,39 +97,39 @@ pub(super) async fn list(
 
 /// `GET /policy/versions/{version}`.
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     visitor: Visitor,
     Segments(version): Segments<String>,
 ) -> PageResult {
-    Ok(Page(VersionPage::new(&app, &visitor, &version, None).await?).into_response())
+    Ok(Page(VersionPage::new(&policies, &visitor, &version, None).await?).into_response())
 }
 
 /// `POST /policy/versions/{version}/roll-back`.
 pub(super) async fn roll_back(
-    State(app): State<Arc<App>>,
+    State(policies): State<Arc<Policies>>,
     visitor: Visitor,
     Authenticated(principal): Authenticated,
     Segments(version): Segments<String>,
     form: Form,
 ) -> PageResult {
-    let number = find(&app, &version).await?.version;
+    let number = policies.version(&version).await?.version;
     let base = form.number("base", "/base")?.unwrap_or_default();
-    let wanted = Wanted::Version(number);
-    match put_in_force(Arc::clone(&app), principal, Precondition::at(base), Some(WAIT), wanted).await {
-        Ok((policy, enforcement)) => {
+    let request = RollBack { version: number, precondition: Precondition::at(base), wait: Some(WAIT) };
+    match policies.roll_back(&principal, request).await {
+        Ok(effective) => {
             let page = PublishedPage {
                 frame: visitor.frame("Policy"),
                 tab: "versions",
-                version: policy.version,
-                is_same: policy.version == base,
-                in_force: enforcement.map(InForce::from),
+                version: effective.current.version,
+                is_same: effective.current.version == base,
+                in_force: effective.enforcement.map(EnforcementJson::from).map(InForce::from),
             };
             Ok(Page(page).into_response())
         }
         Err(problem) if error_status(problem.code()).is_server_error() => Err(problem.into()),
         Err(problem) => {
             let error = Some(sentence(problem.detail()));
-            let page = VersionPage::new(&app, &visitor, &version, error).await?;
+            let page = VersionPage::new(&policies, &visitor, &version, error).await?;
             let status: StatusCode = error_status(problem.code());
             Ok((status, Page(page)).into_response())
         }
@@ -137,25 +140,29 @@ pub(super) async fn roll_back(
 
 impl VersionPage {
     async fn new(
-        app: &App,
+        policies: &Policies,
         visitor: &Visitor,
         version: &str,
         error: Option<String>,
-    ) -> Result<Self, omniflow_domain::error::Error> {
-        let stored = find(app, version).await?;
-        let (_, current) = app.publisher.publication.policy()?;
+    ) -> Result<Self, Error> {
+        let stored = policies.version(version).await?;
+        let current = policies.current()?.version;
         let number = stored.version.to_string();
         let before =
             stored.version.checked_sub(1).filter(|before| *before > 0).map(|before| before.to_string());
         let changed = match before {
             Some(before) => {
-                Some(compare(app, query_of(&[("from", before.as_str()), ("to", &number)])?).await?.into())
+                let request = CompareVersions { from: Some(before), to: Some(number.clone()) };
+                Some(policies.compare_versions(request).await?.into())
             }
             None => None,
         };
         let back = match stored.version == current {
             true => None,
-            false => Some(compare(app, query_of(&[("to", number.as_str())])?).await?.into()),
+            false => {
+                let request = CompareVersions { from: None, to: Some(number.clone()) };
+                Some(policies.compare_versions(request).await?.into())
+            }
         };
         Ok(Self {
             frame: visitor.frame(format!("Version {number} of the policy")),

@@ -1,14 +1,13 @@
-//! What stands in a policy's way: keys that would lose what they have by it.
+//! Conflicts of a policy with existing keys, which would lose scopes or be rejected.
 
 use omniflow_policy::policy::Policy;
 use omniflow_policy::scope::Scope;
 
-use crate::service::app::App;
-use crate::storage::Transaction;
+use crate::storage::{Storage, Transaction};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::NamedKeys;
 
-/// How many keys a refusal names for each scope.
+/// How many keys an error names for each scope.
 const NAMED_KEYS: usize = 5;
 
 /// The scopes that `next` lacks.
@@ -17,7 +16,7 @@ fn missing_scopes(current: &Policy, next: &Policy) -> Vec<Scope> {
     scopes.filter(|scope| !next.defines(scope)).cloned().collect()
 }
 
-/// Refuses a policy that keys stand in the way of, as the transaction that would set it sees them.
+/// Fails if keys conflict with `next`, as the transaction that would set it reads them.
 pub(super) async fn check(
     transaction: &mut Transaction<'_>,
     current: &Policy,
@@ -26,8 +25,8 @@ pub(super) async fn check(
     let missing = missing_scopes(current, next);
     let holders = transaction.scope_holders(&missing, NAMED_KEYS).await?;
     let holders: Vec<(Scope, NamedKeys)> = holders.into_iter().map(|held| (held.scope, held.keys)).collect();
-    if let Some(problem) = scopes_in_use(&holders) {
-        return Err(problem);
+    if let Some(error) = scopes_in_use(&holders) {
+        return Err(error);
     }
     match next.document().imported_keys {
         true => Ok(()),
@@ -35,13 +34,17 @@ pub(super) async fn check(
     }
 }
 
-/// All that stands in the way of a draft at this moment.
-pub(super) async fn of_draft(app: &App, current: &Policy, draft: &Policy) -> Result<Vec<Error>, Error> {
-    let holders = app.storage.main.scope_holders(&missing_scopes(current, draft), NAMED_KEYS).await?;
+/// All conflicts of a draft at this moment.
+pub(super) async fn of_draft(
+    storage: &Storage,
+    current: &Policy,
+    draft: &Policy,
+) -> Result<Vec<Error>, Error> {
+    let holders = storage.main.scope_holders(&missing_scopes(current, draft), NAMED_KEYS).await?;
     let holders: Vec<(Scope, NamedKeys)> = holders.into_iter().map(|held| (held.scope, held.keys)).collect();
     let imported = match draft.document().imported_keys {
         true => NamedKeys::default(),
-        false => app.storage.main.imported_keys(NAMED_KEYS).await?,
+        false => storage.main.imported_keys(NAMED_KEYS).await?,
     };
     Ok(scopes_in_use(&holders).into_iter().chain(imports_in_use(&imported)).collect())
 }

@@ -1,9 +1,17 @@
-//! Stored versions of the policy, and what keys may do under them.
+//! Stored versions of the policy, what keys may do under them, and what a draft would change.
+
+mod comparison;
+mod explanation;
+mod replay;
 
 use omniflow_policy::key::Environment;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::scope::Scope;
 use omniflow_policy::time::UnixMillis;
+
+pub use self::comparison::PolicyComparison;
+pub use self::explanation::{ExplainedKey, Explanation};
+pub use self::replay::{ReplayChange, ReplayCounts, ReplayReport};
 
 /// A version of the policy.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Which keys a report is about. Secrets go no further than here: what follows knows keys and versions.
+//! Searching a report for secrets of keys. Secrets do not leave this module: its results are keys and versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,17 @@ use omniflow_policy::snapshot::Image;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::MAX_KEYS;
 use crate::service::fields;
 use omniflow_domain::error::Error;
 
-/// The most keys that one report is about: what is revoked is one change, which gateways take whole.
-pub(super) const MAX_KEYS: usize = 100;
-
-/// Where secrets are sought. No Debug: it holds them.
+/// Where to search for secrets. No Debug: it holds them.
 pub(super) enum Sought {
     /// One secret.
     Secret(Zeroizing<String>),
     /// The SHA-256 of one.
     Digest(Digest),
-    /// All that a text has.
+    /// All secrets in a text.
     Text(Zeroizing<String>),
 }
 
@@ -30,9 +28,9 @@ pub(super) enum Sought {
 pub(super) struct Found {
     /// The versions whose secrets were found, by key.
     pub(super) keys: BTreeMap<Uuid, BTreeSet<u16>>,
-    /// Different secrets of the right form that no key has.
+    /// Distinct secrets that are well formed but belong to no key.
     pub(super) unknown: usize,
-    /// Different texts that mean to be a key and are none.
+    /// Distinct texts that resemble a secret but are malformed.
     pub(super) malformed: usize,
 }
 
@@ -54,7 +52,7 @@ impl Sought {
         }
     }
 
-    /// Looks up all that there is in the published image, which has every version of every key.
+    /// Looks up all secrets in the published image, which has every version of every key.
     pub(super) fn find(&self, image: &Image, prefix: &KeyPrefix) -> Result<Found, Error> {
         let mut found = Found::default();
         match self {

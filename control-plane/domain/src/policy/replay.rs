@@ -1,0 +1,72 @@
+//! What a draft would change for recorded calls.
+
+use omniflow_policy::outcome::Outcome;
+use omniflow_policy::time::UnixMillis;
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// What a draft would have allowed or refused of the recorded calls.
+#[derive(Clone, Debug)]
+pub struct ReplayReport {
+    /// The version that the draft was compared with.
+    pub policy_version: u64,
+    /// The errors with which setting the draft would be refused now.
+    pub blocked_by: Vec<Error>,
+    /// When the oldest replayed call was made; `None` if there are no calls.
+    pub oldest: Option<UnixMillis>,
+    /// Whether all calls in the range were replayed; otherwise older ones were left out.
+    pub complete: bool,
+    /// How many calls there are of each kind.
+    pub counts: ReplayCounts,
+    /// The calls with another outcome, in groups, largest first.
+    pub changes: Vec<ReplayChange>,
+    /// Whether there are more groups.
+    pub more_changes: bool,
+}
+
+/// How many calls there are of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayCounts {
+    /// All calls.
+    pub calls: u64,
+    /// Allowed by both policies.
+    pub still_allowed: u64,
+    /// Refused by both, perhaps for different reasons.
+    pub still_refused: u64,
+    /// Allowed by the current policy, refused by the draft.
+    pub newly_refused: u64,
+    /// Refused by the current policy, allowed by the draft, limits aside.
+    pub newly_allowed: u64,
+    /// Decided before the policy is consulted: no valid key, or not from an allowed address.
+    pub unaffected: u64,
+    /// Recorded with too little detail: the path was cut or redacted, or the key no longer exists.
+    pub not_replayable: u64,
+    /// Keys whose calls would be refused.
+    pub keys_newly_refused: usize,
+    /// Keys whose calls would be allowed.
+    pub keys_newly_allowed: usize,
+}
+
+/// Calls of one key, method and endpoint whose outcome would change in the same way.
+#[derive(Clone, Debug)]
+pub struct ReplayChange {
+    /// The key.
+    pub key_id: Uuid,
+    /// Its name; `None` if the key no longer exists.
+    pub key_name: Option<String>,
+    /// The method.
+    pub method: String,
+    /// The route of the draft, or else the recorded one.
+    pub endpoint: Option<String>,
+    /// The outcome under the current policy.
+    pub before: Outcome,
+    /// The outcome under the draft.
+    pub after: Outcome,
+    /// How many calls.
+    pub calls: u64,
+    /// The identifier of the newest of them in the audit log.
+    pub newest_record: i64,
+    /// The path of the newest of them.
+    pub newest_path: String,
+}

@@ -1,0 +1,109 @@
+//! Keys: created, imported, listed, updated, rotated and revoked.
+
+mod admin_log;
+mod create;
+mod list;
+mod revoke;
+mod rotate;
+mod show;
+mod update;
+mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniflow_domain::clock::{Clock, Entropy};
+use omniflow_domain::error::Error;
+use omniflow_domain::key::Key;
+use omniflow_domain::key_details::{KeyDetails, LastUsed};
+use omniflow_policy::key::{Environment, Secret, compose_key};
+
+use super::fleet::Fleet;
+use super::idempotency::{IdempotencyCache, Replayable};
+use super::publisher::Publisher;
+use super::signals::Signals;
+use crate::storage::Storage;
+
+pub(crate) use create::{Create, add, first_version};
+pub(crate) use list::List;
+pub(crate) use revoke::{Revoke, Revoked, no_such_version, revoke_versions};
+pub(crate) use rotate::Rotate;
+pub(crate) use update::Update;
+
+/// The use cases of keys.
+pub(crate) struct Keys {
+    /// The rows.
+    pub(crate) storage: Arc<Storage>,
+    /// Commits changes and publishes them.
+    pub(crate) publisher: Arc<Publisher>,
+    /// The gateways that enforce changes.
+    pub(crate) fleet: Arc<Fleet>,
+    /// Ends waiting when the process ends.
+    pub(crate) signals: Signals,
+    /// The results of requests that created a key or a version in the last minutes.
+    pub(crate) idempotency: Arc<IdempotencyCache>,
+    /// When a key's newest version falls due for rotation after its creation; `None` for never.
+    pub(crate) rotation_after: Option<Duration>,
+    /// The wall clock.
+    pub(crate) clock: Clock,
+    /// Random bytes.
+    pub(crate) entropy: Entropy,
+}
+
+/// A key with a new version, and that version's secret.
+#[derive(Clone)]
+pub(crate) struct Issued {
+    /// The key as it was when the version was created.
+    pub(crate) key: KeyDetails,
+    /// The secret; `None` where another system has created it.
+    pub(crate) secret: Option<Secret>,
+}
+
+/// A new secret of this installation.
+pub(crate) fn new_secret(
+    publisher: &Publisher,
+    entropy: &Entropy,
+    environment: Environment,
+) -> Result<Secret, Error> {
+    let prefix = &publisher.installation.key_prefix;
+    Ok(entropy.compose(|mut random| compose_key(prefix, environment, &mut random))?)
+}
+
+fn no_such_key() -> Error {
+    Error::not_found("No key has this identifier or name. List them with GET /v1/keys.")
+}
+
+// === impl Keys ===
+
+impl Keys {
+    /// A key with the times of its last use.
+    async fn details(&self, key: Key) -> Result<KeyDetails, Error> {
+        let last_used = self.storage.audit.last_used(&[key.id]).await?;
+        Ok(KeyDetails::new(key, &last_used, self.rotation_after, self.clock.now()))
+    }
+
+    /// The same after a change is committed, which succeeds even if the request log cannot be read.
+    async fn details_after_commit(&self, key: Key) -> KeyDetails {
+        let last_used = self.storage.audit.last_used(&[key.id]).await.unwrap_or_else(|error| {
+            tracing::error!(%error, key = %key.id, "last use of a changed key unavailable");
+            LastUsed::new()
+        });
+        KeyDetails::new(key, &last_used, self.rotation_after, self.clock.now())
+    }
+}
+
+// === impl Issued ===
+
+impl Replayable for Issued {
+    fn retained_bytes(&self) -> usize {
+        let key = &self.key.key;
+        let scopes: usize = key.scopes.iter().map(|scope| size_of_val(scope) + scope.as_str().len()).sum();
+        size_of::<Self>()
+            + key.name.as_str().len()
+            + key.description.as_ref().map_or(0, String::len)
+            + scopes
+            + size_of_val(key.ip_allowlist.networks())
+            + size_of_val(key.versions.as_slice())
+            + self.secret.as_ref().map_or(0, |secret| secret.expose().len())
+    }
+}
