@@ -84,7 +84,9 @@ impl Plane {
         let Self { app, router, folder, .. } = self;
         drop(router);
         assert_eq!(Arc::strong_count(&app), 1, "nothing else may hold the databases open");
+        let storage = Arc::downgrade(&app.storage);
         drop(app);
+        assert_eq!(storage.strong_count(), 0, "nothing else may hold the databases open");
         Self::in_folder(folder, now, change).await
     }
 

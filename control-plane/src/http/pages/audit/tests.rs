@@ -230,6 +230,10 @@ async fn an_export_is_the_file_of_the_api() {
         assert_eq!(answer.headers[header::CONTENT_DISPOSITION], disposition);
         assert_eq!(answer.body, plane.get(&path.replace("/audit", "/v1/audit")).await.body, "{path}");
     }
+    // The form's field has no zone; it is in UTC, as on the page.
+    let since = browser.open("/audit/export?from=2027-01-15T08:03").await;
+    let expected = plane.get("/v1/audit/export?from=2027-01-15T08:03:00Z").await;
+    assert_eq!((since.status, since.body), (StatusCode::OK, expected.body));
 }
 
 #[tokio::test]
