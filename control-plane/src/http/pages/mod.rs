@@ -31,6 +31,7 @@
 pub(super) mod assets;
 mod audit;
 mod chart;
+mod enforcement_status;
 pub(super) mod enforcement_watch;
 mod events;
 mod findings;
@@ -38,7 +39,6 @@ mod form;
 mod frame;
 pub(super) mod gate;
 mod gateways;
-mod in_force;
 mod keys;
 mod live;
 mod policy;

@@ -14,9 +14,9 @@ use super::draft::{PublishedPage, WAIT};
 use super::overview::written;
 use crate::http::access::Authenticated;
 use crate::http::extract::{Segments, StrictQuery, query_of};
+use crate::http::pages::enforcement_status::EnforcementStatus;
 use crate::http::pages::form::{Form, sentence};
 use crate::http::pages::frame::Frame;
-use crate::http::pages::in_force::InForce;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::At;
 use crate::http::pages::visitor::Visitor;
@@ -119,7 +119,7 @@ pub(super) async fn roll_back(
                 tab: "versions",
                 version: policy.version,
                 is_same: policy.version == base,
-                in_force: enforcement.map(InForce::from),
+                in_force: enforcement.map(EnforcementStatus::from),
             };
             Ok(Page(page).into_response())
         }
