@@ -19,9 +19,9 @@ use zeroize::Zeroizing;
 use super::extract::{Body, FromBody};
 use super::problem::Problem;
 use crate::service::app::App;
-use crate::service::idempotency::{Replayable, record};
+use crate::service::idempotency::{Attempt, Replayable, record};
 use crate::service::precondition::entity_tag;
-use crate::storage::{Attempt, Transaction};
+use crate::storage::Transaction;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 

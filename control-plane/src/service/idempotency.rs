@@ -11,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use omniflow_policy::time::UnixMillis;
 
-use crate::storage::{Attempt, Transaction};
+pub(crate) use crate::storage::Attempt;
+use crate::storage::Transaction;
 use omniflow_domain::error::{Error, ErrorCode};
 
 /// How long an attempt is remembered, in milliseconds: a day.

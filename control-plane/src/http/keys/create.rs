@@ -57,10 +57,15 @@ impl From<CreateKey> for Create {
 #[cfg(test)]
 mod tests {
     use axum::http::{StatusCode, header};
+    use omniflow_domain::error::{Error, ErrorCode};
+    use omniflow_domain::principal::Principal;
+    use omniflow_domain::token::Role;
     use omniflow_policy::digest::Digest;
+    use omniflow_policy::limit::RateLimit;
     use serde_json::{Value, json};
 
     use crate::http::testing::Plane;
+    use crate::service::keys::{Create, Update};
 
     #[tokio::test]
     async fn a_key_is_issued_with_what_was_asked_for() {
@@ -215,5 +220,53 @@ mod tests {
         assert_eq!(call("application/json", "{\"name\":").await, "invalid_json");
         let twice = r#"{"name":"a","environment":"live","scopes":[]} {}"#;
         assert_eq!(call("application/json; charset=utf-8", twice).await, "invalid_json");
+    }
+
+    fn pointers(errors: &[Error]) -> Vec<(ErrorCode, Option<&str>)> {
+        errors.iter().map(|error| (error.code(), error.field())).collect()
+    }
+
+    #[tokio::test]
+    async fn every_invalid_field_is_reported_once() {
+        let plane = Plane::new().await;
+        plane.key("taken").await;
+        let principal =
+            Principal { id: uuid::Uuid::nil(), name: "owner".parse().unwrap(), role: Role::Owner };
+        let request = Create {
+            name: "taken".to_owned(),
+            environment: "prod".to_owned(),
+            scopes: vec!["contacts:read".to_owned(), "nothing:read".to_owned(), "x".to_owned()],
+            rate_limit: Some(RateLimit { per_minute: Some(0), per_hour: Some(0), burst: Some(0) }),
+            ip_allowlist: Some(vec!["10.0.0.1/8".to_owned()]),
+            expires_at: Some("tomorrow".to_owned()),
+            description: Some("x".repeat(1_025)),
+            ..Create::default()
+        };
+        let invalid = |pointer| (ErrorCode::InvalidField, Some(pointer));
+        let expected = [
+            invalid("/environment"),
+            invalid("/scopes/1"),
+            invalid("/rate_limit/per_minute"),
+            invalid("/rate_limit/per_hour"),
+            invalid("/rate_limit/burst"),
+            invalid("/ip_allowlist/0"),
+            invalid("/description"),
+            invalid("/expires_at"),
+            (ErrorCode::NameTaken, None),
+        ];
+        let keys = &plane.app.keys;
+        let errors = keys.find_errors(&principal, request.clone()).await.unwrap();
+        assert_eq!(pointers(&errors), expected);
+
+        let update = Update {
+            scopes: Some(request.scopes),
+            rate_limit: Some(Some(RateLimit { per_minute: None, per_hour: None, burst: None })),
+            description: Some(None),
+            ..Update::default()
+        };
+        let errors = keys.find_update_errors(&principal, update).await.unwrap();
+        assert_eq!(pointers(&errors), [invalid("/scopes/1"), invalid("/rate_limit")]);
+        let valid = Update { scopes: Some(vec!["contacts:read".to_owned()]), ..Update::default() };
+        assert_eq!(keys.find_update_errors(&principal, valid).await.unwrap(), []);
     }
 }

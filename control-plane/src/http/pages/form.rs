@@ -9,7 +9,7 @@ use omniflow_policy::time::UnixMillis;
 use crate::service::app::App;
 
 use super::refusal::Refused;
-use crate::storage::Attempt;
+use crate::service::idempotency::Attempt;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
 

@@ -28,6 +28,7 @@
 mod assets;
 mod audit;
 mod chart;
+mod enforcement_status;
 pub(super) mod enforcement_watch;
 mod events;
 mod extract;
@@ -35,7 +36,6 @@ mod findings;
 mod form;
 mod frame;
 mod gateways;
-mod in_force;
 mod keys;
 mod live;
 mod policy;

@@ -11,10 +11,10 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::list::Shown;
+use crate::http::pages::enforcement_status::EnforcementStatus;
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::form::{Form, FormError, attempt, new_attempt};
 use crate::http::pages::frame::Frame;
-use crate::http::pages::in_force::InForce;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{At, Badge, Count};
 use crate::http::pages::visitor::Visitor;
@@ -56,7 +56,7 @@ struct LeakedPage {
     /// Whether the report was acted upon before, and is told no more.
     is_repeated: bool,
     has_revoked: bool,
-    in_force: Option<InForce>,
+    in_force: Option<EnforcementStatus>,
 }
 
 /// A key that leaked.
@@ -173,7 +173,7 @@ impl LeakedPage {
             unknown,
             malformed,
             is_repeated: false,
-            in_force: enforcement.map(EnforcementJson::from).map(InForce::from),
+            in_force: enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
         }
     }
 

@@ -6,10 +6,10 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::IntoResponse;
 
+use crate::http::pages::enforcement_status::EnforcementStatus;
 use crate::http::pages::enforcement_watch::EnforcementWatch;
 use crate::http::pages::extract::Segments;
 use crate::http::pages::frame::Frame;
-use crate::http::pages::in_force::InForce;
 use crate::http::pages::live::parts;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::Badge;
@@ -27,7 +27,7 @@ struct EnforcementPage {
     name: String,
     status: Badge,
     version: u64,
-    in_force: InForce,
+    enforcement: EnforcementStatus,
 }
 
 /// `GET /keys/{id}/enforcement/{version}`.
@@ -44,7 +44,7 @@ pub(super) async fn show(
         name: key.name.to_string(),
         status: Badge(status),
         version,
-        in_force: shown(watch.enforcement_status(version).await),
+        enforcement: shown(watch.enforcement_status(version).await),
     };
     Ok(Page(page).into_response())
 }
@@ -78,7 +78,7 @@ pub(super) async fn live(
     }))
 }
 
-fn shown(enforcement: Enforcement) -> InForce {
+fn shown(enforcement: Enforcement) -> EnforcementStatus {
     EnforcementJson::from(enforcement).into()
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use omniflow_domain::key::KeyStatus;
 
     #[test]
-    fn it_goes_on_arriving_until_it_is_in_force_everywhere() {
+    fn page_is_live_until_enforcement_is_complete() {
         for complete in [false, true] {
             let enforcement = Enforcement { complete, version: 9, gateways: Vec::new(), silent: Vec::new() };
             let page = EnforcementPage {
@@ -97,7 +97,7 @@ mod tests {
                 name: "ci".to_owned(),
                 status: Badge(KeyStatus::Revoked),
                 version: 9,
-                in_force: shown(enforcement),
+                enforcement: shown(enforcement),
             };
             assert_eq!(
                 page.render().unwrap().contains("data-live=\"/keys/7/enforcement/9/live\""),

@@ -96,7 +96,7 @@ async fn end(
     if version.is_none() && typed != key.name.as_str() {
         let problem =
             Error::invalid_field("/name", format!("type {} to confirm that this key is meant", key.name));
-        return page(keys, &visitor, &id, version, typed, Some(problem.into())).await;
+        return page(keys, &visitor, &id, version, typed, Some(problem)).await;
     }
     let precondition = Precondition::at(super::revision(&form)?);
     let request = Revoke { key: key.id.to_string(), version, precondition, wait: None };
@@ -109,7 +109,7 @@ async fn end(
             }
             Ok(super::see_other(&format!("/keys/{}/enforcement/{}", key.id, revoked.snapshot)))
         }
-        Err(problem) => page(keys, &visitor, &id, version, typed, Some(problem.into())).await,
+        Err(problem) => page(keys, &visitor, &id, version, typed, Some(problem)).await,
     }
 }
 

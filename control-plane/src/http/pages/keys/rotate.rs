@@ -76,7 +76,7 @@ pub(super) async fn rotate(
                 ErrorCode::VersionMismatch | ErrorCode::IdempotencyKeyReused => new_attempt(&app)?,
                 _ => form.text(ATTEMPT).to_owned(),
             };
-            page(&keys, &visitor, &id, attempt, form.text("overlap"), Some(problem.into())).await
+            page(&keys, &visitor, &id, attempt, form.text("overlap"), Some(problem)).await
         }
     }
 }

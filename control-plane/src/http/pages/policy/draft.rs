@@ -14,11 +14,11 @@ use serde::Deserialize;
 
 use super::difference::Difference;
 use super::overview::written;
+use crate::http::pages::enforcement_status::EnforcementStatus;
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::form::{Form, sentence};
 use crate::http::pages::frame::Frame;
-use crate::http::pages::in_force::InForce;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::{Count, Moment};
 use crate::http::pages::visitor::Visitor;
@@ -108,7 +108,7 @@ pub(super) struct PublishedPage {
     pub(super) frame: Frame,
     pub(super) tab: &'static str,
     pub(super) version: u64,
-    pub(super) in_force: Option<InForce>,
+    pub(super) in_force: Option<EnforcementStatus>,
     /// Whether nothing had to be done.
     pub(super) is_same: bool,
 }
@@ -187,7 +187,7 @@ pub(super) async fn publish(
                 frame: visitor.frame("Policy"),
                 tab: "draft",
                 version: effective.current.version,
-                in_force: effective.enforcement.map(EnforcementJson::from).map(InForce::from),
+                in_force: effective.enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
                 is_same: false,
             };
             Ok(Page(page).into_response())

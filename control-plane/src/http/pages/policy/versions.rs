@@ -12,11 +12,11 @@ use serde::Deserialize;
 use super::difference::Difference;
 use super::draft::{PublishedPage, WAIT};
 use super::overview::written;
+use crate::http::pages::enforcement_status::EnforcementStatus;
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::{Segments, StrictQuery};
 use crate::http::pages::form::{Form, sentence};
 use crate::http::pages::frame::Frame;
-use crate::http::pages::in_force::InForce;
 use crate::http::pages::refusal::{Page, PageResult};
 use crate::http::pages::show::At;
 use crate::http::pages::visitor::Visitor;
@@ -122,7 +122,7 @@ pub(super) async fn roll_back(
                 tab: "versions",
                 version: effective.current.version,
                 is_same: effective.current.version == base,
-                in_force: effective.enforcement.map(EnforcementJson::from).map(InForce::from),
+                in_force: effective.enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
             };
             Ok(Page(page).into_response())
         }

@@ -1,4 +1,4 @@
-//! How far a change is in force, as several pages tell it.
+//! How far a change is enforced, as several pages show it.
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -6,23 +6,23 @@ use askama::filters::HtmlSafe;
 use super::show::At;
 use omniflow_api_types::gateway::EnforcementJson;
 
-/// How far a change is in force, as a part of a page.
+/// How far a change is enforced, as a part of a page.
 #[derive(Template)]
-#[template(path = "in_force.html")]
-pub(super) struct InForce {
+#[template(path = "enforcement_status.html")]
+pub(super) struct EnforcementStatus {
     pub(super) is_complete: bool,
     /// Live gateways that enforce it.
     enforced: usize,
     /// All that are live.
-    gateways: Vec<GatewayInForce>,
-    /// Who is silent, and since when.
+    gateways: Vec<GatewayStatus>,
+    /// Gateways that are silent, and when each was last seen.
     silent: Vec<(String, At)>,
-    /// From the commit until the last gateway had said so, in milliseconds.
+    /// From the commit until the last gateway enforced it, in milliseconds.
     ms: Option<u128>,
 }
 
-/// How far it is in force in one gateway.
-struct GatewayInForce {
+/// How far one gateway enforces it.
+struct GatewayStatus {
     id: String,
     workers: usize,
     enforced_workers: usize,
@@ -30,16 +30,16 @@ struct GatewayInForce {
     ms: Option<u128>,
 }
 
-// === impl InForce ===
+// === impl EnforcementStatus ===
 
-impl HtmlSafe for InForce {}
+impl HtmlSafe for EnforcementStatus {}
 
-impl From<EnforcementJson> for InForce {
+impl From<EnforcementJson> for EnforcementStatus {
     fn from(enforcement: EnforcementJson) -> Self {
-        let gateways: Vec<GatewayInForce> = enforcement
+        let gateways: Vec<GatewayStatus> = enforcement
             .gateways
             .into_iter()
-            .map(|gateway| GatewayInForce {
+            .map(|gateway| GatewayStatus {
                 id: gateway.id,
                 workers: gateway.workers,
                 enforced_workers: gateway.enforced_workers,
@@ -65,9 +65,9 @@ mod tests {
 
     use super::*;
 
-    fn gateway(id: &str, is_enforced: bool) -> GatewayInForce {
+    fn gateway(id: &str, is_enforced: bool) -> GatewayStatus {
         let ms = is_enforced.then_some(12);
-        GatewayInForce {
+        GatewayStatus {
             id: id.to_owned(),
             workers: 1,
             enforced_workers: usize::from(is_enforced),
@@ -77,8 +77,8 @@ mod tests {
     }
 
     #[test]
-    fn who_enforces_who_does_not_and_who_is_silent_is_told() {
-        let part = InForce {
+    fn enforcing_pending_and_silent_gateways_are_shown() {
+        let part = EnforcementStatus {
             is_complete: false,
             enforced: 1,
             gateways: vec![gateway("edge/a", true), gateway("edge/b", false)],
@@ -90,7 +90,7 @@ mod tests {
         {
             assert!(html.contains(part), "{part}: {html}");
         }
-        let part = InForce {
+        let part = EnforcementStatus {
             is_complete: true,
             enforced: 1,
             gateways: vec![gateway("edge/a", true)],
