@@ -7,7 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use omniflow_policy::digest::Digest;
 
-use super::refusal;
+use super::error_page;
 use super::routes::PageRoutes;
 use omniflow_domain::error::Error;
 
@@ -46,7 +46,9 @@ fn file(name: &str) -> Response {
             let headers = [(header::CONTENT_TYPE, asset.media_type), (header::CACHE_CONTROL, UNCHANGING)];
             (headers, asset.content).into_response()
         }
-        None => refusal::plain(&Error::not_found("No file of the pages has this name. Load the page anew.")),
+        None => {
+            error_page::plain(&Error::not_found("No file of the pages has this name. Load the page anew."))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use askama::filters::HtmlSafe;
 
 pub(in crate::http) use self::lines::{Line, Lines, Place};
-use super::show::Count;
+use super::format::Count;
 
 /// The height of a plot, in its own units. Its width is that of all columns, [`COLUMN`] each.
 const HEIGHT: f64 = 120.0;

@@ -3,7 +3,7 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use super::show::At;
+use super::format::At;
 use omniflow_api_types::gateway::EnforcementJson;
 
 /// How far a change is enforced, as a part of a page.

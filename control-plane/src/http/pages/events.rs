@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Section;
 use super::audit::{for_field, instant};
+use super::browser_session::BrowserSession;
+use super::error_page::{Page, PageResult};
 use super::form::{FormError, at, elsewhere};
-use super::frame::Frame;
-use super::refusal::{Page, PageResult};
-use super::show::Moment;
+use super::format::Moment;
+use super::layout::Layout;
 use super::trail::{Changed, changes};
-use super::visitor::Visitor;
 use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::routes::{PageRoutes, READ};
 use crate::service::admin_log::{AdminLog, AdminLogQuery};
@@ -47,7 +47,7 @@ struct Query {
 #[derive(Template)]
 #[template(path = "events.html")]
 struct EventsPage {
-    frame: Frame,
+    layout: Layout,
     query: Query,
     from: String,
     to: String,
@@ -81,10 +81,10 @@ fn routes(routes: PageRoutes) -> PageRoutes {
 
 async fn show(
     State(log): State<Arc<AdminLog>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let frame = visitor.frame("Events");
+    let layout = browser.layout("Events");
     let (status, error, page) = match log.list(query.to_filter(), query.to_page()).await {
         Ok(page) => (StatusCode::OK, None, Some(page)),
         Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
@@ -94,8 +94,8 @@ async fn show(
     };
     let (items, next) = page.map(|page| (page.items, page.next_cursor)).unwrap_or_default();
     let page = EventsPage {
-        events: items.into_iter().map(|event| Shown::new(event.into(), &query, &frame)).collect(),
-        frame,
+        events: items.into_iter().map(|event| Shown::new(event.into(), &query, &layout)).collect(),
+        layout,
         from: for_field(&query.from),
         to: for_field(&query.to),
         error,
@@ -206,14 +206,14 @@ impl Query {
 // === impl Shown ===
 
 impl Shown {
-    fn new(event: EventJson, query: &Query, frame: &Frame) -> Self {
+    fn new(event: EventJson, query: &Query, layout: &Layout) -> Self {
         let EventJson { id, time, actor, action, subject, before, after } = event;
         let (kind, _) = action.split_once('.').unwrap_or((action, ""));
         let path = match kind {
             "key" => Some(format!("/keys/{}", subject.id)),
             "policy" => Some(format!("/policy/versions/{}", subject.id)),
             "payload" => Some(format!("/audit/{}", subject.id)),
-            "token" if frame.leads_to("/tokens") => Some("/tokens".to_owned()),
+            "token" if layout.leads_to("/tokens") => Some("/tokens".to_owned()),
             _ => None,
         };
         Self {

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::refusal::Refused;
+use super::error_page::PageError;
 pub(super) use crate::http::extract::query_of;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::principal::Principal;
@@ -35,7 +35,7 @@ pub(super) async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Er
 }
 
 impl<S: Sync> FromRequestParts<S> for Authenticated {
-    type Rejection = Refused;
+    type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Only the session middleware puts it there. A page that is open by mistake fails here.
@@ -44,7 +44,7 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
-    type Rejection = Refused;
+    type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let query = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default())
@@ -54,7 +54,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
 }
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
-    type Rejection = Refused;
+    type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let Path(segments) = Path::<T>::from_request_parts(parts, state)

@@ -8,7 +8,7 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::service::app::App;
 
-use super::refusal::Refused;
+use super::error_page::PageError;
 use crate::service::idempotency::Attempt;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
@@ -136,7 +136,7 @@ impl Form {
 }
 
 impl<S: Sync> FromRequestParts<S> for Form {
-    type Rejection = Refused;
+    type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Only the session middleware puts it there, once it is checked.

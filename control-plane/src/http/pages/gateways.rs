@@ -9,10 +9,10 @@ use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 
 use super::Section;
-use super::frame::Frame;
-use super::refusal::{Page, PageResult};
-use super::show::{Ago, At, Count};
-use super::visitor::Visitor;
+use super::browser_session::BrowserSession;
+use super::error_page::{Page, PageResult};
+use super::format::{Ago, At, Count};
+use super::layout::Layout;
 use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::routes::{PageRoutes, READ};
 use crate::service::gateways::{GatewayPage, Gateways};
@@ -37,7 +37,7 @@ struct Query {
 #[derive(Template)]
 #[template(path = "gateways.html")]
 struct GatewaysPage {
-    frame: Frame,
+    layout: Layout,
     version: u64,
     made: At,
     in_step: usize,
@@ -68,16 +68,16 @@ fn routes(routes: PageRoutes) -> PageRoutes {
 
 async fn show(
     State(gateways): State<Arc<Gateways>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor.clone()) };
     let GatewayPage { page, version } = gateways.list(request)?;
     let next = page.next_cursor.and_then(|cursor| serde_urlencoded::to_string([("cursor", cursor)]).ok());
     let rows: Vec<Row> =
-        page.items.into_iter().map(|gateway| Row::new(gateway.into(), version, visitor.now())).collect();
+        page.items.into_iter().map(|gateway| Row::new(gateway.into(), version, browser.now())).collect();
     Ok(Page(GatewaysPage {
-        frame: visitor.frame("Gateways"),
+        layout: browser.layout("Gateways"),
         version,
         // Versions are the milliseconds at which they were made, or one more than the one before.
         made: At(UnixMillis(version)),

@@ -7,15 +7,15 @@
 //!    Its `routes` declare each path with the roles that it admits ([`PageRoutes`]): `.page()` for what is opened, `.form()`
 //!    for the target of a form, `.live()` for parts that the script loads. There is no other way to add one, and all pass
 //!    the session middleware ([`session_middleware`]), which checks session, role, origin, and the form's token.
-//! 2. **A handler** takes what it needs as arguments: `State<Arc<App>>`, [`Visitor`](visitor::Visitor) (who reads, and
-//!    the frame of the page), [`Principal`](omniflow_domain::principal::Principal), and [`Form`](form::Form) in a form. It calls a **use case of the
+//! 2. **A handler** takes what it needs as arguments: `State<Arc<App>>`, [`BrowserSession`](browser_session::BrowserSession) (who reads, and
+//!    the layout of the page), [`Principal`](omniflow_domain::principal::Principal), and [`Form`](form::Form) in a form. It calls a **use case of the
 //!    service**, the same that the API calls. A page checks nothing by itself and touches no row.
-//! 3. **It gives a [`PageResult`](refusal::PageResult)**: [`Page`](refusal::Page) around a template, or a redirect (303)
+//! 3. **It gives a [`PageResult`](error_page::PageResult)**: [`Page`](error_page::Page) around a template, or a redirect (303)
 //!    after a form that changed something. An [`Error`] is returned with `?`, and the session
 //!    middleware turns it into an error page. In a form it is caught, and stands at its field ([`FormError`](form::FormError)) in
 //!    the same form, with all that was typed.
-//! 4. **A context** is a struct with `#[derive(Template)]`, the field `frame`, and values that are ready to be shown
-//!    ([`show`]). The template extends `layout.html`. Everything is escaped; what is HTML by itself says so in Rust
+//! 4. **A context** is a struct with `#[derive(Template)]`, the field `layout`, and values that are ready to be shown
+//!    ([`format`]). The template extends `layout.html`. Everything is escaped; what is HTML by itself says so in Rust
 //!    ([`askama::filters::HtmlSafe`]) and never in a template. Each context has a test that renders a sample.
 //! 5. **No inline style or script**, which the policy of the pages forbids: classes of `pages/style.css`, behaviour by
 //!    `data-` attributes that `pages/script.js` knows (its head lists them). Charts are SVG from here ([`chart`]), with
@@ -27,30 +27,30 @@
 
 mod assets;
 mod audit;
+mod browser_session;
 mod chart;
 mod enforcement_status;
 pub(super) mod enforcement_watch;
+mod error_page;
 mod events;
 mod extract;
 mod findings;
 mod form;
-mod frame;
+mod format;
 mod gateways;
 mod keys;
+mod layout;
 mod live;
 mod policy;
 mod preferences;
-mod refusal;
 mod routes;
 mod session_cookie;
 mod session_middleware;
 mod settings;
-mod show;
 mod sign_in;
 pub(super) mod state;
 mod tokens;
 mod trail;
-mod visitor;
 
 #[cfg(test)]
 mod measured;
@@ -66,10 +66,10 @@ use axum::extract::Request;
 use axum::http::header;
 use axum::response::{IntoResponse, Redirect, Response};
 
-use self::refusal::Refused;
+use self::browser_session::BrowserSession;
+use self::error_page::PageError;
 use self::routes::PageRoutes;
 use self::session_middleware::{RouteKind, with_security_headers};
-use self::visitor::Visitor;
 use super::state::AppState;
 use crate::service::app::App;
 use omniflow_domain::access::{Access, READ};
@@ -117,9 +117,9 @@ fn routes(app: Arc<App>) -> PageRoutes {
 /// The error page for a request that no route of the console serves.
 pub(super) async fn error_response(app: &App, request: Request, error: Error) -> Response {
     let (parts, _) = request.into_parts();
-    let response = match Visitor::of(app, &parts).await {
-        Ok(visitor) => visitor.explain(Refused::from(error).into_response(), RouteKind::Page),
-        Err(error) => refusal::plain(&error),
+    let response = match BrowserSession::of(app, &parts).await {
+        Ok(browser) => browser.explain(PageError::from(error).into_response(), RouteKind::Page),
+        Err(error) => error_page::plain(&error),
     };
     with_security_headers(response)
 }

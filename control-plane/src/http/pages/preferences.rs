@@ -3,11 +3,11 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Redirect};
 
+use super::browser_session::BrowserSession;
+use super::error_page::PageResult;
 use super::form::Form;
-use super::refusal::PageResult;
 use super::session_cookie::cookie;
 use super::sign_in::local_path;
-use super::visitor::Visitor;
 use omniflow_domain::error::Error;
 
 const COOKIE: &str = "omf-theme";
@@ -34,9 +34,9 @@ pub(super) enum Theme {
 }
 
 /// `POST /preferences`: keeps them, and shows the page again from which they were sent.
-pub(super) async fn keep(visitor: Visitor, form: Form) -> PageResult {
+pub(super) async fn keep(browser: BrowserSession, form: Form) -> PageResult {
     let theme = Theme::of(form.text("theme"));
-    let flag = if visitor.is_secure() { "; Secure" } else { "" };
+    let flag = if browser.is_secure() { "; Secure" } else { "" };
     let text = format!("{COOKIE}={}; Path=/; Max-Age={KEPT}; HttpOnly; SameSite=Lax{flag}", theme.as_str());
     let value = HeaderValue::try_from(text).map_err(|_| Error::internal())?;
     let back = local_path(form.text("to"));

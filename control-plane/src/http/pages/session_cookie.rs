@@ -7,7 +7,7 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use omniflow_policy::digest::Digest;
 
-use super::visitor::Visitor;
+use super::browser_session::BrowserSession;
 use crate::service::sessions::IDENTIFIER_BYTES;
 use omniflow_domain::error::Error;
 
@@ -28,14 +28,14 @@ pub(super) fn form_token(identifier: &str) -> String {
 }
 
 /// The cookie of a session that has started.
-pub(super) fn keep(visitor: &Visitor, identifier: &str) -> Result<HeaderValue, Error> {
-    set_cookie(visitor.is_secure(), identifier, "")
+pub(super) fn keep(browser: &BrowserSession, identifier: &str) -> Result<HeaderValue, Error> {
+    set_cookie(browser.is_secure(), identifier, "")
 }
 
 /// Removes the cookie from the browser, under both of its names.
-pub(super) fn forget(visitor: &Visitor) -> Result<Vec<HeaderValue>, Error> {
+pub(super) fn forget(browser: &BrowserSession) -> Result<Vec<HeaderValue>, Error> {
     let plain = set_cookie(false, "", "; Max-Age=0")?;
-    if visitor.is_secure() { Ok(vec![set_cookie(true, "", "; Max-Age=0")?, plain]) } else { Ok(vec![plain]) }
+    if browser.is_secure() { Ok(vec![set_cookie(true, "", "; Max-Age=0")?, plain]) } else { Ok(vec![plain]) }
 }
 
 fn set_cookie(secure: bool, identifier: &str, more: &str) -> Result<HeaderValue, Error> {

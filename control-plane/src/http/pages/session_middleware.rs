@@ -14,11 +14,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http_body::Body as _;
 use tokio::sync::Semaphore;
 
+use super::browser_session::BrowserSession;
+use super::error_page::{self, PageError};
 use super::extract::in_time;
 use super::form::Form;
-use super::refusal::{self, Refused};
 use super::sign_in;
-use super::visitor::Visitor;
 use crate::service::app::App;
 use omniflow_domain::access::Access;
 use omniflow_domain::error::{Error, ErrorCode};
@@ -70,24 +70,24 @@ impl SessionMiddleware {
     /// Answers a request, or lets its handler answer.
     pub(super) async fn pass(State(middleware): State<Self>, request: Request, next: Next) -> Response {
         let (mut parts, body) = request.into_parts();
-        let visitor = match Visitor::of(&middleware.app, &parts).await {
-            Ok(visitor) => visitor,
-            Err(error) => return with_security_headers(refusal::plain(&error)),
+        let browser = match BrowserSession::of(&middleware.app, &parts).await {
+            Ok(browser) => browser,
+            Err(error) => return with_security_headers(error_page::plain(&error)),
         };
-        let answer = match middleware.admit(&visitor, &mut parts, body).await {
+        let answer = match middleware.admit(&browser, &mut parts, body).await {
             Ok(body) => {
-                parts.extensions.insert(visitor.clone());
+                parts.extensions.insert(browser.clone());
                 next.run(Request::from_parts(parts, body)).await
             }
             Err(answer) => *answer,
         };
-        with_security_headers(visitor.explain(answer, middleware.kind))
+        with_security_headers(browser.explain(answer, middleware.kind))
     }
 
     /// Checks whatever is to be checked before a handler is called; gives the body that it may read.
     async fn admit(
         &self,
-        visitor: &Visitor,
+        browser: &BrowserSession,
         parts: &mut Parts,
         body: HttpBody,
     ) -> Result<HttpBody, Box<Response>> {
@@ -97,38 +97,38 @@ impl SessionMiddleware {
             )));
         }
         if let Access::Roles(_) = self.access {
-            let Some(principal) = visitor.principal() else {
-                return Err(Box::new(self.ask_to_sign_in(visitor, body).await));
+            let Some(principal) = browser.principal() else {
+                return Err(Box::new(self.ask_to_sign_in(browser, body).await));
             };
             self.access.check(principal.role).map_err(page_error)?;
             parts.extensions.insert::<Principal>(principal.clone());
             Connection::trust(&parts.extensions);
             if self.kind != RouteKind::Live {
-                visitor.extend_session(&self.app).await.map_err(page_error)?;
+                browser.extend_session(&self.app).await.map_err(page_error)?;
             }
         }
         if self.kind != RouteKind::Form {
             return Ok(body);
         }
-        let form = read(body, visitor.principal().is_some(), &self.app.console.large_forms)
+        let form = read(body, browser.principal().is_some(), &self.app.console.large_forms)
             .await
             .map_err(page_error)?;
-        if matches!(self.access, Access::Roles(_)) && !visitor.has_sent(&form) {
+        if matches!(self.access, Access::Roles(_)) && !browser.has_sent(&form) {
             // One of our pages has sent it, in a session that was before this one.
-            return Err(Box::new(sign_in::ask_to_send_again(visitor, visitor.path(), &form, visitor.csrf())));
+            return Err(Box::new(sign_in::ask_to_send_again(browser, browser.path(), &form, browser.csrf())));
         }
         parts.extensions.insert(form);
         Ok(HttpBody::empty())
     }
 
-    async fn ask_to_sign_in(&self, visitor: &Visitor, body: HttpBody) -> Response {
+    async fn ask_to_sign_in(&self, browser: &BrowserSession, body: HttpBody) -> Response {
         match self.kind {
             RouteKind::Live => StatusCode::UNAUTHORIZED.into_response(),
             RouteKind::Page => {
-                Redirect::to(&sign_in::path_to(visitor.target(), visitor.had_session())).into_response()
+                Redirect::to(&sign_in::path_to(browser.target(), browser.had_session())).into_response()
             }
             RouteKind::Form => match read(body, false, &self.app.console.large_forms).await {
-                Ok(form) => sign_in::ask_before(visitor, &form),
+                Ok(form) => sign_in::ask_before(browser, &form),
                 Err(error) => *page_error(error),
             },
         }
@@ -136,7 +136,7 @@ impl SessionMiddleware {
 }
 
 fn page_error(error: Error) -> Box<Response> {
-    Box::new(Refused::from(error).into_response())
+    Box::new(PageError::from(error).into_response())
 }
 
 /// Adds the security headers of every page.

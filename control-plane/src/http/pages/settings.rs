@@ -8,13 +8,13 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 
 use super::Section;
+use super::browser_session::BrowserSession;
+use super::error_page::{Page, PageResult};
 use super::extract::Authenticated;
-use super::frame::Frame;
-use super::refusal::{Page, PageResult};
+use super::format::{Ago, At, Until};
+use super::layout::Layout;
 use super::routes::{PageRoutes, READ};
-use super::show::{Ago, At, Until};
 use super::state::EffectiveSetting;
-use super::visitor::Visitor;
 use crate::service::app::App;
 use omniflow_domain::session::{IDLE_TIME, WHOLE_TIME};
 use omniflow_policy::time::UnixMillis;
@@ -29,7 +29,7 @@ fn routes(routes: PageRoutes) -> PageRoutes {
 #[derive(Template)]
 #[template(path = "settings.html")]
 struct SettingsPage {
-    frame: Frame,
+    layout: Layout,
     installation: String,
     key_prefix: String,
     release: &'static str,
@@ -46,15 +46,15 @@ struct SettingsPage {
 
 async fn show(
     State(app): State<Arc<App>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
 ) -> PageResult {
-    let now = visitor.now();
+    let now = browser.now();
     let status = app.publisher.installation_status()?;
     let whole = u64::try_from(WHOLE_TIME.as_millis()).unwrap_or(u64::MAX);
     let end = |began: UnixMillis| UnixMillis(began.0.saturating_add(whole));
     let page = SettingsPage {
-        frame: visitor.frame("Installation"),
+        layout: browser.layout("Installation"),
         installation: status.id.to_string(),
         key_prefix: status.key_prefix.as_str().to_owned(),
         release: env!("CARGO_PKG_VERSION"),
@@ -63,8 +63,8 @@ async fn show(
         settings: app.console.settings.clone(),
         token: principal.name.to_string(),
         sessions: app.sessions.count(&principal).await?,
-        began: visitor.session().map(|session| Ago { time: session.created_at, now }),
-        ends: visitor.session().map(|session| Until { time: end(session.created_at), now }),
+        began: browser.session().map(|session| Ago { time: session.created_at, now }),
+        ends: browser.session().map(|session| Until { time: end(session.created_at), now }),
         idle_minutes: IDLE_TIME.as_secs() / 60,
         now: At(now),
     };

@@ -8,13 +8,13 @@ use axum::http::{Extensions, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
+use super::browser_session::BrowserSession;
+use super::error_page::{Page, PageResult, error_status};
 use super::extract::{Authenticated, StrictQuery};
 use super::form::{Form, sentence};
-use super::frame::Frame;
-use super::refusal::{Page, PageResult, error_status};
+use super::layout::Layout;
 use super::routes::{Access, PageRoutes, READ};
 use super::session_cookie;
-use super::visitor::Visitor;
 use crate::service::sessions::{Sessions, SignIn, SignInRejection};
 use omniflow_net::admission::Connection;
 
@@ -44,7 +44,7 @@ struct Query {
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 struct SignInPage {
-    frame: Frame,
+    layout: Layout,
     to: String,
     /// A form that came after the session had ended, to be sent again then. It may have no fields.
     carried: Option<String>,
@@ -55,7 +55,7 @@ struct SignInPage {
 #[derive(Template)]
 #[template(path = "send_again.html")]
 struct SendAgainPage<'a> {
-    frame: Frame,
+    layout: Layout,
     path: &'a str,
     csrf: &'a str,
     fields: Vec<(&'a str, &'a str)>,
@@ -81,10 +81,10 @@ pub(super) fn local_path(text: &str) -> &str {
 }
 
 /// Asks for a token before a form, which came after its session had ended, is sent again: nothing typed is lost.
-pub(super) fn ask_before(visitor: &Visitor, form: &Form) -> Response {
+pub(super) fn ask_before(browser: &BrowserSession, form: &Form) -> Response {
     let page = SignInPage {
-        frame: visitor.frame("Sign in"),
-        to: visitor.path().to_owned(),
+        layout: browser.layout("Sign in"),
+        to: browser.path().to_owned(),
         carried: Some(form.encoded()),
         note: Some("Your session has ended. Sign in again, and what you typed is still there."),
         error: None,
@@ -93,13 +93,13 @@ pub(super) fn ask_before(visitor: &Visitor, form: &Form) -> Response {
 }
 
 /// Asks whether to send a form again, with the token of the session that there is now.
-pub(super) fn ask_to_send_again(visitor: &Visitor, path: &str, form: &Form, csrf: &str) -> Response {
+pub(super) fn ask_to_send_again(browser: &BrowserSession, path: &str, form: &Form, csrf: &str) -> Response {
     let fields = form.returnable();
-    Page(SendAgainPage { frame: visitor.frame("Send it again?"), path, csrf, fields }).into_response()
+    Page(SendAgainPage { layout: browser.layout("Send it again?"), path, csrf, fields }).into_response()
 }
 
-async fn show(visitor: Visitor, StrictQuery(query): StrictQuery<Query>) -> PageResult {
-    if visitor.principal().is_some() {
+async fn show(browser: BrowserSession, StrictQuery(query): StrictQuery<Query>) -> PageResult {
+    if browser.principal().is_some() {
         return Ok(Redirect::to(local_path(&query.to)).into_response());
     }
     let note = match query.why.as_str() {
@@ -108,42 +108,42 @@ async fn show(visitor: Visitor, StrictQuery(query): StrictQuery<Query>) -> PageR
         _ => None,
     };
     let to = local_path(&query.to).to_owned();
-    let page = SignInPage { frame: visitor.frame("Sign in"), to, carried: None, note, error: None };
+    let page = SignInPage { layout: browser.layout("Sign in"), to, carried: None, note, error: None };
     Ok(Page(page).into_response())
 }
 
 async fn sign_in(
     State(sessions): State<Arc<Sessions>>,
     extensions: Extensions,
-    visitor: Visitor,
+    browser: BrowserSession,
     form: Form,
 ) -> PageResult {
     let to = local_path(form.text("to"));
     let carried = form.names(CARRIED).then(|| form.text(CARRIED));
-    let request = SignIn { token: form.text("token"), replaces: visitor.session(), peer: visitor.peer() };
+    let request = SignIn { token: form.text("token"), replaces: browser.session(), peer: browser.peer() };
     let started = match sessions.sign_in(request).await? {
         Ok(started) => started,
-        Err(rejection) => return Ok(rejection_page(&visitor, to, carried, &rejection)),
+        Err(rejection) => return Ok(rejection_page(&browser, to, carried, &rejection)),
     };
     Connection::trust(&extensions);
     let csrf = session_cookie::form_token(&started.identifier);
     let next = match carried.and_then(|carried| Form::parse(carried.as_bytes())) {
-        Some(carried) => ask_to_send_again(&visitor, to, &carried, &csrf),
+        Some(carried) => ask_to_send_again(&browser, to, &carried, &csrf),
         None => Redirect::to(to).into_response(),
     };
-    let cookie = session_cookie::keep(&visitor, &started.identifier)?;
+    let cookie = session_cookie::keep(&browser, &started.identifier)?;
     Ok(([(header::SET_COOKIE, cookie)], next).into_response())
 }
 
 /// Asks for a token again, with the reason why the last one was rejected.
 fn rejection_page(
-    visitor: &Visitor,
+    browser: &BrowserSession,
     to: &str,
     carried: Option<&str>,
     rejection: &SignInRejection,
 ) -> Response {
     let page = SignInPage {
-        frame: visitor.frame("Sign in"),
+        layout: browser.layout("Sign in"),
         to: to.to_owned(),
         carried: carried.map(str::to_owned),
         note: None,
@@ -176,24 +176,24 @@ fn explanation(rejection: &SignInRejection) -> String {
     text.to_owned()
 }
 
-async fn sign_out(State(sessions): State<Arc<Sessions>>, visitor: Visitor) -> PageResult {
-    if let Some(session) = visitor.session() {
+async fn sign_out(State(sessions): State<Arc<Sessions>>, browser: BrowserSession) -> PageResult {
+    if let Some(session) = browser.session() {
         sessions.end(session).await?;
     }
-    signed_out(&visitor)
+    signed_out(&browser)
 }
 
 async fn sign_out_everywhere(
     State(sessions): State<Arc<Sessions>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
 ) -> PageResult {
     sessions.end_all(&principal).await?;
-    signed_out(&visitor)
+    signed_out(&browser)
 }
 
-fn signed_out(visitor: &Visitor) -> PageResult {
-    let cookies = session_cookie::forget(visitor)?.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
+fn signed_out(browser: &BrowserSession) -> PageResult {
+    let cookies = session_cookie::forget(browser)?.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
     let cookies: Vec<(_, HeaderValue)> = cookies.collect();
     let answer: Response = Redirect::to("/sign-in?why=out").into_response();
     Ok((AppendHeaders(cookies), answer).into_response())

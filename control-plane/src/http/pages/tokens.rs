@@ -1,6 +1,6 @@
 //! Tokens of the control plane: listed, made and revoked by owners.
 
-use crate::http::pages::refusal::error_status;
+use crate::http::pages::error_page::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 
 use super::Section;
+use super::browser_session::BrowserSession;
+use super::error_page::{Page, PageResult};
 use super::extract::{Authenticated, Segments, StrictQuery};
 use super::form::Lifetime;
 use super::form::{
     ATTEMPT, Form, FormError, Labelled, at, attempt, blamed, elsewhere, lifetime, lifetimes, new_attempt,
     newly_blamed,
 };
-use super::frame::Frame;
-use super::refusal::{Page, PageResult};
+use super::format::{Ago, At};
+use super::layout::Layout;
 use super::routes::{OWNER, PageRoutes};
-use super::show::{Ago, At};
-use super::visitor::Visitor;
 use crate::service::app::App;
 use crate::service::query::PageRequest;
 use crate::service::tokens::{CreateToken, Tokens};
@@ -57,7 +57,7 @@ struct Query {
 #[derive(Template)]
 #[template(path = "tokens/list.html")]
 struct ListPage {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
     is_first: bool,
     next: Option<String>,
@@ -78,7 +78,7 @@ struct Row {
 #[derive(Template)]
 #[template(path = "tokens/new.html")]
 struct NewPage {
-    frame: Frame,
+    layout: Layout,
     attempt: String,
     name: String,
     roles: Vec<RoleChoice>,
@@ -96,7 +96,7 @@ struct RoleChoice {
 #[derive(Template)]
 #[template(path = "tokens/secret.html")]
 struct SecretPage {
-    frame: Frame,
+    layout: Layout,
     name: String,
     role: String,
     /// `None` if it was shown before.
@@ -106,7 +106,7 @@ struct SecretPage {
 #[derive(Template)]
 #[template(path = "tokens/revoke.html")]
 struct RevokePage {
-    frame: Frame,
+    layout: Layout,
     id: String,
     name: String,
     role: Role,
@@ -117,11 +117,11 @@ struct RevokePage {
 
 async fn list(
     State(tokens): State<Arc<Tokens>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let now = visitor.now();
+    let now = browser.now();
     let is_first = query.cursor.is_empty();
     let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor) };
     let page = tokens.list(request).await?;
@@ -136,7 +136,7 @@ async fn list(
         is_own: token.id == principal.id,
     };
     Ok(Page(ListPage {
-        frame: visitor.frame("Tokens"),
+        layout: browser.layout("Tokens"),
         rows: page.items.into_iter().map(row).collect(),
         is_first,
         next: page.next_cursor.map(|cursor| format!("/tokens?cursor={cursor}")),
@@ -144,19 +144,19 @@ async fn list(
     .into_response())
 }
 
-async fn show_form(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
+async fn show_form(State(app): State<Arc<App>>, browser: BrowserSession) -> PageResult {
     let form = Form::default().with(ATTEMPT, &new_attempt(&app)?);
-    Ok(form_page(&visitor, &form, StatusCode::OK, Vec::new()))
+    Ok(form_page(&browser, &form, StatusCode::OK, Vec::new()))
 }
 
 async fn make(
     State(app): State<Arc<App>>,
     State(tokens): State<Arc<Tokens>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let created = match request(&form, visitor.now()) {
+    let created = match request(&form, browser.now()) {
         Ok(request) => tokens.create(&principal, request, attempt(&principal, &form)).await,
         Err(error) => Err(error),
     };
@@ -165,22 +165,22 @@ async fn make(
             let secret = created.value.secret.expose().to_owned();
             let token = created.value.token;
             secret_page(
-                &visitor,
+                &browser,
                 token.name.to_string(),
                 token.role.to_string(),
                 Some(secret).filter(|_| !created.replayed),
             )
         }
         Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
-            secret_page(&visitor, form.text("name").to_owned(), form.text("role").to_owned(), None)
+            secret_page(&browser, form.text("name").to_owned(), form.text("role").to_owned(), None)
         }
         Err(problem) if problem.code() == ErrorCode::IdempotencyKeyReused => {
             let form = form.with(ATTEMPT, &new_attempt(&app)?);
-            Ok(form_page(&visitor, &form, error_status(problem.code()), vec![error(&problem)]))
+            Ok(form_page(&browser, &form, error_status(problem.code()), vec![error(&problem)]))
         }
         Err(problem) => {
-            let errors = every_error_of(&tokens, &form, &problem, visitor.now());
-            Ok(form_page(&visitor, &form, error_status(problem.code()), errors))
+            let errors = every_error_of(&tokens, &form, &problem, browser.now());
+            Ok(form_page(&browser, &form, error_status(problem.code()), errors))
         }
     }
 }
@@ -214,14 +214,14 @@ fn every_error_of(tokens: &Tokens, form: &Form, problem: &Error, now: UnixMillis
     errors
 }
 
-fn secret_page(visitor: &Visitor, name: String, role: String, secret: Option<String>) -> PageResult {
-    Ok(Page(SecretPage { frame: visitor.frame("Token made"), name, role, secret }).into_response())
+fn secret_page(browser: &BrowserSession, name: String, role: String, secret: Option<String>) -> PageResult {
+    Ok(Page(SecretPage { layout: browser.layout("Token made"), name, role, secret }).into_response())
 }
 
-fn form_page(visitor: &Visitor, form: &Form, status: StatusCode, errors: Vec<FormError>) -> Response {
+fn form_page(browser: &BrowserSession, form: &Form, status: StatusCode, errors: Vec<FormError>) -> Response {
     let role = |role: Role, may| RoleChoice { role, may, is_chosen: form.text("role") == role.as_str() };
     let page = NewPage {
-        frame: visitor.frame("New token"),
+        layout: browser.layout("New token"),
         attempt: form.text(ATTEMPT).to_owned(),
         name: form.text("name").to_owned(),
         roles: vec![
@@ -239,16 +239,16 @@ fn form_page(visitor: &Visitor, form: &Form, status: StatusCode, errors: Vec<For
 
 async fn show_revoke(
     State(tokens): State<Arc<Tokens>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    revoke_page(&tokens, &visitor, &principal, &id, "", None).await
+    revoke_page(&tokens, &browser, &principal, &id, "", None).await
 }
 
 async fn revoke(
     State(tokens): State<Arc<Tokens>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
@@ -258,17 +258,17 @@ async fn revoke(
     if typed != token.name.as_str() {
         let problem =
             Error::invalid_field("/name", format!("type {} to confirm that this token is meant", token.name));
-        return revoke_page(&tokens, &visitor, &principal, &id, typed, Some(problem)).await;
+        return revoke_page(&tokens, &browser, &principal, &id, typed, Some(problem)).await;
     }
     match tokens.revoke(&principal, &id).await {
         Ok(()) => Ok(Redirect::to("/tokens").into_response()),
-        Err(problem) => revoke_page(&tokens, &visitor, &principal, &id, typed, Some(problem)).await,
+        Err(problem) => revoke_page(&tokens, &browser, &principal, &id, typed, Some(problem)).await,
     }
 }
 
 async fn revoke_page(
     tokens: &Tokens,
-    visitor: &Visitor,
+    browser: &BrowserSession,
     principal: &Principal,
     id: &str,
     typed: &str,
@@ -277,7 +277,7 @@ async fn revoke_page(
     let token = tokens.find(id).await?;
     let status = problem.as_ref().map_or(StatusCode::OK, |problem| error_status(problem.code()));
     let page = RevokePage {
-        frame: visitor.frame(format!("Revoke {}", token.name)),
+        layout: browser.layout(format!("Revoke {}", token.name)),
         id: token.id.to_string(),
         is_own: token.id == principal.id,
         name: token.name.to_string(),

@@ -11,9 +11,9 @@ use http_body_util::channel::{Channel, Sender};
 use serde::Deserialize;
 
 use super::query::Query;
+use crate::http::pages::error_page::PageResult;
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::StrictQuery;
-use crate::http::pages::refusal::PageResult;
 use crate::service::audit::RequestLog;
 use crate::service::audit::export::{Export, ExportBatch};
 use crate::service::query::parsed;

@@ -7,7 +7,7 @@ use omniflow_policy::time::UnixMillis;
 
 use super::query::Query;
 use crate::http::pages::chart::{Column, Columns, Line, Lines, Place, Ranking, RankingLine, Series};
-use crate::http::pages::show::{At, Count, Moment, utc, utc_seconds};
+use crate::http::pages::format::{At, Count, Moment, utc, utc_seconds};
 use crate::service::audit::timeline::{AuditedUser, Overview};
 use omniflow_domain::stats::Tally;
 use omniflow_domain::time::format_time;

@@ -13,12 +13,12 @@ use omniflow_policy::time::UnixMillis;
 use super::glance::Glance;
 use super::query::{Chip, Query, for_field};
 use super::row::Row;
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::form::{FormError, at, elsewhere};
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::{Count, Moment};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::format::{Count, Moment};
+use crate::http::pages::layout::Layout;
 use crate::service::audit::RequestLog;
 use crate::service::audit::search::{SearchPage, time_of_cursor};
 use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
@@ -43,7 +43,7 @@ const RANGES: [(&str, u64); 5] = [
 #[derive(Template)]
 #[template(path = "audit/list.html")]
 struct AuditPage {
-    frame: Frame,
+    layout: Layout,
     query: Query,
     from: String,
     to: String,
@@ -90,18 +90,18 @@ struct Found {
 
 pub(super) async fn show(
     State(log): State<Arc<RequestLog>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let newest = log.newest_record().await?;
     match find(&log, &query).await {
         Ok(found) => {
-            let page = AuditPage::new(visitor.frame("Audit"), query, visitor.now(), newest);
+            let page = AuditPage::new(browser.layout("Audit"), query, browser.now(), newest);
             Ok(Page(page.with(found)).into_response())
         }
         // At its field, with all that was typed.
         Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
-            let page = AuditPage::new(visitor.frame("Audit"), query, visitor.now(), newest);
+            let page = AuditPage::new(browser.layout("Audit"), query, browser.now(), newest);
             let page = AuditPage { error: Some(FormError::of_search(&problem, &FIELDS)), live: None, ..page };
             Ok((StatusCode::BAD_REQUEST, Page(page)).into_response())
         }
@@ -163,7 +163,7 @@ fn merged(calls: Vec<AuditEntryJson>, gaps: Vec<AuditGapJson>, query: &Query) ->
 // === impl AuditPage ===
 
 impl AuditPage {
-    fn new(frame: Frame, query: Query, now: UnixMillis, newest: i64) -> Self {
+    fn new(layout: Layout, query: Query, now: UnixMillis, newest: i64) -> Self {
         let range = |(label, millis): (&'static str, u64)| {
             let from = format_time(UnixMillis(now.0.saturating_sub(millis)));
             (label, query.link(&[("from", &from), ("to", "")]))
@@ -173,7 +173,7 @@ impl AuditPage {
         let after = newest.to_string();
         let live = query.with(&[("from", ""), ("to", "")]).path("/audit/live", &[("after", &after)]);
         Self {
-            frame,
+            layout,
             from: for_field(&query.from),
             to: for_field(&query.to),
             chips: query.chips(),

@@ -12,10 +12,10 @@ use tokio::time::sleep;
 
 use super::query::Query;
 use super::row::Row;
+use crate::http::pages::error_page::PageResult;
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::live::{Parts, event, parts};
-use crate::http::pages::refusal::PageResult;
 use crate::service::audit::RequestLog;
 use crate::service::audit::follow::{Followed, Follower};
 use omniflow_api_types::audit::AuditEntryJson;

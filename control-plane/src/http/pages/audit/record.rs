@@ -10,13 +10,13 @@ use omniflow_policy::audit::ArgumentHash;
 
 use super::query::Query;
 use super::row::{class, meaning};
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::Segments;
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
+use crate::http::pages::format::{At, Bytes, Count, Micros, Moment};
+use crate::http::pages::layout::Layout;
 use crate::http::pages::routes::{AUDIT, Access};
-use crate::http::pages::show::{At, Bytes, Count, Micros, Moment};
-use crate::http::pages::visitor::Visitor;
 use crate::service::audit::RequestLog;
 use crate::service::audit::payload::ReadPayload;
 use omniflow_api_types::audit::AuditEntryJson;
@@ -25,7 +25,7 @@ use omniflow_api_types::payload::PayloadJson;
 #[derive(Template)]
 #[template(path = "audit/record.html")]
 struct RecordPage {
-    frame: Frame,
+    layout: Layout,
     call: Shown,
     /// Whether the reader may read what was sent.
     may_read: bool,
@@ -77,35 +77,35 @@ struct Payload {
 
 pub(super) async fn show(
     State(log): State<Arc<RequestLog>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    page(&log, &visitor, &principal, &id, None).await
+    page(&log, &browser, &principal, &id, None).await
 }
 
 /// `POST /audit/{id}/payload`: what the call sent. That it was read is noted in the trail.
 pub(super) async fn read_payload(
     State(log): State<Arc<RequestLog>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
 ) -> PageResult {
     let payload = log.read_payload(&principal, &id).await?;
-    page(&log, &visitor, &principal, &id, Some(payload.into())).await
+    page(&log, &browser, &principal, &id, Some(payload.into())).await
 }
 
 async fn page(
     log: &RequestLog,
-    visitor: &Visitor,
+    browser: &BrowserSession,
     principal: &Principal,
     id: &str,
     payload: Option<Payload>,
 ) -> PageResult {
     let call = Shown::from(AuditEntryJson::from(log.show(id).await?));
     let may_read = matches!(AUDIT, Access::Roles(roles) if roles.contains(&principal.role));
-    let frame = visitor.frame(call.title.clone());
-    Ok(Page(RecordPage { frame, call, may_read, payload }).into_response())
+    let layout = browser.layout(call.title.clone());
+    Ok(Page(RecordPage { layout, call, may_read, payload }).into_response())
 }
 
 // === impl Shown ===

@@ -5,7 +5,7 @@ use askama::filters::HtmlSafe;
 use omniflow_policy::outcome::Outcome;
 
 use super::query::Query;
-use crate::http::pages::show::{Count, Micros, Moment};
+use crate::http::pages::format::{Count, Micros, Moment};
 use omniflow_api_types::audit::AuditEntryJson;
 
 /// One call, as a row of the table.

@@ -5,7 +5,7 @@ use std::fmt;
 use askama::filters::HtmlSafe;
 
 use super::{Escaped, HEIGHT};
-use crate::http::pages::show::Micros;
+use crate::http::pages::format::Micros;
 
 /// The width of a place in the plot's own units.
 const STEP: f64 = 12.0;

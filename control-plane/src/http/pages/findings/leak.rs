@@ -1,7 +1,7 @@
 //! The answer to a leak: a secret, or a text that may have some, is pasted; what it opens is named and revoked, how it was
 //! used is told, and a successor is offered. What was pasted is shown nowhere again.
 
-use crate::http::pages::refusal::error_status;
+use crate::http::pages::error_page::error_status;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::list::Shown;
+use crate::http::pages::browser_session::BrowserSession;
 use crate::http::pages::enforcement_status::EnforcementStatus;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::form::{Form, FormError, attempt, new_attempt};
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::{At, Badge, Count};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::format::{At, Badge, Count};
+use crate::http::pages::layout::Layout;
 use crate::service::app::App;
 use crate::service::leaks::Leaks;
 use crate::service::leaks::handle::{Measures, ReportLeak};
@@ -38,7 +38,7 @@ const FIELDS: &[(&str, &str)] = &[("/text", "text"), ("/secret", "text"), ("/dig
 #[derive(Template)]
 #[template(path = "findings/leak.html")]
 struct LeakPage {
-    frame: Frame,
+    layout: Layout,
     attempt: String,
     error: Option<FormError>,
     /// What was chosen: `revoke`, `version` or `look`, and whether a successor is wanted.
@@ -49,7 +49,7 @@ struct LeakPage {
 #[derive(Template)]
 #[template(path = "findings/leaked.html")]
 struct LeakedPage {
-    frame: Frame,
+    layout: Layout,
     keys: Vec<Leaked>,
     unknown: usize,
     malformed: usize,
@@ -95,9 +95,9 @@ struct Usage {
 }
 
 /// `GET /findings/leak`.
-pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
+pub(super) async fn show(State(app): State<Arc<App>>, browser: BrowserSession) -> PageResult {
     let page = LeakPage {
-        frame: visitor.frame("A secret has leaked"),
+        layout: browser.layout("A secret has leaked"),
         attempt: new_attempt(&app)?,
         error: None,
         measure: "revoke".to_owned(),
@@ -110,7 +110,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageR
 pub(super) async fn report(
     State(app): State<Arc<App>>,
     State(leaks): State<Arc<Leaks>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
@@ -129,15 +129,15 @@ pub(super) async fn report(
     } else {
         leaks.handle(&principal, request).await
     };
-    let frame = visitor.frame("What leaked");
+    let layout = browser.layout("What leaked");
     let page = match outcome {
-        Ok(handled) if handled.replayed => LeakedPage::repeated(frame),
-        Ok(handled) => LeakedPage::new(frame, handled.value, visitor.now()),
+        Ok(handled) if handled.replayed => LeakedPage::repeated(layout),
+        Ok(handled) => LeakedPage::new(layout, handled.value, browser.now()),
         Err(problem) if error_status(problem.code()).is_server_error() => return Err(problem.into()),
         // What was pasted is a secret, so this is the one form that comes back without it.
         Err(problem) => {
             let page = LeakPage {
-                frame: visitor.frame("A secret has leaked"),
+                layout: browser.layout("A secret has leaked"),
                 attempt: new_attempt(&app)?,
                 error: Some(FormError::new(&problem, FIELDS)),
                 measure,
@@ -164,10 +164,10 @@ impl LeakPage {
 // === impl LeakedPage ===
 
 impl LeakedPage {
-    fn new(frame: Frame, report: LeakReport, now: UnixMillis) -> Self {
+    fn new(layout: Layout, report: LeakReport, now: UnixMillis) -> Self {
         let LeakReport { keys, unknown, malformed, enforcement } = report;
         Self {
-            frame,
+            layout,
             has_revoked: keys.iter().any(|key| key.revoked),
             keys: keys.into_iter().map(|key| Leaked::new(key, now)).collect(),
             unknown,
@@ -177,9 +177,9 @@ impl LeakedPage {
         }
     }
 
-    fn repeated(frame: Frame) -> Self {
+    fn repeated(layout: Layout) -> Self {
         Self {
-            frame,
+            layout,
             keys: Vec::new(),
             unknown: 0,
             malformed: 0,

@@ -9,11 +9,11 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use crate::http::pages::audit::instant;
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::StrictQuery;
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::{Ago, Count, Moment};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::format::{Ago, Count, Moment};
+use crate::http::pages::layout::Layout;
 use crate::service::audit::RequestLog;
 use crate::service::audit::anomalies::AnomalyQuery;
 use crate::service::query::PageRequest;
@@ -37,7 +37,7 @@ pub(super) struct Query {
 #[derive(Template)]
 #[template(path = "findings/list.html")]
 struct FindingsPage {
-    frame: Frame,
+    layout: Layout,
     query: Query,
     kinds: Vec<(&'static str, &'static str, String)>,
     findings: Vec<Shown>,
@@ -66,7 +66,7 @@ pub(super) struct Shown {
 
 pub(super) async fn show(
     State(log): State<Arc<RequestLog>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let page = log.anomalies(query.to_filter(), query.to_page()).await?;
@@ -76,9 +76,9 @@ pub(super) async fn show(
         (kind, label, Query { kind: kind.to_owned(), cursor: String::new(), ..query.clone() }.path())
     });
     Ok(Page(FindingsPage {
-        frame: visitor.frame("Findings"),
+        layout: browser.layout("Findings"),
         kinds: kinds.collect(),
-        findings: page.items.into_iter().map(|found| Shown::new(found.into(), visitor.now())).collect(),
+        findings: page.items.into_iter().map(|found| Shown::new(found.into(), browser.now())).collect(),
         next: page.next_cursor.map(|cursor| Query { cursor, ..query.clone() }.path()),
         query,
     })

@@ -1,6 +1,6 @@
 //! One key: what it is, how it is used, what was done to it.
 
-use crate::http::pages::refusal::error_status;
+use crate::http::pages::error_page::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use omniflow_policy::time::UnixMillis;
 use super::fields::{self, KeyFields};
 use super::usage::Usage;
 use super::version_hint;
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::Segments;
 use crate::http::pages::form::{Form, FormError};
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::{Ago, At, Badge, Limit, Until};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::format::{Ago, At, Badge, Limit, Until};
+use crate::http::pages::layout::Layout;
 use crate::service::app::App;
 use crate::service::keys::{Keys, Update};
 use crate::service::precondition::Precondition;
@@ -31,7 +31,7 @@ use omniflow_domain::key_details::KeyDetails;
 #[derive(Template)]
 #[template(path = "keys/detail.html")]
 struct DetailPage {
-    frame: Frame,
+    layout: Layout,
     key: Shown,
     versions: Vec<Version>,
     usage: Usage,
@@ -95,30 +95,30 @@ struct Typed<'f> {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Segments(id): Segments<String>,
 ) -> PageResult {
     let key = keys.show(&id).await?.into();
-    let saved = visitor.target().ends_with("?saved");
-    Ok(Page(page(&app, &visitor, key, None, saved).await?).into_response())
+    let saved = browser.target().ends_with("?saved");
+    Ok(Page(page(&app, &browser, key, None, saved).await?).into_response())
 }
 
 /// `POST /keys/{id}`: changes it, if it is as the form's reader saw it.
 pub(super) async fn save(
     State(app): State<Arc<App>>,
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
     if form.text("do") == "my-address" {
-        let form = super::new::with_address(&form, &visitor);
+        let form = super::new::with_address(&form, &browser);
         let typed = Typed { form: &form, errors: Vec::new(), is_conflict: false };
         let key = keys.show(&id).await?.into();
-        return Ok(Page(page(&app, &visitor, key, Some(typed), false).await?).into_response());
+        return Ok(Page(page(&app, &browser, key, Some(typed), false).await?).into_response());
     }
-    match apply(&keys, &principal, &id, &form, visitor.now()).await {
+    match apply(&keys, &principal, &id, &form, browser.now()).await {
         Ok(details) => Ok(super::see_other(&format!("/keys/{}?saved", details.key.id))),
         Err(problem) => {
             let status = error_status(problem.code());
@@ -127,10 +127,10 @@ pub(super) async fn save(
             let errors = if is_conflict {
                 vec![overtaken()]
             } else {
-                fields::every_error_of(&keys, &principal, &form, &problem, visitor.now()).await?
+                fields::every_error_of(&keys, &principal, &form, &problem, browser.now()).await?
             };
             let typed = Some(Typed { form: &form, errors, is_conflict });
-            let answer: (StatusCode, _) = (status, Page(page(&app, &visitor, key, typed, false).await?));
+            let answer: (StatusCode, _) = (status, Page(page(&app, &browser, key, typed, false).await?));
             Ok(answer.into_response())
         }
     }
@@ -157,17 +157,17 @@ async fn apply(
 
 async fn page(
     app: &App,
-    visitor: &Visitor,
+    browser: &BrowserSession,
     key: KeyJson,
     typed: Option<Typed<'_>>,
     saved: bool,
 ) -> Result<DetailPage, Error> {
-    let now = visitor.now();
-    let frame = visitor.frame(key.name.to_string());
+    let now = browser.now();
+    let layout = browser.layout(key.name.to_string());
     let (policy, _) = app.publisher.publication.policy()?;
     let policy = policy.document();
-    let usage = Usage::of(app, key.id, &frame, now).await?;
-    let form = (frame.may_write() && key.status != KeyStatus::Revoked).then(|| {
+    let usage = Usage::of(app, key.id, &layout, now).await?;
+    let form = (layout.may_write() && key.status != KeyStatus::Revoked).then(|| {
         let in_force = KeyFields::of(&key, policy);
         let (fields, conflict) = match &typed {
             None => (in_force, None),
@@ -177,17 +177,17 @@ async fn page(
                 (fields, conflict)
             }
         };
-        let peer = visitor.peer().map(|peer| peer.to_canonical().to_string());
+        let peer = browser.peer().map(|peer| peer.to_canonical().to_string());
         ChangeForm { fields, peer, is_open: typed.is_some(), conflict }
     });
     let prefix = app.publisher.installation.key_prefix.as_str();
-    let may_write = frame.may_write();
+    let may_write = layout.may_write();
     let versions =
         key.versions.iter().rev().map(|version| Version::new(version, &key, prefix, may_write, now));
     Ok(DetailPage {
         versions: versions.collect(),
         key: Shown::new(&key, policy, now),
-        frame,
+        layout,
         usage,
         form,
         saved,

@@ -6,14 +6,14 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::IntoResponse;
 
+use crate::http::pages::browser_session::BrowserSession;
 use crate::http::pages::enforcement_status::EnforcementStatus;
 use crate::http::pages::enforcement_watch::EnforcementWatch;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Segments;
-use crate::http::pages::frame::Frame;
+use crate::http::pages::format::Badge;
+use crate::http::pages::layout::Layout;
 use crate::http::pages::live::parts;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::Badge;
-use crate::http::pages::visitor::Visitor;
 use crate::service::keys::Keys;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::gateway::Enforcement;
@@ -22,7 +22,7 @@ use omniflow_domain::key_details::KeyDetails;
 #[derive(Template)]
 #[template(path = "keys/enforcement.html")]
 struct EnforcementPage {
-    frame: Frame,
+    layout: Layout,
     id: String,
     name: String,
     status: Badge,
@@ -34,12 +34,12 @@ struct EnforcementPage {
 pub(super) async fn show(
     State(keys): State<Arc<Keys>>,
     State(watch): State<Arc<EnforcementWatch>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Segments((id, version)): Segments<(String, u64)>,
 ) -> PageResult {
     let KeyDetails { key, status, .. } = keys.show(&id).await?;
     let page = EnforcementPage {
-        frame: visitor.frame(format!("{}: in force", key.name)),
+        layout: browser.layout(format!("{}: in force", key.name)),
         id: key.id.to_string(),
         name: key.name.to_string(),
         status: Badge(status),
@@ -92,7 +92,7 @@ mod tests {
         for complete in [false, true] {
             let enforcement = Enforcement { complete, version: 9, gateways: Vec::new(), silent: Vec::new() };
             let page = EnforcementPage {
-                frame: Frame::sample("ci: in force"),
+                layout: Layout::sample("ci: in force"),
                 id: "7".to_owned(),
                 name: "ci".to_owned(),
                 status: Badge(KeyStatus::Revoked),

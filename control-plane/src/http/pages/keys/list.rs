@@ -9,12 +9,12 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use super::version_hint;
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::StrictQuery;
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::{Ago, Badge, Limit};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::format::{Ago, Badge, Limit};
+use crate::http::pages::layout::Layout;
 use crate::service::app::App;
 use crate::service::keys::{Keys, List};
 use crate::service::query::PageRequest;
@@ -48,7 +48,7 @@ pub(super) struct Query {
 #[derive(Template)]
 #[template(path = "keys/list.html")]
 struct ListPage {
-    frame: Frame,
+    layout: Layout,
     query: Query,
     looks: [Look; 4],
     scopes: Vec<String>,
@@ -82,16 +82,16 @@ struct Row {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     _: Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let now = visitor.now();
+    let now = browser.now();
     let page = keys.list(query.to_request(now)?).await?;
     let (policy, _) = app.publisher.publication.policy()?;
     let prefix = app.publisher.installation.key_prefix.as_str();
     Ok(Page(ListPage {
-        frame: visitor.frame("API keys"),
+        layout: browser.layout("API keys"),
         looks: query.looks(),
         scopes: policy.document().scopes.iter().map(|scope| scope.name.to_string()).collect(),
         rows: page.items.into_iter().map(|key| Row::new(key.into(), prefix, now)).collect(),

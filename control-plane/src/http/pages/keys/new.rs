@@ -1,6 +1,6 @@
 //! A new key: a form, a review of it, and the secret once.
 
-use crate::http::pages::refusal::error_status;
+use crate::http::pages::error_page::error_status;
 use omniflow_domain::principal::Principal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::fields::{self, KeyFields};
 use super::secret::{self, Origin};
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::form::{ATTEMPT, CSRF, Form, FormError, attempt, new_attempt};
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::{At, Limit};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::format::{At, Limit};
+use crate::http::pages::layout::Layout;
 use crate::service::app::App;
 use crate::service::keys::{Create, Keys};
 use omniflow_domain::error::{Error, ErrorCode};
@@ -27,7 +27,7 @@ use omniflow_domain::time::parse_time;
 #[derive(Template)]
 #[template(path = "keys/new.html")]
 struct NewPage {
-    frame: Frame,
+    layout: Layout,
     fields: KeyFields,
     attempt: String,
     /// The reader's address as this server sees it.
@@ -37,7 +37,7 @@ struct NewPage {
 #[derive(Template)]
 #[template(path = "keys/review.html")]
 struct ReviewPage {
-    frame: Frame,
+    layout: Layout,
     /// What was typed, to be sent on.
     sent: Vec<(String, String)>,
     name: String,
@@ -50,13 +50,13 @@ struct ReviewPage {
 }
 
 /// `GET /keys/new`.
-pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageResult {
+pub(super) async fn show(State(app): State<Arc<App>>, browser: BrowserSession) -> PageResult {
     let (policy, _) = app.publisher.publication.policy()?;
     let page = NewPage {
-        frame: visitor.frame("New key"),
+        layout: browser.layout("New key"),
         fields: KeyFields::blank(policy.document()),
         attempt: new_attempt(&app)?,
-        peer: visitor.peer().map(|peer| peer.to_canonical().to_string()),
+        peer: browser.peer().map(|peer| peer.to_canonical().to_string()),
     };
     Ok(Page(page).into_response())
 }
@@ -65,23 +65,23 @@ pub(super) async fn show(State(app): State<Arc<App>>, visitor: Visitor) -> PageR
 pub(super) async fn review(
     State(app): State<Arc<App>>,
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
     match form.text("do") {
-        "edit" => show_again(&app, &visitor, &form, StatusCode::OK, Vec::new()),
+        "edit" => show_again(&app, &browser, &form, StatusCode::OK, Vec::new()),
         "my-address" => {
-            show_again(&app, &visitor, &with_address(&form, &visitor), StatusCode::OK, Vec::new())
+            show_again(&app, &browser, &with_address(&form, &browser), StatusCode::OK, Vec::new())
         }
-        _ => match request_that_fits(&keys, &visitor, &principal, &form).await {
+        _ => match request_that_fits(&keys, &browser, &principal, &form).await {
             Ok(request) => {
                 let (policy, _) = app.publisher.publication.policy()?;
                 let chosen = |scope: &str| request.scopes.iter().any(|given| given == scope);
                 let mut scopes = fields::scope_choices(policy.document(), chosen);
                 scopes.retain(|scope| scope.is_chosen);
                 let page = ReviewPage {
-                    frame: visitor.frame("Review the new key"),
+                    layout: browser.layout("Review the new key"),
                     sent: form.pairs().filter(|(name, _)| ![CSRF, "do"].contains(name)).map(owned).collect(),
                     scopes,
                     limit: Limit(crate::service::fields::rate_limit(request.rate_limit)?),
@@ -93,7 +93,7 @@ pub(super) async fn review(
                 };
                 Ok(Page(page).into_response())
             }
-            Err(problem) => again(&app, &keys, &visitor, &principal, &form, &problem).await,
+            Err(problem) => again(&app, &keys, &browser, &principal, &form, &problem).await,
         },
     }
 }
@@ -102,39 +102,39 @@ pub(super) async fn review(
 pub(super) async fn make(
     State(app): State<Arc<App>>,
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let request = match fields::to_create(&form, visitor.now()) {
+    let request = match fields::to_create(&form, browser.now()) {
         Ok(request) => request,
-        Err(problem) => return again(&app, &keys, &visitor, &principal, &form, &problem).await,
+        Err(problem) => return again(&app, &keys, &browser, &principal, &form, &problem).await,
     };
     let attempt = attempt(&principal, &form);
     match keys.create(&principal, request, attempt).await {
-        Ok(issued) => secret::page(&app, &visitor, issued, Origin::Created),
+        Ok(issued) => secret::page(&app, &browser, issued, Origin::Created),
         Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
-            secret::page_without(&visitor, form.text("name"), Origin::Created)
+            secret::page_without(&browser, form.text("name"), Origin::Created)
         }
         Err(problem) if problem.code() == ErrorCode::IdempotencyKeyReused => {
             let form = form.with(ATTEMPT, &new_attempt(&app)?);
             let text = "This form has made a key already. Sent once more, it makes another.".to_owned();
-            show_again(&app, &visitor, &form, StatusCode::CONFLICT, vec![FormError { field: None, text }])
+            show_again(&app, &browser, &form, StatusCode::CONFLICT, vec![FormError { field: None, text }])
         }
-        Err(problem) => again(&app, &keys, &visitor, &principal, &form, &problem).await,
+        Err(problem) => again(&app, &keys, &browser, &principal, &form, &problem).await,
     }
 }
 
 /// `POST /keys/check`: what is wrong with a form that is being filled in, for the script.
 pub(super) async fn check(
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let errors = match request_that_fits(&keys, &visitor, &principal, &form).await {
+    let errors = match request_that_fits(&keys, &browser, &principal, &form).await {
         Ok(_) => Vec::new(),
-        Err(problem) => fields::every_error_of(&keys, &principal, &form, &problem, visitor.now()).await?,
+        Err(problem) => fields::every_error_of(&keys, &principal, &form, &problem, browser.now()).await?,
     };
     let texts: BTreeMap<_, _> =
         errors.into_iter().filter_map(|error| Some((error.field?, error.text))).collect();
@@ -144,11 +144,11 @@ pub(super) async fn check(
 /// The request that the form makes, if a key could be made of it now.
 async fn request_that_fits(
     keys: &Keys,
-    visitor: &Visitor,
+    browser: &BrowserSession,
     principal: &Principal,
     form: &Form,
 ) -> Result<Create, Error> {
-    let request = fields::to_create(form, visitor.now())?;
+    let request = fields::to_create(form, browser.now())?;
     keys.dry_run(principal, request.clone()).await?;
     Ok(request)
 }
@@ -156,36 +156,36 @@ async fn request_that_fits(
 async fn again(
     app: &App,
     keys: &Keys,
-    visitor: &Visitor,
+    browser: &BrowserSession,
     principal: &Principal,
     form: &Form,
     problem: &Error,
 ) -> PageResult {
-    let errors = fields::every_error_of(keys, principal, form, problem, visitor.now()).await?;
-    show_again(app, visitor, form, error_status(problem.code()), errors)
+    let errors = fields::every_error_of(keys, principal, form, problem, browser.now()).await?;
+    show_again(app, browser, form, error_status(problem.code()), errors)
 }
 
 fn show_again(
     app: &App,
-    visitor: &Visitor,
+    browser: &BrowserSession,
     form: &Form,
     status: StatusCode,
     errors: Vec<FormError>,
 ) -> PageResult {
     let (policy, _) = app.publisher.publication.policy()?;
     let page = NewPage {
-        frame: visitor.frame("New key"),
+        layout: browser.layout("New key"),
         fields: KeyFields::typed(form, policy.document(), errors),
         attempt: form.text(ATTEMPT).to_owned(),
-        peer: visitor.peer().map(|peer| peer.to_canonical().to_string()),
+        peer: browser.peer().map(|peer| peer.to_canonical().to_string()),
     };
     let answer: Response = (status, Page(page)).into_response();
     Ok(answer)
 }
 
 /// The form with the reader's address added to the allowlist.
-pub(super) fn with_address(form: &Form, visitor: &Visitor) -> Form {
-    let Some(peer) = visitor.peer() else { return form.clone() };
+pub(super) fn with_address(form: &Form, browser: &BrowserSession) -> Form {
+    let Some(peer) = browser.peer() else { return form.clone() };
     let mut entries = form.entries("ip_allowlist");
     let peer = peer.to_canonical().to_string();
     if !entries.contains(&peer) {

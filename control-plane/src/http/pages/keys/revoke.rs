@@ -1,6 +1,6 @@
 //! Revoking a key, or one version of it: confirmed by its name, and watched until gateways enforce it.
 
-use crate::http::pages::refusal::error_status;
+use crate::http::pages::error_page::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
+use crate::http::pages::browser_session::BrowserSession;
 use crate::http::pages::enforcement_watch::EnforcementWatch;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::Segments;
 use crate::http::pages::form::{Form, FormError, at};
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::Ago;
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::format::Ago;
+use crate::http::pages::layout::Layout;
 use crate::service::keys::{Keys, Revoke};
 use crate::service::precondition::Precondition;
 use omniflow_domain::error::Error;
@@ -29,7 +29,7 @@ const WAIT: Duration = Duration::from_secs(5);
 #[derive(Template)]
 #[template(path = "keys/revoke.html")]
 struct RevokePage {
-    frame: Frame,
+    layout: Layout,
     id: String,
     name: String,
     /// The one version that is to end; `None` for the whole key.
@@ -43,49 +43,49 @@ struct RevokePage {
 /// `GET /keys/{id}/revoke`.
 pub(super) async fn show(
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    page(&keys, &visitor, &id, None, "", None).await
+    page(&keys, &browser, &id, None, "", None).await
 }
 
 /// `GET /keys/{id}/versions/{version}/revoke`.
 pub(super) async fn show_version(
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Segments((id, version)): Segments<(String, u16)>,
 ) -> PageResult {
-    page(&keys, &visitor, &id, Some(version), "", None).await
+    page(&keys, &browser, &id, Some(version), "", None).await
 }
 
 /// `POST /keys/{id}/revoke`.
 pub(super) async fn revoke(
     State(keys): State<Arc<Keys>>,
     State(watch): State<Arc<EnforcementWatch>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
-    end(&keys, &watch, visitor, principal, id, None, form).await
+    end(&keys, &watch, browser, principal, id, None, form).await
 }
 
 /// `POST /keys/{id}/versions/{version}/revoke`.
 pub(super) async fn revoke_version(
     State(keys): State<Arc<Keys>>,
     State(watch): State<Arc<EnforcementWatch>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     Segments((id, version)): Segments<(String, u16)>,
     form: Form,
 ) -> PageResult {
-    end(&keys, &watch, visitor, principal, id, Some(version), form).await
+    end(&keys, &watch, browser, principal, id, Some(version), form).await
 }
 
 async fn end(
     keys: &Arc<Keys>,
     watch: &EnforcementWatch,
-    visitor: Visitor,
+    browser: BrowserSession,
     principal: Principal,
     id: String,
     version: Option<u16>,
@@ -96,7 +96,7 @@ async fn end(
     if version.is_none() && typed != key.name.as_str() {
         let problem =
             Error::invalid_field("/name", format!("type {} to confirm that this key is meant", key.name));
-        return page(keys, &visitor, &id, version, typed, Some(problem)).await;
+        return page(keys, &browser, &id, version, typed, Some(problem)).await;
     }
     let precondition = Precondition::at(super::revision(&form)?);
     let request = Revoke { key: key.id.to_string(), version, precondition, wait: None };
@@ -109,13 +109,13 @@ async fn end(
             }
             Ok(super::see_other(&format!("/keys/{}/enforcement/{}", key.id, revoked.snapshot)))
         }
-        Err(problem) => page(keys, &visitor, &id, version, typed, Some(problem)).await,
+        Err(problem) => page(keys, &browser, &id, version, typed, Some(problem)).await,
     }
 }
 
 async fn page(
     keys: &Keys,
-    visitor: &Visitor,
+    browser: &BrowserSession,
     id: &str,
     version: Option<u16>,
     typed: &str,
@@ -128,14 +128,14 @@ async fn page(
     }
     let status = problem.as_ref().map_or(StatusCode::OK, |problem| error_status(problem.code()));
     let page = RevokePage {
-        frame: visitor.frame(format!("Revoke {}", key.name)),
+        layout: browser.layout(format!("Revoke {}", key.name)),
         id: key.id.to_string(),
         name: key.name.to_string(),
         version,
         revision: key.revision,
         typed: typed.to_owned(),
         error: problem.map(|problem| FormError::new(&problem, &[("/name", "name")])),
-        last_used: details.last_used_at().map(|time| Ago { time, now: visitor.now() }),
+        last_used: details.last_used_at().map(|time| Ago { time, now: browser.now() }),
     };
     Ok((status, Page(page)).into_response())
 }

@@ -1,6 +1,6 @@
 //! A new secret for a key, and for how long the old one is still taken.
 
-use crate::http::pages::refusal::error_status;
+use crate::http::pages::error_page::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 
 use super::secret::{self, Origin};
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::Segments;
 use crate::http::pages::form::{ATTEMPT, Form, FormError, attempt, new_attempt};
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::layout::Layout;
 use crate::service::app::App;
 use crate::service::idempotency::Idempotent;
 use crate::service::keys::{Issued, Keys, Rotate};
@@ -35,7 +35,7 @@ const DEFAULT: &str = "24h";
 #[derive(Template)]
 #[template(path = "keys/rotate.html")]
 struct RotatePage {
-    frame: Frame,
+    layout: Layout,
     id: String,
     name: String,
     revision: u64,
@@ -49,26 +49,26 @@ struct RotatePage {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Segments(id): Segments<String>,
 ) -> PageResult {
     let attempt = new_attempt(&app)?;
-    page(&keys, &visitor, &id, attempt, DEFAULT, None).await
+    page(&keys, &browser, &id, attempt, DEFAULT, None).await
 }
 
 /// `POST /keys/{id}/rotate`.
 pub(super) async fn rotate(
     State(app): State<Arc<App>>,
     State(keys): State<Arc<Keys>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
     match apply(&keys, &principal, &id, &form).await {
-        Ok(issued) => secret::page(&app, &visitor, issued, Origin::Rotated),
+        Ok(issued) => secret::page(&app, &browser, issued, Origin::Rotated),
         Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
-            secret::page_without(&visitor, &id, Origin::Rotated)
+            secret::page_without(&browser, &id, Origin::Rotated)
         }
         Err(problem) => {
             let attempt = match problem.code() {
@@ -76,7 +76,7 @@ pub(super) async fn rotate(
                 ErrorCode::VersionMismatch | ErrorCode::IdempotencyKeyReused => new_attempt(&app)?,
                 _ => form.text(ATTEMPT).to_owned(),
             };
-            page(&keys, &visitor, &id, attempt, form.text("overlap"), Some(problem)).await
+            page(&keys, &browser, &id, attempt, form.text("overlap"), Some(problem)).await
         }
     }
 }
@@ -94,7 +94,7 @@ async fn apply(
 
 async fn page(
     keys: &Keys,
-    visitor: &Visitor,
+    browser: &BrowserSession,
     id: &str,
     attempt: String,
     chosen: &str,
@@ -103,7 +103,7 @@ async fn page(
     let KeyDetails { key, .. } = keys.show(id).await?;
     let status = problem.as_ref().map(|problem| error_status(problem.code())).unwrap_or_default();
     let page = RotatePage {
-        frame: visitor.frame(format!("Rotate {}", key.name)),
+        layout: browser.layout(format!("Rotate {}", key.name)),
         id: key.id.to_string(),
         name: key.name.to_string(),
         revision: key.revision,

@@ -9,10 +9,10 @@ use axum::response::IntoResponse;
 use omniflow_policy::policy::{MethodSelector, PolicyDocument};
 use serde_json::json;
 
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::form::Form;
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::layout::Layout;
 use crate::service::app::App;
 use crate::service::fields;
 use crate::service::idempotency::Idempotent;
@@ -34,7 +34,7 @@ pub(super) enum Origin {
 #[derive(Template)]
 #[template(path = "keys/secret.html")]
 struct SecretPage {
-    frame: Frame,
+    layout: Layout,
     /// The key's identifier or name.
     key: String,
     name: String,
@@ -47,11 +47,16 @@ struct SecretPage {
 }
 
 /// The page that shows the secret; or that it was shown, where the form was sent again.
-pub(super) fn page(app: &App, visitor: &Visitor, issued: Idempotent<Issued>, origin: Origin) -> PageResult {
+pub(super) fn page(
+    app: &App,
+    browser: &BrowserSession,
+    issued: Idempotent<Issued>,
+    origin: Origin,
+) -> PageResult {
     let Idempotent { value: Issued { key, secret }, replayed } = issued;
     let key = key.key;
     if replayed {
-        return page_without(visitor, key.name.as_str(), origin);
+        return page_without(browser, key.name.as_str(), origin);
     }
     let (policy, _) = app.publisher.publication.policy()?;
     let gateway = app.gateway_url.as_deref();
@@ -59,7 +64,7 @@ pub(super) fn page(app: &App, visitor: &Visitor, issued: Idempotent<Issued>, ori
     let scopes: Vec<String> = key.scopes.iter().map(ToString::to_string).collect();
     let curl = secret.zip(path_to_try(policy.document(), &scopes));
     let page = SecretPage {
-        frame: visitor.frame(title(origin)),
+        layout: browser.layout(title(origin)),
         key: key.id.to_string(),
         is_new: origin == Origin::Created,
         version: key.versions.last().map(|version| version.version),
@@ -75,9 +80,9 @@ pub(super) fn page(app: &App, visitor: &Visitor, issued: Idempotent<Issued>, ori
 }
 
 /// The page for a form that was sent again: the key is there, and its secret was shown.
-pub(super) fn page_without(visitor: &Visitor, key: &str, origin: Origin) -> PageResult {
+pub(super) fn page_without(browser: &BrowserSession, key: &str, origin: Origin) -> PageResult {
     let page = SecretPage {
-        frame: visitor.frame(title(origin)),
+        layout: browser.layout(title(origin)),
         key: key.to_owned(),
         name: key.to_owned(),
         is_new: origin == Origin::Created,

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::http::leaks;
 use crate::http::pages::chart::{Column, Columns, Ranking, RankingLine, Series};
 use crate::http::pages::extract::query_of;
-use crate::http::pages::frame::Frame;
-use crate::http::pages::show::{At, Count, Micros};
+use crate::http::pages::format::{At, Count, Micros};
+use crate::http::pages::layout::Layout;
 use crate::http::pages::trail::{Changed, changes};
 use crate::service::admin_log::AdminLogQuery;
 use crate::service::app::App;
@@ -84,7 +84,7 @@ pub(super) struct Change {
 // === impl Usage ===
 
 impl Usage {
-    pub(super) async fn of(app: &App, id: Uuid, frame: &Frame, now: UnixMillis) -> Result<Self, Error> {
+    pub(super) async fn of(app: &App, id: Uuid, layout: &Layout, now: UnixMillis) -> Result<Self, Error> {
         let key = id.to_string();
         let first_day = UnixMillis((now.0 / DAY_MS).saturating_sub(DAYS - 1) * DAY_MS);
         let from = format_time(first_day);
@@ -100,7 +100,7 @@ impl Usage {
         let changes = AdminLogQuery { subject: Some(key.clone()), ..AdminLogQuery::default() };
         let history = app.admin_log.list(changes, page(EVENTS));
         let (hours, newest, recent, history) = tokio::try_join!(hours, newest, recent, history)?;
-        let audit = |more: &str| frame.leads_to("/audit").then(|| format!("/audit?key={key}{more}"));
+        let audit = |more: &str| layout.leads_to("/audit").then(|| format!("/audit?key={key}{more}"));
         Ok(Self {
             calls: Count(hours.total.calls),
             latencies: latencies(&hours.total),
@@ -111,7 +111,7 @@ impl Usage {
             endpoints: endpoints(&newest, &audit),
             addresses: addresses(&newest, &audit),
             is_of_newest: !newest.complete,
-            recent: recent.items.into_iter().map(|call| Call::new(call.into(), frame)).collect(),
+            recent: recent.items.into_iter().map(|call| Call::new(call.into(), layout)).collect(),
             findings: newest
                 .findings
                 .into_iter()
@@ -119,7 +119,7 @@ impl Usage {
                 .collect(),
             history: history.items.into_iter().map(|event| Change::from(EventJson::from(event))).collect(),
             all_calls: audit(""),
-            all_changes: frame.leads_to("/events").then(|| format!("/events?subject={key}")),
+            all_changes: layout.leads_to("/events").then(|| format!("/events?subject={key}")),
         })
     }
 }
@@ -206,10 +206,10 @@ fn addresses(newest: &KeyUseJson, audit: &impl Fn(&str) -> Option<String>) -> Ra
 // === impl Call ===
 
 impl Call {
-    fn new(call: AuditEntryJson, frame: &Frame) -> Self {
+    fn new(call: AuditEntryJson, layout: &Layout) -> Self {
         Self {
             time: At(call.time.0),
-            shown_at: frame.leads_to("/audit").then(|| format!("/audit/{}", call.id)),
+            shown_at: layout.leads_to("/audit").then(|| format!("/audit/{}", call.id)),
             method: call.method,
             path: call.path,
             status: call.status,

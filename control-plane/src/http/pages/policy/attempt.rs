@@ -1,6 +1,6 @@
 //! `GET /policy/try`: what becomes of one request, step by step, by the code that gateways run.
 
-use crate::http::pages::refusal::error_status;
+use crate::http::pages::error_page::error_status;
 use std::sync::Arc;
 
 use askama::Template;
@@ -11,12 +11,12 @@ use omniflow_policy::explain::{Step, StepName, Verdict};
 use serde::Deserialize;
 
 use crate::http::pages::audit::{for_field, instant};
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::form::{FormError, at};
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::layout::Layout;
 use crate::service::policy::Policies;
 use crate::service::policy::explain::Explain;
 use omniflow_domain::error::Error;
@@ -50,7 +50,7 @@ pub(super) struct Query {
 #[derive(Template)]
 #[template(path = "policy/try.html")]
 struct TryPage {
-    frame: Frame,
+    layout: Layout,
     tab: &'static str,
     query: Query,
     at: String,
@@ -77,7 +77,7 @@ struct ShownStep {
 
 pub(super) async fn show(
     State(policies): State<Arc<Policies>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
@@ -93,7 +93,7 @@ pub(super) async fn show(
         Err(problem) => (error_status(problem.code()), Some(FormError::new(&problem, FIELDS)), None),
     };
     let at = for_field(&query.at);
-    let page = TryPage { frame: visitor.frame("Try a request"), tab: "try", query, at, error, outcome };
+    let page = TryPage { layout: browser.layout("Try a request"), tab: "try", query, at, error, outcome };
     Ok((status, Page(page)).into_response())
 }
 

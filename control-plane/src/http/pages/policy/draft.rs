@@ -1,6 +1,6 @@
 //! A draft of the policy: written, compared with the policy in force, replayed over recorded calls, published.
 
-use crate::http::pages::refusal::error_status;
+use crate::http::pages::error_page::error_status;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use serde::Deserialize;
 
 use super::difference::Difference;
 use super::overview::written;
+use crate::http::pages::browser_session::BrowserSession;
 use crate::http::pages::enforcement_status::EnforcementStatus;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::StrictQuery;
 use crate::http::pages::form::{Form, sentence};
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::{Count, Moment};
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::format::{Count, Moment};
+use crate::http::pages::layout::Layout;
 use crate::service::policy::Policies;
 use crate::service::policy::document::Draft;
 use crate::service::policy::replay::ReplayCalls;
@@ -48,7 +48,7 @@ pub(super) const SPANS: [(&str, &str, Option<u64>); 4] = [
 #[derive(Template)]
 #[template(path = "policy/draft.html")]
 struct DraftPage {
-    frame: Frame,
+    layout: Layout,
     tab: &'static str,
     /// The version in force that the draft is compared with.
     base: u64,
@@ -105,7 +105,7 @@ struct Otherwise {
 #[derive(Template)]
 #[template(path = "policy/published.html")]
 pub(super) struct PublishedPage {
-    pub(super) frame: Frame,
+    pub(super) layout: Layout,
     pub(super) tab: &'static str,
     pub(super) version: u64,
     pub(super) in_force: Option<EnforcementStatus>,
@@ -124,7 +124,7 @@ pub(super) struct Query {
 /// `GET /policy/draft`.
 pub(super) async fn show(
     State(policies): State<Arc<Policies>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let current = policies.current()?;
@@ -132,22 +132,22 @@ pub(super) async fn show(
         "" => written(current.policy.document())?,
         version => written(&policies.version(version).await?.document)?,
     };
-    Ok(Page(DraftPage::new(visitor.frame("Draft"), current.version, text)).into_response())
+    Ok(Page(DraftPage::new(browser.layout("Draft"), current.version, text)).into_response())
 }
 
 /// `POST /policy/draft`: compares the draft, and replays recorded calls with it if that is requested.
 pub(super) async fn compare(
     State(policies): State<Arc<Policies>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     form: Form,
 ) -> PageResult {
     let base = policies.current()?.version;
-    let mut page = DraftPage::of_form(visitor.frame("Draft"), base, &form);
+    let mut page = DraftPage::of_form(browser.layout("Draft"), base, &form);
     if let Err(problem) = page.compare(&policies).await {
         return page.refused(&problem);
     }
     if form.text("do") == "replay" {
-        match replay(&policies, &page, visitor.now()).await {
+        match replay(&policies, &page, browser.now()).await {
             Ok(replayed) => page.replay = Some(replayed),
             Err(problem) if problem.code() == ErrorCode::Busy => page.note = Some(sentence(problem.detail())),
             Err(problem) => return page.refused(&problem),
@@ -159,19 +159,19 @@ pub(super) async fn compare(
 /// `POST /policy/publish`: puts the draft in force, once its reader has seen what it changes.
 pub(super) async fn publish(
     State(policies): State<Arc<Policies>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
     let current = policies.current()?.version;
-    let mut page = DraftPage::of_form(visitor.frame("Draft"), current, &form);
+    let mut page = DraftPage::of_form(browser.layout("Draft"), current, &form);
     let base = form.number("base", "/base")?.unwrap_or(current);
     if let Err(problem) = page.compare(&policies).await {
         return page.refused(&problem);
     }
     if page.difference.as_ref().is_some_and(Difference::is_empty) {
-        let frame = visitor.frame("Policy");
-        let page = PublishedPage { frame, tab: "draft", version: current, in_force: None, is_same: true };
+        let layout = browser.layout("Policy");
+        let page = PublishedPage { layout, tab: "draft", version: current, in_force: None, is_same: true };
         return Ok(Page(page).into_response());
     }
     if form.text("seen") != page.seen {
@@ -184,7 +184,7 @@ pub(super) async fn publish(
     match policies.set(&principal, request).await {
         Ok(effective) => {
             let page = PublishedPage {
-                frame: visitor.frame("Policy"),
+                layout: browser.layout("Policy"),
                 tab: "draft",
                 version: effective.current.version,
                 in_force: effective.enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
@@ -215,9 +215,9 @@ async fn replay(policies: &Policies, page: &DraftPage, now: UnixMillis) -> Resul
 // === impl DraftPage ===
 
 impl DraftPage {
-    fn new(frame: Frame, base: u64, text: String) -> Self {
+    fn new(layout: Layout, base: u64, text: String) -> Self {
         Self {
-            frame,
+            layout,
             tab: "draft",
             base,
             text,
@@ -231,11 +231,11 @@ impl DraftPage {
         }
     }
 
-    fn of_form(frame: Frame, base: u64, form: &Form) -> Self {
+    fn of_form(layout: Layout, base: u64, form: &Form) -> Self {
         // Browsers send the ends of lines as on typewriters.
         let text = form.text("text").replace("\r\n", "\n");
         let span = form.stated("span").unwrap_or_else(|| "7d".to_owned());
-        Self { span, key: form.text("key").to_owned(), ..Self::new(frame, base, text) }
+        Self { span, key: form.text("key").to_owned(), ..Self::new(layout, base, text) }
     }
 
     fn draft(&self) -> Result<Draft, Error> {

@@ -7,10 +7,10 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use omniflow_policy::policy::PolicyDocument;
 
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::At;
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::browser_session::BrowserSession;
+use crate::http::pages::error_page::{Page, PageResult};
+use crate::http::pages::format::At;
+use crate::http::pages::layout::Layout;
 use crate::service::policy::Policies;
 use crate::service::publication::NumberedPolicy;
 use omniflow_domain::error::Error;
@@ -18,7 +18,7 @@ use omniflow_domain::error::Error;
 #[derive(Template)]
 #[template(path = "policy/overview.html")]
 struct OverviewPage {
-    frame: Frame,
+    layout: Layout,
     tab: &'static str,
     version: u64,
     created: At,
@@ -50,13 +50,13 @@ pub(super) struct Scope {
 #[derive(Template)]
 #[template(path = "policy/document.html")]
 struct DocumentPage {
-    frame: Frame,
+    layout: Layout,
     tab: &'static str,
     version: u64,
     text: String,
 }
 
-pub(super) async fn show(State(policies): State<Arc<Policies>>, visitor: Visitor) -> PageResult {
+pub(super) async fn show(State(policies): State<Arc<Policies>>, browser: BrowserSession) -> PageResult {
     let NumberedPolicy { version, policy } = policies.current()?;
     let stored = policies.version(&version.to_string()).await?;
     let document = policy.document();
@@ -71,7 +71,7 @@ pub(super) async fn show(State(policies): State<Arc<Policies>>, visitor: Visitor
         }
     };
     Ok(Page(OverviewPage {
-        frame: visitor.frame("Policy"),
+        layout: browser.layout("Policy"),
         tab: "routes",
         version,
         created: At(stored.created_at),
@@ -85,10 +85,10 @@ pub(super) async fn show(State(policies): State<Arc<Policies>>, visitor: Visitor
     .into_response())
 }
 
-pub(super) async fn document(State(policies): State<Arc<Policies>>, visitor: Visitor) -> PageResult {
+pub(super) async fn document(State(policies): State<Arc<Policies>>, browser: BrowserSession) -> PageResult {
     let NumberedPolicy { version, policy } = policies.current()?;
     let text = written(policy.document())?;
-    let page = DocumentPage { frame: visitor.frame("Policy document"), tab: "document", version, text };
+    let page = DocumentPage { layout: browser.layout("Policy document"), tab: "document", version, text };
     Ok(Page(page).into_response())
 }
 

@@ -1,6 +1,6 @@
 //! What was in force before, what each version changed, and how to go back to it.
 
-use crate::http::pages::refusal::error_status;
+use crate::http::pages::error_page::error_status;
 use std::sync::Arc;
 
 use askama::Template;
@@ -12,14 +12,14 @@ use serde::Deserialize;
 use super::difference::Difference;
 use super::draft::{PublishedPage, WAIT};
 use super::overview::written;
+use crate::http::pages::browser_session::BrowserSession;
 use crate::http::pages::enforcement_status::EnforcementStatus;
+use crate::http::pages::error_page::{Page, PageResult};
 use crate::http::pages::extract::Authenticated;
 use crate::http::pages::extract::{Segments, StrictQuery};
 use crate::http::pages::form::{Form, sentence};
-use crate::http::pages::frame::Frame;
-use crate::http::pages::refusal::{Page, PageResult};
-use crate::http::pages::show::At;
-use crate::http::pages::visitor::Visitor;
+use crate::http::pages::format::At;
+use crate::http::pages::layout::Layout;
 use crate::service::policy::Policies;
 use crate::service::policy::diff::CompareVersions;
 use crate::service::policy::roll_back::RollBack;
@@ -41,7 +41,7 @@ pub(super) struct Query {
 #[derive(Template)]
 #[template(path = "policy/versions.html")]
 struct VersionsPage {
-    frame: Frame,
+    layout: Layout,
     tab: &'static str,
     current: u64,
     versions: Vec<Version>,
@@ -58,7 +58,7 @@ struct Version {
 #[derive(Template)]
 #[template(path = "policy/version.html")]
 struct VersionPage {
-    frame: Frame,
+    layout: Layout,
     tab: &'static str,
     current: u64,
     version: Version,
@@ -73,7 +73,7 @@ struct VersionPage {
 /// `GET /policy/versions`.
 pub(super) async fn list(
     State(policies): State<Arc<Policies>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor.clone()) };
@@ -85,7 +85,7 @@ pub(super) async fn list(
         created_by: version.created_by,
     });
     Ok(Page(VersionsPage {
-        frame: visitor.frame("Versions of the policy"),
+        layout: browser.layout("Versions of the policy"),
         tab: "versions",
         current,
         versions: versions.collect(),
@@ -98,16 +98,16 @@ pub(super) async fn list(
 /// `GET /policy/versions/{version}`.
 pub(super) async fn show(
     State(policies): State<Arc<Policies>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Segments(version): Segments<String>,
 ) -> PageResult {
-    Ok(Page(VersionPage::new(&policies, &visitor, &version, None).await?).into_response())
+    Ok(Page(VersionPage::new(&policies, &browser, &version, None).await?).into_response())
 }
 
 /// `POST /policy/versions/{version}/roll-back`.
 pub(super) async fn roll_back(
     State(policies): State<Arc<Policies>>,
-    visitor: Visitor,
+    browser: BrowserSession,
     Authenticated(principal): Authenticated,
     Segments(version): Segments<String>,
     form: Form,
@@ -118,7 +118,7 @@ pub(super) async fn roll_back(
     match policies.roll_back(&principal, request).await {
         Ok(effective) => {
             let page = PublishedPage {
-                frame: visitor.frame("Policy"),
+                layout: browser.layout("Policy"),
                 tab: "versions",
                 version: effective.current.version,
                 is_same: effective.current.version == base,
@@ -129,7 +129,7 @@ pub(super) async fn roll_back(
         Err(problem) if error_status(problem.code()).is_server_error() => Err(problem.into()),
         Err(problem) => {
             let error = Some(sentence(problem.detail()));
-            let page = VersionPage::new(&policies, &visitor, &version, error).await?;
+            let page = VersionPage::new(&policies, &browser, &version, error).await?;
             let status: StatusCode = error_status(problem.code());
             Ok((status, Page(page)).into_response())
         }
@@ -141,7 +141,7 @@ pub(super) async fn roll_back(
 impl VersionPage {
     async fn new(
         policies: &Policies,
-        visitor: &Visitor,
+        browser: &BrowserSession,
         version: &str,
         error: Option<String>,
     ) -> Result<Self, Error> {
@@ -165,7 +165,7 @@ impl VersionPage {
             }
         };
         Ok(Self {
-            frame: visitor.frame(format!("Version {number} of the policy")),
+            layout: browser.layout(format!("Version {number} of the policy")),
             tab: "versions",
             current,
             text: written(&stored.document)?,

@@ -4,25 +4,25 @@ use askama::Template;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
+use super::browser_session::BrowserSession;
 use super::form::sentence;
-use super::frame::Frame;
-use super::visitor::Visitor;
+use super::layout::Layout;
 use omniflow_api_types::problem;
 use omniflow_domain::error::{Error, ErrorCode};
 
 /// What the handler of a page or form gives.
-pub(super) type PageResult = Result<Response, Refused>;
+pub(super) type PageResult = Result<Response, PageError>;
 
 /// The error of a handler. The session middleware turns it into an error page.
-pub(super) struct Refused(Box<Error>);
+pub(super) struct PageError(Box<Error>);
 
 /// A page: a template that is rendered, and cannot be what it should be if that fails.
 pub(super) struct Page<T>(pub(super) T);
 
 #[derive(Template)]
-#[template(path = "refusal.html")]
-struct RefusalPage<'a> {
-    frame: Frame,
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    layout: Layout,
     status: u16,
     text: &'a str,
     code: &'a str,
@@ -40,7 +40,7 @@ pub(super) fn plain(error: &Error) -> Response {
 }
 
 /// The page of an error.
-pub(super) fn page(visitor: &Visitor, error: &Error) -> Response {
+pub(super) fn page(browser: &BrowserSession, error: &Error) -> Response {
     let status = error_status(error.code());
     let title = match status {
         StatusCode::NOT_FOUND => "Not found",
@@ -49,8 +49,8 @@ pub(super) fn page(visitor: &Visitor, error: &Error) -> Response {
         status if status.is_server_error() => "Something failed",
         _ => "That did not work",
     };
-    let page = RefusalPage {
-        frame: visitor.frame(title),
+    let page = ErrorPage {
+        layout: browser.layout(title),
         status: status.as_u16(),
         text: &sentence(error.detail()),
         code: error.code().as_str(),
@@ -66,15 +66,15 @@ pub(super) fn page(visitor: &Visitor, error: &Error) -> Response {
     answer
 }
 
-// === impl Refused ===
+// === impl PageError ===
 
-impl<E: Into<Error>> From<E> for Refused {
+impl<E: Into<Error>> From<E> for PageError {
     fn from(error: E) -> Self {
         Self(Box::new(error.into()))
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let mut answer = error_status(self.0.code()).into_response();
         answer.extensions_mut().insert(*self.0);
@@ -82,7 +82,7 @@ impl IntoResponse for Refused {
     }
 }
 
-impl From<crate::http::problem::Problem> for Refused {
+impl From<crate::http::problem::Problem> for PageError {
     fn from(problem: crate::http::problem::Problem) -> Self {
         Self::from(Error::clone(&problem))
     }

@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 
+use super::error_page::{self, PageError, error_status};
 use super::form::{CSRF, Form};
-use super::frame::Frame;
+use super::layout::Layout;
 use super::preferences::Preferences;
-use super::refusal::{self, Refused, error_status};
 use super::session_cookie;
 use super::session_middleware::RouteKind;
 use crate::service::app::App;
@@ -24,7 +24,7 @@ use omniflow_domain::session::Session;
 
 /// The browser behind a request. The session middleware puts it into the request; a handler takes it as an argument.
 #[derive(Clone)]
-pub(super) struct Visitor {
+pub(super) struct BrowserSession {
     signed_in: Option<SignedInBrowser>,
     had_session: bool,
     preferences: Preferences,
@@ -43,9 +43,9 @@ struct SignedInBrowser {
     csrf: String,
 }
 
-// === impl Visitor ===
+// === impl BrowserSession ===
 
-impl Visitor {
+impl BrowserSession {
     /// Who sent this request.
     pub(super) async fn of(app: &App, parts: &Parts) -> Result<Self, Error> {
         let serves_tls = app.console.serves_tls;
@@ -126,8 +126,8 @@ impl Visitor {
     }
 
     /// What stands around a page with this title.
-    pub(super) fn frame(&self, title: impl Into<String>) -> Frame {
-        Frame::new(
+    pub(super) fn layout(&self, title: impl Into<String>) -> Layout {
+        Layout::new(
             title.into(),
             self.principal(),
             self.csrf(),
@@ -150,14 +150,14 @@ impl Visitor {
     pub(super) fn explain(&self, response: Response, kind: RouteKind) -> Response {
         match response.extensions().get::<Error>() {
             Some(error) if kind == RouteKind::Live => error_status(error.code()).into_response(),
-            Some(error) => refusal::page(self, error),
+            Some(error) => error_page::page(self, error),
             None => response,
         }
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Visitor {
-    type Rejection = Refused;
+impl<S: Sync> FromRequestParts<S> for BrowserSession {
+    type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Only the session middleware puts it there.

@@ -6,9 +6,9 @@ use super::preferences::Preferences;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::Role;
 
-/// What the layout needs to know. Every context of a page has one, by the name `frame`.
+/// What the layout needs to know. Every context of a page has one, by the name `layout`.
 #[derive(Clone)]
-pub(super) struct Frame {
+pub(super) struct Layout {
     /// The title of the page.
     pub(super) title: String,
     /// The sections that the reader may see, by group. Empty for who is not signed in.
@@ -47,9 +47,9 @@ pub(super) struct Entry {
     pub(super) is_current: bool,
 }
 
-// === impl Frame ===
+// === impl Layout ===
 
-impl Frame {
+impl Layout {
     pub(super) fn new(
         title: String,
         principal: Option<&Principal>,
