@@ -1,9 +1,10 @@
 //! The audit log in JSON.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use omniflow_policy::key::Environment;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use super::time::Time;
 use omniflow_domain::audit::{AuditEntry, AuditGap};
 
 /// One call; or, with `folded_calls`, several refusals of callers without a known key.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditRecord)]
 pub struct AuditEntryJson {
     #[schema(value_type = schema::Number)]
@@ -33,9 +34,9 @@ pub struct AuditEntryJson {
     pub path: String,
     pub status: u16,
     #[schema(value_type = schema::Decision)]
-    pub decision: &'static str,
+    pub decision: Cow<'static, str>,
     #[schema(value_type = schema::Reason)]
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub latency_us: u64,
     #[schema(value_type = Option<schema::Address>, required = true)]
     pub source_ip: Option<IpAddr>,
@@ -54,7 +55,7 @@ pub struct AuditEntryJson {
 }
 
 /// Records that never arrived.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditGap)]
 pub struct AuditGapJson {
     #[schema(value_type = schema::Number)]
@@ -71,7 +72,7 @@ pub struct AuditGapJson {
     pub missing: u64,
     pub at_least: bool,
     #[schema(value_type = schema::GapCause)]
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
 }
 
 impl From<AuditEntry> for AuditEntryJson {
@@ -88,8 +89,8 @@ impl From<AuditEntry> for AuditEntryJson {
             endpoint: entry.endpoint,
             path: entry.path,
             status: entry.status,
-            decision: entry.outcome.decision(),
-            reason: entry.outcome.reason(),
+            decision: entry.outcome.decision().into(),
+            reason: entry.outcome.reason().into(),
             latency_us: entry.latency_us,
             source_ip: entry.source_ip,
             request_id: entry.request_id,
@@ -116,7 +117,7 @@ impl From<AuditGap> for AuditGapJson {
             to: Time(gap.to),
             missing: gap.missing,
             at_least: gap.is_least,
-            cause: gap.cause.as_str(),
+            cause: gap.cause.as_str().into(),
         }
     }
 }

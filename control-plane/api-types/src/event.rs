@@ -1,10 +1,12 @@
 //! The admins' trail in JSON: what was otherwise before a change, and what is otherwise since.
 
+use std::borrow::Cow;
+
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::key::Environment;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::scope::ScopeSet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -16,7 +18,7 @@ use omniflow_domain::key::Key;
 use omniflow_domain::token::Token;
 
 /// One change.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Event)]
 pub struct EventJson {
     #[schema(value_type = schema::Number)]
@@ -25,7 +27,7 @@ pub struct EventJson {
     pub time: Time,
     pub actor: ActorJson,
     #[schema(value_type = schema::Action)]
-    pub action: &'static str,
+    pub action: Cow<'static, str>,
     pub subject: SubjectJson,
     #[schema(value_type = Option<Object>, required = true)]
     pub before: Option<Value>,
@@ -34,7 +36,7 @@ pub struct EventJson {
 }
 
 /// Who made it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Actor)]
 pub struct ActorJson {
     #[schema(value_type = Option<schema::Identifier>, required = true)]
@@ -43,7 +45,7 @@ pub struct ActorJson {
 }
 
 /// What it was made to.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Subject)]
 pub struct SubjectJson {
     pub id: String,
@@ -135,7 +137,7 @@ impl From<Event> for EventJson {
             id: id.to_string(),
             time: Time(noted.time),
             actor: ActorJson { token_id: noted.actor.id, name: noted.actor.name },
-            action: noted.action.as_str(),
+            action: noted.action.as_str().into(),
             subject: SubjectJson { id: noted.subject.id, name: noted.subject.name },
             before: noted.before,
             after: noted.after,

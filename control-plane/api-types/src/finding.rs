@@ -1,6 +1,8 @@
 //! Findings in JSON.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -10,13 +12,13 @@ use omniflow_domain::finding::{Evidence, Finding, Network};
 use omniflow_domain::time::format_time;
 
 /// A pattern that was found in the use of a key. It grows for as long as it goes on.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Finding)]
 pub struct FindingJson {
     #[schema(value_type = schema::Number)]
     pub id: String,
     #[schema(value_type = schema::FindingKind)]
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     #[schema(value_type = schema::Identifier)]
     pub key_id: Uuid,
     pub key_name: String,
@@ -32,7 +34,7 @@ pub struct FindingJson {
 }
 
 /// What was seen in the strongest hour, and what it was held against.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = FindingEvidence)]
 pub struct EvidenceJson {
     /// Calls, or networks where the pattern is about them.
@@ -57,7 +59,7 @@ impl From<Finding> for FindingJson {
     fn from(Finding { id, signal }: Finding) -> Self {
         Self {
             id: id.to_string(),
-            kind: signal.kind.as_str(),
+            kind: signal.kind.as_str().into(),
             key_id: signal.key_id,
             first_seen: Time(signal.first),
             last_seen: Time(signal.last),

@@ -1,14 +1,14 @@
 //! Gateways, and how far a version is in force, in JSON.
 
 use omniflow_domain::gateway::{Enforcement, GatewayStatus};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema;
 use super::time::Time;
 
 /// A gateway.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Gateway)]
 pub struct GatewayJson {
     pub id: String,
@@ -30,7 +30,7 @@ pub struct GatewayJson {
 }
 
 /// One VM of a gateway.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Worker)]
 pub struct WorkerJson {
     #[schema(value_type = schema::Incarnation)]
@@ -39,7 +39,7 @@ pub struct WorkerJson {
 }
 
 /// The gateways, and the version that all should enforce.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct GatewayList {
     /// The gateways of this page.
     pub items: Vec<GatewayJson>,
@@ -51,18 +51,18 @@ pub struct GatewayList {
 }
 
 /// How far a version is in force.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Enforcement)]
 pub struct EnforcementJson {
     pub complete: bool,
     pub version: u64,
     pub gateways: Vec<GatewayEnforcementJson>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<SilentGatewayJson>,
 }
 
 /// A gateway that nothing waits for, because it is silent.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = SilentGateway)]
 pub struct SilentGatewayJson {
     pub id: String,
@@ -71,7 +71,7 @@ pub struct SilentGatewayJson {
 }
 
 /// How far a version is in force in one gateway.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = GatewayEnforcement)]
 pub struct GatewayEnforcementJson {
     pub id: String,

@@ -20,7 +20,7 @@ use omniflow_domain::key::{Key, KeyStatus};
 use omniflow_domain::name::Name;
 
 /// `POST /v1/keys`.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "name": "crm-sync", "environment": "live", "scopes": ["contacts:read", "tickets:write"],
@@ -64,34 +64,34 @@ pub struct CreateKey {
 }
 
 /// `PATCH /v1/keys/{id}`. What is absent stays; null clears.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"rate_limit": {"per_hour": 1000}, "expires_at": null}))]
 pub struct UpdateKey {
     /// Scopes of the policy, all of them anew.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Scopes>)]
     pub scopes: Option<Vec<String>>,
     /// Limits, all of them anew; null for the default.
-    #[serde(default, deserialize_with = "stated")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::RateLimit>)]
     pub rate_limit: Option<Option<RateLimit>>,
     /// Addresses and networks, all of them anew; null for any address.
-    #[serde(default, deserialize_with = "stated")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Networks>)]
     pub ip_allowlist: Option<Option<Vec<String>>>,
     /// When the key ends; null for never.
-    #[serde(default, deserialize_with = "stated")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Instant>)]
     pub expires_at: Option<Option<String>>,
     /// What it is for; null for nothing.
-    #[serde(default, deserialize_with = "stated")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Description>)]
     pub description: Option<Option<String>>,
 }
 
 /// `POST /v1/keys/{id}/rotate`.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"overlap": "24h"}))]
 pub struct RotateKey {
@@ -102,7 +102,7 @@ pub struct RotateKey {
 }
 
 /// A key.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Key)]
 pub struct KeyJson {
     #[schema(value_type = schema::Identifier)]
@@ -135,7 +135,7 @@ pub struct KeyJson {
 }
 
 /// One version of a key.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = KeyVersion)]
 pub struct KeyVersionJson {
     #[schema(minimum = 1)]
@@ -156,7 +156,7 @@ pub struct KeyVersionJson {
 }
 
 /// A new key, or a key with a new version: with the secret, which is shown this once.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedKey {
     /// The key.
     pub key: KeyJson,
@@ -173,7 +173,7 @@ impl Drop for CreatedKey {
 }
 
 /// A key that was revoked, wholly or in one version.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RevokedKey {
     /// The key.
     pub key: KeyJson,
@@ -185,6 +185,20 @@ pub struct RevokedKey {
 
 /// When each version of each key was last used.
 pub type LastUsed = HashMap<(Uuid, u16), UnixMillis>;
+
+// === impl UpdateKey ===
+
+impl UpdateKey {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        let Self { scopes, rate_limit, ip_allowlist, expires_at, description } = self;
+        scopes.is_none()
+            && rate_limit.is_none()
+            && ip_allowlist.is_none()
+            && expires_at.is_none()
+            && description.is_none()
+    }
+}
 
 // === impl KeyJson ===
 
@@ -231,7 +245,7 @@ impl KeyJson {
     }
 }
 
-/// Tells a field that is null from one that is absent.
+/// Distinguishes a field that is null from one that is absent.
 fn stated<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {

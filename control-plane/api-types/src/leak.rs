@@ -1,5 +1,6 @@
 //! Leaked keys in JSON.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use omniflow_domain::key::KeyStatus;
 use omniflow_domain::key_use::{AddressUse, KeyUse};
 
 /// `POST /v1/leaks`. Exactly one of `secret`, `digest` and `text` is sent. It holds secrets: no Debug.
-#[derive(Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"text": "GET /api/v1/contacts HTTP/1.1\nx-api-key: omf_live_…", "replacement": true}))]
 pub struct ReportLeak {
@@ -42,7 +43,7 @@ pub struct ReportLeak {
 }
 
 /// What became of a report.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct LeakReport {
     /// The keys that leaked.
     pub keys: Vec<LeakedKey>,
@@ -57,7 +58,7 @@ pub struct LeakReport {
 }
 
 /// A key that leaked.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct LeakedKey {
     /// The key as it is now.
     pub key: KeyJson,
@@ -74,7 +75,7 @@ pub struct LeakedKey {
 }
 
 /// A version whose secret leaked.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LeakedVersion {
     #[schema(minimum = 1)]
     pub id: u16,
@@ -83,7 +84,7 @@ pub struct LeakedVersion {
 }
 
 /// How a key was used in the 30 days before.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = KeyUse)]
 pub struct KeyUseJson {
     #[schema(value_type = schema::Instant)]
@@ -110,15 +111,15 @@ pub struct KeyUseJson {
 }
 
 /// Calls that were refused for one reason.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RefusalCount {
     #[schema(value_type = schema::Reason)]
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub calls: u64,
 }
 
 /// Calls of one method and endpoint.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = EndpointUse)]
 pub struct EndpointUseJson {
     pub method: String,
@@ -133,7 +134,7 @@ pub struct EndpointUseJson {
 }
 
 /// Calls from one address.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AddressUse)]
 pub struct AddressUseJson {
     #[schema(value_type = schema::Address)]
@@ -162,7 +163,8 @@ impl KeyUseJson {
             first_call_at: Time(tally.first),
             last_call_at: Time(tally.last),
         });
-        let refusals = used.refusals.into_iter().map(|(reason, calls)| RefusalCount { reason, calls });
+        let refusals =
+            used.refusals.into_iter().map(|(reason, calls)| RefusalCount { reason: reason.into(), calls });
         Self {
             from: Time(used.from),
             to: Time(used.to),

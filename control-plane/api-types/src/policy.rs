@@ -1,5 +1,7 @@
 //! The policy in JSON.
 
+use std::borrow::Cow;
+
 use omniflow_policy::authorize::Decision;
 use omniflow_policy::explain::Step;
 use omniflow_policy::key::KeyPrefix;
@@ -19,7 +21,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// `GET` and `PUT /v1/policy`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Policy)]
 pub struct PolicyJson {
     /// The number of this version of the policy.
@@ -35,7 +37,7 @@ pub struct PolicyJson {
 }
 
 /// A version of the policy, without what it says.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyVersion)]
 pub struct PolicyVersionJson {
     pub version: u64,
@@ -45,7 +47,7 @@ pub struct PolicyVersionJson {
 }
 
 /// A version of the policy.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StoredPolicy)]
 pub struct StoredPolicyJson {
     pub version: u64,
@@ -57,18 +59,18 @@ pub struct StoredPolicyJson {
 }
 
 /// For what a policy would be refused if it were set now.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Obstacle)]
 pub struct ObstacleJson {
     /// The code of the refusal.
     #[schema(value_type = String)]
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What to do.
     pub detail: String,
 }
 
 /// What differs between two policies.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyDiff)]
 pub struct PolicyDiffJson {
     /// The version before.
@@ -99,7 +101,7 @@ pub struct PolicyDiffJson {
 }
 
 /// `POST /v1/policy/rollback`.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"version": 1}))]
 pub struct RollBack {
@@ -109,7 +111,7 @@ pub struct RollBack {
 }
 
 /// `PUT /v1/policy`: the document. A key prefix that is not stated is the one that there is.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "scopes": [{"name": "orders:read", "description": "Read orders"}],
@@ -134,7 +136,7 @@ pub struct SetPolicy {
 }
 
 /// `POST /v1/policy/evaluate`: one request, of a key by name or with the headers that carry its credential.
-#[derive(Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "key": "crm-sync", "method": "GET", "path": "/api/v1/contacts", "source_ip": "203.0.113.7",
@@ -166,12 +168,12 @@ pub struct EvaluateRequest {
 }
 
 /// What becomes of a request, and why.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Evaluation {
     #[schema(value_type = schema::Decision)]
-    pub decision: &'static str,
+    pub decision: Cow<'static, str>,
     #[schema(value_type = schema::Reason)]
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     #[schema(required = true)]
     pub status: Option<u16>,
     #[schema(value_type = Option<schema::Identifier>, required = true)]
@@ -185,7 +187,7 @@ pub struct Evaluation {
     #[schema(value_type = Option<schema::Scope>, required = true)]
     pub required_scope: Option<String>,
     #[schema(value_type = Option<schema::WindowWord>, required = true)]
-    pub limit: Option<&'static str>,
+    pub limit: Option<Cow<'static, str>>,
     #[schema(required = true)]
     pub policy_version: Option<u64>,
     #[schema(value_type = Vec<schema::Step>)]
@@ -193,7 +195,7 @@ pub struct Evaluation {
 }
 
 /// `POST /v1/policy/replay`: what a draft would have changed.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Replay)]
 pub struct ReplayJson {
     /// The version that the draft was compared with.
@@ -216,7 +218,7 @@ pub struct ReplayJson {
 }
 
 /// How many calls there are of each kind.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ReplayCounts {
     /// All of them.
     pub calls: u64,
@@ -239,7 +241,7 @@ pub struct ReplayCounts {
 }
 
 /// Calls of one key, method and endpoint that would be decided otherwise.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ReplayChange {
     /// The key.
     #[schema(value_type = schema::Identifier)]
@@ -254,10 +256,10 @@ pub struct ReplayChange {
     pub endpoint: Option<String>,
     /// The reason code by the policy in force.
     #[schema(value_type = schema::Reason)]
-    pub before: &'static str,
+    pub before: Cow<'static, str>,
     /// The reason code by the draft.
     #[schema(value_type = schema::Reason)]
-    pub after: &'static str,
+    pub after: Cow<'static, str>,
     /// How many calls.
     pub calls: u64,
     /// The newest of them in the audit log.
@@ -296,8 +298,8 @@ impl Evaluation {
         let key = decision.credential;
         let route = decision.route;
         Self {
-            decision: outcome.decision(),
-            reason: outcome.reason(),
+            decision: outcome.decision().into(),
+            reason: outcome.reason().into(),
             status: match outcome {
                 Outcome::Denied(denial) => Some(denial.status()),
                 Outcome::Allowed | Outcome::PassedThrough => None,
@@ -307,7 +309,7 @@ impl Evaluation {
             version_id: key.map(|key| key.version),
             endpoint: route.map(|route| route.template.to_owned()),
             required_scope: route.and_then(|route| route.scope).map(ToString::to_string),
-            limit: refused,
+            limit: refused.map(Cow::Borrowed),
             policy_version,
             steps,
         }
@@ -326,7 +328,7 @@ impl PolicyDiffJson {
 
 impl From<Error> for ObstacleJson {
     fn from(error: Error) -> Self {
-        Self { code: error.code().as_str(), detail: error.detail().to_owned() }
+        Self { code: error.code().as_str().into(), detail: error.detail().to_owned() }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What many calls amount to, in JSON.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema;
@@ -9,7 +11,7 @@ use omniflow_domain::stats::{Dimension, GroupValue, Tally};
 use omniflow_domain::time::format_time;
 
 /// Calls in groups.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditStats)]
 pub struct AuditStatsJson {
     /// Calls that began at this time or later are counted.
@@ -20,7 +22,7 @@ pub struct AuditStatsJson {
     pub to: Time,
     /// By what they are grouped.
     #[schema(value_type = Vec<schema::Dimension>)]
-    pub by: Vec<&'static str>,
+    pub by: Vec<Cow<'static, str>>,
     /// In the order of time where grouped by hour first, otherwise those of most calls first.
     pub groups: Vec<StatsGroupJson>,
     /// The calls of the groups for which `limit` left no place; null where it left none out.
@@ -31,7 +33,7 @@ pub struct AuditStatsJson {
 }
 
 /// Calls that have something in common.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsGroup)]
 pub struct StatsGroupJson {
     /// What they have in common, in the order of `by`; null for no key, no route or no address.
@@ -44,7 +46,7 @@ pub struct StatsGroupJson {
 }
 
 /// How many calls, and how fast.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsCounts)]
 pub struct StatsCountsJson {
     pub calls: u64,
@@ -57,7 +59,7 @@ pub struct StatsCountsJson {
 
 /// Latencies that so many percent of the calls do not exceed: by nearest rank, rounded down to three significant
 /// digits. Null without calls.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Percentiles)]
 pub struct PercentilesJson {
     #[schema(required = true)]
@@ -90,8 +92,8 @@ impl From<&Tally> for StatsCountsJson {
 }
 
 /// The names of dimensions.
-pub fn names(by: &[Dimension]) -> Vec<&'static str> {
-    by.iter().map(|dimension| dimension.as_str()).collect()
+pub fn names(by: &[Dimension]) -> Vec<Cow<'static, str>> {
+    by.iter().map(|dimension| dimension.as_str().into()).collect()
 }
 
 fn text(value: &GroupValue) -> Option<String> {

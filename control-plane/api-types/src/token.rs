@@ -11,7 +11,7 @@ use omniflow_domain::name::Name;
 use omniflow_domain::token::{Role, Token};
 
 /// `POST /v1/tokens`.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "edge", "role": "gateway"}))]
 pub struct CreateToken {
@@ -28,7 +28,7 @@ pub struct CreateToken {
 }
 
 /// A token.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Token)]
 pub struct TokenJson {
     #[schema(value_type = schema::Identifier)]
@@ -45,7 +45,7 @@ pub struct TokenJson {
 }
 
 /// A new token with its secret, which is shown this once.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
     /// The token.
     pub token: TokenJson,

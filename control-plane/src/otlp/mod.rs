@@ -24,7 +24,7 @@ use ureq::http::{HeaderMap, HeaderValue, header};
 
 pub(crate) use self::headers::{HeadersError, read_headers};
 use self::log_record::Words;
-use crate::receiver::{Answer, CaFileError, NotTaken, Pauses, Receiver, check_url, trusting};
+use crate::receiver::{Answer, NotTaken, Pauses, Receiver, check_url, trusting};
 use crate::service::app::App;
 use crate::storage::{ExportPlace, StorageError};
 
@@ -61,7 +61,7 @@ pub(crate) enum OtlpError {
     Headers(#[from] HeadersError),
     /// The CA certificates cannot be used.
     #[error("{0}: give another otlp_ca_file")]
-    Ca(#[from] CaFileError),
+    Ca(#[from] omniflow_trust::CaFileError),
 }
 
 /// The export.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use omniflow_trust::is_authority;
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -46,11 +47,6 @@ pub(super) fn doubts(certificate: &CertificateDer<'_>, validity: Certificate) ->
             if presented.is_empty()
     );
     made_for.into_iter().chain(is_nameless.then_some(Doubt::Nameless)).collect()
-}
-
-/// Whether a certificate was refused because it is the one of a CA. The library tells that in no other way.
-pub fn is_authority(error: &CertificateError) -> bool {
-    matches!(error, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
 }
 
 // === impl Doubt ===

@@ -19,7 +19,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
-pub use self::doubt::{Doubt, is_authority};
+pub use self::doubt::Doubt;
 pub use self::renewal::{Renewal, without_certificate};
 use omniflow_domain::time::format_time;
 use omniflow_files::secret::{self, SecretFileError};

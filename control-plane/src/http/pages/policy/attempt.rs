@@ -1,5 +1,7 @@
 //! `GET /policy/try`: what becomes of one request, step by step, by the code that gateways run.
 
+use std::borrow::Cow;
+
 use crate::http::problem::status as problem_status;
 use std::sync::Arc;
 
@@ -60,7 +62,7 @@ struct TryPage {
 /// What became of the request.
 struct Outcome {
     is_allowed: bool,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     status: Option<u16>,
     endpoint: Option<String>,
     scope: Option<String>,

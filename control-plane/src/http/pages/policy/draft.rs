@@ -1,5 +1,7 @@
 //! A draft of the policy: written, compared with what is in force, rehearsed over recorded calls, published.
 
+use std::borrow::Cow;
+
 use crate::http::problem::status as problem_status;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,8 +96,8 @@ struct Otherwise {
     key_path: String,
     method: String,
     endpoint: String,
-    before: &'static str,
-    after: &'static str,
+    before: Cow<'static, str>,
+    after: Cow<'static, str>,
     is_refused: bool,
     calls: Count,
     newest: String,
@@ -300,8 +302,8 @@ impl From<ReplayJson> for Replayed {
                 method: change.method,
                 endpoint: change.endpoint.unwrap_or_else(|| "no route".to_owned()),
                 before: change.before,
-                after: change.after,
                 is_refused: change.after != "allowed",
+                after: change.after,
                 calls: Count(change.calls),
                 newest: format!("/audit/{}", change.newest_record),
                 path: change.newest_path,
