@@ -16,7 +16,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # On CI the lock file is not to change silently.
 LOCKED := $(if $(CI),--locked)
 
-NATIVE := -p omniflow-control-plane -p omniflow-harness -p omniflow-conformance -p omniflow-tests
+# What runs on this machine rather than in Envoy. The policy and the filter have test runs of their own.
+NATIVE := --workspace --exclude omniflow-policy --exclude omniflow-filter --exclude omniflow-empty-filter \
+	--exclude omniflow-probe-filter
 
 WASM_BINDGEN := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/"/, "", $$3); print $$3 }' Cargo.lock)
 ENVOY_STAMP := .tools/stamps/envoy
@@ -67,7 +69,7 @@ run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports:
 
 # With --tests the features of all dependencies are those of the test run that follows: nothing is built twice.
 test: setup wasm faulty ## Run every test
-	cargo build $(LOCKED) --release --bins --tests $(NATIVE) -p omniflow-bench -p omniflow-counting-host
+	cargo build $(LOCKED) --release --bins --tests $(NATIVE)
 	@scripts/test.sh
 
 screenshots: build $(ENVOY_STAMP) $(BROWSER_STAMP) ## Make the pictures of pages that docs/ shows
@@ -117,7 +119,7 @@ sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, i
 
 bench: setup wasm ## Measure what a request costs, and what many keys cost (BENCH=scale: only that); writes docs/BENCHMARKS*.md
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter -p omniflow-probe-filter
-	cargo build $(LOCKED) --release $(NATIVE) -p omniflow-bench
+	cargo build $(LOCKED) --release $(NATIVE)
 	@exec $(TARGET)/release/omniflow-bench $(BENCH)
 
 fmt: ## Format the code

@@ -33,10 +33,8 @@ pub mod fuzzing;
 #[cfg(test)]
 mod golden;
 mod http;
-mod otlp;
+mod outbound;
 mod process;
-mod receiver;
 mod server;
 pub mod service;
 pub mod storage;
-mod webhook;

@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use crate::bootstrap::{self, BootstrapError};
 use crate::configuration::SettingInForce;
 use crate::http;
-use crate::otlp::{Exporter, OtlpError, OtlpSettings, keep_exporting};
+use crate::outbound::otlp::{Exporter, OtlpError, OtlpSettings};
+use crate::outbound::webhook::{Webhook, WebhookError, WebhookSettings};
 use crate::service::app::App;
 use crate::service::fleet::{Fleet, keep_memory};
 use crate::service::jobs::checkpoints::keep_checkpoints;
@@ -30,7 +31,6 @@ use crate::service::publisher::{Publisher, keep_spread};
 use crate::service::signals::Signals;
 use crate::service::vault::{self, Vault, VaultError};
 use crate::storage::{Storage, StorageError};
-use crate::webhook::{Webhook, WebhookError, WebhookSettings, keep_sending};
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
 use omniflow_net::connections;
@@ -203,7 +203,14 @@ impl Server {
         });
         let sending = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { keep_sending(&app).await }
+            async move {
+                let Some(webhook) = &app.webhook else { return };
+                let committed = app.signals.finding_committed.subscribe();
+                tokio::select! {
+                    () = webhook.run(&app.storage, &app.clock, committed) => {}
+                    () = app.signals.stopped() => {}
+                }
+            }
         });
         let spreading = tokio::spawn({
             let app = Arc::clone(&app);
@@ -219,7 +226,15 @@ impl Server {
         });
         let exporting = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { keep_exporting(&app).await }
+            async move {
+                let Some(exporter) = &app.exporter else { return };
+                let committed = app.signals.audit_committed.subscribe();
+                let installation = app.publisher.installation.id;
+                tokio::select! {
+                    () = exporter.run(installation, &app.storage, &app.clock, committed) => {}
+                    () = app.signals.stopped() => {}
+                }
+            }
         });
         let renewing = match renewal {
             Some(renewal) => tokio::spawn(renewal.run(hangup)),

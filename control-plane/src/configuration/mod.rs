@@ -17,8 +17,8 @@ use tracing_subscriber::filter::Targets;
 
 pub(crate) use self::probe::probe;
 pub(crate) use self::setting::Setting;
-use crate::otlp::OtlpSettings;
-use crate::webhook::WebhookSettings;
+use crate::outbound::otlp::OtlpSettings;
+use crate::outbound::webhook::WebhookSettings;
 use omniflow_net::tls::TlsFiles;
 
 /// The flag that names a configuration file, without its dashes.

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::time::UnixMillis;
 
 use super::{Reading, Setting};
-use crate::otlp;
-use crate::receiver::trusting;
+use crate::outbound::http_sink::trusting;
+use crate::outbound::otlp;
+use crate::outbound::webhook;
 use crate::service::vault;
-use crate::webhook;
 use omniflow_net::tls::{self, Certificate, TlsFiles};
 
 /// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
@@ -22,7 +22,7 @@ pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificat
         return None;
     }
     let mut problems = Vec::new();
-    let mut doubts = Vec::new();
+    let mut warnings = Vec::new();
     let mut tell = |setting: Setting, what: String| {
         problems.extend(reading.given(setting).map(|given| given.problem(&what)));
     };
@@ -63,7 +63,7 @@ pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificat
     let files = tls.map(|(certificate, key)| TlsFiles { certificate, key });
     let certificate = files.and_then(|files| match tls::load(&files) {
         Ok(loaded) => {
-            doubts = loaded.doubts;
+            warnings = loaded.warnings;
             if let Some(what) = loaded.certificate.unfit_at(now) {
                 tell(Setting::TlsCertificate, what);
             }
@@ -82,7 +82,7 @@ pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificat
         }
     });
     reading.problems.extend(problems);
-    reading.warn(Setting::TlsCertificate, doubts.iter().map(ToString::to_string));
+    reading.warn(Setting::TlsCertificate, warnings.iter().map(ToString::to_string));
     certificate
 }
 

@@ -11,9 +11,9 @@ use omniflow_policy::key::KeyPrefix;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{Configuration, Given, Origin, Problem, Setting};
-use crate::otlp::{OtlpSettings, check_endpoint};
-use crate::receiver::check_url;
-use crate::webhook::WebhookSettings;
+use crate::outbound::http_sink::check_url;
+use crate::outbound::otlp::{OtlpSettings, check_endpoint};
+use crate::outbound::webhook::WebhookSettings;
 use omniflow_net::tls::TlsFiles;
 
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;

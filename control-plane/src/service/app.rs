@@ -15,9 +15,9 @@ use super::signals::Signals;
 use super::vault::Vault;
 use crate::configuration::SettingInForce;
 use crate::http::{Answers, Followed, KeyCounts, Throttle};
-use crate::otlp::Exporter;
+use crate::outbound::otlp::Exporter;
+use crate::outbound::webhook::Webhook;
 use crate::storage::Storage;
-use crate::webhook::Webhook;
 
 /// The running control plane.
 pub(crate) struct App {

@@ -170,8 +170,8 @@ mod tests {
     use super::super::{AUDIT_FILE, Database};
     use super::*;
     use crate::http::testing::{Plane, START, record};
+    use crate::outbound::webhook::WebhookSettings;
     use crate::service::jobs::detection::look;
-    use crate::webhook::WebhookSettings;
 
     const KEY: Uuid = Uuid::from_u128(9);
     /// Migrations of the audit log before there were patterns.

@@ -9,7 +9,8 @@ use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::{Certificate, Loaded, Pem, TlsError, TlsFiles};
+use super::certificate::Certificate;
+use super::files::{Loaded, Pem, TlsError, TlsFiles, load};
 use omniflow_domain::clock::Clock;
 use omniflow_domain::time::format_time;
 
@@ -41,7 +42,7 @@ pub async fn without_certificate(mut hangup: Signal) {
 impl Renewal {
     /// Reads the files for the first time.
     pub fn start(files: TlsFiles, clock: Clock) -> Result<Self, TlsError> {
-        let loaded = super::load(&files)?;
+        let loaded = load(&files)?;
         let served = RustlsConfig::from_config(Arc::clone(&loaded.config));
         let mut renewal = Self { files, clock, served, loaded, told_at: None };
         renewal.tell();
@@ -93,8 +94,8 @@ impl Renewal {
 
     fn tell(&mut self) {
         tracing::info!(valid_until = format_time(self.loaded.certificate.not_after), "certificate loaded");
-        for doubt in &self.loaded.doubts {
-            tracing::warn!("{doubt}");
+        for warning in &self.loaded.warnings {
+            tracing::warn!("{warning}");
         }
         self.remind();
     }
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_clients_will_say_is_known_before() {
-        use super::super::Doubt::{Authority, Nameless, Purpose};
+        use super::super::CertificateWarning::{Authority, Nameless, Purpose};
         let folder = tempfile::tempdir().unwrap();
         let (no_ca, name) = ("basicConstraints=critical,CA:FALSE", "subjectAltName=DNS:localhost");
         for (extensions, expected) in [
@@ -200,8 +201,8 @@ mod tests {
             (&[no_ca, name, "extendedKeyUsage=clientAuth"], &[Purpose]),
         ] {
             let options: Vec<&str> = extensions.iter().flat_map(|one| ["-addext", one]).collect();
-            let loaded = super::super::load(&make(&folder, 9, &options)).unwrap();
-            assert_eq!(loaded.doubts, expected, "{extensions:?}");
+            let loaded = load(&make(&folder, 9, &options)).unwrap();
+            assert_eq!(loaded.warnings, expected, "{extensions:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::receiver::{SecretFileError, read_secret_file};
+use crate::outbound::http_sink::{SecretFileError, read_secret_file};
 
 /// Headers that this side sets.
 const OURS: [HeaderName; 5] = [

@@ -27,7 +27,7 @@ const MAX_ANSWER: u64 = 64 * 1024;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Where something is sent.
-pub(crate) struct Receiver {
+pub(crate) struct HttpSink {
     url: String,
     agent: Agent,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Answer {
 
 /// Why something was not taken.
 #[derive(Debug)]
-pub(crate) enum NotTaken {
+pub(crate) enum DeliveryError {
     /// It answered otherwise.
     Status(u16),
     /// There was no answer.
@@ -54,7 +54,7 @@ pub(crate) enum NotTaken {
 
 /// How long it is waited before something is sent again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pauses {
+pub(crate) struct Backoff {
     /// After the first failure; after each further one twice as long.
     pub(crate) first: Duration,
     /// The longest.
@@ -116,9 +116,9 @@ pub(crate) fn trusting(ca_file: Option<&Path>) -> Result<TlsConfig, CaFileError>
     Ok(config.root_certs(RootCerts::new_with_certs(&roots)).build())
 }
 
-// === impl Receiver ===
+// === impl HttpSink ===
 
-impl Receiver {
+impl HttpSink {
     /// A receiver at a URL that [`check_url`] takes.
     pub(crate) fn new(url: &str, tls: TlsConfig) -> Self {
         let config = Agent::config_builder()
@@ -133,7 +133,7 @@ impl Receiver {
     }
 
     /// Sends a body, off the threads that serve requests, and gives whatever is answered.
-    pub(crate) async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Result<Answer, NotTaken> {
+    pub(crate) async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Result<Answer, DeliveryError> {
         let mut request = self.agent.post(&self.url);
         if let Some(all) = request.headers_mut() {
             all.extend(headers);
@@ -147,16 +147,16 @@ impl Receiver {
             Ok(Ok((answer, body))) => {
                 Ok(Answer { status: answer.status().as_u16(), retry_after: retry_after(&answer), body })
             }
-            Ok(Err(error)) => Err(NotTaken::Failed(error)),
-            Err(_) => Err(NotTaken::Failed(ureq::Error::ConnectionFailed)),
+            Ok(Err(error)) => Err(DeliveryError::Failed(error)),
+            Err(_) => Err(DeliveryError::Failed(ureq::Error::ConnectionFailed)),
         }
     }
 }
 
-impl fmt::Debug for Receiver {
+impl fmt::Debug for HttpSink {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A URL of a webhook is often a secret.
-        formatter.write_str("Receiver")
+        formatter.write_str("HttpSink")
     }
 }
 
@@ -175,9 +175,9 @@ fn retry_after<T>(answer: &Response<T>) -> Option<Duration> {
     Some(asked.min(MAX_RETRY_AFTER))
 }
 
-// === impl Pauses ===
+// === impl Backoff ===
 
-impl Pauses {
+impl Backoff {
     /// The pause after so many failures in a row, the longer of what is usual and what the receiver asks for.
     pub(crate) fn after(self, failures: u32, asked: Option<Duration>) -> Duration {
         let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
@@ -192,9 +192,9 @@ impl Pauses {
     }
 }
 
-// === impl NotTaken ===
+// === impl DeliveryError ===
 
-impl fmt::Display for NotTaken {
+impl fmt::Display for DeliveryError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(formatter, "it answered {status}"),
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn attempts_come_later_and_later_and_never_before_the_receiver_wants() {
-        let pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
+        let pauses = Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
         let waits = [1, 2, 3, 30].map(|failures| pauses.after(failures, None).as_secs());
         assert_eq!(waits, [5, 10, 20, 3_600]);
         assert_eq!(pauses.after(1, Some(Duration::from_secs(7))).as_secs(), 7);

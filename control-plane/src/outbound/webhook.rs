@@ -11,22 +11,23 @@ use std::time::Duration;
 
 use omniflow_policy::time::UnixMillis;
 use ring::hmac;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use ureq::http::{HeaderMap, HeaderValue, header};
 use ureq::tls::TlsConfig;
 use zeroize::Zeroizing;
 
-use crate::receiver::{NotTaken, Pauses, Receiver, SecretFileError, read_secret_file};
-use crate::service::app::App;
-use crate::storage::{Delivery, StorageError};
+use super::http_sink::{Backoff, DeliveryError, HttpSink, SecretFileError, read_secret_file};
+use crate::storage::{Delivery, Storage, StorageError};
 use omniflow_api_types::finding::FindingJson;
+use omniflow_domain::clock::Clock;
 
 /// The header with the signature.
 const SIGNATURE: &str = "omniflow-signature";
 /// How often it is looked whether something is to be sent again.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Between two attempts.
-const RETRIES: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
+const RETRIES: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
 /// How long a finding is tried to be delivered, in milliseconds: a weekend of an outage.
 const GIVE_UP_MS: u64 = 3 * 24 * 3_600_000;
 /// Findings that are sent in one go, one after the other.
@@ -45,7 +46,7 @@ pub(crate) struct WebhookSettings {
 
 /// A receiver of findings.
 pub(crate) struct Webhook {
-    receiver: Receiver,
+    sink: HttpSink,
     key: hmac::Key,
     /// Attempts that failed since the process began.
     failures: AtomicU64,
@@ -53,7 +54,7 @@ pub(crate) struct Webhook {
 
 /// Why a finding was not taken, and how long the receiver wants to be left alone.
 struct Refused {
-    reason: NotTaken,
+    reason: DeliveryError,
     retry_after: Option<Duration>,
 }
 
@@ -78,14 +79,27 @@ pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, WebhookError
     Ok(Zeroizing::new(secret.to_owned()))
 }
 
-/// Sends findings until the process is asked to end.
-pub(crate) async fn keep_sending(app: &App) {
-    let Some(webhook) = &app.webhook else { return };
-    let mut committed = app.signals.finding_committed.subscribe();
-    let until_stopped = async {
+// === impl Webhook ===
+
+impl Webhook {
+    /// A receiver, with its secret.
+    pub(crate) fn new(settings: &WebhookSettings) -> Result<Self, WebhookError> {
+        let secret = read_secret(&settings.secret_file)?;
+        let sink = HttpSink::new(&settings.url, TlsConfig::builder().build());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        Ok(Self { sink, key, failures: AtomicU64::new(0) })
+    }
+
+    /// Attempts that failed since the process began.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Sends new anomalies whenever some were committed, and those that were put off when they are due.
+    pub(crate) async fn run(&self, storage: &Storage, clock: &Clock, mut committed: watch::Receiver<()>) {
         loop {
-            if let Err(error) = send_due(app, webhook).await {
-                tracing::warn!(%error, "findings cannot be read for the webhook; trying again soon");
+            if let Err(error) = self.send_due(storage, clock).await {
+                tracing::warn!(%error, "anomalies cannot be read for the webhook; trying again soon");
             }
             tokio::select! {
                 _ = committed.changed() => {}
@@ -93,52 +107,31 @@ pub(crate) async fn keep_sending(app: &App) {
                 () = sleep(PAUSE) => {}
             }
         }
-    };
-    tokio::select! {
-        () = until_stopped => {}
-        () = app.signals.stopped() => {}
     }
-}
 
-/// Sends what is due by now.
-pub(crate) async fn send_due(app: &App, webhook: &Webhook) -> Result<(), StorageError> {
-    for delivery in app.storage.audit.due_deliveries(app.now(), SENT_AT_ONCE).await? {
-        let sent = webhook.send(&delivery, app.now()).await;
-        let mut writer = app.storage.audit.writer().await;
-        let mut transaction = writer.begin().await?;
-        let (id, now) = (delivery.finding.id, app.now());
-        match sent {
-            Ok(()) => transaction.end_delivery(id).await?,
-            Err(Refused { reason, .. }) if now.0.saturating_sub(delivery.since.0) >= GIVE_UP_MS => {
-                tracing::error!(finding = id, %reason, "the webhook did not take a finding for three days: given up");
-                transaction.end_delivery(id).await?;
+    /// Sends what is due by now.
+    pub(crate) async fn send_due(&self, storage: &Storage, clock: &Clock) -> Result<(), StorageError> {
+        for delivery in storage.audit.due_deliveries(clock.now(), SENT_AT_ONCE).await? {
+            let sent = self.send(&delivery, clock.now()).await;
+            let mut writer = storage.audit.writer().await;
+            let mut transaction = writer.begin().await?;
+            let (id, now) = (delivery.finding.id, clock.now());
+            match sent {
+                Ok(()) => transaction.end_delivery(id).await?,
+                Err(Refused { reason, .. }) if now.0.saturating_sub(delivery.since.0) >= GIVE_UP_MS => {
+                    tracing::error!(anomaly = id, %reason, "webhook delivery given up after three days");
+                    transaction.end_delivery(id).await?;
+                }
+                Err(Refused { reason, retry_after }) => {
+                    let attempts = delivery.attempts.saturating_add(1);
+                    tracing::warn!(anomaly = id, attempts, %reason, "webhook delivery failed; trying again");
+                    let next = RETRIES.next(now, attempts, retry_after);
+                    transaction.put_off_delivery(id, attempts, next).await?;
+                }
             }
-            Err(Refused { reason, retry_after }) => {
-                let attempts = delivery.attempts.saturating_add(1);
-                tracing::warn!(finding = id, attempts, %reason, "the webhook did not take a finding; trying again");
-                let next = RETRIES.next(now, attempts, retry_after);
-                transaction.put_off_delivery(id, attempts, next).await?;
-            }
+            transaction.commit().await?;
         }
-        transaction.commit().await?;
-    }
-    Ok(())
-}
-
-// === impl Webhook ===
-
-impl Webhook {
-    /// A receiver, with its secret.
-    pub(crate) fn new(settings: &WebhookSettings) -> Result<Self, WebhookError> {
-        let secret = read_secret(&settings.secret_file)?;
-        let receiver = Receiver::new(&settings.url, TlsConfig::builder().build());
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        Ok(Self { receiver, key, failures: AtomicU64::new(0) })
-    }
-
-    /// Attempts that failed since the process began.
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        Ok(())
     }
 
     fn signature(&self, seconds: u64, body: &str) -> String {
@@ -153,10 +146,10 @@ impl Webhook {
         if let Ok(signature) = HeaderValue::try_from(self.signature(now.0 / 1_000, &body)) {
             headers.insert(SIGNATURE, signature);
         }
-        let refused = match self.receiver.post(headers, body.into_bytes()).await {
+        let refused = match self.sink.post(headers, body.into_bytes()).await {
             Ok(answer) if (200..300).contains(&answer.status) => return Ok(()),
             Ok(answer) => {
-                Refused { reason: NotTaken::Status(answer.status), retry_after: answer.retry_after }
+                Refused { reason: DeliveryError::Status(answer.status), retry_after: answer.retry_after }
             }
             Err(reason) => Refused { reason, retry_after: None },
         };
@@ -234,7 +227,8 @@ mod tests {
     }
 
     async fn send(plane: &Plane) {
-        send_due(&plane.app, plane.app.webhook.as_ref().unwrap()).await.unwrap();
+        let (app, webhook) = (&plane.app, plane.app.webhook.as_ref().unwrap());
+        webhook.send_due(&app.storage, &app.clock).await.unwrap();
     }
 
     fn check_signature(headers: &HeaderMap, body: &[u8], now: u64) {

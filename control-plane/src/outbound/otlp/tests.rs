@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -8,12 +9,17 @@ use axum::routing::post;
 use omniflow_policy::audit::{AuditItem, FoldedRefusals, LossCause, LostCalls};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsPartialSuccess;
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use prost::Message;
 use uuid::Uuid;
 
-use super::*;
+use super::exporter::*;
 use crate::http::testing::{Plane, START, record};
+use crate::storage::ExportPlace;
 
 /// How the receiver answers.
 type Script = Box<dyn FnMut(&[LogRecord]) -> (u16, Vec<(&'static str, &'static str)>, Vec<u8>) + Send>;
@@ -116,7 +122,11 @@ async fn with_export(plane: Plane, endpoint: &str) -> Plane {
 /// Steps until there is nothing to do, or it has to wait.
 async fn run(plane: &Plane, run: &mut Run) -> Next {
     loop {
-        match run.step(&plane.app, plane.app.exporter.as_ref().unwrap()).await.unwrap() {
+        match run
+            .step(plane.app.exporter.as_ref().unwrap(), &plane.app.storage, &plane.app.clock)
+            .await
+            .unwrap()
+        {
             Next::More => {}
             next => return next,
         }
@@ -161,7 +171,7 @@ async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
     };
     let items = vec![call.into(), refused.into(), AuditItem::Folded(folded), AuditItem::Lost(lost)];
     plane.deliver_items(&token, items).await;
-    assert_eq!(run(&plane, &mut Run::new()).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
 
     let headers = received.0.lock().unwrap()[0].0.clone();
     assert_eq!(headers["content-type"], "application/x-protobuf");
@@ -232,7 +242,7 @@ async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
     assert_eq!(text(gap, "omniflow.gap.from"), "2027-01-15T08:00:00.100Z");
     let uids: std::collections::HashSet<_> = logs.iter().map(|log| text(log, "log.record.uid")).collect();
     assert_eq!(uids.len(), 4);
-    assert_eq!(run(&plane, &mut Run::new()).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
     assert_eq!(received.requests().len(), 1, "nothing is sent twice");
     let metrics = String::from_utf8(plane.get("/metrics").await.body.to_vec()).unwrap();
     assert!(metrics.contains("omf_otlp_exported_total 4\n"), "{metrics}");
@@ -246,16 +256,16 @@ async fn it_begins_with_what_comes_after_it_was_set_up_and_goes_on_after_a_resta
     let token = before.token("gateway").await;
     deliver(&before, &token, 0..3).await;
     let plane = with_export(before, &url).await;
-    assert_eq!(run(&plane, &mut Run::new()).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
     assert_eq!(received.ids(), [] as [i64; 0]);
     deliver(&plane, &token, 3..2_503).await;
-    assert_eq!(run(&plane, &mut Run::new()).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
     assert_eq!(received.requests(), [(200, 1_000), (200, 1_000), (200, 500)]);
     // For a while nobody exports; nothing of it is left out.
     let plane = plane.restart_with(|with| with.otlp = None).await;
     deliver(&plane, &token, 2_503..2_505).await;
     let plane = with_export(plane, &url).await;
-    assert_eq!(run(&plane, &mut Run::new()).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
     assert_eq!(received.ids(), (4..=2_505).collect::<Vec<i64>>());
 }
 
@@ -270,7 +280,7 @@ async fn what_is_not_taken_is_sent_again_as_the_same_record() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..2).await;
-    let mut going = Run::new();
+    let mut going = Run::new(Uuid::nil());
     let mut waits = Vec::new();
     while let Next::Wait(pause) = run(&plane, &mut going).await {
         waits.push(pause.as_secs());
@@ -289,7 +299,7 @@ async fn a_receiver_that_is_away_holds_nothing_up() {
     let plane = plane("http://127.0.0.1:9/v1/logs").await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..2).await;
-    assert_eq!(run(&plane, &mut Run::new()).await, Next::Wait(Duration::from_secs(1)));
+    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Wait(Duration::from_secs(1)));
     deliver(&plane, &token, 2..4).await;
     plane.pass(Duration::from_secs(90));
     let metrics = String::from_utf8(plane.get("/metrics").await.body.to_vec()).unwrap();
@@ -310,7 +320,7 @@ async fn what_the_receiver_does_not_want_is_counted_and_not_sent_again() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..5).await;
-    assert_eq!(run(&plane, &mut Run::new()).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
     let ExportPlace { record, exported, rejected, .. } = place(&plane).await;
     assert_eq!((record, exported, rejected, received.requests()), (5, 3, 2, vec![(200, 5)]));
 }
@@ -325,7 +335,7 @@ async fn a_record_that_cannot_be_read_is_found_and_passed_over() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..20).await;
-    assert_eq!(run(&plane, &mut Run::new()).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
     assert_eq!(received.ids(), (1..=20).filter(|id| *id != 7).collect::<Vec<_>>());
     let ExportPlace { exported, rejected, .. } = place(&plane).await;
     assert_eq!((exported, rejected), (19, 1));
@@ -337,7 +347,7 @@ async fn a_receiver_that_takes_nothing_at_all_costs_no_record() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..20).await;
-    let mut going = Run::new();
+    let mut going = Run::new(Uuid::nil());
     assert!(matches!(run(&plane, &mut going).await, Next::Wait(_)), "not one was taken");
     assert_eq!(place(&plane).await.record, 0);
     assert_eq!(run(&plane, &mut going).await, Next::Rest);
@@ -350,7 +360,7 @@ async fn what_was_purged_before_it_could_be_sent_is_counted() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..5).await;
-    let mut going = Run::new();
+    let mut going = Run::new(Uuid::nil());
     run(&plane, &mut going).await;
     plane.pass(Duration::from_secs(91 * 86_400));
     crate::service::jobs::retention::purge(&plane.app).await.unwrap();

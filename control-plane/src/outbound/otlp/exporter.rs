@@ -6,11 +6,6 @@
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/#otlphttp>, in its binary form, which every receiver takes.
 
-mod headers;
-mod log_record;
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,14 +14,16 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use ureq::http::{HeaderMap, HeaderValue, header};
+use uuid::Uuid;
 
-pub(crate) use self::headers::{HeadersError, read_headers};
-use self::log_record::Words;
-use crate::receiver::{Answer, NotTaken, Pauses, Receiver, check_url, trusting};
-use crate::service::app::App;
-use crate::storage::{ExportPlace, StorageError};
+use super::headers::{HeadersError, read_headers};
+use super::log_record::Words;
+use crate::outbound::http_sink::{Answer, Backoff, DeliveryError, HttpSink, check_url, trusting};
+use crate::storage::{ExportPlace, Storage, StorageError};
+use omniflow_domain::clock::Clock;
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 /// The most records of a request.
@@ -38,7 +35,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How often it is looked for what is new where nobody has said so.
 const PAUSE: Duration = Duration::from_secs(30);
 /// Between two attempts.
-const RETRIES: Pauses = Pauses { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+const RETRIES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 /// The most of a receiver's own words that are logged, in characters.
 const MOST_QUOTED: usize = 300;
 
@@ -66,7 +63,7 @@ pub(crate) enum OtlpError {
 
 /// The export.
 pub(crate) struct Exporter {
-    receiver: Receiver,
+    sink: HttpSink,
     headers: HeaderMap,
     /// Attempts that failed since the process began.
     failures: AtomicU64,
@@ -112,6 +109,7 @@ pub(crate) enum Next {
 
 /// An export that goes on: what is only known while it does.
 pub(crate) struct Run {
+    installation: Uuid,
     cut: Cut,
     /// Failures in a row.
     failed: u32,
@@ -127,18 +125,32 @@ pub(crate) fn check_endpoint(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Exports until the process is asked to end.
-pub(crate) async fn keep_exporting(app: &App) {
-    let Some(exporter) = &app.exporter else { return };
-    let mut committed = app.signals.audit_committed.subscribe();
-    let until_stopped = async {
-        let mut run = Run::new();
+// === impl Exporter ===
+
+impl Exporter {
+    /// An export with all that it needs.
+    pub(crate) fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
+        let mut headers = settings.headers_file.as_deref().map(read_headers).transpose()?.unwrap_or_default();
+        headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        let tls = trusting(settings.ca_file.as_deref())?;
+        Ok(Self { sink: HttpSink::new(&settings.endpoint, tls), headers, failures: AtomicU64::new(0) })
+    }
+
+    /// Exports what was committed, and tries again what the receiver did not take.
+    pub(crate) async fn run(
+        &self,
+        installation: Uuid,
+        storage: &Storage,
+        clock: &Clock,
+        mut committed: watch::Receiver<()>,
+    ) {
+        let mut run = Run::new(installation);
         loop {
             committed.mark_unchanged();
-            match run.step(app, exporter).await {
+            match run.step(self, storage, clock).await {
                 Ok(Next::More) => {}
                 Ok(Next::Rest) => {
-                    // Both lead to another look: something was committed, or time has passed.
+                    // Both lead to another step: something was committed, or time has passed.
                     let _ = timeout(PAUSE, committed.changed()).await;
                     sleep(LINGER).await;
                 }
@@ -149,22 +161,6 @@ pub(crate) async fn keep_exporting(app: &App) {
                 }
             }
         }
-    };
-    tokio::select! {
-        () = until_stopped => {}
-        () = app.signals.stopped() => {}
-    }
-}
-
-// === impl Exporter ===
-
-impl Exporter {
-    /// An export with all that it needs.
-    pub(crate) fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
-        let mut headers = settings.headers_file.as_deref().map(read_headers).transpose()?.unwrap_or_default();
-        headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
-        let tls = trusting(settings.ca_file.as_deref())?;
-        Ok(Self { receiver: Receiver::new(&settings.endpoint, tls), headers, failures: AtomicU64::new(0) })
     }
 
     /// Attempts that failed since the process began.
@@ -182,14 +178,20 @@ impl fmt::Debug for Exporter {
 // === impl Run ===
 
 impl Run {
-    pub(crate) fn new() -> Self {
-        Self { cut: Cut::WHOLE, failed: 0 }
+    pub(crate) fn new(installation: Uuid) -> Self {
+        Self { installation, cut: Cut::WHOLE, failed: 0 }
     }
 
     /// Sends what comes next, once.
-    pub(crate) async fn step(&mut self, app: &App, exporter: &Exporter) -> Result<Next, StorageError> {
-        let Some(place) = app.storage.audit.export_place().await? else { return Ok(Next::Rest) };
-        let pending = Pending::read(app, &place).await?;
+    pub(crate) async fn step(
+        &mut self,
+        exporter: &Exporter,
+        storage: &Storage,
+        clock: &Clock,
+    ) -> Result<Next, StorageError> {
+        let Some(place) = storage.audit.export_place().await? else { return Ok(Next::Rest) };
+        let words = Words { installation: self.installation, now: clock.now() };
+        let pending = Pending::read(storage, &words, &place).await?;
         if pending.items.is_empty() {
             return Ok(Next::Rest);
         }
@@ -199,16 +201,15 @@ impl Run {
             self.cut = Cut::WHOLE;
             return Ok(Next::Wait(RETRIES.longest));
         }
-        let words = Words { installation: app.publisher.installation.id, now: app.now() };
         let logs = words.resource_logs(sent.iter().map(|item| item.log.clone()).collect());
         let body = ExportLogsServiceRequest { resource_logs: vec![logs] }.encode_to_vec();
-        let answer = exporter.receiver.post(exporter.headers.clone(), body).await;
+        let answer = exporter.sink.post(exporter.headers.clone(), body).await;
         match answer {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 let done = self.cut.skip + sent.len();
                 let is_all = done == pending.items.len() && !pending.is_full;
                 let done = pending.items.get(..done).unwrap_or(pending.items.as_slice());
-                self.taken(app, place, done, &answer).await?;
+                self.taken(storage, place, done, &answer).await?;
                 Ok(if is_all { Next::Rest } else { Next::More })
             }
             Ok(Answer { status: status @ (400 | 413), .. }) if self.cut.narrow(sent.len()) => {
@@ -221,7 +222,7 @@ impl Run {
                 Ok(Next::More)
             }
             Ok(Answer { status, retry_after, .. }) => {
-                Ok(self.refused(exporter, &place, &NotTaken::Status(status), retry_after))
+                Ok(self.refused(exporter, &place, &DeliveryError::Status(status), retry_after))
             }
             Err(reason) => Ok(self.refused(exporter, &place, &reason, None)),
         }
@@ -230,7 +231,7 @@ impl Run {
     /// Moves the place behind what was taken, and tells what was not wanted.
     async fn taken(
         &mut self,
-        app: &App,
+        storage: &Storage,
         mut place: ExportPlace,
         done: &[Item],
         answer: &Answer,
@@ -259,7 +260,7 @@ impl Run {
         }
         place.rejected = place.rejected.saturating_add(rejected);
         place.exported = place.exported.saturating_add((done.len() as u64).saturating_sub(rejected));
-        let mut writer = app.storage.audit.writer().await;
+        let mut writer = storage.audit.writer().await;
         let mut transaction = writer.begin().await?;
         transaction.set_export_place(&place).await?;
         transaction.commit().await?;
@@ -283,7 +284,7 @@ impl Run {
         &mut self,
         exporter: &Exporter,
         place: &ExportPlace,
-        reason: &NotTaken,
+        reason: &DeliveryError,
         asked: Option<Duration>,
     ) -> Next {
         exporter.failures.fetch_add(1, Ordering::Relaxed);
@@ -325,9 +326,8 @@ impl Cut {
 
 impl Pending {
     /// Reads what follows a place.
-    async fn read(app: &App, place: &ExportPlace) -> Result<Self, StorageError> {
-        let audit = &app.storage.audit;
-        let words = Words { installation: app.publisher.installation.id, now: app.now() };
+    async fn read(storage: &Storage, words: &Words, place: &ExportPlace) -> Result<Self, StorageError> {
+        let audit = &storage.audit;
         let records = audit.records_after(place.record, MOST_RECORDS).await?;
         let gaps = audit.gap_notices_after(place.gap, MOST_RECORDS - records.len()).await?;
         let mut is_full = records.len() + gaps.len() >= MOST_RECORDS;
