@@ -21,16 +21,23 @@ use omniflow_domain::token::Token;
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Event)]
 pub struct EventJson {
+    /// Number of the entry.
     #[schema(value_type = schema::Number)]
     pub id: String,
+    /// When the change was made.
     #[schema(value_type = schema::Instant)]
     pub time: Time,
+    /// Who made the change.
     pub actor: ActorJson,
+    /// What was done.
     #[schema(value_type = schema::Action)]
     pub action: Cow<'static, str>,
+    /// What was changed.
     pub subject: SubjectJson,
+    /// Fields that differ, as they were before the change; null if there was nothing before.
     #[schema(value_type = Option<Object>, required = true)]
     pub before: Option<Value>,
+    /// Fields that differ, as they are after the change; null if there is nothing after.
     #[schema(value_type = Option<Object>, required = true)]
     pub after: Option<Value>,
 }
@@ -39,8 +46,10 @@ pub struct EventJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Actor)]
 pub struct ActorJson {
+    /// Identifier of the token; null for the first start and for a restore.
     #[schema(value_type = Option<schema::Identifier>, required = true)]
     pub token_id: Option<Uuid>,
+    /// Name that the token had at the time.
     pub name: String,
 }
 
@@ -48,7 +57,9 @@ pub struct ActorJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Subject)]
 pub struct SubjectJson {
+    /// Identifier of the key or token, or number of the policy version or record.
     pub id: String,
+    /// Name that the subject had at the time; empty if it has none.
     pub name: String,
 }
 

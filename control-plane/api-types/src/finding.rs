@@ -15,19 +15,26 @@ use omniflow_domain::time::format_time;
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Finding)]
 pub struct FindingJson {
+    /// Number of the anomaly.
     #[schema(value_type = schema::Number)]
     pub id: String,
+    /// Kind of anomaly.
     #[schema(value_type = schema::FindingKind)]
     pub kind: Cow<'static, str>,
+    /// Identifier of the key.
     #[schema(value_type = schema::Identifier)]
     pub key_id: Uuid,
+    /// Name of the key.
     pub key_name: String,
+    /// Start of the anomaly.
     #[schema(value_type = schema::Instant)]
     pub first_seen: Time,
+    /// Most recent sign of the anomaly.
     #[schema(value_type = schema::Instant)]
     pub last_seen: Time,
     /// One plain sentence.
     pub summary: String,
+    /// Measurements that the anomaly is based on.
     pub evidence: EvidenceJson,
     /// The path that lists the calls, perhaps among others of the key in that time.
     pub query: String,
@@ -39,18 +46,24 @@ pub struct FindingJson {
 pub struct EvidenceJson {
     /// Calls, or networks where the pattern is about them.
     pub observed: u64,
+    /// Usual number of calls or networks; null if any number is an anomaly.
     #[schema(required = true)]
     pub expected: Option<f64>,
     /// From how many on it is a finding.
     pub bound: u64,
+    /// Days of history that the key was compared with; null if none are needed.
     #[schema(required = true)]
     pub history_days: Option<u64>,
+    /// Networks that calls came from, where the anomaly concerns networks.
     #[schema(value_type = Vec<schema::Network>)]
     pub networks: Vec<Network>,
+    /// Status, or status class, of the responses; null if the anomaly does not concern statuses.
     #[schema(required = true)]
     pub status: Option<String>,
+    /// Version of the key; null if the anomaly does not concern one version.
     #[schema(required = true)]
     pub version_id: Option<u16>,
+    /// Reason of the refusals; null if the anomaly does not concern refusals.
     #[schema(value_type = Option<schema::Reason>, required = true)]
     pub reason: Option<String>,
 }

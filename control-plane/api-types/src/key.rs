@@ -105,32 +105,47 @@ pub struct RotateKey {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Key)]
 pub struct KeyJson {
+    /// Identifier of the key.
     #[schema(value_type = schema::Identifier)]
     pub id: Uuid,
+    /// Name of the key.
     #[schema(value_type = schema::KeyName)]
     pub name: Name,
+    /// Environment that the key is valid in.
     #[schema(value_type = schema::Environment)]
     pub environment: Environment,
+    /// Status of the key.
     #[schema(value_type = schema::KeyStatus)]
     pub status: KeyStatus,
+    /// Scopes that the key grants.
     #[schema(value_type = schema::Scopes)]
     pub scopes: ScopeSet,
+    /// Rate limits of the key.
     #[schema(value_type = schema::RateLimit)]
     pub rate_limit: RateLimit,
+    /// Networks that the key may be used from; empty for any.
     #[schema(value_type = schema::Networks)]
     pub ip_allowlist: Allowlist,
+    /// Purpose of the key; null if not stated.
     #[schema(value_type = Option<schema::Description>, required = true)]
     pub description: Option<String>,
+    /// Name of the token that created the key.
     pub created_by: String,
+    /// When the key was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
+    /// When the key expires; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
+    /// When a call with the key was last allowed; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_used_at: Option<Time>,
+    /// When the key is due for rotation; null if rotation is not configured or no version is accepted.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub rotation_due_at: Option<Time>,
+    /// Versions of the key, oldest first.
     pub versions: Vec<KeyVersionJson>,
+    /// Revision of the key, which each change increments. It is the value of the `ETag` header.
     pub revision: u64,
 }
 
@@ -138,19 +153,25 @@ pub struct KeyJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = KeyVersion)]
 pub struct KeyVersionJson {
+    /// Number of the version.
     #[schema(minimum = 1)]
     pub id: u16,
+    /// Last characters of the secret.
     #[schema(value_type = schema::Hint)]
     pub hint: String,
     /// Whether another system has made its secret.
     #[serde(skip)]
     pub imported: bool,
+    /// When the version was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
+    /// When the version expires; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
+    /// When the version was revoked; null if it was not.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub revoked_at: Option<Time>,
+    /// When a call with the version was last allowed; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_used_at: Option<Time>,
 }

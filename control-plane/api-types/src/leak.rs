@@ -77,8 +77,10 @@ pub struct LeakedKey {
 /// A version whose secret leaked.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LeakedVersion {
+    /// Number of the version.
     #[schema(minimum = 1)]
     pub id: u16,
+    /// Status of the version before the report.
     #[schema(value_type = schema::VersionStatus)]
     pub was: KeyStatus,
 }
@@ -87,23 +89,37 @@ pub struct LeakedVersion {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = KeyUse)]
 pub struct KeyUseJson {
+    /// Start of the period.
     #[schema(value_type = schema::Instant)]
     pub from: Time,
+    /// End of the period.
     #[schema(value_type = schema::Instant)]
     pub to: Time,
+    /// Whether all calls of the period are included; otherwise only the newest are.
     pub complete: bool,
+    /// Number of calls.
     pub calls: u64,
+    /// Number of refused calls.
     pub refused: u64,
+    /// When the last call began; null without calls.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_call_at: Option<Time>,
+    /// When the last allowed call began; null if none was allowed.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_allowed_at: Option<Time>,
+    /// Refused calls by reason, most calls first.
     pub refusals: Vec<RefusalCount>,
+    /// Calls by method and endpoint, most calls first.
     pub endpoints: Vec<EndpointUseJson>,
+    /// Number of endpoints that are left out.
     pub more_endpoints: usize,
+    /// Calls by client address, new addresses first, then most calls first.
     pub addresses: Vec<AddressUseJson>,
+    /// Number of addresses that are left out.
     pub more_addresses: usize,
+    /// Number of addresses that were first seen in the last 24 hours.
     pub new_addresses: usize,
+    /// Number of calls that were refused because the secret had been revoked.
     pub calls_after_revocation: u64,
     /// What was found unusual in it, the newest first, at most 10.
     #[schema(max_items = 10)]
@@ -113,8 +129,10 @@ pub struct KeyUseJson {
 /// Calls that were refused for one reason.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RefusalCount {
+    /// Reason of the refusals.
     #[schema(value_type = schema::Reason)]
     pub reason: Cow<'static, str>,
+    /// Number of calls.
     pub calls: u64,
 }
 
@@ -122,13 +140,19 @@ pub struct RefusalCount {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = EndpointUse)]
 pub struct EndpointUseJson {
+    /// HTTP method.
     pub method: String,
+    /// Path template of the route; null if no route matched.
     #[schema(required = true)]
     pub endpoint: Option<String>,
+    /// Number of calls.
     pub calls: u64,
+    /// Number of refused calls.
     pub refused: u64,
+    /// When the first call began.
     #[schema(value_type = schema::Instant)]
     pub first_call_at: Time,
+    /// When the last call began.
     #[schema(value_type = schema::Instant)]
     pub last_call_at: Time,
 }
@@ -137,13 +161,19 @@ pub struct EndpointUseJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AddressUse)]
 pub struct AddressUseJson {
+    /// Address of the client.
     #[schema(value_type = schema::Address)]
     pub address: IpAddr,
+    /// Whether the address was first seen in the last 24 hours.
     pub new: bool,
+    /// Number of calls.
     pub calls: u64,
+    /// Number of refused calls.
     pub refused: u64,
+    /// When the first call began.
     #[schema(value_type = schema::Instant)]
     pub first_call_at: Time,
+    /// When the last call began.
     #[schema(value_type = schema::Instant)]
     pub last_call_at: Time,
 }

@@ -40,8 +40,11 @@ pub struct PolicyJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyVersion)]
 pub struct PolicyVersionJson {
+    /// Number of the version.
     pub version: u64,
+    /// Name of the token that set the version.
     pub created_by: String,
+    /// When the version was set.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
 }
@@ -50,10 +53,14 @@ pub struct PolicyVersionJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StoredPolicy)]
 pub struct StoredPolicyJson {
+    /// Number of the version.
     pub version: u64,
+    /// Document of the version.
     #[schema(value_type = schema::PolicyDocument)]
     pub document: PolicyDocument,
+    /// Name of the token that set the version.
     pub created_by: String,
+    /// When the version was set.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
 }
@@ -170,26 +177,37 @@ pub struct EvaluateRequest {
 /// What becomes of a request, and why.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Evaluation {
+    /// Whether the request would be allowed or denied.
     #[schema(value_type = schema::Decision)]
     pub decision: Cow<'static, str>,
+    /// Reason of the decision.
     #[schema(value_type = schema::Reason)]
     pub reason: Cow<'static, str>,
+    /// HTTP status of the refusal; null if the request would be allowed.
     #[schema(required = true)]
     pub status: Option<u16>,
+    /// Identifier of the key; null if the request uses no known key.
     #[schema(value_type = Option<schema::Identifier>, required = true)]
     pub key_id: Option<Uuid>,
+    /// Name of the key; null if the request uses no known key.
     #[schema(required = true)]
     pub key_name: Option<String>,
+    /// Version of the key; null if the request uses no known key.
     #[schema(required = true)]
     pub version_id: Option<u16>,
+    /// Path template of the route; null if no route matches.
     #[schema(required = true)]
     pub endpoint: Option<String>,
+    /// Scope that the route requires; null if there is none.
     #[schema(value_type = Option<schema::Scope>, required = true)]
     pub required_scope: Option<String>,
+    /// Rate limit that refuses the request; null if none does.
     #[schema(value_type = Option<schema::WindowWord>, required = true)]
     pub limit: Option<Cow<'static, str>>,
+    /// Version of the policy; null for a draft.
     #[schema(required = true)]
     pub policy_version: Option<u64>,
+    /// Steps of the decision, in order.
     #[schema(value_type = Vec<schema::Step>)]
     pub steps: Vec<Step>,
 }

@@ -49,11 +49,13 @@ pub struct StatsGroupJson {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsCounts)]
 pub struct StatsCountsJson {
+    /// Number of calls.
     pub calls: u64,
     /// With a status from 400 to 499.
     pub client_errors: u64,
     /// With a status from 500 to 599.
     pub server_errors: u64,
+    /// Latencies, in microseconds.
     pub latency_us: PercentilesJson,
 }
 
@@ -62,15 +64,19 @@ pub struct StatsCountsJson {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Percentiles)]
 pub struct PercentilesJson {
+    /// Median, in microseconds.
     #[schema(required = true)]
     pub p50: Option<u64>,
+    /// 95th percentile, in microseconds.
     #[schema(required = true)]
     pub p95: Option<u64>,
+    /// 99th percentile, in microseconds.
     #[schema(required = true)]
     pub p99: Option<u64>,
 }
 
 impl StatsGroupJson {
+    /// A group with its values, the name of its key where grouped by key, and its counts.
     pub fn new(group: &[GroupValue], key_name: Option<String>, tally: &Tally) -> Self {
         Self { group: group.iter().map(text).collect(), key_name, counts: tally.into() }
     }

@@ -31,15 +31,21 @@ pub struct CreateToken {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Token)]
 pub struct TokenJson {
+    /// Identifier of the token.
     #[schema(value_type = schema::Identifier)]
     pub id: Uuid,
+    /// Name of the token.
     #[schema(value_type = schema::KeyName)]
     pub name: Name,
+    /// Role of the token.
     #[schema(value_type = schema::Role)]
     pub role: Role,
+    /// Name of the token that created this one.
     pub created_by: String,
+    /// When the token was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
+    /// When the token expires; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
 }
