@@ -272,3 +272,40 @@ fn stated<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn absent_and_null_fields_of_an_update_stay_distinct() {
+        let json =
+            json!({"expires_at": null, "rate_limit": {"per_minute": 5, "per_hour": null, "burst": null}});
+        let update: UpdateKey = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!((&update.expires_at, &update.description), (&Some(None), &None));
+        assert_eq!(serde_json::to_value(&update).unwrap(), json);
+        assert!(!update.is_empty() && UpdateKey::default().is_empty());
+        assert_eq!(serde_json::to_value(UpdateKey::default()).unwrap(), json!({}));
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_was_written() {
+        let json = json!({
+            "id": "0190163d-8694-739b-aea5-966c26f8ad91", "name": "ci", "environment": "live", "status": "rotating",
+            "scopes": ["contacts:read"], "rate_limit": {"per_minute": 60, "per_hour": null, "burst": null},
+            "ip_allowlist": ["203.0.113.0/24"], "description": null, "created_by": "owner",
+            "created_at": "2027-01-15T08:00:00.000Z", "expires_at": "2027-02-15T08:00:00.000Z", "last_used_at": null,
+            "rotation_due_at": null, "revision": 2, "versions": [{
+                "id": 1, "hint": "ab6M", "created_at": "2027-01-15T08:00:00.000Z", "expires_at": null,
+                "revoked_at": null, "last_used_at": null,
+            }],
+        });
+        let key: KeyJson = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&key).unwrap(), json);
+        let mut wrong = json;
+        wrong["name"] = json!("-");
+        assert!(serde_json::from_value::<KeyJson>(wrong).is_err());
+    }
+}

@@ -166,7 +166,7 @@ pub(crate) mod tests {
     #[derive(Debug, Subcommand)]
     enum Any {
         #[command(flatten)]
-        Api(ApiCommand),
+        Api(Box<ApiCommand>),
         Doctor(Doctor),
     }
 

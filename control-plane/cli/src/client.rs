@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_token_is_told_by_where_it_comes_from() {
+    fn a_rejected_token_is_named_by_its_source() {
         let problem = problem("unauthenticated", "Send a valid token", None);
         let error = format_problem(StatusCode::UNAUTHORIZED, &problem, "--token-file (/x)");
         let expected =

@@ -6,7 +6,7 @@ use std::io::{Read, stdin};
 use anyhow::{Context, bail};
 use zeroize::Zeroizing;
 
-/// What stands for standard input.
+/// The file name of standard input.
 const STANDARD_INPUT: &str = "-";
 
 /// What people call a file that was named.

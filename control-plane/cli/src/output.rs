@@ -242,11 +242,7 @@ mod tests {
         let json = serde_json::to_string_pretty(&json!({"é": hostile})).unwrap();
         let escaped = escape_json(&json);
         assert!(escaped.chars().all(|c| c == '\n' || !steers(c)), "{escaped:?}");
-        assert_eq!(
-            serde_json::from_str::<Value>(&escaped).unwrap(),
-            json!({"é": hostile}),
-            "it says the same"
-        );
+        assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), json!({"é": hostile}), "same content");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::output::{Output, cell};
 
-/// What stands for standard output.
+/// The file name of standard output.
 const STANDARD_OUTPUT: &str = "-";
 
 #[derive(Debug, Args)]
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_takes_nothing_is_told_and_removed() {
+    fn a_file_that_cannot_be_written_is_reported_and_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         fs::write(&path, "").unwrap();

@@ -35,7 +35,7 @@ pub(crate) fn explain(error: &ureq::Error, url: &str, ca_file: Option<&Path>) ->
             Some(format!("{url} does not speak TLS: write http:// in the URL"))
         }
         Some(other) => Some(format!("TLS with {url} failed: {other}")),
-        // A server that waits for TLS says something, or nothing, that is not HTTP.
+        // A server that expects TLS answers with something that is not HTTP, or not at all.
         None if url.starts_with("http://") && matches!(error, ureq::Error::Protocol(_)) => {
             Some(format!("{url} does not answer in HTTP: if it speaks TLS, write https:// in the URL"))
         }
@@ -101,25 +101,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_certificate_is_told_without_advice_that_was_followed() {
+    fn a_rejected_certificate_is_explained_without_advice_that_was_followed() {
         let given = Path::new("/etc/ca.crt");
         for error in [CertificateError::UnknownIssuer, CertificateError::BadSignature] {
             assert!(refused(&error, None).contains("--ca-file"));
-            let told = refused(&error, Some(given));
-            assert!(!told.contains("--ca-file") && told.contains("/etc/ca.crt"), "{told}");
+            let text = refused(&error, Some(given));
+            assert!(!text.contains("--ca-file") && text.contains("/etc/ca.crt"), "{text}");
         }
         let other = |presented: &[&str]| CertificateError::NotValidForNameContext {
             expected: ServerName::try_from("localhost").unwrap(),
             presented: presented.iter().map(|name| (*name).to_owned()).collect(),
         };
-        let told = refused(&other(&["DnsName(\"keys.internal\")", "IpAddress(192.0.2.1)"]), None);
-        assert!(told.ends_with("(keys.internal, 192.0.2.1)"), "{told}");
+        let text = refused(&other(&["DnsName(\"keys.internal\")", "IpAddress(192.0.2.1)"]), None);
+        assert!(text.ends_with("(keys.internal, 192.0.2.1)"), "{text}");
         assert!(refused(&other(&[]), None).contains("names no server"));
         for text in ["CaUsedAsEndEntity", "UnsupportedCertVersion"] {
             let error = CertificateError::Other(OtherError(Arc::new(std::io::Error::other(text))));
-            let told = refused(&error, None);
-            assert_eq!(told.contains("CA:FALSE"), text.starts_with("Ca"), "{told}");
-            assert!(!told.contains("Other") && !told.contains(text), "{told}");
+            let explanation = refused(&error, None);
+            assert_eq!(explanation.contains("CA:FALSE"), text.starts_with("Ca"), "{explanation}");
+            assert!(!explanation.contains("Other") && !explanation.contains(text), "{explanation}");
         }
     }
 }

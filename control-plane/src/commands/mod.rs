@@ -40,7 +40,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::Command),
     #[command(flatten)]
-    Api(ApiCommand),
+    Api(Box<ApiCommand>),
     /// Back up the databases, and restore them.
     #[command(subcommand)]
     Db(db::Command),

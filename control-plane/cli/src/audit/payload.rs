@@ -82,12 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rotation_tells_what_stays_closed() {
-        let told = |unreadable: usize| {
+    fn a_rotation_names_what_stays_sealed() {
+        let described = |unreadable: usize| {
             describe_rotation(&RotatedPayloadKey { wrapping_key: "0f".to_owned(), data_keys: 2, unreadable })
         };
-        assert!(told(0).ends_with("sealed anew: 2.\nThe key before opens nothing.\n"));
-        assert!(told(3).contains("nothing opens: 3."));
+        assert!(described(0).ends_with("sealed anew: 2.\nThe key before opens nothing.\n"));
+        assert!(described(3).contains("nothing opens: 3."));
     }
 
     #[test]

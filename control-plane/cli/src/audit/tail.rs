@@ -57,7 +57,7 @@ pub(super) fn run(args: Tail, client: &Client, output: Output) -> anyhow::Result
             Err(_) => {}
         }
         if progress.left != Some(0) {
-            // Nothing tells when a control plane is back, and one that just starts is not to be stormed.
+            // A control plane that is just starting must not be flooded with connections.
             sleep(PAUSE);
         }
     }
@@ -131,7 +131,7 @@ mod tests {
             let steers = ['\u{9b}', '\u{202e}', '\u{2028}', '\n'];
             assert!(line.contains("31m") && !line.contains(steers), "{line:?}");
             if json {
-                assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), record, "it says the same");
+                assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), record, "same content");
             }
         }
     }

@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The readings of two `Date` headers, each of whole seconds and renewed once a second.
 const TWO_DATES_PRECISION_MS: i64 = 2_000;
 
-/// The gateways that the control plane knows of.
+/// Checks the gateways that the control plane lists.
 pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResult>) {
     match client.list_all::<GatewayJson>("/v1/gateways") {
         Ok(gateways) if gateways.is_empty() => {
@@ -85,7 +85,7 @@ pub(crate) fn call(
     }
 }
 
-/// What is told of a call. That the clocks agree says nothing about a filter that is not in place.
+/// The results of a call. Clocks that agree are not reported where the filter is not in place.
 fn called(filter: CheckResult, clocks: Option<CheckResult>) -> impl Iterator<Item = CheckResult> {
     let clocks = clocks.filter(|clocks| !(filter.is_failure() && clocks.is_ok()));
     std::iter::once(filter).chain(clocks)
@@ -142,7 +142,7 @@ mod tests {
     use crate::gateway::tests::gateway;
 
     #[test]
-    fn the_worst_of_a_gateway_is_told() {
+    fn the_worst_of_a_gateway_is_reported() {
         let known = |fields: Value| {
             let now = parse_time("2027-01-15T08:00:00Z").unwrap();
             format!("{:?}", known(&gateway(fields), now))

@@ -35,7 +35,7 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     let is_least = recent.iter().any(|gap| gap.at_least);
     Ok(match (recent.is_empty(), page.next_cursor.is_some()) {
         (true, false) => (Level::Ok, "nothing was lost in the last day".to_owned()),
-        // The list goes by when gaps were found, so those that do not fit may be of the last day too.
+        // The list is sorted by when gaps were found, so those that do not fit may be of the last day too.
         (true, true) => {
             (Level::Warning, format!("there are more than {MAX_LIMIT} gaps: omf audit gaps tells them"))
         }
@@ -80,17 +80,17 @@ mod tests {
 
     #[test]
     fn an_export_is_judged_by_its_numbers() {
-        let told = |waiting: u64, late: u64, rejected: u64, purged: u64| {
+        let state_of = |waiting: u64, late: u64, rejected: u64, purged: u64| {
             export(&format!(
                 "# HELP omf_otlp_lag_seconds Age.\nomf_otlp_waiting_records {waiting}\nomf_otlp_lag_seconds {late}\n\
                  omf_otlp_rejected_total {rejected}\nomf_otlp_purged_total {purged}\n"
             ))
             .unwrap()
         };
-        assert_eq!(told(7, 299, 0, 0), (Level::Ok, "it keeps up: 7 records wait".to_owned()));
-        let (level, message) = told(7, 300, 0, 0);
+        assert_eq!(state_of(7, 299, 0, 0), (Level::Ok, "it keeps up: 7 records wait".to_owned()));
+        let (level, message) = state_of(7, 300, 0, 0);
         assert!(level == Level::Warning && message.contains("7 records wait") && message.contains("300 s"));
-        let (level, message) = told(0, 0, 2, 3);
+        let (level, message) = state_of(0, 0, 2, 3);
         assert!(
             level == Level::Warning && message.contains("2 records") && message.contains("3 were purged")
         );

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leak_is_told_with_what_was_done_first() {
+    fn a_leak_is_described_with_what_was_done_first() {
         let mut answer = answer();
         let text = describe(&report(&answer), false);
         let first = "ci leaked: version 1 (active). It is revoked; refused by 2 of 2 gateways after 2 ms. ci-2 goes on";

@@ -144,7 +144,7 @@ fn json_text(settings: &impl Serialize) -> String {
     serde_json::to_value(settings).map(|json| json.to_string()).unwrap_or_default()
 }
 
-/// What stands in a draft's way, a line each.
+/// Reasons for which a draft cannot be set, a line each.
 fn obstacles(blocked_by: &[ObstacleJson]) -> String {
     blocked_by.iter().map(|one| format!("It cannot be set: {}\n", cell(&one.detail))).collect()
 }
