@@ -17,7 +17,7 @@
 //! | `retention` | what is purged when it is old enough |
 //! | `connections`, `admission`, `idle`, `tls` | how connections are accepted, and ended when idle or too many; certificate and key, and their renewal |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
-//! | [`cli`] | the command line, over the same API |
+//! | [`commands`] | the command line: `serve`, `config`, `db`, and the commands of `omniflow-cli` |
 //! | `golden`, `fuzzing` | texts under review, for tests; the API as fuzz targets call it |
 //! | `process` | no core dumps, and files that are private to begin with |
 #![cfg_attr(
@@ -26,7 +26,7 @@
 )]
 
 mod bootstrap;
-pub mod cli;
+pub mod commands;
 mod configuration;
 #[cfg(fuzzing)]
 pub mod fuzzing;

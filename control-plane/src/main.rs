@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     omniflow_control_plane::service::memory::keep_little();
-    omniflow_control_plane::cli::main()
+    omniflow_control_plane::commands::main()
 }

@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::clip;
 use crate::authorize::{CredentialView, Decision, Request};
@@ -19,21 +19,21 @@ use crate::policy::Policy;
 use crate::time::UnixMillis;
 
 /// One step of a decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Which step.
     pub name: StepName,
     /// What came of it.
     pub verdict: Verdict,
     /// Why it was refused, where it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Denial>,
     /// The facts, in plain sentences. Never a secret.
     pub detail: String,
 }
 
 /// The steps, in the order in which they are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepName {
     /// One credential, of the form of a key.
@@ -53,7 +53,7 @@ pub enum StepName {
 }
 
 /// What came of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The call may go on to the next step.
@@ -100,12 +100,38 @@ pub fn explain(
     StepName::ALL.into_iter().map(step).collect()
 }
 
+// === impl Verdict ===
+
+impl Verdict {
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+            Self::NotReached => "not_reached",
+        }
+    }
+}
+
 // === impl StepName ===
 
 impl StepName {
     /// All steps, in their order.
     pub const ALL: [Self; 7] =
         [Self::Credential, Self::Key, Self::Validity, Self::Address, Self::Route, Self::Scope, Self::Limit];
+
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credential => "credential",
+            Self::Key => "key",
+            Self::Validity => "validity",
+            Self::Address => "address",
+            Self::Route => "route",
+            Self::Scope => "scope",
+            Self::Limit => "limit",
+        }
+    }
 
     /// The step that refuses for this reason.
     pub const fn of(denial: Denial) -> Self {

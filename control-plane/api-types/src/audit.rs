@@ -1,9 +1,10 @@
 //! The audit log in JSON.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use omniflow_policy::key::Environment;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -12,66 +13,98 @@ use super::time::Time;
 use omniflow_domain::audit::{AuditEntry, AuditGap};
 
 /// One call; or, with `folded_calls`, several refusals of callers without a known key.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditRecord)]
 pub struct AuditEntryJson {
+    /// Number of the record.
     #[schema(value_type = schema::Number)]
     pub id: String,
+    /// When the call began. For aggregated refusals, when the last one began.
     #[schema(value_type = schema::Instant)]
     pub time: Time,
+    /// Identifier of the key; null if the call used no known key.
     #[schema(value_type = Option<schema::Identifier>, required = true)]
     pub key_id: Option<Uuid>,
+    /// Name that the key had at the time; null if the call used no known key.
     #[schema(required = true)]
     pub key_name: Option<String>,
+    /// Version of the key; null if the call used no known key.
     #[schema(required = true)]
     pub version_id: Option<u16>,
+    /// Environment of the key; null if the call used no known key.
     #[schema(value_type = Option<schema::Environment>, required = true)]
     pub environment: Option<Environment>,
+    /// HTTP method. Empty for aggregated refusals.
     pub method: String,
+    /// Path template of the route; null if no route matched.
     #[schema(required = true)]
     pub endpoint: Option<String>,
+    /// Path without the query string. Empty for aggregated refusals.
     pub path: String,
+    /// HTTP status of the response; 0 if the client received none.
     pub status: u16,
+    /// Whether the call was allowed or denied.
     #[schema(value_type = schema::Decision)]
-    pub decision: &'static str,
+    pub decision: Cow<'static, str>,
+    /// Reason of the decision.
     #[schema(value_type = schema::Reason)]
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
+    /// Time from the request headers to the end of the stream, in microseconds.
     pub latency_us: u64,
+    /// Address of the client, as the gateway sees it; null if unknown.
     #[schema(value_type = Option<schema::Address>, required = true)]
     pub source_ip: Option<IpAddr>,
+    /// Envoy's request ID. Empty for aggregated refusals.
     pub request_id: String,
+    /// Size of the request body, in bytes.
     pub request_bytes: u64,
+    /// Size of the response body, in bytes.
     pub response_bytes: u64,
+    /// Name of the gateway.
     pub gateway: String,
+    /// SHA-256 of the query string, a line feed and the request body; null for aggregated refusals.
     #[schema(value_type = Option<schema::Sha256>, required = true)]
     pub argument_hash: Option<String>,
+    /// Whether the hash covers only the beginning of the body.
     pub argument_hash_partial: bool,
+    /// Whether the arguments of the call are stored.
     pub has_payload: bool,
+    /// Number of aggregated refusals that this record stands for; null for a single call.
     #[schema(required = true, minimum = 1)]
     pub folded_calls: Option<u64>,
+    /// When the first of the aggregated refusals began; null for a single call.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub first_time: Option<Time>,
 }
 
 /// Records that never arrived.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditGap)]
 pub struct AuditGapJson {
+    /// Number of the gap.
     #[schema(value_type = schema::Number)]
     pub id: String,
+    /// Name of the gateway.
     pub gateway: String,
+    /// Run of the gateway's process.
     #[schema(value_type = schema::Incarnation)]
     pub incarnation: String,
+    /// Run of the worker's VM; null if the gap concerns the whole gateway.
     #[schema(value_type = Option<schema::Incarnation>, required = true)]
     pub vm: Option<String>,
+    /// When the first missing call began, or time of the last record before the gap; null if there is none.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub from: Option<Time>,
+    /// When the last missing call began, or time of the first record after the gap.
     #[schema(value_type = schema::Instant)]
     pub to: Time,
+    /// Number of missing records.
     pub missing: u64,
+    /// Whether `missing` is a lower bound.
     pub at_least: bool,
+    /// Why the records are missing.
     #[schema(value_type = schema::GapCause)]
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
 }
 
 impl From<AuditEntry> for AuditEntryJson {
@@ -88,8 +121,8 @@ impl From<AuditEntry> for AuditEntryJson {
             endpoint: entry.endpoint,
             path: entry.path,
             status: entry.status,
-            decision: entry.outcome.decision(),
-            reason: entry.outcome.reason(),
+            decision: entry.outcome.decision().into(),
+            reason: entry.outcome.reason().into(),
             latency_us: entry.latency_us,
             source_ip: entry.source_ip,
             request_id: entry.request_id,
@@ -116,7 +149,7 @@ impl From<AuditGap> for AuditGapJson {
             to: Time(gap.to),
             missing: gap.missing,
             at_least: gap.is_least,
-            cause: gap.cause.as_str(),
+            cause: gap.cause.as_str().into(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Findings in JSON.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -10,45 +12,58 @@ use omniflow_domain::finding::{Evidence, Finding, Network};
 use omniflow_domain::time::format_time;
 
 /// A pattern that was found in the use of a key. It grows for as long as it goes on.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Finding)]
 pub struct FindingJson {
+    /// Number of the anomaly.
     #[schema(value_type = schema::Number)]
     pub id: String,
+    /// Kind of anomaly.
     #[schema(value_type = schema::FindingKind)]
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
+    /// Identifier of the key.
     #[schema(value_type = schema::Identifier)]
     pub key_id: Uuid,
+    /// Name of the key.
     pub key_name: String,
+    /// Start of the anomaly.
     #[schema(value_type = schema::Instant)]
     pub first_seen: Time,
+    /// Most recent sign of the anomaly.
     #[schema(value_type = schema::Instant)]
     pub last_seen: Time,
     /// One plain sentence.
     pub summary: String,
+    /// Measurements that the anomaly is based on.
     pub evidence: EvidenceJson,
     /// The path that lists the calls, perhaps among others of the key in that time.
     pub query: String,
 }
 
 /// What was seen in the strongest hour, and what it was held against.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = FindingEvidence)]
 pub struct EvidenceJson {
     /// Calls, or networks where the pattern is about them.
     pub observed: u64,
+    /// Usual number of calls or networks; null if any number is an anomaly.
     #[schema(required = true)]
     pub expected: Option<f64>,
     /// From how many on it is a finding.
     pub bound: u64,
+    /// Days of history that the key was compared with; null if none are needed.
     #[schema(required = true)]
     pub history_days: Option<u64>,
+    /// Networks that calls came from, where the anomaly concerns networks.
     #[schema(value_type = Vec<schema::Network>)]
     pub networks: Vec<Network>,
+    /// Status, or status class, of the responses; null if the anomaly does not concern statuses.
     #[schema(required = true)]
     pub status: Option<String>,
+    /// Version of the key; null if the anomaly does not concern one version.
     #[schema(required = true)]
     pub version_id: Option<u16>,
+    /// Reason of the refusals; null if the anomaly does not concern refusals.
     #[schema(value_type = Option<schema::Reason>, required = true)]
     pub reason: Option<String>,
 }
@@ -57,7 +72,7 @@ impl From<Finding> for FindingJson {
     fn from(Finding { id, signal }: Finding) -> Self {
         Self {
             id: id.to_string(),
-            kind: signal.kind.as_str(),
+            kind: signal.kind.as_str().into(),
             key_id: signal.key_id,
             first_seen: Time(signal.first),
             last_seen: Time(signal.last),

@@ -1,45 +1,58 @@
 //! Gateways, and how far a version is in force, in JSON.
 
 use omniflow_domain::gateway::{Enforcement, GatewayStatus};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema;
 use super::time::Time;
 
 /// A gateway.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Gateway)]
 pub struct GatewayJson {
+    /// Name and run of the gateway, separated by `/`.
     pub id: String,
+    /// Name of the gateway.
     pub gateway: String,
+    /// Run of the gateway's process.
     #[schema(value_type = schema::Incarnation)]
     pub incarnation: String,
+    /// Version of the filter; null until the gateway has polled this control plane.
     #[schema(required = true)]
     pub filter_version: Option<String>,
+    /// Whether a poll of the gateway is open.
     pub connected: bool,
+    /// Version of the snapshot that the gateway holds; 0 for none.
     pub version: u64,
+    /// Whether the gateway is live and all its workers enforce the published version.
     pub in_step: bool,
+    /// Workers of the gateway.
     pub workers: Vec<WorkerJson>,
+    /// When the gateway's first request arrived.
     #[schema(value_type = schema::Instant)]
     pub first_seen_at: Time,
+    /// When the gateway's latest request arrived.
     #[schema(value_type = schema::Instant)]
     pub last_seen_at: Time,
+    /// How far the gateway's clock is ahead of the control plane's, in milliseconds; negative if behind, null if unknown.
     #[schema(required = true)]
     pub clock_skew_ms: Option<i64>,
 }
 
 /// One VM of a gateway.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Worker)]
 pub struct WorkerJson {
+    /// Run of the worker's VM.
     #[schema(value_type = schema::Incarnation)]
     pub id: String,
+    /// Version that the worker enforces; 0 for none.
     pub version: u64,
 }
 
 /// The gateways, and the version that all should enforce.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct GatewayList {
     /// The gateways of this page.
     pub items: Vec<GatewayJson>,
@@ -51,35 +64,47 @@ pub struct GatewayList {
 }
 
 /// How far a version is in force.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Enforcement)]
 pub struct EnforcementJson {
+    /// Whether all live gateways enforce the version.
     pub complete: bool,
+    /// Version of the snapshot.
     pub version: u64,
+    /// Live gateways.
     pub gateways: Vec<GatewayEnforcementJson>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Gateways that have been silent for longer than the lease: they are not waited for, and may not enforce the version. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<SilentGatewayJson>,
 }
 
 /// A gateway that nothing waits for, because it is silent.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = SilentGateway)]
 pub struct SilentGatewayJson {
+    /// Name and run of the gateway, separated by `/`.
     pub id: String,
+    /// When the gateway's latest request arrived.
     #[schema(value_type = schema::Instant)]
     pub last_seen_at: Time,
 }
 
 /// How far a version is in force in one gateway.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = GatewayEnforcement)]
 pub struct GatewayEnforcementJson {
+    /// Name and run of the gateway, separated by `/`.
     pub id: String,
+    /// Number of workers.
     pub workers: usize,
+    /// Whether all workers enforce the version.
     pub enforced: bool,
+    /// Number of workers that enforce the version.
     pub enforced_workers: usize,
+    /// Time from the change until the last worker acknowledged it, in milliseconds; null if not all have, or if that was not observed.
     #[schema(value_type = Option<u64>, required = true)]
     pub ms: Option<u128>,
+    /// When the gateway's latest request arrived.
     #[schema(value_type = schema::Instant)]
     pub last_seen_at: Time,
 }

@@ -21,7 +21,7 @@ pub use omniflow_domain::key_details::LastUsed;
 use omniflow_domain::name::Name;
 
 /// `POST /v1/keys`.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "name": "crm-sync", "environment": "live", "scopes": ["contacts:read", "tickets:write"],
@@ -65,34 +65,34 @@ pub struct CreateKey {
 }
 
 /// `PATCH /v1/keys/{id}`. What is absent stays; null clears.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"rate_limit": {"per_hour": 1000}, "expires_at": null}))]
 pub struct UpdateKey {
     /// Scopes of the policy, all of them anew.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Scopes>)]
     pub scopes: Option<Vec<String>>,
     /// Limits, all of them anew; null for the default.
-    #[serde(default, deserialize_with = "stated")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::RateLimit>)]
     pub rate_limit: Option<Option<RateLimit>>,
     /// Addresses and networks, all of them anew; null for any address.
-    #[serde(default, deserialize_with = "stated")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Networks>)]
     pub ip_allowlist: Option<Option<Vec<String>>>,
     /// When the key ends; null for never.
-    #[serde(default, deserialize_with = "stated")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Instant>)]
     pub expires_at: Option<Option<String>>,
     /// What it is for; null for nothing.
-    #[serde(default, deserialize_with = "stated")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Description>)]
     pub description: Option<Option<String>>,
 }
 
 /// `POST /v1/keys/{id}/rotate`.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"overlap": "24h"}))]
 pub struct RotateKey {
@@ -103,61 +103,82 @@ pub struct RotateKey {
 }
 
 /// A key.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Key)]
 pub struct KeyJson {
+    /// Identifier of the key.
     #[schema(value_type = schema::Identifier)]
     pub id: Uuid,
+    /// Name of the key.
     #[schema(value_type = schema::KeyName)]
     pub name: Name,
+    /// Environment that the key is valid in.
     #[schema(value_type = schema::Environment)]
     pub environment: Environment,
+    /// Status of the key.
     #[schema(value_type = schema::KeyStatus)]
     pub status: KeyStatus,
+    /// Scopes that the key grants.
     #[schema(value_type = schema::Scopes)]
     pub scopes: ScopeSet,
+    /// Rate limits of the key.
     #[schema(value_type = schema::RateLimit)]
     pub rate_limit: RateLimit,
+    /// Networks that the key may be used from; empty for any.
     #[schema(value_type = schema::Networks)]
     pub ip_allowlist: Allowlist,
+    /// Purpose of the key; null if not stated.
     #[schema(value_type = Option<schema::Description>, required = true)]
     pub description: Option<String>,
+    /// Name of the token that created the key.
     pub created_by: String,
+    /// When the key was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
+    /// When the key expires; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
+    /// When a call with the key was last allowed; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_used_at: Option<Time>,
+    /// When the key is due for rotation; null if rotation is not configured or no version is accepted.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub rotation_due_at: Option<Time>,
+    /// Versions of the key, oldest first.
     pub versions: Vec<KeyVersionJson>,
+    /// Revision of the key, which each change increments. It is the value of the `ETag` header.
     pub revision: u64,
 }
 
 /// One version of a key.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = KeyVersion)]
 pub struct KeyVersionJson {
+    /// Number of the version.
     #[schema(minimum = 1)]
     pub id: u16,
+    /// Last characters of the secret.
     #[schema(value_type = schema::Hint)]
     pub hint: String,
     /// Whether another system has made its secret.
     #[serde(skip)]
     pub imported: bool,
+    /// When the version was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
+    /// When the version expires; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
+    /// When the version was revoked; null if it was not.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub revoked_at: Option<Time>,
+    /// When a call with the version was last allowed; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_used_at: Option<Time>,
 }
 
 /// A new key, or a key with a new version: with the secret, which is shown this once.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedKey {
     /// The key.
     pub key: KeyJson,
@@ -174,7 +195,7 @@ impl Drop for CreatedKey {
 }
 
 /// A key that was revoked, wholly or in one version.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RevokedKey {
     /// The key.
     pub key: KeyJson,
@@ -182,6 +203,20 @@ pub struct RevokedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
+}
+
+// === impl UpdateKey ===
+
+impl UpdateKey {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        let Self { scopes, rate_limit, ip_allowlist, expires_at, description } = self;
+        scopes.is_none()
+            && rate_limit.is_none()
+            && ip_allowlist.is_none()
+            && expires_at.is_none()
+            && description.is_none()
+    }
 }
 
 // === impl KeyJson ===
@@ -231,9 +266,46 @@ impl From<KeyDetails> for KeyJson {
     }
 }
 
-/// Tells a field that is null from one that is absent.
+/// Distinguishes a field that is null from one that is absent.
 fn stated<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn absent_and_null_fields_of_an_update_stay_distinct() {
+        let json =
+            json!({"expires_at": null, "rate_limit": {"per_minute": 5, "per_hour": null, "burst": null}});
+        let update: UpdateKey = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!((&update.expires_at, &update.description), (&Some(None), &None));
+        assert_eq!(serde_json::to_value(&update).unwrap(), json);
+        assert!(!update.is_empty() && UpdateKey::default().is_empty());
+        assert_eq!(serde_json::to_value(UpdateKey::default()).unwrap(), json!({}));
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_was_written() {
+        let json = json!({
+            "id": "0190163d-8694-739b-aea5-966c26f8ad91", "name": "ci", "environment": "live", "status": "rotating",
+            "scopes": ["contacts:read"], "rate_limit": {"per_minute": 60, "per_hour": null, "burst": null},
+            "ip_allowlist": ["203.0.113.0/24"], "description": null, "created_by": "owner",
+            "created_at": "2027-01-15T08:00:00.000Z", "expires_at": "2027-02-15T08:00:00.000Z", "last_used_at": null,
+            "rotation_due_at": null, "revision": 2, "versions": [{
+                "id": 1, "hint": "ab6M", "created_at": "2027-01-15T08:00:00.000Z", "expires_at": null,
+                "revoked_at": null, "last_used_at": null,
+            }],
+        });
+        let key: KeyJson = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&key).unwrap(), json);
+        let mut wrong = json;
+        wrong["name"] = json!("-");
+        assert!(serde_json::from_value::<KeyJson>(wrong).is_err());
+    }
 }

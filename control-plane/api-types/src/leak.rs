@@ -1,5 +1,6 @@
 //! Leaked keys in JSON.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use omniflow_domain::key_use::{AddressUse, KeyUsage};
 use omniflow_domain::leak::{LeakReport, LeakedKey, LeakedVersion};
 
 /// `POST /v1/leaks`. Exactly one of `secret`, `digest` and `text` is sent. It holds secrets: no Debug.
-#[derive(Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"text": "GET /api/v1/contacts HTTP/1.1\nx-api-key: omf_live_…", "replacement": true}))]
 pub struct ReportLeak {
@@ -42,7 +43,7 @@ pub struct ReportLeak {
 }
 
 /// What became of a report.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = LeakReport)]
 pub struct LeakReportJson {
     /// The keys that leaked.
@@ -58,7 +59,7 @@ pub struct LeakReportJson {
 }
 
 /// A key that leaked.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = LeakedKey)]
 pub struct LeakedKeyJson {
     /// The key as it is now.
@@ -76,36 +77,51 @@ pub struct LeakedKeyJson {
 }
 
 /// A version whose secret leaked.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = LeakedVersion)]
 pub struct LeakedVersionJson {
     #[schema(minimum = 1)]
     pub id: u16,
+    /// Status of the version before the report.
     #[schema(value_type = schema::VersionStatus)]
     pub was: KeyStatus,
 }
 
 /// How a key was used in the 30 days before.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = KeyUse)]
 pub struct KeyUseJson {
+    /// Start of the period.
     #[schema(value_type = schema::Instant)]
     pub from: Time,
+    /// End of the period.
     #[schema(value_type = schema::Instant)]
     pub to: Time,
+    /// Whether all calls of the period are included; otherwise only the newest are.
     pub complete: bool,
+    /// Number of calls.
     pub calls: u64,
+    /// Number of refused calls.
     pub refused: u64,
+    /// When the last call began; null without calls.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_call_at: Option<Time>,
+    /// When the last allowed call began; null if none was allowed.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_allowed_at: Option<Time>,
+    /// Refused calls by reason, most calls first.
     pub refusals: Vec<RefusalCount>,
+    /// Calls by method and endpoint, most calls first.
     pub endpoints: Vec<EndpointUseJson>,
+    /// Number of endpoints that are left out.
     pub more_endpoints: usize,
+    /// Calls by client address, new addresses first, then most calls first.
     pub addresses: Vec<AddressUseJson>,
+    /// Number of addresses that are left out.
     pub more_addresses: usize,
+    /// Number of addresses that were first seen in the last 24 hours.
     pub new_addresses: usize,
+    /// Number of calls that were refused because the secret had been revoked.
     pub calls_after_revocation: u64,
     /// What was found unusual in it, the newest first, at most 10.
     #[schema(max_items = 10)]
@@ -113,39 +129,53 @@ pub struct KeyUseJson {
 }
 
 /// Calls that were refused for one reason.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RefusalCount {
+    /// Reason of the refusals.
     #[schema(value_type = schema::Reason)]
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
+    /// Number of calls.
     pub calls: u64,
 }
 
 /// Calls of one method and endpoint.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = EndpointUse)]
 pub struct EndpointUseJson {
+    /// HTTP method.
     pub method: String,
+    /// Path template of the route; null if no route matched.
     #[schema(required = true)]
     pub endpoint: Option<String>,
+    /// Number of calls.
     pub calls: u64,
+    /// Number of refused calls.
     pub refused: u64,
+    /// When the first call began.
     #[schema(value_type = schema::Instant)]
     pub first_call_at: Time,
+    /// When the last call began.
     #[schema(value_type = schema::Instant)]
     pub last_call_at: Time,
 }
 
 /// Calls from one address.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AddressUse)]
 pub struct AddressUseJson {
+    /// Address of the client.
     #[schema(value_type = schema::Address)]
     pub address: IpAddr,
+    /// Whether the address was first seen in the last 24 hours.
     pub new: bool,
+    /// Number of calls.
     pub calls: u64,
+    /// Number of refused calls.
     pub refused: u64,
+    /// When the first call began.
     #[schema(value_type = schema::Instant)]
     pub first_call_at: Time,
+    /// When the last call began.
     #[schema(value_type = schema::Instant)]
     pub last_call_at: Time,
 }
@@ -205,7 +235,8 @@ impl From<KeyUsage> for KeyUseJson {
             first_call_at: Time(tally.first),
             last_call_at: Time(tally.last),
         });
-        let refusals = used.refusals.into_iter().map(|(reason, calls)| RefusalCount { reason, calls });
+        let refusals =
+            used.refusals.into_iter().map(|(reason, calls)| RefusalCount { reason: reason.into(), calls });
         Self {
             from: Time(used.from),
             to: Time(used.to),

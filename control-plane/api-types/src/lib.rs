@@ -19,3 +19,4 @@ pub mod schema;
 pub mod stats;
 pub mod time;
 pub mod token;
+pub mod values;

@@ -1,12 +1,12 @@
 //! Lists in pieces.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use omniflow_domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
 
 /// A page of a list. `next_cursor` asks for the next one; it is null on the last page.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     /// The items, in the order of the list.
     pub items: Vec<T>,

@@ -1,17 +1,19 @@
 //! The arguments of a call in JSON.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::UnixMillis;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema;
 use super::time::Time;
 
 /// The arguments of a call.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditPayload)]
 pub struct PayloadJson {
     /// The number of the call's record.
@@ -23,21 +25,21 @@ pub struct PayloadJson {
     pub body: String,
     /// How `body` is written.
     #[schema(value_type = schema::BodyEncoding)]
-    pub body_encoding: &'static str,
+    pub body_encoding: Cow<'static, str>,
     /// `content-type` of the request.
     pub media_type: String,
     /// `content-encoding` of the request.
     pub content_encoding: String,
     /// Whether that is all.
     #[schema(value_type = schema::PayloadState)]
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// When it is purged.
     #[schema(value_type = schema::Instant)]
     pub kept_until: Time,
 }
 
 /// The key for sealing arguments was changed.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct RotatedPayloadKey {
     /// The name of the key from now on: the first 16 hexadecimal digits of its SHA-256.
     pub wrapping_key: String,
@@ -66,10 +68,10 @@ impl PayloadJson {
             record_id: record.to_string(),
             query,
             body,
-            body_encoding,
+            body_encoding: body_encoding.into(),
             media_type: payload.media_type,
             content_encoding: payload.content_encoding,
-            state: payload.state.as_str(),
+            state: payload.state.as_str().into(),
             kept_until: Time(kept_until),
         }
     }
@@ -99,10 +101,10 @@ mod tests {
                 content_encoding: String::new(),
             };
             let json = PayloadJson::new(1, payload, UnixMillis(0));
-            (json.body, json.body_encoding)
+            (json.body, json.body_encoding.into_owned())
         };
         let euro = "a\u{20ac}".as_bytes();
-        assert_eq!(shown(&euro[..3], PayloadState::Cut), ("a".to_owned(), "text"));
+        assert_eq!(shown(&euro[..3], PayloadState::Cut), ("a".to_owned(), "text".to_owned()));
         assert_eq!(shown(&euro[..3], PayloadState::Whole).1, "base64");
         assert_eq!(shown(b"\xffab", PayloadState::Cut).1, "base64");
     }

@@ -1,5 +1,7 @@
 //! The policy in JSON.
 
+use std::borrow::Cow;
+
 use omniflow_policy::explain::Step;
 use omniflow_policy::key::KeyPrefix;
 use omniflow_policy::outcome::Outcome;
@@ -20,7 +22,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// `GET` and `PUT /v1/policy`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Policy)]
 pub struct PolicyJson {
     /// The number of this version of the policy.
@@ -36,40 +38,47 @@ pub struct PolicyJson {
 }
 
 /// A version of the policy, without what it says.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyVersion)]
 pub struct PolicyVersionJson {
+    /// Number of the version.
     pub version: u64,
+    /// Name of the token that set the version.
     pub created_by: String,
+    /// When the version was set.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
 }
 
 /// A version of the policy.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StoredPolicy)]
 pub struct StoredPolicyJson {
+    /// Number of the version.
     pub version: u64,
+    /// Document of the version.
     #[schema(value_type = schema::PolicyDocument)]
     pub document: PolicyDocument,
+    /// Name of the token that set the version.
     pub created_by: String,
+    /// When the version was set.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
 }
 
 /// For what a policy would be refused if it were set now.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Obstacle)]
 pub struct ObstacleJson {
     /// The code of the refusal.
     #[schema(value_type = String)]
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What to do.
     pub detail: String,
 }
 
 /// What differs between two policies.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyDiff)]
 pub struct PolicyDiffJson {
     /// The version before.
@@ -100,7 +109,7 @@ pub struct PolicyDiffJson {
 }
 
 /// `POST /v1/policy/rollback`.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"version": 1}))]
 pub struct RollBack {
@@ -110,7 +119,7 @@ pub struct RollBack {
 }
 
 /// `PUT /v1/policy`: the document. A key prefix that is not stated is the one that there is.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "scopes": [{"name": "orders:read", "description": "Read orders"}],
@@ -135,7 +144,7 @@ pub struct SetPolicy {
 }
 
 /// `POST /v1/policy/evaluate`: one request, of a key by name or with the headers that carry its credential.
-#[derive(Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "key": "crm-sync", "method": "GET", "path": "/api/v1/contacts", "source_ip": "203.0.113.7",
@@ -167,34 +176,45 @@ pub struct EvaluateRequest {
 }
 
 /// What becomes of a request, and why.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Evaluation {
+    /// Whether the request would be allowed or denied.
     #[schema(value_type = schema::Decision)]
-    pub decision: &'static str,
+    pub decision: Cow<'static, str>,
+    /// Reason of the decision.
     #[schema(value_type = schema::Reason)]
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
+    /// HTTP status of the refusal; null if the request would be allowed.
     #[schema(required = true)]
     pub status: Option<u16>,
+    /// Identifier of the key; null if the request uses no known key.
     #[schema(value_type = Option<schema::Identifier>, required = true)]
     pub key_id: Option<Uuid>,
+    /// Name of the key; null if the request uses no known key.
     #[schema(required = true)]
     pub key_name: Option<String>,
+    /// Version of the key; null if the request uses no known key.
     #[schema(required = true)]
     pub version_id: Option<u16>,
+    /// Path template of the route; null if no route matches.
     #[schema(required = true)]
     pub endpoint: Option<String>,
+    /// Scope that the route requires; null if there is none.
     #[schema(value_type = Option<schema::Scope>, required = true)]
     pub required_scope: Option<String>,
+    /// Rate limit that refuses the request; null if none does.
     #[schema(value_type = Option<schema::WindowWord>, required = true)]
-    pub limit: Option<&'static str>,
+    pub limit: Option<Cow<'static, str>>,
+    /// Version of the policy; null for a draft.
     #[schema(required = true)]
     pub policy_version: Option<u64>,
+    /// Steps of the decision, in order.
     #[schema(value_type = Vec<schema::Step>)]
     pub steps: Vec<Step>,
 }
 
 /// `POST /v1/policy/replay`: what a draft would have changed.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Replay)]
 pub struct ReplayJson {
     /// The version that the draft was compared with.
@@ -217,7 +237,7 @@ pub struct ReplayJson {
 }
 
 /// How many calls there are of each kind.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ReplayCounts)]
 pub struct ReplayCountsJson {
     /// All of them.
@@ -241,7 +261,7 @@ pub struct ReplayCountsJson {
 }
 
 /// Calls of one key, method and endpoint that would be decided otherwise.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ReplayChange)]
 pub struct ReplayChangeJson {
     /// The key.
@@ -257,10 +277,10 @@ pub struct ReplayChangeJson {
     pub endpoint: Option<String>,
     /// The reason code by the policy in force.
     #[schema(value_type = schema::Reason)]
-    pub before: &'static str,
+    pub before: Cow<'static, str>,
     /// The reason code by the draft.
     #[schema(value_type = schema::Reason)]
-    pub after: &'static str,
+    pub after: Cow<'static, str>,
     /// How many calls.
     pub calls: u64,
     /// The newest of them in the audit log.
@@ -276,8 +296,8 @@ impl From<Explanation> for Evaluation {
             explanation;
         let (key_id, version_id) = (key.as_ref().map(|key| key.id), key.as_ref().map(|key| key.version));
         Self {
-            decision: outcome.decision(),
-            reason: outcome.reason(),
+            decision: outcome.decision().into(),
+            reason: outcome.reason().into(),
             status: match outcome {
                 Outcome::Denied(denial) => Some(denial.status()),
                 Outcome::Allowed | Outcome::PassedThrough => None,
@@ -287,7 +307,7 @@ impl From<Explanation> for Evaluation {
             version_id,
             endpoint,
             required_scope,
-            limit: exhausted.map(Window::as_str),
+            limit: exhausted.map(|window| window.as_str().into()),
             policy_version,
             steps,
         }
@@ -349,14 +369,14 @@ impl From<ReplayChange> for ReplayChangeJson {
             newest_path,
         } = change;
         let newest_record = newest_record.to_string();
-        let (before, after) = (before.reason(), after.reason());
+        let (before, after) = (before.reason().into(), after.reason().into());
         Self { key_id, key_name, method, endpoint, before, after, calls, newest_record, newest_path }
     }
 }
 
 impl From<Error> for ObstacleJson {
     fn from(error: Error) -> Self {
-        Self { code: error.code().as_str(), detail: error.detail().to_owned() }
+        Self { code: error.code().as_str().into(), detail: error.detail().to_owned() }
     }
 }
 

@@ -106,7 +106,7 @@ schemas! {
     FindingKind: "A pattern." = words(Kind::ALL.map(Kind::as_str));
     GapCause: "Why records never arrived." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Why a step refused." = words(Denial::ALL.map(Denial::code));
-    StepWord: "Which step." = words(StepName::ALL.map(|name| serde_json::to_value(name).unwrap_or_default()));
+    StepWord: "Which step." = words(StepName::ALL.map(StepName::as_str));
     VerdictWord: "What came of it." = words(["passed", "refused", "not_reached"]);
     WindowWord: "Which limit." = words([Window::Minute, Window::Hour].map(Window::as_str));
 }

@@ -1,6 +1,8 @@
 //! What many calls amount to, in JSON.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema;
@@ -9,7 +11,7 @@ use omniflow_domain::stats::{CallStats, GroupStats, GroupValue, Tally};
 use omniflow_domain::time::format_time;
 
 /// Calls in groups.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditStats)]
 pub struct AuditStatsJson {
     /// Calls that began at this time or later are counted.
@@ -20,7 +22,7 @@ pub struct AuditStatsJson {
     pub to: Time,
     /// By what they are grouped.
     #[schema(value_type = Vec<schema::Dimension>)]
-    pub by: Vec<&'static str>,
+    pub by: Vec<Cow<'static, str>>,
     /// In the order of time where grouped by hour first, otherwise those of most calls first.
     pub groups: Vec<StatsGroupJson>,
     /// The calls of the groups for which `limit` left no place; null where it left none out.
@@ -31,7 +33,7 @@ pub struct AuditStatsJson {
 }
 
 /// Calls that have something in common.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsGroup)]
 pub struct StatsGroupJson {
     /// What they have in common, in the order of `by`; null for no key, no route or no address.
@@ -44,26 +46,31 @@ pub struct StatsGroupJson {
 }
 
 /// How many calls, and how fast.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsCounts)]
 pub struct StatsCountsJson {
+    /// Number of calls.
     pub calls: u64,
     /// With a status from 400 to 499.
     pub client_errors: u64,
     /// With a status from 500 to 599.
     pub server_errors: u64,
+    /// Latencies, in microseconds.
     pub latency_us: PercentilesJson,
 }
 
 /// Latencies that so many percent of the calls do not exceed: by nearest rank, rounded down to three significant
 /// digits. Null without calls.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Percentiles)]
 pub struct PercentilesJson {
+    /// Median, in microseconds.
     #[schema(required = true)]
     pub p50: Option<u64>,
+    /// 95th percentile, in microseconds.
     #[schema(required = true)]
     pub p95: Option<u64>,
+    /// 99th percentile, in microseconds.
     #[schema(required = true)]
     pub p99: Option<u64>,
 }
@@ -73,7 +80,7 @@ impl From<CallStats> for AuditStatsJson {
         Self {
             from: Time(stats.from),
             to: Time(stats.to),
-            by: stats.by.iter().map(|dimension| dimension.as_str()).collect(),
+            by: stats.by.iter().map(|dimension| dimension.as_str().into()).collect(),
             groups: stats.groups.into_iter().map(StatsGroupJson::from).collect(),
             other: stats.other.as_ref().map(StatsCountsJson::from),
             total: StatsCountsJson::from(&stats.total),

@@ -11,7 +11,7 @@ use omniflow_domain::name::Name;
 use omniflow_domain::token::{Role, Token};
 
 /// `POST /v1/tokens`.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "edge", "role": "gateway"}))]
 pub struct CreateToken {
@@ -28,24 +28,30 @@ pub struct CreateToken {
 }
 
 /// A token.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Token)]
 pub struct TokenJson {
+    /// Identifier of the token.
     #[schema(value_type = schema::Identifier)]
     pub id: Uuid,
+    /// Name of the token.
     #[schema(value_type = schema::KeyName)]
     pub name: Name,
+    /// Role of the token.
     #[schema(value_type = schema::Role)]
     pub role: Role,
+    /// Name of the token that created this one.
     pub created_by: String,
+    /// When the token was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
+    /// When the token expires; null for never.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
 }
 
 /// A new token with its secret, which is shown this once.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
     /// The token.
     pub token: TokenJson,

@@ -11,7 +11,7 @@ use omniflow_policy::limit::RateLimit;
 use omniflow_policy::scope::ScopeSet;
 use omniflow_policy::snapshot::Credential;
 use omniflow_policy::time::UnixMillis;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::name::Name;
@@ -74,7 +74,7 @@ pub struct KeyVersion {
 }
 
 /// What a key is at one instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyStatus {
     /// One version is accepted.

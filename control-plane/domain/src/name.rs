@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The most characters of a name.
@@ -11,7 +11,8 @@ pub const MAX_NAME_LENGTH: usize = 64;
 
 /// The name of a key or token: 1 to 64 ASCII letters, digits, `.`, `_`, `-` and inner spaces. It begins and ends
 /// with a letter or digit, for it travels in a request header. It has not the form of an identifier.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Name(String);
 
 /// A text that is no name.
@@ -48,6 +49,14 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if Self::is_valid(&text) { Ok(Self(text)) } else { Err(InvalidName) }
     }
 }
 

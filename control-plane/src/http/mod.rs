@@ -39,7 +39,6 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::classify::ServerErrorsFailureClass;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -53,8 +52,6 @@ pub(crate) use self::pages::state::{ConsoleState, EffectiveSetting};
 use self::problem::Problem;
 use self::state::AppState;
 use crate::service::app::App;
-use crate::service::run_to_completion as to_its_end;
-use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::{Error, ErrorCode};
 
 /// How long a request's body may pause.

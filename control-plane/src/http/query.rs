@@ -9,7 +9,7 @@ use omniflow_api_types::schema;
 use omniflow_domain::error::Error;
 
 use crate::service::query;
-pub(super) use crate::service::query::{PageRequest, parsed, present, time};
+pub(super) use crate::service::query::{PageRequest, parsed};
 
 /// Which page of a list is asked for.
 #[derive(Debug, Deserialize, IntoParams)]

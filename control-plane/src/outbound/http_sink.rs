@@ -4,17 +4,13 @@
 //! where it stays nearby. What a receiver does not take is sent again, later and later.
 
 use std::fmt;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
 use omniflow_policy::time::UnixMillis;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use omniflow_trust::{CaFileError, read_ca_file};
 use tokio::task::spawn_blocking;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Response, Uri, header};
@@ -75,22 +71,6 @@ pub(crate) struct SecretFileError {
     source: secret::SecretFileError,
 }
 
-/// Why a file of CA certificates cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CaFileError {
-    /// It cannot be read.
-    #[error("{}: the CA file cannot be read: {source}", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// There is something else in it.
-    #[error("{}: not CA certificates in PEM form", .0.display())]
-    NotCertificates(PathBuf),
-}
-
 /// What is wrong with the URL of a receiver, if anything is.
 pub(crate) fn check_url(text: &str) -> Result<(), &'static str> {
     let right = "not a URL to send to: write https://host/path, without a user or a password";
@@ -131,15 +111,8 @@ pub(crate) fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, SecretF
 pub(crate) fn trusting(ca_file: Option<&Path>) -> Result<TlsConfig, CaFileError> {
     let config = TlsConfig::builder();
     let Some(path) = ca_file else { return Ok(config.build()) };
-    let pem = fs::read(path).map_err(|source| CaFileError::File { path: path.to_owned(), source })?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.unwrap_or_default();
-    // The HTTP client leaves out what it cannot use, without a word.
-    let mut usable = RootCertStore::empty();
-    if certificates.is_empty() || certificates.iter().any(|one| usable.add(one.clone()).is_err()) {
-        return Err(CaFileError::NotCertificates(path.to_owned()));
-    }
-    let roots: Vec<_> = certificates.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
+    let roots = read_ca_file(path)?;
+    let roots: Vec<_> = roots.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
     Ok(config.root_certs(RootCerts::new_with_certs(&roots)).build())
 }
 

@@ -1,12 +1,10 @@
 //! What every handler works with.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
 use omniflow_policy::time::UnixMillis;
-use tokio::sync::Mutex;
 
 use super::admin_log::AdminLog;
 use super::audit::RequestLog;

@@ -48,7 +48,7 @@ pub(crate) use audit_export::{ExportPlace, GapNotice};
 pub(crate) use audit_ingest::{IngestError, Ingested};
 pub(crate) use audit_look::AuditedUser;
 pub(crate) use audit_timeline::Timeline;
-pub(crate) use backup::back_up;
+pub(crate) use backup::{BackupFile, back_up};
 pub(crate) use credentials::CredentialsError;
 pub use database::{Database, Transaction, Writer};
 pub(crate) use events::EventFilter;

@@ -1,7 +1,8 @@
 //! Which methods a route is for.
 
 use alloc::borrow::ToOwned;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -74,13 +75,22 @@ impl TryFrom<String> for MethodSelector {
     }
 }
 
+impl fmt::Display for MethodSelector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Any => "any",
+            Self::Exact(name) => name,
+        })
+    }
+}
+
 impl From<MethodSelector> for String {
     fn from(selector: MethodSelector) -> Self {
         match selector {
-            MethodSelector::Read => "read".to_owned(),
-            MethodSelector::Write => "write".to_owned(),
-            MethodSelector::Any => "any".to_owned(),
             MethodSelector::Exact(name) => name,
+            group => group.to_string(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use omniflow_control_plane::cli;
+use omniflow_control_plane::commands;
 use omniflow_harness::process::Process;
 use omniflow_harness::{Call, Stack, StackOptions, client, eventually, omf_command, ports::Port};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ impl Omf {
 
     /// Notes the longest command that these words begin with.
     fn note(&mut self, words: &[&str]) {
-        let mut commands = cli::commands();
+        let mut commands = commands::commands();
         commands.retain(|command| words.starts_with(&command.split(' ').collect::<Vec<_>>()));
         let longest = commands.into_iter().max_by_key(String::len);
         self.run.insert(longest.unwrap_or_else(|| panic!("{words:?} is no command")));
@@ -374,7 +374,7 @@ async fn every_command_does_its_work() {
     doctor(&mut omf, &stack).await;
     databases(&mut omf, &stack).await;
     serve(&mut omf).await;
-    let all: BTreeSet<String> = cli::commands().into_iter().collect();
+    let all: BTreeSet<String> = commands::commands().into_iter().collect();
     let left: Vec<&String> = all.difference(&omf.run).collect();
     assert!(left.is_empty(), "no test runs these: {left:?}");
     // Everything that the run has written: logs of all processes, databases with their logs, backups.

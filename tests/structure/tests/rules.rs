@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("omniflow-policy", &[]),
     ("omniflow-filter", &["omniflow-policy"]),
     ("omniflow-files", &[]),
+    ("omniflow-trust", &[]),
     ("omniflow-domain", &["omniflow-policy"]),
     ("omniflow-store", &["omniflow-policy", "omniflow-domain"]),
     ("omniflow-store-sqlite", &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store"]),
@@ -21,7 +22,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("omniflow-net", &["omniflow-policy", "omniflow-domain", "omniflow-files"]),
     (
         "omniflow-outbound",
-        &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store", "omniflow-api-types"],
+        &[
+            "omniflow-policy",
+            "omniflow-domain",
+            "omniflow-files",
+            "omniflow-trust",
+            "omniflow-store",
+            "omniflow-api-types",
+        ],
     ),
     (
         "omniflow-api",
@@ -45,7 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "omniflow-net",
         ],
     ),
-    ("omniflow-cli", &["omniflow-api-types", "omniflow-files"]),
+    ("omniflow-cli", &["omniflow-api-types", "omniflow-files", "omniflow-trust"]),
 ];
 
 /// Crates that compose others, or only test and measure them: they may depend on anything.

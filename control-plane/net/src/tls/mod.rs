@@ -8,4 +8,4 @@ mod warning;
 pub use self::certificate::Certificate;
 pub use self::files::{Loaded, TlsError, TlsFiles, load, unreadable};
 pub use self::renewal::{Renewal, without_certificate};
-pub use self::warning::{CertificateWarning, is_authority};
+pub use self::warning::CertificateWarning;

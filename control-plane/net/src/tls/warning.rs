@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use rustls::CertificateError;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
@@ -15,11 +14,6 @@ pub enum CertificateWarning {
     Purpose,
     /// It has no name that clients look at.
     Nameless,
-}
-
-/// Whether a certificate was refused because it is the one of a CA. The library tells that in no other way.
-pub fn is_authority(error: &CertificateError) -> bool {
-    matches!(error, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
 }
 
 // === impl CertificateWarning ===

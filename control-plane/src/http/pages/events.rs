@@ -1,5 +1,6 @@
 //! `GET /events`: the admins' own trail, with what was changed in words.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use askama::Template;
@@ -63,7 +64,7 @@ struct Shown {
     time: Moment,
     actor: String,
     actor_path: String,
-    action: &'static str,
+    action: Cow<'static, str>,
     told: &'static str,
     subject: String,
     subject_id: String,
@@ -208,7 +209,7 @@ impl Query {
 impl Shown {
     fn new(event: EventJson, query: &Query, layout: &Layout) -> Self {
         let EventJson { id, time, actor, action, subject, before, after } = event;
-        let (kind, _) = action.split_once('.').unwrap_or((action, ""));
+        let (kind, _) = action.split_once('.').unwrap_or((&action, ""));
         let path = match kind {
             "key" => Some(format!("/keys/{}", subject.id)),
             "policy" => Some(format!("/policy/versions/{}", subject.id)),
@@ -221,8 +222,8 @@ impl Shown {
             time: Moment(time.0),
             actor_path: query.of(&actor.name, ""),
             actor: actor.name,
+            told: told(&action),
             action,
-            told: told(action),
             subject_path: query.of("", &subject.id),
             subject: if subject.name.is_empty() { subject.id.clone() } else { subject.name },
             subject_id: subject.id,

@@ -22,9 +22,7 @@ use uuid::Uuid;
 
 use super::headers::{HeadersError, read_headers};
 use super::log_record::Words;
-use crate::outbound::http_sink::{
-    Answer, Backoff, CaFileError, DeliveryError, HttpSink, check_url, trusting,
-};
+use crate::outbound::http_sink::{Answer, Backoff, DeliveryError, HttpSink, check_url, trusting};
 use crate::storage::{ExportPlace, Storage, StorageError};
 use omniflow_domain::clock::Clock;
 
@@ -61,7 +59,7 @@ pub(crate) enum OtlpError {
     Headers(#[from] HeadersError),
     /// The CA certificates cannot be used.
     #[error("{0}: give another otlp_ca_file")]
-    Ca(#[from] CaFileError),
+    Ca(#[from] omniflow_trust::CaFileError),
 }
 
 /// The export.

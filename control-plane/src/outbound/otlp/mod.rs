@@ -7,4 +7,4 @@ mod log_record;
 mod tests;
 
 pub(crate) use self::exporter::{Exporter, OtlpError, OtlpSettings, check_endpoint};
-pub(crate) use self::headers::{HeadersError, read_headers};
+pub(crate) use self::headers::read_headers;

@@ -237,7 +237,7 @@ impl AuditPage {
 
 impl From<AuditGapJson> for Gap {
     fn from(gap: AuditGapJson) -> Self {
-        let why = match gap.cause {
+        let why = match gap.cause.as_ref() {
             "buffer_full" => "the gateway's buffer was full",
             "vm_lost" => "a worker of the gateway has ended, and its buffer with it",
             "gateway_lost" => "the gateway has ended, and its buffers with it",

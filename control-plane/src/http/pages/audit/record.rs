@@ -1,5 +1,7 @@
 //! `GET /audit/{id}`: everything that is known of a call. What it sent is a deliberate step further, for auditors.
 
+use std::borrow::Cow;
+
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -43,8 +45,8 @@ struct Shown {
     endpoint: Option<String>,
     status: u16,
     class: &'static str,
-    decision: &'static str,
-    reason: &'static str,
+    decision: Cow<'static, str>,
+    reason: Cow<'static, str>,
     meaning: &'static str,
     latency: Micros,
     address: Option<String>,
@@ -120,7 +122,7 @@ impl From<AuditEntryJson> for Shown {
             ("of this key", "key", key_id.as_deref()),
             ("to this endpoint", "endpoint", call.endpoint.as_deref()),
             ("from this address", "ip", address.as_deref()),
-            ("decided for this reason", "reason", Some(call.reason)),
+            ("decided for this reason", "reason", Some(&*call.reason)),
         ];
         for (label, name, value) in others {
             if let Some(value) = value {
@@ -154,8 +156,8 @@ impl From<AuditEntryJson> for Shown {
             status: call.status,
             class: class(call.status),
             decision: call.decision,
+            meaning: meaning(&call.reason),
             reason: call.reason,
-            meaning: meaning(call.reason),
             latency: Micros(call.latency_us),
             address,
             gateway: call.gateway,
@@ -185,7 +187,7 @@ impl From<ReadPayload> for Payload {
             body: payload.body,
             media_type: payload.media_type,
             content_encoding: payload.content_encoding,
-            state: match payload.state {
+            state: match payload.state.as_ref() {
                 "whole" => "That is all of it.",
                 "cut" => "There was more than the policy keeps, or the body did not pass in full.",
                 "no_room" => "Nothing is there: the gateway had no room for it.",

@@ -1,5 +1,7 @@
 //! One call in the list, and as it arrives.
 
+use std::borrow::Cow;
+
 use askama::Template;
 use askama::filters::HtmlSafe;
 use omniflow_policy::outcome::Outcome;
@@ -22,7 +24,7 @@ pub(super) struct Row {
     status: u16,
     status_path: String,
     class: &'static str,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     meaning: &'static str,
     is_refused: bool,
     latency: Option<Micros>,
@@ -63,8 +65,8 @@ impl Row {
             status: call.status,
             status_path: query.link(&[("status", &call.status.to_string())]),
             class: class(call.status),
+            meaning: meaning(&call.reason),
             reason: call.reason,
-            meaning: meaning(call.reason),
             is_refused: call.decision == "denied",
             latency: folded.is_none().then_some(Micros(call.latency_us)),
             address,

@@ -161,7 +161,7 @@ impl Shown {
         let evidence = found.evidence;
         Self {
             id: found.id,
-            kind: label(found.kind),
+            kind: label(&found.kind),
             summary: found.summary,
             key_path: format!("/keys/{}", found.key_id),
             key: found.key_name,
@@ -173,9 +173,9 @@ impl Shown {
             bound: Count(evidence.bound),
             history_days: evidence.history_days,
             networks: evidence.networks.iter().map(|network| network.net().to_string()).collect(),
-            advice: advice(found.kind),
+            advice: advice(&found.kind),
             calls: found.query.trim_start_matches("/v1").to_owned(),
-            may_leak: ["volume_spike", "new_network", "many_places"].contains(&found.kind),
+            may_leak: ["volume_spike", "new_network", "many_places"].contains(&&*found.kind),
         }
     }
 }

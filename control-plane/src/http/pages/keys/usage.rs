@@ -1,13 +1,13 @@
 //! How a key is used: the calls of 30 days in a chart, by endpoint and by address, the newest ones, what is unusual in
 //! them, and what was done to the key.
 
+use std::borrow::Cow;
+
 use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-use crate::http::leaks;
 use crate::http::pages::chart::{Column, Columns, Ranking, RankingLine, Series};
-use crate::http::pages::extract::query_of;
 use crate::http::pages::format::{At, Count, Micros};
 use crate::http::pages::layout::Layout;
 use crate::http::pages::trail::{Changed, changes};
@@ -57,7 +57,7 @@ pub(super) struct Call {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) status: u16,
-    pub(super) reason: &'static str,
+    pub(super) reason: Cow<'static, str>,
     pub(super) is_allowed: bool,
     pub(super) latency: String,
     pub(super) address: String,
@@ -67,7 +67,7 @@ pub(super) struct Call {
 
 /// A finding.
 pub(super) struct Found {
-    pub(super) kind: &'static str,
+    pub(super) kind: Cow<'static, str>,
     pub(super) summary: String,
     pub(super) last: At,
 }
@@ -76,7 +76,7 @@ pub(super) struct Found {
 pub(super) struct Change {
     pub(super) time: At,
     pub(super) by: String,
-    pub(super) action: &'static str,
+    pub(super) action: Cow<'static, str>,
     /// What was changed.
     pub(super) changes: Vec<Changed>,
 }

@@ -1,6 +1,7 @@
 //! `GET /policy/try`: what becomes of one request, step by step, by the code that gateways run.
 
 use crate::http::pages::error_page::error_status;
+
 use std::sync::Arc;
 
 use askama::Template;

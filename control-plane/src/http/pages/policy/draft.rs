@@ -1,6 +1,7 @@
 //! A draft of the policy: written, compared with the policy in force, replayed over recorded calls, published.
 
 use crate::http::pages::error_page::error_status;
+
 use std::sync::Arc;
 use std::time::Duration;
 

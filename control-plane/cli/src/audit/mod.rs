@@ -1,0 +1,161 @@
+//! `omf audit`.
+
+mod export;
+mod patterns;
+mod payload;
+mod stats;
+mod tail;
+
+use clap::{Args, Subcommand};
+use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
+use omniflow_api_types::values::{Decision, Environment};
+
+use super::args::{PageArgs, one_of};
+use super::client::Client;
+use super::output::{Column, NONE, Output, cell, cell_or_none};
+
+/// Arguments and commands of `omf audit`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
+    omf audit --key ci --status 4xx\n  \
+    omf audit --ip 203.0.113.0/24 --from 2026-03-01T00:00:00Z --json\n  \
+    omf audit stats --by key\n  \
+    omf audit gaps"
+)]
+pub struct Command {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    records: Records,
+}
+
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// List what is missing: records that a gateway made and that never arrived, the gap found last first.
+    #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
+    Gaps(PageArgs),
+    /// List what is unusual in the use of keys, found last first.
+    Patterns(patterns::Patterns),
+    /// Count calls, errors and latencies, by default of the last 24 hours.
+    Stats(stats::Stats),
+    /// Write all records that the filters select to standard output, newest first.
+    Export(export::Export),
+    /// Print new records as they arrive, until it is interrupted.
+    Tail(tail::Tail),
+    /// Show the arguments of a call.
+    Payload(payload::Payload),
+    /// Make a new key for sealing the arguments of calls; what the one before has sealed stays readable.
+    #[command(after_help = "Example:\n  omf audit rotate-payload-key")]
+    RotatePayloadKey,
+}
+
+#[derive(Debug, Args)]
+struct Records {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+/// Which calls.
+#[derive(Debug, Args)]
+struct Filter {
+    /// Name or identifier of a key.
+    #[arg(long)]
+    key: Option<String>,
+    /// Calls with keys of this environment.
+    #[arg(long, value_parser = one_of(Environment::ALL.map(Environment::as_str)))]
+    environment: Option<String>,
+    /// A route template, such as /api/v1/contacts/{id}.
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// A method, in upper case.
+    #[arg(long)]
+    method: Option<String>,
+    /// A status such as 404, or a class such as 4xx.
+    #[arg(long)]
+    status: Option<String>,
+    /// Calls that ended so.
+    #[arg(long, value_parser = one_of(Decision::ALL.map(Decision::as_str)))]
+    decision: Option<String>,
+    /// A reason code, such as key_revoked.
+    #[arg(long)]
+    reason: Option<String>,
+    /// The caller's address, or a network.
+    #[arg(long)]
+    ip: Option<String>,
+    /// The earliest time, such as 2026-03-01T00:00:00Z.
+    #[arg(long)]
+    from: Option<String>,
+    /// The time before which calls began.
+    #[arg(long)]
+    to: Option<String>,
+}
+
+const COLUMNS: &[Column<AuditEntryJson>] = &[
+    ("RECORD", |entry| cell(&entry.id)),
+    ("TIME", |entry| cell(entry.time)),
+    ("KEY", |entry| cell_or_none(entry.key_name.as_ref())),
+    ("METHOD", |entry| cell(&entry.method)),
+    ("PATH", |entry| cell(&entry.path)),
+    ("STATUS", |entry| cell(entry.status)),
+    ("REASON", |entry| cell(&entry.reason)),
+    ("FROM", |entry| cell_or_none(entry.source_ip)),
+    ("MICROSECONDS", |entry| cell(entry.latency_us)),
+    ("GATEWAY", |entry| cell(&entry.gateway)),
+    ("FOLDED", |entry| cell_or_none(entry.folded_calls)),
+    ("PAYLOAD", |entry| if entry.has_payload { "yes".to_owned() } else { NONE.to_owned() }),
+];
+
+const GAP_COLUMNS: &[Column<AuditGapJson>] = &[
+    ("FROM", |gap| cell_or_none(gap.from)),
+    ("TO", |gap| cell(gap.to)),
+    ("MISSING", |gap| format!("{}{}", if gap.at_least { "at least " } else { "" }, gap.missing)),
+    ("GATEWAY", |gap| cell(&gap.gateway)),
+    ("INCARNATION", |gap| cell(&gap.incarnation)),
+    ("VM", |gap| cell_or_none(gap.vm.as_ref())),
+    ("CAUSE", |gap| cell(&gap.cause)),
+];
+
+pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
+    match command.other {
+        Some(Other::Gaps(page)) => {
+            let gaps = client.list("/v1/audit/gaps", &[page.limit(), page.cursor()])?;
+            output.list(&gaps, "gaps", GAP_COLUMNS)
+        }
+        Some(Other::Patterns(args)) => patterns::run(args, client, output),
+        Some(Other::Stats(args)) => stats::run(args, client, output),
+        Some(Other::Export(args)) => export::run(args, client),
+        Some(Other::Tail(args)) => tail::run(args, client, output),
+        Some(Other::Payload(args)) => payload::show(&args, client, output),
+        Some(Other::RotatePayloadKey) => payload::rotate_key(client, output),
+        None => {
+            let Records { filter, page } = command.records;
+            let mut query = filter.query();
+            query.extend([page.limit(), page.cursor()]);
+            output.list(&client.list("/v1/audit", &query)?, "records", COLUMNS)
+        }
+    }
+}
+
+// === impl Filter ===
+
+impl Filter {
+    /// The query parameters.
+    fn query(self) -> Vec<(&'static str, Option<String>)> {
+        vec![
+            ("key", self.key),
+            ("environment", self.environment),
+            ("endpoint", self.endpoint),
+            ("method", self.method),
+            ("status", self.status),
+            ("decision", self.decision),
+            ("reason", self.reason),
+            ("ip", self.ip),
+            ("from", self.from),
+            ("to", self.to),
+        ]
+    }
+}

@@ -1,0 +1,115 @@
+//! `omf audit payload` and `omf audit rotate-payload-key`.
+
+use clap::Args;
+use omniflow_api_types::payload::{PayloadJson, RotatedPayloadKey};
+use omniflow_api_types::values::PayloadState;
+
+use crate::client::{Call, Client, Method};
+use crate::output::{Answer, Output, cell};
+use crate::printable_lines;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Only a token with the role auditor may, and each reading stands in the admins' trail.\n\n\
+    Examples:\n  \
+    omf audit --key ci --json | jq -r '.items[0].id'\n  \
+    omf audit payload 1207\n  \
+    omf audit payload 1207 --json | jq -r .body"
+)]
+pub(super) struct Payload {
+    /// The number of the record.
+    record: u64,
+}
+
+pub(super) fn show(args: &Payload, client: &Client, output: Output) -> anyhow::Result<()> {
+    let payload = client.get(&format!("/v1/audit/{}/payload", args.record), &[])?;
+    output.print(&payload, describe)
+}
+
+pub(super) fn rotate_key(client: &Client, output: Output) -> anyhow::Result<()> {
+    let call = Call::new(Method::POST, "/v1/audit/payload-key/rotate");
+    let answer: Answer<RotatedPayloadKey> = client.send(call)?;
+    output.print(&answer, describe_rotation)
+}
+
+fn describe_rotation(rotated: &RotatedPayloadKey) -> String {
+    let RotatedPayloadKey { wrapping_key, data_keys, unreadable } = rotated;
+    let mut text = format!(
+        "Payloads are sealed with the key {} now. Data keys sealed anew: {data_keys}.\n",
+        cell(wrapping_key)
+    );
+    text.push_str(&match unreadable {
+        0 => "The key before opens nothing.\n".to_owned(),
+        unreadable => format!(
+            "Data keys that nothing opens: {unreadable}. Their key is not in the file; the log of omf serve names it. Add it \
+             as a further line and restart.\n"
+        ),
+    });
+    text
+}
+
+/// What is known of it, a blank line, and the body.
+fn describe(payload: &PayloadJson) -> String {
+    let known = PayloadState::ALL.into_iter().find(|state| state.as_str() == payload.state);
+    let state = match known {
+        Some(PayloadState::Whole) => "whole".to_owned(),
+        Some(PayloadState::Cut) => "cut: the end is missing".to_owned(),
+        Some(PayloadState::NoRoom) => "missing: the gateway had no room for it".to_owned(),
+        Some(PayloadState::NotRedactable) => {
+            "without its body, in which the fields to be redacted cannot be found".to_owned()
+        }
+        None => cell(&payload.state),
+    };
+    let mut text = String::new();
+    for (name, value) in [
+        ("query", cell(&payload.query)),
+        ("content-type", cell(&payload.media_type)),
+        ("content-encoding", cell(&payload.content_encoding)),
+        ("payload", state),
+        ("kept until", cell(payload.kept_until)),
+    ] {
+        text.push_str(&format!("{name:<17} {value}\n"));
+    }
+    let body = printable_lines(&payload.body);
+    let encoding = if payload.body_encoding == "base64" { "(base64)\n" } else { "" };
+    if body.is_empty() { text } else { format!("{text}\n{encoding}{body}\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rotation_names_what_stays_sealed() {
+        let described = |unreadable: usize| {
+            describe_rotation(&RotatedPayloadKey { wrapping_key: "0f".to_owned(), data_keys: 2, unreadable })
+        };
+        assert!(described(0).ends_with("sealed anew: 2.\nThe key before opens nothing.\n"));
+        assert!(described(3).contains("nothing opens: 3."));
+    }
+
+    #[test]
+    fn a_body_follows_what_is_known_of_it() {
+        let payload = |body: &str, encoding: &str, state: &str| {
+            let json = json!({"record_id": "1", "query": "a=1", "body": body, "body_encoding": encoding,
+                "media_type": "text/plain", "content_encoding": "", "state": state,
+                "kept_until": "2027-01-22T08:00:00.000Z"});
+            serde_json::from_value::<PayloadJson>(json).unwrap()
+        };
+        let head = "query             a=1\ncontent-type      text/plain\ncontent-encoding  \n";
+        let end = "kept until        2027-01-22T08:00:00.000Z\n";
+        assert_eq!(
+            describe(&payload("hello", "text", "whole")),
+            format!("{head}payload           whole\n{end}\nhello\n")
+        );
+        assert_eq!(
+            describe(&payload("/w==", "base64", "cut")),
+            format!("{head}payload           cut: the end is missing\n{end}\n(base64)\n/w==\n")
+        );
+        assert!(describe(&payload("", "text", "no_room")).ends_with(end));
+        let typed = describe(&payload("{\r\n\t\"a\": \"\u{1b}[2J\"\n}\n", "text", "whole"));
+        assert!(typed.ends_with("\n\n{\n\t\"a\": \"\u{fffd}[2J\"\n}\n"), "{typed:?}");
+    }
+}

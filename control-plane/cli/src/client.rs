@@ -1,0 +1,448 @@
+//! Calls of the control plane's API.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use omniflow_api_types::key::CreatedKey;
+use omniflow_api_types::page::{MAX_LIMIT, Page};
+use omniflow_api_types::problem::ProblemJson;
+use omniflow_api_types::values::{MAX_WAIT, UnixMillis};
+use omniflow_files::secret;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::Agent;
+pub(crate) use ureq::http::Method;
+use ureq::http::{Request, Response, StatusCode};
+use zeroize::Zeroizing;
+
+use super::args::{Connection, DEFAULT_URL, TokenSource};
+use super::output::Answer;
+use super::trust;
+
+/// Longer than the longest wait that the API has.
+const TIMEOUT: Duration = MAX_WAIT.saturating_mul(2);
+
+/// A control plane, and the token to call it with.
+pub(crate) struct Client {
+    agent: Agent,
+    url: String,
+    token: Zeroizing<String>,
+    /// Where the token comes from, for whoever gave a wrong one.
+    token_source: String,
+    ca_file: Option<PathBuf>,
+}
+
+/// A call that is about to be made.
+#[derive(Debug)]
+pub(crate) struct Call {
+    method: Method,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+/// A call that the control plane rejected.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Rejection {
+    text: String,
+    /// The problem document, as it was sent.
+    pub(crate) problem: Value,
+}
+
+/// An answer as it came, whoever gave it.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    /// The status code.
+    pub(crate) status: u16,
+    /// The `Date` header.
+    pub(crate) date: Option<UnixMillis>,
+    /// The body; empty if it is not text.
+    pub(crate) body: String,
+    /// From the call to the whole answer.
+    pub(crate) took: Duration,
+}
+
+impl Client {
+    pub(crate) fn new(connection: &Connection) -> anyhow::Result<Self> {
+        // An empty variable is one that is not set.
+        let url = Some(connection.url.trim_end_matches('/')).filter(|url| !url.is_empty());
+        let url = url.unwrap_or(DEFAULT_URL);
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            bail!("{url} is not the URL of a control plane: write http://HOST:PORT or https://HOST:PORT");
+        }
+        let (token, token_source) = match connection.token_source() {
+            Some(TokenSource::Here(name, token)) => (Zeroizing::new(token.to_owned()), name.to_owned()),
+            Some(TokenSource::File(name, path)) => (
+                secret::read_text(path).with_context(|| format!("{}", path.display()))?,
+                format!("{name} ({})", path.display()),
+            ),
+            None => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
+        };
+        let ca_file = connection.ca_file();
+        Ok(Self {
+            agent: agent(TIMEOUT, ca_file)?,
+            url: url.to_owned(),
+            token: Zeroizing::new(token.trim().to_owned()),
+            token_source,
+            ca_file: ca_file.map(Path::to_owned),
+        })
+    }
+
+    /// `GET`, with query parameters of which those without a value are left out.
+    pub(crate) fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> anyhow::Result<Answer<T>> {
+        self.send(Call::new(Method::GET, path).query(query))
+    }
+
+    /// `GET` of a page.
+    pub(crate) fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> anyhow::Result<Answer<Page<T>>> {
+        self.get(path, query)
+    }
+
+    /// `GET` of all pages of a list.
+    pub(crate) fn list_all<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut cursor = None;
+        loop {
+            let query = [("limit", Some(MAX_LIMIT.to_string())), ("cursor", cursor)];
+            let page = self.list(path, &query)?.body;
+            items.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// `DELETE`.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<()> {
+        match self.body(self.answer(Call::new(Method::DELETE, path))?)? {
+            None => Ok(()),
+            Some(_) => Err(self.no_control_plane()),
+        }
+    }
+
+    /// Any call whose answer is JSON.
+    pub(crate) fn send<T: DeserializeOwned>(&self, call: Call) -> anyhow::Result<Answer<T>> {
+        let json = self.body(self.answer(call)?)?.ok_or_else(|| self.no_control_plane())?;
+        Answer::read(json).map_err(|error| self.unexpected(error))
+    }
+
+    /// Any call whose answer is text of this media type.
+    pub(crate) fn text(&self, call: Call, media_type: &str) -> anyhow::Result<String> {
+        let mut response = self.answer(call.header("accept", media_type))?;
+        if !response.status().is_success() {
+            return Err(self.rejected(response));
+        }
+        let is_text = response.body().mime_type() == Some(media_type);
+        is_text
+            .then(|| response.body_mut().read_to_string().ok())
+            .flatten()
+            .ok_or_else(|| self.no_control_plane())
+    }
+
+    /// Any call whose answer is of this media type and takes as long as it takes.
+    pub(crate) fn stream(&self, call: Call, media_type: &str) -> anyhow::Result<impl Read + use<>> {
+        let request = self.request(call)?;
+        let request = self.agent.configure_request(request).timeout_global(None).build();
+        let response = self.agent.run(request).map_err(|error| self.unreachable(error))?;
+        if !response.status().is_success() {
+            return Err(self.rejected(response));
+        }
+        if response.body().mime_type() != Some(media_type) {
+            return Err(self.no_control_plane());
+        }
+        Ok(response.into_body().into_reader())
+    }
+
+    /// `GET`, whose answer is taken as it comes.
+    pub(crate) fn probe(&self, path: &str) -> anyhow::Result<Probe> {
+        let started = Instant::now();
+        let answer = self.agent.get(self.address(path)).header("authorization", self.bearer()).call();
+        Probe::read(answer.map_err(|error| self.unreachable(error))?, started)
+    }
+
+    /// `PATCH` without a change, whose answer is taken as it comes.
+    pub(crate) fn probe_patch(&self, path: &str) -> anyhow::Result<Probe> {
+        let started = Instant::now();
+        let request = self.agent.patch(self.address(path)).header("authorization", self.bearer());
+        Probe::read(
+            request.send_json(serde_json::json!({})).map_err(|error| self.unreachable(error))?,
+            started,
+        )
+    }
+
+    /// The secret of a key that was just issued or rotated.
+    pub(crate) fn secret_of<'a>(&self, created: &'a CreatedKey) -> anyhow::Result<&'a str> {
+        created.secret.as_deref().ok_or_else(|| self.no_control_plane())
+    }
+
+    /// Where the token comes from.
+    pub(crate) fn token_source(&self) -> &str {
+        &self.token_source
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token.as_str())
+    }
+
+    fn answer(&self, call: Call) -> anyhow::Result<Response<ureq::Body>> {
+        let request = self.request(call)?;
+        self.agent.run(request).map_err(|error| self.unreachable(error))
+    }
+
+    fn request(&self, call: Call) -> anyhow::Result<Request<Vec<u8>>> {
+        let Call { method, path, headers, body } = call;
+        let mut request = Request::builder().method(method).uri(self.address(&path));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        Ok(request.header("authorization", self.bearer()).body(body)?)
+    }
+
+    /// The body of an answer, if it has one.
+    fn body(&self, mut response: Response<ureq::Body>) -> anyhow::Result<Option<Value>> {
+        let status = response.status();
+        if status == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        if !status.is_success() {
+            return Err(self.rejected(response));
+        }
+        response.body_mut().read_json().map(Some).map_err(|_| self.no_control_plane())
+    }
+
+    fn rejected(&self, mut response: Response<ureq::Body>) -> anyhow::Error {
+        let status = response.status();
+        let problem = response.body_mut().read_json::<Value>().ok();
+        match problem.and_then(|json| Answer::<ProblemJson>::read(json).ok()) {
+            Some(Answer { json, body }) => {
+                Rejection { text: format_problem(status, &body, &self.token_source), problem: json }.into()
+            }
+            None => self.no_control_plane().context(format!("the answer is {status}")),
+        }
+    }
+
+    fn unreachable(&self, error: ureq::Error) -> anyhow::Error {
+        match trust::explain(&error, &self.url, self.ca_file.as_deref()) {
+            Some(what) => anyhow!(what),
+            None => anyhow::Error::from(error).context(format!(
+                "no control plane answers at {}: is it running? Set --url or OMF_URL, such as {DEFAULT_URL}",
+                self.url
+            )),
+        }
+    }
+
+    fn no_control_plane(&self) -> anyhow::Error {
+        anyhow!(self.not_a_control_plane())
+    }
+
+    /// The error of an answer that does not have the fields of a control plane's.
+    pub(crate) fn unexpected(&self, error: serde_json::Error) -> anyhow::Error {
+        anyhow::Error::from(error).context(self.not_a_control_plane())
+    }
+
+    fn not_a_control_plane(&self) -> String {
+        format!("{} does not look like an Omniflow control plane: check --url or OMF_URL", self.url)
+    }
+}
+
+fn agent(timeout: Duration, ca_file: Option<&Path>) -> anyhow::Result<Agent> {
+    let config = Agent::config_builder()
+        .tls_config(trust::config(ca_file)?)
+        .timeout_global(Some(timeout))
+        .http_status_as_error(false)
+        // A token must not follow a redirect to elsewhere.
+        .max_redirects(0)
+        .build();
+    Ok(config.into())
+}
+
+/// `GET` of any URL, without the token, whose answer is taken as it comes.
+pub(crate) fn probe_without_token(
+    url: &str,
+    ca_file: Option<&Path>,
+    timeout: Duration,
+) -> anyhow::Result<Probe> {
+    let started = Instant::now();
+    let answer = agent(timeout, ca_file)?.get(url).call();
+    let answer = answer.map_err(|error| match trust::explain(&error, url, ca_file) {
+        Some(what) => anyhow!(what),
+        None => anyhow::Error::from(error).context(format!("nothing answers at {url}: check the URL")),
+    });
+    Probe::read(answer?, started)
+}
+
+/// A problem in one line: what is wrong, where, and the stable code.
+fn format_problem(status: StatusCode, problem: &ProblemJson, token_source: &str) -> String {
+    let ProblemJson { code, detail, field, line, .. } = problem;
+    let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    match field {
+        _ if status == StatusCode::UNAUTHORIZED => {
+            format!("the token from {token_source} is not valid here ({status}, {code})")
+        }
+        Some(field) if !names(detail, field) => format!("{line}{field}: {detail} ({status}, {code})"),
+        _ => format!("{line}{detail} ({status}, {code})"),
+    }
+}
+
+/// Whether a sentence begins with the field that it is about, so that the field need not precede it. No sentence names a
+/// place in a list.
+fn names(detail: &str, field: &str) -> bool {
+    let in_list = field.split('/').any(|segment| segment.parse::<usize>().is_ok());
+    let (_, name) = field.rsplit_once('/').unwrap_or(("", field));
+    let subject = detail.strip_prefix("a ").or_else(|| detail.strip_prefix("an ")).unwrap_or(detail);
+    !in_list && subject.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '))
+}
+
+/// The query string, with its question mark.
+fn encoded(query: &[(&str, Option<String>)]) -> String {
+    let pairs = query.iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_ref()?))));
+    let pairs: Vec<String> = pairs.collect();
+    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+}
+
+/// A path segment, or the value of a query parameter, as it travels. Names have spaces.
+pub(crate) fn segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+// === impl Call ===
+
+impl Call {
+    /// A call without a body.
+    pub(crate) fn new(method: Method, path: &str) -> Self {
+        Self { method, path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// With query parameters, of which those without a value are left out.
+    pub(crate) fn query(mut self, query: &[(&str, Option<String>)]) -> Self {
+        self.path.push_str(&encoded(query));
+        self
+    }
+
+    /// With one more header.
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Only if what it changes is still at this number, where one is given.
+    pub(crate) fn if_match(self, number: Option<u64>) -> Self {
+        match number {
+            Some(number) => self.header("if-match", format!("\"{number}\"")),
+            None => self,
+        }
+    }
+
+    /// With a body in JSON.
+    pub(crate) fn json(self, body: &impl Serialize) -> serde_json::Result<Self> {
+        Ok(self.body("application/json", serde_json::to_vec(body)?))
+    }
+
+    /// With a body as it was written, so that refusals tell its own lines.
+    pub(crate) fn body(self, media_type: &str, body: Vec<u8>) -> Self {
+        Self { body, ..self.header("content-type", media_type) }
+    }
+}
+
+// === impl Probe ===
+
+impl Probe {
+    fn read(mut response: Response<ureq::Body>, started: Instant) -> anyhow::Result<Self> {
+        let date = response.headers().get("date").and_then(|date| {
+            let date = jiff::fmt::rfc2822::parse(date.to_str().ok()?).ok()?;
+            u64::try_from(date.timestamp().as_millisecond()).ok().map(UnixMillis)
+        });
+        let body = response.body_mut().read_to_string().unwrap_or_default();
+        Ok(Self { status: response.status().as_u16(), date, body, took: started.elapsed() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::tests::connection;
+
+    fn problem(code: &str, detail: &str, field: Option<&str>) -> ProblemJson {
+        ProblemJson {
+            r#type: "about:blank".to_owned(),
+            title: String::new(),
+            status: 400,
+            code: code.to_owned(),
+            detail: detail.to_owned(),
+            field: field.map(str::to_owned),
+            line: None,
+        }
+    }
+
+    #[test]
+    fn names_travel_encoded() {
+        assert_eq!(segment("CI deploy/é"), "CI%20deploy%2F%C3%A9");
+        let query = [("status", Some("4xx".to_owned())), ("ip", None), ("q", Some("a&b=c".to_owned()))];
+        assert_eq!(encoded(&query), "?status=4xx&q=a%26b%3Dc");
+        assert_eq!(encoded(&[("ip", None)]), "");
+    }
+
+    #[test]
+    fn a_refusal_names_field_and_code() {
+        let said = |field: &str, detail: &str| {
+            let problem = problem("invalid_field", detail, Some(field));
+            format_problem(StatusCode::UNPROCESSABLE_ENTITY, &problem, "OMF_TOKEN")
+        };
+        let code = "(422 Unprocessable Entity, invalid_field)";
+        for (field, detail, expected) in [
+            ("/scopes/0", "no such scope", "/scopes/0: no such scope"),
+            ("/rate_limit", "state per_minute", "/rate_limit: state per_minute"),
+            ("status", "status is a status", "status is a status"),
+            ("status", "a status is \"active\"", "a status is \"active\""),
+            ("/environment", "an environment is \"live\"", "an environment is \"live\""),
+            ("/rate_limit/burst", "burst is 0", "burst is 0"),
+            ("/routes/0/path", "path is bad", "/routes/0/path: path is bad"),
+            ("ip", "ipv4 is old", "ip: ipv4 is old"),
+        ] {
+            assert_eq!(said(field, detail), format!("{expected} {code}"));
+        }
+    }
+
+    #[test]
+    fn a_rejected_token_is_named_by_its_source() {
+        let problem = problem("unauthenticated", "Send a valid token", None);
+        let error = format_problem(StatusCode::UNAUTHORIZED, &problem, "--token-file (/x)");
+        let expected =
+            "the token from --token-file (/x) is not valid here (401 Unauthorized, unauthenticated)";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_url_has_a_scheme() {
+        for url in ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1"] {
+            let connection = connection(["omf", "--url", url, "--token", "t", "doctor"]);
+            let error = Client::new(&connection).err().unwrap().to_string();
+            assert!(error.contains(url) && error.contains("write http://HOST:PORT"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The clock of this machine.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use omniflow_api_types::values::UnixMillis;
+
+/// The present time, by which ages and clock differences are shown. The control plane decides by its own clock.
+pub(crate) fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

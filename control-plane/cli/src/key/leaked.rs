@@ -1,0 +1,322 @@
+//! `omf key leaked`.
+
+use anyhow::bail;
+use clap::{ArgGroup, Args};
+use omniflow_api_types::leak::{
+    AddressUseJson, EndpointUseJson, KeyUseJson, LeakReportJson, LeakedKeyJson, RefusalCount, ReportLeak,
+};
+use omniflow_api_types::values::{Digest, KeyStatus};
+use serde_json::Value;
+
+use super::create::IdempotencyArgs;
+use crate::client::{Call, Client, Method};
+use crate::input;
+use crate::output::{
+    Answer, Column, Output, cell, cell_or_none, check_enforced, enforcement_table, slowest, table,
+};
+use crate::secret_output::{SecretArgs, SecretOutput, whereabouts, without_secret};
+
+/// Arguments of `omf key leaked`.
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("source").args(["digest", "scan"])),
+    group(ArgGroup::new("successor").arg("output_file").requires("replace")),
+    after_help = "Examples:\n  \
+        pbpaste | omf key leaked\n  \
+        omf key leaked --scan access.log --dry-run\n  \
+        git log -p | head -c 900000 | omf key leaked --scan -\n  \
+        printf %s \"$KEY\" | omf key leaked --replace --output-file new-key\n  \
+        omf key leaked --digest $(printf %s \"$KEY\" | sha256sum | cut -c-64) --version-only\n\n\
+        It ends with 1 if the secret opens nothing here, and with 3 if some gateways do not enforce the revocation in time.\n\
+        A text has up to 1 MiB and may have no key in it."
+)]
+pub struct Leaked {
+    /// The SHA-256 of the secret in 64 hexadecimal digits. Without it and --scan, the secret is read from standard input,
+    /// and only its digest leaves this machine.
+    #[arg(long)]
+    digest: Option<String>,
+    /// A text that may have secrets in it, - for standard input. It is sent to the control plane, and not kept there.
+    #[arg(long, value_name = "FILE", conflicts_with = "output_file")]
+    scan: Option<String>,
+    /// Revoke only the versions that leaked, and not the whole key.
+    #[arg(long)]
+    version_only: bool,
+    /// Issue a key with the same settings in its place, under a new name. The secret is all that is printed to standard
+    /// output, or lies in --output-file.
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    secret: SecretArgs,
+    #[command(flatten)]
+    idempotency: IdempotencyArgs,
+    /// Change nothing: tell which keys leaked, and how they were used.
+    #[arg(long, conflicts_with_all = ["replace", "version_only"])]
+    dry_run: bool,
+    /// How long to wait until all gateways refuse what was revoked, up to 30s.
+    #[arg(long, default_value = "5s")]
+    wait: String,
+}
+
+const ADDRESS_COLUMNS: &[Column<AddressUseJson>] = &[
+    ("ADDRESS", |used| cell(used.address)),
+    ("NEW", |used| if used.new { "new".to_owned() } else { String::new() }),
+    ("CALLS", |used| cell(used.calls)),
+    ("REFUSED", |used| cell(used.refused)),
+    ("FIRST", |used| cell(used.first_call_at)),
+    ("LAST", |used| cell(used.last_call_at)),
+];
+const ENDPOINT_COLUMNS: &[Column<EndpointUseJson>] = &[
+    ("METHOD", |used| cell(&used.method)),
+    ("ENDPOINT", |used| cell_or_none(used.endpoint.as_ref())),
+    ("CALLS", |used| cell(used.calls)),
+    ("REFUSED", |used| cell(used.refused)),
+    ("LAST", |used| cell(used.last_call_at)),
+];
+const REFUSAL_COLUMNS: &[Column<RefusalCount>] =
+    &[("REFUSED FOR", |refusal| cell(&refusal.reason)), ("CALLS", |refusal| cell(refusal.calls))];
+
+pub(super) fn run(args: Leaked, client: &Client, output: Output) -> anyhow::Result<()> {
+    let place = if args.replace { Some(args.secret.open(output)?) } else { None };
+    let (text, digest) = match (&args.scan, args.digest) {
+        (Some(file), _) => (Some(String::from_utf8_lossy(&input::bytes(file)?).into_owned()), None),
+        (None, Some(digest)) => (None, Some(digest)),
+        (None, None) => (None, Some(Digest::of(input::secret("-")?.as_bytes()).to_hex())),
+    };
+    let request = ReportLeak {
+        secret: None,
+        digest,
+        text,
+        revoke: !args.dry_run,
+        version_only: args.version_only,
+        replacement: args.replace,
+    };
+    let call = Call::new(Method::POST, "/v1/leaks").query(&[("wait", Some(args.wait))]);
+    let answer: Answer<LeakReportJson> = client.send(args.idempotency.apply(call.json(&request)?))?;
+    let report = &answer.body;
+    let text = describe(report, args.dry_run);
+    match place {
+        None => output.print_change(&answer, report.enforcement.as_ref(), |_| text)?,
+        Some(place) => deliver(place, &answer, &text, output)?,
+    }
+    if args.scan.is_none() && report.keys.is_empty() {
+        bail!(
+            "this secret opens nothing here, so nothing was revoked. Is it whole, and of this control plane?"
+        );
+    }
+    Ok(check_enforced(report.enforcement.as_ref())?)
+}
+
+/// Writes the secrets of successors, which leave no room for anything else where they are printed.
+fn deliver(
+    place: SecretOutput,
+    answer: &Answer<LeakReportJson>,
+    text: &str,
+    output: Output,
+) -> anyhow::Result<()> {
+    let replacements = answer.body.keys.iter().filter_map(|leaked| leaked.replacement.as_ref());
+    let secrets: Vec<(String, &str)> = replacements
+        .filter_map(|created| Some((cell(&created.key.name), created.secret.as_deref()?)))
+        .collect();
+    let in_file = matches!(place, SecretOutput::File(_));
+    let enforcement = answer.body.enforcement.as_ref();
+    if output.json && !in_file {
+        return output.print_change(answer, enforcement, |_| String::new());
+    }
+    let alone = Output { json: false };
+    let file = match (place, secrets.as_slice()) {
+        (SecretOutput::Printed, secrets) => {
+            for (_, secret) in secrets {
+                alone.print_text(&cell(secret))?;
+            }
+            None
+        }
+        (_, []) => None,
+        (place, [(_, secret)]) => place.deliver(secret, &answer.json, alone)?,
+        (_, [..]) => bail!("there are several successors: leave --output-file out"),
+    };
+    match (output.json, in_file) {
+        (true, _) => output.print_json(&without_secrets(answer.json.clone()))?,
+        (false, true) => alone.print_text(text)?,
+        (false, false) => eprintln!("{}", text.trim_end()),
+    }
+    for (name, _) in secrets {
+        eprintln!("The secret of {name}: {}", whereabouts(file.as_deref()));
+    }
+    Ok(())
+}
+
+/// The JSON of a report without the secrets of successors. All else stays as the control plane sent it.
+fn without_secrets(mut report: Value) -> Value {
+    for key in report.get_mut("keys").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(replacement) = key.get_mut("replacement") {
+            *replacement = without_secret(replacement.take());
+        }
+    }
+    report
+}
+
+/// What leaked, what was done about it, and how it was used.
+fn describe(report: &LeakReportJson, dry_run: bool) -> String {
+    let mut text = String::new();
+    for leaked in &report.keys {
+        text.push_str(&describe_outcome(leaked, report, dry_run));
+        text.push_str(&describe_usage(leaked.usage.as_ref()));
+        text.push('\n');
+    }
+    for (what, number) in [
+        ("has the form of a key and opens nothing here", report.unknown),
+        ("means to be a key and is none: cut short, or mistyped", report.malformed),
+    ] {
+        if number > 0 {
+            text.push_str(&format!("{number} found that {what}.\n"));
+        }
+    }
+    if report.keys.is_empty() {
+        text.push_str("No key of this installation was found.\n");
+    }
+    let incomplete = report.enforcement.as_ref().filter(|enforcement| !enforcement.complete);
+    text + &incomplete.map(enforcement_table).unwrap_or_default()
+}
+
+/// Which key leaked and what was done, in one line or two.
+fn describe_outcome(leaked: &LeakedKeyJson, report: &LeakReportJson, dry_run: bool) -> String {
+    let versions: Vec<String> =
+        leaked.versions.iter().map(|version| format!("version {} ({})", version.id, version.was)).collect();
+    let mut text = format!("{} leaked: {}.", cell(&leaked.key.name), versions.join(", "));
+    text.push_str(match leaked.revoked {
+        _ if dry_run => " Nothing was changed.",
+        true if leaked.key.status == KeyStatus::Revoked => " It is revoked",
+        true => " What leaked of it is revoked, the rest goes on",
+        false => " It had been revoked before",
+    });
+    if !dry_run {
+        text.push_str(&refused_by(report).map_or(".".to_owned(), |refused| format!("; {refused}.")));
+    }
+    if let Some(created) = &leaked.replacement {
+        let name = cell(&created.key.name);
+        text.push_str(&format!(" {name} goes on in its place, with the same settings."));
+    }
+    text + "\n"
+}
+
+/// Who refuses it, and after what time.
+fn refused_by(report: &LeakReportJson) -> Option<String> {
+    let enforcement = report.enforcement.as_ref()?;
+    let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced).count();
+    Some(match enforcement.gateways.len() {
+        0 => "no gateway is live".to_owned(),
+        all => format!("refused by {enforcing} of {all} gateways{}", slowest(enforcement)),
+    })
+}
+
+fn describe_usage(usage: Option<&KeyUseJson>) -> String {
+    let Some(used) = usage else {
+        return "Its use cannot be told: the control plane could not read the audit log.\n".to_owned();
+    };
+    let mut text = format!("Since {}: {} calls, {} of them refused", used.from, used.calls, used.refused);
+    if used.calls > 0 {
+        text.push_str(&format!(
+            "; the last at {}, the last that was let through at {}",
+            cell_or_none(used.last_call_at),
+            cell_or_none(used.last_allowed_at)
+        ));
+    }
+    text.push_str(".\n");
+    if !used.complete {
+        text.push_str("There are more calls than are looked at: these are the newest.\n");
+    }
+    text.push_str(&format!(
+        "Unusual: {} addresses were first seen in the last 24 hours; {} calls came after it was revoked.\n",
+        used.new_addresses, used.calls_after_revocation
+    ));
+    for anomaly in &used.findings {
+        text.push_str(&format!("  {}: {}\n", cell(&anomaly.kind), cell(&anomaly.summary)));
+    }
+    text.push_str(&table_of(&used.addresses, ADDRESS_COLUMNS, used.more_addresses));
+    text.push_str(&table_of(&used.endpoints, ENDPOINT_COLUMNS, used.more_endpoints));
+    text.push_str(&table_of(&used.refusals, REFUSAL_COLUMNS, 0));
+    text
+}
+
+/// A table below a blank line, and how many rows were left out. Nothing without items.
+fn table_of<T>(items: &[T], columns: &[Column<T>], more: usize) -> String {
+    let table = if items.is_empty() { String::new() } else { format!("\n{}", table(items, columns)) };
+    if more == 0 { table } else { format!("{table} and {more} more\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::key::tests::key;
+
+    fn answer() -> Value {
+        let counted = json!({"calls": 3, "refused": 1, "first_call_at": "2027-01-15T07:00:00.000Z",
+            "last_call_at": "2027-01-15T08:00:00.000Z"});
+        let with = |fields: Value| {
+            let mut all = counted.clone();
+            all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            all
+        };
+        let gateway = |id: &str, ms: u64| {
+            json!({"id": id, "enforced": true, "ms": ms, "workers": 1, "enforced_workers": 1,
+                "last_seen_at": "2027-01-15T08:00:00.000Z"})
+        };
+        let evidence = json!({"observed": 90, "expected": 3.0, "bound": 30, "history_days": 28, "networks": [],
+            "status": null, "version_id": null, "reason": null});
+        json!({
+            "keys": [{
+                "key": key(json!({"status": "revoked"})), "versions": [{"id": 1, "was": "active"}], "revoked": true,
+                "usage": {
+                    "from": "2026-12-16T08:00:00.000Z", "to": "2027-01-15T08:00:00.000Z", "complete": true,
+                    "calls": 3, "refused": 1,
+                    "last_call_at": "2027-01-15T08:00:00.000Z", "last_allowed_at": "2027-01-15T07:30:00.000Z",
+                    "new_addresses": 1, "calls_after_revocation": 1, "more_addresses": 2, "more_endpoints": 0,
+                    "addresses": [with(json!({"address": "203.0.113.7", "new": true}))],
+                    "endpoints": [with(json!({"method": "GET", "endpoint": null}))],
+                    "refusals": [{"reason": "key_revoked", "calls": 1}],
+                    "findings": [{"id": "1", "kind": "volume_spike", "key_id": "0190163d-8694-739b-aea5-966c26f8ad91",
+                        "key_name": "ci", "first_seen": "2027-01-15T07:00:00.000Z",
+                        "last_seen": "2027-01-15T08:00:00.000Z", "summary": "Far more calls than ever.",
+                        "evidence": evidence, "query": "/v1/audit"}],
+                },
+                "replacement": {"key": key(json!({"name": "ci-2"})), "secret": "s3cret"},
+            }],
+            "unknown": 0, "malformed": 2,
+            "enforcement": {"complete": true, "version": 7, "gateways": [gateway("a", 2), gateway("b", 1)]},
+        })
+    }
+
+    fn report(answer: &Value) -> LeakReportJson {
+        serde_json::from_value(answer.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_leak_is_described_with_what_was_done_first() {
+        let mut answer = answer();
+        let text = describe(&report(&answer), false);
+        let first = "ci leaked: version 1 (active). It is revoked; refused by 2 of 2 gateways after 2 ms. ci-2 goes on";
+        assert!(text.starts_with(first), "{text}");
+        for expected in [
+            "3 calls, 1 of them refused",
+            "203.0.113.7  new",
+            "key_revoked",
+            "  volume_spike: Far more calls than ever.\n",
+            "and 2 more",
+            "2 found",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        assert!(!text.contains("s3cret"));
+        assert!(!without_secrets(answer.clone()).to_string().contains("s3cret"));
+        answer["enforcement"] = Value::Null;
+        answer["keys"][0]["revoked"] = json!(false);
+        answer["keys"][0]["usage"] = Value::Null;
+        let text = describe(&report(&answer), true);
+        assert!(text.contains("Nothing was changed.") && text.contains("cannot be told"), "{text}");
+        assert!(describe(&report(&answer), false).contains("had been revoked before."));
+        let none = json!({"keys": [], "unknown": 1, "malformed": 0});
+        assert!(describe(&report(&none), false).contains("1 found that has the form"));
+    }
+}

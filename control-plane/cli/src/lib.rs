@@ -1,0 +1,103 @@
+//! The `omf` commands that call a control plane's API. The binary adds those that run a control plane or work on its
+//! databases.
+//!
+//! Exit codes: 0 done, 1 rejected or failed, 2 wrong usage, 3 done but not yet enforced by every gateway. Results go to
+//! standard output, everything else to standard error.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod args;
+mod audit;
+mod client;
+mod clock;
+mod completions;
+mod doctor;
+mod events;
+mod gateway;
+mod input;
+mod key;
+mod output;
+mod policy;
+mod reference;
+mod secret_output;
+mod token;
+mod trust;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+pub use self::args::{Connection, Globals};
+use self::client::{Client, Rejection};
+pub use self::completions::Completions;
+pub use self::doctor::Doctor;
+pub use self::output::{Answer, Column, Output, cell, table};
+use self::output::{NotEnforced, escape_json, printable};
+pub use self::reference::commands;
+
+/// Exit code of a change that is made, and that some gateways do not enforce yet.
+const NOT_ENFORCED: u8 = 3;
+
+/// Commands that call the API.
+#[derive(Debug, Subcommand)]
+pub enum ApiCommand {
+    /// Issue, import, list, show, change, rotate and revoke keys.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Read the audit log, newest first.
+    Audit(Box<audit::Command>),
+    /// See which gateways enforce what.
+    #[command(subcommand)]
+    Gateway(gateway::Command),
+    /// Make, list and revoke tokens for the control plane itself.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Read, set, compare, explain and rehearse routes and scopes.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Read the trail of what admins did, newest first.
+    Events(events::Events),
+}
+
+impl ApiCommand {
+    /// Runs the command against the control plane of `connection`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the control plane cannot be reached, rejects the call, or not every gateway enforces the change in time.
+    pub fn run(self, connection: &Connection, output: Output) -> anyhow::Result<()> {
+        let client = Client::new(connection)?;
+        match self {
+            Self::Key(command) => key::run(command, &client, output),
+            Self::Audit(command) => audit::run(*command, &client, output),
+            Self::Gateway(command) => gateway::run(&command, &client, output),
+            Self::Token(command) => token::run(command, &client, output),
+            Self::Policy(command) => policy::run(command, &client, output),
+            Self::Events(args) => events::run(args, &client, output),
+        }
+    }
+}
+
+/// Prints the error of a command, if it has one, and converts the result into the exit code of the process.
+pub fn exit_code(result: anyhow::Result<()>, json: bool) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("{}", format_error(&error, json));
+    if error.is::<NotEnforced>() { ExitCode::from(NOT_ENFORCED) } else { ExitCode::FAILURE }
+}
+
+/// The lines of a text, each without what would steer the terminal. Tabs stay.
+fn printable_lines(text: &str) -> String {
+    let line = |line: &str| line.split('\t').map(printable).collect::<Vec<_>>().join("\t");
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// An error as a line for people, or as the problem document of a rejection for programs.
+fn format_error(error: &anyhow::Error, json: bool) -> String {
+    match error.downcast_ref::<Rejection>() {
+        _ if !json => printable_lines(&format!("omf: {error:#}")),
+        Some(rejection) => escape_json(&rejection.problem.to_string()),
+        None => escape_json(&serde_json::json!({"detail": format!("{error:#}")}).to_string()),
+    }
+}

@@ -1,0 +1,269 @@
+//! What is printed: tables for people, JSON for programs.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write, stdout};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use omniflow_api_types::gateway::{EnforcementJson, GatewayEnforcementJson};
+use omniflow_api_types::page::Page;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// JSON instead of tables.
+    pub json: bool,
+}
+
+/// A result: typed for tables, and as the JSON that `--json` prints.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// The JSON, as the control plane sent it.
+    pub(crate) json: Value,
+    /// The same, typed.
+    pub(crate) body: T,
+}
+
+/// A column of a table: its heading, and the cell of a row.
+pub type Column<T> = (&'static str, fn(&T) -> String);
+
+/// Stands for what there is not.
+pub(crate) const NONE: &str = "-";
+
+const ENFORCEMENT_COLUMNS: &[Column<GatewayEnforcementJson>] = &[
+    ("GATEWAY", |gateway| cell(&gateway.id)),
+    ("ENFORCED", |gateway| cell(gateway.enforced)),
+    ("WORKERS", |gateway| format!("{}/{}", gateway.enforced_workers, gateway.workers)),
+    ("MS", |gateway| cell_or_none(gateway.ms)),
+    ("LAST SEEN", |gateway| cell(gateway.last_seen_at)),
+];
+
+// === impl Answer ===
+
+impl<T: DeserializeOwned> Answer<T> {
+    /// Reads an answer of the control plane.
+    pub(crate) fn read(json: Value) -> serde_json::Result<Self> {
+        Ok(Self { body: T::deserialize(&json)?, json })
+    }
+}
+
+impl<T: Serialize> Answer<T> {
+    /// A result of this process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the result has no JSON form.
+    pub fn new(body: T) -> serde_json::Result<Self> {
+        Ok(Self { json: serde_json::to_value(&body)?, body })
+    }
+}
+
+impl<T> Answer<T> {
+    /// The typed result.
+    pub fn body(&self) -> &T {
+        &self.body
+    }
+
+    /// The same JSON with another typed form.
+    pub(crate) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Answer<U> {
+        Answer { json: self.json, body: convert(self.body) }
+    }
+}
+
+// === impl Output ===
+
+impl Output {
+    /// Prints a result whole as JSON, or by `for_people`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if standard output cannot be written; a closed pipe is no error.
+    pub fn print<T>(self, answer: &Answer<T>, for_people: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        if self.json { self.print_json(&answer.json) } else { self.print_text(&for_people(&answer.body)) }
+    }
+
+    /// Prints the result of a change like [`Output::print`], and a warning if some gateways are silent.
+    pub(crate) fn print_change<T>(
+        self,
+        answer: &Answer<T>,
+        enforcement: Option<&EnforcementJson>,
+        for_people: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        self.print(answer, for_people)?;
+        if let Some(warning) = enforcement.and_then(silence_warning) {
+            eprintln!("{warning}");
+        }
+        Ok(())
+    }
+
+    /// Prints indented JSON.
+    pub(crate) fn print_json(self, json: &Value) -> anyhow::Result<()> {
+        self.print_text(&escape_json(&serde_json::to_string_pretty(json)?))
+    }
+
+    /// Prints text that ends with one end of line.
+    pub(crate) fn print_text(self, text: &str) -> anyhow::Result<()> {
+        match writeln!(stdout(), "{}", text.trim_end()) {
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Prints a list of `what`, and for people how to see more of it.
+    pub(crate) fn list<T>(
+        self,
+        answer: &Answer<Page<T>>,
+        what: &str,
+        columns: &[Column<T>],
+    ) -> anyhow::Result<()> {
+        self.print(answer, |page| table(&page.items, columns))?;
+        if self.json {
+            return Ok(());
+        }
+        if answer.body.items.is_empty() {
+            eprintln!("no {what}");
+        }
+        if let Some(cursor) = &answer.body.next_cursor {
+            eprintln!("There is more: --cursor {cursor}");
+        }
+        Ok(())
+    }
+}
+
+/// A change that is made, and that some gateways do not enforce yet.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("done, but not every gateway enforces it yet")]
+pub(crate) struct NotEnforced;
+
+/// Fails if some gateways do not enforce a change, where that was waited for.
+pub(crate) fn check_enforced(enforcement: Option<&EnforcementJson>) -> Result<(), NotEnforced> {
+    if enforcement.is_some_and(|enforcement| !enforcement.complete) { Err(NotEnforced) } else { Ok(()) }
+}
+
+/// The gateways and what each enforces.
+pub(crate) fn enforcement_table(enforcement: &EnforcementJson) -> String {
+    format!("\n{}", table(&enforcement.gateways, ENFORCEMENT_COLUMNS))
+}
+
+/// How long it took until the slowest gateway enforced a change, such as ` after 3 ms`. Empty where that is not known: what
+/// was revoked before has no such time.
+pub(crate) fn slowest(enforcement: &EnforcementJson) -> String {
+    let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced);
+    enforcing.filter_map(|gateway| gateway.ms).max().map(|ms| format!(" after {ms} ms")).unwrap_or_default()
+}
+
+/// A warning of gateways for which an enforcement did not wait.
+fn silence_warning(enforcement: &EnforcementJson) -> Option<String> {
+    if enforcement.silent.is_empty() {
+        return None;
+    }
+    let named = enforcement.silent.iter();
+    let named = named.map(|one| format!("{} (last seen {})", cell(&one.id), one.last_seen_at));
+    let named = named.collect::<Vec<_>>().join(", ");
+    Some(format!("warning: silent, so not waited for; if cut off, they do not enforce this: {named}"))
+}
+
+/// A table with a heading, one row for each item.
+pub fn table<T>(items: &[T], columns: &[Column<T>]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(columns.iter().map(|(heading, _)| *heading));
+    for item in items {
+        table.add_row(columns.iter().map(|(_, read)| read(item)));
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// A value as the text of a table cell, without what would steer the terminal.
+pub fn cell(value: impl Display) -> String {
+    printable(&value.to_string())
+}
+
+/// A value, or a dash for none.
+pub(crate) fn cell_or_none(value: Option<impl Display>) -> String {
+    value.map_or_else(|| NONE.to_owned(), cell)
+}
+
+/// Values with commas, or a dash for none.
+pub(crate) fn cell_of_list(values: impl IntoIterator<Item: Display>) -> String {
+    let cells: Vec<String> = values.into_iter().map(cell).collect();
+    if cells.is_empty() { NONE.to_owned() } else { cells.join(", ") }
+}
+
+/// Any JSON as the text of a cell: lists with commas, null as a dash.
+pub(crate) fn cell_of_json(value: &Value) -> String {
+    match value {
+        Value::Null => NONE.to_owned(),
+        Value::String(text) => printable(text),
+        Value::Array(items) if items.is_empty() => NONE.to_owned(),
+        Value::Array(items) => items.iter().map(cell_of_json).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+/// Text from callers must not steer the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character moves the cursor, ends the line or turns the direction of what follows (Unicode, UAX 9).
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON in which such characters are escaped, which they need not be.
+pub(crate) fn escape_json(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        if c != '\n' && steers(c) {
+            // All of them lie in the first plane, so one escape is enough.
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_text_steers_the_terminal() {
+        let hostile = "a\u{1b}[31mb\u{9b}c\u{202e}d\u{2028}e\u{2066}f";
+        assert_eq!(printable(hostile), "a\u{fffd}[31mb\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}f");
+        let json = serde_json::to_string_pretty(&json!({"é": hostile})).unwrap();
+        let escaped = escape_json(&json);
+        assert!(escaped.chars().all(|c| c == '\n' || !steers(c)), "{escaped:?}");
+        assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), json!({"é": hostile}), "same content");
+    }
+
+    #[test]
+    fn silent_gateways_are_named() {
+        let enforcement = |silent: Value| {
+            let json = json!({"complete": true, "version": 7, "gateways": [], "silent": silent});
+            serde_json::from_value::<EnforcementJson>(json).unwrap()
+        };
+        let silent = json!([{"id": "edge/000000000000000a", "last_seen_at": "2027-01-15T08:00:00.000Z"}]);
+        let warning = silence_warning(&enforcement(silent)).unwrap();
+        assert!(warning.contains("edge/000000000000000a (last seen 2027-01-15T08:00:00.000Z)"), "{warning}");
+        assert_eq!(silence_warning(&enforcement(json!([]))), None);
+        let without = json!({"complete": true, "version": 7, "gateways": []});
+        assert_eq!(silence_warning(&serde_json::from_value(without).unwrap()), None);
+    }
+
+    #[test]
+    fn a_table_lines_up_and_holds_no_control_characters() {
+        let items = [("ci", vec!["a", "b"]), ("x\u{1b}[2J", vec![])];
+        let columns: [Column<(&str, Vec<&str>)>; 2] =
+            [("NAME", |row| cell(row.0)), ("TAGS", |row| cell_of_list(&row.1))];
+        assert_eq!(table(&items, &columns), " NAME   TAGS\n ci     a, b\n x\u{fffd}[2J  -\n");
+    }
+}

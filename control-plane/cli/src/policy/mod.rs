@@ -1,0 +1,174 @@
+//! `omf policy`.
+
+mod diff;
+mod evaluate;
+mod replay;
+mod set;
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use omniflow_api_types::policy::{ObstacleJson, PolicyJson, PolicyVersionJson, StoredPolicyJson};
+use omniflow_api_types::values::{PolicyDocument, RouteDefinition, ScopeDefinition};
+use serde::Serialize;
+
+use self::diff::Diff;
+use self::evaluate::Evaluate;
+use self::replay::Replay;
+use self::set::{RollBack, Set};
+use super::args::PageArgs;
+use super::client::{Call, Client, Method};
+use super::input;
+use super::output::{Answer, Column, Output, cell, cell_of_list, table};
+
+/// Commands of `omf policy`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show routes and scopes. With --json or --toml the document alone, to be edited and set again.
+    Show(Show),
+    /// Set routes and scopes: the whole document, in place of the one in force.
+    Set(Set),
+    /// List the versions that were in force, newest first.
+    #[command(after_help = "Examples:\n  omf policy versions\n  omf policy show --version 3 --toml")]
+    Versions(PageArgs),
+    /// Show what a draft would change, or what differs between two versions. Nothing is set.
+    Diff(Diff),
+    /// Set the document of an earlier version again, as a new version.
+    Rollback(RollBack),
+    /// Explain step by step what becomes of one request.
+    Evaluate(Evaluate),
+    /// Count what a draft would have allowed or refused of the calls in the audit log. Nothing is set.
+    Replay(Replay),
+}
+
+/// Arguments of `omf policy show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf policy show\n  \
+    omf policy show --toml > policy.toml    # edit it, then: omf policy diff policy.toml; omf policy set policy.toml\n  \
+    omf policy show --version 3 --json")]
+pub struct Show {
+    /// An earlier version.
+    #[arg(long)]
+    version: Option<u64>,
+    /// Print the document as TOML.
+    #[arg(long, conflicts_with = "json")]
+    toml: bool,
+}
+
+/// A document that a command reads.
+#[derive(Debug, Args)]
+struct DocumentArgs {
+    /// The document, - for standard input. A file called *.toml is TOML, anything else JSON.
+    file: String,
+    /// It is TOML, whatever the file is called.
+    #[arg(long)]
+    toml: bool,
+}
+
+/// The bytes of a document, and what they are.
+struct Document {
+    media_type: &'static str,
+    bytes: Vec<u8>,
+}
+
+const TOML: &str = "application/toml";
+const VERSION_COLUMNS: &[Column<PolicyVersionJson>] = &[
+    ("VERSION", |version| cell(version.version)),
+    ("SET", |version| cell(version.created_at)),
+    ("BY", |version| cell(&version.created_by)),
+];
+const ROUTE_COLUMNS: &[Column<RouteDefinition>] = &[
+    ("METHODS", |route| cell_of_list(&route.methods)),
+    ("PATH", |route| cell(&route.path)),
+    ("SCOPE", |route| cell(&route.scope)),
+];
+const SCOPE_COLUMNS: &[Column<ScopeDefinition>] =
+    &[("SCOPE", |scope| cell(&scope.name)), ("ALLOWS", |scope| cell(&scope.description))];
+
+pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Show(args) => show(&args, client, output),
+        Command::Set(args) => set::run(args, client, output),
+        Command::Versions(page) => {
+            let versions = client.list("/v1/policy/versions", &[page.limit(), page.cursor()])?;
+            output.list(&versions, "versions", VERSION_COLUMNS)
+        }
+        Command::Diff(args) => diff::run(args, client, output),
+        Command::Rollback(args) => set::roll_back(args, client, output),
+        Command::Evaluate(args) => evaluate::run(args, client, output),
+        Command::Replay(args) => replay::run(args, client, output),
+    }
+}
+
+fn show(args: &Show, client: &Client, output: Output) -> anyhow::Result<()> {
+    let path = match args.version {
+        Some(version) => format!("/v1/policy/versions/{version}"),
+        None => "/v1/policy".to_owned(),
+    };
+    if args.toml {
+        let document = client.text(Call::new(Method::GET, &path), TOML)?;
+        return output.print_text(&document);
+    }
+    let (version, document) = match args.version {
+        Some(_) => {
+            let StoredPolicyJson { version, document, .. } = client.get(&path, &[])?.body;
+            (version, document)
+        }
+        None => {
+            let PolicyJson { version, document, .. } = client.get(&path, &[])?.body;
+            (version, document)
+        }
+    };
+    output.print(&Answer::new(document)?, |document| describe(version, document))
+}
+
+fn describe(version: u64, document: &PolicyDocument) -> String {
+    let imported = match document.imported_keys {
+        true => "Keys of other systems are taken where they were imported.\n",
+        false => "",
+    };
+    let payloads = match &document.payloads {
+        default if default.is_default() => String::new(),
+        payloads => format!("Arguments of calls are kept as payloads says: {}\n", json_text(payloads)),
+    };
+    format!(
+        "Version {version}\n{imported}{payloads}\n{}\n{}",
+        table(&document.scopes, SCOPE_COLUMNS),
+        table(&document.routes, ROUTE_COLUMNS)
+    )
+}
+
+/// Settings as JSON on one line.
+fn json_text(settings: &impl Serialize) -> String {
+    serde_json::to_value(settings).map(|json| json.to_string()).unwrap_or_default()
+}
+
+/// Reasons for which a draft cannot be set, a line each.
+fn obstacles(blocked_by: &[ObstacleJson]) -> String {
+    blocked_by.iter().map(|one| format!("It cannot be set: {}\n", cell(&one.detail))).collect()
+}
+
+// === impl DocumentArgs ===
+
+impl DocumentArgs {
+    fn read(&self) -> anyhow::Result<Document> {
+        let named_toml = Path::new(&self.file).extension().is_some_and(|extension| extension == "toml");
+        let media_type = if self.toml || named_toml { TOML } else { "application/json" };
+        Ok(Document { media_type, bytes: input::bytes(&self.file)? })
+    }
+
+    /// What people call it.
+    fn name(&self) -> String {
+        input::name(&self.file).to_owned()
+    }
+}
+
+// === impl Document ===
+
+impl Document {
+    /// A call with the document as its body.
+    fn call(self, method: Method, path: &str) -> Call {
+        Call::new(method, path).body(self.media_type, self.bytes)
+    }
+}

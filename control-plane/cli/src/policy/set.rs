@@ -1,0 +1,86 @@
+//! `omf policy set` and `omf policy rollback`.
+
+use anyhow::Context;
+use clap::Args;
+use omniflow_api_types::policy::{PolicyJson, RollBack as RollBackRequest};
+
+use super::DocumentArgs;
+use crate::args::Wait;
+use crate::client::{Call, Client, Method};
+use crate::output::{Answer, Output, check_enforced, enforcement_table};
+
+/// Arguments of `omf policy set`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf policy show --toml > policy.toml    # to begin with the one in force\n  \
+    omf policy set policy.toml --wait 5s\n  \
+    generate-policy | omf policy set - --toml\n\n\
+    A document, in which each path is a template and methods are names such as GET, or read, write or any:\n  \
+    [[scopes]]\n  \
+    name = \"orders:read\"\n  \
+    description = \"Read orders\"\n  \
+    [[routes]]\n  \
+    path = \"/shop/orders/{id}\"\n  \
+    methods = [\"read\"]\n  \
+    scope = \"orders:read\"\n\n\
+    The same in JSON: {\"scopes\": [{\"name\": …}], \"routes\": [{\"path\": …}]}.\n\
+    What no route has is refused. A scope stays as long as a key has it that is not revoked.")]
+pub struct Set {
+    #[command(flatten)]
+    document: DocumentArgs,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Arguments of `omf policy rollback`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf policy versions\n  \
+    omf policy diff --to 3\n  \
+    omf policy rollback 3 --wait 5s")]
+pub struct RollBack {
+    /// The version whose document is to be in force again.
+    version: u64,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How a policy is put in force.
+#[derive(Debug, Args)]
+struct How {
+    #[command(flatten)]
+    wait: Wait,
+    /// Only if this version is still in force, so that you do not overwrite what another admin has set in between.
+    #[arg(long, value_name = "VERSION")]
+    if_match: Option<u64>,
+}
+
+pub(super) fn run(args: Set, client: &Client, output: Output) -> anyhow::Result<()> {
+    let name = args.document.name();
+    let call = args.document.read()?.call(Method::PUT, "/v1/policy");
+    print_outcome(&client.send(args.how.apply(call)).context(name)?, output)
+}
+
+pub(super) fn roll_back(args: RollBack, client: &Client, output: Output) -> anyhow::Result<()> {
+    let call =
+        Call::new(Method::POST, "/v1/policy/rollback").json(&RollBackRequest { version: args.version })?;
+    print_outcome(&client.send(args.how.apply(call))?, output)
+}
+
+fn print_outcome(answer: &Answer<PolicyJson>, output: Output) -> anyhow::Result<()> {
+    let enforcement = answer.body.enforcement.as_ref();
+    output.print_change(answer, enforcement, |policy| {
+        let table = enforcement.map(enforcement_table).unwrap_or_default();
+        format!("Version {} is in force.\n{table}", policy.version)
+    })?;
+    Ok(check_enforced(enforcement)?)
+}
+
+// === impl How ===
+
+impl How {
+    /// Adds its parameters to a call.
+    fn apply(self, call: Call) -> Call {
+        call.query(&[self.wait.parameter()]).if_match(self.if_match)
+    }
+}

@@ -1,0 +1,108 @@
+//! `omf token`.
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use omniflow_api_types::page::{MAX_LIMIT, Page};
+use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
+use omniflow_api_types::values::Role;
+use uuid::Uuid;
+
+use super::args::{PageArgs, one_of};
+use super::client::{Call, Client, Method, segment};
+use super::key::IdempotencyArgs;
+use super::output::{Answer, Column, Output, cell, cell_or_none};
+use super::secret_output::{SecretArgs, whereabouts};
+
+/// Commands of `omf token`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a token. It is printed once, to standard output.
+    Create(Create),
+    /// List tokens, newest first.
+    List(PageArgs),
+    /// Revoke a token at once.
+    Revoke {
+        /// Name or identifier.
+        #[arg(value_name = "TOKEN")]
+        revoked: String,
+    },
+}
+
+/// Arguments of `omf token create`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    omf token create --name edge --role gateway --output-file gateway-token\n  \
+    omf token create --name review --role auditor --expires-at 2027-01-31T00:00:00Z")]
+pub struct Create {
+    /// A name that no other token has.
+    #[arg(long)]
+    name: String,
+    /// What its bearer may do.
+    #[arg(long, value_parser = one_of(Role::ALL.map(Role::as_str)))]
+    role: String,
+    /// When the token ends, such as 2027-01-31T00:00:00Z.
+    #[arg(long)]
+    expires_at: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgs,
+    #[command(flatten)]
+    idempotency: IdempotencyArgs,
+}
+
+const COLUMNS: &[Column<TokenJson>] = &[
+    ("NAME", |token| cell(&token.name)),
+    ("ROLE", |token| cell(token.role)),
+    ("CREATED", |token| cell(token.created_at)),
+    ("BY", |token| cell(&token.created_by)),
+    ("EXPIRES", |token| cell_or_none(token.expires_at)),
+    ("ID", |token| cell(token.id)),
+];
+
+pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Create(args) => create(args, client, output),
+        Command::List(page) => {
+            output.list(&client.list("/v1/tokens", &[page.limit(), page.cursor()])?, "tokens", COLUMNS)
+        }
+        Command::Revoke { revoked } => {
+            let id = match Uuid::parse_str(&revoked) {
+                Ok(_) => revoked.clone(),
+                Err(_) => id_of(&revoked, client)?.to_string(),
+            };
+            client.delete(&format!("/v1/tokens/{}", segment(&id)))?;
+            if !output.json {
+                eprintln!("The token {revoked} is revoked.");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
+    let Create { name, role, expires_at, secret, idempotency } = args;
+    let place = secret.open(output)?;
+    let request = CreateToken { name, role, expires_at };
+    let call = Call::new(Method::POST, "/v1/tokens").json(&request)?;
+    let created: Answer<CreatedToken> = client.send(idempotency.apply(call))?;
+    let file = place.deliver(&created.body.secret, &created.json, output)?;
+    if !output.json {
+        eprintln!("This is the token {}. {}", request.name, whereabouts(file.as_deref()));
+    }
+    Ok(())
+}
+
+/// The identifier of the token with this name. No name has the form of an identifier, and no two tokens have one name.
+fn id_of(name: &str, client: &Client) -> anyhow::Result<Uuid> {
+    let mut cursor = None;
+    loop {
+        let query = [("limit", Some(MAX_LIMIT.to_string())), ("cursor", cursor)];
+        let page: Page<TokenJson> = client.list("/v1/tokens", &query)?.body;
+        if let Some(token) = page.items.iter().find(|token| token.name.as_str() == name) {
+            return Ok(token.id);
+        }
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            bail!("no token is called {name}: list them with omf token list");
+        }
+    }
+}

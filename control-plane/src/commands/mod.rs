@@ -1,0 +1,102 @@
+//! The command line: `omf serve` runs the control plane, `omf config` checks its settings, `omf db` works on its databases,
+//! everything else calls its API and comes from `omniflow-cli`.
+
+mod config;
+mod db;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use omniflow_cli::{ApiCommand, Completions, Doctor, Globals, Output, exit_code};
+
+use self::serve::Serve;
+
+/// API keys for Envoy: issued, scoped, rate-limited, audited, revoked everywhere at once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "omf",
+    version,
+    after_help = "Examples:\n  \
+        omf serve --data-dir ./data\n  \
+        OMF_TOKEN_FILE=./data/admin-token omf key create --name ci --environment live --scope contacts:read\n  \
+        omf key revoke ci --wait 5s"
+)]
+struct Omf {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the control plane.
+    Serve(Serve),
+    /// Check the configuration of the control plane.
+    #[command(subcommand)]
+    Config(config::Command),
+    #[command(flatten)]
+    Api(Box<ApiCommand>),
+    /// Back up the databases, and restore them.
+    #[command(subcommand)]
+    Db(db::Command),
+    /// Check that all is in place, and say what to do where it is not.
+    Doctor(Doctor),
+    /// Print what a shell needs to complete commands and options.
+    Completions(Completions),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let omf = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let json = omf.globals.json;
+    exit_code(run(omf), json)
+}
+
+/// All commands that do something by themselves, such as `key create`, in the order of the help.
+pub fn commands() -> Vec<String> {
+    let commands = omniflow_cli::commands(command()).into_iter();
+    commands.filter(|(_, command)| !command.is_subcommand_required_set()).map(|(path, _)| path).collect()
+}
+
+/// The whole command line. Options that every command takes are not shown where they change nothing: with commands that
+/// call no control plane, those by which one is reached, and with some `--json` as well.
+fn command() -> clap::Command {
+    let omf = Omf::command();
+    let global: Vec<Arg> = omf.get_arguments().filter(|one| one.is_global_set()).cloned().collect();
+    omf.mut_subcommands(|command| {
+        let has_json = match command.get_name() {
+            "serve" | "completions" => false,
+            "db" | "config" => true,
+            _ => return command,
+        };
+        let hidden = global.iter().filter(|one| !has_json || one.get_id() != "json");
+        let hidden: Vec<Arg> = hidden.map(|one| one.clone().hide(true)).collect();
+        command.args(hidden)
+    })
+}
+
+/// Reads a command line, whose first word is the program.
+fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Omf, clap::Error> {
+    let matches = command().try_get_matches_from(words)?;
+    let mut omf = Omf::from_arg_matches(&matches)?;
+    omf.globals.connection.note_sources(&matches);
+    Ok(omf)
+}
+
+fn run(omf: Omf) -> anyhow::Result<()> {
+    let Globals { json, connection } = omf.globals;
+    let output = Output { json };
+    match omf.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Config(command) => config::run(&command, output),
+        Command::Api(command) => command.run(&connection, output),
+        Command::Db(command) => db::run(command, output),
+        Command::Doctor(doctor) => doctor.run(&connection, output),
+        Command::Completions(completions) => completions.run(command()),
+    }
+}
