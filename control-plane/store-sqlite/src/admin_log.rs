@@ -1,4 +1,4 @@
-//! The admins' own trail. It grows, and nothing in it is ever changed: the database itself refuses that.
+//! The admin log. Triggers of the database refuse to change or delete entries.
 
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -94,4 +94,38 @@ fn read(row: &SqliteRow) -> Result<Event> {
 
 fn read_state(text: Option<&str>) -> Result<Option<Value>> {
     text.map(|text| serde_json::from_str(text).map_err(|_| StoreError::Corrupt("an event"))).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_domain::event::Action;
+    use omniflow_policy::time::UnixMillis;
+
+    use super::*;
+    use crate::SqliteStore;
+
+    #[tokio::test]
+    async fn entries_cannot_be_changed_or_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("data")).await.unwrap();
+        let event = NewEvent {
+            time: UnixMillis(7),
+            actor: Actor { id: None, name: "first start".to_owned() },
+            action: Action::InstallationCreated,
+            subject: Subject { id: "1".to_owned(), name: "omf".to_owned() },
+            before: None,
+            after: Some(serde_json::json!({"key_prefix": "omf"})),
+        };
+        let mut transaction = store.main.begin().await.unwrap();
+        transaction.insert_admin_event(&event).await.unwrap();
+        transaction.commit().await.unwrap();
+        for statement in ["UPDATE events SET actor_name = 'nobody'", "DELETE FROM events"] {
+            let mut transaction = store.main.begin().await.unwrap();
+            let refused = sqlx::query(statement).execute(transaction.connection()).await.unwrap_err();
+            assert!(refused.to_string().contains("events are not"), "{refused}");
+        }
+        let kept = store.admin_events(&AdminLogFilter::default(), None, 10).await.unwrap();
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].noted.actor.clone(), kept[0].noted.after.clone()), (event.actor, event.after));
+    }
 }

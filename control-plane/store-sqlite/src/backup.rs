@@ -1,7 +1,7 @@
-//! Copies of a data directory, taken while a control plane works on it.
+//! Backups of a data directory, taken while a control plane uses it.
 //!
-//! A backup is a folder: a copy of each database as one read transaction saw it, and `backup.json`, which is written
-//! last and says what belongs to it. The owner's token is not in it; the databases have digests only.
+//! A backup is a directory: a copy of each database as one read transaction saw it, and `backup.json`, which is written
+//! last and lists the copies. The owner's token is not in it; the databases have digests only.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -21,24 +21,24 @@ use omniflow_store::{Result, StoreError};
 use crate::database::BUSY_TIMEOUT;
 use crate::{AUDIT_FILE, MAIN_FILE, at};
 
-/// The form of a backup that this release writes, and the only one so far.
+/// The format of a backup, the only one so far.
 const FORMAT: u32 = 1;
-/// What a backup says of itself.
+/// The manifest of a backup.
 pub(crate) const MANIFEST_FILE: &str = "backup.json";
-/// More than any `backup.json` has. What is read may be anybody's.
+/// More than any manifest needs. The file may come from anybody.
 const MANIFEST_BYTES: u64 = 64 * 1024;
-/// Read at once while a file is copied.
+/// Bytes that are copied at once.
 const COPIED_AT_ONCE: usize = 64 * 1024;
 
-/// What a backup says of itself, as `backup.json` has it.
+/// The manifest of a backup: the content of `backup.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupManifest {
     format: u32,
-    /// Whose keys these are.
+    /// The installation.
     pub installation: Uuid,
-    /// When the backup began, RFC 3339: what was answered before is in it.
+    /// When the backup began, RFC 3339. Changes acknowledged before are in it.
     pub taken_at: String,
-    /// The release that took it.
+    /// The release that wrote it.
     pub release: String,
     /// The databases.
     pub files: Vec<BackupFile>,
@@ -55,61 +55,61 @@ pub struct BackupFile {
     pub sha256: Digest,
 }
 
-/// Why there is no backup, or none that can be restored. What was there before is as it was.
+/// Why a backup cannot be taken or restored. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The databases cannot be read.
     #[error(transparent)]
     Storage(#[from] StoreError),
-    /// There is nothing to take a backup of.
+    /// The data directory has no database.
     #[error("{} has no database {MAIN_FILE}: give the --data-dir of omf serve", .0.display())]
     NoDatabase(PathBuf),
-    /// No first start has made an installation yet.
+    /// The data directory has no installation yet.
     #[error("{} has no installation yet: start omf serve once", .0.display())]
     NoInstallation(PathBuf),
-    /// There is nothing that the destination could be made in.
+    /// The parent of the destination is not a directory.
     #[error("{} is no folder: make it, or choose another destination", .0.display())]
     NoFolder(PathBuf),
-    /// The destination is taken.
+    /// The destination exists.
     #[error("{} is there already: give a path that is not", .0.display())]
     Exists(PathBuf),
-    /// A backup to the same destination is under way, or was interrupted.
+    /// A backup to the same destination is running or was interrupted.
     #[error("{} is there: wait for the backup that writes it, or remove it if it was interrupted", .0.display())]
     Unfinished(PathBuf),
-    /// SQLite takes names of files as text only.
+    /// The path is not UTF-8, which SQLite requires.
     #[error("{} is not UTF-8: choose another path", .0.display())]
     Path(PathBuf),
-    /// The folder is no backup.
+    /// The directory is not a backup of this format.
     #[error("{} is no backup that this release can read: {reason}", path.display())]
     NoBackup {
-        /// Which folder.
+        /// The directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A database of the backup is not what was written.
+    /// A database of the backup has changed since it was written.
     #[error("{} is damaged: {reason}; restore another backup", path.display())]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The data directory is in use by an installation.
+    /// The data directory has databases, and replacing them was not requested.
     #[error("{} has databases: give --replace to move them aside", .0.display())]
     Occupied(PathBuf),
-    /// Versions that follow this clock would fall behind those of the backup.
+    /// The clock is earlier than the backup, so new versions would be lower than those in it.
     #[error("this machine's clock is earlier than {0}, when the backup was taken: set the clock")]
     Clock(String),
 }
 
-/// A folder that goes away again unless it is kept.
+/// Removes a directory when dropped, unless it is disarmed.
 struct Unfinished<'a>(Option<&'a Path>);
 
-/// Takes a backup of the databases in `directory`, which a control plane may be working on, into the new folder
-/// `destination`. `taken_at` is the present instant in RFC 3339.
+/// Backs up the databases in `directory`, which a control plane may be using, to the new directory `destination`. `taken_at` is
+/// the current time in RFC 3339.
 ///
-/// The copies are written beside the destination, which appears when all of it is on the disk.
+/// The copies are written next to the destination and renamed once all of them are on disk.
 pub async fn back_up(
     directory: &Path,
     destination: &Path,
@@ -137,7 +137,7 @@ pub async fn back_up(
         made => made.map_err(at(&unfinished))?,
     }
     let mut guard = Unfinished(Some(&unfinished));
-    // Records before keys: every key that the log names is among the keys, which are copied later.
+    // The request log first: every key in it is in the main database, which is copied later.
     let names = if with_audit { &[AUDIT_FILE, MAIN_FILE][..] } else { &[MAIN_FILE] };
     let mut copies = Vec::new();
     for name in names {
@@ -152,12 +152,12 @@ pub async fn back_up(
     Ok(manifest)
 }
 
-/// Copies a database as one read transaction sees it. Changes go on meanwhile.
+/// Copies a database as one read transaction sees it, while changes continue.
 async fn copy_database(from: &Path, to: &Path, name: &str) -> std::result::Result<BackupFile, BackupError> {
-    // An absolute path: SQLite takes a text that begins with "file:" for a URI, with parameters.
+    // An absolute path: SQLite treats a path that begins with "file:" as a URI with parameters.
     let to = &std::path::absolute(to).map_err(at(to))?;
     let text = to.to_str().ok_or_else(|| BackupError::Path(to.to_owned()))?;
-    // SQLite takes a file that is there if it is empty, and leaves it its mode.
+    // SQLite accepts an existing file if it is empty, and keeps its mode.
     let file = private::open_private(to).map_err(at(to))?;
     let mut reader = read_only(from).await?;
     let copied = sqlx::query("VACUUM INTO ?").bind(text.to_owned()).execute(&mut reader).await;
@@ -168,7 +168,7 @@ async fn copy_database(from: &Path, to: &Path, name: &str) -> std::result::Resul
     Ok(BackupFile { name: name.to_owned(), bytes, sha256 })
 }
 
-/// Copies all of a stream; gives its length and digest.
+/// Copies a stream to its end and returns its length and digest.
 pub(crate) fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<(u64, Digest)> {
     let mut digest = DigestStream::default();
     let mut buffer = vec![0; COPIED_AT_ONCE];
@@ -184,7 +184,7 @@ pub(crate) fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<(u64, 
     }
 }
 
-/// Opens a file that is one itself: a link in a backup would lead out of it, and reading from a pipe may never end.
+/// Opens a regular file: a symbolic link in a backup would lead out of it, and reading a pipe may never end.
 pub(crate) fn regular_file(path: &Path) -> io::Result<File> {
     if !path.symlink_metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -197,7 +197,7 @@ pub(crate) async fn read_only(path: &Path) -> Result<SqliteConnection> {
     Ok(options.connect().await?)
 }
 
-/// The installation of a database. `None` before the first start has come to its end.
+/// The installation in a database; `None` before the first start is complete.
 async fn installation_of(path: &Path) -> Result<Option<Uuid>> {
     let mut reader = read_only(path).await?;
     let read = async {
@@ -213,17 +213,17 @@ async fn installation_of(path: &Path) -> Result<Option<Uuid>> {
     read
 }
 
-/// Makes what was created or renamed in a folder last.
+/// Makes creations and renames in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// The folder that something lies in.
+/// The directory that contains a path.
 fn parent(path: &Path) -> PathBuf {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Where a backup is written until it is whole.
+/// Where a backup is written until it is complete.
 fn beside(destination: &Path) -> PathBuf {
     let mut name = destination.file_name().unwrap_or_default().to_owned();
     name.push(".unfinished");
@@ -233,7 +233,7 @@ fn beside(destination: &Path) -> PathBuf {
 // === impl BackupManifest ===
 
 impl BackupManifest {
-    /// Reads what a backup says of itself.
+    /// Reads and checks the manifest of a backup.
     pub(crate) fn read(backup: &Path) -> std::result::Result<Self, BackupError> {
         let no_backup = |reason: String| BackupError::NoBackup { path: backup.to_owned(), reason };
         let told = |error: io::Error| no_backup(format!("{MANIFEST_FILE}: {error}"));
@@ -248,7 +248,7 @@ impl BackupManifest {
         if parse_time(&manifest.taken_at).is_none() {
             return Err(no_backup("taken_at is not a time".to_owned()));
         }
-        // Names become paths, so only these two will do.
+        // Names become paths, so only these two are allowed.
         let mut names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
         names.sort_unstable();
         if names != [MAIN_FILE] && names != [AUDIT_FILE, MAIN_FILE] {

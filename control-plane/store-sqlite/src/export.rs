@@ -1,5 +1,4 @@
-//! How far the export of the audit log has come, and what follows. The numbers of records follow one another without a
-//! hole, so a hole is what was purged before it could be sent.
+//! The cursor of the log exporter, and what follows it.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};

@@ -52,6 +52,13 @@ impl GatewayStore for SqliteStore {
         rows.iter().map(open).collect()
     }
 
+    async fn gateway_reports(&self) -> Result<u64> {
+        let row = sqlx::query("SELECT count(*) FROM audit_gateways")
+            .fetch_one(&mut *self.audit.reader().await?)
+            .await?;
+        Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
+    }
+
     async fn quiet_streams(&self, before: UnixMillis) -> Result<Vec<GatewayId>> {
         let rows = sqlx::query(
             "SELECT gateway, incarnation FROM audit_streams GROUP BY gateway, incarnation \

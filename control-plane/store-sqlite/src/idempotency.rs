@@ -1,4 +1,4 @@
-//! Creates that were done, so that one that is repeated is not done twice.
+//! Creates that were done under an idempotency key.
 
 use omniflow_policy::time::UnixMillis;
 use sqlx::Row;

@@ -1,4 +1,4 @@
-//! The one row that says which installation this is.
+//! The identity of the installation, in one row.
 
 use omniflow_policy::key::KeyPrefix;
 use sqlx::Row;

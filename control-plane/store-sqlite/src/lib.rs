@@ -13,7 +13,7 @@
 //! | `retention`, `maintenance`, `search_index` | purging and upkeep |
 //! | `backup`, `restore`, `schema_check` | copies of a data directory, and the way back |
 #![cfg_attr(
-    not(test),
+    not(any(test, feature = "fixtures")),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
@@ -23,6 +23,8 @@ mod backup;
 mod columns;
 mod database;
 mod export;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 mod gateway_log;
 mod gateways;
 mod idempotency;
@@ -101,3 +103,6 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::File { path, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The sealed arguments of calls, and the keys that seal them, which are sealed themselves.
+//! Sealed arguments of calls, and the data keys that seal them.
 
 use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
@@ -74,7 +74,7 @@ impl PayloadStore for SqliteStore {
 }
 
 impl SqliteTransaction {
-    /// Stores the arguments of a call.
+    /// Inserts the arguments of a call.
     pub(crate) async fn insert_payload(
         &mut self,
         record: i64,

@@ -1,4 +1,4 @@
-//! The versions of the policy document.
+//! Versions of the policy document.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::columns::{from_millis, parsed, row_limit, saturated, to_millis};
 use crate::database::SqliteTransaction;
 use crate::keys::read::ANY_UNREVOKED;
 
-/// Keys that are looked through at once.
+/// Keys that are read at once.
 const KEYS_PER_READ: usize = 5_000;
 /// Identifiers in one statement; SQLite takes 32,766 values.
 const IDS_PER_READ: usize = 10_000;

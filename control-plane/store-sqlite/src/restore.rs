@@ -1,7 +1,7 @@
-//! Putting a backup in the place of a data directory's databases: all of it, or nothing.
+//! Replaces the databases of a data directory by a backup, completely or not at all.
 //!
-//! The copies are checked and made ready in the folder `restoring`. Renaming that to `restored` is the decision:
-//! from then on whoever opens the data directory, be it the next start after a crash, brings the restore to its end.
+//! The copies are prepared and checked in the directory `restoring`. Renaming it to `restored` is the point of no return: from
+//! then on, opening the data directory finishes the restore, after a crash too.
 
 use std::fs;
 use std::io::{self, Read};
@@ -21,35 +21,35 @@ use omniflow_store::{AdminLogWrites, InstallationStore, InstallationWrites, Resu
 use crate::backup::{BackupError, BackupManifest, copy, read_only, regular_file, sync_directory};
 use crate::{AUDIT_FILE, MAIN_FILE, SqliteStore, at, lock, schema_check};
 
-/// What is being copied and checked; worth nothing after an interruption.
+/// Copies in preparation; worthless after an interruption.
 const STAGING: &str = "restoring";
-/// What is whole and takes the place of the databases.
+/// Complete copies, which replace the databases.
 const READY: &str = "restored";
-/// In [`STAGING`]: new databases, whose form is compared with that of the copies.
+/// In [`STAGING`]: new databases, whose schema is compared with that of the copies.
 const SCRATCH: &str = "new";
-/// In [`READY`]: the name of the folder that the databases before it go to.
+/// In [`READY`]: the name of the directory that the replaced databases are moved to.
 const ASIDE_FILE: &str = "aside";
 
-/// Who restores, in the trail: no token is asked for.
+/// The principal of a restore in the admin log. A restore needs no token.
 const ACTOR: &str = "omf db restore";
 
-/// A restore that is done.
+/// A completed restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
-    /// Whose keys these are.
+    /// The installation.
     pub installation: Uuid,
     /// When the backup was taken, RFC 3339.
     pub taken_at: String,
-    /// Whether the backup had an audit log. If not, the log is empty.
+    /// Whether the backup contained the request log. If not, the log is empty.
     pub with_audit: bool,
-    /// Where the databases lie that were there before.
+    /// Where the replaced databases are.
     pub aside: Option<PathBuf>,
-    /// The version of the snapshot that gateways are given next.
+    /// The version of the next snapshot.
     pub snapshot_version: u64,
 }
 
-/// Puts the backup in the place of the databases in `directory`, which no process may be working on. Databases that
-/// are there are moved aside if `replace` allows it.
+/// Replaces the databases in `directory`, which no process may be using, by the backup. Existing databases are moved aside if
+/// `replace` is set.
 pub async fn restore(
     backup: &Path,
     directory: &Path,
@@ -68,7 +68,7 @@ pub async fn restore(
         return Err(BackupError::Occupied(directory.to_owned()));
     }
     let staging = directory.join(STAGING);
-    // Left by a restore that was interrupted.
+    // Left by an interrupted restore.
     if staging.exists() {
         fs::remove_dir_all(&staging).map_err(at(&staging))?;
     }
@@ -95,8 +95,7 @@ pub async fn restore(
     })
 }
 
-/// Copies the databases, checks them, brings them to this release's form, and sets the version that gateways are
-/// given next.
+/// Copies the databases, checks and migrates them, and sets the version of the next snapshot.
 async fn stage(
     backup: &Path,
     manifest: &BackupManifest,
@@ -109,7 +108,7 @@ async fn stage(
         let target = private::open_private(&to).map_err(at(&to))?;
         let damaged = |reason| BackupError::Damaged { path: from.clone(), reason };
         let source = regular_file(&from).map_err(|error| damaged(error.to_string()))?;
-        // One byte more than there should be tells that there is more, and does not fill the disk.
+        // One byte more than expected shows that the file is longer, and does not fill the disk.
         let source = source.take(file.bytes.saturating_add(1));
         let (bytes, sha256) = copy(source, &target).map_err(at(&from))?;
         target.sync_all().map_err(at(&to))?;
@@ -132,7 +131,7 @@ async fn stage(
     let damaged = |reason| BackupError::Damaged { path: backup.join(file), reason };
     let version = set?.map_err(damaged)?;
     for name in [MAIN_FILE, AUDIT_FILE] {
-        // Only the databases are put in place, so nothing may be left in their logs.
+        // Only the databases are moved into place, so nothing may be left in their write-ahead logs.
         let log = staging.join(format!("{name}-wal"));
         if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
             return Err(at(&log)(io::Error::other("was not folded into its database; try again")).into());
@@ -141,8 +140,8 @@ async fn stage(
     Ok(version)
 }
 
-/// Puts the version above every one that a gateway can hold (see "A restore" in docs/ARCHITECTURE.md), and notes the
-/// restore in the trail. The inner error says why the database is not the one that the backup tells of.
+/// Sets the version above every version that a gateway can have (see "A restore" in docs/ARCHITECTURE.md), and adds the restore
+/// to the admin log. The inner error is the reason why the database does not match the manifest.
 async fn set_version(
     store: &SqliteStore,
     manifest: &BackupManifest,
@@ -168,20 +167,19 @@ async fn set_version(
     };
     let mut transaction = store.main.begin().await?;
     transaction.set_snapshot_version(version).await?;
-    // Who signed out since the backup stays signed out.
+    // Users who have signed out since the backup stay signed out.
     transaction.purge_sessions((UnixMillis(u64::MAX), UnixMillis(u64::MAX))).await?;
     transaction.insert_admin_event(&event).await?;
     transaction.commit().await?;
     Ok(Ok(version))
 }
 
-/// Whether another version may follow this one. What is higher was not counted by any control plane, and gateways that
-/// hold what follows it could not say so.
+/// Whether another version may follow this one. No control plane counts higher, and gateways could not report what follows.
 fn can_follow(version: u64) -> bool {
     version < MAX_REPORTED_VERSION
 }
 
-/// What SQLite finds wrong with a database.
+/// The first error that SQLite finds in a database.
 async fn fault(path: &Path) -> Result<Option<String>> {
     let mut reader = read_only(path).await?;
     let found = async {
@@ -198,8 +196,8 @@ async fn fault(path: &Path) -> Result<Option<String>> {
     found
 }
 
-/// The version that the databases that are there published last; `None` if there are none, or they cannot tell. They
-/// may be what a restore is to mend.
+/// The last published version of the existing databases; `None` if there are none or they cannot be read: they may be the reason
+/// for the restore.
 async fn last_version(directory: &Path) -> Option<u64> {
     let path = directory.join(MAIN_FILE);
     if !path.exists() {
@@ -214,7 +212,7 @@ async fn last_version(directory: &Path) -> Option<u64> {
     u64::try_from(read.await.ok()?).ok().filter(|version| can_follow(*version))
 }
 
-/// A name that nothing has.
+/// A name that is not taken.
 fn aside_name(directory: &Path, now: UnixMillis) -> String {
     let time: String =
         omniflow_domain::time::format_time(now).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
@@ -225,14 +223,14 @@ fn aside_name(directory: &Path, now: UnixMillis) -> String {
     name
 }
 
-/// Brings a restore to its end that was decided on. The caller holds the lock. However often this is interrupted, the
-/// next call goes on: a copy that has not moved yet tells that the database of its name is still the old one.
+/// Finishes a restore that is past the point of no return. The caller holds the lock. If this is interrupted, the next call
+/// continues: while a copy has not been moved, the database of its name is still the old one.
 pub(crate) fn finish(directory: &Path) -> Result<()> {
     let ready = directory.join(READY);
     if !ready.exists() {
         return Ok(());
     }
-    // Were the decision lost after databases have moved, nothing would bring back the missing ones.
+    // If the rename were lost after databases were moved, nothing would restore the missing ones.
     sync_directory(directory).map_err(at(directory))?;
     let note = ready.join(ASIDE_FILE);
     if note.exists() {
@@ -250,7 +248,7 @@ pub(crate) fn finish(directory: &Path) -> Result<()> {
     sync_directory(directory).map_err(at(directory))
 }
 
-/// Moves a database with its write-ahead log. Without the log it would lack what was committed last.
+/// Moves a database with its write-ahead log, which contains the last commits.
 fn move_aside(directory: &Path, name: &str, aside: &Path) -> Result<()> {
     for suffix in ["", "-wal", "-shm"] {
         let file = format!("{name}{suffix}");
@@ -262,3 +260,6 @@ fn move_aside(directory: &Path, name: &str, aside: &Path) -> Result<()> {
     }
     if aside.exists() { sync_directory(aside).map_err(at(aside)) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

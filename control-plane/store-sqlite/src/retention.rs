@@ -6,7 +6,7 @@ use sqlx::Row;
 use omniflow_domain::patterns::{HOUR_MS, SLOT_MS};
 
 use async_trait::async_trait;
-use omniflow_store::{Result, RetentionStore};
+use omniflow_store::{LogSize, Result, RetentionStore};
 use tokio::time::{Instant, sleep};
 
 use crate::SqliteStore;
@@ -122,6 +122,14 @@ impl RetentionStore for SqliteStore {
         Ok(purged)
     }
 
+    async fn log_size(&self) -> Result<LogSize> {
+        let Pages { all, free } = self.pages().await?;
+        let mut reader = self.audit.reader().await?;
+        let row = sqlx::query("PRAGMA page_size").fetch_one(&mut *reader).await?;
+        let page = row.try_get::<i64, _>(0)?.cast_unsigned();
+        Ok(LogSize { bytes: all * page, free: free * page })
+    }
+
     /// Keeps the free pages that the records of the next days will use.
     async fn reclaim_space(&self) -> Result<()> {
         let mut pages = self.pages().await?;
@@ -174,4 +182,40 @@ impl SqliteStore {
 /// More than a tenth of the file: moving pages that are needed again within the retention would be wasted work.
 fn has_too_many_free(pages: Pages) -> bool {
     pages.free > SPARE_PAGES.max(pages.all / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omniflow_policy::time::UnixMillis;
+    use omniflow_store::contract::fixtures::{DAY, START, ingest, record};
+
+    /// Stores `count` records from number `first` that begin at `time`.
+    async fn fill(store: &SqliteStore, first: u64, count: u64, time: u64) {
+        for first in (first..first + count).step_by(1_000) {
+            let records = (first..first + 1_000).map(|n| record(n, time + n, None)).collect();
+            ingest(store, records).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn file_shrinks_and_free_pages_are_reused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        fill(&store, 0, 20_000, START).await;
+        let full = store.pages().await.unwrap();
+        assert!(full.free < 100 && full.all > 4 * SPARE_PAGES, "{full:?}");
+
+        while store.purge_records(UnixMillis(START + DAY), 200).await.unwrap() > 0 {}
+        store.reclaim_space().await.unwrap();
+        let purged = store.pages().await.unwrap();
+        assert!(purged.free <= SPARE_PAGES, "{purged:?}");
+        assert!(purged.all < full.all / 2, "returned: {purged:?} of {full:?}");
+
+        let spare = purged.free;
+        fill(&store, 20_000, 2_000, START + 91 * DAY).await;
+        let reused = store.pages().await.unwrap();
+        assert!(reused.free < spare, "{reused:?}");
+        assert!(reused.all <= purged.all + 8, "free pages come first: {reused:?} after {purged:?}");
+    }
 }

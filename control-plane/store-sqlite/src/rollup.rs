@@ -89,3 +89,99 @@ impl SqliteTransaction {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use omniflow_domain::patterns::HOUR_MS;
+    use omniflow_policy::outcome::{Denial, Outcome};
+    use omniflow_store::contract::fixtures::{START, ingest, record};
+    use sqlx::Row;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::SqliteStore;
+
+    const KEY: Uuid = Uuid::from_u128(9);
+
+    /// Ten quiet days, then an hour with every kind of call.
+    fn eventful() -> Vec<AuditRecord> {
+        let quiet = (0..240).map(|n| record(n, START - (240 - n) * HOUR_MS, Some((KEY, "ci"))));
+        let loud = (240..640).map(|n| {
+            let mut record = record(n, START + (n - 240) * 1_000, Some((KEY, "ci")));
+            match n {
+                240..250 => record.source_ip = Some(format!("198.51.{n}.1").parse().unwrap()),
+                250..255 => record.source_ip = Some(format!("2001:db8:{n}::1").parse().unwrap()),
+                255 => record.source_ip = None,
+                300..350 => {
+                    (record.status, record.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
+                }
+                350..390 => record.status = [401, 404, 409, 429][n as usize % 4],
+                390..393 => (record.status, record.outcome) = (401, Outcome::Denied(Denial::KeyRevoked)),
+                _ => {}
+            }
+            record
+        });
+        quiet.chain(loud).collect()
+    }
+
+    async fn rows(store: &SqliteStore, statement: &'static str) -> Vec<String> {
+        let mut reader = store.audit.reader().await.unwrap();
+        let rows = sqlx::query(statement).fetch_all(&mut *reader).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// What is added up batch by batch is what SQL computes from all records at once.
+    #[tokio::test]
+    async fn sums_are_those_of_all_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        for part in eventful().chunks(150) {
+            ingest(&store, part.to_vec()).await;
+        }
+        for (stored, computed, count) in [
+            (
+                "SELECT json_array(hex(key_id), hour, key_name, first_time, last_time, calls, unauthorized, \
+                 forbidden, missing, limited, other_errors) FROM key_hours ORDER BY key_id, hour",
+                "SELECT json_array(hex(key_id), time / 3600000, max(key_name), min(time), max(time), count(*), \
+                 sum(status = 401), sum(status = 403), sum(status = 404), sum(status = 429), \
+                 sum(status BETWEEN 400 AND 499 AND status NOT IN (401, 403, 404, 429))) FROM audit_records \
+                 WHERE key_id IS NOT NULL AND reason NOT IN ('key_revoked', 'key_expired') \
+                 GROUP BY key_id, time / 3600000 ORDER BY key_id, time / 3600000",
+                241,
+            ),
+            (
+                "SELECT json_array(hex(key_id), hour, places) FROM key_hours ORDER BY key_id, hour",
+                "SELECT json_array(hex(key_id), slot / 6, max(networks)) FROM (SELECT key_id, time / 600000 AS slot, \
+                 count(DISTINCT substr(source_ip, 1, iif(substr(source_ip, 1, 12) = x'00000000000000000000FFFF', 15, 6))) \
+                 AS networks FROM audit_records WHERE key_id IS NOT NULL \
+                 AND reason NOT IN ('key_revoked', 'key_expired') GROUP BY key_id, slot) \
+                 GROUP BY key_id, slot / 6 ORDER BY key_id, slot / 6",
+                241,
+            ),
+            (
+                "SELECT json_array(hex(key_id), hex(network), first_time, last_time, calls) FROM key_networks \
+                 ORDER BY key_id, network",
+                "SELECT json_array(hex(key_id), hex(substr(source_ip, 1, \
+                 iif(substr(source_ip, 1, 12) = x'00000000000000000000FFFF', 15, 6))), min(time), max(time), count(*)) \
+                 FROM audit_records WHERE key_id IS NOT NULL AND source_ip IS NOT NULL \
+                 AND reason NOT IN ('key_revoked', 'key_expired') GROUP BY key_id, substr(source_ip, 1, \
+                 iif(substr(source_ip, 1, 12) = x'00000000000000000000FFFF', 15, 6)) \
+                 ORDER BY key_id, substr(source_ip, 1, \
+                 iif(substr(source_ip, 1, 12) = x'00000000000000000000FFFF', 15, 6))",
+                16,
+            ),
+            (
+                "SELECT json_array(hex(key_id), key_version, reason, key_name, first_time, last_time, calls) \
+                 FROM key_ends ORDER BY key_id, key_version, reason",
+                "SELECT json_array(hex(key_id), key_version, reason, max(key_name), min(time), max(time), count(*)) \
+                 FROM audit_records WHERE key_id IS NOT NULL AND reason IN ('key_revoked', 'key_expired') \
+                 GROUP BY key_id, key_version, reason ORDER BY key_id, key_version, reason",
+                1,
+            ),
+        ] {
+            let stored = rows(&store, stored).await;
+            assert_eq!(stored.len(), count);
+            assert_eq!(stored, rows(&store, computed).await);
+        }
+    }
+}

@@ -11,7 +11,7 @@ const STEP_PAGES: i64 = 8;
 
 impl SqliteStore {
     /// Merges a few segments if that is due. Returns whether something was merged; there may be more then.
-    pub(crate) async fn merge_search_segments(&self) -> Result<bool> {
+    pub async fn merge_search_segments(&self) -> Result<bool> {
         let mut transaction = self.main.begin().await?;
         let before = total_changes(transaction.connection()).await?;
         sqlx::query("INSERT INTO key_texts (key_texts, rank) VALUES ('merge', ?)")

@@ -1,4 +1,4 @@
-//! Browsers that are signed in.
+//! Browser sessions.
 
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;

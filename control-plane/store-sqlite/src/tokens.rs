@@ -1,4 +1,4 @@
-//! Tokens for the control plane.
+//! Tokens of the control plane.
 
 use std::collections::HashSet;
 

@@ -68,6 +68,9 @@ pub trait GatewayStore {
     /// Returns up to `limit` gateways that may hold records and do not count as lost, the longest silent first.
     async fn open_gateways(&self, limit: usize) -> Result<Vec<OpenGateway>>;
 
+    /// Counts runs of gateways whose last progress report is stored.
+    async fn gateway_reports(&self) -> Result<u64>;
+
     /// Runs of gateways whose last call began before `before`.
     async fn quiet_streams(&self, before: UnixMillis) -> Result<Vec<GatewayId>>;
 

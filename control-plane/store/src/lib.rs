@@ -29,6 +29,8 @@
 
 pub mod admin_log;
 pub mod anomalies;
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod error;
 pub mod export;
 pub mod gateways;
@@ -61,7 +63,7 @@ pub use request_log::{
     AuditFilter, AuditPosition, AuditStats, AuditedUser, Ingested, RequestLogStore, RequestLogWrites,
     SearchPage, Timeline,
 };
-pub use retention::RetentionStore;
+pub use retention::{LogSize, RetentionStore};
 pub use sessions::{SessionStore, SessionWrites};
 pub use tokens::{TokenStore, TokenWrites};
 pub use transaction::{LogTransaction, Transaction};

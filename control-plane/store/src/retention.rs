@@ -5,6 +5,15 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::error::Result;
 
+/// The space that the request log takes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSize {
+    /// All of it, in bytes.
+    pub bytes: u64,
+    /// The part that holds nothing and is reused first, in bytes.
+    pub free: u64,
+}
+
 /// Deletes what is older than the retention. When a key was last used stays.
 #[async_trait]
 pub trait RetentionStore {
@@ -26,6 +35,9 @@ pub trait RetentionStore {
     /// Deletes up to `limit` anomalies and sums of each kind without a call since `before`, and details of hours that
     /// are too old for late records.
     async fn purge_anomalies(&self, before: UnixMillis, now: UnixMillis, limit: usize) -> Result<u64>;
+
+    /// The space that the request log takes up.
+    async fn log_size(&self) -> Result<LogSize>;
 
     /// Returns space that purging has freed to the operating system, where that is worth the work. Writers are blocked
     /// at most half of the time. A backend that does this by itself keeps the default.

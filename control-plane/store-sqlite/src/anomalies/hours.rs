@@ -80,7 +80,7 @@ pub(crate) async fn history(connection: &mut SqliteConnection, present: &mut Pre
     let since = row.fetch_one(&mut *connection).await?.try_get::<Option<i64>, _>(0)?;
     let since = since.map_or(hour, i64::cast_unsigned);
     let (_, end) = bounds(hour);
-    // On its first day every network is new.
+    // On the first day of a key every network is new.
     let settled = (since * HOUR_MS).saturating_add(DAY_MS);
     let from = settled.max(end.saturating_sub((HISTORY_HOURS + 24) * HOUR_MS));
     let rows = sqlx::query(

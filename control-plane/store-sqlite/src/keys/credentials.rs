@@ -143,3 +143,85 @@ impl Reader<'_> {
         Ok(new)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::digest::Digest;
+    use omniflow_policy::limit::RateLimit;
+    use omniflow_policy::snapshot::{Credential, Image};
+    use omniflow_policy::time::UnixMillis;
+
+    use super::*;
+    use crate::SqliteStore;
+    use omniflow_domain::key::{Key, KeyVersion};
+    use omniflow_policy::policy::PolicyDocument;
+    use omniflow_store::contract::fixtures::{self, START};
+    use omniflow_store::{KeyFilter, KeyStore};
+
+    /// Keys of all kinds: with everything and nothing, with several versions, some of which have ended.
+    fn variant(model: &Key, number: u32) -> Key {
+        let mut key = model.clone();
+        key.id = Uuid::from_u128(u128::from(number) << 64);
+        key.name = format!("key {number}").parse().unwrap();
+        key.environment = if number.is_multiple_of(3) { Environment::Test } else { Environment::Live };
+        key.scopes =
+            scopes(["", "contacts:read", "contacts:read tickets:write"][number as usize % 3]).unwrap();
+        key.ip_allowlist = allowlist(["", "10.0.0.0/8 2001:db8::/32"][number as usize % 2]).unwrap();
+        key.rate_limit = match number % 4 {
+            0 => RateLimit { per_minute: None, per_hour: Some(7), burst: None },
+            1 => RateLimit { per_minute: Some(60), per_hour: None, burst: Some(3) },
+            _ => RateLimit { per_minute: Some(60), per_hour: Some(600), burst: None },
+        };
+        key.expires_at = number.is_multiple_of(5).then_some(UnixMillis(START + u64::from(number)));
+        let version = |version: u16| KeyVersion {
+            version,
+            digest: Digest::of(format!("{number} {version}").as_bytes()),
+            expires_at: (u32::from(version) + number).is_multiple_of(4).then_some(UnixMillis(START + 1_000)),
+            revoked_at: (u32::from(version) + number).is_multiple_of(7).then_some(UnixMillis(START)),
+            ..model.versions[0].clone()
+        };
+        key.versions = (1..=1 + (number % 3) as u16).map(version).collect();
+        key
+    }
+
+    #[tokio::test]
+    async fn image_of_the_rows_is_that_of_the_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        // More than are read as one value.
+        let keys: Vec<Key> = (1..=6_000).map(|number| variant(&fixtures::key(1), number)).collect();
+        fixtures::insert_keys(&store, &keys).await;
+        let keys = store.keys(&KeyFilter::default(), None, 9_999).await.unwrap();
+        assert_eq!(keys.len(), 6_000);
+        let credentials: Vec<Credential> = keys.iter().flat_map(Key::credentials).collect();
+        let policy = PolicyDocument::default();
+        let expected = Image::build(Uuid::nil(), 1, &policy, credentials).unwrap();
+        let mut builder = ImageBuilder::new(store.version_count().await.unwrap());
+        store.read_credentials(0, 1, &mut builder).await.unwrap();
+        let pages = 0..builder.page_count();
+        let pages = ImageBuilder::pages(&[builder], Uuid::nil(), 1, pages).unwrap();
+        let image = Image::of_pages(Uuid::nil(), 1, policy.to_json().into(), pages).unwrap();
+        assert_eq!(image.manifest(), expected.manifest());
+        assert_eq!(image.len(), expected.len());
+        assert!(image.pages().eq(expected.pages()));
+    }
+
+    #[test]
+    fn malformed_row_is_corrupt() {
+        let fixed = [7; DIGEST + ID];
+        let read = |texts: &str| {
+            let mut builder = ImageBuilder::new(1);
+            let rows = [&fixed[..], texts.as_bytes()].concat();
+            Reader { builder: &mut builder, profiles: HashMap::new() }.read(&rows).is_ok()
+        };
+        let whole = "ci\u{1f}\u{1f}\u{1f}\u{1f}live\u{1f}contacts:read\u{1f}\u{1f}60\u{1f}\u{1f}\u{1e}";
+        assert!(read(whole));
+        assert!(!read(""), "a row that ends too soon");
+        for (text, with) in
+            [("ci", ""), ("ci", "c\u{1f}i"), ("live", "prod"), ("60", ""), ("60", "-1"), ("\u{1e}", "")]
+        {
+            assert!(!read(&whole.replacen(text, with, 1)), "{text:?} as {with:?}");
+        }
+        assert!(!read(&format!("{whole}rest")));
+    }
+}

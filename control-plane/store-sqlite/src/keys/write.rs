@@ -1,4 +1,4 @@
-//! Writing keys.
+//! Writes keys.
 
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;

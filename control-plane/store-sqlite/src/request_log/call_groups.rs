@@ -1,4 +1,4 @@
-//! How a key was used: its audited calls in groups.
+//! Calls of a key in groups.
 
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
@@ -12,13 +12,12 @@ use omniflow_store::{Result, StoreError};
 use crate::columns::{address, from_millis, saturated, to_millis};
 use crate::database::Database;
 
-/// One pass over the key's own calls, in the order of the index, however many there are.
+/// One scan over the calls of the key, in the order of the index.
 const QUERY: &str = "SELECT source_ip, method, endpoint, reason, count(*), min(time), max(time) FROM \
      (SELECT source_ip, method, endpoint, reason, time FROM audit_records WHERE key_id = ? AND time >= ? \
      ORDER BY time DESC LIMIT ?) GROUP BY source_ip, method, endpoint, reason";
 
 impl Database {
-    /// The calls of a key that began at `from` or later, the newest `limit` of them.
     pub(crate) async fn call_groups(
         &self,
         key: Uuid,
@@ -45,4 +44,24 @@ fn read(row: &SqliteRow) -> Result<CallGroup> {
         first: from_millis(row.try_get(5)?),
         last: from_millis(row.try_get(6)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlSafeStr;
+
+    use super::*;
+    use crate::SqliteStore;
+
+    #[tokio::test]
+    async fn only_the_calls_of_the_key_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        let mut reader = store.audit.reader().await.unwrap();
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {QUERY}")).into_sql_str();
+        let rows =
+            sqlx::query(explain).bind(Uuid::nil()).bind(0).bind(1).fetch_all(&mut *reader).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.try_get(3).unwrap()).collect();
+        assert!(plan.iter().any(|step| step.contains("audit_records_key (key_id=? AND time>?)")), "{plan:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Reading the audit log, newest first.
+//! Reading the request log, newest first.
 
 use ipnet::IpNet;
 use omniflow_policy::audit::AuditKey;
@@ -22,9 +22,6 @@ const RECORDED_COLUMNS: &str = "SELECT id, time, key_id, key_version, method, en
      coalesce(folded_calls, 1) FROM audit_records ";
 
 impl Database {
-    /// At most `limit` calls, newest first, beginning after `before`.
-    ///
-    /// A page costs the same wherever in the log it lies.
     pub(crate) async fn audit_entries(
         &self,
         filter: &AuditFilter,
@@ -36,7 +33,6 @@ impl Database {
         rows.iter().map(read).collect()
     }
 
-    /// At most `limit` calls as a replay needs them, newest first, beginning after `before`.
     pub(crate) async fn recorded_calls(
         &self,
         filter: &AuditFilter,
@@ -48,7 +44,6 @@ impl Database {
         rows.iter().map(read_recorded).collect()
     }
 
-    /// The calls with numbers above `after` and up to `last`, the one that was committed first at the beginning.
     pub(crate) async fn audit_entries_between(
         &self,
         filter: &AuditFilter,
@@ -56,7 +51,7 @@ impl Database {
         last: i64,
     ) -> Result<Vec<AuditEntry>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
-        // By the numbers alone: the range is small, and no index of a filter is as narrow.
+        // By number alone: the range is small, and no index of a filter is as narrow.
         query.push("NOT INDEXED WHERE id > ").push_bind(after).push(" AND id <= ").push_bind(last);
         apply(&mut query, filter);
         query.push(" ORDER BY id");
@@ -64,20 +59,17 @@ impl Database {
         rows.iter().map(read).collect()
     }
 
-    /// The number of the call that was committed last; 0 for an empty log.
     pub(crate) async fn newest_record(&self) -> Result<i64> {
         let row = sqlx::query("SELECT coalesce(max(id), 0) FROM audit_records");
         Ok(row.fetch_one(&mut *self.reader().await?).await?.try_get(0)?)
     }
 
-    /// How many records there ever were, those that are purged included.
     pub(crate) async fn record_total(&self) -> Result<u64> {
         let row =
             sqlx::query("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit_records'");
         Ok(row.fetch_one(&mut *self.reader().await?).await?.try_get::<i64, _>(0)?.cast_unsigned())
     }
 
-    /// One call.
     pub(crate) async fn audit_entry(&self, id: i64) -> Result<Option<AuditEntry>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
         query.push("WHERE id = ").push_bind(id);
@@ -85,7 +77,6 @@ impl Database {
         row.map(|row| read(&row)).transpose()
     }
 
-    /// At most `limit` gaps that end from `from` until before `to`, the last first.
     pub(crate) async fn audit_gaps_between(
         &self,
         from: UnixMillis,
@@ -104,7 +95,6 @@ impl Database {
         rows.iter().map(read_gap).collect()
     }
 
-    /// At most `limit` gaps, the one that was found last first, beginning after `before`.
     pub(crate) async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
         let rows = sqlx::query(
             "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause, at_least FROM audit_gaps \
@@ -117,7 +107,6 @@ impl Database {
         rows.iter().map(read_gap).collect()
     }
 
-    /// How many gaps there ever were for each cause, and how many calls they say are missing.
     pub(crate) async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>> {
         let rows = sqlx::query("SELECT cause, gaps, calls FROM gap_totals")
             .fetch_all(&mut *self.reader().await?)
@@ -144,7 +133,7 @@ pub(crate) fn page_query(
     query
 }
 
-/// Only what comes after a place.
+/// Only calls after a position.
 pub(crate) fn apply_place(query: &mut QueryBuilder<Sqlite>, before: Option<AuditPosition>) {
     if let Some(AuditPosition { time, id }) = before {
         let time = to_millis(time);
@@ -153,8 +142,8 @@ pub(crate) fn apply_place(query: &mut QueryBuilder<Sqlite>, before: Option<Audit
     }
 }
 
-/// Adds the conditions. A plus before a column keeps SQLite from its index: a page is read in the order of time,
-/// through the index of the narrowest filter, and never gathered and sorted where there may be much of it.
+/// Adds the conditions. A plus before a column keeps SQLite from using its index: a page is read in the order of time by the
+/// index of the narrowest condition, and never collected and sorted if there may be many calls.
 pub(crate) fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
     match &filter.key {
         Some(KeyReference::Id(id)) => {
@@ -165,7 +154,7 @@ pub(crate) fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
         }
         None => {}
     }
-    // With a key's own calls at hand in the order of time, no other index is of use.
+    // The index of a key has its calls in the order of time; no other index is better.
     let beside_key = if filter.key.is_some() { "+" } else { "" };
     if let Some(network) = filter.network {
         let (first, last) = (address_bytes(network.network()), address_bytes(network.broadcast()));
@@ -210,7 +199,7 @@ pub(crate) fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
     }
 }
 
-/// Whether a network is so large that its calls are found sooner by walking the log than by their address.
+/// Whether a network is so large that its calls are found faster by scanning the log than by address.
 pub(crate) fn is_wide(network: IpNet) -> bool {
     match network {
         IpNet::V4(v4) => v4.prefix_len() < 16,
@@ -289,4 +278,53 @@ fn read_key(row: &SqliteRow) -> Result<Option<AuditKey>> {
         version: row.try_get(5)?,
         environment: parsed(row.try_get(6)?, "an environment")?,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::outcome::Denial;
+
+    use super::*;
+    use crate::SqliteStore;
+
+    #[tokio::test]
+    async fn page_is_read_through_the_narrowest_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("data")).await.unwrap();
+        let all = AuditFilter::default;
+        let key = Some(KeyReference::Name("ci".to_owned()));
+        let reason = Some(Outcome::Denied(Denial::KeyRevoked));
+        let endpoint = Some("/api/v1/contacts".to_owned());
+        let network = |text: &str| Some(text.parse().unwrap());
+        for (filter, index, sorts) in [
+            (all(), "time (", false),
+            (AuditFilter { key: Some(KeyReference::Id(uuid::Uuid::nil())), ..all() }, "key (", false),
+            (
+                AuditFilter {
+                    key,
+                    status: Some(404..=404),
+                    reason,
+                    network: network("10.0.0.1/32"),
+                    ..all()
+                },
+                "key_name (",
+                false,
+            ),
+            (AuditFilter { endpoint, ..all() }, "endpoint (", false),
+            (AuditFilter { reason, ..all() }, "reason (", false),
+            (AuditFilter { status: Some(404..=404), ..all() }, "status (", false),
+            (AuditFilter { status: Some(400..=499), ..all() }, "time (", false),
+            (AuditFilter { network: network("10.0.0.1/32"), reason, ..all() }, "source_ip (", false),
+            (AuditFilter { network: network("10.0.0.0/24"), ..all() }, "source_ip (", true),
+            (AuditFilter { network: network("10.0.0.0/8"), ..all() }, "time (", false),
+        ] {
+            let before = Some(AuditPosition { time: UnixMillis(9), id: 9 });
+            let mut query = page_query(&format!("EXPLAIN QUERY PLAN {COLUMNS}"), &filter, before, 10);
+            let rows = query.build().fetch_all(&mut *store.audit.reader().await.unwrap()).await.unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.try_get(3).unwrap()).collect();
+            assert!(plan[0].contains(&format!("USING INDEX audit_records_{index}")), "{filter:?}: {plan:?}");
+            let sorted = plan.iter().any(|step| step.contains("TEMP B-TREE"));
+            assert_eq!(sorted, sorts, "{filter:?}: {plan:?}");
+        }
+    }
 }

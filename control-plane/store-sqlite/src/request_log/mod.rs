@@ -2,6 +2,8 @@
 
 mod call_groups;
 pub(crate) mod ingest;
+#[cfg(test)]
+mod ingest_rate;
 mod last_used;
 pub(crate) mod list;
 mod search;

@@ -1,7 +1,7 @@
-//! Counting what the calls of the audit log amount to.
+//! Statistics of the request log.
 //!
-//! A day is read at a time, or an hour, so that no reader is held for long and SQLite sorts little at once. Latencies are counted
-//! with three significant digits, rounded down: what is told lies less than 1% below the true one.
+//! One day or hour is read at a time, so that no reader is occupied for long and SQLite sorts little at once. Latencies are
+//! counted with three significant digits, rounded down: the error is below 1%.
 
 use std::collections::HashSet;
 
@@ -18,9 +18,9 @@ use crate::columns::{address, from_millis, row_limit};
 use crate::database::Database;
 
 const HOUR_MS: u64 = 3_600_000;
-/// The time whose calls are counted at once.
+/// The time span that is counted at once.
 const SLICE_MS: u64 = 24 * HOUR_MS;
-/// The same where callers choose how many groups there are.
+/// The same if clients determine the number of groups.
 const ADDRESS_SLICE_MS: u64 = HOUR_MS;
 
 /// The first digit of the status, three significant digits of the latency or [`FOLDED`], and the calls.
@@ -34,12 +34,10 @@ pub(crate) const COUNTED: &str = "status / 100, CASE \
      WHEN latency_us < 100000000 THEN latency_us / 100000 * 100000 \
      WHEN latency_us < 1000000000 THEN latency_us / 1000000 * 1000000 \
      ELSE latency_us / 10000000 * 10000000 END, sum(coalesce(folded_calls, 1))";
-/// In the place of a latency: calls that were folded, whose latencies nobody knows.
+/// Stands for the unknown latency of aggregated calls.
 pub(crate) const FOLDED: i64 = -1;
 
 impl Database {
-    /// Counts the calls from `from` until before `to`, which the filter's own times have to be, in at most `most`
-    /// groups.
     pub(crate) async fn audit_stats(
         &self,
         filter: &AuditFilter,
@@ -68,7 +66,6 @@ impl Database {
         Ok(stats)
     }
 
-    /// The name that a key had in its newest call.
     pub(crate) async fn audited_key_name(&self, key: Uuid) -> Result<Option<String>> {
         let row =
             sqlx::query("SELECT key_name FROM audit_records WHERE key_id = ? ORDER BY time DESC LIMIT 1")
@@ -89,8 +86,8 @@ impl Database {
         Ok(first.zip(last).map(|(first, last)| (from_millis(first), from_millis(last))))
     }
 
-    /// The groups of most calls. SQLite keeps the counts of the others, on the disk if need be, and never this process:
-    /// callers choose how many addresses there are.
+    /// The groups with the most calls. SQLite holds the counts of the others, on disk if necessary, and this process never does:
+    /// clients determine how many addresses there are.
     async fn largest_groups(
         &self,
         filter: &AuditFilter,
@@ -136,7 +133,7 @@ impl Database {
     }
 }
 
-/// The columns of a grouping. The hour is an expression of its own.
+/// The columns of a grouping; the hour is an expression.
 fn columns(by: &[Dimension]) -> String {
     let columns: Vec<&str> = by
         .iter()
@@ -152,7 +149,7 @@ fn columns(by: &[Dimension]) -> String {
     columns.join(", ")
 }
 
-/// The first columns by their numbers.
+/// The first columns by number.
 fn positions(count: usize) -> String {
     (1..=count).map(|position| position.to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -177,4 +174,59 @@ fn value(row: &SqliteRow, column: usize, dimension: Dimension) -> Result<GroupVa
         }
     };
     Ok(value.unwrap_or(GroupValue::Nothing))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::SqliteStore;
+    use crate::fixtures::{END, records};
+    use omniflow_store::{AuditPosition, KeyReference, RequestLogStore};
+
+    const DAY_MS: i64 = 86_400_000;
+
+    /// `cargo test --release -p omniflow-store-sqlite ten_million -- --ignored --nocapture`
+    #[tokio::test]
+    #[ignore = "takes minutes and 6 GB; it measures, and asserts little"]
+    async fn ten_million_records_are_counted_in_seconds() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("data")).await.unwrap();
+        let count: i64 = std::env::var("OMF_TEST_RECORDS").map_or(10_000_000, |text| text.parse().unwrap());
+        let started = Instant::now();
+        records(&store, count).await;
+        let bytes = std::fs::metadata(folder.path().join("data/audit.db")).unwrap().len();
+        println!("{count} records made in {:?}, {} MiB", started.elapsed(), bytes >> 20);
+        let span = |days: i64| (from_millis(END - days * DAY_MS), from_millis(END));
+        let of = |n: u8| AuditFilter {
+            key: Some(KeyReference::Id(Uuid::from_slice(format!("{n:016}").as_bytes()).unwrap())),
+            ..AuditFilter::default()
+        };
+        for (what, filter, span, by) in [
+            ("one key of 200, 30 days, by hour", of(1), span(30), &[Dimension::Hour][..]),
+            ("the key of a tenth of all calls, 30 days, by hour", of(0), span(30), &[Dimension::Hour]),
+            ("all, 1 day, by hour", AuditFilter::default(), span(1), &[Dimension::Hour]),
+            ("all, 30 days, by hour", AuditFilter::default(), span(30), &[Dimension::Hour]),
+            ("all, 1 day, by key", AuditFilter::default(), span(1), &[Dimension::Key]),
+            ("all, 1 day, by address", AuditFilter::default(), span(1), &[Dimension::Address]),
+            ("one key, 30 days, by address", of(1), span(30), &[Dimension::Address]),
+        ] {
+            for run in ["first", "again"] {
+                let started = Instant::now();
+                let stats = store.audit_stats(&filter, span, by, 1_000).await.unwrap();
+                println!("{what}, {run}: {} calls in {:?}", stats.total.calls, started.elapsed());
+                assert!(stats.total.calls > 0);
+            }
+        }
+        let mut before: Option<AuditPosition> = None;
+        for page in 1..=1_000 {
+            let started = Instant::now();
+            let entries = store.audit_entries(&of(0), before, 101).await.unwrap();
+            if page == 1 || page == 1_000 {
+                println!("the key's page {page}: {:?}", started.elapsed());
+            }
+            before = entries.get(99).map(|entry| AuditPosition { time: entry.time, id: entry.id });
+        }
+    }
 }

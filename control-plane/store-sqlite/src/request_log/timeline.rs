@@ -1,4 +1,4 @@
-//! Counting calls over time, within a time that a person waits: the newest first, as far as it comes.
+//! Counting calls over time until a deadline, newest first.
 
 use std::time::Duration;
 
@@ -13,14 +13,12 @@ use super::search::Through;
 use super::stats::{COUNTED, FOLDED};
 use crate::database::Database;
 
-/// The time whose calls are counted first, in milliseconds.
+/// The time span that is counted first, in milliseconds.
 const FIRST_SLICE_MS: u64 = 60_000;
-/// What is counted at once takes about as long as that: a slice that took less is followed by one twice as long.
+/// How long one step should take: after a faster step the time span is doubled, after a slower one halved.
 const SLICE_TAKES: Duration = Duration::from_millis(10);
 
 impl Database {
-    /// Counts the calls from `from` until before `to`, which the filter's own times have to be, in stretches of `width`
-    /// milliseconds, the newest first, as far as it comes before `deadline`; without one, all of them.
     pub(crate) async fn audit_timeline(
         &self,
         filter: &AuditFilter,
@@ -46,7 +44,7 @@ impl Database {
                 slice_ms
             };
             end = start;
-            // However late it is, the newest are counted.
+            // The newest calls are counted even if the deadline has passed.
             if from < end && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 timeline.counted_from = Some(end);
                 break;
@@ -71,5 +69,40 @@ impl Database {
             timeline.stretches.entry(stretch).or_default().add(class, latency, calls);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SqliteStore;
+    use omniflow_store::RequestLogStore;
+    use omniflow_store::contract::fixtures::{START, ingest, record};
+
+    const MINUTE: u64 = 60_000;
+
+    #[tokio::test]
+    async fn timeline_counts_the_newest_interval_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        let mut records: Vec<_> = (0..90).map(|n| record(n, START + n * MINUTE, None)).collect();
+        records[1].status = 404;
+        records[89].status = 503;
+        ingest(&store, records).await;
+        let span = (UnixMillis(START), UnixMillis(START + 90 * MINUTE));
+        let count = async |deadline| {
+            store.audit_timeline(&AuditFilter::default(), span, 30 * MINUTE, deadline).await.unwrap()
+        };
+        let all = count(None).await;
+        let calls: Vec<_> = all.stretches.iter().map(|(start, tally)| (start - START, tally.calls)).collect();
+        assert_eq!(calls, [(0, 30), (30 * MINUTE, 30), (60 * MINUTE, 30)]);
+        assert_eq!((all.total.calls, all.total.client_errors, all.total.server_errors), (90, 1, 1));
+        assert_eq!((all.total.percentile(99), all.counted_from), (Some(900), None));
+        let newest = count(Some(Instant::now())).await;
+        assert_eq!((newest.total.calls, newest.counted_from), (1, Some(UnixMillis(START + 88 * MINUTE + 1))));
+
+        let narrow = (UnixMillis(START + 1), UnixMillis(START + 31 * MINUTE));
+        let some = store.audit_timeline(&AuditFilter::default(), narrow, MINUTE, None).await.unwrap();
+        assert_eq!((some.total.calls, some.stretches.len()), (30, 30));
     }
 }
