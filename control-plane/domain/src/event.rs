@@ -66,7 +66,7 @@ pub struct Subject {
 }
 
 /// A change that is about to be committed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
     /// When it is made.
     pub time: UnixMillis,

@@ -26,7 +26,7 @@ pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 pub const MAX_OVERLAP: Duration = Duration::from_secs(720 * 3_600);
 
 /// A key: what it is called, what it may do, and the secrets that stand for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Its identifier, UUID version 7.
     pub id: Uuid,
@@ -55,7 +55,7 @@ pub struct Key {
 }
 
 /// One secret of a key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyVersion {
     /// Its number within the key, from 1.
     pub version: u16,

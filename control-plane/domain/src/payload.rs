@@ -1,7 +1,7 @@
 //! The arguments of calls as they are stored: sealed, with keys that are sealed themselves.
 
 /// A payload that only its data key opens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedPayload {
     /// The number of the data key.
     pub data_key: i64,
@@ -10,7 +10,7 @@ pub struct SealedPayload {
 }
 
 /// A data key that only its wrapping key opens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedDataKey {
     /// Its number.
     pub id: i64,

@@ -17,7 +17,7 @@ pub const SEEN_STEP: Duration = Duration::from_secs(60);
 pub const MAX_SESSIONS: usize = 32;
 
 /// A browser that is signed in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// The SHA-256 of its identifier, which is in the browser's cookie and nowhere else.
     pub digest: Digest,

@@ -30,7 +30,7 @@ pub enum Role {
 pub struct InvalidRole;
 
 /// A token as it is stored: its secret is not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Its identifier, UUID version 7.
     pub id: Uuid,

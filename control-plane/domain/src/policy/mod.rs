@@ -45,7 +45,7 @@ pub struct NamedKeys {
 }
 
 /// A version of the policy without what it says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyVersion {
     /// Its number, from 1.
     pub version: u64,

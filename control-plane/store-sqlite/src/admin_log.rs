@@ -1,0 +1,131 @@
+//! The admin log. Triggers of the database refuse to change or delete entries.
+
+use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
+use uuid::Uuid;
+
+use omniflow_domain::event::{Actor, Event, NewEvent, Subject};
+
+use async_trait::async_trait;
+use omniflow_store::{AdminLogFilter, AdminLogStore, AdminLogWrites, Result, StoreError, TokenWrites};
+
+use crate::SqliteStore;
+use crate::columns::{from_millis, parsed, row_limit, to_millis};
+use crate::database::SqliteTransaction;
+
+#[async_trait]
+impl AdminLogStore for SqliteStore {
+    async fn admin_events(
+        &self,
+        filter: &AdminLogFilter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<Event>> {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT id, time, actor_id, actor_name, action, subject_id, subject_name, before, after FROM events \
+             WHERE id < ",
+        );
+        query.push_bind(before.unwrap_or(i64::MAX));
+        if let Some(action) = filter.action {
+            query.push(" AND action = ").push_bind(action.as_str());
+        }
+        if let Some(actor) = &filter.actor {
+            match Uuid::parse_str(actor) {
+                Ok(id) => query.push(" AND actor_id = ").push_bind(id),
+                Err(_) => query.push(" AND actor_name = ").push_bind(actor.clone()),
+            };
+        }
+        if let Some(subject) = &filter.subject {
+            query.push(" AND (subject_id = ").push_bind(subject.clone());
+            query.push(" OR subject_name = ").push_bind(subject.clone()).push(")");
+        }
+        if let Some(from) = filter.from {
+            query.push(" AND time >= ").push_bind(to_millis(from));
+        }
+        if let Some(to) = filter.to {
+            query.push(" AND time < ").push_bind(to_millis(to));
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
+        let rows = query.build().fetch_all(&mut *self.main.reader().await?).await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+#[async_trait]
+impl AdminLogWrites for SqliteTransaction {
+    async fn insert_admin_event(&mut self, event: &NewEvent) -> Result<()> {
+        if let Some(token) = event.actor.id
+            && !self.token(token).await?.is_some_and(|token| token.is_valid(event.time))
+        {
+            return Err(StoreError::PrincipalInvalid);
+        }
+        sqlx::query(
+            "INSERT INTO events (time, actor_id, actor_name, action, subject_id, subject_name, before, after) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(to_millis(event.time))
+        .bind(event.actor.id)
+        .bind(event.actor.name.clone())
+        .bind(event.action.as_str())
+        .bind(event.subject.id.clone())
+        .bind(event.subject.name.clone())
+        .bind(event.before.as_ref().map(Value::to_string))
+        .bind(event.after.as_ref().map(Value::to_string))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<Event> {
+    Ok(Event {
+        id: row.try_get(0)?,
+        noted: NewEvent {
+            time: from_millis(row.try_get(1)?),
+            actor: Actor { id: row.try_get(2)?, name: row.try_get(3)? },
+            action: parsed(row.try_get(4)?, "an action")?,
+            subject: Subject { id: row.try_get(5)?, name: row.try_get(6)? },
+            before: read_state(row.try_get(7)?)?,
+            after: read_state(row.try_get(8)?)?,
+        },
+    })
+}
+
+fn read_state(text: Option<&str>) -> Result<Option<Value>> {
+    text.map(|text| serde_json::from_str(text).map_err(|_| StoreError::Corrupt("an event"))).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_domain::event::Action;
+    use omniflow_policy::time::UnixMillis;
+
+    use super::*;
+    use crate::SqliteStore;
+
+    #[tokio::test]
+    async fn entries_cannot_be_changed_or_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("data")).await.unwrap();
+        let event = NewEvent {
+            time: UnixMillis(7),
+            actor: Actor { id: None, name: "first start".to_owned() },
+            action: Action::InstallationCreated,
+            subject: Subject { id: "1".to_owned(), name: "omf".to_owned() },
+            before: None,
+            after: Some(serde_json::json!({"key_prefix": "omf"})),
+        };
+        let mut transaction = store.main.begin().await.unwrap();
+        transaction.insert_admin_event(&event).await.unwrap();
+        transaction.commit().await.unwrap();
+        for statement in ["UPDATE events SET actor_name = 'nobody'", "DELETE FROM events"] {
+            let mut transaction = store.main.begin().await.unwrap();
+            let refused = sqlx::query(statement).execute(transaction.connection()).await.unwrap_err();
+            assert!(refused.to_string().contains("events are not"), "{refused}");
+        }
+        let kept = store.admin_events(&AdminLogFilter::default(), None, 10).await.unwrap();
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].noted.actor.clone(), kept[0].noted.after.clone()), (event.actor, event.after));
+    }
+}

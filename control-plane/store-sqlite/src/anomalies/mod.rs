@@ -1,0 +1,233 @@
+//! Anomalies, and their delivery to the webhook.
+
+mod hours;
+
+use omniflow_policy::time::UnixMillis;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use omniflow_domain::finding::{Finding, FindingKind, Signal};
+use omniflow_domain::patterns::{History, Present};
+
+use async_trait::async_trait;
+use omniflow_store::anomalies::continues;
+use omniflow_store::{
+    AnomalyFilter, AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor, KeyReference,
+    Result, StoreError,
+};
+
+use crate::SqliteStore;
+use crate::columns::{from_millis, parsed, row_limit, saturated, to_millis};
+use crate::database::SqliteTransaction;
+
+const COLUMNS: &str = "SELECT id, kind, key_id, key_name, first_time, last_time, evidence FROM findings ";
+
+#[async_trait]
+impl AnomalyStore for SqliteStore {
+    async fn anomalies(
+        &self,
+        filter: &AnomalyFilter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<Finding>> {
+        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        query.push("WHERE id < ").push_bind(before.unwrap_or(i64::MAX));
+        match &filter.key {
+            Some(KeyReference::Id(id)) => drop(query.push(" AND key_id = ").push_bind(*id)),
+            Some(KeyReference::Name(name)) => drop(query.push(" AND key_name = ").push_bind(name.clone())),
+            None => {}
+        }
+        if let Some(kind) = filter.kind {
+            query.push(" AND kind = ").push_bind(kind.as_str());
+        }
+        if let Some(from) = filter.from {
+            query.push(" AND last_time >= ").push_bind(to_millis(from));
+        }
+        if let Some(to) = filter.to {
+            query.push(" AND first_time < ").push_bind(to_millis(to));
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
+        let rows = query.build().fetch_all(&mut *self.audit.reader().await?).await?;
+        rows.iter().map(read).collect()
+    }
+
+    async fn anomaly_totals(&self) -> Result<Vec<(FindingKind, u64)>> {
+        let rows = sqlx::query("SELECT kind, total FROM finding_totals")
+            .fetch_all(&mut *self.audit.reader().await?)
+            .await?;
+        let read = |row: &SqliteRow| {
+            Ok((parsed(row.try_get(0)?, "a kind")?, row.try_get::<i64, _>(1)?.cast_unsigned()))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn waiting_deliveries(&self) -> Result<u64> {
+        let row = sqlx::query("SELECT count(*) FROM deliveries")
+            .fetch_one(&mut *self.audit.reader().await?)
+            .await?;
+        Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
+    }
+
+    async fn due_deliveries(&self, now: UnixMillis, limit: usize) -> Result<Vec<Delivery>> {
+        let rows = sqlx::query(
+            "SELECT id, kind, key_id, key_name, first_time, last_time, evidence, since, attempts \
+             FROM deliveries JOIN findings ON id = finding_id WHERE next_time <= ? ORDER BY next_time LIMIT ?",
+        )
+        .bind(to_millis(now))
+        .bind(row_limit(limit))
+        .fetch_all(&mut *self.audit.reader().await?)
+        .await?;
+        let delivery = |row: &SqliteRow| {
+            Ok(Delivery {
+                finding: read(row)?,
+                since: from_millis(row.try_get(7)?),
+                attempts: row.try_get(8)?,
+            })
+        };
+        rows.iter().map(delivery).collect()
+    }
+
+    async fn changed_hours(&self, cursor: &mut EvaluationCursor, limit: usize) -> Result<Vec<ChangedHour>> {
+        hours::changed_hours(&mut *self.audit.reader().await?, cursor, limit).await
+    }
+
+    async fn history(&self, present: &mut Present) -> Result<History> {
+        hours::history(&mut *self.audit.reader().await?, present).await
+    }
+}
+
+#[async_trait]
+impl AnomalyWrites for SqliteTransaction {
+    async fn note_signal(
+        &mut self,
+        signal: Signal,
+        webhook_since: Option<UnixMillis>,
+    ) -> Result<Option<Finding>> {
+        let statement = sqlx::AssertSqlSafe(format!(
+            "{COLUMNS} WHERE key_id = ? AND kind = ? AND subject = ? ORDER BY id DESC LIMIT 1"
+        ));
+        let last = sqlx::query(statement)
+            .bind(signal.key_id)
+            .bind(signal.kind.as_str())
+            .bind(signal.subject())
+            .fetch_optional(self.connection())
+            .await?;
+        let last = last.as_ref().map(read).transpose()?;
+        match last.filter(|last| continues(last, &signal)) {
+            Some(mut finding) => {
+                finding.signal.extend(signal);
+                self.update_finding(&finding).await?;
+                Ok(None)
+            }
+            None => self.insert_finding(signal, webhook_since).await.map(Some),
+        }
+    }
+
+    async fn put_off_delivery(&mut self, finding: i64, attempts: u32, next: UnixMillis) -> Result<()> {
+        sqlx::query("UPDATE deliveries SET attempts = ?, next_time = ? WHERE finding_id = ?")
+            .bind(saturated(attempts.into()))
+            .bind(to_millis(next))
+            .bind(finding)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    async fn end_delivery(&mut self, finding: i64) -> Result<()> {
+        sqlx::query("DELETE FROM deliveries WHERE finding_id = ?")
+            .bind(finding)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    async fn mark_evaluated(&mut self, changed: &ChangedHour) -> Result<()> {
+        let statement = match changed {
+            ChangedHour::Hour(present) => sqlx::query(
+                "UPDATE key_hours SET changed = 0 WHERE key_id = ? AND hour = ? AND calls = ?",
+            )
+            .bind(present.key_id)
+            .bind(saturated(present.counts.hour))
+            .bind(saturated(present.counts.calls)),
+            ChangedHour::Ended(signal) => sqlx::query(
+                "UPDATE key_ends SET changed = 0 WHERE key_id = ? AND key_version = ? AND reason = ? AND calls = ?",
+            )
+            .bind(signal.key_id)
+            .bind(signal.evidence.version)
+            .bind(signal.evidence.reason.clone())
+            .bind(saturated(signal.evidence.observed)),
+        };
+        statement.execute(self.connection()).await?;
+        Ok(())
+    }
+}
+
+impl SqliteTransaction {
+    async fn update_finding(&mut self, finding: &Finding) -> Result<()> {
+        let signal = &finding.signal;
+        sqlx::query(
+            "UPDATE findings SET key_name = ?, first_time = ?, last_time = ?, evidence = ? WHERE id = ?",
+        )
+        .bind(signal.key_name.clone())
+        .bind(to_millis(signal.first))
+        .bind(to_millis(signal.last))
+        .bind(written(signal)?)
+        .bind(finding.id)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    async fn insert_finding(&mut self, signal: Signal, webhook_since: Option<UnixMillis>) -> Result<Finding> {
+        let inserted = sqlx::query(
+            "INSERT INTO findings (kind, key_id, subject, key_name, first_time, last_time, evidence) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(signal.kind.as_str())
+        .bind(signal.key_id)
+        .bind(signal.subject())
+        .bind(signal.key_name.clone())
+        .bind(to_millis(signal.first))
+        .bind(to_millis(signal.last))
+        .bind(written(&signal)?)
+        .execute(self.connection())
+        .await?;
+        let id = inserted.last_insert_rowid();
+        sqlx::query(
+            "INSERT INTO finding_totals (kind, total) VALUES (?, 1) ON CONFLICT DO UPDATE SET total = total + 1",
+        )
+        .bind(signal.kind.as_str())
+        .execute(self.connection())
+        .await?;
+        if let Some(since) = webhook_since.map(to_millis) {
+            sqlx::query(
+                "INSERT INTO deliveries (finding_id, since, attempts, next_time) VALUES (?, ?, 0, ?)",
+            )
+            .bind(id)
+            .bind(since)
+            .bind(since)
+            .execute(self.connection())
+            .await?;
+        }
+        Ok(Finding { id, signal })
+    }
+}
+
+fn written(signal: &Signal) -> Result<String> {
+    serde_json::to_string(&signal.evidence).map_err(|_| StoreError::Corrupt("evidence"))
+}
+
+fn read(row: &SqliteRow) -> Result<Finding> {
+    let evidence: &str = row.try_get(6)?;
+    Ok(Finding {
+        id: row.try_get(0)?,
+        signal: Signal {
+            kind: parsed(row.try_get(1)?, "a kind")?,
+            key_id: row.try_get(2)?,
+            key_name: row.try_get(3)?,
+            first: from_millis(row.try_get(4)?),
+            last: from_millis(row.try_get(5)?),
+            evidence: serde_json::from_str(evidence).map_err(|_| StoreError::Corrupt("evidence"))?,
+        },
+    })
+}

@@ -1,0 +1,283 @@
+//! One SQLite database: its file, its schema, its writer and its readers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteTransactionManager,
+};
+use sqlx::{Connection, Row, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
+use sqlx_core::transaction::TransactionManager;
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+
+use omniflow_files::private;
+use omniflow_store::{Result, StoreError};
+
+use crate::at;
+
+const READERS: u32 = 4;
+/// The page cache of a reader, in SQLite's unit: negative numbers are KiB. The operating system caches the file too, once
+/// for all readers. A larger cache would fill within a quarter of an hour, once for each reader.
+const READER_CACHE: &str = "-128";
+/// The page cache of a writer, which holds uncommitted pages.
+const WRITER_CACHE: &str = "-512";
+/// A write-ahead log of more pages than this, 16 MiB, is checkpointed completely.
+const LONG_LOG_PAGES: i64 = 4_096;
+/// The pages of a write-ahead log at which a commit checkpoints it: SQLite's default.
+pub(crate) const USUAL_LOG_PAGES: u32 = 1_000;
+/// The same where checkpoints run beside the commits.
+pub(crate) const MOST_LOG_PAGES: u32 = 65_536;
+/// Nothing else writes, so this only waits for checkpoints.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open database with the schema of this release.
+#[derive(Debug)]
+pub(crate) struct Database {
+    readers: SqlitePool,
+    writer: Arc<Mutex<SqliteConnection>>,
+    /// Runs checkpoints. It never writes rows.
+    checkpointer: Mutex<SqliteConnection>,
+    committed: Arc<Notify>,
+    /// How the writer connects.
+    options: SqliteConnectOptions,
+}
+
+/// A write transaction. Rolled back when dropped without a commit.
+#[derive(Debug)]
+pub(crate) struct SqliteTransaction {
+    connection: OwnedMutexGuard<SqliteConnection>,
+    committed: Arc<Notify>,
+    is_open: bool,
+}
+
+pub(crate) fn main_migrations() -> Migrator {
+    Migrator::with_migrations(vec![migration(1, "schema", include_str!("../migrations/main.sql"))])
+}
+
+pub(crate) fn audit_migrations() -> Migrator {
+    Migrator::with_migrations(vec![migration(1, "schema", include_str!("../migrations/audit.sql"))])
+}
+
+fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
+    Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+}
+
+// === impl Database ===
+
+impl Database {
+    /// Readers attach the database at `audit`, if given, as `audit`: lists of keys filter by use. A commit checkpoints the
+    /// write-ahead log itself once that has `log_pages`.
+    pub(crate) async fn open(
+        path: &Path,
+        migrations: Migrator,
+        audit: Option<&Path>,
+        log_pages: u32,
+    ) -> Result<Self> {
+        // SQLite creates the write-ahead log with the mode of the database.
+        private::open_private(path).map_err(at(path))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        // auto_vacuum takes effect in a new database. Deleted content is overwritten: a purged payload must not be found
+        // in the file.
+        let making = options
+            .clone()
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
+            .pragma("secure_delete", "ON")
+            .pragma("cache_size", WRITER_CACHE)
+            .pragma("wal_autocheckpoint", log_pages.to_string());
+        let mut writer = SqliteConnection::connect_with(&making).await?;
+        migrations.run(&mut writer).await.map_err(|source| StoreError::Migration {
+            database: path.display().to_string(),
+            source: Box::new(source),
+        })?;
+        let mut readers = SqlitePoolOptions::new().max_connections(READERS);
+        if let Some(audit) = audit {
+            let audit: Arc<[u8]> = audit.as_os_str().as_encoded_bytes().into();
+            readers = readers.after_connect(move |connection, _| {
+                let audit = audit.to_vec();
+                Box::pin(async move {
+                    sqlx::query("ATTACH DATABASE ? AS audit").bind(audit).execute(&mut *connection).await?;
+                    // A statement that is put together: a pragma takes no parameters.
+                    let cache = sqlx::AssertSqlSafe(format!("PRAGMA audit.cache_size = {READER_CACHE}"));
+                    sqlx::query(cache).execute(connection).await.map(drop)
+                })
+            });
+        }
+        let options = options.pragma("cache_size", READER_CACHE);
+        let checkpointer = SqliteConnection::connect_with(&options).await?;
+        let readers = readers.connect_with(options.read_only(true)).await?;
+        Ok(Self {
+            readers,
+            writer: Arc::new(Mutex::new(writer)),
+            options: making,
+            checkpointer: Mutex::new(checkpointer),
+            committed: Arc::new(Notify::new()),
+        })
+    }
+
+    /// Begins a write transaction. Waits until no other one is open.
+    pub(crate) async fn begin(&self) -> Result<SqliteTransaction> {
+        let mut connection = Arc::clone(&self.writer).lock_owned().await;
+        self.renew_if_stuck(&mut connection).await?;
+        // Open from here on: if the caller drops this future while it waits for SQLite, the drop rolls back.
+        let mut transaction =
+            SqliteTransaction { connection, committed: Arc::clone(&self.committed), is_open: true };
+        let statement = "BEGIN IMMEDIATE".into_sql_str();
+        SqliteTransactionManager::begin(&mut transaction.connection, Some(statement)).await?;
+        Ok(transaction)
+    }
+
+    /// SQLite rolls a transaction back by itself if it cannot write, on a full disk above all. The driver still counts
+    /// it as open and never begins another one on that connection. A new connection starts with a new count.
+    async fn renew_if_stuck(&self, connection: &mut SqliteConnection) -> Result<()> {
+        if !connection.is_in_transaction() {
+            return Ok(());
+        }
+        // A dropped transaction is being rolled back at this moment: the next command waits for that.
+        connection.ping().await?;
+        if connection.is_in_transaction() {
+            tracing::warn!("transaction rolled back by the database, writer reconnects");
+            *connection = SqliteConnection::connect_with(&self.options).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a commit since the last call.
+    pub(crate) async fn committed(&self) {
+        self.committed.notified().await;
+    }
+
+    /// Checkpoints while changes are committed. If the write-ahead log has grown long because they leave no pause, they wait
+    /// for the rest of the checkpoint, so that the log restarts.
+    pub(crate) async fn checkpoint(&self) -> Result<()> {
+        let mut checkpointer = self.checkpointer.lock().await;
+        if checkpoint(&mut checkpointer).await? > LONG_LOG_PAGES {
+            let _turn = self.writer.lock().await;
+            checkpoint(&mut checkpointer).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    pub(crate) async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&mut *self.reader().await?).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        if let Err(error) =
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *self.writer.lock().await).await
+        {
+            tracing::warn!(%error, "final checkpoint failed");
+        }
+    }
+}
+
+/// Checkpoints as far as no reader prevents it. Returns the number of pages in the write-ahead log.
+async fn checkpoint(checkpointer: &mut SqliteConnection) -> Result<i64> {
+    let row = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(checkpointer).await?;
+    Ok(row.try_get(1)?)
+}
+
+// === impl SqliteTransaction ===
+
+impl SqliteTransaction {
+    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+
+    /// Commits. The change is on disk when this returns.
+    pub(crate) async fn commit(mut self) -> Result<()> {
+        // Rolled back by the drop of `self` if this fails.
+        SqliteTransactionManager::commit(&mut self.connection).await?;
+        self.is_open = false;
+        self.committed.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for SqliteTransaction {
+    fn drop(&mut self) {
+        if self.is_open {
+            SqliteTransactionManager::start_rollback(&mut self.connection);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SqliteStore;
+
+    /// Commits this many bytes, in rows of a table that only this test has.
+    async fn write(database: &Database, bytes: usize) {
+        let mut transaction = database.begin().await.unwrap();
+        sqlx::query("CREATE TABLE IF NOT EXISTS ballast (bytes BLOB)")
+            .execute(transaction.connection())
+            .await
+            .unwrap();
+        sqlx::query("INSERT INTO ballast VALUES (zeroblob(?))")
+            .bind(i64::try_from(bytes).unwrap())
+            .execute(transaction.connection())
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn long_write_ahead_log_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = SqliteStore::open(folder.path()).await.unwrap().main;
+        write(&database, 24 << 20).await;
+        let pages = checkpoint(&mut *database.checkpointer.lock().await).await.unwrap();
+        assert!(pages > LONG_LOG_PAGES, "{pages} pages");
+        write(&database, 1).await;
+        database.checkpoint().await.unwrap();
+        database.committed().await;
+        write(&database, 1).await;
+        let pages = checkpoint(&mut *database.checkpointer.lock().await).await.unwrap();
+        assert!(pages < 100, "{pages} pages: the log has not restarted");
+    }
+
+    #[tokio::test]
+    async fn readers_have_small_caches_of_both_databases() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        for (database, statement) in [
+            (&store.main, "PRAGMA main.cache_size"),
+            (&store.main, "PRAGMA audit.cache_size"),
+            (&store.audit, "PRAGMA main.cache_size"),
+        ] {
+            let mut reader = database.reader().await.unwrap();
+            let size: i64 = sqlx::query(statement).fetch_one(&mut *reader).await.unwrap().get(0);
+            assert_eq!(size.to_string(), READER_CACHE, "{statement}");
+        }
+    }
+
+    #[tokio::test]
+    async fn writer_recovers_from_a_rollback_by_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        for _ in 0..2 {
+            let mut transaction = store.main.begin().await.unwrap();
+            // As SQLite does on a full disk, unnoticed by the driver.
+            sqlx::query("ROLLBACK").execute(transaction.connection()).await.unwrap();
+            assert!(transaction.commit().await.is_err());
+            // A dropped transaction leaves the connection usable.
+            drop(store.main.begin().await.unwrap());
+            store.main.begin().await.unwrap().commit().await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Gateways: when each was last seen, and how far each has delivered its records.
+
+use async_trait::async_trait;
+use omniflow_domain::gateway::{GatewayId, Sighting};
+use omniflow_policy::gateway::Incarnation;
+use omniflow_policy::time::UnixMillis;
+use omniflow_store::{GatewayStore, GatewayWrites, OpenGateway, Result, StoreError};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use crate::SqliteStore;
+use crate::columns::{from_millis, row_limit, to_millis};
+use crate::database::SqliteTransaction;
+
+#[async_trait]
+impl GatewayStore for SqliteStore {
+    async fn sightings(&self, since: UnixMillis, limit: usize) -> Result<Vec<Sighting>> {
+        let rows = sqlx::query(
+            "SELECT gateway, incarnation, first_seen_at, last_seen_at FROM gateways WHERE last_seen_at >= ? \
+             ORDER BY last_seen_at DESC, gateway, incarnation LIMIT ?",
+        )
+        .bind(to_millis(since))
+        .bind(row_limit(limit))
+        .fetch_all(&mut *self.main.reader().await?)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let incarnation = incarnation(row.try_get(1)?)?;
+                Ok(Sighting {
+                    id: GatewayId { gateway: row.try_get(0)?, incarnation },
+                    first_seen_at: from_millis(row.try_get(2)?),
+                    last_seen_at: from_millis(row.try_get(3)?),
+                })
+            })
+            .collect()
+    }
+
+    async fn open_gateways(&self, limit: usize) -> Result<Vec<OpenGateway>> {
+        let rows = sqlx::query(
+            "SELECT gateway, incarnation, heard_at FROM audit_gateways WHERE settled = 0 AND gap IS NULL \
+             ORDER BY heard_at LIMIT ?",
+        )
+        .bind(row_limit(limit))
+        .fetch_all(&mut *self.audit.reader().await?)
+        .await?;
+        let open = |row: &SqliteRow| {
+            Ok(OpenGateway {
+                id: GatewayId { gateway: row.try_get(0)?, incarnation: incarnation(row.try_get(1)?)? },
+                heard_at: from_millis(row.try_get(2)?),
+            })
+        };
+        rows.iter().map(open).collect()
+    }
+
+    async fn gateway_reports(&self) -> Result<u64> {
+        let row = sqlx::query("SELECT count(*) FROM audit_gateways")
+            .fetch_one(&mut *self.audit.reader().await?)
+            .await?;
+        Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
+    }
+
+    async fn quiet_streams(&self, before: UnixMillis) -> Result<Vec<GatewayId>> {
+        let rows = sqlx::query(
+            "SELECT gateway, incarnation FROM audit_streams GROUP BY gateway, incarnation \
+             HAVING max(last_time) < ?",
+        )
+        .bind(to_millis(before))
+        .fetch_all(&mut *self.audit.reader().await?)
+        .await?;
+        rows.iter()
+            .map(|row| Ok(GatewayId { gateway: row.try_get(0)?, incarnation: incarnation(row.try_get(1)?)? }))
+            .collect()
+    }
+
+    async fn forget_streams(&self, runs: &[GatewayId], before: UnixMillis) -> Result<()> {
+        let mut transaction = self.audit.begin().await?;
+        for run in runs {
+            sqlx::query("DELETE FROM audit_streams WHERE gateway = ? AND incarnation = ? AND last_time < ?")
+                .bind(run.gateway.clone())
+                .bind(String::from(run.incarnation))
+                .bind(to_millis(before))
+                .execute(transaction.connection())
+                .await?;
+        }
+        transaction.commit().await
+    }
+}
+
+#[async_trait]
+impl GatewayWrites for SqliteTransaction {
+    async fn note_sightings(&mut self, sightings: &[Sighting]) -> Result<()> {
+        let mut statement = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO gateways (gateway, incarnation, first_seen_at, last_seen_at) ",
+        );
+        statement.push_values(sightings, |mut row, sighting| {
+            row.push_bind(sighting.id.gateway.clone())
+                .push_bind(String::from(sighting.id.incarnation))
+                .push_bind(to_millis(sighting.first_seen_at))
+                .push_bind(to_millis(sighting.last_seen_at));
+        });
+        statement.push(" ON CONFLICT DO UPDATE SET last_seen_at = excluded.last_seen_at");
+        statement.build().execute(self.connection()).await?;
+        Ok(())
+    }
+
+    async fn prune_sightings(&mut self, since: UnixMillis, most: usize) -> Result<()> {
+        sqlx::query("DELETE FROM gateways WHERE last_seen_at < ?")
+            .bind(to_millis(since))
+            .execute(self.connection())
+            .await?;
+        sqlx::query(
+            "DELETE FROM gateways WHERE last_seen_at <= \
+             (SELECT last_seen_at FROM gateways ORDER BY last_seen_at DESC LIMIT 1 OFFSET ?)",
+        )
+        .bind(row_limit(most))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+pub(crate) fn incarnation(text: String) -> Result<Incarnation> {
+    Incarnation::try_from(text).map_err(|_| StoreError::Corrupt("an incarnation"))
+}

@@ -1,0 +1,267 @@
+//! Reading keys: one, a filtered page, or all of them page by page.
+
+use omniflow_policy::key::Environment;
+use omniflow_policy::snapshot::ImageBuilder;
+use omniflow_policy::time::UnixMillis;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use uuid::Uuid;
+
+use omniflow_domain::key::{Key, KeyOrder, KeyStatus, KeyVersion};
+
+use async_trait::async_trait;
+use omniflow_store::{CredentialsError, KeyFilter, KeyReference, KeyStore, Result, RotationFilter};
+
+use super::credentials;
+use crate::SqliteStore;
+use crate::columns::{allowlist, digest, from_millis, parsed, rate_limit, row_limit, scopes, to_millis};
+
+/// Consecutive characters of one entry of the full-text index.
+const PIECE: usize = 3;
+/// The most keys that are checked one by one for a text.
+const FEW: i64 = 5_000;
+const DAY_MS: u64 = 86_400_000;
+const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
+     k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, k.revision, \
+     v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at, v.imported ";
+/// Versions of the key `k` that are accepted at the instant that follows this text.
+const ACCEPTED_AT: &str = " FROM key_versions a WHERE a.key_id = k.id AND a.revoked_at IS NULL AND \
+     min(ifnull(a.expires_at, 9223372036854775807), ifnull(k.expires_at, 9223372036854775807)) > ";
+pub(crate) const ANY_UNREVOKED: &str =
+    "EXISTS (SELECT 1 FROM key_versions u WHERE u.key_id = k.id AND u.revoked_at IS NULL)";
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn key_counts(&self, now: UnixMillis) -> Result<Vec<(Environment, KeyStatus, u64)>> {
+        let mut query =
+            QueryBuilder::<Sqlite>::new("SELECT environment, CASE WHEN NOT unrevoked THEN 'revoked' ");
+        query.push(
+            "WHEN accepted = 0 THEN 'expired' WHEN accepted = 1 THEN 'active' ELSE 'rotating' END, count(*) ",
+        );
+        query.push("FROM (SELECT environment, ").push(ANY_UNREVOKED).push(" AS unrevoked, (SELECT count(*)");
+        query.push(ACCEPTED_AT).push_bind(to_millis(now)).push(") AS accepted FROM keys k) GROUP BY 1, 2");
+        let rows = query.build().fetch_all(&mut *self.main.reader().await?).await?;
+        let count = |row: &SqliteRow| {
+            let environment = parsed(row.try_get(0)?, "an environment")?;
+            Ok((environment, parsed(row.try_get(1)?, "a status")?, row.try_get::<i64, _>(2)?.cast_unsigned()))
+        };
+        rows.iter().map(count).collect()
+    }
+
+    async fn key(&self, reference: &KeyReference) -> Result<Option<Key>> {
+        find(&mut *self.main.reader().await?, reference).await
+    }
+
+    async fn keys(&self, filter: &KeyFilter, after: Option<Uuid>, limit: usize) -> Result<Vec<Key>> {
+        let mut reader = self.main.reader().await?;
+        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        query.push("FROM (SELECT k.* FROM ");
+        if let Some(text) = &filter.text
+            && let Some(pieces) = few(&mut reader, text).await?
+        {
+            query
+                .push("(SELECT rowid AS place FROM key_texts WHERE key_texts MATCH ")
+                .push_bind(pieces)
+                .push(
+                    " UNION SELECT n.rowid FROM key_versions h JOIN keys n ON n.id = h.key_id WHERE h.hint = ",
+                )
+                .push_bind(text.clone())
+                .push(") found CROSS JOIN keys k ON k.rowid = found.place");
+        } else {
+            query.push("keys k");
+        }
+        query.push(" WHERE ");
+        // Each order has an index, so that the last page takes no longer than the first.
+        let order = match filter.order {
+            KeyOrder::Newest => "k.id DESC",
+            KeyOrder::Oldest => "k.id",
+            KeyOrder::Name => "k.name",
+            KeyOrder::NameReversed => "k.name DESC",
+        };
+        match (filter.order, after) {
+            (KeyOrder::Newest, after) => query.push("k.id < ").push_bind(after.unwrap_or(Uuid::max())),
+            (KeyOrder::Oldest, after) => query.push("k.id > ").push_bind(after.unwrap_or(Uuid::nil())),
+            (_, None) => query.push("true"),
+            // Names never change.
+            (KeyOrder::Name, Some(after)) => {
+                query.push("k.name > (SELECT name FROM keys WHERE id = ").push_bind(after).push(")")
+            }
+            (KeyOrder::NameReversed, Some(after)) => {
+                query.push("k.name < (SELECT name FROM keys WHERE id = ").push_bind(after).push(")")
+            }
+        };
+        if let Some((status, now)) = filter.status {
+            let now = to_millis(now);
+            match status {
+                KeyStatus::Active => {
+                    query.push(" AND 1 = (SELECT count(*)").push(ACCEPTED_AT).push_bind(now).push(")")
+                }
+                // Keys that never had a second version need no count.
+                KeyStatus::Rotating => query
+                    .push(
+                        " AND EXISTS (SELECT 1 FROM key_versions s WHERE s.key_id = k.id AND s.version > 1)",
+                    )
+                    .push(" AND 1 < (SELECT count(*)")
+                    .push(ACCEPTED_AT)
+                    .push_bind(now)
+                    .push(")"),
+                KeyStatus::Revoked => query.push(" AND NOT ").push(ANY_UNREVOKED),
+                KeyStatus::Expired => query
+                    .push(" AND 0 = (SELECT count(*)")
+                    .push(ACCEPTED_AT)
+                    .push_bind(now)
+                    .push(") AND ")
+                    .push(ANY_UNREVOKED),
+            };
+        }
+        if let Some(RotationFilter { due, now, made_until }) = filter.rotation {
+            if let (true, Some(made_until)) = (due, made_until) {
+                // No version is older than its key, unless the clock was set back, by less than a day. Keys that are too
+                // young are skipped without reading their versions.
+                let latest = UnixMillis(made_until.0.saturating_add(DAY_MS));
+                query.push(" AND k.created_at <= ").push_bind(to_millis(latest));
+            }
+            // Nothing was created at -1.
+            query
+                .push(if due { " AND " } else { " AND NOT " })
+                .push("ifnull((SELECT a.created_at")
+                .push(ACCEPTED_AT)
+                .push_bind(to_millis(now))
+                .push(" ORDER BY a.version DESC LIMIT 1) <= ")
+                .push_bind(made_until.map_or(-1, to_millis))
+                .push(", 0)");
+        }
+        if let Some(since) = filter.unused_since {
+            query
+                .push(" AND NOT EXISTS (SELECT 1 FROM audit.key_last_used l WHERE l.key_id = k.id AND l.last_used_at >= ")
+                .push_bind(to_millis(since))
+                .push(")");
+        }
+        if let Some((now, end)) = filter.expiring {
+            query
+                .push(
+                    " AND ifnull((SELECT max(min(ifnull(a.expires_at, 9223372036854775807), \
+                      ifnull(k.expires_at, 9223372036854775807)))",
+                )
+                .push(ACCEPTED_AT)
+                .push_bind(to_millis(now))
+                .push("), 9223372036854775807) < ")
+                .push_bind(to_millis(end));
+        }
+        if let Some(environment) = filter.environment {
+            query.push(" AND k.environment = ").push_bind(environment.as_str());
+        }
+        if let Some(scope) = &filter.scope {
+            query.push(" AND instr(' ' || k.scopes || ' ', ").push_bind(format!(" {scope} ")).push(") > 0");
+        }
+        if let Some(text) = &filter.text {
+            let lower = text.to_ascii_lowercase();
+            query
+                .push(" AND (instr(lower(k.name), ")
+                .push_bind(lower.clone())
+                .push(") > 0 OR instr(lower(ifnull(k.description, '')), ")
+                .push_bind(lower)
+                .push(") > 0 OR k.id IN (SELECT key_id FROM key_versions WHERE hint = ")
+                .push_bind(text.clone())
+                .push("))");
+        }
+        query
+            .push(" ORDER BY ")
+            .push(order)
+            .push(" LIMIT ")
+            .push_bind(row_limit(limit))
+            .push(") k JOIN key_versions v ON v.key_id = k.id ORDER BY ")
+            .push(order)
+            .push(", v.version");
+        gather(&query.build().fetch_all(&mut *reader).await?)
+    }
+
+    async fn version_count(&self) -> Result<usize> {
+        credentials::version_count(&mut *self.main.reader().await?).await
+    }
+
+    async fn read_credentials(
+        &self,
+        part: usize,
+        parts: usize,
+        builder: &mut ImageBuilder,
+    ) -> std::result::Result<(), CredentialsError> {
+        credentials::read_credentials(&mut *self.main.reader().await?, part, parts, builder).await
+    }
+}
+
+/// The query that finds a text in the full-text index, and possibly some keys without it, if it finds few. Otherwise a scan of
+/// the newest keys is faster; texts of less than three characters are not in the index.
+async fn few(reader: &mut SqliteConnection, text: &str) -> Result<Option<String>> {
+    let characters: Vec<char> = text.chars().collect();
+    let pieces: Vec<String> = characters
+        .windows(PIECE)
+        .map(|piece| format!("\"{}\"", piece.iter().collect::<String>().replace('"', "\"\"")))
+        .collect();
+    // The index ends a text at a zero byte.
+    if pieces.is_empty() || text.contains('\0') {
+        return Ok(None);
+    }
+    let pieces = pieces.join(" AND ");
+    let row = sqlx::query("SELECT count(*) FROM (SELECT 1 FROM key_texts WHERE key_texts MATCH ? LIMIT ?)")
+        .bind(pieces.clone())
+        .bind(FEW + 1)
+        .fetch_one(reader)
+        .await?;
+    let found: i64 = row.try_get(0)?;
+    Ok((found <= FEW).then_some(pieces))
+}
+
+pub(crate) async fn find(connection: &mut SqliteConnection, reference: &KeyReference) -> Result<Option<Key>> {
+    let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+    query.push("FROM keys k JOIN key_versions v ON v.key_id = k.id WHERE ");
+    match reference {
+        KeyReference::Id(id) => query.push("k.id = ").push_bind(*id),
+        KeyReference::Name(name) => query.push("k.name = ").push_bind(name.clone()),
+    };
+    query.push(" ORDER BY v.version");
+    Ok(gather(&query.build().fetch_all(connection).await?)?.pop())
+}
+
+/// Collects keys from joined rows, in which the versions of a key are consecutive.
+fn gather(rows: &[SqliteRow]) -> Result<Vec<Key>> {
+    let mut keys: Vec<Key> = Vec::new();
+    for row in rows {
+        let id: Uuid = row.try_get(0)?;
+        let version = read_version(row)?;
+        match keys.last_mut() {
+            Some(key) if key.id == id => key.versions.push(version),
+            _ => keys.push(read_key(row, id, version)?),
+        }
+    }
+    Ok(keys)
+}
+
+fn read_key(row: &SqliteRow, id: Uuid, version: KeyVersion) -> Result<Key> {
+    Ok(Key {
+        id,
+        name: parsed(row.try_get(1)?, "the name of a key")?,
+        environment: parsed(row.try_get(2)?, "an environment")?,
+        scopes: scopes(row.try_get(3)?)?,
+        rate_limit: rate_limit(row.try_get(4)?, row.try_get(5)?, row.try_get(6)?)?,
+        ip_allowlist: allowlist(row.try_get(7)?)?,
+        description: row.try_get(8)?,
+        created_by: row.try_get(9)?,
+        created_at: from_millis(row.try_get(10)?),
+        expires_at: row.try_get::<Option<i64>, _>(11)?.map(from_millis),
+        revision: row.try_get::<i64, _>(12)?.cast_unsigned(),
+        versions: vec![version],
+    })
+}
+
+fn read_version(row: &SqliteRow) -> Result<KeyVersion> {
+    Ok(KeyVersion {
+        version: row.try_get(13)?,
+        digest: digest(row.try_get(14)?)?,
+        hint: row.try_get(15)?,
+        created_at: from_millis(row.try_get(16)?),
+        expires_at: row.try_get::<Option<i64>, _>(17)?.map(from_millis),
+        revoked_at: row.try_get::<Option<i64>, _>(18)?.map(from_millis),
+        imported: row.try_get(19)?,
+    })
+}

@@ -1,0 +1,108 @@
+//! The embedded store: two SQLite databases in one data directory, and the only crate that contains SQL for them.
+//!
+//! `omniflow.db` holds keys, tokens, policy, sessions, the admin log, the installation and when gateways were seen;
+//! `audit.db` holds the request log and everything derived from it. Each has one writer connection, used in turn and always
+//! with `BEGIN IMMEDIATE`, and a pool of readers that never wait for it (WAL). A commit is on disk when it returns
+//! (`synchronous=FULL`). One process uses a data directory at a time; a lock file enforces that.
+//!
+//! | module | content |
+//! |---|---|
+//! | `database`, `columns` | one database with its writer and readers; values as columns |
+//! | `keys`, `tokens`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
+//! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
+//! | `retention`, `maintenance`, `search_index` | purging and upkeep |
+//! | `backup`, `restore`, `schema_check` | copies of a data directory, and the way back |
+#![cfg_attr(
+    not(any(test, feature = "fixtures")),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod admin_log;
+mod anomalies;
+mod backup;
+mod columns;
+mod database;
+mod export;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
+mod gateway_log;
+mod gateways;
+mod idempotency;
+mod installation;
+mod keys;
+mod maintenance;
+mod payloads;
+mod policy;
+mod request_log;
+mod restore;
+mod retention;
+mod rollup;
+mod schema_check;
+mod search_index;
+mod sessions;
+mod tokens;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+
+use omniflow_files::private;
+use omniflow_store::{Result, StoreError};
+
+pub use backup::{BackupError, BackupFile, BackupManifest, back_up};
+use database::Database;
+pub use restore::{Restored, restore};
+
+const MAIN_FILE: &str = "omniflow.db";
+const AUDIT_FILE: &str = "audit.db";
+const LOCK_FILE: &str = "lock";
+
+/// The databases of a data directory. No other process has them open.
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// Keys, tokens, policy, sessions, the admin log, the installation, sightings of gateways.
+    main: Database,
+    /// The request log.
+    audit: Database,
+    /// Held while the store is open; the operating system releases it when the process ends.
+    _lock: File,
+}
+
+// === impl SqliteStore ===
+
+impl SqliteStore {
+    /// Opens the databases in `directory`, and creates or migrates them as needed. The directory and its files are
+    /// readable by their owner only.
+    pub async fn open(directory: &Path) -> Result<Self> {
+        private::make_private_directory(directory).map_err(at(directory))?;
+        let lock = lock(directory)?;
+        restore::finish(directory)?;
+        let audit_path = directory.join(AUDIT_FILE);
+        let audit =
+            Database::open(&audit_path, database::audit_migrations(), None, database::USUAL_LOG_PAGES)
+                .await?;
+        let main_path = directory.join(MAIN_FILE);
+        let most = database::MOST_LOG_PAGES;
+        let main = Database::open(&main_path, database::main_migrations(), Some(&audit_path), most).await?;
+        Ok(Self { main, audit, _lock: lock })
+    }
+}
+
+/// Locks the data directory for this process.
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join(LOCK_FILE);
+    let lock = private::open_private(&path).map_err(at(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(source)) => Err(at(&path)(source)),
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::File { path, source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Versions of the policy document.
+
+use std::collections::HashMap;
+
+use omniflow_policy::scope::Scope;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use uuid::Uuid;
+
+use omniflow_domain::policy::{KeyGrant, NamedKeys, PolicyVersion, ScopeHolders, StoredPolicy};
+
+use async_trait::async_trait;
+use omniflow_store::{PolicyStore, PolicyWrites, Result, StoreError};
+
+use crate::SqliteStore;
+use crate::columns::{from_millis, parsed, row_limit, saturated, to_millis};
+use crate::database::SqliteTransaction;
+use crate::keys::read::ANY_UNREVOKED;
+
+/// Keys that are read at once.
+const KEYS_PER_READ: usize = 5_000;
+/// Identifiers in one statement; SQLite takes 32,766 values.
+const IDS_PER_READ: usize = 10_000;
+
+#[async_trait]
+impl PolicyStore for SqliteStore {
+    async fn policy(&self) -> Result<StoredPolicy> {
+        let row = sqlx::query(
+            "SELECT version, document, created_by, created_at FROM policy_versions ORDER BY version DESC LIMIT 1",
+        )
+        .fetch_one(&mut *self.main.reader().await?)
+        .await?;
+        read(&row)
+    }
+
+    async fn policy_version(&self, version: u64) -> Result<Option<StoredPolicy>> {
+        let row = sqlx::query(
+            "SELECT version, document, created_by, created_at FROM policy_versions WHERE version = ?",
+        )
+        .bind(saturated(version))
+        .fetch_optional(&mut *self.main.reader().await?)
+        .await?;
+        row.map(|row| read(&row)).transpose()
+    }
+
+    async fn policy_versions(&self, below: Option<u64>, limit: usize) -> Result<Vec<PolicyVersion>> {
+        let rows = sqlx::query(
+            "SELECT version, created_by, created_at FROM policy_versions WHERE version < ? \
+             ORDER BY version DESC LIMIT ?",
+        )
+        .bind(below.map_or(i64::MAX, saturated))
+        .bind(row_limit(limit))
+        .fetch_all(&mut *self.main.reader().await?)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(PolicyVersion {
+                    version: row.try_get::<i64, _>(0)?.cast_unsigned(),
+                    created_by: row.try_get(1)?,
+                    created_at: from_millis(row.try_get(2)?),
+                })
+            })
+            .collect()
+    }
+
+    async fn key_grants(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, KeyGrant>> {
+        let mut grants = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(IDS_PER_READ) {
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "SELECT k.id, k.name, k.environment, k.scopes, v.version, v.imported, v.revoked_at IS NOT NULL \
+                 FROM keys k JOIN key_versions v ON v.key_id = k.id WHERE k.id IN (",
+            );
+            let mut list = query.separated(", ");
+            for id in ids {
+                list.push_bind(*id);
+            }
+            query.push(")");
+            for row in query.build().fetch_all(&mut *self.main.reader().await?).await? {
+                let environment = parsed(row.try_get(2)?, "an environment")?;
+                let grant = grants.entry(row.try_get(0)?).or_insert(KeyGrant {
+                    name: row.try_get(1)?,
+                    environment,
+                    scopes: row.try_get(3)?,
+                    revoked: true,
+                    imported: Vec::new(),
+                });
+                grant.revoked &= row.try_get::<bool, _>(6)?;
+                if row.try_get(5)? {
+                    grant.imported.push(row.try_get(4)?);
+                }
+            }
+        }
+        Ok(grants)
+    }
+
+    async fn scope_holders(&self, scopes: &[Scope], limit: usize) -> Result<Vec<ScopeHolders>> {
+        scope_holders(&mut *self.main.reader().await?, scopes, limit).await
+    }
+
+    async fn imported_keys(&self, limit: usize) -> Result<NamedKeys> {
+        imported_keys(&mut *self.main.reader().await?, limit).await
+    }
+}
+
+#[async_trait]
+impl PolicyWrites for SqliteTransaction {
+    async fn insert_policy(&mut self, policy: &StoredPolicy) -> Result<()> {
+        let document =
+            serde_json::to_string(&policy.document).map_err(|_| StoreError::Corrupt("a policy"))?;
+        sqlx::query(
+            "INSERT INTO policy_versions (version, document, created_by, created_at) VALUES (?, ?, ?, ?)",
+        )
+        .bind(policy.version.cast_signed())
+        .bind(document)
+        .bind(policy.created_by.clone())
+        .bind(to_millis(policy.created_at))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    async fn scope_holders(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<ScopeHolders>> {
+        scope_holders(self.connection(), scopes, limit).await
+    }
+
+    async fn imported_keys(&mut self, limit: usize) -> Result<NamedKeys> {
+        imported_keys(self.connection(), limit).await
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<StoredPolicy> {
+    Ok(StoredPolicy {
+        version: row.try_get::<i64, _>(0)?.cast_unsigned(),
+        document: serde_json::from_str(row.try_get(1)?).map_err(|_| StoreError::Corrupt("a policy"))?,
+        created_by: row.try_get(2)?,
+        created_at: from_millis(row.try_get(3)?),
+    })
+}
+
+async fn scope_holders(
+    connection: &mut SqliteConnection,
+    scopes: &[Scope],
+    limit: usize,
+) -> Result<Vec<ScopeHolders>> {
+    let mut held: HashMap<&str, NamedKeys> =
+        scopes.iter().map(|scope| (scope.as_str(), NamedKeys::default())).collect();
+    let mut before = Uuid::max();
+    while held.values().any(|keys| !keys.more) {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name, scopes FROM keys k WHERE id < ");
+        query.push_bind(before).push(" AND ").push(ANY_UNREVOKED).push(" ORDER BY id DESC LIMIT ");
+        let rows = query.push_bind(row_limit(KEYS_PER_READ)).build().fetch_all(&mut *connection).await?;
+        let Some(oldest) = rows.last() else { break };
+        before = oldest.try_get(0)?;
+        for row in &rows {
+            for scope in row.try_get::<&str, _>(2)?.split(' ') {
+                if let Some(keys) = held.get_mut(scope) {
+                    keys.add(row.try_get(1)?, limit);
+                }
+            }
+        }
+    }
+    let held = scopes.iter().filter_map(|scope| Some((scope.clone(), held.remove(scope.as_str())?)));
+    Ok(held
+        .filter(|(_, keys)| !keys.names.is_empty())
+        .map(|(scope, keys)| ScopeHolders { scope, keys })
+        .collect())
+}
+
+async fn imported_keys(connection: &mut SqliteConnection, limit: usize) -> Result<NamedKeys> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT k.id, k.name FROM key_versions v JOIN keys k ON k.id = v.key_id \
+         WHERE v.imported = 1 AND v.revoked_at IS NULL ORDER BY k.id DESC LIMIT ?",
+    )
+    .bind(row_limit(limit + 1))
+    .fetch_all(connection)
+    .await?;
+    let mut keys = NamedKeys::default();
+    for row in &rows {
+        keys.add(row.try_get(1)?, limit);
+    }
+    Ok(keys)
+}

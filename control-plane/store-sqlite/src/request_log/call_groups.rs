@@ -1,0 +1,67 @@
+//! Calls of a key in groups.
+
+use omniflow_policy::outcome::Outcome;
+use omniflow_policy::time::UnixMillis;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use omniflow_domain::key_use::CallGroup;
+use omniflow_store::{Result, StoreError};
+
+use crate::columns::{address, from_millis, saturated, to_millis};
+use crate::database::Database;
+
+/// One scan over the calls of the key, in the order of the index.
+const QUERY: &str = "SELECT source_ip, method, endpoint, reason, count(*), min(time), max(time) FROM \
+     (SELECT source_ip, method, endpoint, reason, time FROM audit_records WHERE key_id = ? AND time >= ? \
+     ORDER BY time DESC LIMIT ?) GROUP BY source_ip, method, endpoint, reason";
+
+impl Database {
+    pub(crate) async fn call_groups(
+        &self,
+        key: Uuid,
+        from: UnixMillis,
+        limit: u64,
+    ) -> Result<Vec<CallGroup>> {
+        let rows = sqlx::query(QUERY)
+            .bind(key)
+            .bind(to_millis(from))
+            .bind(saturated(limit))
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<CallGroup> {
+    Ok(CallGroup {
+        address: row.try_get::<Option<&[u8]>, _>(0)?.map(address).transpose()?,
+        method: row.try_get(1)?,
+        endpoint: row.try_get(2)?,
+        outcome: Outcome::from_reason(row.try_get(3)?).ok_or(StoreError::Corrupt("a reason"))?,
+        calls: row.try_get::<i64, _>(4)?.cast_unsigned(),
+        first: from_millis(row.try_get(5)?),
+        last: from_millis(row.try_get(6)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlSafeStr;
+
+    use super::*;
+    use crate::SqliteStore;
+
+    #[tokio::test]
+    async fn only_the_calls_of_the_key_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        let mut reader = store.audit.reader().await.unwrap();
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {QUERY}")).into_sql_str();
+        let rows =
+            sqlx::query(explain).bind(Uuid::nil()).bind(0).bind(1).fetch_all(&mut *reader).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.try_get(3).unwrap()).collect();
+        assert!(plan.iter().any(|step| step.contains("audit_records_key (key_id=? AND time>?)")), "{plan:?}");
+    }
+}

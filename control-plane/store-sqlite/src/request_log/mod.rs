@@ -1,0 +1,136 @@
+//! The request log. Each module reads one view of it; the trait is implemented here.
+
+mod call_groups;
+pub(crate) mod ingest;
+#[cfg(test)]
+mod ingest_rate;
+mod last_used;
+pub(crate) mod list;
+mod search;
+mod stats;
+mod timeline;
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use omniflow_domain::audit::{AuditEntry, AuditGap, GapCause, RecordedCall};
+use omniflow_domain::key_use::CallGroup;
+use omniflow_domain::stats::Dimension;
+use omniflow_policy::time::UnixMillis;
+use omniflow_store::{
+    AuditFilter, AuditPosition, AuditStats, AuditedUser, RequestLogStore, Result, SearchPage, Timeline,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::SqliteStore;
+
+#[async_trait]
+impl RequestLogStore for SqliteStore {
+    async fn audit_entries(
+        &self,
+        filter: &AuditFilter,
+        before: Option<AuditPosition>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>> {
+        self.audit.audit_entries(filter, before, limit).await
+    }
+
+    async fn recorded_calls(
+        &self,
+        filter: &AuditFilter,
+        before: Option<AuditPosition>,
+        limit: usize,
+    ) -> Result<Vec<RecordedCall>> {
+        self.audit.recorded_calls(filter, before, limit).await
+    }
+
+    async fn audit_entries_between(
+        &self,
+        filter: &AuditFilter,
+        after: i64,
+        last: i64,
+    ) -> Result<Vec<AuditEntry>> {
+        self.audit.audit_entries_between(filter, after, last).await
+    }
+
+    async fn newest_record(&self) -> Result<i64> {
+        self.audit.newest_record().await
+    }
+
+    async fn record_total(&self) -> Result<u64> {
+        self.audit.record_total().await
+    }
+
+    async fn audit_entry(&self, id: i64) -> Result<Option<AuditEntry>> {
+        self.audit.audit_entry(id).await
+    }
+
+    async fn search_calls(
+        &self,
+        filter: &AuditFilter,
+        before: Option<AuditPosition>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<SearchPage<AuditEntry>> {
+        self.audit.search_calls(filter, before, limit, deadline).await
+    }
+
+    async fn search_users(
+        &self,
+        filter: &AuditFilter,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<SearchPage<AuditedUser>> {
+        self.audit.search_users(filter, limit, deadline).await
+    }
+
+    async fn audit_timeline(
+        &self,
+        filter: &AuditFilter,
+        span: (UnixMillis, UnixMillis),
+        width: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Timeline> {
+        self.audit.audit_timeline(filter, span, width, deadline).await
+    }
+
+    async fn audit_stats(
+        &self,
+        filter: &AuditFilter,
+        span: (UnixMillis, UnixMillis),
+        by: &[Dimension],
+        most: usize,
+    ) -> Result<AuditStats> {
+        self.audit.audit_stats(filter, span, by, most).await
+    }
+
+    async fn audited_key_name(&self, key: Uuid) -> Result<Option<String>> {
+        self.audit.audited_key_name(key).await
+    }
+
+    async fn call_groups(&self, key: Uuid, from: UnixMillis, limit: u64) -> Result<Vec<CallGroup>> {
+        self.audit.call_groups(key, from, limit).await
+    }
+
+    async fn last_used(&self, keys: &[Uuid]) -> Result<HashMap<(Uuid, u16), UnixMillis>> {
+        self.audit.last_used(keys).await
+    }
+
+    async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
+        self.audit.audit_gaps(before, limit).await
+    }
+
+    async fn audit_gaps_between(
+        &self,
+        from: UnixMillis,
+        to: UnixMillis,
+        limit: usize,
+    ) -> Result<Vec<AuditGap>> {
+        self.audit.audit_gaps_between(from, to, limit).await
+    }
+
+    async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>> {
+        self.audit.gap_totals().await
+    }
+}

@@ -1,0 +1,232 @@
+//! Statistics of the request log.
+//!
+//! One day or hour is read at a time, so that no reader is occupied for long and SQLite sorts little at once. Latencies are
+//! counted with three significant digits, rounded down: the error is below 1%.
+
+use std::collections::HashSet;
+
+use omniflow_policy::time::UnixMillis;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
+use uuid::Uuid;
+
+use omniflow_domain::stats::{Dimension, GroupValue};
+use omniflow_store::{AuditFilter, AuditStats, Result};
+
+use super::list::apply;
+use crate::columns::{address, from_millis, row_limit};
+use crate::database::Database;
+
+const HOUR_MS: u64 = 3_600_000;
+/// The time span that is counted at once.
+const SLICE_MS: u64 = 24 * HOUR_MS;
+/// The same if clients determine the number of groups.
+const ADDRESS_SLICE_MS: u64 = HOUR_MS;
+
+/// The first digit of the status, three significant digits of the latency or [`FOLDED`], and the calls.
+pub(crate) const COUNTED: &str = "status / 100, CASE \
+     WHEN folded_calls IS NOT NULL THEN -1 \
+     WHEN latency_us < 1000 THEN latency_us \
+     WHEN latency_us < 10000 THEN latency_us / 10 * 10 \
+     WHEN latency_us < 100000 THEN latency_us / 100 * 100 \
+     WHEN latency_us < 1000000 THEN latency_us / 1000 * 1000 \
+     WHEN latency_us < 10000000 THEN latency_us / 10000 * 10000 \
+     WHEN latency_us < 100000000 THEN latency_us / 100000 * 100000 \
+     WHEN latency_us < 1000000000 THEN latency_us / 1000000 * 1000000 \
+     ELSE latency_us / 10000000 * 10000000 END, sum(coalesce(folded_calls, 1))";
+/// Stands for the unknown latency of aggregated calls.
+pub(crate) const FOLDED: i64 = -1;
+
+impl Database {
+    pub(crate) async fn audit_stats(
+        &self,
+        filter: &AuditFilter,
+        (from, to): (UnixMillis, UnixMillis),
+        by: &[Dimension],
+        most: usize,
+    ) -> Result<AuditStats> {
+        let mut stats = AuditStats::default();
+        let Some((first, last)) = self.audit_span().await? else { return Ok(stats) };
+        let (from, to) = (from.max(first), UnixMillis(to.0.min(last.0.saturating_add(1))));
+        if from >= to {
+            return Ok(stats);
+        }
+        let within = AuditFilter { from: Some(from), to: Some(to), ..filter.clone() };
+        let hours = to.0.saturating_sub(from.0) / HOUR_MS + 2;
+        let all_fit = by == [Dimension::Hour] && usize::try_from(hours).is_ok_and(|hours| hours <= most);
+        let largest = if all_fit { None } else { Some(self.largest_groups(&within, by, most).await?) };
+        let slice_ms = if by.contains(&Dimension::Address) { ADDRESS_SLICE_MS } else { SLICE_MS };
+        let mut start = from;
+        while start < to {
+            let end = UnixMillis(to.0.min((start.0 / slice_ms).saturating_add(1).saturating_mul(slice_ms)));
+            let slice = AuditFilter { from: Some(start), to: Some(end), ..filter.clone() };
+            self.count_slice(&slice, by, largest.as_ref(), &mut stats).await?;
+            start = end;
+        }
+        Ok(stats)
+    }
+
+    pub(crate) async fn audited_key_name(&self, key: Uuid) -> Result<Option<String>> {
+        let row =
+            sqlx::query("SELECT key_name FROM audit_records WHERE key_id = ? ORDER BY time DESC LIMIT 1")
+                .bind(key)
+                .fetch_optional(&mut *self.reader().await?)
+                .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// The times of the first and the last call; `None` for an empty log.
+    pub(crate) async fn audit_span(&self) -> Result<Option<(UnixMillis, UnixMillis)>> {
+        let row = sqlx::query(
+            "SELECT (SELECT min(time) FROM audit_records), (SELECT max(time) FROM audit_records)",
+        )
+        .fetch_one(&mut *self.reader().await?)
+        .await?;
+        let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(first.zip(last).map(|(first, last)| (from_millis(first), from_millis(last))))
+    }
+
+    /// The groups with the most calls. SQLite holds the counts of the others, on disk if necessary, and this process never does:
+    /// clients determine how many addresses there are.
+    async fn largest_groups(
+        &self,
+        filter: &AuditFilter,
+        by: &[Dimension],
+        most: usize,
+    ) -> Result<HashSet<Vec<GroupValue>>> {
+        let columns = columns(by);
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+        query.push(&columns).push(", sum(coalesce(folded_calls, 1)) AS calls FROM audit_records WHERE true");
+        apply(&mut query, filter);
+        query.push(" GROUP BY ").push(positions(by.len())).push(" ORDER BY calls DESC, ");
+        query.push(positions(by.len())).push(" LIMIT ").push_bind(row_limit(most));
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        rows.iter().map(|row| group(row, by)).collect()
+    }
+
+    async fn count_slice(
+        &self,
+        slice: &AuditFilter,
+        by: &[Dimension],
+        largest: Option<&HashSet<Vec<GroupValue>>>,
+        stats: &mut AuditStats,
+    ) -> Result<()> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+        query.push(columns(by)).push(", ").push(COUNTED).push(" FROM audit_records WHERE true");
+        apply(&mut query, slice);
+        query.push(" GROUP BY ").push(positions(by.len() + 2));
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        for row in &rows {
+            let group = group(row, by)?;
+            let class = row.try_get(by.len())?;
+            let latency = row.try_get::<i64, _>(by.len() + 1)?;
+            let latency = (latency != FOLDED).then(|| latency.cast_unsigned());
+            let calls = row.try_get::<i64, _>(by.len() + 2)?.cast_unsigned();
+            stats.total.add(class, latency, calls);
+            if largest.is_none_or(|largest| largest.contains(&group)) {
+                stats.groups.entry(group).or_default().add(class, latency, calls);
+            } else {
+                stats.other.add(class, latency, calls);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The columns of a grouping; the hour is an expression.
+fn columns(by: &[Dimension]) -> String {
+    let columns: Vec<&str> = by
+        .iter()
+        .map(|dimension| match dimension {
+            Dimension::Hour => "time / 3600000",
+            Dimension::Key => "key_id",
+            Dimension::Endpoint => "endpoint",
+            Dimension::Address => "source_ip",
+            Dimension::Status => "status",
+            Dimension::Reason => "reason",
+        })
+        .collect();
+    columns.join(", ")
+}
+
+/// The first columns by number.
+fn positions(count: usize) -> String {
+    (1..=count).map(|position| position.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn group(row: &SqliteRow, by: &[Dimension]) -> Result<Vec<GroupValue>> {
+    by.iter().enumerate().map(|(column, dimension)| value(row, column, *dimension)).collect()
+}
+
+fn value(row: &SqliteRow, column: usize, dimension: Dimension) -> Result<GroupValue> {
+    let value = match dimension {
+        Dimension::Hour => {
+            let hour = row.try_get::<i64, _>(column)?.cast_unsigned();
+            Some(GroupValue::Hour(UnixMillis(hour.saturating_mul(HOUR_MS))))
+        }
+        Dimension::Key => row.try_get::<Option<Uuid>, _>(column)?.map(GroupValue::Key),
+        Dimension::Address => {
+            row.try_get::<Option<&[u8]>, _>(column)?.map(address).transpose()?.map(GroupValue::Address)
+        }
+        Dimension::Status => Some(GroupValue::Status(row.try_get(column)?)),
+        Dimension::Endpoint | Dimension::Reason => {
+            row.try_get::<Option<String>, _>(column)?.map(GroupValue::Text)
+        }
+    };
+    Ok(value.unwrap_or(GroupValue::Nothing))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::SqliteStore;
+    use crate::fixtures::{END, records};
+    use omniflow_store::{AuditPosition, KeyReference, RequestLogStore};
+
+    const DAY_MS: i64 = 86_400_000;
+
+    /// `cargo test --release -p omniflow-store-sqlite ten_million -- --ignored --nocapture`
+    #[tokio::test]
+    #[ignore = "takes minutes and 6 GB; it measures, and asserts little"]
+    async fn ten_million_records_are_counted_in_seconds() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("data")).await.unwrap();
+        let count: i64 = std::env::var("OMF_TEST_RECORDS").map_or(10_000_000, |text| text.parse().unwrap());
+        let started = Instant::now();
+        records(&store, count).await;
+        let bytes = std::fs::metadata(folder.path().join("data/audit.db")).unwrap().len();
+        println!("{count} records made in {:?}, {} MiB", started.elapsed(), bytes >> 20);
+        let span = |days: i64| (from_millis(END - days * DAY_MS), from_millis(END));
+        let of = |n: u8| AuditFilter {
+            key: Some(KeyReference::Id(Uuid::from_slice(format!("{n:016}").as_bytes()).unwrap())),
+            ..AuditFilter::default()
+        };
+        for (what, filter, span, by) in [
+            ("one key of 200, 30 days, by hour", of(1), span(30), &[Dimension::Hour][..]),
+            ("the key of a tenth of all calls, 30 days, by hour", of(0), span(30), &[Dimension::Hour]),
+            ("all, 1 day, by hour", AuditFilter::default(), span(1), &[Dimension::Hour]),
+            ("all, 30 days, by hour", AuditFilter::default(), span(30), &[Dimension::Hour]),
+            ("all, 1 day, by key", AuditFilter::default(), span(1), &[Dimension::Key]),
+            ("all, 1 day, by address", AuditFilter::default(), span(1), &[Dimension::Address]),
+            ("one key, 30 days, by address", of(1), span(30), &[Dimension::Address]),
+        ] {
+            for run in ["first", "again"] {
+                let started = Instant::now();
+                let stats = store.audit_stats(&filter, span, by, 1_000).await.unwrap();
+                println!("{what}, {run}: {} calls in {:?}", stats.total.calls, started.elapsed());
+                assert!(stats.total.calls > 0);
+            }
+        }
+        let mut before: Option<AuditPosition> = None;
+        for page in 1..=1_000 {
+            let started = Instant::now();
+            let entries = store.audit_entries(&of(0), before, 101).await.unwrap();
+            if page == 1 || page == 1_000 {
+                println!("the key's page {page}: {:?}", started.elapsed());
+            }
+            before = entries.get(99).map(|entry| AuditPosition { time: entry.time, id: entry.id });
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Anomalies in the use of keys, the sums they are found in, and their delivery to the webhook.
+
+use async_trait::async_trait;
+use omniflow_domain::finding::{Evidence, Finding, FindingKind, Signal};
+use omniflow_domain::patterns::{History, Present, QUIET_MS};
+use omniflow_policy::time::UnixMillis;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::keys::KeyReference;
+
+/// Which anomalies a list contains. The default is all of them.
+#[derive(Clone, Debug, Default)]
+pub struct AnomalyFilter {
+    /// Only anomalies of this key.
+    pub key: Option<KeyReference>,
+    /// Only anomalies of this kind.
+    pub kind: Option<FindingKind>,
+    /// Only anomalies that lasted until this instant or longer.
+    pub from: Option<UnixMillis>,
+    /// Only anomalies that began before this instant.
+    pub to: Option<UnixMillis>,
+}
+
+/// An anomaly on its way to the webhook.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The anomaly.
+    pub finding: Finding,
+    /// When it was found.
+    pub since: UnixMillis,
+    /// Failed attempts so far.
+    pub attempts: u32,
+}
+
+/// Sums with calls that were not evaluated yet.
+#[derive(Clone, Debug)]
+pub enum ChangedHour {
+    /// An hour of a key.
+    Hour(Present),
+    /// All calls so far with a version after its end. They are an anomaly as they are.
+    Ended(Signal),
+}
+
+/// How far one pass over all changed sums has come. Sums that change again behind it are left to the next pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvaluationCursor {
+    /// The last hour, and the last key in it.
+    pub hour: (u64, Uuid),
+    /// The last key, version and reason of calls after a version's end.
+    pub end: (Uuid, u16, String),
+}
+
+/// Reads anomalies.
+#[async_trait]
+pub trait AnomalyStore {
+    /// Returns up to `limit` anomalies, the last found first, after the anomaly `before`.
+    async fn anomalies(
+        &self,
+        filter: &AnomalyFilter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<Finding>>;
+
+    /// How many anomalies of each kind were ever found.
+    async fn anomaly_totals(&self) -> Result<Vec<(FindingKind, u64)>>;
+
+    /// Returns up to `limit` changed sums of each kind after `cursor`, oldest hours first, and advances the cursor.
+    async fn changed_hours(&self, cursor: &mut EvaluationCursor, limit: usize) -> Result<Vec<ChangedHour>>;
+
+    /// What a key did before this hour. Fills in [`Present::new_in_a_day`].
+    async fn history(&self, present: &mut Present) -> Result<History>;
+
+    /// How many anomalies the webhook has not accepted yet.
+    async fn waiting_deliveries(&self) -> Result<u64>;
+
+    /// Returns up to `limit` anomalies that are due for delivery at `now`, the longest waiting first.
+    async fn due_deliveries(&self, now: UnixMillis, limit: usize) -> Result<Vec<Delivery>>;
+}
+
+/// Writes anomalies.
+#[async_trait]
+pub trait AnomalyWrites {
+    /// Stores a signal: as part of an open anomaly, or as a new one. Returns the anomaly if it is new. With
+    /// `webhook_since`, a new anomaly is queued for the webhook.
+    async fn note_signal(
+        &mut self,
+        signal: Signal,
+        webhook_since: Option<UnixMillis>,
+    ) -> Result<Option<Finding>>;
+
+    /// Marks sums as evaluated, unless more calls were added since they were read.
+    async fn mark_evaluated(&mut self, changed: &ChangedHour) -> Result<()>;
+
+    /// Schedules the next attempt to deliver an anomaly.
+    async fn put_off_delivery(&mut self, finding: i64, attempts: u32, next: UnixMillis) -> Result<()>;
+
+    /// Ends the delivery of an anomaly, accepted or not.
+    async fn end_delivery(&mut self, finding: i64) -> Result<()>;
+}
+
+/// Whether a signal belongs to the last anomaly of its key, kind and subject.
+pub fn continues(last: &Finding, signal: &Signal) -> bool {
+    // A version ends once.
+    signal.kind == FindingKind::UsedAfterEnd
+        || (last.signal.last.0.saturating_add(QUIET_MS) >= signal.first.0
+            && last.signal.first.0 <= signal.last.0.saturating_add(QUIET_MS))
+}
+
+// === impl EvaluationCursor ===
+
+impl Default for EvaluationCursor {
+    fn default() -> Self {
+        Self { hour: (0, Uuid::nil()), end: (Uuid::nil(), 0, String::new()) }
+    }
+}
+
+impl EvaluationCursor {
+    /// Advances behind these sums.
+    pub fn pass(&mut self, changed: &ChangedHour) {
+        match changed {
+            ChangedHour::Hour(present) => self.hour = (present.counts.hour, present.key_id),
+            ChangedHour::Ended(signal) => {
+                let Evidence { version, reason, .. } = &signal.evidence;
+                self.end = (signal.key_id, version.unwrap_or_default(), reason.clone().unwrap_or_default());
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Why an operation on the store failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use omniflow_domain::error::Error;
+use omniflow_policy::snapshot::SnapshotError;
+
+use crate::ingest::MAX_GAPS;
+
+/// What an operation on the store returns.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Why the store cannot be opened or used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process uses the data directory, and the backend serves one process at a time.
+    #[error("another omf process uses the data directory {}: stop it or choose another --data-dir", .0.display())]
+    InUse(PathBuf),
+    /// A file or directory cannot be created, read or locked.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The database was written by a newer release, or its migrations were altered.
+    #[error("the database {database} cannot be migrated to this release's schema: {source}")]
+    Migration {
+        /// The database: a path or a URL without its password.
+        database: String,
+        /// The error of the backend.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The database refused an operation or cannot be reached.
+    #[error("the database failed: {0}")]
+    Backend(Box<dyn std::error::Error + Send + Sync>),
+    /// The token that requested a change was revoked or has expired since the request arrived.
+    #[error("the token of a change is not valid any more")]
+    PrincipalInvalid,
+    /// A stored value cannot be parsed. Names the value.
+    #[error("the database holds {0} that cannot be read")]
+    Corrupt(&'static str),
+}
+
+/// Why the credentials of all keys cannot be read into an image.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// The keys do not fit into an image.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// Why a batch of the request log is not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// More calls would be missing than a VM can make. See [`crate::ingest::MAX_MISSING`].
+    #[error("sequence number {found} lies too far behind {expected}, which is the next that is expected")]
+    Leap {
+        /// The next sequence number of this stream.
+        expected: u64,
+        /// The sequence number in the batch.
+        found: u64,
+    },
+    /// More gaps than a filter reports in one batch. See [`MAX_GAPS`].
+    #[error("the batch tells of more than {MAX_GAPS} losses; a filter tells of one at most after each batch")]
+    TooManyGaps,
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    /// Wraps an error of the backend's driver.
+    pub fn backend(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Backend(error.into())
+    }
+}
+
+#[cfg(feature = "sqlx")]
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::backend(error)
+    }
+}
+
+/// The details go to the log; the principal gets a sentence without them.
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::PrincipalInvalid) {
+            return Self::unauthenticated();
+        }
+        tracing::error!(%error, "a request failed");
+        Self::internal()
+    }
+}

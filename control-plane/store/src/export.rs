@@ -1,0 +1,67 @@
+//! How far the export of the request log has come. Numbers of calls are consecutive, so a hole is what was purged before it
+//! could be sent.
+
+use async_trait::async_trait;
+use omniflow_domain::audit::{AuditEntry, AuditGap};
+use omniflow_policy::time::UnixMillis;
+
+use crate::error::Result;
+
+/// How far the export has come, and what happened to everything before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExportPlace {
+    /// The number of the last processed call.
+    pub record: i64,
+    /// The number of the last processed gap.
+    pub gap: i64,
+    /// Calls and gaps that the receiver accepted, since the export was first set up.
+    pub exported: u64,
+    /// Calls and gaps that the receiver rejected.
+    pub rejected: u64,
+    /// Calls that were purged before they could be sent.
+    pub purged: u64,
+}
+
+/// A gap as it was found or withdrawn.
+#[derive(Clone, Debug)]
+pub struct GapNotice {
+    /// The gap.
+    pub gap: AuditGap,
+    /// The number of an earlier notice that this one withdraws.
+    pub withdraws: Option<i64>,
+}
+
+/// What has not been sent yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExportBacklog {
+    /// How many calls.
+    pub records: u64,
+    /// When the first of them began.
+    pub oldest: Option<UnixMillis>,
+}
+
+/// Reads the export cursor and what follows it.
+#[async_trait]
+pub trait ExportStore {
+    /// How far the export has come; `None` if it was never set up.
+    async fn export_place(&self) -> Result<Option<ExportPlace>>;
+
+    /// Returns up to `limit` calls with numbers above `after`, in the order of their numbers.
+    async fn records_after(&self, after: i64, limit: usize) -> Result<Vec<AuditEntry>>;
+
+    /// Returns up to `limit` notices of gaps with numbers above `after`, in the order of their numbers.
+    async fn gap_notices_after(&self, after: i64, limit: usize) -> Result<Vec<GapNotice>>;
+
+    /// What follows `place`.
+    async fn export_backlog(&self, place: &ExportPlace) -> Result<ExportBacklog>;
+}
+
+/// Writes the export cursor.
+#[async_trait]
+pub trait ExportWrites {
+    /// Sets up the export behind the last call and gap, unless it was set up before.
+    async fn begin_export(&mut self) -> Result<()>;
+
+    /// Sets how far the export has come.
+    async fn set_export_place(&mut self, place: &ExportPlace) -> Result<()>;
+}

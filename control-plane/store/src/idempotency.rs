@@ -1,0 +1,44 @@
+//! Creates that were done under an idempotency key, so that a retry does not repeat them.
+
+use async_trait::async_trait;
+use omniflow_policy::digest::Digest;
+use omniflow_policy::time::UnixMillis;
+use uuid::Uuid;
+
+use crate::error::Result;
+
+/// A create request with an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// The principal's token. Idempotency keys of different tokens are independent.
+    pub token: Uuid,
+    /// The SHA-256 of the idempotency key.
+    pub key: Digest,
+    /// The SHA-256 of the request.
+    pub request: Digest,
+}
+
+/// What an earlier attempt with the same idempotency key did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoneAttempt {
+    /// The SHA-256 of its request.
+    pub request: Digest,
+    /// The path of what it created.
+    pub location: String,
+}
+
+/// Writes idempotency keys.
+#[async_trait]
+pub trait IdempotencyWrites {
+    /// What an attempt with the same token and key did since `since`.
+    async fn done_attempt(&mut self, attempt: &Attempt, since: UnixMillis) -> Result<Option<DoneAttempt>>;
+
+    /// Records an attempt at `now`, and forgets attempts before `since`.
+    async fn insert_attempt(
+        &mut self,
+        attempt: &Attempt,
+        location: &str,
+        now: UnixMillis,
+        since: UnixMillis,
+    ) -> Result<()>;
+}

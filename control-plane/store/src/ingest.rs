@@ -1,0 +1,113 @@
+//! How a batch of the request log is stored: which items are new, and which calls are missing. Backends write the result.
+
+use omniflow_domain::audit::GapCause;
+use omniflow_policy::audit::{AuditItem, AuditRecord, FoldedRefusals};
+use omniflow_policy::time::UnixMillis;
+
+use crate::error::IngestError;
+
+/// The most calls that may be missing between two items, or that one item may stand for. A VM that makes a million calls
+/// per second needs more than an hour for as many.
+pub const MAX_MISSING: u64 = 1 << 32;
+
+/// The most gaps that one batch may contain. A filter reports at most one after each acknowledged batch, so few arrive
+/// together; each gap is a row of its own, for which all other batches wait.
+pub const MAX_GAPS: usize = 64;
+
+/// How far a stream has arrived. Each VM of each run of a gateway's process has one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamPlace {
+    /// The next sequence number.
+    pub next_sequence: u64,
+    /// The time of the last item; `None` before the first.
+    pub last_time: Option<UnixMillis>,
+}
+
+/// Calls whose records will not arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// How many.
+    pub calls: u64,
+    /// Why.
+    pub cause: GapCause,
+    /// The earliest begin of any of them, if known.
+    pub from: Option<UnixMillis>,
+    /// The latest begin of any of them.
+    pub to: UnixMillis,
+    /// Whether more may be missing.
+    pub is_least: bool,
+}
+
+/// The new items of a batch.
+#[derive(Debug, Default)]
+pub struct Arrival<'a> {
+    /// Calls.
+    pub records: Vec<&'a AuditRecord>,
+    /// Aggregated refusals.
+    pub folded: Vec<&'a FoldedRefusals>,
+    /// Calls that are missing.
+    pub gaps: Vec<Missing>,
+    /// When the first of the calls began.
+    pub since: Option<UnixMillis>,
+}
+
+// === impl Arrival ===
+
+impl<'a> Arrival<'a> {
+    /// Selects the new items and advances `place` behind them. `items` must be sorted by sequence number.
+    pub fn of(items: &'a [AuditItem], place: &mut StreamPlace) -> Result<Self, IngestError> {
+        let mut arrival = Self::default();
+        for item in items {
+            let (expected, start, end) = (place.next_sequence, item.sequence(), item.next_sequence());
+            // Some calls that a VM reports as lost may have arrived: the VM ended before the acknowledgement reached it.
+            let is_new = match item {
+                AuditItem::Call(_) | AuditItem::CallWithPayload(..) | AuditItem::Folded(_) => {
+                    start >= expected
+                }
+                AuditItem::Lost(_) => end > expected,
+            };
+            if !is_new {
+                continue;
+            }
+            let skipped = start.saturating_sub(expected);
+            if skipped > MAX_MISSING || item.calls() > MAX_MISSING {
+                return Err(IngestError::Leap { expected, found: start.max(end.saturating_sub(1)) });
+            }
+            arrival.since = arrival.since.into_iter().chain(item.first_time()).min();
+            if skipped > 0 {
+                arrival.miss(place, skipped, GapCause::Unknown, None, item.time());
+            }
+            match item {
+                AuditItem::Call(record) | AuditItem::CallWithPayload(record, _) => {
+                    arrival.records.push(record)
+                }
+                AuditItem::Folded(folded) => arrival.folded.push(folded),
+                AuditItem::Lost(lost) => {
+                    arrival.miss(place, end - start.max(expected), lost.cause.into(), lost.from, lost.to);
+                }
+            }
+            if arrival.gaps.len() > MAX_GAPS {
+                return Err(IngestError::TooManyGaps);
+            }
+            *place = StreamPlace { next_sequence: end, last_time: Some(item.time()) };
+        }
+        Ok(arrival)
+    }
+
+    /// How many calls are missing.
+    pub fn missing(&self) -> u64 {
+        self.gaps.iter().fold(0, |sum: u64, gap| sum.saturating_add(gap.calls))
+    }
+
+    fn miss(
+        &mut self,
+        before: &StreamPlace,
+        calls: u64,
+        cause: GapCause,
+        from: Option<UnixMillis>,
+        to: UnixMillis,
+    ) {
+        let from = from.or(before.last_time).map(|from| from.min(to));
+        self.gaps.push(Missing { calls, cause, from, to, is_least: false });
+    }
+}

@@ -1,0 +1,107 @@
+//! What the control plane stores, as traits: a backend is a crate that implements [`Store`], [`Transaction`] and
+//! [`LogTransaction`] and passes the suite in `contract`.
+//!
+//! There are two kinds of data. Keys, tokens, policy, sessions and the admin log change rarely, and every change is one
+//! [`Transaction`] that is visible as a whole or not at all. The request log grows with every batch from a gateway; it and
+//! everything derived from it is written by a [`LogTransaction`]. The two never share a transaction, so a backend may
+//! keep them in different databases.
+//!
+//! Nothing here assumes that one process uses a store. A backend that several processes share serialises transactions
+//! itself.
+//!
+//! | module | aggregate |
+//! |---|---|
+//! | [`keys`] | API keys and their versions |
+//! | [`tokens`], [`sessions`] | tokens of the control plane; browser sessions |
+//! | [`policy`] | versions of the policy document |
+//! | [`admin_log`] | every change that an admin made |
+//! | [`installation`], [`idempotency`] | the identity of the installation; creates that must not be repeated |
+//! | [`gateways`] | gateways, and how much of their log has arrived |
+//! | [`request_log`], [`ingest`] | calls through gateways; how a batch is stored |
+//! | [`anomalies`], [`rollup`] | unusual use of keys; the sums it is found in |
+//! | [`payloads`], [`export`], [`retention`] | sealed arguments of calls; the log exporter's cursor; purging |
+//! | [`transaction`] | the two kinds of transactions |
+//! | [`error`] | why an operation failed |
+#![cfg_attr(
+    not(any(test, feature = "contract")),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod admin_log;
+pub mod anomalies;
+#[cfg(feature = "contract")]
+pub mod contract;
+pub mod error;
+pub mod export;
+pub mod gateways;
+pub mod idempotency;
+pub mod ingest;
+pub mod installation;
+pub mod keys;
+pub mod payloads;
+pub mod policy;
+pub mod request_log;
+pub mod retention;
+pub mod rollup;
+pub mod sessions;
+pub mod tokens;
+pub mod transaction;
+
+use async_trait::async_trait;
+
+pub use admin_log::{AdminLogFilter, AdminLogStore, AdminLogWrites};
+pub use anomalies::{AnomalyFilter, AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor};
+pub use error::{CredentialsError, IngestError, Result, StoreError};
+pub use export::{ExportBacklog, ExportPlace, ExportStore, ExportWrites, GapNotice};
+pub use gateways::{GatewayLogWrites, GatewayStore, GatewayWrites, OpenGateway};
+pub use idempotency::{Attempt, DoneAttempt, IdempotencyWrites};
+pub use installation::{Installation, InstallationStore, InstallationWrites};
+pub use keys::{KeyFilter, KeyReference, KeyStore, KeyWrites, RotationFilter};
+pub use payloads::PayloadStore;
+pub use policy::{PolicyStore, PolicyWrites};
+pub use request_log::{
+    AuditFilter, AuditPosition, AuditStats, AuditedUser, Ingested, RequestLogStore, RequestLogWrites,
+    SearchPage, Timeline,
+};
+pub use retention::{LogSize, RetentionStore};
+pub use sessions::{SessionStore, SessionWrites};
+pub use tokens::{TokenStore, TokenWrites};
+pub use transaction::{LogTransaction, Transaction};
+
+/// Everything the control plane stores. Reads see what was committed before they began; writes go through a transaction.
+#[async_trait]
+pub trait Store:
+    AdminLogStore
+    + AnomalyStore
+    + ExportStore
+    + GatewayStore
+    + InstallationStore
+    + KeyStore
+    + PayloadStore
+    + PolicyStore
+    + RequestLogStore
+    + RetentionStore
+    + SessionStore
+    + TokenStore
+    + Send
+    + Sync
+{
+    /// Begins a transaction on keys, tokens, policy, sessions and the admin log. Waits until no other one is open. A
+    /// transaction that is dropped without a commit is rolled back.
+    async fn begin(&self) -> Result<Box<dyn Transaction>>;
+
+    /// Begins a transaction on the request log, under the same rules. It does not wait for a [`Transaction`].
+    async fn begin_log(&self) -> Result<Box<dyn LogTransaction>>;
+
+    /// Fails unless every part of the store answers.
+    async fn ping(&self) -> Result<()>;
+
+    /// Closes all connections, after the work that a clean shutdown allows.
+    async fn close(&self);
+
+    /// Runs the upkeep that the backend needs beside changes, such as checkpoints or merging index segments. Never
+    /// returns; dropping the future stops it, at any point and without harm. A backend without upkeep keeps the default.
+    async fn maintain(&self) {
+        std::future::pending().await
+    }
+}

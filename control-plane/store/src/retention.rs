@@ -1,0 +1,47 @@
+//! Purging, a bounded number of rows per call, so that no writer waits long. Every method returns how many rows it deleted.
+
+use async_trait::async_trait;
+use omniflow_policy::time::UnixMillis;
+
+use crate::error::Result;
+
+/// The space that the request log takes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSize {
+    /// All of it, in bytes.
+    pub bytes: u64,
+    /// The part that holds nothing and is reused first, in bytes.
+    pub free: u64,
+}
+
+/// Deletes what is older than the retention. When a key was last used stays.
+#[async_trait]
+pub trait RetentionStore {
+    /// Deletes up to `limit` calls that began before `before`, oldest first.
+    async fn purge_records(&self, before: UnixMillis, limit: usize) -> Result<u64>;
+
+    /// Deletes up to `limit` gaps that ended before `before`.
+    async fn purge_gaps(&self, before: UnixMillis, limit: usize) -> Result<u64>;
+
+    /// Forgets up to `limit` gateways that were last heard of before `settled` and hold no call, or before `before`.
+    async fn purge_gateways(&self, before: UnixMillis, settled: UnixMillis, limit: usize) -> Result<u64>;
+
+    /// Deletes up to `limit` payloads of calls that began before `before`, oldest first.
+    async fn purge_payloads(&self, before: UnixMillis, limit: usize) -> Result<u64>;
+
+    /// Deletes data keys created before `before`.
+    async fn purge_data_keys(&self, before: UnixMillis) -> Result<u64>;
+
+    /// Deletes up to `limit` anomalies and sums of each kind without a call since `before`, and details of hours that
+    /// are too old for late records.
+    async fn purge_anomalies(&self, before: UnixMillis, now: UnixMillis, limit: usize) -> Result<u64>;
+
+    /// The space that the request log takes up.
+    async fn log_size(&self) -> Result<LogSize>;
+
+    /// Returns space that purging has freed to the operating system, where that is worth the work. Writers are blocked
+    /// at most half of the time. A backend that does this by itself keeps the default.
+    async fn reclaim_space(&self) -> Result<()> {
+        Ok(())
+    }
+}

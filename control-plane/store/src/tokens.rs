@@ -1,0 +1,43 @@
+//! Tokens of the control plane.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use omniflow_domain::token::Token;
+use omniflow_policy::digest::Digest;
+use omniflow_policy::time::UnixMillis;
+use uuid::Uuid;
+
+use crate::error::Result;
+
+/// Reads tokens. Expired tokens are included; revoked tokens no longer exist.
+#[async_trait]
+pub trait TokenStore {
+    /// The token with this digest.
+    async fn token_by_digest(&self, digest: Digest) -> Result<Option<Token>>;
+
+    /// The digests of all tokens.
+    async fn token_digests(&self) -> Result<HashSet<Digest>>;
+
+    /// The token with this identifier.
+    async fn token(&self, id: Uuid) -> Result<Option<Token>>;
+
+    /// Returns up to `limit` tokens, newest first, after the token `before`.
+    async fn tokens(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<Token>>;
+}
+
+/// Writes tokens.
+#[async_trait]
+pub trait TokenWrites {
+    /// The token as this transaction sees it.
+    async fn token(&mut self, id: Uuid) -> Result<Option<Token>>;
+
+    /// Inserts a token. Returns false, and inserts nothing, if its name is taken.
+    async fn insert_token(&mut self, token: &Token) -> Result<bool>;
+
+    /// Deletes a token and its sessions.
+    async fn delete_token(&mut self, id: Uuid) -> Result<()>;
+
+    /// Counts owner tokens that are valid at `now`.
+    async fn valid_owner_tokens(&mut self, now: UnixMillis) -> Result<i64>;
+}
