@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::key::{KeyPrefix, compose_token};
 use omniflow_policy::policy::PolicyDocument;
 
-use crate::storage::{Installation, Storage, StorageError};
 use omniflow_domain::clock::{Clock, Entropy, EntropyUnavailable};
 use omniflow_domain::event::{Action, Actor, NewEvent, Subject};
 use omniflow_domain::event_state::token_state;
@@ -14,6 +13,7 @@ use omniflow_domain::name::Name;
 use omniflow_domain::policy::StoredPolicy;
 use omniflow_domain::token::{Role, Token};
 use omniflow_files::private;
+use omniflow_store::{Installation, Store, StoreError};
 
 /// Who made what the first start makes.
 const FIRST_START: &str = "first start";
@@ -23,7 +23,7 @@ const FIRST_START: &str = "first start";
 pub(crate) enum BootstrapError {
     /// The rows cannot be written.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(#[from] StoreError),
     /// No token can be made.
     #[error(transparent)]
     Entropy(#[from] EntropyUnavailable),
@@ -41,13 +41,13 @@ pub(crate) enum BootstrapError {
 ///
 /// Then `token_file` gets the owner's token, which is nowhere else: the database has its digest only.
 pub(crate) async fn installation(
-    storage: &Storage,
+    store: &dyn Store,
     clock: &Clock,
     entropy: &Entropy,
     key_prefix: &KeyPrefix,
     token_file: &Path,
 ) -> Result<Installation, BootstrapError> {
-    if let Some(installation) = storage.main.installation().await? {
+    if let Some(installation) = store.installation().await? {
         return Ok(installation);
     }
     let now = clock.now();
@@ -73,8 +73,7 @@ pub(crate) async fn installation(
         created_at: now,
         expires_at: None,
     };
-    let mut writer = storage.main.writer().await;
-    let mut transaction = writer.begin().await?;
+    let mut transaction = store.begin().await?;
     transaction.insert_installation(&installation).await?;
     transaction.insert_policy(&policy).await?;
     transaction.insert_token(&token).await?;
@@ -86,7 +85,7 @@ pub(crate) async fn installation(
         before: None,
         after: Some(token_state(&token)),
     };
-    transaction.insert_event(&event).await?;
+    transaction.insert_admin_event(&event).await?;
     let unwritable = |source| BootstrapError::TokenFile { path: token_file.to_owned(), source };
     // Where the data directory is not the one that was meant, what is there is the only token of another installation.
     if let Some(kept) = private::keep_beside(token_file).map_err(unwritable)? {

@@ -3,7 +3,6 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`storage`] | the rows: two SQLite databases, and the only SQL |
 //! | `publication` | the image of all keys that gateways take, and the deltas to it |
 //! | `fleet` | the gateways that call, and what each enforces |
 //! | `app` | what every handler works with; a change is committed and published here |
@@ -37,4 +36,3 @@ mod outbound;
 mod process;
 mod server;
 pub mod service;
-pub mod storage;

@@ -41,11 +41,12 @@ use crate::service::sessions::Sessions;
 use crate::service::signals::Signals;
 use crate::service::tokens::Tokens;
 use crate::service::vault::{self, Vault, VaultError};
-use crate::storage::{Storage, StorageError};
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
 use omniflow_net::connections;
 use omniflow_net::tls::{self, Renewal, TlsError, TlsFiles};
+use omniflow_store::{Store, StoreError};
+use omniflow_store_sqlite::SqliteStore;
 
 /// How long open calls have to end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -121,7 +122,7 @@ pub(crate) enum ServerError {
     Otlp(#[from] OtlpError),
     /// The data directory cannot be used.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(#[from] StoreError),
     /// The keys that seal the arguments of calls cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -202,19 +203,19 @@ impl Server {
         let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let remembering = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { run_sightings(&app.fleet, &app.storage, &app.signals).await }
+            async move { run_sightings(&app.fleet, &*app.store, &app.signals).await }
         });
         let purging = tokio::spawn({
             let app = Arc::clone(&app);
             async move {
-                let App { storage, signals, fleet, clock, retention, .. } = &*app;
-                run_retention(storage, signals, fleet, clock, *retention).await;
+                let App { store, signals, fleet, clock, retention, .. } = &*app;
+                run_retention(&**store, signals, fleet, clock, *retention).await;
             }
         });
         let looking = tokio::spawn({
             let app = Arc::clone(&app);
             async move {
-                run_detection(&app.storage, &app.signals, &app.clock, app.webhook.is_some()).await;
+                run_detection(&*app.store, &app.signals, &app.clock, app.webhook.is_some()).await;
             }
         });
         let sending = tokio::spawn({
@@ -223,7 +224,7 @@ impl Server {
                 let Some(webhook) = &app.webhook else { return };
                 let committed = app.signals.finding_committed.subscribe();
                 tokio::select! {
-                    () = webhook.run(&app.storage, &app.clock, committed) => {}
+                    () = webhook.run(&*app.store, &app.clock, committed) => {}
                     () = app.signals.stopped() => {}
                 }
             }
@@ -234,11 +235,11 @@ impl Server {
         });
         let checkpointing = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { run_checkpoints(&app.storage, &app.signals).await }
+            async move { run_checkpoints(&*app.store, &app.signals).await }
         });
         let watching = tokio::spawn({
             let app = Arc::clone(&app);
-            async move { run_gateway_loss(&app.storage, &app.signals, &app.fleet).await }
+            async move { run_gateway_loss(&*app.store, &app.signals, &app.fleet).await }
         });
         let exporting = tokio::spawn({
             let app = Arc::clone(&app);
@@ -247,7 +248,7 @@ impl Server {
                 let committed = app.signals.audit_committed.subscribe();
                 let installation = app.publisher.installation.id;
                 tokio::select! {
-                    () = exporter.run(installation, &app.storage, &app.clock, committed) => {}
+                    () = exporter.run(installation, &*app.store, &app.clock, committed) => {}
                     () = app.signals.stopped() => {}
                 }
             }
@@ -347,7 +348,7 @@ impl Server {
                 tracing::warn!(%error, "{what} ended by itself");
             }
         }
-        app.storage.close().await;
+        app.store.close().await;
         tracing::info!("stopped");
         outcome
     }
@@ -361,10 +362,9 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         vault::check_key_file(file).map_err(VaultError::from)?;
     }
     let exporter = settings.otlp.as_ref().map(Exporter::new).transpose()?;
-    let storage = Storage::open(&settings.data_dir).await?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.data_dir).await?);
     if exporter.is_some() {
-        let mut writer = storage.audit.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = store.begin_log().await?;
         transaction.begin_export().await?;
         transaction.commit().await?;
     }
@@ -372,15 +372,14 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let token_file = settings.admin_token_file.as_ref().unwrap_or(&default_file);
     let (clock, entropy) = (settings.clock.clone(), settings.entropy.clone());
     let installation =
-        bootstrap::installation(&storage, &clock, &entropy, &settings.key_prefix, token_file).await?;
-    let vault = Arc::new(open_vault(settings, &storage).await?);
-    let known_tokens = Arc::new(KnownTokens::read(&storage.main).await?);
+        bootstrap::installation(&*store, &clock, &entropy, &settings.key_prefix, token_file).await?;
+    let vault = Arc::new(open_vault(settings, &*store).await?);
+    let known_tokens = Arc::new(KnownTokens::read(&*store).await?);
     let signals = Signals::default();
     let idempotency: Arc<IdempotencyCache> = Arc::default();
     let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
-    fleet.recall(&storage.main).await?;
-    let storage = Arc::new(storage);
-    let publisher = Arc::new(Publisher::new(Arc::clone(&storage), installation, clock.clone()));
+    fleet.recall(&*store).await?;
+    let publisher = Arc::new(Publisher::new(Arc::clone(&store), installation, clock.clone()));
     let failures = DeliveryFailures {
         webhook: webhook.as_ref().map(Webhook::failures),
         otlp: exporter.as_ref().map(Exporter::failures),
@@ -388,13 +387,13 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let retention =
         RetentionPeriods { records: settings.audit_retention, payloads: settings.payload_retention };
     let authentication = Arc::new(Authentication::new(
-        Arc::clone(&storage),
+        Arc::clone(&store),
         Arc::clone(&known_tokens),
         signals.clone(),
         clock.clone(),
     ));
     let tokens = Arc::new(Tokens::new(
-        Arc::clone(&storage),
+        Arc::clone(&store),
         known_tokens,
         signals.clone(),
         Arc::clone(&idempotency),
@@ -403,14 +402,14 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         entropy.clone(),
     ));
     let sessions = Arc::new(Sessions::new(
-        Arc::clone(&storage),
+        Arc::clone(&store),
         Arc::clone(&authentication),
         clock.clone(),
         entropy.clone(),
     ));
     let enforcement_watch = http::EnforcementWatch::new(&fleet, &publisher, &signals);
     let keys = Keys {
-        storage: Arc::clone(&storage),
+        store: Arc::clone(&store),
         publisher: Arc::clone(&publisher),
         fleet: Arc::clone(&fleet),
         signals: signals.clone(),
@@ -419,9 +418,9 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
         clock: clock.clone(),
         entropy: entropy.clone(),
     };
-    let policies = Policies::new(&storage, &publisher, &fleet, &signals, &clock);
+    let policies = Policies::new(&store, &publisher, &fleet, &signals, &clock);
     let leaks = LeakParts {
-        storage: &storage,
+        store: &store,
         publisher: &publisher,
         fleet: &fleet,
         signals: &signals,
@@ -430,16 +429,16 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     let leaks = Leaks::new(leaks, settings.rotation_after, &clock, &entropy);
     Ok(App {
         request_log: Arc::new(RequestLog::new(
-            Arc::clone(&storage),
+            Arc::clone(&store),
             Arc::clone(&vault),
             signals.clone(),
             clock.clone(),
             retention.payloads,
         )),
-        admin_log: Arc::new(AdminLog::new(Arc::clone(&storage))),
+        admin_log: Arc::new(AdminLog::new(Arc::clone(&store))),
         gateways: Arc::new(Gateways::new(Arc::clone(&fleet), Arc::clone(&publisher))),
         gateway_protocol: Arc::new(GatewayProtocol::new(
-            Arc::clone(&storage),
+            Arc::clone(&store),
             Arc::clone(&publisher),
             Arc::clone(&fleet),
             Arc::clone(&vault),
@@ -447,13 +446,13 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
             clock.clone(),
         )),
         monitoring: Arc::new(Monitoring::new(
-            Arc::clone(&storage),
+            Arc::clone(&store),
             Arc::clone(&publisher),
             Arc::clone(&fleet),
             clock.clone(),
             failures,
         )),
-        storage,
+        store,
         publisher,
         signals,
         fleet,
@@ -476,10 +475,10 @@ pub(crate) async fn open(settings: &ServerSettings) -> Result<App, ServerError> 
     })
 }
 
-async fn open_vault(settings: &ServerSettings, storage: &Storage) -> Result<Vault, VaultError> {
+async fn open_vault(settings: &ServerSettings, store: &dyn Store) -> Result<Vault, VaultError> {
     let default_file = settings.data_dir.join("payload-key");
     let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
-    Vault::open(key_file, &storage.audit, settings.entropy.clone()).await
+    Vault::open(key_file, &*store, settings.entropy.clone()).await
 }
 
 /// The state of the console under these settings.

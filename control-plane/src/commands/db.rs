@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::serve;
 use crate::configuration::{FILE_VARIABLE, Flags, Setting};
-use crate::storage::{BackupFile, back_up, restore};
 use omniflow_domain::clock::Clock;
 use omniflow_domain::time::format_time;
+use omniflow_store_sqlite::BackupFile;
+use omniflow_store_sqlite::{back_up, restore};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

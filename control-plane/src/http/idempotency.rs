@@ -21,9 +21,9 @@ use super::problem::Problem;
 use crate::service::app::App;
 use crate::service::idempotency::{Attempt, Replayable, record};
 use crate::service::precondition::entity_tag;
-use crate::storage::Transaction;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
+use omniflow_store::Transaction;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks the response of an earlier attempt.
@@ -95,7 +95,7 @@ fn refused_header() -> Error {
 /// The response to an earlier attempt, for use cases whose result is still a response.
 pub(super) async fn repeated(
     app: &App,
-    transaction: &mut Transaction<'_>,
+    transaction: &mut dyn Transaction,
     attempt: Option<&Attempt>,
     now: UnixMillis,
 ) -> Result<Option<Created>, Error> {
@@ -105,7 +105,7 @@ pub(super) async fn repeated(
 
 /// The same as [`record`], for use cases that are still in `http`.
 pub(super) async fn note(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut dyn Transaction,
     attempt: Option<&Attempt>,
     location: &str,
     now: UnixMillis,

@@ -16,9 +16,9 @@ use omniflow_policy::payload::{CallPayload, PayloadState};
 use serde_json::{Value, json};
 
 use super::testing::{Answer, Plane, START, golden, record, request};
-use crate::storage::KeyReference;
 use omniflow_domain::error::ErrorCode;
 use omniflow_domain::key::Key;
+use omniflow_store::KeyReference;
 
 /// What was provoked so far.
 #[derive(Default)]
@@ -69,13 +69,12 @@ fn new_key(name: &str) -> Value {
 
 /// Puts a key into the database behind the back of whoever publishes.
 async fn store(plane: &Plane, name: &str, change: impl FnOnce(&mut Key)) {
-    let mut key = plane.app.storage.main.key(&KeyReference::from("ci")).await.unwrap().unwrap();
+    let mut key = plane.app.store.key(&KeyReference::from("ci")).await.unwrap().unwrap();
     key.id = uuid::Uuid::from_u128(u128::from(name.len() as u64));
     key.name = name.parse().unwrap();
     key.versions[0].digest = Digest::of(name.as_bytes());
     change(&mut key);
-    let mut writer = plane.app.storage.main.writer().await;
-    let mut transaction = writer.begin().await.unwrap();
+    let mut transaction = plane.app.store.begin().await.unwrap();
     transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
     transaction.commit().await.unwrap();
 }
@@ -239,7 +238,7 @@ async fn every_problem_is_the_one_in_the_golden_file() {
     in_the_way(&plane, &mut told).await;
     ended(&plane, &mut told).await;
     let plane = without_its_payload_key(plane, &mut told).await;
-    plane.app.storage.close().await;
+    plane.app.store.close().await;
     told.note("GET /v1/tokens, the database is gone", &plane.get("/v1/tokens").await, &[]);
     let starting = Plane::starting().await;
     told.note("POST /v1/keys, while starting", &starting.post("/v1/keys", new_key("x")).await, &[]);

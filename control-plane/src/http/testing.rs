@@ -80,14 +80,27 @@ impl Plane {
     /// The same with other settings.
     pub(crate) async fn restart_with(self, change: impl FnOnce(&mut ServerSettings)) -> Self {
         let now = self.time.load(Ordering::Relaxed);
-        self.app.storage.close().await;
+        self.app.store.close().await;
         let Self { app, router, folder, .. } = self;
         drop(router);
         assert_eq!(Arc::strong_count(&app), 1, "nothing else may hold the databases open");
-        let storage = Arc::downgrade(&app.storage);
+        let store = Arc::downgrade(&app.store);
         drop(app);
-        assert_eq!(storage.strong_count(), 0, "nothing else may hold the databases open");
+        assert_eq!(store.strong_count(), 0, "nothing else may hold the databases open");
         Self::in_folder(folder, now, change).await
+    }
+
+    /// Ends this process, lets `fill` write to its store, and starts another one.
+    pub(crate) async fn refilled(self, fill: impl AsyncFnOnce(&omniflow_store_sqlite::SqliteStore)) -> Self {
+        let now = self.time.load(Ordering::Relaxed);
+        self.app.store.close().await;
+        let Self { app, router, folder, .. } = self;
+        drop((router, app));
+        let store = omniflow_store_sqlite::SqliteStore::open(folder.path()).await.unwrap();
+        fill(&store).await;
+        omniflow_store::Store::close(&store).await;
+        drop(store);
+        Self::in_folder(folder, now, |_| {}).await
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -170,20 +183,20 @@ impl Plane {
 
     /// Detects anomalies as the background job does.
     pub(crate) async fn detect_anomalies(&self) {
-        let App { storage, signals, clock, webhook, .. } = &*self.app;
-        detect(storage, signals, clock, webhook.is_some()).await.unwrap();
+        let App { store, signals, clock, webhook, .. } = &*self.app;
+        detect(&**store, signals, clock, webhook.is_some()).await.unwrap();
     }
 
     /// Records lost gateways as the background job does.
     pub(crate) async fn record_lost_gateways(&self) {
-        let App { storage, signals, fleet, .. } = &*self.app;
-        record_lost_gateways(storage, signals, fleet).await.unwrap();
+        let App { store, signals, fleet, .. } = &*self.app;
+        record_lost_gateways(&**store, signals, fleet).await.unwrap();
     }
 
     /// Purges old records as the background job does.
     pub(crate) async fn purge(&self) {
-        let App { storage, fleet, clock, retention, .. } = &*self.app;
-        purge(storage, fleet, clock, *retention).await.unwrap();
+        let App { store, fleet, clock, retention, .. } = &*self.app;
+        purge(&**store, fleet, clock, *retention).await.unwrap();
     }
 
     /// Delivers a batch.

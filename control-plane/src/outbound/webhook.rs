@@ -19,9 +19,9 @@ use ureq::tls::TlsConfig;
 use zeroize::Zeroizing;
 
 use super::http_sink::{Backoff, DeliveryError, HttpSink, SecretFileError, read_secret_file};
-use crate::storage::{Delivery, Storage, StorageError};
 use omniflow_api_types::finding::FindingJson;
 use omniflow_domain::clock::Clock;
+use omniflow_store::{Delivery, Store, StoreError};
 
 /// The header with the signature.
 const SIGNATURE: &str = "omniflow-signature";
@@ -97,9 +97,9 @@ impl Webhook {
     }
 
     /// Sends new anomalies whenever some were committed, and those that were put off when they are due.
-    pub(crate) async fn run(&self, storage: &Storage, clock: &Clock, mut committed: watch::Receiver<()>) {
+    pub(crate) async fn run(&self, store: &dyn Store, clock: &Clock, mut committed: watch::Receiver<()>) {
         loop {
-            if let Err(error) = self.send_due(storage, clock).await {
+            if let Err(error) = self.send_due(store, clock).await {
                 tracing::warn!(%error, "anomalies cannot be read for the webhook; trying again soon");
             }
             tokio::select! {
@@ -111,11 +111,10 @@ impl Webhook {
     }
 
     /// Sends what is due by now.
-    pub(crate) async fn send_due(&self, storage: &Storage, clock: &Clock) -> Result<(), StorageError> {
-        for delivery in storage.audit.due_deliveries(clock.now(), SENT_AT_ONCE).await? {
+    pub(crate) async fn send_due(&self, store: &dyn Store, clock: &Clock) -> Result<(), StoreError> {
+        for delivery in store.due_deliveries(clock.now(), SENT_AT_ONCE).await? {
             let sent = self.send(&delivery, clock.now()).await;
-            let mut writer = storage.audit.writer().await;
-            let mut transaction = writer.begin().await?;
+            let mut transaction = store.begin_log().await?;
             let (id, now) = (delivery.finding.id, clock.now());
             match sent {
                 Ok(()) => transaction.end_delivery(id).await?,
@@ -228,7 +227,7 @@ mod tests {
 
     async fn send(plane: &Plane) {
         let (app, webhook) = (&plane.app, plane.app.webhook.as_ref().unwrap());
-        webhook.send_due(&app.storage, &app.clock).await.unwrap();
+        webhook.send_due(&*app.store, &app.clock).await.unwrap();
     }
 
     fn check_signature(headers: &HeaderMap, body: &[u8], now: u64) {
@@ -271,7 +270,7 @@ mod tests {
     async fn what_nobody_takes_is_given_up_after_three_days() {
         let plane = plane("http://127.0.0.1:9/nobody").await;
         use_after_end(&plane).await;
-        let due = async |plane: &Plane| plane.app.storage.audit.due_deliveries(UnixMillis(u64::MAX), 9).await;
+        let due = async |plane: &Plane| plane.app.store.due_deliveries(UnixMillis(u64::MAX), 9).await;
         send(&plane).await;
         assert_eq!(due(&plane).await.unwrap()[0].attempts, 1);
         plane.pass(Duration::from_secs(3 * 86_400));

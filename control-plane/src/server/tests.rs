@@ -65,7 +65,7 @@ async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
     poll(&plane, "000000000000000b").await;
     plane.pass(Duration::from_secs(300));
     poll(&plane, "000000000000000a").await;
-    plane.app.fleet.memorise(&plane.app.storage.main).await.unwrap();
+    plane.app.fleet.memorise(&*plane.app.store).await.unwrap();
     plane.pass(Duration::from_secs(150));
     let plane = plane.restart().await;
     let silent = |incarnation: &str, seen: &str| json!({"id": format!("edge/{incarnation}"), "last_seen_at": format!("2027-01-15T{seen}.000Z")});
@@ -104,7 +104,7 @@ async fn a_gateway_that_does_not_come_back_is_waited_for_until_its_lease_is_over
     let plane = Plane::new().await;
     plane.key("ci").await;
     plane.app.fleet.reported(&report(), true);
-    plane.app.fleet.memorise(&plane.app.storage.main).await.unwrap();
+    plane.app.fleet.memorise(&*plane.app.store).await.unwrap();
     let plane = plane.restart().await;
     plane.pass(Duration::from_secs(60));
     let before = enforcement(&plane).await;
@@ -181,7 +181,7 @@ async fn one_process_for_one_folder_and_one_port() {
     let time = Arc::new(AtomicU64::new(START));
     let server = Server::start(settings(&data, &time)).await.unwrap();
     let second = Server::start(settings(&data, &time)).await.err().unwrap();
-    assert!(matches!(second, ServerError::Storage(StorageError::InUse(_))), "{second}");
+    assert!(matches!(second, ServerError::Storage(StoreError::InUse(_))), "{second}");
 
     let elsewhere = folder.path().join("elsewhere");
     let busy = ServerSettings { listen: server.address(), ..settings(&elsewhere, &time) };
@@ -203,7 +203,7 @@ async fn a_stored_policy_that_is_refused_ends_the_start_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let time = Arc::new(AtomicU64::new(START));
     let app = open(&settings(folder.path(), &time)).await.unwrap();
-    app.storage.close().await;
+    app.store.close().await;
     drop(app);
     let path = folder.path().join("omniflow.db");
     let mut database = sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
@@ -252,7 +252,7 @@ async fn calls_before_the_image_is_built_are_told_to_come_back() {
     assert_eq!(complaints.0.load(Ordering::Relaxed), 0, "nothing is wrong yet");
     app.publisher.build_image().await.unwrap();
     assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::OK);
-    app.storage.close().await;
+    app.store.close().await;
     assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(complaints.0.load(Ordering::Relaxed) > 0, "a database that fails is told");
 }
@@ -278,9 +278,49 @@ async fn the_owners_token_goes_where_it_is_wanted() {
     assert_ne!(std::fs::read_to_string(&token_file).unwrap(), token);
     assert_eq!(std::fs::read_to_string(folder.path().join("owner.1")).unwrap(), token);
     assert_eq!(app.publisher.installation.key_prefix.as_str(), "acme");
-    assert_eq!(app.storage.main.policy().await.unwrap().document.key_prefix.as_str(), "acme");
+    assert_eq!(app.store.policy().await.unwrap().document.key_prefix.as_str(), "acme");
     for file in std::fs::read_dir(folder.path().join("data")).unwrap() {
         let file = file.unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
     }
+}
+
+/// A restored database continues above every version that gateways hold, so none of them gets a delta to it.
+#[tokio::test]
+async fn gateway_takes_the_whole_image_after_a_restore() {
+    use axum::http::Method;
+    use omniflow_domain::version::MAX_LEAD_MS;
+    use omniflow_policy::gateway::MANIFEST_MEDIA_TYPE;
+    use omniflow_policy::time::UnixMillis;
+    use omniflow_store_sqlite::{back_up, restore};
+
+    use crate::http::testing::request;
+
+    let plane = Plane::new().await;
+    plane.key("kept").await;
+    let gateway = plane.token("gateway").await;
+    plane.deliver(&gateway, vec![record(0, START, None)]).await;
+    let room = tempfile::tempdir().unwrap();
+    let backup = room.path().join("backup");
+    back_up(plane.folder(), &backup, true, "2027-01-15T08:00:00.000Z".to_owned()).await.unwrap();
+    plane.key("later").await;
+    let (held, installation) =
+        (plane.app.publisher.publication.version().unwrap(), plane.app.publisher.installation.id);
+    let target = room.path().join("new");
+    restore(&backup, &target, false, UnixMillis(START + 60_000)).await.unwrap();
+    let plane = plane.restart_with(|settings| settings.data_dir = target).await;
+    assert_eq!(plane.get("/v1/keys/later").await.status, StatusCode::NOT_FOUND);
+    let created = json!({"name": "edge", "role": "gateway"});
+    let created = plane.post("/v1/tokens", created).await.expect(StatusCode::CREATED);
+    plane.key("new").await;
+    let body = json!({
+        "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
+        "installation": installation, "version": held, "wait_ms": 0,
+        "vms": [{"id": "0000000000000001", "version": held}],
+    });
+    let token = created["secret"].as_str().unwrap();
+    let answer = plane.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await;
+    assert_eq!(answer.headers["content-type"], MANIFEST_MEDIA_TYPE, "no delta leads there");
+    let version = plane.app.publisher.publication.version().unwrap();
+    assert!(version > held + MAX_LEAD_MS, "{version}");
 }

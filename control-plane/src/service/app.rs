@@ -25,12 +25,12 @@ use super::tokens::Tokens;
 use crate::http::{ConsoleState, EnforcementWatch};
 use crate::outbound::otlp::Exporter;
 use crate::outbound::webhook::Webhook;
-use crate::storage::Storage;
+use omniflow_store::Store;
 
 /// The running control plane.
 pub(crate) struct App {
     /// The rows.
-    pub(crate) storage: Arc<Storage>,
+    pub(crate) store: Arc<dyn Store>,
     /// Commits changes and publishes them.
     pub(crate) publisher: Arc<Publisher>,
     /// What parts of the process tell each other.

@@ -5,17 +5,6 @@ use omniflow_domain::error::{Error, ErrorCode};
 use crate::service::publication::NotReady;
 use crate::service::publisher::PublishError;
 use crate::service::vault::VaultError;
-use crate::storage::StorageError;
-
-impl From<StorageError> for Error {
-    fn from(error: StorageError) -> Self {
-        if matches!(error, StorageError::ActorGone) {
-            return Self::unauthenticated();
-        }
-        tracing::error!(%error, "a request failed");
-        Self::internal()
-    }
-}
 
 impl From<VaultError> for Error {
     fn from(error: VaultError) -> Self {

@@ -11,9 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use omniflow_policy::time::UnixMillis;
 
-pub(crate) use crate::storage::Attempt;
-use crate::storage::Transaction;
 use omniflow_domain::error::{Error, ErrorCode};
+pub(crate) use omniflow_store::Attempt;
+use omniflow_store::Transaction;
 
 /// How long an attempt is remembered, in milliseconds: a day.
 const REMEMBERED_MS: u64 = 24 * 3_600_000;
@@ -50,7 +50,7 @@ struct Entry {
 
 /// Records, in the transaction that creates it, that an attempt creates what is at `location`.
 pub(crate) async fn record(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut dyn Transaction,
     attempt: Option<&Attempt>,
     location: &str,
     now: UnixMillis,
@@ -90,7 +90,7 @@ impl IdempotencyCache {
     /// simultaneous attempts run one after the other.
     pub(crate) async fn replayed<T: Replayable>(
         &self,
-        transaction: &mut Transaction<'_>,
+        transaction: &mut dyn Transaction,
         attempt: Option<&Attempt>,
         now: UnixMillis,
     ) -> Result<Option<Idempotent<T>>, Error> {

@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock};
 
 use omniflow_policy::digest::Digest;
 
-use crate::storage::{Database, StorageError};
+use omniflow_store::{Store, StoreError};
 
 /// What may be a token: all that the database has, and perhaps some that were revoked. The database decides.
 ///
@@ -18,8 +18,8 @@ pub(crate) struct KnownTokens(RwLock<HashSet<Digest>>);
 
 impl KnownTokens {
     /// Those of a database.
-    pub(crate) async fn read(database: &Database) -> Result<Self, StorageError> {
-        Ok(Self(RwLock::new(database.token_digests().await?)))
+    pub(crate) async fn read(store: &dyn Store) -> Result<Self, StoreError> {
+        Ok(Self(RwLock::new(store.token_digests().await?)))
     }
 
     /// Whether the database is to be asked.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::fleet::Fleet;
 use super::publisher::Publisher;
-use crate::storage::{Storage, StorageError};
+use omniflow_store::{Store, StoreError};
 
 /// The maximum age of a count of keys: it reads all of them.
 const KEY_COUNT_MAX_AGE: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ pub(crate) type KeyCounts = Vec<(Environment, KeyStatus, u64)>;
 
 /// Measures the control plane.
 pub(crate) struct Monitoring {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     clock: Clock,
@@ -94,64 +94,64 @@ pub(crate) struct OtlpMetrics {
 impl Monitoring {
     /// Measures these parts.
     pub(crate) fn new(
-        storage: Arc<Storage>,
+        store: Arc<dyn Store>,
         publisher: Arc<Publisher>,
         fleet: Arc<Fleet>,
         clock: Clock,
         failures: DeliveryFailures,
     ) -> Self {
-        Self { storage, publisher, fleet, clock, failures, key_counts: Mutex::new(None) }
+        Self { store, publisher, fleet, clock, failures, key_counts: Mutex::new(None) }
     }
 
     /// Succeeds if the process can serve: the image is built and the databases answer.
     pub(crate) async fn check_ready(&self) -> Result<(), Error> {
         self.publisher.publication.version()?;
-        self.storage.ping().await?;
+        self.store.ping().await?;
         Ok(())
     }
 
     /// Reads all numbers.
     pub(crate) async fn metrics(&self) -> Result<Metrics, Error> {
         let snapshot_version = self.publisher.publication.version()?;
-        let audit = &self.storage.audit;
+        let store = &*self.store;
         let (live_gateways, silent_gateways) = self.fleet.counts();
         Ok(Metrics {
             snapshot_version,
             keys: self.key_counts().await?,
             live_gateways,
             silent_gateways,
-            records: audit.record_total().await?,
-            anomalies: audit.finding_totals().await?,
-            gaps: audit.gap_totals().await?,
+            records: store.record_total().await?,
+            anomalies: store.anomaly_totals().await?,
+            gaps: store.gap_totals().await?,
             webhook: self.webhook().await?,
             otlp: self.otlp().await?,
         })
     }
 
     /// Counts keys, unless that was done a moment ago. One count at a time: the endpoint is public.
-    async fn key_counts(&self) -> Result<KeyCounts, StorageError> {
+    async fn key_counts(&self) -> Result<KeyCounts, StoreError> {
         let mut last = self.key_counts.lock().await;
         if let Some((at, counts)) = last.as_ref()
             && at.elapsed() < KEY_COUNT_MAX_AGE
         {
             return Ok(counts.clone());
         }
-        let counts = self.storage.main.key_counts(self.clock.now()).await?;
+        let counts = self.store.key_counts(self.clock.now()).await?;
         *last = Some((Instant::now(), counts.clone()));
         Ok(counts)
     }
 
-    async fn webhook(&self) -> Result<Option<WebhookMetrics>, StorageError> {
+    async fn webhook(&self) -> Result<Option<WebhookMetrics>, StoreError> {
         let Some(failures) = &self.failures.webhook else { return Ok(None) };
-        let waiting = self.storage.audit.waiting_deliveries().await?;
+        let waiting = self.store.waiting_deliveries().await?;
         Ok(Some(WebhookMetrics { waiting, failures: failures.load(Ordering::Relaxed) }))
     }
 
-    async fn otlp(&self) -> Result<Option<OtlpMetrics>, StorageError> {
-        let audit = &self.storage.audit;
+    async fn otlp(&self) -> Result<Option<OtlpMetrics>, StoreError> {
+        let store = &*self.store;
         let Some(failures) = &self.failures.otlp else { return Ok(None) };
-        let Some(place) = audit.export_place().await? else { return Ok(None) };
-        let backlog = audit.export_backlog(&place).await?;
+        let Some(place) = store.export_place().await? else { return Ok(None) };
+        let backlog = store.export_backlog(&place).await?;
         let lag = backlog.oldest.map_or(0, |oldest| self.clock.now().0.saturating_sub(oldest.0) / 1_000);
         Ok(Some(OtlpMetrics {
             waiting: backlog.records,

@@ -9,7 +9,7 @@ use omniflow_domain::version::MAX_REPORTED_VERSION;
 use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
 use omniflow_policy::snapshot::{Image, ImageBuilder, Page, SnapshotError};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::memory;
 use super::publication::{Draft, NotReady, NumberedPolicy, Publication, PublicationError};
 use super::signals::Signals;
-use crate::storage::{CredentialsError, Installation, Storage, StorageError, Transaction};
+use omniflow_store::{CredentialsError, Installation, Store, StoreError, Transaction};
 
 /// The most threads that read keys, and that make pages of them, when the image is built.
 const MAX_BUILDERS: usize = 4;
@@ -30,7 +30,7 @@ const PASS_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) enum BuildError {
     /// The rows cannot be read.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(#[from] StoreError),
     /// The stored policy does not compile.
     #[error("the stored policy is refused: {0}")]
     Policy(#[from] PolicyError),
@@ -53,7 +53,7 @@ impl From<CredentialsError> for BuildError {
 pub(crate) enum PublishError {
     /// The rows cannot be written.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(#[from] StoreError),
     /// There is no image yet.
     #[error(transparent)]
     NotReady(#[from] NotReady),
@@ -73,7 +73,7 @@ pub(crate) enum PublishError {
 
 /// Commits changes and publishes them to gateways, in one order.
 pub(crate) struct Publisher {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     /// Which installation this is.
     pub(crate) installation: Installation,
     /// What gateways are given.
@@ -83,28 +83,45 @@ pub(crate) struct Publisher {
     crowded: Notify,
     /// When a version was last published only because a gateway was ahead.
     last_pass: Mutex<Option<Instant>>,
+    /// Held from before a change begins until it is published. See [`Publisher::turn`].
+    turn: Mutex<()>,
 }
 
 // === impl Publisher ===
 
 impl Publisher {
     /// Publishes nothing until the image is built.
-    pub(crate) fn new(storage: Arc<Storage>, installation: Installation, clock: Clock) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, installation: Installation, clock: Clock) -> Self {
         let (crowded, last_pass) = (Notify::new(), Mutex::new(None));
-        Self { storage, installation, publication: Publication::empty(), clock, crowded, last_pass }
+        Self {
+            store,
+            installation,
+            publication: Publication::empty(),
+            clock,
+            crowded,
+            last_pass,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Waits until no other change is between its transaction and its publication. Changes that are published, and those whose
+    /// response is cached for a retry, hold this from before their transaction begins until they are done, so that they are
+    /// published in the order of their commits.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Builds the image from the rows and publishes it. Takes a while with many keys: call it off the threads that
     /// serve requests. No change of a key can be committed before it is done.
     pub(crate) async fn build_image(&self) -> Result<(), BuildError> {
         let began = Instant::now();
-        let (main, version) = (&self.storage.main, self.installation.snapshot_version);
-        let policy = main.policy().await?;
-        let credentials = main.version_count().await?;
+        let (store, version) = (&*self.store, self.installation.snapshot_version);
+        let policy = store.policy().await?;
+        let credentials = store.version_count().await?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_BUILDERS);
         let read = (0..threads).map(async |part| {
             let mut builder = ImageBuilder::new(credentials);
-            main.read_credentials(part, threads, &mut builder).await?;
+            store.read_credentials(part, threads, &mut builder).await?;
             Ok::<_, BuildError>(builder)
         });
         let builders = try_join_all(read).await?;
@@ -122,7 +139,7 @@ impl Publisher {
     /// Commits a transaction and publishes what it changes for gateways; gives the version.
     pub(crate) async fn commit(
         &self,
-        transaction: Transaction<'_>,
+        transaction: Box<dyn Transaction>,
         changes: Vec<snapshot::Change>,
     ) -> Result<u64, PublishError> {
         self.commit_above(transaction, changes, None, 0).await
@@ -131,7 +148,7 @@ impl Publisher {
     /// Commits a transaction that has added this policy and publishes it; gives the version of the image.
     pub(crate) async fn commit_policy(
         &self,
-        transaction: Transaction<'_>,
+        transaction: Box<dyn Transaction>,
         policy: NumberedPolicy,
     ) -> Result<u64, PublishError> {
         self.commit_above(transaction, Vec::new(), Some(policy), 0).await
@@ -148,18 +165,18 @@ impl Publisher {
             sleep_until(last + PASS_INTERVAL).await;
         }
         *last = Some(Instant::now());
-        let mut writer = self.storage.main.writer().await;
+        let _turn = self.turn().await;
         if self.publication.version()? > held {
             return Ok(());
         }
-        let version = self.commit_above(writer.begin().await?, Vec::new(), None, held).await?;
+        let version = self.commit_above(self.store.begin().await?, Vec::new(), None, held).await?;
         tracing::warn!(held, version, "a gateway was ahead: the database seems to be restored from a backup");
         Ok(())
     }
 
     async fn commit_above(
         &self,
-        transaction: Transaction<'_>,
+        transaction: Box<dyn Transaction>,
         changes: Vec<snapshot::Change>,
         policy: Option<NumberedPolicy>,
         above: u64,
@@ -172,7 +189,7 @@ impl Publisher {
 
     async fn commit_draft(
         &self,
-        mut transaction: Transaction<'_>,
+        mut transaction: Box<dyn Transaction>,
         draft: Draft,
     ) -> Result<u64, PublishError> {
         let version = draft.version();
@@ -197,12 +214,12 @@ impl Publisher {
         }
         let mut next = spawn_blocking(move || image.rebuild()).await??;
         next = self.publication.catch_up(next)?;
-        let mut writer = self.storage.main.writer().await;
+        let _turn = self.turn().await;
         next = self.publication.catch_up(next)?;
         let draft = Draft::whole(&next, self.clock.now());
         let (version, credentials) = (draft.version(), next.len());
         drop(next);
-        self.commit_draft(writer.begin().await?, draft).await?;
+        self.commit_draft(self.store.begin().await?, draft).await?;
         tracing::info!(version, credentials, "the image has more pages; gateways take it whole");
         Ok(())
     }

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use omniflow_control_plane::storage::Storage;
 use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::key::{Environment, KeyPrefix, Secret, compose_key};
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::scope::ScopeSet;
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::Store;
+use omniflow_store_sqlite::SqliteStore;
 use uuid::Uuid;
 
 /// Keys in memory at once.
@@ -40,11 +41,10 @@ pub fn secret(number: u32) -> Secret {
 /// Puts the keys with these numbers into the databases in `folder`, in one transaction. Their rate limits are some that
 /// no test reaches, in ten kinds.
 pub async fn fill(folder: &Path, numbers: Range<u32>) -> Result<()> {
-    let storage = Storage::open(folder).await?;
+    let store = SqliteStore::open(folder).await?;
     let scopes = ScopeSet::new(["contacts:read".parse()?, "conversations:read".parse()?])?;
     {
-        let mut writer = storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = store.begin().await?;
         let numbers: Vec<u32> = numbers.collect();
         for numbers in numbers.chunks(KEYS_AT_ONCE) {
             let keys = numbers.iter().map(|number| key(*number, &scopes)).collect::<Result<Vec<_>>>()?;
@@ -55,16 +55,16 @@ pub async fn fill(folder: &Path, numbers: Range<u32>) -> Result<()> {
         transaction.set_snapshot_version(u64::try_from(now)?).await?;
         transaction.commit().await?;
     }
-    storage.close().await;
+    store.close().await;
     Ok(())
 }
 
 /// Merges the index of names of the databases in `folder`, as a control plane does beside the changes until nothing is left
 /// to merge.
 pub async fn merge_search_index(folder: &Path) -> Result<()> {
-    let storage = Storage::open(folder).await?;
-    while storage.main.writer().await.merge_search_segments().await? {}
-    storage.close().await;
+    let store = SqliteStore::open(folder).await?;
+    while store.merge_search_segments().await? {}
+    store.close().await;
     Ok(())
 }
 

@@ -66,7 +66,7 @@ async fn unknown_tokens_do_not_reach_the_database_and_revoked_ones_end() {
     let path = plane.path_of_token("the admin").await;
     assert_eq!(call_from(&plane, [192, 0, 2, 7], "/v1/keys", &admin).await.status, StatusCode::OK);
     assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
-    plane.app.storage.close().await;
+    plane.app.store.close().await;
     for token in [admin.as_str(), "omf_token_wrong"] {
         let answer = call_from(&plane, [192, 0, 2, 7], "/v1/keys", token).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "it was answered without the database");

@@ -161,7 +161,7 @@ mod tests {
         let answer = poll(&plane, &token, body(Some(plane.app.publisher.installation.id), ahead, 0)).await;
         let manifest = Manifest::decode(&answer.body).unwrap();
         assert!(manifest.version > ahead);
-        let stored = plane.app.storage.main.installation().await.unwrap().unwrap();
+        let stored = plane.app.store.installation().await.unwrap().unwrap();
         assert_eq!(stored.snapshot_version, manifest.version);
         // A version of another installation says nothing about this one's.
         let foreign = poll(&plane, &token, body(Some(Uuid::nil()), ahead * 2, 0)).await;
@@ -181,7 +181,7 @@ mod tests {
             assert!(answer.json()["detail"].as_str().unwrap().contains("check the clocks"));
         }
         assert_eq!(plane.app.publisher.publication.version().unwrap(), held);
-        let stored = async || plane.app.storage.main.installation().await.unwrap().unwrap().snapshot_version;
+        let stored = async || plane.app.store.installation().await.unwrap().unwrap().snapshot_version;
         assert_eq!(stored().await, held);
 
         plane.key("ci").await;
@@ -246,7 +246,7 @@ mod tests {
         plane.token("gateway").await;
         let path = plane.path_of_token("the gateway").await;
         let id = path.rsplit('/').next().unwrap().parse().unwrap();
-        let token = plane.app.storage.main.token(id).await.unwrap().unwrap();
+        let token = plane.app.store.token(id).await.unwrap().unwrap();
         let principal = omniflow_domain::principal::Principal { id, name: token.name, role: token.role };
         assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
         let request = serde_json::from_value(body(None, 0, 25_000)).unwrap();

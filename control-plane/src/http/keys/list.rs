@@ -91,7 +91,7 @@ mod tests {
     use uuid::Uuid;
 
     use crate::http::testing::{Plane, START, record};
-    use crate::storage::{KeyFilter, KeyReference};
+    use omniflow_store::{KeyFilter, KeyReference};
 
     fn names(list: &Value) -> Vec<&str> {
         list["items"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect()
@@ -213,8 +213,8 @@ mod tests {
         const MANY: u32 = 5_100;
         let plane = Plane::new().await;
         plane.key("model").await;
-        let main = &plane.app.storage.main;
-        let model = main.key(&KeyReference::from("model")).await.unwrap().unwrap();
+        let store = &*plane.app.store;
+        let model = store.key(&KeyReference::from("model")).await.unwrap().unwrap();
         let keys: Vec<_> = (0..MANY)
             .map(|number| {
                 let mut key = model.clone();
@@ -224,14 +224,13 @@ mod tests {
                 key
             })
             .collect();
-        let mut writer = main.writer().await;
-        let mut transaction = writer.begin().await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
         transaction.insert_keys(&keys).await.unwrap();
         transaction.commit().await.unwrap();
         let found = async |text: &str, before: Option<u32>, limit: usize| -> Vec<String> {
             let filter = KeyFilter { text: Some(text.to_owned()), ..KeyFilter::default() };
             let before = before.map(|number| Uuid::from_u128(u128::from(number) + 1));
-            let keys = main.keys(&filter, before, limit).await.unwrap();
+            let keys = store.keys(&filter, before, limit).await.unwrap();
             keys.iter().map(|key| key.name.to_string()).collect()
         };
         assert_eq!(found("MASS-", None, 9_999).await.len(), MANY as usize);

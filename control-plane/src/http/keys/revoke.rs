@@ -75,8 +75,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::http::testing::{Plane, request, send};
-    use crate::storage::KeyReference;
     use omniflow_domain::key::KeyVersion;
+    use omniflow_store::KeyReference;
 
     #[tokio::test]
     async fn a_key_is_revoked_once_and_stays_so() {
@@ -100,7 +100,7 @@ mod tests {
     async fn one_version_of_two_is_revoked() {
         let plane = Plane::new().await;
         plane.key("ci").await;
-        let mut key = plane.app.storage.main.key(&KeyReference::from("ci")).await.unwrap().unwrap();
+        let mut key = plane.app.store.key(&KeyReference::from("ci")).await.unwrap().unwrap();
         let older = key.versions[0].clone();
         key.id = uuid::Uuid::from_u128(1);
         key.name = "two".parse().unwrap();
@@ -109,8 +109,8 @@ mod tests {
             KeyVersion { version: 2, digest: Digest::of(b"newer"), ..older },
         ];
         {
-            let mut writer = plane.app.storage.main.writer().await;
-            let mut transaction = writer.begin().await.unwrap();
+            let _turn = plane.app.publisher.turn().await;
+            let mut transaction = plane.app.store.begin().await.unwrap();
             transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
             plane
                 .app

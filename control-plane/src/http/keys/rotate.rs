@@ -62,8 +62,8 @@ mod tests {
 
     use crate::http::testing::{Answer, Plane, START, record, request};
     use crate::service::publication::Offer;
-    use crate::storage::KeyReference;
     use axum::http::{StatusCode, header};
+    use omniflow_store::KeyReference;
 
     const HOUR: u64 = 3_600_000;
 
@@ -261,14 +261,14 @@ mod tests {
     async fn the_last_number_is_the_end() {
         let plane = Plane::new().await;
         plane.key("other").await;
-        let mut key = plane.app.storage.main.key(&KeyReference::from("other")).await.unwrap().unwrap();
+        let mut key = plane.app.store.key(&KeyReference::from("other")).await.unwrap().unwrap();
         key.id = uuid::Uuid::from_u128(1);
         key.name = "ci".parse().unwrap();
         key.versions[0].version = u16::MAX - 1;
         key.versions[0].digest = Digest::of(b"old");
         {
-            let mut writer = plane.app.storage.main.writer().await;
-            let mut transaction = writer.begin().await.unwrap();
+            let _turn = plane.app.publisher.turn().await;
+            let mut transaction = plane.app.store.begin().await.unwrap();
             transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
             plane
                 .app
@@ -327,7 +327,7 @@ mod tests {
         // The principal goes away while the change waits for its turn to write.
         let mut published = plane.app.publisher.publication.subscribe();
         let before = *published.borrow_and_update();
-        let turn = plane.app.storage.main.writer().await;
+        let turn = plane.app.store.begin().await.unwrap();
         let call = plane.call(request(Method::POST, "/v1/keys/ci/rotate", &plane.owner, None));
         assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
         drop(turn);

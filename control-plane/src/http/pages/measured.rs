@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::testing::Browser;
 use crate::http::testing::{Plane, START};
-use crate::storage::made;
 use omniflow_domain::time::format_time;
+use omniflow_store_sqlite::fixtures;
 
 /// How often each page is asked for.
 const RUNS: usize = 60;
@@ -40,7 +40,7 @@ type PathOfRun = Box<dyn Fn(u64) -> String>;
 async fn audit_pages_with_ten_million_records() {
     let plane = Plane::new().await;
     let count: i64 = std::env::var("OMF_TEST_RECORDS").map_or(10_000_000, |text| text.parse().unwrap());
-    made::records(&plane.app.storage, count).await;
+    let plane = plane.refilled(async |store| fixtures::records(store, count).await).await;
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
     let time = |millis: u64| format_time(UnixMillis(millis));
     let key = uuid::Uuid::from_slice(b"0000000000000001").unwrap();
@@ -90,7 +90,7 @@ async fn audit_pages_with_ten_million_records() {
 async fn list_pages_with_a_hundred_thousand_keys() {
     let plane = Plane::new().await;
     let count: i64 = std::env::var("OMF_TEST_KEYS").map_or(100_000, |text| text.parse().unwrap());
-    made::keys(&plane.app.storage, count).await;
+    let plane = plane.refilled(async |store| fixtures::keys(store, count).await).await;
     plane.app.publisher.build_image().await.unwrap();
     plane.post("/v1/keys", json!({"name": "last", "environment": "test", "scopes": ["tickets:read"]})).await;
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;

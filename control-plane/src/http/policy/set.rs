@@ -124,7 +124,7 @@ mod tests {
     async fn assert_unchanged(plane: &Plane, policy: u64, snapshot: u64) {
         assert_eq!(plane.app.publisher.publication.version().unwrap(), snapshot);
         assert_eq!(plane.app.publisher.publication.policy().unwrap().1, policy);
-        assert_eq!(plane.app.storage.main.policy().await.unwrap().version, policy);
+        assert_eq!(plane.app.store.policy().await.unwrap().version, policy);
     }
 
     #[tokio::test]
@@ -144,7 +144,7 @@ mod tests {
         let shown = plane.get("/v1/policy").await;
         assert_eq!(shown.headers[header::ETAG], "\"2\"");
         assert_eq!(shown.expect(StatusCode::OK), set);
-        let stored = plane.app.storage.main.policy().await.unwrap();
+        let stored = plane.app.store.policy().await.unwrap();
         assert_eq!((stored.created_by.as_str(), stored.created_at.0), ("owner", START + 1_000));
 
         // Who is behind gets the policy, and then the key that came after it.
@@ -232,7 +232,7 @@ mod tests {
         let detail = async || {
             let answer = plane.put("/v1/policy", fewer.clone()).await;
             assert_eq!(answer.problem(), (409, "scope_in_use".to_owned(), String::new()));
-            assert_eq!(plane.app.storage.main.policy().await.unwrap().version, 1);
+            assert_eq!(plane.app.store.policy().await.unwrap().version, 1);
             answer.json()["detail"].as_str().unwrap().to_owned()
         };
         let told = detail().await;

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::http::testing::{Plane, START, record};
 use crate::service::app::App;
 use crate::service::jobs::detection::evaluate;
-use crate::storage::{ChangedHour, LookedUpTo};
 use omniflow_domain::patterns::HOUR_MS;
+use omniflow_store::{ChangedHour, EvaluationCursor};
 
 const KEY: Uuid = Uuid::from_u128(9);
 
@@ -161,9 +161,9 @@ async fn one_look_takes_each_hour_once_however_busy_the_first_ones_are() {
     for key in [2, 1, 3] {
         call(key).await;
     }
-    let (mut looked, mut keys) = (LookedUpTo::default(), Vec::new());
+    let (mut looked, mut keys) = (EvaluationCursor::default(), Vec::new());
     loop {
-        let changed = plane.app.storage.audit.changed_hours(&mut looked, 1).await.unwrap();
+        let changed = plane.app.store.changed_hours(&mut looked, 1).await.unwrap();
         if changed.is_empty() {
             break;
         }
@@ -171,12 +171,12 @@ async fn one_look_takes_each_hour_once_however_busy_the_first_ones_are() {
             ChangedHour::Hour(present) => ("hour", present.key_id.as_u128()),
             ChangedHour::Ended(signal) => ("end", signal.key_id.as_u128()),
         }));
-        let App { storage, signals, clock, .. } = &*plane.app;
-        evaluate(storage, signals, clock, false, changed).await.unwrap();
+        let App { store, signals, clock, .. } = &*plane.app;
+        evaluate(&**store, signals, clock, false, changed).await.unwrap();
         call(1).await;
     }
     assert_eq!(keys, [("hour", 1), ("end", 1), ("hour", 2), ("end", 2), ("hour", 3), ("end", 3)]);
-    let again = plane.app.storage.audit.changed_hours(&mut LookedUpTo::default(), 9).await.unwrap();
+    let again = plane.app.store.changed_hours(&mut EvaluationCursor::default(), 9).await.unwrap();
     assert_eq!(again.len(), 2, "what has come meanwhile is for the next look");
 }
 

@@ -170,7 +170,7 @@ async fn one_that_was_only_cut_off_has_its_gap_withdrawn() {
     assert_eq!(gaps(&plane).await, [] as [Value; 0]);
     let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
     assert_eq!(list["items"].as_array().unwrap().len(), 12, "nothing of it is passed over");
-    let notices = plane.app.storage.audit.gap_notices_after(0, 10).await.unwrap();
+    let notices = plane.app.store.gap_notices_after(0, 10).await.unwrap();
     assert_eq!(
         notices.iter().map(|notice| (notice.gap.id, notice.withdraws)).collect::<Vec<_>>(),
         [(2, Some(1))]
@@ -205,10 +205,10 @@ async fn an_older_filter_tells_nothing_and_what_is_old_is_forgotten() {
     gateway.tell(&plane, 9, vec![], Gateway::word(5, true, &[(9, 0, 0)])).await;
     seconds(&plane, 61);
     assert_eq!(gaps(&plane).await.len(), 0);
-    let audit = &plane.app.storage.audit;
+    let store = &*plane.app.store;
     let forget = async || {
         plane.purge().await;
-        audit.known_gateways().await.unwrap()
+        store.gateway_reports().await.unwrap()
     };
     assert_eq!(forget().await, 1);
     seconds(&plane, 86_400);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::http::testing::{Plane, START, record};
-use crate::service::jobs::retention::{SPARE_PAGES, STREAMS_AT_ONCE};
+use crate::service::jobs::retention::STREAMS_AT_ONCE;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -73,7 +73,7 @@ async fn places_of_gateways_that_are_gone_are_forgotten() {
         plane.deliver_bytes(&token, batch.encode()).await
     };
     let quiet = async || {
-        let streams = plane.app.storage.audit.quiet_streams(UnixMillis(u64::MAX >> 1)).await.unwrap();
+        let streams = plane.app.store.quiet_streams(UnixMillis(u64::MAX >> 1)).await.unwrap();
         streams.iter().map(|run| run.incarnation.0).collect::<Vec<_>>()
     };
     for run in 0..3 * STREAMS_AT_ONCE as u64 {
@@ -106,28 +106,6 @@ async fn fill(plane: &Plane, token: &str, first: u64, count: u64, time: u64) {
         let records = (first..first + 1_000).map(|n| record(n, time + n, None)).collect();
         assert_eq!(plane.deliver(token, records).await.status, StatusCode::NO_CONTENT);
     }
-}
-
-#[tokio::test]
-async fn the_file_is_used_again_and_shrinks_where_much_of_it_is_empty() {
-    let plane = Plane::new().await;
-    let token = plane.token("gateway").await;
-    let audit = &plane.app.storage.audit;
-    fill(&plane, &token, 0, 20_000, START).await;
-    let full = audit.pages().await.unwrap();
-    assert!(full.free < 100 && full.all > 4 * SPARE_PAGES, "{full:?}");
-
-    plane.pass(91 * DAY);
-    plane.purge().await;
-    let purged = audit.pages().await.unwrap();
-    assert!(purged.free <= SPARE_PAGES, "{purged:?}");
-    assert!(purged.all < full.all / 2, "given back: {purged:?} of {full:?}");
-
-    let spare = purged.free;
-    fill(&plane, &token, 20_000, 2_000, START + 91 * 86_400_000).await;
-    let reused = audit.pages().await.unwrap();
-    assert!(reused.free < spare, "{reused:?}");
-    assert!(reused.all <= purged.all + 8, "free pages come first: {reused:?} after {purged:?}");
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ use uuid::Uuid;
 use super::headers::{HeadersError, read_headers};
 use super::log_record::Words;
 use crate::outbound::http_sink::{Answer, Backoff, DeliveryError, HttpSink, check_url, trusting};
-use crate::storage::{ExportPlace, Storage, StorageError};
 use omniflow_domain::clock::Clock;
+use omniflow_store::{ExportPlace, Store, StoreError};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 /// The most records of a request.
@@ -141,14 +141,14 @@ impl Exporter {
     pub(crate) async fn run(
         &self,
         installation: Uuid,
-        storage: &Storage,
+        store: &dyn Store,
         clock: &Clock,
         mut committed: watch::Receiver<()>,
     ) {
         let mut run = Run::new(installation);
         loop {
             committed.mark_unchanged();
-            match run.step(self, storage, clock).await {
+            match run.step(self, store, clock).await {
                 Ok(Next::More) => {}
                 Ok(Next::Rest) => {
                     // Both lead to another step: something was committed, or time has passed.
@@ -187,12 +187,12 @@ impl Run {
     pub(crate) async fn step(
         &mut self,
         exporter: &Exporter,
-        storage: &Storage,
+        store: &dyn Store,
         clock: &Clock,
-    ) -> Result<Next, StorageError> {
-        let Some(place) = storage.audit.export_place().await? else { return Ok(Next::Rest) };
+    ) -> Result<Next, StoreError> {
+        let Some(place) = store.export_place().await? else { return Ok(Next::Rest) };
         let words = Words { installation: self.installation, now: clock.now() };
-        let pending = Pending::read(storage, &words, &place).await?;
+        let pending = Pending::read(store, &words, &place).await?;
         if pending.items.is_empty() {
             return Ok(Next::Rest);
         }
@@ -210,7 +210,7 @@ impl Run {
                 let done = self.cut.skip + sent.len();
                 let is_all = done == pending.items.len() && !pending.is_full;
                 let done = pending.items.get(..done).unwrap_or(pending.items.as_slice());
-                self.taken(storage, place, done, &answer).await?;
+                self.taken(store, place, done, &answer).await?;
                 Ok(if is_all { Next::Rest } else { Next::More })
             }
             Ok(Answer { status: status @ (400 | 413), .. }) if self.cut.narrow(sent.len()) => {
@@ -232,11 +232,11 @@ impl Run {
     /// Moves the place behind what was taken, and tells what was not wanted.
     async fn taken(
         &mut self,
-        storage: &Storage,
+        store: &dyn Store,
         mut place: ExportPlace,
         done: &[Item],
         answer: &Answer,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), StoreError> {
         let partial =
             ExportLogsServiceResponse::decode(answer.body.as_slice()).unwrap_or_default().partial_success;
         let partial = partial.unwrap_or_default();
@@ -261,8 +261,7 @@ impl Run {
         }
         place.rejected = place.rejected.saturating_add(rejected);
         place.exported = place.exported.saturating_add((done.len() as u64).saturating_sub(rejected));
-        let mut writer = storage.audit.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = store.begin_log().await?;
         transaction.set_export_place(&place).await?;
         transaction.commit().await?;
         if rejected > 0 || !partial.error_message.is_empty() {
@@ -327,10 +326,9 @@ impl Cut {
 
 impl Pending {
     /// Reads what follows a place.
-    async fn read(storage: &Storage, words: &Words, place: &ExportPlace) -> Result<Self, StorageError> {
-        let audit = &storage.audit;
-        let records = audit.records_after(place.record, MOST_RECORDS).await?;
-        let gaps = audit.gap_notices_after(place.gap, MOST_RECORDS - records.len()).await?;
+    async fn read(store: &dyn Store, words: &Words, place: &ExportPlace) -> Result<Self, StoreError> {
+        let records = store.records_after(place.record, MOST_RECORDS).await?;
+        let gaps = store.gap_notices_after(place.gap, MOST_RECORDS - records.len()).await?;
         let mut is_full = records.len() + gaps.len() >= MOST_RECORDS;
         let records =
             records.iter().map(|entry| Item { log: words.call(entry), place: Place::Record(entry.id) });

@@ -9,9 +9,9 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, S
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use uuid::Uuid;
 
-use crate::storage::GapNotice;
 use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::time::format_time;
+use omniflow_store::GapNotice;
 
 /// The methods that the conventions know. Others are told as `_OTHER`, with the original beside it.
 const METHODS: [&str; 10] =

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::exporter::*;
 use crate::http::testing::{Plane, START, record};
-use crate::storage::ExportPlace;
+use omniflow_store::ExportPlace;
 
 /// How the receiver answers.
 type Script = Box<dyn FnMut(&[LogRecord]) -> (u16, Vec<(&'static str, &'static str)>, Vec<u8>) + Send>;
@@ -124,7 +124,7 @@ async fn with_export(plane: Plane, endpoint: &str) -> Plane {
 async fn run(plane: &Plane, run: &mut Run) -> Next {
     loop {
         match run
-            .step(plane.app.exporter.as_ref().unwrap(), &plane.app.storage, &plane.app.clock)
+            .step(plane.app.exporter.as_ref().unwrap(), &*plane.app.store, &plane.app.clock)
             .await
             .unwrap()
         {
@@ -135,7 +135,7 @@ async fn run(plane: &Plane, run: &mut Run) -> Next {
 }
 
 async fn place(plane: &Plane) -> ExportPlace {
-    plane.app.storage.audit.export_place().await.unwrap().unwrap()
+    plane.app.store.export_place().await.unwrap().unwrap()
 }
 
 async fn deliver(plane: &Plane, token: &str, numbers: std::ops::Range<u64>) {

@@ -6,7 +6,7 @@ use omniflow_domain::page::Page;
 
 use super::AdminLog;
 use crate::service::query::{self, PageRequest};
-use crate::storage::EventFilter;
+use omniflow_store::AdminLogFilter;
 
 /// Which events, as text. An absent or empty field selects all.
 #[derive(Clone, Debug, Default)]
@@ -29,14 +29,14 @@ impl AdminLog {
     /// A page of the events that a query selects.
     pub(crate) async fn list(&self, query: AdminLogQuery, page: PageRequest) -> Result<Page<Event>, Error> {
         let (limit, before) = page.read(|text| text.parse().ok())?;
-        let filter = EventFilter {
+        let filter = AdminLogFilter {
             action: query::parsed("action", query.action)?,
             actor: query::present(query.actor),
             subject: query::present(query.subject),
             from: query::time("from", query.from)?,
             to: query::time("to", query.to)?,
         };
-        let events = self.storage.main.events(&filter, before, limit + 1).await?;
+        let events = self.store.admin_events(&filter, before, limit + 1).await?;
         Ok(Page::of(events, limit, |event| event.id.to_string()))
     }
 }

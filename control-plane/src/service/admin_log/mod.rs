@@ -5,18 +5,18 @@ mod list;
 use std::sync::Arc;
 
 pub(crate) use self::list::AdminLogQuery;
-use crate::storage::Storage;
+use omniflow_store::Store;
 
 /// Reads the admin log.
 pub(crate) struct AdminLog {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
 }
 
 // === impl AdminLog ===
 
 impl AdminLog {
     /// The log in this storage.
-    pub(crate) fn new(storage: Arc<Storage>) -> Self {
-        Self { storage }
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
     }
 }

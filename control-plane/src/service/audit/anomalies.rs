@@ -6,7 +6,7 @@ use omniflow_domain::page::Page;
 
 use super::RequestLog;
 use crate::service::query::{self, PageRequest};
-use crate::storage::{FindingFilter, KeyReference};
+use omniflow_store::{AnomalyFilter, KeyReference};
 
 /// Which anomalies, as text. An absent or empty field selects all.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +31,13 @@ impl RequestLog {
         page: PageRequest,
     ) -> Result<Page<Finding>, Error> {
         let (limit, before) = page.read(|text| text.parse().ok())?;
-        let filter = FindingFilter {
+        let filter = AnomalyFilter {
             key: query::present(query.key).map(|key| KeyReference::from(key.as_str())),
             kind: query::parsed("kind", query.kind)?,
             from: query::time("from", query.from)?,
             to: query::time("to", query.to)?,
         };
-        let findings = self.storage.audit.findings(&filter, before, limit + 1).await?;
+        let findings = self.store.anomalies(&filter, before, limit + 1).await?;
         Ok(Page::of(findings, limit, |finding| finding.id.to_string()))
     }
 }

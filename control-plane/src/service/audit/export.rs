@@ -12,14 +12,14 @@ use super::RequestLog;
 use super::filter::AuditQuery;
 use crate::service::authentication::TokenGuard;
 use crate::service::signals::Signals;
-use crate::storage::{AuditFilter, AuditPosition, Storage};
+use omniflow_store::{AuditFilter, AuditPosition, Store};
 
 /// Records of a batch.
 pub(crate) const BATCH_RECORDS: usize = 500;
 
 /// An export in progress.
 pub(crate) struct Export {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     signals: Signals,
     guard: TokenGuard,
     filter: AuditFilter,
@@ -52,14 +52,9 @@ impl RequestLog {
     pub(crate) fn export(&self, principal: &Principal, query: AuditQuery) -> Result<Export, Error> {
         Ok(Export {
             filter: query.read()?,
-            storage: Arc::clone(&self.storage),
+            store: Arc::clone(&self.store),
             signals: self.signals.clone(),
-            guard: TokenGuard::new(
-                Arc::clone(&self.storage),
-                self.clock.clone(),
-                &self.signals,
-                principal.id,
-            ),
+            guard: TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id),
             before: None,
         })
     }
@@ -73,9 +68,9 @@ impl Export {
         if !self.guard.is_valid().await? {
             return Err(ExportError::TokenInvalid);
         }
-        let audit = &self.storage.audit;
+        let store = &*self.store;
         let records =
-            audit.audit_entries(&self.filter, self.before, BATCH_RECORDS).await.map_err(Error::from)?;
+            store.audit_entries(&self.filter, self.before, BATCH_RECORDS).await.map_err(Error::from)?;
         let is_last = records.len() < BATCH_RECORDS;
         self.before = records.last().map(|entry| AuditPosition { time: entry.time, id: entry.id });
         Ok(ExportBatch { records, is_last })

@@ -8,7 +8,7 @@ use omniflow_domain::error::Error;
 use omniflow_policy::outcome::Outcome;
 
 use crate::service::query;
-use crate::storage::{AuditFilter, KeyReference};
+use omniflow_store::{AuditFilter, KeyReference};
 
 /// Which calls, as text. An absent or empty field selects all.
 #[derive(Clone, Debug, Default)]

@@ -16,14 +16,14 @@ use super::RequestLog;
 use super::filter::AuditQuery;
 use crate::service::authentication::TokenGuard;
 use crate::service::signals::Signals;
-use crate::storage::{AuditFilter, Storage};
+use omniflow_store::{AuditFilter, Store};
 
 /// Numbers of records that are searched at once.
 const NUMBERS_AT_ONCE: i64 = 500;
 
 /// A reader of the log that waits for new records.
 pub(crate) struct Follower {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     signals: Signals,
     guard: TokenGuard,
     filter: AuditFilter,
@@ -61,17 +61,12 @@ impl RequestLog {
         let committed = self.signals.audit_committed.subscribe();
         let position = match after {
             Some(id) => id,
-            None => self.storage.audit.newest_record().await?,
+            None => self.store.newest_record().await?,
         };
         Ok(Follower {
-            storage: Arc::clone(&self.storage),
+            store: Arc::clone(&self.store),
             signals: self.signals.clone(),
-            guard: TokenGuard::new(
-                Arc::clone(&self.storage),
-                self.clock.clone(),
-                &self.signals,
-                principal.id,
-            ),
+            guard: TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id),
             filter,
             committed,
             position,
@@ -98,13 +93,13 @@ impl Follower {
             }
             if self.position >= self.newest && !self.is_newest_read {
                 self.committed.mark_unchanged();
-                self.newest = self.storage.audit.newest_record().await?;
+                self.newest = self.store.newest_record().await?;
                 self.is_newest_read = true;
             }
             if self.position < self.newest {
                 let last = self.newest.min(self.position.saturating_add(NUMBERS_AT_ONCE));
-                let audit = &self.storage.audit;
-                let records = audit.audit_entries_between(&self.filter, self.position, last).await?;
+                let store = &*self.store;
+                let records = store.audit_entries_between(&self.filter, self.position, last).await?;
                 self.position = last;
                 return Ok(Followed::Records(records));
             }

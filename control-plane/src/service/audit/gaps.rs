@@ -14,7 +14,7 @@ impl RequestLog {
     /// A page of the gaps, the one found last first.
     pub(crate) async fn gaps(&self, page: PageRequest) -> Result<Page<AuditGap>, Error> {
         let (limit, before) = page.read(|text| text.parse().ok())?;
-        let gaps = self.storage.audit.audit_gaps(before, limit + 1).await?;
+        let gaps = self.store.audit_gaps(before, limit + 1).await?;
         Ok(Page::of(gaps, limit, |gap| gap.id.to_string()))
     }
 
@@ -24,6 +24,6 @@ impl RequestLog {
         (from, to): (UnixMillis, UnixMillis),
         limit: usize,
     ) -> Result<Vec<AuditGap>, Error> {
-        Ok(self.storage.audit.audit_gaps_between(from, to, limit).await?)
+        Ok(self.store.audit_gaps_between(from, to, limit).await?)
     }
 }

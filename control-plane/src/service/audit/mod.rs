@@ -18,11 +18,11 @@ use omniflow_domain::clock::Clock;
 
 use super::signals::Signals;
 use super::vault::Vault;
-use crate::storage::Storage;
+use omniflow_store::Store;
 
 /// Reads the request log.
 pub(crate) struct RequestLog {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     vault: Arc<Vault>,
     signals: Signals,
     clock: Clock,
@@ -35,12 +35,12 @@ pub(crate) struct RequestLog {
 impl RequestLog {
     /// The log in this storage.
     pub(crate) fn new(
-        storage: Arc<Storage>,
+        store: Arc<dyn Store>,
         vault: Arc<Vault>,
         signals: Signals,
         clock: Clock,
         payload_retention: Duration,
     ) -> Self {
-        Self { storage, vault, signals, clock, payload_retention }
+        Self { store, vault, signals, clock, payload_retention }
     }
 }

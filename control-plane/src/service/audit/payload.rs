@@ -42,14 +42,14 @@ impl RequestLog {
         principal: &Principal,
         id: &str,
     ) -> Result<ReadPayload, Error> {
-        let audit = &self.storage.audit;
+        let store = &*self.store;
         let entry = self.show(id).await?;
         let id = entry.id;
         let nothing_kept = || Error::not_found("No arguments are kept of this call, or no longer.");
-        let sealed = audit.payload(id).await?.ok_or_else(nothing_kept)?;
+        let sealed = store.payload(id).await?.ok_or_else(nothing_kept)?;
         let argument_hash = entry.argument_hash.ok_or_else(nothing_kept)?;
         let binding = Binding { argument_hash, request_id: entry.request_id };
-        let payload = self.vault.unseal(audit, &binding, &sealed).await?;
+        let payload = self.vault.unseal(store, &binding, &sealed).await?;
         let kept_until = self.payload_end(entry.time);
         // The event is committed before the arguments are returned.
         let event = NewEvent {
@@ -79,7 +79,7 @@ impl RequestLog {
     ) -> Result<RotatedPayloadKey, Error> {
         let (log, actor) = (Arc::clone(self), principal.actor());
         run_to_completion(async move {
-            let rotation = log.vault.rotate(&log.storage.audit).await?;
+            let rotation = log.vault.rotate(&*log.store).await?;
             let (data_keys, unreadable) = (rotation.data_keys, rotation.unreadable);
             let wrapping_key = hex_name(&rotation.wrapping_key);
             let event = NewEvent {
@@ -97,9 +97,8 @@ impl RequestLog {
     }
 
     async fn record_event(&self, event: &NewEvent) -> Result<(), Error> {
-        let mut writer = self.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
-        transaction.insert_event(event).await?;
+        let mut transaction = self.store.begin().await?;
+        transaction.insert_admin_event(event).await?;
         transaction.commit().await?;
         Ok(())
     }

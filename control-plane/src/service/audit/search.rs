@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::RequestLog;
 use super::filter::AuditQuery;
 use crate::service::query::PageRequest;
-use crate::storage::AuditPosition;
+use omniflow_store::AuditPosition;
 
 /// The calls that a search found in its time.
 pub(crate) struct SearchPage {
@@ -28,7 +28,7 @@ impl RequestLog {
     pub(crate) async fn list(&self, query: AuditQuery, page: PageRequest) -> Result<Page<AuditEntry>, Error> {
         let (limit, before) = page.read(position)?;
         let filter = query.read()?;
-        let entries = self.storage.audit.audit_entries(&filter, before, limit + 1).await?;
+        let entries = self.store.audit_entries(&filter, before, limit + 1).await?;
         Ok(Page::of(entries, limit, |entry| cursor(entry.time, entry.id)))
     }
 
@@ -42,14 +42,14 @@ impl RequestLog {
         let (limit, before) = page.read(position)?;
         let filter = query.read()?;
         let deadline = Instant::now() + max_duration;
-        let look = self.storage.audit.look_for_calls(&filter, before, limit + 1, deadline).await?;
+        let look = self.store.search_calls(&filter, before, limit + 1, deadline).await?;
         let page = Page::of(look.found, limit, |entry| cursor(entry.time, entry.id));
         Ok(SearchPage { page, resume_at: look.ended_at.map(|place| cursor(place.time, place.id)) })
     }
 
     /// The number of the newest record, 0 without one.
     pub(crate) async fn newest_record(&self) -> Result<i64, Error> {
-        Ok(self.storage.audit.newest_record().await?)
+        Ok(self.store.newest_record().await?)
     }
 }
 

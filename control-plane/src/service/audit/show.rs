@@ -12,6 +12,6 @@ impl RequestLog {
     pub(crate) async fn show(&self, id: &str) -> Result<AuditEntry, Error> {
         let no_such_record = || Error::not_found("The audit log has no such record.");
         let id = id.parse().map_err(|_| no_such_record())?;
-        self.storage.audit.audit_entry(id).await?.ok_or_else(no_such_record)
+        self.store.audit_entry(id).await?.ok_or_else(no_such_record)
     }
 }

@@ -37,8 +37,8 @@ impl RequestLog {
         let (by, limit) = grouping(query.by, query.limit)?;
         let to = filter.to.unwrap_or_else(|| self.clock.now());
         let from = filter.from.unwrap_or(UnixMillis(to.0.saturating_sub(DAY_MS)));
-        let audit = &self.storage.audit;
-        let stats = audit.audit_stats(&filter, (from, to), &by, limit).await?;
+        let store = &*self.store;
+        let stats = store.audit_stats(&filter, (from, to), &by, limit).await?;
         let mut found: Vec<(Vec<GroupValue>, Tally)> = stats.groups.into_iter().collect();
         if by.first() == Some(&Dimension::Hour) {
             found.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -53,7 +53,7 @@ impl RequestLog {
                 _ => None,
             });
             let key_name = match key {
-                Some(id) => audit.audited_key_name(id).await?,
+                Some(id) => store.audited_key_name(id).await?,
                 None => None,
             };
             groups.push(GroupStats { group, key_name, tally });

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::RequestLog;
 use super::filter::AuditQuery;
-use crate::storage::AuditFilter;
-pub(crate) use crate::storage::{AuditedUser, Timeline};
+use omniflow_store::AuditFilter;
+pub(crate) use omniflow_store::{AuditedUser, Timeline};
 
 /// The period where none is stated, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
@@ -57,8 +57,8 @@ impl RequestLog {
         let deadline = max_duration.map(|duration| started + duration);
         let newest_deadline = started + max_duration.unwrap_or(Duration::from_secs(1));
         let (timeline, newest) = tokio::try_join!(
-            self.storage.audit.audit_timeline(&within, (from, to), width, deadline),
-            self.storage.audit.look_for_users(&within, NEWEST, newest_deadline),
+            self.store.audit_timeline(&within, (from, to), width, deadline),
+            self.store.search_users(&within, NEWEST, newest_deadline),
         )?;
         Ok(Overview { from, to, width, timeline, newest: newest.found })
     }

@@ -18,15 +18,15 @@ use self::throttle::Throttle;
 pub(crate) use self::token_guard::TokenGuard;
 use super::known_tokens::KnownTokens;
 use super::signals::Signals;
-use crate::storage::Storage;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::Token;
+use omniflow_store::Store;
 
 /// Authenticates tokens.
 pub(crate) struct Authentication {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     known_tokens: Arc<KnownTokens>,
     signals: Signals,
     clock: Clock,
@@ -50,18 +50,18 @@ pub(crate) enum Rejection {
 
 impl Authentication {
     pub(crate) fn new(
-        storage: Arc<Storage>,
+        store: Arc<dyn Store>,
         known_tokens: Arc<KnownTokens>,
         signals: Signals,
         clock: Clock,
     ) -> Self {
-        Self { storage, known_tokens, signals, clock, throttle: Throttle::default() }
+        Self { store, known_tokens, signals, clock, throttle: Throttle::default() }
     }
 
     /// The valid token with this digest, or why there is none. A rejected token is passed on to [`Self::reject`].
     pub(crate) async fn authenticate(&self, digest: Digest) -> Result<Result<Token, Rejection>, Error> {
         let found = match self.known_tokens.may_have(&digest) {
-            true => self.storage.main.token_by_digest(digest).await?,
+            true => self.store.token_by_digest(digest).await?,
             false => None,
         };
         Ok(match found {
@@ -86,7 +86,7 @@ impl Authentication {
 
     /// Watches the token of a principal while a long response is prepared or sent.
     pub(crate) fn guard(&self, principal: &Principal) -> TokenGuard {
-        TokenGuard::new(Arc::clone(&self.storage), self.clock.clone(), &self.signals, principal.id)
+        TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id)
     }
 }
 

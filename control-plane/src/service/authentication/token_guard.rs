@@ -6,13 +6,13 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::service::signals::Signals;
-use crate::storage::Storage;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
+use omniflow_store::Store;
 
 /// Watches one token.
 pub(crate) struct TokenGuard {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     clock: Clock,
     token: Uuid,
     revoked: watch::Receiver<()>,
@@ -22,13 +22,13 @@ pub(crate) struct TokenGuard {
 
 impl TokenGuard {
     /// Notices revocations from now on. [`Self::is_valid`] covers those since the request began.
-    pub(crate) fn new(storage: Arc<Storage>, clock: Clock, signals: &Signals, token: Uuid) -> Self {
-        Self { storage, clock, token, revoked: signals.token_revoked.subscribe() }
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Clock, signals: &Signals, token: Uuid) -> Self {
+        Self { store, clock, token, revoked: signals.token_revoked.subscribe() }
     }
 
     /// Whether the token is neither revoked nor expired.
     pub(crate) async fn is_valid(&self) -> Result<bool, Error> {
-        let token = self.storage.main.token(self.token).await?;
+        let token = self.store.token(self.token).await?;
         Ok(token.is_some_and(|token| token.is_valid(self.clock.now())))
     }
 

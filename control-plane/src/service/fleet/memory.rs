@@ -10,7 +10,7 @@ use omniflow_domain::gateway::Sighting;
 
 use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
 use crate::service::signals::Signals;
-use crate::storage::{Database, Storage, StorageError};
+use omniflow_store::{Store, StoreError};
 
 /// How old a sighting becomes before it is noted anew.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
@@ -24,9 +24,9 @@ const NOTED_AT_ONCE: usize = 500;
 impl Fleet {
     /// Takes up the gateways that an earlier process knew. Those that may have been live when it ended count as live
     /// for a lease from now on, so that a change waits for them.
-    pub(crate) async fn recall(&self, database: &Database) -> Result<(), StorageError> {
+    pub(crate) async fn recall(&self, store: &dyn Store) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let sightings = database.sightings(before(now, FORGOTTEN_AFTER), MAX_GATEWAYS).await?;
+        let sightings = store.sightings(before(now, FORGOTTEN_AFTER), MAX_GATEWAYS).await?;
         // However long ago it was: when the earlier process last heard of anybody, it was there.
         let ended = sightings.iter().map(|sighting| sighting.last_seen_at).max().unwrap_or(now);
         let mut gateways = self.lock();
@@ -45,15 +45,13 @@ impl Fleet {
     }
 
     /// Notes the gateways that are new, and those whose note is old.
-    pub(crate) async fn memorise(&self, database: &Database) -> Result<(), StorageError> {
+    pub(crate) async fn memorise(&self, store: &dyn Store) -> Result<(), StoreError> {
         for sightings in self.unnoted().chunks(NOTED_AT_ONCE) {
             let forgotten = before(self.clock.now(), FORGOTTEN_AFTER);
-            let mut writer = database.writer().await;
-            let mut transaction = writer.begin().await?;
+            let mut transaction = store.begin().await?;
             transaction.note_sightings(sightings).await?;
             transaction.prune_sightings(forgotten, MAX_GATEWAYS).await?;
             transaction.commit().await?;
-            drop(writer);
             let mut gateways = self.lock();
             for sighting in sightings {
                 if let Some(gateway) = gateways.get_mut(&sighting.id) {
@@ -81,10 +79,10 @@ impl Fleet {
 }
 
 /// Stores sightings of gateways until the process is asked to end. Polls do not wait for it.
-pub(crate) async fn run_sightings(fleet: &Fleet, storage: &Storage, signals: &Signals) {
+pub(crate) async fn run_sightings(fleet: &Fleet, store: &dyn Store, signals: &Signals) {
     let mut heard = fleet.heard.subscribe();
     let memorise = async || {
-        if let Err(error) = fleet.memorise(&storage.main).await {
+        if let Err(error) = fleet.memorise(&*store).await {
             tracing::warn!(%error, "gateways cannot be noted; after a restart nothing would wait for them");
         }
     };
@@ -111,6 +109,7 @@ fn before(now: UnixMillis, duration: Duration) -> UnixMillis {
 
 #[cfg(test)]
 mod tests {
+    use omniflow_store_sqlite::SqliteStore;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -133,14 +132,14 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_is_noted_at_once_and_then_once_a_minute_for_a_day() {
         let folder = tempfile::tempdir().unwrap();
-        let database = Storage::open(folder.path()).await.unwrap().main;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path()).await.unwrap());
         let time = Arc::new(AtomicU64::new(1_000));
         let read = Arc::clone(&time);
         let clock = Clock::from_fn(move || UnixMillis(read.load(Ordering::Relaxed)));
         let fleet = Fleet::new(clock, Duration::from_secs(60));
         let noted = async || -> Vec<(u64, u64, u64)> {
-            fleet.memorise(&database).await.unwrap();
-            let noted = database.sightings(UnixMillis(0), 1_000).await.unwrap();
+            fleet.memorise(&*store).await.unwrap();
+            let noted = store.sightings(UnixMillis(0), 1_000).await.unwrap();
             noted.iter().map(|one| (one.id.incarnation.0, one.first_seen_at.0, one.last_seen_at.0)).collect()
         };
         fleet.reported(&report(1), true);
@@ -160,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn the_notes_do_not_grow_without_end() {
         let folder = tempfile::tempdir().unwrap();
-        let database = Storage::open(folder.path()).await.unwrap().main;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path()).await.unwrap());
         let sightings: Vec<Sighting> = (1..=600u64)
             .rev()
             .map(|number| Sighting {
@@ -169,11 +168,10 @@ mod tests {
                 last_seen_at: UnixMillis(number),
             })
             .collect();
-        let mut writer = database.writer().await;
-        let mut transaction = writer.begin().await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
         transaction.note_sightings(&sightings).await.unwrap();
         transaction.prune_sightings(UnixMillis(0), 10).await.unwrap();
         transaction.commit().await.unwrap();
-        assert_eq!(database.sightings(UnixMillis(0), 1_000).await.unwrap(), sightings[..10]);
+        assert_eq!(store.sightings(UnixMillis(0), 1_000).await.unwrap(), sightings[..10]);
     }
 }

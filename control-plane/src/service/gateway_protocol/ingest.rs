@@ -13,7 +13,7 @@ use omniflow_domain::payload::SealedPayload;
 use super::{GatewayProtocol, check_name};
 use crate::service::run_to_completion;
 use crate::service::vault::Binding;
-use crate::storage::{IngestError, Ingested};
+use omniflow_store::{IngestError, Ingested};
 
 /// The highest number that a call may have: what a column of the database holds.
 const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
@@ -38,8 +38,7 @@ impl GatewayProtocol {
 
     async fn store(&self, batch: AuditBatch, heard_at: UnixMillis) -> Result<(), Error> {
         let (batch, payloads) = self.seal_payloads(batch).await?;
-        let mut writer = self.storage.audit.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = self.store.begin_log().await?;
         let gateway = batch.source.gateway.clone();
         let incarnation = batch.source.incarnation;
         let latest = UnixMillis(self.clock.now().0.saturating_add(MAX_LEAD_MS));
@@ -89,7 +88,7 @@ impl GatewayProtocol {
         }
         let batch = AuditBatch { items, ..batch };
         let redact = policy.document().payloads.redact.clone();
-        let sealed = self.vault.seal(&self.storage.audit, self.clock.now(), payloads, redact).await?;
+        let sealed = self.vault.seal(&*self.store, self.clock.now(), payloads, redact).await?;
         Ok((batch, sealed))
     }
 }

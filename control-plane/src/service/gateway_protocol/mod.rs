@@ -16,11 +16,11 @@ use super::fleet::Fleet;
 use super::publisher::Publisher;
 use super::signals::Signals;
 use super::vault::Vault;
-use crate::storage::Storage;
+use omniflow_store::Store;
 
 /// Serves gateways.
 pub(crate) struct GatewayProtocol {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     vault: Arc<Vault>,
@@ -33,14 +33,14 @@ pub(crate) struct GatewayProtocol {
 impl GatewayProtocol {
     /// Serves gateways what this publisher publishes, and stores what they report.
     pub(crate) fn new(
-        storage: Arc<Storage>,
+        store: Arc<dyn Store>,
         publisher: Arc<Publisher>,
         fleet: Arc<Fleet>,
         vault: Arc<Vault>,
         signals: Signals,
         clock: Clock,
     ) -> Self {
-        Self { storage, publisher, fleet, vault, signals, clock }
+        Self { store, publisher, fleet, vault, signals, clock }
     }
 }
 

@@ -39,8 +39,7 @@ impl GatewayProtocol {
     ) -> Result<PollAnswer, Error> {
         check(request)?;
         // The request may have taken a minute to arrive: a token that was revoked meanwhile gets nothing.
-        let guard =
-            TokenGuard::new(Arc::clone(&self.storage), self.clock.clone(), &self.signals, principal.id);
+        let guard = TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id);
         if !guard.is_valid().await? {
             return Err(Error::unauthenticated());
         }

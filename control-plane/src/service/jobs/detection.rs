@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::service::signals::Signals;
-use crate::storage::{ChangedHour, LookedUpTo, Storage, StorageError};
 use omniflow_domain::clock::Clock;
 use omniflow_domain::patterns::{examine, is_worth_a_look};
+use omniflow_store::{ChangedHour, EvaluationCursor, Store, StoreError};
 
 /// How often new calls are evaluated.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -15,10 +15,10 @@ const PAUSE: Duration = Duration::from_secs(15);
 const HOURS_AT_ONCE: usize = 100;
 
 /// Detects anomalies until the process is asked to end. With a webhook, each is queued for it.
-pub(crate) async fn run_detection(storage: &Storage, signals: &Signals, clock: &Clock, has_webhook: bool) {
+pub(crate) async fn run_detection(store: &dyn Store, signals: &Signals, clock: &Clock, has_webhook: bool) {
     let until_stopped = async {
         loop {
-            if let Err(error) = detect(storage, signals, clock, has_webhook).await {
+            if let Err(error) = detect(store, signals, clock, has_webhook).await {
                 tracing::warn!(%error, "anomalies cannot be detected; trying again soon");
             }
             // Anomalies are found within this time, and all calls that came in it are evaluated together; nothing waits for this.
@@ -33,17 +33,17 @@ pub(crate) async fn run_detection(storage: &Storage, signals: &Signals, clock: &
 
 /// Evaluates all hours that have changed by now. What changes meanwhile is left to the next run.
 pub(crate) async fn detect(
-    storage: &Storage,
+    store: &dyn Store,
     signals: &Signals,
     clock: &Clock,
     has_webhook: bool,
-) -> Result<(), StorageError> {
-    let mut looked = LookedUpTo::default();
+) -> Result<(), StoreError> {
+    let mut looked = EvaluationCursor::default();
     loop {
         let started = Instant::now();
-        let changed = storage.audit.changed_hours(&mut looked, HOURS_AT_ONCE).await?;
+        let changed = store.changed_hours(&mut looked, HOURS_AT_ONCE).await?;
         let is_last = changed.len() < HOURS_AT_ONCE;
-        evaluate(storage, signals, clock, has_webhook, changed).await?;
+        evaluate(store, signals, clock, has_webhook, changed).await?;
         if is_last {
             return Ok(());
         }
@@ -54,21 +54,20 @@ pub(crate) async fn detect(
 
 /// Evaluates these hours, and stores what was found.
 pub(crate) async fn evaluate(
-    storage: &Storage,
+    store: &dyn Store,
     signals: &Signals,
     clock: &Clock,
     has_webhook: bool,
     mut changed: Vec<ChangedHour>,
-) -> Result<(), StorageError> {
+) -> Result<(), StoreError> {
     if changed.is_empty() {
         return Ok(());
     }
-    let audit = &storage.audit;
     let mut anomalies = Vec::new();
     for one in &mut changed {
         match one {
             ChangedHour::Hour(present) if is_worth_a_look(present) => {
-                let history = audit.history(present).await?;
+                let history = store.history(present).await?;
                 anomalies.extend(examine(&history, present));
             }
             ChangedHour::Hour(_) => {}
@@ -77,16 +76,14 @@ pub(crate) async fn evaluate(
     }
     let webhook_since = has_webhook.then(|| clock.now());
     let mut found = Vec::new();
-    let mut writer = audit.writer().await;
-    let mut transaction = writer.begin().await?;
+    let mut transaction = store.begin_log().await?;
     for signal in anomalies {
         found.extend(transaction.note_signal(signal, webhook_since).await?);
     }
     for one in &changed {
-        transaction.looked_at(one).await?;
+        transaction.mark_evaluated(one).await?;
     }
     transaction.commit().await?;
-    drop(writer);
     for finding in &found {
         let kind = finding.signal.kind.as_str();
         tracing::warn!(kind, key = %finding.signal.key_id, "{}", finding.signal.summary());

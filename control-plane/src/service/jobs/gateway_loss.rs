@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::service::fleet::Fleet;
 use crate::service::signals::Signals;
-use crate::storage::{Storage, StorageError};
+use omniflow_store::{Store, StoreError};
 
 /// How often gateways are checked.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -18,10 +18,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 10_000;
 
 /// Checks gateways until the process is asked to end.
-pub(crate) async fn run_gateway_loss(storage: &Storage, signals: &Signals, fleet: &Fleet) {
+pub(crate) async fn run_gateway_loss(store: &dyn Store, signals: &Signals, fleet: &Fleet) {
     let until_stopped = async {
         loop {
-            if let Err(error) = record_lost_gateways(storage, signals, fleet).await {
+            if let Err(error) = record_lost_gateways(store, signals, fleet).await {
                 tracing::warn!(%error, "it cannot be found out which gateways are gone; trying again soon");
             }
             // A lease has whole seconds; nothing waits for this.
@@ -36,18 +36,15 @@ pub(crate) async fn run_gateway_loss(storage: &Storage, signals: &Signals, fleet
 
 /// Records a gap for each gateway that is gone by now.
 pub(crate) async fn record_lost_gateways(
-    storage: &Storage,
+    store: &dyn Store,
     signals: &Signals,
     fleet: &Fleet,
-) -> Result<(), StorageError> {
-    let audit = &storage.audit;
-    for open in audit.open_gateways(AT_ONCE).await? {
+) -> Result<(), StoreError> {
+    for open in store.open_gateways(AT_ONCE).await? {
         let Some(ended_at) = fleet.ended(&open.id, open.heard_at) else { continue };
-        let mut writer = audit.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = store.begin_log().await?;
         let missing = transaction.lose_gateway(&open, ended_at).await?;
         transaction.commit().await?;
-        drop(writer);
         if let Some(missing) = missing {
             signals.audit_committed.send_replace(());
             tracing::warn!(

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use crate::service::fleet::Fleet;
 use crate::service::signals::Signals;
 use crate::service::vault::DATA_KEY_TIME;
-use crate::storage::{Database, Pages, Storage, StorageError};
 use omniflow_domain::clock::Clock;
+use omniflow_store::{Store, StoreError};
 
 /// How often what has grown old is looked for.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -28,10 +28,6 @@ const SETTLED_KEPT: Duration = Duration::from_secs(86_400);
 const STREAMS_KEPT: u32 = 2;
 /// Runs of gateways' processes whose places go in one transaction. Each has a row for each worker.
 pub(crate) const STREAMS_AT_ONCE: usize = 20;
-/// Pages that are given back in one transaction.
-const PAGES_AT_ONCE: u32 = 64;
-/// Free pages that stay in the file whatever its size: 1 MiB.
-pub(crate) const SPARE_PAGES: u64 = 256;
 
 /// How long records are kept.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +40,7 @@ pub(crate) struct RetentionPeriods {
 
 /// Purges until the process is asked to end.
 pub(crate) async fn run_retention(
-    storage: &Storage,
+    store: &dyn Store,
     signals: &Signals,
     fleet: &Fleet,
     clock: &Clock,
@@ -52,7 +48,7 @@ pub(crate) async fn run_retention(
 ) {
     let until_stopped = async {
         loop {
-            if let Err(error) = purge(storage, fleet, clock, periods).await {
+            if let Err(error) = purge(store, fleet, clock, periods).await {
                 tracing::warn!(%error, "old audit records cannot be purged; trying again in a minute");
             }
             // Records grow old by the day; nothing waits for this task.
@@ -67,23 +63,22 @@ pub(crate) async fn run_retention(
 
 /// Purges all that is old by now, and makes the file smaller where that left much of it empty.
 pub(crate) async fn purge(
-    storage: &Storage,
+    store: &dyn Store,
     fleet: &Fleet,
     clock: &Clock,
     periods: RetentionPeriods,
-) -> Result<(), StorageError> {
+) -> Result<(), StoreError> {
     let start_of = |kept: Duration| {
         UnixMillis(clock.now().0.saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)))
     };
-    let audit = &storage.audit;
-    let mut purged = purge_payloads(audit, start_of(periods.payloads)).await?;
+    let mut purged = purge_payloads(store, start_of(periods.payloads)).await?;
     let before = start_of(periods.records);
     loop {
         let started = Instant::now();
-        let records = audit.purge_records(before, ROWS_AT_ONCE).await?;
-        let gaps = audit.purge_gaps(before, ROWS_AT_ONCE).await?;
-        let gateways = audit.purge_gateways(before, start_of(SETTLED_KEPT), ROWS_AT_ONCE).await?;
-        let patterns = audit.purge_patterns(before, clock.now(), ROWS_AT_ONCE).await?;
+        let records = store.purge_records(before, ROWS_AT_ONCE).await?;
+        let gaps = store.purge_gaps(before, ROWS_AT_ONCE).await?;
+        let gateways = store.purge_gateways(before, start_of(SETTLED_KEPT), ROWS_AT_ONCE).await?;
+        let patterns = store.purge_anomalies(before, clock.now(), ROWS_AT_ONCE).await?;
         purged += records;
         if records == 0 && gaps == 0 && gateways == 0 && patterns == 0 {
             break;
@@ -91,20 +86,20 @@ pub(crate) async fn purge(
         // The gateways' half of the time.
         sleep(started.elapsed()).await;
     }
-    forget_streams(audit, fleet, start_of(periods.records.saturating_mul(STREAMS_KEPT))).await?;
+    forget_streams(store, fleet, start_of(periods.records.saturating_mul(STREAMS_KEPT))).await?;
     if purged > 0 {
         tracing::info!(purged, "old audit records and payloads are purged");
-        give_back(audit).await?;
+        store.reclaim_space().await?;
     }
     Ok(())
 }
 
 /// Purges the arguments of calls that began before `before`, and the keys that nothing needs any longer.
-async fn purge_payloads(audit: &Database, before: UnixMillis) -> Result<u64, StorageError> {
+async fn purge_payloads(store: &dyn Store, before: UnixMillis) -> Result<u64, StoreError> {
     let mut purged = 0;
     loop {
         let started = Instant::now();
-        let payloads = audit.purge_payloads(before, PAYLOADS_AT_ONCE).await?;
+        let payloads = store.purge_payloads(before, PAYLOADS_AT_ONCE).await?;
         purged += payloads;
         if payloads == 0 {
             break;
@@ -114,42 +109,20 @@ async fn purge_payloads(audit: &Database, before: UnixMillis) -> Result<u64, Sto
     }
     // A data key seals for a day, and what it seals began at most a little later than the gateways' clocks may be ahead.
     let unused = UnixMillis(before.0.saturating_sub(2 * DATA_KEY_TIME));
-    audit.purge_data_keys(unused).await?;
+    store.purge_data_keys(unused).await?;
     Ok(purged)
 }
 
 /// Forgets how far the records of gateways had come that are gone and have had no call since `before`. Each start of a
 /// gateway's process has places of its own, so they grew without end.
-async fn forget_streams(audit: &Database, fleet: &Fleet, before: UnixMillis) -> Result<(), StorageError> {
-    let mut gone = audit.quiet_streams(before).await?;
+async fn forget_streams(store: &dyn Store, fleet: &Fleet, before: UnixMillis) -> Result<(), StoreError> {
+    let mut gone = store.quiet_streams(before).await?;
     gone.retain(|run| !fleet.remembers(run));
     for runs in gone.chunks(STREAMS_AT_ONCE) {
         let started = Instant::now();
-        audit.forget_streams(runs, before).await?;
+        store.forget_streams(runs, before).await?;
         // As above: half of the time is the gateways'.
         sleep(started.elapsed()).await;
     }
     Ok(())
-}
-
-/// Gives free pages back, except those that the records of the next days will take again.
-async fn give_back(audit: &Database) -> Result<(), StorageError> {
-    let mut pages = audit.pages().await?;
-    while has_too_many_free(pages) {
-        let started = Instant::now();
-        let left = audit.shrink(PAGES_AT_ONCE).await?;
-        // One that was made by an earlier release keeps its size; its free pages are used again all the same.
-        if left.all >= pages.all {
-            break;
-        }
-        pages = left;
-        // As above: gateways that deliver records come in between.
-        sleep(started.elapsed()).await;
-    }
-    Ok(())
-}
-
-/// More than a tenth of the file: to move pages that are needed again within the retention would be work for nothing.
-fn has_too_many_free(pages: Pages) -> bool {
-    pages.free > SPARE_PAGES.max(pages.all / 10)
 }

@@ -16,7 +16,7 @@ use omniflow_policy::time::UnixMillis;
 use super::{Issued, Keys, admin_log, new_secret};
 use crate::service::idempotency::{Idempotent, record};
 use crate::service::{fields, run_to_completion};
-use crate::storage::{Attempt, Transaction};
+use omniflow_store::{Attempt, Transaction};
 
 /// The key to create.
 #[derive(Clone, Debug, Default)]
@@ -56,13 +56,13 @@ pub(crate) fn first_version(digest: Digest, hint: String, now: UnixMillis) -> Ke
 
 /// Adds a key and its admin log event; returns what changes for gateways.
 pub(crate) async fn add(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut dyn Transaction,
     principal: &Principal,
     action: Action,
     key: &Key,
 ) -> Result<Vec<Change>, Error> {
     transaction.insert_keys(std::slice::from_ref(key)).await?;
-    transaction.insert_event(&admin_log::created(principal, action, key)).await?;
+    transaction.insert_admin_event(&admin_log::created(principal, action, key)).await?;
     Ok(key.credentials().map(Change::Put).collect())
 }
 
@@ -84,16 +84,16 @@ impl Keys {
         request: Create,
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<Issued>, Error> {
-        let mut writer = self.storage.main.writer().await;
+        let _turn = self.publisher.turn().await;
         let now = self.clock.now();
-        let mut transaction = writer.begin().await?;
-        if let Some(issued) = self.idempotency.replayed(&mut transaction, attempt.as_ref(), now).await? {
+        let mut transaction = self.store.begin().await?;
+        if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
             return Ok(issued);
         }
-        let (key, secret) = self.prepare(&mut transaction, principal, request, now).await?;
-        record(&mut transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
+        let (key, secret) = self.prepare(&mut *transaction, principal, request, now).await?;
+        record(&mut *transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
         let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
-        let changes = add(&mut transaction, principal, action, &key).await?;
+        let changes = add(&mut *transaction, principal, action, &key).await?;
         let version = self.publisher.commit(transaction, changes).await?;
         tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, %action, "key created");
         let key = KeyDetails::new(key, &LastUsed::new(), self.rotation_after, now);
@@ -102,16 +102,15 @@ impl Keys {
 
     /// Checks everything that creating this key would check, and creates nothing.
     pub(crate) async fn dry_run(&self, principal: &Principal, request: Create) -> Result<(), Error> {
-        let mut writer = self.storage.main.writer().await;
+        let mut transaction = self.store.begin().await?;
         let now = self.clock.now();
-        let mut transaction = writer.begin().await?;
-        self.prepare(&mut transaction, principal, request, now).await.map(drop)
+        self.prepare(&mut *transaction, principal, request, now).await.map(drop)
     }
 
     /// The key that is requested, with its secret where one is created, if it may be created. It is not added yet.
     async fn prepare(
         &self,
-        transaction: &mut Transaction<'_>,
+        transaction: &mut dyn Transaction,
         principal: &Principal,
         request: Create,
         now: UnixMillis,
@@ -177,7 +176,7 @@ impl Keys {
     }
 }
 
-async fn check_is_new(transaction: &mut Transaction<'_>, key: &Key, digest: Digest) -> Result<(), Error> {
+async fn check_is_new(transaction: &mut dyn Transaction, key: &Key, digest: Digest) -> Result<(), Error> {
     if transaction.key_name_is_taken(&key.name).await? {
         return Err(Error::new(
             ErrorCode::NameTaken,

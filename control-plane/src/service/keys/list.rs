@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Keys;
 use crate::service::query::{self, PageRequest};
-use crate::storage::{KeyFilter, RotationFilter};
+use omniflow_store::{KeyFilter, RotationFilter};
 
 /// Which keys to list. An empty filter counts as absent.
 #[derive(Clone, Debug, Default)]
@@ -54,10 +54,10 @@ impl Keys {
             text: query::present(request.text),
         };
         let (limit, last) = request.page.read(|text| Uuid::parse_str(text).ok())?;
-        let keys = self.storage.main.keys(&filter, last, limit + 1).await?;
+        let keys = self.store.keys(&filter, last, limit + 1).await?;
         let page = Page::of(keys, limit, |key| key.id.to_string());
         let ids: Vec<Uuid> = page.items.iter().map(|key| key.id).collect();
-        let last_used = self.storage.audit.last_used(&ids).await?;
+        let last_used = self.store.last_used(&ids).await?;
         Ok(page.map(|key| KeyDetails::new(key, &last_used, self.rotation_after, now)))
     }
 }

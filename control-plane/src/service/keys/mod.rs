@@ -22,7 +22,7 @@ use super::fleet::Fleet;
 use super::idempotency::{IdempotencyCache, Replayable};
 use super::publisher::Publisher;
 use super::signals::Signals;
-use crate::storage::Storage;
+use omniflow_store::Store;
 
 pub(crate) use create::{Create, add, first_version};
 pub(crate) use list::List;
@@ -33,7 +33,7 @@ pub(crate) use update::Update;
 /// The use cases of keys.
 pub(crate) struct Keys {
     /// The rows.
-    pub(crate) storage: Arc<Storage>,
+    pub(crate) store: Arc<dyn Store>,
     /// Commits changes and publishes them.
     pub(crate) publisher: Arc<Publisher>,
     /// The gateways that enforce changes.
@@ -78,13 +78,13 @@ fn no_such_key() -> Error {
 impl Keys {
     /// A key with the times of its last use.
     async fn details(&self, key: Key) -> Result<KeyDetails, Error> {
-        let last_used = self.storage.audit.last_used(&[key.id]).await?;
+        let last_used = self.store.last_used(&[key.id]).await?;
         Ok(KeyDetails::new(key, &last_used, self.rotation_after, self.clock.now()))
     }
 
     /// The same after a change is committed, which succeeds even if the request log cannot be read.
     async fn details_after_commit(&self, key: Key) -> KeyDetails {
-        let last_used = self.storage.audit.last_used(&[key.id]).await.unwrap_or_else(|error| {
+        let last_used = self.store.last_used(&[key.id]).await.unwrap_or_else(|error| {
             tracing::error!(%error, key = %key.id, "last use of a changed key unavailable");
             LastUsed::new()
         });

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{Keys, admin_log, no_such_key};
 use crate::service::precondition::Precondition;
 use crate::service::{query, run_to_completion};
-use crate::storage::{KeyReference, Transaction};
+use omniflow_store::{KeyReference, Transaction};
 
 /// A revocation.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ struct Commit {
 /// Revokes the versions of a key that are `selected` and not revoked yet, with an admin log event. Returns what changes for
 /// gateways; nothing if no version was revoked.
 pub(crate) async fn revoke_versions(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut dyn Transaction,
     principal: &Principal,
     action: Action,
     key: &mut Key,
@@ -70,7 +70,7 @@ pub(crate) async fn revoke_versions(
     }
     if !changes.is_empty() {
         transaction.advance_revision(key).await?;
-        transaction.insert_event(&admin_log::changed(principal, action, &before, key, now)).await?;
+        transaction.insert_admin_event(&admin_log::changed(principal, action, &before, key, now)).await?;
     }
     Ok(changes)
 }
@@ -105,9 +105,9 @@ impl Keys {
         only: Option<u16>,
         precondition: Precondition,
     ) -> Result<Commit, Error> {
-        let mut writer = self.storage.main.writer().await;
+        let _turn = self.publisher.turn().await;
         let now = self.clock.now();
-        let mut transaction = writer.begin().await?;
+        let mut transaction = self.store.begin().await?;
         let mut key = transaction.key(&KeyReference::from(key)).await?.ok_or_else(no_such_key)?;
         if only.is_some_and(|only| !key.versions.iter().any(|version| version.version == only)) {
             return Err(no_such_version());
@@ -115,7 +115,7 @@ impl Keys {
         precondition.check(key.name.as_str(), key.revision)?;
         let action = if only.is_some() { Action::KeyVersionRevoked } else { Action::KeyRevoked };
         let selected = |version| only.is_none_or(|only| version == only);
-        let changes = revoke_versions(&mut transaction, principal, action, &mut key, selected, now).await?;
+        let changes = revoke_versions(&mut *transaction, principal, action, &mut key, selected, now).await?;
         if changes.is_empty() {
             return Ok(Commit { key, snapshot: self.publisher.publication.version()?, committed: None });
         }

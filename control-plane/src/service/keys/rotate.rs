@@ -14,7 +14,7 @@ use super::{Issued, Keys, admin_log, new_secret, no_such_key};
 use crate::service::idempotency::{Idempotent, record};
 use crate::service::precondition::Precondition;
 use crate::service::{fields, run_to_completion};
-use crate::storage::{Attempt, KeyReference};
+use omniflow_store::{Attempt, KeyReference};
 
 /// A rotation.
 #[derive(Clone, Debug, Default)]
@@ -53,12 +53,12 @@ impl Keys {
         // Before the writer is taken: a long read of the request log must not delay changes. After the commit nothing may
         // fail, because the secret would be lost.
         let reference = KeyReference::from(key);
-        let known = self.storage.main.key(&reference).await?.ok_or_else(no_such_key)?;
-        let last_used = self.storage.audit.last_used(&[known.id]).await?;
-        let mut writer = self.storage.main.writer().await;
+        let known = self.store.key(&reference).await?.ok_or_else(no_such_key)?;
+        let last_used = self.store.last_used(&[known.id]).await?;
+        let _turn = self.publisher.turn().await;
         let now = self.clock.now();
-        let mut transaction = writer.begin().await?;
-        if let Some(issued) = self.idempotency.replayed(&mut transaction, attempt.as_ref(), now).await? {
+        let mut transaction = self.store.begin().await?;
+        if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
             return Ok(issued);
         }
         let before = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
@@ -76,9 +76,9 @@ impl Keys {
         transaction.insert_versions(&added).await?;
         let number = added.last().map(|(_, version)| version.version);
         transaction.advance_revision(&mut key).await?;
-        record(&mut transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
+        record(&mut *transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
         let event = admin_log::changed(principal, Action::KeyRotated, &before, &key, now);
-        transaction.insert_event(&event).await?;
+        transaction.insert_admin_event(&event).await?;
         let version = self.publisher.commit(transaction, changes(&before, &key)).await?;
         tracing::info!(key = %key.id, name = key.name.as_str(), number, ?overlap, by = principal.name.as_str(), version, "key rotated");
         let key = KeyDetails::new(key, &last_used, self.rotation_after, now);

@@ -14,7 +14,7 @@ use omniflow_policy::snapshot::{Change, Credential};
 use super::{Keys, admin_log, no_such_key};
 use crate::service::precondition::Precondition;
 use crate::service::{fields, run_to_completion};
-use crate::storage::KeyReference;
+use omniflow_store::KeyReference;
 
 /// A change to a key's settings: absent fields stay, `Some(None)` clears.
 #[derive(Clone, Debug, Default)]
@@ -48,10 +48,10 @@ impl Keys {
     }
 
     async fn apply(&self, principal: &Principal, request: Update) -> Result<Key, Error> {
-        let mut writer = self.storage.main.writer().await;
+        let _turn = self.publisher.turn().await;
         let now = self.clock.now();
         let (policy, _) = self.publisher.publication.policy()?;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = self.store.begin().await?;
         let reference = KeyReference::from(request.key.as_str());
         let mut key = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
         request.precondition.check(key.name.as_str(), key.revision)?;
@@ -83,7 +83,7 @@ impl Keys {
         transaction.update_key(&key).await?;
         transaction.advance_revision(&mut key).await?;
         let event = admin_log::changed(principal, Action::KeyChanged, &before, &key, now);
-        transaction.insert_event(&event).await?;
+        transaction.insert_admin_event(&event).await?;
         let credentials: Vec<Credential> = key.credentials().collect();
         if before.credentials().eq(credentials.iter().cloned()) {
             // Only the description differs, which gateways do not have.

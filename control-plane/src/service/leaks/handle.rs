@@ -27,7 +27,7 @@ use super::search::{Found, Sought};
 use crate::service::idempotency::{Idempotent, Replayable, record};
 use crate::service::keys::{add, first_version, new_secret, revoke_versions};
 use crate::service::run_to_completion;
-use crate::storage::{Attempt, KeyReference, Transaction};
+use omniflow_store::{Attempt, KeyReference, Transaction};
 
 /// The highest number that the name of a replacement gets.
 const MAX_REPLACEMENTS: u32 = 1_000;
@@ -131,19 +131,19 @@ impl Leaks {
         measures: Measures,
         attempt: Option<Attempt>,
     ) -> Result<Progress, Error> {
-        let mut writer = self.storage.main.writer().await;
+        let _turn = self.publisher.turn().await;
         let now = self.clock.now();
-        let mut transaction = writer.begin().await?;
-        if let Some(earlier) = self.idempotency.replayed(&mut transaction, attempt.as_ref(), now).await? {
+        let mut transaction = self.store.begin().await?;
+        if let Some(earlier) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
             return Ok(Progress::Replayed(earlier));
         }
         let ids: Vec<Uuid> = found.keys.keys().copied().collect();
         // After the commit nothing may fail any more: the secrets of replacements would be lost.
-        let last_used = self.storage.audit.last_used(&ids).await?;
+        let last_used = self.store.last_used(&ids).await?;
         let (mut leaked, mut changes) = (Vec::new(), Vec::new());
         for (id, versions) in &found.keys {
             let (one, changed) =
-                self.act_on(&mut transaction, principal, (*id, versions), measures, now).await?;
+                self.act_on(&mut *transaction, principal, (*id, versions), measures, now).await?;
             leaked.push(one);
             changes.extend(changed);
         }
@@ -153,7 +153,7 @@ impl Leaks {
             .collect();
         // An attempt that creates nothing may be repeated.
         let attempt = attempt.filter(|_| !created.is_empty());
-        record(&mut transaction, attempt.as_ref(), &created.join(" and "), now).await?;
+        record(&mut *transaction, attempt.as_ref(), &created.join(" and "), now).await?;
         let (version, committed) = match changes.is_empty() {
             true => (self.publisher.publication.version()?, None),
             false => (self.publisher.commit(transaction, changes).await?, Some(Instant::now())),
@@ -172,7 +172,7 @@ impl Leaks {
     /// Revokes and replaces one key, of which these versions leaked; returns the changes for gateways.
     async fn act_on(
         &self,
-        transaction: &mut Transaction<'_>,
+        transaction: &mut dyn Transaction,
         principal: &Principal,
         (id, versions): (Uuid, &BTreeSet<u16>),
         measures: Measures,
@@ -210,7 +210,7 @@ impl Leaks {
     /// must not prolong it.
     async fn replacement(
         &self,
-        transaction: &mut Transaction<'_>,
+        transaction: &mut dyn Transaction,
         principal: &Principal,
         leaked: &Key,
         now: UnixMillis,
@@ -247,7 +247,7 @@ impl Leaks {
 }
 
 /// `ci-2` for `ci`, `ci-3` for `ci-2`, or the next one that is free.
-async fn next_name(transaction: &mut Transaction<'_>, name: &Name) -> Result<Name, Error> {
+async fn next_name(transaction: &mut dyn Transaction, name: &Name) -> Result<Name, Error> {
     let numbered = name.as_str().rsplit_once('-').and_then(|(stem, number)| {
         let is_number = !number.is_empty() && number.len() <= 3 && number.bytes().all(|b| b.is_ascii_digit());
         Some((stem, number.parse::<u32>().ok().filter(|_| is_number && !stem.is_empty())?))

@@ -13,14 +13,14 @@ use crate::service::fleet::Fleet;
 use crate::service::idempotency::IdempotencyCache;
 use crate::service::publisher::Publisher;
 use crate::service::signals::Signals;
-use crate::storage::Storage;
+use omniflow_store::Store;
 
 /// The most keys in one report: what is revoked is one change, which gateways apply as a whole.
 pub(crate) const MAX_KEYS: usize = 100;
 
 /// The use cases of leaked secrets.
 pub(crate) struct Leaks {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     signals: Signals,
@@ -33,7 +33,7 @@ pub(crate) struct Leaks {
 /// The parts that the use cases of leaked secrets share with others.
 pub(crate) struct LeakParts<'a> {
     /// The rows.
-    pub(crate) storage: &'a Arc<Storage>,
+    pub(crate) store: &'a Arc<dyn Store>,
     /// Commits changes and publishes them.
     pub(crate) publisher: &'a Arc<Publisher>,
     /// The gateways that call.
@@ -55,7 +55,7 @@ impl Leaks {
         entropy: &Entropy,
     ) -> Self {
         Self {
-            storage: Arc::clone(parts.storage),
+            store: Arc::clone(parts.store),
             publisher: Arc::clone(parts.publisher),
             fleet: Arc::clone(parts.fleet),
             signals: parts.signals.clone(),

@@ -6,7 +6,7 @@ use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 use super::Leaks;
-use crate::storage::{FindingFilter, KeyReference, StorageError};
+use omniflow_store::{AnomalyFilter, KeyReference, StoreError};
 
 /// The most anomalies of a key that are listed.
 const MAX_ANOMALIES: usize = 10;
@@ -37,12 +37,12 @@ impl Leaks {
         usages
     }
 
-    async fn read_usage(&self, key: Uuid, max_calls: u64, now: UnixMillis) -> Result<KeyUsage, StorageError> {
+    async fn read_usage(&self, key: Uuid, max_calls: u64, now: UnixMillis) -> Result<KeyUsage, StoreError> {
         let from = period_start(now);
-        let groups = self.storage.audit.call_groups(key, from, max_calls).await?;
+        let groups = self.store.call_groups(key, from, max_calls).await?;
         let unusual =
-            FindingFilter { key: Some(KeyReference::Id(key)), from: Some(from), ..Default::default() };
-        let anomalies = self.storage.audit.findings(&unusual, None, MAX_ANOMALIES).await?;
+            AnomalyFilter { key: Some(KeyReference::Id(key)), from: Some(from), ..Default::default() };
+        let anomalies = self.store.anomalies(&unusual, None, MAX_ANOMALIES).await?;
         Ok(KeyUsage { calls: KeyUse::of(&groups, max_calls, now), anomalies })
     }
 }

@@ -3,9 +3,9 @@
 use omniflow_policy::policy::Policy;
 use omniflow_policy::scope::Scope;
 
-use crate::storage::{Storage, Transaction};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::NamedKeys;
+use omniflow_store::{Store, Transaction};
 
 /// How many keys an error names for each scope.
 const NAMED_KEYS: usize = 5;
@@ -18,7 +18,7 @@ fn missing_scopes(current: &Policy, next: &Policy) -> Vec<Scope> {
 
 /// Fails if keys conflict with `next`, as the transaction that would set it reads them.
 pub(super) async fn check(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut dyn Transaction,
     current: &Policy,
     next: &Policy,
 ) -> Result<(), Error> {
@@ -36,15 +36,15 @@ pub(super) async fn check(
 
 /// All conflicts of a draft at this moment.
 pub(super) async fn of_draft(
-    storage: &Storage,
+    store: &dyn Store,
     current: &Policy,
     draft: &Policy,
 ) -> Result<Vec<Error>, Error> {
-    let holders = storage.main.scope_holders(&missing_scopes(current, draft), NAMED_KEYS).await?;
+    let holders = store.scope_holders(&missing_scopes(current, draft), NAMED_KEYS).await?;
     let holders: Vec<(Scope, NamedKeys)> = holders.into_iter().map(|held| (held.scope, held.keys)).collect();
     let imported = match draft.document().imported_keys {
         true => NamedKeys::default(),
-        false => storage.main.imported_keys(NAMED_KEYS).await?,
+        false => store.imported_keys(NAMED_KEYS).await?,
     };
     Ok(scopes_in_use(&holders).into_iter().chain(imports_in_use(&imported)).collect())
 }

@@ -35,7 +35,7 @@ impl Policies {
         let NumberedPolicy { version: from, policy: current } = self.current()?;
         let draft = draft.compile(current.key_prefix()).await?;
         let diff = PolicyDiff::between(current.document(), draft.document());
-        let blocked_by = conflicts::of_draft(&self.storage, &current, &draft).await?;
+        let blocked_by = conflicts::of_draft(&*self.store, &current, &draft).await?;
         Ok(PolicyComparison { from, to: None, blocked_by, diff })
     }
 
@@ -56,7 +56,7 @@ impl Policies {
             )
         };
         let version = text.parse().map_err(|_| unknown())?;
-        let stored = self.storage.main.policy_version(version).await?.ok_or_else(unknown)?;
+        let stored = self.store.policy_version(version).await?.ok_or_else(unknown)?;
         Ok((stored.version, stored.document))
     }
 }

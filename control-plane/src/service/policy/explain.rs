@@ -23,7 +23,7 @@ use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use super::Policies;
 use super::document::Draft;
 use crate::service::publication::NumberedPolicy;
-use crate::storage::{KeyReference, Storage};
+use omniflow_store::{KeyReference, Store};
 
 /// The most calls that are counted against the limits before the one that is explained.
 const MAX_CALLS_BEFORE: u32 = 100_000;
@@ -78,7 +78,7 @@ impl Policies {
         };
         let settings = default_settings();
         let version_of_key = match &request.key {
-            Some(key) => Some(version_of(&self.storage, key, request.version, target.now).await?),
+            Some(key) => Some(version_of(&*self.store, key, request.version, target.now).await?),
             None => None,
         };
         // After the key was read, so that the image contains it.
@@ -139,14 +139,14 @@ fn instant(text: Option<&str>, now: UnixMillis) -> Result<UnixMillis, Error> {
 
 /// The stated version of the key, or the newest that is accepted at `at`, or the newest.
 async fn version_of(
-    storage: &Storage,
+    store: &dyn Store,
     key: &str,
     stated: Option<u16>,
     at: UnixMillis,
 ) -> Result<KeyVersion, Error> {
     let no_key =
         || Error::invalid_field("/key", "no key has this identifier or name: list them with GET /v1/keys");
-    let key: Key = storage.main.key(&KeyReference::from(key)).await?.ok_or_else(no_key)?;
+    let key: Key = store.key(&KeyReference::from(key)).await?.ok_or_else(no_key)?;
     let version = match stated {
         Some(stated) => key.versions.iter().find(|version| version.version == stated),
         None => key.newest_accepted(at).or(key.versions.last()),

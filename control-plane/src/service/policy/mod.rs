@@ -19,11 +19,11 @@ use crate::service::fleet::Fleet;
 use crate::service::publication::NumberedPolicy;
 use crate::service::publisher::Publisher;
 use crate::service::signals::Signals;
-use crate::storage::Storage;
+use omniflow_store::Store;
 
 /// The use cases of the policy.
 pub(crate) struct Policies {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     signals: Signals,
@@ -37,14 +37,14 @@ pub(crate) struct Policies {
 impl Policies {
     /// The use cases over these parts.
     pub(crate) fn new(
-        storage: &Arc<Storage>,
+        store: &Arc<dyn Store>,
         publisher: &Arc<Publisher>,
         fleet: &Arc<Fleet>,
         signals: &Signals,
         clock: &Clock,
     ) -> Self {
         Self {
-            storage: Arc::clone(storage),
+            store: Arc::clone(store),
             publisher: Arc::clone(publisher),
             fleet: Arc::clone(fleet),
             signals: signals.clone(),

@@ -25,7 +25,7 @@ use super::explain::default_settings;
 use super::{Policies, conflicts};
 use crate::service::publication::NumberedPolicy;
 use crate::service::query;
-use crate::storage::{AuditFilter, AuditPosition, KeyReference, Storage};
+use omniflow_store::{AuditFilter, AuditPosition, KeyReference, Store};
 
 /// The most calls that are replayed, newest first.
 const MAX_CALLS: usize = 1_000_000;
@@ -102,7 +102,7 @@ impl Policies {
             to: query::time("to", request.to)?,
             ..AuditFilter::default()
         };
-        let blocked_by = conflicts::of_draft(&self.storage, &current, &draft).await?;
+        let blocked_by = conflicts::of_draft(&*self.store, &current, &draft).await?;
         // One at a time: each of them keeps a processor busy.
         let _turn = self.replaying.try_lock().map_err(|_| {
             Error::new(
@@ -114,10 +114,10 @@ impl Policies {
         let mut position: Option<AuditPosition> = None;
         let mut complete = false;
         while !complete && replay.counts.calls < MAX_CALLS as u64 {
-            let calls = self.storage.audit.recorded_calls(&filter, position, CALLS_PER_READ).await?;
+            let calls = self.store.recorded_calls(&filter, position, CALLS_PER_READ).await?;
             complete = calls.len() < CALLS_PER_READ;
             position = calls.last().map(|call| AuditPosition { time: call.time, id: call.id }).or(position);
-            replay.load_grants(&self.storage, &calls).await?;
+            replay.load_grants(&*self.store, &calls).await?;
             // Matching thousands of paths takes milliseconds, which other requests need not wait for.
             replay = spawn_blocking(move || replay.decide_all(&calls)).await.map_err(|error| {
                 tracing::error!(%error, "a replay did not end");
@@ -147,12 +147,12 @@ impl Replay {
     }
 
     /// Reads the grants of the keys of these calls that are not loaded yet.
-    async fn load_grants(&mut self, storage: &Storage, calls: &[RecordedCall]) -> Result<(), Error> {
+    async fn load_grants(&mut self, store: &dyn Store, calls: &[RecordedCall]) -> Result<(), Error> {
         let mut unknown: Vec<Uuid> = calls.iter().filter_map(|call| call.key_id).collect();
         unknown.sort_unstable();
         unknown.dedup();
         unknown.retain(|id| !self.grants.contains_key(id));
-        let grants = storage.main.key_grants(&unknown).await?;
+        let grants = store.key_grants(&unknown).await?;
         self.grants.extend(unknown.into_iter().map(|id| (id, grants.get(&id).cloned())));
         Ok(())
     }

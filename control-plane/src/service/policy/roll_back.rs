@@ -40,7 +40,7 @@ impl Policies {
     /// A stored version, ready to match.
     async fn compiled_version(&self, version: u64) -> Result<Policy, Error> {
         let refuse = |detail: String| Error::invalid_field("/version", detail);
-        let stored = self.storage.main.policy_version(version).await?.ok_or_else(|| {
+        let stored = self.store.policy_version(version).await?.ok_or_else(|| {
             refuse(format!("no policy has the version {version}: list them with GET /v1/policy/versions"))
         })?;
         // A document that an earlier release accepted may be invalid in this one.

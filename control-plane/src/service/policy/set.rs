@@ -86,14 +86,14 @@ impl Policies {
         precondition: Precondition,
     ) -> Result<Committed, Error> {
         // A change that gives a key a scope holds the writer too: no scope is given while it is removed.
-        let mut writer = self.storage.main.writer().await;
+        let _turn = self.publisher.turn().await;
         let current = self.current()?;
         precondition.check("The policy", current.version)?;
         if policy.document() == current.policy.document() {
             return Ok(Committed { current, snapshot: self.publisher.publication.version()?, at: None });
         }
-        let mut transaction = writer.begin().await?;
-        conflicts::check(&mut transaction, &current.policy, &policy).await?;
+        let mut transaction = self.store.begin().await?;
+        conflicts::check(&mut *transaction, &current.policy, &policy).await?;
         let stored = StoredPolicy {
             version: current.version + 1,
             document: policy.document().clone(),
@@ -101,7 +101,7 @@ impl Policies {
             created_at: self.clock.now(),
         };
         transaction.insert_policy(&stored).await?;
-        transaction.insert_event(&event(principal, action, current.version, &stored)).await?;
+        transaction.insert_admin_event(&event(principal, action, current.version, &stored)).await?;
         let current = NumberedPolicy { version: stored.version, policy: Arc::new(policy) };
         let snapshot = self.publisher.commit_policy(transaction, current.clone()).await?;
         let at = Some(Instant::now());

@@ -11,7 +11,7 @@ impl Policies {
     /// A page of the versions, newest first, without their documents.
     pub(crate) async fn versions(&self, page: PageRequest) -> Result<Page<PolicyVersion>, Error> {
         let (limit, before) = page.read(|text| text.parse().ok())?;
-        let versions = self.storage.main.policy_versions(before, limit + 1).await?;
+        let versions = self.store.policy_versions(before, limit + 1).await?;
         Ok(Page::of(versions, limit, |version| version.version.to_string()))
     }
 
@@ -22,6 +22,6 @@ impl Policies {
         let no_such_version =
             || Error::not_found("The policy has no such version. List them with GET /v1/policy/versions.");
         let version = version.parse().map_err(|_| no_such_version())?;
-        self.storage.main.policy_version(version).await?.ok_or_else(no_such_version)
+        self.store.policy_version(version).await?.ok_or_else(no_such_version)
     }
 }

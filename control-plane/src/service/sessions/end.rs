@@ -10,16 +10,14 @@ use omniflow_domain::session::Session;
 impl Sessions {
     /// Ends a session.
     pub(crate) async fn end(&self, session: &Session) -> Result<(), Error> {
-        let mut writer = self.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = self.store.begin().await?;
         transaction.delete_session(session.digest).await?;
         Ok(transaction.commit().await?)
     }
 
     /// Ends all sessions of a principal's token.
     pub(crate) async fn end_all(&self, principal: &Principal) -> Result<(), Error> {
-        let mut writer = self.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = self.store.begin().await?;
         let sessions = transaction.delete_sessions_of(principal.id).await?;
         transaction.commit().await?;
         tracing::info!(token = %principal.id, name = principal.name.as_str(), sessions, "all sessions of a token were ended");

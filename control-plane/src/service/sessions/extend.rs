@@ -13,8 +13,7 @@ impl Sessions {
         if !session.is_to_be_noted(now) {
             return Ok(());
         }
-        let mut writer = self.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = self.store.begin().await?;
         transaction.see_session(session.digest, now).await?;
         Ok(transaction.commit().await?)
     }

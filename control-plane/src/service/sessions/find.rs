@@ -23,9 +23,9 @@ impl Sessions {
             return Ok(None);
         }
         let now = self.clock.now();
-        let session = self.storage.main.session(digest(identifier)).await?;
+        let session = self.store.session(digest(identifier)).await?;
         let Some(session) = session.filter(|session| session.is_valid(now)) else { return Ok(None) };
-        let token = self.storage.main.token(session.token_id).await?;
+        let token = self.store.token(session.token_id).await?;
         let token = token.filter(|token| token.is_valid(now) && may_sign_in(token.role));
         Ok(token.map(|token| SignedIn { session, principal: token.into() }))
     }

@@ -12,19 +12,19 @@ use omniflow_policy::digest::Digest;
 pub(crate) use self::find::SignedIn;
 pub(crate) use self::sign_in::{SignIn, SignInRejection};
 use super::authentication::Authentication;
-use crate::storage::Storage;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::session::Session;
 use omniflow_domain::token::Role;
+use omniflow_store::Store;
 
 /// The random bytes of a session's identifier, which the browser keeps in hexadecimal digits.
 pub(crate) const IDENTIFIER_BYTES: usize = 32;
 
 /// The use cases of sessions.
 pub(crate) struct Sessions {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     authentication: Arc<Authentication>,
     clock: Clock,
     entropy: Entropy,
@@ -34,18 +34,18 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn new(
-        storage: Arc<Storage>,
+        store: Arc<dyn Store>,
         authentication: Arc<Authentication>,
         clock: Clock,
         entropy: Entropy,
     ) -> Self {
-        Self { storage, authentication, clock, entropy }
+        Self { store, authentication, clock, entropy }
     }
 
     /// The number of sessions of a principal's token that have not ended.
     pub(crate) async fn count(&self, principal: &Principal) -> Result<i64, Error> {
         let over = Session::over_since(self.clock.now());
-        Ok(self.storage.main.session_count(principal.id, over).await?)
+        Ok(self.store.session_count(principal.id, over).await?)
     }
 }
 

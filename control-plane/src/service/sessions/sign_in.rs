@@ -86,8 +86,7 @@ impl Sessions {
         let identifier = hex::encode(bytes);
         let session =
             Session { digest: digest(&identifier), token_id: token.id, created_at: now, seen_at: now };
-        let mut writer = self.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = self.store.begin().await?;
         transaction.purge_sessions(Session::over_since(now)).await?;
         if let Some(before) = request.replaces {
             transaction.delete_session(before.digest).await?;

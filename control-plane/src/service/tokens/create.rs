@@ -8,13 +8,13 @@ use omniflow_policy::time::UnixMillis;
 use super::{Tokens, subject};
 use crate::service::idempotency::{Idempotent, Replayable, record};
 use crate::service::{fields, run_to_completion};
-use crate::storage::Attempt;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::event::{Action, NewEvent};
 use omniflow_domain::event_state::token_state;
 use omniflow_domain::name::Name;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::{Role, Token};
+use omniflow_store::Attempt;
 
 /// A request for a token.
 #[derive(Clone, Debug)]
@@ -77,10 +77,10 @@ impl Tokens {
         request: &CreateToken,
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<CreatedToken>, Error> {
-        let mut writer = self.storage.main.writer().await;
+        let _turn = self.turn.lock().await;
         let now = self.clock.now();
-        let mut transaction = writer.begin().await?;
-        if let Some(earlier) = self.idempotency.replayed(&mut transaction, attempt.as_ref(), now).await? {
+        let mut transaction = self.store.begin().await?;
+        if let Some(earlier) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
             return Ok(earlier);
         }
         let secret = self.entropy.compose(|mut random| compose_token(&self.key_prefix, &mut random))?;
@@ -98,7 +98,7 @@ impl Tokens {
             let detail = format!("Another token is called {}. Choose another name.", token.name);
             return Err(Error::new(ErrorCode::NameTaken, detail));
         }
-        record(&mut transaction, attempt.as_ref(), &format!("/v1/tokens/{}", token.id), now).await?;
+        record(&mut *transaction, attempt.as_ref(), &format!("/v1/tokens/{}", token.id), now).await?;
         let event = NewEvent {
             time: now,
             actor: principal.actor(),
@@ -107,7 +107,7 @@ impl Tokens {
             before: None,
             after: Some(token_state(&token)),
         };
-        transaction.insert_event(&event).await?;
+        transaction.insert_admin_event(&event).await?;
         self.known_tokens.add(token.digest);
         transaction.commit().await?;
         let Token { id, name, role, created_by, .. } = &token;

@@ -17,6 +17,6 @@ impl Tokens {
     pub(crate) async fn find(&self, id: &str) -> Result<Token, Error> {
         let no_such_token = || Error::not_found("No token has this identifier. It may have been revoked.");
         let id = Uuid::parse_str(id).map_err(|_| no_such_token())?;
-        self.storage.main.token(id).await?.ok_or_else(no_such_token)
+        self.store.token(id).await?.ok_or_else(no_such_token)
     }
 }

@@ -18,7 +18,7 @@ impl Tokens {
     /// `invalid_query` for a limit or cursor that is none.
     pub(crate) async fn list(&self, request: PageRequest) -> Result<Page<Token>, Error> {
         let (limit, before) = request.read(|text| Uuid::parse_str(text).ok())?;
-        let tokens = self.storage.main.tokens(before, limit + 1).await?;
+        let tokens = self.store.tokens(before, limit + 1).await?;
         Ok(Page::of(tokens, limit, |token| token.id.to_string()))
     }
 }

@@ -8,32 +8,35 @@ mod revoke;
 use std::sync::Arc;
 
 use omniflow_policy::key::KeyPrefix;
+use tokio::sync::Mutex;
 
 pub(crate) use self::create::{CreateToken, CreatedToken};
 use super::idempotency::IdempotencyCache;
 use super::known_tokens::KnownTokens;
 use super::signals::Signals;
-use crate::storage::Storage;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_domain::event::Subject;
 use omniflow_domain::token::Token;
+use omniflow_store::Store;
 
 /// The use cases of tokens.
 pub(crate) struct Tokens {
-    storage: Arc<Storage>,
+    store: Arc<dyn Store>,
     known_tokens: Arc<KnownTokens>,
     signals: Signals,
     idempotency: Arc<IdempotencyCache>,
     key_prefix: KeyPrefix,
     clock: Clock,
     entropy: Entropy,
+    /// Held from before a token is created until its response is cached for retries.
+    turn: Mutex<()>,
 }
 
 // === impl Tokens ===
 
 impl Tokens {
     pub(crate) fn new(
-        storage: Arc<Storage>,
+        store: Arc<dyn Store>,
         known_tokens: Arc<KnownTokens>,
         signals: Signals,
         idempotency: Arc<IdempotencyCache>,
@@ -41,7 +44,7 @@ impl Tokens {
         clock: Clock,
         entropy: Entropy,
     ) -> Self {
-        Self { storage, known_tokens, signals, idempotency, key_prefix, clock, entropy }
+        Self { store, known_tokens, signals, idempotency, key_prefix, clock, entropy, turn: Mutex::new(()) }
     }
 }
 

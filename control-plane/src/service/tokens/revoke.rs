@@ -26,8 +26,7 @@ impl Tokens {
     }
 
     async fn revoke_known(&self, principal: &Principal, id: Uuid) -> Result<(), Error> {
-        let mut writer = self.storage.main.writer().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = self.store.begin().await?;
         let now = self.clock.now();
         let token = transaction.token(id).await?.ok_or_else(no_such_token)?;
         let event = NewEvent {
@@ -39,7 +38,7 @@ impl Tokens {
             after: None,
         };
         // Before the token goes: it may be the principal's own.
-        transaction.insert_event(&event).await?;
+        transaction.insert_admin_event(&event).await?;
         transaction.delete_token(id).await?;
         // Counted after the revocation and undone with it, so that an installation never locks everybody out.
         if transaction.valid_owner_tokens(now).await? == 0 {

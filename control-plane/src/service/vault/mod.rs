@@ -26,9 +26,9 @@ use zeroize::Zeroizing;
 use self::cipher::{Cipher, KEY_LENGTH, random_key};
 use self::keyring::Keyring;
 pub(crate) use self::keyring::{KeyName, KeyringError};
-use crate::storage::{Database, StorageError};
 use omniflow_domain::clock::{Entropy, EntropyUnavailable};
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
+use omniflow_store::{Store, StoreError};
 
 /// For how long a data key seals, in milliseconds.
 pub(crate) const DATA_KEY_TIME: u64 = 86_400_000;
@@ -75,7 +75,7 @@ pub(crate) enum VaultError {
     Keyring(#[from] KeyringError),
     /// The rows cannot be read or written.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(#[from] StoreError),
     /// No random bytes.
     #[error(transparent)]
     Entropy(#[from] EntropyUnavailable),
@@ -111,17 +111,17 @@ pub(crate) struct Rotation {
 
 impl Vault {
     /// Reads the wrapping keys, or makes the first one, and seals what older ones have sealed with the newest.
-    pub(crate) async fn open(path: &Path, audit: &Database, entropy: Entropy) -> Result<Self, VaultError> {
+    pub(crate) async fn open(path: &Path, store: &dyn Store, entropy: Entropy) -> Result<Self, VaultError> {
         let keyring = Keyring::open(path, &entropy)?;
         let vault = Self { state: Mutex::new(State { keyring, current: None }), entropy };
-        vault.reseal(&vault.state.lock().await.keyring, audit).await?;
+        vault.reseal(&vault.state.lock().await.keyring, store).await?;
         Ok(vault)
     }
 
     /// Redacts, packs and seals payloads by the sequence numbers of their calls.
     pub(crate) async fn seal(
         &self,
-        audit: &Database,
+        store: &dyn Store,
         now: UnixMillis,
         payloads: Vec<(u64, Binding, CallPayload)>,
         redact: Vec<FieldPointer>,
@@ -129,7 +129,7 @@ impl Vault {
         if payloads.is_empty() {
             return Ok(HashMap::new());
         }
-        let key = self.data_key(audit, now).await?;
+        let key = self.data_key(store, now).await?;
         let entropy = self.entropy.clone();
         let sealed = spawn_blocking(move || {
             let seal = |(sequence, binding, payload): (u64, Binding, CallPayload)| {
@@ -145,14 +145,14 @@ impl Vault {
     /// Opens a payload.
     pub(crate) async fn unseal(
         &self,
-        audit: &Database,
+        store: &dyn Store,
         binding: &Binding,
         payload: &SealedPayload,
     ) -> Result<CallPayload, VaultError> {
         let cipher = {
             // Read under the lock: a rotation seals the data key anew and forgets what had sealed it.
             let state = self.state.lock().await;
-            let wrapped = audit.data_key(payload.data_key).await?.ok_or(VaultError::Damaged)?;
+            let wrapped = store.data_key(payload.data_key).await?.ok_or(VaultError::Damaged)?;
             open_data_key(&state.keyring, &wrapped)?
         };
         let packed = cipher.open(&binding.context(), &payload.sealed).map_err(|_| VaultError::Damaged)?;
@@ -161,23 +161,23 @@ impl Vault {
 
     /// Makes a new wrapping key, seals all data keys with it, and forgets the ones before. Should this be cut short, the
     /// next start goes on with it: no data key is ever sealed with a key that is not in the file.
-    pub(crate) async fn rotate(&self, audit: &Database) -> Result<Rotation, VaultError> {
+    pub(crate) async fn rotate(&self, store: &dyn Store) -> Result<Rotation, VaultError> {
         let mut state = self.state.lock().await;
         // What comes next gets a data key of its own.
         state.current = None;
         state.keyring.add(&self.entropy)?;
-        let (data_keys, unreadable) = self.reseal(&state.keyring, audit).await?;
+        let (data_keys, unreadable) = self.reseal(&state.keyring, store).await?;
         state.keyring.forget_older()?;
         Ok(Rotation { wrapping_key: state.keyring.newest().name(), data_keys, unreadable })
     }
 
     /// Seals with the newest wrapping key what an older one has sealed. Gives how many data keys it were, and how many
     /// nothing opens.
-    async fn reseal(&self, keyring: &Keyring, audit: &Database) -> Result<(usize, usize), VaultError> {
+    async fn reseal(&self, keyring: &Keyring, store: &dyn Store) -> Result<(usize, usize), VaultError> {
         let newest = keyring.newest();
         let (mut done, mut damaged) = (Vec::new(), 0);
         let mut missing: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
-        for wrapped in audit.data_keys().await? {
+        for wrapped in store.data_keys().await? {
             if wrapped.wrapping_key == newest.name() {
                 continue;
             }
@@ -193,7 +193,7 @@ impl Vault {
             let sealed = newest.cipher().seal(&self.entropy, DATA_KEY_CONTEXT, &bytes)?;
             done.push(SealedDataKey { wrapping_key: newest.name().to_vec(), sealed, ..wrapped });
         }
-        audit.reseal_data_keys(&done).await?;
+        store.reseal_data_keys(&done).await?;
         for (wrapping_key, data_keys) in &missing {
             tracing::warn!(
                 wrapping_key = hex_name(wrapping_key),
@@ -206,7 +206,7 @@ impl Vault {
     }
 
     /// The data key of the day, made if there is none.
-    async fn data_key(&self, audit: &Database, now: UnixMillis) -> Result<Arc<DataKey>, VaultError> {
+    async fn data_key(&self, store: &dyn Store, now: UnixMillis) -> Result<Arc<DataKey>, VaultError> {
         let mut state = self.state.lock().await;
         if let Some(key) = &state.current
             && now.0.abs_diff(key.created_at.0) < DATA_KEY_TIME
@@ -217,7 +217,7 @@ impl Vault {
         let cipher = Cipher::new(&bytes).ok_or(VaultError::Damaged)?;
         let newest = state.keyring.newest();
         let sealed = newest.cipher().seal(&self.entropy, DATA_KEY_CONTEXT, bytes.as_slice())?;
-        let id = audit.insert_data_key(now, &newest.name(), &sealed).await?;
+        let id = store.insert_data_key(now, &newest.name(), &sealed).await?;
         let key = Arc::new(DataKey { id, created_at: now, cipher });
         state.current = Some(Arc::clone(&key));
         Ok(key)

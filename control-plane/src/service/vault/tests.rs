@@ -2,12 +2,14 @@ use omniflow_policy::payload::PayloadState;
 use tempfile::TempDir;
 
 use super::*;
-use crate::storage::Storage;
+use omniflow_store::Store;
+use omniflow_store_sqlite::SqliteStore;
+use std::sync::Arc;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
 struct Bench {
-    storage: Storage,
+    store: Arc<dyn Store>,
     vault: Vault,
     folder: TempDir,
 }
@@ -15,26 +17,26 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::open(&folder.path().join("data")).await.unwrap();
-        let vault = Vault::open(&folder.path().join("key"), &storage.audit, Entropy::system()).await.unwrap();
-        Self { storage, vault, folder }
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("data")).await.unwrap());
+        let vault = Vault::open(&folder.path().join("key"), &*store, Entropy::system()).await.unwrap();
+        Self { store, vault, folder }
     }
 
     /// Another process with the same files.
     async fn restart(self) -> Self {
-        let Self { storage, folder, .. } = self;
-        let vault = Vault::open(&folder.path().join("key"), &storage.audit, Entropy::system()).await.unwrap();
-        Self { storage, vault, folder }
+        let Self { store, folder, .. } = self;
+        let vault = Vault::open(&folder.path().join("key"), &*store, Entropy::system()).await.unwrap();
+        Self { store, vault, folder }
     }
 
     async fn seal(&self, body: &[u8], now: UnixMillis) -> SealedPayload {
         let payloads = vec![(7, binding("1"), payload(body))];
-        let mut sealed = self.vault.seal(&self.storage.audit, now, payloads, Vec::new()).await.unwrap();
+        let mut sealed = self.vault.seal(&*self.store, now, payloads, Vec::new()).await.unwrap();
         sealed.remove(&7).unwrap()
     }
 
     async fn unseal(&self, sealed: &SealedPayload) -> Result<CallPayload, VaultError> {
-        self.vault.unseal(&self.storage.audit, &binding("1"), sealed).await
+        self.vault.unseal(&*self.store, &binding("1"), sealed).await
     }
 
     fn key_file(&self) -> String {
@@ -72,10 +74,10 @@ async fn a_payload_comes_back_to_its_own_record_only() {
         assert_eq!(bench.unseal(&sealed).await.unwrap(), payload(body));
     }
     let sealed = bench.seal(b"hunter2", NOW).await;
-    let other = bench.vault.unseal(&bench.storage.audit, &binding("2"), &sealed).await;
+    let other = bench.vault.unseal(&*bench.store, &binding("2"), &sealed).await;
     assert!(matches!(other, Err(VaultError::Damaged)));
     assert!(bench.seal(&vec![b'a'; 100_000], NOW).await.sealed.len() < 5_000, "packed");
-    assert_eq!(bench.storage.audit.data_keys().await.unwrap().len(), 1, "one data key a day");
+    assert_eq!(bench.store.data_keys().await.unwrap().len(), 1, "one data key a day");
 }
 
 #[tokio::test]
@@ -96,7 +98,7 @@ async fn each_day_and_each_start_has_its_data_key() {
 async fn a_rotation_leaves_nothing_to_the_key_before() {
     let bench = Bench::new().await;
     let (before, old_file) = (bench.seal(b"1", NOW).await, bench.key_file());
-    let rotation = bench.vault.rotate(&bench.storage.audit).await.unwrap();
+    let rotation = bench.vault.rotate(&*bench.store).await.unwrap();
     assert_eq!(rotation.data_keys, 1);
     let after = bench.seal(b"2", NOW).await;
     assert_ne!(before.data_key, after.data_key);
@@ -130,13 +132,13 @@ async fn a_rotation_that_was_cut_short_is_finished_by_the_next_start() {
 async fn a_missing_key_is_named_and_what_needs_it_is_not_given_up() {
     let bench = Bench::new().await;
     let (sealed, file) = (bench.seal(b"1", NOW).await, bench.key_file());
-    let named = hex_name(&bench.storage.audit.data_keys().await.unwrap()[0].wrapping_key);
+    let named = hex_name(&bench.store.data_keys().await.unwrap()[0].wrapping_key);
     let other = "0f".repeat(32);
     bench.write_key_file(&other);
     let bench = bench.restart().await;
     let error = bench.unseal(&sealed).await.unwrap_err().to_string();
     assert!(error.contains(&named) && error.contains("restart"), "{error}");
-    let rotation = bench.vault.rotate(&bench.storage.audit).await.unwrap();
+    let rotation = bench.vault.rotate(&*bench.store).await.unwrap();
     assert_eq!((rotation.data_keys, rotation.unreadable), (0, 1));
     bench.write_key_file(&(bench.key_file() + &file));
     let bench = bench.restart().await;
@@ -151,8 +153,7 @@ async fn what_redaction_has_made_longer_comes_back_as_well() {
     let sent = CallPayload { media_type: "application/json".to_owned(), ..payload(list.as_bytes()) };
     let redact = vec!["/*".parse().unwrap()];
     let payloads = vec![(7, binding("1"), sent)];
-    let sealed =
-        bench.vault.seal(&bench.storage.audit, NOW, payloads, redact).await.unwrap().remove(&7).unwrap();
+    let sealed = bench.vault.seal(&*bench.store, NOW, payloads, redact).await.unwrap().remove(&7).unwrap();
     assert_eq!(bench.unseal(&sealed).await.unwrap().body.len(), list.len() / 2 * 6 + 1);
 }
 
@@ -160,10 +161,10 @@ async fn what_redaction_has_made_longer_comes_back_as_well() {
 async fn a_damaged_data_key_stops_neither_a_rotation_nor_a_start() {
     let bench = Bench::new().await;
     let lost = bench.seal(b"1", NOW).await;
-    let mut damaged = bench.storage.audit.data_keys().await.unwrap().remove(0);
+    let mut damaged = bench.store.data_keys().await.unwrap().remove(0);
     damaged.sealed[20] ^= 1;
-    bench.storage.audit.reseal_data_keys(&[damaged]).await.unwrap();
-    let rotation = bench.vault.rotate(&bench.storage.audit).await.unwrap();
+    bench.store.reseal_data_keys(&[damaged]).await.unwrap();
+    let rotation = bench.vault.rotate(&*bench.store).await.unwrap();
     assert_eq!((rotation.data_keys, rotation.unreadable), (0, 1));
     let bench = bench.restart().await;
     assert!(bench.unseal(&lost).await.is_err());
