@@ -81,6 +81,7 @@ pub struct LeakedKeyJson {
 #[schema(as = LeakedVersion)]
 pub struct LeakedVersionJson {
     #[schema(minimum = 1)]
+    /// Number of the version.
     pub id: u16,
     /// Status of the version before the report.
     #[schema(value_type = schema::VersionStatus)]

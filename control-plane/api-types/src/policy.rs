@@ -17,7 +17,6 @@ use omniflow_domain::error::Error;
 use omniflow_domain::policy::{
     Explanation, PolicyComparison, PolicyVersion, ReplayChange, ReplayCounts, ReplayReport, StoredPolicy,
 };
-use omniflow_policy::limit::Window;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
