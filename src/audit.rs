@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use omniflow_policy::audit::{
-    AuditBatch, AuditItem, AuditRecord, AuditSource, LossCause, LostCalls, RefusalFold, WINDOW,
+    AuditBatch, AuditItem, AuditRecord, AuditSource, RefusalAggregator, ReportedGap, ReportedGapCause, WINDOW,
 };
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 use omniflow_policy::outcome::{Denial, Outcome};
@@ -45,7 +45,7 @@ pub(crate) struct AuditBuffer {
     next_sequence: u64,
     /// The number of the first call that is not acknowledged.
     acknowledged: u64,
-    refusals: RefusalFold,
+    refusals: RefusalAggregator,
     /// When the present window of folding began.
     window_since: MonotonicNanos,
     /// Calls that had no room, until this is told. They have no numbers before.
@@ -98,7 +98,7 @@ impl AuditBuffer {
             capacity: config.audit_buffer_bytes,
             next_sequence: 0,
             acknowledged: 0,
-            refusals: RefusalFold::default(),
+            refusals: RefusalAggregator::default(),
             window_since: MonotonicNanos(0),
             lost: None,
             waiting_since: None,
@@ -140,7 +140,7 @@ impl AuditBuffer {
 
     /// Counts a refusal of a caller without a known key, if there are many of them. `false` if it needs a record.
     pub(crate) fn fold(&mut self, source: Option<IpAddr>, reason: Denial, time: UnixMillis) -> bool {
-        self.refusals.fold(source, reason, time)
+        self.refusals.aggregate(source, reason, time)
     }
 
     /// Adds a record, whose sequence number is set here, with the call's arguments if there are any. Tells whether a
@@ -173,7 +173,7 @@ impl AuditBuffer {
             return payload;
         }
         metrics.payload_dropped();
-        payload.without_room()
+        payload.without_content()
     }
 
     /// Ends the window of folding if it is over.
@@ -182,7 +182,7 @@ impl AuditBuffer {
             return;
         }
         self.window_since = now;
-        if self.refusals.folded() == 0 {
+        if self.refusals.aggregated() == 0 {
             // Nothing to tell, but who was silent is to be forgotten.
             return self.refusals.end_window(|_| {});
         }
@@ -195,7 +195,7 @@ impl AuditBuffer {
         for mut refusals in folded {
             refusals.sequence = self.next_sequence;
             let span = Span { calls: refusals.calls, from: refusals.first_time, to: refusals.last_time };
-            self.take(&AuditItem::Folded(refusals), 0, self.capacity / 2, span, now, metrics);
+            self.take(&AuditItem::Aggregated(refusals), 0, self.capacity / 2, span, now, metrics);
         }
     }
 
@@ -232,14 +232,14 @@ impl AuditBuffer {
     /// Puts the word of what was lost behind what is there. This needs no room: it follows a batch that is gone.
     fn tell_lost(&mut self, now: MonotonicNanos) {
         let Some(Span { calls, from, to }) = self.lost.take() else { return };
-        let lost = LostCalls {
+        let lost = ReportedGap {
             sequence: self.next_sequence,
             calls,
-            cause: LossCause::BufferFull,
+            cause: ReportedGapCause::BufferFull,
             from: Some(from),
             to,
         };
-        self.enqueue(AuditItem::Lost(lost).encode(), 0, calls, now);
+        self.enqueue(AuditItem::Gap(lost).encode(), 0, calls, now);
     }
 
     /// Sends a batch if one is due and none is under way; tells whether it did. Only in callbacks of the root context:

@@ -20,7 +20,7 @@ pub(crate) fn take(
     let name = names.limit(key);
     for _ in 0..MAX_ROUNDS {
         let read = shared::get(&name);
-        let decision = limit.take(state(read.value.as_deref()), now);
+        let decision = limit.charge(state(read.value.as_deref()), now);
         match decision {
             LimitDecision::Refused { .. } => return Some(decision),
             LimitDecision::Admitted { state, .. } => {

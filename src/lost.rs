@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource, GatewayProgress, LossCause, LostCalls};
+use omniflow_policy::audit::{
+    AuditBatch, AuditItem, AuditSource, DeliveryReport, ReportedGap, ReportedGapCause,
+};
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH, Incarnation};
 use omniflow_policy::time::MonotonicNanos;
 
@@ -79,14 +81,14 @@ impl LostVms {
 }
 
 /// In the name of the VM: the control plane knows which of the calls have come nevertheless.
-fn batch(leader: &AuditSource, gone: &Gone, progress: GatewayProgress) -> Vec<u8> {
+fn batch(leader: &AuditSource, gone: &Gone, progress: DeliveryReport) -> Vec<u8> {
     let source = AuditSource { vm: gone.id, ..leader.clone() };
-    let lost = LostCalls {
+    let lost = ReportedGap {
         sequence: gone.progress.acknowledged,
         calls: gone.progress.waiting(),
-        cause: LossCause::VmLost,
+        cause: ReportedGapCause::VmLost,
         from: None,
         to: gone.progress.at,
     };
-    AuditBatch { source, progress: Some(progress), items: vec![AuditItem::Lost(lost)] }.encode()
+    AuditBatch { source, delivery: Some(progress), items: vec![AuditItem::Gap(lost)] }.encode()
 }

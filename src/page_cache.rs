@@ -5,7 +5,7 @@
 //! Experiment with the Multics System", 1968): a hand goes round over the copies, drops the first that was not used since
 //! its last visit, and forgets of all others that they were. It costs a request that finds its page nothing but a flag.
 
-use omniflow_policy::snapshot::Page;
+use omniflow_policy::snapshot::Segment;
 
 /// The copies, by the numbers of their pages.
 pub(crate) struct PageCache {
@@ -17,7 +17,7 @@ pub(crate) struct PageCache {
 }
 
 struct Copied {
-    page: Page<Vec<u8>>,
+    page: Segment<Vec<u8>>,
     /// Since it was copied, or since the hand went over it.
     is_used: bool,
 }
@@ -32,8 +32,8 @@ impl PageCache {
     pub(crate) fn get<E>(
         &mut self,
         index: u32,
-        load: impl FnOnce() -> Result<Page<Vec<u8>>, E>,
-    ) -> Result<Option<&Page<Vec<u8>>>, E> {
+        load: impl FnOnce() -> Result<Segment<Vec<u8>>, E>,
+    ) -> Result<Option<&Segment<Vec<u8>>>, E> {
         let index = index as usize;
         match self.copies.get_mut(index) {
             None => return Ok(None),
@@ -60,7 +60,7 @@ impl PageCache {
         self.copies.iter().flatten().count()
     }
 
-    fn insert(&mut self, index: usize, page: Page<Vec<u8>>) {
+    fn insert(&mut self, index: usize, page: Segment<Vec<u8>>) {
         self.make_room(page.bytes().len());
         if let Some(copy) = self.copies.get_mut(index) {
             self.bytes += page.bytes().len();
@@ -91,7 +91,7 @@ impl PageCache {
 mod tests {
     use std::convert::Infallible;
 
-    use omniflow_policy::snapshot::PageId;
+    use omniflow_policy::snapshot::SegmentId;
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -100,9 +100,9 @@ mod tests {
     const BITS: u8 = 4;
 
     /// An empty page: of this number, as large as every other.
-    fn page(index: u32) -> Page<Vec<u8>> {
-        let id = PageId { installation: Uuid::nil(), bits: BITS, index };
-        Page::build(id, 1, Vec::new()).unwrap_or_else(|error| panic!("{error}"))
+    fn page(index: u32) -> Segment<Vec<u8>> {
+        let id = SegmentId { installation: Uuid::nil(), bits: BITS, index };
+        Segment::build(id, 1, Vec::new()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// A cache of 16 pages with room for so many.

@@ -65,7 +65,7 @@ impl Capturing {
     /// The arguments; `None` if there are none. `is_complete` tells whether the whole body has passed.
     pub(crate) fn finish(mut self, is_complete: bool) -> Option<CallPayload> {
         let capture = std::mem::replace(&mut self.capture, PayloadCapture::new(b"", b"", b"", 0));
-        if self.has_room { capture.finish(is_complete) } else { Some(capture.without_room()) }
+        if self.has_room { capture.finish(is_complete) } else { Some(capture.without_content()) }
     }
 
     fn give_back(&mut self) {

@@ -7,7 +7,7 @@
 //! others know what it takes along when it ends. One that ends in an orderly way leaves its records in a queue that
 //! outlives it.
 
-use omniflow_policy::audit::{GatewayProgress, MAX_PROGRESS_VMS, VmProgress};
+use omniflow_policy::audit::{DeliveryReport, MAX_REPORTED_VMS, VmDelivery};
 use omniflow_policy::gateway::{Incarnation, VmStatus};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -244,11 +244,16 @@ impl Peers {
     }
 
     /// How far this Envoy has come, as far as this VM has heard at its last beat or look.
-    pub(crate) fn word(&self, now: MonotonicNanos, settled: bool) -> GatewayProgress {
-        let vms = self.roll.progress().take(MAX_PROGRESS_VMS);
+    pub(crate) fn word(&self, now: MonotonicNanos, settled: bool) -> DeliveryReport {
+        let vms = self.roll.progress().take(MAX_REPORTED_VMS);
         let vms =
-            vms.map(|(id, Progress { begun, acknowledged, at })| VmProgress { id, begun, acknowledged, at });
-        GatewayProgress { clock: now.0 / MILLISECOND, at: clock::now(), settled, vms: vms.collect() }
+            vms.map(|(id, Progress { begun, acknowledged, at })| VmDelivery { id, begun, acknowledged, at });
+        DeliveryReport {
+            clock: now.0 / MILLISECOND,
+            at: clock::now(),
+            quiescent: settled,
+            vms: vms.collect(),
+        }
     }
 
     /// Takes or renews the lead; tells whether this VM has it.

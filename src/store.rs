@@ -10,7 +10,7 @@ use std::time::Duration;
 use omniflow_policy::authorize::CredentialView;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::policy::Policy;
-use omniflow_policy::snapshot::{Manifest, Page};
+use omniflow_policy::snapshot::{Manifest, Segment};
 use omniflow_policy::time::MonotonicNanos;
 
 use crate::abi::LogLevel;
@@ -119,12 +119,14 @@ impl Store {
             }
         };
         match &mut self.held {
-            Some(held) if held.head.slot == head.slot && held.manifest.page_bits == manifest.page_bits => {
+            Some(held)
+                if held.head.slot == head.slot && held.manifest.segment_bits == manifest.segment_bits =>
+            {
                 held.manifest = manifest;
                 held.policy = policy;
             }
             held => {
-                let pages = PageCache::new(manifest.page_count(), self.room);
+                let pages = PageCache::new(manifest.segment_count(), self.room);
                 // Version 0 until the caller has taken over the head, so that it drops what it must.
                 *held = Some(Held { head: Head { version: 0, ..head }, manifest, policy, pages });
             }
@@ -161,10 +163,10 @@ impl<'s> Pages<'s> {
     /// Looks a digest up, loading its page if this VM has no copy.
     pub(crate) fn find(self, digest: &Digest) -> Result<Option<CredentialView<'s>>, PageUnavailable> {
         let Self { names, slot, manifest, pages } = self;
-        let index = manifest.page_of(digest);
+        let index = manifest.segment_of(digest);
         let page = pages.get(index, || {
             let bytes = shared::get(&names.page(slot, index)).value.ok_or(PageUnavailable)?;
-            Page::parse(bytes, manifest.page_id(index)).map_err(|error| {
+            Segment::parse(bytes, manifest.segment_id(index)).map_err(|error| {
                 host::log(LogLevel::Error, &format!("page {index} in shared data is unusable: {error}"));
                 PageUnavailable
             })
@@ -220,7 +222,7 @@ mod tests {
 
     /// Puts an image into shared data as a leader does: pages, manifest, head.
     fn publish(names: &Names, image: &Image, slot: u8) {
-        for (index, page) in (0..).zip(image.pages()) {
+        for (index, page) in (0..).zip(image.segments()) {
             write(&names.page(slot, index), page);
         }
         write(&names.manifest(slot), &image.manifest().encode());
@@ -237,8 +239,8 @@ mod tests {
         let changes = vec![Change::Revoke(credential(number).digest)];
         let delta = Delta { installation: Uuid::from_u128(1), from, to: from + 1, policy: None, changes };
         *image = image.apply(&delta).unwrap_or_else(|error| panic!("{error}"));
-        let page = image.manifest().page_of(&credential(number).digest);
-        write(&names.page(0, page), image.pages().nth(page as usize).unwrap_or_default());
+        let page = image.manifest().segment_of(&credential(number).digest);
+        write(&names.page(0, page), image.segments().nth(page as usize).unwrap_or_default());
         let read = shared::get_as::<Head>(&names.head());
         let head = read.value.unwrap_or_else(|| panic!("no head"));
         assert_eq!(shared::swap_as(&names.head(), &read, &Head { version: from + 1, ..head }), Ok(()));
@@ -255,7 +257,7 @@ mod tests {
 
     /// Two keys on different pages.
     fn apart(image: &Image) -> (u32, u32) {
-        let page = |number| image.manifest().page_of(&credential(number).digest);
+        let page = |number| image.manifest().segment_of(&credential(number).digest);
         let other = (1..).find(|number| page(*number) != page(0));
         (0, other.unwrap_or_default())
     }
@@ -320,7 +322,7 @@ mod tests {
         store.tick(NOW);
         assert!(!is_revoked(&mut store, 3));
         revoke(&names, &mut first, 3);
-        publish(&names, &first.rebuild().unwrap_or_else(|error| panic!("{error}")).at_version(20), 1);
+        publish(&names, &first.repartition().unwrap_or_else(|error| panic!("{error}")).at_version(20), 1);
         store.refresh();
         assert_eq!(store.version(), 20);
         assert!(is_revoked(&mut store, 3));
@@ -331,7 +333,7 @@ mod tests {
         let names = Names::new("damaged");
         let image = image(10);
         publish(&names, &image, 0);
-        let page = image.manifest().page_of(&credential(0).digest);
+        let page = image.manifest().segment_of(&credential(0).digest);
         for damage in [&b""[..], b"garbage"] {
             write(&names.page(0, page), damage);
             let mut store = Store::new(names.clone(), ROOM);

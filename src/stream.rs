@@ -6,7 +6,7 @@ use std::rc::Rc;
 use omniflow_policy::address::parse_source_address;
 use omniflow_policy::audit::{ArgumentHash, AuditKey, AuditRecord, clip};
 use omniflow_policy::authorize::{self, Call, CredentialView, authorize};
-use omniflow_policy::credential::{HeaderRole, header_role, present};
+use omniflow_policy::credential::{HeaderRole, find_credential, header_role};
 use omniflow_policy::limit::{LimitDecision, LimitReport};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::path::split_query;
@@ -99,7 +99,7 @@ impl Stream {
             return Ruling::unidentified(Outcome::Denied(Denial::PolicyUnavailable));
         };
         let call = Call {
-            credential: present(request.headers.iter(), policy.key_prefix()),
+            credential: find_credential(request.headers.iter(), policy.key_prefix()),
             request: authorize::Request { method: request.method(), target: request.target(), source, now },
         };
         let mut page_unavailable = false;
@@ -122,10 +122,10 @@ impl Stream {
         }
         let names = &self.vm.names;
         let (outcome, limits) = match decision.outcome {
-            Outcome::Allowed if !decision.asks_about_key => self.spend(&key, &mut details, monotonic),
+            Outcome::Allowed if !decision.is_introspection => self.spend(&key, &mut details, monotonic),
             outcome => (outcome, counters::report(names, key.key_id, &key.rate_limit, monotonic)),
         };
-        let answers = decision.asks_about_key && outcome == Outcome::Allowed;
+        let answers = decision.is_introspection && outcome == Outcome::Allowed;
         Ruling {
             outcome,
             endpoint,

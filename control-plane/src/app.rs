@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
-use omniflow_policy::snapshot::{Image, ImageBuilder, Page, SnapshotError};
+use omniflow_policy::snapshot::{Image, ImageBuilder, Segment, SnapshotError};
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::{JoinError, spawn_blocking};
@@ -160,7 +160,7 @@ impl App {
         let pages = pages(&builders, self.installation.id, version)?;
         drop(builders);
         let document = policy.document.to_json().into();
-        let image = Image::of_pages(self.installation.id, version, document, pages)?;
+        let image = Image::from_segments(self.installation.id, version, document, pages)?;
         tracing::info!(version, credentials, took = ?began.elapsed(), "the image of all keys is built");
         // Of the rows and of vectors that have grown: more than half as much as the image itself.
         memory::give_back();
@@ -231,7 +231,7 @@ impl App {
         transaction.set_snapshot_version(version).await?;
         transaction.commit().await?;
         self.publication.publish(draft);
-        if self.publication.is_crowded() {
+        if self.publication.needs_repartition() {
             self.crowded.notify_one();
         }
         Ok(version)
@@ -241,10 +241,10 @@ impl App {
     /// go on meanwhile; those that were made are caught up with in the end.
     pub(crate) async fn spread(&self) -> Result<(), PublishError> {
         let image = self.publication.image()?;
-        if !image.is_crowded() {
+        if !image.needs_repartition() {
             return Ok(());
         }
-        let mut next = spawn_blocking(move || image.rebuild()).await??;
+        let mut next = spawn_blocking(move || image.repartition()).await??;
         next = self.publication.catch_up(next)?;
         let mut writer = self.storage.main.writer().await;
         next = self.publication.catch_up(next)?;
@@ -280,14 +280,14 @@ fn pages(
     builders: &[ImageBuilder],
     installation: Uuid,
     version: u64,
-) -> Result<Vec<Page<Vec<u8>>>, SnapshotError> {
-    let count = builders.first().map_or(0, ImageBuilder::page_count);
+) -> Result<Vec<Segment<Vec<u8>>>, SnapshotError> {
+    let count = builders.first().map_or(0, ImageBuilder::segment_count);
     let parts = u32::try_from(builders.len()).unwrap_or(1).max(1);
     let part = count.div_ceil(parts).max(1);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..parts)
             .map(|number| number * part..((number + 1) * part).min(count))
-            .map(|range| scope.spawn(|| ImageBuilder::pages(builders, installation, version, range)))
+            .map(|range| scope.spawn(|| ImageBuilder::segments(builders, installation, version, range)))
             .collect();
         let mut pages = Vec::with_capacity(count as usize);
         for thread in threads {

@@ -202,7 +202,7 @@ mod tests {
                 vm: Incarnation(1),
             };
             let items = vec![AuditItem::Call(record(sequence, time, None))];
-            let batch = AuditBatch { source, progress: None, items };
+            let batch = AuditBatch { source, delivery: None, items };
             plane.deliver_bytes(&token, batch.encode()).await
         };
         let quiet = async || {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use omniflow_policy::snapshot::{Change, Delta, Manifest, Page, SnapshotError};
+use omniflow_policy::snapshot::{Change, Delta, Manifest, Segment, SnapshotError};
 
 use super::{Context, Leader, Progress, State, Step, TakeOver};
 use crate::shared::{self, Head};
@@ -31,7 +31,7 @@ impl Leader {
                 .map_err(|_| SnapshotError::Policy)?;
         }
         let left: VecDeque<(u32, Vec<Change>)> = delta
-            .by_page(manifest.page_bits)
+            .by_segment(manifest.segment_bits)
             .into_iter()
             .map(|(page, changes)| (page, changes.into_iter().cloned().collect()))
             .collect();
@@ -67,7 +67,7 @@ impl Leader {
         loop {
             let mut read = shared::get(&name);
             let bytes = read.value.take().ok_or(SnapshotError::Mismatch)?;
-            let page = Page::parse(bytes, work.manifest.page_id(index))?;
+            let page = Segment::parse(bytes, work.manifest.segment_id(index))?;
             // A page that is ahead was written by another leader: it has these changes and later ones.
             if page.version() >= work.delta.to {
                 return Ok(());

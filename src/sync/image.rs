@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use omniflow_policy::gateway::chunk_path;
-use omniflow_policy::snapshot::{self, MAX_PAGE_BITS, Manifest, Page, PageSum, SnapshotError};
+use omniflow_policy::snapshot::{self, MAX_SEGMENT_BITS, Manifest, Segment, SegmentHasher, SnapshotError};
 
 use super::{CALL_TIMEOUT, Context, Leader, Progress, State, Step, TakeOver};
 use crate::clock;
@@ -15,7 +15,7 @@ use crate::shared::{self, Head};
 const CLEARED: &[u8] = &[];
 
 /// Pages that a slot can have.
-pub(super) const MOST_PAGES: u32 = 1 << MAX_PAGE_BITS;
+pub(super) const MOST_PAGES: u32 = 1 << MAX_SEGMENT_BITS;
 
 /// An image that is on its way.
 pub(super) struct ImageTransfer {
@@ -23,7 +23,7 @@ pub(super) struct ImageTransfer {
     slot: u8,
     next_chunk: u32,
     next_page: u32,
-    sum: PageSum,
+    sum: SegmentHasher,
 }
 
 impl Leader {
@@ -42,7 +42,7 @@ impl Leader {
         let slot = head.map_or(0, |head| other_slot(head.slot));
         self.fetch(
             context,
-            ImageTransfer { manifest, slot, next_chunk: 0, next_page: 0, sum: PageSum::default() },
+            ImageTransfer { manifest, slot, next_chunk: 0, next_page: 0, sum: SegmentHasher::default() },
         );
         Progress::default()
     }
@@ -101,8 +101,8 @@ impl Leader {
         {
             let name = self.names.page(image.slot, image.next_page);
             let read = shared::get(&name);
-            let newer = read.value.as_deref().and_then(snapshot::stated_version);
-            let page = match Page::parse(bytes, image.manifest.page_id(image.next_page)) {
+            let newer = read.value.as_deref().and_then(snapshot::unchecked_version);
+            let page = match Segment::parse(bytes, image.manifest.segment_id(image.next_page)) {
                 Ok(page) => page,
                 Err(error) => return self.reject(context, error),
             };
@@ -119,11 +119,11 @@ impl Leader {
             self.state = State::Storing { image, pages };
             return Progress { more: true, ..Progress::default() };
         }
-        if image.next_page < image.manifest.page_count() {
+        if image.next_page < image.manifest.segment_count() {
             self.fetch(context, image);
             return Progress::default();
         }
-        if image.sum.finish() != image.manifest.pages {
+        if image.sum.finish() != image.manifest.segments_digest {
             return self.reject(context, SnapshotError::Mismatch);
         }
         let version = image.manifest.version;
@@ -219,7 +219,8 @@ mod tests {
             Ok(image) => image.manifest(),
             Err(error) => panic!("{error}"),
         };
-        let image = ImageTransfer { manifest, slot: 1, next_chunk: 1, next_page: 1, sum: PageSum::default() };
+        let image =
+            ImageTransfer { manifest, slot: 1, next_chunk: 1, next_page: 1, sum: SegmentHasher::default() };
         leader.state = State::Storing { image, pages: VecDeque::new() };
         assert!(!leader.clear_old_slot(&peers) && is_there(1, 0));
         leader.state = State::Resting { until: clock::monotonic() };

@@ -49,7 +49,7 @@ fn known(gateway: &Value, now: UnixMillis) -> Finding {
         let message = "has not called since the control plane started; counts as live until it has been silent for a lease";
         return finding(Level::Warning, message.to_owned());
     }
-    // Older control planes and filters do not tell.
+    // Unknown before the first poll.
     let skew = gateway.get("clock_skew_ms").and_then(Value::as_i64);
     let clock = skew.map_or(Level::Ok, |skew| clock_level(skew, 0));
     let is = |name: &str| gateway.get(name) == Some(&Value::Bool(true));

@@ -115,6 +115,6 @@ mod tests {
         {
             assert_eq!(clock_skew(&json!({"clock_skew_ms": skew})), shown);
         }
-        assert_eq!(clock_skew(&json!({})), "-", "an older control plane does not know it");
+        assert_eq!(clock_skew(&json!({})), "-", "unknown before the first poll");
     }
 }

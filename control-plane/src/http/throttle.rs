@@ -148,7 +148,7 @@ impl Failures {
         }
         let Self { rate, line_rate, lines, networks, kept_back_elsewhere } = self;
         let known = networks.entry(network).or_default();
-        let wait = match rate.take(known.failures, now, 1) {
+        let wait = match rate.charge(known.failures, now, 1) {
             Verdict::Admitted(next) => {
                 known.failures = next;
                 None
@@ -162,7 +162,7 @@ impl Failures {
         if known.told_at.is_some_and(|told_at| now.0.saturating_sub(told_at.0) < MINUTE) {
             return Judgement { wait, tell: None };
         }
-        let Verdict::Admitted(next) = line_rate.take(*lines, now, 1) else {
+        let Verdict::Admitted(next) = line_rate.charge(*lines, now, 1) else {
             return Judgement { wait, tell: None };
         };
         *lines = next;
@@ -374,7 +374,7 @@ mod tests {
         let plane = Plane::new().await;
         let poll = async |token: &str| {
             let body = json!({"gateway": "edge", "incarnation": "000000000000000b", "filter_version": "0.1.0",
-                "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0, "vms": []});
+                "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0, "clock": 1_800_000_000_000_u64, "vms": []});
             let mut request = request(Method::POST, "/gateway/v1/poll", token, Some(body));
             request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
             plane.call(request).await.status

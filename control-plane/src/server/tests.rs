@@ -55,7 +55,7 @@ async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
         let version = plane.app.publication.version().unwrap();
         let body = json!({
             "gateway": "edge", "incarnation": incarnation, "filter_version": "0.1.0", "snapshot_format": 1,
-            "installation": plane.app.installation.id, "version": version, "wait_ms": 0,
+            "installation": plane.app.installation.id, "version": version, "wait_ms": 0, "clock": 1_800_000_000_000_u64,
             "vms": [{"id": "0000000000000001", "version": version}],
         });
         let request =

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use omniflow_policy::audit::{AuditSource, GatewayProgress, VmProgress};
+use omniflow_policy::audit::{AuditSource, DeliveryReport, VmDelivery};
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ impl Transaction<'_> {
     pub(super) async fn note_progress(
         &mut self,
         source: &AuditSource,
-        progress: &GatewayProgress,
+        progress: &DeliveryReport,
         heard_at: UnixMillis,
     ) -> Result<Option<i64>> {
         let known = self.last_word(&source.gateway, source.incarnation).await?;
@@ -221,14 +221,14 @@ fn incarnation(text: String) -> Result<Incarnation> {
 
 impl LastWord {
     /// A word, with what is known from before of VMs that it names.
-    fn new(progress: &GatewayProgress, heard_at: UnixMillis, before: Option<&Self>) -> Self {
+    fn new(progress: &DeliveryReport, heard_at: UnixMillis, before: Option<&Self>) -> Self {
         let known: HashMap<Incarnation, &KnownVm> =
             before.into_iter().flat_map(|before| &before.vms).map(|vm| (vm.id, vm)).collect();
         Self {
             clock: progress.clock,
             time: progress.at,
             heard_at,
-            is_settled: progress.settled,
+            is_settled: progress.quiescent,
             vms: progress.vms.iter().map(|vm| KnownVm::new(vm, known.get(&vm.id).copied())).collect(),
             gap: None,
         }
@@ -258,8 +258,8 @@ impl LastWord {
 // === impl KnownVm ===
 
 impl KnownVm {
-    fn new(told: &VmProgress, before: Option<&Self>) -> Self {
-        let clear_at = if told.is_clear() { Some(told.at) } else { before.and_then(|vm| vm.clear_at) };
+    fn new(told: &VmDelivery, before: Option<&Self>) -> Self {
+        let clear_at = if told.is_drained() { Some(told.at) } else { before.and_then(|vm| vm.clear_at) };
         Self { id: told.id, begun: told.begun.max(before.map_or(0, |vm| vm.begun)), clear_at }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource, FoldedRefusals};
+use omniflow_policy::audit::{AggregatedRefusals, AuditBatch, AuditItem, AuditRecord, AuditSource};
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
@@ -74,7 +74,7 @@ pub(super) struct Missing {
 #[derive(Default)]
 struct Arrival<'a> {
     records: Vec<&'a AuditRecord>,
-    folded: Vec<&'a FoldedRefusals>,
+    folded: Vec<&'a AggregatedRefusals>,
     gaps: Vec<Missing>,
     /// When the first of the calls began.
     since: Option<UnixMillis>,
@@ -118,7 +118,7 @@ impl Transaction<'_> {
         self.note_uses(&arrival.records, latest).await?;
         self.roll_up(&arrival.records).await?;
         let missing = arrival.gaps.iter().fold(0, |sum: u64, gap| sum.saturating_add(gap.calls));
-        let withdrawn = match batch.progress {
+        let withdrawn = match batch.delivery {
             Some(mut progress) => {
                 progress.clamp_times(latest);
                 self.note_progress(source, &progress, heard_at).await?
@@ -220,7 +220,7 @@ impl Transaction<'_> {
     }
 
     /// Stores refusals that were folded. What no single call of them has in common with the others stays empty.
-    async fn insert_folded(&mut self, gateway: &str, folded: &FoldedRefusals) -> Result<()> {
+    async fn insert_folded(&mut self, gateway: &str, folded: &AggregatedRefusals) -> Result<()> {
         let outcome = Outcome::Denied(folded.reason);
         sqlx::query(
             "INSERT INTO audit_records (time, first_time, folded_calls, gateway, method, path, status, decision, \
@@ -321,10 +321,10 @@ impl<'a> Arrival<'a> {
             let (expected, start, end) = (place.next_sequence, item.sequence(), item.next_sequence());
             // Of calls that a VM is said to have lost, some may have come: it died before it heard so.
             let is_new = match item {
-                AuditItem::Call(_) | AuditItem::CallWithPayload(..) | AuditItem::Folded(_) => {
+                AuditItem::Call(_) | AuditItem::CallWithPayload(..) | AuditItem::Aggregated(_) => {
                     start >= expected
                 }
-                AuditItem::Lost(_) => end > expected,
+                AuditItem::Gap(_) => end > expected,
             };
             if !is_new {
                 continue;
@@ -341,8 +341,8 @@ impl<'a> Arrival<'a> {
                 AuditItem::Call(record) | AuditItem::CallWithPayload(record, _) => {
                     arrival.records.push(record)
                 }
-                AuditItem::Folded(folded) => arrival.folded.push(folded),
-                AuditItem::Lost(lost) => {
+                AuditItem::Aggregated(folded) => arrival.folded.push(folded),
+                AuditItem::Gap(lost) => {
                     arrival.miss(place, end - start.max(expected), lost.cause.into(), lost.from, lost.to);
                 }
             }

@@ -223,7 +223,7 @@ mod tests {
             Image::build(published.installation(), published.version(), &policy, credentials).unwrap();
         assert_eq!(published.manifest(), expected.manifest());
         assert_eq!(published.len(), expected.len());
-        assert!(published.pages().eq(expected.pages()));
+        assert!(published.segments().eq(expected.segments()));
     }
 
     #[test]

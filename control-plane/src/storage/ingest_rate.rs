@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource, GatewayProgress, VmProgress};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource, DeliveryReport, VmDelivery};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::payload::{CallPayload, PayloadState};
@@ -39,9 +39,9 @@ fn records(round: u64, keys: &[(Uuid, String)]) -> Vec<AuditRecord> {
 
 /// The records as a gateway with two workers sends them, each with 300 bytes of arguments if that is wanted.
 fn batch(records: Vec<AuditRecord>, has_payloads: bool) -> Vec<u8> {
-    let vm = |id| VmProgress { id: Incarnation(id), begun: 1 << 40, acknowledged: 0, at: UnixMillis(START) };
+    let vm = |id| VmDelivery { id: Incarnation(id), begun: 1 << 40, acknowledged: 0, at: UnixMillis(START) };
     let progress =
-        GatewayProgress { clock: 0, at: UnixMillis(START), settled: false, vms: vec![vm(1), vm(2), vm(3)] };
+        DeliveryReport { clock: 0, at: UnixMillis(START), quiescent: false, vms: vec![vm(1), vm(2), vm(3)] };
     let source = AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
     let item = |record: AuditRecord| {
         if !has_payloads {
@@ -57,7 +57,7 @@ fn batch(records: Vec<AuditRecord>, has_payloads: bool) -> Vec<u8> {
         };
         AuditItem::CallWithPayload(record, payload)
     };
-    AuditBatch { source, progress: Some(progress), items: records.into_iter().map(item).collect() }.encode()
+    AuditBatch { source, delivery: Some(progress), items: records.into_iter().map(item).collect() }.encode()
 }
 
 /// One statement a record, prepared once, all of a batch in one transaction. Each goes to the thread of the connection and

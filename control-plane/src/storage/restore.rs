@@ -577,7 +577,7 @@ mod tests {
         plane.key("new").await;
         let body = json!({
             "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
-            "installation": installation, "version": held, "wait_ms": 0,
+            "installation": installation, "version": held, "wait_ms": 0, "clock": 1_800_000_000_000_u64,
             "vms": [{"id": "0000000000000001", "version": held}],
         });
         let token = created["secret"].as_str().unwrap();

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use omniflow_policy::snapshot::Page;
+use omniflow_policy::snapshot::Segment;
 
 use crate::app::App;
 use crate::http::code::Code;
@@ -22,7 +22,7 @@ use crate::http::problem::Problem;
 /// chunk at once hold it once.
 struct PagesBody(VecDeque<Bytes>);
 
-struct SharedPage(Arc<Page<Vec<u8>>>);
+struct SharedPage(Arc<Segment<Vec<u8>>>);
 
 pub(super) async fn chunk(
     State(app): State<Arc<App>>,
