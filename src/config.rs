@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omniflow_policy::authorize::{GatewaySettings, KEY_INFO_PATH, NonKeyCredentials};
+use omniflow_policy::authorize::{GatewaySettings, INTROSPECTION_PATH, NonKeyCredentials};
 use omniflow_policy::gateway::is_gateway_name;
 use omniflow_policy::path::Target;
 use serde::Deserialize;
@@ -52,8 +52,8 @@ struct Document {
     non_key_credentials: NonKeyCredentials,
     #[serde(default)]
     max_snapshot_age_seconds: u64,
-    #[serde(default = "default_key_info_path")]
-    key_info_path: Option<String>,
+    #[serde(default = "default_introspection_path")]
+    introspection_path: Option<String>,
     #[serde(default = "default_key_cache")]
     key_cache_bytes: usize,
     #[serde(default = "default_buffer")]
@@ -66,8 +66,8 @@ fn yes() -> bool {
     true
 }
 
-fn default_key_info_path() -> Option<String> {
-    Some(KEY_INFO_PATH.to_owned())
+fn default_introspection_path() -> Option<String> {
+    Some(INTROSPECTION_PATH.to_owned())
 }
 
 fn default_key_cache() -> usize {
@@ -122,10 +122,10 @@ impl Config {
         if age != 0 && age < MIN_SNAPSHOT_AGE {
             return Err(format!("max_snapshot_age_seconds: 0 for no limit, or at least {MIN_SNAPSHOT_AGE}"));
         }
-        if let Some(path) = &document.key_info_path
+        if let Some(path) = &document.introspection_path
             && Target::parse(path.as_bytes()).map(|target| target.path) != Ok(path.as_str())
         {
-            return Err(format!("key_info_path: a path such as {KEY_INFO_PATH}, or null for none"));
+            return Err(format!("introspection_path: a path such as {INTROSPECTION_PATH}, or null for none"));
         }
         if !(1_048_576..=268_435_456).contains(&document.key_cache_bytes) {
             return Err("key_cache_bytes: between 1048576 and 268435456".to_owned());
@@ -145,7 +145,7 @@ impl Config {
             access_log_state: document.access_log_state,
             settings: GatewaySettings {
                 non_key_credentials: document.non_key_credentials,
-                key_info_path: document.key_info_path,
+                introspection_path: document.introspection_path,
             },
             max_snapshot_age: (age != 0).then(|| Duration::from_secs(age)),
             key_cache_bytes: document.key_cache_bytes,
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(config.authorization, "Bearer t");
         assert!(config.strip_credential && config.access_log_state);
         assert_eq!(config.settings.non_key_credentials, NonKeyCredentials::Refuse);
-        assert_eq!(config.settings.key_info_path.as_deref(), Some("/.well-known/omniflow/key"));
+        assert_eq!(config.settings.introspection_path.as_deref(), Some("/.well-known/omniflow/key"));
         assert_eq!(config.max_snapshot_age, None);
     }
 
@@ -199,7 +199,10 @@ mod tests {
         assert!(with(r#""key_cache_bytes": 5"#).starts_with("key_cache_bytes:"));
         assert!(with(r#""audit_buffer_bytes": 5"#).starts_with("audit_buffer_bytes:"));
         for path in ["", "key", "/a//b", "/a?b"] {
-            assert!(with(&format!(r#""key_info_path": "{path}""#)).starts_with("key_info_path:"), "{path}");
+            assert!(
+                with(&format!(r#""introspection_path": "{path}""#)).starts_with("introspection_path:"),
+                "{path}"
+            );
         }
         assert!(with(r#""audit_flush_ms": 0"#).starts_with("audit_flush_ms:"));
         assert!(

@@ -1,36 +1,37 @@
-//! The one credential that a request presents.
+//! Finds the one credential of a request.
 
 use crate::key::KeyPrefix;
 use crate::outcome::Denial;
 
-/// A credential found in the request's headers.
+/// A credential from the request headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presented<'a> {
-    /// Means to be a key: it begins as the keys of this installation do, or stands where only keys stand.
+pub enum SentCredential<'a> {
+    /// Meant as a key: it starts with the installation's key prefix, or is in a header that only carries
+    /// keys.
     Key(&'a [u8]),
     /// Something else, such as an OAuth token.
     NonKey {
-        /// The bearer token, which may be an imported key. No other scheme carries one.
+        /// The bearer token, which may be an imported key. `None` for other schemes.
         token: Option<&'a [u8]>,
-        /// The refusal, where such calls are not let through.
+        /// The denial, unless the gateway lets such requests pass.
         denial: Denial,
     },
 }
 
-/// What the filter does with a request header before the request goes on.
+/// How the filter handles a request header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderRole {
-    /// Carries the credential.
+    /// The header carries the credential.
     Credential,
-    /// Would be taken for the filter's own word, or would make the upstream serve another method or path than the
-    /// one that was decided on. Always removed.
+    /// The upstream would mistake it for a header of the filter, or serve another method or path than the one
+    /// that was authorized. Always removed.
     Forged,
-    /// Anything else.
+    /// Any other header.
     Other,
 }
 
-/// Tells the role of a header. Names come in any case; whatever is neither letter nor digit counts as a
-/// dash: some servers fold all of it into one character.
+/// Returns the role of a header. Names match in any case, and every character that is neither letter nor
+/// digit matches a dash, because some servers map all of them to one character.
 pub fn header_role(name: &[u8]) -> HeaderRole {
     const FORGED: [&[u8]; 10] = [
         b"x-http-method-override",
@@ -44,7 +45,7 @@ pub fn header_role(name: &[u8]) -> HeaderRole {
         b"x-forwarded-uri",
         b"x-forwarded-prefix",
     ];
-    // All of them begin with one of two letters, most others with none of them.
+    // All of them start with one of two letters, and most other headers do not.
     if !matches!(name.first(), Some(b'a' | b'A' | b'x' | b'X')) {
         return HeaderRole::Other;
     }
@@ -67,11 +68,11 @@ fn is(name: &[u8], canonical: &[u8]) -> bool {
         })
 }
 
-/// Finds the credential among all headers of a request. More than one is refused, never picked from.
-pub fn present<'a>(
+/// Finds the credential among all headers of a request. More than one is an error: none of them is chosen.
+pub fn find_credential<'a>(
     headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     prefix: &KeyPrefix,
-) -> Result<Presented<'a>, Denial> {
+) -> Result<SentCredential<'a>, Denial> {
     let mut found: Option<(&[u8], &[u8])> = None;
     for (name, value) in headers {
         if header_role(name) == HeaderRole::Credential && found.replace((name, value)).is_some() {
@@ -80,27 +81,27 @@ pub fn present<'a>(
     }
     let (name, value) = found.ok_or(Denial::MissingCredentials)?;
     if value.contains(&b',') {
-        // Two headers that a proxy on the way has joined.
+        // Two headers that a proxy has joined into one.
         return Err(Denial::AmbiguousCredentials);
     }
     if !is(name, b"authorization") {
-        return Ok(Presented::Key(value));
+        return Ok(SentCredential::Key(value));
     }
     match split_scheme(value) {
         (scheme, Some(token)) if scheme.eq_ignore_ascii_case(b"bearer") => {
-            // RFC 6750, 2.1: one b64token. A credential with anything around it is no key and no OAuth token.
+            // RFC 6750, 2.1: one b64token. With anything around it, it is neither a key nor an OAuth token.
             let well_formed = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
             match () {
                 () if !well_formed => Err(Denial::MalformedKey),
-                () if prefix.claims(token) => Ok(Presented::Key(token)),
-                () => Ok(Presented::NonKey { token: Some(token), denial: Denial::MalformedKey }),
+                () if prefix.claims(token) => Ok(SentCredential::Key(token)),
+                () => Ok(SentCredential::NonKey { token: Some(token), denial: Denial::MalformedKey }),
             }
         }
         ([], None) => Err(Denial::MissingCredentials),
         (scheme, None) if scheme.eq_ignore_ascii_case(b"bearer") || prefix.claims(scheme) => {
             Err(Denial::MalformedKey)
         }
-        _ => Ok(Presented::NonKey { token: None, denial: Denial::MissingCredentials }),
+        _ => Ok(SentCredential::NonKey { token: None, denial: Denial::MissingCredentials }),
     }
 }
 
@@ -110,87 +111,4 @@ fn split_scheme(value: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 #[cfg(test)]
-mod tests {
-    #[cfg(target_family = "wasm")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    use super::*;
-
-    fn find<'a>(headers: &[(&'a str, &'a str)]) -> Result<Presented<'a>, Denial> {
-        present(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())), &KeyPrefix::default())
-    }
-
-    #[test]
-    fn one_key_in_either_header() {
-        for scheme in ["Bearer", "bearer", "BEARER"] {
-            let value = alloc::format!("{scheme} omf_x");
-            assert_eq!(find(&[("authorization", &value)]), Ok(Presented::Key(b"omf_x")));
-        }
-        assert_eq!(find(&[("accept", "a"), ("X-Api-Key", "omf_x")]), Ok(Presented::Key(b"omf_x")));
-        assert_eq!(find(&[("x-api-key", "anything")]), Ok(Presented::Key(b"anything")));
-    }
-
-    #[test]
-    fn more_than_one_is_ambiguous() {
-        for headers in [
-            &[("authorization", "Bearer omf_x"), ("authorization", "Bearer omf_x")][..],
-            &[("authorization", "Bearer omf_x"), ("x-api-key", "omf_x")],
-            &[("authorization", "Bearer oauth"), ("x-api-key", "omf_x")],
-            &[("authorization", "Basic abc"), ("X_API_KEY", "omf_x")],
-            &[("x-api-key", "a"), ("x-api-key", "")],
-            &[("authorization", "Bearer omf_x, Bearer omf_y")],
-            &[("x-api-key", "omf_x,omf_y")],
-        ] {
-            assert_eq!(find(headers), Err(Denial::AmbiguousCredentials), "{headers:?}");
-        }
-    }
-
-    #[test]
-    fn none_at_all() {
-        assert_eq!(find(&[("cookie", "omf_x")]), Err(Denial::MissingCredentials));
-        assert_eq!(find(&[("authorization", "")]), Err(Denial::MissingCredentials));
-    }
-
-    #[test]
-    fn malformed_ones() {
-        for value in
-            ["Bearer", "Bearer ", "Bearer  omf_x", "Bearer omf_x ", "Bearer omf x", "Bearer\tomf_x", "omf_x"]
-        {
-            let expected = if value == "Bearer\tomf_x" {
-                Ok(Presented::NonKey { token: None, denial: Denial::MissingCredentials })
-            } else {
-                Err(Denial::MalformedKey)
-            };
-            assert_eq!(find(&[("authorization", value)]), expected, "{value:?}");
-        }
-    }
-
-    #[test]
-    fn oauth_and_other_schemes() {
-        let oauth = Presented::NonKey { token: Some(b"eyJ.x.y"), denial: Denial::MalformedKey };
-        assert_eq!(find(&[("authorization", "Bearer eyJ.x.y")]), Ok(oauth));
-        let other = Presented::NonKey { token: None, denial: Denial::MissingCredentials };
-        assert_eq!(find(&[("authorization", "Basic abc=")]), Ok(other));
-        assert_eq!(find(&[("authorization", "sk_live_x")]), Ok(other));
-    }
-
-    #[test]
-    fn roles() {
-        for name in [
-            "x-omniflow-key-id",
-            "X-Omniflow-Anything",
-            "x_omniflow_scopes",
-            "x.omniflow.key.id",
-            "x+omniflow+scopes",
-            "x!omniflow!key!id",
-            "x+http+method+override",
-            "X-HTTP-Method-Override",
-            "x-original-url",
-        ] {
-            assert_eq!(header_role(name.as_bytes()), HeaderRole::Forged, "{name}");
-        }
-        for name in ["x-omniflow", "x-omniflo-key", "", "accept"] {
-            assert_eq!(header_role(name.as_bytes()), HeaderRole::Other, "{name}");
-        }
-    }
-}
+mod tests;

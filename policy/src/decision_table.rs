@@ -1,5 +1,5 @@
-//! The decision table: one list of cases that this crate, natively and as WebAssembly, and the filter inside a real
-//! Envoy must decide alike.
+//! The decision table: one list of cases that must be decided in the same way by this crate, natively and as
+//! WebAssembly, and by the filter in a real Envoy.
 
 use core::cmp::Ordering;
 
@@ -10,9 +10,9 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use crate::address::Allowlist;
 use crate::authorize::{
-    Call, Decision, GatewaySettings, KEY_INFO_PATH, Request, authorize, authorize_credential,
+    Call, Decision, GatewaySettings, INTROSPECTION_PATH, Request, authorize, authorize_credential,
 };
-use crate::credential::present;
+use crate::credential::find_credential;
 use crate::digest::Digest;
 use crate::explain::{Step, StepName, Verdict, explain};
 use crate::key::{Environment, KeyPrefix, compose_key};
@@ -31,7 +31,7 @@ const MONOTONIC: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
-    /// What the policy says of imported keys.
+    /// Whether the policy has imported keys.
     #[serde(default)]
     imported_keys: bool,
     key: Option<Key>,
@@ -48,7 +48,7 @@ struct Case {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Key {
-    /// The secret of an imported key, in the form of another system; without it the key is the installation's own.
+    /// The secret of an imported key; without it the key is the installation's own.
     imported_secret: Option<String>,
     scopes: ScopeSet,
     #[serde(default = "live")]
@@ -77,7 +77,7 @@ fn live() -> Environment {
     Environment::Live
 }
 
-/// What a case comes to.
+/// The decision on a case.
 #[derive(Debug, PartialEq)]
 struct Decided {
     reason: String,
@@ -122,17 +122,17 @@ fn credential(key: &Key, digest: Digest) -> Credential {
     }
 }
 
-/// What the key's limits say of the call, if it comes so far.
+/// The decision of the key's limits, if the call is charged to them.
 fn charge(key: &Key, decision: &Decision<'_, '_>) -> Option<LimitDecision> {
-    let charged = decision.outcome == Outcome::Allowed && !decision.asks_about_key;
+    let charged = decision.outcome == Outcome::Allowed && !decision.is_introspection;
     let limit = decision.credential.filter(|_| charged)?.rate_limit;
     let mut state = LimitState::default();
     for _ in 0..key.calls_before {
-        if let LimitDecision::Admitted { state: next, .. } = limit.take(state, MONOTONIC) {
+        if let LimitDecision::Admitted { state: next, .. } = limit.charge(state, MONOTONIC) {
             state = next;
         }
     }
-    Some(limit.take(state, MONOTONIC))
+    Some(limit.charge(state, MONOTONIC))
 }
 
 fn decide(case: &Case) -> (Decided, Vec<Step>) {
@@ -151,7 +151,7 @@ fn decide(case: &Case) -> (Decided, Vec<Step>) {
         .collect();
     let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let call = Call {
-        credential: present(pairs, policy.key_prefix()),
+        credential: find_credential(pairs, policy.key_prefix()),
         request: Request {
             method: case.method.as_bytes(),
             target: case.target.as_bytes(),
@@ -159,8 +159,10 @@ fn decide(case: &Case) -> (Decided, Vec<Step>) {
             now: NOW,
         },
     };
-    let settings =
-        GatewaySettings { key_info_path: Some(KEY_INFO_PATH.to_owned()), ..GatewaySettings::default() };
+    let settings = GatewaySettings {
+        introspection_path: Some(INTROSPECTION_PATH.to_owned()),
+        ..GatewaySettings::default()
+    };
     let decision = authorize(&policy, &settings, &call, |digest: &Digest| image.find(digest));
     let limit = case.key.as_ref().and_then(|key| charge(key, &decision));
     let steps = explain(&policy, Some(call.credential), &call.request, &decision, limit.as_ref());
@@ -171,7 +173,7 @@ fn decide(case: &Case) -> (Decided, Vec<Step>) {
         assert_eq!(named.outcome, decision.outcome, "{}", case.name);
         assert_eq!(named_steps[1..], steps[1..], "{}", case.name);
     }
-    let (outcome, refusing) = match limit {
+    let (outcome, exceeded) = match limit {
         Some(LimitDecision::Refused { report, .. }) => {
             (Outcome::Denied(Denial::RateLimited), Some(report.window.as_str().to_owned()))
         }
@@ -182,13 +184,13 @@ fn decide(case: &Case) -> (Decided, Vec<Step>) {
         reason: outcome.reason().to_owned(),
         endpoint: decision.route.map(|route| route.template.to_owned()),
         required_scope: required.filter(|_| outcome == Outcome::Denied(Denial::InsufficientScope)),
-        limit: refusing,
+        limit: exceeded,
     };
     (decided, steps)
 }
 
 #[test]
-fn every_case_is_decided_as_the_table_says() {
+fn every_case_is_decided_as_in_the_table() {
     let cases = cases();
     assert!(cases.len() >= 60);
     for case in cases {
@@ -202,7 +204,7 @@ fn every_case_is_decided_as_the_table_says() {
     }
 }
 
-/// The step at which a reason of the table ends a call.
+/// The index of the step that decides a case with this reason.
 fn deciding_step(reason: &str) -> usize {
     match reason {
         "missing_credentials" | "malformed_key" | "ambiguous_credentials" => 0,
@@ -218,7 +220,7 @@ fn deciding_step(reason: &str) -> usize {
 }
 
 #[test]
-fn every_case_is_explained_as_it_is_decided() {
+fn every_explanation_agrees_with_its_decision() {
     for case in cases() {
         let (_, steps) = decide(&case);
         let deciding = deciding_step(&case.reason);
@@ -230,18 +232,18 @@ fn every_case_is_explained_as_it_is_decided() {
                 Ordering::Greater => (Verdict::NotReached, None),
             };
             assert_eq!((step.verdict, step.reason.map(Denial::code)), expected, "{}: {step:?}", case.name);
-            let told = step.verdict != Verdict::NotReached;
-            assert_eq!(step.detail != "Not reached.", told, "{}: {step:?}", case.name);
+            let is_reached = step.verdict != Verdict::NotReached;
+            assert_eq!(step.detail != "Not reached.", is_reached, "{}: {step:?}", case.name);
         }
         let facts = steps.iter().map(|step| step.detail.as_str()).collect::<Vec<_>>().join(" ");
-        let told =
+        let mentioned =
             [&case.endpoint, &case.required_scope].into_iter().flatten().all(|fact| facts.contains(fact));
-        assert!(told || deciding < 4, "{}: {facts}", case.name);
+        assert!(mentioned || deciding < 4, "{}: {facts}", case.name);
     }
 }
 
 #[test]
-fn the_table_has_every_reason_that_a_snapshot_can_lead_to() {
+fn the_table_covers_every_reason_that_depends_on_the_snapshot() {
     let cases = cases();
     for outcome in Outcome::all() {
         let elsewhere =

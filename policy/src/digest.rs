@@ -1,4 +1,4 @@
-//! SHA-256 digests: the only form in which a secret is kept.
+//! SHA-256 digests, the only form in which a secret is stored.
 
 use alloc::string::String;
 use core::fmt;
@@ -8,23 +8,23 @@ use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 of a secret or of a call's arguments.
 ///
-/// A digest is no secret: knowing it does not help to find the 238 random bits of a key. It is not accepted in
-/// place of a key either, because it does not have a key's form.
+/// A digest is not secret: it does not help to find the 238 random bits of a key. It is not accepted in place
+/// of a key either, because it does not match the grammar of keys.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
-/// A text that is not 64 hexadecimal digits.
+/// The error for a text that is not 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is 64 hexadecimal digits")]
 pub struct InvalidDigest;
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// A digest from its 32 bytes.
+    /// Creates a digest from its 32 bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -34,14 +34,14 @@ impl Digest {
         &self.0
     }
 
-    /// Reads 64 hexadecimal digits, in either case.
+    /// Parses 64 hexadecimal digits, in either case.
     pub fn from_hex(text: &str) -> Result<Self, InvalidDigest> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidDigest)?;
         Ok(Self(bytes))
     }
 
-    /// 64 lower-case hexadecimal digits.
+    /// Formats the digest as 64 lower-case hexadecimal digits.
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)
     }
@@ -53,7 +53,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Hexadecimal in formats for people, 32 bytes in binary ones.
+/// Hexadecimal in human-readable formats, 32 bytes in binary ones.
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A digest that is fed piece by piece, for a body that streams by.
+/// Computes a digest incrementally, for a streamed body.
 #[derive(Clone, Default)]
 pub struct DigestStream(Sha256);
 
@@ -85,7 +85,7 @@ impl DigestStream {
         self.0.update(bytes);
     }
 
-    /// The digest of all bytes added.
+    /// Returns the digest of all bytes added.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_64_hex_digits() {
+    fn texts_other_than_64_hex_digits_are_rejected() {
         for text in ["", "ba78", "zz7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"] {
             assert_eq!(Digest::from_hex(text), Err(InvalidDigest));
         }

@@ -1,6 +1,7 @@
 //! The JSON messages that a gateway sends to the control plane.
 //!
-//! Identifiers of 64 random bits travel as 16 hexadecimal digits, because JSON numbers lose bits in many readers.
+//! Identifiers of 64 random bits are sent as 16 hexadecimal digits, because many JSON parsers lose bits of
+//! large numbers.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,25 +12,25 @@ use uuid::Uuid;
 
 use crate::time::UnixMillis;
 
-/// Where a gateway polls.
+/// Path where a gateway polls.
 pub const POLL_PATH: &str = "/gateway/v1/poll";
-/// Where a gateway tells what its VMs enforce.
+/// Path where a gateway reports the versions that its VMs enforce.
 pub const ENFORCED_PATH: &str = "/gateway/v1/enforced";
-/// Where a gateway delivers audit batches.
+/// Path where a gateway delivers audit batches.
 pub const AUDIT_PATH: &str = "/gateway/v1/audit";
-/// The most bytes of one audit batch.
+/// Maximum size in bytes of one audit batch.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
-/// The longest that the control plane holds a poll, in milliseconds.
+/// Maximum time for which the control plane holds a poll, in milliseconds.
 pub const MAX_POLL_WAIT_MS: u64 = 25_000;
-/// The most VMs that one gateway reports: Envoy's workers and its main thread.
+/// Maximum number of VMs that one gateway reports: Envoy's workers and its main thread.
 pub const MAX_VMS: usize = 1_024;
 
-/// Where a gateway takes a chunk of an image from.
+/// Path of one chunk of an image.
 pub fn chunk_path(version: u64, chunk: u32) -> String {
     format!("/gateway/v1/images/{version}/chunks/{chunk}")
 }
 
-/// Whether a text can name a gateway: 1 to 128 printable ASCII characters without spaces.
+/// Whether a text is a valid gateway name: 1 to 128 printable ASCII characters without spaces.
 pub fn is_gateway_name(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -41,42 +42,41 @@ pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.omniflow.manifest";
 /// Media type of an encoded [`crate::audit::AuditBatch`].
 pub const AUDIT_MEDIA_TYPE: &str = "application/vnd.omniflow.audit";
 
-/// 64 random bits that name one run of a process or of a VM.
+/// 64 random bits that identify one run of a process or of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Incarnation(pub u64);
 
-/// A text that is not 16 hexadecimal digits.
+/// The error for a text that is not 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an incarnation is 16 hexadecimal digits")]
 pub struct InvalidIncarnation;
 
-/// `POST /gateway/v1/poll`: asks for what has changed since `version`, and waits for it.
+/// `POST /gateway/v1/poll`: requests the changes since `version`, and waits for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PollRequest {
-    /// The gateway's name, as configured or as Envoy's node id.
+    /// The gateway's name: as configured, or Envoy's node ID.
     pub gateway: String,
     /// This run of the gateway's process.
     pub incarnation: Incarnation,
-    /// Version of the filter.
+    /// The filter's version.
     pub filter_version: String,
-    /// The newest snapshot format that the filter reads.
+    /// The latest snapshot format that the filter reads.
     pub snapshot_format: u16,
-    /// The installation whose snapshot the gateway holds.
+    /// The installation of the gateway's snapshot.
     pub installation: Option<Uuid>,
-    /// The version of that snapshot, 0 where it holds none.
+    /// The version of the gateway's snapshot, 0 if it has none.
     pub version: u64,
-    /// How long the control plane may hold the answer, in milliseconds.
+    /// Maximum time to wait for a change, in milliseconds.
     pub wait_ms: u64,
-    /// The gateway's wall clock when it sent this. Older filters do not state it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clock: Option<UnixMillis>,
-    /// What each VM enforces.
+    /// The gateway's wall clock when it sent the poll.
+    pub clock: UnixMillis,
+    /// The version that each VM enforces.
     pub vms: Vec<VmStatus>,
 }
 
-/// `POST /gateway/v1/enforced`: what each VM enforces, told as soon as it changes.
+/// `POST /gateway/v1/enforced`: the version that each VM enforces, sent as soon as one changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnforcedReport {
@@ -84,9 +84,9 @@ pub struct EnforcedReport {
     pub gateway: String,
     /// This run of the gateway's process.
     pub incarnation: Incarnation,
-    /// The installation whose snapshot the gateway holds.
+    /// The installation of the gateway's snapshot.
     pub installation: Option<Uuid>,
-    /// What each VM enforces.
+    /// The version that each VM enforces.
     pub vms: Vec<VmStatus>,
 }
 
@@ -96,7 +96,7 @@ pub struct EnforcedReport {
 pub struct VmStatus {
     /// This run of the VM.
     pub id: Incarnation,
-    /// The version, 0 for none.
+    /// The version, 0 if it has none.
     pub version: u64,
 }
 
@@ -124,15 +124,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_poll_of_an_older_filter_is_read_and_states_no_clock() {
-        let json = r#"{"gateway":"edge","incarnation":"000000000000000a","filter_version":"0.1.0","snapshot_format":1,"installation":null,"version":0,"wait_ms":20000,"vms":[]}"#;
+    fn a_poll_serializes_to_json() {
+        let json = concat!(
+            r#"{"gateway":"edge","incarnation":"000000000000000a","filter_version":"0.1.0","snapshot_format":1,"#,
+            r#""installation":null,"version":0,"wait_ms":20000,"clock":7,"vms":[]}"#
+        );
         let poll: PollRequest = serde_json::from_str(json).unwrap();
-        assert_eq!(poll.clock, None);
+        assert_eq!(poll.clock, UnixMillis(7));
         assert_eq!(serde_json::to_string(&poll).unwrap(), json);
-        let newer = PollRequest { clock: Some(UnixMillis(7)), ..poll };
-        let json = serde_json::to_string(&newer).unwrap();
-        assert!(json.contains(r#""clock":7"#), "{json}");
-        assert_eq!(serde_json::from_str::<PollRequest>(&json).unwrap(), newer);
+        let without_clock = json.replace(r#""clock":7,"#, "");
+        assert!(serde_json::from_str::<PollRequest>(&without_clock).is_err());
     }
 
     #[test]

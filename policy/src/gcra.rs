@@ -1,47 +1,47 @@
 //! The generic cell rate algorithm: a token bucket whose whole state is one instant.
 //!
-//! The state is the theoretical arrival time (TAT) of ITU-T I.371: the instant at which the bucket will be full
-//! again. A call of cost 1 moves it one emission interval into the future; a call is refused when that would
-//! move it more than a whole bucket ahead of now. Nothing but time refills the bucket.
+//! The state is the theoretical arrival time (TAT) of ITU-T I.371: the instant at which the bucket will be
+//! full again. A call of cost 1 moves it one emission interval into the future; a call is refused if that
+//! would move it more than a whole bucket ahead of the current time. Only time refills the bucket.
 
 use core::num::NonZeroU32;
 
 use crate::time::MonotonicNanos;
 
-/// The theoretical arrival time; zero is a bucket that was never used, which is full.
+/// The theoretical arrival time. Zero is an unused bucket, which is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tat(pub u64);
 
 /// A rate and a bucket size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gcra {
-    /// Nanoseconds in which one token comes back, rounded up: never a token too many.
+    /// Time in which one token is refilled, in nanoseconds, rounded up so that the rate is never exceeded.
     interval: u64,
-    /// Nanoseconds in which an empty bucket fills: the interval times the bucket size.
+    /// Time in which an empty bucket fills, in nanoseconds: the interval times the bucket size.
     capacity: u64,
 }
 
-/// What becomes of a call.
+/// The decision on a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It passes; this is the new state.
+    /// The call is admitted; this is the new state.
     Admitted(Tat),
-    /// It is refused and costs nothing. The same call passes after so many nanoseconds without others.
+    /// The call is refused and not charged. The same call is admitted after `wait` without others.
     Refused {
-        /// Nanoseconds to wait.
+        /// Time to wait, in nanoseconds.
         wait: u64,
     },
 }
 
 impl Gcra {
-    /// `limit` calls in `window` nanoseconds, of which `burst` may come at once.
+    /// Creates a limit of `limit` calls in `window` nanoseconds, with at most `burst` calls at once.
     pub fn new(limit: NonZeroU32, window: u64, burst: NonZeroU32) -> Self {
         let interval = window.div_ceil(u64::from(limit.get())).max(1);
         Self { interval, capacity: interval.saturating_mul(u64::from(burst.get())) }
     }
 
-    /// Decides on a call of `cost` tokens at `now`. A cost above the bucket size is never admitted.
-    pub fn take(&self, state: Tat, now: MonotonicNanos, cost: u32) -> Verdict {
+    /// Charges a call of `cost` tokens at `now`. A cost above the bucket size is never admitted.
+    pub fn charge(&self, state: Tat, now: MonotonicNanos, cost: u32) -> Verdict {
         let needed = self.interval.saturating_mul(u64::from(cost));
         let backlog = self.backlog(state, now).saturating_add(needed);
         match backlog.checked_sub(self.capacity) {
@@ -50,19 +50,20 @@ impl Gcra {
         }
     }
 
-    /// How many calls would pass right now.
+    /// Number of calls that would be admitted at `now`.
     pub fn remaining(&self, state: Tat, now: MonotonicNanos) -> u32 {
         let free = self.capacity.saturating_sub(self.backlog(state, now));
         u32::try_from(free / self.interval).unwrap_or(u32::MAX)
     }
 
-    /// Nanoseconds until the bucket is full.
+    /// Time until the bucket is full, in nanoseconds.
     pub fn until_full(&self, state: Tat, now: MonotonicNanos) -> u64 {
         self.backlog(state, now)
     }
 
-    /// How far the state lies ahead of now. More than a whole bucket when the bucket was larger once, or the clock
-    /// stepped back: what was spent stays spent, and the wait that is told stays true.
+    /// How far the state is ahead of `now`, in nanoseconds. More than a whole bucket if the bucket was larger
+    /// before, or the clock stepped back: what was charged stays charged, and the returned wait stays
+    /// correct.
     fn backlog(&self, state: Tat, now: MonotonicNanos) -> u64 {
         state.0.saturating_sub(now.0)
     }
@@ -84,27 +85,28 @@ mod tests {
     }
 
     #[test]
-    fn a_full_bucket_admits_the_burst_and_then_one_an_interval() {
+    fn a_full_bucket_admits_the_burst_and_then_one_call_per_interval() {
         let gcra = gcra(60, 60 * SECOND, 3);
         let mut state = Tat::default();
         let start = 1_000 * SECOND;
         for left in [2, 1, 0] {
-            let Verdict::Admitted(next) = gcra.take(state, MonotonicNanos(start), 1) else {
+            let Verdict::Admitted(next) = gcra.charge(state, MonotonicNanos(start), 1) else {
                 panic!("refused")
             };
             state = next;
             assert_eq!(gcra.remaining(state, MonotonicNanos(start)), left);
         }
-        assert_eq!(gcra.take(state, MonotonicNanos(start), 1), Verdict::Refused { wait: SECOND });
+        assert_eq!(gcra.charge(state, MonotonicNanos(start), 1), Verdict::Refused { wait: SECOND });
         assert_eq!(gcra.until_full(state, MonotonicNanos(start)), 3 * SECOND);
         let later = MonotonicNanos(start + SECOND);
-        assert!(matches!(gcra.take(state, later, 1), Verdict::Admitted(_)));
+        assert!(matches!(gcra.charge(state, later, 1), Verdict::Admitted(_)));
     }
 
     proptest! {
-        /// Whatever the clock does, the calls admitted are at most the bucket and what forward time has refilled.
+        /// However the clock moves, the admitted calls are at most the bucket and what forward time has
+        /// refilled.
         #[test]
-        fn admits_no_more_than_the_bucket_and_what_time_refilled(
+        fn admitted_calls_never_exceed_the_bucket_and_its_refill(
             limit in 1u32..5_000,
             burst in 1u32..300,
             window in prop::sample::select(vec![60 * SECOND, 3_600 * SECOND]),
@@ -117,18 +119,18 @@ mod tests {
                 let next = now.saturating_add_signed(step);
                 forward += u128::from(next.saturating_sub(now));
                 now = next;
-                match gcra.take(state, MonotonicNanos(now), cost) {
+                match gcra.charge(state, MonotonicNanos(now), cost) {
                     Verdict::Admitted(next) => {
                         state = next;
                         admitted += u128::from(cost);
                     }
                     Verdict::Refused { wait } if cost <= burst => {
-                        // Refused calls are free, the wait is truthful, and not a nanosecond too long.
-                        let late = gcra.take(state, MonotonicNanos(now + wait), cost);
+                        // Refused calls are not charged, and the wait is exact to the nanosecond.
+                        let late = gcra.charge(state, MonotonicNanos(now + wait), cost);
                         prop_assert!(matches!(late, Verdict::Admitted(_)));
-                        let early = gcra.take(state, MonotonicNanos(now + wait - 1), cost);
+                        let early = gcra.charge(state, MonotonicNanos(now + wait - 1), cost);
                         let refused = matches!(early, Verdict::Refused { .. });
-                        prop_assert!(refused, "told to wait too long");
+                        prop_assert!(refused, "the wait is too long");
                     }
                     Verdict::Refused { .. } => {}
                 }
@@ -139,29 +141,29 @@ mod tests {
         }
 
         #[test]
-        fn remaining_is_what_passes_at_once(limit in 1u32..1_000, burst in 1u32..100, used in 0u32..200, gap in 0u64..SECOND) {
+        fn remaining_calls_are_admitted_at_once(limit in 1u32..1_000, burst in 1u32..100, used in 0u32..200, gap in 0u64..SECOND) {
             let gcra = gcra(limit, 60 * SECOND, burst);
             let mut state = Tat::default();
             let mut now = MonotonicNanos(SECOND);
             for _ in 0..used {
-                if let Verdict::Admitted(next) = gcra.take(state, now, 1) {
+                if let Verdict::Admitted(next) = gcra.charge(state, now, 1) {
                     state = next;
                 }
                 now.0 += gap;
             }
             let remaining = gcra.remaining(state, now);
             for _ in 0..remaining {
-                let Verdict::Admitted(next) = gcra.take(state, now, 1) else { panic!("fewer than told") };
+                let Verdict::Admitted(next) = gcra.charge(state, now, 1) else { panic!("fewer than remaining") };
                 state = next;
             }
-            let refused = matches!(gcra.take(state, now, 1), Verdict::Refused { .. });
-            prop_assert!(refused, "more than told");
+            let refused = matches!(gcra.charge(state, now, 1), Verdict::Refused { .. });
+            prop_assert!(refused, "more than remaining");
         }
 
         #[test]
         fn extremes_never_panic(limit: u32, burst: u32, window: u64, state: u64, now: u64, cost: u32) {
             let gcra = gcra(limit.max(1), window, burst.max(1));
-            let _ = gcra.take(Tat(state), MonotonicNanos(now), cost);
+            let _ = gcra.charge(Tat(state), MonotonicNanos(now), cost);
             let _ = gcra.remaining(Tat(state), MonotonicNanos(now));
         }
     }

@@ -1,28 +1,29 @@
 //! The pure core of Omniflow Keys, shared by the filter inside Envoy and by the control plane.
 //!
 //! Everything here is a function of its arguments: no I/O, no clock, no randomness. The crate is `no_std`, so
-//! that the compiler keeps it so; time and random bytes are passed in by the caller.
+//! that the compiler enforces it; time and random bytes are parameters.
 //!
-//! | module | idea |
+//! | module | content |
 //! |---|---|
-//! | [`key`] | the grammar of a key and of a control-plane token, and how one is composed |
+//! | [`key`] | the grammar of keys and control-plane tokens, and their generation |
 //! | [`digest`] | SHA-256 digests, the only form in which a secret is stored |
-//! | [`scope`] | what a key may do |
-//! | [`address`] | from where a key may be used |
-//! | [`gcra`], [`limit`] | how often a key may be used |
-//! | [`path`] | which request targets have one reading only |
-//! | [`policy`] | routes and the scopes they need |
-//! | [`policy_diff`] | what differs between two policies |
-//! | [`credential`] | the one credential that a request presents |
-//! | [`authorize`] | steps 1 to 5 of a request: the decision |
-//! | [`explain`] | a decision, step by step, for people |
-//! | [`outcome`] | decisions and their stable reason codes |
-//! | [`snapshot`] | the binary format in which keys travel to the gateways |
-//! | [`audit`] | the record of one call, and the batches in which records travel back |
-//! | [`payload`] | the arguments of a call: what of them is kept, and what is redacted |
-//! | `redaction` | secrets in texts of callers |
-//! | [`scan`] | keys that stand in a text |
+//! | [`scope`] | scopes: what a key may do |
+//! | [`address`] | IP allowlists: where a key may be used from |
+//! | [`gcra`], [`limit`] | rate limits: how often a key may be used |
+//! | [`path`] | request targets that every server interprets in the same way |
+//! | [`policy`] | routes and the scopes they require |
+//! | [`policy_diff`] | differences between two policies |
+//! | [`credential`] | finds the one credential of a request |
+//! | [`authorize`] | the decision on a request, rate limits aside |
+//! | [`explain`] | a human-readable explanation of a decision, step by step |
+//! | [`outcome`] | outcomes and their stable reason codes |
+//! | [`snapshot`] | the binary format in which gateways receive keys |
+//! | [`audit`] | the audit record of one call, and the batches in which filters deliver records |
+//! | [`payload`] | the arguments of a call: how much is recorded, and what is redacted |
+//! | `redaction` | redacts secrets in texts from clients |
+//! | [`scan`] | finds keys in a text |
 //! | [`gateway`] | the JSON messages between a gateway and the control plane |
+//! | [`time`] | instants |
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
     not(test),

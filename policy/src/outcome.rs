@@ -1,47 +1,47 @@
-//! Decisions and their stable reason codes.
+//! Outcomes and their stable reason codes.
 //!
-//! One code serves as `code` in the problem document, as metric label and as `reason` in the audit log.
+//! The same code is the `code` of the problem document, a metric label, and the `reason` in the audit log.
 
 use serde::{Deserialize, Serialize};
 
-/// Why a call was refused. The order is part of the audit format: append, never reorder.
+/// Why a request was denied. The order is part of the audit format: append, never reorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Denial {
     /// The request has no credential.
     MissingCredentials,
-    /// The credential has not the form of a key, or its checksum is wrong.
+    /// The credential does not match the grammar of keys, or its checksum is wrong.
     MalformedKey,
-    /// Well formed, but no key of this installation.
+    /// The credential is well-formed, but not a key of this installation.
     UnknownKey,
-    /// The key, or this version of it, was revoked.
+    /// The key or this version of it was revoked.
     KeyRevoked,
     /// The key has expired, or the overlap after its rotation is over.
     KeyExpired,
-    /// More than one credential.
+    /// The request has more than one credential.
     AmbiguousCredentials,
-    /// The caller's address is not on the key's list.
+    /// The client's address is not in the key's IP allowlist.
     IpNotAllowed,
-    /// The key has not the scope that the route needs.
+    /// The key does not have the scope that the route requires.
     InsufficientScope,
     /// No route of the policy matches path and method.
     RouteNotMapped,
-    /// The path has more than one reading.
+    /// Servers can interpret the path in more than one way.
     AmbiguousPath,
-    /// A limit of the key is used up.
+    /// The request exceeds a rate limit of the key.
     RateLimited,
-    /// The filter has no snapshot, or one older than the operator allows.
+    /// The filter has no snapshot, or its snapshot is older than the operator allows.
     PolicyUnavailable,
 }
 
-/// What became of a call.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// A key was accepted.
     Allowed,
-    /// The credential is no key and the operator lets such calls through, for another filter to judge.
+    /// The credential is not a key, and the gateway lets such requests pass, for another filter to check.
     PassedThrough,
-    /// Refused.
+    /// The request was denied.
     Denied(Denial),
 }
 
@@ -96,7 +96,7 @@ impl Denial {
         }
     }
 
-    /// The gRPC status of the same meaning (grpc.github.io, "Status codes and their use in gRPC").
+    /// The equivalent gRPC status (grpc.github.io, "Status codes and their use in gRPC").
     pub const fn grpc_status(self) -> u8 {
         match self.status() {
             400 => 3,  // INVALID_ARGUMENT
@@ -107,7 +107,7 @@ impl Denial {
         }
     }
 
-    /// What went wrong and what the caller can do, in one sentence.
+    /// What happened and what the client can do, for the problem document.
     pub const fn detail(self) -> &'static str {
         match self {
             Self::MissingCredentials => {
@@ -116,7 +116,9 @@ impl Denial {
             Self::MalformedKey => {
                 "The credential is not an API key of this service, or it was mistyped or cut short."
             }
-            Self::UnknownKey => "No such API key exists here. Check that you use the right installation.",
+            Self::UnknownKey => {
+                "This API key does not exist. Check that you are calling the right installation."
+            }
             Self::KeyRevoked => "This API key was revoked. Ask the service's administrator for a new one.",
             Self::KeyExpired => {
                 "This API key has expired or was replaced by a rotation. Use the newer secret."
@@ -129,7 +131,9 @@ impl Denial {
                 "The path can be read in more than one way. Send it without encoded or doubled separators, dot \
                  segments, parameters behind ';', or needless percent-encoding."
             }
-            Self::RateLimited => "This API key has used up a limit. Wait as long as Retry-After says.",
+            Self::RateLimited => {
+                "This API key has exceeded a rate limit. Retry after the number of seconds in Retry-After."
+            }
             Self::PolicyUnavailable => "The gateway has no current key data yet. Try again shortly.",
         }
     }
@@ -158,7 +162,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome with this reason.
+    /// The outcome for a reason code.
     pub fn from_reason(reason: &str) -> Option<Self> {
         Self::all().find(|outcome| outcome.reason() == reason)
     }
@@ -172,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_unique_and_found_again() {
+    fn every_reason_parses_to_its_outcome() {
         for outcome in Outcome::all() {
             assert_eq!(Outcome::from_reason(outcome.reason()), Some(outcome));
         }
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn serde_and_code_agree() {
+    fn serialized_denials_are_their_codes() {
         for denial in Denial::ALL {
             assert_eq!(serde_json::to_value(denial).unwrap(), denial.code());
         }

@@ -1,7 +1,7 @@
-//! The arguments of a call themselves: how much of them is kept, and what of them is not.
+//! The arguments of a call: how much of them is recorded, and what is redacted.
 //!
-//! The filter takes them down as they pass ([`PayloadCapture`]); the control plane redacts them before they are stored
-//! ([`CallPayload::redacted`]).
+//! The filter captures them as they pass ([`PayloadCapture`]); the control plane redacts them before it
+//! stores them ([`CallPayload::redacted`]).
 
 mod field;
 mod redact;
@@ -13,23 +13,24 @@ use serde::{Deserialize, Serialize};
 
 pub use self::field::{FieldPointer, InvalidFieldPointer, MAX_FIELD_LENGTH};
 
-/// The most bytes of one call's arguments that a policy may have kept. With its record it fits into one batch.
+/// Maximum value of [`PayloadPolicy::max_bytes`]. With its record, such a payload fits into one batch.
 pub const MAX_PAYLOAD_BYTES: u32 = 256 * 1024;
-/// The bytes of one call's arguments that are kept where the policy says nothing.
+/// Default value of [`PayloadPolicy::max_bytes`].
 pub const DEFAULT_PAYLOAD_BYTES: u32 = 64 * 1024;
-/// The most fields that a policy may redact.
+/// Maximum number of fields that a policy redacts.
 pub const MAX_REDACTED_FIELDS: usize = 64;
-/// The most bytes of a media type or content encoding. What is longer is cut.
+/// Maximum length in bytes of a media type or content encoding. Longer ones are truncated.
 const MAX_HEADER: usize = 256;
 
-/// What is kept of the arguments of calls.
+/// How the arguments of calls are recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PayloadPolicy {
-    /// How many bytes of one call, query string and body together; 0 for none at all, at most [`MAX_PAYLOAD_BYTES`].
+    /// Maximum number of bytes per call, query string and body together; 0 for none, at most
+    /// [`MAX_PAYLOAD_BYTES`].
     #[serde(default = "default_bytes")]
     pub max_bytes: u32,
-    /// Fields whose values are replaced before anything is stored, at most [`MAX_REDACTED_FIELDS`].
+    /// Fields whose values are replaced before a payload is stored, at most [`MAX_REDACTED_FIELDS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redact: Vec<FieldPointer>,
 }
@@ -43,7 +44,7 @@ pub struct CallPayload {
     /// The body.
     #[serde(with = "serde_bytes")]
     pub body: Vec<u8>,
-    /// Whether that is all.
+    /// Whether the payload is complete.
     pub state: PayloadState,
     /// The request's `content-type`.
     pub media_type: String,
@@ -51,24 +52,25 @@ pub struct CallPayload {
     pub content_encoding: String,
 }
 
-/// Whether a payload is all that the caller sent. The order is part of the format: append, never reorder.
+/// Whether a payload is complete. The order is part of the format: append, never reorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PayloadState {
-    /// It is.
+    /// The payload is everything that the client sent.
     Whole,
-    /// The end is missing: there was more than is kept, or the body did not pass in full.
+    /// The end is missing: the arguments exceed the limit, or the body did not pass in full.
     Cut,
-    /// The gateway had no room for it.
+    /// The content is missing: the gateway's buffer was full.
     NoRoom,
-    /// The body is missing: fields of it are to be redacted, and it is not of a form in which they can be found.
+    /// The body is missing: the policy redacts fields, and the body is not in a format in which they can be
+    /// found.
     NotRedactable,
 }
 
-/// Takes down the arguments of a call while they pass.
+/// Captures the arguments of a call while they pass.
 #[derive(Clone, Debug)]
 pub struct PayloadCapture {
     payload: CallPayload,
-    room: usize,
+    remaining: usize,
 }
 
 // === impl PayloadPolicy ===
@@ -84,7 +86,7 @@ impl Default for PayloadPolicy {
 }
 
 impl PayloadPolicy {
-    /// Whether it says nothing that is not so by itself.
+    /// Whether all settings have their default values.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -96,7 +98,7 @@ impl PayloadState {
     /// All states.
     pub const ALL: [Self; 4] = [Self::Whole, Self::Cut, Self::NoRoom, Self::NotRedactable];
 
-    /// The state as the API writes it.
+    /// The state as in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Whole => "whole",
@@ -110,18 +112,18 @@ impl PayloadState {
 // === impl CallPayload ===
 
 impl CallPayload {
-    /// Whether no part is longer than a filter makes it.
+    /// Whether every part is within the length that a filter sends.
     pub(crate) fn is_in_bounds(&self) -> bool {
         self.query.len().saturating_add(self.body.len()) <= MAX_PAYLOAD_BYTES as usize
             && self.media_type.len() <= MAX_HEADER
             && self.content_encoding.len() <= MAX_HEADER
     }
 
-    /// At most `most` bytes of it: the query string first, as where a call is taken down.
-    pub fn cut_to(mut self, most: usize) -> Self {
-        if self.query.len().saturating_add(self.body.len()) > most {
-            self.query.truncate(most);
-            self.body.truncate(most.saturating_sub(self.query.len()));
+    /// Truncates the payload to `max` bytes: the query string comes first, as in a capture.
+    pub fn truncate_to(mut self, max: usize) -> Self {
+        if self.query.len().saturating_add(self.body.len()) > max {
+            self.query.truncate(max);
+            self.body.truncate(max.saturating_sub(self.query.len()));
             if self.state == PayloadState::Whole {
                 self.state = PayloadState::Cut;
             }
@@ -129,8 +131,8 @@ impl CallPayload {
         self
     }
 
-    /// What is told of it where there is no room for the rest.
-    pub fn without_room(self) -> Self {
+    /// Removes the content, and keeps the rest, for a payload that does not fit into the gateway's buffer.
+    pub fn without_content(self) -> Self {
         Self { query: Vec::new(), body: Vec::new(), state: PayloadState::NoRoom, ..self }
     }
 }
@@ -138,8 +140,8 @@ impl CallPayload {
 // === impl PayloadCapture ===
 
 impl PayloadCapture {
-    /// Begins with the query string and keeps at most `most` bytes.
-    pub fn new(query: &[u8], media_type: &[u8], content_encoding: &[u8], most: usize) -> Self {
+    /// Starts with the query string, and captures at most `max` bytes.
+    pub fn new(query: &[u8], media_type: &[u8], content_encoding: &[u8], max: usize) -> Self {
         let payload = CallPayload {
             query: Vec::new(),
             body: Vec::new(),
@@ -147,40 +149,41 @@ impl PayloadCapture {
             media_type: header(media_type),
             content_encoding: header(content_encoding),
         };
-        let mut capture = Self { payload, room: most };
-        capture.payload.query = capture.take(query).to_vec();
+        let mut capture = Self { payload, remaining: max };
+        capture.payload.query = capture.reserve(query).to_vec();
         capture
     }
 
-    /// Adds a piece of the body. Gives how many bytes of it were kept.
+    /// Adds a piece of the body. Returns the number of bytes that were captured.
     pub fn add(&mut self, body: &[u8]) -> usize {
-        let kept = self.take(body);
+        let kept = self.reserve(body);
         self.payload.body.extend_from_slice(kept);
         kept.len()
     }
 
-    /// Bytes that are kept so far.
+    /// Number of bytes captured so far.
     pub fn len(&self) -> usize {
         self.payload.query.len() + self.payload.body.len()
     }
 
-    /// Whether nothing is kept so far.
+    /// Whether nothing was captured so far.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Forgets what was kept.
+    /// Removes the captured content.
     pub fn clear(&mut self) {
         self.payload.query = Vec::new();
         self.payload.body = Vec::new();
     }
 
-    /// What is told of arguments for which there was no room.
-    pub fn without_room(self) -> CallPayload {
-        self.payload.without_room()
+    /// The payload without content, for arguments that do not fit into the gateway's buffer.
+    pub fn without_content(self) -> CallPayload {
+        self.payload.without_content()
     }
 
-    /// The payload; `None` for a call without arguments. `is_complete` tells whether the whole body has passed.
+    /// Returns the payload; `None` for a call without arguments. `is_complete` is whether the whole body
+    /// passed.
     pub fn finish(mut self, is_complete: bool) -> Option<CallPayload> {
         if self.payload.state == PayloadState::Whole && !is_complete {
             self.payload.state = PayloadState::Cut;
@@ -188,10 +191,10 @@ impl PayloadCapture {
         (!self.is_empty()).then_some(self.payload)
     }
 
-    /// As much of it as there is room for.
-    fn take<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let kept = bytes.get(..self.room).unwrap_or(bytes);
-        self.room -= kept.len();
+    /// Reserves as many of these bytes as fit.
+    fn reserve<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let kept = bytes.get(..self.remaining).unwrap_or(bytes);
+        self.remaining -= kept.len();
         if kept.len() < bytes.len() {
             self.payload.state = PayloadState::Cut;
         }
@@ -208,58 +211,4 @@ fn header(value: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #[cfg(target_family = "wasm")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn what_is_longer_is_cut() {
-        let mut capture = PayloadCapture::new(b"a=1", b"text/plain", b"", 10);
-        assert_eq!((capture.add(b"12345"), capture.add(b"678"), capture.add(b"9")), (5, 2, 0));
-        let payload = capture.finish(true).unwrap();
-        assert_eq!((payload.query.as_slice(), payload.body.as_slice()), (&b"a=1"[..], &b"1234567"[..]));
-        assert_eq!((payload.state, payload.media_type.as_str()), (PayloadState::Cut, "text/plain"));
-
-        let whole = PayloadCapture::new(b"0123456789", b"", b"", 10).finish(true).unwrap();
-        assert_eq!(whole.state, PayloadState::Whole);
-        assert_eq!(PayloadCapture::new(b"a=1", b"", b"", 10).finish(false).unwrap().state, PayloadState::Cut);
-        assert_eq!(PayloadCapture::new(b"", b"text/plain", b"", 10).finish(true), None);
-    }
-
-    #[test]
-    fn headers_are_short_and_utf8() {
-        let capture = PayloadCapture::new(b"a", &[0xff; 1_000], &[b'x'; 1_000], 10);
-        assert!(capture.finish(true).unwrap().is_in_bounds());
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_cut_later_is_what_would_have_been_kept(query: Vec<u8>, body: Vec<u8>, most in 1usize..200) {
-            let capture = |most| {
-                let mut capture = PayloadCapture::new(&query, b"", b"", most);
-                capture.add(&body);
-                capture.finish(true)
-            };
-            let later = capture(usize::MAX).map(|payload| payload.cut_to(most));
-            prop_assert_eq!(later, capture(most));
-        }
-
-        #[test]
-        fn what_is_kept_is_the_beginning(query: Vec<u8>, pieces: Vec<Vec<u8>>, most in 0usize..200) {
-            let mut capture = PayloadCapture::new(&query, b"", b"", most);
-            let kept: usize = pieces.iter().map(|piece| capture.add(piece)).sum();
-            let all = [query.clone(), pieces.concat()].concat();
-            prop_assert_eq!(capture.len(), all.len().min(most));
-            prop_assert_eq!(kept, capture.len() - query.len().min(most));
-            if let Some(payload) = capture.finish(true) {
-                let joined = [payload.query.clone(), payload.body.clone()].concat();
-                prop_assert!(all.starts_with(&joined));
-                prop_assert_eq!(payload.state == PayloadState::Whole, joined.len() == all.len());
-            }
-        }
-    }
-}
+mod tests;

@@ -1,36 +1,37 @@
-//! Keys that stand in a text: a log, a commit, a message.
+//! Finds keys in a text, such as a log, a commit or a message.
 
 use alloc::format;
 
 use crate::key::{BODY_LENGTH, Environment, KeyPrefix, MalformedKey};
 
-/// The fewest letters and digits behind `omf_live_` that mean to be a key. Fewer stand in every manual.
-const SHORTEST_BODY: usize = 20;
-/// The fewest bytes of a token that is looked up though it has not the form of a key.
-const SHORTEST_TOKEN: usize = 12;
-/// The most bytes of such a token, as gateways look up no longer one.
-const LONGEST_TOKEN: usize = 512;
+/// Minimum number of letters and digits after `omf_live_` for a match. Shorter ones are common in
+/// documentation.
+const MIN_BODY_LENGTH: usize = 20;
+/// Minimum length in bytes of a token that is looked up although it does not match the grammar of keys.
+const MIN_TOKEN_LENGTH: usize = 12;
+/// Maximum length in bytes of such a token: gateways do not look up longer ones.
+const MAX_TOKEN_LENGTH: usize = 512;
 
-/// What stands in a text and begins as a key does. It may be a secret: no Debug.
+/// A part of a text that starts like a key. It may be a secret, so it does not implement `Debug`.
 #[derive(Clone, Copy)]
-pub struct Finding<'a> {
-    /// The key, or what there is of it.
+pub struct KeyMatch<'a> {
+    /// The key, or the part of it that is there.
     pub text: &'a str,
-    /// The environment of a key whose form and checksum are right.
-    pub form: Result<Environment, MalformedKey>,
+    /// The environment, if format and checksum are valid.
+    pub environment: Result<Environment, MalformedKey>,
 }
 
-/// All keys of an installation in a text, in order, whatever stands before and behind them, and what begins as one and
-/// is none: cut short, or mistyped.
-pub fn keys_in<'a>(prefix: &'a KeyPrefix, text: &'a str) -> impl Iterator<Item = Finding<'a>> {
+/// Finds all keys of an installation in a text, in order, whatever surrounds them, and truncated or mistyped
+/// keys.
+pub fn find_keys<'a>(prefix: &'a KeyPrefix, text: &'a str) -> impl Iterator<Item = KeyMatch<'a>> {
     let head = format!("{}_", prefix.as_str());
     let mut rest = text;
     core::iter::from_fn(move || {
         loop {
             let here = rest.get(rest.find(head.as_str())?..)?;
-            let found = finding(prefix, here, head.len());
-            // The end of what is cut short may be the beginning of a key.
-            let key = found.filter(|found| found.form.is_ok());
+            let found = match_key(prefix, here, head.len());
+            // The end of a truncated key may be the start of another key.
+            let key = found.filter(|found| found.environment.is_ok());
             rest = here.get(key.map_or(head.len(), |key| key.text.len())..)?;
             if found.is_some() {
                 return found;
@@ -39,37 +40,41 @@ pub fn keys_in<'a>(prefix: &'a KeyPrefix, text: &'a str) -> impl Iterator<Item =
     })
 }
 
-/// What a text begins with, where that means to be a key.
-fn finding<'a>(prefix: &KeyPrefix, text: &'a str, head: usize) -> Option<Finding<'a>> {
+/// Matches a key at the start of a text.
+fn match_key<'a>(prefix: &KeyPrefix, text: &'a str, head: usize) -> Option<KeyMatch<'a>> {
     let after = text.get(head..)?;
-    let mark = [Environment::Live, Environment::Test].into_iter().find_map(|environment| {
+    let start = [Environment::Live, Environment::Test].into_iter().find_map(|environment| {
         let rest = after.strip_prefix(environment.as_str())?.strip_prefix('_')?;
         Some(text.len() - rest.len())
     })?;
-    let body = text.get(mark..)?.bytes().take_while(u8::is_ascii_alphanumeric).count();
-    let whole = mark + BODY_LENGTH;
-    // What follows a key without a gap does not make it another.
+    let body = text.get(start..)?.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    let end = start + BODY_LENGTH;
+    // A key is a key even if letters or digits follow it directly.
     if body >= BODY_LENGTH
-        && let Some(key) = text.get(..whole)
+        && let Some(key) = text.get(..end)
         && let Ok(environment) = prefix.check(key.as_bytes())
     {
-        return Some(Finding { text: key, form: Ok(environment) });
+        return Some(KeyMatch { text: key, environment: Ok(environment) });
     }
-    let text = text.get(..mark + body)?;
-    (body >= SHORTEST_BODY).then_some(Finding { text, form: Err(MalformedKey) })
+    let text = text.get(..start + body)?;
+    (body >= MIN_BODY_LENGTH).then_some(KeyMatch { text, environment: Err(MalformedKey) })
 }
 
-/// The words of a text that may be keys of another form, which only their digest tells. A word is read in three ways:
-/// between spaces, commas and quotes; as the characters of Base64 and of URLs; and as letters, digits, `_` and `-`. So a
-/// key is found behind `KEY=`, in JSON, and in a query string.
-pub fn tokens_in(text: &str) -> impl Iterator<Item = &str> {
+/// Finds the tokens of a text that may be keys in the format of another system, which only a lookup of the
+/// digest can confirm. The text is split in three ways: at spaces, commas and quotes; into the characters of
+/// Base64 and URLs; and into letters, digits, `_` and `-`. So a key is found after `KEY=`, in JSON, and in a
+/// query string.
+pub fn find_tokens(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split(|c: char| {
         !c.is_ascii_graphic()
             || matches!(c, ',' | '"' | '\'' | '`' | '<' | '>' | '(' | ')' | '[' | ']' | '{' | '}')
     });
     let encoded = text.split(|c: char| !c.is_ascii_alphanumeric() && !"_-.~+/=".contains(c));
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
-    quoted.chain(encoded).chain(words).filter(|token| (SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&token.len()))
+    quoted
+        .chain(encoded)
+        .chain(words)
+        .filter(|token| (MIN_TOKEN_LENGTH..=MAX_TOKEN_LENGTH).contains(&token.len()))
 }
 
 #[cfg(test)]
@@ -96,11 +101,11 @@ mod tests {
 
     fn found(text: &str) -> Vec<(String, bool)> {
         let prefix = KeyPrefix::default();
-        keys_in(&prefix, text).map(|one| (one.text.to_string(), one.form.is_ok())).collect()
+        find_keys(&prefix, text).map(|one| (one.text.to_string(), one.environment.is_ok())).collect()
     }
 
     #[test]
-    fn keys_are_found_wherever_they_stand() {
+    fn keys_are_found_at_any_position() {
         let (live, test) = (key(1, Environment::Live), key(2, Environment::Test));
         for text in [
             format!("{live}{test}"),
@@ -115,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_begins_as_a_key_is_told_apart() {
+    fn truncated_and_mistyped_keys_are_found_as_malformed() {
         let key = key(1, Environment::Live);
         let mistyped = key.replacen("omf_live_", "omf_test_", 1);
         let (short, shorter) = (&key[..40], &key[..28]);
@@ -123,7 +128,7 @@ mod tests {
             found(&format!("{mistyped} {short} {shorter} omf_live_ omf_")),
             [(mistyped, false), (short.to_string(), false)]
         );
-        let glued = format!("omf_live_{}{key}", "a".repeat(SHORTEST_BODY));
+        let glued = format!("omf_live_{}{key}", "a".repeat(MIN_BODY_LENGTH));
         assert!(found(&glued).contains(&(key.clone(), true)));
         let token = compose_token(&KeyPrefix::default(), &mut || 7);
         assert_eq!(found(token.expose()), []);
@@ -131,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_another_form_are_among_the_words() {
+    fn keys_of_other_systems_are_among_the_tokens() {
         for text in [
             "sk_live_4eC39HqLyjWDarjt",
             "KEY=sk_live_4eC39HqLyjWDarjt;",
@@ -139,22 +144,22 @@ mod tests {
             "GET /x?key=sk_live_4eC39HqLyjWDarjt&y=1 HTTP/1.1",
             "see sk_live_4eC39HqLyjWDarjt.",
         ] {
-            assert!(tokens_in(text).any(|token| token == "sk_live_4eC39HqLyjWDarjt"), "{text}");
+            assert!(find_tokens(text).any(|token| token == "sk_live_4eC39HqLyjWDarjt"), "{text}");
         }
         for token in ["YWJj/ZGVm+Z2hpamts==", "a:b!c$d%e#f^g&h*i"] {
-            assert!(tokens_in(&format!("the key is '{token}'")).any(|found| found == token), "{token}");
+            assert!(find_tokens(&format!("the key is '{token}'")).any(|found| found == token), "{token}");
         }
-        assert_eq!(tokens_in("a few short words").count(), 0);
-        assert_eq!(tokens_in(&"x".repeat(LONGEST_TOKEN + 1)).count(), 0);
+        assert_eq!(find_tokens("a few short words").count(), 0);
+        assert_eq!(find_tokens(&"x".repeat(MAX_TOKEN_LENGTH + 1)).count(), 0);
     }
 
     proptest! {
         #[test]
-        fn arbitrary_text_never_panics_and_hides_no_key(before: String, after: String, seed: u8) {
+        fn keys_are_found_in_arbitrary_text(before: String, after: String, seed: u8) {
             let key = key(seed, Environment::Test);
             let text = format!("{before}{key}{after}");
             prop_assert!(found(&text).contains(&(key, true)));
-            let _ = tokens_in(&text).count();
+            let _ = find_tokens(&text).count();
         }
     }
 }

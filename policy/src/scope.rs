@@ -1,4 +1,4 @@
-//! What a key may do: scopes such as `contacts:read`.
+//! Scopes, such as `contacts:read`: what a key may do.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -7,30 +7,31 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The most bytes a scope has.
+/// Maximum length of a scope in bytes.
 pub const MAX_SCOPE_LENGTH: usize = 64;
-/// The most scopes a key has. Their names travel in one request header.
+/// Maximum number of scopes of a key. All of them are sent in one request header.
 pub const MAX_SCOPES_PER_KEY: usize = 64;
 
-/// `resource:action`, each side a lower-case letter followed by lower-case letters, digits, `-` and `_`.
+/// A scope: `resource:action`, each part a lower-case letter followed by lower-case letters, digits, `-` and
+/// `_`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Scope(String);
 
-/// A text that is no scope.
+/// Why texts are not scopes of a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidScope {
-    /// The text has another form.
+    /// The text is not `resource:action`.
     #[error(
-        "{0:?} is no scope: write resource:action in lower-case letters, digits, '-' and '_', such as contacts:read"
+        "{0:?} is not a scope: write resource:action in lower-case letters, digits, '-' and '_', such as contacts:read"
     )]
-    Form(String),
-    /// The key would have too many.
+    Syntax(String),
+    /// There are more than [`MAX_SCOPES_PER_KEY`] scopes.
     #[error("a key has at most {MAX_SCOPES_PER_KEY} scopes")]
     TooMany,
 }
 
-/// A key's scopes: sorted, each once. An empty set allows nothing.
+/// The scopes of a key, sorted, without duplicates. An empty set allows nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Scope>", into = "Vec<Scope>")]
 pub struct ScopeSet(Vec<Scope>);
@@ -59,8 +60,8 @@ impl FromStr for Scope {
         if fits {
             Ok(Self(text.to_string()))
         } else {
-            // What the caller sent comes back cut short: an error is no echo chamber.
-            Err(InvalidScope::Form(text.chars().take(MAX_SCOPE_LENGTH).collect()))
+            // Truncated, so that the error does not repeat an arbitrarily long text.
+            Err(InvalidScope::Syntax(text.chars().take(MAX_SCOPE_LENGTH).collect()))
         }
     }
 }
@@ -87,7 +88,7 @@ impl From<Scope> for String {
 // === impl ScopeSet ===
 
 impl ScopeSet {
-    /// Collects scopes in any order, repeated or not.
+    /// Collects scopes in any order, with or without duplicates.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, InvalidScope> {
         let mut scopes: Vec<Scope> = scopes.into_iter().collect();
         scopes.sort_unstable();
@@ -100,12 +101,12 @@ impl ScopeSet {
         self.0.iter()
     }
 
-    /// Whether the key may do nothing at all.
+    /// Whether the set is empty: the key may do nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The scopes with a space between each two, as they stand in the `x-omniflow-scopes` header.
+    /// The scopes, separated by spaces, as in the `x-omniflow-scopes` header.
     pub fn joined(&self) -> String {
         let mut text = String::new();
         for scope in &self.0 {
@@ -132,7 +133,8 @@ impl From<ScopeSet> for Vec<Scope> {
     }
 }
 
-/// Whether `required` is one of the scopes in `granted`, which are joined by spaces as in [`ScopeSet::joined`].
+/// Whether `required` is one of the scopes in `granted`, which are separated by spaces as in
+/// [`ScopeSet::joined`].
 pub fn grants(granted: &str, required: &Scope) -> bool {
     granted.split(' ').any(|scope| scope == required.as_str())
 }
@@ -145,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn form() {
+    fn scopes_are_validated() {
         for good in ["contacts:read", "a:b", "web-hooks:manage_all", "v2:x9"] {
             assert!(good.parse::<Scope>().is_ok(), "{good}");
         }
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_set_grants_nothing_and_no_part_of_a_scope_counts() {
+    fn an_empty_set_grants_nothing_and_scopes_match_as_a_whole() {
         let scope: Scope = "contacts:read".parse().unwrap();
         assert!(!grants("", &scope));
         assert!(!grants("contacts:readonly", &scope));

@@ -1,4 +1,4 @@
-//! Instants. The caller reads the clocks; this crate only compares.
+//! Instants. This crate only compares them; reading a clock is up to its users.
 
 use alloc::format;
 use alloc::string::String;
@@ -6,22 +6,22 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A wall-clock instant: milliseconds since 1970-01-01T00:00:00Z. Expiries and audit times are of this kind.
+/// A wall-clock instant: milliseconds since 1970-01-01T00:00:00Z. Used for expiries and audit times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixMillis(pub u64);
 
-/// A reading of a clock that never steps back or jumps: nanoseconds since an arbitrary start.
+/// A monotonic instant: nanoseconds since an arbitrary start, on a clock that never steps back or jumps.
 ///
-/// Rate limits are kept in this clock, so that an adjusted wall clock neither refills nor blocks a bucket.
+/// Rate limits use this clock, so that adjusting the wall clock neither refills nor blocks a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MonotonicNanos(pub u64);
 
 // === impl UnixMillis ===
 
 impl UnixMillis {
-    /// RFC 3339 in UTC, to the millisecond, such as `2026-03-01T12:00:00.000Z`. `None` beyond the year 9999, which
-    /// the format cannot tell.
+    /// RFC 3339 in UTC, to the millisecond, such as `2026-03-01T12:00:00.000Z`. `None` after the year 9999,
+    /// which the format cannot represent.
     pub fn to_rfc3339(self) -> Option<String> {
         const DAY: u64 = 24 * 3_600_000;
         const LAST: u64 = 253_402_300_799_999;
@@ -35,7 +35,7 @@ impl UnixMillis {
     }
 }
 
-/// `YYYY-MM-DD` of the day that is so many days after 1970-01-01.
+/// Formats the day `day` days after 1970-01-01 as `YYYY-MM-DD`.
 fn date_of_day(mut day: u64) -> String {
     let mut year = 1970;
     while day >= 365 + leap_days(year) {
@@ -62,12 +62,12 @@ fn leap_days(year: u64) -> u64 {
 // === impl MonotonicNanos ===
 
 impl MonotonicNanos {
-    /// This instant and `pause` more.
+    /// The instant `pause` after this one.
     pub fn after(self, pause: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The time from `earlier` until this instant; none if it is later.
+    /// The time from `earlier` to this instant; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_rfc3339() {
+    fn instants_are_formatted_as_rfc3339() {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),

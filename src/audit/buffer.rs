@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use omniflow_policy::audit::{
-    AuditBatch, AuditItem, AuditRecord, AuditSource, LossCause, LostCalls, RefusalFold, WINDOW,
+    AuditBatch, AuditItem, AuditRecord, AuditSource, RefusalAggregator, ReportedGap, ReportedGapCause, WINDOW,
 };
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 use omniflow_policy::outcome::{Denial, Outcome};
@@ -43,7 +43,7 @@ pub(crate) struct AuditBuffer {
     next_sequence: u64,
     /// The number of acknowledged calls, which is the sequence number of the first unacknowledged one.
     acknowledged: u64,
-    refusals: RefusalFold,
+    refusals: RefusalAggregator,
     /// The start of the current aggregation window.
     window_since: MonotonicNanos,
     /// Calls that found no room and are in no gap yet. They get sequence numbers with the gap.
@@ -96,7 +96,7 @@ impl AuditBuffer {
             capacity: config.audit_buffer_bytes,
             next_sequence: 0,
             acknowledged: 0,
-            refusals: RefusalFold::default(),
+            refusals: RefusalAggregator::default(),
             window_since: MonotonicNanos(0),
             dropped: None,
             waiting_since: None,
@@ -138,7 +138,7 @@ impl AuditBuffer {
 
     /// Aggregates a refusal without a known key if there are many. Returns `false` if it needs a record.
     pub(crate) fn aggregate(&mut self, source: Option<IpAddr>, reason: Denial, time: UnixMillis) -> bool {
-        self.refusals.fold(source, reason, time)
+        self.refusals.aggregate(source, reason, time)
     }
 
     /// Adds a record and its payload, and assigns the sequence number. Returns whether this completed a full batch.
@@ -170,7 +170,7 @@ impl AuditBuffer {
             return payload;
         }
         metrics.add_payload_dropped();
-        payload.without_room()
+        payload.without_content()
     }
 
     /// Ends the aggregation window if it is over.
@@ -179,7 +179,7 @@ impl AuditBuffer {
             return;
         }
         self.window_since = now;
-        if self.refusals.folded() == 0 {
+        if self.refusals.aggregated() == 0 {
             // Nothing to record. Sources without refusals in this window are still removed.
             return self.refusals.end_window(|_| {});
         }
@@ -192,7 +192,7 @@ impl AuditBuffer {
         for mut refusals in aggregates {
             refusals.sequence = self.next_sequence;
             let span = CallSpan { calls: refusals.calls, from: refusals.first_time, to: refusals.last_time };
-            self.add(&AuditItem::Folded(refusals), 0, self.capacity / 2, span, now, metrics);
+            self.add(&AuditItem::Aggregated(refusals), 0, self.capacity / 2, span, now, metrics);
         }
     }
 
@@ -229,14 +229,14 @@ impl AuditBuffer {
     /// Appends a gap for the dropped calls. It needs no room: it takes that of an acknowledged batch.
     fn append_gap(&mut self, now: MonotonicNanos) {
         let Some(CallSpan { calls, from, to }) = self.dropped.take() else { return };
-        let lost = LostCalls {
+        let lost = ReportedGap {
             sequence: self.next_sequence,
             calls,
-            cause: LossCause::BufferFull,
+            cause: ReportedGapCause::BufferFull,
             from: Some(from),
             to,
         };
-        self.enqueue(AuditItem::Lost(lost).encode(), 0, calls, now);
+        self.enqueue(AuditItem::Gap(lost).encode(), 0, calls, now);
     }
 
     /// Sends a batch if one is due and none is in flight. Returns whether it did. Only in callbacks of the root context: a

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource, GatewayProgress, LossCause, LostCalls};
+use omniflow_policy::audit::{
+    AuditBatch, AuditItem, AuditSource, DeliveryReport, ReportedGap, ReportedGapCause,
+};
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH, Incarnation};
 use omniflow_policy::time::MonotonicNanos;
 
@@ -83,14 +85,14 @@ impl CrashReporter {
 }
 
 /// A batch in the name of the crashed VM. The control plane subtracts the calls whose records it has.
-fn encode_report(leader: &AuditSource, crashed: &DepartedMember, progress: GatewayProgress) -> Vec<u8> {
+fn encode_report(leader: &AuditSource, crashed: &DepartedMember, progress: DeliveryReport) -> Vec<u8> {
     let source = AuditSource { vm: crashed.id, ..leader.clone() };
-    let lost = LostCalls {
+    let lost = ReportedGap {
         sequence: crashed.progress.acknowledged,
         calls: crashed.progress.waiting(),
-        cause: LossCause::VmLost,
+        cause: ReportedGapCause::VmLost,
         from: None,
         to: crashed.progress.at,
     };
-    AuditBatch { source, progress: Some(progress), items: vec![AuditItem::Lost(lost)] }.encode()
+    AuditBatch { source, delivery: Some(progress), items: vec![AuditItem::Gap(lost)] }.encode()
 }

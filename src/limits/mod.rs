@@ -20,7 +20,7 @@ pub(crate) fn charge(
     let name = names.limit(key);
     for _ in 0..MAX_ATTEMPTS {
         let read = shared_data::get(&name);
-        let decision = limit.take(decode(read.value.as_deref()), now);
+        let decision = limit.charge(decode(read.value.as_deref()), now);
         match decision {
             LimitDecision::Refused { .. } => return Some(decision),
             LimitDecision::Admitted { state, .. } => {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use omniflow_policy::audit::AuditKey;
 use omniflow_policy::authorize::{Call, CredentialView, Request, authorize};
-use omniflow_policy::credential::present;
+use omniflow_policy::credential::find_credential;
 use omniflow_policy::limit::{LimitDecision, LimitReport};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::scope::Scope;
@@ -71,7 +71,7 @@ pub(super) fn decide(
         return Decision::unidentified(Outcome::Denied(Denial::PolicyUnavailable), None);
     };
     let call = Call {
-        credential: present(request.iter(), policy.key_prefix()),
+        credential: find_credential(request.iter(), policy.key_prefix()),
         request: Request { method: request.method(), target: request.target(), source, now },
     };
     let mut segment_unavailable = false;
@@ -93,10 +93,10 @@ pub(super) fn decide(
         details.required_scope = decision.route.and_then(|route| route.scope).cloned();
     }
     let (outcome, limits) = match decision.outcome {
-        Outcome::Allowed if !decision.asks_about_key => charge(vm, &key, &mut details, monotonic),
+        Outcome::Allowed if !decision.is_introspection => charge(vm, &key, &mut details, monotonic),
         outcome => (outcome, limits::report(&vm.names, key.key_id, &key.rate_limit, monotonic)),
     };
-    let is_introspection = decision.asks_about_key && outcome == Outcome::Allowed;
+    let is_introspection = decision.is_introspection && outcome == Outcome::Allowed;
     Decision {
         outcome,
         endpoint,

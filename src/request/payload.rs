@@ -66,7 +66,7 @@ impl CapturedPayload {
     /// The payload. `None` if it is empty. `is_complete`: the whole body has passed.
     pub(crate) fn finish(mut self, is_complete: bool) -> Option<CallPayload> {
         let capture = std::mem::replace(&mut self.capture, PayloadCapture::new(b"", b"", b"", 0));
-        if self.has_room { capture.finish(is_complete) } else { Some(capture.without_room()) }
+        if self.has_room { capture.finish(is_complete) } else { Some(capture.without_content()) }
     }
 
     fn release(&mut self) {

@@ -5,7 +5,7 @@
 //! Multics System", 1968): a clock hand moves over the copies, evicts the first that was not used since its last visit, and clears
 //! the mark of the others. A request that finds its segment only sets that mark.
 
-use omniflow_policy::snapshot::Page;
+use omniflow_policy::snapshot::Segment;
 
 /// The copies, by segment index.
 pub(crate) struct SegmentCache {
@@ -17,7 +17,7 @@ pub(crate) struct SegmentCache {
 }
 
 struct Copied {
-    segment: Page<Vec<u8>>,
+    segment: Segment<Vec<u8>>,
     /// Whether it was used since it was copied, or since the hand passed it.
     is_used: bool,
 }
@@ -32,8 +32,8 @@ impl SegmentCache {
     pub(crate) fn get<E>(
         &mut self,
         index: u32,
-        load: impl FnOnce() -> Result<Page<Vec<u8>>, E>,
-    ) -> Result<Option<&Page<Vec<u8>>>, E> {
+        load: impl FnOnce() -> Result<Segment<Vec<u8>>, E>,
+    ) -> Result<Option<&Segment<Vec<u8>>>, E> {
         let index = index as usize;
         match self.copies.get_mut(index) {
             None => return Ok(None),
@@ -60,7 +60,7 @@ impl SegmentCache {
         self.copies.iter().flatten().count()
     }
 
-    fn insert(&mut self, index: usize, segment: Page<Vec<u8>>) {
+    fn insert(&mut self, index: usize, segment: Segment<Vec<u8>>) {
         self.make_room(segment.bytes().len());
         if let Some(copy) = self.copies.get_mut(index) {
             self.bytes += segment.bytes().len();
@@ -91,7 +91,7 @@ impl SegmentCache {
 mod tests {
     use std::convert::Infallible;
 
-    use omniflow_policy::snapshot::PageId;
+    use omniflow_policy::snapshot::SegmentId;
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -100,9 +100,9 @@ mod tests {
     const BITS: u8 = 4;
 
     /// An empty segment. All have the same size.
-    fn segment(index: u32) -> Page<Vec<u8>> {
-        let id = PageId { installation: Uuid::nil(), bits: BITS, index };
-        Page::build(id, 1, Vec::new()).unwrap_or_else(|error| panic!("{error}"))
+    fn segment(index: u32) -> Segment<Vec<u8>> {
+        let id = SegmentId { installation: Uuid::nil(), bits: BITS, index };
+        Segment::build(id, 1, Vec::new()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// A cache of 16 segments with room for this many.

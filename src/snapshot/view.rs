@@ -9,7 +9,7 @@ use std::time::Duration;
 use omniflow_policy::authorize::CredentialView;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::policy::Policy;
-use omniflow_policy::snapshot::{Manifest, Page};
+use omniflow_policy::snapshot::{Manifest, Segment};
 use omniflow_policy::time::MonotonicNanos;
 
 use super::segment_cache::SegmentCache;
@@ -118,13 +118,14 @@ impl SnapshotView {
         };
         match &mut self.current {
             Some(current)
-                if current.head.slot == head.slot && current.manifest.page_bits == manifest.page_bits =>
+                if current.head.slot == head.slot
+                    && current.manifest.segment_bits == manifest.segment_bits =>
             {
                 current.manifest = manifest;
                 current.policy = policy;
             }
             current => {
-                let segments = SegmentCache::new(manifest.page_count(), self.capacity);
+                let segments = SegmentCache::new(manifest.segment_count(), self.capacity);
                 // Version 0 until the caller adopts the head, so that it drops the copies that it has to.
                 *current = Some(Current { head: Head { version: 0, ..head }, manifest, policy, segments });
             }
@@ -163,10 +164,10 @@ impl<'s> Segments<'s> {
     /// Looks up a digest. Loads its segment if this VM has no copy.
     pub(crate) fn find(self, digest: &Digest) -> Result<Option<CredentialView<'s>>, SegmentUnavailable> {
         let Self { names, slot, manifest, segments } = self;
-        let index = manifest.page_of(digest);
+        let index = manifest.segment_of(digest);
         let segment = segments.get(index, || {
             let bytes = shared_data::get(&names.segment(slot, index)).value.ok_or(SegmentUnavailable)?;
-            Page::parse(bytes, manifest.page_id(index)).map_err(|error| {
+            Segment::parse(bytes, manifest.segment_id(index)).map_err(|error| {
                 host::log(LogLevel::Error, &format!("unusable segment {index} in shared data: {error}"));
                 SegmentUnavailable
             })
@@ -221,7 +222,7 @@ mod tests {
 
     /// Writes an image into shared data as a leader does: segments, manifest, head.
     fn publish(names: &Names, image: &Image, slot: u8) {
-        for (index, segment) in (0..).zip(image.pages()) {
+        for (index, segment) in (0..).zip(image.segments()) {
             write(&names.segment(slot, index), segment);
         }
         write(&names.manifest(slot), &image.manifest().encode());
@@ -238,8 +239,8 @@ mod tests {
         let changes = vec![Change::Revoke(credential(number).digest)];
         let delta = Delta { installation: Uuid::from_u128(1), from, to: from + 1, policy: None, changes };
         *image = image.apply(&delta).unwrap_or_else(|error| panic!("{error}"));
-        let segment = image.manifest().page_of(&credential(number).digest);
-        write(&names.segment(0, segment), image.pages().nth(segment as usize).unwrap_or_default());
+        let segment = image.manifest().segment_of(&credential(number).digest);
+        write(&names.segment(0, segment), image.segments().nth(segment as usize).unwrap_or_default());
         let read = shared_data::get_as::<Head>(&names.head());
         let head = read.value.unwrap_or_else(|| panic!("no head"));
         assert_eq!(shared_data::swap_as(&names.head(), &read, &Head { version: from + 1, ..head }), Ok(()));
@@ -256,7 +257,7 @@ mod tests {
 
     /// Two keys in different segments.
     fn apart(image: &Image) -> (u32, u32) {
-        let segment = |number| image.manifest().page_of(&credential(number).digest);
+        let segment = |number| image.manifest().segment_of(&credential(number).digest);
         let other = (1..).find(|number| segment(*number) != segment(0));
         (0, other.unwrap_or_default())
     }
@@ -321,7 +322,7 @@ mod tests {
         view.tick(NOW);
         assert!(!is_revoked(&mut view, 3));
         revoke(&names, &mut first, 3);
-        publish(&names, &first.rebuild().unwrap_or_else(|error| panic!("{error}")).at_version(20), 1);
+        publish(&names, &first.repartition().unwrap_or_else(|error| panic!("{error}")).at_version(20), 1);
         view.refresh();
         assert_eq!(view.version(), 20);
         assert!(is_revoked(&mut view, 3));
@@ -332,7 +333,7 @@ mod tests {
         let names = Names::new("damaged");
         let image = image(10);
         publish(&names, &image, 0);
-        let segment = image.manifest().page_of(&credential(0).digest);
+        let segment = image.manifest().segment_of(&credential(0).digest);
         for damage in [&b""[..], b"garbage"] {
             write(&names.segment(0, segment), damage);
             let mut view = SnapshotView::new(names.clone(), CAPACITY);

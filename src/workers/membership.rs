@@ -4,7 +4,7 @@
 //! progress of its audit records, so that the others can report what a crashed VM had not delivered. A VM that ends in an
 //! orderly way hands its records over through a queue that outlives it.
 
-use omniflow_policy::audit::{GatewayProgress, MAX_PROGRESS_VMS, VmProgress};
+use omniflow_policy::audit::{DeliveryReport, MAX_REPORTED_VMS, VmDelivery};
 use omniflow_policy::gateway::{Incarnation, VmStatus};
 use omniflow_policy::time::MonotonicNanos;
 
@@ -193,18 +193,18 @@ impl Membership {
     }
 
     /// The progress of this Envoy as of the last reading of the table.
-    pub(crate) fn progress_report(&self, now: MonotonicNanos, is_quiescent: bool) -> GatewayProgress {
-        let vms = self.table.progress().take(MAX_PROGRESS_VMS);
-        let vms = vms.map(|(id, CallProgress { begun, acknowledged, at })| VmProgress {
+    pub(crate) fn progress_report(&self, now: MonotonicNanos, is_quiescent: bool) -> DeliveryReport {
+        let vms = self.table.progress().take(MAX_REPORTED_VMS);
+        let vms = vms.map(|(id, CallProgress { begun, acknowledged, at })| VmDelivery {
             id,
             begun,
             acknowledged,
             at,
         });
-        GatewayProgress {
+        DeliveryReport {
             clock: now.0 / MILLISECOND,
             at: clock::now(),
-            settled: is_quiescent,
+            quiescent: is_quiescent,
             vms: vms.collect(),
         }
     }

@@ -169,7 +169,7 @@ async fn take_images(control_plane: Arc<ControlPlane>) -> Result<f64> {
             installation: None,
             version: 0,
             wait_ms: 0,
-            clock: None,
+            clock: omniflow_policy::time::UnixMillis(0),
             vms: Vec::new(),
         };
         let mut connection = Connection::http1(control_plane.port()).await?;

@@ -8,7 +8,7 @@ use omniflow_harness::control_plane::ControlPlane;
 use omniflow_policy::gateway::{
     DELTA_MEDIA_TYPE, Incarnation, MANIFEST_MEDIA_TYPE, POLL_PATH, PollRequest, VmStatus, chunk_path,
 };
-use omniflow_policy::snapshot::{self, Delta, Manifest, Page, PageSum, split_chunk};
+use omniflow_policy::snapshot::{self, Delta, Manifest, Segment, SegmentHasher, split_chunk};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -129,7 +129,7 @@ impl Gateway {
             installation: self.held.map(|(installation, _)| installation),
             version,
             wait_ms,
-            clock: None,
+            clock: omniflow_policy::time::UnixMillis(0),
             // Two workers and the main thread.
             vms: vec![vm(0), vm(1), vm(2)],
         };
@@ -161,7 +161,7 @@ impl Gateway {
 
     /// Takes a whole image and checks it.
     async fn take(&mut self, manifest: &Manifest) -> Result<()> {
-        let (mut sum, mut index) = (PageSum::default(), 0);
+        let (mut sum, mut index) = (SegmentHasher::default(), 0);
         for chunk in 0..manifest.chunk_count() {
             let path = chunk_path(manifest.version, chunk);
             let token = &self.token;
@@ -169,11 +169,11 @@ impl Gateway {
             let answer = self.exchange(&head).await?;
             ensure!(answer.status == 200, "chunk {chunk} is answered {}", answer.status);
             for page in split_chunk(&self.received)? {
-                sum.add(&Page::parse(page, manifest.page_id(index))?);
+                sum.add(&Segment::parse(page, manifest.segment_id(index))?);
                 index += 1;
             }
         }
-        ensure!(sum.finish() == manifest.pages, "the pages are not those of the manifest");
+        ensure!(sum.finish() == manifest.segments_digest, "the pages are not those of the manifest");
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use omniflow_policy::audit::{AuditKey, LossCause, MAX_TEXT, REDACTED};
+use omniflow_policy::audit::{AuditKey, MAX_TEXT, REDACTED, ReportedGapCause};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
@@ -188,11 +188,11 @@ impl GapCause {
     }
 }
 
-impl From<LossCause> for GapCause {
-    fn from(cause: LossCause) -> Self {
+impl From<ReportedGapCause> for GapCause {
+    fn from(cause: ReportedGapCause) -> Self {
         match cause {
-            LossCause::BufferFull => Self::BufferFull,
-            LossCause::VmLost => Self::VmLost,
+            ReportedGapCause::BufferFull => Self::BufferFull,
+            ReportedGapCause::VmLost => Self::VmLost,
         }
     }
 }

@@ -178,7 +178,7 @@ impl Plane {
     pub(crate) async fn deliver_items(&self, gateway_token: &str, items: Vec<AuditItem>) -> Answer {
         let source =
             AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
-        self.deliver_bytes(gateway_token, AuditBatch { source, progress: None, items }.encode()).await
+        self.deliver_bytes(gateway_token, AuditBatch { source, delivery: None, items }.encode()).await
     }
 
     /// Detects anomalies as the background job does.

@@ -55,7 +55,7 @@ async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
         let version = plane.app.publisher.publication.version().unwrap();
         let body = json!({
             "gateway": "edge", "incarnation": incarnation, "filter_version": "0.1.0", "snapshot_format": 1,
-            "installation": plane.app.publisher.installation.id, "version": version, "wait_ms": 0,
+            "installation": plane.app.publisher.installation.id, "version": version, "wait_ms": 0, "clock": 1_800_000_000_000_u64,
             "vms": [{"id": "0000000000000001", "version": version}],
         });
         let request =
@@ -315,7 +315,7 @@ async fn gateway_takes_the_whole_image_after_a_restore() {
     plane.key("new").await;
     let body = json!({
         "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
-        "installation": installation, "version": held, "wait_ms": 0,
+        "installation": installation, "version": held, "wait_ms": 0, "clock": 1_800_000_000_000_u64,
         "vms": [{"id": "0000000000000001", "version": held}],
     });
     let token = created["secret"].as_str().unwrap();

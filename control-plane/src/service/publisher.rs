@@ -8,7 +8,7 @@ use omniflow_domain::clock::Clock;
 use omniflow_domain::version::MAX_REPORTED_VERSION;
 use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
-use omniflow_policy::snapshot::{Image, ImageBuilder, Page, SnapshotError};
+use omniflow_policy::snapshot::{Image, ImageBuilder, Segment, SnapshotError};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
@@ -128,7 +128,7 @@ impl Publisher {
         let pages = pages(&builders, self.installation.id, version)?;
         drop(builders);
         let document = policy.document.to_json().into();
-        let image = Image::of_pages(self.installation.id, version, document, pages)?;
+        let image = Image::from_segments(self.installation.id, version, document, pages)?;
         tracing::info!(version, credentials, took = ?began.elapsed(), "the image of all keys is built");
         // Of the rows and of vectors that have grown: more than half as much as the image itself.
         memory::give_back();
@@ -199,7 +199,7 @@ impl Publisher {
         transaction.set_snapshot_version(version).await?;
         transaction.commit().await?;
         self.publication.publish(draft);
-        if self.publication.is_crowded() {
+        if self.publication.needs_repartition() {
             self.crowded.notify_one();
         }
         Ok(version)
@@ -209,10 +209,10 @@ impl Publisher {
     /// go on meanwhile; those that were made are caught up with in the end.
     pub(crate) async fn spread(&self) -> Result<(), PublishError> {
         let image = self.publication.image()?;
-        if !image.is_crowded() {
+        if !image.needs_repartition() {
             return Ok(());
         }
-        let mut next = spawn_blocking(move || image.rebuild()).await??;
+        let mut next = spawn_blocking(move || image.repartition()).await??;
         next = self.publication.catch_up(next)?;
         let _turn = self.turn().await;
         next = self.publication.catch_up(next)?;
@@ -230,14 +230,14 @@ fn pages(
     builders: &[ImageBuilder],
     installation: Uuid,
     version: u64,
-) -> Result<Vec<Page<Vec<u8>>>, SnapshotError> {
-    let count = builders.first().map_or(0, ImageBuilder::page_count);
+) -> Result<Vec<Segment<Vec<u8>>>, SnapshotError> {
+    let count = builders.first().map_or(0, ImageBuilder::segment_count);
     let parts = u32::try_from(builders.len()).unwrap_or(1).max(1);
     let part = count.div_ceil(parts).max(1);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..parts)
             .map(|number| number * part..((number + 1) * part).min(count))
-            .map(|range| scope.spawn(|| ImageBuilder::pages(builders, installation, version, range)))
+            .map(|range| scope.spawn(|| ImageBuilder::segments(builders, installation, version, range)))
             .collect();
         let mut pages = Vec::with_capacity(count as usize);
         for thread in threads {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use omniflow_domain::gateway::GatewayId;
-use omniflow_policy::audit::{AuditSource, GatewayProgress};
+use omniflow_policy::audit::{AuditSource, DeliveryReport};
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::gateways::{LastReport, StreamEnd};
@@ -40,7 +40,7 @@ impl SqliteTransaction {
     pub(crate) async fn record_report(
         &mut self,
         source: &AuditSource,
-        progress: &GatewayProgress,
+        progress: &DeliveryReport,
         heard_at: UnixMillis,
     ) -> Result<Option<i64>> {
         let known = self.last_report(&source.gateway, source.incarnation).await?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use omniflow_domain::audit::GapCause;
 use omniflow_domain::gateway::{GatewayId, Sighting};
-use omniflow_policy::audit::{GatewayProgress, VmProgress};
+use omniflow_policy::audit::{DeliveryReport, VmDelivery};
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -101,14 +101,14 @@ pub trait GatewayLogWrites {
 
 impl LastReport {
     /// A new report, with what is known from an earlier one about the VMs that it names.
-    pub fn new(progress: &GatewayProgress, heard_at: UnixMillis, before: Option<&Self>) -> Self {
+    pub fn new(progress: &DeliveryReport, heard_at: UnixMillis, before: Option<&Self>) -> Self {
         let known: HashMap<Incarnation, &KnownVm> =
             before.into_iter().flat_map(|before| &before.vms).map(|vm| (vm.id, vm)).collect();
         Self {
             clock: progress.clock,
             time: progress.at,
             heard_at,
-            is_settled: progress.settled,
+            is_settled: progress.quiescent,
             vms: progress.vms.iter().map(|vm| KnownVm::new(vm, known.get(&vm.id).copied())).collect(),
             gap: None,
         }
@@ -116,7 +116,7 @@ impl LastReport {
 
     /// What to store when a report arrives: the new report, or the earlier one if that has a higher number. A gateway that
     /// reports does not count as lost.
-    pub fn after(before: Option<Self>, progress: &GatewayProgress, heard_at: UnixMillis) -> Self {
+    pub fn after(before: Option<Self>, progress: &DeliveryReport, heard_at: UnixMillis) -> Self {
         match before {
             Some(before) if before.clock > progress.clock => Self { heard_at, gap: None, ..before },
             before => Self::new(progress, heard_at, before.as_ref()),
@@ -164,8 +164,8 @@ impl LastReport {
 // === impl KnownVm ===
 
 impl KnownVm {
-    fn new(told: &VmProgress, before: Option<&Self>) -> Self {
-        let clear_at = if told.is_clear() { Some(told.at) } else { before.and_then(|vm| vm.clear_at) };
+    fn new(told: &VmDelivery, before: Option<&Self>) -> Self {
+        let clear_at = if told.is_drained() { Some(told.at) } else { before.and_then(|vm| vm.clear_at) };
         Self { id: told.id, begun: told.begun.max(before.map_or(0, |vm| vm.begun)), clear_at }
     }
 }

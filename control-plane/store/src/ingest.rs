@@ -1,7 +1,7 @@
 //! How a batch of the request log is stored: which items are new, and which calls are missing. Backends write the result.
 
 use omniflow_domain::audit::GapCause;
-use omniflow_policy::audit::{AuditItem, AuditRecord, FoldedRefusals};
+use omniflow_policy::audit::{AggregatedRefusals, AuditItem, AuditRecord};
 use omniflow_policy::time::UnixMillis;
 
 use crate::error::IngestError;
@@ -44,7 +44,7 @@ pub struct Arrival<'a> {
     /// Calls.
     pub records: Vec<&'a AuditRecord>,
     /// Aggregated refusals.
-    pub folded: Vec<&'a FoldedRefusals>,
+    pub folded: Vec<&'a AggregatedRefusals>,
     /// Calls that are missing.
     pub gaps: Vec<Missing>,
     /// When the first of the calls began.
@@ -61,10 +61,10 @@ impl<'a> Arrival<'a> {
             let (expected, start, end) = (place.next_sequence, item.sequence(), item.next_sequence());
             // Some calls that a VM reports as lost may have arrived: the VM ended before the acknowledgement reached it.
             let is_new = match item {
-                AuditItem::Call(_) | AuditItem::CallWithPayload(..) | AuditItem::Folded(_) => {
+                AuditItem::Call(_) | AuditItem::CallWithPayload(..) | AuditItem::Aggregated(_) => {
                     start >= expected
                 }
-                AuditItem::Lost(_) => end > expected,
+                AuditItem::Gap(_) => end > expected,
             };
             if !is_new {
                 continue;
@@ -81,8 +81,8 @@ impl<'a> Arrival<'a> {
                 AuditItem::Call(record) | AuditItem::CallWithPayload(record, _) => {
                     arrival.records.push(record)
                 }
-                AuditItem::Folded(folded) => arrival.folded.push(folded),
-                AuditItem::Lost(lost) => {
+                AuditItem::Aggregated(folded) => arrival.folded.push(folded),
+                AuditItem::Gap(lost) => {
                     arrival.miss(place, end - start.max(expected), lost.cause.into(), lost.from, lost.to);
                 }
             }

@@ -1,7 +1,7 @@
-//! What a batch is made of: calls, with their arguments where those are kept, refusals that were folded into a count, and the word of what was lost.
+//! The items of a batch: calls, with their arguments if those are recorded, aggregated refusals, and gaps.
 //!
-//! The numbers of a stream count calls, not items: an item takes as many as it stands for. So whatever number never
-//! arrives is one lost call.
+//! The sequence numbers of a VM count calls, not items: an item uses as many numbers as it has calls. So a
+//! number that never arrives is exactly one missing call.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -13,144 +13,145 @@ use crate::outcome::Denial;
 use crate::payload::CallPayload;
 use crate::time::UnixMillis;
 
-/// One item of a stream. The order is part of the format: append, never reorder.
+/// One item of a batch. The order of the variants is part of the format: append, never reorder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-// Nearly all items are calls: a box around each would cost more than the others' room.
+// Nearly all items are calls: boxing each would cost more than the unused space in the others.
 #[allow(clippy::large_enum_variant)]
 pub enum AuditItem {
     /// One call.
     Call(AuditRecord),
-    /// Refusals of callers without a known key, counted.
-    Folded(FoldedRefusals),
-    /// Calls whose records never come.
-    Lost(LostCalls),
+    /// Refusals of clients without a known key, as a count.
+    Aggregated(AggregatedRefusals),
+    /// Calls whose records will never arrive.
+    Gap(ReportedGap),
     /// One call and its arguments.
     CallWithPayload(AuditRecord, CallPayload),
 }
 
-/// Refusals with one reason, of callers without a known key.
+/// Refusals of clients without a known key, with one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FoldedRefusals {
-    /// The number of the first; the others follow it.
+pub struct AggregatedRefusals {
+    /// Sequence number of the first call; the others follow it.
     pub sequence: u64,
-    /// The callers' address; `None` where it is unknown, or there were too many to tell them apart.
+    /// The clients' address; `None` if it is unknown, or if there were too many addresses to count
+    /// separately.
     pub source_ip: Option<IpAddr>,
-    /// Why they were refused.
+    /// Reason of the refusals.
     pub reason: Denial,
-    /// How many, at least one.
+    /// Number of calls, at least 1.
     pub calls: u64,
-    /// When the first began.
+    /// Start of the first call.
     pub first_time: UnixMillis,
-    /// When the last began.
+    /// Start of the last call.
     pub last_time: UnixMillis,
 }
 
-/// Calls that were made and whose records never come.
+/// A gap that the gateway itself reports: calls that were made and whose records will never arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LostCalls {
-    /// The number of the first; the others follow it.
+pub struct ReportedGap {
+    /// Sequence number of the first call; the others follow it.
     pub sequence: u64,
-    /// How many, at least one.
+    /// Number of calls, at least 1.
     pub calls: u64,
-    /// Why.
-    pub cause: LossCause,
-    /// When the first began; `None` where only the records before can tell.
+    /// Cause of the gap.
+    pub cause: ReportedGapCause,
+    /// Start of the first call; `None` if only the records before it can narrow it down.
     pub from: Option<UnixMillis>,
-    /// When the last began, or was there at the latest.
+    /// Start of the last call, or the latest time at which it can have started.
     pub to: UnixMillis,
 }
 
-/// Why records never come. The order is part of the format: append, never reorder.
+/// Why records will never arrive. The order is part of the format: append, never reorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LossCause {
+pub enum ReportedGapCause {
     /// The VM's buffer was full.
     BufferFull,
-    /// The VM has ended, and its buffer with it.
+    /// The VM ended before it had delivered its buffer.
     VmLost,
 }
 
 // === impl AuditItem ===
 
 impl AuditItem {
-    /// The number of its first call.
+    /// Sequence number of the first call.
     pub const fn sequence(&self) -> u64 {
         match self {
             Self::Call(record) | Self::CallWithPayload(record, _) => record.sequence,
-            Self::Folded(folded) => folded.sequence,
-            Self::Lost(lost) => lost.sequence,
+            Self::Aggregated(refusals) => refusals.sequence,
+            Self::Gap(gap) => gap.sequence,
         }
     }
 
-    /// How many calls it stands for.
+    /// Number of calls.
     pub const fn calls(&self) -> u64 {
         match self {
             Self::Call(_) | Self::CallWithPayload(..) => 1,
-            Self::Folded(folded) => folded.calls,
-            Self::Lost(lost) => lost.calls,
+            Self::Aggregated(refusals) => refusals.calls,
+            Self::Gap(gap) => gap.calls,
         }
     }
 
-    /// The number that follows its last call.
+    /// Sequence number after the last call.
     pub const fn next_sequence(&self) -> u64 {
         self.sequence().saturating_add(self.calls())
     }
 
-    /// When its last call began.
+    /// Start of the last call.
     pub const fn time(&self) -> UnixMillis {
         match self {
             Self::Call(record) | Self::CallWithPayload(record, _) => record.time,
-            Self::Folded(folded) => folded.last_time,
-            Self::Lost(lost) => lost.to,
+            Self::Aggregated(refusals) => refusals.last_time,
+            Self::Gap(gap) => gap.to,
         }
     }
 
-    /// When its first call began; `None` where only what came before can tell.
+    /// Start of the first call; `None` if only the records before it can narrow it down.
     pub const fn first_time(&self) -> Option<UnixMillis> {
         match self {
             Self::Call(record) | Self::CallWithPayload(record, _) => Some(record.time),
-            Self::Folded(folded) => Some(folded.first_time),
-            Self::Lost(lost) => lost.from,
+            Self::Aggregated(refusals) => Some(refusals.first_time),
+            Self::Gap(gap) => gap.from,
         }
     }
 
-    /// Moves no time behind `latest`, and no beginning behind its end.
+    /// Clamps every time to `latest`, and every start to its end.
     pub fn clamp_times(&mut self, latest: UnixMillis) {
         match self {
             Self::Call(record) | Self::CallWithPayload(record, _) => record.time = record.time.min(latest),
-            Self::Folded(folded) => {
-                folded.last_time = folded.last_time.min(latest);
-                folded.first_time = folded.first_time.min(folded.last_time);
+            Self::Aggregated(refusals) => {
+                refusals.last_time = refusals.last_time.min(latest);
+                refusals.first_time = refusals.first_time.min(refusals.last_time);
             }
-            Self::Lost(lost) => {
-                lost.to = lost.to.min(latest);
-                lost.from = lost.from.map(|from| from.min(lost.to));
+            Self::Gap(gap) => {
+                gap.to = gap.to.min(latest);
+                gap.from = gap.from.map(|from| from.min(gap.to));
             }
         }
     }
 
-    /// Whether it stands for a call, and no text is longer than a filter makes it.
+    /// Whether the item has at least one call, and every text is within the length that a filter sends.
     pub(super) fn is_in_bounds(&self) -> bool {
         match self {
             Self::Call(record) => record.is_in_bounds(),
             Self::CallWithPayload(record, payload) => record.is_in_bounds() && payload.is_in_bounds(),
-            Self::Folded(_) | Self::Lost(_) => self.calls() > 0,
+            Self::Aggregated(_) | Self::Gap(_) => self.calls() > 0,
         }
     }
 
-    /// The record of a call, and its arguments where they came with it.
+    /// The record of a call, and its arguments if the item has them.
     pub fn into_call(self) -> Option<(AuditRecord, Option<CallPayload>)> {
         match self {
             Self::Call(record) => Some((record, None)),
             Self::CallWithPayload(record, payload) => Some((record, Some(payload))),
-            Self::Folded(_) | Self::Lost(_) => None,
+            Self::Aggregated(_) | Self::Gap(_) => None,
         }
     }
 
-    /// The encoded form, which joins with others to a batch.
+    /// Encodes the item. Encoded items are concatenated to a batch.
     pub fn encode(&self) -> Vec<u8> {
-        // More than most records take, so that the room does not grow under way.
+        // More than most records need, so that the buffer does not grow while it is written.
         const USUAL: usize = 512;
-        // Encoding into memory has no way to fail.
+        // Encoding into memory cannot fail.
         let mut bytes = postcard::to_extend(self, Vec::with_capacity(USUAL)).unwrap_or_default();
         bytes.shrink_to_fit();
         bytes

@@ -1,4 +1,4 @@
-//! The place of a field in a request's arguments: a JSON pointer (RFC 6901) in which `*` stands for every member or
+//! Pointers to fields in a request's arguments: JSON pointers (RFC 6901) in which `*` matches every member or
 //! element.
 
 use alloc::borrow::ToOwned;
@@ -8,12 +8,12 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The most bytes of a pointer.
+/// Maximum length of a pointer in bytes.
 pub const MAX_FIELD_LENGTH: usize = 256;
-/// Stands for every member of an object and every element of a list.
+/// Matches every member of an object and every element of an array.
 const ANY: &str = "*";
 
-/// Which fields: `/card/number`, `/items/*/secret`.
+/// A pointer to one or more fields, such as `/card/number` or `/items/*/secret`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FieldPointer {
@@ -21,10 +21,10 @@ pub struct FieldPointer {
     tokens: Vec<String>,
 }
 
-/// A text that points to no field.
+/// The error for a text that is not a field pointer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} points to no field: write a JSON pointer such as /card/number, with ~1 for a slash and ~0 for a tilde in a \
+    "{0:?} is not a field pointer: write a JSON pointer such as /card/number, with ~1 for a slash and ~0 for a tilde in a \
      name, * for every member or element, and at most {MAX_FIELD_LENGTH} bytes"
 )]
 pub struct InvalidFieldPointer(String);
@@ -32,28 +32,28 @@ pub struct InvalidFieldPointer(String);
 // === impl FieldPointer ===
 
 impl FieldPointer {
-    /// The pointer as it was written.
+    /// The pointer as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The names on the way to the field, as they stand in a document.
+    /// The unescaped names on the path to the field.
     pub(super) fn tokens(&self) -> &[String] {
         &self.tokens
     }
 
-    /// Whether the field is this one, or one above it. An empty name is one that the caller left to be counted, as in
-    /// `list[]=`.
+    /// Whether the pointer covers the field with this path: the field itself or one that contains it. An
+    /// empty name is an implicit array index, as in `list[]=`, and always matches.
     pub(super) fn covers(&self, names: &[&str]) -> bool {
-        let is_counted = |place: usize, name: &str| place > 0 && name.is_empty();
+        let is_implicit_index = |place: usize, name: &str| place > 0 && name.is_empty();
         self.tokens.len() <= names.len()
             && self.tokens.iter().zip(names).enumerate().all(|(place, (token, name))| {
-                is_any(token) || is_counted(place, name) || token.eq_ignore_ascii_case(name)
+                is_any(token) || is_implicit_index(place, name) || token.eq_ignore_ascii_case(name)
             })
     }
 }
 
-/// Whether a token stands for all there is.
+/// Whether a token is the wildcard.
 pub(super) fn is_any(token: &str) -> bool {
     token == ANY
 }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pointers_are_read_as_rfc_6901_says() {
+    fn pointers_are_parsed_as_in_rfc_6901() {
         let tokens = |text: &str| text.parse::<FieldPointer>().map(|field| field.tokens);
         assert_eq!(tokens("/a/b"), Ok(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(tokens("/a~1b/m~0n/~01"), Ok(vec!["a/b".to_owned(), "m~n".to_owned(), "~1".to_owned()]));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_covers_what_lies_below_it() {
+    fn a_pointer_covers_the_fields_below_it() {
         let covers = |text: &str, names: &[&str]| text.parse::<FieldPointer>().unwrap().covers(names);
         assert!(covers("/card", &["card"]) && covers("/card", &["card", "number"]));
         assert!(covers("/items/*/pin", &["items", "0", "pin"]) && covers("/items/0", &["items", ""]));

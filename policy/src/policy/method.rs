@@ -1,4 +1,4 @@
-//! Which methods a route is for.
+//! Method selectors of routes.
 
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
@@ -7,10 +7,10 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The most bytes of a method.
+/// Maximum length of a method in bytes.
 const MAX_METHOD_LENGTH: usize = 32;
 
-/// Which methods a route is for.
+/// The methods that a route matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum MethodSelector {
@@ -20,21 +20,23 @@ pub enum MethodSelector {
     Write,
     /// All methods.
     Any,
-    /// One method, in upper case as it travels.
+    /// One method, in upper case.
     Exact(String),
 }
 
-/// A text that selects no method.
+/// The error for a text that is not a method selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} selects no method: write an upper-case method such as GET, or read, write or any")]
+#[error("{0:?} is not a method selector: write an upper-case method such as GET, or read, write or any")]
 pub struct InvalidMethodSelector(String);
 
 // === impl MethodSelector ===
 
 impl MethodSelector {
-    /// How closely this fits a method, higher is closer; `None` where it does not.
+    /// The specificity with which the selector matches a method, higher is more specific; `None` if it does
+    /// not match.
     pub(super) fn specificity(&self, method: &[u8]) -> Option<u8> {
-        // Over HTTP/2 any word can be a method, and some servers fold its case: `get` must not pass for a write.
+        // Over HTTP/2 any token can be a method, and some servers ignore its case: `get` must not match as a
+        // write.
         if !is_method(method) {
             return None;
         }

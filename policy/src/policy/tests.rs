@@ -1,9 +1,8 @@
-//! Policies that are compiled, and what they match.
-
 #[cfg(target_family = "wasm")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
+use crate::payload::{MAX_REDACTED_FIELDS, PayloadPolicy};
 
 fn policy() -> Policy {
     Policy::compile(PolicyDocument::default()).unwrap()
@@ -20,14 +19,14 @@ fn compile(routes: &str) -> Result<Policy, PolicyError> {
 }
 
 #[test]
-fn the_default_document_is_valid_and_stable() {
+fn the_default_document_is_valid_and_round_trips() {
     let document = PolicyDocument::default();
     assert_eq!((document.scopes.len(), document.routes.len()), (9, 30));
     assert_eq!(PolicyDocument::from_json(document.to_json().as_bytes()), Ok(document));
 }
 
 #[test]
-fn imported_keys_are_stated_only_where_there_are_some() {
+fn imported_keys_are_omitted_if_false() {
     let without = PolicyDocument::default();
     assert!(!without.to_json().contains("imported_keys"));
     let with = PolicyDocument { imported_keys: true, ..without };
@@ -36,7 +35,7 @@ fn imported_keys_are_stated_only_where_there_are_some() {
 }
 
 #[test]
-fn what_is_kept_of_arguments_is_stated_only_where_it_is_unusual() {
+fn payload_settings_are_omitted_if_default() {
     let plain = PolicyDocument::default();
     assert!(!plain.to_json().contains("payload"));
     let payloads = PayloadPolicy { max_bytes: 9, redact: vec!["/password".parse().unwrap()] };
@@ -54,7 +53,7 @@ fn what_is_kept_of_arguments_is_stated_only_where_it_is_unusual() {
     assert_eq!(bytes(b"GET", "/api/v1/conversations"), 0);
     assert_eq!(bytes(b"POST", "/api/v1/conversations"), 9);
     assert_eq!(bytes(b"GET", "/api/v1/conversations/7"), 9);
-    assert_eq!(bytes(b"POST", "/api/v1/agents"), 0, "no such method there");
+    assert_eq!(bytes(b"POST", "/api/v1/agents"), 0, "the route is not for this method");
     assert_eq!(bytes(b"GET", "/elsewhere"), 0);
     assert_eq!(policy.recorded_payload_bytes(Some("/api/v1/conversations"), "GET"), 0);
     assert_eq!(policy.recorded_payload_bytes(Some("/api/v1/conversations"), "POST"), 9);
@@ -64,7 +63,7 @@ fn what_is_kept_of_arguments_is_stated_only_where_it_is_unusual() {
 }
 
 #[test]
-fn what_may_be_imported() {
+fn only_foreign_credentials_of_limited_length_may_be_imported() {
     let on = Policy::compile(PolicyDocument { imported_keys: true, ..PolicyDocument::default() }).unwrap();
     let longest = vec![b'k'; MAX_IMPORTED_KEY_LENGTH];
     let longer = vec![b'k'; MAX_IMPORTED_KEY_LENGTH + 1];
@@ -84,7 +83,7 @@ fn what_may_be_imported() {
 }
 
 #[test]
-fn a_path_that_leads_elsewhere_once_it_is_decoded_is_ambiguous() {
+fn a_path_that_matches_another_route_once_decoded_is_ambiguous() {
     let policy = compile(
         r#"[{"path": "/c/{id}", "methods": ["any"], "scope": "a:read"},
             {"path": "/c:merge", "methods": ["any"], "scope": "a:write"},
@@ -118,7 +117,7 @@ fn a_path_that_leads_elsewhere_once_it_is_decoded_is_ambiguous() {
 }
 
 #[test]
-fn default_routes() {
+fn default_routes_map_methods_to_scopes() {
     let policy = policy();
     let scope = |method, path| scope_of(&policy, method, path);
     assert_eq!(scope("GET", "/api/v1/conversations").as_deref(), Some("conversations:read"));
@@ -140,7 +139,7 @@ fn default_routes() {
 }
 
 #[test]
-fn the_closest_selector_and_template_win() {
+fn the_most_specific_template_and_selector_win() {
     let policy = compile(
         r#"[{"path": "/a/{id}", "methods": ["any"], "scope": "a:write"},
             {"path": "/a/{id}", "methods": ["GET"], "scope": "a:read"},
@@ -149,11 +148,11 @@ fn the_closest_selector_and_template_win() {
     .unwrap();
     assert_eq!(scope_of(&policy, "GET", "/a/1").as_deref(), Some("a:read"));
     assert_eq!(scope_of(&policy, "PUT", "/a/1").as_deref(), Some("a:write"));
-    assert_eq!(scope_of(&policy, "PUT", "/a/list"), None, "the literal template decides");
+    assert_eq!(scope_of(&policy, "PUT", "/a/list"), None, "the literal template has precedence");
 }
 
 #[test]
-fn no_more_is_kept_or_redacted_than_there_is_room_for() {
+fn payload_settings_above_the_maximum_are_rejected() {
     let pointer = |payloads: PayloadPolicy| {
         Policy::compile(PolicyDocument { payloads, ..PolicyDocument::default() })
             .map(|_| ())
@@ -166,7 +165,7 @@ fn no_more_is_kept_or_redacted_than_there_is_room_for() {
 }
 
 #[test]
-fn errors_name_the_place() {
+fn errors_point_to_the_invalid_field() {
     let cases = [
         (r#"[{"path": "a", "methods": ["any"], "scope": "a:read"}]"#, "/routes/0/path"),
         (r#"[{"path": "/a//b", "methods": ["any"], "scope": "a:read"}]"#, "/routes/0/path"),
@@ -189,6 +188,9 @@ fn errors_name_the_place() {
     }
     let error =
         compile(r#"[{"path": "/a", "methods": ["get"], "scope": "a:read"}]"#).map(|_| ()).unwrap_err();
-    assert!(error.message.contains("selects no method") && error.message.contains("line 1"), "{error}");
+    assert!(
+        error.message.contains("is not a method selector") && error.message.contains("line 1"),
+        "{error}"
+    );
     assert!(compile(r#"[{"path": "/a", "method": ["GET"], "scope": "a:read"}]"#).is_err(), "unknown field");
 }

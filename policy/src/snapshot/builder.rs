@@ -1,4 +1,4 @@
-//! Building an image of many credentials: in any order, in a compact form on the way, and by several threads.
+//! Builds an image of many credentials: in any order, in compact form, and with several threads.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::SnapshotError;
 use super::manifest::Manifest;
-use super::page::Page;
-use super::page_id::{PageId, page_index};
-use super::page_layout::{FLAG_REVOKED, FLAG_TEST, NEVER, Record};
-use super::page_writer::Writer;
+use super::segment::Segment;
+use super::segment::id::{SegmentId, segment_index};
+use super::segment::layout::{FLAG_REVOKED, FLAG_TEST, NEVER, Record};
+use super::segment::writer::Writer;
 use crate::address::{Allowlist, AllowlistView};
 use crate::authorize::CredentialView;
 use crate::digest::Digest;
@@ -21,19 +21,19 @@ use crate::limit::RateLimit;
 use crate::scope::ScopeSet;
 use crate::time::UnixMillis;
 
-/// Credentials by the page that they will be on. They take about as much memory as their pages.
+/// Builds the segments of an image. The added credentials take about as much memory as their segments.
 pub struct ImageBuilder {
-    page_bits: u8,
+    segment_bits: u8,
     profiles: Vec<Profile>,
     known: BTreeMap<Profile, u32>,
-    pages: Vec<Rows>,
+    segments: Vec<Rows>,
 }
 
-/// What many keys have in common, by its number in one builder.
+/// A profile, the settings that many keys share, by its index in one builder.
 #[derive(Clone, Copy, Debug)]
 pub struct ProfileNumber(u32);
 
-/// One version of a key, as [`super::Credential`] but for what it has in common with others.
+/// One version of a key, like [`super::Credential`], with its shared settings as a profile.
 #[derive(Clone, Copy, Debug)]
 pub struct ProfiledCredential<'c> {
     /// SHA-256 of the secret.
@@ -46,11 +46,11 @@ pub struct ProfiledCredential<'c> {
     pub environment: Environment,
     /// Whether the key or this version was revoked.
     pub revoked: bool,
-    /// When it stops being valid.
+    /// End of validity.
     pub not_after: Option<UnixMillis>,
-    /// The key's name. At most 255 bytes.
+    /// The key's name, at most 255 bytes.
     pub name: &'c str,
-    /// Scopes, limits and addresses.
+    /// Scopes, rate limits and allowlist.
     pub profile: ProfileNumber,
 }
 
@@ -61,7 +61,8 @@ struct Profile {
     networks: Vec<u8>,
 }
 
-/// The credentials of one page. `profile` of a record is a number in the builder, its `name_offset` a place in `names`.
+/// The credentials of one segment. `profile` of a record is an index into the builder's profiles, and
+/// `name_offset` an offset in `names`.
 #[derive(Default)]
 struct Rows {
     records: Vec<Record>,
@@ -69,22 +70,22 @@ struct Rows {
 }
 
 impl ImageBuilder {
-    /// A builder of an image that will hold about `credentials`, those of other builders included.
+    /// Creates a builder for an image of about `credentials` credentials, including those of other builders.
     pub fn new(credentials: usize) -> Self {
-        Self::with_bits(Manifest::page_bits_for(credentials))
+        Self::with_bits(Manifest::segment_bits_for(credentials))
     }
 
-    pub(super) fn with_bits(page_bits: u8) -> Self {
-        let pages = (0..1u32 << page_bits).map(|_| Rows::default()).collect();
-        Self { page_bits, profiles: Vec::new(), known: BTreeMap::new(), pages }
+    pub(super) fn with_bits(segment_bits: u8) -> Self {
+        let segments = (0..1u32 << segment_bits).map(|_| Rows::default()).collect();
+        Self { segment_bits, profiles: Vec::new(), known: BTreeMap::new(), segments }
     }
 
-    /// The number of these settings.
+    /// Returns the profile of these settings.
     pub fn profile(&mut self, limit: RateLimit, scopes: &ScopeSet, allowlist: &Allowlist) -> ProfileNumber {
-        self.number_of(limit, scopes.joined(), allowlist.to_bytes())
+        self.profile_number(limit, scopes.joined(), allowlist.to_bytes())
     }
 
-    fn number_of(&mut self, limit: RateLimit, scopes: String, networks: Vec<u8>) -> ProfileNumber {
+    fn profile_number(&mut self, limit: RateLimit, scopes: String, networks: Vec<u8>) -> ProfileNumber {
         let profile = Profile { limits: [limit.per_minute, limit.per_hour, limit.burst], scopes, networks };
         let next = self.profiles.len() as u32;
         let number = *self.known.entry(profile).or_insert_with_key(|profile| {
@@ -97,8 +98,8 @@ impl ImageBuilder {
     /// Adds a credential.
     pub fn add(&mut self, credential: &ProfiledCredential<'_>) -> Result<(), SnapshotError> {
         let too_large = |_| SnapshotError::TooLarge;
-        let page = page_index(&credential.digest, self.page_bits) as usize;
-        let rows = self.pages.get_mut(page).ok_or(SnapshotError::Mismatch)?;
+        let segment = segment_index(&credential.digest, self.segment_bits) as usize;
+        let rows = self.segments.get_mut(segment).ok_or(SnapshotError::Mismatch)?;
         let revoked = if credential.revoked { FLAG_REVOKED } else { 0 };
         let test = if credential.environment == Environment::Test { FLAG_TEST } else { 0 };
         rows.records.push(Record {
@@ -115,14 +116,17 @@ impl ImageBuilder {
         Ok(())
     }
 
-    /// Adds a credential as it stands in a page.
+    /// Adds a credential from a segment.
     pub(super) fn add_view(
         &mut self,
         digest: Digest,
         view: &CredentialView<'_>,
     ) -> Result<(), SnapshotError> {
-        let profile =
-            self.number_of(view.rate_limit, String::from(view.scopes), view.allowlist.as_bytes().to_vec());
+        let profile = self.profile_number(
+            view.rate_limit,
+            String::from(view.scopes),
+            view.allowlist.as_bytes().to_vec(),
+        );
         self.add(&ProfiledCredential {
             digest,
             key_id: view.key_id,
@@ -135,35 +139,40 @@ impl ImageBuilder {
         })
     }
 
-    /// How many pages the image will have.
-    pub fn page_count(&self) -> u32 {
-        1 << self.page_bits
+    /// Number of segments of the image.
+    pub fn segment_count(&self) -> u32 {
+        1 << self.segment_bits
     }
 
-    /// Makes the pages in `range`, as far as there are pages, of what all builders hold, which are for the same number of pages. The same credentials
-    /// give the same bytes, in whatever order and in whatever builder they come.
-    pub fn pages(
+    /// Builds the segments in `range`, limited to those that exist, from the credentials of all builders,
+    /// which must have the same number of segments. The same credentials yield the same bytes, in whatever
+    /// order and builder they were added.
+    pub fn segments(
         builders: &[Self],
         installation: Uuid,
         version: u64,
         range: Range<u32>,
-    ) -> Result<Vec<Page<Vec<u8>>>, SnapshotError> {
-        let bits = builders.first().map_or(0, |builder| builder.page_bits);
-        if builders.iter().any(|builder| builder.page_bits != bits) {
+    ) -> Result<Vec<Segment<Vec<u8>>>, SnapshotError> {
+        let bits = builders.first().map_or(0, |builder| builder.segment_bits);
+        if builders.iter().any(|builder| builder.segment_bits != bits) {
             return Err(SnapshotError::Mismatch);
         }
         let end = range.end.min(1 << bits);
         (range.start..end)
-            .map(|index| page(builders, PageId { installation, bits, index }, version))
+            .map(|index| segment(builders, SegmentId { installation, bits, index }, version))
             .collect()
     }
 }
 
-fn page(builders: &[ImageBuilder], id: PageId, version: u64) -> Result<Page<Vec<u8>>, SnapshotError> {
+fn segment(
+    builders: &[ImageBuilder],
+    id: SegmentId,
+    version: u64,
+) -> Result<Segment<Vec<u8>>, SnapshotError> {
     let mut rows: Vec<(&ImageBuilder, &Rows, &Record)> = Vec::new();
     for builder in builders {
-        if let Some(of_page) = builder.pages.get(id.index as usize) {
-            rows.extend(of_page.records.iter().map(|record| (builder, of_page, record)));
+        if let Some(of_builder) = builder.segments.get(id.index as usize) {
+            rows.extend(of_builder.records.iter().map(|record| (builder, of_builder, record)));
         }
     }
     rows.sort_unstable_by_key(|(_, _, record)| &record.digest);

@@ -1,4 +1,4 @@
-//! One version of a key, as gateways need it.
+//! One version of a key, as sent to gateways.
 
 use alloc::string::String;
 
@@ -13,7 +13,7 @@ use crate::limit::RateLimit;
 use crate::scope::ScopeSet;
 use crate::time::UnixMillis;
 
-/// One version of a key. Versions of one key share `key_id`, and with it the counters.
+/// One version of a key. All versions of a key share `key_id`, and therefore its rate limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
     /// SHA-256 of the secret.
@@ -26,20 +26,21 @@ pub struct Credential {
     pub environment: Environment,
     /// Whether the key or this version was revoked.
     pub revoked: bool,
-    /// When it stops being valid: the key's expiry or the end of the overlap, whichever is earlier.
+    /// End of validity: the key's expiry or the end of the overlap, whichever is earlier.
     pub not_after: Option<UnixMillis>,
-    /// The key's name. At most 255 bytes; it travels in a request header.
+    /// The key's name, at most 255 bytes. It is sent to the upstream in a request header.
     pub name: String,
-    /// What the key may do.
+    /// The key's scopes.
     pub scopes: ScopeSet,
-    /// What it may spend.
+    /// The key's rate limits.
     pub rate_limit: RateLimit,
-    /// From where it may be used.
+    /// The networks the key may be used from.
     pub allowlist: Allowlist,
 }
 
 impl Credential {
-    /// The credential as it is read from a page. `scopes` and `networks` are its own in their binary forms.
+    /// The credential as read from a segment. `scopes` and `networks` are its scopes and allowlist in binary
+    /// form.
     pub(super) fn view<'c>(&'c self, scopes: &'c str, networks: &'c [u8]) -> CredentialView<'c> {
         CredentialView {
             key_id: self.key_id,

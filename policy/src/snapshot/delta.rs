@@ -1,4 +1,4 @@
-//! What has changed between two versions.
+//! The changes between two versions.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -8,40 +8,40 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::credential::Credential;
-use super::page_id::page_index;
+use super::segment::id::segment_index;
 use super::{SnapshotError, open, seal};
 use crate::digest::Digest;
 
 const MAGIC: [u8; 4] = *b"OMFD";
-/// The most changes in one delta, so that applying it never holds a thread for long.
+/// Maximum number of changes in one delta, so that applying one does not block a thread for long.
 pub const MAX_CHANGES_PER_DELTA: usize = 256;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// A credential that is new or has other settings.
+    /// A new credential, or one with changed settings.
     Put(Credential),
-    /// A credential that is revoked; all else about it stays. The most urgent change is the shortest.
+    /// Revokes a credential without another change. The most urgent change is the shortest.
     Revoke(Digest),
 }
 
-/// Takes a snapshot from version `from` to version `to`.
+/// The changes that take a snapshot from version `from` to version `to`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     /// The installation.
     pub installation: Uuid,
-    /// The version it is for.
+    /// The version that the delta applies to.
     pub from: u64,
-    /// The version after it.
+    /// The version after the delta.
     pub to: u64,
-    /// The policy document in JSON, where it has changed.
+    /// The policy document in JSON, if it has changed.
     pub policy: Option<String>,
     /// The changes, in order.
     pub changes: Vec<Change>,
 }
 
 impl Change {
-    /// The credential that changes.
+    /// The digest of the changed credential.
     pub fn digest(&self) -> &Digest {
         match self {
             Self::Put(credential) => &credential.digest,
@@ -51,13 +51,13 @@ impl Change {
 }
 
 impl Delta {
-    /// The encoded form.
+    /// Encodes the delta.
     pub fn encode(&self) -> Vec<u8> {
-        // Encoding into memory has no way to fail.
+        // Encoding into memory cannot fail.
         seal(MAGIC, &postcard::to_allocvec(self).unwrap_or_default())
     }
 
-    /// Reads a delta whole.
+    /// Decodes a whole delta.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let body = open(bytes, MAGIC)?;
         let (delta, rest): (Self, _) = postcard::take_from_bytes(body).map_err(|_| SnapshotError::Damaged)?;
@@ -67,12 +67,13 @@ impl Delta {
         Ok(delta)
     }
 
-    /// The changes by the page that they touch, in the order of the pages; within a page their order stays.
-    pub fn by_page(&self, page_bits: u8) -> Vec<(u32, Vec<&Change>)> {
-        let mut pages = BTreeMap::<u32, Vec<&Change>>::new();
+    /// Groups the changes by segment, in the order of the segments. Within a segment, the order of the
+    /// changes is kept.
+    pub fn by_segment(&self, segment_bits: u8) -> Vec<(u32, Vec<&Change>)> {
+        let mut segments = BTreeMap::<u32, Vec<&Change>>::new();
         for change in &self.changes {
-            pages.entry(page_index(change.digest(), page_bits)).or_default().push(change);
+            segments.entry(segment_index(change.digest(), segment_bits)).or_default().push(change);
         }
-        pages.into_iter().collect()
+        segments.into_iter().collect()
     }
 }

@@ -1,4 +1,4 @@
-//! All keys at one version.
+//! An image: all keys at one version.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -6,36 +6,37 @@ use alloc::vec::Vec;
 
 use uuid::Uuid;
 
+use super::SnapshotError;
 use super::builder::ImageBuilder;
 use super::credential::Credential;
 use super::delta::Delta;
-use super::manifest::{Manifest, PAGES_PER_CHUNK, PageSum};
-use super::page::Page;
-use super::page_id::{MAX_PAGE_BITS, page_index};
-use super::page_layout::{HEADER_SIZE, Header};
-use super::{SnapshotError, page_layout};
+use super::manifest::{Manifest, SEGMENTS_PER_CHUNK, SegmentHasher};
+use super::segment::Segment;
+use super::segment::id::{MAX_SEGMENT_BITS, segment_index};
+use super::segment::layout::{HEADER_SIZE, Header, MAGIC};
 use crate::authorize::CredentialView;
 use crate::digest::Digest;
 use crate::policy::PolicyDocument;
 use zerocopy::FromBytes;
 
-/// An image. Images of successive versions share the chunks and pages that did not change, so that a change costs what it
-/// touches, and keeping an older image while gateways fetch it costs little.
+/// All keys at one version. Images of successive versions share the chunks and segments that did not change,
+/// so that a change only costs the segments it touches, and keeping an earlier image while gateways fetch it
+/// is cheap.
 #[derive(Clone)]
 pub struct Image {
     installation: Uuid,
     version: u64,
-    page_bits: u8,
+    segment_bits: u8,
     policy: Arc<str>,
     chunks: Vec<Arc<Chunk>>,
     credentials: usize,
 }
 
-/// The pages that travel in one answer.
-type Chunk = Vec<Arc<Page<Vec<u8>>>>;
+/// The segments that a gateway fetches in one request.
+type Chunk = Vec<Arc<Segment<Vec<u8>>>>;
 
 impl Image {
-    /// Makes an image. The same credentials give the same bytes, in whatever order they come.
+    /// Builds an image. The same credentials yield the same bytes, in whatever order they are given.
     pub fn build(
         installation: Uuid,
         version: u64,
@@ -47,31 +48,32 @@ impl Image {
             let (scopes, networks) = (credential.scopes.joined(), credential.allowlist.to_bytes());
             builder.add_view(credential.digest, &credential.view(&scopes, &networks))?;
         }
-        let pages = ImageBuilder::pages(&[builder], installation, version, 0..u32::MAX)?;
-        Self::of_pages(installation, version, policy.to_json().into(), pages)
+        let segments = ImageBuilder::segments(&[builder], installation, version, 0..u32::MAX)?;
+        Self::from_segments(installation, version, policy.to_json().into(), segments)
     }
 
-    /// Makes an image of all its pages in order, as [`ImageBuilder::pages`] makes them. `policy` is the document in JSON.
-    pub fn of_pages(
+    /// Builds an image from all its segments in order, as returned by [`ImageBuilder::segments`]. `policy` is
+    /// the document in JSON.
+    pub fn from_segments(
         installation: Uuid,
         version: u64,
         policy: Arc<str>,
-        pages: Vec<Page<Vec<u8>>>,
+        segments: Vec<Segment<Vec<u8>>>,
     ) -> Result<Self, SnapshotError> {
-        let page_bits = u8::try_from(pages.len().trailing_zeros()).unwrap_or(MAX_PAGE_BITS);
-        if page_bits > MAX_PAGE_BITS || pages.len() != 1 << page_bits {
+        let segment_bits = u8::try_from(segments.len().trailing_zeros()).unwrap_or(MAX_SEGMENT_BITS);
+        if segment_bits > MAX_SEGMENT_BITS || segments.len() != 1 << segment_bits {
             return Err(SnapshotError::Mismatch);
         }
-        let credentials = pages.iter().map(Page::len).sum();
+        let credentials = segments.iter().map(Segment::len).sum();
         let mut chunks = Vec::new();
-        let mut pages = pages.into_iter().map(Arc::new).peekable();
-        while pages.peek().is_some() {
-            chunks.push(Arc::new(pages.by_ref().take(PAGES_PER_CHUNK as usize).collect()));
+        let mut segments = segments.into_iter().map(Arc::new).peekable();
+        while segments.peek().is_some() {
+            chunks.push(Arc::new(segments.by_ref().take(SEGMENTS_PER_CHUNK as usize).collect()));
         }
-        Ok(Self { installation, version, page_bits, policy, chunks, credentials })
+        Ok(Self { installation, version, segment_bits, policy, chunks, credentials })
     }
 
-    /// The image after a delta.
+    /// Applies a delta and returns the new image.
     pub fn apply(&self, delta: &Delta) -> Result<Self, SnapshotError> {
         if delta.installation != self.installation {
             return Err(SnapshotError::OtherInstallation);
@@ -84,40 +86,43 @@ impl Image {
         if let Some(policy) = &delta.policy {
             next.policy = policy.as_str().into();
         }
-        for (index, changes) in delta.by_page(self.page_bits) {
-            let chunk = next.chunks.get_mut((index / PAGES_PER_CHUNK) as usize).map(Arc::make_mut);
-            if let Some(page) = chunk.and_then(|chunk| chunk.get_mut((index % PAGES_PER_CHUNK) as usize)) {
-                let changed = page.apply(delta.to, changes)?;
-                next.credentials += changed.len() - page.len();
-                *page = Arc::new(changed);
+        for (index, changes) in delta.by_segment(self.segment_bits) {
+            let chunk = next.chunks.get_mut((index / SEGMENTS_PER_CHUNK) as usize).map(Arc::make_mut);
+            if let Some(segment) =
+                chunk.and_then(|chunk| chunk.get_mut((index % SEGMENTS_PER_CHUNK) as usize))
+            {
+                let changed = segment.apply(delta.to, changes)?;
+                next.credentials += changed.len() - segment.len();
+                *segment = Arc::new(changed);
             }
         }
         Ok(next)
     }
 
-    /// Whether the number of credentials has outgrown the number of pages, so that a new image is due.
-    pub fn is_crowded(&self) -> bool {
-        Manifest::page_bits_for(self.credentials / 4) > self.page_bits
+    /// Whether there are too many credentials for the number of segments, so that the image should be
+    /// repartitioned.
+    pub fn needs_repartition(&self) -> bool {
+        Manifest::segment_bits_for(self.credentials / 4) > self.segment_bits
     }
 
-    /// The same credentials in as many pages as suit them, at the same version.
-    pub fn rebuild(&self) -> Result<Self, SnapshotError> {
+    /// Returns an image of the same credentials and version, with the number of segments that suits them.
+    pub fn repartition(&self) -> Result<Self, SnapshotError> {
         let mut builder = ImageBuilder::new(self.credentials);
-        for page in self.chunks.iter().flat_map(|chunk| chunk.iter()) {
-            for (digest, view) in page.views() {
+        for segment in self.chunks.iter().flat_map(|chunk| chunk.iter()) {
+            for (digest, view) in segment.views() {
                 builder.add_view(digest, &view)?;
             }
         }
-        let pages = ImageBuilder::pages(&[builder], self.installation, self.version, 0..u32::MAX)?;
-        Self::of_pages(self.installation, self.version, Arc::clone(&self.policy), pages)
+        let segments = ImageBuilder::segments(&[builder], self.installation, self.version, 0..u32::MAX)?;
+        Self::from_segments(self.installation, self.version, Arc::clone(&self.policy), segments)
     }
 
-    /// The same image under a later version.
+    /// Returns the same image under a later version.
     pub fn at_version(&self, version: u64) -> Self {
         Self { version, ..self.clone() }
     }
 
-    /// Whose keys these are.
+    /// The installation.
     pub fn installation(&self) -> Uuid {
         self.installation
     }
@@ -127,25 +132,25 @@ impl Image {
         self.version
     }
 
-    /// What it holds. Made anew each time, of the checksums of all pages.
+    /// Computes the manifest from the checksums of all segments.
     pub fn manifest(&self) -> Manifest {
-        let mut sum = PageSum::default();
-        self.all_pages().for_each(|page| sum.add(page));
+        let mut hasher = SegmentHasher::default();
+        self.all_segments().for_each(|segment| hasher.add(segment));
         Manifest {
             installation: self.installation,
             version: self.version,
-            page_bits: self.page_bits,
-            pages: sum.finish(),
+            segment_bits: self.segment_bits,
+            segments_digest: hasher.finish(),
             policy: String::from(&*self.policy),
         }
     }
 
-    /// How many credentials it holds.
+    /// Number of credentials.
     pub fn len(&self) -> usize {
         self.credentials
     }
 
-    /// Whether it holds none.
+    /// Whether there are no credentials.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -155,47 +160,47 @@ impl Image {
         self.chunks.iter()
     }
 
-    /// Looks a digest up.
+    /// Looks up a digest.
     pub fn find(&self, digest: &Digest) -> Option<CredentialView<'_>> {
-        let index = page_index(digest, self.page_bits);
-        let chunk = self.chunks.get((index / PAGES_PER_CHUNK) as usize)?;
-        chunk.get((index % PAGES_PER_CHUNK) as usize)?.find(digest)
+        let index = segment_index(digest, self.segment_bits);
+        let chunk = self.chunks.get((index / SEGMENTS_PER_CHUNK) as usize)?;
+        chunk.get((index % SEGMENTS_PER_CHUNK) as usize)?.find(digest)
     }
 
-    /// The pages, each encoded.
-    pub fn pages(&self) -> impl Iterator<Item = &[u8]> {
-        self.all_pages().map(Page::bytes)
+    /// The encoded segments.
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.all_segments().map(Segment::bytes)
     }
 
-    fn all_pages(&self) -> impl Iterator<Item = &Page<Vec<u8>>> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter()).map(|page| &**page)
+    fn all_segments(&self) -> impl Iterator<Item = &Segment<Vec<u8>>> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).map(|segment| &**segment)
     }
 
-    /// The pages `n * PAGES_PER_CHUNK` and following, which travel in one answer, one behind the other; `None` behind the
-    /// last.
-    pub fn chunk(&self, n: u32) -> Option<&[Arc<Page<Vec<u8>>>]> {
+    /// The chunk `n`: up to [`SEGMENTS_PER_CHUNK`] segments, from the segment `n * SEGMENTS_PER_CHUNK`.
+    /// `None` if there is no such chunk.
+    pub fn chunk(&self, n: u32) -> Option<&[Arc<Segment<Vec<u8>>>]> {
         self.chunks.get(n as usize).map(|chunk| chunk.as_slice())
     }
 
-    /// The bytes of such a chunk, copied.
+    /// The chunk `n` as bytes: its segments, concatenated.
     pub fn chunk_bytes(&self, n: u32) -> Option<Vec<u8>> {
-        Some(self.chunk(n)?.iter().flat_map(|page| page.bytes()).copied().collect())
+        Some(self.chunk(n)?.iter().flat_map(|segment| segment.bytes()).copied().collect())
     }
 }
 
-/// Splits a chunk into its pages, which are not yet checked.
+/// Splits a chunk into its segments without validating them.
 pub fn split_chunk(chunk: &[u8]) -> Result<Vec<&[u8]>, SnapshotError> {
-    let mut pages = Vec::new();
+    let mut segments = Vec::new();
     let mut rest = chunk;
     while !rest.is_empty() {
         let (header, _) = Header::ref_from_prefix(rest).map_err(|_| SnapshotError::Damaged)?;
         let length = header.length.get() as usize;
-        if header.magic != page_layout::MAGIC || length < HEADER_SIZE {
+        if header.magic != MAGIC || length < HEADER_SIZE {
             return Err(SnapshotError::Damaged);
         }
-        let (page, after) = rest.split_at_checked(length).ok_or(SnapshotError::Damaged)?;
-        pages.push(page);
+        let (segment, after) = rest.split_at_checked(length).ok_or(SnapshotError::Damaged)?;
+        segments.push(segment);
         rest = after;
     }
-    Ok(pages)
+    Ok(segments)
 }

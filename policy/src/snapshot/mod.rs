@@ -1,60 +1,57 @@
-//! The binary format in which keys travel to the gateways.
+//! The binary format in which gateways receive keys.
 //!
-//! An [`Image`] is all keys at one version: a [`Manifest`] and pages. A page holds the credentials whose digests
-//! begin with the page's number, sorted, and is read in place. A [`Delta`] takes a gateway from one version to a
-//! later one and names the changed credentials only; applied to an image it gives the same records as an image
-//! built anew. All numbers are little-endian; every part carries a CRC-32 over the rest of itself, which finds
-//! every damage of up to four bytes in a row.
+//! An [`Image`] is all keys at one version: a [`Manifest`] and [`Segment`]s. A segment contains the
+//! credentials whose digests start with the segment's index, sorted, and is read in place. A [`Delta`] takes
+//! a gateway from one version to a later one and contains only the changed credentials; applied to an image,
+//! it yields the same records as a new image. All numbers are little-endian. Every part contains a CRC-32
+//! over the rest of it, which detects every error of up to four consecutive bytes.
 
 mod builder;
 mod credential;
 mod delta;
 mod image;
 mod manifest;
-mod page;
-mod page_id;
-mod page_layout;
-mod page_writer;
+mod segment;
 
 pub use self::builder::{ImageBuilder, ProfileNumber, ProfiledCredential};
 pub use self::credential::Credential;
 pub use self::delta::{Change, Delta, MAX_CHANGES_PER_DELTA};
 pub use self::image::{Image, split_chunk};
-pub use self::manifest::{Manifest, PAGES_PER_CHUNK, PageSum};
-pub use self::page::{Page, stated_version};
-pub use self::page_id::{MAX_PAGE_BITS, PageId};
+pub use self::manifest::{Manifest, SEGMENTS_PER_CHUNK, SegmentHasher};
+pub use self::segment::id::{MAX_SEGMENT_BITS, SegmentId};
+pub use self::segment::{Segment, unchecked_version};
 
 /// The format that this crate writes and reads.
 pub const FORMAT: u16 = 1;
 
-/// Why bytes are no part of a snapshot, or a part does not fit.
+/// Why bytes are not a part of a snapshot, or a part does not apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     /// The magic is missing.
     #[error("not a snapshot part of the expected kind")]
     Foreign,
-    /// Another format.
+    /// The format number is not [`FORMAT`].
     #[error("snapshot format {0} is not supported; this side reads format {FORMAT}")]
     Format(u16),
-    /// Cut short, too long, or damaged.
+    /// The part is truncated, too long, or damaged.
     #[error("the snapshot part is damaged")]
     Damaged,
-    /// It belongs to another installation.
+    /// The part belongs to another installation.
     #[error("the snapshot belongs to another installation")]
     OtherInstallation,
-    /// It is for another version than the one held, or for another page.
-    #[error("the snapshot part does not fit what is held")]
+    /// The part is for another version than the current one, or for another segment.
+    #[error("the snapshot part does not apply to the current snapshot")]
     Mismatch,
-    /// The policy inside it cannot be used.
-    #[error("the snapshot's policy cannot be used")]
+    /// The snapshot's policy is invalid.
+    #[error("the snapshot's policy is invalid")]
     Policy,
-    /// A text or list is longer than the format holds.
+    /// A text or list exceeds the maximum of the format.
     #[error("a credential does not fit into the snapshot format")]
     TooLarge,
 }
 
-/// The head of every part: magic and format.
-fn check_head(bytes: &[u8], magic: [u8; 4]) -> Result<&[u8], SnapshotError> {
+/// Checks the magic and format of a part, and returns the rest.
+fn check_magic(bytes: &[u8], magic: [u8; 4]) -> Result<&[u8], SnapshotError> {
     let rest = bytes.strip_prefix(&magic).ok_or(SnapshotError::Foreign)?;
     let (format, rest) = rest.split_first_chunk().ok_or(SnapshotError::Damaged)?;
     match u16::from_le_bytes(*format) {
@@ -63,7 +60,7 @@ fn check_head(bytes: &[u8], magic: [u8; 4]) -> Result<&[u8], SnapshotError> {
     }
 }
 
-/// A part from its magic and body: magic, format, CRC-32 over all else, body.
+/// Encodes a part: magic, format, CRC-32 over everything else, body.
 fn seal(magic: [u8; 4], body: &[u8]) -> alloc::vec::Vec<u8> {
     let mut bytes = alloc::vec::Vec::with_capacity(body.len() + 10);
     bytes.extend_from_slice(&magic);
@@ -73,9 +70,9 @@ fn seal(magic: [u8; 4], body: &[u8]) -> alloc::vec::Vec<u8> {
     bytes
 }
 
-/// The body of a part made by [`seal`].
+/// Checks a part that was encoded by [`seal`], and returns its body.
 fn open(bytes: &[u8], magic: [u8; 4]) -> Result<&[u8], SnapshotError> {
-    let rest = check_head(bytes, magic)?;
+    let rest = check_magic(bytes, magic)?;
     let (stated, body) = rest.split_first_chunk().ok_or(SnapshotError::Damaged)?;
     if crc(&[&magic, &FORMAT.to_le_bytes(), body]) == u32::from_le_bytes(*stated) {
         Ok(body)

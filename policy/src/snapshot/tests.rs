@@ -1,7 +1,5 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proptest::prelude::*;
 use uuid::Uuid;
 #[cfg(target_family = "wasm")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -43,27 +41,27 @@ fn delta(from: u64, to: u64, changes: Vec<Change>) -> Delta {
     Delta { installation: INSTALLATION, from, to, policy: None, changes }
 }
 
-/// All credentials of an image, by way of its encoded form.
-fn read_back(image: &Image) -> Vec<Credential> {
+/// All credentials of an image, after encoding and decoding it.
+fn round_trip(image: &Image) -> Vec<Credential> {
     let manifest = Manifest::decode(&image.manifest().encode()).unwrap();
     assert_eq!(manifest, image.manifest());
     let mut index = 0;
     let mut credentials = Vec::new();
     for chunk in 0..manifest.chunk_count() {
-        for page in split_chunk(&image.chunk_bytes(chunk).unwrap()).unwrap() {
-            credentials.extend(Page::parse(page, manifest.page_id(index)).unwrap().credentials());
+        for segment in split_chunk(&image.chunk_bytes(chunk).unwrap()).unwrap() {
+            credentials.extend(Segment::parse(segment, manifest.segment_id(index)).unwrap().credentials());
             index += 1;
         }
     }
-    assert_eq!(index, manifest.page_count());
+    assert_eq!(index, manifest.segment_count());
     assert!(image.chunk(manifest.chunk_count()).is_none());
     credentials
 }
 
 #[test]
-fn every_credential_is_found_and_no_other() {
+fn every_credential_is_found_and_no_others_are() {
     let image = image(0..5_000, 3);
-    assert_eq!(image.manifest().page_bits, 7);
+    assert_eq!(image.manifest().segment_bits, 7);
     for number in 0..5_000 {
         let expected = credential(number);
         let view = image.find(&expected.digest).unwrap();
@@ -78,25 +76,25 @@ fn every_credential_is_found_and_no_other() {
     }
     let mut all: Vec<_> = (0..5_000).map(credential).collect();
     all.sort_by_key(|credential| credential.digest);
-    assert_eq!(read_back(&image), all);
+    assert_eq!(round_trip(&image), all);
 }
 
 #[test]
-fn the_same_credentials_give_the_same_bytes() {
+fn the_same_credentials_yield_the_same_bytes() {
     let forward = image(0..1_000, 9);
     let backward = image((0..1_000).rev(), 9);
-    assert!(forward.pages().eq(backward.pages()));
+    assert!(forward.segments().eq(backward.segments()));
 }
 
 #[test]
-fn a_key_takes_less_than_a_hundred_bytes() {
+fn a_key_takes_less_than_100_bytes() {
     let image = image(0..20_000, 1);
-    let bytes: usize = image.pages().map(<[u8]>::len).sum();
+    let bytes: usize = image.segments().map(<[u8]>::len).sum();
     assert!(bytes < 100 * 20_000, "{} bytes a key", bytes / 20_000);
 }
 
 #[test]
-fn a_revocation_moves_about_a_hundred_bytes() {
+fn a_revocation_takes_at_most_100_bytes() {
     let delta = delta(1_700_000_000_000, 1_700_000_000_001, vec![Change::Revoke(credential(1).digest)]);
     let bytes = delta.encode();
     assert!(bytes.len() <= 100, "{} bytes", bytes.len());
@@ -105,10 +103,10 @@ fn a_revocation_moves_about_a_hundred_bytes() {
 
 #[test]
 fn the_formats_are_golden() {
-    // Gateways and control planes are upgraded one at a time: these bytes never change for format 1.
+    // Gateways and control planes are upgraded one at a time, so these bytes never change for format 1.
     let image = image(0..3, 5);
-    let page = image.chunk_bytes(0).unwrap();
-    assert_eq!(hex::encode(page), include_str!("../../golden/page-1.hex").trim());
+    let segment = image.chunk_bytes(0).unwrap();
+    assert_eq!(hex::encode(segment), include_str!("../../golden/segment-1.hex").trim());
     let manifest = hex::encode(image.manifest().encode());
     assert_eq!(manifest, include_str!("../../golden/manifest-1.hex").trim());
     let mut delta = delta(5, 9, vec![Change::Put(credential(3)), Change::Revoke(credential(1).digest)]);
@@ -117,16 +115,16 @@ fn the_formats_are_golden() {
 }
 
 #[test]
-fn parts_that_do_not_fit_are_refused() {
+fn parts_of_other_images_are_rejected() {
     let image = image(0..300, 5);
     let manifest = image.manifest();
     let chunk = image.chunk_bytes(0).unwrap();
-    let page = split_chunk(&chunk).unwrap()[0];
-    let other = PageId { installation: Uuid::from_u128(8), ..manifest.page_id(0) };
-    assert_eq!(Page::parse(page, other).map(|_| ()), Err(SnapshotError::OtherInstallation));
-    assert_eq!(Page::parse(page, manifest.page_id(1)).map(|_| ()), Err(SnapshotError::Mismatch));
+    let segment = split_chunk(&chunk).unwrap()[0];
+    let other = SegmentId { installation: Uuid::from_u128(8), ..manifest.segment_id(0) };
+    assert_eq!(Segment::parse(segment, other).map(|_| ()), Err(SnapshotError::OtherInstallation));
+    assert_eq!(Segment::parse(segment, manifest.segment_id(1)).map(|_| ()), Err(SnapshotError::Mismatch));
     assert_eq!(
-        Page::parse(&b"OMFP\x02\x00"[..], manifest.page_id(0)).map(|_| ()),
+        Segment::parse(&b"OMFP\x02\x00"[..], manifest.segment_id(0)).map(|_| ()),
         Err(SnapshotError::Format(2))
     );
     let foreign = Delta { installation: Uuid::from_u128(8), ..delta(5, 6, vec![]) };
@@ -134,17 +132,17 @@ fn parts_that_do_not_fit_are_refused() {
     for (from, to) in [(4, 6), (6, 7), (5, 5), (5, 4)] {
         assert_eq!(image.apply(&delta(from, to, vec![])).map(|_| ()), Err(SnapshotError::Mismatch));
     }
-    let crowded: Vec<_> = (0..257).map(|number| Change::Put(credential(number))).collect();
-    assert_eq!(Delta::decode(&delta(5, 6, crowded).encode()), Err(SnapshotError::Damaged));
+    let too_many: Vec<_> = (0..257).map(|number| Change::Put(credential(number))).collect();
+    assert_eq!(Delta::decode(&delta(5, 6, too_many).encode()), Err(SnapshotError::Damaged));
 }
 
-/// Each byte of each part, damaged in its lowest bit, its highest, and altogether.
+/// Damages each byte of each part in its lowest bit, its highest bit, and all bits.
 #[test]
-fn every_damaged_byte_is_refused() {
+fn every_damaged_byte_is_detected() {
     let image = image(0..40, 5);
     let manifest = image.manifest().encode();
     let delta = delta(5, 6, vec![Change::Put(credential(2)), Change::Revoke(credential(3).digest)]).encode();
-    let page = image.chunk_bytes(0).unwrap();
+    let segment = image.chunk_bytes(0).unwrap();
     for mask in [0x01, 0x80, 0xff] {
         let damaged = |bytes: &[u8], at: usize| {
             let mut bytes = bytes.to_vec();
@@ -157,15 +155,15 @@ fn every_damaged_byte_is_refused() {
         for at in 0..delta.len() {
             assert!(Delta::decode(&damaged(&delta, at)).is_err(), "delta, byte {at}");
         }
-        for at in 0..page.len() {
-            let parsed = Page::parse(damaged(&page, at), image.manifest().page_id(0));
-            assert!(parsed.is_err(), "page, byte {at}");
+        for at in 0..segment.len() {
+            let parsed = Segment::parse(damaged(&segment, at), image.manifest().segment_id(0));
+            assert!(parsed.is_err(), "segment, byte {at}");
         }
     }
 }
 
 #[test]
-fn a_credential_without_a_limit_is_refused() {
+fn a_credential_without_a_limit_is_rejected() {
     let mut unlimited = credential(1);
     unlimited.rate_limit = RateLimit { per_minute: None, per_hour: None, burst: None };
     let built = Image::build(INSTALLATION, 1, &PolicyDocument::default(), vec![unlimited.clone()]);
@@ -175,38 +173,38 @@ fn a_credential_without_a_limit_is_refused() {
 }
 
 #[test]
-fn a_crowded_image_is_rebuilt_with_more_pages() {
+fn an_image_that_grew_is_repartitioned_into_more_segments() {
     let mut image = image(0..100, 1);
     for step in 1..=5u64 {
         let start = step as u32 * 200;
         let changes = (start..start + 200).map(|number| Change::Put(credential(number))).collect();
         image = image.apply(&delta(step, step + 1, changes)).unwrap();
     }
-    assert!(image.is_crowded());
-    let rebuilt = image.rebuild().unwrap();
-    assert!(!rebuilt.is_crowded());
-    assert_eq!(read_back(&rebuilt), read_back(&image));
+    assert!(image.needs_repartition());
+    let rebuilt = image.repartition().unwrap();
+    assert!(!rebuilt.needs_repartition());
+    assert_eq!(round_trip(&rebuilt), round_trip(&image));
 }
 
-/// What one change costs among many keys: the pages that it touches, and the list of those beside each.
+/// A change copies one segment, and the chunk that refers to it.
 #[test]
-fn a_change_touches_one_page_however_many_there_are() {
+fn a_change_copies_one_segment_of_many() {
     let before = image(0..100_000, 1);
     let put = Credential { name: "renamed".to_owned(), ..credential(7) };
     for change in [Change::Revoke(credential(7).digest), Change::Put(put), Change::Put(credential(100_000))] {
         let after = before.apply(&delta(1, 2, vec![change])).unwrap();
         let shared = before.chunks().zip(after.chunks()).filter(|(old, new)| Arc::ptr_eq(old, new)).count();
         assert_eq!(shared, before.manifest().chunk_count() as usize - 1);
-        let pages =
+        let segments =
             |image: &Image| image.chunks().flat_map(|chunk| chunk.iter().cloned()).collect::<Vec<_>>();
-        let (old, new) = (pages(&before), pages(&after));
+        let (old, new) = (segments(&before), segments(&after));
         assert_eq!(old.iter().zip(&new).filter(|(old, new)| !Arc::ptr_eq(old, new)).count(), 1);
-        assert_eq!(after.len(), new.iter().map(|page| page.len()).sum::<usize>());
+        assert_eq!(after.len(), new.iter().map(|segment| segment.len()).sum::<usize>());
     }
 }
 
 #[test]
-fn marks_of_revocation_are_all_that_a_revocation_writes() {
+fn a_revocation_only_sets_flags() {
     let before = image(0..3_000, 1);
     let digests: Vec<Digest> = [3, 4, 5, 4, 2_999].map(|number| credential(number).digest).into();
     let changes = digests.iter().map(|digest| Change::Revoke(*digest)).collect();
@@ -216,9 +214,9 @@ fn marks_of_revocation_are_all_that_a_revocation_writes() {
         ..credential
     });
     let built = Image::build(INSTALLATION, 2, &PolicyDocument::default(), expected.collect()).unwrap();
-    for (index, (patched, built)) in (0..).zip(after.pages().zip(built.pages())) {
-        let id = after.manifest().page_id(index);
-        let (patched, built) = (Page::parse(patched, id).unwrap(), Page::parse(built, id).unwrap());
+    for (index, (patched, built)) in (0..).zip(after.segments().zip(built.segments())) {
+        let id = after.manifest().segment_id(index);
+        let (patched, built) = (Segment::parse(patched, id).unwrap(), Segment::parse(built, id).unwrap());
         assert!(patched.credentials().eq(built.credentials()));
         if patched.version() == 2 {
             assert_eq!(patched.bytes(), built.bytes());
@@ -227,7 +225,7 @@ fn marks_of_revocation_are_all_that_a_revocation_writes() {
 }
 
 #[test]
-fn several_builders_make_the_image_that_one_makes() {
+fn several_builders_build_the_same_image_as_one() {
     let whole = image(0..5_000, 3);
     let builders = [0..1_234, 1_234..5_000].map(|numbers| {
         let mut builder = ImageBuilder::new(5_000);
@@ -250,93 +248,16 @@ fn several_builders_make_the_image_that_one_makes() {
         }
         builder
     });
-    let half = builders[0].page_count() / 2;
-    let mut pages = ImageBuilder::pages(&builders, INSTALLATION, 3, 0..half).unwrap();
-    pages.extend(ImageBuilder::pages(&builders, INSTALLATION, 3, half..u32::MAX).unwrap());
+    let half = builders[0].segment_count() / 2;
+    let mut segments = ImageBuilder::segments(&builders, INSTALLATION, 3, 0..half).unwrap();
+    segments.extend(ImageBuilder::segments(&builders, INSTALLATION, 3, half..u32::MAX).unwrap());
     let policy = PolicyDocument::default().to_json().into();
-    let joined = Image::of_pages(INSTALLATION, 3, policy, pages).unwrap();
+    let joined = Image::from_segments(INSTALLATION, 3, policy, segments).unwrap();
     assert_eq!(joined.manifest(), whole.manifest());
-    assert!(joined.pages().eq(whole.pages()));
+    assert!(joined.segments().eq(whole.segments()));
     let other = ImageBuilder::new(100);
     let [first, ..] = builders;
-    assert!(ImageBuilder::pages(&[first, other], INSTALLATION, 3, 0..1).is_err());
+    assert!(ImageBuilder::segments(&[first, other], INSTALLATION, 3, 0..1).is_err());
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Whatever the order of changes, deltas lead to the records that a new image has.
-    #[test]
-    fn deltas_lead_where_a_new_image_stands(
-        start in prop::collection::btree_set(0u32..200, 0..100),
-        steps in prop::collection::vec(prop::collection::vec((0u32..200, any::<bool>()), 1..8), 1..8),
-    ) {
-        let mut expected: BTreeMap<Digest, Credential> =
-            start.iter().map(|number| (credential(*number).digest, credential(*number))).collect();
-        let mut image = image(start, 1);
-        let mut version = 1;
-        for step in steps {
-            let mut changes = Vec::new();
-            for (number, revoke) in step {
-                let credential = credential(number);
-                if revoke {
-                    changes.push(Change::Revoke(credential.digest));
-                    if let Some(known) = expected.get_mut(&credential.digest) {
-                        known.revoked = true;
-                    }
-                } else {
-                    changes.push(Change::Put(credential.clone()));
-                    expected.insert(credential.digest, credential);
-                }
-            }
-            let delta = Delta::decode(&delta(version, version + 3, changes).encode()).unwrap();
-            image = image.apply(&delta).unwrap();
-            version += 3;
-            prop_assert_eq!(image.manifest().version, version);
-        }
-        prop_assert_eq!(read_back(&image), expected.into_values().collect::<Vec<_>>());
-    }
-
-    /// Every damage of one byte is found, in every part.
-    #[test]
-    fn one_damaged_byte_is_refused(at: prop::sample::Index, mask in 1u8..) {
-        let image = image(0..40, 5);
-        let damage = |mut bytes: Vec<u8>| {
-            let at = at.index(bytes.len());
-            bytes[at] ^= mask;
-            bytes
-        };
-        prop_assert!(Manifest::decode(&damage(image.manifest().encode())).is_err());
-        prop_assert!(Delta::decode(&damage(delta(5, 6, vec![Change::Put(credential(2))]).encode())).is_err());
-        let page = damage(image.chunk_bytes(0).unwrap());
-        prop_assert!(Page::parse(page, image.manifest().page_id(0)).is_err());
-    }
-
-    #[test]
-    fn cut_parts_are_refused(at: prop::sample::Index) {
-        let image = image(0..40, 5);
-        let cut = |bytes: Vec<u8>| bytes[..at.index(bytes.len())].to_vec();
-        prop_assert!(Manifest::decode(&cut(image.manifest().encode())).is_err());
-        prop_assert!(Delta::decode(&cut(delta(5, 6, vec![Change::Put(credential(2))]).encode())).is_err());
-        prop_assert!(Page::parse(cut(image.chunk_bytes(0).unwrap()), image.manifest().page_id(0)).is_err());
-    }
-
-    /// Bytes with a right checksum but arbitrary content are read without a panic.
-    #[test]
-    fn sealed_garbage_never_panics(body: Vec<u8>) {
-        let _ = Manifest::decode(&seal(*b"OMFM", &body));
-        let _ = Delta::decode(&seal(*b"OMFD", &body));
-        let _ = split_chunk(&body);
-        let mut page = image(0..3, 5).chunk_bytes(0).unwrap();
-        let from = page.len().saturating_sub(body.len()).max(page_layout::HEADER_SIZE);
-        for (slot, byte) in page[from..].iter_mut().zip(body) {
-            *slot = byte;
-        }
-        let crc = page_layout::page_crc(&page).to_le_bytes();
-        page[page_layout::CRC_OFFSET..page_layout::CRC_OFFSET + 4].copy_from_slice(&crc);
-        if let Ok(page) = Page::parse(page, image(0..3, 5).manifest().page_id(0)) {
-            let _ = page.find(&credential(1).digest);
-            let _ = page.credentials().count();
-        }
-    }
-}
+mod properties;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use omniflow_policy::snapshot::{Change, Delta, Manifest, Page, SnapshotError};
+use omniflow_policy::snapshot::{Change, Delta, Manifest, Segment, SnapshotError};
 
 use super::{Leader, NextVersion, State, Step, SyncContext, SyncOutcome};
 use crate::workers::shared_data::{self, Head};
@@ -31,7 +31,7 @@ impl Leader {
                 .map_err(|_| SnapshotError::Policy)?;
         }
         let remaining: VecDeque<(u32, Vec<Change>)> = delta
-            .by_page(manifest.page_bits)
+            .by_segment(manifest.segment_bits)
             .into_iter()
             .map(|(segment, changes)| (segment, changes.into_iter().cloned().collect()))
             .collect();
@@ -73,7 +73,7 @@ impl Leader {
         loop {
             let mut read = shared_data::get(&name);
             let bytes = read.value.take().ok_or(SnapshotError::Mismatch)?;
-            let segment = Page::parse(bytes, work.manifest.page_id(index))?;
+            let segment = Segment::parse(bytes, work.manifest.segment_id(index))?;
             // A newer segment was written by another leader and has these changes.
             if segment.version() >= work.delta.to {
                 return Ok(());

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use omniflow_policy::gateway::chunk_path;
-use omniflow_policy::snapshot::{self, MAX_PAGE_BITS, Manifest, Page, PageSum, SnapshotError};
+use omniflow_policy::snapshot::{self, MAX_SEGMENT_BITS, Manifest, Segment, SegmentHasher, SnapshotError};
 
 use super::{CALL_TIMEOUT, Leader, NextVersion, State, Step, SyncContext, SyncOutcome};
 use crate::clock;
@@ -15,7 +15,7 @@ use crate::workers::shared_data::{self, Head};
 const CLEARED: &[u8] = &[];
 
 /// The maximum number of segments of a slot.
-pub(super) const MAX_SEGMENTS: u32 = 1 << MAX_PAGE_BITS;
+pub(super) const MAX_SEGMENTS: u32 = 1 << MAX_SEGMENT_BITS;
 
 /// An image that is being fetched.
 pub(super) struct ImageTransfer {
@@ -23,7 +23,7 @@ pub(super) struct ImageTransfer {
     slot: u8,
     next_chunk: u32,
     next_segment: u32,
-    sum: PageSum,
+    sum: SegmentHasher,
 }
 
 impl Leader {
@@ -42,7 +42,7 @@ impl Leader {
         let slot = head.map_or(0, |head| other_slot(head.slot));
         self.fetch(
             context,
-            ImageTransfer { manifest, slot, next_chunk: 0, next_segment: 0, sum: PageSum::default() },
+            ImageTransfer { manifest, slot, next_chunk: 0, next_segment: 0, sum: SegmentHasher::default() },
         );
         SyncOutcome::default()
     }
@@ -101,8 +101,8 @@ impl Leader {
         {
             let name = self.names.segment(image.slot, image.next_segment);
             let read = shared_data::get(&name);
-            let newer = read.value.as_deref().and_then(snapshot::stated_version);
-            let segment = match Page::parse(bytes, image.manifest.page_id(image.next_segment)) {
+            let newer = read.value.as_deref().and_then(snapshot::unchecked_version);
+            let segment = match Segment::parse(bytes, image.manifest.segment_id(image.next_segment)) {
                 Ok(segment) => segment,
                 Err(error) => return self.reject(context, error),
             };
@@ -119,11 +119,11 @@ impl Leader {
             self.state = State::Storing { image, segments };
             return SyncOutcome { has_more: true, ..SyncOutcome::default() };
         }
-        if image.next_segment < image.manifest.page_count() {
+        if image.next_segment < image.manifest.segment_count() {
             self.fetch(context, image);
             return SyncOutcome::default();
         }
-        if image.sum.finish() != image.manifest.pages {
+        if image.sum.finish() != image.manifest.segments_digest {
             return self.reject(context, SnapshotError::Mismatch);
         }
         let version = image.manifest.version;
@@ -223,8 +223,13 @@ mod tests {
             Ok(image) => image.manifest(),
             Err(error) => panic!("{error}"),
         };
-        let image =
-            ImageTransfer { manifest, slot: 1, next_chunk: 1, next_segment: 1, sum: PageSum::default() };
+        let image = ImageTransfer {
+            manifest,
+            slot: 1,
+            next_chunk: 1,
+            next_segment: 1,
+            sum: SegmentHasher::default(),
+        };
         leader.state = State::Storing { image, segments: VecDeque::new() };
         assert!(!leader.clear_unused_slot(&membership) && is_present(1, 0));
         leader.state = State::Resting { until: clock::monotonic() };

@@ -220,7 +220,7 @@ impl Leader {
             installation: head.and_then(|head| self.installation(head)),
             version: head.map_or(0, |head| head.version),
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            clock: Some(clock::now()),
+            clock: clock::now(),
             vms: context.membership.statuses(),
         };
         let Ok(body) = serde_json::to_vec(&request) else { return };

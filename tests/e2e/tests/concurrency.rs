@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use omniflow_harness::control_plane::NewKey;
 use omniflow_harness::{Call, Stack, StackOptions, client, eventually};
 use omniflow_policy::gateway::{DELTA_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, POLL_PATH, chunk_path};
-use omniflow_policy::snapshot::{Change, Delta, Manifest, Page, split_chunk};
+use omniflow_policy::snapshot::{Change, Delta, Manifest, Segment, split_chunk};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -92,7 +92,7 @@ async fn create(port: u16, token: &str, name: &str) -> Result<Outcome> {
 async fn image(stack: &Stack, token: &str) -> Result<BTreeSet<(String, u16)>> {
     let mut poll = json!({
         "gateway": "reader", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
-        "installation": null, "version": 0, "wait_ms": 0, "vms": [],
+        "installation": null, "version": 0, "wait_ms": 0, "clock": 1_800_000_000_000_u64, "vms": [],
     });
     let answer = stack.control_plane.call(Call::post(POLL_PATH, &poll).bearer(token)).await?;
     ensure!(answer.header("content-type") == Some(MANIFEST_MEDIA_TYPE), "{}", answer.text());
@@ -102,7 +102,7 @@ async fn image(stack: &Stack, token: &str) -> Result<BTreeSet<(String, u16)>> {
         let path = chunk_path(manifest.version, chunk);
         let answer = stack.control_plane.call(Call::get(&path).bearer(token)).await?;
         for page in split_chunk(&answer.body)? {
-            let page = Page::parse(page.to_vec(), manifest.page_id(index))?;
+            let page = Segment::parse(page.to_vec(), manifest.segment_id(index))?;
             found.extend(page.credentials().map(|one| (one.name, one.version)));
             index += 1;
         }

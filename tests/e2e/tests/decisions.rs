@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use omniflow_harness::{RawConnection, Response, Stack, StackOptions, eventually};
-use omniflow_policy::authorize::KEY_INFO_PATH;
+use omniflow_policy::authorize::INTROSPECTION_PATH;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::outcome::Outcome;
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ fn check(case: &Value, response: &Response) {
     }
     if reason == "allowed" {
         assert_eq!(response.status, 200, "{name}");
-        if case["endpoint"] == KEY_INFO_PATH {
+        if case["endpoint"] == INTROSPECTION_PATH {
             let info = response.json().unwrap();
             assert_eq!(info["scopes"], case["key"]["scopes"], "{name}");
             assert_eq!(

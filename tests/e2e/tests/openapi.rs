@@ -50,10 +50,10 @@ async fn fill(plane: &ControlPlane) {
     let call = Call::new("POST", AUDIT_PATH)
         .bearer(&gateway)
         .header("content-type", AUDIT_MEDIA_TYPE)
-        .body(AuditBatch { source, progress: None, items }.encode());
+        .body(AuditBatch { source, delivery: None, items }.encode());
     assert_eq!(plane.call(call).await.unwrap().status, 204);
     let poll = json!({"gateway": "edge", "incarnation": "0000000000000001", "filter_version": "0.1.0",
-        "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0,
+        "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0, "clock": 1_800_000_000_000_u64,
         "vms": [{"id": "0000000000000002", "version": 0}]});
     let call = Call::post("/gateway/v1/poll", &poll).bearer(&gateway);
     assert_eq!(plane.call(call).await.unwrap().status, 200);

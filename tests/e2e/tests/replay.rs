@@ -57,7 +57,7 @@ async fn deliver(plane: &ControlPlane, token: &str, ids: &[Uuid]) {
     let source = AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
     for first in (0..CALLS).step_by(usize::try_from(CALLS_IN_BATCH).unwrap()) {
         let records = (first..first + CALLS_IN_BATCH).map(|number| record(number, ids)).collect();
-        let batch = AuditBatch::of_calls(source.clone(), records).encode();
+        let batch = AuditBatch::from_records(source.clone(), records).encode();
         let call = Call::new("POST", AUDIT_PATH).header("content-type", AUDIT_MEDIA_TYPE).body(batch);
         let response = plane.call(call.bearer(token)).await.unwrap();
         assert!(response.status < 300, "{}", response.text());

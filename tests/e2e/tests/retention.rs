@@ -46,7 +46,7 @@ async fn a_server_purges_what_its_setting_says() {
     let now = now_millis();
     let records = vec![record(0, now - 89 * DAY_MS), record(1, now - 8 * DAY_MS), record(2, now)];
     let call = Call::new("POST", AUDIT_PATH).header("content-type", AUDIT_MEDIA_TYPE).bearer(&token);
-    let call = call.body(AuditBatch::of_calls(source, records).encode());
+    let call = call.body(AuditBatch::from_records(source, records).encode());
     assert_eq!(plane.call(call).await.unwrap().status, 204);
     assert_eq!(plane.audit("").await.unwrap().len(), 3, "90 days");
 

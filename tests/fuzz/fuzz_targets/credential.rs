@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omniflow_policy::credential::{HeaderRole, Presented, header_role, present};
+use omniflow_policy::credential::{HeaderRole, SentCredential, header_role, find_credential};
 use omniflow_policy::key::KeyPrefix;
 use omniflow_policy::outcome::Denial;
 
 fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
-    let found = present(
+    let found = find_credential(
         headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice())),
         &KeyPrefix::default(),
     );
@@ -22,7 +22,7 @@ fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
     }
     match (credentials.as_slice(), found) {
         ([], found) => assert_eq!(found, Err(Denial::MissingCredentials)),
-        ([(name, value)], Ok(Presented::Key(text))) => {
+        ([(name, value)], Ok(SentCredential::Key(text))) => {
             assert!(!value.contains(&b','));
             if folded(name) == "x-api-key" {
                 assert_eq!(text, value);
@@ -31,7 +31,7 @@ fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
                 assert!(text.starts_with(b"omf_") && text.iter().all(u8::is_ascii_graphic));
             }
         }
-        ([(name, value)], Ok(Presented::NonKey { token, .. })) => {
+        ([(name, value)], Ok(SentCredential::NonKey { token, .. })) => {
             assert!(folded(name) == "authorization" && !value.contains(&b','));
             assert!(token.is_none_or(|token| !token.is_empty() && !token.starts_with(b"omf_")));
         }

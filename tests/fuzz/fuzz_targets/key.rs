@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use omniflow_policy::key::{Environment, KeyPrefix, compose_key, compose_token};
-use omniflow_policy::scan::{keys_in, tokens_in};
+use omniflow_policy::scan::{find_keys, find_tokens};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -11,11 +11,11 @@ fuzz_target!(|input: &[u8]| {
     let prefix = KeyPrefix::default();
     assert_eq!(prefix.check(input).ok(), reference(input));
     if let Ok(text) = core::str::from_utf8(input) {
-        let findings = keys_in(&prefix, text).filter(|finding| finding.form.is_ok());
+        let findings = find_keys(&prefix, text).filter(|finding| finding.environment.is_ok());
         for finding in findings {
-            assert_eq!(reference(finding.text.as_bytes()), finding.form.ok());
+            assert_eq!(reference(finding.text.as_bytes()), finding.environment.ok());
         }
-        assert!(tokens_in(text).all(|token| text.contains(token)));
+        assert!(find_tokens(text).all(|token| text.contains(token)));
         let _ = KeyPrefix::parse(text).map(|prefix| prefix.claims(input));
     }
     made_from(input, &prefix);
@@ -44,7 +44,7 @@ fn made_from(input: &[u8], prefix: &KeyPrefix) {
     assert!(prefix.check(&[key.as_bytes(), &[other]].concat()).is_err());
     assert!(prefix.check(&[&[other], key.as_bytes()].concat()).is_err());
     let text = format!("{} {key}{}", char::from(other % 128), char::from(other % 128));
-    assert!(keys_in(prefix, &text).any(|finding| finding.text == key && finding.form == Ok(environment)));
+    assert!(find_keys(prefix, &text).any(|finding| finding.text == key && finding.environment == Ok(environment)));
 }
 
 fn reference(credential: &[u8]) -> Option<Environment> {

@@ -22,7 +22,7 @@ fuzz_target!(|json: &[u8]| {
             assert!(config.max_snapshot_age.is_none_or(|age| age.as_secs() >= 30));
             assert!((65_536..=268_435_456).contains(&config.audit_buffer_bytes));
             assert!((10..=60_000).contains(&config.audit_flush.as_millis()));
-            if let Some(path) = &config.settings.key_info_path {
+            if let Some(path) = &config.settings.introspection_path {
                 assert!(Target::parse(path.as_bytes()).is_ok());
             }
         }

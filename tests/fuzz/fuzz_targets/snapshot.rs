@@ -10,7 +10,7 @@ use omniflow_policy::limit::RateLimit;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::scope::ScopeSet;
 use omniflow_policy::snapshot::{
-    Change, Credential, Delta, Image, Manifest, Page, PageId, PageSum, split_chunk, stated_version,
+    Change, Credential, Delta, Image, Manifest, Segment, SegmentId, SegmentHasher, split_chunk, unchecked_version,
 };
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
@@ -99,9 +99,9 @@ fn put_page_crc(page: &mut [u8]) {
 
 /// Any bytes, as each part that they could be.
 fn read_all(bytes: &[u8]) {
-    let _ = stated_version(bytes);
+    let _ = unchecked_version(bytes);
     if let Ok(manifest) = Manifest::decode(bytes) {
-        assert!(manifest.page_count() <= 65_536 && manifest.chunk_count() >= 1);
+        assert!(manifest.segment_count() <= 65_536 && manifest.chunk_count() >= 1);
         assert_eq!(Manifest::decode(&manifest.encode()).as_ref(), Ok(&manifest));
         let _ = manifest.policy();
     }
@@ -117,13 +117,13 @@ fn read_all(bytes: &[u8]) {
 
 fn read_page(bytes: &[u8]) {
     let Some(header) = bytes.get(..64) else { return };
-    let id = PageId {
+    let id = SegmentId {
         installation: Uuid::from_slice(&header[16..32]).expect("16 bytes"),
         bits: header[6],
         index: u32::from_le_bytes([header[40], header[41], header[42], header[43]]),
     };
-    let Ok(page) = Page::parse(bytes, id) else { return };
-    let mut sum = PageSum::default();
+    let Ok(page) = Segment::parse(bytes, id) else { return };
+    let mut sum = SegmentHasher::default();
     sum.add(&page);
     let credentials: Vec<Credential> = page.credentials().collect();
     assert_eq!(credentials.len(), page.len(), "a page that was checked has every credential");
@@ -185,14 +185,14 @@ fn images(credentials: Vec<Made>, changes: Vec<Changed>, (place, bits): (u16, u8
     }
     assert_eq!(after.len(), anew.len());
     for part in
-        [delta.encode(), after.manifest().encode()].into_iter().chain(after.pages().map(<[u8]>::to_vec))
+        [delta.encode(), after.manifest().encode()].into_iter().chain(after.segments().map(<[u8]>::to_vec))
     {
         let mut damaged = part.clone();
         let place = usize::from(place) % damaged.len();
         damaged[place] ^= bits;
         if damaged != part {
             assert!(Delta::decode(&damaged).is_err() && Manifest::decode(&damaged).is_err());
-            assert!(Page::parse(damaged, after.manifest().page_id(0)).is_err());
+            assert!(Segment::parse(damaged, after.manifest().segment_id(0)).is_err());
         }
     }
 }

@@ -80,7 +80,7 @@ async fn gateways_are_slowed_by_nothing_once_their_token_is_right() {
     let plane = Plane::new().await;
     let poll = async |token: &str| {
         let body = json!({"gateway": "edge", "incarnation": "000000000000000b", "filter_version": "0.1.0",
-            "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0, "vms": []});
+            "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0, "clock": 1_800_000_000_000_u64, "vms": []});
         let mut request = request(Method::POST, "/gateway/v1/poll", token, Some(body));
         request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
         plane.call(request).await.status

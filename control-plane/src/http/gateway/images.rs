@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use omniflow_policy::snapshot::Page;
+use omniflow_policy::snapshot::Segment;
 
 use crate::http::extract::Segments;
 use crate::http::problem::Problem;
@@ -21,7 +21,7 @@ use crate::service::gateway_protocol::GatewayProtocol;
 /// chunk at once hold it once.
 struct PagesBody(VecDeque<Bytes>);
 
-struct SharedPage(Arc<Page<Vec<u8>>>);
+struct SharedPage(Arc<Segment<Vec<u8>>>);
 
 pub(super) async fn chunk(
     State(protocol): State<Arc<GatewayProtocol>>,

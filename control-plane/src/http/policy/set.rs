@@ -171,7 +171,7 @@ mod tests {
         let held = plane.app.publisher.publication.version().unwrap();
         let body = json!({
             "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
-            "installation": plane.app.publisher.installation.id, "version": held, "wait_ms": 25_000,
+            "installation": plane.app.publisher.installation.id, "version": held, "wait_ms": 25_000, "clock": 1_800_000_000_000_u64,
             "vms": [{"id": "0000000000000001", "version": held}],
         });
         let call = request(Method::POST, "/gateway/v1/poll", &token, Some(body));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource, GatewayProgress, VmProgress};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource, DeliveryReport, VmDelivery};
 use omniflow_policy::gateway::{Incarnation, PollRequest};
 use omniflow_policy::time::UnixMillis;
 use serde_json::{Value, json};
@@ -23,24 +23,24 @@ impl Gateway {
     }
 
     /// A word at this second since the start, with how many calls each VM has begun and how many were acknowledged.
-    fn word(second: u64, settled: bool, vms: &[(u64, u64, u64)]) -> GatewayProgress {
+    fn word(second: u64, settled: bool, vms: &[(u64, u64, u64)]) -> DeliveryReport {
         let at = UnixMillis(START + second * 1_000);
-        let vms = vms.iter().map(|(id, begun, acknowledged)| VmProgress {
+        let vms = vms.iter().map(|(id, begun, acknowledged)| VmDelivery {
             id: Incarnation(*id),
             begun: *begun,
             acknowledged: *acknowledged,
             at,
         });
-        GatewayProgress { clock: second * 1_000, at, settled, vms: vms.collect() }
+        DeliveryReport { clock: second * 1_000, at, quiescent: settled, vms: vms.collect() }
     }
 
-    async fn tell(&self, plane: &Plane, vm: u64, items: Vec<AuditItem>, progress: GatewayProgress) {
+    async fn tell(&self, plane: &Plane, vm: u64, items: Vec<AuditItem>, progress: DeliveryReport) {
         let source = AuditSource {
             gateway: "edge".to_owned(),
             incarnation: Incarnation(self.incarnation),
             vm: Incarnation(vm),
         };
-        let batch = AuditBatch { source, progress: Some(progress), items }.encode();
+        let batch = AuditBatch { source, delivery: Some(progress), items }.encode();
         assert_eq!(plane.deliver_bytes(&self.token, batch).await.status, StatusCode::NO_CONTENT);
     }
 
@@ -59,7 +59,7 @@ impl Gateway {
             installation: None,
             version: 0,
             wait_ms: 0,
-            clock: None,
+            clock: omniflow_policy::time::UnixMillis(0),
             vms: vec![],
         };
         plane.app.fleet.poll_began(&poll, true)
@@ -223,7 +223,7 @@ async fn a_poll_that_is_answered_is_no_end() {
     seconds(&plane, 30);
     let body = json!({
         "gateway": "edge", "incarnation": "0000000000000001", "filter_version": "0.1.0", "snapshot_format": 1,
-        "installation": null, "version": 0, "wait_ms": 0, "vms": [],
+        "installation": null, "version": 0, "wait_ms": 0, "clock": 1_800_000_000_000_u64, "vms": [],
     });
     plane.call(request(Method::POST, "/gateway/v1/poll", &gateway.token, Some(body))).await;
     seconds(&plane, 61);

@@ -69,7 +69,7 @@ async fn places_of_gateways_that_are_gone_are_forgotten() {
             vm: Incarnation(1),
         };
         let items = vec![AuditItem::Call(record(sequence, time, None))];
-        let batch = AuditBatch { source, progress: None, items };
+        let batch = AuditBatch { source, delivery: None, items };
         plane.deliver_bytes(&token, batch.encode()).await
     };
     let quiet = async || {

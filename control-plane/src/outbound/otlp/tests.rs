@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use omniflow_policy::audit::{AuditItem, FoldedRefusals, LossCause, LostCalls};
+use omniflow_policy::audit::{AggregatedRefusals, AuditItem, ReportedGap, ReportedGapCause};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
 use opentelemetry_proto::tonic::collector::logs::v1::{
@@ -155,7 +155,7 @@ async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
     let mut refused = record(1, START + 1, None);
     (refused.status, refused.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
     (refused.endpoint, refused.source_ip) = (None, None);
-    let folded = FoldedRefusals {
+    let folded = AggregatedRefusals {
         sequence: 2,
         source_ip: Some("203.0.113.9".parse().unwrap()),
         reason: Denial::UnknownKey,
@@ -163,14 +163,14 @@ async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
         first_time: UnixMillis(START + 10),
         last_time: UnixMillis(START + 900),
     };
-    let lost = LostCalls {
+    let lost = ReportedGap {
         sequence: 42,
         calls: 7,
-        cause: LossCause::BufferFull,
+        cause: ReportedGapCause::BufferFull,
         from: Some(UnixMillis(START + 100)),
         to: UnixMillis(START + 500),
     };
-    let items = vec![call.into(), refused.into(), AuditItem::Folded(folded), AuditItem::Lost(lost)];
+    let items = vec![call.into(), refused.into(), AuditItem::Aggregated(folded), AuditItem::Gap(lost)];
     plane.deliver_items(&token, items).await;
     assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
 

@@ -146,7 +146,7 @@ impl Failures {
         }
         let Self { rate, line_rate, lines, networks, suppressed_elsewhere } = self;
         let known = networks.entry(network).or_default();
-        let wait = match rate.take(known.failures, now, 1) {
+        let wait = match rate.charge(known.failures, now, 1) {
             Verdict::Admitted(next) => {
                 known.failures = next;
                 None
@@ -160,7 +160,7 @@ impl Failures {
         if known.logged_at.is_some_and(|logged_at| now.0.saturating_sub(logged_at.0) < MINUTE) {
             return Assessment { wait, log: None };
         }
-        let Verdict::Admitted(next) = line_rate.take(*lines, now, 1) else {
+        let Verdict::Admitted(next) = line_rate.charge(*lines, now, 1) else {
             return Assessment { wait, log: None };
         };
         *lines = next;

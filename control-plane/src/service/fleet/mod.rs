@@ -87,7 +87,7 @@ impl Fleet {
     /// installation; otherwise they say nothing here.
     pub(crate) fn poll_began(self: &Arc<Self>, poll: &PollRequest, same_installation: bool) -> OpenPoll {
         let id = GatewayId { gateway: poll.gateway.clone(), incarnation: poll.incarnation };
-        let clock_skew_ms = poll.clock.map(|clock| ahead(clock, self.clock.now()));
+        let clock_skew_ms = Some(ahead(poll.clock, self.clock.now()));
         self.note(&id, |gateway| {
             gateway.clock_skew_ms = clock_skew_ms;
             gateway.filter_version = Some(poll.filter_version.clone());
@@ -341,7 +341,7 @@ mod tests {
             installation: None,
             version: 5,
             wait_ms: 0,
-            clock: None,
+            clock: omniflow_policy::time::UnixMillis(0),
             vms: statuses(vms),
         }
     }
@@ -405,17 +405,16 @@ mod tests {
     #[test]
     fn the_last_poll_tells_how_far_a_clock_is_off() {
         let fleet = fleet();
-        let skew = |clock: Option<u64>| {
-            let clock = clock.map(UnixMillis);
+        let skew = |clock: u64| {
+            let clock = UnixMillis(clock);
             drop(fleet.poll_began(&PollRequest { clock, ..poll(&[(1, 5)]) }, true));
             fleet.reported(&report(&[(1, 5)]), true);
             fleet.list(None, 1).remove(0).1.clock_skew_ms
         };
-        assert_eq!(skew(Some(1_000)), Some(0));
-        assert_eq!(skew(Some(1_250)), Some(250), "a report in between does not hide it");
-        assert_eq!(skew(Some(0)), Some(-1_000));
-        assert_eq!(skew(Some(u64::MAX)), Some(i64::MAX));
-        assert_eq!(skew(None), None, "what an older poll stated is not this one's");
+        assert_eq!(skew(1_000), Some(0));
+        assert_eq!(skew(1_250), Some(250), "a report in between does not hide it");
+        assert_eq!(skew(0), Some(-1_000));
+        assert_eq!(skew(u64::MAX), Some(i64::MAX));
     }
 
     #[tokio::test]

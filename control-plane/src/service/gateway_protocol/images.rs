@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_policy::snapshot::Page;
+use omniflow_policy::snapshot::Segment;
 
 use super::GatewayProtocol;
 
@@ -12,7 +12,7 @@ use super::GatewayProtocol;
 impl GatewayProtocol {
     /// The pages of a chunk of an image that was offered. They are shared with the image, however many gateways take the
     /// chunk at once.
-    pub(crate) fn chunk(&self, version: u64, n: u32) -> Result<Vec<Arc<Page<Vec<u8>>>>, Error> {
+    pub(crate) fn chunk(&self, version: u64, n: u32) -> Result<Vec<Arc<Segment<Vec<u8>>>>, Error> {
         let image = self.publisher.publication.offered(version, self.clock.now()).ok_or_else(|| {
             Error::new(ErrorCode::ImageGone, "This version is no longer kept. Poll for the present one.")
         })?;

@@ -79,7 +79,7 @@ impl GatewayProtocol {
                     // The gateway may have recorded more: by an earlier policy, before this one reached it.
                     let most = policy.recorded_payload_bytes(record.endpoint.as_deref(), &record.method);
                     if most > 0 && record.key.is_some() {
-                        payloads.push((record.sequence, binding, payload.cut_to(most)));
+                        payloads.push((record.sequence, binding, payload.truncate_to(most)));
                     }
                     AuditItem::Call(record)
                 }

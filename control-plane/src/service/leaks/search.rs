@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use omniflow_policy::digest::Digest;
 use omniflow_policy::key::KeyPrefix;
-use omniflow_policy::scan::{keys_in, tokens_in};
+use omniflow_policy::scan::{find_keys, find_tokens};
 use omniflow_policy::snapshot::Image;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -86,15 +86,15 @@ impl Found {
 
     fn search(&mut self, image: &Image, prefix: &KeyPrefix, text: &str) {
         let (mut unknown, mut malformed) = (BTreeSet::new(), BTreeSet::new());
-        for finding in keys_in(prefix, text) {
+        for finding in find_keys(prefix, text) {
             let digest = Digest::of(finding.text.as_bytes());
-            match finding.form {
+            match finding.environment {
                 Ok(_) if self.note(image, &digest) => {}
                 Ok(_) => drop(unknown.insert(digest)),
                 Err(_) => drop(malformed.insert(digest)),
             }
         }
-        for token in tokens_in(text) {
+        for token in find_tokens(text) {
             self.note(image, &Digest::of(token.as_bytes()));
         }
         (self.unknown, self.malformed) = (unknown.len(), malformed.len());

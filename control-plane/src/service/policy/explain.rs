@@ -10,9 +10,9 @@ use omniflow_domain::principal::Principal;
 use omniflow_domain::time::parse_time;
 use omniflow_policy::address::parse_source_address;
 use omniflow_policy::authorize::{
-    Call, CredentialView, Decision, GatewaySettings, KEY_INFO_PATH, Request, authorize, authorize_named,
+    Call, CredentialView, Decision, GatewaySettings, INTROSPECTION_PATH, Request, authorize, authorize_named,
 };
-use omniflow_policy::credential::present;
+use omniflow_policy::credential::find_credential;
 use omniflow_policy::explain::explain;
 use omniflow_policy::limit::{LimitDecision, LimitState, RateLimit};
 use omniflow_policy::outcome::Outcome;
@@ -103,7 +103,7 @@ impl Policies {
                 }
                 let headers = headers.as_deref().unwrap_or_default();
                 let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-                let call = Call { credential: present(pairs, policy.key_prefix()), request: target };
+                let call = Call { credential: find_credential(pairs, policy.key_prefix()), request: target };
                 (authorize(&policy, &settings, &call, |digest| image.find(digest)), Some(call.credential))
             }
         };
@@ -124,7 +124,7 @@ impl Policies {
 
 /// The settings of a gateway with its defaults.
 pub(super) fn default_settings() -> GatewaySettings {
-    GatewaySettings { key_info_path: Some(KEY_INFO_PATH.to_owned()), ..GatewaySettings::default() }
+    GatewaySettings { introspection_path: Some(INTROSPECTION_PATH.to_owned()), ..GatewaySettings::default() }
 }
 
 fn source(text: Option<&str>) -> Result<Option<IpAddr>, Error> {
@@ -169,7 +169,7 @@ fn limit(decision: &Decision<'_, '_>, before: Option<u32>) -> Result<Option<Limi
         let detail = format!("calls_before is at most {MAX_CALLS_BEFORE}");
         return Err(Error::invalid_field("/calls_before", detail));
     }
-    let charged = decision.outcome == Outcome::Allowed && !decision.asks_about_key;
+    let charged = decision.outcome == Outcome::Allowed && !decision.is_introspection;
     let credential = decision.credential.filter(|_| charged);
     Ok(credential.map(|credential| after(&credential.rate_limit, before)))
 }
@@ -177,11 +177,11 @@ fn limit(decision: &Decision<'_, '_>, before: Option<u32>) -> Result<Option<Limi
 fn after(rate_limit: &RateLimit, calls: u32) -> LimitDecision {
     let mut state = LimitState::default();
     for _ in 0..calls {
-        match rate_limit.take(state, SOME_INSTANT) {
+        match rate_limit.charge(state, SOME_INSTANT) {
             LimitDecision::Admitted { state: next, .. } => state = next,
             // A refused call costs nothing: all further ones come to the same.
             refused @ LimitDecision::Refused { .. } => return refused,
         }
     }
-    rate_limit.take(state, SOME_INSTANT)
+    rate_limit.charge(state, SOME_INSTANT)
 }

@@ -150,8 +150,8 @@ impl Publication {
     }
 
     /// Whether the published image has outgrown its pages.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.read(|published| published.image.is_crowded()).unwrap_or(false)
+    pub(crate) fn needs_repartition(&self) -> bool {
+        self.read(|published| published.image.needs_repartition()).unwrap_or(false)
     }
 
     /// Publishes a draft whose change is committed, and wakes whoever waits for it.
@@ -450,15 +450,15 @@ mod tests {
     #[test]
     fn a_crowded_image_is_made_anew_beside_and_catches_up() {
         let publication = publication();
-        let pages = |image: &Image| image.manifest().page_count();
+        let pages = |image: &Image| image.manifest().segment_count();
         let mut next = 0;
-        while !publication.is_crowded() {
+        while !publication.needs_repartition() {
             publish(&publication, puts(next..next + 200), 0);
             next += 200;
             assert!(next < 100_000);
         }
         let before = publication.image().unwrap();
-        let rebuilt = before.rebuild().unwrap();
+        let rebuilt = before.repartition().unwrap();
         assert!(pages(&rebuilt) > pages(&before));
         // What changes while it is made.
         publish(&publication, puts(next..next + 1), 0);
@@ -472,7 +472,7 @@ mod tests {
         let held = current.version();
         publication.publish(Draft::whole(&caught_up, UnixMillis(0)));
         assert_eq!(image_version(&offer(&publication, held)), held + 1);
-        assert!(!publication.is_crowded());
+        assert!(!publication.needs_repartition());
         publish(&publication, puts(0..1), 0);
         assert!(matches!(offer(&publication, held + 1), Offer::Delta(_)));
         assert!(publication.catch_up((*before).clone()).is_err(), "no delta leads on from before");

@@ -198,12 +198,12 @@ mod tests {
         let expected = Image::build(Uuid::nil(), 1, &policy, credentials).unwrap();
         let mut builder = ImageBuilder::new(store.version_count().await.unwrap());
         store.read_credentials(0, 1, &mut builder).await.unwrap();
-        let pages = 0..builder.page_count();
-        let pages = ImageBuilder::pages(&[builder], Uuid::nil(), 1, pages).unwrap();
-        let image = Image::of_pages(Uuid::nil(), 1, policy.to_json().into(), pages).unwrap();
+        let pages = 0..builder.segment_count();
+        let pages = ImageBuilder::segments(&[builder], Uuid::nil(), 1, pages).unwrap();
+        let image = Image::from_segments(Uuid::nil(), 1, policy.to_json().into(), pages).unwrap();
         assert_eq!(image.manifest(), expected.manifest());
         assert_eq!(image.len(), expected.len());
-        assert!(image.pages().eq(expected.pages()));
+        assert!(image.segments().eq(expected.segments()));
     }
 
     #[test]

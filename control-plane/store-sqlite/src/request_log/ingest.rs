@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use omniflow_domain::payload::SealedPayload;
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource, FoldedRefusals};
+use omniflow_policy::audit::{AggregatedRefusals, AuditBatch, AuditItem, AuditRecord, AuditSource};
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
@@ -55,7 +55,7 @@ impl RequestLogWrites for SqliteTransaction {
         self.note_uses(&arrival.records, latest).await?;
         self.roll_up(&arrival.records).await?;
         let missing = arrival.missing();
-        let withdrawn = match batch.progress {
+        let withdrawn = match batch.delivery {
             Some(mut progress) => {
                 progress.clamp_times(latest);
                 self.record_report(source, &progress, heard_at).await?
@@ -159,7 +159,7 @@ impl SqliteTransaction {
     }
 
     /// Inserts aggregated refusals. Columns that differ between the calls stay empty.
-    async fn insert_folded(&mut self, gateway: &str, folded: &FoldedRefusals) -> Result<()> {
+    async fn insert_folded(&mut self, gateway: &str, folded: &AggregatedRefusals) -> Result<()> {
         let outcome = Outcome::Denied(folded.reason);
         sqlx::query(
             "INSERT INTO audit_records (time, first_time, folded_calls, gateway, method, path, status, decision, \

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use omniflow_domain::payload::SealedPayload;
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, GatewayProgress, VmProgress};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, DeliveryReport, VmDelivery};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
@@ -41,11 +41,11 @@ fn records(round: u64) -> Vec<AuditRecord> {
 
 /// Stores the records as a batch of a gateway with two workers, with `payloads` by sequence number.
 async fn ingest(store: &SqliteStore, records: Vec<AuditRecord>, payloads: &HashMap<u64, SealedPayload>) {
-    let vm = |id| VmProgress { id: Incarnation(id), begun: 1 << 40, acknowledged: 0, at: UnixMillis(START) };
+    let vm = |id| VmDelivery { id: Incarnation(id), begun: 1 << 40, acknowledged: 0, at: UnixMillis(START) };
     let progress =
-        GatewayProgress { clock: 0, at: UnixMillis(START), settled: false, vms: vec![vm(1), vm(2), vm(3)] };
+        DeliveryReport { clock: 0, at: UnixMillis(START), quiescent: false, vms: vec![vm(1), vm(2), vm(3)] };
     let items = records.into_iter().map(AuditItem::Call).collect();
-    let batch = AuditBatch { source: source(1, 2), progress: Some(progress), items };
+    let batch = AuditBatch { source: source(1, 2), delivery: Some(progress), items };
     let mut transaction = store.begin_log().await.unwrap();
     transaction.ingest(batch, payloads, at(0), LATEST).await.unwrap();
     transaction.commit().await.unwrap();

@@ -182,7 +182,7 @@ pub fn source(run: u64, vm: u64) -> AuditSource {
 
 /// A batch without a progress report.
 pub fn batch(source: AuditSource, items: Vec<AuditItem>) -> AuditBatch {
-    AuditBatch { source, progress: None, items }
+    AuditBatch { source, delivery: None, items }
 }
 
 /// Stores a batch, which arrives at [`START`].

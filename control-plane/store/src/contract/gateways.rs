@@ -1,7 +1,7 @@
 //! Gateways: sightings, progress reports, losses.
 
 use omniflow_domain::audit::GapCause;
-use omniflow_policy::audit::{AuditBatch, AuditItem, GatewayProgress, VmProgress};
+use omniflow_policy::audit::{AuditBatch, AuditItem, DeliveryReport, VmDelivery};
 use omniflow_policy::gateway::Incarnation;
 
 use super::Backend;
@@ -51,10 +51,10 @@ pub async fn sightings_are_pruned(backend: &impl Backend) {
 
 /// A report with the number `clock`: VM 1 has begun `begun` calls.
 fn report(run: u64, clock: u64, settled: bool, begun: u64, records: u64) -> AuditBatch {
-    let vm = VmProgress { id: Incarnation(1), begun, acknowledged: 0, at: at(clock) };
-    let progress = GatewayProgress { clock, at: at(clock), settled, vms: vec![vm] };
+    let vm = VmDelivery { id: Incarnation(1), begun, acknowledged: 0, at: at(clock) };
+    let progress = DeliveryReport { clock, at: at(clock), quiescent: settled, vms: vec![vm] };
     let items = (0..records).map(|n| AuditItem::Call(record(n, START + n, None))).collect();
-    AuditBatch { source: source(run, 1), progress: Some(progress), items }
+    AuditBatch { source: source(run, 1), delivery: Some(progress), items }
 }
 
 async fn lose(store: &dyn Store, lost: &OpenGateway) -> Option<u64> {

@@ -398,8 +398,8 @@ pub async fn credentials_are_read_in_shares(backend: &impl Backend) {
         let expected =
             omniflow_policy::snapshot::Image::build(id(7), 1, &policy(1).document, expected).unwrap();
         let document = policy(1).document.to_json().into();
-        let pages = ImageBuilder::pages(&builders, id(7), 1, 0..builders[0].page_count()).unwrap();
-        let image = omniflow_policy::snapshot::Image::of_pages(id(7), 1, document, pages).unwrap();
+        let pages = ImageBuilder::segments(&builders, id(7), 1, 0..builders[0].segment_count()).unwrap();
+        let image = omniflow_policy::snapshot::Image::from_segments(id(7), 1, document, pages).unwrap();
         assert_eq!((image.len(), image.manifest()), (expected.len(), expected.manifest()), "{parts}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use omniflow_domain::finding::{Evidence, FindingKind, Signal};
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
-use omniflow_policy::audit::{AuditBatch, AuditItem, GatewayProgress, VmProgress};
+use omniflow_policy::audit::{AuditBatch, AuditItem, DeliveryReport, VmDelivery};
 use omniflow_policy::outcome::Denial;
 
 use super::Backend;
@@ -159,9 +159,9 @@ pub async fn gaps_are_purged(backend: &impl Backend) {
 pub async fn gateways_are_purged(backend: &impl Backend) {
     let store = backend.open().await;
     for (run, settled) in [(1, true), (2, false)] {
-        let vms = vec![VmProgress { id: source(run, 1).vm, begun: 1, acknowledged: 0, at: at(0) }];
-        let progress = GatewayProgress { clock: 1, at: at(0), settled, vms };
-        let reported = AuditBatch { source: source(run, 1), progress: Some(progress), items: Vec::new() };
+        let vms = vec![VmDelivery { id: source(run, 1).vm, begun: 1, acknowledged: 0, at: at(0) }];
+        let progress = DeliveryReport { clock: 1, at: at(0), quiescent: settled, vms };
+        let reported = AuditBatch { source: source(run, 1), delivery: Some(progress), items: Vec::new() };
         ingest_batch(&*store, reported).await;
     }
     assert_eq!(store.purge_gateways(at(0), at(0), 9).await.unwrap(), 0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use omniflow_domain::audit::{Decision, GapCause};
 use omniflow_domain::payload::SealedPayload;
 use omniflow_domain::stats::{Dimension, GroupValue};
-use omniflow_policy::audit::{AuditItem, AuditRecord, FoldedRefusals, LossCause, LostCalls};
+use omniflow_policy::audit::{AggregatedRefusals, AuditItem, AuditRecord, ReportedGap, ReportedGapCause};
 use omniflow_policy::key::Environment;
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
@@ -94,9 +94,14 @@ pub async fn skipped_sequence_numbers_are_a_gap(backend: &impl Backend) {
 pub async fn reported_gap_is_stored(backend: &impl Backend) {
     let store = backend.open().await;
     ingest(&*store, calls(2)).await;
-    let lost =
-        LostCalls { sequence: 0, calls: 6, cause: LossCause::BufferFull, from: Some(at(1)), to: at(8) };
-    let ingested = ingest_batch(&*store, batch(source(1, 1), vec![AuditItem::Lost(lost)])).await;
+    let lost = ReportedGap {
+        sequence: 0,
+        calls: 6,
+        cause: ReportedGapCause::BufferFull,
+        from: Some(at(1)),
+        to: at(8),
+    };
+    let ingested = ingest_batch(&*store, batch(source(1, 1), vec![AuditItem::Gap(lost)])).await;
     assert_eq!(ingested.missing, 4);
     let gap = store.audit_gaps(None, 9).await.unwrap().remove(0);
     assert_eq!((gap.missing, gap.cause, gap.from, gap.to), (4, GapCause::BufferFull, Some(at(1)), at(8)));
@@ -143,7 +148,7 @@ pub async fn future_times_are_clamped(backend: &impl Backend) {
 /// Aggregated refusals are one entry that stands for several calls.
 pub async fn aggregated_refusals_are_one_entry(backend: &impl Backend) {
     let store = backend.open().await;
-    let folded = FoldedRefusals {
+    let folded = AggregatedRefusals {
         sequence: 0,
         source_ip: Some("198.51.100.9".parse().unwrap()),
         reason: Denial::KeyRevoked,
@@ -151,7 +156,7 @@ pub async fn aggregated_refusals_are_one_entry(backend: &impl Backend) {
         first_time: at(1),
         last_time: at(9),
     };
-    ingest_batch(&*store, batch(source(1, 1), vec![AuditItem::Folded(folded)])).await;
+    ingest_batch(&*store, batch(source(1, 1), vec![AuditItem::Aggregated(folded)])).await;
     let entry = store.audit_entry(1).await.unwrap().unwrap();
     let folded = entry.folded.unwrap();
     assert_eq!((folded.calls, folded.first_time, entry.time), (5, at(1), at(9)));

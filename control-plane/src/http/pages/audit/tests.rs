@@ -1,6 +1,6 @@
 use axum::http::{StatusCode, header};
 use http_body_util::BodyExt;
-use omniflow_policy::audit::{AuditItem, FoldedRefusals};
+use omniflow_policy::audit::{AggregatedRefusals, AuditItem};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::UnixMillis;
@@ -41,7 +41,7 @@ async fn plane() -> (Plane, String) {
         AuditItem::CallWithPayload(record(0, START, Some((key, "ci"))), payload),
         AuditItem::Call(refused),
         AuditItem::Call(hostile),
-        AuditItem::Folded(FoldedRefusals {
+        AuditItem::Aggregated(AggregatedRefusals {
             sequence: 3,
             source_ip: Some("198.51.100.9".parse().unwrap()),
             reason: Denial::UnknownKey,

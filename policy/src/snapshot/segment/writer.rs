@@ -1,37 +1,37 @@
-//! Writing a page.
+//! Encodes segments.
 
 use alloc::vec::Vec;
 
 use zerocopy::IntoBytes;
 
-use super::credential::Credential;
-use super::page::Page;
-use super::page_id::{PageId, page_index};
-use super::page_layout::{
-    FLAG_REVOKED, FLAG_TEST, HEADER_SIZE, Header, MAGIC, NEVER, Profile, Record, set_page_crc,
+use super::Segment;
+use super::id::{SegmentId, segment_index};
+use super::layout::{
+    FLAG_REVOKED, FLAG_TEST, HEADER_SIZE, Header, MAGIC, NEVER, Profile, Record, set_segment_crc,
 };
-use super::{FORMAT, SnapshotError};
 use crate::authorize::CredentialView;
 use crate::digest::Digest;
 use crate::key::Environment;
+use crate::snapshot::credential::Credential;
+use crate::snapshot::{FORMAT, SnapshotError};
 
-/// Collects the parts of a page. Credentials come in the order of their digests.
+/// Collects the parts of a segment. Credentials must be added in the order of their digests.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(in crate::snapshot) struct Writer {
     records: Vec<Record>,
     profiles: Vec<Profile>,
     heap: Vec<u8>,
 }
 
 impl Writer {
-    /// Adds a credential that has to belong to this page.
-    pub(super) fn add_credential(
+    /// Adds a credential, which must belong to this segment.
+    pub(in crate::snapshot) fn add_credential(
         &mut self,
-        id: PageId,
+        id: SegmentId,
         credential: &Credential,
         revoked: bool,
     ) -> Result<(), SnapshotError> {
-        if page_index(&credential.digest, id.bits) != id.index {
+        if segment_index(&credential.digest, id.bits) != id.index {
             return Err(SnapshotError::Mismatch);
         }
         let (scopes, networks) = (credential.scopes.joined(), credential.allowlist.to_bytes());
@@ -39,8 +39,12 @@ impl Writer {
         self.add(&credential.digest, &view)
     }
 
-    /// Adds a credential as it stands in another page.
-    pub(super) fn add(&mut self, digest: &Digest, view: &CredentialView<'_>) -> Result<(), SnapshotError> {
+    /// Adds a credential from another segment.
+    pub(in crate::snapshot) fn add(
+        &mut self,
+        digest: &Digest,
+        view: &CredentialView<'_>,
+    ) -> Result<(), SnapshotError> {
         let profile = self.profile(view)?;
         let name_offset = self.store(view.name.as_bytes())?;
         let revoked = if view.revoked { FLAG_REVOKED } else { 0 };
@@ -58,7 +62,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The number of the credential's profile, which is written at its first use.
+    /// Returns the index of the credential's profile, and adds it if it is new.
     fn profile(&mut self, view: &CredentialView<'_>) -> Result<u32, SnapshotError> {
         let (scopes, networks) = (view.scopes.as_bytes(), view.allowlist.as_bytes());
         let limit = view.rate_limit;
@@ -96,7 +100,11 @@ impl Writer {
         Ok(offset)
     }
 
-    pub(super) fn finish(self, id: PageId, version: u64) -> Result<Page<Vec<u8>>, SnapshotError> {
+    pub(in crate::snapshot) fn finish(
+        self,
+        id: SegmentId,
+        version: u64,
+    ) -> Result<Segment<Vec<u8>>, SnapshotError> {
         let (records, profiles) = (self.records.as_bytes(), self.profiles.as_bytes());
         let length = HEADER_SIZE + records.len() + profiles.len() + self.heap.len();
         let count = |bytes: &[u8], size: usize| {
@@ -120,7 +128,7 @@ impl Writer {
         for part in [header.as_bytes(), records, profiles, &self.heap] {
             bytes.extend_from_slice(part);
         }
-        set_page_crc(&mut bytes);
-        Page::check(bytes)
+        set_segment_crc(&mut bytes);
+        Segment::check(bytes)
     }
 }
