@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use omniflow_control_plane::commands;
+use omf::commands;
 use omniflow_harness::process::Process;
 use omniflow_harness::{Call, Stack, StackOptions, client, eventually, omf_command, ports::Port};
 use serde_json::{Value, json};

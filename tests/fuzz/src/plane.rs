@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use omniflow_control_plane::fuzzing::Plane;
+use omf::fuzzing::Plane;
 use tempfile::TempDir;
 
 /// The control plane. Its folder goes with the process only where that ends by itself, so it lies below the

@@ -1,0 +1,162 @@
+//! Which endpoints admit which tokens.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use serde_json::json;
+use tower::ServiceExt;
+
+use super::*;
+use omf::testing::{TestServer, request};
+
+fn is_public(path: &str) -> bool {
+    ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/", "/docs/{*file}"].contains(&path)
+}
+
+#[tokio::test]
+async fn every_endpoint_lets_in_the_declared_roles_and_nobody_else() {
+    let plane = TestServer::new().await;
+    let mut tokens = vec![(Role::Owner, plane.owner.clone())];
+    for role in [Role::Admin, Role::Auditor, Role::Gateway] {
+        tokens.push((role, plane.token(role.as_str()).await));
+    }
+    let endpoints = crate::endpoints(crate::tests::api_of(&plane));
+    assert!(endpoints.table().len() >= 18);
+    for Endpoint { method, path, access } in endpoints.table().iter().cloned() {
+        let filled = path.replace("{id}", "nobody").replace("{version}", "1").replace("{n}", "0");
+        let Access::Roles(roles) = access else {
+            assert!(is_public(path), "{path} is open to everybody");
+            continue;
+        };
+        for (role, token) in &tokens {
+            let request = request(method.clone(), &filled, token, Some(json!({})));
+            // A stream has no end; its head says all.
+            if path == "/v1/audit/stream" && roles.contains(role) {
+                let answer = plane.router.clone().oneshot(request).await.unwrap();
+                assert_eq!(answer.status(), StatusCode::OK, "{path} as {role}");
+                continue;
+            }
+            let answer = plane.call(request).await;
+            let refused = answer.status == StatusCode::FORBIDDEN;
+            assert_eq!(refused, !roles.contains(role), "{method} {path} as {role}: {}", answer.status);
+            assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path} as {role}");
+            assert_ne!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{method} {path} as {role}");
+            if refused {
+                assert_eq!(answer.problem().1, "forbidden");
+            }
+        }
+        let without = Request::builder().method(method.clone()).uri(&filled).body(Body::empty()).unwrap();
+        assert_eq!(plane.call(without).await.problem().1, "unauthenticated", "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn the_roles_are_those_of_the_contract() {
+    let plane = TestServer::new().await;
+    let endpoints = crate::endpoints(crate::tests::api_of(&plane));
+    for Endpoint { method, path, access } in endpoints.table().iter().cloned() {
+        let expected = match path {
+            path if is_public(path) => Access::Public,
+            path if path.starts_with("/gateway/") => GATEWAY,
+            path if path.starts_with("/v1/tokens") => OWNER,
+            path if path.starts_with("/v1/keys") && method != Method::GET => WRITE,
+            "/v1/policy" if method != Method::GET => WRITE,
+            "/v1/policy/rollback" | "/v1/leaks" => WRITE,
+            "/v1/audit/{id}/payload" => AUDIT,
+            "/v1/audit/payload-key/rotate" => OWNER,
+            _ => READ,
+        };
+        assert_eq!(access, expected, "{method} {path}");
+    }
+}
+
+/// The rows of the table in `docs/API.md`: a call, or several with the same roles.
+fn documented() -> BTreeMap<(String, String), String> {
+    let text = include_str!("../../../../docs/API.md");
+    let mut rows = BTreeMap::new();
+    for line in text.lines().skip_while(|line| *line != "| call | roles | what |").skip(2) {
+        let Some(row) = line.strip_prefix("| ") else { break };
+        let cells: Vec<&str> = row.split(" | ").collect();
+        for call in cells[0].split('`').filter(|part| part.contains(" /")) {
+            let (method, path) = call.split_once(' ').unwrap();
+            rows.insert((path.to_owned(), method.to_owned()), cells[1].to_owned());
+        }
+    }
+    rows
+}
+
+#[tokio::test]
+async fn the_documentation_names_every_call_with_the_roles_that_it_takes() {
+    let plane = TestServer::new().await;
+    let endpoints = crate::endpoints(crate::tests::api_of(&plane));
+    let table: BTreeMap<(String, String), String> = endpoints
+        .table()
+        .iter()
+        // The pages of the documentation.
+        .filter(|endpoint| !endpoint.path.starts_with("/docs/"))
+        .map(|endpoint| {
+            let roles = match endpoint.access {
+                Access::Public => "everybody".to_owned(),
+                Access::Roles(roles) => roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", "),
+            };
+            ((endpoint.path.to_owned(), endpoint.method.to_string()), roles)
+        })
+        .collect();
+    assert_eq!(documented(), table);
+}
+
+#[tokio::test]
+async fn one_whole_token_in_one_header_and_nothing_else_is_taken() {
+    let plane = TestServer::new().await;
+    let owner = &plane.owner;
+    let call = async |headers: &[(&str, String)]| {
+        let mut request = Request::get("/v1/policy");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        plane.call(request.body(Body::empty()).unwrap()).await
+    };
+    let right = ("authorization", format!("Bearer {owner}"));
+    assert_eq!(call(std::slice::from_ref(&right)).await.status, StatusCode::OK);
+    assert_eq!(call(&[("authorization", format!("bearer {owner}"))]).await.status, StatusCode::OK);
+    for wrong in [
+        String::new(),
+        "Bearer".to_owned(),
+        "Bearer ".to_owned(),
+        format!("Basic {owner}"),
+        owner.clone(),
+        format!("Bearer  {owner}"),
+        format!("Bearer {owner}x"),
+        format!("Bearer {}", &owner[..owner.len() - 1]),
+        format!("Bearer {}", owner.to_uppercase()),
+        format!("Bearer {owner}, Bearer {owner}"),
+        format!("Bearer {}", Digest::of(owner.as_bytes()).to_hex()),
+    ] {
+        let answer = call(&[("authorization", wrong.clone())]).await;
+        assert_eq!(answer.problem().1, "unauthenticated", "{wrong}");
+        assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer realm=\"omniflow\"");
+        assert!(!String::from_utf8_lossy(&answer.body).contains(owner.as_str()));
+    }
+    assert_eq!(call(&[right.clone(), right.clone()]).await.problem().1, "unauthenticated");
+    assert_eq!(call(&[("x-api-key", owner.clone())]).await.problem().1, "unauthenticated");
+}
+
+#[tokio::test]
+async fn an_endpoint_without_a_gate_fails_closed() {
+    let plane = TestServer::new().await;
+    let open: Router<()> = Router::new().route("/", axum::routing::get(async |_: Authenticated| "let in"));
+    let answer = omf::testing::send(open, request(Method::GET, "/", &plane.owner, None)).await;
+    assert_eq!(answer.problem().0, 500);
+}
+
+#[tokio::test]
+async fn other_paths_methods_and_long_bodies_are_problems_too() {
+    let plane = TestServer::new().await;
+    assert_eq!(plane.get("/nothing").await.problem().1, "not_found");
+    assert_eq!(plane.delete("/v1/policy").await.problem().1, "method_not_allowed");
+    let long = json!({"name": "x".repeat(BODY_LIMIT)});
+    assert_eq!(plane.post("/v1/keys", long).await.problem().1, "body_too_large");
+    let answer = plane.get("/v1/policy").await;
+    assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store");
+}

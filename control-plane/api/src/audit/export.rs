@@ -1,0 +1,189 @@
+//! `GET /v1/audit/export`: all calls that a filter selects, as one file.
+//!
+//! It is read and sent in batches: at most three wait to be sent, and no reader is held while the client takes its time.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use http_body_util::channel::{Channel, Sender};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::FilterQuery;
+use crate::access::Authenticated;
+use crate::extract::StrictQuery;
+use crate::problem::Problem;
+use crate::query;
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_api_types::audit_lines::ExportFormat;
+use omniflow_api_types::schema;
+use omniflow_service::audit::RequestLog;
+use omniflow_service::audit::export::{Export, ExportBatch};
+
+/// Batches that wait for a client that reads slowly, beside the one at hand.
+const BATCHES_WAITING: usize = 2;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExportQuery {
+    #[serde(flatten)]
+    filter: FilterQuery,
+    #[serde(flatten)]
+    form: FormQuery,
+}
+
+/// In which form.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FormQuery {
+    /// `ndjson`: a JSON document a line; `csv`: RFC 4180 with a header. `ndjson` if not stated.
+    #[param(value_type = Option<schema::ExportFormat>)]
+    format: Option<String>,
+}
+
+/// Sends all audited calls that the filter selects, newest first.
+///
+/// A connection that is closed before the end of the body means that the export is not whole.
+#[utoipa::path(
+    get,
+    path = "/v1/audit/export",
+    operation_id = "export_audit_records",
+    tag = "audit",
+    params(FilterQuery, FormQuery),
+    responses((
+        status = 200,
+        description = "The calls.",
+        content((String = "application/x-ndjson"), (String = "text/csv")),
+    )),
+)]
+pub(super) async fn export(
+    State(log): State<Arc<RequestLog>>,
+    Authenticated(principal): Authenticated,
+    StrictQuery(ExportQuery { filter, form }): StrictQuery<ExportQuery>,
+) -> Result<Response, Problem> {
+    let export = log.export(&principal, filter.into())?;
+    let format = query::parsed("format", form.format)?.unwrap_or(ExportFormat::Ndjson);
+    let (sender, body) = Channel::new(BATCHES_WAITING);
+    tokio::spawn(send(export, format, sender));
+    let headers =
+        [(header::CONTENT_TYPE, format.media_type()), (header::CONTENT_DISPOSITION, format.disposition())];
+    Ok((headers, Body::new(body)).into_response())
+}
+
+/// Sends all, or cuts the connection.
+async fn send(mut export: Export, format: ExportFormat, mut sender: Sender<Bytes, io::Error>) {
+    let stopped = export.stopped();
+    let sent = tokio::select! {
+        sent = send_batches(&mut export, format, &mut sender) => sent,
+        () = stopped => Err(io::Error::other("the control plane is stopping")),
+    };
+    if let Err(error) = sent {
+        tracing::warn!(%error, "an export of the audit log was cut");
+        sender.abort(error);
+    }
+}
+
+async fn send_batches(
+    export: &mut Export,
+    format: ExportFormat,
+    sender: &mut Sender<Bytes, io::Error>,
+) -> io::Result<()> {
+    let mut text = format.head().to_owned();
+    loop {
+        let ExportBatch { records, is_last } = export.next_batch().await.map_err(io::Error::other)?;
+        for record in records {
+            text.push_str(&format.line(&AuditEntryJson::from(record)).map_err(io::Error::other)?);
+        }
+        // A client that closes the connection may have seen enough: that is no failure.
+        if sender.send_data(Bytes::from(std::mem::take(&mut text))).await.is_err() || is_last {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Method, StatusCode};
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+    use uuid::Uuid;
+
+    use super::*;
+    use omf::testing::{START, TestServer, record, request};
+    use omniflow_api_types::audit_lines::CSV_HEADER;
+    use omniflow_service::audit::export::BATCH_RECORDS;
+
+    /// A log with more than two pieces.
+    async fn plane() -> TestServer {
+        let plane = TestServer::new().await;
+        let token = plane.token("gateway").await;
+        let key = Uuid::from_u128(7);
+        plane
+            .deliver(&token, (0..1_200).map(|n| record(n, START + n / 7, Some((key, "ci")))).collect())
+            .await;
+        plane
+    }
+
+    #[tokio::test]
+    async fn an_export_has_every_record_of_the_list_once_and_in_its_order() {
+        let plane = plane().await;
+        let answer = plane.get("/v1/audit/export").await;
+        assert_eq!(answer.headers[header::CONTENT_TYPE], "application/x-ndjson");
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let ids: Vec<&str> = lines.iter().map(|line| line["request_id"].as_str().unwrap()).collect();
+        let expected: Vec<String> = (0..1_200).rev().map(|n| format!("request-{n}")).collect();
+        assert_eq!(ids, expected);
+        let first = plane.get("/v1/audit?limit=1").await.expect(StatusCode::OK);
+        assert_eq!(lines[0], first["items"][0]);
+
+        let few = plane.get("/v1/audit/export?key=ci&to=2027-01-15T08:00:00.001Z").await;
+        assert_eq!(few.body.iter().filter(|byte| **byte == b'\n').count(), 7);
+        assert_eq!(plane.get("/v1/audit/export?key=nobody").await.body, Bytes::new());
+        let csv = plane.get("/v1/audit/export?format=csv").await;
+        let text = String::from_utf8(csv.body.to_vec()).unwrap();
+        assert_eq!(text.matches("\r\n").count(), 1_201);
+        assert!(text.starts_with("id,time,key_id,key_name,"), "{text}");
+        assert_eq!(plane.get("/v1/audit/export?key=nobody&format=csv").await.body, CSV_HEADER);
+        for (query, field) in [("format=xml", "format"), ("limit=1", ""), ("status=x", "status")] {
+            let (status, _, named) = plane.get(&format!("/v1/audit/export?{query}")).await.problem();
+            assert_eq!((status, named.as_str()), (400, field));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_export_is_cut_when_its_token_is_revoked() {
+        let plane = TestServer::new().await;
+        let gateway = plane.token("gateway").await;
+        let auditor = plane.token("auditor").await;
+        for first in (0..5_000).step_by(1_000) {
+            plane
+                .deliver(&gateway, (first..first + 1_000).map(|n| record(n, START + n, None)).collect())
+                .await;
+        }
+        let request = request(Method::GET, "/v1/audit/export", &auditor, None);
+        let mut body = plane.router.clone().oneshot(request).await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        let path = plane.path_of_token("the auditor").await;
+        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+        let rest = body.collect().await;
+        assert!(rest.is_err(), "what is not whole does not end as if it were");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_ahead_of_a_client_that_does_not_take_it() {
+        let plane = plane().await;
+        let request = request(Method::GET, "/v1/audit/export", &plane.owner, None);
+        let mut body = plane.router.clone().oneshot(request).await.unwrap().into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let line: Value = serde_json::from_slice(first.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+        assert_eq!(line["request_id"], json!("request-1199"));
+        assert_eq!(first.iter().filter(|byte| **byte == b'\n').count(), BATCH_RECORDS);
+        drop(body);
+    }
+}

@@ -1,0 +1,29 @@
+//! `GET /v1/audit/gaps`: what is missing in the log.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::extract::StrictQuery;
+use crate::problem::Problem;
+use crate::query::PageQuery;
+use omniflow_api_types::audit::AuditGapJson;
+use omniflow_api_types::page::Page;
+use omniflow_service::audit::RequestLog;
+
+/// Lists what is missing in the log, found last first.
+#[utoipa::path(
+    get,
+    path = "/v1/audit/gaps",
+    operation_id = "list_audit_gaps",
+    tag = "audit",
+    params(PageQuery),
+    responses((status = 200, body = Page<AuditGapJson>, description = "A page of gaps.")),
+)]
+pub(crate) async fn gaps(
+    State(log): State<Arc<RequestLog>>,
+    StrictQuery(query): StrictQuery<PageQuery>,
+) -> Result<Json<Page<AuditGapJson>>, Problem> {
+    Ok(Json(Page::json(log.gaps(query.into()).await?, AuditGapJson::from)))
+}

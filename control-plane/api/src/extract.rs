@@ -1,0 +1,178 @@
+//! Reading requests: strict JSON, strict queries, and refusals that name the field.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::problem::Problem;
+use omniflow_domain::error::{Error, ErrorCode};
+pub(super) use omniflow_service::json::parse;
+
+/// How long a request's body may take in all. The largest, a batch of 1 MiB, then comes over 140 kbit/s.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// A request body in JSON. Unknown fields are refused by the shape itself.
+pub(super) struct StrictJson<T>(pub(super) T);
+
+/// A request body like [`StrictJson`], or none at all for the default.
+pub(super) struct OptionalJson<T>(pub(super) T);
+
+/// The query string. Parameters that the shape does not have are refused, and so are repeated ones.
+pub(super) struct StrictQuery<T>(pub(super) T);
+
+/// The variable segments of the path.
+pub(super) struct Segments<T>(pub(super) T);
+
+/// The bytes of a request's body, within the endpoint's limit.
+pub(super) struct Body(pub(super) Bytes);
+
+/// What is read from the bytes of a body and the headers that describe them.
+pub(super) trait FromBody: Sized {
+    /// Reads it.
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error>;
+}
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        match whole(Bytes::from_request(request, state)).await? {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Error::new(ErrorCode::BodyTooLarge, "The body is longer than this endpoint takes.")
+                    .into())
+            }
+            Err(_) => Err(incomplete().into()),
+        }
+    }
+}
+
+/// A body that is read in time. One that drips arrives without a pause, and would take days.
+pub(super) async fn whole<T>(reading: impl Future<Output = T>) -> Result<T, Error> {
+    timeout(BODY_TIME, reading).await.map_err(|_| incomplete())
+}
+
+fn incomplete() -> Error {
+    Error::new(ErrorCode::BodyIncomplete, "The body ended early or took too long. Send the request again.")
+}
+
+impl<T: DeserializeOwned> FromBody for StrictJson<T> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
+        check_media_type(headers, "application/json")?;
+        parse(bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromBody for OptionalJson<T> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        check_media_type(headers, "application/json")?;
+        parse(bytes).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let headers = request.headers().clone();
+        // Before the body is read: one of another media type may be long.
+        check_media_type(&headers, "application/json")?;
+        let Body(bytes) = Body::from_request(request, state).await?;
+        Self::from_body(&headers, &bytes).map_err(Into::into)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        read_query(parts.uri.query().unwrap_or_default()).map(Self).map_err(Into::into)
+    }
+}
+
+fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_urlencoded::from_str(text)
+        .map_err(|error| Error::new(ErrorCode::InvalidQuery, format!("The query string: {error}.")))
+}
+
+/// The query that has these parameters, read as if a caller had sent it. So pages ask for what the API would be asked.
+pub(super) fn query_of<T: DeserializeOwned>(parameters: &[(&str, &str)]) -> Result<T, Error> {
+    let text = serde_urlencoded::to_string(parameters).map_err(|_| Error::internal())?;
+    read_query(&text)
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let Path(segments) = Path::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Error::not_found("Nothing has this path. Check the identifier in it."))?;
+        Ok(Self(segments))
+    }
+}
+
+/// The media type of a body without its parameters; empty if none is stated.
+pub(super) fn media_type(headers: &HeaderMap) -> &str {
+    let stated = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    stated.split(';').next().unwrap_or_default().trim()
+}
+
+/// Refuses a body of another media type, so that no form of a foreign page can be taken for a call.
+pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Error> {
+    if media_type(headers).eq_ignore_ascii_case(wanted) {
+        Ok(())
+    } else {
+        Err(Error::new(
+            ErrorCode::UnsupportedMediaType,
+            format!("Send the body as 'Content-Type: {wanted}'."),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::http::StatusCode;
+    use http_body_util::channel::Channel;
+    use serde_json::json;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use omf::testing::TestServer;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_not_waited_for() {
+        let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+        let dripping = tokio::spawn(async move {
+            while sender.send_data(Bytes::from_static(b" ")).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let start = Instant::now();
+        let request = Request::new(axum::body::Body::new(body));
+        let problem = Body::from_request(request, &()).await.err().unwrap();
+        assert!((BODY_TIME..BODY_TIME * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
+        assert_eq!(problem, incomplete().into());
+        dripping.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_list_is_no_object() {
+        let plane = TestServer::new().await;
+        let list = json!(["ci", "live", ["contacts:read"]]);
+        assert_eq!(plane.post("/v1/keys", list).await.problem(), (400, "invalid_json".into(), String::new()));
+        plane.key("ci").await;
+        assert_eq!(plane.patch("/v1/keys/ci", json!([null, null])).await.problem().0, 400);
+        assert_eq!(plane.patch("/v1/keys/ci", json!({})).await.status, StatusCode::OK);
+    }
+}

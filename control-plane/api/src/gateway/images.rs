@@ -1,0 +1,59 @@
+//! `GET /gateway/v1/images/{version}/chunks/{n}`: an image, a piece at a time.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use omniflow_policy::snapshot::Segment;
+
+use crate::extract::Segments;
+use crate::problem::Problem;
+use omniflow_service::gateway_protocol::GatewayProtocol;
+
+/// Pages as a body, one behind the other. They are sent from where the image has them: a thousand gateways that take a
+/// chunk at once hold it once.
+struct PagesBody(VecDeque<Bytes>);
+
+struct SharedPage(Arc<Segment<Vec<u8>>>);
+
+pub(super) async fn chunk(
+    State(protocol): State<Arc<GatewayProtocol>>,
+    Segments((version, n)): Segments<(u64, u32)>,
+) -> Result<impl IntoResponse, Problem> {
+    let pages = protocol.chunk(version, n)?;
+    let pages = pages.into_iter().map(|page| Bytes::from_owner(SharedPage(page))).collect();
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::new(PagesBody(pages))))
+}
+
+impl AsRef<[u8]> for SharedPage {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+impl HttpBody for PagesBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|page| Ok(Frame::data(page))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|page| page.len() as u64).sum())
+    }
+}

@@ -1,0 +1,43 @@
+//! Whether the process lives, and whether it can serve.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use super::access::{Access, Endpoints};
+use super::metrics::metrics;
+use super::problem::Problem;
+use omniflow_service::monitoring::Monitoring;
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints.get("/healthz", Access::Public, healthz).get("/readyz", Access::Public, readyz).get(
+        "/metrics",
+        Access::Public,
+        metrics,
+    )
+}
+
+/// Tells that the process lives.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "healthz",
+    tag = "health",
+    responses((status = 200, body = String, content_type = "text/plain", description = "It does.")),
+)]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Tells whether the process can serve: the image is built and the databases answer.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "health",
+    responses((status = 200, body = String, content_type = "text/plain", description = "It can.")),
+)]
+pub(super) async fn readyz(State(monitoring): State<Arc<Monitoring>>) -> Result<&'static str, Problem> {
+    monitoring.check_ready().await?;
+    Ok("ready\n")
+}

@@ -1,0 +1,272 @@
+//! `POST /v1/keys`: creates a key. Its secret is in the response, and nowhere else ever after.
+//!
+//! With a digest it imports a key of another system instead, whose secret only its holder has.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+
+use crate::access::Authenticated;
+use crate::extract::StrictJson;
+use crate::idempotency::IdempotentBody;
+use crate::params::IdempotencyKey;
+use crate::problem::Problem;
+use omniflow_api_types::key::{CreateKey, CreatedKey};
+use omniflow_service::keys::{Create, Keys};
+
+/// Issues a key.
+///
+/// Its secret is in this answer and nowhere else. With `digest` it takes over a key of another system, and has no secret.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    operation_id = "create_key",
+    tag = "keys",
+    params(IdempotencyKey),
+    request_body = CreateKey,
+    responses(
+        (status = 201, body = CreatedKey, description = "The key and its secret.", headers(("ETag" = String))),
+        (status = 409, description = "`name_taken`, `digest_taken`, `imports_not_taken`, `already_created`"),
+    ),
+)]
+pub(crate) async fn create(
+    State(keys): State<Arc<Keys>>,
+    Authenticated(principal): Authenticated,
+    IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateKey>>,
+) -> Result<Response, Problem> {
+    Ok(super::created(keys.create(&principal, create_of(request), attempt).await?)?)
+}
+
+/// The use case's request.
+fn create_of(request: CreateKey) -> Create {
+    let CreateKey {
+        name,
+        environment,
+        scopes,
+        rate_limit,
+        ip_allowlist,
+        expires_at,
+        description,
+        digest,
+        hint,
+    } = request;
+    Create { name, environment, scopes, rate_limit, ip_allowlist, expires_at, description, digest, hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{StatusCode, header};
+    use omniflow_domain::error::{Error, ErrorCode};
+    use omniflow_domain::principal::Principal;
+    use omniflow_domain::token::Role;
+    use omniflow_policy::digest::Digest;
+    use omniflow_policy::limit::RateLimit;
+    use serde_json::{Value, json};
+
+    use omf::testing::TestServer;
+    use omniflow_service::keys::{Create, Update};
+
+    #[tokio::test]
+    async fn a_key_is_issued_with_what_was_asked_for() {
+        let plane = TestServer::new().await;
+        let before = plane.app.publisher.publication.version().unwrap();
+        let body = json!({
+            "name": "CI deploy", "environment": "test", "scopes": ["tickets:write", "contacts:read"],
+            "rate_limit": {"per_hour": 1000, "burst": 20}, "ip_allowlist": ["203.0.113.0/24", "2001:db8::1"],
+            "expires_at": "2027-06-01T00:00:00+02:00", "description": "nightly",
+        });
+        let answer = plane.post("/v1/keys", body).await;
+        let location = answer.headers[header::LOCATION].to_str().unwrap().to_owned();
+        let created = answer.expect(StatusCode::CREATED);
+        let secret = created["secret"].as_str().unwrap();
+        assert!(secret.starts_with("omf_test_") && secret.len() == 55);
+        let key = &created["key"];
+        assert_eq!(location, format!("/v1/keys/{}", key["id"].as_str().unwrap()));
+        assert_eq!(
+            *key,
+            json!({
+                "id": key["id"], "name": "CI deploy", "environment": "test", "status": "active",
+                "scopes": ["contacts:read", "tickets:write"],
+                "rate_limit": {"per_minute": null, "per_hour": 1000, "burst": 20},
+                "ip_allowlist": ["203.0.113.0/24", "2001:db8::1/128"], "description": "nightly",
+                "created_by": "owner", "created_at": "2027-01-15T08:00:00.000Z",
+                "expires_at": "2027-05-31T22:00:00.000Z", "last_used_at": null,
+                "rotation_due_at": "2027-04-15T08:00:00.000Z", "revision": 1,
+                "versions": [{
+                    "id": 1, "hint": &secret[45..49], "created_at": "2027-01-15T08:00:00.000Z",
+                    "expires_at": null, "revoked_at": null, "last_used_at": null,
+                }],
+            })
+        );
+        assert!(plane.app.publisher.publication.version().unwrap() > before);
+        let image = plane.app.publisher.publication.image().unwrap();
+        assert!(image.find(&Digest::of(secret.as_bytes())).is_some());
+        for path in [location.as_str(), "/v1/keys/CI%20deploy"] {
+            assert_eq!(plane.get(path).await.expect(StatusCode::OK), *key, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_secret_is_nowhere_on_disk() {
+        let plane = TestServer::new().await;
+        let created = plane.key("ci").await;
+        let secret = created["secret"].as_str().unwrap();
+        for file in std::fs::read_dir(plane.folder()).unwrap() {
+            let path = file.unwrap().path();
+            let content = std::fs::read(&path).unwrap();
+            let found = |text: &str| content.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(!found(secret), "{}", path.display());
+            assert!(path.ends_with("admin-token") || !found(&plane.owner), "{}", path.display());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_of_another_system_is_taken_over_by_its_digest() {
+        let plane = TestServer::new().await;
+        let digest = Digest::of(b"sk_live_of_another_system");
+        let mut policy = plane.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
+        policy["imported_keys"] = json!(true);
+        let import = |name: &str, digest: &str| json!({"name": name, "environment": "live", "scopes": ["contacts:read"], "digest": digest, "hint": "stem"});
+        let early = plane.post("/v1/keys", import("moved", &digest.to_hex())).await;
+        assert_eq!(early.problem(), (409, "imports_not_taken".to_owned(), String::new()));
+        plane.put("/v1/policy", policy).await.expect(StatusCode::OK);
+        let answer = plane.post("/v1/keys", import("moved", &digest.to_hex())).await;
+        assert_eq!(answer.headers[header::ETAG], "\"1\"");
+        let created = answer.expect(StatusCode::CREATED);
+        assert_eq!(created.get("secret"), None);
+        assert_eq!(created["key"]["versions"][0]["hint"], "stem");
+        assert!(plane.app.publisher.publication.image().unwrap().find(&digest).is_some());
+        let events = plane.get("/v1/events?action=key.imported").await.expect(StatusCode::OK);
+        assert_eq!(events["items"][0]["subject"]["name"], "moved");
+        assert!(!events.to_string().contains(&digest.to_hex()));
+
+        let mut without = import("x", &digest.to_hex());
+        without.as_object_mut().unwrap().remove("digest");
+        let mut long_hint = import("x", &"0".repeat(64));
+        long_hint["hint"] = json!("abcde");
+        for (body, expected) in [
+            (import("again", &digest.to_hex().to_uppercase()), (409, "digest_taken", "")),
+            (import("x", "abc"), (422, "invalid_field", "/digest")),
+            (import("x", &"g".repeat(64)), (422, "invalid_field", "/digest")),
+            (long_hint, (422, "invalid_field", "/hint")),
+            (without, (422, "invalid_field", "/hint")),
+        ] {
+            let (status, code, field) = plane.post("/v1/keys", body.clone()).await.problem();
+            assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
+        }
+        plane.post("/v1/keys/moved/rotate", json!({})).await.expect(StatusCode::CREATED);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named() {
+        let plane = TestServer::new().await;
+        plane.key("taken").await;
+        let version = plane.app.publisher.publication.version().unwrap();
+        let with = |changes: Value| {
+            let mut body = json!({"name": "x", "environment": "live", "scopes": ["contacts:read"]});
+            for (name, value) in changes.as_object().unwrap() {
+                body[name] = value.clone();
+            }
+            body
+        };
+        for (changes, expected) in [
+            (json!({"name": "taken"}), (409, "name_taken", "")),
+            (json!({"name": "a/b"}), (422, "invalid_field", "/name")),
+            (json!({"name": "0190163d-8694-739b-aea5-966c26f8ad91"}), (422, "invalid_field", "/name")),
+            (json!({"name": 7}), (400, "invalid_json", "/name")),
+            (json!({"environment": "prod"}), (422, "invalid_field", "/environment")),
+            (json!({"scopes": ["contacts:read", "contacts"]}), (422, "invalid_field", "/scopes/1")),
+            (json!({"scopes": ["nothing:read"]}), (422, "invalid_field", "/scopes/0")),
+            (json!({"rate_limit": {"burst": 0}}), (422, "invalid_field", "/rate_limit/burst")),
+            (json!({"rate_limit": {}}), (422, "invalid_field", "/rate_limit")),
+            (json!({"rate_limit": {"per_minute": 0}}), (422, "invalid_field", "/rate_limit/per_minute")),
+            (json!({"rate_limit": {"per_minute": -1}}), (400, "invalid_json", "/rate_limit/per_minute")),
+            (json!({"rate_limit": {"per_day": 5}}), (400, "invalid_json", "/rate_limit/per_day")),
+            (
+                json!({"ip_allowlist": ["10.0.0.0/8", "10.0.0.1/8"]}),
+                (422, "invalid_field", "/ip_allowlist/1"),
+            ),
+            (json!({"expires_at": "2027-01-15T08:00:00Z"}), (422, "invalid_field", "/expires_at")),
+            (json!({"expires_at": "tomorrow"}), (422, "invalid_field", "/expires_at")),
+            (json!({"description": "x".repeat(1025)}), (422, "invalid_field", "/description")),
+            (json!({"secret": "mine"}), (400, "invalid_json", "/secret")),
+        ] {
+            let (status, code, field) = plane.post("/v1/keys", with(changes.clone())).await.problem();
+            assert_eq!((status, code.as_str(), field.as_str()), expected, "{changes}");
+        }
+        assert_eq!(
+            plane.app.publisher.publication.version().unwrap(),
+            version,
+            "a refusal publishes nothing"
+        );
+        let list = plane.get("/v1/keys").await.expect(StatusCode::OK);
+        assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_json_and_says_so() {
+        let plane = TestServer::new().await;
+        let call = async |media_type: &str, body: &'static str| {
+            let request = axum::http::Request::post("/v1/keys")
+                .header(header::AUTHORIZATION, format!("Bearer {}", plane.owner))
+                .header(header::CONTENT_TYPE, media_type)
+                .body(axum::body::Body::from(body))
+                .unwrap();
+            plane.call(request).await.problem().1
+        };
+        assert_eq!(call("text/plain", "{}").await, "unsupported_media_type");
+        assert_eq!(call("application/json", "").await, "invalid_json");
+        assert_eq!(call("application/json", "{\"name\":").await, "invalid_json");
+        let twice = r#"{"name":"a","environment":"live","scopes":[]} {}"#;
+        assert_eq!(call("application/json; charset=utf-8", twice).await, "invalid_json");
+    }
+
+    fn pointers(errors: &[Error]) -> Vec<(ErrorCode, Option<&str>)> {
+        errors.iter().map(|error| (error.code(), error.field())).collect()
+    }
+
+    #[tokio::test]
+    async fn every_invalid_field_is_reported_once() {
+        let plane = TestServer::new().await;
+        plane.key("taken").await;
+        let principal =
+            Principal { id: uuid::Uuid::nil(), name: "owner".parse().unwrap(), role: Role::Owner };
+        let request = Create {
+            name: "taken".to_owned(),
+            environment: "prod".to_owned(),
+            scopes: vec!["contacts:read".to_owned(), "nothing:read".to_owned(), "x".to_owned()],
+            rate_limit: Some(RateLimit { per_minute: Some(0), per_hour: Some(0), burst: Some(0) }),
+            ip_allowlist: Some(vec!["10.0.0.1/8".to_owned()]),
+            expires_at: Some("tomorrow".to_owned()),
+            description: Some("x".repeat(1_025)),
+            ..Create::default()
+        };
+        let invalid = |pointer| (ErrorCode::InvalidField, Some(pointer));
+        let expected = [
+            invalid("/environment"),
+            invalid("/scopes/1"),
+            invalid("/rate_limit/per_minute"),
+            invalid("/rate_limit/per_hour"),
+            invalid("/rate_limit/burst"),
+            invalid("/ip_allowlist/0"),
+            invalid("/description"),
+            invalid("/expires_at"),
+            (ErrorCode::NameTaken, None),
+        ];
+        let keys = &plane.app.api.keys;
+        let errors = keys.find_errors(&principal, request.clone()).await.unwrap();
+        assert_eq!(pointers(&errors), expected);
+
+        let update = Update {
+            scopes: Some(request.scopes),
+            rate_limit: Some(Some(RateLimit { per_minute: None, per_hour: None, burst: None })),
+            description: Some(None),
+            ..Update::default()
+        };
+        let errors = keys.find_update_errors(&principal, update).await.unwrap();
+        assert_eq!(pointers(&errors), [invalid("/scopes/1"), invalid("/rate_limit")]);
+        let valid = Update { scopes: Some(vec!["contacts:read".to_owned()]), ..Update::default() };
+        assert_eq!(keys.find_update_errors(&principal, valid).await.unwrap(), []);
+    }
+}

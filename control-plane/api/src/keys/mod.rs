@@ -1,0 +1,66 @@
+//! Keys: created, listed, updated, rotated and revoked.
+
+pub(crate) mod create;
+pub(crate) mod list;
+pub(crate) mod revoke;
+pub(crate) mod rotate;
+pub(crate) mod update;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::access::{Endpoints, READ, WRITE};
+use super::extract::Segments;
+use super::idempotency::Created;
+use super::params::KeyPath;
+use super::problem::Problem;
+use omniflow_api_types::key::{CreatedKey, KeyJson};
+use omniflow_domain::error::Error;
+use omniflow_domain::key_details::KeyDetails;
+use omniflow_service::idempotency::Idempotent;
+use omniflow_service::keys::{Issued, Keys};
+use omniflow_service::precondition::entity_tag;
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints
+        .get("/v1/keys", READ, list::list)
+        .post("/v1/keys", WRITE, create::create)
+        .get("/v1/keys/{id}", READ, show)
+        .patch("/v1/keys/{id}", WRITE, update::update)
+        .post("/v1/keys/{id}/rotate", WRITE, rotate::rotate)
+        .post("/v1/keys/{id}/revoke", WRITE, revoke::revoke_key)
+        .post("/v1/keys/{id}/versions/{version}/revoke", WRITE, revoke::revoke_version)
+}
+
+/// Shows a key, by identifier or by name.
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}",
+    operation_id = "show_key",
+    tag = "keys",
+    params(KeyPath),
+    responses((status = 200, body = KeyJson, description = "The key.", headers(("ETag" = String)))),
+)]
+pub(crate) async fn show(
+    State(keys): State<Arc<Keys>>,
+    Segments(id): Segments<String>,
+) -> Result<impl IntoResponse, Problem> {
+    Ok(tagged(keys.show(&id).await?))
+}
+
+/// A key with its entity tag.
+fn tagged(details: KeyDetails) -> impl IntoResponse {
+    ([(header::ETAG, entity_tag(details.key.revision))], Json(KeyJson::from(details)))
+}
+
+/// The response to a request that created a key or a version.
+fn created(issued: Idempotent<Issued>) -> Result<Response, Error> {
+    let Idempotent { value: Issued { key, secret }, replayed } = issued;
+    let (location, revision) = (format!("/v1/keys/{}", key.key.id), key.key.revision);
+    let body = CreatedKey { key: key.into(), secret: secret.map(|secret| secret.expose().to_owned()) };
+    Ok(Created::new(location, Some(revision), &body)?.replayed(replayed).into_response())
+}

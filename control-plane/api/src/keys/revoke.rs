@@ -1,0 +1,197 @@
+//! `POST /v1/keys/{id}/revoke` and `POST /v1/keys/{id}/versions/{version}/revoke`: revokes a key, or one version of it.
+//!
+//! With `?wait=5s` the response is sent when every live gateway enforces it, or after that time, and lists which do.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+
+use crate::access::Authenticated;
+use crate::extract::{Segments, StrictQuery};
+use crate::params::{IfMatch, KeyPath, KeyVersionPath};
+use crate::precondition::Conditional;
+use crate::problem::Problem;
+use crate::query::WaitQuery;
+use omniflow_api_types::key::RevokedKey;
+use omniflow_service::keys::{Keys, Revoke, Revoked, no_such_version};
+use omniflow_service::precondition::entity_tag;
+
+/// Revokes all versions of a key at once.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/revoke",
+    operation_id = "revoke_key",
+    tag = "keys",
+    params(KeyPath, WaitQuery, IfMatch),
+    responses((status = 200, body = RevokedKey, description = "The key.", headers(("ETag" = String)))),
+)]
+pub(crate) async fn revoke_key(
+    State(keys): State<Arc<Keys>>,
+    Authenticated(principal): Authenticated,
+    Segments(key): Segments<String>,
+    Conditional(precondition): Conditional,
+    StrictQuery(query): StrictQuery<WaitQuery>,
+) -> Result<impl IntoResponse, Problem> {
+    let request = Revoke { key, version: None, precondition, wait: query.into_text() };
+    Ok(revoked(keys.revoke(&principal, request).await?))
+}
+
+/// Revokes one version of a key at once.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/versions/{version}/revoke",
+    operation_id = "revoke_key_version",
+    tag = "keys",
+    params(KeyPath, KeyVersionPath, WaitQuery, IfMatch),
+    responses((status = 200, body = RevokedKey, description = "The key.", headers(("ETag" = String)))),
+)]
+pub(crate) async fn revoke_version(
+    State(keys): State<Arc<Keys>>,
+    Authenticated(principal): Authenticated,
+    Segments((key, version)): Segments<(String, String)>,
+    Conditional(precondition): Conditional,
+    StrictQuery(query): StrictQuery<WaitQuery>,
+) -> Result<impl IntoResponse, Problem> {
+    let version = version.parse().map_err(|_| no_such_version())?;
+    let request = Revoke { key, version: Some(version), precondition, wait: query.into_text() };
+    Ok(revoked(keys.revoke(&principal, request).await?))
+}
+
+fn revoked(Revoked { key, enforcement, .. }: Revoked) -> impl IntoResponse {
+    let tag = [(header::ETAG, entity_tag(key.key.revision))];
+    (tag, Json(RevokedKey { key: key.into(), enforcement: enforcement.map(Into::into) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::http::{Method, StatusCode};
+    use omniflow_policy::digest::Digest;
+    use omniflow_policy::snapshot::Change;
+    use serde_json::{Value, json};
+
+    use omf::testing::{TestServer, request, send};
+    use omniflow_domain::key::KeyVersion;
+    use omniflow_store::KeyReference;
+
+    #[tokio::test]
+    async fn a_key_is_revoked_once_and_stays_so() {
+        let plane = TestServer::new().await;
+        let created = plane.key("ci").await;
+        let answer = plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
+        assert_eq!(answer["key"]["status"], "revoked");
+        assert_eq!(answer["key"]["versions"][0]["revoked_at"], "2027-01-15T08:00:00.000Z");
+        assert_eq!(answer.get("enforcement"), None);
+        let version = plane.app.publisher.publication.version().unwrap();
+        plane.pass(Duration::from_secs(1));
+        let again = plane.post("/v1/keys/ci/revoke?wait=0s", json!({})).await.expect(StatusCode::OK);
+        assert_eq!(again["key"], answer["key"]);
+        assert_eq!(again["enforcement"], json!({"complete": true, "version": version, "gateways": []}));
+        assert_eq!(plane.app.publisher.publication.version().unwrap(), version);
+        let digest = Digest::of(created["secret"].as_str().unwrap().as_bytes());
+        assert!(plane.app.publisher.publication.image().unwrap().find(&digest).unwrap().revoked);
+    }
+
+    #[tokio::test]
+    async fn one_version_of_two_is_revoked() {
+        let plane = TestServer::new().await;
+        plane.key("ci").await;
+        let mut key = plane.app.store.key(&KeyReference::from("ci")).await.unwrap().unwrap();
+        let older = key.versions[0].clone();
+        key.id = uuid::Uuid::from_u128(1);
+        key.name = "two".parse().unwrap();
+        key.versions = vec![
+            KeyVersion { digest: Digest::of(b"older"), ..older.clone() },
+            KeyVersion { version: 2, digest: Digest::of(b"newer"), ..older },
+        ];
+        {
+            let _turn = plane.app.publisher.turn().await;
+            let mut transaction = plane.app.store.begin().await.unwrap();
+            transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
+            plane
+                .app
+                .publisher
+                .commit(transaction, key.credentials().map(Change::Put).collect())
+                .await
+                .unwrap();
+        }
+        let revoke = async |version: u32| {
+            plane.post(&format!("/v1/keys/two/versions/{version}/revoke"), json!({})).await
+        };
+        let answer = revoke(1).await.expect(StatusCode::OK);
+        assert_eq!(answer["key"]["status"], "active");
+        assert_eq!(answer["key"]["versions"][1]["revoked_at"], Value::Null);
+        let image = plane.app.publisher.publication.image().unwrap();
+        let revoked = [b"older", b"newer"].map(|secret| image.find(&Digest::of(secret)).unwrap().revoked);
+        assert_eq!(revoked, [true, false]);
+        assert_eq!(revoke(2).await.expect(StatusCode::OK)["key"]["status"], "revoked");
+        assert_eq!(revoke(3).await.problem().1, "not_found");
+        assert_eq!(revoke(70_000).await.problem().1, "not_found");
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_the_last_worker() {
+        let plane = TestServer::new().await;
+        plane.key("ci").await;
+        let gateway = plane.token("gateway").await;
+        let report = async |body: Value| {
+            let call = request(Method::POST, "/gateway/v1/enforced", &gateway, Some(body));
+            assert_eq!(plane.call(call).await.status, StatusCode::NO_CONTENT);
+        };
+        let workers = |version: u64| {
+            json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": plane.app.publisher.installation.id, "vms": [
+                {"id": "0000000000000001", "version": version}, {"id": "0000000000000002", "version": version}]})
+        };
+        let before = plane.app.publisher.publication.version().unwrap();
+        report(workers(before)).await;
+        let revoke = request(Method::POST, "/v1/keys/ci/revoke?wait=30s", &plane.owner, None);
+        let waiting = tokio::spawn(send(plane.router.clone(), revoke));
+        let mut published = plane.app.publisher.publication.subscribe();
+        let version = *published.wait_for(|version| *version > before).await.unwrap();
+        let mut one = workers(version);
+        one["vms"][1]["version"] = json!(before);
+        report(one).await;
+        assert!(!waiting.is_finished());
+        report(workers(version)).await;
+        let answer = waiting.await.unwrap().expect(StatusCode::OK);
+        let enforcement = &answer["enforcement"];
+        assert_eq!((&enforcement["complete"], &enforcement["version"]), (&json!(true), &json!(version)));
+        let gateway = &enforcement["gateways"][0];
+        assert_eq!(gateway["id"], "edge/000000000000000a");
+        assert_eq!((&gateway["workers"], &gateway["enforced_workers"]), (&json!(2), &json!(2)));
+        assert!(gateway["ms"].as_u64().unwrap() < 30_000);
+    }
+
+    #[tokio::test]
+    async fn a_wait_names_who_does_not_enforce_and_forgets_the_dead() {
+        let plane = TestServer::new().await;
+        plane.key("ci").await;
+        let gateway = plane.token("gateway").await;
+        let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": [
+            {"id": "0000000000000001", "version": 1}]});
+        plane.call(request(Method::POST, "/gateway/v1/enforced", &gateway, Some(body))).await;
+        let answer = plane.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);
+        assert_eq!(answer["enforcement"]["complete"], false);
+        assert_eq!(answer["enforcement"]["gateways"][0]["enforced"], false);
+        assert_eq!(answer["enforcement"]["gateways"][0]["ms"], Value::Null);
+        plane.pass(Duration::from_secs(61));
+        let later = plane.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);
+        assert_eq!(later["enforcement"]["gateways"], json!([]), "its lease is over");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named() {
+        let plane = TestServer::new().await;
+        plane.key("ci").await;
+        for wait in ["31s", "5", "soon"] {
+            let answer = plane.post(&format!("/v1/keys/ci/revoke?wait={wait}"), json!({})).await;
+            assert_eq!(answer.problem(), (400, "invalid_query".to_owned(), "wait".to_owned()));
+        }
+        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"], "active");
+        assert_eq!(plane.post("/v1/keys/nobody/revoke", json!({})).await.problem().1, "not_found");
+    }
+}

@@ -1,0 +1,77 @@
+//! `POST /v1/leaks`: secrets that were found where they must not be. Their keys are revoked at once, and the response says
+//! how they were used.
+//!
+//! The response names keys, never what was sent.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+
+use super::access::{Authenticated, Endpoints, WRITE};
+use super::extract::{FromBody, StrictQuery, check_media_type, parse};
+use super::idempotency::{Created, IdempotentBody};
+use super::params::IdempotencyKey;
+use super::problem::Problem;
+use super::query::WaitQuery;
+use omniflow_api_types::leak::{LeakReportJson, ReportLeak};
+use omniflow_domain::error::Error;
+use omniflow_service::leaks::Leaks;
+use omniflow_service::leaks::handle::{self, Measures};
+
+/// The most bytes of a report, as of a policy.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints.post_large("/v1/leaks", WRITE, BODY_LIMIT, report)
+}
+
+/// The body of a report.
+pub(super) struct Report(ReportLeak);
+
+/// Revokes what leaked, and tells how it was used.
+///
+/// Takes a secret, its digest, or a text in which secrets may stand. Every key that is found is revoked at once, unless
+/// `revoke` is false. What was sent is nowhere kept and nowhere told.
+#[utoipa::path(
+    post,
+    path = "/v1/leaks",
+    operation_id = "report_leak",
+    tag = "keys",
+    params(WaitQuery, IdempotencyKey),
+    request_body = ReportLeak,
+    responses(
+        (status = 200, body = LeakReportJson, description = "The keys that leaked."),
+        (status = 409, description = "`name_taken`, `already_created`"),
+    ),
+)]
+pub(super) async fn report(
+    State(leaks): State<Arc<Leaks>>,
+    Authenticated(principal): Authenticated,
+    StrictQuery(query): StrictQuery<WaitQuery>,
+    IdempotentBody { body: Report(body), attempt }: IdempotentBody<Report>,
+) -> Result<Response, Problem> {
+    let wait = query.read()?;
+    let ReportLeak { secret, digest, text, revoke, version_only, replacement } = body;
+    let measures = Measures { revoke, version_only, replacement };
+    let request = handle::ReportLeak { secret, digest, text, measures, wait, attempt };
+    let handled = leaks.handle(&principal, request).await?;
+    let response = Created::on_the_side(&LeakReportJson::from(handled.value))?;
+    Ok(response.replayed(handled.replayed).into_response())
+}
+
+// === impl Report ===
+
+impl FromBody for Report {
+    /// The error does not quote what was sent, unlike those of other bodies: it may be the secret itself.
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
+        check_media_type(headers, "application/json")?;
+        let detail = "The body is not a report: send an object with secret, digest or text, and perhaps revoke, \
+                      version_only and replacement, each true or false.";
+        parse(bytes).map(Self).map_err(|_| Error::invalid_json(None, detail))
+    }
+}

@@ -1,0 +1,386 @@
+//! The OpenAPI document: what the handlers say of themselves, and what goes for all of them, added in one place.
+
+use serde_json::{Map, Value, json};
+use utoipa::{OpenApi, ToSchema};
+
+use super::access::{Access, Endpoint};
+use super::{audit, events, gateways, health, keys, leaks, metrics, policy, tokens};
+use omniflow_api_types::problem::ProblemJson;
+use omniflow_api_types::schema;
+use omniflow_domain::error::ErrorCode;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Omniflow Keys: the control plane",
+        description = "API keys for every service behind an Envoy or Istio edge. Every refusal is a problem \
+            (RFC 9457) with a stable `code`. Unknown fields, and unknown or repeated query parameters, are refused; an \
+            empty query parameter counts as absent.",
+        version = "1",
+    ),
+    paths(
+        keys::list::list,
+        keys::create::create,
+        keys::show,
+        keys::update::update,
+        keys::rotate::rotate,
+        keys::revoke::revoke_key,
+        keys::revoke::revoke_version,
+        leaks::report,
+        audit::list::list,
+        audit::show::show,
+        audit::payload::show,
+        audit::payload::rotate_key,
+        audit::gaps::gaps,
+        audit::patterns::patterns,
+        audit::stats::stats,
+        audit::export::export,
+        audit::stream::stream,
+        policy::show,
+        policy::set::set,
+        policy::set::roll_back,
+        policy::versions::list,
+        policy::versions::show,
+        policy::diff::between_versions,
+        policy::diff::to_draft,
+        policy::evaluate::evaluate,
+        policy::replay::replay,
+        gateways::list,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
+        events::list,
+        health::healthz,
+        health::readyz,
+        metrics::metrics,
+    ),
+    // Those that only parameters have.
+    components(schemas(
+        ProblemJson,
+        schema::Code,
+        schema::Cursor,
+        schema::Dimensions,
+        schema::ExportFormat,
+        schema::KeyOrder,
+        schema::Network,
+        schema::StatusFilter,
+    )),
+    tags(
+        (name = "keys", description = "Keys: issued, listed, changed, rotated and revoked; and what to do when one leaks."),
+        (name = "audit", description = "The audit log: every call of a key."),
+        (name = "policy", description = "Routes and scopes, with their versions."),
+        (name = "gateways", description = "Who enforces what."),
+        (name = "tokens", description = "Tokens for this API."),
+        (name = "events", description = "The admins' own trail."),
+        (name = "health", description = "Whether the process lives and can serve."),
+    )
+)]
+struct Handlers;
+
+/// The answers that several endpoints give for the same reason.
+const COMMON: &[Answer] = &[
+    Answer {
+        status: "400",
+        name: "BadRequest",
+        codes: &[
+            ErrorCode::InvalidJson,
+            ErrorCode::InvalidToml,
+            ErrorCode::InvalidQuery,
+            ErrorCode::InvalidHeader,
+            ErrorCode::BodyIncomplete,
+        ],
+        when: "body, query string or headers cannot be read",
+    },
+    Answer {
+        status: "401",
+        name: "Unauthenticated",
+        codes: &[ErrorCode::Unauthenticated],
+        when: "no valid token",
+    },
+    Answer {
+        status: "403",
+        name: "Forbidden",
+        codes: &[ErrorCode::Forbidden],
+        when: "the token's role does not reach",
+    },
+    Answer { status: "404", name: "NotFound", codes: &[ErrorCode::NotFound], when: "there is no such thing" },
+    Answer {
+        status: "412",
+        name: "VersionMismatch",
+        codes: &[ErrorCode::VersionMismatch],
+        when: "`If-Match` names another state than the present one",
+    },
+    Answer {
+        status: "413",
+        name: "BodyTooLarge",
+        codes: &[ErrorCode::BodyTooLarge],
+        when: "the body is longer than the endpoint takes",
+    },
+    Answer {
+        status: "415",
+        name: "UnsupportedMediaType",
+        codes: &[ErrorCode::UnsupportedMediaType],
+        when: "another `Content-Type` than the endpoint takes",
+    },
+    Answer {
+        status: "422",
+        name: "InvalidField",
+        codes: &[ErrorCode::InvalidField, ErrorCode::IdempotencyKeyReused],
+        when: "a value is understood and refused",
+    },
+    Answer {
+        status: "429",
+        name: "TooManyAttempts",
+        codes: &[ErrorCode::TooManyAttempts],
+        when: "no valid token, as many times before from the same address; a valid one is taken at once",
+    },
+    Answer {
+        status: "500",
+        name: "InternalError",
+        codes: &[ErrorCode::InternalError],
+        when: "the control plane failed; its log says why",
+    },
+    Answer {
+        status: "503",
+        name: "NotReady",
+        codes: &[ErrorCode::NotReady, ErrorCode::Busy],
+        when: "the image of all keys is still being built, or another replay runs",
+    },
+];
+
+struct Answer {
+    status: &'static str,
+    name: &'static str,
+    codes: &'static [ErrorCode],
+    when: &'static str,
+}
+
+/// The document. Methods, paths and roles are those of the table of endpoints.
+pub(super) fn document(table: &[Endpoint]) -> Value {
+    let mut document = serde_json::to_value(Handlers::openapi()).unwrap_or_default();
+    for endpoint in table {
+        let method = endpoint.method.as_str().to_lowercase();
+        if let Some(operation) = document.pointer_mut(&pointer(endpoint.path, &method)) {
+            complete(operation, endpoint.access);
+        }
+    }
+    if let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") {
+        schemas.iter_mut().for_each(|(name, schema)| tidy(name, schema));
+    }
+    let responses = COMMON.iter().map(|answer| (answer.name.to_owned(), answer.body())).collect();
+    put(&mut document, "/components", "responses", responses);
+    let token = json!({
+        "type": "http", "scheme": "bearer",
+        "description": "A token of the control plane, such as the owner's in `<data-dir>/admin-token`.",
+    });
+    put(&mut document, "/components", "securitySchemes", json!({"token": token}));
+    document
+}
+
+/// Sets a member of the object at a pointer.
+fn put(value: &mut Value, pointer: &str, name: &str, member: Value) {
+    if let Some(Value::Object(object)) = value.pointer_mut(pointer) {
+        object.insert(name.to_owned(), member);
+    }
+}
+
+/// Where an operation stands in the document.
+fn pointer(path: &str, method: &str) -> String {
+    format!("/paths/{}/{method}", path.replace('~', "~0").replace('/', "~1"))
+}
+
+/// Adds to an operation who may call it, and what it answers for reasons that are not its own.
+fn complete(operation: &mut Value, access: Access) {
+    let responses = common(operation, access);
+    if let Access::Roles(roles) = access {
+        let roles: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+        let said = operation
+            .get("description")
+            .and_then(Value::as_str)
+            .map(|text| format!("{text}\n\n"))
+            .unwrap_or_default();
+        put(operation, "", "description", json!(format!("{said}Roles: {}.", roles.join(", "))));
+        put(operation, "", "x-required-roles", json!(roles));
+        put(operation, "", "security", json!([{"token": []}]));
+    }
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        if parameter.get("in").is_some_and(|place| place == "query") {
+            put(parameter, "", "allowEmptyValue", json!(true));
+        }
+    }
+    // A body that may be left out is not for that reason one that may be null.
+    let body = "/requestBody/content/application~1json";
+    if let Some(stated) = operation.pointer(&format!("{body}/schema/oneOf/0")).cloned() {
+        put(operation, body, "schema", stated);
+    }
+    let Some(Value::Object(own)) = operation.get_mut("responses") else { return };
+    for (status, response) in own.iter_mut() {
+        if status.as_str() >= "400" {
+            put(response, "", "content", problem_content());
+        }
+        describe_headers(status, response);
+    }
+    for answer in responses {
+        own.entry(answer.status)
+            .or_insert_with(|| json!({"$ref": format!("#/components/responses/{}", answer.name)}));
+    }
+}
+
+/// The common answers that an operation can give.
+fn common(operation: &Value, access: Access) -> Vec<&'static Answer> {
+    let takes = |place: &str, name: &str| {
+        let mut parameters = operation.get("parameters").and_then(Value::as_array).into_iter().flatten();
+        parameters.any(|one| {
+            one.get("in").is_some_and(|found| found == place)
+                && (name.is_empty() || one.get("name").is_some_and(|found| found == name))
+        })
+    };
+    let has_body = operation.get("requestBody").is_some();
+    let needs_token = access != Access::Public;
+    let gives = |answer: &&Answer| match answer.status {
+        "400" => has_body || takes("query", "") || takes("header", "Idempotency-Key"),
+        "401" | "403" | "429" => needs_token,
+        "404" => takes("path", ""),
+        "412" => takes("header", "If-Match"),
+        "413" | "415" | "422" => has_body,
+        "503" => needs_token || operation.get("operationId").is_some_and(|id| id == "readyz"),
+        _ => true,
+    };
+    COMMON.iter().filter(gives).collect()
+}
+
+/// Says what the headers of an answer mean. What is made has a place, and can be told of again.
+fn describe_headers(status: &str, response: &mut Value) {
+    let text = |description: &str, required: bool| json!({"description": description, "required": required, "schema": {"type": "string"}});
+    if response.pointer("/headers/ETag").is_some() {
+        put(response, "/headers", "ETag", text("The state, to be sent as `If-Match` with a change.", true));
+    }
+    if status == "201" {
+        if response.get("headers").is_none() {
+            put(response, "", "headers", json!({}));
+        }
+        put(response, "/headers", "Location", text("Where it is.", true));
+        let replayed =
+            text("`true`: this is the answer of an earlier call with the same `Idempotency-Key`.", false);
+        put(response, "/headers", "Idempotency-Replayed", replayed);
+    }
+}
+
+/// Objects have the fields that are named and no others; those without named fields are free. A page names what it
+/// lists.
+fn tidy(name: &str, schema: &mut Value) {
+    if schema.get("properties").is_some() {
+        put(schema, "", "additionalProperties", json!(false));
+    } else if schema.get("allOf").is_some() {
+        put(schema, "", "unevaluatedProperties", json!(false));
+    }
+    if let Some(item) = name.strip_prefix("Page_") {
+        put(schema, "/properties/items", "items", json!({"$ref": format!("#/components/schemas/{item}")}));
+    }
+}
+
+fn problem_content() -> Value {
+    let schema = format!("#/components/schemas/{}", ProblemJson::name());
+    json!({"application/problem+json": {"schema": {"$ref": schema}}})
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// The answer as a component of the document.
+    fn body(&self) -> Value {
+        let codes: Vec<String> = self.codes.iter().map(|code| format!("`{}`", code.as_str())).collect();
+        let description = format!("{}: {}.", codes.join(", "), self.when);
+        let mut body = Map::from_iter([
+            ("description".to_owned(), json!(description)),
+            ("content".to_owned(), problem_content()),
+        ]);
+        let header = |name: &str, description: &str| json!({name: {"description": description, "required": true, "schema": {"type": "string"}}});
+        match self.status {
+            "401" => {
+                body.insert("headers".to_owned(), header("WWW-Authenticate", "`Bearer realm=\"omniflow\"`"))
+            }
+            "429" | "503" => body.insert("headers".to_owned(), header("Retry-After", "Seconds.")),
+            _ => None,
+        };
+        Value::Object(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use omf::testing::{TestServer, golden};
+
+    async fn table() -> Vec<Endpoint> {
+        let plane = TestServer::new().await;
+        crate::endpoints(crate::tests::api_of(&plane)).table().to_vec()
+    }
+
+    fn operations(document: &Value) -> Vec<(&String, &String, &Value)> {
+        let paths = document["paths"].as_object().unwrap().iter();
+        paths
+            .flat_map(|(path, item)| {
+                item.as_object().unwrap().iter().map(move |(method, operation)| (path, method, operation))
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn the_document_is_the_one_in_the_golden_file() {
+        let text = serde_json::to_string_pretty(&document(&table().await)).unwrap();
+        golden("openapi.json", &format!("{text}\n"));
+    }
+
+    #[tokio::test]
+    async fn every_endpoint_is_in_the_document_with_its_roles() {
+        let table = table().await;
+        let document = document(&table);
+        // Gateways have their own protocol, and what tells of the API is no part of it.
+        let others = ["/gateway/", "/docs", "/openapi.json", "/assets/"];
+        let expected: BTreeSet<(String, String, Vec<&str>)> = table
+            .iter()
+            .filter(|endpoint| !others.iter().any(|other| endpoint.path.starts_with(other)))
+            .map(|Endpoint { method, path, access }| {
+                let roles = match access {
+                    Access::Public => Vec::new(),
+                    Access::Roles(roles) => roles.iter().map(|role| role.as_str()).collect(),
+                };
+                ((*path).to_owned(), method.as_str().to_lowercase(), roles)
+            })
+            .collect();
+        let found: BTreeSet<(String, String, Vec<&str>)> = operations(&document)
+            .into_iter()
+            .map(|(path, method, operation)| {
+                let roles = operation["x-required-roles"].as_array().into_iter().flatten();
+                (path.clone(), method.clone(), roles.map(|role| role.as_str().unwrap()).collect())
+            })
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[tokio::test]
+    async fn every_operation_has_a_name_a_summary_and_known_references() {
+        let document = document(&table().await);
+        let mut names = BTreeSet::new();
+        for (path, method, operation) in operations(&document) {
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "{name} stands twice");
+            assert!(operation["summary"].as_str().is_some_and(|text| text.ends_with('.')), "{method} {path}");
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                assert!(parameter["description"].is_string(), "{method} {path}: {parameter}");
+            }
+        }
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(document.pointer(reference).is_some(), "{reference}");
+        }
+        assert!(
+            !text.contains("http://") && !text.contains("localhost"),
+            "nothing of this machine or of others"
+        );
+    }
+}

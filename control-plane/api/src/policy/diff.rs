@@ -1,0 +1,61 @@
+//! `GET /v1/policy/diff?from=1&to=2`: what differs between two versions. `POST /v1/policy/diff`: what a draft would
+//! change in the one in force; the draft is checked as if it were set.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::document::DraftBody;
+use crate::extract::StrictQuery;
+use crate::problem::Problem;
+use omniflow_api_types::policy::{PolicyDiffJson, SetPolicy};
+use omniflow_service::policy::Policies;
+use omniflow_service::policy::diff::CompareVersions;
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DiffQuery {
+    /// The version before; the one in force if not stated.
+    #[param(value_type = Option<u64>, minimum = 1)]
+    from: Option<String>,
+    /// The version after; the one in force if not stated.
+    #[param(value_type = Option<u64>, minimum = 1)]
+    to: Option<String>,
+}
+
+/// Tells what differs between two versions.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/diff",
+    operation_id = "diff_policy_versions",
+    tag = "policy",
+    params(DiffQuery),
+    responses((status = 200, body = PolicyDiffJson, description = "What differs.")),
+)]
+pub(crate) async fn between_versions(
+    State(policies): State<Arc<Policies>>,
+    StrictQuery(query): StrictQuery<DiffQuery>,
+) -> Result<Json<PolicyDiffJson>, Problem> {
+    let DiffQuery { from, to } = query;
+    Ok(Json(policies.compare_versions(CompareVersions { from, to }).await?.into()))
+}
+
+/// Tells what a draft would change in the policy in force. It is checked as if it were set.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/diff",
+    operation_id = "diff_policy_draft",
+    tag = "policy",
+    request_body(content((SetPolicy = "application/json"), (String = "application/toml"))),
+    responses((status = 200, body = PolicyDiffJson, description = "What differs.")),
+)]
+pub(crate) async fn to_draft(
+    State(policies): State<Arc<Policies>>,
+    DraftBody(draft): DraftBody,
+) -> Result<Json<PolicyDiffJson>, Problem> {
+    Ok(Json(policies.compare_draft(draft).await?.into()))
+}

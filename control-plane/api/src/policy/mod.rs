@@ -1,0 +1,74 @@
+//! The policy: routes and scopes as one document, with its versions.
+
+pub(super) mod diff;
+pub(super) mod document;
+pub(super) mod evaluate;
+pub(super) mod replay;
+pub(super) mod set;
+pub(super) mod versions;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use omniflow_domain::error::Error;
+use omniflow_policy::policy::PolicyDocument;
+
+use self::document::{BODY_LIMIT, TOML, wants_toml};
+use super::access::{Endpoints, READ, WRITE};
+use super::problem::Problem;
+use omniflow_api_types::gateway::EnforcementJson;
+use omniflow_api_types::policy::PolicyJson;
+use omniflow_service::policy::Policies;
+use omniflow_service::policy::document::to_toml;
+use omniflow_service::policy::set::EffectivePolicy;
+use omniflow_service::precondition::entity_tag;
+use omniflow_service::publication::NumberedPolicy;
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints
+        .get("/v1/policy", READ, show)
+        .put_large("/v1/policy", WRITE, BODY_LIMIT, set::set)
+        .post("/v1/policy/rollback", WRITE, set::roll_back)
+        .get("/v1/policy/versions", READ, versions::list)
+        .get("/v1/policy/versions/{version}", READ, versions::show)
+        .get("/v1/policy/diff", READ, diff::between_versions)
+        .post_large("/v1/policy/diff", READ, BODY_LIMIT, diff::to_draft)
+        .post_large("/v1/policy/evaluate", READ, BODY_LIMIT, evaluate::evaluate)
+        .post_large("/v1/policy/replay", READ, BODY_LIMIT, replay::replay)
+}
+
+/// Shows the policy in force; the document alone in TOML to whoever accepts that.
+#[utoipa::path(
+    get,
+    path = "/v1/policy",
+    operation_id = "show_policy",
+    tag = "policy",
+    responses(
+        (status = 200, description = "The policy.", content((PolicyJson = "application/json"), (String = "application/toml")), headers(("ETag" = String))),
+    ),
+)]
+pub(crate) async fn show(
+    State(policies): State<Arc<Policies>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let current = policies.current()?;
+    if wants_toml(&headers) {
+        return in_toml(current.policy.document(), current.version).map_err(Into::into);
+    }
+    Ok(in_json(EffectivePolicy { current, enforcement: None }).into_response())
+}
+
+fn in_json(effective: EffectivePolicy) -> impl IntoResponse {
+    let EffectivePolicy { current: NumberedPolicy { version, policy }, enforcement } = effective;
+    let enforcement = enforcement.map(EnforcementJson::from);
+    let body = PolicyJson { version, document: policy.document().clone(), enforcement };
+    ([(header::ETAG, entity_tag(version))], Json(body))
+}
+
+fn in_toml(document: &PolicyDocument, version: u64) -> Result<Response, Error> {
+    let headers = [(header::CONTENT_TYPE, TOML.to_owned()), (header::ETAG, entity_tag(version))];
+    Ok((headers, to_toml(document)?).into_response())
+}

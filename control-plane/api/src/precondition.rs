@@ -1,0 +1,92 @@
+//! `If-Match`: a change is made to the revision that its principal has read, or not at all.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+
+use super::problem::Problem;
+use omniflow_service::precondition::Precondition;
+
+/// The precondition that the `If-Match` header of a request states.
+pub(super) struct Conditional(pub(super) Precondition);
+
+fn precondition(headers: &HeaderMap) -> Precondition {
+    if !headers.contains_key(header::IF_MATCH) {
+        return Precondition::default();
+    }
+    let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
+    Precondition::any_of(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect())
+}
+
+impl<S: Sync> FromRequestParts<S> for Conditional {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(precondition(&parts.headers)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Method, Request, StatusCode, header};
+    use serde_json::{Value, json};
+
+    use omf::testing::{Answer, TestServer, request};
+
+    async fn send(plane: &TestServer, method: Method, path: &str, tag: &str, body: Value) -> Answer {
+        let mut request: Request<_> = request(method, path, &plane.owner, Some(body));
+        request.headers_mut().insert(header::IF_MATCH, tag.parse().unwrap());
+        plane.call(request).await
+    }
+
+    fn tag(answer: &Answer) -> String {
+        answer.headers[header::ETAG].to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn every_change_of_a_key_is_another_state() {
+        let plane = TestServer::new().await;
+        plane.key("ci").await;
+        let shown = plane.get("/v1/keys/ci").await;
+        assert_eq!(tag(&shown), "\"1\"");
+        let mut expected = 1;
+        for (method, path, body) in [
+            (Method::PATCH, "/v1/keys/ci", json!({"description": "a"})),
+            (Method::PATCH, "/v1/keys/ci", json!({"scopes": ["contacts:write"]})),
+            (Method::POST, "/v1/keys/ci/rotate", json!({})),
+            (Method::POST, "/v1/keys/ci/versions/1/revoke", json!({})),
+            (Method::POST, "/v1/keys/ci/revoke", json!({})),
+        ] {
+            let stale =
+                send(&plane, method.clone(), path, &format!("\"{}\"", expected + 1), body.clone()).await;
+            assert_eq!(
+                stale.problem(),
+                (412, "version_mismatch".to_owned(), String::new()),
+                "{method} {path}"
+            );
+            let right = send(&plane, method.clone(), path, &format!("\"{expected}\""), body).await;
+            assert!(right.status.is_success(), "{method} {path}: {right:?}");
+            expected += 1;
+            assert_eq!(tag(&right), format!("\"{expected}\""), "{method} {path}");
+            assert_eq!(tag(&plane.get("/v1/keys/ci").await), format!("\"{expected}\""));
+        }
+        let plane = plane.restart().await;
+        assert_eq!(tag(&plane.get("/v1/keys/ci").await), "\"6\"");
+    }
+
+    #[tokio::test]
+    async fn of_two_changes_to_one_state_one_wins() {
+        let plane = TestServer::new().await;
+        plane.key("ci").await;
+        let change = |text: &str| json!({"description": text});
+        let (one, other) = tokio::join!(
+            send(&plane, Method::PATCH, "/v1/keys/ci", "\"1\"", change("one")),
+            send(&plane, Method::PATCH, "/v1/keys/ci", "\"1\"", change("other")),
+        );
+        let mut statuses = [one.status, other.status];
+        statuses.sort();
+        assert_eq!(statuses, [StatusCode::OK, StatusCode::PRECONDITION_FAILED]);
+        let winner = if one.status == StatusCode::OK { "one" } else { "other" };
+        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["description"], winner);
+    }
+}

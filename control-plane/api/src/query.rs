@@ -1,0 +1,55 @@
+//! Reading query parameters. An empty one counts as absent, as forms send it.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use omniflow_api_types::schema;
+use omniflow_domain::error::Error;
+
+use omniflow_service::query;
+pub(super) use omniflow_service::query::{PageRequest, parsed};
+
+/// Which page of a list is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// The most items of the page; 100 if not stated.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// Which page: `next_cursor` of the one before, with the same filters.
+    #[param(value_type = Option<schema::Cursor>)]
+    cursor: Option<String>,
+}
+
+/// Whether a change is waited for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WaitQuery {
+    /// Answers when every live gateway enforces it, or after this time, at most `30s`. Then the answer has `enforcement`.
+    #[param(value_type = Option<schema::Duration>)]
+    wait: Option<String>,
+}
+
+// === impl WaitQuery ===
+
+impl WaitQuery {
+    /// How long to wait; `None` to answer at once, without asking the gateways.
+    pub(super) fn read(self) -> Result<Option<Duration>, Error> {
+        query::wait(self.wait)
+    }
+
+    /// How long to wait, as it was stated.
+    pub(super) fn into_text(self) -> Option<String> {
+        self.wait
+    }
+}
+
+impl From<PageQuery> for PageRequest {
+    fn from(query: PageQuery) -> Self {
+        Self { limit: query.limit, cursor: query.cursor }
+    }
+}

@@ -1,0 +1,78 @@
+//! The state of the router, and the slices of it that handlers take.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use omniflow_domain::clock::Clock;
+use omniflow_net::admission::Admission;
+use omniflow_service::admin_log::AdminLog;
+use omniflow_service::audit::RequestLog;
+use omniflow_service::authentication::Authentication;
+use omniflow_service::gateway_protocol::GatewayProtocol;
+use omniflow_service::gateways::Gateways;
+use omniflow_service::keys::Keys;
+use omniflow_service::leaks::Leaks;
+use omniflow_service::monitoring::Monitoring;
+use omniflow_service::policy::Policies;
+use omniflow_service::tokens::Tokens;
+
+/// What the API works with: the use cases, who may call, and the connections that are open.
+pub struct Api {
+    /// Authenticates tokens.
+    pub authentication: Arc<Authentication>,
+    /// The connections that are open.
+    pub admission: Arc<Admission>,
+    /// The wall clock.
+    pub clock: Clock,
+    /// The use cases of keys.
+    pub keys: Arc<Keys>,
+    /// The use cases of tokens.
+    pub tokens: Arc<Tokens>,
+    /// The use cases of the policy.
+    pub policies: Arc<Policies>,
+    /// The use cases of leaked secrets.
+    pub leaks: Arc<Leaks>,
+    /// Reads the request log.
+    pub request_log: Arc<RequestLog>,
+    /// Reads the admin log.
+    pub admin_log: Arc<AdminLog>,
+    /// Reads the state of the gateways.
+    pub gateways: Arc<Gateways>,
+    /// Serves gateways.
+    pub gateway_protocol: Arc<GatewayProtocol>,
+    /// Measures the control plane.
+    pub monitoring: Arc<Monitoring>,
+}
+
+/// The state of the router. Handlers take slices of it, such as `State<Arc<RequestLog>>`.
+#[derive(Clone)]
+pub(super) struct AppState(pub(super) Arc<Api>);
+
+impl FromRef<AppState> for Arc<Api> {
+    fn from_ref(AppState(api): &AppState) -> Self {
+        Self::clone(api)
+    }
+}
+
+/// Lets handlers extract a field of the state by its type.
+macro_rules! slices {
+    ($($field:ident: $slice:ty,)*) => {
+        $(impl FromRef<AppState> for Arc<$slice> {
+            fn from_ref(AppState(api): &AppState) -> Self {
+                Self::clone(&api.$field)
+            }
+        })*
+    };
+}
+
+slices! {
+    admin_log: AdminLog,
+    gateway_protocol: GatewayProtocol,
+    gateways: Gateways,
+    keys: Keys,
+    leaks: Leaks,
+    monitoring: Monitoring,
+    policies: Policies,
+    request_log: RequestLog,
+    tokens: Tokens,
+}

@@ -1,0 +1,211 @@
+//! Tokens of the control plane: created, listed and revoked by owners.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::access::{Authenticated, Endpoints, OWNER};
+use super::extract::{Segments, StrictJson, StrictQuery};
+use super::idempotency::{Created, IdempotentBody};
+use super::params::{IdempotencyKey, TokenPath};
+use super::problem::Problem;
+use super::query::PageQuery;
+use omniflow_api_types::page::Page;
+use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
+use omniflow_service::tokens::{self, Tokens};
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints.get("/v1/tokens", OWNER, list).post("/v1/tokens", OWNER, create).delete(
+        "/v1/tokens/{id}",
+        OWNER,
+        revoke,
+    )
+}
+
+/// Lists tokens, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/tokens",
+    operation_id = "list_tokens",
+    tag = "tokens",
+    params(PageQuery),
+    responses((status = 200, body = Page<TokenJson>, description = "A page of tokens.")),
+)]
+pub(super) async fn list(
+    State(tokens): State<Arc<Tokens>>,
+    StrictQuery(query): StrictQuery<PageQuery>,
+) -> Result<Json<Page<TokenJson>>, Problem> {
+    let page = tokens.list(query.into()).await?;
+    Ok(Json(Page::json(page, TokenJson::from)))
+}
+
+/// Makes a token.
+///
+/// Its secret is in this answer and nowhere else.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens",
+    operation_id = "create_token",
+    tag = "tokens",
+    params(IdempotencyKey),
+    request_body = CreateToken,
+    responses(
+        (status = 201, body = CreatedToken, description = "The token and its secret."),
+        (status = 409, description = "`name_taken`, `already_created`"),
+    ),
+)]
+pub(super) async fn create(
+    State(tokens): State<Arc<Tokens>>,
+    Authenticated(principal): Authenticated,
+    IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateToken>>,
+) -> Result<Response, Problem> {
+    let created = tokens.create(&principal, create_of(request), attempt).await?;
+    let tokens::CreatedToken { token, secret } = created.value;
+    let location = format!("/v1/tokens/{}", token.id);
+    let body = CreatedToken { token: token.into(), secret: secret.expose().to_owned() };
+    Ok(Created::new(location, None, &body)?.replayed(created.replayed).into_response())
+}
+
+/// The use case's request.
+fn create_of(CreateToken { name, role, expires_at }: CreateToken) -> tokens::CreateToken {
+    tokens::CreateToken { name, role, expires_at }
+}
+
+/// Revokes a token at once.
+#[utoipa::path(
+    delete,
+    path = "/v1/tokens/{id}",
+    operation_id = "revoke_token",
+    tag = "tokens",
+    params(TokenPath),
+    responses(
+        (status = 204, description = "It is revoked."),
+        (status = 409, description = "`last_owner_token`"),
+    ),
+)]
+pub(super) async fn revoke(
+    State(tokens): State<Arc<Tokens>>,
+    Authenticated(principal): Authenticated,
+    Segments(id): Segments<String>,
+) -> Result<StatusCode, Problem> {
+    tokens.revoke(&principal, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use axum::body::{Body, Bytes};
+    use axum::http::Method;
+    use http_body_util::channel::Channel;
+    use serde_json::json;
+
+    use super::*;
+    use omf::testing::{TestServer, request, send};
+
+    #[tokio::test]
+    async fn a_token_works_until_it_is_revoked_or_ends() {
+        let plane = TestServer::new().await;
+        plane.pass(Duration::from_millis(1));
+        let body = json!({"name": "review", "role": "auditor", "expires_at": "2027-01-15T09:00:00Z"});
+        let created = plane.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+        let secret = created["secret"].as_str().unwrap();
+        assert!(secret.starts_with("omf_token_"));
+        assert_eq!(created["token"]["created_by"], "owner");
+        assert_eq!(created["token"]["expires_at"], "2027-01-15T09:00:00.000Z");
+        let read = async || plane.call(request(Method::GET, "/v1/policy", secret, None)).await.status;
+        assert_eq!(read().await, StatusCode::OK);
+        plane.pass(Duration::from_secs(3_600));
+        assert_eq!(read().await, StatusCode::UNAUTHORIZED);
+
+        let admin = plane.token("admin").await;
+        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|token| &token["name"]).collect();
+        assert_eq!(names, ["the admin", "review", "owner"]);
+        assert!(!list.to_string().contains(&admin));
+        let path = format!("/v1/tokens/{}", list["items"][0]["id"].as_str().unwrap());
+        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+        let answer = plane.call(request(Method::GET, "/v1/policy", &admin, None)).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(plane.delete(&path).await.problem().1, "not_found");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_revoked_ends_no_change_that_it_has_begun() {
+        let plane = TestServer::new().await;
+        let stolen = plane.token("owner").await;
+        let body = json!({"name": "back-door", "role": "owner"}).to_string();
+        let (mut sender, pieces) = Channel::<Bytes, Infallible>::new(1);
+        let mut call = request(Method::POST, "/v1/tokens", &stolen, Some(json!({})));
+        *call.body_mut() = Body::new(pieces);
+        let waiting = tokio::spawn(send(plane.router.clone(), call));
+        // There is room for one: the second is taken when the first is read, and the token has let the request in by then.
+        let (first, rest) = body.split_at(5);
+        let (second, last) = rest.split_at(5);
+        for piece in [first, second] {
+            sender.send_data(Bytes::copy_from_slice(piece.as_bytes())).await.unwrap();
+        }
+        let path = plane.path_of_token("the owner").await;
+        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+        sender.send_data(Bytes::copy_from_slice(last.as_bytes())).await.unwrap();
+        drop(sender);
+        assert_eq!(waiting.await.unwrap().problem().0, 401);
+        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
+        assert_eq!(
+            plane.get("/v1/events?action=token.created").await.json()["items"].as_array().unwrap().len(),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn a_token_can_revoke_itself() {
+        let plane = TestServer::new().await;
+        let own = plane.token("owner").await;
+        let path = plane.path_of_token("the owner").await;
+        let answer = plane.call(request(Method::DELETE, &path, &own, None)).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        let answer = plane.call(request(Method::GET, "/v1/tokens", &own, None)).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test]
+    async fn an_owner_always_remains() {
+        let plane = TestServer::new().await;
+        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        let first = format!("/v1/tokens/{}", list["items"][0]["id"].as_str().unwrap());
+        assert_eq!(plane.delete(&first).await.problem().1, "last_owner_token");
+        let body = json!({"name": "second", "role": "owner", "expires_at": "2027-01-15T09:00:00Z"});
+        let second = plane.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+        plane.pass(Duration::from_secs(3_600));
+        assert_eq!(plane.delete(&first).await.problem().1, "last_owner_token", "the second has ended");
+        let second = format!("/v1/tokens/{}", second["token"]["id"].as_str().unwrap());
+        assert_eq!(plane.delete(&second).await.status, StatusCode::NO_CONTENT);
+        plane.post("/v1/tokens", json!({"name": "third", "role": "owner"})).await.expect(StatusCode::CREATED);
+        assert_eq!(plane.delete(&first).await.status, StatusCode::NO_CONTENT);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named() {
+        let plane = TestServer::new().await;
+        for (body, expected) in [
+            (json!({"name": "owner", "role": "admin"}), (409, "name_taken", "")),
+            (json!({"name": " x", "role": "admin"}), (422, "invalid_field", "/name")),
+            (json!({"name": "x", "role": "root"}), (422, "invalid_field", "/role")),
+            (json!({"name": "x"}), (400, "invalid_json", "")),
+            (json!({"name": "x", "role": "admin", "digest": "00"}), (400, "invalid_json", "/digest")),
+            (
+                json!({"name": "x", "role": "admin", "expires_at": "2027-01-15T08:00:00Z"}),
+                (422, "invalid_field", "/expires_at"),
+            ),
+        ] {
+            let (status, code, field) = plane.post("/v1/tokens", body.clone()).await.problem();
+            assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
+        }
+    }
+}

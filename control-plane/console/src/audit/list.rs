@@ -1,0 +1,255 @@
+//! `GET /audit`: calls, newest first, with the search in the address, and at a glance above.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use omniflow_policy::outcome::Outcome;
+use omniflow_policy::time::UnixMillis;
+
+use super::glance::Glance;
+use super::query::{Chip, Query, for_field};
+use super::row::Row;
+use crate::browser_session::BrowserSession;
+use crate::error_page::{Page, PageResult};
+use crate::extract::StrictQuery;
+use crate::form::{FormError, at, elsewhere};
+use crate::format::{Count, Moment};
+use crate::layout::Layout;
+use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::time::format_time;
+use omniflow_service::audit::RequestLog;
+use omniflow_service::audit::search::{SearchPage, time_of_cursor};
+
+/// How long a page searches for calls, and how long it counts them. Both are done at once.
+const MAX_SEARCH: Duration = Duration::from_millis(60);
+/// What the form of the search has.
+const FIELDS: [&str; 8] = ["key", "environment", "endpoint", "method", "status", "ip", "from", "to"];
+/// Gaps that stand in one page of the list.
+const MAX_GAPS: usize = 50;
+/// Times that are chosen at once, in milliseconds before now.
+const RANGES: [(&str, u64); 5] = [
+    ("15 min", 900_000),
+    ("1 hour", 3_600_000),
+    ("24 hours", 86_400_000),
+    ("7 days", 604_800_000),
+    ("30 days", 2_592_000_000),
+];
+
+#[derive(Template)]
+#[template(path = "audit/list.html")]
+struct AuditPage {
+    layout: Layout,
+    query: Query,
+    from: String,
+    to: String,
+    chips: Vec<Chip>,
+    /// What is wrong with the search.
+    error: Option<FormError>,
+    reasons: Vec<&'static str>,
+    ranges: Vec<(&'static str, String)>,
+    exports: [(&'static str, String); 2],
+    refresh: String,
+    /// Where new calls come from, on the first page of a search that has no end.
+    live: Option<String>,
+    glance: Option<Glance>,
+    items: Vec<Item>,
+    next: Option<String>,
+    /// Where to look on, and until when it was looked, if that took too long.
+    look_on: Option<(String, Moment)>,
+}
+
+/// What stands in the list.
+enum Item {
+    Call(Box<Row>),
+    Gap(Gap),
+}
+
+/// Calls that are missing.
+struct Gap {
+    from: Option<Moment>,
+    to: Moment,
+    missing: Count,
+    /// Whether there may be more.
+    is_least: bool,
+    gateway: String,
+    why: &'static str,
+}
+
+/// What was found for a page.
+struct Found {
+    glance: Option<Glance>,
+    items: Vec<Item>,
+    next: Option<String>,
+    look_on: Option<String>,
+}
+
+pub(super) async fn show(
+    State(log): State<Arc<RequestLog>>,
+    browser: BrowserSession,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let newest = log.newest_record().await?;
+    match find(&log, &query).await {
+        Ok(found) => {
+            let page = AuditPage::new(browser.layout("Audit"), query, browser.now(), newest);
+            Ok(Page(page.with(found)).into_response())
+        }
+        // At its field, with all that was typed.
+        Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
+            let page = AuditPage::new(browser.layout("Audit"), query, browser.now(), newest);
+            let page = AuditPage { error: Some(FormError::of_search(&problem, &FIELDS)), live: None, ..page };
+            Ok((StatusCode::BAD_REQUEST, Page(page)).into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+async fn find(log: &RequestLog, query: &Query) -> Result<Found, Error> {
+    let is_first = query.cursor.is_empty();
+    let glance = async {
+        if !is_first {
+            return Ok(None);
+        }
+        let longest = (query.count != "all").then_some(MAX_SEARCH);
+        let overview = log.overview(query.to_filter(), longest).await?;
+        Ok::<_, Error>(Some(Glance::new(&overview, query)))
+    };
+    let search = log.search(query.to_filter(), query.to_page(), MAX_SEARCH);
+    let (SearchPage { page, resume_at }, glance) = tokio::try_join!(search, glance)?;
+    let end = page.next_cursor.as_deref().or(resume_at.as_deref());
+    let gaps = gaps_among(log, query, end).await?;
+    let page_at =
+        |cursor: String| Query { cursor, count: String::new(), ..query.clone() }.path("/audit", &[]);
+    let calls = page.items.into_iter().map(AuditEntryJson::from).collect();
+    Ok(Found {
+        glance,
+        items: merged(calls, gaps, query),
+        next: page.next_cursor.map(page_at),
+        look_on: resume_at,
+    })
+}
+
+/// The gaps that end in the time that a page of the list is of: from its `end`, the cursor of the page behind it, until
+/// before where the page begins, so that each stands in one page. They are of no key and no route, so they stand in every
+/// list.
+async fn gaps_among(log: &RequestLog, query: &Query, end: Option<&str>) -> Result<Vec<AuditGapJson>, Error> {
+    let instant = |text: &str| omniflow_domain::time::parse_time(&super::instant(text));
+    let to =
+        time_of_cursor(&query.cursor).or_else(|| instant(&query.to)).unwrap_or(UnixMillis(i64::MAX as u64));
+    let from = end.and_then(time_of_cursor).or_else(|| instant(&query.from)).unwrap_or(UnixMillis(0));
+    let gaps = log.gaps_between((from, to), MAX_GAPS).await?;
+    Ok(gaps.into_iter().map(AuditGapJson::from).collect())
+}
+
+/// Calls and gaps in the order of time, newest first.
+fn merged(calls: Vec<AuditEntryJson>, gaps: Vec<AuditGapJson>, query: &Query) -> Vec<Item> {
+    let mut gaps = gaps.into_iter().peekable();
+    let mut items = Vec::new();
+    for call in calls {
+        while let Some(gap) = gaps.next_if(|gap| gap.to > call.time) {
+            items.push(Item::Gap(gap.into()));
+        }
+        items.push(Item::Call(Box::new(Row::new(call, query))));
+    }
+    items.extend(gaps.map(|gap| Item::Gap(gap.into())));
+    items
+}
+
+// === impl AuditPage ===
+
+impl AuditPage {
+    fn new(layout: Layout, query: Query, now: UnixMillis, newest: i64) -> Self {
+        let range = |(label, millis): (&'static str, u64)| {
+            let from = format_time(UnixMillis(now.0.saturating_sub(millis)));
+            (label, query.link(&[("from", &from), ("to", "")]))
+        };
+        let filters = query.with(&[]);
+        let export = |format| filters.path("/audit/export", &[("format", format)]);
+        let after = newest.to_string();
+        let live = query.with(&[("from", ""), ("to", "")]).path("/audit/live", &[("after", &after)]);
+        Self {
+            layout,
+            from: for_field(&query.from),
+            to: for_field(&query.to),
+            chips: query.chips(),
+            error: None,
+            reasons: Outcome::all().map(Outcome::reason).collect(),
+            ranges: RANGES.map(range).to_vec(),
+            exports: [("NDJSON", export("ndjson")), ("CSV", export("csv"))],
+            refresh: query.path("/audit", &[]),
+            live: (query.cursor.is_empty() && query.to.is_empty()).then_some(live),
+            glance: None,
+            items: Vec::new(),
+            next: None,
+            look_on: None,
+            query,
+        }
+    }
+
+    fn with(self, found: Found) -> Self {
+        let Found { glance, items, next, look_on } = found;
+        let look_on = look_on.map(|cursor| {
+            let time = time_of_cursor(&cursor).unwrap_or(UnixMillis(0));
+            let path = Query { cursor, count: String::new(), ..self.query.clone() }.path("/audit", &[]);
+            (path, Moment(time))
+        });
+        Self { glance, items, next, look_on, ..self }
+    }
+
+    fn has_calls(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Call(_)))
+    }
+
+    /// The fields of the search that take text: name, label, value, and what it may look like.
+    fn texts(&self) -> [(&'static str, &'static str, &str, &'static str); 5] {
+        let Query { key, endpoint, method, status, ip, .. } = &self.query;
+        [
+            ("key", "Key", key, "Name or identifier"),
+            ("endpoint", "Endpoint", endpoint, "/api/v1/contacts/{id}"),
+            ("method", "Method", method, "GET"),
+            ("status", "Status", status, "404 or 4xx"),
+            ("ip", "Address", ip, "203.0.113.0/24"),
+        ]
+    }
+
+    /// Those that take times.
+    fn times(&self) -> [(&'static str, &'static str, &str); 2] {
+        [("from", "From (UTC)", &self.from), ("to", "Before (UTC)", &self.to)]
+    }
+
+    /// What is wrong with a field of the search.
+    fn error_at(&self, name: &str) -> &str {
+        at(self.error.as_slice(), name).unwrap_or_default()
+    }
+
+    /// What is wrong with the search as a whole.
+    fn other_error(&self) -> Option<&str> {
+        elsewhere(self.error.as_slice())
+    }
+}
+
+// === impl Gap ===
+
+impl From<AuditGapJson> for Gap {
+    fn from(gap: AuditGapJson) -> Self {
+        let why = match gap.cause.as_ref() {
+            "buffer_full" => "the gateway's buffer was full",
+            "vm_lost" => "a worker of the gateway has ended, and its buffer with it",
+            "gateway_lost" => "the gateway has ended, and its buffers with it",
+            _ => "nobody has said why",
+        };
+        Self {
+            from: gap.from.map(|time| Moment(time.0)),
+            to: Moment(gap.to.0),
+            missing: Count(gap.missing),
+            is_least: gap.at_least,
+            gateway: gap.gateway,
+            why,
+        }
+    }
+}

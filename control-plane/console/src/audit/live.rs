@@ -1,0 +1,113 @@
+//! `GET /audit/live`: new calls as they arrive, each as a row of the table.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use tokio::time::sleep;
+
+use super::query::Query;
+use super::row::Row;
+use crate::error_page::PageResult;
+use crate::extract::Authenticated;
+use crate::extract::StrictQuery;
+use crate::live::{Parts, event, parts};
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_domain::error::Error;
+use omniflow_service::audit::RequestLog;
+use omniflow_service::audit::follow::{Followed, Follower};
+
+/// How long a stream lasts before the browser asks again: that long at most it outlives its session.
+const MAX_DURATION: Duration = Duration::from_secs(30);
+/// How often a quiet stream sends an event without data, so that proxies on the way keep the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The search, and the last call that the page has.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tail {
+    after: String,
+    key: String,
+    environment: String,
+    endpoint: String,
+    method: String,
+    status: String,
+    decision: String,
+    reason: String,
+    ip: String,
+}
+
+pub(super) async fn stream(
+    State(log): State<Arc<RequestLog>>,
+    Authenticated(principal): Authenticated,
+    headers: HeaderMap,
+    StrictQuery(tail): StrictQuery<Tail>,
+) -> PageResult {
+    let Tail { after, key, environment, endpoint, method, status, decision, reason, ip } = tail;
+    let after = last_event_id(&headers)?.or_else(|| position(&after));
+    let query =
+        Query { key, environment, endpoint, method, status, decision, reason, ip, ..Query::default() };
+    let follower = log.follow(&principal, query.to_filter(), after).await?;
+    Ok(parts(|parts| send(follower, query, parts)))
+}
+
+/// The record after which a browser that comes back continues.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
+    let mut values = headers.get_all("last-event-id").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let wrong = || Error::invalid_header("Last-Event-ID", "Last-Event-ID is the id of an event, sent once");
+    if values.next().is_some() {
+        return Err(wrong());
+    }
+    value.to_str().ok().and_then(position).map(Some).ok_or_else(wrong)
+}
+
+fn position(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|id: &i64| *id >= 0)
+}
+
+async fn send(mut follower: Follower, query: Query, mut parts: Parts) {
+    let stopped = follower.stopped();
+    let ended = tokio::select! {
+        ended = send_rows(&mut follower, &query, &mut parts) => ended,
+        () = stopped => Ok(()),
+        () = sleep(MAX_DURATION) => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::warn!(%error, "a stream of audit records was cut");
+        parts.cut(error);
+    }
+}
+
+/// Sends until the browser goes or may not have more.
+async fn send_rows(follower: &mut Follower, query: &Query, parts: &mut Parts) -> io::Result<()> {
+    let mut events = place(follower);
+    loop {
+        if !events.is_empty() && !parts.send_events(events).await {
+            return Ok(());
+        }
+        events = match follower.next(KEEP_ALIVE).await.map_err(io::Error::other)? {
+            Followed::Records(records) => {
+                let mut events = String::new();
+                for record in records {
+                    let id = record.id;
+                    let row = Row::new(AuditEntryJson::from(record), query);
+                    let html = row.render().map_err(io::Error::other)?;
+                    events.push_str(&format!("id: {id}\n{}", event(&html)));
+                }
+                events
+            }
+            Followed::Idle => place(follower),
+            Followed::Ended => return Ok(()),
+        };
+    }
+}
+
+/// An event without data: it only moves the position of the browser.
+fn place(follower: &Follower) -> String {
+    format!("id: {}\n\n", follower.position())
+}

@@ -1,0 +1,29 @@
+//! The audit log: calls at a glance and one by one, what is missing among them, new ones as they come, and what one of
+//! them sent.
+
+mod export;
+mod glance;
+mod list;
+mod live;
+mod query;
+mod record;
+mod row;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::query::{for_field, instant};
+use super::Section;
+use crate::routes::{AUDIT, PageRoutes, READ};
+
+pub(super) const SECTION: Section =
+    Section { path: "/audit", label: "Audit", group: "Activity", access: READ, routes };
+
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
+        .page("/audit", READ, list::show)
+        .page("/audit/export", READ, export::download)
+        .live("/audit/live", READ, live::stream)
+        .page("/audit/{id}", READ, record::show)
+        .form("/audit/{id}/payload", AUDIT, record::read_payload)
+}

@@ -1,0 +1,199 @@
+//! `GET /audit/{id}`: everything that is known of a call. What it sent is a deliberate step further, for auditors.
+
+use std::borrow::Cow;
+
+use omniflow_domain::principal::Principal;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use omniflow_policy::audit::ArgumentHash;
+
+use super::query::Query;
+use super::row::{class, meaning};
+use crate::browser_session::BrowserSession;
+use crate::error_page::{Page, PageResult};
+use crate::extract::Authenticated;
+use crate::extract::Segments;
+use crate::format::{At, Bytes, Count, Micros, Moment};
+use crate::layout::Layout;
+use crate::routes::{AUDIT, Access};
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_api_types::payload::PayloadJson;
+use omniflow_service::audit::RequestLog;
+use omniflow_service::audit::payload::ReadPayload;
+
+#[derive(Template)]
+#[template(path = "audit/record.html")]
+struct RecordPage {
+    layout: Layout,
+    call: Shown,
+    /// Whether the reader may read what was sent.
+    may_read: bool,
+    payload: Option<Payload>,
+}
+
+/// A call as its page shows it.
+struct Shown {
+    id: String,
+    title: String,
+    time: Moment,
+    key: Option<(String, String, u16, &'static str)>,
+    method: String,
+    path: String,
+    endpoint: Option<String>,
+    status: u16,
+    class: &'static str,
+    decision: Cow<'static, str>,
+    reason: Cow<'static, str>,
+    meaning: &'static str,
+    latency: Micros,
+    address: Option<String>,
+    gateway: String,
+    request_id: String,
+    request_bytes: Bytes,
+    response_bytes: Bytes,
+    hash: Option<String>,
+    is_partial: bool,
+    /// Whether there was nothing that could be kept: neither a query string nor a body.
+    is_without_arguments: bool,
+    has_payload: bool,
+    folded: Option<(Count, Moment)>,
+    /// Other calls that have something in common with it.
+    alike: Vec<(&'static str, String)>,
+    /// The same request, tried against the policy in force.
+    attempt: Option<String>,
+}
+
+/// What a call sent.
+struct Payload {
+    query: String,
+    body: String,
+    is_text: bool,
+    media_type: String,
+    content_encoding: String,
+    state: &'static str,
+    kept_until: At,
+}
+
+pub(super) async fn show(
+    State(log): State<Arc<RequestLog>>,
+    browser: BrowserSession,
+    Authenticated(principal): Authenticated,
+    Segments(id): Segments<String>,
+) -> PageResult {
+    page(&log, &browser, &principal, &id, None).await
+}
+
+/// `POST /audit/{id}/payload`: what the call sent. That it was read is noted in the trail.
+pub(super) async fn read_payload(
+    State(log): State<Arc<RequestLog>>,
+    browser: BrowserSession,
+    Authenticated(principal): Authenticated,
+    Segments(id): Segments<String>,
+) -> PageResult {
+    let payload = log.read_payload(&principal, &id).await?;
+    page(&log, &browser, &principal, &id, Some(payload.into())).await
+}
+
+async fn page(
+    log: &RequestLog,
+    browser: &BrowserSession,
+    principal: &Principal,
+    id: &str,
+    payload: Option<Payload>,
+) -> PageResult {
+    let call = Shown::from(AuditEntryJson::from(log.show(id).await?));
+    let may_read = matches!(AUDIT, Access::Roles(roles) if roles.contains(&principal.role));
+    let layout = browser.layout(call.title.clone());
+    Ok(Page(RecordPage { layout, call, may_read, payload }).into_response())
+}
+
+// === impl Shown ===
+
+impl From<AuditEntryJson> for Shown {
+    fn from(call: AuditEntryJson) -> Self {
+        let all = Query::default();
+        let key_id = call.key_id.map(|id| id.to_string());
+        let address = call.source_ip.map(|address| address.to_string());
+        let mut alike = Vec::new();
+        let others = [
+            ("of this key", "key", key_id.as_deref()),
+            ("to this endpoint", "endpoint", call.endpoint.as_deref()),
+            ("from this address", "ip", address.as_deref()),
+            ("decided for this reason", "reason", Some(&*call.reason)),
+        ];
+        for (label, name, value) in others {
+            if let Some(value) = value {
+                alike.push((label, all.link(&[(name, value)])));
+            }
+        }
+        let folded =
+            call.folded_calls.zip(call.first_time).map(|(calls, first)| (Count(calls), Moment(first.0)));
+        let fields = [
+            ("key", key_id.as_deref()),
+            ("method", Some(call.method.as_str())),
+            ("path", Some(call.path.as_str())),
+            ("source_ip", address.as_deref()),
+        ];
+        let fields: Vec<_> = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let attempt = serde_urlencoded::to_string(fields).ok().map(|query| format!("/policy/try?{query}"));
+        Self {
+            title: match &folded {
+                Some((calls, _)) => format!("{calls} refusals"),
+                None => format!("{} {}", call.method, call.path),
+            },
+            time: Moment(call.time.0),
+            attempt: attempt.filter(|_| key_id.is_some()),
+            key: key_id.map(|id| {
+                let environment = call.environment.map_or("", |environment| environment.as_str());
+                (id, call.key_name.unwrap_or_default(), call.version_id.unwrap_or_default(), environment)
+            }),
+            method: call.method,
+            path: call.path,
+            endpoint: call.endpoint,
+            status: call.status,
+            class: class(call.status),
+            decision: call.decision,
+            meaning: meaning(&call.reason),
+            reason: call.reason,
+            latency: Micros(call.latency_us),
+            address,
+            gateway: call.gateway,
+            request_id: call.request_id,
+            request_bytes: Bytes(call.request_bytes),
+            response_bytes: Bytes(call.response_bytes),
+            is_without_arguments: !call.argument_hash_partial
+                && call.argument_hash.as_ref() == Some(&ArgumentHash::new(b"").finish().to_hex()),
+            hash: call.argument_hash,
+            is_partial: call.argument_hash_partial,
+            has_payload: call.has_payload,
+            folded,
+            alike,
+            id: call.id,
+        }
+    }
+}
+
+// === impl Payload ===
+
+impl From<ReadPayload> for Payload {
+    fn from(read: ReadPayload) -> Self {
+        let payload = PayloadJson::new(read.record, read.payload, read.kept_until);
+        Self {
+            query: payload.query,
+            is_text: payload.body_encoding == "text",
+            body: payload.body,
+            media_type: payload.media_type,
+            content_encoding: payload.content_encoding,
+            state: match payload.state.as_ref() {
+                "whole" => "That is all of it.",
+                "cut" => "There was more than the policy keeps, or the body did not pass in full.",
+                "no_room" => "Nothing is there: the gateway had no room for it.",
+                _ => "The body is missing, because the policy redacts fields and they cannot be found in it.",
+            },
+            kept_until: At(payload.kept_until.0),
+        }
+    }
+}

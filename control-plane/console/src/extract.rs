@@ -1,0 +1,64 @@
+//! The parts of a request that handlers of pages take. What is wrong with one becomes an error page.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::error_page::PageError;
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::principal::Principal;
+
+/// The time in which a whole form must arrive. The largest, of 3 MiB, needs 420 kbit/s.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// The principal of a request: the bearer of the token that the session stands for.
+pub(super) struct Authenticated(pub(super) Principal);
+
+/// The query string. Parameters that the shape does not have are rejected, and so are repeated ones.
+pub(super) struct StrictQuery<T>(pub(super) T);
+
+/// The variable segments of the path.
+pub(super) struct Segments<T>(pub(super) T);
+
+/// A body that is read in time. One that drips arrives without a pause, and would take days.
+pub(super) async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Error> {
+    timeout(BODY_TIME, reading).await.map_err(|_| {
+        Error::new(
+            ErrorCode::BodyIncomplete,
+            "The body ended early or took too long. Send the request again.",
+        )
+    })
+}
+
+impl<S: Sync> FromRequestParts<S> for Authenticated {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        // Only the session middleware puts it there. A page that is open by mistake fails here.
+        Ok(Self(parts.extensions.get::<Principal>().cloned().ok_or_else(Error::internal)?))
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let query = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default())
+            .map_err(|error| Error::new(ErrorCode::InvalidQuery, format!("The query string: {error}.")))?;
+        Ok(Self(query))
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let Path(segments) = Path::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Error::not_found("Nothing has this path. Check the identifier in it."))?;
+        Ok(Self(segments))
+    }
+}

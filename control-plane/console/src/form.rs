@@ -1,0 +1,320 @@
+//! What a form of a page has sent, and what is wrong with it.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use omniflow_domain::principal::Principal;
+use omniflow_policy::digest::Digest;
+use omniflow_policy::time::UnixMillis;
+
+use crate::state::Console;
+
+use super::error_page::PageError;
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::time::format_time;
+use omniflow_service::idempotency::Attempt;
+
+/// The field in which every form carries the token of its session.
+pub(super) const CSRF: &str = "csrf";
+/// How the names of fields begin that hold secrets: what stands in them is sent back to nobody.
+pub(super) const SECRET: &str = "secret";
+/// The field in which a form that makes something names the attempt, so that sending it twice makes one.
+pub(super) const ATTEMPT: &str = "attempt";
+const DAY_MS: u64 = 86_400_000;
+
+/// The lifetimes that are offered, with the days they last.
+const LIFETIMES: [(&str, &str, u64); 4] =
+    [("30d", "30 days", 30), ("90d", "90 days", 90), ("180d", "180 days", 180), ("365d", "A year", 365)];
+
+/// The fields of a form in the order in which they were sent. A field may stand several times.
+///
+/// The session middleware puts it into the request once it has checked that a page of this session has sent it; a handler
+/// takes it as an argument.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Form(Vec<(String, String)>);
+
+/// What is wrong with a form, at the field that is to blame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FormError {
+    /// The name of the field; `None` where it is none or the form as a whole.
+    pub(super) field: Option<String>,
+    /// What is wrong and what to do.
+    pub(super) text: String,
+}
+
+/// A field of a form, and what the form calls it.
+pub(super) type Labelled = (&'static str, &'static str);
+
+/// A choice of when something ends.
+#[derive(Clone, Debug)]
+pub(super) struct Lifetime {
+    /// The value of the field.
+    pub(super) value: &'static str,
+    /// What it is called.
+    pub(super) label: &'static str,
+    /// Whether it is chosen.
+    pub(super) is_chosen: bool,
+}
+
+// === impl Form ===
+
+impl Form {
+    /// Reads `application/x-www-form-urlencoded`.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_urlencoded::from_bytes(bytes).ok().map(Self)
+    }
+
+    /// A field without the spaces around it; empty if it was not sent.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.all(name).next().unwrap_or_default()
+    }
+
+    /// A field that is not empty.
+    pub(super) fn stated(&self, name: &str) -> Option<String> {
+        Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// Whether it has this field, if only an empty one.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.0.iter().any(|(field, _)| field == name)
+    }
+
+    /// Every value of a field.
+    pub(super) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.trim())
+    }
+
+    /// A field that has one entry a line, or several with commas or spaces between them.
+    pub(super) fn entries(&self, name: &str) -> Vec<String> {
+        let separated = |c: char| c.is_whitespace() || c == ',' || c == ';';
+        let entries = self.text(name).split(separated).filter(|entry| !entry.is_empty());
+        entries.map(str::to_owned).collect()
+    }
+
+    /// Its fields, in their order.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// What may be given back to who has sent it: all but the session's token, and secrets.
+    pub(super) fn returnable(&self) -> Vec<(&str, &str)> {
+        self.pairs().filter(|(name, _)| *name != CSRF && !name.starts_with(SECRET)).collect()
+    }
+
+    /// The same, as it was sent.
+    pub(super) fn encoded(&self) -> String {
+        serde_urlencoded::to_string(self.returnable()).unwrap_or_default()
+    }
+
+    /// The form with one value for this field.
+    pub(super) fn with(&self, name: &str, value: &str) -> Self {
+        let others = self.0.iter().filter(|(field, _)| field != name).cloned();
+        Self(others.chain([(name.to_owned(), value.to_owned())]).collect())
+    }
+
+    /// A whole number; `None` if the field is empty. `pointer` is where the request has it.
+    pub(super) fn number<T: std::str::FromStr>(&self, name: &str, pointer: &str) -> Result<Option<T>, Error> {
+        let read = |text: String| {
+            text.parse().map_err(|_| Error::invalid_field(pointer, "this is a whole number, such as 60"))
+        };
+        self.stated(name).map(read).transpose()
+    }
+
+    /// The form without this field.
+    pub(super) fn without(&self, name: &str) -> Self {
+        Self(self.0.iter().filter(|(field, _)| field != name).cloned().collect())
+    }
+
+    /// The digest of all that was sent but the session's token: what is the same when a form is sent again.
+    pub(super) fn digest(&self) -> Digest {
+        let mut text = String::new();
+        for (name, value) in self.0.iter().filter(|(name, _)| name != CSRF) {
+            // With the lengths, so that no two forms give one text.
+            text.push_str(&format!("{}:{name}{}:{value}", name.len(), value.len()));
+        }
+        Digest::of(text.as_bytes())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Form {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        // Only the session middleware puts it there, once it is checked.
+        Ok(parts.extensions.get::<Self>().cloned().ok_or_else(Error::internal)?)
+    }
+}
+
+// === impl FormError ===
+
+impl FormError {
+    /// The problem, at the field of a form whose request has it in `problem`'s pointer. `fields` has pairs of pointer and
+    /// name of the field; a pointer counts for what is below it as well.
+    pub(super) fn new(problem: &Error, fields: &[(&str, &str)]) -> Self {
+        let is_at = |pointer: &str, at: &str| {
+            at.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let at = if problem.code() == ErrorCode::NameTaken { Some("/name") } else { problem.field() };
+        let field = at.and_then(|at| {
+            fields.iter().find(|(pointer, _)| is_at(pointer, at)).map(|(_, name)| (*name).to_owned())
+        });
+        Self { field, text: sentence(problem.detail()) }
+    }
+
+    /// The problem of a search whose form has these `fields`, under the names that the query has. Beside its field a name says
+    /// nothing, and is none that its reader knows.
+    pub(super) fn of_search(problem: &Error, fields: &[&str]) -> Self {
+        let detail = problem.detail();
+        let field = problem.field().filter(|field| fields.contains(field));
+        let rest = field.and_then(|field| detail.strip_prefix(field)).filter(|rest| rest.starts_with(" is "));
+        let text = rest.map_or_else(|| sentence(detail), |rest| sentence(&format!("this{rest}")));
+        Self { field: field.map(str::to_owned), text }
+    }
+}
+
+/// What is wrong with a field, if it is to blame.
+pub(super) fn at<'e>(errors: &'e [FormError], field: &str) -> Option<&'e str> {
+    let error = errors.iter().find(|error| error.field.as_deref() == Some(field))?;
+    Some(&error.text)
+}
+
+/// What is wrong that no field is to blame for.
+pub(super) fn elsewhere(errors: &[FormError]) -> Option<&str> {
+    let error = errors.iter().find(|error| error.field.is_none())?;
+    Some(&error.text)
+}
+
+/// The fields that are to blame, with what they are called, in the order of `labels`.
+pub(super) fn blamed(errors: &[FormError], labels: &[Labelled]) -> Vec<Labelled> {
+    labels.iter().filter(|(field, _)| at(errors, field).is_some()).copied().collect()
+}
+
+/// The field that the last error is at, unless one before is too. A check finds one error at a time: who puts into this field
+/// what fits, and checks again, finds all.
+pub(super) fn newly_blamed(errors: &[FormError]) -> Option<&str> {
+    let (last, before) = errors.split_last()?;
+    last.field.as_deref().filter(|field| at(before, field).is_none())
+}
+
+/// A name for an attempt to make something, which a form carries so that it makes nothing twice.
+pub(super) fn new_attempt(app: &Console) -> Result<String, Error> {
+    Ok(hex::encode(app.entropy.compose(|random| [0; 16].map(|_: u8| random()))?))
+}
+
+/// The attempt that a form is, as the API knows those of its callers; `None` for a form without a name for it.
+pub(super) fn attempt(principal: &Principal, form: &Form) -> Option<Attempt> {
+    let name = form.stated(ATTEMPT)?;
+    let key = Digest::of(format!("a form of a page: {name}").as_bytes());
+    Some(Attempt { token: principal.id, key, request: form.digest() })
+}
+
+/// The end that a form chooses, as a request states it. Browsers send a time without a zone; ours is UTC, as the form says.
+pub(super) fn lifetime(form: &Form, now: UnixMillis) -> Result<Option<String>, Error> {
+    let days = |value: &str| LIFETIMES.iter().find(|(known, ..)| *known == value).map(|(.., days)| *days);
+    match form.text("lifetime") {
+        "" | "never" => Ok(None),
+        "date" => match form.text("expires_at") {
+            "" => Err(Error::invalid_field("/expires_at", "choose a date, or another lifetime")),
+            text => Ok(Some(in_utc(text))),
+        },
+        value => match days(value) {
+            Some(days) => Ok(Some(format_time(UnixMillis(now.0.saturating_add(days * DAY_MS))))),
+            None => Err(Error::invalid_field("/expires_at", "choose one of the lifetimes")),
+        },
+    }
+}
+
+/// RFC 3339 of `2027-01-31`, `2027-01-31T12:00` or `2027-01-31T12:00:00`; anything else as it is, to be judged by the
+/// operation.
+fn in_utc(text: &str) -> String {
+    match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        16 => format!("{text}:00Z"),
+        19 => format!("{text}Z"),
+        _ => text.to_owned(),
+    }
+}
+
+/// The choices of when something ends.
+pub(super) fn lifetimes(chosen: &str) -> Vec<Lifetime> {
+    let mut all = vec![("never", "Never")];
+    all.extend(LIFETIMES.iter().map(|(value, label, _)| (*value, *label)));
+    all.push(("date", "On a date"));
+    let chosen = if chosen.is_empty() { "never" } else { chosen };
+    all.into_iter().map(|(value, label)| Lifetime { value, label, is_chosen: value == chosen }).collect()
+}
+
+/// A detail as a sentence.
+pub(super) fn sentence(detail: &str) -> String {
+    let mut letters = detail.chars();
+    let text: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
+    if text.ends_with(['.', '!', '?', ':']) { text } else { format!("{text}.") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_in_the_form_of_browsers() {
+        let form = Form::parse(
+            b"name=+ci+&scopes=a%3Ar&scopes=b%3Aw&empty=&list=10.0.0.0%2F8%0D%0A+%3A%3A1%2C1.2.3.4&n=60&m=x",
+        )
+        .unwrap();
+        assert_eq!(form.text("name"), "ci");
+        assert_eq!(form.all("scopes").collect::<Vec<_>>(), ["a:r", "b:w"]);
+        assert_eq!((form.stated("empty"), form.stated("absent")), (None, None));
+        assert_eq!(form.entries("list"), ["10.0.0.0/8", "::1", "1.2.3.4"]);
+        assert_eq!(form.number::<u32>("n", "/n"), Ok(Some(60)));
+        assert_eq!(form.number::<u32>("empty", "/n"), Ok(None));
+        assert_eq!(form.number::<u32>("m", "/rate_limit/m").unwrap_err().field(), Some("/rate_limit/m"));
+        assert!(Form::parse(b"").unwrap().text("name").is_empty());
+    }
+
+    #[test]
+    fn the_digest_is_of_the_content() {
+        let digest = |text: &str| Form::parse(text.as_bytes()).unwrap().digest();
+        assert_eq!(digest("a=1&b=2&csrf=x"), digest("csrf=y&a=1&b=2"));
+        assert_ne!(digest("a=1&b=2"), digest("a=1&b=3"));
+        assert_ne!(digest("a=1b&c=2"), digest("a=1&bc=2"));
+        assert_ne!(digest("ab=1"), digest("a=b1"));
+    }
+
+    #[test]
+    fn errors_stand_at_their_field() {
+        let fields = [("/scopes", "scopes"), ("/rate_limit/burst", "burst"), ("/rate_limit", "per_minute")];
+        for (pointer, expected) in [
+            ("/scopes", Some("scopes")),
+            ("/scopes/3", Some("scopes")),
+            ("/scopesx", None),
+            ("/rate_limit/burst", Some("burst")),
+            ("/rate_limit/per_hour", Some("per_minute")),
+            ("/name", None),
+        ] {
+            let error = FormError::new(&Error::invalid_field(pointer, "no"), &fields);
+            assert_eq!(error.field.as_deref(), expected, "{pointer}");
+            assert_eq!(error.text, "No.");
+        }
+        for (name, detail, expected) in [
+            ("ip", "ip is an address", (Some("ip"), "This is an address.")),
+            ("ip", "there is no such thing", (Some("ip"), "There is no such thing.")),
+            ("cursor", "cursor is unchanged", (None, "Cursor is unchanged.")),
+        ] {
+            let error = FormError::of_search(&Error::invalid_query(name, detail), &["ip", "from"]);
+            assert_eq!((error.field.as_deref(), error.text.as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn a_field_is_blamed_once() {
+        let error =
+            |field: Option<&str>| FormError { field: field.map(str::to_owned), text: "No.".to_owned() };
+        let blamed = |fields: &[Option<&str>]| {
+            let errors: Vec<_> = fields.iter().map(|field| error(*field)).collect();
+            newly_blamed(&errors).map(str::to_owned)
+        };
+        assert_eq!(blamed(&[Some("a"), Some("b")]).as_deref(), Some("b"));
+        for done in [&[][..], &[None], &[Some("a"), None], &[Some("a"), Some("b"), Some("a")]] {
+            assert_eq!(blamed(done), None, "{done:?}");
+        }
+    }
+}

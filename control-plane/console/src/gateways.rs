@@ -1,0 +1,194 @@
+//! `GET /gateways`: who is in step, and who is behind.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use omniflow_policy::time::UnixMillis;
+use serde::Deserialize;
+
+use super::Section;
+use super::browser_session::BrowserSession;
+use super::error_page::{Page, PageResult};
+use super::format::{Ago, At, Count};
+use super::layout::Layout;
+use crate::extract::StrictQuery;
+use crate::routes::{PageRoutes, READ};
+use omniflow_api_types::gateway::GatewayJson;
+use omniflow_service::gateways::{GatewayPage, Gateways};
+use omniflow_service::query::PageRequest;
+
+/// Gateways of one page.
+const PAGE_SIZE: &str = "50";
+/// From how far on a clock that differs is told of, in milliseconds: keys end by the gateway's clock.
+const CLOCK_MS: u64 = 2_000;
+
+pub(super) const SECTION: Section =
+    Section { path: "/gateways", label: "Gateways", group: "Enforcement", access: READ, routes };
+
+/// What the address says.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Query {
+    cursor: String,
+}
+
+#[derive(Template)]
+#[template(path = "gateways.html")]
+struct GatewaysPage {
+    layout: Layout,
+    version: u64,
+    made: At,
+    in_step: usize,
+    rows: Vec<Row>,
+    is_first: bool,
+    next: Option<String>,
+}
+
+/// A gateway in the list.
+struct Row {
+    name: String,
+    incarnation: String,
+    state: (&'static str, &'static str),
+    /// How far behind it is, where it is.
+    behind: Option<String>,
+    version: u64,
+    workers: Vec<(String, u64, bool)>,
+    workers_in_step: usize,
+    filter: Option<String>,
+    first: Ago,
+    last: Ago,
+    clock: Option<String>,
+}
+
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes.page("/gateways", READ, show)
+}
+
+async fn show(
+    State(gateways): State<Arc<Gateways>>,
+    browser: BrowserSession,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor.clone()) };
+    let GatewayPage { page, version } = gateways.list(request)?;
+    let next = page.next_cursor.and_then(|cursor| serde_urlencoded::to_string([("cursor", cursor)]).ok());
+    let rows: Vec<Row> =
+        page.items.into_iter().map(|gateway| Row::new(gateway.into(), version, browser.now())).collect();
+    Ok(Page(GatewaysPage {
+        layout: browser.layout("Gateways"),
+        version,
+        // Versions are the milliseconds at which they were made, or one more than the one before.
+        made: At(UnixMillis(version)),
+        in_step: rows.iter().filter(|row| row.behind.is_none() && row.state.0 == "good").count(),
+        rows,
+        is_first: query.cursor.is_empty(),
+        next: next.map(|query| format!("/gateways?{query}")),
+    })
+    .into_response())
+}
+
+// === impl Row ===
+
+impl Row {
+    fn new(gateway: GatewayJson, published: u64, now: UnixMillis) -> Self {
+        let workers: Vec<(String, u64, bool)> = gateway
+            .workers
+            .iter()
+            .map(|worker| (worker.id.clone(), worker.version, worker.version >= published))
+            .collect();
+        let oldest = gateway.workers.iter().map(|worker| worker.version).min().unwrap_or(gateway.version);
+        let state = match (gateway.in_step, gateway.connected) {
+            (true, _) => ("good", "in step"),
+            (false, true) => ("warn", "behind"),
+            (false, false) => ("bad", "silent"),
+        };
+        let behind = (!gateway.in_step).then(|| match oldest {
+            0 => "it has no snapshot yet, so it refuses every call".to_owned(),
+            oldest if oldest >= published => "it has not called lately".to_owned(),
+            oldest => format!("{} behind", length(published - oldest)),
+        });
+        Self {
+            name: gateway.gateway,
+            incarnation: gateway.incarnation,
+            state,
+            behind,
+            version: gateway.version,
+            workers_in_step: workers.iter().filter(|(_, _, is_in_step)| *is_in_step).count(),
+            workers,
+            filter: gateway.filter_version,
+            first: Ago { time: gateway.first_seen_at.0, now },
+            last: Ago { time: gateway.last_seen_at.0, now },
+            clock: gateway.clock_skew_ms.filter(|skew| skew.unsigned_abs() >= CLOCK_MS).map(|skew| {
+                let direction = if skew > 0 { "ahead" } else { "behind" };
+                format!("its clock is {} {direction}", length(skew.unsigned_abs()))
+            }),
+        }
+    }
+
+    fn workers_count(&self) -> Count {
+        Count(self.workers.len() as u64)
+    }
+}
+
+/// A length of time, in milliseconds, in the unit that is read best.
+fn length(ms: u64) -> String {
+    match ms {
+        ms if ms < 1_000 => format!("{ms} ms"),
+        ms if ms < 120_000 => format!("{} s", ms / 1_000),
+        ms if ms < 7_200_000 => format!("{} min", ms / 60_000),
+        ms if ms < 172_800_000 => format!("{} h", ms / 3_600_000),
+        ms => format!("{} days", ms / 86_400_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::http::{Method, StatusCode};
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::Browser;
+    use omf::testing::{TestServer, request};
+
+    #[tokio::test]
+    async fn who_is_in_step_and_who_is_behind() {
+        let plane = TestServer::new().await;
+        let gateway = plane.token("gateway").await;
+        let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+        assert!(browser.page("/gateways").await.contains("No gateway has called"));
+        let version = plane.get("/v1/gateways").await.json()["version"].as_u64().unwrap();
+        let installation = plane.app.publisher.installation.id;
+        let poll = async |name: &str, version: u64, clock: u64| {
+            let body = json!({
+                "gateway": name, "incarnation": "9f3c2a7d10b4e685", "filter_version": "1.2.3", "snapshot_format": 1,
+                "installation": installation, "version": version, "wait_ms": 0, "clock": clock,
+                "vms": [{"id": "41d0c7a9e2b85f36", "version": version}],
+            });
+            let answer = plane.call(request(Method::POST, "/gateway/v1/poll", &gateway, Some(body))).await;
+            assert!(answer.status.is_success(), "{:?}", answer.status);
+        };
+        let now = omf::testing::START;
+        poll("edge", version, now + 9_000).await;
+        poll("<b>old", version - 90_000, now).await;
+        let page = browser.page("/gateways").await;
+        for part in
+            ["1 of 2", "in step</span>", "its clock is 9 s ahead", "90 s behind", "&#60;b&#62;old", "1.2.3"]
+        {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        plane.pass(Duration::from_secs(120));
+        let page = browser.page("/gateways").await;
+        assert!(page.contains("0 of 2") && page.contains("it has not called lately"), "{page}");
+        assert_eq!(browser.open("/gateways?cursor=%00").await.status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn lengths_are_in_the_unit_that_is_read_best() {
+        let texts = [999, 90_000, 3_600_000, 86_400_000, 259_200_000].map(length);
+        assert_eq!(texts, ["999 ms", "90 s", "60 min", "24 h", "3 days"]);
+    }
+}

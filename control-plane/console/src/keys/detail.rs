@@ -1,0 +1,249 @@
+//! One key: what it is, how it is used, what was done to it.
+
+use crate::error_page::error_status;
+use omniflow_domain::principal::Principal;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use omniflow_policy::time::UnixMillis;
+
+use super::fields::{self, KeyFields};
+use super::usage::Usage;
+use super::version_hint;
+use crate::browser_session::BrowserSession;
+use crate::error_page::{Page, PageResult};
+use crate::extract::Authenticated;
+use crate::extract::Segments;
+use crate::form::{Form, FormError};
+use crate::format::{Ago, At, Badge, Limit, Until};
+use crate::layout::Layout;
+use crate::state::Console;
+use omniflow_api_types::key::{KeyJson, KeyVersionJson};
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::key::KeyStatus;
+use omniflow_domain::key_details::KeyDetails;
+use omniflow_service::keys::{Keys, Update};
+use omniflow_service::precondition::Precondition;
+
+#[derive(Template)]
+#[template(path = "keys/detail.html")]
+struct DetailPage {
+    layout: Layout,
+    key: Shown,
+    versions: Vec<Version>,
+    usage: Usage,
+    /// The form to change it, for who may; with what is in force or was typed.
+    form: Option<ChangeForm>,
+    saved: bool,
+}
+
+/// A key as its page shows it.
+struct Shown {
+    id: String,
+    name: String,
+    description: Option<String>,
+    environment: &'static str,
+    status: Badge,
+    scopes: Vec<fields::ScopeChoice>,
+    limit: Limit,
+    networks: Vec<String>,
+    created_by: String,
+    created: At,
+    expires: Option<Ago>,
+    last_used: Option<Ago>,
+    rotation_due: Option<Ago>,
+    is_due: bool,
+    may_be_rotated: bool,
+    may_be_revoked: bool,
+    revision: u64,
+}
+
+/// One version, with what can be done to it.
+struct Version {
+    id: u16,
+    hint: String,
+    created: At,
+    last_used: Option<Ago>,
+    status: Badge,
+    /// The end of its overlap, counted down to.
+    ends: Option<Until>,
+    revoked: Option<At>,
+    may_be_revoked: bool,
+}
+
+/// The form that changes a key.
+struct ChangeForm {
+    fields: KeyFields,
+    peer: Option<String>,
+    is_open: bool,
+    /// What others have changed since the form was loaded: field, in force, typed.
+    conflict: Option<Vec<(&'static str, String, String)>>,
+}
+
+/// What was typed, and what is wrong with it.
+struct Typed<'f> {
+    form: &'f Form,
+    errors: Vec<FormError>,
+    /// Whether another change came in between.
+    is_conflict: bool,
+}
+
+/// `GET /keys/{id}`.
+pub(super) async fn show(
+    State(app): State<Arc<Console>>,
+    State(keys): State<Arc<Keys>>,
+    browser: BrowserSession,
+    Segments(id): Segments<String>,
+) -> PageResult {
+    let key = keys.show(&id).await?.into();
+    let saved = browser.target().ends_with("?saved");
+    Ok(Page(page(&app, &browser, key, None, saved).await?).into_response())
+}
+
+/// `POST /keys/{id}`: changes it, if it is as the form's reader saw it.
+pub(super) async fn save(
+    State(app): State<Arc<Console>>,
+    State(keys): State<Arc<Keys>>,
+    browser: BrowserSession,
+    Authenticated(principal): Authenticated,
+    Segments(id): Segments<String>,
+    form: Form,
+) -> PageResult {
+    if form.text("do") == "my-address" {
+        let form = super::new::with_address(&form, &browser);
+        let typed = Typed { form: &form, errors: Vec::new(), is_conflict: false };
+        let key = keys.show(&id).await?.into();
+        return Ok(Page(page(&app, &browser, key, Some(typed), false).await?).into_response());
+    }
+    match apply(&keys, &principal, &id, &form, browser.now()).await {
+        Ok(details) => Ok(super::see_other(&format!("/keys/{}?saved", details.key.id))),
+        Err(problem) => {
+            let status = error_status(problem.code());
+            let key = keys.show(&id).await?.into();
+            let is_conflict = problem.code() == ErrorCode::VersionMismatch;
+            let errors = if is_conflict {
+                vec![overtaken()]
+            } else {
+                fields::every_error_of(&keys, &principal, &form, &problem, browser.now()).await?
+            };
+            let typed = Some(Typed { form: &form, errors, is_conflict });
+            let answer: (StatusCode, _) = (status, Page(page(&app, &browser, key, typed, false).await?));
+            Ok(answer.into_response())
+        }
+    }
+}
+
+/// What the second of two people who change a key is told.
+fn overtaken() -> FormError {
+    let text = "Somebody else has changed this key since you loaded the page. Below is what you typed \
+                beside what is in force: save again to put yours in its place.";
+    FormError { field: None, text: text.to_owned() }
+}
+
+async fn apply(
+    keys: &Arc<Keys>,
+    principal: &Principal,
+    id: &str,
+    form: &Form,
+    now: UnixMillis,
+) -> Result<KeyDetails, Error> {
+    let request = fields::to_update(form, now)?;
+    let precondition = Precondition::at(super::revision(form)?);
+    keys.update(principal, Update { key: id.to_owned(), precondition, ..request }).await
+}
+
+async fn page(
+    app: &Console,
+    browser: &BrowserSession,
+    key: KeyJson,
+    typed: Option<Typed<'_>>,
+    saved: bool,
+) -> Result<DetailPage, Error> {
+    let now = browser.now();
+    let layout = browser.layout(key.name.to_string());
+    let (policy, _) = app.publisher.publication.policy()?;
+    let policy = policy.document();
+    let usage = Usage::of(app, key.id, &layout, now).await?;
+    let form = (layout.may_write() && key.status != KeyStatus::Revoked).then(|| {
+        let in_force = KeyFields::of(&key, policy);
+        let (fields, conflict) = match &typed {
+            None => (in_force, None),
+            Some(Typed { form, errors, is_conflict }) => {
+                let fields = KeyFields::typed(form, policy, errors.clone());
+                let conflict = is_conflict.then(|| in_force.differences(&fields));
+                (fields, conflict)
+            }
+        };
+        let peer = browser.peer().map(|peer| peer.to_canonical().to_string());
+        ChangeForm { fields, peer, is_open: typed.is_some(), conflict }
+    });
+    let prefix = app.publisher.installation.key_prefix.as_str();
+    let may_write = layout.may_write();
+    let versions =
+        key.versions.iter().rev().map(|version| Version::new(version, &key, prefix, may_write, now));
+    Ok(DetailPage {
+        versions: versions.collect(),
+        key: Shown::new(&key, policy, now),
+        layout,
+        usage,
+        form,
+        saved,
+    })
+}
+
+// === impl Shown ===
+
+impl Shown {
+    fn new(key: &KeyJson, policy: &omniflow_policy::policy::PolicyDocument, now: UnixMillis) -> Self {
+        let mut scopes =
+            fields::scope_choices(policy, |scope| key.scopes.iter().any(|given| given.as_str() == scope));
+        scopes.retain(|scope| scope.is_chosen);
+        Self {
+            id: key.id.to_string(),
+            name: key.name.to_string(),
+            description: key.description.clone(),
+            environment: key.environment.as_str(),
+            status: Badge(key.status),
+            scopes,
+            limit: Limit(key.rate_limit),
+            networks: key.ip_allowlist.networks().iter().map(ToString::to_string).collect(),
+            created_by: key.created_by.clone(),
+            created: At(key.created_at.0),
+            expires: key.expires_at.map(|time| Ago { time: time.0, now }),
+            last_used: key.last_used_at.map(|time| Ago { time: time.0, now }),
+            rotation_due: key.rotation_due_at.map(|time| Ago { time: time.0, now }),
+            is_due: key.rotation_due_at.is_some_and(|time| time.0 <= now),
+            may_be_rotated: matches!(key.status, KeyStatus::Active | KeyStatus::Rotating),
+            may_be_revoked: key.status != KeyStatus::Revoked,
+            revision: key.revision(),
+        }
+    }
+}
+
+// === impl Version ===
+
+impl Version {
+    fn new(version: &KeyVersionJson, key: &KeyJson, prefix: &str, may_write: bool, now: UnixMillis) -> Self {
+        let end = version.expires_at.into_iter().chain(key.expires_at).min();
+        let is_over = end.is_some_and(|end| end.0 <= now);
+        let status = match version.expires_at {
+            _ if version.revoked_at.is_some() => KeyStatus::Revoked,
+            _ if is_over => KeyStatus::Expired,
+            Some(_) => KeyStatus::Rotating,
+            None => KeyStatus::Active,
+        };
+        Self {
+            id: version.id,
+            hint: version_hint(version, prefix, key.environment.as_str()),
+            created: At(version.created_at.0),
+            last_used: version.last_used_at.map(|time| Ago { time: time.0, now }),
+            status: Badge(status),
+            ends: end.filter(|_| status == KeyStatus::Rotating).map(|end| Until { time: end.0, now }),
+            revoked: version.revoked_at.map(|time| At(time.0)),
+            may_be_revoked: may_write && version.revoked_at.is_none(),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The list of keys, with its search and filters in the address.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use omniflow_policy::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+use super::version_hint;
+use crate::browser_session::BrowserSession;
+use crate::error_page::{Page, PageResult};
+use crate::extract::Authenticated;
+use crate::extract::StrictQuery;
+use crate::format::{Ago, Badge, Limit};
+use crate::layout::Layout;
+use crate::state::Console;
+use omniflow_api_types::key::KeyJson;
+use omniflow_domain::error::Error;
+use omniflow_domain::time::format_time;
+use omniflow_service::keys::{Keys, List};
+use omniflow_service::query::PageRequest;
+
+/// Keys of one page: as many as a reader looks through.
+const PAGE_SIZE: &str = "50";
+const DAY_MS: u64 = 86_400_000;
+/// How long a key is not used to be called unused.
+const UNUSED_MS: u64 = 30 * DAY_MS;
+/// How soon a key expires to be told of.
+const EXPIRING_MS: u64 = 14 * DAY_MS;
+
+/// What the address says. All of it may be left out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Query {
+    /// Text in name or description, or a hint.
+    q: String,
+    status: String,
+    environment: String,
+    scope: String,
+    /// `unused`, `due` or `expiring`: what needs a look.
+    look: String,
+    sort: String,
+    cursor: String,
+}
+
+#[derive(Template)]
+#[template(path = "keys/list.html")]
+struct ListPage {
+    layout: Layout,
+    query: Query,
+    looks: [Look; 4],
+    scopes: Vec<String>,
+    rows: Vec<Row>,
+    next: Option<String>,
+}
+
+/// A choice of keys that need a look.
+struct Look {
+    label: &'static str,
+    path: String,
+    is_current: bool,
+}
+
+/// A key in the list.
+struct Row {
+    id: String,
+    name: String,
+    description: Option<String>,
+    environment: &'static str,
+    hint: String,
+    scopes: Vec<String>,
+    limit: Limit,
+    last_used: Option<Ago>,
+    rotation_due: Option<Ago>,
+    is_due: bool,
+    expires: Option<Ago>,
+    status: Badge,
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<Console>>,
+    State(keys): State<Arc<Keys>>,
+    browser: BrowserSession,
+    _: Authenticated,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let now = browser.now();
+    let page = keys.list(query.to_request(now)?).await?;
+    let (policy, _) = app.publisher.publication.policy()?;
+    let prefix = app.publisher.installation.key_prefix.as_str();
+    Ok(Page(ListPage {
+        layout: browser.layout("API keys"),
+        looks: query.looks(),
+        scopes: policy.document().scopes.iter().map(|scope| scope.name.to_string()).collect(),
+        rows: page.items.into_iter().map(|key| Row::new(key.into(), prefix, now)).collect(),
+        next: page.next_cursor.map(|cursor| Query { cursor, ..query.clone() }.path()),
+        query,
+    })
+    .into_response())
+}
+
+// === impl Query ===
+
+impl Query {
+    /// The request for the keys that it selects.
+    fn to_request(&self, now: UnixMillis) -> Result<List, Error> {
+        let stated = |text: &String| Some(text.clone());
+        let list = List {
+            status: stated(&self.status),
+            environment: stated(&self.environment),
+            scope: stated(&self.scope),
+            text: stated(&self.q),
+            sort: stated(&self.sort),
+            page: PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: stated(&self.cursor) },
+            ..List::default()
+        };
+        Ok(match self.look.as_str() {
+            "" => list,
+            "due" => List { rotation_due: Some("true".to_owned()), ..list },
+            "unused" => {
+                let since = format_time(UnixMillis(now.0.saturating_sub(UNUSED_MS)));
+                List { unused_since: Some(since), ..list }
+            }
+            "expiring" => {
+                let end = format_time(UnixMillis(now.0.saturating_add(EXPIRING_MS)));
+                List { expires_before: Some(end), ..list }
+            }
+            _ => return Err(Error::invalid_query("look", "look is due, unused or expiring")),
+        })
+    }
+
+    /// The address of the list that it asks for.
+    fn path(&self) -> String {
+        let fields = [
+            ("q", &self.q),
+            ("status", &self.status),
+            ("environment", &self.environment),
+            ("scope", &self.scope),
+            ("look", &self.look),
+            ("sort", &self.sort),
+            ("cursor", &self.cursor),
+        ];
+        let stated: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        match serde_urlencoded::to_string(stated) {
+            Ok(query) if !query.is_empty() => format!("/keys?{query}"),
+            _ => "/keys".to_owned(),
+        }
+    }
+
+    /// The address of its first page.
+    fn first_path(&self) -> String {
+        Self { cursor: String::new(), ..self.clone() }.path()
+    }
+
+    fn looks(&self) -> [Look; 4] {
+        [
+            ("", "All"),
+            ("due", "Rotation due"),
+            ("unused", "Unused for 30 days"),
+            ("expiring", "Expire within 14 days"),
+        ]
+        .map(|(look, label)| Look {
+            label,
+            path: Self { look: look.to_owned(), cursor: String::new(), ..self.clone() }.path(),
+            is_current: self.look == look,
+        })
+    }
+
+    /// Whether anything but a page is asked for.
+    fn is_narrow(&self) -> bool {
+        [&self.q, &self.status, &self.environment, &self.scope, &self.look]
+            .iter()
+            .any(|text| !text.is_empty())
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn new(key: KeyJson, prefix: &str, now: UnixMillis) -> Self {
+        let newest =
+            key.versions.iter().rev().find(|version| version.revoked_at.is_none()).or(key.versions.last());
+        let environment = key.environment.as_str();
+        Self {
+            id: key.id.to_string(),
+            hint: newest.map(|version| version_hint(version, prefix, environment)).unwrap_or_default(),
+            scopes: key.scopes.iter().map(ToString::to_string).collect(),
+            limit: Limit(key.rate_limit),
+            last_used: key.last_used_at.map(|time| Ago { time: time.0, now }),
+            is_due: key.rotation_due_at.is_some_and(|time| time.0 <= now),
+            rotation_due: key.rotation_due_at.map(|time| Ago { time: time.0, now }),
+            expires: key.expires_at.map(|time| Ago { time: time.0, now }),
+            status: Badge(key.status),
+            name: key.name.to_string(),
+            description: key.description,
+            environment,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! How a key is used: the calls of 30 days in a chart, by endpoint and by address, the newest ones, what is unusual in
+//! them, and what was done to the key.
+
+use std::borrow::Cow;
+
+use omniflow_domain::error::Error;
+use omniflow_policy::time::UnixMillis;
+use uuid::Uuid;
+
+use crate::chart::{Column, Columns, Ranking, RankingLine, Series};
+use crate::format::{At, Count, Micros};
+use crate::layout::Layout;
+use crate::state::Console;
+use crate::trail::{Changed, changes};
+use omniflow_api_types::audit::AuditEntryJson;
+use omniflow_api_types::event::EventJson;
+use omniflow_api_types::leak::{AddressUseJson, EndpointUseJson, KeyUseJson};
+use omniflow_api_types::stats::{AuditStatsJson, StatsCountsJson};
+use omniflow_domain::time::{format_time, parse_time};
+use omniflow_service::admin_log::AdminLogQuery;
+use omniflow_service::audit::filter::AuditQuery;
+use omniflow_service::audit::stats::StatsQuery;
+use omniflow_service::query::PageRequest;
+
+const DAY_MS: u64 = 86_400_000;
+/// The days of the chart, today among them.
+const DAYS: u64 = 30;
+/// How many there are of each list.
+const RANKED: usize = 8;
+const RECENT: &str = "10";
+/// The calls by which endpoints and addresses are told, so that the page of the busiest key comes as fast as others.
+const LOOKED_AT: u64 = 20_000;
+const EVENTS: &str = "20";
+
+/// The use of a key as its page shows it.
+pub(super) struct Usage {
+    pub(super) calls: Count,
+    pub(super) chart: Columns,
+    /// Half, 95 and 99 of 100 calls were answered within that, in words.
+    pub(super) latencies: [(&'static str, String); 3],
+    pub(super) endpoints: Ranking,
+    pub(super) addresses: Ranking,
+    /// Whether these two are of the newest calls only.
+    pub(super) is_of_newest: bool,
+    pub(super) recent: Vec<Call>,
+    pub(super) findings: Vec<Found>,
+    pub(super) history: Vec<Change>,
+    /// Where all calls are listed, if there is such a page.
+    pub(super) all_calls: Option<String>,
+    /// Where all changes are listed, if there is such a page.
+    pub(super) all_changes: Option<String>,
+}
+
+/// A call.
+pub(super) struct Call {
+    pub(super) time: At,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) status: u16,
+    pub(super) reason: Cow<'static, str>,
+    pub(super) is_allowed: bool,
+    pub(super) latency: String,
+    pub(super) address: String,
+    /// Where it is shown, if there is such a page.
+    pub(super) shown_at: Option<String>,
+}
+
+/// A finding.
+pub(super) struct Found {
+    pub(super) kind: Cow<'static, str>,
+    pub(super) summary: String,
+    pub(super) last: At,
+}
+
+/// A change of the key.
+pub(super) struct Change {
+    pub(super) time: At,
+    pub(super) by: String,
+    pub(super) action: Cow<'static, str>,
+    /// What was changed.
+    pub(super) changes: Vec<Changed>,
+}
+
+// === impl Usage ===
+
+impl Usage {
+    pub(super) async fn of(app: &Console, id: Uuid, layout: &Layout, now: UnixMillis) -> Result<Self, Error> {
+        let key = id.to_string();
+        let first_day = UnixMillis((now.0 / DAY_MS).saturating_sub(DAYS - 1) * DAY_MS);
+        let from = format_time(first_day);
+        let calls = AuditQuery { key: Some(key.clone()), ..AuditQuery::default() };
+        let page = |limit: &str| PageRequest { limit: Some(limit.to_owned()), cursor: None };
+        let hours = async {
+            let filter = AuditQuery { from: Some(from), ..calls.clone() };
+            let query = StatsQuery { filter, by: Some("hour".to_owned()), limit: None };
+            Ok::<_, Error>(AuditStatsJson::from(app.request_log.stats(query).await?))
+        };
+        let newest = async { app.leaks.key_usage(id, LOOKED_AT, now).await.map(KeyUseJson::from) };
+        let recent = app.request_log.list(calls.clone(), page(RECENT));
+        let changes = AdminLogQuery { subject: Some(key.clone()), ..AdminLogQuery::default() };
+        let history = app.admin_log.list(changes, page(EVENTS));
+        let (hours, newest, recent, history) = tokio::try_join!(hours, newest, recent, history)?;
+        let audit = |more: &str| layout.leads_to("/audit").then(|| format!("/audit?key={key}{more}"));
+        Ok(Self {
+            calls: Count(hours.total.calls),
+            latencies: latencies(&hours.total),
+            chart: chart(&hours, first_day, |day| {
+                let (from, to) = (format_time(day), format_time(UnixMillis(day.0 + DAY_MS)));
+                audit(&format!("&from={from}&to={to}"))
+            }),
+            endpoints: endpoints(&newest, &audit),
+            addresses: addresses(&newest, &audit),
+            is_of_newest: !newest.complete,
+            recent: recent.items.into_iter().map(|call| Call::new(call.into(), layout)).collect(),
+            findings: newest
+                .findings
+                .into_iter()
+                .map(|found| Found { kind: found.kind, summary: found.summary, last: At(found.last_seen.0) })
+                .collect(),
+            history: history.items.into_iter().map(|event| Change::from(EventJson::from(event))).collect(),
+            all_calls: audit(""),
+            all_changes: layout.leads_to("/events").then(|| format!("/events?subject={key}")),
+        })
+    }
+}
+
+fn encoded(name: &str, value: &str) -> String {
+    serde_urlencoded::to_string([(name, value)]).map(|pair| format!("&{pair}")).unwrap_or_default()
+}
+
+fn latencies(counts: &StatsCountsJson) -> [(&'static str, String); 3] {
+    let text =
+        |micros: Option<u64>| micros.map_or_else(|| "–".to_owned(), |micros| Micros(micros).to_string());
+    [
+        ("Half of all calls", text(counts.latency_us.p50)),
+        ("95 of 100 calls", text(counts.latency_us.p95)),
+        ("99 of 100 calls", text(counts.latency_us.p99)),
+    ]
+}
+
+fn chart(
+    hours: &AuditStatsJson,
+    first_day: UnixMillis,
+    path: impl Fn(UnixMillis) -> Option<String>,
+) -> Columns {
+    let mut days = vec![[0u64; 3]; DAYS as usize];
+    for group in &hours.groups {
+        let hour = group.group.first().and_then(Option::as_deref).and_then(parse_time);
+        let place = hour.and_then(|hour| usize::try_from(hour.0.checked_sub(first_day.0)? / DAY_MS).ok());
+        let Some(day) = place.and_then(|place| days.get_mut(place)) else { continue };
+        let StatsCountsJson { calls, client_errors, server_errors, .. } = group.counts;
+        let parts = [calls.saturating_sub(client_errors + server_errors), client_errors, server_errors];
+        for (sum, part) in day.iter_mut().zip(parts) {
+            *sum += part;
+        }
+    }
+    let columns = days.iter().enumerate().map(|(place, values)| {
+        let day = UnixMillis(first_day.0 + place as u64 * DAY_MS);
+        Column {
+            label: format_time(day).get(..10).unwrap_or_default().to_owned(),
+            values: values.to_vec(),
+            path: path(day).filter(|_| values.iter().any(|value| *value > 0)),
+        }
+    });
+    Columns {
+        title: "Calls of the last 30 days by status".to_owned(),
+        by: "Day (UTC)",
+        series: vec![
+            Series { name: "answered", pattern: "good" },
+            Series { name: "4xx", pattern: "warn" },
+            Series { name: "5xx", pattern: "bad" },
+        ],
+        columns: columns.collect(),
+    }
+}
+
+/// What was refused, where anything was.
+fn refused(calls: u64) -> Option<String> {
+    (calls > 0).then(|| format!("{} refused", Count(calls)))
+}
+
+fn endpoints(newest: &KeyUseJson, audit: &impl Fn(&str) -> Option<String>) -> Ranking {
+    let line = |used: &EndpointUseJson| RankingLine {
+        label: format!("{} {}", used.method, used.endpoint.as_deref().unwrap_or("no route")),
+        value: used.calls,
+        note: refused(used.refused),
+        path: used.endpoint.as_deref().and_then(|endpoint| {
+            audit(&format!("{}{}", encoded("endpoint", endpoint), encoded("method", &used.method)))
+        }),
+    };
+    let lines = newest.endpoints.iter().take(RANKED).map(line).collect();
+    Ranking { title: "Calls by endpoint", by: "Endpoint", lines }
+}
+
+fn addresses(newest: &KeyUseJson, audit: &impl Fn(&str) -> Option<String>) -> Ranking {
+    let line = |used: &AddressUseJson| RankingLine {
+        label: used.address.to_string(),
+        value: used.calls,
+        note: if used.new { Some("new today".to_owned()) } else { refused(used.refused) },
+        path: audit(&encoded("ip", &used.address.to_string())),
+    };
+    let lines = newest.addresses.iter().take(RANKED).map(line).collect();
+    Ranking { title: "Calls by address", by: "Address", lines }
+}
+
+// === impl Call ===
+
+impl Call {
+    fn new(call: AuditEntryJson, layout: &Layout) -> Self {
+        Self {
+            time: At(call.time.0),
+            shown_at: layout.leads_to("/audit").then(|| format!("/audit/{}", call.id)),
+            method: call.method,
+            path: call.path,
+            status: call.status,
+            reason: call.reason,
+            is_allowed: call.decision == "allowed",
+            latency: Micros(call.latency_us).to_string(),
+            address: call.source_ip.map(|address| address.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+// === impl Change ===
+
+impl From<EventJson> for Change {
+    fn from(event: EventJson) -> Self {
+        // What a new key has stands on the page already.
+        let before = event.before.as_ref();
+        let changes = before.map(|before| changes(Some(before), event.after.as_ref())).unwrap_or_default();
+        Self { time: At(event.time.0), by: event.actor.name.clone(), action: event.action, changes }
+    }
+}

@@ -1,0 +1,134 @@
+//! The pages: what an admin sees in a browser. They are made here, of templates, and work without scripts; the one
+//! script adds what is live.
+//!
+//! # How a page is made
+//!
+//! 1. **It registers itself** in [`SECTIONS`]: path, label, group, and who may see it. The navigation is made of that.
+//!    Its `routes` declare each path with the roles that it admits ([`PageRoutes`]): `.page()` for what is opened, `.form()`
+//!    for the target of a form, `.live()` for parts that the script loads. There is no other way to add one, and all pass
+//!    the session middleware ([`session_middleware`]), which checks session, role, origin, and the form's token.
+//! 2. **A handler** takes what it needs as arguments: `State<Arc<Console>>`, [`BrowserSession`](browser_session::BrowserSession) (who reads, and
+//!    the layout of the page), [`Principal`](omniflow_domain::principal::Principal), and [`Form`](form::Form) in a form. It calls a **use case of the
+//!    service**, the same that the API calls. A page checks nothing by itself and touches no row.
+//! 3. **It gives a [`PageResult`](error_page::PageResult)**: [`Page`](error_page::Page) around a template, or a redirect (303)
+//!    after a form that changed something. An [`Error`] is returned with `?`, and the session
+//!    middleware turns it into an error page. In a form it is caught, and stands at its field ([`FormError`](form::FormError)) in
+//!    the same form, with all that was typed.
+//! 4. **A context** is a struct with `#[derive(Template)]`, the field `layout`, and values that are ready to be shown
+//!    ([`format`]). The template extends `layout.html`. Everything is escaped; what is HTML by itself says so in Rust
+//!    ([`askama::filters::HtmlSafe`]) and never in a template. Each context has a test that renders a sample.
+//! 5. **No inline style or script**, which the policy of the pages forbids: classes of `pages/style.css`, behaviour by
+//!    `data-` attributes that `pages/script.js` knows (its head lists them). Charts are SVG from here ([`chart`]), with
+//!    their table in a `<details>` behind.
+//! 6. **Nothing secret in an address.** A secret is the answer to a POST and is shown this once.
+//!
+//! The browser tests (`tests/browser`) open every page of [`SECTIONS`] in both themes and two widths, with and without
+//! scripts.
+
+mod assets;
+mod audit;
+mod browser_session;
+mod chart;
+mod enforcement_status;
+pub mod enforcement_watch;
+mod error_page;
+mod events;
+mod extract;
+mod findings;
+mod form;
+mod format;
+mod gateways;
+mod keys;
+mod layout;
+mod live;
+mod policy;
+mod preferences;
+mod routes;
+mod session_cookie;
+mod session_middleware;
+mod settings;
+mod sign_in;
+pub mod state;
+mod tokens;
+mod trail;
+
+#[cfg(test)]
+mod measured;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use self::state::AppState;
+pub use self::state::Console;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use self::browser_session::BrowserSession;
+use self::error_page::PageError;
+use self::routes::PageRoutes;
+use self::session_middleware::{RouteKind, with_security_headers};
+use omniflow_domain::access::{Access, READ};
+use omniflow_domain::error::Error;
+
+/// A part of the pages, with a line in the navigation.
+struct Section {
+    /// The path of its first page. All others are below.
+    path: &'static str,
+    /// What it is called.
+    label: &'static str,
+    /// Under which heading it stands.
+    group: &'static str,
+    /// Who sees it.
+    access: Access,
+    /// Its pages and forms.
+    routes: fn(PageRoutes) -> PageRoutes,
+}
+
+/// All sections, in the order of the navigation. The first that a reader may see is the front page.
+const SECTIONS: &[Section] = &[
+    keys::SECTION,
+    tokens::SECTION,
+    settings::SECTION,
+    audit::SECTION,
+    findings::SECTION,
+    events::SECTION,
+    policy::SECTION,
+    gateways::SECTION,
+];
+
+/// The router of the console.
+pub fn router(app: Arc<Console>) -> Router {
+    routes(Arc::clone(&app)).router().with_state(AppState(app))
+}
+
+/// The routes of the console.
+fn routes(app: Arc<Console>) -> PageRoutes {
+    let routes = assets::routes(PageRoutes::new(app))
+        .page("/", READ, async || Redirect::to(SECTIONS.first().map_or("/", |section| section.path)))
+        .form("/preferences", Access::Public, preferences::keep);
+    SECTIONS.iter().fold(sign_in::routes(routes), |routes, section| (section.routes)(routes))
+}
+
+/// The error page for a request that no route of the console serves.
+pub async fn error_response(app: &Console, request: Request, error: Error) -> Response {
+    let (parts, _) = request.into_parts();
+    let response = match BrowserSession::of(app, &parts).await {
+        Ok(browser) => browser.explain(PageError::from(error).into_response(), RouteKind::Page),
+        Err(error) => error_page::plain(&error),
+    };
+    with_security_headers(response)
+}
+
+/// Whether an error is shown as a page: a browser has opened a path that is not one of programs.
+pub fn wants_page(request: &Request) -> bool {
+    let path = request.uri().path();
+    let of_programs = ["/v1", "/gateway/v1", "/openapi.json", "/assets"];
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    !of_programs.iter().any(|prefix| path.starts_with(prefix))
+        && accept.is_some_and(|accept| accept.contains("text/html"))
+}

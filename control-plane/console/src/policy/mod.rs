@@ -1,0 +1,29 @@
+//! Routes and scopes: as a table and as the document, tried out, drafted, compared, replayed, published and rolled back.
+
+mod attempt;
+mod difference;
+mod draft;
+mod overview;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use super::Section;
+use crate::routes::{PageRoutes, READ, WRITE};
+
+pub(super) const SECTION: Section =
+    Section { path: "/policy", label: "Policy", group: "Enforcement", access: READ, routes };
+
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
+        .page("/policy", READ, overview::show)
+        .page("/policy/document", READ, overview::document)
+        .page("/policy/try", READ, attempt::show)
+        .page("/policy/draft", READ, draft::show)
+        .form("/policy/draft", READ, draft::compare)
+        .form("/policy/publish", WRITE, draft::publish)
+        .page("/policy/versions", READ, versions::list)
+        .page("/policy/versions/{version}", READ, versions::show)
+        .form("/policy/versions/{version}/roll-back", WRITE, versions::roll_back)
+}

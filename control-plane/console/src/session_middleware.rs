@@ -1,0 +1,246 @@
+//! The middleware of every page and form: checks the session, the role, and that a form came from a page of this session.
+//! It sets the security headers of all pages.
+
+use omniflow_domain::principal::Principal;
+use std::sync::Arc;
+
+use axum::body::{Body as HttpBody, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use http_body::Body as _;
+use tokio::sync::Semaphore;
+
+use super::browser_session::BrowserSession;
+use super::error_page::{self, PageError};
+use super::extract::in_time;
+use super::form::Form;
+use super::sign_in;
+use crate::state::Console;
+use omniflow_domain::access::Access;
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_net::admission::Connection;
+
+/// The largest form, in bytes: a policy of the largest size, whose characters are escaped.
+const FORM_LIMIT: usize = 3 * 1024 * 1024;
+/// The largest form that is read from anybody: a token, or a key's settings that come along with it.
+const SMALL_FORM: u64 = 64 * 1024;
+/// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// `same-origin` and not `no-referrer`, with which browsers would state the origin of forms as null.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// How a browser requests a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RouteKind {
+    /// Opened by its reader.
+    Page,
+    /// Sent by a form.
+    Form,
+    /// Loaded by the script of a page, without its reader doing anything.
+    Live,
+}
+
+/// Admits browsers to one route.
+#[derive(Clone)]
+pub(super) struct SessionMiddleware {
+    app: Arc<Console>,
+    access: Access,
+    kind: RouteKind,
+}
+
+// === impl SessionMiddleware ===
+
+impl SessionMiddleware {
+    pub(super) fn new(app: Arc<Console>, access: Access, kind: RouteKind) -> Self {
+        Self { app, access, kind }
+    }
+
+    /// Answers a request, or lets its handler answer.
+    pub(super) async fn pass(State(middleware): State<Self>, request: Request, next: Next) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let browser = match BrowserSession::of(&middleware.app, &parts).await {
+            Ok(browser) => browser,
+            Err(error) => return with_security_headers(error_page::plain(&error)),
+        };
+        let answer = match middleware.admit(&browser, &mut parts, body).await {
+            Ok(body) => {
+                parts.extensions.insert(browser.clone());
+                next.run(Request::from_parts(parts, body)).await
+            }
+            Err(answer) => *answer,
+        };
+        with_security_headers(browser.explain(answer, middleware.kind))
+    }
+
+    /// Checks whatever is to be checked before a handler is called; gives the body that it may read.
+    async fn admit(
+        &self,
+        browser: &BrowserSession,
+        parts: &mut Parts,
+        body: HttpBody,
+    ) -> Result<HttpBody, Box<Response>> {
+        if self.kind == RouteKind::Form && !is_same_origin(&parts.headers, &parts.uri) {
+            return Err(page_error(Error::forbidden(
+                "This form was not sent by a page of this control plane, so nothing was done.",
+            )));
+        }
+        if let Access::Roles(_) = self.access {
+            let Some(principal) = browser.principal() else {
+                return Err(Box::new(self.ask_to_sign_in(browser, body).await));
+            };
+            self.access.check(principal.role).map_err(page_error)?;
+            parts.extensions.insert::<Principal>(principal.clone());
+            Connection::trust(&parts.extensions);
+            if self.kind != RouteKind::Live {
+                browser.extend_session(&self.app).await.map_err(page_error)?;
+            }
+        }
+        if self.kind != RouteKind::Form {
+            return Ok(body);
+        }
+        let form = read(body, browser.principal().is_some(), &self.app.console.large_forms)
+            .await
+            .map_err(page_error)?;
+        if matches!(self.access, Access::Roles(_)) && !browser.has_sent(&form) {
+            // One of our pages has sent it, in a session that was before this one.
+            return Err(Box::new(sign_in::ask_to_send_again(browser, browser.path(), &form, browser.csrf())));
+        }
+        parts.extensions.insert(form);
+        Ok(HttpBody::empty())
+    }
+
+    async fn ask_to_sign_in(&self, browser: &BrowserSession, body: HttpBody) -> Response {
+        match self.kind {
+            RouteKind::Live => StatusCode::UNAUTHORIZED.into_response(),
+            RouteKind::Page => {
+                Redirect::to(&sign_in::path_to(browser.target(), browser.had_session())).into_response()
+            }
+            RouteKind::Form => match read(body, false, &self.app.console.large_forms).await {
+                Ok(form) => sign_in::ask_before(browser, &form),
+                Err(error) => *page_error(error),
+            },
+        }
+    }
+}
+
+fn page_error(error: Error) -> Box<Response> {
+    Box::new(PageError::from(error).into_response())
+}
+
+/// Adds the security headers of every page.
+pub(super) fn with_security_headers(mut answer: Response) -> Response {
+    for (name, value) in HEADERS {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// Reads a form. `large_forms` has a permit for each large one of people who are not signed in that is read at once.
+async fn read(body: HttpBody, is_signed_in: bool, large_forms: &Semaphore) -> Result<Form, Error> {
+    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_FORM);
+    let _turn = if is_signed_in || is_small {
+        None
+    } else {
+        let turn = large_forms.try_acquire().map_err(|_| {
+            Error::new(
+                ErrorCode::Busy,
+                "Too many long forms of people who are not signed in arrive at once. Sign in in another tab, then send this again.",
+            )
+        });
+        Some(turn?)
+    };
+    let bytes = in_time(to_bytes(body, FORM_LIMIT)).await?.map_err(|_| {
+        Error::new(ErrorCode::BodyTooLarge, "The form is too long, or was not sent to its end.")
+    })?;
+    Form::parse(&bytes)
+        .ok_or_else(|| Error::new(ErrorCode::UnsupportedMediaType, "This is no form of a page."))
+}
+
+/// Whether a browser says that one of our pages has sent this.
+///
+/// `Sec-Fetch-Site` cannot be set by scripts. Browsers do not send it to a server without TLS that is not on their own
+/// machine; then `Origin` has to name the host that was called, which all browsers send with a POST.
+fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    match (sites.next(), sites.next()) {
+        (Some(site), None) => return site == "same-origin",
+        (Some(_), Some(_)) => return false,
+        (None, _) => {}
+    }
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let (Some(origin), None) = (origins.next().and_then(|origin| origin.to_str().ok()), origins.next())
+    else {
+        return false;
+    };
+    let Some((_, origin)) = origin.split_once("://") else { return false };
+    // HTTP/2 has the host in the target.
+    let host = uri
+        .authority()
+        .map(Authority::as_str)
+        .or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));
+    host.is_some_and(|host| host.eq_ignore_ascii_case(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Bytes;
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::state::MAX_LARGE_FORMS;
+
+    #[tokio::test]
+    async fn who_is_not_signed_in_has_room_for_few_long_forms() {
+        let unending = || HttpBody::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
+        let large_forms = Semaphore::new(MAX_LARGE_FORMS);
+        let read = |body, is_signed_in| Box::pin(read(body, is_signed_in, &large_forms));
+        let mut readers: Vec<_> = (0..MAX_LARGE_FORMS).map(|_| read(unending(), false)).collect();
+        for reader in &mut readers {
+            assert!(reader.now_or_never().is_none(), "it waits for the rest of the form");
+        }
+        assert_eq!(read(unending(), false).await.map(|_| ()).unwrap_err().code(), ErrorCode::Busy);
+        assert!(read(HttpBody::from("token=a"), false).await.is_ok(), "signing in goes on");
+        assert!((&mut read(unending(), true)).now_or_never().is_none(), "who is signed in is read");
+        readers.pop();
+        assert!((&mut read(unending(), false)).now_or_never().is_none(), "a form that has ended makes room");
+    }
+
+    #[test]
+    fn only_our_own_pages_send_forms() {
+        for (headers, expected) in [
+            (vec![("sec-fetch-site", "same-origin")], true),
+            (vec![("sec-fetch-site", "same-site"), ("origin", "http://keys.example")], false),
+            (vec![("sec-fetch-site", "cross-site")], false),
+            (vec![("sec-fetch-site", "none")], false),
+            (vec![("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")], false),
+            (vec![("host", "keys.example:8080"), ("origin", "http://keys.example:8080")], true),
+            (vec![("host", "keys.example"), ("origin", "https://KEYS.example")], true),
+            (vec![("host", "keys.example:8080"), ("origin", "http://keys.example")], false),
+            (vec![("host", "keys.example"), ("origin", "http://evil.example")], false),
+            (vec![("host", "keys.example"), ("origin", "null")], false),
+            (vec![("host", "keys.example"), ("origin", "")], false),
+            (vec![("origin", "http://keys.example")], false),
+            (vec![("host", "keys.example")], false),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in &headers {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_same_origin(&map, &Uri::from_static("/keys")), expected, "{headers:?}");
+        }
+    }
+}

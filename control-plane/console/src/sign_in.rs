@@ -1,0 +1,235 @@
+//! Signing in with a token, and out.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::{Extensions, HeaderValue, StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
+use serde::Deserialize;
+
+use super::browser_session::BrowserSession;
+use super::error_page::{Page, PageResult, error_status};
+use super::extract::{Authenticated, StrictQuery};
+use super::form::{Form, sentence};
+use super::layout::Layout;
+use super::routes::{Access, PageRoutes, READ};
+use super::session_cookie;
+use omniflow_net::admission::Connection;
+use omniflow_service::sessions::{Sessions, SignIn, SignInRejection};
+
+/// Where pages send who is not signed in.
+const PATH: &str = "/sign-in";
+/// The field in which a form comes along that is to be sent again.
+const CARRIED: &str = "carried";
+
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
+        .page(PATH, Access::Public, show)
+        .form(PATH, Access::Public, sign_in)
+        .form("/sign-out", READ, sign_out)
+        .form("/sign-out/everywhere", READ, sign_out_everywhere)
+}
+
+/// Where to go then, and why the reader is here.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Query {
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    why: String,
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignInPage {
+    layout: Layout,
+    to: String,
+    /// A form that came after the session had ended, to be sent again then. It may have no fields.
+    carried: Option<String>,
+    note: Option<&'static str>,
+    error: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "send_again.html")]
+struct SendAgainPage<'a> {
+    layout: Layout,
+    path: &'a str,
+    csrf: &'a str,
+    fields: Vec<(&'a str, &'a str)>,
+}
+
+/// The path that asks for a token and leads on to `target`.
+pub(super) fn path_to(target: &str, had_session: bool) -> String {
+    let why = if had_session { Some(("why", "ended")) } else { None };
+    let to = Some(("to", target)).filter(|(_, target)| *target != "/");
+    let query =
+        serde_urlencoded::to_string(to.into_iter().chain(why).collect::<Vec<_>>()).unwrap_or_default();
+    if query.is_empty() { PATH.to_owned() } else { format!("{PATH}?{query}") }
+}
+
+/// The path, if it is one of this server; its front page otherwise. Browsers take `//host` and `/\host` for other
+/// servers, and pass over control characters.
+pub(super) fn local_path(text: &str) -> &str {
+    let is_local = text.starts_with('/')
+        && !text.starts_with("//")
+        && !text.starts_with(PATH)
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if is_local { text } else { "/" }
+}
+
+/// Asks for a token before a form, which came after its session had ended, is sent again: nothing typed is lost.
+pub(super) fn ask_before(browser: &BrowserSession, form: &Form) -> Response {
+    let page = SignInPage {
+        layout: browser.layout("Sign in"),
+        to: browser.path().to_owned(),
+        carried: Some(form.encoded()),
+        note: Some("Your session has ended. Sign in again, and what you typed is still there."),
+        error: None,
+    };
+    (StatusCode::UNAUTHORIZED, Page(page)).into_response()
+}
+
+/// Asks whether to send a form again, with the token of the session that there is now.
+pub(super) fn ask_to_send_again(browser: &BrowserSession, path: &str, form: &Form, csrf: &str) -> Response {
+    let fields = form.returnable();
+    Page(SendAgainPage { layout: browser.layout("Send it again?"), path, csrf, fields }).into_response()
+}
+
+async fn show(browser: BrowserSession, StrictQuery(query): StrictQuery<Query>) -> PageResult {
+    if browser.principal().is_some() {
+        return Ok(Redirect::to(local_path(&query.to)).into_response());
+    }
+    let note = match query.why.as_str() {
+        "ended" => Some("Your session has ended. Sign in again to go on where you were."),
+        "out" => Some("You are signed out."),
+        _ => None,
+    };
+    let to = local_path(&query.to).to_owned();
+    let page = SignInPage { layout: browser.layout("Sign in"), to, carried: None, note, error: None };
+    Ok(Page(page).into_response())
+}
+
+async fn sign_in(
+    State(sessions): State<Arc<Sessions>>,
+    extensions: Extensions,
+    browser: BrowserSession,
+    form: Form,
+) -> PageResult {
+    let to = local_path(form.text("to"));
+    let carried = form.names(CARRIED).then(|| form.text(CARRIED));
+    let request = SignIn { token: form.text("token"), replaces: browser.session(), peer: browser.peer() };
+    let started = match sessions.sign_in(request).await? {
+        Ok(started) => started,
+        Err(rejection) => return Ok(rejection_page(&browser, to, carried, &rejection)),
+    };
+    Connection::trust(&extensions);
+    let csrf = session_cookie::form_token(&started.identifier);
+    let next = match carried.and_then(|carried| Form::parse(carried.as_bytes())) {
+        Some(carried) => ask_to_send_again(&browser, to, &carried, &csrf),
+        None => Redirect::to(to).into_response(),
+    };
+    let cookie = session_cookie::keep(&browser, &started.identifier)?;
+    Ok(([(header::SET_COOKIE, cookie)], next).into_response())
+}
+
+/// Asks for a token again, with the reason why the last one was rejected.
+fn rejection_page(
+    browser: &BrowserSession,
+    to: &str,
+    carried: Option<&str>,
+    rejection: &SignInRejection,
+) -> Response {
+    let page = SignInPage {
+        layout: browser.layout("Sign in"),
+        to: to.to_owned(),
+        carried: carried.map(str::to_owned),
+        note: None,
+        error: Some(explanation(rejection)),
+    };
+    let SignInRejection::TooManyAttempts(error) = rejection else {
+        return (StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response();
+    };
+    let mut response = (error_status(error.code()), Page(page)).into_response();
+    if let Some(seconds) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn explanation(rejection: &SignInRejection) -> String {
+    let text = match rejection {
+        SignInRejection::NoToken => "Paste a token of the control plane.",
+        SignInRejection::UnknownToken => {
+            "This is no token of this control plane, or it was revoked. Check that you pasted all of it."
+        }
+        SignInRejection::ExpiredToken => "This token has expired. An owner can make another under Tokens.",
+        SignInRejection::GatewayToken => {
+            "This token is a gateway's: it takes snapshots and delivers records, and cannot sign in. Use one with the \
+             role owner, admin or auditor."
+        }
+        SignInRejection::RevokedMeanwhile => "This token was revoked just now.",
+        SignInRejection::TooManyAttempts(error) => return sentence(error.detail()),
+    };
+    text.to_owned()
+}
+
+async fn sign_out(State(sessions): State<Arc<Sessions>>, browser: BrowserSession) -> PageResult {
+    if let Some(session) = browser.session() {
+        sessions.end(session).await?;
+    }
+    signed_out(&browser)
+}
+
+async fn sign_out_everywhere(
+    State(sessions): State<Arc<Sessions>>,
+    browser: BrowserSession,
+    Authenticated(principal): Authenticated,
+) -> PageResult {
+    sessions.end_all(&principal).await?;
+    signed_out(&browser)
+}
+
+fn signed_out(browser: &BrowserSession) -> PageResult {
+    let cookies = session_cookie::forget(browser)?.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
+    let cookies: Vec<(_, HeaderValue)> = cookies.collect();
+    let answer: Response = Redirect::to("/sign-in?why=out").into_response();
+    Ok((AppendHeaders(cookies), answer).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::body::Body;
+    use axum::extract::ConnectInfo;
+    use axum::http::{Request, StatusCode, header};
+
+    use omf::testing::TestServer;
+
+    #[tokio::test]
+    async fn signing_in_is_throttled_and_works_with_a_valid_token_all_the_same() {
+        let plane = TestServer::new().await;
+        let sign_in = async |token: &str| {
+            let mut request = Request::post("/sign-in")
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header("sec-fetch-site", "same-origin")
+                .body(Body::from(format!("token={token}")))
+                .unwrap();
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
+            plane.call(request).await
+        };
+        assert_eq!(sign_in("omf_token_wrong").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let mut last = sign_in("omf_token_wrong").await;
+        for _ in 0..100 {
+            last = sign_in("omf_token_wrong").await;
+        }
+        assert_eq!(last.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(last.headers.contains_key(header::RETRY_AFTER));
+        let text = String::from_utf8_lossy(&last.body).into_owned();
+        assert!(text.contains("It is taken at once") || text.contains("it is taken at once"), "{text}");
+        assert_eq!(sign_in(&plane.owner).await.status, StatusCode::SEE_OTHER);
+    }
+}

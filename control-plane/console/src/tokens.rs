@@ -1,0 +1,313 @@
+//! Tokens of the control plane: listed, made and revoked by owners.
+
+use crate::error_page::error_status;
+use omniflow_domain::principal::Principal;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use omniflow_policy::time::UnixMillis;
+use serde::Deserialize;
+
+use super::Section;
+use super::browser_session::BrowserSession;
+use super::error_page::{Page, PageResult};
+use super::extract::{Authenticated, Segments, StrictQuery};
+use super::form::Lifetime;
+use super::form::{
+    ATTEMPT, Form, FormError, Labelled, at, attempt, blamed, elsewhere, lifetime, lifetimes, new_attempt,
+    newly_blamed,
+};
+use super::format::{Ago, At};
+use super::layout::Layout;
+use super::routes::{OWNER, PageRoutes};
+use crate::state::Console;
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::token::{Role, Token};
+use omniflow_service::query::PageRequest;
+use omniflow_service::tokens::{CreateToken, Tokens};
+
+pub(super) const SECTION: Section =
+    Section { path: "/tokens", label: "Tokens", group: "Settings", access: OWNER, routes };
+
+const PAGE_SIZE: &str = "50";
+/// Where a request has what the form's fields say.
+const POINTERS: [(&str, &str); 3] = [("/name", "name"), ("/role", "role"), ("/expires_at", "expires_at")];
+
+/// What the form calls its fields.
+const LABELS: [Labelled; 3] = [("name", "Name"), ("role", "Role"), ("expires_at", "Expires")];
+
+fn routes(routes: PageRoutes) -> PageRoutes {
+    routes
+        .page("/tokens", OWNER, list)
+        .page("/tokens/new", OWNER, show_form)
+        .form("/tokens", OWNER, make)
+        .page("/tokens/{id}/revoke", OWNER, show_revoke)
+        .form("/tokens/{id}/revoke", OWNER, revoke)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Query {
+    cursor: String,
+}
+
+#[derive(Template)]
+#[template(path = "tokens/list.html")]
+struct ListPage {
+    layout: Layout,
+    rows: Vec<Row>,
+    is_first: bool,
+    next: Option<String>,
+}
+
+struct Row {
+    id: String,
+    name: String,
+    role: Role,
+    created_by: String,
+    created: At,
+    expires: Option<Ago>,
+    is_over: bool,
+    /// Whether this session was begun with it.
+    is_own: bool,
+}
+
+#[derive(Template)]
+#[template(path = "tokens/new.html")]
+struct NewPage {
+    layout: Layout,
+    attempt: String,
+    name: String,
+    roles: Vec<RoleChoice>,
+    lifetimes: Vec<Lifetime>,
+    expires_at: String,
+    errors: Vec<FormError>,
+}
+
+struct RoleChoice {
+    role: Role,
+    may: &'static str,
+    is_chosen: bool,
+}
+
+#[derive(Template)]
+#[template(path = "tokens/secret.html")]
+struct SecretPage {
+    layout: Layout,
+    name: String,
+    role: String,
+    /// `None` if it was shown before.
+    secret: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "tokens/revoke.html")]
+struct RevokePage {
+    layout: Layout,
+    id: String,
+    name: String,
+    role: Role,
+    is_own: bool,
+    typed: String,
+    error: Option<FormError>,
+}
+
+async fn list(
+    State(tokens): State<Arc<Tokens>>,
+    browser: BrowserSession,
+    Authenticated(principal): Authenticated,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let now = browser.now();
+    let is_first = query.cursor.is_empty();
+    let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor) };
+    let page = tokens.list(request).await?;
+    let row = |token: Token| Row {
+        id: token.id.to_string(),
+        name: token.name.to_string(),
+        role: token.role,
+        created_by: token.created_by,
+        created: At(token.created_at),
+        expires: token.expires_at.map(|time| Ago { time, now }),
+        is_over: token.expires_at.is_some_and(|time| time <= now),
+        is_own: token.id == principal.id,
+    };
+    Ok(Page(ListPage {
+        layout: browser.layout("Tokens"),
+        rows: page.items.into_iter().map(row).collect(),
+        is_first,
+        next: page.next_cursor.map(|cursor| format!("/tokens?cursor={cursor}")),
+    })
+    .into_response())
+}
+
+async fn show_form(State(app): State<Arc<Console>>, browser: BrowserSession) -> PageResult {
+    let form = Form::default().with(ATTEMPT, &new_attempt(&app)?);
+    Ok(form_page(&browser, &form, StatusCode::OK, Vec::new()))
+}
+
+async fn make(
+    State(app): State<Arc<Console>>,
+    State(tokens): State<Arc<Tokens>>,
+    browser: BrowserSession,
+    Authenticated(principal): Authenticated,
+    form: Form,
+) -> PageResult {
+    let created = match request(&form, browser.now()) {
+        Ok(request) => tokens.create(&principal, request, attempt(&principal, &form)).await,
+        Err(error) => Err(error),
+    };
+    match created {
+        Ok(created) => {
+            let secret = created.value.secret.expose().to_owned();
+            let token = created.value.token;
+            secret_page(
+                &browser,
+                token.name.to_string(),
+                token.role.to_string(),
+                Some(secret).filter(|_| !created.replayed),
+            )
+        }
+        Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
+            secret_page(&browser, form.text("name").to_owned(), form.text("role").to_owned(), None)
+        }
+        Err(problem) if problem.code() == ErrorCode::IdempotencyKeyReused => {
+            let form = form.with(ATTEMPT, &new_attempt(&app)?);
+            Ok(form_page(&browser, &form, error_status(problem.code()), vec![error(&problem)]))
+        }
+        Err(problem) => {
+            let errors = every_error_of(&tokens, &form, &problem, browser.now());
+            Ok(form_page(&browser, &form, error_status(problem.code()), errors))
+        }
+    }
+}
+
+fn request(form: &Form, now: UnixMillis) -> Result<CreateToken, Error> {
+    Ok(CreateToken {
+        name: form.text("name").to_owned(),
+        role: form.text("role").to_owned(),
+        expires_at: lifetime(form, now)?,
+    })
+}
+
+/// A problem at the field of the form.
+fn error(problem: &Error) -> FormError {
+    FormError::new(problem, &POINTERS)
+}
+
+/// All that is wrong with a form of which `problem` was found.
+fn every_error_of(tokens: &Tokens, form: &Form, problem: &Error, now: UnixMillis) -> Vec<FormError> {
+    let (mut form, mut errors) = (form.clone(), vec![error(problem)]);
+    while let Some(field) = newly_blamed(&errors) {
+        form = match field {
+            "name" => form.with(field, "checked"),
+            "role" => form.with(field, Role::Auditor.as_str()),
+            _ => form.with("lifetime", "never"),
+        };
+        let found = request(&form, now).and_then(|request| tokens.check(&request));
+        let Err(problem) = found else { break };
+        errors.push(error(&problem));
+    }
+    errors
+}
+
+fn secret_page(browser: &BrowserSession, name: String, role: String, secret: Option<String>) -> PageResult {
+    Ok(Page(SecretPage { layout: browser.layout("Token made"), name, role, secret }).into_response())
+}
+
+fn form_page(browser: &BrowserSession, form: &Form, status: StatusCode, errors: Vec<FormError>) -> Response {
+    let role = |role: Role, may| RoleChoice { role, may, is_chosen: form.text("role") == role.as_str() };
+    let page = NewPage {
+        layout: browser.layout("New token"),
+        attempt: form.text(ATTEMPT).to_owned(),
+        name: form.text("name").to_owned(),
+        roles: vec![
+            role(Role::Admin, "Issues, changes, rotates and revokes keys, and sets the policy"),
+            role(Role::Auditor, "Reads keys, policy, gateways and the audit log, and what callers sent"),
+            role(Role::Gateway, "For a gateway: takes snapshots and delivers records; cannot sign in"),
+            role(Role::Owner, "All that an admin may, and tokens"),
+        ],
+        lifetimes: lifetimes(form.text("lifetime")),
+        expires_at: form.text("expires_at").to_owned(),
+        errors,
+    };
+    (status, Page(page)).into_response()
+}
+
+async fn show_revoke(
+    State(tokens): State<Arc<Tokens>>,
+    browser: BrowserSession,
+    Authenticated(principal): Authenticated,
+    Segments(id): Segments<String>,
+) -> PageResult {
+    revoke_page(&tokens, &browser, &principal, &id, "", None).await
+}
+
+async fn revoke(
+    State(tokens): State<Arc<Tokens>>,
+    browser: BrowserSession,
+    Authenticated(principal): Authenticated,
+    Segments(id): Segments<String>,
+    form: Form,
+) -> PageResult {
+    let typed = form.text("name");
+    let token = tokens.find(&id).await?;
+    if typed != token.name.as_str() {
+        let problem =
+            Error::invalid_field("/name", format!("type {} to confirm that this token is meant", token.name));
+        return revoke_page(&tokens, &browser, &principal, &id, typed, Some(problem)).await;
+    }
+    match tokens.revoke(&principal, &id).await {
+        Ok(()) => Ok(Redirect::to("/tokens").into_response()),
+        Err(problem) => revoke_page(&tokens, &browser, &principal, &id, typed, Some(problem)).await,
+    }
+}
+
+async fn revoke_page(
+    tokens: &Tokens,
+    browser: &BrowserSession,
+    principal: &Principal,
+    id: &str,
+    typed: &str,
+    problem: Option<Error>,
+) -> PageResult {
+    let token = tokens.find(id).await?;
+    let status = problem.as_ref().map_or(StatusCode::OK, |problem| error_status(problem.code()));
+    let page = RevokePage {
+        layout: browser.layout(format!("Revoke {}", token.name)),
+        id: token.id.to_string(),
+        is_own: token.id == principal.id,
+        name: token.name.to_string(),
+        role: token.role,
+        typed: typed.to_owned(),
+        error: problem.map(|problem| FormError::new(&problem, &POINTERS)),
+    };
+    Ok((status, Page(page)).into_response())
+}
+
+impl NewPage {
+    /// The error at a field.
+    fn error_at(&self, field: &str) -> Option<&str> {
+        at(&self.errors, field)
+    }
+
+    /// The fields that are to blame.
+    fn wrong(&self) -> Vec<Labelled> {
+        blamed(&self.errors, &LABELS)
+    }
+
+    /// The error that no field is to blame for.
+    fn other_error(&self) -> Option<&str> {
+        elsewhere(&self.errors)
+    }
+}
+
+impl RevokePage {
+    /// The error at a field.
+    fn error_at(&self, field: &str) -> Option<&str> {
+        at(self.error.as_slice(), field)
+    }
+}

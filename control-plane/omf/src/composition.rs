@@ -1,0 +1,295 @@
+//! The parts of a running control plane, put together.
+
+use std::sync::Arc;
+
+use omniflow_api::state::Api;
+use omniflow_console::Console;
+use omniflow_console::enforcement_watch::EnforcementWatch;
+use omniflow_console::state::{ConsoleState, EffectiveSetting};
+use omniflow_domain::clock::{Clock, Entropy};
+use omniflow_net::admission::Admission;
+use omniflow_net::connections;
+use omniflow_outbound::otlp::Exporter;
+use omniflow_outbound::webhook::Webhook;
+use omniflow_policy::time::UnixMillis;
+use omniflow_service::admin_log::AdminLog;
+use omniflow_service::audit::RequestLog;
+use omniflow_service::authentication::Authentication;
+use omniflow_service::fleet::Fleet;
+use omniflow_service::gateway_protocol::GatewayProtocol;
+use omniflow_service::gateways::Gateways;
+use omniflow_service::idempotency::IdempotencyCache;
+use omniflow_service::jobs::retention::RetentionPeriods;
+use omniflow_service::keys::Keys;
+use omniflow_service::known_tokens::KnownTokens;
+use omniflow_service::leaks::{LeakParts, Leaks};
+use omniflow_service::monitoring::{DeliveryFailures, Monitoring};
+use omniflow_service::policy::Policies;
+use omniflow_service::publisher::Publisher;
+use omniflow_service::sessions::Sessions;
+use omniflow_service::signals::Signals;
+use omniflow_service::tokens::Tokens;
+use omniflow_service::vault::{self, Vault, VaultError};
+use omniflow_store::Store;
+use omniflow_store_sqlite::SqliteStore;
+
+use crate::bootstrap;
+use crate::server::{ServerError, ServerSettings};
+
+/// The running control plane. Only this crate sees all of it: use cases, API and console have the slices that they need.
+pub struct ControlPlane {
+    /// What is stored.
+    pub store: Arc<dyn Store>,
+    /// Commits changes and publishes them.
+    pub publisher: Arc<Publisher>,
+    /// The gateways that poll.
+    pub fleet: Arc<Fleet>,
+    /// What parts of the process tell each other.
+    pub signals: Signals,
+    /// How long audit records and the arguments of calls are kept.
+    pub retention: RetentionPeriods,
+    /// The wall clock.
+    pub clock: Clock,
+    /// The connections that are open.
+    pub admission: Arc<Admission>,
+    /// The receiver of anomalies; `None` if there is none.
+    pub webhook: Option<Webhook>,
+    /// The export of the audit log; `None` if there is none.
+    pub exporter: Option<Exporter>,
+    /// The state of the API.
+    pub api: Arc<Api>,
+    /// The state of the console.
+    pub console: Arc<Console>,
+}
+
+/// What the use cases share.
+struct Shared {
+    store: Arc<dyn Store>,
+    publisher: Arc<Publisher>,
+    fleet: Arc<Fleet>,
+    signals: Signals,
+    vault: Arc<Vault>,
+    known_tokens: Arc<KnownTokens>,
+    idempotency: Arc<IdempotencyCache>,
+    retention: RetentionPeriods,
+    clock: Clock,
+    entropy: Entropy,
+}
+
+/// The use cases.
+struct UseCases {
+    authentication: Arc<Authentication>,
+    keys: Arc<Keys>,
+    tokens: Arc<Tokens>,
+    sessions: Arc<Sessions>,
+    policies: Arc<Policies>,
+    leaks: Arc<Leaks>,
+    request_log: Arc<RequestLog>,
+    admin_log: Arc<AdminLog>,
+    gateways: Arc<Gateways>,
+}
+
+// === impl ControlPlane ===
+
+impl ControlPlane {
+    /// Opens the data directory and creates what a first start creates. The image is not built yet.
+    ///
+    /// # Errors
+    ///
+    /// If a setting cannot be used, or the data directory cannot be opened.
+    pub async fn open(settings: &ServerSettings) -> Result<Self, ServerError> {
+        let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
+        // Before anything is made: what is refused leaves nothing behind.
+        if let Some(file) = &settings.payload_key_file {
+            vault::check_key_file(file).map_err(VaultError::from)?;
+        }
+        let exporter = settings.otlp.as_ref().map(Exporter::new).transpose()?;
+        let shared = Shared::open(settings, exporter.is_some()).await?;
+        let failures = DeliveryFailures {
+            webhook: webhook.as_ref().map(Webhook::failures),
+            otlp: exporter.as_ref().map(Exporter::failures),
+        };
+        let admission = Arc::new(Admission::new(connections::most_connections()));
+        let cases = UseCases::new(&shared, settings);
+        let api = Arc::new(api(&shared, &cases, failures, &admission));
+        let console = Arc::new(console(&shared, cases, settings));
+        let Shared { store, publisher, fleet, signals, retention, clock, .. } = shared;
+        Ok(Self {
+            store,
+            publisher,
+            fleet,
+            signals,
+            retention,
+            clock,
+            admission,
+            webhook,
+            exporter,
+            api,
+            console,
+        })
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> UnixMillis {
+        self.clock.now()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    async fn open(settings: &ServerSettings, exports: bool) -> Result<Self, ServerError> {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.data_dir).await?);
+        if exports {
+            let mut transaction = store.begin_log().await?;
+            transaction.begin_export().await?;
+            transaction.commit().await?;
+        }
+        let default_file = settings.data_dir.join("admin-token");
+        let token_file = settings.admin_token_file.as_ref().unwrap_or(&default_file);
+        let (clock, entropy) = (settings.clock.clone(), settings.entropy.clone());
+        let installation =
+            bootstrap::installation(&*store, &clock, &entropy, &settings.key_prefix, token_file).await?;
+        let default_file = settings.data_dir.join("payload-key");
+        let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
+        let vault = Arc::new(Vault::open(key_file, &*store, entropy.clone()).await?);
+        let known_tokens = Arc::new(KnownTokens::read(&*store).await?);
+        let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
+        fleet.recall(&*store).await?;
+        let publisher = Arc::new(Publisher::new(Arc::clone(&store), installation, clock.clone()));
+        let retention =
+            RetentionPeriods { records: settings.audit_retention, payloads: settings.payload_retention };
+        Ok(Self {
+            store,
+            publisher,
+            fleet,
+            signals: Signals::default(),
+            vault,
+            known_tokens,
+            idempotency: Arc::default(),
+            retention,
+            clock,
+            entropy,
+        })
+    }
+}
+
+// === impl UseCases ===
+
+impl UseCases {
+    fn new(shared: &Shared, settings: &ServerSettings) -> Self {
+        let Shared { store, publisher, fleet, signals, idempotency, clock, entropy, .. } = shared;
+        let authentication = Arc::new(Authentication::new(
+            Arc::clone(store),
+            Arc::clone(&shared.known_tokens),
+            signals.clone(),
+            clock.clone(),
+        ));
+        let keys = Keys {
+            store: Arc::clone(store),
+            publisher: Arc::clone(publisher),
+            fleet: Arc::clone(fleet),
+            signals: signals.clone(),
+            idempotency: Arc::clone(idempotency),
+            rotation_after: settings.rotation_after,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+        };
+        let tokens = Tokens::new(
+            Arc::clone(store),
+            Arc::clone(&shared.known_tokens),
+            signals.clone(),
+            Arc::clone(idempotency),
+            publisher.installation.key_prefix.clone(),
+            clock.clone(),
+            entropy.clone(),
+        );
+        let sessions =
+            Sessions::new(Arc::clone(store), Arc::clone(&authentication), clock.clone(), entropy.clone());
+        let request_log = RequestLog::new(
+            Arc::clone(store),
+            Arc::clone(&shared.vault),
+            signals.clone(),
+            clock.clone(),
+            shared.retention.payloads,
+        );
+        let parts = LeakParts { store, publisher, fleet, signals, idempotency };
+        Self {
+            authentication,
+            keys: Arc::new(keys),
+            tokens: Arc::new(tokens),
+            sessions: Arc::new(sessions),
+            policies: Arc::new(Policies::new(store, publisher, fleet, signals, clock)),
+            leaks: Arc::new(Leaks::new(parts, settings.rotation_after, clock, entropy)),
+            request_log: Arc::new(request_log),
+            admin_log: Arc::new(AdminLog::new(Arc::clone(store))),
+            gateways: Arc::new(Gateways::new(Arc::clone(fleet), Arc::clone(publisher))),
+        }
+    }
+}
+
+fn api(shared: &Shared, cases: &UseCases, failures: DeliveryFailures, admission: &Arc<Admission>) -> Api {
+    let Shared { store, publisher, fleet, signals, vault, clock, .. } = shared;
+    let gateway_protocol = GatewayProtocol::new(
+        Arc::clone(store),
+        Arc::clone(publisher),
+        Arc::clone(fleet),
+        Arc::clone(vault),
+        signals.clone(),
+        clock.clone(),
+    );
+    let monitoring =
+        Monitoring::new(Arc::clone(store), Arc::clone(publisher), Arc::clone(fleet), clock.clone(), failures);
+    Api {
+        authentication: Arc::clone(&cases.authentication),
+        admission: Arc::clone(admission),
+        clock: clock.clone(),
+        keys: Arc::clone(&cases.keys),
+        tokens: Arc::clone(&cases.tokens),
+        policies: Arc::clone(&cases.policies),
+        leaks: Arc::clone(&cases.leaks),
+        request_log: Arc::clone(&cases.request_log),
+        admin_log: Arc::clone(&cases.admin_log),
+        gateways: Arc::clone(&cases.gateways),
+        gateway_protocol: Arc::new(gateway_protocol),
+        monitoring: Arc::new(monitoring),
+    }
+}
+
+fn console(shared: &Shared, cases: UseCases, settings: &ServerSettings) -> Console {
+    let UseCases {
+        authentication,
+        keys,
+        tokens,
+        sessions,
+        policies,
+        leaks,
+        request_log,
+        admin_log,
+        gateways,
+    } = cases;
+    let effective = settings.in_force.iter().map(|setting| EffectiveSetting {
+        name: setting.name,
+        meaning: setting.meaning,
+        value: setting.value.clone(),
+        source: setting.source.clone(),
+    });
+    let watch = EnforcementWatch::new(&shared.fleet, &shared.publisher, &shared.signals);
+    Console {
+        authentication,
+        publisher: Arc::clone(&shared.publisher),
+        clock: shared.clock.clone(),
+        entropy: shared.entropy.clone(),
+        gateway_url: settings.gateway_url.clone(),
+        keys,
+        tokens,
+        sessions,
+        policies,
+        leaks,
+        request_log,
+        admin_log,
+        gateways,
+        enforcement_watch: Arc::new(watch),
+        console: Arc::new(ConsoleState::new(effective.collect(), settings.tls.is_some())),
+    }
+}

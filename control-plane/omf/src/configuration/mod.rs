@@ -1,0 +1,463 @@
+//! The configuration of `omf serve`: flags first, then the environment, then a file, then the defaults. A value is
+//! checked the same wherever it comes from, and all that is wrong is told at once.
+
+mod file;
+mod probe;
+mod setting;
+mod values;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use omniflow_policy::key::KeyPrefix;
+use tracing_subscriber::filter::Targets;
+
+pub(crate) use self::probe::probe;
+pub(crate) use self::setting::Setting;
+use omniflow_net::tls::TlsFiles;
+use omniflow_outbound::otlp::OtlpSettings;
+use omniflow_outbound::webhook::WebhookSettings;
+
+/// The flag that names a configuration file, without its dashes.
+pub(crate) const FILE_FLAG: &str = "config";
+/// The variable that names a configuration file.
+pub(crate) const FILE_VARIABLE: &str = "OMF_CONFIG";
+
+/// What was given on the command line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    /// The configuration file.
+    pub(crate) file: Option<PathBuf>,
+    /// Values of settings, as they were written.
+    pub(crate) values: BTreeMap<Setting, OsString>,
+}
+
+/// A configuration that can be started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Configuration {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Where its databases lie.
+    pub(crate) data_dir: PathBuf,
+    /// Where the first start writes the owner's token; `None` for the place in the data directory.
+    pub(crate) admin_token_file: Option<PathBuf>,
+    /// What keys begin with.
+    pub(crate) key_prefix: KeyPrefix,
+    /// For how long a silent gateway counts as live, in seconds.
+    pub(crate) gateway_lease: u64,
+    /// Days until a key is due for rotation; 0 for never.
+    pub(crate) rotation_days: u64,
+    /// Days for which audit records are kept.
+    pub(crate) audit_days: u64,
+    /// Days for which the arguments of calls are kept, no more than their records.
+    pub(crate) payload_days: u64,
+    /// Where the keys lie that seal the arguments; `None` for the place in the data directory.
+    pub(crate) payload_key_file: Option<PathBuf>,
+    /// Who gets findings; `None` for nobody.
+    pub(crate) webhook: Option<WebhookSettings>,
+    /// Where callers reach the gateways, without a slash at its end; `None` if nobody has said.
+    pub(crate) gateway_url: Option<String>,
+    /// Who gets the audit log; `None` for nobody.
+    pub(crate) otlp: Option<OtlpSettings>,
+    /// Certificate and key; `None` for plain HTTP.
+    pub(crate) tls: Option<TlsFiles>,
+    /// What is logged.
+    pub(crate) log: Targets,
+}
+
+/// All that was found out about a configuration.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// What is given for each setting, in the order of [`Setting::ALL`], right or wrong.
+    pub(crate) given: Vec<Given>,
+    /// The configuration, unless something is wrong.
+    pub(crate) configuration: Option<Configuration>,
+    /// What is wrong.
+    pub(crate) problems: Vec<Problem>,
+    /// What keeps nothing from working, and is not as it should be.
+    pub(crate) warnings: Vec<Problem>,
+    /// Whether there is a file that cannot be read, so that nobody knows what it gives.
+    pub(crate) is_file_unread: bool,
+}
+
+/// The value of a setting and where it comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    /// Which setting.
+    pub(crate) setting: Setting,
+    /// As it was written, except for a relative path from a file, which starts from the file's folder. `None` if the
+    /// setting is not given and has no default.
+    pub(crate) value: Option<OsString>,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A flag.
+    Flag,
+    /// A variable of the environment.
+    Environment,
+    /// A line of the file, counted from 1.
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Which line.
+        line: usize,
+    },
+    /// Nobody said anything.
+    Default,
+}
+
+/// A setting in force, for people to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingInForce {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// Its value; `None` where there is none. Of the webhook's address, whose path may be a secret, the host.
+    pub value: Option<String>,
+    /// Where the value comes from.
+    pub source: String,
+}
+
+/// Something that is wrong: where, what, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem(pub(crate) String);
+
+/// Problems that keep a server from starting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problems(pub(crate) Vec<Problem>);
+
+// === impl Reading ===
+
+impl Reading {
+    /// Reads a configuration. `variable` gives the value of a variable; an empty one counts as not set.
+    pub(crate) fn new(flags: &Flags, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let path = flags.file.clone().or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
+        let mut problems = Vec::new();
+        let from_file = path.map_or_else(|| Some(BTreeMap::new()), |path| file::read(&path, &mut problems));
+        let is_file_unread = from_file.is_none();
+        let mut from_file = from_file.unwrap_or_default();
+        let given = Setting::ALL.map(|setting| {
+            let (value, origin) = if let Some(value) = flags.values.get(&setting) {
+                (Some(value.clone()), Origin::Flag)
+            } else if let Some(value) = variable(&setting.variable()) {
+                (Some(value), Origin::Environment)
+            } else if let Some((value, origin)) = from_file.remove(&setting) {
+                (Some(value), origin)
+            } else {
+                (setting.default_value().map(OsString::from), Origin::Default)
+            };
+            Given { setting, value, origin }
+        });
+        let configuration = values::configuration(&given, &mut problems);
+        let warnings = configuration.as_ref().and_then(Configuration::warning);
+        let mut reading =
+            Self { given: given.into(), configuration, problems, warnings: Vec::new(), is_file_unread };
+        reading.warn(Setting::Listen, warnings);
+        reading
+    }
+
+    /// All settings, with what is in force.
+    pub(crate) fn in_force(&self) -> Vec<SettingInForce> {
+        let in_force = |given: &Given| {
+            let value = self.text(given);
+            SettingInForce {
+                name: given.setting.name(),
+                meaning: given.setting.meaning(),
+                value: if given.setting == Setting::WebhookUrl {
+                    value.map(|url| host_of(&url))
+                } else {
+                    value
+                },
+                source: given.source(),
+            }
+        };
+        self.given.iter().map(in_force).collect()
+    }
+
+    /// What is in force for a setting, in words: what is given, or what follows from another.
+    pub(crate) fn text(&self, given: &Given) -> Option<String> {
+        let name = match given.setting {
+            Setting::AdminTokenFile => Some("admin-token"),
+            Setting::PayloadKeyFile => Some("payload-key"),
+            _ => None,
+        };
+        let derived = || Some(self.path(Setting::DataDir)?.join(name?).display().to_string());
+        given.text().or_else(derived)
+    }
+
+    /// The configuration, or all that is wrong with it.
+    pub(crate) fn configuration(self) -> Result<Configuration, Problems> {
+        match self.configuration {
+            Some(configuration) if self.problems.is_empty() => Ok(configuration),
+            _ => Err(Problems(self.problems)),
+        }
+    }
+
+    /// The data directory alone: what is wrong with other settings does not matter.
+    pub(crate) fn data_dir(self) -> Result<PathBuf, Problems> {
+        let is_known = !self.is_file_unread
+            || self.given(Setting::DataDir).is_some_and(|given| given.origin != Origin::Default);
+        match self.path(Setting::DataDir).filter(|_| is_known) {
+            Some(path) => Ok(path),
+            None => Err(Problems(self.problems)),
+        }
+    }
+
+    /// Adds what is not as it should be with a setting.
+    fn warn(&mut self, setting: Setting, what: impl IntoIterator<Item = String>) {
+        let warnings: Vec<_> =
+            what.into_iter().filter_map(|what| Some(self.given(setting)?.problem(&what))).collect();
+        self.warnings.extend(warnings);
+    }
+
+    /// What is given for a setting.
+    pub(crate) fn given(&self, setting: Setting) -> Option<&Given> {
+        self.given.iter().find(|given| given.setting == setting)
+    }
+
+    /// The path that is given for a setting.
+    pub(crate) fn path(&self, setting: Setting) -> Option<PathBuf> {
+        self.given(setting)?.value.as_ref().filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+}
+
+/// The address without its path.
+fn host_of(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}/…", rest.split(['/', '?']).next().unwrap_or_default()),
+        None => String::new(),
+    }
+}
+
+// === impl Configuration ===
+
+impl Configuration {
+    /// What is not as it should be, and works all the same.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let is_open = self.tls.is_none() && !self.listen.ip().to_canonical().is_loopback();
+        is_open.then(|| {
+            format!(
+                "{} can be called from elsewhere, without TLS: keys and tokens travel in the clear unless there is \
+                 TLS in front of it; give tls_certificate and tls_key",
+                self.listen
+            )
+        })
+    }
+}
+
+// === impl Given ===
+
+impl Given {
+    /// A problem with this value. `what` says what is wrong and what would be right.
+    fn problem(&self, what: &str) -> Problem {
+        let name = self.setting.name();
+        Problem(match &self.origin {
+            Origin::File { path, line } => format!("{} line {line}: {name}: {what}", path.display()),
+            Origin::Flag => format!("--{}: {what}", self.setting.flag()),
+            Origin::Environment => format!("{}: {what}", self.setting.variable()),
+            Origin::Default => format!("{name}: {what}"),
+        })
+    }
+
+    /// Where the value comes from, in words.
+    pub(crate) fn source(&self) -> String {
+        match &self.origin {
+            Origin::Flag => format!("flag --{}", self.setting.flag()),
+            Origin::Environment => format!("environment {}", self.setting.variable()),
+            Origin::File { path, line } => format!("file {} line {line}", path.display()),
+            Origin::Default => "default".to_owned(),
+        }
+    }
+
+    /// The value in words.
+    pub(crate) fn text(&self) -> Option<String> {
+        self.value.as_ref().map(|value| value.to_string_lossy().into_owned())
+    }
+}
+
+// === impl Problems ===
+
+impl fmt::Display for Problems {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [Problem(only)] => write!(formatter, "the configuration has a problem:\n  {only}"),
+            all => {
+                write!(formatter, "the configuration has {} problems:", all.len())?;
+                all.iter().try_for_each(|Problem(one)| write!(formatter, "\n  {one}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(values: &[(Setting, &str)]) -> Flags {
+        let values = values.iter().map(|(setting, value)| (*setting, OsString::from(value))).collect();
+        Flags { file: None, values }
+    }
+
+    fn environment(values: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
+        let values: BTreeMap<String, OsString> =
+            values.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+        move |name| values.get(name).cloned()
+    }
+
+    #[test]
+    fn flags_come_before_the_environment_before_the_file_before_the_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("omf.toml");
+        std::fs::write(
+            &path,
+            "listen = \"127.0.0.1:1\"\ngateway_lease = 1\nrotation_days = 1\ndata_dir = 'd'\n",
+        )
+        .unwrap();
+        let named = |value: &str| Setting::ALL.into_iter().find(|setting| setting.name() == value).unwrap();
+        let given = Flags { file: Some(path.clone()), ..flags(&[(named("listen"), "127.0.0.1:3")]) };
+        let variables = [
+            ("OMF_LISTEN", "127.0.0.1:2"),
+            ("OMF_GATEWAY_LEASE", "2"),
+            ("OMF_ROTATION_DAYS", ""),
+            ("OMF_CONFIG", "/nowhere"),
+        ];
+        let reading = Reading::new(&given, environment(&variables));
+        let source = |name: &str| reading.given(named(name)).unwrap().origin.clone();
+        assert_eq!(source("listen"), Origin::Flag);
+        assert_eq!(source("gateway_lease"), Origin::Environment);
+        assert_eq!(
+            source("rotation_days"),
+            Origin::File { path, line: 3 },
+            "an empty variable counts as not set"
+        );
+        assert_eq!(source("log"), Origin::Default);
+        let configuration = reading.configuration().unwrap();
+        assert_eq!(configuration.listen.port(), 3);
+        assert_eq!((configuration.gateway_lease, configuration.rotation_days), (2, 1));
+        assert_eq!(configuration.data_dir, folder.path().join("d"), "from the folder of the file");
+    }
+
+    #[test]
+    fn an_empty_variable_names_no_file() {
+        let reading = Reading::new(&Flags::default(), environment(&[("OMF_CONFIG", "")]));
+        let configuration = reading.configuration().unwrap();
+        assert_eq!(configuration.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(configuration.data_dir, PathBuf::from("omniflow-data"));
+        assert!(configuration.tls.is_none() && configuration.admin_token_file.is_none());
+    }
+
+    #[test]
+    fn a_value_is_checked_the_same_wherever_it_comes_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("omf.toml");
+        for (setting, wrong, written) in [
+            (Setting::Listen, "localhost:1", "'localhost:1'"),
+            (Setting::DataDir, "", "''"),
+            (Setting::AdminTokenFile, "", "''"),
+            (Setting::KeyPrefix, "Omf", "'Omf'"),
+            (Setting::GatewayLease, "0", "0"),
+            (Setting::GatewayLease, "86401", "86401"),
+            (Setting::RotationDays, "-1", "-1"),
+            (Setting::RotationDays, "36501", "36501"),
+            (Setting::AuditDays, "0", "0"),
+            (Setting::AuditDays, "3651", "3651"),
+            (Setting::PayloadDays, "0", "0"),
+            (Setting::PayloadDays, "91", "91"),
+            (Setting::PayloadKeyFile, "", "''"),
+            (Setting::WebhookSecretFile, "/k", "'/k'"),
+            (Setting::Log, "loud", "'loud'"),
+            (Setting::Log, "h2=loud", "'h2=loud'"),
+            (Setting::TlsKey, "/k", "'/k'"),
+        ] {
+            std::fs::write(&path, format!("\n{} = {written}\n", setting.name())).unwrap();
+            let what = |reading: Reading, place: &str| {
+                let problems = reading.configuration().unwrap_err().0;
+                assert_eq!(problems.len(), 1, "{problems:?}");
+                let what = problems[0].0.strip_prefix(&format!("{place}: "));
+                what.unwrap_or_else(|| panic!("{problems:?} does not begin with {place}")).to_owned()
+            };
+            let flag = what(
+                Reading::new(&flags(&[(setting, wrong)]), environment(&[])),
+                &format!("--{}", setting.flag()),
+            );
+            let file = Flags { file: Some(path.clone()), ..Flags::default() };
+            let place = format!("{} line 2: {}", path.display(), setting.name());
+            assert_eq!(what(Reading::new(&file, environment(&[])), &place), flag);
+            if !wrong.is_empty() {
+                let variable = setting.variable();
+                let reading = Reading::new(&Flags::default(), environment(&[(&variable, wrong)]));
+                assert_eq!(what(reading, &variable), flag);
+            }
+        }
+    }
+
+    #[test]
+    fn payloads_are_kept_no_longer_than_their_records() {
+        for (audit_days, payload_days, kept) in
+            [("90", None, Some(7)), ("5", None, Some(5)), ("5", Some("5"), Some(5)), ("5", Some("7"), None)]
+        {
+            let mut given = flags(&[(Setting::AuditDays, audit_days)]);
+            given.values.extend(payload_days.map(|days| (Setting::PayloadDays, days.into())));
+            let configuration = Reading::new(&given, environment(&[])).configuration();
+            assert_eq!(configuration.ok().map(|configuration| configuration.payload_days), kept);
+        }
+    }
+
+    #[test]
+    fn what_can_be_called_from_elsewhere_speaks_tls() {
+        for (listen, tls, warnings) in [
+            ("127.0.0.1:1", false, 0),
+            ("[::1]:1", false, 0),
+            ("[::ffff:127.0.0.1]:1", false, 0),
+            ("0.0.0.0:1", false, 1),
+            ("[::]:1", false, 1),
+            ("192.0.2.1:1", false, 1),
+            ("0.0.0.0:1", true, 0),
+        ] {
+            let mut given = flags(&[(Setting::Listen, listen)]);
+            if tls {
+                given.values.extend([Setting::TlsCertificate, Setting::TlsKey].map(|one| (one, "x".into())));
+            }
+            let reading = Reading::new(&given, environment(&[]));
+            assert_eq!(reading.warnings.len(), warnings, "{listen}");
+            assert!(reading.problems.is_empty(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn the_data_directory_is_known_without_the_rest_and_never_guessed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("omf.toml");
+        let read = |text: &str, given: &[(Setting, &str)], variables: &[(&str, &str)]| {
+            std::fs::write(&file, text).unwrap();
+            let flags = Flags { file: Some(file.clone()), ..flags(given) };
+            Reading::new(&flags, environment(variables)).data_dir()
+        };
+        let wrong = "listen = 'x'\ndata_dir = 'd'\n";
+        assert_eq!(read(wrong, &[], &[("OMF_DATA_DIR", "")]), Ok(folder.path().join("d")));
+        assert_eq!(read(wrong, &[], &[("OMF_DATA_DIR", "e")]), Ok("e".into()));
+        assert_eq!(read("= 1", &[(Setting::DataDir, "f")], &[]), Ok("f".into()));
+        let problems = read("= 1\ndata_dir = 'd'\n", &[], &[]).unwrap_err();
+        assert!(problems.to_string().contains("not TOML"), "{problems}");
+        assert!(read("data_dir = ''", &[], &[]).unwrap_err().to_string().contains("line 1"));
+    }
+
+    #[test]
+    fn all_problems_are_told() {
+        let given = flags(&[(Setting::Listen, "x"), (Setting::KeyPrefix, "X"), (Setting::TlsKey, "k")]);
+        let problems = Reading::new(&given, environment(&[("OMF_LOG", "x")])).configuration().unwrap_err();
+        let text = problems.to_string();
+        assert!(text.starts_with("the configuration has 4 problems:\n  --listen: "), "{text}");
+    }
+}

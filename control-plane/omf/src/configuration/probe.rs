@@ -1,0 +1,120 @@
+//! What can be found out about a configuration without starting with it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use omniflow_policy::time::UnixMillis;
+
+use super::{Reading, Setting};
+use omniflow_net::tls::{self, Certificate, TlsFiles};
+use omniflow_outbound::http_sink::trusting;
+use omniflow_outbound::otlp;
+use omniflow_outbound::webhook;
+use omniflow_service::vault;
+
+/// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
+/// what is known of the certificate. In the data directory, or where it would be made, a file is made and removed again.
+pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificate> {
+    // Which folder and files it would be is in there.
+    if reading.is_file_unread {
+        return None;
+    }
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let mut tell = |setting: Setting, what: String| {
+        problems.extend(reading.given(setting).map(|given| given.problem(&what)));
+    };
+    let data_dir = reading.path(Setting::DataDir);
+    if let Some((folder, error)) = data_dir.as_deref().and_then(|folder| usable(folder).err()) {
+        tell(Setting::DataDir, unwritable(&folder, &error));
+    }
+    // Only the first start writes it.
+    let first = !data_dir.is_some_and(|folder| folder.join("omniflow.db").exists());
+    let token_file = reading.path(Setting::AdminTokenFile).filter(|_| first);
+    if let Some(folder) = token_file.as_deref().map(folder_of)
+        && let Err(error) = writable(folder)
+    {
+        tell(Setting::AdminTokenFile, unwritable(folder, &error));
+    }
+    if let Some(file) = reading.path(Setting::PayloadKeyFile)
+        && let Err(error) = vault::check_key_file(&file)
+    {
+        tell(Setting::PayloadKeyFile, error.to_string());
+    }
+    // Without the URL nothing is sent, which is told already.
+    if let Some(path) = reading.path(Setting::WebhookSecretFile)
+        && let Err(error) = webhook::read_secret(&path)
+    {
+        tell(Setting::WebhookSecretFile, error.to_string());
+    }
+    if let Some(path) = reading.path(Setting::OtlpHeadersFile)
+        && let Err(error) = otlp::read_headers(&path)
+    {
+        tell(Setting::OtlpHeadersFile, error.to_string());
+    }
+    if let Some(path) = reading.path(Setting::OtlpCaFile)
+        && let Err(error) = trusting(Some(&path))
+    {
+        tell(Setting::OtlpCaFile, format!("{error}; give another file"));
+    }
+    let tls = reading.path(Setting::TlsCertificate).zip(reading.path(Setting::TlsKey));
+    let files = tls.map(|(certificate, key)| TlsFiles { certificate, key });
+    let certificate = files.and_then(|files| match tls::load(&files) {
+        Ok(loaded) => {
+            warnings = loaded.warnings;
+            if let Some(what) = loaded.certificate.unfit_at(now) {
+                tell(Setting::TlsCertificate, what);
+            }
+            Some(loaded.certificate)
+        }
+        Err(error) => {
+            let mut errors = tls::unreadable(&files);
+            if errors.is_empty() {
+                errors.push(error);
+            }
+            for error in errors {
+                let setting = if error.concerns_key() { Setting::TlsKey } else { Setting::TlsCertificate };
+                tell(setting, error.to_string());
+            }
+            None
+        }
+    });
+    reading.problems.extend(problems);
+    reading.warn(Setting::TlsCertificate, warnings.iter().map(ToString::to_string));
+    certificate
+}
+
+fn unwritable(folder: &Path, error: &io::Error) -> String {
+    format!("{}: {error}; choose a folder that can be written to", folder.display())
+}
+
+/// A path without a folder is in the present one.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether the data directory can be written to, or made.
+fn usable(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let mut folder = data_dir;
+    while let Err(error) = fs::metadata(folder) {
+        // An ancestor that is a file answers otherwise than one that is not there.
+        if error.kind() != io::ErrorKind::NotFound || folder.parent().is_none() {
+            return Err((folder.to_owned(), error));
+        }
+        folder = folder_of(folder);
+    }
+    writable(folder).map_err(|error| (folder.to_owned(), error))
+}
+
+fn writable(folder: &Path) -> io::Result<()> {
+    let mut name = OsString::from(".omf-config-check-");
+    name.push(std::process::id().to_string());
+    let path = folder.join(name);
+    fs::File::create_new(&path)?;
+    fs::remove_file(path)
+}

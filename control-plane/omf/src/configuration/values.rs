@@ -1,0 +1,187 @@
+//! From what is written to values, and what is wrong with them.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use omniflow_policy::key::KeyPrefix;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use super::{Configuration, Given, Origin, Problem, Setting};
+use omniflow_net::tls::TlsFiles;
+use omniflow_outbound::http_sink::check_url;
+use omniflow_outbound::otlp::{OtlpSettings, check_endpoint};
+use omniflow_outbound::webhook::WebhookSettings;
+
+const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
+const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;
+const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
+/// Days for which payloads are kept where nobody says otherwise, and their records no shorter.
+const PAYLOAD_DAYS: u64 = 7;
+
+/// The configuration, if every value that it needs is right. What is wrong is added to `problems`.
+pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Option<Configuration> {
+    let mut values = Values { given, problems };
+    let listen = values.read(Setting::Listen, text(address));
+    let data_dir = values.read(Setting::DataDir, path);
+    let admin_token_file = values.read(Setting::AdminTokenFile, path);
+    let key_prefix = values.read(Setting::KeyPrefix, text(key_prefix));
+    let gateway_lease =
+        values.read(Setting::GatewayLease, text(|text| number(text, GATEWAY_LEASE, "seconds")));
+    let rotation_days = values.read(Setting::RotationDays, text(|text| number(text, ROTATION_DAYS, "days")));
+    let audit_days = values.read(Setting::AuditDays, text(|text| number(text, AUDIT_DAYS, "days")));
+    // What belongs to a record must not outlive it.
+    let longest = audit_days.unwrap_or(*AUDIT_DAYS.end());
+    let payload_days = if values.is_default(Setting::PayloadDays) {
+        Some(longest.min(PAYLOAD_DAYS))
+    } else {
+        values.read(Setting::PayloadDays, text(|text| payload_days(text, longest)))
+    };
+    let payload_key_file = values.read(Setting::PayloadKeyFile, path);
+    let webhook_url = values.read(Setting::WebhookUrl, text(receiver_url));
+    let webhook_secret_file = values.read(Setting::WebhookSecretFile, path);
+    let gateway_url = values.read(Setting::GatewayUrl, text(gateway_url));
+    let otlp_endpoint = values.read(Setting::OtlpEndpoint, text(otlp_endpoint));
+    let headers_file = values.read(Setting::OtlpHeadersFile, path);
+    let ca_file = values.read(Setting::OtlpCaFile, path);
+    let tls_certificate = values.read(Setting::TlsCertificate, path);
+    let tls_key = values.read(Setting::TlsKey, path);
+    let log = values.read(Setting::Log, text(levels));
+    values.go_together(Setting::TlsCertificate, Setting::TlsKey, "TLS, or neither for plain HTTP");
+    let signed = "findings to be sent, or neither for none";
+    values.go_together(Setting::WebhookUrl, Setting::WebhookSecretFile, signed);
+    for file in [Setting::OtlpHeadersFile, Setting::OtlpCaFile] {
+        values.needs(file, Setting::OtlpEndpoint, "audit records to be exported, or neither");
+    }
+    Some(Configuration {
+        listen: listen?,
+        data_dir: data_dir?,
+        admin_token_file,
+        key_prefix: key_prefix?,
+        gateway_lease: gateway_lease?,
+        rotation_days: rotation_days?,
+        audit_days: audit_days?,
+        payload_days: payload_days?,
+        payload_key_file,
+        webhook: webhook_url
+            .zip(webhook_secret_file)
+            .map(|(url, secret_file)| WebhookSettings { url, secret_file }),
+        gateway_url,
+        otlp: otlp_endpoint.map(|endpoint| OtlpSettings { endpoint, headers_file, ca_file }),
+        tls: tls_certificate.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
+        log: log?,
+    })
+}
+
+struct Values<'a> {
+    given: &'a [Given],
+    problems: &'a mut Vec<Problem>,
+}
+
+// === impl Values ===
+
+impl Values<'_> {
+    /// The value of a setting. `None` if it is not given, or wrong, which is then told.
+    fn read<T>(&mut self, setting: Setting, read: impl Fn(&OsStr) -> Result<T, String>) -> Option<T> {
+        let given = self.given.iter().find(|given| given.setting == setting)?;
+        match read(given.value.as_deref()?) {
+            Ok(value) => Some(value),
+            Err(what) => {
+                self.problems.push(given.problem(&what));
+                None
+            }
+        }
+    }
+
+    /// Whether nobody has said anything.
+    fn is_default(&self, setting: Setting) -> bool {
+        self.given.iter().any(|given| given.setting == setting && given.origin == Origin::Default)
+    }
+
+    /// Tells if one of two is given without the other. `purpose` says what both are for, and what neither means.
+    fn go_together(&mut self, one: Setting, other: Setting, purpose: &str) {
+        self.needs(one, other, purpose);
+        self.needs(other, one, purpose);
+    }
+
+    /// Tells if one is given without another that it is of no use without. `purpose` is as above.
+    fn needs(&mut self, one: Setting, other: Setting, purpose: &str) {
+        let find =
+            |setting| self.given.iter().find(|given| given.setting == setting && given.value.is_some());
+        if let (Some(alone), None) = (find(one), find(other)) {
+            let what = format!("given without {}: give both for {purpose}", other.name());
+            self.problems.push(alone.problem(&what));
+        }
+    }
+}
+
+/// Reads what has to be text.
+fn text<T>(read: impl Fn(&str) -> Result<T, String>) -> impl Fn(&OsStr) -> Result<T, String> {
+    move |value| read(value.to_str().ok_or("not UTF-8")?)
+}
+
+fn path(value: &OsStr) -> Result<PathBuf, String> {
+    if value.is_empty() { Err("empty: write a path, or leave it out".to_owned()) } else { Ok(value.into()) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |_| quoted(text, "not an IP address with a port: write 127.0.0.1:8080, or [::1]:8080");
+    text.parse().map_err(wrong)
+}
+
+fn key_prefix(text: &str) -> Result<KeyPrefix, String> {
+    KeyPrefix::parse(text).map_err(|error| quoted(text, error))
+}
+
+fn receiver_url(text: &str) -> Result<String, String> {
+    check_url(text).map(|()| text.to_owned()).map_err(str::to_owned)
+}
+
+fn otlp_endpoint(text: &str) -> Result<String, String> {
+    check_endpoint(text).map(|()| text.to_owned()).map_err(str::to_owned)
+}
+
+/// It stands in front of a path in what people copy into a shell.
+fn gateway_url(text: &str) -> Result<String, String> {
+    let address = text.trim_end_matches('/');
+    let host = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]".contains(&byte);
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with('/') && host.bytes().all(plain) => {
+            Ok(address.to_owned())
+        }
+        _ => Err(quoted(
+            text,
+            "no address: write https://host or https://host:port, with a path if there is one",
+        )),
+    }
+}
+
+fn number(text: &str, range: RangeInclusive<u64>, unit: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    let right = format!("not a whole number of {unit} from {} to {}", range.start(), range.end());
+    number.ok_or_else(|| quoted(text, right))
+}
+
+fn payload_days(text: &str, audit_days: u64) -> Result<u64, String> {
+    number(text, 1..=audit_days, "days").map_err(|wrong| format!("{wrong}, which is audit_days"))
+}
+
+/// A word that is no level would be taken for a module, and a mistyped level would log nothing else.
+fn levels(text: &str) -> Result<Targets, String> {
+    let is_level = |part: &str| {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        LevelFilter::from_str(level).is_ok() && !level.is_empty()
+    };
+    let targets = Targets::from_str(text).ok().filter(|_| text.split(',').all(is_level));
+    let right =
+        "no level: write off, error, warn, info, debug or trace, or MODULE=LEVEL, with commas between";
+    targets.ok_or_else(|| quoted(text, right))
+}
+
+fn quoted(text: &str, what: impl fmt::Display) -> String {
+    format!("{text:?}: {what}")
+}

@@ -1,0 +1,30 @@
+//! The control plane of Omniflow Keys, behind the `omf` command: configuration, composition, lifecycle.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`commands`] | the command line: `serve`, `config`, `db`, and the commands of `omniflow-cli` |
+//! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
+//! | [`server`], [`composition`], `router` | a process that serves: its parts, put together, and the router of API and console |
+//! | `bootstrap` | the first start |
+//! | `process` | no core dumps, and files that are private to begin with |
+//! | `testing`, `golden`, `fuzzing` | for tests: a control plane in a temporary folder; texts under review; the API as fuzz targets call it |
+#![cfg_attr(
+    not(any(test, feature = "testing")),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod bootstrap;
+pub mod commands;
+pub mod composition;
+mod configuration;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(any(test, feature = "testing"))]
+pub mod golden;
+mod process;
+mod router;
+pub mod server;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use self::configuration::SettingInForce;

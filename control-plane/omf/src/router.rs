@@ -1,0 +1,83 @@
+//! The API and the console behind one router, with what holds for every response.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+use omniflow_api::Problem;
+use omniflow_api::state::Api;
+use omniflow_console::Console;
+use omniflow_domain::error::{Error, ErrorCode};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::classify::ServerErrorsFailureClass;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+use tower_http::trace::TraceLayer;
+use tracing::Span;
+
+/// How long a request's body may pause.
+const BODY_PAUSE: Duration = Duration::from_secs(15);
+
+/// The routes of the API and of the console.
+pub(crate) fn router(api: Arc<Api>, console: Arc<Console>) -> Router {
+    omniflow_api::router(api)
+        .merge(omniflow_console::router(Arc::clone(&console)))
+        .fallback(fallback(Arc::clone(&console), Error::not_found("Nothing has this path.")))
+        .method_not_allowed_fallback(fallback(
+            console,
+            Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method."),
+        ))
+        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
+        .layer(SetResponseHeaderLayer::overriding(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
+}
+
+/// Answers what no route does: browsers get a page, programs a problem document.
+fn fallback(
+    console: Arc<Console>,
+    error: Error,
+) -> impl FnOnce(Request) -> BoxFuture<'static, Response> + Clone {
+    move |request| {
+        Box::pin(async move {
+            if omniflow_console::wants_page(&request) {
+                omniflow_console::error_response(&console, request, error).await
+            } else {
+                Problem::from(error).into_response()
+            }
+        })
+    }
+}
+
+/// The log names the route, never the path as it was sent, which may hold anything.
+fn span(request: &Request) -> Span {
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
+    tracing::debug_span!("request", method = %request.method(), route)
+}
+
+/// A 503 is no failure: the caller came while the image is being built, and was told to come back.
+fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
+    match failure {
+        ServerErrorsFailureClass::StatusCode(StatusCode::SERVICE_UNAVAILABLE) => {
+            tracing::debug!(?latency, "not ready yet");
+        }
+        failure => tracing::error!(%failure, ?latency, "a call failed"),
+    }
+}
+
+fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
+    tracing::error!("a handler panicked");
+    Problem::from(Error::internal()).into_response()
+}

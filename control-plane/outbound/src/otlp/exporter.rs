@@ -1,0 +1,348 @@
+//! The audit log for a log system that is there already: records and gaps as OpenTelemetry logs, over HTTP to a collector.
+//!
+//! What is sent is read from the audit database behind a place that is kept there, and the place moves when the receiver
+//! has taken it. So nothing waits for the receiver, nothing gathers in memory while it is away, and nothing is lost when
+//! either side ends: it is sent at least once, and each record with a name of its own, by which a repeat is known.
+//!
+//! <https://opentelemetry.io/docs/specs/otlp/#otlphttp>, in its binary form, which every receiver takes.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use prost::Message;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use ureq::http::{HeaderMap, HeaderValue, header};
+use uuid::Uuid;
+
+use super::headers::{HeadersError, read_headers};
+use super::log_record::Words;
+use crate::http_sink::{Answer, Backoff, DeliveryError, HttpSink, check_url, trusting};
+use omniflow_domain::clock::Clock;
+use omniflow_store::{ExportPlace, Store, StoreError};
+
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+/// The most records of a request.
+const MOST_RECORDS: usize = 1_000;
+/// The most bytes of a request, unless a single record has more.
+const MOST_BYTES: usize = 1024 * 1024;
+/// How long records wait for others, so that a busy gateway does not make a request a batch.
+const LINGER: Duration = Duration::from_secs(1);
+/// How often it is looked for what is new where nobody has said so.
+const PAUSE: Duration = Duration::from_secs(30);
+/// Between two attempts.
+const RETRIES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+/// The most of a receiver's own words that are logged, in characters.
+const MOST_QUOTED: usize = 300;
+
+/// Where the log is exported to, as an operator states it.
+#[derive(Clone, Debug)]
+pub struct OtlpSettings {
+    /// The receiver.
+    pub endpoint: String,
+    /// The file with headers for it.
+    pub headers_file: Option<PathBuf>,
+    /// The file with the CA certificates by which it is known; the public ones if there is none.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Why the export cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum OtlpError {
+    /// The headers cannot be used.
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
+    /// The CA certificates cannot be used.
+    #[error("{0}: give another otlp_ca_file")]
+    Ca(#[from] omniflow_trust::CaFileError),
+}
+
+/// The export.
+pub struct Exporter {
+    sink: HttpSink,
+    headers: HeaderMap,
+    /// Attempts that failed since the process began.
+    failures: Arc<AtomicU64>,
+}
+
+/// What has yet to be sent, in its order.
+struct Pending {
+    items: Vec<Item>,
+    /// Whether there may be more.
+    is_full: bool,
+}
+
+/// A record or a gap, and the place behind it.
+struct Item {
+    log: LogRecord,
+    place: Place,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Record(i64),
+    Gap(i64),
+}
+
+/// How the next request is made. A receiver that finds one unreadable or too large gets less at once, until it is known
+/// which record it is; that one is passed over only when the one behind it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cut {
+    skip: usize,
+    most: usize,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// There is more to send.
+    More,
+    /// Everything is sent.
+    Rest,
+    /// It is tried again after so long.
+    Wait(Duration),
+}
+
+/// An export that goes on: what is only known while it does.
+pub struct Run {
+    installation: Uuid,
+    cut: Cut,
+    /// Failures in a row.
+    failed: u32,
+}
+
+/// What is wrong with the endpoint, if anything is.
+pub fn check_endpoint(text: &str) -> Result<(), &'static str> {
+    check_url(text)?;
+    let path = text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+    if path.is_empty() {
+        return Err("without a path: write all of it, such as https://collector.internal:4318/v1/logs");
+    }
+    Ok(())
+}
+
+// === impl Exporter ===
+
+impl Exporter {
+    /// An export with all that it needs.
+    pub fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
+        let mut headers = settings.headers_file.as_deref().map(read_headers).transpose()?.unwrap_or_default();
+        headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        let tls = trusting(settings.ca_file.as_deref())?;
+        Ok(Self { sink: HttpSink::new(&settings.endpoint, tls), headers, failures: Arc::default() })
+    }
+
+    /// Exports what was committed, and tries again what the receiver did not take.
+    pub async fn run(
+        &self,
+        installation: Uuid,
+        store: &dyn Store,
+        clock: &Clock,
+        mut committed: watch::Receiver<()>,
+    ) {
+        let mut run = Run::new(installation);
+        loop {
+            committed.mark_unchanged();
+            match run.step(self, store, clock).await {
+                Ok(Next::More) => {}
+                Ok(Next::Rest) => {
+                    // Both lead to another step: something was committed, or time has passed.
+                    let _ = timeout(PAUSE, committed.changed()).await;
+                    sleep(LINGER).await;
+                }
+                Ok(Next::Wait(pause)) => sleep(pause).await,
+                Err(error) => {
+                    tracing::warn!(%error, "the audit log cannot be read for the export; trying again soon");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// The counter of attempts that failed since the process began.
+    pub fn failures(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.failures)
+    }
+}
+
+impl fmt::Debug for Exporter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Exporter")
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    pub fn new(installation: Uuid) -> Self {
+        Self { installation, cut: Cut::WHOLE, failed: 0 }
+    }
+
+    /// Sends what comes next, once.
+    pub async fn step(
+        &mut self,
+        exporter: &Exporter,
+        store: &dyn Store,
+        clock: &Clock,
+    ) -> Result<Next, StoreError> {
+        let Some(place) = store.export_place().await? else { return Ok(Next::Rest) };
+        let words = Words { installation: self.installation, now: clock.now() };
+        let pending = Pending::read(store, &words, &place).await?;
+        if pending.items.is_empty() {
+            return Ok(Next::Rest);
+        }
+        let sent: Vec<&Item> = pending.items.iter().skip(self.cut.skip).take(self.cut.most).collect();
+        if sent.is_empty() {
+            // The one that may have to be passed over has none behind it yet.
+            self.cut = Cut::WHOLE;
+            return Ok(Next::Wait(RETRIES.longest));
+        }
+        let logs = words.resource_logs(sent.iter().map(|item| item.log.clone()).collect());
+        let body = ExportLogsServiceRequest { resource_logs: vec![logs] }.encode_to_vec();
+        let answer = exporter.sink.post(exporter.headers.clone(), body).await;
+        match answer {
+            Ok(answer) if (200..300).contains(&answer.status) => {
+                let done = self.cut.skip + sent.len();
+                let is_all = done == pending.items.len() && !pending.is_full;
+                let done = pending.items.get(..done).unwrap_or(pending.items.as_slice());
+                self.taken(store, place, done, &answer).await?;
+                Ok(if is_all { Next::Rest } else { Next::More })
+            }
+            Ok(Answer { status: status @ (400 | 413), .. }) if self.cut.narrow(sent.len()) => {
+                exporter.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    status,
+                    records = sent.len(),
+                    "the OTLP receiver refused a request; sending less at once"
+                );
+                Ok(Next::More)
+            }
+            Ok(Answer { status, retry_after, .. }) => {
+                Ok(self.refused(exporter, &place, &DeliveryError::Status(status), retry_after))
+            }
+            Err(reason) => Ok(self.refused(exporter, &place, &reason, None)),
+        }
+    }
+
+    /// Moves the place behind what was taken, and tells what was not wanted.
+    async fn taken(
+        &mut self,
+        store: &dyn Store,
+        mut place: ExportPlace,
+        done: &[Item],
+        answer: &Answer,
+    ) -> Result<(), StoreError> {
+        let partial =
+            ExportLogsServiceResponse::decode(answer.body.as_slice()).unwrap_or_default().partial_success;
+        let partial = partial.unwrap_or_default();
+        let passed_over = self.cut.skip;
+        // A number that is no such number says nothing.
+        let refused =
+            usize::try_from(partial.rejected_log_records).unwrap_or(0).min(done.len() - passed_over);
+        let rejected = (refused + passed_over) as u64;
+        let mut purged = 0;
+        for item in done {
+            match item.place {
+                Place::Record(id) => {
+                    purged += (id - place.record - 1).cast_unsigned();
+                    place.record = id;
+                }
+                Place::Gap(id) => place.gap = id,
+            }
+        }
+        if purged > 0 {
+            tracing::error!(purged, "audit records were purged before the OTLP receiver took them");
+            place.purged = place.purged.saturating_add(purged);
+        }
+        place.rejected = place.rejected.saturating_add(rejected);
+        place.exported = place.exported.saturating_add((done.len() as u64).saturating_sub(rejected));
+        let mut transaction = store.begin_log().await?;
+        transaction.set_export_place(&place).await?;
+        transaction.commit().await?;
+        if rejected > 0 || !partial.error_message.is_empty() {
+            let said: String = partial.error_message.chars().take(MOST_QUOTED).collect();
+            tracing::error!(
+                rejected,
+                said,
+                "the OTLP receiver did not want all records; it is not asked again"
+            );
+        }
+        if std::mem::take(&mut self.failed) > 0 {
+            tracing::warn!("the OTLP receiver takes records again");
+        }
+        self.cut = self.cut.widen();
+        Ok(())
+    }
+
+    /// What it does not take stays where it is, whatever the status: an expired credential must cost no record.
+    fn refused(
+        &mut self,
+        exporter: &Exporter,
+        place: &ExportPlace,
+        reason: &DeliveryError,
+        asked: Option<Duration>,
+    ) -> Next {
+        exporter.failures.fetch_add(1, Ordering::Relaxed);
+        self.failed = self.failed.saturating_add(1);
+        self.cut = Cut::WHOLE;
+        let pause = RETRIES.after(self.failed, asked);
+        tracing::warn!(
+            %reason,
+            attempts = self.failed,
+            after_record = place.record,
+            "the OTLP receiver takes no records; they wait in the audit log"
+        );
+        Next::Wait(pause)
+    }
+}
+
+// === impl Cut ===
+
+impl Cut {
+    const WHOLE: Self = Self { skip: 0, most: MOST_RECORDS };
+
+    /// Less at once, after so many were refused. `false` if it cannot be less.
+    fn narrow(&mut self, refused: usize) -> bool {
+        let next = match (self.skip, refused) {
+            (0, 1) => Self { skip: 1, most: 1 },
+            (0, _) => Self { skip: 0, most: refused / 2 },
+            _ => return false,
+        };
+        *self = next;
+        true
+    }
+
+    fn widen(self) -> Self {
+        Self { skip: 0, most: self.most.saturating_mul(2).min(MOST_RECORDS) }
+    }
+}
+
+// === impl Pending ===
+
+impl Pending {
+    /// Reads what follows a place.
+    async fn read(store: &dyn Store, words: &Words, place: &ExportPlace) -> Result<Self, StoreError> {
+        let records = store.records_after(place.record, MOST_RECORDS).await?;
+        let gaps = store.gap_notices_after(place.gap, MOST_RECORDS - records.len()).await?;
+        let mut is_full = records.len() + gaps.len() >= MOST_RECORDS;
+        let records =
+            records.iter().map(|entry| Item { log: words.call(entry), place: Place::Record(entry.id) });
+        let gaps =
+            gaps.iter().map(|notice| Item { log: words.gap(notice), place: Place::Gap(notice.gap.id) });
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for item in records.chain(gaps) {
+            bytes += item.log.encoded_len();
+            if bytes > MOST_BYTES && !items.is_empty() {
+                is_full = true;
+                break;
+            }
+            items.push(item);
+        }
+        Ok(Self { items, is_full })
+    }
+}

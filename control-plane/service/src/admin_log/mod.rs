@@ -1,0 +1,22 @@
+//! The admin log: what admins changed. No use case changes or removes an event.
+
+mod list;
+
+use std::sync::Arc;
+
+pub use self::list::AdminLogQuery;
+use omniflow_store::Store;
+
+/// Reads the admin log.
+pub struct AdminLog {
+    store: Arc<dyn Store>,
+}
+
+// === impl AdminLog ===
+
+impl AdminLog {
+    /// The log in this storage.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+}

@@ -1,0 +1,84 @@
+//! All calls that a filter selects, in batches.
+//!
+//! A batch is read when it is asked for, so no reader is held while the client takes its time.
+
+use std::sync::Arc;
+
+use omniflow_domain::audit::AuditEntry;
+use omniflow_domain::error::Error;
+use omniflow_domain::principal::Principal;
+
+use super::RequestLog;
+use super::filter::AuditQuery;
+use crate::authentication::TokenGuard;
+use crate::signals::Signals;
+use omniflow_store::{AuditFilter, AuditPosition, Store};
+
+/// Records of a batch.
+pub const BATCH_RECORDS: usize = 500;
+
+/// An export in progress.
+pub struct Export {
+    store: Arc<dyn Store>,
+    signals: Signals,
+    guard: TokenGuard,
+    filter: AuditFilter,
+    before: Option<AuditPosition>,
+}
+
+/// Some of the records, newest first.
+pub struct ExportBatch {
+    /// The records; none where nothing is left.
+    pub records: Vec<AuditEntry>,
+    /// Whether no batch follows.
+    pub is_last: bool,
+}
+
+/// Why an export cannot continue.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The token was revoked or has expired.
+    #[error("its token is not valid any more")]
+    TokenInvalid,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+// === impl RequestLog ===
+
+impl RequestLog {
+    /// Begins an export of the calls that a query selects. Nothing is read yet.
+    pub fn export(&self, principal: &Principal, query: AuditQuery) -> Result<Export, Error> {
+        Ok(Export {
+            filter: query.read()?,
+            store: Arc::clone(&self.store),
+            signals: self.signals.clone(),
+            guard: TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id),
+            before: None,
+        })
+    }
+}
+
+// === impl Export ===
+
+impl Export {
+    /// Reads the next batch.
+    pub async fn next_batch(&mut self) -> Result<ExportBatch, ExportError> {
+        if !self.guard.is_valid().await? {
+            return Err(ExportError::TokenInvalid);
+        }
+        let store = &*self.store;
+        let records =
+            store.audit_entries(&self.filter, self.before, BATCH_RECORDS).await.map_err(Error::from)?;
+        let is_last = records.len() < BATCH_RECORDS;
+        self.before = records.last().map(|entry| AuditPosition { time: entry.time, id: entry.id });
+        Ok(ExportBatch { records, is_last })
+    }
+
+    /// Waits until the process is asked to end.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let signals = self.signals.clone();
+        async move { signals.stopped().await }
+    }
+}

@@ -1,0 +1,121 @@
+//! New calls as they are committed.
+//!
+//! Numbers of records grow in the order of commits, because there is one writer. Whoever continues after the last number
+//! that was received misses no record and gets none twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniflow_domain::audit::AuditEntry;
+use omniflow_domain::error::Error;
+use omniflow_domain::principal::Principal;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::RequestLog;
+use super::filter::AuditQuery;
+use crate::authentication::TokenGuard;
+use crate::signals::Signals;
+use omniflow_store::{AuditFilter, Store};
+
+/// Numbers of records that are searched at once.
+const NUMBERS_AT_ONCE: i64 = 500;
+
+/// A reader of the log that waits for new records.
+pub struct Follower {
+    store: Arc<dyn Store>,
+    signals: Signals,
+    guard: TokenGuard,
+    filter: AuditFilter,
+    committed: watch::Receiver<()>,
+    /// The number of the last record that was searched.
+    position: i64,
+    /// The newest record when it was last asked for.
+    newest: i64,
+    /// Whether `newest` is from after the last wait.
+    is_newest_read: bool,
+}
+
+/// What a [`Follower`] reads next.
+pub enum Followed {
+    /// The records that the filter selects among those up to the new position, in the order of their numbers.
+    Records(Vec<AuditEntry>),
+    /// Nothing was committed for the stated time.
+    Idle,
+    /// The token is not valid any more.
+    Ended,
+}
+
+// === impl RequestLog ===
+
+impl RequestLog {
+    /// Follows the calls that a query selects: those after the record `after`, or from now on.
+    pub async fn follow(
+        &self,
+        principal: &Principal,
+        query: AuditQuery,
+        after: Option<i64>,
+    ) -> Result<Follower, Error> {
+        let filter = query.read()?;
+        // Before the newest number is read, so that no commit falls in between.
+        let committed = self.signals.audit_committed.subscribe();
+        let position = match after {
+            Some(id) => id,
+            None => self.store.newest_record().await?,
+        };
+        Ok(Follower {
+            store: Arc::clone(&self.store),
+            signals: self.signals.clone(),
+            guard: TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id),
+            filter,
+            committed,
+            position,
+            newest: position,
+            is_newest_read: false,
+        })
+    }
+}
+
+// === impl Follower ===
+
+impl Follower {
+    /// The number of the record from which to continue later.
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// Reads on, and waits for new records where there are none, but not longer than `idle`. The records may be none: then
+    /// only the position has moved.
+    pub async fn next(&mut self, idle: Duration) -> Result<Followed, Error> {
+        loop {
+            if !self.guard.is_valid().await? {
+                return Ok(Followed::Ended);
+            }
+            if self.position >= self.newest && !self.is_newest_read {
+                self.committed.mark_unchanged();
+                self.newest = self.store.newest_record().await?;
+                self.is_newest_read = true;
+            }
+            if self.position < self.newest {
+                let last = self.newest.min(self.position.saturating_add(NUMBERS_AT_ONCE));
+                let store = &*self.store;
+                let records = store.audit_entries_between(&self.filter, self.position, last).await?;
+                self.position = last;
+                return Ok(Followed::Records(records));
+            }
+            self.is_newest_read = false;
+            tokio::select! {
+                // An error would mean that the sender is gone; it lives as long as the process.
+                _ = self.committed.changed() => {}
+                () = self.guard.revoked() => {}
+                () = sleep(idle) => return Ok(Followed::Idle),
+            }
+        }
+    }
+
+    /// Waits until the process is asked to end.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let signals = self.signals.clone();
+        async move { signals.stopped().await }
+    }
+}

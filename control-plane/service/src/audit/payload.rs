@@ -1,0 +1,111 @@
+//! The arguments of a call, and the rotation of the key that seals them.
+
+use std::sync::Arc;
+
+use omniflow_domain::error::Error;
+use omniflow_domain::event::{Action, NewEvent, Subject};
+use omniflow_domain::principal::Principal;
+use omniflow_policy::payload::CallPayload;
+use omniflow_policy::time::UnixMillis;
+use serde_json::json;
+
+use super::RequestLog;
+use crate::run_to_completion;
+use crate::vault::{Binding, hex_name};
+
+/// The arguments of a call, unsealed.
+pub struct ReadPayload {
+    /// The number of the call's record.
+    pub record: i64,
+    /// The arguments.
+    pub payload: CallPayload,
+    /// When they are purged.
+    pub kept_until: UnixMillis,
+}
+
+/// The outcome of a rotation.
+pub struct RotatedPayloadKey {
+    /// The name of the new key.
+    pub wrapping_key: String,
+    /// How many data keys were sealed with it.
+    pub data_keys: usize,
+    /// How many data keys cannot be opened.
+    pub unreadable: usize,
+}
+
+// === impl RequestLog ===
+
+impl RequestLog {
+    /// Reads the arguments of a call. The admin log records who has read them.
+    pub async fn read_payload(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: &str,
+    ) -> Result<ReadPayload, Error> {
+        let store = &*self.store;
+        let entry = self.show(id).await?;
+        let id = entry.id;
+        let nothing_kept = || Error::not_found("No arguments are kept of this call, or no longer.");
+        let sealed = store.payload(id).await?.ok_or_else(nothing_kept)?;
+        let argument_hash = entry.argument_hash.ok_or_else(nothing_kept)?;
+        let binding = Binding { argument_hash, request_id: entry.request_id };
+        let payload = self.vault.unseal(store, &binding, &sealed).await?;
+        let kept_until = self.payload_end(entry.time);
+        // The event is committed before the arguments are returned.
+        let event = NewEvent {
+            time: self.clock.now(),
+            actor: principal.actor(),
+            action: Action::PayloadRead,
+            // The key's, so that the event is part of the key's history.
+            subject: match entry.key {
+                Some(key) => Subject { id: key.id.to_string(), name: key.name },
+                None => Subject { id: id.to_string(), name: String::new() },
+            },
+            before: None,
+            after: Some(json!({"record_id": id.to_string()})),
+        };
+        let log = Arc::clone(self);
+        run_to_completion(async move {
+            log.record_event(&event).await?;
+            Ok(ReadPayload { record: id, payload, kept_until })
+        })
+        .await
+    }
+
+    /// Makes a new key for sealing arguments, and seals with it all data keys.
+    pub async fn rotate_payload_key(
+        self: &Arc<Self>,
+        principal: &Principal,
+    ) -> Result<RotatedPayloadKey, Error> {
+        let (log, actor) = (Arc::clone(self), principal.actor());
+        run_to_completion(async move {
+            let rotation = log.vault.rotate(&*log.store).await?;
+            let (data_keys, unreadable) = (rotation.data_keys, rotation.unreadable);
+            let wrapping_key = hex_name(&rotation.wrapping_key);
+            let event = NewEvent {
+                time: log.clock.now(),
+                actor,
+                action: Action::PayloadKeyRotated,
+                subject: Subject { id: wrapping_key.clone(), name: "payload key".to_owned() },
+                before: None,
+                after: Some(json!({"data_keys": data_keys, "unreadable": unreadable})),
+            };
+            log.record_event(&event).await?;
+            Ok(RotatedPayloadKey { wrapping_key, data_keys, unreadable })
+        })
+        .await
+    }
+
+    async fn record_event(&self, event: &NewEvent) -> Result<(), Error> {
+        let mut transaction = self.store.begin().await?;
+        transaction.insert_admin_event(event).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// When the arguments of a call are purged that began at `began`.
+    fn payload_end(&self, began: UnixMillis) -> UnixMillis {
+        let kept = u64::try_from(self.payload_retention.as_millis()).unwrap_or(u64::MAX);
+        UnixMillis(began.0.saturating_add(kept))
+    }
+}

@@ -1,0 +1,104 @@
+//! Authentication of tokens: whether a token is valid, and what its failures cost.
+//!
+//! A valid token is looked up first and accepted whatever else fails at its address; only failures are throttled.
+
+mod rejection_log;
+mod throttle;
+mod token_guard;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use omniflow_policy::digest::Digest;
+
+pub use self::rejection_log::RejectionLog;
+pub use self::throttle::FailureTotals;
+use self::throttle::Throttle;
+pub use self::token_guard::TokenGuard;
+use super::known_tokens::KnownTokens;
+use super::signals::Signals;
+use omniflow_domain::clock::Clock;
+use omniflow_domain::error::Error;
+use omniflow_domain::principal::Principal;
+use omniflow_domain::token::Token;
+use omniflow_store::Store;
+
+/// Authenticates tokens.
+pub struct Authentication {
+    store: Arc<dyn Store>,
+    known_tokens: Arc<KnownTokens>,
+    signals: Signals,
+    clock: Clock,
+    throttle: Throttle,
+}
+
+/// Why a request was not authenticated, or its token not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rejection {
+    /// There is not exactly one header with a bearer token.
+    NoToken,
+    /// The token never existed or was revoked: revoked tokens are not kept.
+    UnknownToken,
+    /// The token has expired.
+    ExpiredToken,
+    /// A call of the gateway protocol was made with a token of another role.
+    WrongRole,
+}
+
+// === impl Authentication ===
+
+impl Authentication {
+    pub fn new(
+        store: Arc<dyn Store>,
+        known_tokens: Arc<KnownTokens>,
+        signals: Signals,
+        clock: Clock,
+    ) -> Self {
+        Self { store, known_tokens, signals, clock, throttle: Throttle::default() }
+    }
+
+    /// The valid token with this digest, or why there is none. A rejected token is passed on to [`Self::reject`].
+    pub async fn authenticate(&self, digest: Digest) -> Result<Result<Token, Rejection>, Error> {
+        let found = match self.known_tokens.may_have(&digest) {
+            true => self.store.token_by_digest(digest).await?,
+            false => None,
+        };
+        Ok(match found {
+            None => Err(Rejection::UnknownToken),
+            Some(token) if !token.is_valid(self.clock.now()) => Err(Rejection::ExpiredToken),
+            Some(token) => Ok(token),
+        })
+    }
+
+    /// Counts a token that is not valid against the address it came from, and returns the error for the caller:
+    /// `unauthenticated`, or `too_many_attempts` beyond the rate of the address.
+    ///
+    /// The failure is logged unless `is_logged`.
+    pub fn reject(&self, rejection: Rejection, peer: Option<IpAddr>, is_logged: bool) -> Error {
+        self.throttle.reject(rejection, peer, is_logged)
+    }
+
+    /// The number of failed authentications since the process started.
+    pub fn failures(&self) -> FailureTotals {
+        self.throttle.totals()
+    }
+
+    /// Watches the token of a principal while a long response is prepared or sent.
+    pub fn guard(&self, principal: &Principal) -> TokenGuard {
+        TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id)
+    }
+}
+
+// === impl Rejection ===
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoToken => "no token, or more than one",
+            Self::UnknownToken => "the token is unknown or was revoked",
+            Self::ExpiredToken => "the token has expired",
+            Self::WrongRole => "the token has not the role gateway",
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! What is remembered of gateways beyond the end of this process: that they were there. Without it, a control plane
+//! that was just restarted would take a gateway that is cut off for one that does not exist.
+
+use std::time::Duration;
+
+use omniflow_policy::time::UnixMillis;
+use tokio::time::sleep;
+
+use omniflow_domain::gateway::Sighting;
+
+use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
+use crate::signals::Signals;
+use omniflow_store::{Store, StoreError};
+
+/// How old a sighting becomes before it is noted anew.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
+/// How much earlier than a gateway's last message the note of it may be: [`NOTED_EVERY`], and the longest poll.
+const NOTE_LAG: Duration = Duration::from_secs(120);
+/// The pause between two writes. A gateway that is new is noted within it.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Gateways in one transaction. Changes of keys take turns with these.
+const NOTED_AT_ONCE: usize = 500;
+
+impl Fleet {
+    /// Takes up the gateways that an earlier process knew. Those that may have been live when it ended count as live
+    /// for a lease from now on, so that a change waits for them.
+    pub async fn recall(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let sightings = store.sightings(before(now, FORGOTTEN_AFTER), MAX_GATEWAYS).await?;
+        // However long ago it was: when the earlier process last heard of anybody, it was there.
+        let ended = sightings.iter().map(|sighting| sighting.last_seen_at).max().unwrap_or(now);
+        let mut gateways = self.lock();
+        for Sighting { id, first_seen_at, last_seen_at } in sightings {
+            let expected = since(last_seen_at, ended) <= self.lease.saturating_add(NOTE_LAG);
+            let gateway = Gateway {
+                first_seen_at,
+                last_seen_at,
+                noted_at: Some(last_seen_at),
+                expected_since: expected.then_some(now),
+                ..Gateway::new(now)
+            };
+            gateways.insert(id, gateway);
+        }
+        Ok(())
+    }
+
+    /// Notes the gateways that are new, and those whose note is old.
+    pub async fn memorise(&self, store: &dyn Store) -> Result<(), StoreError> {
+        for sightings in self.unnoted().chunks(NOTED_AT_ONCE) {
+            let forgotten = before(self.clock.now(), FORGOTTEN_AFTER);
+            let mut transaction = store.begin().await?;
+            transaction.note_sightings(sightings).await?;
+            transaction.prune_sightings(forgotten, MAX_GATEWAYS).await?;
+            transaction.commit().await?;
+            let mut gateways = self.lock();
+            for sighting in sightings {
+                if let Some(gateway) = gateways.get_mut(&sighting.id) {
+                    gateway.noted_at = Some(sighting.last_seen_at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unnoted(&self) -> Vec<Sighting> {
+        let is_due = |gateway: &Gateway| {
+            gateway.noted_at.is_none_or(|noted_at| since(noted_at, gateway.last_seen_at) >= NOTED_EVERY)
+        };
+        self.lock()
+            .iter()
+            .filter(|(_, gateway)| is_due(gateway))
+            .map(|(id, gateway)| Sighting {
+                id: id.clone(),
+                first_seen_at: gateway.first_seen_at,
+                last_seen_at: gateway.last_seen_at,
+            })
+            .collect()
+    }
+}
+
+/// Stores sightings of gateways until the process is asked to end. Polls do not wait for it.
+pub async fn run_sightings(fleet: &Fleet, store: &dyn Store, signals: &Signals) {
+    let mut heard = fleet.heard.subscribe();
+    let memorise = async || {
+        if let Err(error) = fleet.memorise(&*store).await {
+            tracing::warn!(%error, "gateways cannot be noted; after a restart nothing would wait for them");
+        }
+    };
+    let until_stopped = async {
+        loop {
+            heard.mark_unchanged();
+            memorise().await;
+            // Not to wait for anything: at most one write in this time, however many gateways call.
+            sleep(PAUSE).await;
+            // An error would mean that the sender is gone; it lives as long as the fleet.
+            let _ = heard.changed().await;
+        }
+    };
+    tokio::select! {
+        () = until_stopped => {}
+        () = signals.stopped() => {}
+    }
+    memorise().await;
+}
+
+fn before(now: UnixMillis, duration: Duration) -> UnixMillis {
+    UnixMillis(now.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_store_sqlite::SqliteStore;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use omniflow_policy::gateway::{EnforcedReport, Incarnation};
+
+    use omniflow_domain::gateway::GatewayId;
+
+    use super::*;
+    use omniflow_domain::clock::Clock;
+
+    fn report(number: u64) -> EnforcedReport {
+        EnforcedReport {
+            gateway: "edge".to_owned(),
+            incarnation: Incarnation(number),
+            installation: None,
+            vms: vec![],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_is_noted_at_once_and_then_once_a_minute_for_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path()).await.unwrap());
+        let time = Arc::new(AtomicU64::new(1_000));
+        let read = Arc::clone(&time);
+        let clock = Clock::from_fn(move || UnixMillis(read.load(Ordering::Relaxed)));
+        let fleet = Fleet::new(clock, Duration::from_secs(60));
+        let noted = async || -> Vec<(u64, u64, u64)> {
+            fleet.memorise(&*store).await.unwrap();
+            let noted = store.sightings(UnixMillis(0), 1_000).await.unwrap();
+            noted.iter().map(|one| (one.id.incarnation.0, one.first_seen_at.0, one.last_seen_at.0)).collect()
+        };
+        fleet.reported(&report(1), true);
+        assert_eq!(noted().await, [(1, 1_000, 1_000)]);
+        time.store(60_999, Ordering::Relaxed);
+        fleet.reported(&report(1), true);
+        fleet.reported(&report(2), true);
+        assert_eq!(noted().await, [(2, 60_999, 60_999), (1, 1_000, 1_000)]);
+        time.store(61_000, Ordering::Relaxed);
+        fleet.reported(&report(1), true);
+        assert_eq!(noted().await, [(1, 1_000, 61_000), (2, 60_999, 60_999)]);
+        time.store(61_000 + 86_400_000, Ordering::Relaxed);
+        fleet.reported(&report(3), true);
+        assert_eq!(noted().await, [(3, 86_461_000, 86_461_000), (1, 1_000, 61_000)]);
+    }
+
+    #[tokio::test]
+    async fn the_notes_do_not_grow_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path()).await.unwrap());
+        let sightings: Vec<Sighting> = (1..=600u64)
+            .rev()
+            .map(|number| Sighting {
+                id: GatewayId { gateway: "edge".to_owned(), incarnation: Incarnation(number) },
+                first_seen_at: UnixMillis(number),
+                last_seen_at: UnixMillis(number),
+            })
+            .collect();
+        let mut transaction = store.begin().await.unwrap();
+        transaction.note_sightings(&sightings).await.unwrap();
+        transaction.prune_sightings(UnixMillis(0), 10).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(store.sightings(UnixMillis(0), 1_000).await.unwrap(), sightings[..10]);
+    }
+}

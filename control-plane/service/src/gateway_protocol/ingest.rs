@@ -1,0 +1,98 @@
+//! Stores what gateways have seen.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use omniflow_policy::audit::{AuditBatch, AuditItem};
+use omniflow_policy::time::UnixMillis;
+
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::gateway::GatewayId;
+use omniflow_domain::payload::SealedPayload;
+
+use super::{GatewayProtocol, check_name};
+use crate::run_to_completion;
+use crate::vault::Binding;
+use omniflow_store::{IngestError, Ingested};
+
+/// The highest number that a call may have: what a column of the database holds.
+const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
+/// How far a gateway's clock may be ahead of this one's, in milliseconds. Later times are replaced by this one.
+const MAX_LEAD_MS: u64 = 5 * 60_000;
+
+// === impl GatewayProtocol ===
+
+impl GatewayProtocol {
+    /// Stores an encoded batch, and returns when its records are on the disk. A gateway without an answer sends it again;
+    /// records that are stored already are skipped.
+    pub async fn ingest(self: &Arc<Self>, batch: &[u8]) -> Result<(), Error> {
+        let heard_at = self.clock.now();
+        let batch = AuditBatch::decode(batch).map_err(|error| invalid(error.to_string()))?;
+        check_name(&batch.source.gateway)?;
+        if batch.items.iter().any(|item| item.next_sequence() > MAX_SEQUENCE + 1) {
+            return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()));
+        }
+        let protocol = Arc::clone(self);
+        run_to_completion(async move { protocol.store(batch, heard_at).await }).await
+    }
+
+    async fn store(&self, batch: AuditBatch, heard_at: UnixMillis) -> Result<(), Error> {
+        let (batch, payloads) = self.seal_payloads(batch).await?;
+        let mut transaction = self.store.begin_log().await?;
+        let gateway = batch.source.gateway.clone();
+        let incarnation = batch.source.incarnation;
+        let latest = UnixMillis(self.clock.now().0.saturating_add(MAX_LEAD_MS));
+        let ingested = transaction.ingest(batch, &payloads, heard_at, latest).await;
+        let Ingested { missing, withdrawn } = ingested.map_err(|error| match error {
+            IngestError::Storage(error) => error.into(),
+            wrong @ (IngestError::Leap { .. } | IngestError::TooManyGaps) => invalid(wrong.to_string()),
+        })?;
+        transaction.commit().await?;
+        self.signals.audit_committed.send_replace(());
+        if missing > 0 {
+            tracing::warn!(gateway, missing, "audit records are missing");
+        }
+        if let Some(gap) = withdrawn {
+            let gateway = GatewayId { gateway, incarnation };
+            tracing::warn!(%gateway, gap, "a gateway that counted as gone is there: its gap is withdrawn");
+        }
+        Ok(())
+    }
+
+    /// Takes the payloads out of a batch, and seals those that the policy in force keeps, by the numbers of their calls.
+    async fn seal_payloads(
+        &self,
+        batch: AuditBatch,
+    ) -> Result<(AuditBatch, HashMap<u64, SealedPayload>), Error> {
+        if !batch.items.iter().any(|item| matches!(item, AuditItem::CallWithPayload(..))) {
+            return Ok((batch, HashMap::new()));
+        }
+        let (policy, _) = self.publisher.publication.policy()?;
+        let (mut items, mut payloads) = (Vec::with_capacity(batch.items.len()), Vec::new());
+        for item in batch.items {
+            items.push(match item {
+                AuditItem::CallWithPayload(record, payload) => {
+                    let binding = Binding {
+                        argument_hash: record.argument_hash,
+                        request_id: record.request_id.clone(),
+                    };
+                    // The gateway may have recorded more: by an earlier policy, before this one reached it.
+                    let most = policy.recorded_payload_bytes(record.endpoint.as_deref(), &record.method);
+                    if most > 0 && record.key.is_some() {
+                        payloads.push((record.sequence, binding, payload.truncate_to(most)));
+                    }
+                    AuditItem::Call(record)
+                }
+                other => other,
+            });
+        }
+        let batch = AuditBatch { items, ..batch };
+        let redact = policy.document().payloads.redact.clone();
+        let sealed = self.vault.seal(&*self.store, self.clock.now(), payloads, redact).await?;
+        Ok((batch, sealed))
+    }
+}
+
+fn invalid(detail: String) -> Error {
+    Error::new(ErrorCode::InvalidBatch, detail)
+}

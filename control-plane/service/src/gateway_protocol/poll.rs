@@ -1,0 +1,110 @@
+//! What is new for a gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniflow_domain::error::Error;
+use omniflow_domain::principal::Principal;
+use omniflow_domain::version::MAX_REPORTED_VERSION;
+use omniflow_policy::gateway::{MAX_POLL_WAIT_MS, PollRequest};
+use omniflow_policy::snapshot::{self, Delta};
+use tokio::time::{Instant, sleep_until};
+
+use super::{GatewayProtocol, check_name, check_vms};
+use crate::authentication::TokenGuard;
+use crate::publication::{Offer, OfferedImage};
+use crate::run_to_completion;
+
+/// The maximum length of a filter's version, in bytes.
+const MAX_FILTER_VERSION: usize = 64;
+
+/// The answer to a poll.
+pub enum PollAnswer {
+    /// Nothing was published in the time, or the gateway has to authenticate again.
+    Nothing,
+    /// What follows the version that the gateway holds.
+    Delta(Delta),
+    /// The whole image; the gateway takes its chunks next.
+    Image(Arc<OfferedImage>),
+}
+
+// === impl GatewayProtocol ===
+
+impl GatewayProtocol {
+    /// Returns at once if there is something new, and otherwise as soon as there is.
+    pub async fn poll(
+        self: &Arc<Self>,
+        principal: &Principal,
+        request: &PollRequest,
+    ) -> Result<PollAnswer, Error> {
+        check(request)?;
+        // The request may have taken a minute to arrive: a token that was revoked meanwhile gets nothing.
+        let guard = TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id);
+        if !guard.is_valid().await? {
+            return Err(Error::unauthenticated());
+        }
+        let same_installation = request.installation == Some(self.publisher.installation.id);
+        let open = self.fleet.poll_began(request, same_installation);
+        let answer = self.wait(guard, request).await;
+        open.answered();
+        answer
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        mut guard: TokenGuard,
+        request: &PollRequest,
+    ) -> Result<PollAnswer, Error> {
+        let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
+        let publication = &self.publisher.publication;
+        let mut published = publication.subscribe();
+        let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
+        loop {
+            published.mark_unchanged();
+            match publication.offer(request.installation, request.version, enforced, self.clock.now())? {
+                Offer::Delta(delta) => return Ok(PollAnswer::Delta(delta)),
+                Offer::Image(image) => return Ok(PollAnswer::Image(image)),
+                Offer::Ahead => {
+                    let (publisher, held) = (Arc::clone(&self.publisher), request.version);
+                    run_to_completion(async move { Ok(publisher.pass_version(held).await?) }).await?;
+                }
+                Offer::Implausible => return Err(implausible_version()),
+                Offer::Nothing => tokio::select! {
+                    biased;
+                    // Perhaps the token of this poll: the next poll is checked.
+                    () = guard.revoked() => return Ok(PollAnswer::Nothing),
+                    // An error would mean that nothing can ever be published again: the deadline ends the wait.
+                    Ok(()) = published.changed() => {}
+                    () = sleep_until(deadline) => return Ok(PollAnswer::Nothing),
+                    () = self.signals.stopped() => return Ok(PollAnswer::Nothing),
+                },
+            }
+        }
+    }
+}
+
+fn check(request: &PollRequest) -> Result<(), Error> {
+    check_name(&request.gateway)?;
+    check_vms(&request.vms)?;
+    if request.filter_version.len() > MAX_FILTER_VERSION {
+        let detail = format!("a filter's version has at most {MAX_FILTER_VERSION} bytes");
+        return Err(Error::invalid_field("/filter_version", detail));
+    }
+    if request.snapshot_format < snapshot::FORMAT {
+        let detail =
+            format!("this control plane writes snapshot format {}: update the filter", snapshot::FORMAT);
+        return Err(Error::invalid_field("/snapshot_format", detail));
+    }
+    if request.version > MAX_REPORTED_VERSION {
+        let detail = "no control plane has published such a version; state 0 to get the whole snapshot";
+        return Err(Error::invalid_field("/version", detail));
+    }
+    Ok(())
+}
+
+fn implausible_version() -> Error {
+    let detail = "this version is more than 24 hours ahead of the control plane's clock, so it is not passed: check \
+                  the clocks of the control plane and of the gateway; a gateway that is restarted takes the whole \
+                  snapshot";
+    Error::invalid_field("/version", detail)
+}

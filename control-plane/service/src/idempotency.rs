@@ -1,0 +1,217 @@
+//! Idempotent creation: a request whose response was lost can be sent again without creating anything twice.
+//!
+//! That an attempt succeeded is stored for a day. Its result contains a secret, which is never stored: the result is kept
+//! in memory for ten minutes, as long as clients and proxies retry by themselves. After that a repeated attempt is refused
+//! with the location of what it created.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use omniflow_policy::time::UnixMillis;
+
+use omniflow_domain::error::{Error, ErrorCode};
+pub use omniflow_store::Attempt;
+use omniflow_store::Transaction;
+
+/// How long an attempt is remembered, in milliseconds: a day.
+const REMEMBERED_MS: u64 = 24 * 3_600_000;
+/// How long its result is kept in memory, in milliseconds: longer than any automatic retry takes.
+const KEPT_MS: u64 = 10 * 60_000;
+/// The maximum number of results that are kept, and of their bytes. Most have a kilobyte; the oldest is evicted first.
+const MAX_KEPT: usize = 1_024;
+const MAX_KEPT_BYTES: usize = 16 * 1024 * 1024;
+
+/// A result that can be returned again. Secrets in it must be wiped when it is dropped.
+pub trait Replayable: Clone + Send + Sync + 'static {
+    /// The memory it takes, in bytes, approximately.
+    fn retained_bytes(&self) -> usize;
+}
+
+/// The result of a request that creates something.
+#[derive(Clone)]
+pub struct Idempotent<T> {
+    /// The result, the same each time.
+    pub value: T,
+    /// Whether an earlier attempt had this result, and this one did nothing.
+    pub replayed: bool,
+}
+
+/// The results of the last ten minutes, which are nowhere else.
+#[derive(Default)]
+pub struct IdempotencyCache(Mutex<HashMap<Attempt, Entry>>);
+
+struct Entry {
+    kept_at: UnixMillis,
+    bytes: usize,
+    result: Box<dyn Any + Send + Sync>,
+}
+
+/// Records, in the transaction that creates it, that an attempt creates what is at `location`.
+pub async fn record(
+    transaction: &mut dyn Transaction,
+    attempt: Option<&Attempt>,
+    location: &str,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    match attempt {
+        Some(attempt) => {
+            Ok(transaction.insert_attempt(attempt, location, now, remembered_since(now)).await?)
+        }
+        None => Ok(()),
+    }
+}
+
+fn remembered_since(now: UnixMillis) -> UnixMillis {
+    UnixMillis(now.0.saturating_sub(REMEMBERED_MS))
+}
+
+fn reused() -> Error {
+    Error::new(
+        ErrorCode::IdempotencyKeyReused,
+        "Another call was made with this Idempotency-Key. Send a new one with each new call.",
+    )
+}
+
+// === impl Idempotent ===
+
+impl<T> Idempotent<T> {
+    /// A result that this request has.
+    pub fn first(value: T) -> Self {
+        Self { value, replayed: false }
+    }
+}
+
+// === impl IdempotencyCache ===
+
+impl IdempotencyCache {
+    /// The result of an earlier attempt under the same key; `None` if there is none. The caller holds the writer, so that
+    /// simultaneous attempts run one after the other.
+    pub async fn replayed<T: Replayable>(
+        &self,
+        transaction: &mut dyn Transaction,
+        attempt: Option<&Attempt>,
+        now: UnixMillis,
+    ) -> Result<Option<Idempotent<T>>, Error> {
+        let Some(attempt) = attempt else { return Ok(None) };
+        let Some(done) = transaction.done_attempt(attempt, remembered_since(now)).await? else {
+            return Ok(None);
+        };
+        if done.request != attempt.request {
+            return Err(reused());
+        }
+        let value = self.get(attempt, now)?.ok_or_else(|| {
+            Error::new(
+                ErrorCode::AlreadyCreated,
+                format!(
+                    "A call with this Idempotency-Key has made {} already. Its answer is no longer kept, and its secret \
+                     nowhere: if you never got it, rotate the key or make another token.",
+                    done.location
+                ),
+            )
+        })?;
+        Ok(Some(Idempotent { value, replayed: true }))
+    }
+
+    /// The result of a first attempt, kept for its repetition.
+    pub fn keep<T: Replayable>(&self, attempt: Option<Attempt>, value: T, now: UnixMillis) -> Idempotent<T> {
+        if let Some(attempt) = attempt {
+            let (bytes, result) = (value.retained_bytes(), Box::new(value.clone()));
+            self.insert(attempt, Entry { kept_at: now, bytes, result });
+        }
+        Idempotent::first(value)
+    }
+
+    /// A result of another type belongs to another request.
+    fn get<T: Replayable>(&self, attempt: &Attempt, now: UnixMillis) -> Result<Option<T>, Error> {
+        let mut kept = self.lock();
+        remove_old(&mut kept, now);
+        let Some(entry) = kept.get(attempt) else { return Ok(None) };
+        entry.result.downcast_ref::<T>().cloned().map(Some).ok_or_else(reused)
+    }
+
+    fn insert(&self, attempt: Attempt, entry: Entry) {
+        let mut kept = self.lock();
+        remove_old(&mut kept, entry.kept_at);
+        let bytes = |kept: &HashMap<_, Entry>| -> usize { kept.values().map(|entry| entry.bytes).sum() };
+        while kept.len() >= MAX_KEPT || bytes(&kept) + entry.bytes > MAX_KEPT_BYTES {
+            let oldest = kept.iter().min_by_key(|(_, entry)| entry.kept_at.0).map(|(attempt, _)| *attempt);
+            // A result that is too large by itself is kept all the same: its principal may retry.
+            let Some(oldest) = oldest else { break };
+            kept.remove(&oldest);
+        }
+        kept.insert(attempt, entry);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Attempt, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for IdempotencyCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdempotencyCache")
+    }
+}
+
+/// The distance either way: a clock that is set back must not keep secrets for longer.
+fn remove_old(kept: &mut HashMap<Attempt, Entry>, now: UnixMillis) {
+    kept.retain(|_, entry| now.0.abs_diff(entry.kept_at.0) < KEPT_MS);
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::digest::Digest;
+
+    use super::*;
+
+    #[derive(Clone)]
+    struct OfSize(usize);
+
+    #[derive(Clone)]
+    struct Other;
+
+    impl Replayable for OfSize {
+        fn retained_bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    impl Replayable for Other {
+        fn retained_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    fn attempt(number: u32) -> Attempt {
+        Attempt { token: uuid::Uuid::nil(), key: Digest::of(&number.to_be_bytes()), request: Digest::of(b"") }
+    }
+
+    #[test]
+    fn number_and_bytes_of_results_are_bounded() {
+        let cache = IdempotencyCache::default();
+        let is_kept = |number| cache.get::<OfSize>(&attempt(number), UnixMillis(1)).unwrap().is_some();
+        for number in 0..=MAX_KEPT as u32 {
+            cache.keep(Some(attempt(number)), OfSize(0), UnixMillis(u64::from(number)));
+        }
+        assert_eq!(cache.lock().len(), MAX_KEPT);
+        assert!(!is_kept(0));
+        assert!(is_kept(1));
+        for number in 5_000..5_003 {
+            cache.keep(Some(attempt(number)), OfSize(MAX_KEPT_BYTES / 2), UnixMillis(u64::from(number)));
+        }
+        let kept: Vec<u64> = cache.lock().values().map(|entry| entry.kept_at.0).collect();
+        assert_eq!(kept.len(), 2, "{kept:?}");
+    }
+
+    #[test]
+    fn result_of_another_request_is_not_replayed() {
+        let cache = IdempotencyCache::default();
+        cache.keep(Some(attempt(1)), Other, UnixMillis(0));
+        assert!(matches!(cache.get::<Other>(&attempt(1), UnixMillis(1)), Ok(Some(Other))));
+        let refused = cache.get::<OfSize>(&attempt(1), UnixMillis(1)).err().unwrap();
+        assert_eq!(refused.code(), ErrorCode::IdempotencyKeyReused);
+        assert!(cache.get::<Other>(&attempt(1), UnixMillis(KEPT_MS)).unwrap().is_none());
+    }
+}

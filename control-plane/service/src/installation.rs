@@ -1,0 +1,39 @@
+//! The installation and the versions that are in effect.
+
+use omniflow_policy::key::KeyPrefix;
+use uuid::Uuid;
+
+use super::publisher::Publisher;
+use omniflow_domain::error::Error;
+
+/// An installation with the versions that are in effect.
+#[derive(Clone, Debug)]
+pub struct InstallationStatus {
+    /// Its identifier.
+    pub id: Uuid,
+    /// The prefix of its keys and tokens.
+    pub key_prefix: KeyPrefix,
+    /// The version of the published snapshot.
+    pub snapshot_version: u64,
+    /// The version of the policy in it.
+    pub policy_version: u64,
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    /// The installation and the versions that are in effect.
+    ///
+    /// # Errors
+    ///
+    /// `not_ready` until the image of all keys is built.
+    pub fn installation_status(&self) -> Result<InstallationStatus, Error> {
+        let (_, policy_version) = self.publication.policy()?;
+        Ok(InstallationStatus {
+            id: self.installation.id,
+            key_prefix: self.installation.key_prefix.clone(),
+            snapshot_version: self.publication.version()?,
+            policy_version,
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! Finds the gateways whose process is gone with records that it had not delivered: the log gets a gap for each.
+//!
+//! A gateway says with every batch how far it has come, and once when all is settled. One that falls silent after another
+//! word than that took along what its workers held. Nobody can tell that from a gateway which is cut off for longer; so
+//! the gap is withdrawn when one is heard of again.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::fleet::Fleet;
+use crate::signals::Signals;
+use omniflow_store::{Store, StoreError};
+
+/// How often gateways are checked.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Gateways that are checked in one go.
+const AT_ONCE: usize = 10_000;
+
+/// Checks gateways until the process is asked to end.
+pub async fn run_gateway_loss(store: &dyn Store, signals: &Signals, fleet: &Fleet) {
+    let until_stopped = async {
+        loop {
+            if let Err(error) = record_lost_gateways(store, signals, fleet).await {
+                tracing::warn!(%error, "it cannot be found out which gateways are gone; trying again soon");
+            }
+            // A lease has whole seconds; nothing waits for this.
+            sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = until_stopped => {}
+        () = signals.stopped() => {}
+    }
+}
+
+/// Records a gap for each gateway that is gone by now.
+pub async fn record_lost_gateways(
+    store: &dyn Store,
+    signals: &Signals,
+    fleet: &Fleet,
+) -> Result<(), StoreError> {
+    for open in store.open_gateways(AT_ONCE).await? {
+        let Some(ended_at) = fleet.ended(&open.id, open.heard_at) else { continue };
+        let mut transaction = store.begin_log().await?;
+        let missing = transaction.lose_gateway(&open, ended_at).await?;
+        transaction.commit().await?;
+        if let Some(missing) = missing {
+            signals.audit_committed.send_replace(());
+            tracing::warn!(
+                gateway = %open.id,
+                missing_at_least = missing,
+                "a gateway is gone that was not drained: calls of its last moments are not in the log"
+            );
+        }
+    }
+    Ok(())
+}

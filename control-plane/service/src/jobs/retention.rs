@@ -1,0 +1,128 @@
+//! What is purged when it is old enough: the arguments of calls, audit records, the gaps between them, and what was found in
+//! them. When a key was last used stays, and so does the admins' trail.
+//!
+//! Each piece is a transaction of its own, and after it the task rests for as long as the piece took, so that gateways
+//! that deliver records find the writer free at least half of the time, and never wait for more than a piece.
+
+use std::time::Duration;
+
+use omniflow_policy::time::UnixMillis;
+use tokio::time::{Instant, sleep};
+
+use crate::fleet::Fleet;
+use crate::signals::Signals;
+use crate::vault::DATA_KEY_TIME;
+use omniflow_domain::clock::Clock;
+use omniflow_store::{Store, StoreError};
+
+/// How often what has grown old is looked for.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Rows in one transaction.
+const ROWS_AT_ONCE: usize = 200;
+/// Payloads in one transaction: the longest have 64 pages.
+const PAYLOADS_AT_ONCE: usize = 20;
+/// For how long a gateway that holds nothing is remembered.
+const SETTLED_KEPT: Duration = Duration::from_secs(86_400);
+/// For how many times the retention of records the place of a gateway that is gone is known, so that what it delivers again
+/// counts once. One that is there keeps its place though it has no calls.
+const STREAMS_KEPT: u32 = 2;
+/// Runs of gateways' processes whose places go in one transaction. Each has a row for each worker.
+pub const STREAMS_AT_ONCE: usize = 20;
+
+/// How long records are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct RetentionPeriods {
+    /// Audit records, gaps and anomalies.
+    pub records: Duration,
+    /// The arguments of calls.
+    pub payloads: Duration,
+}
+
+/// Purges until the process is asked to end.
+pub async fn run_retention(
+    store: &dyn Store,
+    signals: &Signals,
+    fleet: &Fleet,
+    clock: &Clock,
+    periods: RetentionPeriods,
+) {
+    let until_stopped = async {
+        loop {
+            if let Err(error) = purge(store, fleet, clock, periods).await {
+                tracing::warn!(%error, "old audit records cannot be purged; trying again in a minute");
+            }
+            // Records grow old by the day; nothing waits for this task.
+            sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = until_stopped => {}
+        () = signals.stopped() => {}
+    }
+}
+
+/// Purges all that is old by now, and makes the file smaller where that left much of it empty.
+pub async fn purge(
+    store: &dyn Store,
+    fleet: &Fleet,
+    clock: &Clock,
+    periods: RetentionPeriods,
+) -> Result<(), StoreError> {
+    let start_of = |kept: Duration| {
+        UnixMillis(clock.now().0.saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)))
+    };
+    let mut purged = purge_payloads(store, start_of(periods.payloads)).await?;
+    let before = start_of(periods.records);
+    loop {
+        let started = Instant::now();
+        let records = store.purge_records(before, ROWS_AT_ONCE).await?;
+        let gaps = store.purge_gaps(before, ROWS_AT_ONCE).await?;
+        let gateways = store.purge_gateways(before, start_of(SETTLED_KEPT), ROWS_AT_ONCE).await?;
+        let patterns = store.purge_anomalies(before, clock.now(), ROWS_AT_ONCE).await?;
+        purged += records;
+        if records == 0 && gaps == 0 && gateways == 0 && patterns == 0 {
+            break;
+        }
+        // The gateways' half of the time.
+        sleep(started.elapsed()).await;
+    }
+    forget_streams(store, fleet, start_of(periods.records.saturating_mul(STREAMS_KEPT))).await?;
+    if purged > 0 {
+        tracing::info!(purged, "old audit records and payloads are purged");
+        store.reclaim_space().await?;
+    }
+    Ok(())
+}
+
+/// Purges the arguments of calls that began before `before`, and the keys that nothing needs any longer.
+async fn purge_payloads(store: &dyn Store, before: UnixMillis) -> Result<u64, StoreError> {
+    let mut purged = 0;
+    loop {
+        let started = Instant::now();
+        let payloads = store.purge_payloads(before, PAYLOADS_AT_ONCE).await?;
+        purged += payloads;
+        if payloads == 0 {
+            break;
+        }
+        // As above: half of the time is the gateways'.
+        sleep(started.elapsed()).await;
+    }
+    // A data key seals for a day, and what it seals began at most a little later than the gateways' clocks may be ahead.
+    let unused = UnixMillis(before.0.saturating_sub(2 * DATA_KEY_TIME));
+    store.purge_data_keys(unused).await?;
+    Ok(purged)
+}
+
+/// Forgets how far the records of gateways had come that are gone and have had no call since `before`. Each start of a
+/// gateway's process has places of its own, so they grew without end.
+async fn forget_streams(store: &dyn Store, fleet: &Fleet, before: UnixMillis) -> Result<(), StoreError> {
+    let mut gone = store.quiet_streams(before).await?;
+    gone.retain(|run| !fleet.remembers(run));
+    for runs in gone.chunks(STREAMS_AT_ONCE) {
+        let started = Instant::now();
+        store.forget_streams(runs, before).await?;
+        // As above: half of the time is the gateways'.
+        sleep(started.elapsed()).await;
+    }
+    Ok(())
+}

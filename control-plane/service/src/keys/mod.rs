@@ -1,0 +1,109 @@
+//! Keys: created, imported, listed, updated, rotated and revoked.
+
+mod admin_log;
+mod create;
+mod list;
+mod revoke;
+mod rotate;
+mod show;
+mod update;
+mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniflow_domain::clock::{Clock, Entropy};
+use omniflow_domain::error::Error;
+use omniflow_domain::key::Key;
+use omniflow_domain::key_details::{KeyDetails, LastUsed};
+use omniflow_policy::key::{Environment, Secret, compose_key};
+
+use super::fleet::Fleet;
+use super::idempotency::{IdempotencyCache, Replayable};
+use super::publisher::Publisher;
+use super::signals::Signals;
+use omniflow_store::Store;
+
+pub use create::{Create, add, first_version};
+pub use list::List;
+pub use revoke::{Revoke, Revoked, no_such_version, revoke_versions};
+pub use rotate::Rotate;
+pub use update::Update;
+
+/// The use cases of keys.
+pub struct Keys {
+    /// The rows.
+    pub store: Arc<dyn Store>,
+    /// Commits changes and publishes them.
+    pub publisher: Arc<Publisher>,
+    /// The gateways that enforce changes.
+    pub fleet: Arc<Fleet>,
+    /// Ends waiting when the process ends.
+    pub signals: Signals,
+    /// The results of requests that created a key or a version in the last minutes.
+    pub idempotency: Arc<IdempotencyCache>,
+    /// When a key's newest version falls due for rotation after its creation; `None` for never.
+    pub rotation_after: Option<Duration>,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Random bytes.
+    pub entropy: Entropy,
+}
+
+/// A key with a new version, and that version's secret.
+#[derive(Clone)]
+pub struct Issued {
+    /// The key as it was when the version was created.
+    pub key: KeyDetails,
+    /// The secret; `None` where another system has created it.
+    pub secret: Option<Secret>,
+}
+
+/// A new secret of this installation.
+pub fn new_secret(
+    publisher: &Publisher,
+    entropy: &Entropy,
+    environment: Environment,
+) -> Result<Secret, Error> {
+    let prefix = &publisher.installation.key_prefix;
+    Ok(entropy.compose(|mut random| compose_key(prefix, environment, &mut random))?)
+}
+
+fn no_such_key() -> Error {
+    Error::not_found("No key has this identifier or name. List them with GET /v1/keys.")
+}
+
+// === impl Keys ===
+
+impl Keys {
+    /// A key with the times of its last use.
+    async fn details(&self, key: Key) -> Result<KeyDetails, Error> {
+        let last_used = self.store.last_used(&[key.id]).await?;
+        Ok(KeyDetails::new(key, &last_used, self.rotation_after, self.clock.now()))
+    }
+
+    /// The same after a change is committed, which succeeds even if the request log cannot be read.
+    async fn details_after_commit(&self, key: Key) -> KeyDetails {
+        let last_used = self.store.last_used(&[key.id]).await.unwrap_or_else(|error| {
+            tracing::error!(%error, key = %key.id, "last use of a changed key unavailable");
+            LastUsed::new()
+        });
+        KeyDetails::new(key, &last_used, self.rotation_after, self.clock.now())
+    }
+}
+
+// === impl Issued ===
+
+impl Replayable for Issued {
+    fn retained_bytes(&self) -> usize {
+        let key = &self.key.key;
+        let scopes: usize = key.scopes.iter().map(|scope| size_of_val(scope) + scope.as_str().len()).sum();
+        size_of::<Self>()
+            + key.name.as_str().len()
+            + key.description.as_ref().map_or(0, String::len)
+            + scopes
+            + size_of_val(key.ip_allowlist.networks())
+            + size_of_val(key.versions.as_slice())
+            + self.secret.as_ref().map_or(0, |secret| secret.expose().len())
+    }
+}

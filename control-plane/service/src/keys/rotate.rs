@@ -1,0 +1,103 @@
+//! Rotating a key: a new secret, while the older ones are accepted for the overlap.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::event::Action;
+use omniflow_domain::key::{Key, NotRotatable};
+use omniflow_domain::key_details::KeyDetails;
+use omniflow_domain::principal::Principal;
+use omniflow_policy::snapshot::{Change, Credential};
+
+use super::{Issued, Keys, admin_log, new_secret, no_such_key};
+use crate::idempotency::{Idempotent, record};
+use crate::precondition::Precondition;
+use crate::{fields, run_to_completion};
+use omniflow_store::{Attempt, KeyReference};
+
+/// A rotation.
+#[derive(Clone, Debug, Default)]
+pub struct Rotate {
+    /// The key's identifier or name.
+    pub key: String,
+    /// How long older versions are still accepted; 24 hours if not stated.
+    pub overlap: Option<String>,
+    /// The revisions that may be rotated.
+    pub precondition: Precondition,
+}
+
+impl Keys {
+    /// Rotates a key, unless this attempt has rotated it already.
+    pub async fn rotate(
+        self: &Arc<Self>,
+        principal: &Principal,
+        request: Rotate,
+        attempt: Option<Attempt>,
+    ) -> Result<Idempotent<Issued>, Error> {
+        let Rotate { key, overlap, precondition } = request;
+        let overlap = fields::overlap(overlap)?;
+        let (keys, principal) = (Arc::clone(self), principal.clone());
+        let change = async move { keys.add_version(&principal, &key, overlap, precondition, attempt).await };
+        run_to_completion(change).await
+    }
+
+    async fn add_version(
+        &self,
+        principal: &Principal,
+        key: &str,
+        overlap: Duration,
+        precondition: Precondition,
+        attempt: Option<Attempt>,
+    ) -> Result<Idempotent<Issued>, Error> {
+        // Before the writer is taken: a long read of the request log must not delay changes. After the commit nothing may
+        // fail, because the secret would be lost.
+        let reference = KeyReference::from(key);
+        let known = self.store.key(&reference).await?.ok_or_else(no_such_key)?;
+        let last_used = self.store.last_used(&[known.id]).await?;
+        let _turn = self.publisher.turn().await;
+        let now = self.clock.now();
+        let mut transaction = self.store.begin().await?;
+        if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
+            return Ok(issued);
+        }
+        let before = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
+        precondition.check(before.name.as_str(), before.revision)?;
+        let secret = new_secret(&self.publisher, &self.entropy, before.environment)?;
+        let mut key = before.clone();
+        key.rotate(&secret, overlap, now).map_err(not_rotatable)?;
+        for (older, version) in before.versions.iter().zip(&key.versions) {
+            if let Some(end) = version.expires_at.filter(|_| version.expires_at != older.expires_at) {
+                transaction.end_version(key.id, version.version, end).await?;
+            }
+        }
+        let added: Vec<_> =
+            key.versions.iter().skip(before.versions.len()).map(|version| (key.id, version)).collect();
+        transaction.insert_versions(&added).await?;
+        let number = added.last().map(|(_, version)| version.version);
+        transaction.advance_revision(&mut key).await?;
+        record(&mut *transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
+        let event = admin_log::changed(principal, Action::KeyRotated, &before, &key, now);
+        transaction.insert_admin_event(&event).await?;
+        let version = self.publisher.commit(transaction, changes(&before, &key)).await?;
+        tracing::info!(key = %key.id, name = key.name.as_str(), number, ?overlap, by = principal.name.as_str(), version, "key rotated");
+        let key = KeyDetails::new(key, &last_used, self.rotation_after, now);
+        Ok(self.idempotency.keep(attempt, Issued { key, secret: Some(secret) }, now))
+    }
+}
+
+/// What changes for gateways. A version that continues unchanged, or ends with the key anyway, is not included.
+fn changes(before: &Key, after: &Key) -> Vec<Change> {
+    let known: Vec<Credential> = before.credentials().collect();
+    let credentials = after.credentials().enumerate();
+    credentials.filter(|(n, new)| known.get(*n) != Some(new)).map(|(_, new)| Change::Put(new)).collect()
+}
+
+fn not_rotatable(error: NotRotatable) -> Error {
+    let code = match error {
+        NotRotatable::Revoked => ErrorCode::KeyRevoked,
+        NotRotatable::Expired | NotRotatable::Ended => ErrorCode::KeyExpired,
+        NotRotatable::Exhausted => ErrorCode::VersionsExhausted,
+    };
+    Error::new(code, error.to_string())
+}

@@ -1,0 +1,45 @@
+//! The digests of all tokens, in memory: a token that is not among them is not asked for in the database, however many
+//! of them come from however many addresses.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+use omniflow_policy::digest::Digest;
+
+use omniflow_store::{Store, StoreError};
+
+/// What may be a token: all that the database has, and perhaps some that were revoked. The database decides.
+///
+/// This process is the only one that has the database open. Whoever adds a token to it adds it here first.
+pub struct KnownTokens(RwLock<HashSet<Digest>>);
+
+// === impl KnownTokens ===
+
+impl KnownTokens {
+    /// Those of a database.
+    pub async fn read(store: &dyn Store) -> Result<Self, StoreError> {
+        Ok(Self(RwLock::new(store.token_digests().await?)))
+    }
+
+    /// Whether the database is to be asked.
+    pub fn may_have(&self, digest: &Digest) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(digest)
+    }
+
+    /// Adds one, before it is committed: from the moment that it is told, it is taken.
+    pub fn add(&self, digest: Digest) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(digest);
+    }
+
+    /// Forgets one that was revoked.
+    pub fn forget(&self, digest: &Digest) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+    }
+}
+
+impl fmt::Debug for KnownTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KnownTokens")
+    }
+}

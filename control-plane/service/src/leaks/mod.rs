@@ -1,0 +1,68 @@
+//! Leaked secrets: found in a text, revoked at once, with an account of how their keys were used.
+
+pub mod handle;
+mod search;
+mod usage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniflow_domain::clock::{Clock, Entropy};
+
+use crate::fleet::Fleet;
+use crate::idempotency::IdempotencyCache;
+use crate::publisher::Publisher;
+use crate::signals::Signals;
+use omniflow_store::Store;
+
+/// The most keys in one report: what is revoked is one change, which gateways apply as a whole.
+pub const MAX_KEYS: usize = 100;
+
+/// The use cases of leaked secrets.
+pub struct Leaks {
+    store: Arc<dyn Store>,
+    publisher: Arc<Publisher>,
+    fleet: Arc<Fleet>,
+    signals: Signals,
+    idempotency: Arc<IdempotencyCache>,
+    rotation_after: Option<Duration>,
+    clock: Clock,
+    entropy: Entropy,
+}
+
+/// The parts that the use cases of leaked secrets share with others.
+pub struct LeakParts<'a> {
+    /// The rows.
+    pub store: &'a Arc<dyn Store>,
+    /// Commits changes and publishes them.
+    pub publisher: &'a Arc<Publisher>,
+    /// The gateways that call.
+    pub fleet: &'a Arc<Fleet>,
+    /// Whether the process ends.
+    pub signals: &'a Signals,
+    /// The results of recent attempts.
+    pub idempotency: &'a Arc<IdempotencyCache>,
+}
+
+// === impl Leaks ===
+
+impl Leaks {
+    /// The use cases over these parts. Versions fall due for rotation `rotation_after` their creation.
+    pub fn new(
+        parts: LeakParts<'_>,
+        rotation_after: Option<Duration>,
+        clock: &Clock,
+        entropy: &Entropy,
+    ) -> Self {
+        Self {
+            store: Arc::clone(parts.store),
+            publisher: Arc::clone(parts.publisher),
+            fleet: Arc::clone(parts.fleet),
+            signals: parts.signals.clone(),
+            idempotency: Arc::clone(parts.idempotency),
+            rotation_after,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+        }
+    }
+}

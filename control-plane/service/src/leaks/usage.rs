@@ -1,0 +1,43 @@
+//! How a key was used.
+
+use omniflow_domain::error::Error;
+use omniflow_domain::key_use::{KeyUsage, KeyUse, MAX_CALLS, period_start};
+use omniflow_policy::time::UnixMillis;
+use uuid::Uuid;
+
+use super::Leaks;
+use omniflow_store::{AnomalyFilter, KeyReference, StoreError};
+
+/// The most anomalies of a key that are listed.
+const MAX_ANOMALIES: usize = 10;
+
+impl Leaks {
+    /// How a key was used in the 30 days before `now`, by its newest `max_calls` calls.
+    pub async fn key_usage(&self, key: Uuid, max_calls: u64, now: UnixMillis) -> Result<KeyUsage, Error> {
+        Ok(self.read_usage(key, max_calls, now).await?)
+    }
+
+    /// How keys were used. Their revocation is committed, so what cannot be read is left out.
+    pub(super) async fn usages(&self, keys: &[Uuid], now: UnixMillis) -> Vec<Option<KeyUsage>> {
+        let mut usages = Vec::with_capacity(keys.len());
+        for key in keys {
+            usages.push(match self.read_usage(*key, MAX_CALLS, now).await {
+                Ok(usage) => Some(usage),
+                Err(error) => {
+                    tracing::error!(%error, %key, "the use of a leaked key cannot be told");
+                    None
+                }
+            });
+        }
+        usages
+    }
+
+    async fn read_usage(&self, key: Uuid, max_calls: u64, now: UnixMillis) -> Result<KeyUsage, StoreError> {
+        let from = period_start(now);
+        let groups = self.store.call_groups(key, from, max_calls).await?;
+        let unusual =
+            AnomalyFilter { key: Some(KeyReference::Id(key)), from: Some(from), ..Default::default() };
+        let anomalies = self.store.anomalies(&unusual, None, MAX_ANOMALIES).await?;
+        Ok(KeyUsage { calls: KeyUse::of(&groups, max_calls, now), anomalies })
+    }
+}

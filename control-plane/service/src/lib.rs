@@ -1,0 +1,43 @@
+//! The use cases: what admins and gateways ask for, without HTTP. Each takes a principal and a request, and returns a domain
+//! result or an [`Error`](omniflow_domain::error::Error).
+
+pub mod admin_log;
+pub mod audit;
+pub mod authentication;
+mod errors;
+pub mod fields;
+pub mod fleet;
+pub mod gateway_protocol;
+pub mod gateways;
+pub mod idempotency;
+pub mod installation;
+pub mod jobs;
+pub mod json;
+pub mod keys;
+pub mod known_tokens;
+pub mod leaks;
+pub mod memory;
+pub mod monitoring;
+pub mod policy;
+pub mod precondition;
+pub mod publication;
+pub mod publisher;
+pub mod query;
+pub mod sessions;
+pub mod signals;
+pub mod tokens;
+pub mod vault;
+
+use omniflow_domain::error::Error;
+
+/// Runs a change to completion even if the caller goes away in the middle: what is committed must be published.
+pub async fn run_to_completion<T, F>(change: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    tokio::spawn(change).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change did not end");
+        Err(Error::internal())
+    })
+}

@@ -1,0 +1,183 @@
+//! The decision on one request, step by step, by the code that gateways run.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::key::{Key, KeyVersion};
+use omniflow_domain::policy::Explanation;
+use omniflow_domain::principal::Principal;
+use omniflow_domain::time::parse_time;
+use omniflow_policy::address::parse_source_address;
+use omniflow_policy::authorize::{
+    Call, CredentialView, Decision, GatewaySettings, INTROSPECTION_PATH, Request, authorize, authorize_named,
+};
+use omniflow_policy::credential::find_credential;
+use omniflow_policy::explain::explain;
+use omniflow_policy::limit::{LimitDecision, LimitState, RateLimit};
+use omniflow_policy::outcome::Outcome;
+use omniflow_policy::policy::Policy;
+use omniflow_policy::snapshot::Image;
+use omniflow_policy::time::{MonotonicNanos, UnixMillis};
+
+use super::Policies;
+use super::document::Draft;
+use crate::publication::NumberedPolicy;
+use omniflow_store::{KeyReference, Store};
+
+/// The most calls that are counted against the limits before the one that is explained.
+const MAX_CALLS_BEFORE: u32 = 100_000;
+/// When these calls were made: any instant will do.
+const SOME_INSTANT: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
+
+/// A request to explain: one of the key that `key` names, or one with the credential in `headers`. It may hold a secret: no
+/// Debug.
+#[derive(Default)]
+pub struct Explain {
+    /// Name or identifier of a key.
+    pub key: Option<String>,
+    /// The version of the key; the newest that is accepted if not stated.
+    pub version: Option<u16>,
+    /// Name and value of each header, in place of a key. Requires a principal that may write.
+    pub headers: Option<Vec<(String, String)>>,
+    /// The method.
+    pub method: String,
+    /// The path, with its query string if it has one.
+    pub path: String,
+    /// The client's address; unknown if not stated.
+    pub source_ip: Option<String>,
+    /// When the request is made; now if not stated.
+    pub at: Option<String>,
+    /// How many calls the key has made at that moment; limits are left out if not stated.
+    pub calls_before: Option<u32>,
+    /// A draft, in place of the policy in force.
+    pub draft: Option<Draft>,
+}
+
+impl Policies {
+    /// Explains the decision on one request.
+    ///
+    /// Fails with `forbidden` if headers are stated by a principal that may not write, with `invalid_field`, and with
+    /// `key_not_published` while the key is being published.
+    pub async fn explain(&self, principal: &Principal, request: Explain) -> Result<Explanation, Error> {
+        if request.headers.is_some() && !principal.may_write() {
+            let detail = "With headers anybody could try out credentials. That takes a token with the role owner or admin; \
+                          name the key in key instead.";
+            return Err(Error::forbidden(detail));
+        }
+        let (policy, version) = self.draft_or_current(request.draft).await?;
+        let target = Request {
+            method: request.method.as_bytes(),
+            target: request.path.as_bytes(),
+            source: source(request.source_ip.as_deref())?,
+            now: instant(request.at.as_deref(), self.clock.now())?,
+        };
+        let settings = default_settings();
+        let version_of_key = match &request.key {
+            Some(key) => Some(version_of(&*self.store, key, request.version, target.now).await?),
+            None => None,
+        };
+        // After the key was read, so that the image contains it.
+        let image = self.publisher.publication.image()?;
+        let (decision, presented) = match (version_of_key, &request.headers) {
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid_field(
+                    "/headers",
+                    "name a key or send headers with a credential, not both",
+                ));
+            }
+            (Some(version), None) => {
+                let credential = credential(&image, &version)?;
+                (authorize_named(&policy, &settings, &target, credential, version.imported), None)
+            }
+            (None, headers) => {
+                if request.version.is_some() {
+                    return Err(Error::invalid_field(
+                        "/version",
+                        "a version is one of the key that is named in key",
+                    ));
+                }
+                let headers = headers.as_deref().unwrap_or_default();
+                let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+                let call = Call { credential: find_credential(pairs, policy.key_prefix()), request: target };
+                (authorize(&policy, &settings, &call, |digest| image.find(digest)), Some(call.credential))
+            }
+        };
+        let limit = limit(&decision, request.calls_before)?;
+        let steps = explain(&policy, presented, &target, &decision, limit.as_ref());
+        Ok(Explanation::new(&decision, limit.as_ref(), version, steps))
+    }
+
+    /// The draft, if there is one, or else the policy in force and its version.
+    async fn draft_or_current(&self, draft: Option<Draft>) -> Result<(Arc<Policy>, Option<u64>), Error> {
+        let NumberedPolicy { version, policy: current } = self.current()?;
+        match draft {
+            Some(draft) => Ok((Arc::new(draft.compile(current.key_prefix()).await?), None)),
+            None => Ok((current, Some(version))),
+        }
+    }
+}
+
+/// The settings of a gateway with its defaults.
+pub(super) fn default_settings() -> GatewaySettings {
+    GatewaySettings { introspection_path: Some(INTROSPECTION_PATH.to_owned()), ..GatewaySettings::default() }
+}
+
+fn source(text: Option<&str>) -> Result<Option<IpAddr>, Error> {
+    let wrong = || Error::invalid_field("/source_ip", "source_ip is an address such as 203.0.113.7");
+    text.map(|text| parse_source_address(text.as_bytes()).ok_or_else(wrong)).transpose()
+}
+
+fn instant(text: Option<&str>, now: UnixMillis) -> Result<UnixMillis, Error> {
+    let wrong = || Error::invalid_field("/at", "at is a time such as 2027-01-31T00:00:00Z");
+    text.map_or(Ok(now), |text| parse_time(text).ok_or_else(wrong))
+}
+
+/// The stated version of the key, or the newest that is accepted at `at`, or the newest.
+async fn version_of(
+    store: &dyn Store,
+    key: &str,
+    stated: Option<u16>,
+    at: UnixMillis,
+) -> Result<KeyVersion, Error> {
+    let no_key =
+        || Error::invalid_field("/key", "no key has this identifier or name: list them with GET /v1/keys");
+    let key: Key = store.key(&KeyReference::from(key)).await?.ok_or_else(no_key)?;
+    let version = match stated {
+        Some(stated) => key.versions.iter().find(|version| version.version == stated),
+        None => key.newest_accepted(at).or(key.versions.last()),
+    };
+    version.cloned().ok_or_else(|| Error::invalid_field("/version", "the key has no such version"))
+}
+
+/// The version as gateways hold it.
+fn credential<'i>(image: &'i Image, version: &KeyVersion) -> Result<CredentialView<'i>, Error> {
+    // A key is published before its answer is given, but this may have read in between.
+    image.find(&version.digest).ok_or_else(|| {
+        Error::new(ErrorCode::KeyNotPublished, "The key is being published at this moment. Ask again.")
+    })
+}
+
+/// The decision of the limits after `before` calls at once; `None` if that is not stated.
+fn limit(decision: &Decision<'_, '_>, before: Option<u32>) -> Result<Option<LimitDecision>, Error> {
+    let Some(before) = before else { return Ok(None) };
+    if before > MAX_CALLS_BEFORE {
+        let detail = format!("calls_before is at most {MAX_CALLS_BEFORE}");
+        return Err(Error::invalid_field("/calls_before", detail));
+    }
+    let charged = decision.outcome == Outcome::Allowed && !decision.is_introspection;
+    let credential = decision.credential.filter(|_| charged);
+    Ok(credential.map(|credential| after(&credential.rate_limit, before)))
+}
+
+fn after(rate_limit: &RateLimit, calls: u32) -> LimitDecision {
+    let mut state = LimitState::default();
+    for _ in 0..calls {
+        match rate_limit.charge(state, SOME_INSTANT) {
+            LimitDecision::Admitted { state: next, .. } => state = next,
+            // A refused call costs nothing: all further ones come to the same.
+            refused @ LimitDecision::Refused { .. } => return refused,
+        }
+    }
+    rate_limit.charge(state, SOME_INSTANT)
+}

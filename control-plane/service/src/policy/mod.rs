@@ -1,0 +1,61 @@
+//! The policy: routes and scopes as one document, with its versions.
+
+mod conflicts;
+pub mod diff;
+pub mod document;
+pub mod explain;
+pub mod replay;
+pub mod roll_back;
+pub mod set;
+mod versions;
+
+use std::sync::Arc;
+
+use omniflow_domain::clock::Clock;
+use omniflow_domain::error::Error;
+use tokio::sync::Mutex;
+
+use crate::fleet::Fleet;
+use crate::publication::NumberedPolicy;
+use crate::publisher::Publisher;
+use crate::signals::Signals;
+use omniflow_store::Store;
+
+/// The use cases of the policy.
+pub struct Policies {
+    store: Arc<dyn Store>,
+    publisher: Arc<Publisher>,
+    fleet: Arc<Fleet>,
+    signals: Signals,
+    clock: Clock,
+    /// Held by the one replay that runs.
+    pub replaying: Mutex<()>,
+}
+
+// === impl Policies ===
+
+impl Policies {
+    /// The use cases over these parts.
+    pub fn new(
+        store: &Arc<dyn Store>,
+        publisher: &Arc<Publisher>,
+        fleet: &Arc<Fleet>,
+        signals: &Signals,
+        clock: &Clock,
+    ) -> Self {
+        Self {
+            store: Arc::clone(store),
+            publisher: Arc::clone(publisher),
+            fleet: Arc::clone(fleet),
+            signals: signals.clone(),
+            clock: clock.clone(),
+            replaying: Mutex::new(()),
+        }
+    }
+
+    /// The policy in force and its version.
+    pub fn current(&self) -> Result<NumberedPolicy, Error> {
+        let (policy, version) = self.publisher.publication.policy()?;
+        Ok(NumberedPolicy { version, policy })
+    }
+}

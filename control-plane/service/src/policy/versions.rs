@@ -1,0 +1,27 @@
+//! Stored versions of the policy.
+
+use omniflow_domain::error::Error;
+use omniflow_domain::page::Page;
+use omniflow_domain::policy::{PolicyVersion, StoredPolicy};
+
+use super::Policies;
+use crate::query::PageRequest;
+
+impl Policies {
+    /// A page of the versions, newest first, without their documents.
+    pub async fn versions(&self, page: PageRequest) -> Result<Page<PolicyVersion>, Error> {
+        let (limit, before) = page.read(|text| text.parse().ok())?;
+        let versions = self.store.policy_versions(before, limit + 1).await?;
+        Ok(Page::of(versions, limit, |version| version.version.to_string()))
+    }
+
+    /// The version with this number, `version` as it was written.
+    ///
+    /// Fails with `not_found` if there is no such version.
+    pub async fn version(&self, version: &str) -> Result<StoredPolicy, Error> {
+        let no_such_version =
+            || Error::not_found("The policy has no such version. List them with GET /v1/policy/versions.");
+        let version = version.parse().map_err(|_| no_such_version())?;
+        self.store.policy_version(version).await?.ok_or_else(no_such_version)
+    }
+}

@@ -1,0 +1,480 @@
+//! What gateways are given: the image of all keys, and the deltas that lead to it.
+//!
+//! Whoever changes a key holds the writer of the database, derives the next image from the present one, commits,
+//! and publishes that very image. So the order of commits is the order of versions, and what a delta says is what
+//! the image says.
+
+mod log;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use bytes::Bytes;
+use omniflow_policy::policy::Policy;
+use omniflow_policy::snapshot::{Change, Delta, Image, MAX_CHANGES_PER_DELTA, SnapshotError};
+use omniflow_policy::time::UnixMillis;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use omniflow_domain::version::MAX_LEAD_MS;
+
+use self::log::DeltaLog;
+
+/// Images that are kept for gateways that take them. Each may hold pages of its own; whoever is still at an older one
+/// polls again.
+const MAX_OFFERED: usize = 8;
+/// How long an image that was offered or taken from can be taken from again, in milliseconds.
+const KEPT_AFTER_OFFER_MS: u64 = 120_000;
+/// For how long an image is offered to others too though a later one is published, in milliseconds. A gateway takes it in
+/// less and then takes what has changed.
+const OFFERED_AGAIN_MS: u64 = 10_000;
+
+/// The published image. It is empty until the image has been built at start.
+pub struct Publication {
+    state: RwLock<Option<Published>>,
+    version: watch::Sender<u64>,
+}
+
+/// The image is still being built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the image of all keys is still being built")]
+pub struct NotReady;
+
+/// So much was published that the way from an earlier image is no longer known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too much has changed in the meantime")]
+pub struct Overtaken;
+
+/// Why an image cannot be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum PublicationError {
+    /// There is no image yet.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// The way from it is no longer known.
+    #[error(transparent)]
+    Overtaken(#[from] Overtaken),
+    /// What has changed does not fit it.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// A policy ready to match, and the number under which it is stored.
+#[derive(Clone)]
+pub struct NumberedPolicy {
+    /// Its number.
+    pub version: u64,
+    /// What it says.
+    pub policy: Arc<Policy>,
+}
+
+/// The next image, made but not yet published.
+pub struct Draft {
+    image: Image,
+    /// The policy in it, where it is another than before.
+    policy: Option<NumberedPolicy>,
+    /// What leads to it; none if gateways must take it whole.
+    deltas: Vec<Delta>,
+}
+
+/// An image that gateways take, a chunk after the other.
+pub struct OfferedImage {
+    image: Arc<Image>,
+    manifest: OnceLock<Bytes>,
+}
+
+/// What a poll is answered with.
+pub enum Offer {
+    /// The gateway holds the present version.
+    Nothing,
+    /// What follows the version it holds.
+    Delta(Delta),
+    /// The whole image; the gateway takes its chunks next.
+    Image(Arc<OfferedImage>),
+    /// The gateway holds a version that this control plane has not reached: the database was restored.
+    Ahead,
+    /// The gateway claims a version so far ahead of the clock that it is not passed.
+    Implausible,
+}
+
+struct Published {
+    image: Arc<Image>,
+    policy: NumberedPolicy,
+    log: DeltaLog,
+    offered: HashMap<u64, Offered>,
+}
+
+struct Offered {
+    image: Arc<OfferedImage>,
+    first_offered: UnixMillis,
+    last_touched: UnixMillis,
+}
+
+impl Publication {
+    /// Nothing is published yet.
+    pub fn empty() -> Self {
+        Self { state: RwLock::new(None), version: watch::Sender::new(0) }
+    }
+
+    /// Publishes the image that was built at start.
+    pub fn start(&self, image: Image, policy: Policy, policy_version: u64) {
+        let version = image.version();
+        let published = Published {
+            image: Arc::new(image),
+            policy: NumberedPolicy { version: policy_version, policy: Arc::new(policy) },
+            log: DeltaLog::default(),
+            offered: HashMap::new(),
+        };
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Some(published);
+        self.version.send_replace(version);
+    }
+
+    /// The version of the published image.
+    pub fn version(&self) -> Result<u64, NotReady> {
+        self.read(|published| published.image.version())
+    }
+
+    /// The policy in force and its version.
+    pub fn policy(&self) -> Result<(Arc<Policy>, u64), NotReady> {
+        self.read(|published| (Arc::clone(&published.policy.policy), published.policy.version))
+    }
+
+    /// Tells of every version that is published from now on.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// The published image.
+    pub fn image(&self) -> Result<Arc<Image>, NotReady> {
+        self.read(|published| Arc::clone(&published.image))
+    }
+
+    /// Whether the published image has outgrown its pages.
+    pub fn needs_repartition(&self) -> bool {
+        self.read(|published| published.image.needs_repartition()).unwrap_or(false)
+    }
+
+    /// Publishes a draft whose change is committed, and wakes whoever waits for it.
+    pub fn publish(&self, draft: Draft) {
+        let version = draft.version();
+        // What only the former image has goes behind the lock: that may be many pages.
+        let _former = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(published) = state.as_mut() else { return };
+            if draft.deltas.is_empty() {
+                published.log = DeltaLog::default();
+            }
+            let credentials = draft.image.len();
+            draft.deltas.iter().for_each(|delta| published.log.push(delta, credentials));
+            if let Some(policy) = draft.policy {
+                published.policy = policy;
+            }
+            std::mem::replace(&mut published.image, Arc::new(draft.image))
+        };
+        self.version.send_replace(version);
+    }
+
+    /// Applies to an image that was published, or has its content, all that was published since.
+    pub fn catch_up(&self, mut image: Image) -> Result<Image, PublicationError> {
+        loop {
+            let next = self.read(|published| {
+                let is_current = image.version() == published.image.version();
+                if is_current {
+                    Ok(None)
+                } else {
+                    published.log.since(image.version()).map(Some).ok_or(Overtaken)
+                }
+            })?;
+            match next? {
+                Some(delta) => image = image.apply(&delta)?,
+                None => return Ok(image),
+            }
+        }
+    }
+
+    /// What a gateway needs that holds `version` of `installation`'s snapshot, 0 for none. `enforced` is the highest
+    /// version that one of its VMs enforces, which may be so though it asks for a whole image.
+    pub fn offer(
+        &self,
+        installation: Option<Uuid>,
+        version: u64,
+        enforced: u64,
+        now: UnixMillis,
+    ) -> Result<Offer, NotReady> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let published = state.as_mut().ok_or(NotReady)?;
+        let current = published.image.version();
+        if installation == Some(published.image.installation()) && version != 0 {
+            if version == current {
+                return Ok(Offer::Nothing);
+            }
+            if version > current {
+                let plausible = version <= now.0.saturating_add(MAX_LEAD_MS);
+                return Ok(if plausible { Offer::Ahead } else { Offer::Implausible });
+            }
+            if let Some(delta) = published.log.since(version) {
+                return Ok(Offer::Delta(delta));
+            }
+        }
+        Ok(Offer::Image(published.whole(version.max(enforced), now)))
+    }
+
+    /// An image that was offered, if it is still kept.
+    pub fn offered(&self, version: u64, now: UnixMillis) -> Option<Arc<OfferedImage>> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let offered = state.as_mut()?.offered.get_mut(&version)?;
+        offered.last_touched = now;
+        Some(Arc::clone(&offered.image))
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Published) -> T) -> Result<T, NotReady> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.as_ref().map(read).ok_or(NotReady)
+    }
+}
+
+// === impl Published ===
+
+impl Published {
+    /// An image for a gateway to take whole, later than what it holds: one that others take already, if that is recent
+    /// and deltas lead on from it. So many gateways at once, while keys change, hold on to few images.
+    fn whole(&mut self, held: u64, now: UnixMillis) -> Arc<OfferedImage> {
+        self.offered.retain(|_, offered| now.0.saturating_sub(offered.last_touched.0) < KEPT_AFTER_OFFER_MS);
+        let current = self.image.version();
+        let log = &self.log;
+        let recent = self.offered.iter_mut().filter(|(version, offered)| {
+            let is_recent = now.0.saturating_sub(offered.first_offered.0) < OFFERED_AGAIN_MS;
+            **version == current || (is_recent && **version > held && log.leads_on_from(**version))
+        });
+        if let Some((_, offered)) = recent.max_by_key(|(version, _)| **version) {
+            offered.last_touched = now;
+            return Arc::clone(&offered.image);
+        }
+        let oldest = self.offered.iter().min_by_key(|(_, offered)| offered.last_touched.0);
+        if let Some(oldest) =
+            oldest.map(|(version, _)| *version).filter(|_| self.offered.len() >= MAX_OFFERED)
+        {
+            self.offered.remove(&oldest);
+        }
+        let image = Arc::new(OfferedImage { image: Arc::clone(&self.image), manifest: OnceLock::new() });
+        let offered = Offered { image: Arc::clone(&image), first_offered: now, last_touched: now };
+        self.offered.insert(current, offered);
+        image
+    }
+}
+
+// === impl OfferedImage ===
+
+impl OfferedImage {
+    /// The manifest, encoded. Made once for all gateways that ask for it.
+    pub fn manifest(&self) -> Bytes {
+        self.manifest.get_or_init(|| self.image.manifest().encode().into()).clone()
+    }
+
+    /// What it offers.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+}
+
+// === impl Draft ===
+
+impl Draft {
+    /// Makes the image that follows from these changes. The caller holds the writer of the database from before it
+    /// reads `image` until after [`Publication::publish`]. Most often this takes some 100 microseconds, but with each
+    /// change as long as the page that it touches: call it off the threads that serve requests.
+    ///
+    /// Versions follow the clock and never fall back: a database restored from a backup must not count up through
+    /// versions that gateways have seen with another content. `above` is a version that must be passed too.
+    pub fn after(
+        image: &Image,
+        changes: Vec<Change>,
+        policy: Option<NumberedPolicy>,
+        now: UnixMillis,
+        above: u64,
+    ) -> Result<Self, SnapshotError> {
+        let (installation, held) = (image.installation(), image.version());
+        let mut document = policy.as_ref().map(|numbered| numbered.policy.document().to_json());
+        let mut changes = VecDeque::from(changes);
+        let parts = changes.len().div_ceil(MAX_CHANGES_PER_DELTA).max(1) as u64;
+        let last = now.0.max(held.max(above).saturating_add(parts));
+        let mut next = image.clone();
+        let mut deltas = Vec::new();
+        // What does not fit into one delta takes several, one behind the other.
+        for part in 1..=parts {
+            let from = next.version();
+            let to = if part == parts { last } else { from.saturating_add(1) };
+            let some = changes.drain(..changes.len().min(MAX_CHANGES_PER_DELTA)).collect();
+            let delta = Delta { installation, from, to, policy: document.take(), changes: some };
+            next = next.apply(&delta)?;
+            deltas.push(delta);
+        }
+        Ok(Self { image: next, policy, deltas })
+    }
+
+    /// The same keys in an image that gateways must take whole.
+    pub fn whole(image: &Image, now: UnixMillis) -> Self {
+        let version = now.0.max(image.version().saturating_add(1));
+        Self { image: image.at_version(version), policy: None, deltas: Vec::new() }
+    }
+
+    /// The version under which this will be published.
+    pub fn version(&self) -> u64 {
+        self.image.version()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::address::Allowlist;
+    use omniflow_policy::digest::Digest;
+    use omniflow_policy::key::Environment;
+    use omniflow_policy::limit::RateLimit;
+    use omniflow_policy::policy::PolicyDocument;
+    use omniflow_policy::scope::ScopeSet;
+    use omniflow_policy::snapshot::{Credential, Manifest};
+
+    use super::*;
+
+    const INSTALLATION: Uuid = Uuid::from_u128(7);
+
+    fn publication() -> Publication {
+        let publication = Publication::empty();
+        let document = PolicyDocument::default();
+        let image = Image::build(INSTALLATION, 100, &document, Vec::new()).unwrap();
+        publication.start(image, Policy::compile(document).unwrap(), 1);
+        publication
+    }
+
+    fn puts(numbers: std::ops::Range<u32>) -> Vec<Change> {
+        numbers
+            .map(|number| {
+                Change::Put(Credential {
+                    digest: Digest::of(&number.to_be_bytes()),
+                    key_id: Uuid::from_u128(number.into()),
+                    version: 1,
+                    environment: Environment::Live,
+                    revoked: false,
+                    not_after: None,
+                    name: format!("key {number}"),
+                    scopes: ScopeSet::default(),
+                    rate_limit: RateLimit::default(),
+                    allowlist: Allowlist::default(),
+                })
+            })
+            .collect()
+    }
+
+    fn publish(publication: &Publication, changes: Vec<Change>, now: u64) -> u64 {
+        let draft = Draft::after(&publication.image().unwrap(), changes, None, UnixMillis(now), 0).unwrap();
+        let version = draft.version();
+        publication.publish(draft);
+        version
+    }
+
+    fn offer(publication: &Publication, version: u64) -> Offer {
+        publication.offer(Some(INSTALLATION), version, 0, UnixMillis(0)).unwrap()
+    }
+
+    #[test]
+    fn versions_follow_the_clock_and_never_fall() {
+        let publication = publication();
+        assert_eq!(publish(&publication, puts(0..1), 50), 101);
+        assert_eq!(publish(&publication, puts(1..2), 5_000), 5_000);
+        assert_eq!(publish(&publication, puts(2..3), 5_000), 5_001);
+        let image = publication.image().unwrap();
+        let above = Draft::after(&image, Vec::new(), None, UnixMillis(6_000), 9_000).unwrap();
+        assert_eq!(above.version(), 9_001);
+    }
+
+    #[test]
+    fn a_gateway_gets_what_it_lacks() {
+        let publication = publication();
+        publish(&publication, puts(0..1), 200);
+        publish(&publication, puts(1..2), 300);
+        assert!(matches!(offer(&publication, 300), Offer::Nothing));
+        assert!(matches!(offer(&publication, 301), Offer::Ahead));
+        assert!(matches!(offer(&publication, MAX_LEAD_MS), Offer::Ahead));
+        assert!(matches!(offer(&publication, MAX_LEAD_MS + 1), Offer::Implausible));
+        assert!(matches!(offer(&publication, 0), Offer::Image(_)));
+        assert!(matches!(offer(&publication, 150), Offer::Image(_)), "no such version was published");
+        let Offer::Delta(delta) = offer(&publication, 100) else { panic!("a delta leads on from 100") };
+        assert_eq!((delta.from, delta.to, delta.changes.len()), (100, 300, 2));
+        let foreign = publication.offer(Some(Uuid::nil()), 300, 0, UnixMillis(0)).unwrap();
+        assert!(matches!(foreign, Offer::Image(_)));
+    }
+
+    #[test]
+    fn more_changes_than_a_delta_holds_are_several_deltas() {
+        let publication = publication();
+        let most = u32::try_from(MAX_CHANGES_PER_DELTA).unwrap();
+        let version = publish(&publication, puts(0..2 * most + 1), 200);
+        assert_eq!(version, 200);
+        let (mut held, mut lengths) = (100, Vec::new());
+        while let Offer::Delta(delta) = offer(&publication, held) {
+            assert_eq!(delta.from, held);
+            held = delta.to;
+            lengths.push(delta.changes.len());
+        }
+        assert_eq!((held, lengths), (200, vec![MAX_CHANGES_PER_DELTA, MAX_CHANGES_PER_DELTA, 1]));
+        assert_eq!(publication.image().unwrap().len(), 2 * MAX_CHANGES_PER_DELTA + 1);
+        // However near the clock is, each of them has a version of its own.
+        assert_eq!(publish(&publication, puts(0..most + 1), 201), 202);
+        assert!(matches!(offer(&publication, 201), Offer::Delta(_)));
+    }
+
+    fn image_version(offer: &Offer) -> u64 {
+        let Offer::Image(image) = offer else { panic!("no image is offered") };
+        assert_eq!(Manifest::decode(&image.manifest()).unwrap(), image.image().manifest());
+        image.image().version()
+    }
+
+    #[test]
+    fn many_gateways_at_once_take_few_images_while_keys_change() {
+        let publication = publication();
+        let at = |held, enforced, now| publication.offer(None, held, enforced, UnixMillis(now)).unwrap();
+        assert_eq!(image_version(&at(0, 0, 200)), 100);
+        publish(&publication, puts(0..1), 200);
+        assert_eq!(image_version(&at(0, 0, 200 + OFFERED_AGAIN_MS - 1)), 100, "a delta leads on from it");
+        assert_eq!(image_version(&at(0, 100, 201)), 200, "not what a VM enforces already");
+        assert_eq!(image_version(&at(0, 0, 202)), 200, "the latest of those that are taken");
+        for number in 0..50 {
+            publish(&publication, puts(number..number + 1), 0);
+            at(0, 0, 203);
+        }
+        assert!(publication.offered(200, UnixMillis(300)).is_some(), "nobody is driven off");
+        let version = publication.version().unwrap();
+        assert_eq!(image_version(&at(0, 0, 203 + OFFERED_AGAIN_MS)), version);
+    }
+
+    #[test]
+    fn a_crowded_image_is_made_anew_beside_and_catches_up() {
+        let publication = publication();
+        let pages = |image: &Image| image.manifest().segment_count();
+        let mut next = 0;
+        while !publication.needs_repartition() {
+            publish(&publication, puts(next..next + 200), 0);
+            next += 200;
+            assert!(next < 100_000);
+        }
+        let before = publication.image().unwrap();
+        let rebuilt = before.repartition().unwrap();
+        assert!(pages(&rebuilt) > pages(&before));
+        // What changes while it is made.
+        publish(&publication, puts(next..next + 1), 0);
+        publish(&publication, puts(next + 1..next + 300), 0);
+        let caught_up = publication.catch_up(rebuilt).unwrap();
+        let current = publication.image().unwrap();
+        assert_eq!((caught_up.version(), caught_up.len()), (current.version(), next as usize + 300));
+        for change in puts(0..next + 300) {
+            assert!(caught_up.find(change.digest()).is_some());
+        }
+        let held = current.version();
+        publication.publish(Draft::whole(&caught_up, UnixMillis(0)));
+        assert_eq!(image_version(&offer(&publication, held)), held + 1);
+        assert!(!publication.needs_repartition());
+        publish(&publication, puts(0..1), 0);
+        assert!(matches!(offer(&publication, held + 1), Offer::Delta(_)));
+        assert!(publication.catch_up((*before).clone()).is_err(), "no delta leads on from before");
+    }
+}

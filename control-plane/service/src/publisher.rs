@@ -1,0 +1,265 @@
+//! Commits changes and publishes them: builds the image of all keys at start, and makes the next one for each change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use omniflow_domain::clock::Clock;
+use omniflow_domain::version::MAX_REPORTED_VERSION;
+use omniflow_policy::policy::{Policy, PolicyError};
+use omniflow_policy::snapshot;
+use omniflow_policy::snapshot::{Image, ImageBuilder, Segment, SnapshotError};
+use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use super::memory;
+use super::publication::{Draft, NotReady, NumberedPolicy, Publication, PublicationError};
+use super::signals::Signals;
+use omniflow_store::{CredentialsError, Installation, Store, StoreError, Transaction};
+
+/// The most threads that read keys, and that make pages of them, when the image is built.
+const MAX_BUILDERS: usize = 4;
+
+/// The least time between two versions that are published only because a gateway was ahead.
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the image cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The rows cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// The stored policy does not compile.
+    #[error("the stored policy is refused: {0}")]
+    Policy(#[from] PolicyError),
+    /// The rows do not make an image.
+    #[error("the image cannot be built: {0}")]
+    Snapshot(#[from] SnapshotError),
+}
+
+impl From<CredentialsError> for BuildError {
+    fn from(error: CredentialsError) -> Self {
+        match error {
+            CredentialsError::Storage(error) => error.into(),
+            CredentialsError::Snapshot(error) => error.into(),
+        }
+    }
+}
+
+/// Why a change was not published. It was not committed either.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The rows cannot be written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// There is no image yet.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// The changes do not fit the image.
+    #[error("the next image cannot be made: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// No gateway could state this version when it polls.
+    #[error("version {0} is beyond any that a gateway may state: check the clock")]
+    VersionOutOfRange(u64),
+    /// The process is ending.
+    #[error("the next image was not made: {0}")]
+    Ended(#[from] JoinError),
+    /// An image that was made beside the changes cannot catch up with them.
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
+}
+
+/// Commits changes and publishes them to gateways, in one order.
+pub struct Publisher {
+    store: Arc<dyn Store>,
+    /// Which installation this is.
+    pub installation: Installation,
+    /// What gateways are given.
+    pub publication: Publication,
+    clock: Clock,
+    /// Notified when the image has outgrown its pages.
+    crowded: Notify,
+    /// When a version was last published only because a gateway was ahead.
+    last_pass: Mutex<Option<Instant>>,
+    /// Held from before a change begins until it is published. See [`Publisher::turn`].
+    turn: Mutex<()>,
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    /// Publishes nothing until the image is built.
+    pub fn new(store: Arc<dyn Store>, installation: Installation, clock: Clock) -> Self {
+        let (crowded, last_pass) = (Notify::new(), Mutex::new(None));
+        Self {
+            store,
+            installation,
+            publication: Publication::empty(),
+            clock,
+            crowded,
+            last_pass,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Waits until no other change is between its transaction and its publication. Changes that are published, and those whose
+    /// response is cached for a retry, hold this from before their transaction begins until they are done, so that they are
+    /// published in the order of their commits.
+    pub async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Builds the image from the rows and publishes it. Takes a while with many keys: call it off the threads that
+    /// serve requests. No change of a key can be committed before it is done.
+    pub async fn build_image(&self) -> Result<(), BuildError> {
+        let began = Instant::now();
+        let (store, version) = (&*self.store, self.installation.snapshot_version);
+        let policy = store.policy().await?;
+        let credentials = store.version_count().await?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_BUILDERS);
+        let read = (0..threads).map(async |part| {
+            let mut builder = ImageBuilder::new(credentials);
+            store.read_credentials(part, threads, &mut builder).await?;
+            Ok::<_, BuildError>(builder)
+        });
+        let builders = try_join_all(read).await?;
+        let pages = pages(&builders, self.installation.id, version)?;
+        drop(builders);
+        let document = policy.document.to_json().into();
+        let image = Image::from_segments(self.installation.id, version, document, pages)?;
+        tracing::info!(version, credentials, took = ?began.elapsed(), "the image of all keys is built");
+        // Of the rows and of vectors that have grown: more than half as much as the image itself.
+        memory::give_back();
+        self.publication.start(image, Policy::compile(policy.document)?, policy.version);
+        Ok(())
+    }
+
+    /// Commits a transaction and publishes what it changes for gateways; gives the version.
+    pub async fn commit(
+        &self,
+        transaction: Box<dyn Transaction>,
+        changes: Vec<snapshot::Change>,
+    ) -> Result<u64, PublishError> {
+        self.commit_above(transaction, changes, None, 0).await
+    }
+
+    /// Commits a transaction that has added this policy and publishes it; gives the version of the image.
+    pub async fn commit_policy(
+        &self,
+        transaction: Box<dyn Transaction>,
+        policy: NumberedPolicy,
+    ) -> Result<u64, PublishError> {
+        self.commit_above(transaction, Vec::new(), Some(policy), 0).await
+    }
+
+    /// Publishes the present image under a version above `held`, unless that has happened already.
+    pub async fn pass_version(&self, held: u64) -> Result<(), PublishError> {
+        let mut last = self.last_pass.lock().await;
+        if self.publication.version()? > held {
+            return Ok(());
+        }
+        // Each pass is a version for all gateways. One brings back all that are behind the clock.
+        if let Some(last) = *last {
+            sleep_until(last + PASS_INTERVAL).await;
+        }
+        *last = Some(Instant::now());
+        let _turn = self.turn().await;
+        if self.publication.version()? > held {
+            return Ok(());
+        }
+        let version = self.commit_above(self.store.begin().await?, Vec::new(), None, held).await?;
+        tracing::warn!(held, version, "a gateway was ahead: the database seems to be restored from a backup");
+        Ok(())
+    }
+
+    async fn commit_above(
+        &self,
+        transaction: Box<dyn Transaction>,
+        changes: Vec<snapshot::Change>,
+        policy: Option<NumberedPolicy>,
+        above: u64,
+    ) -> Result<u64, PublishError> {
+        let image = self.publication.image()?;
+        let now = self.clock.now();
+        let draft = spawn_blocking(move || Draft::after(&image, changes, policy, now, above)).await??;
+        self.commit_draft(transaction, draft).await
+    }
+
+    async fn commit_draft(
+        &self,
+        mut transaction: Box<dyn Transaction>,
+        draft: Draft,
+    ) -> Result<u64, PublishError> {
+        let version = draft.version();
+        if version > MAX_REPORTED_VERSION {
+            return Err(PublishError::VersionOutOfRange(version));
+        }
+        transaction.set_snapshot_version(version).await?;
+        transaction.commit().await?;
+        self.publication.publish(draft);
+        if self.publication.needs_repartition() {
+            self.crowded.notify_one();
+        }
+        Ok(version)
+    }
+
+    /// Makes an image with more pages of one that has outgrown its own, and publishes it under a later version. Changes
+    /// go on meanwhile; those that were made are caught up with in the end.
+    pub async fn spread(&self) -> Result<(), PublishError> {
+        let image = self.publication.image()?;
+        if !image.needs_repartition() {
+            return Ok(());
+        }
+        let mut next = spawn_blocking(move || image.repartition()).await??;
+        next = self.publication.catch_up(next)?;
+        let _turn = self.turn().await;
+        next = self.publication.catch_up(next)?;
+        let draft = Draft::whole(&next, self.clock.now());
+        let (version, credentials) = (draft.version(), next.len());
+        drop(next);
+        self.commit_draft(self.store.begin().await?, draft).await?;
+        tracing::info!(version, credentials, "the image has more pages; gateways take it whole");
+        Ok(())
+    }
+}
+
+/// All pages of what the builders hold, made by as many threads.
+fn pages(
+    builders: &[ImageBuilder],
+    installation: Uuid,
+    version: u64,
+) -> Result<Vec<Segment<Vec<u8>>>, SnapshotError> {
+    let count = builders.first().map_or(0, ImageBuilder::segment_count);
+    let parts = u32::try_from(builders.len()).unwrap_or(1).max(1);
+    let part = count.div_ceil(parts).max(1);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..parts)
+            .map(|number| number * part..((number + 1) * part).min(count))
+            .map(|range| scope.spawn(|| ImageBuilder::segments(builders, installation, version, range)))
+            .collect();
+        let mut pages = Vec::with_capacity(count as usize);
+        for thread in threads {
+            // A thread that panics is a defect, and this one goes the same way.
+            pages.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(pages)
+    })
+}
+
+/// Gives the image more pages whenever it has outgrown its own, until the process is asked to end.
+pub async fn keep_spread(publisher: &Publisher, signals: &Signals) {
+    let until_stopped = async {
+        loop {
+            publisher.crowded.notified().await;
+            if let Err(error) = publisher.spread().await {
+                tracing::error!(%error, "the image keeps its pages, which are crowded; the next change tries again");
+            }
+        }
+    };
+    tokio::select! {
+        () = until_stopped => {}
+        () = signals.stopped() => {}
+    }
+}

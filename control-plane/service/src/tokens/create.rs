@@ -1,0 +1,138 @@
+//! Creates a token.
+
+use std::sync::Arc;
+
+use omniflow_policy::key::{Secret, compose_token};
+use omniflow_policy::time::UnixMillis;
+
+use super::{Tokens, subject};
+use crate::idempotency::{Idempotent, Replayable, record};
+use crate::{fields, run_to_completion};
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::event::{Action, NewEvent};
+use omniflow_domain::event_state::token_state;
+use omniflow_domain::name::Name;
+use omniflow_domain::principal::Principal;
+use omniflow_domain::token::{Role, Token};
+use omniflow_store::Attempt;
+
+/// A request for a token.
+#[derive(Clone, Debug)]
+pub struct CreateToken {
+    /// A name that no other token has.
+    pub name: String,
+    /// `owner`, `admin`, `auditor` or `gateway`.
+    pub role: String,
+    /// When the token expires, in RFC 3339; `None` for never.
+    pub expires_at: Option<String>,
+}
+
+/// A new token with its secret, which is stored nowhere.
+#[derive(Clone)]
+pub struct CreatedToken {
+    /// The token.
+    pub token: Token,
+    /// The secret.
+    pub secret: Secret,
+}
+
+/// The fields of a request, read.
+struct Settings {
+    name: Name,
+    role: Role,
+    expires_at: Option<UnixMillis>,
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    /// Creates a token, unless an earlier attempt has created it: then the result is the earlier one.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_field`, `name_taken`; `already_created` if the secret of an earlier attempt is no longer in memory;
+    /// `idempotency_key_reused`.
+    pub async fn create(
+        self: &Arc<Self>,
+        principal: &Principal,
+        request: CreateToken,
+        attempt: Option<Attempt>,
+    ) -> Result<Idempotent<CreatedToken>, Error> {
+        let (tokens, principal) = (Arc::clone(self), principal.clone());
+        run_to_completion(async move { tokens.insert(&principal, &request, attempt).await }).await
+    }
+
+    /// Checks the fields of a request, without its name being free.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_field` for the first that is wrong.
+    pub fn check(&self, request: &CreateToken) -> Result<(), Error> {
+        Settings::read(request, self.clock.now()).map(drop)
+    }
+
+    async fn insert(
+        &self,
+        principal: &Principal,
+        request: &CreateToken,
+        attempt: Option<Attempt>,
+    ) -> Result<Idempotent<CreatedToken>, Error> {
+        let _turn = self.turn.lock().await;
+        let now = self.clock.now();
+        let mut transaction = self.store.begin().await?;
+        if let Some(earlier) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
+            return Ok(earlier);
+        }
+        let secret = self.entropy.compose(|mut random| compose_token(&self.key_prefix, &mut random))?;
+        let Settings { name, role, expires_at } = Settings::read(request, now)?;
+        let token = Token {
+            id: self.entropy.uuid(now)?,
+            name,
+            role,
+            digest: secret.digest(),
+            created_by: principal.name.to_string(),
+            created_at: now,
+            expires_at,
+        };
+        if !transaction.insert_token(&token).await? {
+            let detail = format!("Another token is called {}. Choose another name.", token.name);
+            return Err(Error::new(ErrorCode::NameTaken, detail));
+        }
+        record(&mut *transaction, attempt.as_ref(), &format!("/v1/tokens/{}", token.id), now).await?;
+        let event = NewEvent {
+            time: now,
+            actor: principal.actor(),
+            action: Action::TokenCreated,
+            subject: subject(&token),
+            before: None,
+            after: Some(token_state(&token)),
+        };
+        transaction.insert_admin_event(&event).await?;
+        self.known_tokens.add(token.digest);
+        transaction.commit().await?;
+        let Token { id, name, role, created_by, .. } = &token;
+        tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
+        Ok(self.idempotency.keep(attempt, CreatedToken { token, secret }, now))
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    fn read(request: &CreateToken, now: UnixMillis) -> Result<Self, Error> {
+        Ok(Self {
+            name: fields::name(&request.name)?,
+            role: request.role.parse().map_err(|error| Error::invalid_field("/role", error))?,
+            expires_at: fields::expires_at(request.expires_at.clone(), now)?,
+        })
+    }
+}
+
+// === impl CreatedToken ===
+
+impl Replayable for CreatedToken {
+    fn retained_bytes(&self) -> usize {
+        let Token { name, created_by, .. } = &self.token;
+        size_of::<Self>() + name.as_str().len() + created_by.len() + self.secret.expose().len()
+    }
+}

@@ -1,0 +1,54 @@
+//! Tokens of the control plane: created, listed and revoked by owners.
+
+mod create;
+mod find;
+mod list;
+mod revoke;
+
+use std::sync::Arc;
+
+use omniflow_policy::key::KeyPrefix;
+use tokio::sync::Mutex;
+
+pub use self::create::{CreateToken, CreatedToken};
+use super::idempotency::IdempotencyCache;
+use super::known_tokens::KnownTokens;
+use super::signals::Signals;
+use omniflow_domain::clock::{Clock, Entropy};
+use omniflow_domain::event::Subject;
+use omniflow_domain::token::Token;
+use omniflow_store::Store;
+
+/// The use cases of tokens.
+pub struct Tokens {
+    store: Arc<dyn Store>,
+    known_tokens: Arc<KnownTokens>,
+    signals: Signals,
+    idempotency: Arc<IdempotencyCache>,
+    key_prefix: KeyPrefix,
+    clock: Clock,
+    entropy: Entropy,
+    /// Held from before a token is created until its response is cached for retries.
+    turn: Mutex<()>,
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    pub fn new(
+        store: Arc<dyn Store>,
+        known_tokens: Arc<KnownTokens>,
+        signals: Signals,
+        idempotency: Arc<IdempotencyCache>,
+        key_prefix: KeyPrefix,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> Self {
+        Self { store, known_tokens, signals, idempotency, key_prefix, clock, entropy, turn: Mutex::new(()) }
+    }
+}
+
+/// The token as the admin log names it.
+fn subject(token: &Token) -> Subject {
+    Subject { id: token.id.to_string(), name: token.name.to_string() }
+}

@@ -1,0 +1,58 @@
+//! Revokes a token.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Tokens, subject};
+use crate::run_to_completion;
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::event::{Action, NewEvent};
+use omniflow_domain::event_state::token_state;
+use omniflow_domain::principal::Principal;
+
+// === impl Tokens ===
+
+impl Tokens {
+    /// Revokes the token with this identifier at once. A principal may revoke its own.
+    ///
+    /// # Errors
+    ///
+    /// `not_found` if there is none; `last_owner_token` if no valid token of an owner would remain.
+    pub async fn revoke(self: &Arc<Self>, principal: &Principal, id: &str) -> Result<(), Error> {
+        let id = Uuid::parse_str(id).map_err(|_| no_such_token())?;
+        let (tokens, principal) = (Arc::clone(self), principal.clone());
+        run_to_completion(async move { tokens.revoke_known(&principal, id).await }).await
+    }
+
+    async fn revoke_known(&self, principal: &Principal, id: Uuid) -> Result<(), Error> {
+        let mut transaction = self.store.begin().await?;
+        let now = self.clock.now();
+        let token = transaction.token(id).await?.ok_or_else(no_such_token)?;
+        let event = NewEvent {
+            time: now,
+            actor: principal.actor(),
+            action: Action::TokenRevoked,
+            subject: subject(&token),
+            before: Some(token_state(&token)),
+            after: None,
+        };
+        // Before the token goes: it may be the principal's own.
+        transaction.insert_admin_event(&event).await?;
+        transaction.delete_token(id).await?;
+        // Counted after the revocation and undone with it, so that an installation never locks everybody out.
+        if transaction.valid_owner_tokens(now).await? == 0 {
+            let detail = "This is the last valid token of an owner. Make another one before you revoke it.";
+            return Err(Error::new(ErrorCode::LastOwnerToken, detail));
+        }
+        transaction.commit().await?;
+        self.known_tokens.forget(&token.digest);
+        self.signals.token_revoked.send_replace(());
+        tracing::info!(token = %id, by = principal.name.as_str(), "a token was revoked");
+        Ok(())
+    }
+}
+
+fn no_such_token() -> Error {
+    Error::not_found("No token has this identifier. List them with GET /v1/tokens.")
+}

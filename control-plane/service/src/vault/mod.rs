@@ -1,0 +1,271 @@
+//! The arguments of calls at rest: redacted, compressed, sealed.
+//!
+//! A data key is made each day and at each start, and lies in the audit database sealed by the installation's wrapping
+//! key ([`keyring`]). A rotation seals the few data keys anew, not the payloads. When the payloads of a data key are
+//! gone, so is the data key: what is left of them on the disk, or in an older copy of its file, is noise to everybody
+//! who has the wrapping key of a later rotation only.
+
+mod cipher;
+mod keyring;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use omniflow_policy::digest::Digest;
+use omniflow_policy::payload::{CallPayload, FieldPointer, MAX_PAYLOAD_BYTES};
+use omniflow_policy::time::UnixMillis;
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, spawn_blocking};
+use zeroize::Zeroizing;
+
+use self::cipher::{Cipher, KEY_LENGTH, random_key};
+use self::keyring::Keyring;
+pub use self::keyring::{KeyName, KeyringError};
+use omniflow_domain::clock::{Entropy, EntropyUnavailable};
+use omniflow_domain::payload::{SealedDataKey, SealedPayload};
+use omniflow_store::{Store, StoreError};
+
+/// For how long a data key seals, in milliseconds.
+pub const DATA_KEY_TIME: u64 = 86_400_000;
+/// More than any payload has once it is unpacked. Redaction makes it three times as long at most (`1,` in a list becomes
+/// `"***",`), and its texts and lengths come on top of its bytes.
+const MAX_UNPACKED: u64 = 4 * MAX_PAYLOAD_BYTES as u64;
+/// What a data key is sealed for.
+const DATA_KEY_CONTEXT: &[u8] = b"omniflow audit data key 1";
+/// What stands before a record's own marks in the context of its payload.
+const PAYLOAD_CONTEXT: &[u8] = b"omniflow audit payload 1";
+
+/// Seals and opens payloads.
+pub struct Vault {
+    state: Mutex<State>,
+    entropy: Entropy,
+}
+
+struct State {
+    keyring: Keyring,
+    current: Option<Arc<DataKey>>,
+}
+
+/// A key that seals payloads.
+struct DataKey {
+    id: i64,
+    created_at: UnixMillis,
+    cipher: Cipher,
+}
+
+/// The marks of the record that a payload belongs to. It opens for this one only.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// The hash of the arguments, as the gateway saw them.
+    pub argument_hash: Digest,
+    /// The gateway's request id.
+    pub request_id: String,
+}
+
+/// Why a payload is not sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The wrapping keys cannot be read or written.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The rows cannot be read or written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] EntropyUnavailable),
+    /// The wrapping key is not in the file.
+    #[error(
+        "its wrapping key {} is not in the file of the wrapping keys: add it there as a further line and restart",
+        hex_name(.0)
+    )]
+    KeyMissing(Vec<u8>),
+    /// What is stored does not open.
+    #[error("what is stored of it is damaged")]
+    Damaged,
+    /// A message of 64 GiB.
+    #[error("it is too long to be sealed")]
+    TooLong,
+    /// The process is ending.
+    #[error("it was not sealed: {0}")]
+    Ended(#[from] JoinError),
+}
+
+/// What a rotation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The name of the wrapping key from now on.
+    pub wrapping_key: KeyName,
+    /// Data keys that were sealed anew.
+    pub data_keys: usize,
+    /// Data keys that nothing opens: their wrapping key is not in the file, or they are damaged.
+    pub unreadable: usize,
+}
+
+// === impl Vault ===
+
+impl Vault {
+    /// Reads the wrapping keys, or makes the first one, and seals what older ones have sealed with the newest.
+    pub async fn open(path: &Path, store: &dyn Store, entropy: Entropy) -> Result<Self, VaultError> {
+        let keyring = Keyring::open(path, &entropy)?;
+        let vault = Self { state: Mutex::new(State { keyring, current: None }), entropy };
+        vault.reseal(&vault.state.lock().await.keyring, store).await?;
+        Ok(vault)
+    }
+
+    /// Redacts, packs and seals payloads by the sequence numbers of their calls.
+    pub async fn seal(
+        &self,
+        store: &dyn Store,
+        now: UnixMillis,
+        payloads: Vec<(u64, Binding, CallPayload)>,
+        redact: Vec<FieldPointer>,
+    ) -> Result<HashMap<u64, SealedPayload>, VaultError> {
+        if payloads.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let key = self.data_key(store, now).await?;
+        let entropy = self.entropy.clone();
+        let sealed = spawn_blocking(move || {
+            let seal = |(sequence, binding, payload): (u64, Binding, CallPayload)| {
+                let packed = pack(&payload.redacted(&redact));
+                let sealed = key.cipher.seal(&entropy, &binding.context(), &packed)?;
+                Ok((sequence, SealedPayload { data_key: key.id, sealed }))
+            };
+            payloads.into_iter().map(seal).collect::<Result<_, VaultError>>()
+        });
+        sealed.await?
+    }
+
+    /// Opens a payload.
+    pub async fn unseal(
+        &self,
+        store: &dyn Store,
+        binding: &Binding,
+        payload: &SealedPayload,
+    ) -> Result<CallPayload, VaultError> {
+        let cipher = {
+            // Read under the lock: a rotation seals the data key anew and forgets what had sealed it.
+            let state = self.state.lock().await;
+            let wrapped = store.data_key(payload.data_key).await?.ok_or(VaultError::Damaged)?;
+            open_data_key(&state.keyring, &wrapped)?
+        };
+        let packed = cipher.open(&binding.context(), &payload.sealed).map_err(|_| VaultError::Damaged)?;
+        unpack(&packed).ok_or(VaultError::Damaged)
+    }
+
+    /// Makes a new wrapping key, seals all data keys with it, and forgets the ones before. Should this be cut short, the
+    /// next start goes on with it: no data key is ever sealed with a key that is not in the file.
+    pub async fn rotate(&self, store: &dyn Store) -> Result<Rotation, VaultError> {
+        let mut state = self.state.lock().await;
+        // What comes next gets a data key of its own.
+        state.current = None;
+        state.keyring.add(&self.entropy)?;
+        let (data_keys, unreadable) = self.reseal(&state.keyring, store).await?;
+        state.keyring.forget_older()?;
+        Ok(Rotation { wrapping_key: state.keyring.newest().name(), data_keys, unreadable })
+    }
+
+    /// Seals with the newest wrapping key what an older one has sealed. Gives how many data keys it were, and how many
+    /// nothing opens.
+    async fn reseal(&self, keyring: &Keyring, store: &dyn Store) -> Result<(usize, usize), VaultError> {
+        let newest = keyring.newest();
+        let (mut done, mut damaged) = (Vec::new(), 0);
+        let mut missing: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+        for wrapped in store.data_keys().await? {
+            if wrapped.wrapping_key == newest.name() {
+                continue;
+            }
+            let Some(older) = keyring.find(&wrapped.wrapping_key) else {
+                *missing.entry(wrapped.wrapping_key).or_default() += 1;
+                continue;
+            };
+            let Ok(bytes) = older.cipher().open(DATA_KEY_CONTEXT, &wrapped.sealed) else {
+                tracing::error!(data_key = wrapped.id, "a data key is damaged; its payloads cannot be read");
+                damaged += 1;
+                continue;
+            };
+            let sealed = newest.cipher().seal(&self.entropy, DATA_KEY_CONTEXT, &bytes)?;
+            done.push(SealedDataKey { wrapping_key: newest.name().to_vec(), sealed, ..wrapped });
+        }
+        store.reseal_data_keys(&done).await?;
+        for (wrapping_key, data_keys) in &missing {
+            tracing::warn!(
+                wrapping_key = hex_name(wrapping_key),
+                data_keys,
+                "payloads cannot be read: their wrapping key is not in the file of the wrapping keys; add it there as \
+                 a further line and restart"
+            );
+        }
+        Ok((done.len(), missing.values().sum::<usize>() + damaged))
+    }
+
+    /// The data key of the day, made if there is none.
+    async fn data_key(&self, store: &dyn Store, now: UnixMillis) -> Result<Arc<DataKey>, VaultError> {
+        let mut state = self.state.lock().await;
+        if let Some(key) = &state.current
+            && now.0.abs_diff(key.created_at.0) < DATA_KEY_TIME
+        {
+            return Ok(Arc::clone(key));
+        }
+        let bytes = random_key(&self.entropy)?;
+        let cipher = Cipher::new(&bytes).ok_or(VaultError::Damaged)?;
+        let newest = state.keyring.newest();
+        let sealed = newest.cipher().seal(&self.entropy, DATA_KEY_CONTEXT, bytes.as_slice())?;
+        let id = store.insert_data_key(now, &newest.name(), &sealed).await?;
+        let key = Arc::new(DataKey { id, created_at: now, cipher });
+        state.current = Some(Arc::clone(&key));
+        Ok(key)
+    }
+}
+
+fn open_data_key(keyring: &Keyring, wrapped: &SealedDataKey) -> Result<Cipher, VaultError> {
+    let wrapping_key = keyring
+        .find(&wrapped.wrapping_key)
+        .ok_or_else(|| VaultError::KeyMissing(wrapped.wrapping_key.clone()))?;
+    let opened = wrapping_key.cipher().open(DATA_KEY_CONTEXT, &wrapped.sealed);
+    let bytes: [u8; KEY_LENGTH] =
+        opened.ok().and_then(|bytes| bytes.as_slice().try_into().ok()).ok_or(VaultError::Damaged)?;
+    Cipher::new(&Zeroizing::new(bytes)).ok_or(VaultError::Damaged)
+}
+
+/// Looks whether a file of wrapping keys can be used, or made, without making it.
+pub fn check_key_file(path: &Path) -> Result<(), KeyringError> {
+    Keyring::check(path)
+}
+
+/// A key's name in hexadecimal digits.
+pub fn hex_name(name: &[u8]) -> String {
+    hex::encode(name)
+}
+
+fn pack(payload: &CallPayload) -> Vec<u8> {
+    let plain = Zeroizing::new(postcard::to_allocvec(payload).unwrap_or_default());
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    // Writing into memory has no way to fail.
+    let _ = encoder.write_all(&plain);
+    encoder.finish().unwrap_or_default()
+}
+
+fn unpack(packed: &[u8]) -> Option<CallPayload> {
+    let mut plain = Zeroizing::new(Vec::new());
+    let unpacked: io::Result<usize> = DeflateDecoder::new(packed).take(MAX_UNPACKED).read_to_end(&mut plain);
+    unpacked.ok()?;
+    postcard::from_bytes(&plain).ok()
+}
+
+// === impl Binding ===
+
+impl Binding {
+    fn context(&self) -> Vec<u8> {
+        [PAYLOAD_CONTEXT, self.argument_hash.as_bytes().as_slice(), self.request_id.as_bytes()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,0 @@
-//! Behaviour that spans several endpoints and background jobs.
-
-mod detection;
-mod gateway_loss;
-mod retention;
