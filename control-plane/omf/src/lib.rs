@@ -5,6 +5,7 @@
 //! | [`commands`] | the command line: `serve`, `config`, `db`, and the commands of `omniflow-cli` |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`server`], [`composition`], `router` | a process that serves: its parts, put together, and the router of API and console |
+//! | `jobs` | the background jobs, under one supervisor |
 //! | `bootstrap` | the first start |
 //! | `process` | no core dumps, and files that are private to begin with |
 //! | `testing`, `golden`, `fuzzing` | for tests: a control plane in a temporary folder; texts under review; the API as fuzz targets call it |
@@ -21,6 +22,7 @@ mod configuration;
 pub mod fuzzing;
 #[cfg(any(test, feature = "testing"))]
 pub mod golden;
+mod jobs;
 mod process;
 mod router;
 pub mod server;

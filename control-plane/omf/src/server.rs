@@ -16,21 +16,16 @@ use tokio::time::timeout;
 use crate::bootstrap::BootstrapError;
 use crate::composition::ControlPlane;
 use crate::configuration::SettingInForce;
+use crate::jobs::Supervisor;
 use crate::router;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::connections;
 use omniflow_net::tls::{self, Renewal, TlsError, TlsFiles};
 use omniflow_outbound::otlp::{OtlpError, OtlpSettings};
 use omniflow_outbound::webhook::{WebhookError, WebhookSettings};
-use omniflow_service::fleet::run_sightings;
-use omniflow_service::jobs::checkpoints::run_checkpoints;
-use omniflow_service::jobs::detection::run_detection;
-use omniflow_service::jobs::gateway_loss::run_gateway_loss;
-use omniflow_service::jobs::retention::run_retention;
 use omniflow_service::publisher::BuildError;
-use omniflow_service::publisher::keep_spread;
 use omniflow_service::vault::VaultError;
-use omniflow_store::{Store, StoreError};
+use omniflow_store::StoreError;
 
 /// How long open calls have to end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -81,14 +76,7 @@ pub struct Server {
     connections: ServerHandle<SocketAddr>,
     serving: JoinHandle<io::Result<()>>,
     building: JoinHandle<Result<(), BuildError>>,
-    remembering: JoinHandle<()>,
-    purging: JoinHandle<()>,
-    looking: JoinHandle<()>,
-    sending: JoinHandle<()>,
-    spreading: JoinHandle<()>,
-    checkpointing: JoinHandle<()>,
-    watching: JoinHandle<()>,
-    exporting: JoinHandle<()>,
+    jobs: Supervisor,
     renewing: JoinHandle<()>,
 }
 
@@ -185,78 +173,12 @@ impl Server {
         let router = router::router(Arc::clone(&app.api), Arc::clone(&app.console));
         let admission = Arc::clone(&app.admission);
         let serving = connections::serve(listener, router, tls, admission, connections.clone());
-        let remembering = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move { run_sightings(&app.fleet, &*app.store, &app.signals).await }
-        });
-        let purging = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move {
-                let ControlPlane { store, signals, fleet, clock, retention, .. } = &*app;
-                run_retention(&**store, signals, fleet, clock, *retention).await;
-            }
-        });
-        let looking = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move {
-                run_detection(&*app.store, &app.signals, &app.clock, app.webhook.is_some()).await;
-            }
-        });
-        let sending = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move {
-                let Some(webhook) = &app.webhook else { return };
-                let committed = app.signals.finding_committed.subscribe();
-                tokio::select! {
-                    () = webhook.run(&*app.store, &app.clock, committed) => {}
-                    () = app.signals.stopped() => {}
-                }
-            }
-        });
-        let spreading = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move { keep_spread(&app.publisher, &app.signals).await }
-        });
-        let checkpointing = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move { run_checkpoints(&*app.store, &app.signals).await }
-        });
-        let watching = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move { run_gateway_loss(&*app.store, &app.signals, &app.fleet).await }
-        });
-        let exporting = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move {
-                let Some(exporter) = &app.exporter else { return };
-                let committed = app.signals.audit_committed.subscribe();
-                let installation = app.publisher.installation.id;
-                tokio::select! {
-                    () = exporter.run(installation, &*app.store, &app.clock, committed) => {}
-                    () = app.signals.stopped() => {}
-                }
-            }
-        });
+        let jobs = Supervisor::start(&app);
         let renewing = match renewal {
             Some(renewal) => tokio::spawn(renewal.run(hangup)),
             None => tokio::spawn(tls::without_certificate(hangup)),
         };
-        Ok(Self {
-            address,
-            app,
-            connections,
-            serving,
-            building,
-            remembering,
-            purging,
-            looking,
-            sending,
-            spreading,
-            checkpointing,
-            watching,
-            exporting,
-            renewing,
-        })
+        Ok(Self { address, app, connections, serving, building, jobs, renewing })
     }
 
     /// Where it listens.
@@ -266,22 +188,7 @@ impl Server {
 
     /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self {
-            app,
-            connections,
-            mut serving,
-            mut building,
-            remembering,
-            purging,
-            looking,
-            sending,
-            spreading,
-            checkpointing,
-            watching,
-            exporting,
-            renewing,
-            ..
-        } = self;
+        let Self { app, connections, mut serving, mut building, jobs, renewing, .. } = self;
         let (mut built, mut served) = (false, false);
         tokio::pin!(stop);
         let outcome = loop {
@@ -314,24 +221,7 @@ impl Server {
         if !built && timeout(GRACE, &mut building).await.is_err() {
             tracing::warn!("the image of all keys was still being built");
         }
-        if let Err(error) = remembering.await {
-            tracing::warn!(%error, "gateways were not noted");
-        }
-        if let Err(error) = purging.await {
-            tracing::warn!(%error, "the purge of audit records ended by itself");
-        }
-        for (task, what) in [
-            (looking, "the search for patterns"),
-            (sending, "the webhook"),
-            (spreading, "the making of larger images"),
-            (checkpointing, "the folding of the write-ahead log"),
-            (watching, "the watch for gateways that are gone"),
-            (exporting, "the export of the audit log"),
-        ] {
-            if let Err(error) = task.await {
-                tracing::warn!(%error, "{what} ended by itself");
-            }
-        }
+        jobs.stop().await;
         app.store.close().await;
         tracing::info!("stopped");
         outcome

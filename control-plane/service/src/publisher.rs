@@ -249,7 +249,7 @@ fn pages(
 }
 
 /// Gives the image more pages whenever it has outgrown its own, until the process is asked to end.
-pub async fn keep_spread(publisher: &Publisher, signals: &Signals) {
+pub async fn run_repartition(publisher: &Publisher, signals: &Signals) {
     let until_stopped = async {
         loop {
             publisher.crowded.notified().await;
