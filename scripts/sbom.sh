@@ -20,5 +20,5 @@ write() {
 }
 
 host=$(rustc -vV | awk '/^host:/ { print $2 }')
-write "$host" control-plane omf.cdx.json
+write "$host" control-plane/omf omf.cdx.json
 write wasm32-wasip1 . omniflow-filter.cdx.json

@@ -31,7 +31,7 @@ async fn measure(browser: &mut Browser<'_>, what: &str, path: impl Fn(u64) -> St
     most
 }
 
-/// `cargo test --release -p omniflow-control-plane --lib pages::measured -- --ignored --nocapture`
+/// `cargo test --release -p omniflow-console --lib measured -- --ignored --nocapture`
 /// The address of a page in each run, so that no two runs ask the same.
 type PathOfRun = Box<dyn Fn(u64) -> String>;
 

@@ -13,8 +13,9 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 
-use crate::http;
-use crate::server::{ServerSettings, open};
+use crate::composition::ControlPlane;
+use crate::router;
+use crate::server::ServerSettings;
 use omniflow_domain::clock::Clock;
 
 /// A control plane with a few keys.
@@ -42,12 +43,12 @@ impl TestServer {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let router = runtime.block_on(async {
             let app = std::sync::Arc::new(
-                open(&ServerSettings::in_folder(folder, Clock::system()))
+                ControlPlane::open(&ServerSettings::in_folder(folder, Clock::system()))
                     .await
                     .expect("an empty folder opens"),
             );
             app.publisher.build_image().await.expect("an empty image");
-            http::router(app)
+            router::router(std::sync::Arc::clone(&app.api), std::sync::Arc::clone(&app.console))
         });
         let owner = std::fs::read_to_string(folder.join("admin-token")).expect("the owner's token");
         let mut plane = Self { runtime, router, owner: owner.trim().to_owned(), gateway: String::new() };

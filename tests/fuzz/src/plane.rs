@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use omf::fuzzing::Plane;
+use omf::fuzzing::TestServer as Plane;
 use tempfile::TempDir;
 
 /// The control plane. Its folder goes with the process only where that ends by itself, so it lies below the

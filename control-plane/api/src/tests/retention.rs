@@ -129,7 +129,7 @@ async fn records_arrive_while_old_ones_go() {
     assert_eq!(ids(&plane).await, expected);
 }
 
-/// `cargo test --release -p omniflow-control-plane --lib ingest_waits -- --ignored --nocapture`
+/// `cargo test --release -p omniflow-api --lib ingest_waits -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it measures, and asserts nothing"]
 async fn ingest_waits_for_a_piece_at_most() {

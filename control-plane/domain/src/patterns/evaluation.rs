@@ -234,7 +234,7 @@ impl Plant {
     }
 }
 
-/// `cargo test --release -p omniflow-control-plane --lib patterns::evaluation -- --nocapture` prints the table.
+/// `cargo test --release -p omniflow-domain --lib patterns::evaluation -- --nocapture` prints the table.
 /// `OMF_SEEDS=1,2,3` takes other seeds, which are not held to anything.
 #[test]
 fn what_is_planted_is_found_and_little_else() {
