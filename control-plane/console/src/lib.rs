@@ -17,8 +17,8 @@
 //! 4. **A context** is a struct with `#[derive(Template)]`, the field `layout`, and values that are ready to be shown
 //!    ([`format`]). The template extends `layout.html`. Everything is escaped; what is HTML by itself says so in Rust
 //!    ([`askama::filters::HtmlSafe`]) and never in a template. Each context has a test that renders a sample.
-//! 5. **No inline style or script**, which the policy of the pages forbids: classes of `pages/style.css`, behaviour by
-//!    `data-` attributes that `pages/script.js` knows (its head lists them). Charts are SVG from here ([`chart`]), with
+//! 5. **No inline style or script**, which the policy of the pages forbids: classes of `assets/style.css`, behaviour by
+//!    `data-` attributes that `assets/script.js` knows (its head lists them). Charts are SVG from here ([`chart`]), with
 //!    their table in a `<details>` behind.
 //! 6. **Nothing secret in an address.** A secret is the answer to a POST and is shown this once.
 //!
