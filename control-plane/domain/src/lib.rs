@@ -6,8 +6,6 @@
 //! | [`key`], [`key_details`], [`key_use`], [`name`] | keys with their versions; keys as they are shown; how they are used; names |
 //! | [`token`], [`session`], [`principal`] | tokens with their roles; sessions of the console; who makes a request |
 //! | [`access`] | which roles may use which operations |
-//! | [`policy`] | stored versions of the policy, and what keys may do under them |
-//! | [`event`], [`audit`], [`stats`], [`payload`] | the admin log; the log of calls, its sums and sealed arguments |
 //! | [`leak`] | reports of leaked secrets |
 //! | [`policy`] | stored versions of the policy, what keys may do under them, what a draft would change |
 //! | [`event`], [`event_state`], [`audit`], [`stats`], [`payload`] | the admin log and the states in it; the log of calls, its sums and sealed arguments |

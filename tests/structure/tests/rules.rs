@@ -157,3 +157,19 @@ fn files_are_short() {
         .collect();
     assert!(long.is_empty(), "more than {MAX_LINES} lines:\n{}", long.join("\n"));
 }
+
+/// Crates in which nothing may panic outside of tests: a dead VM is an outage, and so is a dead request.
+#[test]
+fn crates_that_serve_deny_panics() {
+    let files = source_files().unwrap();
+    let roots = files.iter().filter(|file| {
+        let path = file.path.to_string_lossy();
+        path.ends_with("src/lib.rs")
+            && (path == "src/lib.rs" || path.starts_with("policy/") || path.starts_with("control-plane/"))
+    });
+    let lints = ["unwrap_used", "expect_used", "panic", "indexing_slicing"];
+    let lacks = |text: &str| lints.iter().any(|lint| !text.contains(&format!("clippy::{lint}")));
+    let wrong: Vec<String> =
+        roots.filter(|file| lacks(&file.text)).map(|file| file.path.display().to_string()).collect();
+    assert_eq!(wrong, Vec::<String>::new(), "these crates do not deny panics");
+}
