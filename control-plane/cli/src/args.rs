@@ -149,34 +149,9 @@ impl PageArgs {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-
+mod tests {
     use super::*;
-    use crate::{ApiCommand, Doctor};
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        globals: Globals,
-        #[command(subcommand)]
-        _command: Any,
-    }
-
-    #[derive(Debug, Subcommand)]
-    enum Any {
-        #[command(flatten)]
-        Api(Box<ApiCommand>),
-        Doctor(Doctor),
-    }
-
-    /// The connection of a command line.
-    pub(crate) fn connection<'a>(words: impl IntoIterator<Item = &'a str>) -> Connection {
-        let matches = Line::command().try_get_matches_from(words).unwrap();
-        let mut connection = Line::from_arg_matches(&matches).unwrap().globals.connection;
-        connection.note_sources(&matches);
-        connection
-    }
+    use crate::testing::connection;
 
     #[test]
     fn the_command_line_goes_before_the_environment() {

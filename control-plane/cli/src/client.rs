@@ -385,7 +385,7 @@ impl Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::tests::connection;
+    use crate::testing::connection;
 
     fn problem(code: &str, detail: &str, field: Option<&str>) -> ProblemJson {
         ProblemJson {

@@ -25,6 +25,9 @@ mod secret_output;
 mod token;
 mod trust;
 
+#[cfg(test)]
+mod testing;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -34,7 +37,7 @@ use self::client::{Client, Rejection};
 pub use self::completions::Completions;
 pub use self::doctor::Doctor;
 pub use self::output::{Answer, Column, Output, cell, table};
-use self::output::{NotEnforced, escape_json, printable};
+use self::output::{NotEnforced, escape_json, printable_lines};
 pub use self::reference::commands;
 
 /// Exit code of a change that is made, and that some gateways do not enforce yet.
@@ -85,12 +88,6 @@ pub fn exit_code(result: anyhow::Result<()>, json: bool) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("{}", format_error(&error, json));
     if error.is::<NotEnforced>() { ExitCode::from(NOT_ENFORCED) } else { ExitCode::FAILURE }
-}
-
-/// The lines of a text, each without what would steer the terminal. Tabs stay.
-fn printable_lines(text: &str) -> String {
-    let line = |line: &str| line.split('\t').map(printable).collect::<Vec<_>>().join("\t");
-    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// An error as a line for people, or as the problem document of a rejection for programs.

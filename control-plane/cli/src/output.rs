@@ -210,6 +210,12 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// The lines of a text, each without what would steer the terminal. Tabs stay.
+pub(crate) fn printable_lines(text: &str) -> String {
+    let line = |line: &str| line.split('\t').map(printable).collect::<Vec<_>>().join("\t");
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Whether a character moves the cursor, ends the line or turns the direction of what follows (Unicode, UAX 9).
 fn steers(c: char) -> bool {
     c.is_control()

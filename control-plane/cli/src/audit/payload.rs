@@ -5,8 +5,7 @@ use omniflow_api_types::payload::{PayloadJson, RotatedPayloadKey};
 use omniflow_api_types::values::PayloadState;
 
 use crate::client::{Call, Client, Method};
-use crate::output::{Answer, Output, cell};
-use crate::printable_lines;
+use crate::output::{Answer, Output, cell, printable_lines};
 
 #[derive(Debug, Args)]
 #[command(

@@ -5,7 +5,7 @@ use omniflow_api_types::key::{CreateKey, CreatedKey};
 use omniflow_api_types::values::{Digest, MAX_HINT_LENGTH};
 
 use super::create::{IdempotencyArgs, Settings};
-use super::describe;
+use super::resource::describe;
 use crate::client::{Call, Client, Method};
 use crate::input;
 use crate::output::{Answer, Output};

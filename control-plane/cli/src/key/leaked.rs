@@ -249,7 +249,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::key::tests::key;
+    use crate::testing::key;
 
     fn answer() -> Value {
         let counted = json!({"calls": 3, "refused": 1, "first_call_at": "2027-01-15T07:00:00.000Z",

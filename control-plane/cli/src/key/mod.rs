@@ -3,24 +3,26 @@
 mod create;
 mod import;
 mod leaked;
+mod resource;
 mod revoke;
 mod rotate;
 mod update;
 
 use clap::{Args, Subcommand};
-use omniflow_api_types::key::{KeyJson, KeyVersionJson};
+use omniflow_api_types::key::KeyJson;
 use omniflow_api_types::values::{Environment, KeyStatus};
 
 use self::create::Create;
 pub(crate) use self::create::IdempotencyArgs;
 use self::import::Import;
 use self::leaked::Leaked;
+use self::resource::{describe, path};
 use self::revoke::Revoke;
 use self::rotate::Rotate;
 use self::update::Update;
 use super::args::{PageArgs, one_of};
-use super::client::{Client, segment};
-use super::output::{Column, Output, cell, cell_of_list, cell_or_none, table};
+use super::client::Client;
+use super::output::{Column, Output, cell, cell_of_list, cell_or_none};
 
 /// Commands of `omf key`.
 #[derive(Debug, Subcommand)]
@@ -88,14 +90,6 @@ const COLUMNS: &[Column<KeyJson>] = &[
     ("ROTATION DUE", |key| cell_or_none(key.rotation_due_at)),
     ("ID", |key| cell(key.id)),
 ];
-const VERSION_COLUMNS: &[Column<KeyVersionJson>] = &[
-    ("VERSION", |version| cell(version.id)),
-    ("HINT", |version| cell(&version.hint)),
-    ("CREATED", |version| cell(version.created_at)),
-    ("ENDS", |version| cell_or_none(version.expires_at)),
-    ("REVOKED", |version| cell_or_none(version.revoked_at)),
-    ("LAST USED", |version| cell_or_none(version.last_used_at)),
-];
 
 pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
     match command {
@@ -108,10 +102,6 @@ pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::
         Command::Revoke(args) => revoke::run(args, client, output),
         Command::Leaked(args) => leaked::run(args, client, output),
     }
-}
-
-fn path(key: &str) -> String {
-    format!("/v1/keys/{}", segment(key))
 }
 
 fn list(args: List, client: &Client, output: Output) -> anyhow::Result<()> {
@@ -127,71 +117,4 @@ fn list(args: List, client: &Client, output: Output) -> anyhow::Result<()> {
         args.page.cursor(),
     ];
     output.list(&client.list("/v1/keys", &query)?, "keys", COLUMNS)
-}
-
-/// A key in full.
-fn describe(key: &KeyJson) -> String {
-    let limits = key.rate_limit;
-    let limits = [
-        limits.per_minute.map(|limit| format!("{limit} a minute")),
-        limits.per_hour.map(|limit| format!("{limit} an hour")),
-        limits.burst.map(|limit| format!("{limit} at once")),
-    ];
-    let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let mut text = String::new();
-    for (heading, value) in [
-        ("Name", cell(&key.name)),
-        ("Id", cell(key.id)),
-        ("Status", cell(key.status)),
-        ("Environment", cell(key.environment)),
-        ("Scopes", cell_of_list(key.scopes.iter())),
-        ("Limits", limits),
-        ("Addresses", cell_of_list(key.ip_allowlist.networks())),
-        ("Description", cell_or_none(key.description.as_ref())),
-        ("Created", format!("{} by {}", key.created_at, cell(&key.created_by))),
-        ("Expires", cell_or_none(key.expires_at)),
-        ("Last used", cell_or_none(key.last_used_at)),
-        ("Rotation due", cell_or_none(key.rotation_due_at)),
-        ("Revision", cell(key.revision)),
-    ] {
-        text.push_str(&format!("{heading:<12} {value}\n"));
-    }
-    text + "\n" + &table(&key.versions, VERSION_COLUMNS)
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// The JSON of an active key called `ci`, with these fields in place of its own.
-    pub(crate) fn key(fields: Value) -> Value {
-        let mut key = json!({
-            "id": "0190163d-8694-739b-aea5-966c26f8ad91", "name": "ci", "environment": "live", "status": "active",
-            "scopes": ["contacts:read"], "rate_limit": {"per_minute": 60, "per_hour": null, "burst": null},
-            "ip_allowlist": [], "description": null, "created_by": "owner", "created_at": "2027-01-15T08:00:00.000Z",
-            "expires_at": null, "last_used_at": null, "rotation_due_at": null, "versions": [], "revision": 1,
-        });
-        key.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        key
-    }
-
-    #[test]
-    fn a_key_is_described_in_full() {
-        let key: KeyJson =
-            serde_json::from_value(key(json!({"description": "x\u{1b}[2J", "ip_allowlist": ["::1/128"]})))
-                .unwrap();
-        let text = describe(&key);
-        for line in [
-            "Name         ci",
-            "Limits       60 a minute",
-            "Addresses    ::1/128",
-            "Description  x\u{fffd}[2J",
-            "Created      2027-01-15T08:00:00.000Z by owner",
-            "Expires      -",
-        ] {
-            assert!(text.lines().any(|one| one == line), "{line}: {text}");
-        }
-    }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use omniflow_api_types::key::RevokedKey;
 use omniflow_api_types::values::UnixMillis;
 
-use super::{describe, path};
+use super::resource::{describe, path};
 use crate::args::Wait;
 use crate::client::{Call, Client, Method};
 use crate::clock;
@@ -72,7 +72,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::key::tests::key;
+    use crate::testing::key;
 
     #[test]
     fn a_revocation_begins_with_its_outcome() {

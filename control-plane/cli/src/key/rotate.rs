@@ -5,7 +5,7 @@ use omniflow_api_types::key::{CreatedKey, KeyJson, RotateKey};
 use omniflow_api_types::values::{DEFAULT_OVERLAP, KeyStatus, MAX_OVERLAP};
 
 use super::create::IdempotencyArgs;
-use super::path;
+use super::resource::path;
 use crate::client::{Call, Client, Method};
 use crate::output::{Answer, Output, cell, cell_or_none};
 use crate::secret_output::{SecretArgs, whereabouts};
@@ -71,8 +71,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::key::describe;
-    use crate::key::tests::key;
+    use crate::key::resource::describe;
+    use crate::testing::key;
 
     #[test]
     fn a_rotation_is_explained() {

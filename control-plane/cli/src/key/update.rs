@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use omniflow_api_types::key::{KeyJson, UpdateKey};
 use omniflow_api_types::values::RateLimit;
 
-use super::{describe, path};
+use super::resource::{describe, path};
 use crate::client::{Call, Client, Method};
 use crate::output::{Answer, Output};
 

@@ -7,7 +7,7 @@ use clap::Args;
 use omniflow_api_types::policy::PolicyDiffJson;
 use omniflow_api_types::values::{Change, ChangedRoute};
 
-use super::{DocumentArgs, json_text, obstacles};
+use super::document::{DocumentArgs, json_text, obstacles};
 use crate::client::{Client, Method};
 use crate::output::{Answer, Output, cell};
 

@@ -1,24 +1,22 @@
 //! `omf policy`.
 
 mod diff;
+mod document;
 mod evaluate;
 mod replay;
 mod set;
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
-use omniflow_api_types::policy::{ObstacleJson, PolicyJson, PolicyVersionJson, StoredPolicyJson};
+use omniflow_api_types::policy::{PolicyJson, PolicyVersionJson, StoredPolicyJson};
 use omniflow_api_types::values::{PolicyDocument, RouteDefinition, ScopeDefinition};
-use serde::Serialize;
 
 use self::diff::Diff;
+use self::document::{TOML, json_text};
 use self::evaluate::Evaluate;
 use self::replay::Replay;
 use self::set::{RollBack, Set};
 use super::args::PageArgs;
 use super::client::{Call, Client, Method};
-use super::input;
 use super::output::{Answer, Column, Output, cell, cell_of_list, table};
 
 /// Commands of `omf policy`.
@@ -56,23 +54,6 @@ pub struct Show {
     toml: bool,
 }
 
-/// A document that a command reads.
-#[derive(Debug, Args)]
-struct DocumentArgs {
-    /// The document, - for standard input. A file called *.toml is TOML, anything else JSON.
-    file: String,
-    /// It is TOML, whatever the file is called.
-    #[arg(long)]
-    toml: bool,
-}
-
-/// The bytes of a document, and what they are.
-struct Document {
-    media_type: &'static str,
-    bytes: Vec<u8>,
-}
-
-const TOML: &str = "application/toml";
 const VERSION_COLUMNS: &[Column<PolicyVersionJson>] = &[
     ("VERSION", |version| cell(version.version)),
     ("SET", |version| cell(version.created_at)),
@@ -137,38 +118,4 @@ fn describe(version: u64, document: &PolicyDocument) -> String {
         table(&document.scopes, SCOPE_COLUMNS),
         table(&document.routes, ROUTE_COLUMNS)
     )
-}
-
-/// Settings as JSON on one line.
-fn json_text(settings: &impl Serialize) -> String {
-    serde_json::to_value(settings).map(|json| json.to_string()).unwrap_or_default()
-}
-
-/// Reasons for which a draft cannot be set, a line each.
-fn obstacles(blocked_by: &[ObstacleJson]) -> String {
-    blocked_by.iter().map(|one| format!("It cannot be set: {}\n", cell(&one.detail))).collect()
-}
-
-// === impl DocumentArgs ===
-
-impl DocumentArgs {
-    fn read(&self) -> anyhow::Result<Document> {
-        let named_toml = Path::new(&self.file).extension().is_some_and(|extension| extension == "toml");
-        let media_type = if self.toml || named_toml { TOML } else { "application/json" };
-        Ok(Document { media_type, bytes: input::bytes(&self.file)? })
-    }
-
-    /// What people call it.
-    fn name(&self) -> String {
-        input::name(&self.file).to_owned()
-    }
-}
-
-// === impl Document ===
-
-impl Document {
-    /// A call with the document as its body.
-    fn call(self, method: Method, path: &str) -> Call {
-        Call::new(method, path).body(self.media_type, self.bytes)
-    }
 }

@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use omniflow_api_types::policy::{ReplayChangeJson, ReplayJson};
 
-use super::{DocumentArgs, obstacles};
+use super::document::{DocumentArgs, obstacles};
 use crate::client::{Client, Method};
 use crate::output::{Answer, Column, Output, cell, cell_or_none, table};
 

@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use omniflow_api_types::policy::{PolicyJson, RollBack as RollBackRequest};
 
-use super::DocumentArgs;
+use super::document::DocumentArgs;
 use crate::args::Wait;
 use crate::client::{Call, Client, Method};
 use crate::output::{Answer, Output, check_enforced, enforcement_table};

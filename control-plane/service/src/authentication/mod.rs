@@ -2,16 +2,17 @@
 //!
 //! A valid token is looked up first and accepted whatever else fails at its address; only failures are throttled.
 
+mod rejection;
 mod rejection_log;
 mod throttle;
 mod token_guard;
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use omniflow_policy::digest::Digest;
 
+pub use self::rejection::Rejection;
 pub use self::rejection_log::RejectionLog;
 pub use self::throttle::FailureTotals;
 use self::throttle::Throttle;
@@ -31,19 +32,6 @@ pub struct Authentication {
     signals: Signals,
     clock: Clock,
     throttle: Throttle,
-}
-
-/// Why a request was not authenticated, or its token not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rejection {
-    /// There is not exactly one header with a bearer token.
-    NoToken,
-    /// The token never existed or was revoked: revoked tokens are not kept.
-    UnknownToken,
-    /// The token has expired.
-    ExpiredToken,
-    /// A call of the gateway protocol was made with a token of another role.
-    WrongRole,
 }
 
 // === impl Authentication ===
@@ -87,18 +75,5 @@ impl Authentication {
     /// Watches the token of a principal while a long response is prepared or sent.
     pub fn guard(&self, principal: &Principal) -> TokenGuard {
         TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id)
-    }
-}
-
-// === impl Rejection ===
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoToken => "no token, or more than one",
-            Self::UnknownToken => "the token is unknown or was revoked",
-            Self::ExpiredToken => "the token has expired",
-            Self::WrongRole => "the token has not the role gateway",
-        })
     }
 }

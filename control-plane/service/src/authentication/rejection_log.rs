@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use omniflow_policy::time::UnixMillis;
 
-use super::Rejection;
+use super::rejection::Rejection;
 
 /// The interval in which a reason is logged once: wrong tokens must not fill the disk.
 const QUIET_MS: u64 = 60_000;

@@ -15,7 +15,7 @@ use omniflow_policy::gcra::{Gcra, Tat, Verdict};
 use omniflow_policy::time::MonotonicNanos;
 use tokio::time::Instant;
 
-use super::Rejection;
+use super::rejection::Rejection;
 use omniflow_domain::error::Error;
 
 const SECOND: u64 = 1_000_000_000;

@@ -1,6 +1,6 @@
 //! Ends sessions: one, or all of a token.
 
-use super::Sessions;
+use super::use_cases::Sessions;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::session::Session;

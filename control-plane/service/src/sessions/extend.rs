@@ -1,6 +1,6 @@
 //! Records that a session is in use, so that it does not end for idleness.
 
-use super::Sessions;
+use super::use_cases::Sessions;
 use omniflow_domain::error::Error;
 use omniflow_domain::session::Session;
 

@@ -1,6 +1,6 @@
 //! Looks up the session of a browser.
 
-use super::{IDENTIFIER_BYTES, Sessions, digest, may_sign_in};
+use super::use_cases::{IDENTIFIER_BYTES, Sessions, digest, may_sign_in};
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::session::Session;

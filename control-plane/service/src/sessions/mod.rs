@@ -4,60 +4,8 @@ mod end;
 mod extend;
 mod find;
 mod sign_in;
-
-use std::sync::Arc;
-
-use omniflow_policy::digest::Digest;
+mod use_cases;
 
 pub use self::find::SignedIn;
 pub use self::sign_in::{SignIn, SignInRejection};
-use super::authentication::Authentication;
-use omniflow_domain::clock::{Clock, Entropy};
-use omniflow_domain::error::Error;
-use omniflow_domain::principal::Principal;
-use omniflow_domain::session::Session;
-use omniflow_domain::token::Role;
-use omniflow_store::Store;
-
-/// The random bytes of a session's identifier, which the browser keeps in hexadecimal digits.
-pub const IDENTIFIER_BYTES: usize = 32;
-
-/// The use cases of sessions.
-pub struct Sessions {
-    store: Arc<dyn Store>,
-    authentication: Arc<Authentication>,
-    clock: Clock,
-    entropy: Entropy,
-}
-
-// === impl Sessions ===
-
-impl Sessions {
-    pub fn new(
-        store: Arc<dyn Store>,
-        authentication: Arc<Authentication>,
-        clock: Clock,
-        entropy: Entropy,
-    ) -> Self {
-        Self { store, authentication, clock, entropy }
-    }
-
-    /// The number of sessions of a principal's token that have not ended.
-    pub async fn count(&self, principal: &Principal) -> Result<i64, Error> {
-        let over = Session::over_since(self.clock.now());
-        Ok(self.store.session_count(principal.id, over).await?)
-    }
-}
-
-/// The digest under which the database stores an identifier.
-fn digest(identifier: &str) -> Digest {
-    Digest::of(identifier.as_bytes())
-}
-
-/// Whether people sign in with tokens of this role.
-fn may_sign_in(role: Role) -> bool {
-    match role {
-        Role::Owner | Role::Admin | Role::Auditor => true,
-        Role::Gateway => false,
-    }
-}
+pub use self::use_cases::{IDENTIFIER_BYTES, Sessions};

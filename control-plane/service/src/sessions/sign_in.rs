@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use omniflow_policy::digest::Digest;
 
-use super::{IDENTIFIER_BYTES, Sessions, digest, may_sign_in};
+use super::use_cases::{IDENTIFIER_BYTES, Sessions, digest, may_sign_in};
 use crate::authentication::Rejection;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::session::{MAX_SESSIONS, Session};

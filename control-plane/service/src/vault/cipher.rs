@@ -6,7 +6,6 @@
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use super::VaultError;
 use omniflow_domain::clock::{Entropy, EntropyUnavailable};
 
 /// Bytes of a key.
@@ -22,6 +21,15 @@ pub(super) struct Cipher(LessSafeKey);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it was not sealed with this key, or it was changed since")]
 pub struct NotOpened;
+
+/// Why a message is not sealed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SealError {
+    /// No random bytes.
+    Entropy(EntropyUnavailable),
+    /// A message of 64 GiB.
+    TooLong,
+}
 
 /// A new key.
 pub(super) fn random_key(entropy: &Entropy) -> Result<KeyBytes, EntropyUnavailable> {
@@ -41,13 +49,14 @@ impl Cipher {
         entropy: &Entropy,
         context: &[u8],
         message: &[u8],
-    ) -> Result<Vec<u8>, VaultError> {
-        let nonce: [u8; NONCE_LEN] = entropy.compose(|next| std::array::from_fn(|_| next()))?;
+    ) -> Result<Vec<u8>, SealError> {
+        let nonce: [u8; NONCE_LEN] =
+            entropy.compose(|next| std::array::from_fn(|_| next())).map_err(SealError::Entropy)?;
         let mut sealed = message.to_vec();
         let tag = self
             .0
             .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
-            .map_err(|_| VaultError::TooLong)?;
+            .map_err(|_| SealError::TooLong)?;
         Ok([&nonce[..], &sealed, tag.as_ref()].concat())
     }
 

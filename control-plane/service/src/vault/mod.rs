@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinError, spawn_blocking};
 use zeroize::Zeroizing;
 
-use self::cipher::{Cipher, KEY_LENGTH, random_key};
+use self::cipher::{Cipher, KEY_LENGTH, SealError, random_key};
 use self::keyring::Keyring;
 pub use self::keyring::{KeyName, KeyringError};
 use omniflow_domain::clock::{Entropy, EntropyUnavailable};
@@ -94,6 +94,15 @@ pub enum VaultError {
     /// The process is ending.
     #[error("it was not sealed: {0}")]
     Ended(#[from] JoinError),
+}
+
+impl From<SealError> for VaultError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Entropy(error) => Self::Entropy(error),
+            SealError::TooLong => Self::TooLong,
+        }
+    }
 }
 
 /// What a rotation did.
