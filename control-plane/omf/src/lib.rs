@@ -5,7 +5,7 @@
 //! | [`commands`] | the command line: `serve`, `config`, `db`, and the commands of `omniflow-cli` |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`server`], [`composition`], `router` | a process that serves: its parts, put together, and the router of API and console |
-//! | `bootstrap` | the first start |
+//! | [`bootstrap`] | the first start |
 //! | `process` | no core dumps, and files that are private to begin with |
 //! | `testing`, `golden`, `fuzzing` | for tests: a control plane in a temporary folder; texts under review; the API as fuzz targets call it |
 #![cfg_attr(
@@ -13,7 +13,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-mod bootstrap;
+pub mod bootstrap;
 pub mod commands;
 pub mod composition;
 mod configuration;

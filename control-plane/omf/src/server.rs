@@ -30,7 +30,7 @@ use omniflow_service::jobs::retention::run_retention;
 use omniflow_service::publisher::BuildError;
 use omniflow_service::publisher::keep_spread;
 use omniflow_service::vault::VaultError;
-use omniflow_store::{Store, StoreError};
+use omniflow_store::StoreError;
 
 /// How long open calls have to end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(10);
