@@ -103,12 +103,6 @@ fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
         .map_err(|error| Error::new(ErrorCode::InvalidQuery, format!("The query string: {error}.")))
 }
 
-/// The query that has these parameters, read as if a caller had sent it. So pages ask for what the API would be asked.
-pub(super) fn query_of<T: DeserializeOwned>(parameters: &[(&str, &str)]) -> Result<T, Error> {
-    let text = serde_urlencoded::to_string(parameters).map_err(|_| Error::internal())?;
-    read_query(&text)
-}
-
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
     type Rejection = Problem;
 

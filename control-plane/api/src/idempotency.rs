@@ -11,19 +11,15 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use omniflow_policy::digest::Digest;
-use omniflow_policy::time::UnixMillis;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::extract::{Body, FromBody};
 use super::problem::Problem;
-use crate::state::Api;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
-use omniflow_service::idempotency::{Attempt, Replayable, record};
+use omniflow_service::idempotency::Attempt;
 use omniflow_service::precondition::entity_tag;
-use omniflow_store::Transaction;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks the response of an earlier attempt.

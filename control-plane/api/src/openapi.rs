@@ -310,7 +310,6 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::Arc;
 
     use super::*;
     use omf::testing::{TestServer, golden};

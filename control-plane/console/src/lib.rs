@@ -24,7 +24,10 @@
 //!
 //! The browser tests (`tests/browser`) open every page of [`SECTIONS`] in both themes and two widths, with and without
 //! scripts.
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 mod assets;
 mod audit;

@@ -20,7 +20,7 @@ const FIRST_START: &str = "first start";
 
 /// Why the first start failed. Nothing is left of it; the next start is the first again.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BootstrapError {
+pub enum BootstrapError {
     /// The rows cannot be written.
     #[error(transparent)]
     Storage(#[from] StoreError),

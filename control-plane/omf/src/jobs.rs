@@ -15,7 +15,7 @@ use crate::composition::ControlPlane;
 
 /// Runs jobs until it is stopped. A job that panics is logged; the others continue.
 #[derive(Debug, Default)]
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -24,7 +24,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts all jobs of a control plane.
-    pub fn start(app: &Arc<ControlPlane>) -> Self {
+    pub(crate) fn start(app: &Arc<ControlPlane>) -> Self {
         let supervisor = Self::default();
         supervisor.spawn("sightings", app, |app| async move {
             run_sightings(&app.fleet, &*app.store, &app.signals).await;
@@ -58,7 +58,7 @@ impl Supervisor {
     }
 
     /// Stops the jobs and waits until all have ended. Those that have something to finish end by the signal `stopping`.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tracker.wait().await;
     }

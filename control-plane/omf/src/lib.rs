@@ -6,7 +6,7 @@
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`server`], [`composition`], `router` | a process that serves: its parts, put together, and the router of API and console |
 //! | `jobs` | the background jobs, under one supervisor |
-//! | `bootstrap` | the first start |
+//! | [`bootstrap`] | the first start |
 //! | `process` | no core dumps, and files that are private to begin with |
 //! | `testing`, `golden`, `fuzzing` | for tests: a control plane in a temporary folder; texts under review; the API as fuzz targets call it |
 #![cfg_attr(
@@ -14,7 +14,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-mod bootstrap;
+pub mod bootstrap;
 pub mod commands;
 pub mod composition;
 mod configuration;

@@ -34,22 +34,31 @@ use omniflow_service::jobs::retention::purge;
 /// 2027-01-15T08:00:00Z.
 pub const START: u64 = 1_800_000_000_000;
 
+/// A control plane on a temporary data directory, with its router and the owner's token.
 pub struct TestServer {
+    /// The composed control plane.
     pub app: Arc<ControlPlane>,
+    /// The router of the API and the console.
     pub router: Router,
+    /// The owner's token.
     pub owner: String,
     time: Arc<AtomicU64>,
     folder: TempDir,
 }
 
+/// A response that was read to its end.
 #[derive(Debug)]
 pub struct Answer {
+    /// The status code.
     pub status: StatusCode,
+    /// The response headers.
     pub headers: HeaderMap,
+    /// The complete body.
     pub body: Bytes,
 }
 
 impl TestServer {
+    /// Starts on an empty data directory at [`START`], with the first snapshot image built.
     pub async fn new() -> Self {
         Self::in_folder(tempfile::tempdir().unwrap(), START, |_| {}).await
     }
@@ -116,34 +125,42 @@ impl TestServer {
         Self::in_folder(folder, now, |_| {}).await
     }
 
+    /// The data directory.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
+    /// Advances the clock; fractions of a millisecond are dropped.
     pub fn pass(&self, time: Duration) {
         self.time.fetch_add(time.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Sends a request to the router.
     pub async fn call(&self, request: Request<Body>) -> Answer {
         send(self.router.clone(), request).await
     }
 
+    /// Sends a GET request with the owner's token.
     pub async fn get(&self, path: &str) -> Answer {
         self.call(request(Method::GET, path, &self.owner, None)).await
     }
 
+    /// Sends a POST request with a JSON body and the owner's token.
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.call(request(Method::POST, path, &self.owner, Some(body))).await
     }
 
+    /// Sends a PUT request with a JSON body and the owner's token.
     pub async fn put(&self, path: &str, body: Value) -> Answer {
         self.call(request(Method::PUT, path, &self.owner, Some(body))).await
     }
 
+    /// Sends a PATCH request with a JSON body and the owner's token.
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.call(request(Method::PATCH, path, &self.owner, Some(body))).await
     }
 
+    /// Sends a DELETE request with the owner's token.
     pub async fn delete(&self, path: &str) -> Answer {
         self.call(request(Method::DELETE, path, &self.owner, None)).await
     }
@@ -224,6 +241,7 @@ impl TestServer {
 }
 
 impl Answer {
+    /// The body as JSON; `null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -257,6 +275,7 @@ impl Warnings {
         (warnings, logging)
     }
 
+    /// The warnings so far, one a line.
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
     }
@@ -285,11 +304,13 @@ pub fn log_to(subscriber: impl tracing::Subscriber + Send + Sync + 'static) -> D
     tracing::subscriber::set_default(subscriber)
 }
 
+/// Default settings for this data directory, with a clock that reads `time` (Unix milliseconds).
 pub fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
     let time = Arc::clone(time);
     ServerSettings::in_folder(folder, Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))))
 }
 
+/// Sends a request to a router and reads the whole response.
 pub async fn send(router: Router, request: Request<Body>) -> Answer {
     let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
@@ -297,6 +318,7 @@ pub async fn send(router: Router, request: Request<Body>) -> Answer {
     Answer { status: parts.status, headers: parts.headers, body }
 }
 
+/// Builds a request with a bearer token, and a JSON body if there is one.
 pub fn request(method: Method, path: &str, token: &str, body: Option<Value>) -> Request<Body> {
     let request =
         Request::builder().method(method).uri(path).header(header::AUTHORIZATION, format!("Bearer {token}"));

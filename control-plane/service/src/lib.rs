@@ -1,6 +1,9 @@
 //! The use cases: what admins and gateways ask for, without HTTP. Each takes a principal and a request, and returns a domain
 //! result or an [`Error`](omniflow_domain::error::Error).
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 pub mod admin_log;
 pub mod audit;

@@ -8,7 +8,6 @@ use omniflow_policy::outcome::{Denial, Outcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::state::Api;
 use omf::testing::{START, TestServer, record};
 use omniflow_domain::patterns::HOUR_MS;
 use omniflow_service::jobs::detection::evaluate;

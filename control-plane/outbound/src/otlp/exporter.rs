@@ -179,6 +179,7 @@ impl fmt::Debug for Exporter {
 // === impl Run ===
 
 impl Run {
+    /// Starts a run of exports under this installation's ID: whole batches, no failed attempts.
     pub fn new(installation: Uuid) -> Self {
         Self { installation, cut: Cut::WHOLE, failed: 0 }
     }

@@ -37,6 +37,7 @@ pub struct Authentication {
 // === impl Authentication ===
 
 impl Authentication {
+    /// Authenticates the tokens of this store, with no failed attempts counted yet.
     pub fn new(
         store: Arc<dyn Store>,
         known_tokens: Arc<KnownTokens>,

@@ -26,6 +26,7 @@ pub struct Sessions {
 // === impl Sessions ===
 
 impl Sessions {
+    /// Keeps sessions in this store; `authentication` checks the tokens that people sign in with.
     pub fn new(
         store: Arc<dyn Store>,
         authentication: Arc<Authentication>,

@@ -35,6 +35,7 @@ pub struct Tokens {
 // === impl Tokens ===
 
 impl Tokens {
+    /// Keeps tokens in this store. New secrets start with `key_prefix`.
     pub fn new(
         store: Arc<dyn Store>,
         known_tokens: Arc<KnownTokens>,

@@ -20,7 +20,7 @@ pub(super) struct Cipher(LessSafeKey);
 /// Not sealed with this key, not for this purpose, or changed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it was not sealed with this key, or it was changed since")]
-pub struct NotOpened;
+pub(super) struct NotOpened;
 
 /// Why a message is not sealed.
 #[derive(Debug, PartialEq, Eq)]
