@@ -6,12 +6,14 @@ use proxy_wasm::types::Bytes;
 /// The size of a number in bytes.
 const NUMBER: usize = 4;
 
-/// A header map that is read in place. Reading stops at the first header that does not follow the layout.
+/// A header map that is read in place.
 pub(crate) struct HeaderMap(Bytes);
 
 impl HeaderMap {
+    /// A map whose lengths add up to its bytes. Any other is taken as empty, so that a request with a header out of sight
+    /// is refused and not served with that header beside the filter's own.
     pub(crate) fn new(bytes: Bytes) -> Self {
-        Self(bytes)
+        if is_complete(&bytes) { Self(bytes) } else { Self(Bytes::new()) }
     }
 
     /// All headers in order, repeated names included.
@@ -40,6 +42,17 @@ impl HeaderMap {
     pub(crate) fn status(&self) -> Option<u16> {
         parse_status(self.get(b":status")?)
     }
+}
+
+/// Whether the bytes hold just the headers that they announce.
+fn is_complete(bytes: &[u8]) -> bool {
+    let Some((count, rest)) = number(bytes) else { return bytes.is_empty() };
+    let Some((lengths, texts)) = rest.split_at_checked(count.saturating_mul(2 * NUMBER)) else {
+        return false;
+    };
+    let lengths = lengths.chunks_exact(NUMBER).filter_map(|length| number(length));
+    // Each text is followed by a zero byte.
+    lengths.fold(0_usize, |sum, (length, _)| sum.saturating_add(length).saturating_add(1)) == texts.len()
 }
 
 /// The status in a `:status` header.

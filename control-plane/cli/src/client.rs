@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use omniflow_api_types::key::CreatedKey;
 use omniflow_api_types::page::{MAX_LIMIT, Page};
 use omniflow_api_types::problem::ProblemJson;
 use omniflow_api_types::values::{MAX_WAIT, UnixMillis};
@@ -139,6 +138,15 @@ impl Client {
         Answer::read(json).map_err(|error| self.unexpected(error))
     }
 
+    /// Any call whose answer holds a new secret. Only the secret is read: it is shown this once, so nothing else in an answer
+    /// that this version cannot read may keep it from its owner.
+    pub(crate) fn send_for_secret(&self, call: Call) -> anyhow::Result<NewSecret> {
+        let json = self.body(self.answer(call)?)?.ok_or_else(|| self.no_control_plane())?;
+        let secret =
+            json.get("secret").and_then(Value::as_str).map(|secret| Zeroizing::new(secret.to_owned()));
+        Ok(NewSecret { secret: secret.ok_or_else(|| self.no_control_plane())?, json })
+    }
+
     /// Any call whose answer is text of this media type.
     pub(crate) fn text(&self, call: Call, media_type: &str) -> anyhow::Result<String> {
         let mut response = self.answer(call.header("accept", media_type))?;
@@ -181,11 +189,6 @@ impl Client {
             request.send_json(serde_json::json!({})).map_err(|error| self.unreachable(error))?,
             started,
         )
-    }
-
-    /// The secret of a key that was just issued or rotated.
-    pub(crate) fn secret_of<'a>(&self, created: &'a CreatedKey) -> anyhow::Result<&'a str> {
-        created.secret.as_deref().ok_or_else(|| self.no_control_plane())
     }
 
     /// Where the token comes from.

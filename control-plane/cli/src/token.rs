@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use omniflow_api_types::page::{MAX_LIMIT, Page};
-use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
+use omniflow_api_types::token::{CreateToken, TokenJson};
 use omniflow_api_types::values::Role;
 use uuid::Uuid;
 
@@ -83,8 +83,8 @@ fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
     let place = secret.open(output)?;
     let request = CreateToken { name, role, expires_at };
     let call = Call::new(Method::POST, "/v1/tokens").json(&request)?;
-    let created: Answer<CreatedToken> = client.send(idempotency.apply(call))?;
-    let file = place.deliver(&created.body.secret, &created.json, output)?;
+    let created = client.send_for_secret(idempotency.apply(call))?;
+    let file = place.deliver(&created.secret, &created.json, output)?;
     if !output.json {
         eprintln!("This is the token {}. {}", request.name, whereabouts(file.as_deref()));
     }

@@ -1,12 +1,12 @@
 //! `omf key create`.
 
 use clap::Args;
-use omniflow_api_types::key::{CreateKey, CreatedKey};
+use omniflow_api_types::key::CreateKey;
 use omniflow_api_types::values::{DEFAULT_PER_MINUTE, Environment, RateLimit};
 
 use crate::args::one_of;
 use crate::client::{Call, Client, Method};
-use crate::output::{Answer, Output};
+use crate::output::Output;
 use crate::secret_output::{SecretArgs, whereabouts};
 
 /// Arguments of `omf key create`.
@@ -73,8 +73,8 @@ pub(super) fn run(args: Create, client: &Client, output: Output) -> anyhow::Resu
     let place = args.secret.open(output)?;
     let request = args.settings.request();
     let call = Call::new(Method::POST, "/v1/keys").json(&request)?;
-    let created: Answer<CreatedKey> = client.send(args.idempotency.apply(call))?;
-    let file = place.deliver(client.secret_of(&created.body)?, &created.json, output)?;
+    let created = client.send_for_secret(args.idempotency.apply(call))?;
+    let file = place.deliver(&created.secret, &created.json, output)?;
     if !output.json {
         eprintln!("This is the secret of {}. {}", request.name, whereabouts(file.as_deref()));
     }

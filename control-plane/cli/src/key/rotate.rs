@@ -7,8 +7,9 @@ use omniflow_api_types::values::{DEFAULT_OVERLAP, KeyStatus, MAX_OVERLAP};
 use super::create::IdempotencyArgs;
 use super::resource::path;
 use crate::client::{Call, Client, Method};
-use crate::output::{Answer, Output, cell, cell_or_none};
+use crate::output::{Output, cell, cell_or_none};
 use crate::secret_output::{SecretArgs, whereabouts};
+use serde::Deserialize as _;
 
 /// Arguments of `omf key rotate`.
 #[derive(Debug, Args)]
@@ -44,10 +45,14 @@ pub(super) fn run(args: Rotate, client: &Client, output: Output) -> anyhow::Resu
     let place = args.secret.open(output)?;
     let call = Call::new(Method::POST, &format!("{}/rotate", path(&args.key))).if_match(args.if_match);
     let call = args.idempotency.apply(call.json(&RotateKey { overlap: args.overlap })?);
-    let rotated: Answer<CreatedKey> = client.send(call)?;
-    let file = place.deliver(client.secret_of(&rotated.body)?, &rotated.json, output)?;
+    let rotated = client.send_for_secret(call)?;
+    let file = place.deliver(&rotated.secret, &rotated.json, output)?;
     if !output.json {
-        eprintln!("{}", rotation_note(&rotated.body.key, &whereabouts(file.as_deref())));
+        let whereabouts = whereabouts(file.as_deref());
+        match CreatedKey::deserialize(&rotated.json) {
+            Ok(answer) => eprintln!("{}", rotation_note(&answer.key, &whereabouts)),
+            Err(error) => eprintln!("{whereabouts} The rest of the answer cannot be read ({error})."),
+        }
     }
     Ok(())
 }

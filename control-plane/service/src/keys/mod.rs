@@ -96,6 +96,8 @@ impl Keys {
 
 impl Replayable for Issued {
     fn retained_bytes(&self) -> usize {
+        /// An entry of the map of last uses, with the map's own overhead.
+        const LAST_USED_BYTES: usize = 64;
         let key = &self.key.key;
         let scopes: usize = key.scopes.iter().map(|scope| size_of_val(scope) + scope.as_str().len()).sum();
         size_of::<Self>()
@@ -103,7 +105,8 @@ impl Replayable for Issued {
             + key.description.as_ref().map_or(0, String::len)
             + scopes
             + size_of_val(key.ip_allowlist.networks())
-            + size_of_val(key.versions.as_slice())
+            + key.versions.iter().map(|version| size_of_val(version) + version.hint.len()).sum::<usize>()
+            + self.key.last_used.len() * LAST_USED_BYTES
             + self.secret.as_ref().map_or(0, |secret| secret.expose().len())
     }
 }
