@@ -1,6 +1,6 @@
 //! How a reader wants pages to look: light or dark. It is kept in the browser, for it concerns nobody else.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue};
 
 use super::session_cookie::cookie;
 use omniflow_domain::error::Error;
