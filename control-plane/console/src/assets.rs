@@ -2,14 +2,9 @@
 
 use std::sync::LazyLock;
 
-use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use omniflow_policy::digest::Digest;
-
-use super::error_page;
-use super::routes::PageRoutes;
-use omniflow_domain::error::Error;
 
 /// How many hexadecimal digits of the content's digest a name has.
 const DIGITS: usize = 16;
@@ -34,24 +29,6 @@ pub(super) static SCRIPT: LazyLock<Asset> =
 pub(super) static ICON: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("icon", "svg", include_str!("../assets/icon.svg"), "image/svg+xml"));
 
-pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
-    routes.asset("/assets/{file}", async |Path(name): Path<String>| file(&name))
-}
-
-fn file(name: &str) -> Response {
-    let assets = [&*STYLE, &*SCRIPT, &*ICON];
-    let asset = assets.into_iter().find(|asset| asset.path.strip_prefix("/assets/") == Some(name));
-    match asset {
-        Some(asset) => {
-            let headers = [(header::CONTENT_TYPE, asset.media_type), (header::CACHE_CONTROL, UNCHANGING)];
-            (headers, asset.content).into_response()
-        }
-        None => {
-            error_page::plain(&Error::not_found("No file of the pages has this name. Load the page anew."))
-        }
-    }
-}
-
 // === impl Asset ===
 
 impl Asset {
@@ -61,8 +38,21 @@ impl Asset {
         Self { path: format!("/assets/{name}-{digits}.{extension}"), content, media_type }
     }
 
+    /// The file with this name, without the folder.
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
+        let assets = [&*STYLE, &*SCRIPT, &*ICON];
+        assets.into_iter().find(|asset| asset.path.strip_prefix("/assets/") == Some(name))
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+}
+
+impl IntoResponse for &Asset {
+    fn into_response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE, self.media_type), (header::CACHE_CONTROL, UNCHANGING)];
+        (headers, self.content).into_response()
     }
 }

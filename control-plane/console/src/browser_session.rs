@@ -7,16 +7,14 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 
-use super::error_page::{self, PageError, error_status};
 use super::form::{CSRF, Form};
 use super::layout::Layout;
+use super::page::PageError;
 use super::preferences::Preferences;
 use super::session_cookie;
-use super::session_middleware::RouteKind;
 use crate::state::Console;
 use omniflow_domain::error::Error;
 use omniflow_domain::session::Session;
@@ -143,15 +141,6 @@ impl BrowserSession {
         match self.session() {
             Some(session) => app.sessions.extend(session).await,
             None => Ok(()),
-        }
-    }
-
-    /// The response; an error page in place of an error.
-    pub(super) fn explain(&self, response: Response, kind: RouteKind) -> Response {
-        match response.extensions().get::<Error>() {
-            Some(error) if kind == RouteKind::Live => error_status(error.code()).into_response(),
-            Some(error) => error_page::page(self, error),
-            None => response,
         }
     }
 }

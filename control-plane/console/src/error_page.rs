@@ -2,22 +2,14 @@
 
 use askama::Template;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 
 use super::browser_session::BrowserSession;
 use super::form::sentence;
 use super::layout::Layout;
-use omniflow_api_types::problem;
+use super::page::{Page, error_status};
+use super::route_kind::RouteKind;
 use omniflow_domain::error::{Error, ErrorCode};
-
-/// What the handler of a page or form gives.
-pub(super) type PageResult = Result<Response, PageError>;
-
-/// The error of a handler. The session middleware turns it into an error page.
-pub(super) struct PageError(Box<Error>);
-
-/// A page: a template that is rendered, and cannot be what it should be if that fails.
-pub(super) struct Page<T>(pub(super) T);
 
 #[derive(Template)]
 #[template(path = "error.html")]
@@ -28,19 +20,23 @@ struct ErrorPage<'a> {
     code: &'a str,
 }
 
-/// The status of every response with this code.
-pub(super) fn error_status(code: ErrorCode) -> StatusCode {
-    StatusCode::from_u16(problem::status(code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
 /// An error in place of a page, where the session that would be part of the page cannot be read.
 pub(super) fn plain(error: &Error) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     (error_status(error.code()), headers, sentence(error.detail())).into_response()
 }
 
+/// The response of a handler; an error page in place of an error.
+pub(super) fn explain(browser: &BrowserSession, response: Response, kind: RouteKind) -> Response {
+    match response.extensions().get::<Error>() {
+        Some(error) if kind == RouteKind::Live => error_status(error.code()).into_response(),
+        Some(error) => page(browser, error),
+        None => response,
+    }
+}
+
 /// The page of an error.
-pub(super) fn page(browser: &BrowserSession, error: &Error) -> Response {
+fn page(browser: &BrowserSession, error: &Error) -> Response {
     let status = error_status(error.code());
     let title = match status {
         StatusCode::NOT_FOUND => "Not found",
@@ -64,39 +60,4 @@ pub(super) fn page(browser: &BrowserSession, error: &Error) -> Response {
         answer.headers_mut().insert(HeaderName::from_static("refresh"), HeaderValue::from_static("2"));
     }
     answer
-}
-
-// === impl PageError ===
-
-impl<E: Into<Error>> From<E> for PageError {
-    fn from(error: E) -> Self {
-        Self(Box::new(error.into()))
-    }
-}
-
-impl IntoResponse for PageError {
-    fn into_response(self) -> Response {
-        let mut answer = error_status(self.0.code()).into_response();
-        answer.extensions_mut().insert(*self.0);
-        answer
-    }
-}
-
-// === impl Page ===
-
-impl<T: Template> IntoResponse for Page<T> {
-    fn into_response(self) -> Response {
-        match self.0.render() {
-            Ok(html) => Html(html).into_response(),
-            Err(error) => {
-                tracing::error!(%error, "a page cannot be rendered");
-                (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-                    "The control plane failed. Its log says why.",
-                )
-                    .into_response()
-            }
-        }
-    }
 }

@@ -9,13 +9,12 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 
-use super::Section;
 use super::audit::{for_field, instant};
 use super::browser_session::BrowserSession;
-use super::error_page::{Page, PageResult};
 use super::form::{FormError, at, elsewhere};
 use super::format::Moment;
 use super::layout::Layout;
+use super::page::{Page, PageResult};
 use super::trail::{Changed, changes};
 use crate::extract::StrictQuery;
 use crate::routes::{PageRoutes, READ};
@@ -29,9 +28,6 @@ use omniflow_service::query::PageRequest;
 const PAGE_SIZE: &str = "50";
 /// What the form of the search has, but for the action: that is one of a list.
 const FIELDS: [&str; 4] = ["actor", "subject", "from", "to"];
-
-pub(super) const SECTION: Section =
-    Section { path: "/events", label: "Events", group: "Activity", access: READ, routes };
 
 /// What the address says. All of it may be left out.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -76,7 +72,7 @@ struct Shown {
     is_new: bool,
 }
 
-fn routes(routes: PageRoutes) -> PageRoutes {
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes.page("/events", READ, show)
 }
 

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::error_page::PageError;
+use super::page::PageError;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::principal::Principal;
 

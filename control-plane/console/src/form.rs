@@ -8,7 +8,7 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::state::Console;
 
-use super::error_page::PageError;
+use super::page::PageError;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
 use omniflow_service::idempotency::Attempt;

@@ -8,11 +8,10 @@ use axum::response::IntoResponse;
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 
-use super::Section;
 use super::browser_session::BrowserSession;
-use super::error_page::{Page, PageResult};
 use super::format::{Ago, At, Count};
 use super::layout::Layout;
+use super::page::{Page, PageResult};
 use crate::extract::StrictQuery;
 use crate::routes::{PageRoutes, READ};
 use omniflow_api_types::gateway::GatewayJson;
@@ -23,9 +22,6 @@ use omniflow_service::query::PageRequest;
 const PAGE_SIZE: &str = "50";
 /// From how far on a clock that differs is told of, in milliseconds: keys end by the gateway's clock.
 const CLOCK_MS: u64 = 2_000;
-
-pub(super) const SECTION: Section =
-    Section { path: "/gateways", label: "Gateways", group: "Enforcement", access: READ, routes };
 
 /// What the address says.
 #[derive(Default, Deserialize)]
@@ -62,7 +58,7 @@ struct Row {
     clock: Option<String>,
 }
 
-fn routes(routes: PageRoutes) -> PageRoutes {
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes.page("/gateways", READ, show)
 }
 

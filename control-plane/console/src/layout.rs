@@ -1,7 +1,7 @@
 //! What stands around every page: title, navigation, who is signed in.
 
-use super::SECTIONS;
 use super::assets::{ICON, SCRIPT, STYLE};
+use super::navigation::SECTIONS;
 use super::preferences::Preferences;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::Role;

@@ -3,14 +3,15 @@
 //!
 //! # How a page is made
 //!
-//! 1. **It registers itself** in [`SECTIONS`]: path, label, group, and who may see it. The navigation is made of that.
-//!    Its `routes` declare each path with the roles that it admits ([`PageRoutes`]): `.page()` for what is opened, `.form()`
-//!    for the target of a form, `.live()` for parts that the script loads. There is no other way to add one, and all pass
-//!    the session middleware ([`session_middleware`]), which checks session, role, origin, and the form's token.
+//! 1. **It belongs to a section** of [`SECTIONS`](navigation::SECTIONS): path, label, group, and who may see it. The
+//!    navigation is made of that. The `routes` of its module are listed in `routes` below, and declare each path with the
+//!    roles that it admits ([`PageRoutes`]): `.page()` for what is opened, `.form()` for the target of a form, `.live()`
+//!    for parts that the script loads. There is no other way to add one, and all pass the session middleware
+//!    ([`session_middleware`]), which checks session, role, origin, and the form's token.
 //! 2. **A handler** takes what it needs as arguments: `State<Arc<Console>>`, [`BrowserSession`](browser_session::BrowserSession) (who reads, and
 //!    the layout of the page), [`Principal`](omniflow_domain::principal::Principal), and [`Form`](form::Form) in a form. It calls a **use case of the
 //!    service**, the same that the API calls. A page checks nothing by itself and touches no row.
-//! 3. **It gives a [`PageResult`](error_page::PageResult)**: [`Page`](error_page::Page) around a template, or a redirect (303)
+//! 3. **It gives a [`PageResult`](page::PageResult)**: [`Page`](page::Page) around a template, or a redirect (303)
 //!    after a form that changed something. An [`Error`] is returned with `?`, and the session
 //!    middleware turns it into an error page. In a form it is caught, and stands at its field ([`FormError`](form::FormError)) in
 //!    the same form, with all that was typed.
@@ -22,7 +23,7 @@
 //!    their table in a `<details>` behind.
 //! 6. **Nothing secret in an address.** A secret is the answer to a POST and is shown this once.
 //!
-//! The browser tests (`tests/browser`) open every page of [`SECTIONS`] in both themes and two widths, with and without
+//! The browser tests (`tests/browser`) open every page of the sections in both themes and two widths, with and without
 //! scripts.
 #![cfg_attr(
     not(test),
@@ -45,13 +46,18 @@ mod gateways;
 mod keys;
 mod layout;
 mod live;
+mod navigation;
+mod page;
 mod policy;
 mod preferences;
+mod preferences_form;
+mod route_kind;
 mod routes;
 mod session_cookie;
 mod session_middleware;
 mod settings;
 mod sign_in;
+mod sign_in_page;
 pub mod state;
 mod tokens;
 mod trail;
@@ -68,42 +74,19 @@ pub use self::state::Console;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Path, Request};
 use axum::http::header;
 use axum::response::{IntoResponse, Redirect, Response};
 
+use self::assets::Asset;
 use self::browser_session::BrowserSession;
-use self::error_page::PageError;
+use self::navigation::SECTIONS;
+use self::page::PageError;
+use self::route_kind::RouteKind;
 use self::routes::PageRoutes;
-use self::session_middleware::{RouteKind, with_security_headers};
+use self::session_middleware::with_security_headers;
 use omniflow_domain::access::{Access, READ};
 use omniflow_domain::error::Error;
-
-/// A part of the pages, with a line in the navigation.
-struct Section {
-    /// The path of its first page. All others are below.
-    path: &'static str,
-    /// What it is called.
-    label: &'static str,
-    /// Under which heading it stands.
-    group: &'static str,
-    /// Who sees it.
-    access: Access,
-    /// Its pages and forms.
-    routes: fn(PageRoutes) -> PageRoutes,
-}
-
-/// All sections, in the order of the navigation. The first that a reader may see is the front page.
-const SECTIONS: &[Section] = &[
-    keys::SECTION,
-    tokens::SECTION,
-    settings::SECTION,
-    audit::SECTION,
-    findings::SECTION,
-    events::SECTION,
-    policy::SECTION,
-    gateways::SECTION,
-];
 
 /// The router of the console.
 pub fn router(app: Arc<Console>) -> Router {
@@ -112,17 +95,35 @@ pub fn router(app: Arc<Console>) -> Router {
 
 /// The routes of the console.
 fn routes(app: Arc<Console>) -> PageRoutes {
-    let routes = assets::routes(PageRoutes::new(app))
+    let routes = PageRoutes::new(app)
+        .asset("/assets/{file}", async |Path(name): Path<String>| asset(&name))
         .page("/", READ, async || Redirect::to(SECTIONS.first().map_or("/", |section| section.path)))
-        .form("/preferences", Access::Public, preferences::keep);
-    SECTIONS.iter().fold(sign_in::routes(routes), |routes, section| (section.routes)(routes))
+        .form("/preferences", Access::Public, preferences_form::keep);
+    let sections = [
+        sign_in::routes,
+        keys::routes,
+        tokens::routes,
+        settings::routes,
+        audit::routes,
+        findings::routes,
+        events::routes,
+        policy::routes,
+        gateways::routes,
+    ];
+    sections.into_iter().fold(routes, |routes, section| section(routes))
+}
+
+/// The file of the pages with this name.
+fn asset(name: &str) -> Response {
+    let missing = || Error::not_found("No file of the pages has this name. Load the page anew.");
+    Asset::find(name).map_or_else(|| error_page::plain(&missing()), IntoResponse::into_response)
 }
 
 /// The error page for a request that no route of the console serves.
 pub async fn error_response(app: &Console, request: Request, error: Error) -> Response {
     let (parts, _) = request.into_parts();
     let response = match BrowserSession::of(app, &parts).await {
-        Ok(browser) => browser.explain(PageError::from(error).into_response(), RouteKind::Page),
+        Ok(browser) => error_page::explain(&browser, PageError::from(error).into_response(), RouteKind::Page),
         Err(error) => error_page::plain(&error),
     };
     with_security_headers(response)

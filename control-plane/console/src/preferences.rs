@@ -1,13 +1,8 @@
 //! How a reader wants pages to look: light or dark. It is kept in the browser, for it concerns nobody else.
 
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Redirect};
+use axum::http::{HeaderMap, HeaderValue};
 
-use super::browser_session::BrowserSession;
-use super::error_page::PageResult;
-use super::form::Form;
 use super::session_cookie::cookie;
-use super::sign_in::local_path;
 use omniflow_domain::error::Error;
 
 const COOKIE: &str = "omf-theme";
@@ -33,28 +28,26 @@ pub(super) enum Theme {
     Dark,
 }
 
-/// `POST /preferences`: keeps them, and shows the page again from which they were sent.
-pub(super) async fn keep(browser: BrowserSession, form: Form) -> PageResult {
-    let theme = Theme::of(form.text("theme"));
-    let flag = if browser.is_secure() { "; Secure" } else { "" };
-    let text = format!("{COOKIE}={}; Path=/; Max-Age={KEPT}; HttpOnly; SameSite=Lax{flag}", theme.as_str());
-    let value = HeaderValue::try_from(text).map_err(|_| Error::internal())?;
-    let back = local_path(form.text("to"));
-    Ok(([(header::SET_COOKIE, value)], Redirect::to(back)).into_response())
-}
-
 // === impl Preferences ===
 
 impl Preferences {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         Self { theme: Theme::of(cookie(headers, COOKIE).unwrap_or_default()) }
     }
+
+    /// The cookie that keeps them in the browser. `is_secure` is whether the browser's connection is encrypted.
+    pub(super) fn set_cookie(self, is_secure: bool) -> Result<HeaderValue, Error> {
+        let (theme, flag) = (self.theme.as_str(), if is_secure { "; Secure" } else { "" });
+        let text = format!("{COOKIE}={theme}; Path=/; Max-Age={KEPT}; HttpOnly; SameSite=Lax{flag}");
+        HeaderValue::try_from(text).map_err(|_| Error::internal())
+    }
 }
 
 // === impl Theme ===
 
 impl Theme {
-    fn of(text: &str) -> Self {
+    /// The theme with this name; that of the system for any other.
+    pub(super) fn of(text: &str) -> Self {
         match text {
             "light" => Self::Light,
             "dark" => Self::Dark,

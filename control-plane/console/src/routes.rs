@@ -9,7 +9,8 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{MethodFilter, get, on};
 
-use super::session_middleware::{RouteKind, SessionMiddleware};
+use super::route_kind::RouteKind;
+use super::session_middleware::SessionMiddleware;
 use crate::state::AppState;
 use crate::state::Console;
 pub(super) use omniflow_domain::access::{AUDIT, Access, OWNER, READ, WRITE};

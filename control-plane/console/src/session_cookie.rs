@@ -7,7 +7,6 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use omniflow_policy::digest::Digest;
 
-use super::browser_session::BrowserSession;
 use omniflow_domain::error::Error;
 use omniflow_service::sessions::IDENTIFIER_BYTES;
 
@@ -15,6 +14,7 @@ use omniflow_service::sessions::IDENTIFIER_BYTES;
 const SECURE_COOKIE: &str = "__Host-omf-session";
 /// The cookie without TLS, where browsers refuse the other.
 const PLAIN_COOKIE: &str = "omf-session";
+
 /// The identifier that the browser has sent. Where this server speaks TLS, a cookie that came without is none.
 pub(super) fn identifier(headers: &HeaderMap, serves_tls: bool) -> Option<&str> {
     cookie(headers, SECURE_COOKIE)
@@ -27,15 +27,15 @@ pub(super) fn form_token(identifier: &str) -> String {
     Digest::of(format!("a form of {identifier}").as_bytes()).to_hex()
 }
 
-/// The cookie of a session that has started.
-pub(super) fn keep(browser: &BrowserSession, identifier: &str) -> Result<HeaderValue, Error> {
-    set_cookie(browser.is_secure(), identifier, "")
+/// The cookie of a session that has started. `is_secure` is whether the browser's connection is encrypted.
+pub(super) fn keep(identifier: &str, is_secure: bool) -> Result<HeaderValue, Error> {
+    set_cookie(is_secure, identifier, "")
 }
 
 /// Removes the cookie from the browser, under both of its names.
-pub(super) fn forget(browser: &BrowserSession) -> Result<Vec<HeaderValue>, Error> {
+pub(super) fn forget(is_secure: bool) -> Result<Vec<HeaderValue>, Error> {
     let plain = set_cookie(false, "", "; Max-Age=0")?;
-    if browser.is_secure() { Ok(vec![set_cookie(true, "", "; Max-Age=0")?, plain]) } else { Ok(vec![plain]) }
+    if is_secure { Ok(vec![set_cookie(true, "", "; Max-Age=0")?, plain]) } else { Ok(vec![plain]) }
 }
 
 fn set_cookie(secure: bool, identifier: &str, more: &str) -> Result<HeaderValue, Error> {

@@ -15,10 +15,12 @@ use http_body::Body as _;
 use tokio::sync::Semaphore;
 
 use super::browser_session::BrowserSession;
-use super::error_page::{self, PageError};
+use super::error_page;
 use super::extract::in_time;
 use super::form::Form;
-use super::sign_in;
+use super::page::PageError;
+use super::route_kind::RouteKind;
+use super::sign_in_page;
 use crate::state::Console;
 use omniflow_domain::access::Access;
 use omniflow_domain::error::{Error, ErrorCode};
@@ -40,17 +42,6 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
-
-/// How a browser requests a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RouteKind {
-    /// Opened by its reader.
-    Page,
-    /// Sent by a form.
-    Form,
-    /// Loaded by the script of a page, without its reader doing anything.
-    Live,
-}
 
 /// Admits browsers to one route.
 #[derive(Clone)]
@@ -81,7 +72,7 @@ impl SessionMiddleware {
             }
             Err(answer) => *answer,
         };
-        with_security_headers(browser.explain(answer, middleware.kind))
+        with_security_headers(error_page::explain(&browser, answer, middleware.kind))
     }
 
     /// Checks whatever is to be checked before a handler is called; gives the body that it may read.
@@ -115,7 +106,12 @@ impl SessionMiddleware {
             .map_err(page_error)?;
         if matches!(self.access, Access::Roles(_)) && !browser.has_sent(&form) {
             // One of our pages has sent it, in a session that was before this one.
-            return Err(Box::new(sign_in::ask_to_send_again(browser, browser.path(), &form, browser.csrf())));
+            return Err(Box::new(sign_in_page::ask_to_send_again(
+                browser,
+                browser.path(),
+                &form,
+                browser.csrf(),
+            )));
         }
         parts.extensions.insert(form);
         Ok(HttpBody::empty())
@@ -125,10 +121,10 @@ impl SessionMiddleware {
         match self.kind {
             RouteKind::Live => StatusCode::UNAUTHORIZED.into_response(),
             RouteKind::Page => {
-                Redirect::to(&sign_in::path_to(browser.target(), browser.had_session())).into_response()
+                Redirect::to(&sign_in_page::path_to(browser.target(), browser.had_session())).into_response()
             }
             RouteKind::Form => match read(body, false, &self.app.console.large_forms).await {
-                Ok(form) => sign_in::ask_before(browser, &form),
+                Ok(form) => sign_in_page::ask_before(browser, &form),
                 Err(error) => *page_error(error),
             },
         }

@@ -7,22 +7,18 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::IntoResponse;
 
-use super::Section;
 use super::browser_session::BrowserSession;
-use super::error_page::{Page, PageResult};
 use super::extract::Authenticated;
 use super::format::{Ago, At, Until};
 use super::layout::Layout;
+use super::page::{Page, PageResult};
 use super::routes::{PageRoutes, READ};
 use super::state::EffectiveSetting;
 use crate::state::Console;
 use omniflow_domain::session::{IDLE_TIME, WHOLE_TIME};
 use omniflow_policy::time::UnixMillis;
 
-pub(super) const SECTION: Section =
-    Section { path: "/settings", label: "Installation", group: "Settings", access: READ, routes };
-
-fn routes(routes: PageRoutes) -> PageRoutes {
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes.page("/settings", READ, show)
 }
 

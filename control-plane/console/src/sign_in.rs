@@ -2,24 +2,21 @@
 
 use std::sync::Arc;
 
-use askama::Template;
 use axum::extract::State;
 use axum::http::{Extensions, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::browser_session::BrowserSession;
-use super::error_page::{Page, PageResult, error_status};
 use super::extract::{Authenticated, StrictQuery};
 use super::form::{Form, sentence};
-use super::layout::Layout;
+use super::page::{Page, PageResult, error_status};
 use super::routes::{Access, PageRoutes, READ};
 use super::session_cookie;
+use super::sign_in_page::{PATH, SignInPage, ask_to_send_again, local_path};
 use omniflow_net::admission::Connection;
 use omniflow_service::sessions::{Sessions, SignIn, SignInRejection};
 
-/// Where pages send who is not signed in.
-const PATH: &str = "/sign-in";
 /// The field in which a form comes along that is to be sent again.
 const CARRIED: &str = "carried";
 
@@ -39,63 +36,6 @@ struct Query {
     to: String,
     #[serde(default)]
     why: String,
-}
-
-#[derive(Template)]
-#[template(path = "sign_in.html")]
-struct SignInPage {
-    layout: Layout,
-    to: String,
-    /// A form that came after the session had ended, to be sent again then. It may have no fields.
-    carried: Option<String>,
-    note: Option<&'static str>,
-    error: Option<String>,
-}
-
-#[derive(Template)]
-#[template(path = "send_again.html")]
-struct SendAgainPage<'a> {
-    layout: Layout,
-    path: &'a str,
-    csrf: &'a str,
-    fields: Vec<(&'a str, &'a str)>,
-}
-
-/// The path that asks for a token and leads on to `target`.
-pub(super) fn path_to(target: &str, had_session: bool) -> String {
-    let why = if had_session { Some(("why", "ended")) } else { None };
-    let to = Some(("to", target)).filter(|(_, target)| *target != "/");
-    let query =
-        serde_urlencoded::to_string(to.into_iter().chain(why).collect::<Vec<_>>()).unwrap_or_default();
-    if query.is_empty() { PATH.to_owned() } else { format!("{PATH}?{query}") }
-}
-
-/// The path, if it is one of this server; its front page otherwise. Browsers take `//host` and `/\host` for other
-/// servers, and pass over control characters.
-pub(super) fn local_path(text: &str) -> &str {
-    let is_local = text.starts_with('/')
-        && !text.starts_with("//")
-        && !text.starts_with(PATH)
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    if is_local { text } else { "/" }
-}
-
-/// Asks for a token before a form, which came after its session had ended, is sent again: nothing typed is lost.
-pub(super) fn ask_before(browser: &BrowserSession, form: &Form) -> Response {
-    let page = SignInPage {
-        layout: browser.layout("Sign in"),
-        to: browser.path().to_owned(),
-        carried: Some(form.encoded()),
-        note: Some("Your session has ended. Sign in again, and what you typed is still there."),
-        error: None,
-    };
-    (StatusCode::UNAUTHORIZED, Page(page)).into_response()
-}
-
-/// Asks whether to send a form again, with the token of the session that there is now.
-pub(super) fn ask_to_send_again(browser: &BrowserSession, path: &str, form: &Form, csrf: &str) -> Response {
-    let fields = form.returnable();
-    Page(SendAgainPage { layout: browser.layout("Send it again?"), path, csrf, fields }).into_response()
 }
 
 async fn show(browser: BrowserSession, StrictQuery(query): StrictQuery<Query>) -> PageResult {
@@ -131,7 +71,7 @@ async fn sign_in(
         Some(carried) => ask_to_send_again(&browser, to, &carried, &csrf),
         None => Redirect::to(to).into_response(),
     };
-    let cookie = session_cookie::keep(&browser, &started.identifier)?;
+    let cookie = session_cookie::keep(&started.identifier, browser.is_secure())?;
     Ok(([(header::SET_COOKIE, cookie)], next).into_response())
 }
 
@@ -193,7 +133,8 @@ async fn sign_out_everywhere(
 }
 
 fn signed_out(browser: &BrowserSession) -> PageResult {
-    let cookies = session_cookie::forget(browser)?.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
+    let cookies =
+        session_cookie::forget(browser.is_secure())?.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
     let cookies: Vec<(_, HeaderValue)> = cookies.collect();
     let answer: Response = Redirect::to("/sign-in?why=out").into_response();
     Ok((AppendHeaders(cookies), answer).into_response())

@@ -1,6 +1,6 @@
 //! Tokens of the control plane: listed, made and revoked by owners.
 
-use crate::error_page::error_status;
+use crate::page::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -11,9 +11,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 
-use super::Section;
 use super::browser_session::BrowserSession;
-use super::error_page::{Page, PageResult};
 use super::extract::{Authenticated, Segments, StrictQuery};
 use super::form::Lifetime;
 use super::form::{
@@ -22,15 +20,13 @@ use super::form::{
 };
 use super::format::{Ago, At};
 use super::layout::Layout;
+use super::page::{Page, PageResult};
 use super::routes::{OWNER, PageRoutes};
 use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::token::{Role, Token};
 use omniflow_service::query::PageRequest;
 use omniflow_service::tokens::{CreateToken, Tokens};
-
-pub(super) const SECTION: Section =
-    Section { path: "/tokens", label: "Tokens", group: "Settings", access: OWNER, routes };
 
 const PAGE_SIZE: &str = "50";
 /// Where a request has what the form's fields say.
@@ -39,7 +35,7 @@ const POINTERS: [(&str, &str); 3] = [("/name", "name"), ("/role", "role"), ("/ex
 /// What the form calls its fields.
 const LABELS: [Labelled; 3] = [("name", "Name"), ("role", "Role"), ("expires_at", "Expires")];
 
-fn routes(routes: PageRoutes) -> PageRoutes {
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
         .page("/tokens", OWNER, list)
         .page("/tokens/new", OWNER, show_form)

@@ -11,9 +11,9 @@ use http_body_util::channel::{Channel, Sender};
 use serde::Deserialize;
 
 use super::query::Query;
-use crate::error_page::PageResult;
 use crate::extract::Authenticated;
 use crate::extract::StrictQuery;
+use crate::page::PageResult;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::ExportFormat;
 use omniflow_service::audit::RequestLog;

@@ -12,10 +12,10 @@ use tokio::time::sleep;
 
 use super::query::Query;
 use super::row::Row;
-use crate::error_page::PageResult;
 use crate::extract::Authenticated;
 use crate::extract::StrictQuery;
 use crate::live::{Parts, event, parts};
+use crate::page::PageResult;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_domain::error::Error;
 use omniflow_service::audit::RequestLog;

@@ -13,13 +13,9 @@ mod row;
 mod tests;
 
 pub(crate) use self::query::{for_field, instant};
-use super::Section;
 use crate::routes::{AUDIT, PageRoutes, READ};
 
-pub(super) const SECTION: Section =
-    Section { path: "/audit", label: "Audit", group: "Activity", access: READ, routes };
-
-fn routes(routes: PageRoutes) -> PageRoutes {
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
         .page("/audit", READ, list::show)
         .page("/audit/export", READ, export::download)

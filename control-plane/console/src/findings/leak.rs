@@ -1,7 +1,7 @@
 //! The answer to a leak: a secret, or a text that may have some, is pasted; what it opens is named and revoked, how it was
 //! used is told, and a successor is offered. What was pasted is shown nowhere again.
 
-use crate::error_page::error_status;
+use crate::page::error_status;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use axum::response::IntoResponse;
 use super::list::Shown;
 use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
-use crate::error_page::{Page, PageResult};
 use crate::extract::Authenticated;
 use crate::form::{Form, FormError, attempt, new_attempt};
 use crate::format::{At, Badge, Count};
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_api_types::finding::FindingJson;
 use omniflow_api_types::gateway::EnforcementJson;

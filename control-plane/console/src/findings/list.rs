@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::instant;
 use crate::browser_session::BrowserSession;
-use crate::error_page::{Page, PageResult};
 use crate::extract::StrictQuery;
 use crate::format::{Ago, Count, Moment};
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use omniflow_api_types::finding::FindingJson;
 use omniflow_domain::finding::FindingKind;
 use omniflow_service::audit::RequestLog;

@@ -6,13 +6,9 @@ mod list;
 #[cfg(test)]
 mod tests;
 
-use super::Section;
 use crate::routes::{PageRoutes, READ, WRITE};
 
-pub(super) const SECTION: Section =
-    Section { path: "/findings", label: "Findings", group: "Activity", access: READ, routes };
-
-fn routes(routes: PageRoutes) -> PageRoutes {
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes.page("/findings", READ, list::show).page("/findings/leak", WRITE, leak::show).form(
         "/findings/leak",
         WRITE,

@@ -1,6 +1,6 @@
 //! One key: what it is, how it is used, what was done to it.
 
-use crate::error_page::error_status;
+use crate::page::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use super::fields::{self, KeyFields};
 use super::usage::Usage;
 use super::version_hint;
 use crate::browser_session::BrowserSession;
-use crate::error_page::{Page, PageResult};
 use crate::extract::Authenticated;
 use crate::extract::Segments;
 use crate::form::{Form, FormError};
 use crate::format::{Ago, At, Badge, Limit, Until};
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_api_types::key::{KeyJson, KeyVersionJson};
 use omniflow_domain::error::{Error, ErrorCode};

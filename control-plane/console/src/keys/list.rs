@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::version_hint;
 use crate::browser_session::BrowserSession;
-use crate::error_page::{Page, PageResult};
 use crate::extract::Authenticated;
 use crate::extract::StrictQuery;
 use crate::format::{Ago, Badge, Limit};
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_api_types::key::KeyJson;
 use omniflow_domain::error::Error;

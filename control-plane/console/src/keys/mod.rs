@@ -15,16 +15,12 @@ mod tests;
 
 use axum::response::{IntoResponse, Redirect, Response};
 
-use super::Section;
 use super::form::Form;
 use crate::routes::{PageRoutes, READ, WRITE};
 use omniflow_api_types::key::KeyVersionJson;
 use omniflow_domain::error::Error;
 
-pub(super) const SECTION: Section =
-    Section { path: "/keys", label: "API keys", group: "Settings", access: READ, routes };
-
-fn routes(routes: PageRoutes) -> PageRoutes {
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
         .page("/keys", READ, list::show)
         .form("/keys", WRITE, new::make)

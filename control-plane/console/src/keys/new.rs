@@ -1,6 +1,6 @@
 //! A new key: a form, a review of it, and the secret once.
 
-use crate::error_page::error_status;
+use crate::page::error_status;
 use omniflow_domain::principal::Principal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use axum::response::{IntoResponse, Response};
 use super::fields::{self, KeyFields};
 use super::secret::{self, Origin};
 use crate::browser_session::BrowserSession;
-use crate::error_page::{Page, PageResult};
 use crate::extract::Authenticated;
 use crate::form::{ATTEMPT, CSRF, Form, FormError, attempt, new_attempt};
 use crate::format::{At, Limit};
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::parse_time;

@@ -1,6 +1,6 @@
 //! Revoking a key, or one version of it: confirmed by its name, and watched until gateways enforce it.
 
-use crate::error_page::error_status;
+use crate::page::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use axum::response::IntoResponse;
 
 use crate::browser_session::BrowserSession;
 use crate::enforcement_watch::EnforcementWatch;
-use crate::error_page::{Page, PageResult};
 use crate::extract::Authenticated;
 use crate::extract::Segments;
 use crate::form::{Form, FormError, at};
 use crate::format::Ago;
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use omniflow_domain::error::Error;
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::keys::{Keys, Revoke};

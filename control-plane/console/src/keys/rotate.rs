@@ -1,6 +1,6 @@
 //! A new secret for a key, and for how long the old one is still taken.
 
-use crate::error_page::error_status;
+use crate::page::error_status;
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use axum::response::IntoResponse;
 
 use super::secret::{self, Origin};
 use crate::browser_session::BrowserSession;
-use crate::error_page::{Page, PageResult};
 use crate::extract::Authenticated;
 use crate::extract::Segments;
 use crate::form::{ATTEMPT, Form, FormError, attempt, new_attempt};
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key_details::KeyDetails;

@@ -10,9 +10,9 @@ use omniflow_policy::policy::{MethodSelector, PolicyDocument};
 use serde_json::json;
 
 use crate::browser_session::BrowserSession;
-use crate::error_page::{Page, PageResult};
 use crate::form::Form;
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_domain::error::Error;
 use omniflow_service::fields;

@@ -1,6 +1,6 @@
 //! `GET /policy/try`: what becomes of one request, step by step, by the code that gateways run.
 
-use crate::error_page::error_status;
+use crate::page::error_status;
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use serde::Deserialize;
 
 use crate::audit::{for_field, instant};
 use crate::browser_session::BrowserSession;
-use crate::error_page::{Page, PageResult};
 use crate::extract::Authenticated;
 use crate::extract::StrictQuery;
 use crate::form::{FormError, at};
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use omniflow_domain::error::Error;
 use omniflow_domain::policy::Explanation;
 use omniflow_policy::outcome;

@@ -1,6 +1,6 @@
 //! A draft of the policy: written, compared with the policy in force, replayed over recorded calls, published.
 
-use crate::error_page::error_status;
+use crate::page::error_status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use super::difference::Difference;
 use super::overview::written;
 use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
-use crate::error_page::{Page, PageResult};
 use crate::extract::Authenticated;
 use crate::extract::StrictQuery;
 use crate::form::{Form, sentence};
 use crate::format::{Count, Moment};
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::ReplayReport;

@@ -9,13 +9,9 @@ mod versions;
 #[cfg(test)]
 mod tests;
 
-use super::Section;
 use crate::routes::{PageRoutes, READ, WRITE};
 
-pub(super) const SECTION: Section =
-    Section { path: "/policy", label: "Policy", group: "Enforcement", access: READ, routes };
-
-fn routes(routes: PageRoutes) -> PageRoutes {
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
         .page("/policy", READ, overview::show)
         .page("/policy/document", READ, overview::document)

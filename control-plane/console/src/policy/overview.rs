@@ -8,9 +8,9 @@ use axum::response::IntoResponse;
 use omniflow_policy::policy::PolicyDocument;
 
 use crate::browser_session::BrowserSession;
-use crate::error_page::{Page, PageResult};
 use crate::format::At;
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use omniflow_domain::error::Error;
 use omniflow_service::policy::Policies;
 use omniflow_service::publication::NumberedPolicy;

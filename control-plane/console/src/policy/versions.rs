@@ -1,6 +1,6 @@
 //! What was in force before, what each version changed, and how to go back to it.
 
-use crate::error_page::error_status;
+use crate::page::error_status;
 use std::sync::Arc;
 
 use askama::Template;
@@ -14,12 +14,12 @@ use super::draft::{PublishedPage, WAIT};
 use super::overview::written;
 use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
-use crate::error_page::{Page, PageResult};
 use crate::extract::Authenticated;
 use crate::extract::{Segments, StrictQuery};
 use crate::form::{Form, sentence};
 use crate::format::At;
 use crate::layout::Layout;
+use crate::page::{Page, PageResult};
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::Error;
 use omniflow_service::policy::Policies;

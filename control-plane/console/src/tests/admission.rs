@@ -1,0 +1,149 @@
+//! Which roles each page and form admits, and that forms of other sites are refused.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+
+use crate::enforcement_watch::EnforcementWatch;
+use crate::routes::{Access, PageRoute};
+use crate::state::{Console, ConsoleState};
+use crate::testing::{Browser, location, text};
+use omf::testing::{TestServer, request};
+use omniflow_domain::token::Role;
+
+fn filled(path: &str) -> String {
+    path.replace("{id}", "nobody").replace("{version}", "1")
+}
+
+async fn browsers(plane: &TestServer) -> Vec<(Role, Browser<'_>)> {
+    let mut browsers = vec![(Role::Owner, Browser::signed_in(plane, &plane.owner).await)];
+    for role in [Role::Admin, Role::Auditor] {
+        let token = plane.token(role.as_str()).await;
+        browsers.push((role, Browser::signed_in(plane, &token).await));
+    }
+    browsers
+}
+
+#[tokio::test]
+async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
+    let plane = TestServer::new().await;
+    let routes = crate::routes(console_of(&plane));
+    let pages = routes.table().to_vec();
+    assert!(pages.len() >= 6);
+    let mut browsers = browsers(&plane).await;
+    for PageRoute { method, path, access } in pages {
+        let Access::Roles(roles) = access else {
+            assert!(
+                ["/sign-in", "/preferences", "/assets/{file}"].contains(&path),
+                "{path} is open to everybody"
+            );
+            continue;
+        };
+        let path = filled(path);
+        for (role, browser) in &mut browsers {
+            // Signing out would end the walk, and a stream has no end.
+            if path.starts_with("/sign-out") || path == "/audit/live" {
+                continue;
+            }
+            let answer = match method {
+                Method::GET => browser.open(&path).await,
+                _ => browser.submit(&path, &[]).await,
+            };
+            let refused = answer.status == StatusCode::FORBIDDEN;
+            assert_eq!(refused, !roles.contains(role), "{method} {path} as {role}: {}", answer.status);
+            assert!(!answer.status.is_server_error(), "{method} {path} as {role}: {}", text(&answer));
+        }
+        // Without a session, and with the API's credential, which is none here.
+        let mut stranger = Browser::new(&plane);
+        let answer = match method {
+            Method::GET => stranger.open(&path).await,
+            _ => stranger.send(&path, &[]).await,
+        };
+        let asked = if answer.status == StatusCode::UNAUTHORIZED {
+            answer.body.is_empty() || text(&answer).contains("<h1>Sign in</h1>")
+        } else {
+            location(&answer).starts_with("/sign-in")
+        };
+        assert!(asked, "{method} {path}");
+        let answer = plane.call(request(method.clone(), &path, &plane.owner, None)).await;
+        assert_ne!(answer.status, StatusCode::OK, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn forms_of_others_are_refused() {
+    let plane = TestServer::new().await;
+    let routes = crate::routes(console_of(&plane));
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let csrf = browser.csrf().await;
+    for PageRoute { method, path, access } in routes.table().to_vec() {
+        if method != Method::POST {
+            continue;
+        }
+        let path = filled(path);
+        let body = format!("csrf={csrf}");
+        for (name, value) in [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("x-nothing", "x"),
+        ] {
+            let request = Request::post(&path)
+                .header(header::HOST, "127.0.0.1:8080")
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header(name, value)
+                .body(Body::from(body.clone()))
+                .unwrap();
+            let answer = browser.call(request).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} with {name}: {value}");
+        }
+        if matches!(access, Access::Roles(roles) if roles.contains(&Role::Owner)) {
+            for wrong in [&[][..], &[("csrf", "")], &[("csrf", "0000")], &[("csrf", "x"), ("csrf", &csrf)]] {
+                let answer = browser.send(&path, wrong).await;
+                assert!(text(&answer).contains("<h1>Send it again?</h1>"), "{path} {wrong:?}");
+            }
+        }
+    }
+    assert_eq!(browser.open("/keys").await.status, StatusCode::OK, "nobody was signed out");
+}
+
+#[tokio::test]
+async fn browsers_and_programs_are_told_in_their_own_words_what_is_not_there() {
+    let plane = TestServer::new().await;
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let page = browser.open("/nothing").await;
+    assert_eq!(page.status, StatusCode::NOT_FOUND);
+    assert!(text(&page).contains("<h1>Not found</h1>"));
+    assert_eq!(browser.open("/v1/nothing").await.problem().1, "not_found");
+    let page = browser.open("/audit/1/payload").await;
+    assert_eq!(page.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert!(text(&page).contains("<h1>That did not work</h1>"), "{}", text(&page));
+    let request =
+        Request::delete("/v1/keys").header(header::ACCEPT, "text/html").body(Body::empty()).unwrap();
+    assert_eq!(browser.call(request).await.problem().1, "method_not_allowed");
+    assert_eq!(plane.get("/nothing").await.problem().1, "not_found");
+}
+
+/// The state of a server's console, as this build of the crate has it: the server itself was built with another.
+fn console_of(server: &TestServer) -> Arc<Console> {
+    let (app, console) = (&server.app, &server.app.console);
+    Arc::new(Console {
+        authentication: Arc::clone(&console.authentication),
+        publisher: Arc::clone(&console.publisher),
+        clock: console.clock.clone(),
+        entropy: console.entropy.clone(),
+        gateway_url: console.gateway_url.clone(),
+        keys: Arc::clone(&console.keys),
+        tokens: Arc::clone(&console.tokens),
+        sessions: Arc::clone(&console.sessions),
+        policies: Arc::clone(&console.policies),
+        leaks: Arc::clone(&console.leaks),
+        request_log: Arc::clone(&console.request_log),
+        admin_log: Arc::clone(&console.admin_log),
+        gateways: Arc::clone(&console.gateways),
+        enforcement_watch: Arc::new(EnforcementWatch::new(&app.fleet, &app.publisher, &app.signals)),
+        console: Arc::new(ConsoleState::new(Vec::new(), false)),
+    })
+}

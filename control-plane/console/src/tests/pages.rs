@@ -1,0 +1,126 @@
+//! The pages of tokens and settings, and what all pages have in common: headers, assets, errors and colours.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use serde_json::json;
+
+use crate::testing::{Browser, location, text};
+use omf::testing::TestServer;
+
+#[tokio::test]
+async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
+    let plane = TestServer::new().await;
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let form = [("attempt", "t1"), ("name", "edge"), ("role", "gateway"), ("lifetime", "90d")];
+    let made = text(&browser.submit("/tokens", &form).await);
+    assert!(made.contains("omf_token_"), "{made}");
+    let again = text(&browser.submit("/tokens", &form).await);
+    assert!(!again.contains("omf_token_") && again.contains("shown once"));
+    let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+    let tokens = list["items"].as_array().unwrap();
+    let made = tokens.iter().find(|token| token["name"] == "edge").unwrap();
+    assert_eq!((tokens.len(), &made["expires_at"]), (2, &json!("2027-04-15T08:00:00.000Z")));
+    for (form, part) in [
+        ([("attempt", "t2"), ("name", "edge"), ("role", "admin")], "Another token is called edge"),
+        ([("attempt", "t2"), ("name", "<b>"), ("role", "admin")], "&#60;b&#62;"),
+        ([("attempt", "t2"), ("name", "x"), ("role", "king")], "A role is"),
+        ([("attempt", "t1"), ("name", "x"), ("role", "admin")], "Another call was made"),
+    ] {
+        let answer = browser.submit("/tokens", &form).await;
+        assert!(answer.status.is_client_error() && text(&answer).contains(part), "{part}: {}", text(&answer));
+    }
+    let wrong = [("attempt", "t3"), ("name", "edge"), ("role", ""), ("lifetime", "date")];
+    let page = text(&browser.submit("/tokens", &wrong).await);
+    for part in ["A role is", "expires_at-error\" role=\"alert\">"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let path = plane.path_of_token("edge").await.replace("/v1", "") + "/revoke";
+    assert!(browser.page(&path).await.contains("Type <code>edge</code>"));
+    assert!(text(&browser.submit(&path, &[("name", "edg")]).await).contains("Type edge to confirm"));
+    assert_eq!(location(&browser.submit(&path, &[("name", "edge")]).await), "/tokens");
+    assert!(!browser.page("/tokens").await.contains("edge"));
+    let own = plane.path_of_token("owner").await.replace("/v1", "") + "/revoke";
+    assert!(browser.page(&own).await.contains("<strong>you</strong>"));
+    assert!(text(&browser.submit(&own, &[("name", "owner")]).await).contains("last valid token"));
+    assert_eq!(browser.open("/tokens/x/revoke").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn settings_are_shown_with_their_origin() {
+    let plane = TestServer::new().await;
+    let plane = plane
+        .restart_with(|settings| {
+            let setting = |name, value: &str, source: &str| omf::SettingInForce {
+                name,
+                meaning: "What it is for",
+                value: Some(value.to_owned()),
+                source: source.to_owned(),
+            };
+            settings.in_force =
+                vec![setting("listen", "<b>:1", "flag --listen"), setting("log", "info", "default")];
+        })
+        .await;
+    let auditor = plane.token("auditor").await;
+    let page = Browser::signed_in(&plane, &auditor).await.page("/settings").await;
+    for part in
+        ["flag --listen", "&#60;b&#62;:1", &plane.app.publisher.installation.id.to_string(), "the auditor"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[tokio::test]
+async fn pages_tell_browsers_what_keeps_them_safe_and_files_may_be_kept() {
+    let plane = TestServer::new().await;
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    for path in ["/keys", "/sign-in", "/nothing", "/keys?limit=x"] {
+        let answer = browser.open(path).await;
+        let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'") && policy.contains("base-uri 'none'"));
+        assert_eq!(answer.headers[header::X_FRAME_OPTIONS], "DENY", "{path}");
+        assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{path}");
+        assert_eq!(answer.headers[header::REFERRER_POLICY], "same-origin", "{path}");
+        assert_eq!(answer.headers["cross-origin-opener-policy"], "same-origin", "{path}");
+    }
+    let wrong = browser.open("/keys?nothing=x").await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    assert!(text(&wrong).contains("<h1>That did not work</h1>"), "{}", text(&wrong));
+    let page = browser.page("/keys").await;
+    let lower = page.to_lowercase();
+    for inline in [" style=", "<style", "onclick", "onload", "javascript:", "http://", "https://"] {
+        assert!(!lower.contains(inline), "{inline}");
+    }
+    for part in page.split("\"/assets/").skip(1) {
+        let path = format!("/assets/{}", part.split('"').next().unwrap());
+        let answer = plane.call(Request::get(&path).body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert_eq!(answer.headers[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+        assert!(answer.headers[header::X_CONTENT_TYPE_OPTIONS] == "nosniff");
+    }
+}
+
+#[tokio::test]
+async fn colours_are_kept_in_the_browser() {
+    let plane = TestServer::new().await;
+    let mut browser = Browser::new(&plane);
+    assert!(browser.page("/sign-in").await.contains("data-theme=\"system\""));
+    assert_eq!(
+        location(&browser.send("/preferences", &[("theme", "dark"), ("to", "/keys?q=a")]).await),
+        "/keys?q=a"
+    );
+    assert!(browser.page("/sign-in").await.contains("data-theme=\"dark\""));
+    browser.send("/preferences", &[("theme", "\"><script>")]).await;
+    assert!(browser.page("/sign-in").await.contains("data-theme=\"system\""));
+    // To show the answer to a form anew would lose it: a secret, or what was typed.
+    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let switch = "action=\"/preferences\"";
+    assert!(browser.page("/tokens/new").await.contains(switch));
+    let made = [("attempt", "t1"), ("name", "edge"), ("role", "gateway")];
+    for (form, part) in [(&made[..], "omf_token_"), (&[("name", "edge"), ("role", "gateway")], "edge")] {
+        let answer = text(&browser.submit("/tokens", form).await);
+        assert!(answer.contains(part) && !answer.contains(switch), "{answer}");
+    }
+    let wrong = text(&Browser::new(&plane).send("/sign-in", &[("token", "x")]).await);
+    assert!(!wrong.contains(switch), "{wrong}");
+}
