@@ -202,17 +202,7 @@ impl Server {
                 run_detection(&*app.store, &app.signals, &app.clock, app.webhook.is_some()).await;
             }
         });
-        let sending = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move {
-                let Some(webhook) = &app.webhook else { return };
-                let committed = app.signals.finding_committed.subscribe();
-                tokio::select! {
-                    () = webhook.run(&*app.store, &app.clock, committed) => {}
-                    () = app.signals.stopped() => {}
-                }
-            }
-        });
+        let sending = tokio::spawn(run_webhook(Arc::clone(&app)));
         let spreading = tokio::spawn({
             let app = Arc::clone(&app);
             async move { keep_spread(&app.publisher, &app.signals).await }
@@ -225,18 +215,7 @@ impl Server {
             let app = Arc::clone(&app);
             async move { run_gateway_loss(&*app.store, &app.signals, &app.fleet).await }
         });
-        let exporting = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move {
-                let Some(exporter) = &app.exporter else { return };
-                let committed = app.signals.audit_committed.subscribe();
-                let installation = app.publisher.installation.id;
-                tokio::select! {
-                    () = exporter.run(installation, &*app.store, &app.clock, committed) => {}
-                    () = app.signals.stopped() => {}
-                }
-            }
-        });
+        let exporting = tokio::spawn(run_export(Arc::clone(&app)));
         let renewing = match renewal {
             Some(renewal) => tokio::spawn(renewal.run(hangup)),
             None => tokio::spawn(tls::without_certificate(hangup)),
@@ -335,6 +314,27 @@ impl Server {
         app.store.close().await;
         tracing::info!("stopped");
         outcome
+    }
+}
+
+/// Sends anomalies to the webhook, if one is set, until the server stops.
+async fn run_webhook(app: Arc<ControlPlane>) {
+    let Some(webhook) = &app.webhook else { return };
+    let committed = app.signals.finding_committed.subscribe();
+    tokio::select! {
+        () = webhook.run(&*app.store, &app.clock, committed) => {}
+        () = app.signals.stopped() => {}
+    }
+}
+
+/// Exports the audit log over OTLP, if a collector is set, until the server stops.
+async fn run_export(app: Arc<ControlPlane>) {
+    let Some(exporter) = &app.exporter else { return };
+    let committed = app.signals.audit_committed.subscribe();
+    let installation = app.publisher.installation.id;
+    tokio::select! {
+        () = exporter.run(installation, &*app.store, &app.clock, committed) => {}
+        () = app.signals.stopped() => {}
     }
 }
 
