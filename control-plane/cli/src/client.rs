@@ -333,6 +333,14 @@ pub(crate) fn segment(text: &str) -> String {
     encoded
 }
 
+/// The answer to a call that created a secret.
+pub(crate) struct NewSecret {
+    /// The secret.
+    pub(crate) secret: Zeroizing<String>,
+    /// The whole answer.
+    pub(crate) json: Value,
+}
+
 // === impl Call ===
 
 impl Call {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::args::{PageArgs, one_of};
 use super::client::{Call, Client, Method, segment};
 use super::key::IdempotencyArgs;
-use super::output::{Answer, Column, Output, cell, cell_or_none};
+use super::output::{Column, Output, cell, cell_or_none};
 use super::secret_output::{SecretArgs, whereabouts};
 
 /// Commands of `omf token`.

@@ -147,11 +147,8 @@ async fn deliver(plane: &TestServer, token: &str, numbers: std::ops::Range<u64>)
     }
 }
 
-#[tokio::test]
-async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
-    let (url, received) = receiver(statuses(&[])).await;
-    let plane = plane(&url).await;
-    let token = plane.token("gateway").await;
+/// An allowed call, a refused one, aggregated refusals and a gap.
+fn one_of_each() -> Vec<AuditItem> {
     let mut call = record(0, START, Some((Uuid::from_u128(9), "crm-sync")));
     call.method = "PURGE".to_owned();
     let mut refused = record(1, START + 1, None);
@@ -172,8 +169,15 @@ async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
         from: Some(UnixMillis(START + 100)),
         to: UnixMillis(START + 500),
     };
-    let items = vec![call.into(), refused.into(), AuditItem::Aggregated(folded), AuditItem::Gap(lost)];
-    plane.deliver_items(&token, items).await;
+    vec![call.into(), refused.into(), AuditItem::Aggregated(folded), AuditItem::Gap(lost)]
+}
+
+#[tokio::test]
+async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
+    let (url, received) = receiver(statuses(&[])).await;
+    let plane = plane(&url).await;
+    let token = plane.token("gateway").await;
+    plane.deliver_items(&token, one_of_each()).await;
     assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
 
     let headers = received.0.lock().unwrap()[0].0.clone();

@@ -41,9 +41,8 @@ fn call(n: u64, keys: &HashMap<&str, String>) -> (Call, u16, &'static str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_ten_thousand_calls_is_recorded_once() {
-    let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+/// Creates the keys of the run and returns their secrets by name.
+async fn create_keys(stack: &mut Stack) -> HashMap<&'static str, String> {
     let mut keys = HashMap::new();
     for (name, scope, networks) in [
         ("reader", "contacts:read", json!([])),
@@ -61,6 +60,35 @@ async fn each_of_ten_thousand_calls_is_recorded_once() {
         }
         keys.insert(name, key.secret);
     }
+    keys
+}
+
+/// Checks the record of a call that has its own.
+fn check_record(record: &Value, n: u64, call: &Call, status: u16, reason: &str) {
+    let named =
+        !matches!(reason, "missing_credentials" | "malformed_key" | "unknown_key" | "ambiguous_credentials");
+    assert_eq!(record["status"], status, "{record}");
+    assert_eq!(record["reason"], reason, "{record}");
+    assert_eq!(record["decision"], if reason == "allowed" { "allowed" } else { "denied" });
+    assert_eq!(record["method"], call.method.as_str());
+    assert_eq!(record["endpoint"], "/api/v1/contacts/{id}");
+    assert_eq!(record["key_name"].is_string(), named, "{record}");
+    assert_eq!(record["source_ip"], "127.0.0.1");
+    assert_eq!(record["gateway"], "test");
+    assert!(record["latency_us"].as_u64().unwrap() > 0, "{record}");
+    assert!(record["request_id"].as_str().unwrap().len() >= 32, "{record}");
+    if status == 200 {
+        let mut hash = ArgumentHash::new(format!("n={n}").as_bytes());
+        hash.update(&call.body);
+        assert_eq!(record["argument_hash"], hash.finish().to_hex(), "{record}");
+        assert_eq!(record["argument_hash_partial"], false, "{record}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_ten_thousand_calls_is_recorded_once() {
+    let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
+    let keys = create_keys(&mut stack).await;
     stack.in_step().await.unwrap();
     let keys = Arc::new(keys);
     let next = Arc::new(AtomicU64::new(0));
@@ -119,26 +147,7 @@ async fn each_of_ten_thousand_calls_is_recorded_once() {
             assert!(n % 10 <= 2 || n % 10 == 5, "{n} showed a key, and has no record of its own");
             continue;
         };
-        let named = !matches!(
-            reason,
-            "missing_credentials" | "malformed_key" | "unknown_key" | "ambiguous_credentials"
-        );
-        assert_eq!(record["status"], status, "{record}");
-        assert_eq!(record["reason"], reason, "{record}");
-        assert_eq!(record["decision"], if reason == "allowed" { "allowed" } else { "denied" });
-        assert_eq!(record["method"], call.method.as_str());
-        assert_eq!(record["endpoint"], "/api/v1/contacts/{id}");
-        assert_eq!(record["key_name"].is_string(), named, "{record}");
-        assert_eq!(record["source_ip"], "127.0.0.1");
-        assert_eq!(record["gateway"], "test");
-        assert!(record["latency_us"].as_u64().unwrap() > 0, "{record}");
-        assert!(record["request_id"].as_str().unwrap().len() >= 32, "{record}");
-        if status == 200 {
-            let mut hash = ArgumentHash::new(format!("n={n}").as_bytes());
-            hash.update(&call.body);
-            assert_eq!(record["argument_hash"], hash.finish().to_hex(), "{record}");
-            assert_eq!(record["argument_hash_partial"], false, "{record}");
-        }
+        check_record(record, n, &call, status, reason);
     }
     let gaps = stack.control_plane.list("/v1/audit/gaps").await.unwrap();
     assert!(gaps.is_empty(), "{gaps:?}");

@@ -80,9 +80,8 @@ mod tests {
         document
     }
 
-    #[tokio::test]
-    async fn every_call_is_counted_once_and_rightly() {
-        let plane = TestServer::new().await;
+    /// Delivers calls with two keys, `contacts` and `agents`, and one without a key.
+    async fn deliver_calls(plane: &TestServer) {
         let gateway = plane.token("gateway").await;
         let contacts = plane.key("contacts").await;
         let body = json!({"name": "agents", "environment": "live", "scopes": ["agents:read"]});
@@ -106,6 +105,12 @@ mod tests {
             record.sequence = number;
         }
         plane.deliver(&gateway, records).await;
+    }
+
+    #[tokio::test]
+    async fn every_call_is_counted_once_and_rightly() {
+        let plane = TestServer::new().await;
+        deliver_calls(&plane).await;
         let answer = plane.post("/v1/policy/replay", draft()).await.expect(StatusCode::OK);
         let counts = [
             ("calls", 12),

@@ -7,6 +7,100 @@ use super::*;
 use crate::server::Server;
 use crate::testing::{START, settings};
 
+/// The files that the commands read, by name.
+const FILES: [(&str, &str); 4] = [
+    ("policy.json", r#"{"scopes": [{"name": "contacts:read"}, {"name": "orders:read"}], "routes": []}"#),
+    ("draft.toml", "routes = []\n[[scopes]]\nname = \"contacts:read\"\n"),
+    ("bad.json", r#"{"scopes": [], "routes": [{"path": "x", "methods": [], "scope": "a:b"}]}"#),
+    ("broken.json", "{\n  \"scopes\": 1\n}"),
+];
+
+/// Commands that succeed, in this order. Files are in [`FILES`].
+const ACCEPTED: &[&str] = &[
+    "key create --name ci --environment live --scope contacts:read --per-hour 100 --allow 10.0.0.0/8",
+    "--json key create --name cd --environment test --scope contacts:read",
+    "key list --status active --limit 1",
+    "key show ci",
+    "--json key show cd",
+    "key rotate ci",
+    "key rotate ci --overlap 0s",
+    "--json key rotate cd --overlap 7d",
+    "key list --status rotating --unused-since 2027-01-15T08:00:00Z",
+    "key list --rotation-due",
+    "key revoke ci --version 1",
+    "key revoke ci --wait 1ms",
+    "key revoke cd --version 1",
+    "audit --key ci --status 4xx",
+    "audit patterns --key ci --kind volume_spike --limit 5",
+    "audit stats --by hour,key --limit 5",
+    "--json audit stats --key ci --status 4xx",
+    "key create --name ci2 --environment live --scope contacts:read --idempotency-key one",
+    "key create --name ci2 --environment live --scope contacts:read --idempotency-key one",
+    "key create --name burst --environment live --scope contacts:read --burst 5",
+    "gateway list --limit 1",
+    "gateway list --cursor edge/000000000000000a",
+    "token list --limit 1",
+    "token create --name edge --role gateway",
+    "token create --name by.name --role auditor",
+    "token revoke by.name",
+    "token list --json",
+    "policy show --json",
+    "policy set policy.json --wait 1ms",
+    "key update ci2 --scope contacts:read --allow ::1 --description x",
+    "--json key update ci2 --default-limits --allow-any --no-expiry --if-match 2",
+    "key list --expires-before 2030-01-01T00:00:00Z",
+    "events --action key.changed --limit 1",
+    "--json events --subject ci2",
+    "policy versions",
+    "policy diff --from 1",
+    "policy diff draft.toml",
+    "policy replay draft.toml",
+    "policy show --toml",
+    "policy show --version 1 --json",
+    "policy evaluate --key ci2 GET /api/v1/contacts --calls-before 1",
+    "policy evaluate --header accept:text GET /x",
+    "policy evaluate --key ci2 GET /x --draft draft.toml",
+    "policy rollback 1",
+    "policy rollback 2 --wait 1ms --if-match 3",
+    "key create --name shop --environment live --scope orders:read",
+];
+
+/// Commands that fail after these, each with a part of its error.
+const REJECTED: &[(&str, &str)] = &[
+    ("key show nobody", "not_found"),
+    ("key rotate nobody", "not_found"),
+    ("key rotate ci", "key_revoked"),
+    ("key rotate cd --overlap 31d", "overlap is"),
+    ("key list --unused-since yesterday", "unused_since"),
+    ("key create --name ci --environment live --scope contacts:read", "name_taken"),
+    ("key create --name x --environment live --scope none:read", "/scopes/0"),
+    ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),
+    ("token revoke by.name", "no token is called by.name"),
+    ("key list --token omf_token_wrong", "the token from --token is not valid here"),
+    ("audit --ip nowhere", "invalid_query"),
+    ("audit stats --by colour", "one or two of hour"),
+    ("gateway list --limit 0", "limit"),
+    ("policy set bad.json", "bad.json: line 1: /routes/0/path: "),
+    ("policy set broken.json", "broken.json: /scopes: "),
+    ("policy set broken.json", "line 2 column"),
+    ("key update ci2", "nothing to change"),
+    ("key update ci2 --description y --if-match 9", "version_mismatch"),
+    ("key import --name x --environment live --scope contacts:read --digest 00", "imports_not_taken"),
+    ("key import --name x --environment live --scope contacts:read", "--secret-file"),
+    (
+        "key create --name y --environment live --scope contacts:read --idempotency-key one",
+        "idempotency_key_reused",
+    ),
+    ("policy rollback 99", "no policy has the version 99"),
+    ("policy evaluate --key nobody GET /x", "no key has"),
+    ("policy diff --from 99", "from is a version"),
+    ("events --action none", "an action is one of"),
+    ("policy set /nowhere/policy.json", "/nowhere/policy.json: No such file"),
+    ("policy set", "<FILE>"),
+    ("key create", "--name"),
+    ("audit --colour red", "--colour"),
+];
+
 #[test]
 fn the_command_line_is_consistent_and_shows_no_token() {
     let mut command = command();
@@ -26,32 +120,21 @@ async fn every_command_works_against_a_server() {
     let server = Server::start(settings(folder.path(), &Arc::new(AtomicU64::new(START)))).await.unwrap();
     let url = format!("http://{}", server.address());
     let token = folder.path().join("admin-token").display().to_string();
-    let file = folder.path().join("policy.json");
-    std::fs::write(
-        &file,
-        r#"{"scopes": [{"name": "contacts:read"}, {"name": "orders:read"}], "routes": []}"#,
-    )
-    .unwrap();
-    let toml = folder.path().join("draft.toml");
-    std::fs::write(&toml, "routes = []\n[[scopes]]\nname = \"contacts:read\"\n").unwrap();
-    let set = format!("policy set {} --wait 1ms", file.display());
-    let draft_diff = format!("policy diff {}", toml.display());
-    let replay = format!("policy replay {}", toml.display());
-    let evaluate_draft = format!("policy evaluate --key ci2 GET /x --draft {}", toml.display());
-    let (bad, broken) = (folder.path().join("bad.json"), folder.path().join("broken.json"));
-    std::fs::write(&bad, r#"{"scopes": [], "routes": [{"path": "x", "methods": [], "scope": "a:b"}]}"#)
-        .unwrap();
-    std::fs::write(&broken, "{\n  \"scopes\": 1\n}").unwrap();
-    let set_bad = format!("policy set {}", bad.display());
-    let set_broken = format!("policy set {}", broken.display());
+    for (name, content) in FILES {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(server.run_until(async move {
         let _ = stopped.await;
     }));
     let omf = async |line: &str| {
         let connection = ["--url", &url, "--token-file", &token];
+        let path = |word: &str| match FILES.iter().any(|(name, _)| *name == word) {
+            true => folder.path().join(word).display().to_string(),
+            false => word.to_owned(),
+        };
         let words: Vec<String> =
-            std::iter::once("omf").chain(line.split(' ')).chain(connection).map(str::to_owned).collect();
+            std::iter::once("omf").chain(line.split(' ')).chain(connection).map(path).collect();
         let result = spawn_blocking(move || run(parse(words)?)).await.unwrap();
         result.map_err(|error| format!("{error:#}"))
     };
@@ -59,90 +142,10 @@ async fn every_command_works_against_a_server() {
     while let Err(error) = omf("policy show").await {
         assert!(tokio::time::Instant::now() < deadline, "not ready: {error}");
     }
-    for line in [
-        "key create --name ci --environment live --scope contacts:read --per-hour 100 --allow 10.0.0.0/8",
-        "--json key create --name cd --environment test --scope contacts:read",
-        "key list --status active --limit 1",
-        "key show ci",
-        "--json key show cd",
-        "key rotate ci",
-        "key rotate ci --overlap 0s",
-        "--json key rotate cd --overlap 7d",
-        "key list --status rotating --unused-since 2027-01-15T08:00:00Z",
-        "key list --rotation-due",
-        "key revoke ci --version 1",
-        "key revoke ci --wait 1ms",
-        "key revoke cd --version 1",
-        "audit --key ci --status 4xx",
-        "audit patterns --key ci --kind volume_spike --limit 5",
-        "audit stats --by hour,key --limit 5",
-        "--json audit stats --key ci --status 4xx",
-        "key create --name ci2 --environment live --scope contacts:read --idempotency-key one",
-        "key create --name ci2 --environment live --scope contacts:read --idempotency-key one",
-        "key create --name burst --environment live --scope contacts:read --burst 5",
-        "gateway list --limit 1",
-        "gateway list --cursor edge/000000000000000a",
-        "token list --limit 1",
-        "token create --name edge --role gateway",
-        "token create --name by.name --role auditor",
-        "token revoke by.name",
-        "token list --json",
-        "policy show --json",
-        &set,
-        "key update ci2 --scope contacts:read --allow ::1 --description x",
-        "--json key update ci2 --default-limits --allow-any --no-expiry --if-match 2",
-        "key list --expires-before 2030-01-01T00:00:00Z",
-        "events --action key.changed --limit 1",
-        "--json events --subject ci2",
-        "policy versions",
-        "policy diff --from 1",
-        &draft_diff,
-        &replay,
-        "policy show --toml",
-        "policy show --version 1 --json",
-        "policy evaluate --key ci2 GET /api/v1/contacts --calls-before 1",
-        "policy evaluate --header accept:text GET /x",
-        &evaluate_draft,
-        "policy rollback 1",
-        "policy rollback 2 --wait 1ms --if-match 3",
-        "key create --name shop --environment live --scope orders:read",
-    ] {
+    for &line in ACCEPTED {
         assert_eq!(omf(line).await, Ok(()), "{line}");
     }
-    for (line, reason) in [
-        ("key show nobody", "not_found"),
-        ("key rotate nobody", "not_found"),
-        ("key rotate ci", "key_revoked"),
-        ("key rotate cd --overlap 31d", "overlap is"),
-        ("key list --unused-since yesterday", "unused_since"),
-        ("key create --name ci --environment live --scope contacts:read", "name_taken"),
-        ("key create --name x --environment live --scope none:read", "/scopes/0"),
-        ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),
-        ("token revoke by.name", "no token is called by.name"),
-        ("key list --token omf_token_wrong", "the token from --token is not valid here"),
-        ("audit --ip nowhere", "invalid_query"),
-        ("audit stats --by colour", "one or two of hour"),
-        ("gateway list --limit 0", "limit"),
-        (&set_bad, "bad.json: line 1: /routes/0/path: "),
-        (&set_broken, "broken.json: /scopes: "),
-        (&set_broken, "line 2 column"),
-        ("key update ci2", "nothing to change"),
-        ("key update ci2 --description y --if-match 9", "version_mismatch"),
-        ("key import --name x --environment live --scope contacts:read --digest 00", "imports_not_taken"),
-        ("key import --name x --environment live --scope contacts:read", "--secret-file"),
-        (
-            "key create --name y --environment live --scope contacts:read --idempotency-key one",
-            "idempotency_key_reused",
-        ),
-        ("policy rollback 99", "no policy has the version 99"),
-        ("policy evaluate --key nobody GET /x", "no key has"),
-        ("policy diff --from 99", "from is a version"),
-        ("events --action none", "an action is one of"),
-        ("policy set /nowhere/policy.json", "/nowhere/policy.json: No such file"),
-        ("policy set", "<FILE>"),
-        ("key create", "--name"),
-        ("audit --colour red", "--colour"),
-    ] {
+    for &(line, reason) in REJECTED {
         let error = omf(line).await.unwrap_err();
         assert!(error.contains(reason), "{line}: {error}");
     }

@@ -91,45 +91,10 @@ impl KeyStore for SqliteStore {
             }
         };
         if let Some((status, now)) = filter.status {
-            let now = to_millis(now);
-            match status {
-                KeyStatus::Active => {
-                    query.push(" AND 1 = (SELECT count(*)").push(ACCEPTED_AT).push_bind(now).push(")")
-                }
-                // Keys that never had a second version need no count.
-                KeyStatus::Rotating => query
-                    .push(
-                        " AND EXISTS (SELECT 1 FROM key_versions s WHERE s.key_id = k.id AND s.version > 1)",
-                    )
-                    .push(" AND 1 < (SELECT count(*)")
-                    .push(ACCEPTED_AT)
-                    .push_bind(now)
-                    .push(")"),
-                KeyStatus::Revoked => query.push(" AND NOT ").push(ANY_UNREVOKED),
-                KeyStatus::Expired => query
-                    .push(" AND 0 = (SELECT count(*)")
-                    .push(ACCEPTED_AT)
-                    .push_bind(now)
-                    .push(") AND ")
-                    .push(ANY_UNREVOKED),
-            };
+            push_status(&mut query, status, now);
         }
-        if let Some(RotationFilter { due, now, made_until }) = filter.rotation {
-            if let (true, Some(made_until)) = (due, made_until) {
-                // No version is older than its key, unless the clock was set back, by less than a day. Keys that are too
-                // young are skipped without reading their versions.
-                let latest = UnixMillis(made_until.0.saturating_add(DAY_MS));
-                query.push(" AND k.created_at <= ").push_bind(to_millis(latest));
-            }
-            // Nothing was created at -1.
-            query
-                .push(if due { " AND " } else { " AND NOT " })
-                .push("ifnull((SELECT a.created_at")
-                .push(ACCEPTED_AT)
-                .push_bind(to_millis(now))
-                .push(" ORDER BY a.version DESC LIMIT 1) <= ")
-                .push_bind(made_until.map_or(-1, to_millis))
-                .push(", 0)");
+        if let Some(rotation) = filter.rotation {
+            push_rotation(&mut query, rotation);
         }
         if let Some(since) = filter.unused_since {
             query
@@ -155,15 +120,7 @@ impl KeyStore for SqliteStore {
             query.push(" AND instr(' ' || k.scopes || ' ', ").push_bind(format!(" {scope} ")).push(") > 0");
         }
         if let Some(text) = &filter.text {
-            let lower = text.to_ascii_lowercase();
-            query
-                .push(" AND (instr(lower(k.name), ")
-                .push_bind(lower.clone())
-                .push(") > 0 OR instr(lower(ifnull(k.description, '')), ")
-                .push_bind(lower)
-                .push(") > 0 OR k.id IN (SELECT key_id FROM key_versions WHERE hint = ")
-                .push_bind(text.clone())
-                .push("))");
+            push_text(&mut query, text);
         }
         query
             .push(" ORDER BY ")
@@ -188,6 +145,63 @@ impl KeyStore for SqliteStore {
     ) -> std::result::Result<(), CredentialsError> {
         credentials::read_credentials(&mut *self.main.reader().await?, part, parts, builder).await
     }
+}
+
+/// Adds the condition that a key has this status at `now`.
+fn push_status(query: &mut QueryBuilder<Sqlite>, status: KeyStatus, now: UnixMillis) {
+    let now = to_millis(now);
+    match status {
+        KeyStatus::Active => {
+            query.push(" AND 1 = (SELECT count(*)").push(ACCEPTED_AT).push_bind(now).push(")")
+        }
+        // Keys that never had a second version need no count.
+        KeyStatus::Rotating => query
+            .push(" AND EXISTS (SELECT 1 FROM key_versions s WHERE s.key_id = k.id AND s.version > 1)")
+            .push(" AND 1 < (SELECT count(*)")
+            .push(ACCEPTED_AT)
+            .push_bind(now)
+            .push(")"),
+        KeyStatus::Revoked => query.push(" AND NOT ").push(ANY_UNREVOKED),
+        KeyStatus::Expired => query
+            .push(" AND 0 = (SELECT count(*)")
+            .push(ACCEPTED_AT)
+            .push_bind(now)
+            .push(") AND ")
+            .push(ANY_UNREVOKED),
+    };
+}
+
+/// Adds the condition that the newest accepted version of a key is due for rotation, or not.
+fn push_rotation(query: &mut QueryBuilder<Sqlite>, rotation: RotationFilter) {
+    let RotationFilter { due, now, made_until } = rotation;
+    if let (true, Some(made_until)) = (due, made_until) {
+        // No version is older than its key, unless the clock was set back, by less than a day. Keys that are too
+        // young are skipped without reading their versions.
+        let latest = UnixMillis(made_until.0.saturating_add(DAY_MS));
+        query.push(" AND k.created_at <= ").push_bind(to_millis(latest));
+    }
+    // Nothing was created at -1.
+    query
+        .push(if due { " AND " } else { " AND NOT " })
+        .push("ifnull((SELECT a.created_at")
+        .push(ACCEPTED_AT)
+        .push_bind(to_millis(now))
+        .push(" ORDER BY a.version DESC LIMIT 1) <= ")
+        .push_bind(made_until.map_or(-1, to_millis))
+        .push(", 0)");
+}
+
+/// Adds the condition that a key contains this text in its name or description, or has a version with this hint.
+fn push_text(query: &mut QueryBuilder<Sqlite>, text: &str) {
+    let lower = text.to_ascii_lowercase();
+    query
+        .push(" AND (instr(lower(k.name), ")
+        .push_bind(lower.clone())
+        .push(") > 0 OR instr(lower(ifnull(k.description, '')), ")
+        .push_bind(lower)
+        .push(") > 0 OR k.id IN (SELECT key_id FROM key_versions WHERE hint = ")
+        .push_bind(text.to_owned())
+        .push("))");
 }
 
 /// The query that finds a text in the full-text index, and possibly some keys without it, if it finds few. Otherwise a scan of

@@ -84,6 +84,37 @@ fn several(edge: &Edge<'_>) -> Vec<Variant> {
     all
 }
 
+/// Texts that resemble the key, and some that do not.
+fn texts_for(key: &str) -> [String; 25] {
+    [
+        key.to_ascii_uppercase(),
+        key.to_ascii_lowercase(),
+        format!("\"{key}\""),
+        format!("'{key}'"),
+        format!("<{key}>"),
+        format!("key={key}"),
+        format!("Bearer {key}"),
+        format!("{key}{key}"),
+        format!("{key}="),
+        key.replace("_live_", "_test_"),
+        key.replace("_live_", "_token_"),
+        key.replace('_', "-"),
+        key.replace('_', "%5F"),
+        omniflow_policy::digest::Digest::of(key.as_bytes()).to_hex(),
+        omniflow_policy::digest::Digest::of(key.as_bytes()).to_hex().to_ascii_uppercase(),
+        UNKNOWN.to_owned(),
+        OAUTH.to_owned(),
+        "null".to_owned(),
+        "undefined".to_owned(),
+        "*".to_owned(),
+        "omf_live_".to_owned(),
+        "omf_live_".to_owned() + &"0".repeat(46),
+        String::new(),
+        "k".repeat(60_000),
+        "omf_live_".to_owned() + &"a".repeat(50_000),
+    ]
+}
+
 /// Nearly the key.
 fn mistaken(edge: &Edge<'_>) -> Vec<Variant> {
     let key = edge.key.as_str();
@@ -110,33 +141,7 @@ fn mistaken(edge: &Edge<'_>) -> Vec<Variant> {
             texts.push(("a byte before", [&[byte], key.as_bytes()].concat()));
         }
     }
-    for text in [
-        key.to_ascii_uppercase(),
-        key.to_ascii_lowercase(),
-        format!("\"{key}\""),
-        format!("'{key}'"),
-        format!("<{key}>"),
-        format!("key={key}"),
-        format!("Bearer {key}"),
-        format!("{key}{key}"),
-        format!("{key}="),
-        key.replace("_live_", "_test_"),
-        key.replace("_live_", "_token_"),
-        key.replace('_', "-"),
-        key.replace('_', "%5F"),
-        omniflow_policy::digest::Digest::of(key.as_bytes()).to_hex(),
-        omniflow_policy::digest::Digest::of(key.as_bytes()).to_hex().to_ascii_uppercase(),
-        UNKNOWN.to_owned(),
-        OAUTH.to_owned(),
-        "null".to_owned(),
-        "undefined".to_owned(),
-        "*".to_owned(),
-        "omf_live_".to_owned(),
-        "omf_live_".to_owned() + &"0".repeat(46),
-        String::new(),
-        "k".repeat(60_000),
-        "omf_live_".to_owned() + &"a".repeat(50_000),
-    ] {
+    for text in texts_for(key) {
         texts.push(("something else", text.into_bytes()));
     }
     let mut all = Vec::new();

@@ -6,6 +6,64 @@ use crate::request::{Header, frames};
 
 const FAMILY: &str = "messages";
 
+/// Lines about the transfer coding of a body; the last is none.
+const TRANSFER_ENCODINGS: [&str; 22] = [
+    "transfer-encoding: chunked",
+    "Transfer-Encoding : chunked",
+    "transfer-encoding:\tchunked",
+    "transfer-encoding: xchunked",
+    "transfer-encoding: chunked, identity",
+    "transfer-encoding: identity, chunked",
+    "transfer-encoding: chunked\r\ntransfer-encoding: x",
+    "transfer-encoding: x\r\ntransfer-encoding: chunked",
+    "transfer-encoding:\r\n chunked",
+    "transfer-encoding: \"chunked\"",
+    "transfer-encoding: CHUNKED",
+    "transfer-encoding: chunked\0",
+    "transfer-encoding: \x0bchunked",
+    "transfer_encoding: chunked",
+    "transfer-encoding\t: chunked",
+    " transfer-encoding: chunked",
+    "x: y\rtransfer-encoding: chunked",
+    "transfer-encoding: gzip, chunked",
+    "transfer-encoding;: chunked",
+    "x: y\ntransfer-encoding: chunked",
+    "te: trailers\r\ntransfer-encoding: chunked;q=1",
+    "",
+];
+
+/// Wrong versions in a request line.
+const VERSIONS: [&str; 10] = [
+    "HTTP/1.0",
+    "HTTP/0.9",
+    "HTTP/2.0",
+    "HTTP/1.2",
+    "HTTP/1.1 ",
+    "http/1.1",
+    "HTTP/1",
+    "XTTP/1.1",
+    "HTTP/1.1x",
+    "",
+];
+
+/// Header lines with a meaning for the connection, and malformed ones.
+const HEADER_LINES: [&str; 14] = [
+    "expect: 100-continue\r\ncontent-length: 1\r\n",
+    "expect: x\r\n",
+    "upgrade: websocket\r\nconnection: upgrade\r\n",
+    "upgrade: h2c\r\nconnection: upgrade, http2-settings\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
+    "upgrade: x\r\nconnection: upgrade\r\n",
+    "te: trailers, chunked\r\n",
+    "max-forwards: 0\r\n",
+    "range: bytes=0-0\r\n",
+    ":path: /\r\n",
+    ":method: DELETE\r\n",
+    ": x\r\n",
+    "x\r\n",
+    "\u{0}: x\r\n",
+    "proxy-connection: close\r\n",
+];
+
 pub(super) fn variants(edge: &Edge<'_>) -> Vec<Variant> {
     let mut all = smuggled(edge);
     all.extend(lines(edge));
@@ -21,30 +79,7 @@ fn smuggled(edge: &Edge<'_>) -> Vec<Variant> {
     let chunked = format!("0\r\n\r\n{hidden}");
     let (length, short) = (chunked.len(), 4);
     let mut all = Vec::new();
-    for transfer in [
-        "transfer-encoding: chunked",
-        "Transfer-Encoding : chunked",
-        "transfer-encoding:\tchunked",
-        "transfer-encoding: xchunked",
-        "transfer-encoding: chunked, identity",
-        "transfer-encoding: identity, chunked",
-        "transfer-encoding: chunked\r\ntransfer-encoding: x",
-        "transfer-encoding: x\r\ntransfer-encoding: chunked",
-        "transfer-encoding:\r\n chunked",
-        "transfer-encoding: \"chunked\"",
-        "transfer-encoding: CHUNKED",
-        "transfer-encoding: chunked\0",
-        "transfer-encoding: \x0bchunked",
-        "transfer_encoding: chunked",
-        "transfer-encoding\t: chunked",
-        " transfer-encoding: chunked",
-        "x: y\rtransfer-encoding: chunked",
-        "transfer-encoding: gzip, chunked",
-        "transfer-encoding;: chunked",
-        "x: y\ntransfer-encoding: chunked",
-        "te: trailers\r\ntransfer-encoding: chunked;q=1",
-        "",
-    ] {
+    for transfer in TRANSFER_ENCODINGS {
         for lengths in [
             String::new(),
             format!("content-length: {length}\r\n"),
@@ -110,18 +145,7 @@ fn lines(edge: &Edge<'_>) -> Vec<Variant> {
         let variant = Variant::new(FAMILY, case, name, Wire::Http1(text.into_bytes()));
         all.push(Variant { is_open, requests: 2, ..variant });
     };
-    for version in [
-        "HTTP/1.0",
-        "HTTP/0.9",
-        "HTTP/2.0",
-        "HTTP/1.2",
-        "HTTP/1.1 ",
-        "http/1.1",
-        "HTTP/1",
-        "XTTP/1.1",
-        "HTTP/1.1x",
-        "",
-    ] {
+    for version in VERSIONS {
         add("a version", true, format!("GET {forbidden} {version}\r\nhost: edge\r\n{end}"));
         add("a version", true, format!("GET {allowed} {version}\r\nhost: edge\r\n{end}"));
     }
@@ -157,22 +181,7 @@ fn lines(edge: &Edge<'_>) -> Vec<Variant> {
         add("a host", true, format!("GET {allowed} HTTP/1.1\r\n{host}{end}"));
         add("a host", true, format!("GET http://other{allowed} HTTP/1.1\r\n{host}{end}"));
     }
-    for extra in [
-        "expect: 100-continue\r\ncontent-length: 1\r\n",
-        "expect: x\r\n",
-        "upgrade: websocket\r\nconnection: upgrade\r\n",
-        "upgrade: h2c\r\nconnection: upgrade, http2-settings\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
-        "upgrade: x\r\nconnection: upgrade\r\n",
-        "te: trailers, chunked\r\n",
-        "max-forwards: 0\r\n",
-        "range: bytes=0-0\r\n",
-        ":path: /\r\n",
-        ":method: DELETE\r\n",
-        ": x\r\n",
-        "x\r\n",
-        "\u{0}: x\r\n",
-        "proxy-connection: close\r\n",
-    ] {
+    for extra in HEADER_LINES {
         add("a header with a meaning", true, format!("GET {allowed} HTTP/1.1\r\nhost: edge\r\n{extra}{end}"));
     }
     for cut in [1, 5, 20, 40] {
