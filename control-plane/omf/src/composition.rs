@@ -34,7 +34,8 @@ use omniflow_store::Store;
 use omniflow_store_sqlite::SqliteStore;
 
 use crate::bootstrap;
-use crate::server::{ServerError, ServerSettings};
+use crate::error::ServerError;
+use crate::settings::ServerSettings;
 
 /// The running control plane. Only this crate sees all of it: use cases, API and console have the slices that they need.
 pub struct ControlPlane {

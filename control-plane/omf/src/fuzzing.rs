@@ -15,7 +15,7 @@ use tower::ServiceExt;
 
 use crate::composition::ControlPlane;
 use crate::router;
-use crate::server::ServerSettings;
+use crate::settings::ServerSettings;
 use omniflow_domain::clock::Clock;
 
 /// A control plane with a few keys.

@@ -6,6 +6,7 @@
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`server`], [`composition`], `router` | a process that serves: its parts, put together, and the router of API and console |
 //! | `jobs` | the background jobs, under one supervisor |
+//! | [`settings`], [`error`] | what a server is given, and why it cannot start |
 //! | [`bootstrap`] | the first start |
 //! | `process` | no core dumps, and files that are private to begin with |
 //! | `testing`, `golden`, `fuzzing` | for tests: a control plane in a temporary folder; texts under review; the API as fuzz targets call it |
@@ -18,6 +19,7 @@ pub mod bootstrap;
 pub mod commands;
 pub mod composition;
 mod configuration;
+pub mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 #[cfg(any(test, feature = "testing"))]
@@ -26,6 +28,7 @@ mod jobs;
 mod process;
 mod router;
 pub mod server;
+pub mod settings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

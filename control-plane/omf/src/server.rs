@@ -2,72 +2,28 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle as ServerHandle;
-use omniflow_policy::key::KeyPrefix;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::bootstrap::BootstrapError;
 use crate::composition::ControlPlane;
-use crate::configuration::SettingInForce;
+use crate::error::ServerError;
 use crate::jobs::Supervisor;
 use crate::router;
-use omniflow_domain::clock::{Clock, Entropy};
+use crate::settings::ServerSettings;
 use omniflow_net::connections;
-use omniflow_net::tls::{self, Renewal, TlsError, TlsFiles};
-use omniflow_outbound::otlp::{OtlpError, OtlpSettings};
-use omniflow_outbound::webhook::{WebhookError, WebhookSettings};
+use omniflow_net::tls::{self, Renewal};
 use omniflow_service::publisher::BuildError;
-use omniflow_service::vault::VaultError;
-use omniflow_store::StoreError;
 
 /// How long open calls have to end once the process is asked to.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long connections have to close when that time is over and they are cut.
 const CUT: Duration = Duration::from_secs(1);
-
-/// What a server needs to know.
-#[derive(Clone, Debug)]
-pub struct ServerSettings {
-    /// Where it listens; port 0 for any that is free.
-    pub listen: SocketAddr,
-    /// Where its databases lie.
-    pub data_dir: PathBuf,
-    /// Where the first start writes the owner's token; `admin-token` in the data directory if not stated.
-    pub admin_token_file: Option<PathBuf>,
-    /// What keys begin with. Only the first start reads it.
-    pub key_prefix: KeyPrefix,
-    /// How long a silent gateway still counts as live.
-    pub gateway_lease: Duration,
-    /// How long after it was made a key's newest version should be replaced; `None` for never.
-    pub rotation_after: Option<Duration>,
-    /// For how long audit records are kept.
-    pub audit_retention: Duration,
-    /// For how long the arguments of calls are kept.
-    pub payload_retention: Duration,
-    /// Where the keys lie that seal the arguments; `payload-key` in the data directory if not stated.
-    pub payload_key_file: Option<PathBuf>,
-    /// Who gets findings; `None` for nobody.
-    pub webhook: Option<WebhookSettings>,
-    /// Where callers reach the gateways; `None` if nobody has said.
-    pub gateway_url: Option<String>,
-    /// All settings as an operator gave them, for people to read.
-    pub in_force: Vec<SettingInForce>,
-    /// Who gets the audit log; `None` for nobody.
-    pub otlp: Option<OtlpSettings>,
-    /// Certificate and key; `None` for plain HTTP.
-    pub tls: Option<TlsFiles>,
-    /// The wall clock.
-    pub clock: Clock,
-    /// Random bytes.
-    pub entropy: Entropy,
-}
 
 /// A server that accepts calls.
 pub struct Server {
@@ -78,76 +34,6 @@ pub struct Server {
     building: JoinHandle<Result<(), BuildError>>,
     jobs: Supervisor,
     renewing: JoinHandle<()>,
-}
-
-/// Why a server cannot start or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// Certificate or key cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The webhook's secret cannot be used.
-    #[error(transparent)]
-    Webhook(#[from] WebhookError),
-    /// The export of the audit log cannot be set up.
-    #[error(transparent)]
-    Otlp(#[from] OtlpError),
-    /// The data directory cannot be used.
-    #[error(transparent)]
-    Storage(#[from] StoreError),
-    /// The keys that seal the arguments of calls cannot be used.
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// The first start failed.
-    #[error(transparent)]
-    Bootstrap(#[from] BootstrapError),
-    /// The image of all keys cannot be built.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The address is taken or cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
-    Listen {
-        /// Which address.
-        address: SocketAddr,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The operating system does not deliver signals.
-    #[error("signals cannot be handled: {0}")]
-    Signal(io::Error),
-    /// Accepting calls failed.
-    #[error("accepting calls failed: {0}")]
-    Serve(#[from] io::Error),
-    /// A part of the server ended by itself.
-    #[error("a part of the server ended: {0}")]
-    Ended(#[from] JoinError),
-}
-
-// === impl ServerSettings ===
-
-#[cfg(any(test, feature = "testing", fuzzing))]
-impl ServerSettings {
-    /// The defaults, over a folder of a test's own and on any port.
-    pub fn in_folder(folder: &std::path::Path, clock: Clock) -> Self {
-        Self {
-            listen: ([127, 0, 0, 1], 0).into(),
-            data_dir: folder.to_owned(),
-            admin_token_file: None,
-            key_prefix: KeyPrefix::default(),
-            gateway_lease: Duration::from_secs(60),
-            rotation_after: Some(Duration::from_secs(90 * 86_400)),
-            audit_retention: Duration::from_secs(90 * 86_400),
-            payload_retention: Duration::from_secs(7 * 86_400),
-            payload_key_file: None,
-            webhook: None,
-            gateway_url: None,
-            in_force: Vec::new(),
-            otlp: None,
-            tls: None,
-            clock,
-            entropy: Entropy::system(),
-        }
-    }
 }
 
 // === impl Server ===

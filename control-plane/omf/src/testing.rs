@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::composition::ControlPlane;
 pub use crate::golden::check as golden;
 use crate::router;
-use crate::server::ServerSettings;
+use crate::settings::ServerSettings;
 use omniflow_domain::clock::Clock;
 use omniflow_service::jobs::detection::detect;
 use omniflow_service::jobs::gateway_loss::record_lost_gateways;

@@ -17,7 +17,8 @@ use crate::configuration::{
     Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Reading, Setting, SettingInForce,
 };
 use crate::process;
-use crate::server::{Server, ServerSettings};
+use crate::server::Server;
+use crate::settings::ServerSettings;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::connections;
 

@@ -11,6 +11,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::*;
 use crate::testing::{START, TestServer, log_to, record, settings};
+use omniflow_policy::key::KeyPrefix;
+use omniflow_store::StoreError;
 
 #[tokio::test]
 async fn a_restart_keeps_everything() {
