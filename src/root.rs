@@ -10,8 +10,9 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use crate::audit::crash_report::CrashReporter;
-use crate::audit::handover::{Handover, HandoverDelivery};
+use crate::audit::handover::HandoverDelivery;
 use crate::audit::quiescence::QuiescenceReporter;
+use crate::audit::undelivered::Handover;
 use crate::clock::{self, Clocks};
 use crate::config::{Config, TOKEN_VARIABLE};
 use crate::control_plane::{self, CallToken};

@@ -13,6 +13,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+pub use self::check::{MAX_SCOPE_DESCRIPTION, MAX_SCOPES, MAX_TEMPLATE_LENGTH};
 use self::check::{check_payloads, check_scopes, check_template};
 pub use self::document::{PolicyDocument, PolicyError, RouteDefinition, ScopeDefinition};
 pub(crate) use self::document::{default_true, is_true};
@@ -23,15 +24,9 @@ use crate::scope::Scope;
 
 /// Maximum number of routes in one policy.
 pub const MAX_ROUTES: usize = 2_000;
-/// Maximum number of scopes in one policy.
-pub const MAX_SCOPES: usize = 500;
 /// Maximum length of an imported key in bytes. Keys of other systems are far shorter; longer credentials,
 /// such as most OAuth tokens, cost neither a digest nor a lookup.
 pub const MAX_IMPORTED_KEY_LENGTH: usize = 512;
-/// Maximum length of a scope's description in bytes.
-pub const MAX_SCOPE_DESCRIPTION: usize = 1_024;
-/// Maximum length of a path template in bytes.
-pub const MAX_TEMPLATE_LENGTH: usize = 512;
 
 /// A compiled policy.
 #[derive(Clone)]

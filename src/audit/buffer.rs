@@ -16,8 +16,8 @@ use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
-use serde::{Deserialize, Serialize};
 
+use super::undelivered::{EncodedItem, Undelivered};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::control_plane::{self, CallToken, Response};
@@ -56,22 +56,6 @@ pub(crate) struct AuditBuffer {
     is_failing: bool,
     /// No more records will be added, so no batch waits for more.
     is_complete: bool,
-}
-
-/// The records that a VM had not delivered when it ended.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Undelivered {
-    acknowledged: u64,
-    items: VecDeque<EncodedItem>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct EncodedItem {
-    #[serde(with = "serde_bytes")]
-    bytes: Vec<u8>,
-    /// The bytes among them that are a payload.
-    payload: usize,
-    calls: u64,
 }
 
 /// A number of calls between two instants.
@@ -338,17 +322,6 @@ impl AuditBuffer {
 
     fn back_off(&mut self, now: MonotonicNanos) {
         self.not_before = now.after(self.backoff.pause());
-    }
-}
-
-impl Undelivered {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// The number of calls that these records stand for.
-    pub(crate) fn calls(&self) -> u64 {
-        self.items.iter().fold(0, |sum, item| sum.saturating_add(item.calls))
     }
 }
 

@@ -6,20 +6,13 @@
 
 use omniflow_policy::audit::AuditSource;
 use omniflow_policy::time::MonotonicNanos;
-use serde::{Deserialize, Serialize};
 
-use super::buffer::{AuditBuffer, Undelivered};
+use super::buffer::AuditBuffer;
+use super::undelivered::Handover;
 use crate::config::Config;
 use crate::control_plane::{CallToken, Response};
 use crate::metrics::Metrics;
 use crate::workers::membership::Membership;
-
-/// The records of a VM that has ended.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Handover {
-    pub(crate) source: AuditSource,
-    pub(crate) records: Undelivered,
-}
 
 /// Delivers the handovers of other VMs, one after the other.
 #[derive(Default)]

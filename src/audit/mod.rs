@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`buffer`] | the records of one VM until they are acknowledged, and their delivery |
+//! | [`undelivered`] | unacknowledged records, as they are handed over |
 //! | [`handover`] | records of a VM that ends in an orderly way, delivered by the leader |
 //! | [`crash_report`] | the leader's reports of VMs that crashed with records |
 //! | [`quiescence`] | the leader's reports of whether all records are delivered |
@@ -11,3 +12,4 @@ pub(crate) mod buffer;
 pub(crate) mod crash_report;
 pub(crate) mod handover;
 pub(crate) mod quiescence;
+pub(crate) mod undelivered;

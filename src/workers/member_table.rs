@@ -4,8 +4,8 @@ use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::membership::SECOND;
-
+/// One second in nanoseconds.
+pub(super) const SECOND: u64 = 1_000_000_000;
 /// A VM without a heartbeat for this long has departed. VMs send one every [`crate::root::TICK`].
 const HEARTBEAT_TIMEOUT: u64 = 3 * SECOND;
 /// A departed VM may come back for this long before it counts as crashed: its thread may have been blocked. What it delivers

@@ -9,14 +9,13 @@ use omniflow_policy::gateway::{Incarnation, VmStatus};
 use omniflow_policy::time::MonotonicNanos;
 
 use super::lease;
-use super::member_table::{CallProgress, DepartedMember, Member, MemberTable, RETURN_PERIOD};
+use super::member_table::{CallProgress, DepartedMember, Member, MemberTable, RETURN_PERIOD, SECOND};
 use super::message::{self, Message};
 use super::shared_data::{self, Head, Names};
-use crate::audit::handover::Handover;
+use crate::audit::undelivered::Handover;
 use crate::clock;
 use crate::host::{self, LogLevel};
 
-pub(super) const SECOND: u64 = 1_000_000_000;
 const MILLISECOND: u64 = SECOND / 1_000;
 /// A VM whose last heartbeat is older, several ticks, may have begun calls that are not in the table.
 const FRESHNESS: u64 = SECOND / 2;

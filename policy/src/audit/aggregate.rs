@@ -11,7 +11,7 @@ use alloc::collections::btree_map::Entry;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::AggregatedRefusals;
+use super::item::AggregatedRefusals;
 use crate::outcome::Denial;
 use crate::time::UnixMillis;
 

@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuditItem, AuditRecord, DeliveryReport};
+use super::delivery::DeliveryReport;
+use super::item::AuditItem;
+use super::record::AuditRecord;
 use crate::gateway::Incarnation;
 
 /// The first bytes of a batch.

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::AuditRecord;
+use super::record::AuditRecord;
 use crate::outcome::Denial;
 use crate::payload::CallPayload;
 use crate::time::UnixMillis;

@@ -4,9 +4,16 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 
-use super::{MAX_SCOPE_DESCRIPTION, MAX_SCOPES, MAX_TEMPLATE_LENGTH, PolicyError, ScopeDefinition};
+use super::document::{PolicyError, ScopeDefinition};
 use crate::path::Target;
 use crate::payload::{MAX_PAYLOAD_BYTES, MAX_REDACTED_FIELDS, PayloadPolicy};
+
+/// Maximum number of scopes in one policy.
+pub const MAX_SCOPES: usize = 500;
+/// Maximum length of a scope's description in bytes.
+pub const MAX_SCOPE_DESCRIPTION: usize = 1_024;
+/// Maximum length of a path template in bytes.
+pub const MAX_TEMPLATE_LENGTH: usize = 512;
 
 pub(super) fn check_scopes(scopes: &[ScopeDefinition]) -> Result<(), PolicyError> {
     if scopes.len() > MAX_SCOPES {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::MethodSelector;
+use super::method::MethodSelector;
 use crate::key::KeyPrefix;
 use crate::payload::PayloadPolicy;
 use crate::scope::Scope;

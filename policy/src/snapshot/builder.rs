@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use uuid::Uuid;
 
-use super::SnapshotError;
+use super::framing::SnapshotError;
 use super::manifest::Manifest;
 use super::segment::Segment;
 use super::segment::id::{SegmentId, segment_index};

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::credential::Credential;
+use super::framing::{SnapshotError, open, seal};
 use super::segment::id::segment_index;
-use super::{SnapshotError, open, seal};
 use crate::digest::Digest;
 
 const MAGIC: [u8; 4] = *b"OMFD";

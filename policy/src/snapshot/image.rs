@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 
 use uuid::Uuid;
 
-use super::SnapshotError;
 use super::builder::ImageBuilder;
 use super::credential::Credential;
 use super::delta::Delta;
+use super::framing::SnapshotError;
 use super::manifest::{Manifest, SEGMENTS_PER_CHUNK, SegmentHasher};
 use super::segment::Segment;
 use super::segment::id::{MAX_SEGMENT_BITS, segment_index};

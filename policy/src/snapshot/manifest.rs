@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::framing::{SnapshotError, open, seal};
 use super::segment::Segment;
 use super::segment::id::{MAX_SEGMENT_BITS, SegmentId, segment_index};
-use super::{SnapshotError, open, seal};
 use crate::digest::{Digest, DigestStream};
 use crate::policy::{Policy, PolicyDocument, PolicyError};
 

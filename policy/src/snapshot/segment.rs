@@ -16,9 +16,8 @@ use self::id::SegmentId;
 use self::layout::{
     FLAG_REVOKED, FLAG_TEST, HEADER_SIZE, Header, MAGIC, NEVER, Profile, Record, segment_crc,
 };
-use self::writer::Writer;
 use super::credential::Credential;
-use super::{SnapshotError, check_magic};
+use super::framing::{SnapshotError, check_magic};
 use crate::address::AllowlistView;
 use crate::authorize::CredentialView;
 use crate::digest::Digest;
@@ -40,22 +39,6 @@ pub struct Segment<B> {
     version: u64,
     records: Range<usize>,
     profiles: Range<usize>,
-}
-
-impl Segment<Vec<u8>> {
-    /// Builds a segment. The same credentials yield the same bytes, in whatever order they are given.
-    pub fn build(
-        id: SegmentId,
-        version: u64,
-        mut credentials: Vec<Credential>,
-    ) -> Result<Self, SnapshotError> {
-        credentials.sort_unstable_by_key(|credential| credential.digest);
-        let mut writer = Writer::default();
-        for credential in &credentials {
-            writer.add_credential(id, credential, credential.revoked)?;
-        }
-        writer.finish(id, version)
-    }
 }
 
 impl<B: AsRef<[u8]>> Segment<B> {

@@ -4,17 +4,9 @@ use std::collections::VecDeque;
 
 use omniflow_policy::snapshot::{Change, Delta, Manifest, Segment, SnapshotError};
 
-use super::{Leader, NextVersion, State, Step, SyncContext, SyncOutcome};
+use super::state::{DeltaWork, NextVersion, State};
+use super::{Leader, Step, SyncContext, SyncOutcome};
 use crate::workers::shared_data::{self, Head};
-
-/// A delta that is being applied.
-pub(super) struct DeltaWork {
-    manifest: Manifest,
-    head: Head,
-    delta: Delta,
-    remaining: VecDeque<(u32, Vec<Change>)>,
-    touched: Vec<u32>,
-}
 
 impl Leader {
     pub(super) fn begin_delta(&mut self, body: &[u8]) -> Result<(), SnapshotError> {

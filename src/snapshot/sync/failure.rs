@@ -5,7 +5,8 @@ use std::time::Duration;
 use omniflow_policy::audit::clip;
 use omniflow_policy::snapshot::SnapshotError;
 
-use super::{Leader, REJECTED_PAUSE, State, SyncContext, SyncOutcome};
+use super::state::State;
+use super::{Leader, REJECTED_PAUSE, SyncContext, SyncOutcome};
 use crate::config::TOKEN_VARIABLE;
 use crate::control_plane::Response;
 use crate::host::{self, DispatchError, LogLevel};

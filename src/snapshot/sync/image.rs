@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use omniflow_policy::gateway::chunk_path;
-use omniflow_policy::snapshot::{self, MAX_SEGMENT_BITS, Manifest, Segment, SegmentHasher, SnapshotError};
+use omniflow_policy::snapshot::{self, Manifest, Segment, SegmentHasher, SnapshotError};
 
-use super::{CALL_TIMEOUT, Leader, NextVersion, State, Step, SyncContext, SyncOutcome};
+use super::state::{ImageTransfer, MAX_SEGMENTS, NextVersion, State};
+use super::{CALL_TIMEOUT, Leader, Step, SyncContext, SyncOutcome};
 use crate::clock;
 use crate::control_plane::{self, Response};
 use crate::workers::membership::Membership;
@@ -13,18 +14,6 @@ use crate::workers::shared_data::{self, Head};
 
 /// The value of a cleared entry. Shared data has no delete, and an empty entry counts as absent.
 const CLEARED: &[u8] = &[];
-
-/// The maximum number of segments of a slot.
-pub(super) const MAX_SEGMENTS: u32 = 1 << MAX_SEGMENT_BITS;
-
-/// An image that is being fetched.
-pub(super) struct ImageTransfer {
-    manifest: Manifest,
-    slot: u8,
-    next_chunk: u32,
-    next_segment: u32,
-    sum: SegmentHasher,
-}
 
 impl Leader {
     pub(super) fn begin_image(&mut self, context: &SyncContext<'_>, body: &[u8]) -> SyncOutcome {

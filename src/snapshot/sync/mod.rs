@@ -7,8 +7,8 @@
 mod delta;
 mod failure;
 mod image;
+mod state;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use omniflow_policy::gateway::{
@@ -17,8 +17,7 @@ use omniflow_policy::gateway::{
 use omniflow_policy::snapshot::{self, Manifest, SnapshotError};
 use omniflow_policy::time::MonotonicNanos;
 
-use self::delta::DeltaWork;
-use self::image::ImageTransfer;
+use self::state::{MAX_SEGMENTS, NextVersion, State};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::Config;
@@ -85,28 +84,6 @@ pub(crate) struct Leader {
     clearing: Option<u32>,
 }
 
-/// A version whose segments are in shared data.
-struct NextVersion {
-    head: Head,
-    /// The manifest, if it differs from the current one.
-    manifest: Option<Manifest>,
-    /// After a delta: the version before it, and the segments that differ. `None` after a full image.
-    segments: Option<(u64, Vec<u32>)>,
-}
-
-enum State {
-    /// No call is in flight. A poll follows at `until`.
-    Resting { until: MonotonicNanos },
-    /// The control plane holds a poll.
-    Polling { call: CallToken, since: MonotonicNanos },
-    /// A chunk of a full image is being fetched.
-    Fetching { call: CallToken, image: ImageTransfer },
-    /// A chunk of it is being written.
-    Storing { image: ImageTransfer, segments: VecDeque<Vec<u8>> },
-    /// A delta is being applied.
-    Applying { delta: DeltaWork },
-}
-
 /// What the leader needs of the VM.
 pub(crate) struct SyncContext<'a> {
     pub(crate) config: &'a Config,
@@ -139,7 +116,7 @@ impl Leader {
             sent_statuses: Vec::new(),
             report: None,
             // The previous leader may have stopped half way, or left part of an image.
-            clearing: Some(image::MAX_SEGMENTS),
+            clearing: Some(MAX_SEGMENTS),
         }
     }
 

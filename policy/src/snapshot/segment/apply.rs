@@ -11,7 +11,9 @@ use super::layout::{FLAG_REVOKED, Header, Record, set_segment_crc};
 use super::writer::Writer;
 use crate::authorize::CredentialView;
 use crate::digest::Digest;
-use crate::snapshot::{Change, Credential, SnapshotError};
+use crate::snapshot::credential::Credential;
+use crate::snapshot::delta::Change;
+use crate::snapshot::framing::SnapshotError;
 
 /// The changes to one credential in a delta.
 #[derive(Clone, Copy, Default)]

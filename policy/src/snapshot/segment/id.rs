@@ -19,7 +19,7 @@ pub struct SegmentId {
 }
 
 /// The segment index of a digest: its first `bits` bits.
-pub(in crate::snapshot) fn segment_index(digest: &Digest, bits: u8) -> u32 {
+pub(crate) fn segment_index(digest: &Digest, bits: u8) -> u32 {
     let [first, second, ..] = *digest.as_bytes();
     u32::from(u16::from_be_bytes([first, second])) >> (16 - u32::from(bits.min(MAX_SEGMENT_BITS)))
 }

@@ -13,19 +13,39 @@ use crate::authorize::CredentialView;
 use crate::digest::Digest;
 use crate::key::Environment;
 use crate::snapshot::credential::Credential;
-use crate::snapshot::{FORMAT, SnapshotError};
+use crate::snapshot::framing::{FORMAT, SnapshotError};
 
 /// Collects the parts of a segment. Credentials must be added in the order of their digests.
 #[derive(Default)]
-pub(in crate::snapshot) struct Writer {
+pub(crate) struct Writer {
     records: Vec<Record>,
     profiles: Vec<Profile>,
     heap: Vec<u8>,
 }
 
+// === impl Segment ===
+
+impl Segment<Vec<u8>> {
+    /// Builds a segment. The same credentials yield the same bytes, in whatever order they are given.
+    pub fn build(
+        id: SegmentId,
+        version: u64,
+        mut credentials: Vec<Credential>,
+    ) -> Result<Self, SnapshotError> {
+        credentials.sort_unstable_by_key(|credential| credential.digest);
+        let mut writer = Writer::default();
+        for credential in &credentials {
+            writer.add_credential(id, credential, credential.revoked)?;
+        }
+        writer.finish(id, version)
+    }
+}
+
+// === impl Writer ===
+
 impl Writer {
     /// Adds a credential, which must belong to this segment.
-    pub(in crate::snapshot) fn add_credential(
+    pub(crate) fn add_credential(
         &mut self,
         id: SegmentId,
         credential: &Credential,
@@ -40,11 +60,7 @@ impl Writer {
     }
 
     /// Adds a credential from another segment.
-    pub(in crate::snapshot) fn add(
-        &mut self,
-        digest: &Digest,
-        view: &CredentialView<'_>,
-    ) -> Result<(), SnapshotError> {
+    pub(crate) fn add(&mut self, digest: &Digest, view: &CredentialView<'_>) -> Result<(), SnapshotError> {
         let profile = self.profile(view)?;
         let name_offset = self.store(view.name.as_bytes())?;
         let revoked = if view.revoked { FLAG_REVOKED } else { 0 };
@@ -100,11 +116,7 @@ impl Writer {
         Ok(offset)
     }
 
-    pub(in crate::snapshot) fn finish(
-        self,
-        id: SegmentId,
-        version: u64,
-    ) -> Result<Segment<Vec<u8>>, SnapshotError> {
+    pub(crate) fn finish(self, id: SegmentId, version: u64) -> Result<Segment<Vec<u8>>, SnapshotError> {
         let (records, profiles) = (self.records.as_bytes(), self.profiles.as_bytes());
         let length = HEADER_SIZE + records.len() + profiles.len() + self.heap.len();
         let count = |bytes: &[u8], size: usize| {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
+use crate::snapshot::framing::seal;
 use crate::snapshot::segment::layout;
 
 proptest! {

@@ -1,0 +1,46 @@
+//! Unacknowledged records, in the form in which one VM hands them over to another.
+
+use std::collections::VecDeque;
+
+use omniflow_policy::audit::AuditSource;
+use serde::{Deserialize, Serialize};
+
+/// The records of a VM that has ended.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Handover {
+    pub(crate) source: AuditSource,
+    pub(crate) records: Undelivered,
+}
+
+/// The records that a VM had not delivered when it ended.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Undelivered {
+    /// The number of acknowledged calls.
+    pub(super) acknowledged: u64,
+    /// The records, oldest first.
+    pub(super) items: VecDeque<EncodedItem>,
+}
+
+/// An item of a batch in its encoded form.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EncodedItem {
+    #[serde(with = "serde_bytes")]
+    pub(super) bytes: Vec<u8>,
+    /// The bytes among them that are a payload.
+    pub(super) payload: usize,
+    /// The number of calls that the item stands for.
+    pub(super) calls: u64,
+}
+
+// === impl Undelivered ===
+
+impl Undelivered {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The number of calls that these records stand for.
+    pub(crate) fn calls(&self) -> u64 {
+        self.items.iter().fold(0, |sum, item| sum.saturating_add(item.calls))
+    }
+}
