@@ -1,22 +1,22 @@
 //! The Omniflow Keys filter for Envoy and Istio, a proxy-wasm program on the Rust SDK.
 //!
-//! All rules are in `omniflow-policy`; this crate calls it and carries its decisions out. Each VM has one root context per
-//! configuration ([`root`]), which keeps the VM in step with the other VMs and with the control plane, and one context per request
+//! All rules are in `omniflow-policy`; this crate applies its decisions. Each VM has one root context per configuration
+//! ([`root`]), which synchronises the VM with the other VMs and with the control plane, and one context per request
 //! ([`request`]). VMs share state in Envoy's shared data ([`workers`]).
 //!
-//! | module | what |
+//! | module | content |
 //! |---|---|
 //! | [`request`] | one request: decide, identity headers, response, record |
-//! | [`snapshot`] | this VM's view of the snapshot, its copies of segments, the leader's sync |
-//! | [`limits`] | rate limits, exact over all workers |
+//! | [`snapshot`] | this VM's view of the snapshot, its copies of segments, the leader's synchronisation |
+//! | [`limits`] | rate limits, exact across workers |
 //! | [`audit`] | audit records: buffer, handover, crash reports, quiescence |
 //! | [`workers`] | the VMs of this Envoy: membership, lease, messages, shared data |
-//! | [`root`], [`vm`] | the root context, and the state that it shares with requests |
+//! | [`root`], [`vm`] | the root context, and the state that it shares with request contexts |
 //! | [`control_plane`] | HTTP calls to the control plane |
 //! | [`config`] | the plugin configuration |
 //! | [`metrics`] | metrics in Envoy's statistics |
 //! | [`host`] | host calls |
-//! | [`clock`], [`backoff`] | the clocks, pauses after failures |
+//! | [`clock`], [`backoff`] | the clocks; delays after failures |
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod audit;

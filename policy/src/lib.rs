@@ -1,7 +1,7 @@
 //! The pure core of Omniflow Keys, shared by the filter inside Envoy and by the control plane.
 //!
 //! Everything here is a function of its arguments: no I/O, no clock, no randomness. The crate is `no_std`, so
-//! that the compiler enforces it; time and random bytes are parameters.
+//! the compiler enforces this; time and random bytes are parameters.
 //!
 //! | module | content |
 //! |---|---|
@@ -20,7 +20,7 @@
 //! | [`snapshot`] | the binary format in which gateways receive keys |
 //! | [`audit`] | the audit record of one call, and the batches in which filters deliver records |
 //! | [`payload`] | the arguments of a call: how much is recorded, and what is redacted |
-//! | `redaction` | redacts secrets in texts from clients |
+//! | `redaction` | redacts secrets in text from clients |
 //! | [`scan`] | finds keys in a text |
 //! | [`gateway`] | the JSON messages between a gateway and the control plane |
 //! | [`time`] | instants |

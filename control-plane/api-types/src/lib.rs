@@ -1,4 +1,4 @@
-//! The JSON shapes of the API. Unknown fields of a request are refused; times are RFC 3339 in UTC.
+//! The JSON types of the API. Requests with unknown fields are rejected; times are RFC 3339 in UTC.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

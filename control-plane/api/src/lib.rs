@@ -1,14 +1,14 @@
-//! The HTTP API: extract a request, call a use case, answer with its JSON.
+//! The HTTP API: each handler extracts a request, calls a use case and returns the result as JSON.
 //!
-//! | module | idea |
+//! | module | content |
 //! |---|---|
-//! | [`state`] | the state of the router, and the slices of it that handlers take |
-//! | `access` | which roles each endpoint admits; there is no other way to add one |
-//! | `keys`, `tokens`, `policy`, `audit`, `leaks`, `events`, `gateways` | the endpoints of admins |
-//! | `gateway` | the endpoints of gateways |
-//! | `health`, `metrics`, `docs`, `openapi` | probes, numbers for Prometheus, the API's own documents |
-//! | `problem` | the one place that turns errors into HTTP |
-//! | `extract`, `query`, `params`, `precondition`, `idempotency` | what several endpoints read from a request |
+//! | [`state`] | the state of the router, and the parts of it that handlers extract |
+//! | `access` | the roles that may call each endpoint; the only way to add an endpoint |
+//! | `keys`, `tokens`, `policy`, `audit`, `leaks`, `events`, `gateways` | endpoints for admins |
+//! | `gateway` | endpoints for gateways |
+//! | `health`, `metrics`, `docs`, `openapi` | probes, Prometheus metrics, the API's documentation |
+//! | `problem` | the only place that converts errors to HTTP responses |
+//! | `extract`, `query`, `params`, `precondition`, `idempotency` | extractors that several endpoints share |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

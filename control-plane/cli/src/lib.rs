@@ -1,8 +1,8 @@
-//! The `omf` commands that call a control plane's API. The binary adds those that run a control plane or work on its
-//! databases.
+//! The `omf` commands that call the API of a control plane. The `omf` binary adds the commands that run a control plane
+//! or work on its databases.
 //!
-//! Exit codes: 0 done, 1 rejected or failed, 2 wrong usage, 3 done but not yet enforced by every gateway. Results go to
-//! standard output, everything else to standard error.
+//! Exit codes: 0 success, 1 rejected or failed, 2 incorrect usage, 3 success, but not yet enforced by every gateway.
+//! Results go to standard output, everything else to standard error.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -40,7 +40,7 @@ pub use self::output::{Answer, Column, Output, cell, table};
 use self::output::{NotEnforced, escape_json, printable_lines};
 pub use self::reference::commands;
 
-/// Exit code of a change that is made, and that some gateways do not enforce yet.
+/// Exit code of a successful change that some gateways do not enforce yet.
 const NOT_ENFORCED: u8 = 3;
 
 /// Commands that call the API.
@@ -69,7 +69,8 @@ impl ApiCommand {
     ///
     /// # Errors
     ///
-    /// Fails if the control plane cannot be reached, rejects the call, or not every gateway enforces the change in time.
+    /// Fails if the control plane cannot be reached or rejects the call, or if not every gateway enforces the change in
+    /// time.
     pub fn run(self, connection: &Connection, output: Output) -> anyhow::Result<()> {
         let client = Client::new(connection)?;
         match self {
@@ -83,14 +84,14 @@ impl ApiCommand {
     }
 }
 
-/// Prints the error of a command, if it has one, and converts the result into the exit code of the process.
+/// Prints the error of a failed command, and converts the result into the exit code of the process.
 pub fn exit_code(result: anyhow::Result<()>, json: bool) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("{}", format_error(&error, json));
     if error.is::<NotEnforced>() { ExitCode::from(NOT_ENFORCED) } else { ExitCode::FAILURE }
 }
 
-/// An error as a line for people, or as the problem document of a rejection for programs.
+/// Formats an error as a line of text, or as the problem document of a rejection for programs.
 fn format_error(error: &anyhow::Error, json: bool) -> String {
     match error.downcast_ref::<Rejection>() {
         _ if !json => printable_lines(&format!("omf: {error:#}")),

@@ -1,27 +1,29 @@
-//! The pages: what an admin sees in a browser. They are made here, of templates, and work without scripts; the one
-//! script adds what is live.
+//! The web console. Pages are rendered on the server, from templates, and work without scripts; the only script adds
+//! live updates.
 //!
-//! # How a page is made
+//! # How to build a page
 //!
-//! 1. **It belongs to a section** of [`SECTIONS`](navigation::SECTIONS): path, label, group, and who may see it. The
-//!    navigation is made of that. The `routes` of its module are listed in `routes` below, and declare each path with the
-//!    roles that it admits ([`PageRoutes`]): `.page()` for what is opened, `.form()` for the target of a form, `.live()`
-//!    for parts that the script loads. There is no other way to add one, and all pass the session middleware
-//!    ([`session_middleware`]), which checks session, role, origin, and the form's token.
-//! 2. **A handler** takes what it needs as arguments: `State<Arc<Console>>`, [`BrowserSession`](browser_session::BrowserSession) (who reads, and
-//!    the layout of the page), [`Principal`](omniflow_domain::principal::Principal), and [`Form`](form::Form) in a form. It calls a **use case of the
-//!    service**, the same that the API calls. A page checks nothing by itself and touches no row.
-//! 3. **It gives a [`PageResult`](page::PageResult)**: [`Page`](page::Page) around a template, or a redirect (303)
-//!    after a form that changed something. An [`Error`] is returned with `?`, and the session
-//!    middleware turns it into an error page. In a form it is caught, and stands at its field ([`FormError`](form::FormError)) in
-//!    the same form, with all that was typed.
-//! 4. **A context** is a struct with `#[derive(Template)]`, the field `layout`, and values that are ready to be shown
-//!    ([`format`]). The template extends `layout.html`. Everything is escaped; what is HTML by itself says so in Rust
-//!    ([`askama::filters::HtmlSafe`]) and never in a template. Each context has a test that renders a sample.
-//! 5. **No inline style or script**, which the policy of the pages forbids: classes of `assets/style.css`, behaviour by
-//!    `data-` attributes that `assets/script.js` knows (its head lists them). Charts are SVG from here ([`chart`]), with
-//!    their table in a `<details>` behind.
-//! 6. **Nothing secret in an address.** A secret is the answer to a POST and is shown this once.
+//! 1. **Section.** Every page belongs to a section of [`SECTIONS`](navigation::SECTIONS): path, label, group, and the
+//!    roles that may see it. The navigation is generated from these. The `routes` of the section's module are listed in
+//!    `routes` below and declare each path with its roles ([`PageRoutes`]): `.page()` for a page, `.form()` for the
+//!    target of a form, `.live()` for parts that the script loads. There is no other way to add a path, and every
+//!    request passes the session middleware ([`session_middleware`]), which checks session, role, origin and the form's
+//!    CSRF token.
+//! 2. **Handler.** Its arguments are extractors: `State<Arc<Console>>`,
+//!    [`BrowserSession`](browser_session::BrowserSession) (the signed-in principal and the page layout),
+//!    [`Principal`](omniflow_domain::principal::Principal), and [`Form`](form::Form) for a form. It calls the same
+//!    **use case of the service** as the API. A page has no checks of its own and does not access the store.
+//! 3. **Result.** A handler returns a [`PageResult`](page::PageResult): a [`Page`](page::Page) with a template, or a
+//!    redirect (303) after a form that changed something. Return an [`Error`] with `?`; the session middleware turns it
+//!    into an error page. A form handler catches it and shows it next to its field ([`FormError`](form::FormError)) in
+//!    the same form, with the submitted values.
+//! 4. **Context.** A struct with `#[derive(Template)]`, the field `layout`, and values formatted for display
+//!    ([`format`]). The template extends `layout.html`. Everything is escaped; only Rust code marks a value as HTML
+//!    ([`askama::filters::HtmlSafe`]), never a template. Each context has a test that renders a sample.
+//! 5. **No inline styles or scripts**, because the pages' content security policy forbids them. Use classes of
+//!    `assets/style.css`, and `data-` attributes that `assets/script.js` handles (listed at its top). Charts are SVG
+//!    rendered on the server ([`chart`]), followed by their table in a `<details>`.
+//! 6. **No secrets in URLs.** A secret is returned only in the response to a POST, and is shown once.
 //!
 //! The browser tests (`tests/browser`) open every page of the sections in both themes and two widths, with and without
 //! scripts.
@@ -113,7 +115,7 @@ fn routes(app: Arc<Console>) -> PageRoutes {
     sections.into_iter().fold(routes, |routes, section| section(routes))
 }
 
-/// The file of the pages with this name.
+/// The asset with this name.
 fn asset(name: &str) -> Response {
     let missing = || Error::not_found("No file of the pages has this name. Load the page anew.");
     Asset::find(name).map_or_else(|| error_page::plain(&missing()), IntoResponse::into_response)
@@ -129,7 +131,7 @@ pub async fn error_response(app: &Console, request: Request, error: Error) -> Re
     with_security_headers(response)
 }
 
-/// Whether an error is shown as a page: a browser has opened a path that is not one of programs.
+/// Whether an error is shown as a page: a browser requested it, and the path is not one for programs.
 pub fn wants_page(request: &Request) -> bool {
     let path = request.uri().path();
     let of_programs = ["/v1", "/gateway/v1", "/openapi.json", "/assets"];

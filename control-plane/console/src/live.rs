@@ -1,5 +1,5 @@
-//! Parts of a page that arrive as they change: server-sent events, each with the part as HTML. The script puts it in the
-//! place of the one before.
+//! Parts of a page that arrive as they change: server-sent events, each with the part as HTML. The script puts it in
+//! the place of the one before.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use http_body_util::channel::{Channel, Sender};
 
-/// The parts that wait for a browser to take them. Whoever sends more waits.
+/// Parts that may be queued for a browser. Further sends wait.
 const WAITING: usize = 4;
 
 /// Sends parts to one browser.

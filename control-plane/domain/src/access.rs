@@ -16,7 +16,7 @@ pub enum Access {
 pub const READ: Access = Access::Roles(&[Role::Owner, Role::Admin, Role::Auditor]);
 /// Changes of keys and of the policy.
 pub const WRITE: Access = Access::Roles(&[Role::Owner, Role::Admin]);
-/// Payloads of calls. Whoever issues keys does not read them.
+/// Payloads of calls. Roles that issue keys cannot read them.
 pub const AUDIT: Access = Access::Roles(&[Role::Auditor]);
 /// Everything about tokens.
 pub const OWNER: Access = Access::Roles(&[Role::Owner]);

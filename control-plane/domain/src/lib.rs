@@ -1,19 +1,20 @@
-//! What the control plane is about, without I/O: keys with their versions, tokens with their roles, the policy's versions,
-//! the two logs, statistics, anomalies, and the clock and randomness that everything else is given.
+//! The domain model of the control plane, without I/O: keys with their versions, tokens with their roles, versions of
+//! the policy, the two logs, statistics, anomalies, and the clock and randomness that other crates receive as
+//! parameters.
 //!
-//! | module | idea |
+//! | module | content |
 //! |---|---|
-//! | [`key`], [`key_details`], [`key_use`], [`name`] | keys with their versions; keys as they are shown; how they are used; names |
-//! | [`token`], [`session`], [`principal`] | tokens with their roles; sessions of the console; who makes a request |
+//! | [`key`], [`key_details`], [`key_use`], [`name`] | keys with their versions; key details for display; use of keys; names |
+//! | [`token`], [`session`], [`principal`] | tokens with their roles; sessions of the console; the principal of a request |
 //! | [`access`] | which roles may use which operations |
 //! | [`leak`] | reports of leaked secrets |
-//! | [`policy`] | stored versions of the policy, what keys may do under them, what a draft would change |
-//! | [`event`], [`event_state`], [`audit`], [`stats`], [`payload`] | the admin log and the states in it; the log of calls, its sums and sealed arguments |
-//! | [`patterns`], [`finding`] | what is unusual in the use of a key, judged by its own history |
-//! | [`page`] | lists in pages |
+//! | [`policy`] | stored versions of the policy, what they allow keys to do, and what a draft would change |
+//! | [`event`], [`event_state`], [`audit`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics and sealed arguments |
+//! | [`patterns`], [`finding`] | anomalies in the use of a key, compared with its own history |
+//! | [`page`] | paginated lists |
 //! | [`error`] | why a use case was refused or failed |
-//! | [`gateway`], [`version`] | gateways and how far each enforces a version; bounds of versions |
-//! | [`clock`], [`time`] | clock and randomness passed in; times as people write them |
+//! | [`gateway`], [`version`] | gateways and the versions they enforce; bounds of versions |
+//! | [`clock`], [`time`] | clock and randomness as parameters; human-readable times |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

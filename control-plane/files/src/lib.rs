@@ -1,7 +1,7 @@
-//! Files with secrets: private ones that this process writes, and those that others wrote.
+//! Files with secrets: private files that this process writes, and files that an operator provides.
 //!
-//! A crate of its own because the listener, the outgoing calls, the store, the use cases and the command line all read or
-//! write such files, and none of them may depend on another for it.
+//! A leaf crate, because the listener, outgoing connections, the store, the use cases and the command line all read or
+//! write such files and must not depend on each other for it.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

@@ -1,11 +1,11 @@
-//! How connections reach the control plane.
+//! The control plane's listener: connections, their limits, and TLS.
 //!
-//! | module | idea |
+//! | module | content |
 //! |---|---|
 //! | [`connections`] | the listening socket, and the server that accepts connections on it |
-//! | [`admission`] | how many connections may be open, in all and for each address |
-//! | [`idle`] | connections that are closed because nothing happens on them |
-//! | [`tls`] | certificate and key, their checks and their renewal |
+//! | [`admission`] | limits on open connections, in total and per address |
+//! | [`idle`] | closes idle connections |
+//! | [`tls`] | certificate and key, their validation and renewal |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

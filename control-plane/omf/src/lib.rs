@@ -1,15 +1,15 @@
 //! The control plane of Omniflow Keys, behind the `omf` command: configuration, composition, lifecycle.
 //!
-//! | module | idea |
+//! | module | content |
 //! |---|---|
 //! | [`commands`] | the command line: `serve`, `config`, `db`, and the commands of `omniflow-cli` |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
-//! | [`server`], [`composition`], `router` | a process that serves: its parts, put together, and the router of API and console |
+//! | [`server`], [`composition`], `router` | the running server, the composition of its components, and the router of API and console |
 //! | `jobs` | the background jobs, under one supervisor |
-//! | [`settings`], [`error`] | what a server is given, and why it cannot start |
-//! | [`bootstrap`] | the first start |
-//! | `process` | no core dumps, and files that are private to begin with |
-//! | `testing`, `golden`, `fuzzing` | for tests: a control plane in a temporary folder; texts under review; the API as fuzz targets call it |
+//! | [`settings`], [`error`] | the settings of a server, and why it cannot start |
+//! | [`bootstrap`] | initialisation at the first start |
+//! | `process` | process-wide protection: no core dumps, and private file permissions by default |
+//! | `testing`, `golden`, `fuzzing` | for tests: a control plane in a temporary folder; golden files; the API as fuzz targets call it |
 #![cfg_attr(
     not(any(test, feature = "testing")),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

@@ -1,9 +1,9 @@
-//! What the control plane sends by itself: new anomalies to a webhook, and the audit log to an OTLP collector.
+//! Outgoing connections of the control plane: new anomalies to a webhook, and the audit log to an OTLP collector.
 //!
-//! | module | idea |
+//! | module | content |
 //! |---|---|
-//! | `http_sink` | one way to send a body to a URL that an operator configured, and when to send it again |
-//! | `webhook` | anomalies, signed, at least once |
+//! | `http_sink` | sends a body to a URL that the operator configured, and decides when to retry |
+//! | `webhook` | signed anomalies, delivered at least once |
 //! | `otlp` | records and gaps of the audit log as OpenTelemetry logs |
 #![cfg_attr(
     not(test),

@@ -1,8 +1,8 @@
 //! Idempotent creation: a request whose response was lost can be sent again without creating anything twice.
 //!
-//! That an attempt succeeded is stored for a day. Its result contains a secret, which is never stored: the result is kept
-//! in memory for ten minutes, as long as clients and proxies retry by themselves. After that a repeated attempt is refused
-//! with the location of what it created.
+//! That an attempt succeeded is stored for a day. Its result contains a secret, which is never stored: the result is
+//! kept in memory for ten minutes, as long as clients and proxies retry by themselves. After that a repeated attempt is
+//! refused with the location of what it created.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -86,8 +86,8 @@ impl<T> Idempotent<T> {
 // === impl IdempotencyCache ===
 
 impl IdempotencyCache {
-    /// The result of an earlier attempt under the same key; `None` if there is none. The caller holds the writer, so that
-    /// simultaneous attempts run one after the other.
+    /// The result of an earlier attempt with the same key; `None` if there is none. The caller holds the publisher's
+    /// turn, or the turn of token creation, so simultaneous attempts run one after the other.
     pub async fn replayed<T: Replayable>(
         &self,
         transaction: &mut dyn Transaction,

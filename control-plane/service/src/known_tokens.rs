@@ -9,9 +9,10 @@ use omniflow_policy::digest::Digest;
 
 use omniflow_store::{Store, StoreError};
 
-/// What may be a token: all that the database has, and perhaps some that were revoked. The database decides.
+/// Digests of all tokens in the store, and possibly of some that were revoked; the store decides whether a token is
+/// valid.
 ///
-/// This process is the only one that has the database open. Whoever adds a token to it adds it here first.
+/// Requires that no other process adds tokens to the store. A token is added here before it is added to the store.
 pub struct KnownTokens(RwLock<HashSet<Digest>>);
 
 // === impl KnownTokens ===
@@ -27,7 +28,7 @@ impl KnownTokens {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
 
-    /// Adds one, before it is committed: from the moment that it is told, it is taken.
+    /// Adds a token. Call this before its commit, so that the token is accepted as soon as its secret is returned.
     pub fn add(&self, digest: Digest) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(digest);
     }

@@ -1,4 +1,4 @@
-//! The use cases: what admins and gateways ask for, without HTTP. Each takes a principal and a request, and returns a domain
+//! The use cases of admins and gateways, without HTTP. Each takes a principal and a request, and returns a domain
 //! result or an [`Error`](omniflow_domain::error::Error).
 #![cfg_attr(
     not(test),
@@ -34,7 +34,7 @@ pub mod vault;
 
 use omniflow_domain::error::Error;
 
-/// Runs a change to completion even if the caller goes away in the middle: what is committed must be published.
+/// Runs a change to completion even if the client disconnects, because a committed change must be published.
 pub async fn run_to_completion<T, F>(change: F) -> Result<T, Error>
 where
     T: Send + 'static,

@@ -2,13 +2,14 @@
 
 /// Has the allocator keep little of what is free. To be called before there is another thread.
 ///
-/// With an arena for each few threads, as is usual, each keeps what its threads once needed at most: of 100 MiB that `omf serve` took
-/// under load, 85 were free. Threads have small caches of their own, so they seldom meet in the one arena.
+/// With an arena for each few threads, as is usual, each keeps what its threads once needed at most: of 100 MiB that
+/// `omf serve` took under load, 85 were free. Threads have small caches of their own, so they seldom meet in the one
+/// arena.
 pub fn keep_little() {
     #[cfg(target_env = "gnu")]
     {
-        // What is larger has a mapping of its own, which ends with it, and so much may be free at the end of the arena: 128 KiB,
-        // with which glibc begins, and from which it goes up by itself unless it is stated.
+        // What is larger has a mapping of its own, which ends with it, and so much may be free at the end of the arena:
+        // 128 KiB, with which glibc begins, and from which it goes up by itself unless it is stated.
         const LARGE: libc::c_int = 128 * 1024;
         for (option, value) in
             [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]
@@ -19,8 +20,8 @@ pub fn keep_little() {
     }
 }
 
-/// Gives back what is free between what is in use, which the allocator keeps otherwise: 115 of 262 MiB after the image of a
-/// million keys was made. Whoever allocates waits meanwhile, some tens of milliseconds for that much.
+/// Returns free memory between allocations to the operating system, which the allocator keeps otherwise: 115 of 262 MiB
+/// after the image of a million keys was built. Allocations wait meanwhile, some tens of milliseconds for that amount.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     {

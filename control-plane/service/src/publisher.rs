@@ -28,13 +28,13 @@ const PASS_INTERVAL: Duration = Duration::from_secs(1);
 /// Why the image cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The rows cannot be read.
+    /// The store cannot be read.
     #[error(transparent)]
     Storage(#[from] StoreError),
     /// The stored policy does not compile.
     #[error("the stored policy is refused: {0}")]
     Policy(#[from] PolicyError),
-    /// The rows do not make an image.
+    /// The stored keys do not form a valid image.
     #[error("the image cannot be built: {0}")]
     Snapshot(#[from] SnapshotError),
 }
@@ -51,7 +51,7 @@ impl From<CredentialsError> for BuildError {
 /// Why a change was not published. It was not committed either.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The rows cannot be written.
+    /// The store cannot be written.
     #[error(transparent)]
     Storage(#[from] StoreError),
     /// There is no image yet.
@@ -104,9 +104,9 @@ impl Publisher {
         }
     }
 
-    /// Waits until no other change is between its transaction and its publication. Changes that are published, and those whose
-    /// response is cached for a retry, hold this from before their transaction begins until they are done, so that they are
-    /// published in the order of their commits.
+    /// Waits until no other change is between its transaction and its publication. Changes that are published, and
+    /// those whose response is cached for a retry, hold this from before their transaction begins until they are done,
+    /// so that they are published in the order of their commits.
     pub async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }

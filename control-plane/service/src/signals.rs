@@ -1,17 +1,17 @@
-//! What parts of the process tell each other without data: something was committed, or the process ends.
+//! Signals without data between parts of the process: a commit, or the end of the process.
 
 use tokio::sync::watch;
 
 /// Signals that any part can send and wait for. A clone sends and receives the same signals.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
-    /// Changes when a token was revoked. Open polls end, so that a gateway has to authenticate anew.
+    /// Changes when a token was revoked. Open polls end, so that a gateway has to authenticate again.
     pub token_revoked: watch::Sender<()>,
     /// Changes when audit records were committed. Streams read what is new.
     pub audit_committed: watch::Sender<()>,
-    /// Changes when an anomaly was committed. The webhook gets what is new.
+    /// Changes when an anomaly is committed. The webhook then sends the new ones.
     pub finding_committed: watch::Sender<()>,
-    /// True once the process has been asked to end. Whoever waits stops waiting.
+    /// True once the process has been asked to stop. Pending waits then end.
     pub stopping: watch::Sender<bool>,
 }
 

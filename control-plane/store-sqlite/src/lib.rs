@@ -1,17 +1,17 @@
-//! The embedded store: two SQLite databases in one data directory, and the only crate that contains SQL for them.
+//! The embedded store: two SQLite databases in one data directory. The only crate that contains SQL.
 //!
-//! `omniflow.db` holds keys, tokens, policy, sessions, the admin log, the installation and when gateways were seen;
-//! `audit.db` holds the request log and everything derived from it. Each has one writer connection, used in turn and always
-//! with `BEGIN IMMEDIATE`, and a pool of readers that never wait for it (WAL). A commit is on disk when it returns
-//! (`synchronous=FULL`). One process uses a data directory at a time; a lock file enforces that.
+//! `omniflow.db` holds keys, tokens, policy, sessions, the admin log, the installation and sightings of gateways;
+//! `audit.db` holds the request log and everything derived from it. Each has one writer connection, used in turn and
+//! always with `BEGIN IMMEDIATE`, and a pool of readers that never wait for it (WAL). A commit is on disk when it
+//! returns (`synchronous=FULL`). One process uses a data directory at a time; a lock file enforces that.
 //!
 //! | module | content |
 //! |---|---|
-//! | `database`, `columns` | one database with its writer and readers; values as columns |
+//! | `database`, `columns` | one database with its writer and readers; conversion between values and columns |
 //! | `keys`, `tokens`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
 //! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
 //! | `retention`, `maintenance`, `search_index` | purging and upkeep |
-//! | `backup`, `restore`, `schema_check` | copies of a data directory, and the way back |
+//! | `backup`, `restore`, `schema_check` | backup and restore of a data directory; the check of its schema |
 #![cfg_attr(
     not(any(test, feature = "fixtures")),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -60,7 +60,7 @@ const LOCK_FILE: &str = "lock";
 /// The databases of a data directory. No other process has them open.
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// Keys, tokens, policy, sessions, the admin log, the installation, sightings of gateways.
+    /// Keys, tokens, policy, sessions, the admin log, the installation, and when gateways were last seen.
     main: Database,
     /// The request log.
     audit: Database,

@@ -1,10 +1,10 @@
-//! What the control plane stores, as traits: a backend is a crate that implements [`Store`], [`Transaction`] and
-//! [`LogTransaction`] and passes the suite in `contract`.
+//! The storage of the control plane, as traits. A backend is a crate that implements [`Store`], [`Transaction`] and
+//! [`LogTransaction`] and passes the test suite in `contract`.
 //!
 //! There are two kinds of data. Keys, tokens, policy, sessions and the admin log change rarely, and every change is one
-//! [`Transaction`] that is visible as a whole or not at all. The request log grows with every batch from a gateway; it and
-//! everything derived from it is written by a [`LogTransaction`]. The two never share a transaction, so a backend may
-//! keep them in different databases.
+//! [`Transaction`] that is visible as a whole or not at all. The request log grows with every batch from a gateway; it
+//! and everything derived from it is written by a [`LogTransaction`]. The two never share a transaction, so a backend
+//! may keep them in different databases.
 //!
 //! Nothing here assumes that one process uses a store. A backend that several processes share serialises transactions
 //! itself.
@@ -15,10 +15,10 @@
 //! | [`tokens`], [`sessions`] | tokens of the control plane; browser sessions |
 //! | [`policy`] | versions of the policy document |
 //! | [`admin_log`] | every change that an admin made |
-//! | [`installation`], [`idempotency`] | the identity of the installation; creates that must not be repeated |
+//! | [`installation`], [`idempotency`] | the identity of the installation; idempotency records of creates |
 //! | [`gateways`] | gateways, and how much of their log has arrived |
 //! | [`request_log`], [`ingest`] | calls through gateways; how a batch is stored |
-//! | [`anomalies`], [`rollup`] | unusual use of keys; the sums it is found in |
+//! | [`anomalies`], [`rollup`] | anomalies; the rollups in which they are detected |
 //! | [`payloads`], [`export`], [`retention`] | sealed arguments of calls; the log exporter's cursor; purging |
 //! | [`transaction`] | the two kinds of transactions |
 //! | [`error`] | why an operation failed |
@@ -68,7 +68,8 @@ pub use sessions::{SessionStore, SessionWrites};
 pub use tokens::{TokenStore, TokenWrites};
 pub use transaction::{LogTransaction, Transaction};
 
-/// Everything the control plane stores. Reads see what was committed before they began; writes go through a transaction.
+/// Everything the control plane stores. Reads see what was committed before they began; writes go through a
+/// transaction.
 #[async_trait]
 pub trait Store:
     AdminLogStore
@@ -93,14 +94,14 @@ pub trait Store:
     /// Begins a transaction on the request log, under the same rules. It does not wait for a [`Transaction`].
     async fn begin_log(&self) -> Result<Box<dyn LogTransaction>>;
 
-    /// Fails unless every part of the store answers.
+    /// Fails unless every part of the store responds.
     async fn ping(&self) -> Result<()>;
 
-    /// Closes all connections, after the work that a clean shutdown allows.
+    /// Closes all connections, after the upkeep that is due at a clean shutdown.
     async fn close(&self);
 
-    /// Runs the upkeep that the backend needs beside changes, such as checkpoints or merging index segments. Never
-    /// returns; dropping the future stops it, at any point and without harm. A backend without upkeep keeps the default.
+    /// Runs the backend's background upkeep, such as checkpoints or merging index segments. Never returns; dropping the
+    /// future stops it, at any point and without harm. A backend without upkeep keeps the default.
     async fn maintain(&self) {
         std::future::pending().await
     }

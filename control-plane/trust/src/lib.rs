@@ -1,8 +1,8 @@
-//! Trust in TLS peers: CA files, and the reasons for which certificates are rejected.
+//! Trust in TLS peers: CA files, and why a certificate is rejected.
 //!
-//! A leaf crate, because two sides need the same rule and must not depend on each other: the command line, which connects to
-//! the control plane, and the control plane, which connects to webhook and OTLP receivers. The result is plain DER, so that
-//! each side keeps its own HTTP client.
+//! A leaf crate, because two sides need the same rule and must not depend on each other: the command line, which
+//! connects to the control plane, and the control plane, which connects to webhook and OTLP receivers. The result is
+//! plain DER, so that each side keeps its own HTTP client.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -27,7 +27,7 @@ pub enum CaFileError {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// The file holds no certificates in PEM form, or one that cannot be used as a trust anchor.
+    /// The file contains no PEM certificates, or one that cannot be used as a trust anchor.
     #[error("{}: not CA certificates in PEM form", .0.display())]
     NotCertificates(PathBuf),
 }
@@ -36,8 +36,8 @@ pub enum CaFileError {
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read, has no certificate, or has one that is not usable as a trust anchor: HTTP clients skip
-/// those silently.
+/// Fails if the file cannot be read, has no certificate, or has one that is not usable as a trust anchor: HTTP clients
+/// skip those silently.
 pub fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
     let pem = fs::read(path).map_err(|source| CaFileError::File { path: path.to_owned(), source })?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
@@ -49,7 +49,7 @@ pub fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileE
     Ok(certificates)
 }
 
-/// Whether a certificate was rejected because it is a CA's own. rustls reports that as text only.
+/// Whether a certificate was rejected because it is a CA certificate. rustls reports this only as text.
 pub fn is_authority(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
 }

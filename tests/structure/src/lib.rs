@@ -1,7 +1,7 @@
-//! The Rust files of this repository, and which of them import which, read from their text.
+//! Parses the Rust files of this repository and their imports.
 //!
-//! `tests/` holds the rules: which crate may depend on which, that files do not import each other in circles, and how long
-//! files may be.
+//! `tests/` contains the rules: the allowed dependencies between crates, no import cycles among files, and the maximum
+//! length of a file.
 
 mod circles;
 mod imports;
@@ -14,13 +14,13 @@ use anyhow::{Context as _, Result};
 pub use self::circles::circles;
 pub use self::imports::{Module, Modules};
 
-/// The folders with Rust code, from the root of the repository.
+/// The folders with Rust code, relative to the root of the repository.
 const FOLDERS: [&str; 5] = ["src", "policy", "control-plane", "tests", "bench"];
 
 /// A Rust file.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    /// Its path from the root of the repository.
+    /// Its path, relative to the root of the repository.
     pub path: PathBuf,
     /// Its text.
     pub text: String,
@@ -32,7 +32,7 @@ pub fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_path_buf()
 }
 
-/// All Rust files of this repository, sorted by path, without what is built or installed.
+/// All Rust files of this repository, sorted by path, except build output and installed packages.
 ///
 /// # Errors
 /// If a folder or a file cannot be read.

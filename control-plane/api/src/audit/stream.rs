@@ -1,7 +1,8 @@
 //! `GET /v1/audit/stream`: new calls as they are committed, as server-sent events.
 //!
-//! The number of a record is the event's id. Numbers grow in the order of commits, because there is one writer, so a
-//! client that names the last one it saw misses nothing and gets nothing twice.
+//! The event ID is the number of the record. Numbers increase in the order of commits, because the store runs one
+//! request-log transaction at a time. So a client that resumes with the last ID it received misses no record and gets
+//! none twice.
 
 use std::fmt::Write;
 use std::io;

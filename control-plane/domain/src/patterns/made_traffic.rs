@@ -1,4 +1,4 @@
-//! Made traffic of keys of several kinds, with what is planted in it. Whoever states the same seed gets the same traffic.
+//! Synthetic traffic of several kinds of keys, with planted anomalies. The same seed yields the same traffic.
 
 use super::{ErrorClass, KeyHour};
 

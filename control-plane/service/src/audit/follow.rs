@@ -1,7 +1,7 @@
 //! New calls as they are committed.
 //!
-//! Numbers of records grow in the order of commits, because there is one writer. Whoever continues after the last number
-//! that was received misses no record and gets none twice.
+//! Record numbers increase in the order of commits, because the store runs one request-log transaction at a time. A
+//! reader that continues after the last number it received misses no record and gets none twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,8 +84,8 @@ impl Follower {
         self.position
     }
 
-    /// Reads on, and waits for new records where there are none, but not longer than `idle`. The records may be none: then
-    /// only the position has moved.
+    /// Reads on, and waits for new records where there are none, but not longer than `idle`. The records may be none:
+    /// then only the position has moved.
     pub async fn next(&mut self, idle: Duration) -> Result<Followed, Error> {
         loop {
             if !self.guard.is_valid().await? {

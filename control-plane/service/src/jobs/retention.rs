@@ -1,8 +1,9 @@
-//! What is purged when it is old enough: the arguments of calls, audit records, the gaps between them, and what was found in
-//! them. When a key was last used stays, and so does the admins' trail.
+//! Purges arguments of calls, audit records, gaps and anomalies that have reached the end of their retention. A key's
+//! last use and the admin log are never purged.
 //!
-//! Each piece is a transaction of its own, and after it the task rests for as long as the piece took, so that gateways
-//! that deliver records find the writer free at least half of the time, and never wait for more than a piece.
+//! The job deletes in small transactions of the request log. After each one it pauses for as long as the transaction
+//! took, so batches from gateways wait for at most one of them, and the request log is free for batches at least half
+//! of the time.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::vault::DATA_KEY_TIME;
 use omniflow_domain::clock::Clock;
 use omniflow_store::{Store, StoreError};
 
-/// How often what has grown old is looked for.
+/// Interval between two runs.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Rows in one transaction.
 const ROWS_AT_ONCE: usize = 200;
@@ -23,8 +24,8 @@ const ROWS_AT_ONCE: usize = 200;
 const PAYLOADS_AT_ONCE: usize = 20;
 /// For how long a gateway that holds nothing is remembered.
 const SETTLED_KEPT: Duration = Duration::from_secs(86_400);
-/// For how many times the retention of records the place of a gateway that is gone is known, so that what it delivers again
-/// counts once. One that is there keeps its place though it has no calls.
+/// For how many times the retention of records the place of a gateway that is gone is known, so that what it delivers
+/// again counts once. One that is there keeps its place though it has no calls.
 const STREAMS_KEPT: u32 = 2;
 /// Runs of gateways' processes whose places go in one transaction. Each has a row for each worker.
 pub const STREAMS_AT_ONCE: usize = 20;
@@ -107,7 +108,8 @@ async fn purge_payloads(store: &dyn Store, before: UnixMillis) -> Result<u64, St
         // As above: half of the time is the gateways'.
         sleep(started.elapsed()).await;
     }
-    // A data key seals for a day, and what it seals began at most a little later than the gateways' clocks may be ahead.
+    // A data key seals for a day, and what it seals began at most a little later than the gateways' clocks may be
+    // ahead.
     let unused = UnixMillis(before.0.saturating_sub(2 * DATA_KEY_TIME));
     store.purge_data_keys(unused).await?;
     Ok(purged)

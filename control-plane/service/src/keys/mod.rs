@@ -32,7 +32,7 @@ pub use update::Update;
 
 /// The use cases of keys.
 pub struct Keys {
-    /// The rows.
+    /// The store.
     pub store: Arc<dyn Store>,
     /// Commits changes and publishes them.
     pub publisher: Arc<Publisher>,

@@ -50,8 +50,8 @@ impl Keys {
         precondition: Precondition,
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<Issued>, Error> {
-        // Before the writer is taken: a long read of the request log must not delay changes. After the commit nothing may
-        // fail, because the secret would be lost.
+        // Before the publisher's turn: a long read of the request log must not delay changes. After the commit nothing
+        // may fail, because the secret would be lost.
         let reference = KeyReference::from(key);
         let known = self.store.key(&reference).await?.ok_or_else(no_such_key)?;
         let last_used = self.store.last_used(&[known.id]).await?;

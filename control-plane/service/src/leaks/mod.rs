@@ -32,7 +32,7 @@ pub struct Leaks {
 
 /// The parts that the use cases of leaked secrets share with others.
 pub struct LeakParts<'a> {
-    /// The rows.
+    /// The store.
     pub store: &'a Arc<dyn Store>,
     /// Commits changes and publishes them.
     pub publisher: &'a Arc<Publisher>,

@@ -1,4 +1,4 @@
-//! Rolling back the policy: the document of an earlier version is put in force again, as a new version.
+//! Rolling back the policy: the document of an earlier version takes effect again, as a new version.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::Policies;
 use super::set::EffectivePolicy;
 use crate::precondition::Precondition;
 
-/// A version to put in force again.
+/// A version to restore.
 pub struct RollBack {
     /// Its number.
     pub version: u64,
@@ -23,7 +23,7 @@ pub struct RollBack {
 }
 
 impl Policies {
-    /// Sets the document of an earlier version again. One equal to the document in force creates no new version.
+    /// Sets the document of an earlier version again. One equal to the document in effect creates no new version.
     ///
     /// Fails with `invalid_field` if there is no such version or if it is no longer valid, and like [`Self::set`].
     pub async fn roll_back(
@@ -32,7 +32,7 @@ impl Policies {
         request: RollBack,
     ) -> Result<EffectivePolicy, Error> {
         let RollBack { version, precondition, wait } = request;
-        // Before the writer is acquired, which other changes wait for.
+        // Before the publisher's turn, which other changes wait for.
         let policy = self.compiled_version(version).await?;
         self.make_effective(principal, Action::PolicyRolledBack, policy, precondition, wait).await
     }

@@ -1,4 +1,4 @@
-//! Setting the policy: a document replaces the one in force, as a new version.
+//! Setting the policy: a document replaces the one in effect, as a new version.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::precondition::Precondition;
 use crate::publication::NumberedPolicy;
 use crate::run_to_completion;
 
-/// A document to put in force.
+/// A document to publish.
 pub struct SetPolicy {
     /// The document.
     pub draft: Draft,
@@ -28,7 +28,7 @@ pub struct SetPolicy {
     pub wait: Option<Duration>,
 }
 
-/// The policy in force after a change.
+/// The policy in effect after a change.
 pub struct EffectivePolicy {
     /// The policy and its version.
     pub current: NumberedPolicy,
@@ -41,22 +41,22 @@ struct Committed {
     current: NumberedPolicy,
     /// The snapshot version that contains it.
     snapshot: u64,
-    /// When it was committed; `None` if it was in force before.
+    /// When it was committed; `None` if it was already in effect.
     at: Option<Instant>,
 }
 
 impl Policies {
-    /// Sets the policy. A document equal to the one in force creates no new version.
+    /// Sets the policy. A document equal to the one in effect creates no new version.
     ///
-    /// Fails with `version_mismatch` if the precondition does not hold, and with `scope_in_use` or `imports_in_use` if keys
-    /// would lose what they have.
+    /// Fails with `version_mismatch` if the precondition does not hold, and with `scope_in_use` or `imports_in_use` if
+    /// keys would lose what they have.
     pub async fn set(
         self: &Arc<Self>,
         principal: &Principal,
         request: SetPolicy,
     ) -> Result<EffectivePolicy, Error> {
         let SetPolicy { draft, precondition, wait } = request;
-        // Before the writer is acquired, which other changes wait for.
+        // Before the publisher's turn, which other changes wait for.
         let policy = draft.compile(&self.publisher.installation.key_prefix).await?;
         self.make_effective(principal, Action::PolicySet, policy, precondition, wait).await
     }
@@ -85,7 +85,7 @@ impl Policies {
         policy: Policy,
         precondition: Precondition,
     ) -> Result<Committed, Error> {
-        // A change that gives a key a scope holds the writer too: no scope is given while it is removed.
+        // Changes that assign scopes to keys hold the turn too, so no scope is assigned while it is being removed.
         let _turn = self.publisher.turn().await;
         let current = self.current()?;
         precondition.check("The policy", current.version)?;

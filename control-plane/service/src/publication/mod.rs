@@ -1,8 +1,7 @@
-//! What gateways are given: the image of all keys, and the deltas that lead to it.
+//! The data that gateways receive: the image of all keys, and the deltas that lead to it.
 //!
-//! Whoever changes a key holds the writer of the database, derives the next image from the present one, commits,
-//! and publishes that very image. So the order of commits is the order of versions, and what a delta says is what
-//! the image says.
+//! A change holds the publisher's turn, derives the next image from the current one, commits, and publishes that image.
+//! So versions follow the order of commits, and a delta always matches its image.
 
 mod log;
 
@@ -25,8 +24,8 @@ use self::log::DeltaLog;
 const MAX_OFFERED: usize = 8;
 /// How long an image that was offered or taken from can be taken from again, in milliseconds.
 const KEPT_AFTER_OFFER_MS: u64 = 120_000;
-/// For how long an image is offered to others too though a later one is published, in milliseconds. A gateway takes it in
-/// less and then takes what has changed.
+/// For how long an image is offered to others too though a later one is published, in milliseconds. A gateway takes it
+/// in less and then takes what has changed.
 const OFFERED_AGAIN_MS: u64 = 10_000;
 
 /// The published image. It is empty until the image has been built at start.
@@ -134,12 +133,12 @@ impl Publication {
         self.read(|published| published.image.version())
     }
 
-    /// The policy in force and its version.
+    /// The policy in effect and its version.
     pub fn policy(&self) -> Result<(Arc<Policy>, u64), NotReady> {
         self.read(|published| (Arc::clone(&published.policy.policy), published.policy.version))
     }
 
-    /// Tells of every version that is published from now on.
+    /// Signals every version that is published from now on.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
@@ -154,7 +153,7 @@ impl Publication {
         self.read(|published| published.image.needs_repartition()).unwrap_or(false)
     }
 
-    /// Publishes a draft whose change is committed, and wakes whoever waits for it.
+    /// Publishes a draft whose change is committed, and wakes the tasks that wait for it.
     pub fn publish(&self, draft: Draft) {
         let version = draft.version();
         // What only the former image has goes behind the lock: that may be many pages.
@@ -280,12 +279,12 @@ impl OfferedImage {
 // === impl Draft ===
 
 impl Draft {
-    /// Makes the image that follows from these changes. The caller holds the writer of the database from before it
-    /// reads `image` until after [`Publication::publish`]. Most often this takes some 100 microseconds, but with each
-    /// change as long as the page that it touches: call it off the threads that serve requests.
+    /// Derives the next image from these changes. The caller holds the publisher's turn from before it reads `image`
+    /// until after [`Publication::publish`]. This usually takes about 100 µs, but the time grows with the number and
+    /// the size of the segments that the changes touch, so do not call it on the threads that serve requests.
     ///
-    /// Versions follow the clock and never fall back: a database restored from a backup must not count up through
-    /// versions that gateways have seen with another content. `above` is a version that must be passed too.
+    /// Versions follow the clock and never decrease: a database restored from a backup must not reuse versions that
+    /// gateways have seen with other content. The new version is also greater than `above`.
     pub fn after(
         image: &Image,
         changes: Vec<Change>,

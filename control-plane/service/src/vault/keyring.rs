@@ -1,6 +1,6 @@
 //! The wrapping keys of an installation, in a file of their own: 64 hexadecimal digits a line, the newest first.
 //!
-//! The file is not in a backup. Whoever has a backup without it can read no payload.
+//! Backups do not include this file, so a backup alone cannot be used to read payloads.
 
 use std::fs;
 use std::io;

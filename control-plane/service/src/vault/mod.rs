@@ -32,8 +32,8 @@ use omniflow_store::{Store, StoreError};
 
 /// For how long a data key seals, in milliseconds.
 pub const DATA_KEY_TIME: u64 = 86_400_000;
-/// More than any payload has once it is unpacked. Redaction makes it three times as long at most (`1,` in a list becomes
-/// `"***",`), and its texts and lengths come on top of its bytes.
+/// More than any payload has once it is unpacked. Redaction makes it three times as long at most (`1,` in a list
+/// becomes `"***",`), and its texts and lengths come on top of its bytes.
 const MAX_UNPACKED: u64 = 4 * MAX_PAYLOAD_BYTES as u64;
 /// What a data key is sealed for.
 const DATA_KEY_CONTEXT: &[u8] = b"omniflow audit data key 1";
@@ -73,7 +73,7 @@ pub enum VaultError {
     /// The wrapping keys cannot be read or written.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
-    /// The rows cannot be read or written.
+    /// The store cannot be read or written.
     #[error(transparent)]
     Storage(#[from] StoreError),
     /// No random bytes.
@@ -168,8 +168,8 @@ impl Vault {
         unpack(&packed).ok_or(VaultError::Damaged)
     }
 
-    /// Makes a new wrapping key, seals all data keys with it, and forgets the ones before. Should this be cut short, the
-    /// next start goes on with it: no data key is ever sealed with a key that is not in the file.
+    /// Makes a new wrapping key, seals all data keys with it, and forgets the ones before. Should this be cut short,
+    /// the next start goes on with it: no data key is ever sealed with a key that is not in the file.
     pub async fn rotate(&self, store: &dyn Store) -> Result<Rotation, VaultError> {
         let mut state = self.state.lock().await;
         // What comes next gets a data key of its own.
