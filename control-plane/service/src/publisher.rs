@@ -19,7 +19,7 @@ use super::publication::{Draft, NotReady, NumberedPolicy, Publication, Publicati
 use super::signals::Signals;
 use omniflow_store::{CredentialsError, Installation, Store, StoreError, Transaction};
 
-/// The most threads that read keys, and that make pages of them, when the image is built.
+/// Maximum number of threads that read keys, and that build segments from them, when the image is built.
 const MAX_BUILDERS: usize = 4;
 
 /// The least time between two versions that are published only because a gateway was ahead.
@@ -79,7 +79,7 @@ pub struct Publisher {
     /// What gateways are given.
     pub publication: Publication,
     clock: Clock,
-    /// Notified when the image has outgrown its pages.
+    /// Notified when the image has too many keys per segment.
     crowded: Notify,
     /// When a version was last published only because a gateway was ahead.
     last_pass: Mutex<Option<Instant>>,
@@ -205,8 +205,8 @@ impl Publisher {
         Ok(version)
     }
 
-    /// Makes an image with more pages of one that has outgrown its own, and publishes it under a later version. Changes
-    /// go on meanwhile; those that were made are caught up with in the end.
+    /// Repartitions an image that has too many keys per segment into more segments, and publishes it under a later
+    /// version. Changes are possible meanwhile; the new image catches up with them before it is published.
     pub async fn spread(&self) -> Result<(), PublishError> {
         let image = self.publication.image()?;
         if !image.needs_repartition() {
@@ -225,7 +225,7 @@ impl Publisher {
     }
 }
 
-/// All pages of what the builders hold, made by as many threads.
+/// Builds all segments from the contents of the builders, with one thread per builder.
 fn pages(
     builders: &[ImageBuilder],
     installation: Uuid,
@@ -248,7 +248,7 @@ fn pages(
     })
 }
 
-/// Gives the image more pages whenever it has outgrown its own, until the process is asked to end.
+/// Repartitions the image whenever it has too many keys per segment, until the process is asked to stop.
 pub async fn run_repartition(publisher: &Publisher, signals: &Signals) {
     let until_stopped = async {
         loop {

@@ -45,9 +45,9 @@ pub fn wait(value: Option<String>) -> Result<Option<Duration>, Error> {
 /// Which page of a list is asked for, as text.
 #[derive(Clone, Debug, Default)]
 pub struct PageRequest {
-    /// The most items of the page; [`DEFAULT_LIMIT`] if not stated.
+    /// Maximum number of items of the page; [`DEFAULT_LIMIT`] if not stated.
     pub limit: Option<String>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 

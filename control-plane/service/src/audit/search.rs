@@ -1,4 +1,4 @@
-//! Calls in pages, newest first.
+//! Paginated calls, newest first.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use omniflow_store::AuditPosition;
 pub struct SearchPage {
     /// The calls.
     pub page: Page<AuditEntry>,
-    /// The cursor from which to continue the search, where the time was not enough to fill the page.
+    /// The cursor from which to continue the search, if the time was not enough to fill the page.
     pub resume_at: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! An image, a chunk at a time.
+//! Images in chunks.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::GatewayProtocol;
 // === impl GatewayProtocol ===
 
 impl GatewayProtocol {
-    /// The pages of a chunk of an image that was offered. They are shared with the image, however many gateways take the
-    /// chunk at once.
+    /// The segments of a chunk of an image that was offered. They are shared with the image, however many gateways
+    /// fetch the chunk at once.
     pub fn chunk(&self, version: u64, n: u32) -> Result<Vec<Arc<Segment<Vec<u8>>>>, Error> {
         let image = self.publisher.publication.offered(version, self.clock.now()).ok_or_else(|| {
             Error::new(ErrorCode::ImageGone, "This version is no longer kept. Poll for the present one.")

@@ -20,7 +20,7 @@ use omniflow_store::{Store, StoreError};
 const PAUSE: Duration = Duration::from_secs(60);
 /// Rows in one transaction.
 const ROWS_AT_ONCE: usize = 200;
-/// Payloads in one transaction: the longest have 64 pages.
+/// Payloads in one transaction: the longest take 64 database pages.
 const PAYLOADS_AT_ONCE: usize = 20;
 /// For how long a gateway that holds nothing is remembered.
 const SETTLED_KEPT: Duration = Duration::from_secs(86_400);

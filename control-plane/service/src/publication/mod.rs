@@ -19,13 +19,13 @@ use omniflow_domain::version::MAX_LEAD_MS;
 
 use self::log::DeltaLog;
 
-/// Images that are kept for gateways that take them. Each may hold pages of its own; whoever is still at an older one
-/// polls again.
+/// Maximum number of images that are kept for gateways that fetch them. Each may have segments of its own; a gateway
+/// that is still fetching an older image polls again.
 const MAX_OFFERED: usize = 8;
-/// How long an image that was offered or taken from can be taken from again, in milliseconds.
+/// How long an image can be fetched after it was last offered or fetched from, in milliseconds.
 const KEPT_AFTER_OFFER_MS: u64 = 120_000;
-/// For how long an image is offered to others too though a later one is published, in milliseconds. A gateway takes it
-/// in less and then takes what has changed.
+/// How long an image is offered to other gateways too, even though a later one is published, in milliseconds. A gateway
+/// needs less time to fetch it, and then continues with deltas.
 const OFFERED_AGAIN_MS: u64 = 10_000;
 
 /// The published image. It is empty until the image has been built at start.
@@ -148,7 +148,7 @@ impl Publication {
         self.read(|published| Arc::clone(&published.image))
     }
 
-    /// Whether the published image has outgrown its pages.
+    /// Whether the published image has too many keys per segment.
     pub fn needs_repartition(&self) -> bool {
         self.read(|published| published.image.needs_repartition()).unwrap_or(false)
     }
@@ -156,7 +156,7 @@ impl Publication {
     /// Publishes a draft whose change is committed, and wakes the tasks that wait for it.
     pub fn publish(&self, draft: Draft) {
         let version = draft.version();
-        // What only the former image has goes behind the lock: that may be many pages.
+        // Segments that only the former image has are freed after the lock is released, because they may be many.
         let _former = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             let Some(published) = state.as_mut() else { return };

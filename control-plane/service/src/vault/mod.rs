@@ -1,9 +1,9 @@
 //! The arguments of calls at rest: redacted, compressed, sealed.
 //!
-//! A data key is made each day and at each start, and lies in the audit database sealed by the installation's wrapping
-//! key ([`keyring`]). A rotation seals the few data keys anew, not the payloads. When the payloads of a data key are
-//! gone, so is the data key: what is left of them on the disk, or in an older copy of its file, is noise to everybody
-//! who has the wrapping key of a later rotation only.
+//! A data key is generated each day and at each start, and is stored in the audit database, sealed with the
+//! installation's wrapping key ([`keyring`]). A rotation reseals the few data keys, not the payloads. A data key is
+//! deleted with its last payload. After a later rotation, the remains of such payloads on disk, or in an older copy of
+//! the database file, cannot be decrypted with the current wrapping key.
 
 mod cipher;
 mod keyring;
@@ -110,7 +110,7 @@ impl From<SealError> for VaultError {
 pub struct Rotation {
     /// The name of the wrapping key from now on.
     pub wrapping_key: KeyName,
-    /// Data keys that were sealed anew.
+    /// Data keys that were resealed.
     pub data_keys: usize,
     /// Data keys that nothing opens: their wrapping key is not in the file, or they are damaged.
     pub unreadable: usize,
