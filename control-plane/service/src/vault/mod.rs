@@ -169,7 +169,7 @@ impl Vault {
     }
 
     /// Makes a new wrapping key, seals all data keys with it, and forgets the ones before. Should this be cut short,
-    /// the next start goes on with it: no data key is ever sealed with a key that is not in the file.
+    /// the next start continues the rotation: no data key is ever sealed with a key that is not in the file.
     pub async fn rotate(&self, store: &dyn Store) -> Result<Rotation, VaultError> {
         let mut state = self.state.lock().await;
         // What comes next gets a data key of its own.
