@@ -12,6 +12,10 @@ const DIGITS: usize = 16;
 /// The lifetime of a file in browsers: its name changes with its content.
 const UNCHANGING: &str = "public, max-age=31536000, immutable";
 
+/// Marks a response that browsers may keep: it holds nothing of an installation. Every other response is `no-store`.
+#[derive(Clone, Copy, Debug)]
+pub struct Cacheable;
+
 /// A file.
 pub(super) struct Asset {
     path: String,
@@ -53,6 +57,8 @@ impl Asset {
 impl IntoResponse for &Asset {
     fn into_response(self) -> Response {
         let headers = [(header::CONTENT_TYPE, self.media_type), (header::CACHE_CONTROL, UNCHANGING)];
-        (headers, self.content).into_response()
+        let mut response = (headers, self.content).into_response();
+        response.extensions_mut().insert(Cacheable);
+        response
     }
 }

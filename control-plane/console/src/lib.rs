@@ -71,6 +71,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use self::assets::Cacheable;
 use self::state::AppState;
 pub use self::state::Console;
 use std::sync::Arc;

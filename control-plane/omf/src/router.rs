@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use omniflow_api::Problem;
 use omniflow_api::state::Api;
-use omniflow_console::Console;
+use omniflow_console::{Cacheable, Console};
 use omniflow_domain::error::{Error, ErrorCode};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::classify::ServerErrorsFailureClass;
@@ -33,16 +33,20 @@ pub(crate) fn router(api: Arc<Api>, console: Arc<Console>) -> Router {
             Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method."),
         ))
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        ))
+        .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))
         .layer(SetResponseHeaderLayer::overriding(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
+}
+
+/// Responses hold keys, tokens and addresses: no cache may keep them, whatever a handler has set. The console's own files are
+/// the exception.
+fn cache_control(response: &Response) -> Option<HeaderValue> {
+    let is_cacheable = response.extensions().get::<Cacheable>().is_some();
+    (!is_cacheable).then_some(HeaderValue::from_static("no-store"))
 }
 
 /// Answers what no route does: browsers get a page, programs a problem document.
@@ -80,4 +84,17 @@ fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
 fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
     tracing::error!("a handler panicked");
     Problem::from(Error::internal()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_store_overrides_what_a_handler_has_set() {
+        let mut response = ([(header::CACHE_CONTROL, "public, max-age=60")], "secret").into_response();
+        assert_eq!(cache_control(&response), Some(HeaderValue::from_static("no-store")));
+        response.extensions_mut().insert(Cacheable);
+        assert_eq!(cache_control(&response), None);
+    }
 }
