@@ -16,6 +16,7 @@ mod completions;
 mod doctor;
 mod events;
 mod gateway;
+mod http;
 mod input;
 mod key;
 mod output;

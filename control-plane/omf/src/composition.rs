@@ -10,6 +10,7 @@ use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
 use omniflow_net::connections;
 use omniflow_outbound::otlp::Exporter;
+use omniflow_outbound::source::DeliverySource;
 use omniflow_outbound::webhook::Webhook;
 use omniflow_policy::time::UnixMillis;
 use omniflow_service::admin_log::AdminLog;
@@ -51,6 +52,8 @@ pub struct ControlPlane {
     pub retention: RetentionPeriods,
     /// The wall clock.
     pub clock: Clock,
+    /// Random bytes.
+    entropy: Entropy,
     /// The connections that are open.
     pub admission: Arc<Admission>,
     /// The receiver of anomalies; `None` if there is none.
@@ -114,7 +117,7 @@ impl ControlPlane {
         let cases = UseCases::new(&shared, settings);
         let api = Arc::new(api(&shared, &cases, failures, &admission));
         let console = Arc::new(console(&shared, cases, settings));
-        let Shared { store, publisher, fleet, signals, retention, clock, .. } = shared;
+        let Shared { store, publisher, fleet, signals, retention, clock, entropy, .. } = shared;
         Ok(Self {
             store,
             publisher,
@@ -122,12 +125,23 @@ impl ControlPlane {
             signals,
             retention,
             clock,
+            entropy,
             admission,
             webhook,
             exporter,
             api,
             console,
         })
+    }
+
+    /// What webhook and OTLP export use of this control plane.
+    pub fn delivery_source(&self) -> DeliverySource<'_> {
+        DeliverySource {
+            installation: self.publisher.installation.id,
+            store: &*self.store,
+            clock: &self.clock,
+            entropy: &self.entropy,
+        }
     }
 
     /// The present instant.

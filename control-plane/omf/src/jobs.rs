@@ -46,12 +46,11 @@ impl Supervisor {
         });
         supervisor.spawn_until_stopped("webhook", app, |app| async move {
             let Some(webhook) = &app.webhook else { return };
-            webhook.run(&*app.store, &app.clock, app.signals.finding_committed.subscribe()).await;
+            webhook.run(app.delivery_source(), app.signals.finding_committed.subscribe()).await;
         });
         supervisor.spawn_until_stopped("OTLP export", app, |app| async move {
             let Some(exporter) = &app.exporter else { return };
-            let committed = app.signals.audit_committed.subscribe();
-            exporter.run(app.publisher.installation.id, &*app.store, &app.clock, committed).await;
+            exporter.run(app.delivery_source(), app.signals.audit_committed.subscribe()).await;
         });
         supervisor.tracker.close();
         supervisor

@@ -2,7 +2,9 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `http_sink` | sends a body to a URL that the operator configured, and decides when to retry |
+//! | `http_sink` | sends a body to a URL that the operator configured |
+//! | `backoff` | the pause before something is sent again |
+//! | `source` | what deliveries use of the control plane |
 //! | `webhook` | signed anomalies, delivered at least once |
 //! | `otlp` | records and gaps of the audit log as OpenTelemetry logs |
 #![cfg_attr(
@@ -10,6 +12,8 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod backoff;
 pub mod http_sink;
 pub mod otlp;
+pub mod source;
 pub mod webhook;

@@ -11,24 +11,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use omniflow_policy::time::UnixMillis;
+use reqwest::Url;
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use ring::hmac;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use ureq::http::{HeaderMap, HeaderValue, header};
-use ureq::tls::TlsConfig;
 use zeroize::Zeroizing;
 
-use super::http_sink::{Backoff, DeliveryError, HttpSink, SecretFileError, read_secret_file};
+use crate::backoff::Backoff;
+use crate::http_sink::{DeliveryError, HttpSink, SecretFileError, read_secret_file};
+use crate::source::DeliverySource;
 use omniflow_api_types::finding::FindingJson;
-use omniflow_domain::clock::Clock;
-use omniflow_store::{Delivery, Store, StoreError};
+use omniflow_http_client::ClientError;
+use omniflow_store::{Delivery, StoreError};
 
 /// The header with the signature.
 pub const SIGNATURE: &str = "omniflow-signature";
 /// How often it is looked whether something is to be sent again.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Between two attempts.
-const RETRIES: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
+const RETRIES: Backoff = Backoff { first: Duration::from_secs(5), max: Duration::from_secs(3_600) };
 /// How long a finding is tried to be delivered, in milliseconds: a weekend of an outage.
 const GIVE_UP_MS: u64 = 3 * 24 * 3_600_000;
 /// Findings that are sent in one go, one after the other.
@@ -40,7 +42,7 @@ const MIN_SECRET: usize = 16;
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
     /// The receiver.
-    pub url: String,
+    pub url: Url,
     /// The file with the secret.
     pub secret_file: PathBuf,
 }
@@ -68,6 +70,9 @@ pub enum WebhookError {
     /// It is too short to be a secret.
     #[error("{}: shorter than {MIN_SECRET} bytes: write one with `openssl rand -hex 32`", .0.display())]
     Short(PathBuf),
+    /// The HTTP client cannot be set up.
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
 /// The secret in a file, without white space around it.
@@ -86,7 +91,7 @@ impl Webhook {
     /// A receiver, with its secret.
     pub fn new(settings: &WebhookSettings) -> Result<Self, WebhookError> {
         let secret = read_secret(&settings.secret_file)?;
-        let sink = HttpSink::new(&settings.url, TlsConfig::builder().build());
+        let sink = HttpSink::new(settings.url.clone(), None)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         Ok(Self { sink, key, failures: Arc::default() })
     }
@@ -97,9 +102,9 @@ impl Webhook {
     }
 
     /// Sends new anomalies whenever some were committed, and those that were put off when they are due.
-    pub async fn run(&self, store: &dyn Store, clock: &Clock, mut committed: watch::Receiver<()>) {
+    pub async fn run(&self, source: DeliverySource<'_>, mut committed: watch::Receiver<()>) {
         loop {
-            if let Err(error) = self.send_due(store, clock).await {
+            if let Err(error) = self.send_due(source).await {
                 tracing::warn!(%error, "anomalies cannot be read for the webhook; trying again soon");
             }
             tokio::select! {
@@ -111,7 +116,8 @@ impl Webhook {
     }
 
     /// Sends what is due by now.
-    pub async fn send_due(&self, store: &dyn Store, clock: &Clock) -> Result<(), StoreError> {
+    pub async fn send_due(&self, source: DeliverySource<'_>) -> Result<(), StoreError> {
+        let DeliverySource { store, clock, entropy, .. } = source;
         for delivery in store.due_deliveries(clock.now(), SENT_AT_ONCE).await? {
             let sent = self.send(&delivery, clock.now()).await;
             let mut transaction = store.begin_log().await?;
@@ -125,7 +131,7 @@ impl Webhook {
                 Err(Refused { reason, retry_after }) => {
                     let attempts = delivery.attempts.saturating_add(1);
                     tracing::warn!(anomaly = id, attempts, %reason, "webhook delivery failed; trying again");
-                    let next = RETRIES.next(now, attempts, retry_after);
+                    let next = RETRIES.next_attempt(now, attempts, retry_after, entropy);
                     transaction.put_off_delivery(id, attempts, next).await?;
                 }
             }

@@ -52,7 +52,7 @@ fn secret_file(folder: &Path) -> PathBuf {
 
 async fn plane(url: &str) -> TestServer {
     let plane = TestServer::new().await;
-    let settings = WebhookSettings { url: url.to_owned(), secret_file: secret_file(plane.folder()) };
+    let settings = WebhookSettings { url: url.parse().unwrap(), secret_file: secret_file(plane.folder()) };
     plane.restart_with(|with| with.webhook = Some(settings)).await
 }
 
@@ -66,7 +66,7 @@ async fn use_after_end(plane: &TestServer) {
 
 async fn send(plane: &TestServer) {
     let (app, webhook) = (&plane.app, plane.app.webhook.as_ref().unwrap());
-    webhook.send_due(&*app.store, &app.clock).await.unwrap();
+    webhook.send_due(app.delivery_source()).await.unwrap();
 }
 
 fn check_signature(headers: &HeaderMap, body: &[u8], now: u64) {
@@ -89,7 +89,8 @@ async fn a_finding_is_signed_and_sent_until_it_is_taken_over_restarts_too() {
     assert_eq!(count(), 1);
     send(&plane).await;
     assert_eq!(count(), 1, "not before its time");
-    let settings = WebhookSettings { url, secret_file: plane.folder().join("webhook-secret") };
+    let settings =
+        WebhookSettings { url: url.parse().unwrap(), secret_file: plane.folder().join("webhook-secret") };
     let plane = plane.restart_with(|with| with.webhook = Some(settings)).await;
     for expected in [2, 3, 3] {
         plane.pass(Duration::from_secs(3_600));

@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("omniflow-policy", &[]),
     ("omniflow-filter", &["omniflow-policy"]),
     ("omniflow-files", &[]),
-    ("omniflow-trust", &[]),
+    ("omniflow-http-client", &[]),
     ("omniflow-domain", &["omniflow-policy"]),
     ("omniflow-store", &["omniflow-policy", "omniflow-domain"]),
     ("omniflow-store-sqlite", &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store"]),
@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "omniflow-policy",
             "omniflow-domain",
             "omniflow-files",
-            "omniflow-trust",
+            "omniflow-http-client",
             "omniflow-store",
             "omniflow-api-types",
         ],
@@ -53,7 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "omniflow-net",
         ],
     ),
-    ("omniflow-cli", &["omniflow-api-types", "omniflow-files", "omniflow-trust"]),
+    ("omniflow-cli", &["omniflow-api-types", "omniflow-files", "omniflow-http-client"]),
 ];
 
 /// Crates that compose others, or only test and measure them: they may depend on anything.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::time::UnixMillis;
 
 use super::{Reading, Setting};
+use omniflow_http_client::read_ca_file;
 use omniflow_net::tls::{self, Certificate, TlsFiles};
-use omniflow_outbound::http_sink::trusting;
 use omniflow_outbound::otlp;
 use omniflow_outbound::webhook;
 use omniflow_service::vault;
@@ -55,7 +55,7 @@ pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificat
         tell(Setting::OtlpHeadersFile, error.to_string());
     }
     if let Some(path) = reading.path(Setting::OtlpCaFile)
-        && let Err(error) = trusting(Some(&path))
+        && let Err(error) = read_ca_file(&path)
     {
         tell(Setting::OtlpCaFile, format!("{error}; give another file"));
     }
