@@ -5,7 +5,7 @@
 //! | `http_sink` | sends a body to a URL that the operator configured |
 //! | `backoff` | the pause before something is sent again |
 //! | `source` | what deliveries use of the control plane |
-//! | `webhook` | signed anomalies, delivered at least once |
+//! | `webhook` | anomalies, delivered at least once and signed as Standard Webhooks |
 //! | `otlp` | records and gaps of the audit log as OpenTelemetry logs |
 #![cfg_attr(
     not(test),

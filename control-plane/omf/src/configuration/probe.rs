@@ -11,7 +11,7 @@ use super::{Reading, Setting};
 use omniflow_http_client::read_ca_file;
 use omniflow_net::tls::{self, Certificate, TlsFiles};
 use omniflow_outbound::otlp;
-use omniflow_outbound::webhook;
+use omniflow_outbound::webhook::SigningKey;
 use omniflow_service::vault;
 
 /// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
@@ -45,7 +45,7 @@ pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificat
     }
     // Without the URL nothing is sent, which is told already.
     if let Some(path) = reading.path(Setting::WebhookSecretFile)
-        && let Err(error) = webhook::read_secret(&path)
+        && let Err(error) = SigningKey::read(&path)
     {
         tell(Setting::WebhookSecretFile, error.to_string());
     }
