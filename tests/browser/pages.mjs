@@ -65,7 +65,7 @@ export const PAGES = [
   { name: 'audit-wrong', path: () => '/audit?ip=203.0.113&key=crm-sync', section: '/audit' },
   { name: 'record', path: ({ sent }) => `/audit/${sent}`, section: '/audit' },
   { name: 'record-refused', path: ({ refused }) => `/audit/${refused}`, section: '/audit' },
-  { name: 'findings', path: () => '/anomalies', section: '/anomalies' },
+  { name: 'anomalies', path: () => '/anomalies', section: '/anomalies' },
   { name: 'leak', path: () => '/anomalies/leak', section: '/anomalies' },
   { name: 'events', path: () => '/admin-log', section: '/admin-log' },
   { name: 'policy', path: () => '/policy', section: '/policy', docs: true },

@@ -1,4 +1,4 @@
-//! `GET /events`: the admins' own trail, with what was changed in words.
+//! `GET /admin-log`: changes by admins, newest first, described in words.
 
 use std::borrow::Cow;
 use std::sync::Arc;

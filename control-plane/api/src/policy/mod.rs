@@ -40,7 +40,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .post_large("/v1/policy/replay", READ, BODY_LIMIT, replay::replay)
 }
 
-/// Shows the policy in force; the document alone in TOML to whoever accepts that.
+/// Shows the effective policy; the document alone in TOML to whoever accepts that.
 #[utoipa::path(
     get,
     path = "/v1/policy",
