@@ -24,7 +24,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Changes of this kind.
+    /// Changes with this action.
     #[param(value_type = Option<schema::Action>)]
     action: Option<String>,
     /// Changes by the token with this name or identifier.
