@@ -83,7 +83,7 @@ fn verify(headers: &HeaderMap, body: &[u8], now: u64) -> String {
 }
 
 #[tokio::test]
-async fn a_finding_is_signed_and_sent_until_it_is_taken_over_restarts_too() {
+async fn an_anomaly_is_signed_and_retried_over_restarts_until_it_is_accepted() {
     let (url, received) = receiver(&[500, 302]).await;
     let plane = plane(&url).await;
     use_after_end(&plane).await;
@@ -105,8 +105,8 @@ async fn a_finding_is_signed_and_sent_until_it_is_taken_over_restarts_too() {
     for ((headers, body), hours) in all.iter().zip([0, 1, 2]) {
         ids.insert(verify(headers, body, START + hours * 3_600_000));
         assert!(headers.get("omniflow-signature").is_none());
-        let finding: Value = serde_json::from_slice(body).unwrap();
-        assert_eq!((&finding["kind"], &finding["key_name"]), (&"used_after_end".into(), &"ci".into()));
+        let anomaly: Value = serde_json::from_slice(body).unwrap();
+        assert_eq!((&anomaly["kind"], &anomaly["key_name"]), (&"used_after_end".into(), &"ci".into()));
         assert!(!String::from_utf8_lossy(body).contains(SECRET));
     }
     assert_eq!(ids.len(), 1, "each attempt has the ID of the message");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use omniflow_api_types::finding::FindingJson;
+use omniflow_api_types::anomaly::AnomalyJson;
 use omniflow_http_client::ClientError;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::{Delivery, StoreError};
@@ -107,7 +107,7 @@ impl Webhook {
         for delivery in store.due_deliveries(clock.now(), MAX_READ).await? {
             let sent = self.send(installation, &delivery, clock.now()).await;
             let mut transaction = store.begin_log().await?;
-            let (id, now) = (delivery.finding.id, clock.now());
+            let (id, now) = (delivery.anomaly.id, clock.now());
             match sent {
                 Ok(()) => transaction.end_delivery(id).await?,
                 Err(Failure { reason, .. }) if now.0.saturating_sub(delivery.since.0) >= GIVE_UP_MS => {
@@ -127,7 +127,7 @@ impl Webhook {
     }
 
     async fn send(&self, installation: Uuid, delivery: &Delivery, now: UnixMillis) -> Result<(), Failure> {
-        let body = serde_json::to_vec(&FindingJson::from(delivery.finding.clone())).unwrap_or_default();
+        let body = serde_json::to_vec(&AnomalyJson::from(delivery.anomaly.clone())).unwrap_or_default();
         let mut headers = self.key.headers(&message_id(installation, delivery), now.0 / 1_000, &body);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let failure = match self.sink.post(headers, body).await {
@@ -150,6 +150,6 @@ impl fmt::Debug for Webhook {
 
 /// The ID by which the receiver recognizes an anomaly that is sent again.
 fn message_id(installation: Uuid, delivery: &Delivery) -> String {
-    let id = stable_id(installation, "anomaly", delivery.finding.id, delivery.since, "");
+    let id = stable_id(installation, "anomaly", delivery.anomaly.id, delivery.since, "");
     format!("msg_{}", id.simple())
 }
