@@ -95,7 +95,7 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
     assert_eq!(plane.get("/v1/audit/patterns?kind=odd").await.problem().2, "kind");
     let metrics = plane.get("/metrics").await;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
-    for line in ["omf_audit_findings_total{kind=\"volume_spike\"} 1", "omf_audit_records_total 1500"] {
+    for line in ["omf_anomalies_total{kind=\"volume_spike\"} 1", "omf_audit_records_total 1500"] {
         assert!(text.lines().any(|one| one == line), "{text}");
     }
     assert!(!text.contains("ci\"") && !text.contains(&KEY.to_string()));
