@@ -77,7 +77,6 @@ impl GatewayMetrics {
     }
 
     /// Records the size of a batch that was stored.
-    #[expect(clippy::cast_precision_loss, reason = "a batch has at most a million bytes")]
     pub(crate) fn observe_batch(&self, records: usize, bytes: usize) {
         self.batch_records.observe(records as f64);
         self.batch_bytes.observe(bytes as f64);
