@@ -145,6 +145,7 @@ async fn delay_of_enforcement_ends_with_the_confirmation() {
         assert_eq!(answer.status, StatusCode::NO_CONTENT, "{answer:?}");
         plane.metric(COUNT).await.unwrap()
     };
+    plane.key("zero").await;
     let first = publication.version().unwrap();
     assert_eq!(
         confirm("/gateway/v1/poll", &[first, first]).await,
