@@ -23,13 +23,13 @@ pub mod leaks;
 pub mod memory;
 pub mod metrics;
 pub mod monitoring;
+pub mod notifications;
 pub mod policy;
 pub mod precondition;
 pub mod publication;
 pub mod publisher;
 pub mod query;
 pub mod sessions;
-pub mod signals;
 pub mod tokens;
 pub mod vault;
 

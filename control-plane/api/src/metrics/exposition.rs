@@ -11,8 +11,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use omniflow_domain::anomaly::AnomalyKind;
 use omniflow_domain::audit::GapCause;
-use omniflow_domain::finding::FindingKind;
 use omniflow_domain::key::KeyStatus;
 use omniflow_service::monitoring::{Metrics, OtlpMetrics, WebhookMetrics};
 
@@ -131,7 +131,7 @@ impl Values {
 
     fn audit_log(&self, samples: &mut Samples) -> fmt::Result {
         samples.counter("omf_audit_records", "Audit records stored.", self.metrics.records)?;
-        let anomalies = FindingKind::ALL.map(|kind| {
+        let anomalies = AnomalyKind::ALL.map(|kind| {
             let found = self.metrics.anomalies.iter().find(|(found, _)| *found == kind);
             ([("kind", kind.as_str())], found.map_or(0, |(_, total)| *total))
         });
@@ -165,7 +165,7 @@ impl Values {
 }
 
 fn encode_webhook(webhook: &WebhookMetrics, samples: &mut Samples) -> fmt::Result {
-    samples.gauge("omf_webhook_waiting_anomalies", "Anomalies not delivered yet.", webhook.waiting)?;
+    samples.gauge("omf_webhook_pending_anomalies", "Anomalies not delivered yet.", webhook.waiting)?;
     samples.counter(
         "omf_webhook_failures",
         "Failed attempts to deliver an anomaly since the start.",

@@ -270,7 +270,7 @@ impl Gateway {
         self.is_connected() || since(heard_or_expected, now) <= lease
     }
 
-    /// Whether it was heard of so lately that it is still told of.
+    /// Whether it was heard of so lately that it is still reported.
     fn is_remembered(&self, now: UnixMillis) -> bool {
         self.is_connected() || since(self.last_seen_at, now) <= FORGOTTEN_AFTER
     }
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_version_is_in_force_when_every_worker_says_so() {
+    async fn a_version_is_enforced_when_every_worker_says_so() {
         let fleet = fleet();
         let open = fleet.poll_began(&poll(&[(1, 5), (2, 5)]), true);
         assert_eq!(progress(&fleet, 6, 6).await, (false, 0, 2));

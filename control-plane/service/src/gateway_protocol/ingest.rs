@@ -53,7 +53,7 @@ impl GatewayProtocol {
             wrong @ (IngestError::Leap { .. } | IngestError::TooManyGaps) => invalid(wrong.to_string()),
         })?;
         transaction.commit().await?;
-        self.signals.audit_committed.send_replace(());
+        self.notifications.audit_committed.send_replace(());
         if missing > 0 {
             tracing::warn!(gateway, missing, "audit records are missing");
         }
@@ -64,7 +64,7 @@ impl GatewayProtocol {
         Ok(())
     }
 
-    /// Takes the payloads out of a batch, and seals those that the policy in force keeps, by the numbers of their calls.
+    /// Takes the payloads out of a batch, and seals those that the effective policy keeps, by the numbers of their calls.
     async fn seal_payloads(
         &self,
         batch: AuditBatch,

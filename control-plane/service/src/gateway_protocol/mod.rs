@@ -15,8 +15,8 @@ use omniflow_policy::gateway::{Incarnation, MAX_VMS, VmStatus, is_gateway_name};
 pub use self::poll::PollAnswer;
 use super::fleet::Fleet;
 use super::metrics::GatewayMetrics;
+use super::notifications::Notifications;
 use super::publisher::Publisher;
-use super::signals::Signals;
 use super::vault::Vault;
 use omniflow_store::Store;
 
@@ -26,7 +26,7 @@ pub struct GatewayProtocol {
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     vault: Arc<Vault>,
-    signals: Signals,
+    notifications: Notifications,
     clock: Clock,
     metrics: GatewayMetrics,
 }
@@ -40,11 +40,11 @@ impl GatewayProtocol {
         publisher: Arc<Publisher>,
         fleet: Arc<Fleet>,
         vault: Arc<Vault>,
-        signals: Signals,
+        notifications: Notifications,
         clock: Clock,
         metrics: GatewayMetrics,
     ) -> Self {
-        Self { store, publisher, fleet, vault, signals, clock, metrics }
+        Self { store, publisher, fleet, vault, notifications, clock, metrics }
     }
 
     /// Measures the enforcement of the versions that a gateway has just confirmed, from the publication of the first.
