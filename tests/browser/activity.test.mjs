@@ -54,7 +54,7 @@ for (const scripts of [true, false]) {
     await page.getByRole('button', { name: 'Read it, and note that I did' }).click();
     await page.getByText('notify=true').waitFor();
     assert.equal(await page.getByLabel('Body').innerText(), '{"name":"Ada <b>"}');
-    await page.getByRole('link', { name: 'events', exact: true }).click();
+    await page.getByRole('link', { name: 'admin log', exact: true }).click();
     const log = page.locator('.admin-log');
     assert.match(await log.innerText(), /the auditor read what a call sent/);
 

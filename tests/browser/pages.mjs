@@ -67,7 +67,7 @@ export const PAGES = [
   { name: 'record-refused', path: ({ refused }) => `/audit/${refused}`, section: '/audit' },
   { name: 'anomalies', path: () => '/anomalies', section: '/anomalies' },
   { name: 'leak', path: () => '/anomalies/leak', section: '/anomalies' },
-  { name: 'events', path: () => '/admin-log', section: '/admin-log' },
+  { name: 'admin-log', path: () => '/admin-log', section: '/admin-log' },
   { name: 'policy', path: () => '/policy', section: '/policy', docs: true },
   { name: 'policy-document', path: () => '/policy/document', section: '/policy' },
   { name: 'policy-explain', path: () => '/policy/explain?key=support-desk&path=/api/v1/contacts&source_ip=203.0.113.7', section: '/policy' },
