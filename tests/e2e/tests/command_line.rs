@@ -233,7 +233,7 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
     assert!(omf.says("policy rollback 1 --wait 5s").await.starts_with("Version 3"));
     assert_eq!(status_of(stack, foreign).await, 401, "imported keys are not taken any more");
     omf.secrets.push(foreign.to_owned());
-    let events = omf.says("events --limit 500").await;
+    let events = omf.says("admin-log --limit 500").await;
     for action in [
         "policy.rolled_back",
         "policy.set",
@@ -244,7 +244,7 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
     ] {
         assert!(events.contains(action), "{action}: {events}");
     }
-    assert_eq!(omf.json("events --subject foreign --json").await["items"].as_array().unwrap().len(), 2);
+    assert_eq!(omf.json("admin-log --subject foreign --json").await["items"].as_array().unwrap().len(), 2);
 }
 
 async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
