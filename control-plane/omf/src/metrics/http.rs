@@ -1,8 +1,8 @@
 //! How long requests take, by route, method and class of status.
 //!
 //! A duration ends with the response headers, so a stream counts until it begins. Responses that are held on purpose, the
-//! answers to gateways' polls and to changes with `?wait=`, are left out: the caller chooses how long they take. Refused
-//! ones are answered at once and are measured like any other.
+//! answers to gateways' polls and to changes with `?wait=`, are left out: the request determines how long they take.
+//! Rejections are sent at once and are measured like any other response.
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
