@@ -36,8 +36,6 @@ pub mod state;
 mod tokens;
 
 #[cfg(test)]
-mod problems;
-#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
