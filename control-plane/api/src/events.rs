@@ -6,8 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa_axum::routes;
 
-use super::access::{Endpoints, READ};
+use super::access::READ;
+use super::endpoint::Endpoints;
 use super::extract::StrictQuery;
 use super::problem::Problem;
 use super::query::PageQuery;
@@ -17,7 +19,7 @@ use omniflow_api_types::schema;
 use omniflow_service::admin_log::{AdminLog, AdminLogQuery};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/v1/events", READ, list)
+    endpoints.add(READ, routes!(list))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -3,7 +3,8 @@
 //! | module | content |
 //! |---|---|
 //! | [`state`] | the state of the router, and the parts of it that handlers extract |
-//! | `access` | the roles that may call each endpoint; the only way to add an endpoint |
+//! | `endpoint` | registration: each endpoint with its access, for the router and the OpenAPI document |
+//! | `access` | authentication, and the check of the roles |
 //! | `keys`, `tokens`, `policy`, `audit`, `leaks`, `events`, `gateways` | endpoints for admins |
 //! | `gateway` | endpoints for gateways |
 //! | `health`, `metrics`, `docs`, `openapi` | probes, Prometheus metrics, the API's documentation |
@@ -17,6 +18,7 @@
 mod access;
 mod audit;
 mod docs;
+mod endpoint;
 mod events;
 mod extract;
 mod gateway;
@@ -42,13 +44,16 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use self::access::Endpoints;
+use self::endpoint::Endpoints;
+use self::openapi::Document;
 pub use self::problem::Problem;
 use self::state::{Api, AppState};
 
 /// The routes of the API, without a fallback.
 pub fn router(api: Arc<Api>) -> Router {
-    endpoints(Arc::clone(&api)).router().with_state(AppState(api))
+    let (router, collected) = endpoints(Arc::clone(&api)).into_parts();
+    let document = Document(openapi::complete(collected).to_string().into());
+    router.with_state(AppState { api, document })
 }
 
 /// The endpoints of the API.

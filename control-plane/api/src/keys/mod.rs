@@ -12,8 +12,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
 
-use super::access::{Endpoints, READ, WRITE};
+use super::access::{READ, WRITE};
+use super::endpoint::Endpoints;
 use super::extract::Segments;
 use super::idempotency::Created;
 use super::params::KeyPath;
@@ -27,13 +29,13 @@ use omniflow_service::precondition::entity_tag;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
-        .get("/v1/keys", READ, list::list)
-        .post("/v1/keys", WRITE, create::create)
-        .get("/v1/keys/{id}", READ, show)
-        .patch("/v1/keys/{id}", WRITE, update::update)
-        .post("/v1/keys/{id}/rotate", WRITE, rotate::rotate)
-        .post("/v1/keys/{id}/revoke", WRITE, revoke::revoke_key)
-        .post("/v1/keys/{id}/versions/{version}/revoke", WRITE, revoke::revoke_version)
+        .add(READ, routes!(list::list))
+        .add(WRITE, routes!(create::create))
+        .add(READ, routes!(show))
+        .add(WRITE, routes!(update::update))
+        .add(WRITE, routes!(rotate::rotate))
+        .add(WRITE, routes!(revoke::revoke_key))
+        .add(WRITE, routes!(revoke::revoke_version))
 }
 
 /// Shows a key, by identifier or by name.

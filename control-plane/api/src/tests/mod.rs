@@ -7,9 +7,44 @@ mod retention;
 
 use std::sync::Arc;
 
+use axum::http::Method;
 use omf::testing::TestServer;
+use serde_json::{Value, json};
 
 use crate::state::Api;
+
+/// A registered endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    /// HTTP method.
+    pub(crate) method: Method,
+    /// Path template.
+    pub(crate) path: String,
+    /// The roles that it admits; none if it is public.
+    pub(crate) roles: Vec<String>,
+}
+
+/// All endpoints, also those that the OpenAPI document omits.
+pub(crate) fn table(server: &TestServer) -> Vec<Endpoint> {
+    let endpoints = crate::endpoints(api_of(server));
+    endpoints.descriptions().into_iter().flat_map(|one| endpoints_of(&json!(one))).collect()
+}
+
+/// The endpoints in an OpenAPI document.
+pub(crate) fn endpoints_of(document: &Value) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let roles = operation["x-required-roles"].as_array().into_iter().flatten();
+            endpoints.push(Endpoint {
+                method: method.to_uppercase().parse().unwrap(),
+                path: path.clone(),
+                roles: roles.map(|role| role.as_str().unwrap().to_owned()).collect(),
+            });
+        }
+    }
+    endpoints
+}
 
 /// The state of a server's API, as this build of the crate has it: the server itself was built with another.
 pub(crate) fn api_of(server: &TestServer) -> Arc<Api> {
