@@ -12,7 +12,7 @@ use super::access::READ;
 use super::endpoint::Endpoints;
 use super::extract::StrictQuery;
 use super::problem::Problem;
-use super::query::PageQuery;
+use super::query::{Filtered, PageQuery};
 use omniflow_api_types::event::EventJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
@@ -25,7 +25,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
+pub(super) struct ListFilter {
     /// Changes of this kind.
     #[param(value_type = Option<schema::Action>)]
     action: Option<String>,
@@ -39,9 +39,6 @@ pub(super) struct ListQuery {
     /// Changes made before this time.
     #[param(value_type = Option<schema::Instant>)]
     to: Option<String>,
-    #[serde(flatten)]
-    #[param(ignore)]
-    page: PageQuery,
 }
 
 /// Lists what admins did, newest first.
@@ -50,16 +47,21 @@ pub(super) struct ListQuery {
     path = "/v1/events",
     operation_id = "list_events",
     tag = "events",
-    params(ListQuery, PageQuery),
+    params(ListFilter, PageQuery),
     responses((status = 200, body = Page<EventJson>, description = "A page of changes.")),
 )]
 pub(super) async fn list(
     State(log): State<Arc<AdminLog>>,
-    StrictQuery(query): StrictQuery<ListQuery>,
+    StrictQuery(query): StrictQuery<Filtered<ListFilter, PageQuery>>,
 ) -> Result<Json<Page<EventJson>>, Problem> {
-    let ListQuery { action, actor, subject, from, to, page } = query;
-    let page = log.list(AdminLogQuery { action, actor, subject, from, to }, page.into()).await?;
+    let page = log.list(query.filter.into(), query.options.into()).await?;
     Ok(Json(Page::json(page, EventJson::from)))
+}
+
+impl From<ListFilter> for AdminLogQuery {
+    fn from(ListFilter { action, actor, subject, from, to }: ListFilter) -> Self {
+        Self { action, actor, subject, from, to }
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
-use crate::query::PageQuery;
+use crate::query::{Filtered, PageQuery};
 use omniflow_api_types::finding::FindingJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
@@ -34,15 +34,6 @@ pub(crate) struct PatternFilter {
     to: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PatternQuery {
-    #[serde(flatten)]
-    filter: PatternFilter,
-    #[serde(flatten)]
-    page: PageQuery,
-}
-
 /// Lists what is unusual in the use of keys, found last first.
 #[utoipa::path(
     get,
@@ -54,9 +45,9 @@ pub(crate) struct PatternQuery {
 )]
 pub(crate) async fn patterns(
     State(log): State<Arc<RequestLog>>,
-    StrictQuery(query): StrictQuery<PatternQuery>,
+    StrictQuery(query): StrictQuery<Filtered<PatternFilter, PageQuery>>,
 ) -> Result<Json<Page<FindingJson>>, Problem> {
-    let page = log.anomalies(query.filter.into(), query.page.into()).await?;
+    let page = log.anomalies(query.filter.into(), query.options.into()).await?;
     Ok(Json(Page::json(page, FindingJson::from)))
 }
 

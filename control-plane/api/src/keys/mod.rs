@@ -8,9 +8,7 @@ pub(crate) mod update;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::routes;
 
@@ -19,13 +17,13 @@ use super::endpoint::Endpoints;
 use super::extract::Segments;
 use super::idempotency::Created;
 use super::params::KeyPath;
+use super::precondition::tagged;
 use super::problem::Problem;
 use omniflow_api_types::key::{CreatedKey, KeyJson};
 use omniflow_domain::error::Error;
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::idempotency::Idempotent;
 use omniflow_service::keys::{Issued, Keys};
-use omniflow_service::precondition::entity_tag;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
@@ -51,12 +49,12 @@ pub(crate) async fn show(
     State(keys): State<Arc<Keys>>,
     Segments(id): Segments<String>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(tagged(keys.show(&id).await?))
+    Ok(tagged_key(keys.show(&id).await?))
 }
 
 /// A key with its entity tag.
-fn tagged(details: KeyDetails) -> impl IntoResponse {
-    ([(header::ETAG, entity_tag(details.key.revision))], Json(KeyJson::from(details)))
+fn tagged_key(details: KeyDetails) -> impl IntoResponse {
+    tagged(details.key.revision, KeyJson::from(details))
 }
 
 /// The response to a request that created a key or a version.

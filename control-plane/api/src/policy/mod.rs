@@ -9,7 +9,6 @@ pub(super) mod versions;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +20,7 @@ use utoipa_axum::routes;
 use self::document::{BODY_LIMIT, TOML, wants_toml};
 use super::access::{READ, WRITE};
 use super::endpoint::Endpoints;
+use super::precondition::tagged;
 use super::problem::Problem;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::PolicyJson;
@@ -68,7 +68,7 @@ fn in_json(effective: EffectivePolicy) -> impl IntoResponse {
     let EffectivePolicy { current: NumberedPolicy { version, policy }, enforcement } = effective;
     let enforcement = enforcement.map(EnforcementJson::from);
     let body = PolicyJson { version, document: policy.document().clone(), enforcement };
-    ([(header::ETAG, entity_tag(version))], Json(body))
+    tagged(version, body)
 }
 
 fn in_toml(document: &PolicyDocument, version: u64) -> Result<Response, Error> {

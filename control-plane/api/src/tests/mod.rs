@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use axum::http::Method;
 use omf::testing::TestServer;
+use omniflow_domain::key::Key;
+use omniflow_policy::snapshot::Change;
 use serde_json::{Value, json};
 
 use crate::state::Api;
@@ -44,6 +46,15 @@ pub(crate) fn endpoints_of(document: &Value) -> Vec<Endpoint> {
         }
     }
     endpoints
+}
+
+/// Stores and publishes a key in a state that the API does not create.
+pub(crate) async fn publish_key(server: &TestServer, key: &Key) {
+    let publisher = &server.app.publisher;
+    let _turn = publisher.turn().await;
+    let mut transaction = server.app.store.begin().await.unwrap();
+    transaction.insert_keys(std::slice::from_ref(key)).await.unwrap();
+    publisher.commit(transaction, key.credentials().map(Change::Put).collect()).await.unwrap();
 }
 
 /// The state of a server's API, as this build of the crate has it: the server itself was built with another.
