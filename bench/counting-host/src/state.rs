@@ -42,7 +42,7 @@ pub(crate) struct State {
     pub(crate) last_cas: u32,
     pub(crate) queue_names: Vec<Vec<u8>>,
     pub(crate) queues: HashMap<u32, VecDeque<Vec<u8>>>,
-    /// Queues of which the VM has not been told yet.
+    /// Queues the VM has no notification for yet.
     pub(crate) ready: Vec<u32>,
     pub(crate) filter_state: HashMap<Vec<u8>, Vec<u8>>,
     /// A local reply: its headers and its body's size.

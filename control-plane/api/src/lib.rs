@@ -5,7 +5,7 @@
 //! | [`state`] | the state of the router, and the parts of it that handlers extract |
 //! | `endpoint` | registration: each endpoint with its access, for the router and the OpenAPI document |
 //! | `access` | authentication, and the check of the roles |
-//! | `keys`, `tokens`, `policy`, `audit`, `leaks`, `events`, `gateways` | endpoints for admins |
+//! | `keys`, `tokens`, `policy`, `audit`, `anomalies`, `leaks`, `admin_log`, `gateways` | endpoints for admins |
 //! | `gateway` | endpoints for gateways |
 //! | `health`, `metrics`, `docs`, `openapi` | probes, Prometheus metrics, the API's documentation |
 //! | `problem` | the only place that converts errors to HTTP responses |
@@ -16,10 +16,11 @@
 )]
 
 mod access;
+mod admin_log;
+mod anomalies;
 mod audit;
 mod docs;
 mod endpoint;
-mod events;
 mod extract;
 mod gateway;
 mod gateways;
@@ -64,10 +65,11 @@ fn endpoints(api: Arc<Api>) -> Endpoints {
         keys::endpoints,
         leaks::endpoints,
         audit::endpoints,
+        anomalies::endpoints,
         policy::endpoints,
         gateways::endpoints,
         tokens::endpoints,
-        events::endpoints,
+        admin_log::endpoints,
         gateway::endpoints,
         docs::endpoints,
     ] {

@@ -11,8 +11,8 @@ use omniflow_policy::key::Environment;
 
 use crate::problem::Problem;
 use crate::state::Api;
+use omniflow_domain::anomaly::AnomalyKind;
 use omniflow_domain::audit::GapCause;
-use omniflow_domain::finding::FindingKind;
 use omniflow_domain::key::KeyStatus;
 use omniflow_service::monitoring::{Metrics, Monitoring, OtlpMetrics, WebhookMetrics};
 
@@ -74,16 +74,11 @@ fn keys_and_gateways(metrics: &Metrics, numbers: &mut Numbers) {
 
 fn audit_log(metrics: &Metrics, numbers: &mut Numbers) {
     numbers.plain("omf_audit_records_total", "counter", "Audit records that were stored.", metrics.records);
-    let anomalies = FindingKind::ALL.map(|kind| {
+    let anomalies = AnomalyKind::ALL.map(|kind| {
         let total = metrics.anomalies.iter().find(|(found, _)| *found == kind).map_or(0, |(_, total)| *total);
         (format!("{{kind=\"{}\"}}", kind.as_str()), total)
     });
-    numbers.add(
-        "omf_audit_findings_total",
-        "counter",
-        "Patterns that were found in the use of keys.",
-        &anomalies,
-    );
+    numbers.add("omf_anomalies_total", "counter", "Anomalies in the use of keys.", &anomalies);
     let of = |cause| {
         let found = metrics.gaps.iter().find(|(found, ..)| *found == cause);
         found.map_or((0, 0), |(_, gaps, calls)| (*gaps, *calls))
@@ -129,9 +124,9 @@ fn edge(app: &Api, numbers: &mut Numbers) {
 
 fn sent_to_webhook(webhook: &WebhookMetrics, numbers: &mut Numbers) {
     numbers.plain(
-        "omf_webhook_waiting_findings",
+        "omf_webhook_pending_anomalies",
         "gauge",
-        "Findings that the webhook has yet to take.",
+        "Anomalies that the webhook has yet to take.",
         webhook.waiting,
     );
     numbers.plain(

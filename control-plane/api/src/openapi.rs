@@ -38,7 +38,7 @@ use omniflow_domain::error::ErrorCode;
         (name = "policy", description = "Routes and scopes, with their versions."),
         (name = "gateways", description = "Who enforces what."),
         (name = "tokens", description = "Tokens for this API."),
-        (name = "events", description = "The admins' own trail."),
+        (name = "admin log", description = "Every change by an admin, with its state before and after."),
         (name = "health", description = "Whether the process lives and can serve."),
     )
 )]
@@ -230,7 +230,7 @@ fn common(operation: &Value) -> Vec<&'static Answer> {
     COMMON.iter().filter(gives).collect()
 }
 
-/// Says what the headers of an answer mean. What is made has a place, and can be told of again.
+/// Says what the headers of an answer mean. What is made has a place, and can be identified by a repeated call.
 fn describe_headers(status: &str, response: &mut Value) {
     let text = |description: &str, required: bool| json!({"description": description, "required": required, "schema": {"type": "string"}});
     if response.pointer("/headers/ETag").is_some() {

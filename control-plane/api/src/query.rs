@@ -73,9 +73,9 @@ mod tests {
         let plane = TestServer::new().await;
         for (path, filter, option) in [
             ("/v1/keys", "scope", "limit"),
-            ("/v1/events", "subject", "cursor"),
+            ("/v1/admin-log", "subject", "cursor"),
             ("/v1/audit", "key", "limit"),
-            ("/v1/audit/patterns", "key", "limit"),
+            ("/v1/anomalies", "key", "limit"),
             ("/v1/audit/stats", "key", "by"),
             ("/v1/audit/export", "key", "format"),
         ] {

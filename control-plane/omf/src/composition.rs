@@ -24,10 +24,10 @@ use omniflow_service::keys::Keys;
 use omniflow_service::known_tokens::KnownTokens;
 use omniflow_service::leaks::{LeakParts, Leaks};
 use omniflow_service::monitoring::{DeliveryFailures, Monitoring};
+use omniflow_service::notifications::Notifications;
 use omniflow_service::policy::Policies;
 use omniflow_service::publisher::Publisher;
 use omniflow_service::sessions::Sessions;
-use omniflow_service::signals::Signals;
 use omniflow_service::tokens::Tokens;
 use omniflow_service::vault::{self, Vault, VaultError};
 use omniflow_store::Store;
@@ -46,7 +46,7 @@ pub struct ControlPlane {
     /// The gateways that poll.
     pub fleet: Arc<Fleet>,
     /// What parts of the process tell each other.
-    pub signals: Signals,
+    pub notifications: Notifications,
     /// How long audit records and the arguments of calls are kept.
     pub retention: RetentionPeriods,
     /// The wall clock.
@@ -68,7 +68,7 @@ struct Shared {
     store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
-    signals: Signals,
+    notifications: Notifications,
     vault: Arc<Vault>,
     known_tokens: Arc<KnownTokens>,
     idempotency: Arc<IdempotencyCache>,
@@ -114,12 +114,12 @@ impl ControlPlane {
         let cases = UseCases::new(&shared, settings);
         let api = Arc::new(api(&shared, &cases, failures, &admission));
         let console = Arc::new(console(&shared, cases, settings));
-        let Shared { store, publisher, fleet, signals, retention, clock, .. } = shared;
+        let Shared { store, publisher, fleet, notifications, retention, clock, .. } = shared;
         Ok(Self {
             store,
             publisher,
             fleet,
-            signals,
+            notifications,
             retention,
             clock,
             admission,
@@ -164,7 +164,7 @@ impl Shared {
             store,
             publisher,
             fleet,
-            signals: Signals::default(),
+            notifications: Notifications::default(),
             vault,
             known_tokens,
             idempotency: Arc::default(),
@@ -179,18 +179,18 @@ impl Shared {
 
 impl UseCases {
     fn new(shared: &Shared, settings: &ServerSettings) -> Self {
-        let Shared { store, publisher, fleet, signals, idempotency, clock, entropy, .. } = shared;
+        let Shared { store, publisher, fleet, notifications, idempotency, clock, entropy, .. } = shared;
         let authentication = Arc::new(Authentication::new(
             Arc::clone(store),
             Arc::clone(&shared.known_tokens),
-            signals.clone(),
+            notifications.clone(),
             clock.clone(),
         ));
         let keys = Keys {
             store: Arc::clone(store),
             publisher: Arc::clone(publisher),
             fleet: Arc::clone(fleet),
-            signals: signals.clone(),
+            notifications: notifications.clone(),
             idempotency: Arc::clone(idempotency),
             rotation_after: settings.rotation_after,
             clock: clock.clone(),
@@ -199,7 +199,7 @@ impl UseCases {
         let tokens = Tokens::new(
             Arc::clone(store),
             Arc::clone(&shared.known_tokens),
-            signals.clone(),
+            notifications.clone(),
             Arc::clone(idempotency),
             publisher.installation.key_prefix.clone(),
             clock.clone(),
@@ -210,17 +210,17 @@ impl UseCases {
         let request_log = RequestLog::new(
             Arc::clone(store),
             Arc::clone(&shared.vault),
-            signals.clone(),
+            notifications.clone(),
             clock.clone(),
             shared.retention.payloads,
         );
-        let parts = LeakParts { store, publisher, fleet, signals, idempotency };
+        let parts = LeakParts { store, publisher, fleet, notifications, idempotency };
         Self {
             authentication,
             keys: Arc::new(keys),
             tokens: Arc::new(tokens),
             sessions: Arc::new(sessions),
-            policies: Arc::new(Policies::new(store, publisher, fleet, signals, clock)),
+            policies: Arc::new(Policies::new(store, publisher, fleet, notifications, clock)),
             leaks: Arc::new(Leaks::new(parts, settings.rotation_after, clock, entropy)),
             request_log: Arc::new(request_log),
             admin_log: Arc::new(AdminLog::new(Arc::clone(store))),
@@ -230,13 +230,13 @@ impl UseCases {
 }
 
 fn api(shared: &Shared, cases: &UseCases, failures: DeliveryFailures, admission: &Arc<Admission>) -> Api {
-    let Shared { store, publisher, fleet, signals, vault, clock, .. } = shared;
+    let Shared { store, publisher, fleet, notifications, vault, clock, .. } = shared;
     let gateway_protocol = GatewayProtocol::new(
         Arc::clone(store),
         Arc::clone(publisher),
         Arc::clone(fleet),
         Arc::clone(vault),
-        signals.clone(),
+        notifications.clone(),
         clock.clone(),
     );
     let monitoring =
@@ -269,13 +269,13 @@ fn console(shared: &Shared, cases: UseCases, settings: &ServerSettings) -> Conso
         admin_log,
         gateways,
     } = cases;
-    let effective = settings.in_force.iter().map(|setting| EffectiveSetting {
+    let effective = settings.effective.iter().map(|setting| EffectiveSetting {
         name: setting.name,
         meaning: setting.meaning,
         value: setting.value.clone(),
         source: setting.source.clone(),
     });
-    let watch = EnforcementWatch::new(&shared.fleet, &shared.publisher, &shared.signals);
+    let watch = EnforcementWatch::new(&shared.fleet, &shared.publisher, &shared.notifications);
     Console {
         authentication,
         publisher: Arc::clone(&shared.publisher),

@@ -71,7 +71,7 @@ fn span(request: &Request) -> Span {
     tracing::debug_span!("request", method = %request.method(), route)
 }
 
-/// A 503 is no failure: the caller came while the image is being built, and was told to come back.
+/// A 503 is no failure: the client came while the image is being built, and gets a Retry-After.
 fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
     match failure {
         ServerErrorsFailureClass::StatusCode(StatusCode::SERVICE_UNAVAILABLE) => {

@@ -213,14 +213,14 @@ impl TestServer {
 
     /// Detects anomalies as the background job does.
     pub async fn detect_anomalies(&self) {
-        let ControlPlane { store, signals, clock, webhook, .. } = &*self.app;
-        detect(&**store, signals, clock, webhook.is_some()).await.unwrap();
+        let ControlPlane { store, notifications, clock, webhook, .. } = &*self.app;
+        detect(&**store, notifications, clock, webhook.is_some()).await.unwrap();
     }
 
     /// Records lost gateways as the background job does.
     pub async fn record_lost_gateways(&self) {
-        let ControlPlane { store, signals, fleet, .. } = &*self.app;
-        record_lost_gateways(&**store, signals, fleet).await.unwrap();
+        let ControlPlane { store, notifications, fleet, .. } = &*self.app;
+        record_lost_gateways(&**store, notifications, fleet).await.unwrap();
     }
 
     /// Purges old records as the background job does.

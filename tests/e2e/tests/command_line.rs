@@ -201,14 +201,14 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
         diff.contains("~ imported_keys: false -> true") && diff.contains("- route read /api/v1/agents"),
         "{diff}"
     );
-    let evaluate = "policy evaluate --key printed GET /api/v1/contacts";
+    let evaluate = "policy explain --key printed GET /api/v1/contacts";
     assert!(omf.says(evaluate).await.starts_with("allowed"));
     assert!(
         omf.says(&format!("{evaluate} --draft policy.toml --source-ip ::1 --calls-before 6000"))
             .await
             .contains("rate_limited")
     );
-    assert!(omf.says("policy evaluate --secret-file secret GET /x").await.contains("key_revoked"));
+    assert!(omf.says("policy explain --secret-file secret GET /x").await.contains("key_revoked"));
     assert!(omf.says("policy set policy.toml --wait 5s --if-match 1").await.starts_with("Version 2"));
     assert!(omf.says("policy versions").await.contains("first start"));
     assert!(omf.says("policy replay policy.json").await.contains("would newly be refused"));
@@ -268,10 +268,10 @@ async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
     assert!(csv.starts_with("id,time,") && csv.contains(",printed,"), "{csv}");
     assert!(omf.says("audit tail --after 0 --count 1 --key printed").await.contains(CONTACTS));
     assert_eq!(
-        omf.json("audit patterns --key printed --kind volume_spike --json").await["items"],
+        omf.json("anomalies --key printed --kind volume_spike --json").await["items"],
         serde_json::json!([])
     );
-    omf.fails(2, "audit patterns --kind odd").await;
+    omf.fails(2, "anomalies --kind odd").await;
     omf.fails(1, "audit tail --status none").await;
     omf.fails(2, "audit --key printed gaps").await;
     assert!(omf.says("completions bash").await.contains("complete"));

@@ -97,7 +97,7 @@ async fn a_cluster_that_does_not_exist_is_named_and_refuses_all_calls() {
 }
 
 #[tokio::test]
-async fn a_grpc_caller_without_a_policy_gets_unavailable() {
+async fn a_grpc_client_without_a_policy_gets_unavailable() {
     let gateway = gateway(1, |options| options).await.unwrap();
     let mut connection = omniflow_harness::Connection::http2(gateway.envoy.port()).await.unwrap();
     let response = connection.call(Call::grpc(CONTACTS, b"").bearer(secret(1).expose())).await.unwrap();

@@ -78,25 +78,25 @@ async fn workers_with_little_room_for_keys_admit_all_of_them_and_refuse_a_revoke
     seed::fill(stack.control_plane.folder(), 0..MANY).await.unwrap();
     stack.control_plane.restart().await.unwrap();
     stack.in_step().await.unwrap();
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
-    let statuses = async |callers: &mut Vec<_>, numbers: &[u32]| {
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    let statuses = async |clients: &mut Vec<_>, numbers: &[u32]| {
         let mut statuses = Vec::new();
-        for caller in callers.iter_mut() {
-            let caller: &mut Connection = caller;
+        for client in clients.iter_mut() {
+            let client: &mut Connection = client;
             for number in numbers {
                 let call = contacts(seed::secret(*number).expose());
-                statuses.push((*number, caller.call(call).await.unwrap().status));
+                statuses.push((*number, client.call(call).await.unwrap().status));
             }
         }
         statuses
     };
     let numbers: Vec<u32> = (0..MANY).step_by(30).collect();
-    assert!(statuses(&mut callers, &numbers).await.iter().all(|(_, status)| *status == 200));
+    assert!(statuses(&mut clients, &numbers).await.iter().all(|(_, status)| *status == 200));
     let revoked = numbers[500];
     let wait = Some(Duration::from_secs(10));
     let answer = stack.control_plane.revoke(&seed::name(revoked), wait).await.unwrap();
     assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
-    for (number, status) in statuses(&mut callers, &numbers).await {
+    for (number, status) in statuses(&mut clients, &numbers).await {
         assert_eq!(status, if number == revoked { 401 } else { 200 }, "key {number}");
     }
 }
@@ -132,10 +132,10 @@ async fn revocations_in_quick_succession_are_all_enforced() {
         }));
     }
     for keys in keys.chunks(TOGETHER) {
-        let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
-        for caller in &mut callers {
+        let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+        for client in &mut clients {
             for key in keys {
-                assert_eq!(caller.call(contacts(&key.secret)).await.unwrap().status, 200);
+                assert_eq!(client.call(contacts(&key.secret)).await.unwrap().status, 200);
             }
         }
         let wait = Some(Duration::from_secs(10));
@@ -145,9 +145,9 @@ async fn revocations_in_quick_succession_are_all_enforced() {
             let answer = answer.unwrap();
             assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
         }
-        for caller in &mut callers {
+        for client in &mut clients {
             for key in keys {
-                let response = caller.call(contacts(&key.secret)).await.unwrap();
+                let response = client.call(contacts(&key.secret)).await.unwrap();
                 assert_eq!(refusal(&response), (401, Some("key_revoked".to_owned())), "{}", key.key["name"]);
             }
         }

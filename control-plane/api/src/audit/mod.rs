@@ -3,7 +3,6 @@
 pub(super) mod export;
 pub(super) mod gaps;
 pub(super) mod list;
-pub(super) mod patterns;
 pub(super) mod payload;
 pub(super) mod show;
 pub(super) mod stats;
@@ -22,7 +21,6 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
         .add(READ, routes!(list::list))
         .add(READ, routes!(gaps::gaps))
-        .add(READ, routes!(patterns::patterns))
         .add(READ, routes!(stats::stats))
         .add(READ, routes!(export::export))
         .add(READ, routes!(stream::stream))

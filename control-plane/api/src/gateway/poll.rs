@@ -221,7 +221,7 @@ mod tests {
         let version = plane.app.publisher.publication.version().unwrap();
         let mine = Some(plane.app.publisher.installation.id);
         assert_eq!(poll(&plane, &token, body(mine, version, 10)).await.status, StatusCode::NO_CONTENT);
-        plane.app.signals.stopping.send_replace(true);
+        plane.app.notifications.stopping.send_replace(true);
         assert_eq!(poll(&plane, &token, body(mine, version, 25_000)).await.status, StatusCode::NO_CONTENT);
     }
 

@@ -2,7 +2,7 @@
 
 pub(super) mod diff;
 pub(super) mod document;
-pub(super) mod evaluate;
+pub(super) mod explain;
 pub(super) mod replay;
 pub(super) mod set;
 pub(super) mod versions;
@@ -39,7 +39,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .add(READ, routes!(versions::show))
         .add(READ, routes!(diff::between_versions))
         .add(READ, routes!(diff::to_draft).layer(DefaultBodyLimit::max(BODY_LIMIT)))
-        .add(READ, routes!(evaluate::evaluate).layer(DefaultBodyLimit::max(BODY_LIMIT)))
+        .add(READ, routes!(explain::explain).layer(DefaultBodyLimit::max(BODY_LIMIT)))
         .add(READ, routes!(replay::replay).layer(DefaultBodyLimit::max(BODY_LIMIT)))
 }
 

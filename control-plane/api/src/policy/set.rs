@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_policy_is_set_told_to_gateways_and_kept() {
+    async fn a_policy_is_set_reported_to_gateways_and_kept() {
         let plane = TestServer::new().await;
         plane.key("ci").await;
         let order = json!({"name": "shop", "environment": "live", "scopes": ["orders:read"]});
@@ -235,13 +235,16 @@ mod tests {
             assert_eq!(plane.app.store.policy().await.unwrap().version, 1);
             answer.json()["detail"].as_str().unwrap().to_owned()
         };
-        let told = detail().await;
-        assert!(told.contains("contacts:read (key 6, key 5, key 4, key 3, key 2 and others)."), "{told}");
+        let reported = detail().await;
+        assert!(
+            reported.contains("contacts:read (key 6, key 5, key 4, key 3, key 2 and others)."),
+            "{reported}"
+        );
         for number in [6, 5] {
             plane.post(&format!("/v1/keys/key {number}/revoke").replace(' ', "%20"), json!({})).await;
         }
-        let told = detail().await;
-        assert!(told.contains("contacts:read (key 4, key 3, key 2, key 1, key 0)."), "{told}");
+        let reported = detail().await;
+        assert!(reported.contains("contacts:read (key 4, key 3, key 2, key 1, key 0)."), "{reported}");
         for number in [4, 3, 2, 1] {
             let path = format!("/v1/keys/key%20{number}");
             plane.patch(&path, json!({"scopes": ["contacts:write"]})).await.expect(StatusCode::OK);

@@ -111,12 +111,12 @@ mod tests {
         assert_eq!(back.headers["etag"], "\"4\"");
         let back = back.expect(StatusCode::OK);
         assert_eq!((&back["version"], &back["document"]), (&json!(4), &without("agents:read")));
-        let events = plane.get("/v1/events?action=policy.rolled_back").await.expect(StatusCode::OK);
+        let events = plane.get("/v1/admin-log?action=policy.rolled_back").await.expect(StatusCode::OK);
         assert_eq!(
             (&events["items"][0]["before"], &events["items"][0]["after"]),
             (&json!({"version": 3}), &json!({"version": 4}))
         );
-        let event = plane.get("/v1/events?action=policy.set").await.expect(StatusCode::OK);
+        let event = plane.get("/v1/admin-log?action=policy.set").await.expect(StatusCode::OK);
         assert_eq!(event["items"].as_array().unwrap().len(), 2);
 
         assert_eq!(plane.post("/v1/policy/rollback", json!({"version": 9})).await.problem().2, "/version");

@@ -64,7 +64,7 @@ pub(super) struct Settings {
 #[derive(Debug, Args)]
 pub(crate) struct IdempotencyArgs {
     /// A word of your own for this call, such as a UUID: run again with it, nothing is made twice. The same answer is
-    /// given for ten minutes; for a day it is told that it was done.
+    /// given for ten minutes; for a day the response says that it was done.
     #[arg(long, value_name = "WORD")]
     idempotency_key: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Values over time as lines, told apart by their dashes and named in the order in which they lie.
+//! Values over time as lines, distinguished by their dashes and named in the order in which they lie.
 
 use std::fmt;
 

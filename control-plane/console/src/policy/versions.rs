@@ -122,7 +122,7 @@ pub(super) async fn roll_back(
                 tab: "versions",
                 version: effective.current.version,
                 is_same: effective.current.version == base,
-                in_force: effective.enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
+                enforcement: effective.enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
             };
             Ok(Page(page).into_response())
         }

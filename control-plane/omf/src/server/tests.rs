@@ -230,7 +230,7 @@ impl<S: tracing::Subscriber> Layer<S> for Complaints {
 }
 
 #[tokio::test]
-async fn calls_before_the_image_is_built_are_told_to_come_back() {
+async fn calls_before_the_image_is_built_are_reported_to_come_back() {
     let complaints = Complaints::default();
     let subscriber = tracing_subscriber::registry().with(complaints.clone());
     let _logging = log_to(subscriber);
@@ -256,7 +256,7 @@ async fn calls_before_the_image_is_built_are_told_to_come_back() {
     assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::OK);
     app.store.close().await;
     assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(complaints.0.load(Ordering::Relaxed) > 0, "a database that fails is told");
+    assert!(complaints.0.load(Ordering::Relaxed) > 0, "a database that fails is reported");
 }
 
 #[tokio::test]

@@ -266,7 +266,7 @@ impl Gateway {
         self.is_connected() || since(heard_or_expected, now) <= lease
     }
 
-    /// Whether it was heard of so lately that it is still told of.
+    /// Whether it was heard of so lately that it is still reported.
     fn is_remembered(&self, now: UnixMillis) -> bool {
         self.is_connected() || since(self.last_seen_at, now) <= FORGOTTEN_AFTER
     }

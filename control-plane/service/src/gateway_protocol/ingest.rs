@@ -48,7 +48,7 @@ impl GatewayProtocol {
             wrong @ (IngestError::Leap { .. } | IngestError::TooManyGaps) => invalid(wrong.to_string()),
         })?;
         transaction.commit().await?;
-        self.signals.audit_committed.send_replace(());
+        self.notifications.audit_committed.send_replace(());
         if missing > 0 {
             tracing::warn!(gateway, missing, "audit records are missing");
         }

@@ -13,8 +13,8 @@ use omniflow_policy::gateway::{MAX_VMS, VmStatus, is_gateway_name};
 
 pub use self::poll::PollAnswer;
 use super::fleet::Fleet;
+use super::notifications::Notifications;
 use super::publisher::Publisher;
-use super::signals::Signals;
 use super::vault::Vault;
 use omniflow_store::Store;
 
@@ -24,7 +24,7 @@ pub struct GatewayProtocol {
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     vault: Arc<Vault>,
-    signals: Signals,
+    notifications: Notifications,
     clock: Clock,
 }
 
@@ -37,10 +37,10 @@ impl GatewayProtocol {
         publisher: Arc<Publisher>,
         fleet: Arc<Fleet>,
         vault: Arc<Vault>,
-        signals: Signals,
+        notifications: Notifications,
         clock: Clock,
     ) -> Self {
-        Self { store, publisher, fleet, vault, signals, clock }
+        Self { store, publisher, fleet, vault, notifications, clock }
     }
 }
 

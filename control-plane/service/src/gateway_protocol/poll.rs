@@ -39,7 +39,8 @@ impl GatewayProtocol {
     ) -> Result<PollAnswer, Error> {
         check(request)?;
         // The request may have taken a minute to arrive: a token that was revoked meanwhile gets nothing.
-        let guard = TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id);
+        let guard =
+            TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.notifications, principal.id);
         if !guard.is_valid().await? {
             return Err(Error::unauthenticated());
         }
@@ -76,7 +77,7 @@ impl GatewayProtocol {
                     // An error would mean that nothing can ever be published again: the deadline ends the wait.
                     Ok(()) = published.changed() => {}
                     () = sleep_until(deadline) => return Ok(PollAnswer::Nothing),
-                    () = self.signals.stopped() => return Ok(PollAnswer::Nothing),
+                    () = self.notifications.stopped() => return Ok(PollAnswer::Nothing),
                 },
             }
         }

@@ -79,7 +79,7 @@ impl Policies {
         };
         // After the key was read, so that the image contains it.
         let image = self.publisher.publication.image()?;
-        let (decision, presented) = match (version_of_key, &request.headers) {
+        let (decision, credential) = match (version_of_key, &request.headers) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid_field(
                     "/headers",
@@ -104,7 +104,7 @@ impl Policies {
             }
         };
         let limit = limit(&decision, request.calls_before)?;
-        let steps = explain(&policy, presented, &target, &decision, limit.as_ref());
+        let steps = explain(&policy, credential, &target, &decision, limit.as_ref());
         Ok(Explanation::new(&decision, limit.as_ref(), version, steps))
     }
 

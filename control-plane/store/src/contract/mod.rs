@@ -149,8 +149,8 @@ macro_rules! contract_tests {
                 large_batches_are_stored,
             ];
             anomalies: [
-                signal_becomes_an_anomaly,
-                signal_extends_an_open_anomaly,
+                detection_becomes_an_anomaly,
+                detection_extends_an_open_anomaly,
                 anomalies_are_filtered_and_paged,
                 calls_are_summed_by_key_and_hour,
                 sums_grow_with_every_batch,
