@@ -54,9 +54,9 @@ for (const scripts of [true, false]) {
     await page.getByRole('button', { name: 'Read it, and note that I did' }).click();
     await page.getByText('notify=true').waitFor();
     assert.equal(await page.getByLabel('Body').innerText(), '{"name":"Ada <b>"}');
-    await page.getByRole('link', { name: 'events', exact: true }).click();
-    const trail = page.locator('.admin-log');
-    assert.match(await trail.innerText(), /the auditor read what a call sent/);
+    await page.getByRole('link', { name: 'admin log', exact: true }).click();
+    const log = page.locator('.admin-log');
+    assert.match(await log.innerText(), /the auditor read what a call sent/);
 
     await page.goto(`/audit?key=${name}`);
     for (const [format, check] of [
@@ -150,14 +150,14 @@ test('a policy is drafted, corrected, dry-run, published and rolled back', async
   await page.getByRole('button', { name: 'Publish' }).click();
   await page.getByRole('heading', { name: `Version ${first + 1} is published` }).waitFor();
   await page.getByRole('heading', { name: /1 of 1 gateway, \d+ ms/ }).waitFor();
-  assert.equal(await call(stack, secret, CONTACTS), 403, 'it is in force');
+  assert.equal(await call(stack, secret, CONTACTS), 403, 'it is effective');
 
   await page.getByRole('link', { name: 'All versions' }).click();
   await page.getByRole('link', { name: `Version ${first}`, exact: true }).click();
   await page.getByRole('heading', { name: `What going back to it changes in version ${first + 1}` }).waitFor();
   await page.getByRole('button', { name: `Roll back to version ${first}` }).click();
   await page.getByRole('heading', { name: `Version ${first + 2} is published` }).waitFor();
-  assert.equal(await call(stack, secret, CONTACTS), 200, 'it is in force again');
+  assert.equal(await call(stack, secret, CONTACTS), 200, 'it is effective again');
   await page.goto('/admin-log?action=policy.rolled_back');
   assert.match(await page.locator('.admin-log').innerText(), /owner rolled the policy back: version/);
   assert.deepEqual(consoleErrors, []);

@@ -77,7 +77,7 @@ for (const scripts of [true, false]) {
     await page.getByRole('link', { name: 'Revoke version 1' }).click();
     await page.getByRole('button', { name: 'Revoke version' }).click();
     await page.getByText(/^✓ 1 of 1 gateway, \d+ ms$/).waitFor();
-    assert.equal(await call(stack, secret, CONTACTS), 401, 'what is in force is refused');
+    assert.equal(await call(stack, secret, CONTACTS), 401, 'the effective state is refused');
     assert.equal(await call(stack, next, CONTACTS), 200);
 
     await page.getByRole('link', { name: 'To the key' }).click();

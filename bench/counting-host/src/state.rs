@@ -31,7 +31,7 @@ pub(crate) struct State {
     pub(crate) callbacks: BTreeMap<&'static str, u64>,
     pub(crate) host_calls: BTreeMap<&'static str, u64>,
     /// Every host call, and what the interpreter might still charge when it was made.
-    pub(crate) trail: Vec<(&'static str, u64)>,
+    pub(crate) fuel_left: Vec<(&'static str, u64)>,
     pub(crate) in_callback: BTreeMap<&'static str, u64>,
     /// Since the host has started.
     pub(crate) nanoseconds: u64,
@@ -65,7 +65,7 @@ impl State {
         self.callbacks.clear();
         self.host_calls.clear();
         self.in_callback.clear();
-        self.trail.clear();
+        self.fuel_left.clear();
         self.filter_state.clear();
         self.reply = None;
         self.request_headers = request

@@ -21,7 +21,7 @@ const WORKERS: u32 = 2;
 /// Enough that the kernel gives some to each worker.
 const CONNECTIONS: usize = 8;
 const REVOCATIONS: u32 = 200;
-/// Within this a revocation is in force.
+/// Within this a revocation is enforced.
 const LIMIT: Duration = Duration::from_secs(10);
 const IMAGES: u32 = 3;
 /// Requests a second of each of [`CLIENTS`] clients.
@@ -59,7 +59,7 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     Ok(Section {
         title: "Changes among a million keys",
         method: format!(
-            "Envoy with {WORKERS} workers. A revocation is in force when each of {CONNECTIONS} connections, over all workers, has \
+            "Envoy with {WORKERS} workers. a revocation is enforced when each of {CONNECTIONS} connections, over all workers, has \
              had its first refusal; they call without a pause from the answer of the API on. Bytes are all that Envoy receives \
              from the control plane meanwhile, heads and answers to audit batches included. How long requests wait is stated by \
              {CLIENTS} threads, each with a connection of its own, {RATE} requests a second each, over 4,000 keys; the same \

@@ -52,7 +52,7 @@ pub struct LeakReportJson {
     pub unknown: usize,
     /// What has not the form of a key of this installation, and is none.
     pub malformed: usize,
-    /// How far all that was changed is in force, where the client waited for it.
+    /// How far all that was changed is enforced, where the client waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,

@@ -30,7 +30,7 @@ pub struct PolicyJson {
     /// What it says.
     #[schema(value_type = schema::PolicyDocument)]
     pub document: PolicyDocument,
-    /// How far it is in force, where the client waited for it.
+    /// How far it is enforced, where the client waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
@@ -112,7 +112,7 @@ pub struct PolicyDiffJson {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"version": 1}))]
 pub struct RollBack {
-    /// The version whose document is to be in force again.
+    /// The version whose document is to become effective again.
     #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807_i64)]
     pub version: u64,
 }
@@ -170,7 +170,7 @@ pub struct ExplainRequest {
     /// How many calls the key has made at that moment; limits are left out if not stated.
     #[schema(maximum = 100_000)]
     pub calls_before: Option<u32>,
-    /// A draft, in place of the policy in force.
+    /// A draft, in place of the effective policy.
     pub policy: Option<SetPolicy>,
 }
 
@@ -246,9 +246,9 @@ pub struct ReplayCountsJson {
     pub still_allowed: u64,
     /// Refused by both, perhaps for another reason.
     pub still_refused: u64,
-    /// Allowed by the policy in force, refused by the draft.
+    /// Allowed by the effective policy, refused by the draft.
     pub newly_refused: u64,
-    /// Refused by the policy in force, allowed by the draft; their limits aside.
+    /// Refused by the effective policy, allowed by the draft; their limits aside.
     pub newly_allowed: u64,
     /// Decided before any policy counts: no key, one that is not valid, or not from there.
     pub unaffected: u64,
@@ -275,7 +275,7 @@ pub struct ReplayChangeJson {
     /// The route that the draft has for it, or else the one that was recorded.
     #[schema(required = true)]
     pub endpoint: Option<String>,
-    /// The reason code by the policy in force.
+    /// The reason code by the effective policy.
     #[schema(value_type = schema::Reason)]
     pub before: Cow<'static, str>,
     /// The reason code by the draft.

@@ -26,7 +26,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListFilter {
-    /// Changes of this kind.
+    /// Changes with this action.
     #[param(value_type = Option<schema::Action>)]
     action: Option<String>,
     /// Changes by the token with this name or identifier.

@@ -1,4 +1,4 @@
-//! `GET /events`: the admins' own trail, with what was changed in words.
+//! `GET /admin-log`: changes by admins, newest first, described in words.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use omniflow_domain::error::ErrorCode;
 use omniflow_service::admin_log::{AdminLog, AdminLogQuery};
 use omniflow_service::query::PageRequest;
 
-/// Events of one page.
+/// Events on one page.
 const PAGE_SIZE: &str = "50";
 /// What the form of the search has, but for the action: that is one of a list.
 const FIELDS: [&str; 4] = ["principal", "subject", "from", "to"];
@@ -81,7 +81,7 @@ async fn show(
     browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let layout = browser.layout("Events");
+    let layout = browser.layout("Admin log");
     let (status, error, page) = match log.list(query.to_filter(), query.to_page()).await {
         Ok(page) => (StatusCode::OK, None, Some(page)),
         Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
@@ -269,7 +269,7 @@ mod tests {
         ] {
             let page = browser.page(&format!("/admin-log?{query}")).await;
             assert_eq!(events(&page), expected, "{query}");
-            assert_eq!(page.contains("No event is as the search says"), expected == 0, "{query}");
+            assert_eq!(page.contains("No events match your filters"), expected == 0, "{query}");
         }
         let wrong = browser.open("/admin-log?from=now&principal=owner").await;
         assert_eq!(wrong.status, StatusCode::BAD_REQUEST);

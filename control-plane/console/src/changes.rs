@@ -11,7 +11,7 @@ pub(super) struct Changed {
     pub(super) after: String,
 }
 
-/// What differs between two states of the trail.
+/// What differs between two states in the admin log.
 pub(super) fn changes(before: Option<&Value>, after: Option<&Value>) -> Vec<Changed> {
     let none = Map::new();
     let fields = |value: Option<&Value>| value.and_then(Value::as_object).cloned();
@@ -26,7 +26,7 @@ pub(super) fn changes(before: Option<&Value>, after: Option<&Value>) -> Vec<Chan
     names.into_iter().map(changed).collect()
 }
 
-/// A value of the trail in words.
+/// A value of such a state in words.
 pub(super) fn words(name: &str, value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "none".to_owned(),

@@ -21,7 +21,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { path: "/settings", label: "Installation", group: "Settings", access: READ },
     Section { path: "/audit", label: "Audit", group: "Activity", access: READ },
     Section { path: "/anomalies", label: "Anomalies", group: "Activity", access: READ },
-    Section { path: "/admin-log", label: "Events", group: "Activity", access: READ },
+    Section { path: "/admin-log", label: "Admin log", group: "Activity", access: READ },
     Section { path: "/policy", label: "Policy", group: "Enforcement", access: READ },
     Section { path: "/gateways", label: "Gateways", group: "Enforcement", access: READ },
 ];

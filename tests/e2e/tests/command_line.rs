@@ -191,7 +191,7 @@ async fn tokens(omf: &mut Omf) {
 async fn policy(omf: &mut Omf, stack: &Stack) {
     let document = omf.says("policy show --json").await;
     fs::write(omf.folder.join("policy.json"), document).unwrap();
-    assert!(omf.says("policy set policy.json --wait 5s").await.starts_with("Version 1 is in force"));
+    assert!(omf.says("policy set policy.json --wait 5s").await.starts_with("Version 1 is effective"));
     assert!(omf.says("policy diff policy.json").await.contains("No difference"));
     let toml = omf.says("policy show --toml").await;
     let moved = toml.replace("/api/v1/agents", "/api/v1/people");

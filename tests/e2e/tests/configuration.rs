@@ -61,7 +61,7 @@ fn check(folder: &Path, arguments: &str, environment: &[(&str, &str)]) -> String
 }
 
 #[test]
-fn config_check_tells_what_is_in_force_and_all_that_is_wrong() {
+fn config_check_shows_effective_settings_and_all_errors() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let authority = Authority::new();

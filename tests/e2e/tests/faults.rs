@@ -125,7 +125,7 @@ async fn without_the_filter_the_guard_refuses() {
 }
 
 #[tokio::test]
-async fn a_wrong_control_plane_leaves_the_last_good_snapshot_in_force() {
+async fn a_wrong_control_plane_leaves_the_last_good_snapshot_effective() {
     let hostile = Hostile::start().await.unwrap();
     let gateway = gateway(hostile.port(), |options| options).await.unwrap();
     let key = secret(1);

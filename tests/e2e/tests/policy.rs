@@ -16,7 +16,7 @@ const WAIT: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 8;
 const ORDER: &str = "/shop/orders/7";
 
-/// The document in force.
+/// The document effective.
 async fn document(stack: &Stack) -> Value {
     stack.control_plane.get("/v1/policy").await.unwrap()["document"].take()
 }
@@ -162,7 +162,7 @@ async fn the_command_line_shows_what_it_can_set() {
     let set = omf(&stack, &["policy", "set", path], None).await;
     assert_eq!(
         (set.status.code(), text(&set.stdout).as_str()),
-        (Some(0), "Version 1 is in force.\n"),
+        (Some(0), "Version 1 is effective.\n"),
         "the same"
     );
 
@@ -170,7 +170,7 @@ async fn the_command_line_shows_what_it_can_set() {
     fs::write(&file, serde_json::to_string_pretty(&edited).unwrap()).unwrap();
     let set = omf(&stack, &["policy", "set", "-", "--wait", "10s"], Some(&file)).await;
     assert!(set.status.success(), "{}", text(&set.stderr));
-    assert!(text(&set.stdout).starts_with("Version 2 is in force.\n"), "{}", text(&set.stdout));
+    assert!(text(&set.stdout).starts_with("Version 2 is effective.\n"), "{}", text(&set.stdout));
     let key = stack.live_key("shop", &["orders:read"]).await.unwrap();
     assert_eq!(stack.call(Call::get(ORDER).bearer(&key.secret)).await.unwrap().status, 200);
     assert!(text(&omf(&stack, &["policy", "show"], None).await.stdout).contains("/shop/orders/{id}"));

@@ -19,7 +19,7 @@ const REVOCATIONS: usize = 100;
 const CONNECTIONS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revocation_among_a_hundred_thousand_keys_is_in_force_at_once() {
+async fn a_revocation_among_a_hundred_thousand_keys_is_effective_at_once() {
     let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     stack.control_plane.stop().unwrap();
     seed::fill(stack.control_plane.folder(), 0..KEYS).await.unwrap();
@@ -27,7 +27,7 @@ async fn a_revocation_among_a_hundred_thousand_keys_is_in_force_at_once() {
     stack.control_plane.restart().await.unwrap();
     stack.in_step().await.unwrap();
     println!(
-        "{KEYS} keys: in force on all workers {} ms after the start of the control plane",
+        "{KEYS} keys: effective on all workers {} ms after the start of the control plane",
         started.elapsed().as_millis()
     );
 

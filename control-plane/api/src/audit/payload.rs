@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fields_are_redacted_by_the_policy_that_is_in_force() {
+    async fn fields_are_redacted_by_the_effective_policy() {
         let plane = TestServer::new().await;
         let (gateway, auditor) = (plane.token("gateway").await, plane.token("auditor").await);
         let mut policy = plane.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();

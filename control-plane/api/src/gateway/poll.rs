@@ -1,4 +1,4 @@
-//! `POST /gateway/v1/poll` and `POST /gateway/v1/enforced`: what is new, and what is in force.
+//! `POST /gateway/v1/poll` and `POST /gateway/v1/enforced`: changes to apply, and confirmation that they are enforced.
 
 use std::sync::Arc;
 

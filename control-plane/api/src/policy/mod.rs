@@ -43,7 +43,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .add(READ, routes!(replay::replay).layer(DefaultBodyLimit::max(BODY_LIMIT)))
 }
 
-/// Shows the policy in force; the document alone in TOML to whoever accepts that.
+/// Shows the effective policy; the document alone in TOML to whoever accepts that.
 #[utoipa::path(
     get,
     path = "/v1/policy",

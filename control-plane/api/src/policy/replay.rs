@@ -185,7 +185,7 @@ mod tests {
         assert_eq!((&revoked["newly_refused"], &revoked["unaffected"]), (&json!(0), &json!(8)));
         let same = serde_json::to_value(PolicyDocument::default()).unwrap();
         let same = plane.post("/v1/policy/replay", same).await.expect(StatusCode::OK);
-        assert_eq!(same["changes"], json!([]), "the policy in force changes nothing");
+        assert_eq!(same["changes"], json!([]), "the effective policy changes nothing");
         assert_eq!(plane.get("/v1/policy").await.expect(StatusCode::OK)["version"], 1);
     }
 

@@ -18,7 +18,7 @@ use omniflow_service::policy::{Policies, roll_back, set};
 
 /// Sets routes and scopes, in JSON or TOML.
 ///
-/// `key_prefix` may be left out and cannot change. A document that says the same as the one in force makes no new version.
+/// `key_prefix` may be left out and cannot change. A document that says the same as the effective one makes no new version.
 #[utoipa::path(
     put,
     path = "/v1/policy",
@@ -27,7 +27,7 @@ use omniflow_service::policy::{Policies, roll_back, set};
     params(WaitQuery, IfMatch),
     request_body(content((SetPolicy = "application/json"), (String = "application/toml"))),
     responses(
-        (status = 200, body = PolicyJson, description = "The policy in force.", headers(("ETag" = String))),
+        (status = 200, body = PolicyJson, description = "The effective policy.", headers(("ETag" = String))),
         (status = 409, description = "`scope_in_use`, `imports_in_use`"),
     ),
 )]
@@ -52,7 +52,7 @@ pub(crate) async fn set(
     params(WaitQuery, IfMatch),
     request_body = RollBack,
     responses(
-        (status = 200, body = PolicyJson, description = "The policy in force.", headers(("ETag" = String))),
+        (status = 200, body = PolicyJson, description = "The effective policy.", headers(("ETag" = String))),
         (status = 409, description = "`scope_in_use`, `imports_in_use`"),
     ),
 )]

@@ -1,4 +1,4 @@
-//! `GET /v1/policy/versions` and `GET /v1/policy/versions/{version}`: what was in force, and since when.
+//! `GET /v1/policy/versions` and `GET /v1/policy/versions/{version}`: earlier effective versions, and since when.
 
 use std::sync::Arc;
 
@@ -121,7 +121,7 @@ mod tests {
 
         assert_eq!(plane.post("/v1/policy/rollback", json!({"version": 9})).await.problem().2, "/version");
         let again = plane.post("/v1/policy/rollback", json!({"version": 2})).await.expect(StatusCode::OK);
-        assert_eq!(again["version"], 4, "it is in force already");
+        assert_eq!(again["version"], 4, "it is effective already");
         let body = json!({"name": "t", "environment": "live", "scopes": ["tickets:read"]});
         plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
         let lost = plane.post("/v1/policy/rollback", json!({"version": 3})).await;

@@ -77,7 +77,7 @@ fn seconds(plane: &TestServer, seconds: u64) {
 }
 
 #[tokio::test]
-async fn a_gateway_that_falls_silent_with_calls_in_hand_leaves_a_gap() {
+async fn a_gateway_that_falls_silent_with_undelivered_calls_leaves_a_gap() {
     let plane = TestServer::new().await;
     let gateway = Gateway::new(&plane, 1).await;
     seconds(&plane, 1);

@@ -49,7 +49,7 @@ pub struct Explain {
     /// How many calls the key has made at that moment; limits are left out without it.
     #[arg(long)]
     calls_before: Option<u32>,
-    /// A document in place of the policy in force: *.toml in TOML, anything else in JSON.
+    /// A document in place of the effective policy: *.toml in TOML, anything else in JSON.
     #[arg(long, value_name = "FILE")]
     draft: Option<String>,
 }

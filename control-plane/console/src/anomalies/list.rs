@@ -108,7 +108,7 @@ fn advice(kind: &str) -> &'static str {
              networks on the key keeps others out."
         }
         "error_run" => {
-            "Look at the paths: somebody who tries what is there looks different from a client that is out of date. \
+            "Check the paths: somebody probing for endpoints looks different from a client that is out of date. \
              Tell the holder, or take away the scope that is being probed."
         }
         "many_places" => {
@@ -118,7 +118,7 @@ fn advice(kind: &str) -> &'static str {
             "A secret that should be gone is still in use: a client was not updated, or somebody has a copy. These calls \
              were refused. Tell the holder which version it is."
         }
-        _ => "Look at the calls.",
+        _ => "Check the calls.",
     }
 }
 

@@ -62,7 +62,7 @@ struct Shown {
     aggregated: Option<(Count, Moment)>,
     /// Other calls that have something in common with it.
     alike: Vec<(&'static str, String)>,
-    /// The same request, tried against the policy in force.
+    /// The same request, tried against the effective policy.
     explain: Option<String>,
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn show(
     page(&log, &browser, &principal, &id, None).await
 }
 
-/// `POST /audit/{id}/payload`: what the call sent. That it was read is noted in the trail.
+/// `POST /audit/{id}/payload`: what the call sent. Reading it is recorded in the admin log.
 pub(super) async fn read_payload(
     State(log): State<Arc<RequestLog>>,
     browser: BrowserSession,

@@ -35,7 +35,7 @@ struct DetailPage {
     key: Shown,
     versions: Vec<Version>,
     usage: Usage,
-    /// The form to change it, for who may; with what is in force or was typed.
+    /// The form to change it, for who may; with the effective or the typed values.
     form: Option<ChangeForm>,
     saved: bool,
 }
@@ -79,7 +79,7 @@ struct ChangeForm {
     fields: KeyFields,
     peer: Option<String>,
     is_open: bool,
-    /// What others have changed since the form was loaded: field, in force, typed.
+    /// What others have changed since the form was loaded: field, effective, typed.
     conflict: Option<Vec<(&'static str, String, String)>>,
 }
 
@@ -139,7 +139,7 @@ pub(super) async fn save(
 /// Shown to the second of two people who change a key.
 fn overtaken() -> FormError {
     let text = "Somebody else has changed this key since you loaded the page. Below is what you typed \
-                beside what is in force: save again to put yours in its place.";
+                beside the effective state: save again to put yours in its place.";
     FormError { field: None, text: text.to_owned() }
 }
 

@@ -1,4 +1,4 @@
-//! A draft of the policy: written, compared with the policy in force, replayed over recorded calls, published.
+//! A draft of the policy: written, compared with the effective policy, replayed over recorded calls, published.
 
 use crate::page::error_status;
 
@@ -51,7 +51,7 @@ pub(super) const SPANS: [(&str, &str, Option<u64>); 4] = [
 struct DraftPage {
     layout: Layout,
     tab: &'static str,
-    /// The version in force that the draft is compared with.
+    /// The effective version that the draft is compared with.
     base: u64,
     text: String,
     error: Option<Wrong>,
@@ -118,7 +118,7 @@ pub(super) struct PublishedPage {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
-    /// An earlier version; the one in force if not stated.
+    /// An earlier version; the effective one if not stated.
     from: String,
 }
 
@@ -157,7 +157,7 @@ pub(super) async fn compare(
     Ok(Page(page).into_response())
 }
 
-/// `POST /policy/publish`: puts the draft in force, once its reader has seen what it changes.
+/// `POST /policy/publish`: publishes the draft, once its reader has seen what it changes.
 pub(super) async fn publish(
     State(policies): State<Arc<Policies>>,
     browser: BrowserSession,

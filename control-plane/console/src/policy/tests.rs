@@ -31,7 +31,7 @@ async fn publish(browser: &mut Browser<'_>, fields: &[(String, String)]) -> Answ
 }
 
 #[tokio::test]
-async fn what_is_in_force_is_shown_as_a_table_and_as_the_document() {
+async fn the_effective_policy_is_shown_as_a_table_and_as_the_document() {
     let plane = TestServer::new().await;
     let mut document = document();
     document["scopes"][0]["description"] = json!("<script>alert(1)</script>");
@@ -39,7 +39,7 @@ async fn what_is_in_force_is_shown_as_a_table_and_as_the_document() {
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
     let page = browser.page("/policy").await;
     for part in [
-        "Version 2, in force since",
+        "Version 2, effective since",
         "/api/v1/contacts/{id}",
         "href=\"/keys?scope=contacts%3Aread\"",
         "Change it",

@@ -25,7 +25,7 @@ use omniflow_net::connections;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A setting is taken from the first of these that has it: the flag, the variable, the file, the \
-    default. An empty variable counts as not set. `omf config check` tells what is in force, and from where.\n\n\
+    default. An empty variable counts as not set. `omf config check` prints each effective value and its source.\n\n\
     The file is TOML, with the flags' names in snake_case; relative paths start from the file's folder:\n  \
     listen = \"0.0.0.0:8443\"\n  \
     data_dir = \"/var/lib/omniflow\"\n  \

@@ -113,7 +113,7 @@ pub(crate) enum Origin {
     Default,
 }
 
-/// A setting in force, for people to read.
+/// An effective setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingInForce {
     /// What it is called.
@@ -165,7 +165,7 @@ impl Resolution {
         resolution
     }
 
-    /// All settings, with what is in force.
+    /// All settings, with the effective state.
     pub(crate) fn effective(&self) -> Vec<SettingInForce> {
         let effective = |resolved: &ResolvedSetting| {
             let value = self.text(resolved);
@@ -183,7 +183,7 @@ impl Resolution {
         self.resolved.iter().map(effective).collect()
     }
 
-    /// What is in force for a setting, in words: what is given, or what follows from another.
+    /// The effective state for a setting, in words: what is given, or what follows from another.
     pub(crate) fn text(&self, resolved: &ResolvedSetting) -> Option<String> {
         let name = match resolved.setting {
             Setting::AdminTokenFile => Some("admin-token"),

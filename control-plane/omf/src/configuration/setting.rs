@@ -151,7 +151,7 @@ impl Setting {
         }
     }
 
-    /// What is in force when nobody says otherwise, as it would be written.
+    /// The effective state when nobody says otherwise, as it would be written.
     pub(crate) fn default_value(self) -> Option<&'static str> {
         match self {
             Self::Listen => Some("127.0.0.1:8080"),

@@ -1,4 +1,4 @@
-//! How far a version is in force, and waiting for it.
+//! How far a version is enforced, and waiting for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Fleet {
         })
     }
 
-    /// Waits until `version` is in force everywhere or `deadline` has come, and tells how far it is.
+    /// Waits until `version` is effective everywhere or `deadline` has come, and tells how far it is.
     ///
     /// `committed` is when the change was committed; without it, no times are reported.
     pub async fn enforced(

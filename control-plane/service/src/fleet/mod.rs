@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_version_is_in_force_when_every_worker_says_so() {
+    async fn a_version_is_enforced_when_every_worker_says_so() {
         let fleet = fleet();
         let open = fleet.poll_began(&poll(&[(1, 5), (2, 5)]), true);
         assert_eq!(progress(&fleet, 6, 6).await, (false, 0, 2));

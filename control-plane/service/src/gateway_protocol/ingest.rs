@@ -59,7 +59,7 @@ impl GatewayProtocol {
         Ok(())
     }
 
-    /// Takes the payloads out of a batch, and seals those that the policy in force keeps, by the numbers of their calls.
+    /// Takes the payloads out of a batch, and seals those that the effective policy keeps, by the numbers of their calls.
     async fn seal_payloads(
         &self,
         batch: AuditBatch,

@@ -1,5 +1,5 @@
 //! Handling a report of leaked secrets: its keys are revoked and replaced, all in one change, so that one version has it
-//! in force.
+//! effective.
 //!
 //! The report names keys, never what was sent.
 

@@ -53,7 +53,7 @@ impl Policies {
         }
     }
 
-    /// The policy in force and its version.
+    /// The effective policy and its version.
     pub fn current(&self) -> Result<NumberedPolicy, Error> {
         let (policy, version) = self.publisher.publication.policy()?;
         Ok(NumberedPolicy { version, policy })

@@ -110,7 +110,7 @@ impl Policies {
             by = principal.name.as_str(),
             version = snapshot,
             %action,
-            "a policy is in force"
+            "a policy is effective"
         );
         Ok(Committed { current, snapshot, at })
     }

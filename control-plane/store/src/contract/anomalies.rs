@@ -39,7 +39,7 @@ async fn changed(store: &dyn Store, cursor: &mut EvaluationCursor, limit: usize)
     store.changed_hours(cursor, limit).await.unwrap()
 }
 
-async fn mark(store: &dyn Store, one: &ChangedHour) {
+async fn mark_evaluated(store: &dyn Store, one: &ChangedHour) {
     let mut transaction = store.begin_log().await.unwrap();
     transaction.mark_evaluated(one).await.unwrap();
     transaction.commit().await.unwrap();
@@ -176,7 +176,7 @@ pub async fn evaluated_sums_are_done(backend: &impl Backend) {
     let first = changed(&*store, &mut EvaluationCursor::default(), 9).await;
     assert_eq!(first.len(), 2);
     for one in &first {
-        mark(&*store, one).await;
+        mark_evaluated(&*store, one).await;
     }
     assert!(changed(&*store, &mut EvaluationCursor::default(), 9).await.is_empty());
     ingest(&*store, vec![record(2, START + 1, key), refused(3, START + 1, key, Denial::KeyExpired)]).await;
@@ -191,7 +191,7 @@ pub async fn sums_that_grew_meanwhile_stay_changed(backend: &impl Backend) {
     let read = changed(&*store, &mut EvaluationCursor::default(), 9).await;
     ingest(&*store, vec![record(2, START, key), refused(3, START, key, Denial::KeyExpired)]).await;
     for one in &read {
-        mark(&*store, one).await;
+        mark_evaluated(&*store, one).await;
     }
     assert_eq!(changed(&*store, &mut EvaluationCursor::default(), 9).await.len(), 2);
 }

@@ -97,7 +97,7 @@ async fn answers_that_are_wrong() {
             0,
             "{fault}: a VM has ended"
         );
-        note_seen(fault, &seen, "the last good snapshot stays in force; records wait in the gateway");
+        note_seen(fault, &seen, "the last good snapshot stays effective; records wait in the gateway");
     }
 }
 

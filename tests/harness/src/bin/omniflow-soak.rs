@@ -183,7 +183,7 @@ async fn repeat(port: u16, period: Option<Duration>, calls: &[(Call, u16)], seen
     }
 }
 
-/// Changes keys until it is to stop. Each revocation must be in force when it was acknowledged.
+/// Changes keys until it is to stop. Each revocation must be effective when it was acknowledged.
 async fn change(stack: &Stack, keys: &[NewKey], seen: &Seen, stop: &AtomicBool) -> Result<()> {
     let mut pace = tokio::time::interval(CHANGE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -219,7 +219,7 @@ async fn live_and_die(stack: &Stack, n: u64) -> Result<()> {
     stack.in_step().await?;
     ensure!(call(&rotated.secret).await?.status == 200, "a rotated key was refused");
     let answer = stack.control_plane.revoke(&made.id, Some(wait)).await?;
-    ensure!(answer["enforcement"]["complete"] == true, "a revocation is not in force: {answer}");
+    ensure!(answer["enforcement"]["complete"] == true, "a revocation is not effective: {answer}");
     for secret in [&made.secret, &rotated.secret] {
         ensure!(call(secret).await?.status == 401, "a revoked key has passed");
     }
