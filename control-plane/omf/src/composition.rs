@@ -36,6 +36,7 @@ use omniflow_store_sqlite::SqliteStore;
 
 use crate::bootstrap;
 use crate::error::ServerError;
+use crate::metrics::Metrics;
 use crate::settings::ServerSettings;
 
 /// The running control plane. Only this crate sees all of it: use cases, API and console have the slices that they need.
@@ -60,6 +61,8 @@ pub struct ControlPlane {
     pub webhook: Option<Webhook>,
     /// The export of the audit log; `None` if there is none.
     pub exporter: Option<Exporter>,
+    /// The metrics of the process.
+    pub(crate) metrics: Metrics,
     /// The state of the API.
     pub api: Arc<Api>,
     /// The state of the console.
@@ -115,7 +118,8 @@ impl ControlPlane {
         };
         let admission = Arc::new(Admission::new(connections::most_connections()));
         let cases = UseCases::new(&shared, settings);
-        let api = Arc::new(api(&shared, &cases, failures, &admission));
+        let metrics = Metrics::new(shared.store.metrics());
+        let api = Arc::new(api(&shared, &cases, failures, &admission, &metrics));
         let console = Arc::new(console(&shared, cases, settings));
         let Shared { store, publisher, fleet, notifications, retention, clock, entropy, .. } = shared;
         Ok(Self {
@@ -129,6 +133,7 @@ impl ControlPlane {
             admission,
             webhook,
             exporter,
+            metrics,
             api,
             console,
         })
@@ -243,7 +248,13 @@ impl UseCases {
     }
 }
 
-fn api(shared: &Shared, cases: &UseCases, failures: DeliveryFailures, admission: &Arc<Admission>) -> Api {
+fn api(
+    shared: &Shared,
+    cases: &UseCases,
+    failures: DeliveryFailures,
+    admission: &Arc<Admission>,
+    metrics: &Metrics,
+) -> Api {
     let Shared { store, publisher, fleet, notifications, vault, clock, .. } = shared;
     let gateway_protocol = GatewayProtocol::new(
         Arc::clone(store),
@@ -252,6 +263,7 @@ fn api(shared: &Shared, cases: &UseCases, failures: DeliveryFailures, admission:
         Arc::clone(vault),
         notifications.clone(),
         clock.clone(),
+        metrics.gateways.clone(),
     );
     let monitoring =
         Monitoring::new(Arc::clone(store), Arc::clone(publisher), Arc::clone(fleet), clock.clone(), failures);
@@ -268,6 +280,7 @@ fn api(shared: &Shared, cases: &UseCases, failures: DeliveryFailures, admission:
         gateways: Arc::clone(&cases.gateways),
         gateway_protocol: Arc::new(gateway_protocol),
         monitoring: Arc::new(monitoring),
+        metrics: Arc::clone(&metrics.registry),
     }
 }
 

@@ -48,7 +48,7 @@ impl TestServer {
                     .expect("an empty folder opens"),
             );
             app.publisher.build_image().await.expect("an empty image");
-            router::router(std::sync::Arc::clone(&app.api), std::sync::Arc::clone(&app.console))
+            router::router(&app)
         });
         let owner = std::fs::read_to_string(folder.join("admin-token")).expect("the owner's token");
         let mut plane = Self { runtime, router, owner: owner.trim().to_owned(), gateway: String::new() };

@@ -56,7 +56,7 @@ impl Server {
         });
         let connections = ServerHandle::new();
         let tls = renewal.as_ref().map(Renewal::served);
-        let router = router::router(Arc::clone(&app.api), Arc::clone(&app.console));
+        let router = router::router(&app);
         let admission = Arc::clone(&app.admission);
         let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let jobs = Supervisor::start(&app);

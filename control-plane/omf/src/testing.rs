@@ -70,13 +70,7 @@ impl TestServer {
         let app = Arc::new(ControlPlane::open(&settings).await.unwrap());
         let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
         app.publisher.build_image().await.unwrap();
-        Self {
-            router: router::router(Arc::clone(&app.api), Arc::clone(&app.console)),
-            app,
-            owner,
-            time,
-            folder,
-        }
+        Self { router: router::router(&app), app, owner, time, folder }
     }
 
     /// One that has not built its image yet.
@@ -85,13 +79,7 @@ impl TestServer {
         let time = Arc::new(AtomicU64::new(START));
         let app = Arc::new(ControlPlane::open(&settings(folder.path(), &time)).await.unwrap());
         let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
-        Self {
-            router: router::router(Arc::clone(&app.api), Arc::clone(&app.console)),
-            app,
-            owner,
-            time,
-            folder,
-        }
+        Self { router: router::router(&app), app, owner, time, folder }
     }
 
     /// Ends this process and starts another on the same folder.
@@ -163,6 +151,20 @@ impl TestServer {
     /// Sends a DELETE request with the owner's token.
     pub async fn delete(&self, path: &str) -> Answer {
         self.call(request(Method::DELETE, path, &self.owner, None)).await
+    }
+
+    /// The metrics, in the text format of Prometheus.
+    pub async fn metrics(&self) -> String {
+        let answer = self.get("/metrics").await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    }
+
+    /// The value of a series, which is named with its labels as in [`Self::metrics`]; `None` if there is no such series.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
     }
 
     /// Issues a live key that reads contacts.

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod known_tokens;
 pub mod leaks;
 pub mod memory;
+pub mod metrics;
 pub mod monitoring;
 pub mod notifications;
 pub mod policy;

@@ -44,6 +44,7 @@ pub struct DeliveryFailures {
 }
 
 /// All numbers.
+#[derive(Debug)]
 pub struct Metrics {
     /// The version of the published snapshot.
     pub snapshot_version: u64,
@@ -66,6 +67,7 @@ pub struct Metrics {
 }
 
 /// The state of the webhook.
+#[derive(Debug)]
 pub struct WebhookMetrics {
     /// Anomalies that are not delivered yet.
     pub waiting: u64,
@@ -74,6 +76,7 @@ pub struct WebhookMetrics {
 }
 
 /// The state of the OTLP export.
+#[derive(Debug)]
 pub struct OtlpMetrics {
     /// Records that are not delivered yet.
     pub waiting: u64,

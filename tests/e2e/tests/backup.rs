@@ -239,7 +239,7 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     assert!(watched > 100, "{watched} calls with revoked keys during the restores");
     watch.end().await;
     println!("{watched} calls with revoked keys during the restores, all refused");
-    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
+    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_rejected").await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ async fn a_wrong_control_plane_leaves_the_last_good_snapshot_effective() {
         assert_eq!(gateway.envoy.call(contacts(key.expose())).await.unwrap().status, 200, "{what}");
         assert_eq!(gateway.envoy.call(contacts(other.expose())).await.unwrap().status, 401, "{what}");
     }
-    assert!(gateway.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap() >= 15);
+    assert!(gateway.envoy.stat("wasmcustom.omniflow_snapshots_rejected").await.unwrap() >= 15);
     assert_eq!(gateway.envoy.stat("wasm.omniflow.vm_reload").await.unwrap(), 0, "no VM has ended");
 
     // After all that, a right answer is taken.

@@ -164,7 +164,7 @@ async fn covers_what_is_missing(stack: &Stack, sent: &[Sent], widest: Duration) 
 async fn until_quiescent(stack: &Stack) {
     eventually(WAIT, || async {
         let stats = stack.envoy.stats().await?;
-        for gauge in ["omniflow_audit_records_waiting", "omniflow_audit_unsettled"] {
+        for gauge in ["omniflow_audit_records_waiting", "omniflow_audit_not_quiescent"] {
             let value = stats.get(&format!("wasmcustom.{gauge}")).context("no such gauge")?;
             ensure!(*value == 0, "{gauge}: {value}");
         }

@@ -65,7 +65,7 @@ async fn a_revocation_among_a_hundred_thousand_keys_is_effective_at_once() {
     stack.envoy.restart().await.unwrap();
     stack.in_step().await.unwrap();
     assert_eq!(stack.call(contacts(&keys[0].secret)).await.unwrap().status, 401);
-    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
+    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_rejected").await.unwrap(), 0);
 }
 
 /// Each worker has room for a third of the keys that call.
@@ -289,7 +289,7 @@ async fn a_restarted_control_plane_changes_nothing_for_the_gateway() {
         stack.in_step().await.unwrap();
         assert_eq!(stack.call(contacts(&key.secret)).await.unwrap().status, 200);
     }
-    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
+    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_rejected").await.unwrap(), 0);
 }
 
 #[tokio::test]

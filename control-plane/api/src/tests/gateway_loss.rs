@@ -103,7 +103,7 @@ async fn a_gateway_that_falls_silent_with_undelivered_calls_leaves_a_gap() {
     let metrics = String::from_utf8(plane.get("/metrics").await.body.to_vec()).unwrap();
     for line in [
         "omf_audit_gaps_total{cause=\"gateway_lost\"} 1",
-        "omf_audit_missing_calls_total{cause=\"gateway_lost\"} 2",
+        "omf_audit_gap_calls_total{cause=\"gateway_lost\"} 2",
     ] {
         assert!(metrics.lines().any(|one| one == line), "{metrics}");
     }

@@ -238,7 +238,7 @@ async fn calls_before_the_image_is_built_are_reported_to_come_back() {
     let time = Arc::new(AtomicU64::new(START));
     let app = Arc::new(ControlPlane::open(&settings(folder.path(), &time)).await.unwrap());
     let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap();
-    let router = router::router(Arc::clone(&app.api), Arc::clone(&app.console));
+    let router = router::router(&app);
     let call = async |path: &str, body: serde_json::Value| {
         let method = if body.is_null() { "GET" } else { "POST" }.parse().unwrap();
         let body = Some(body).filter(|body| !body.is_null());

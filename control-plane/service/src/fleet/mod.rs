@@ -1,5 +1,6 @@
 //! The gateways that call: what each enforces, and how long it took.
 
+mod confirmation;
 mod enforcement;
 mod memory;
 
@@ -49,6 +50,8 @@ pub struct Gateway {
     pub version: u64,
     /// The version that each VM enforces, 0 for none.
     pub vms: BTreeMap<Incarnation, u64>,
+    /// The highest version that all its VMs have enforced, 0 for none.
+    confirmed: u64,
     /// When it was first heard of.
     pub first_seen_at: UnixMillis,
     /// When it was last heard of.
@@ -234,6 +237,7 @@ impl Gateway {
             filter_version: None,
             version: 0,
             vms: BTreeMap::new(),
+            confirmed: 0,
             first_seen_at: now,
             last_seen_at: now,
             clock_skew_ms: None,

@@ -28,6 +28,7 @@ impl RequestLogWrites for SqliteTransaction {
         heard_at: UnixMillis,
         latest: UnixMillis,
     ) -> std::result::Result<Ingested, IngestError> {
+        self.set_ingest();
         for item in &mut batch.items {
             item.clamp_times(latest);
         }

@@ -108,6 +108,7 @@ macro_rules! contract_tests {
                 abandoned_begin_blocks_nobody,
                 committed_change_survives_a_restart,
                 ping_fails_once_closed,
+                operations_are_measured,
                 maintenance_runs_beside_changes,
             ];
             gateways: [
