@@ -63,7 +63,8 @@ impl Http {
             Some(timeout) => request.timeout(timeout),
             None => request,
         };
-        let response = self.runtime.block_on(request.send())?;
+        // Already the start of the timeout needs the runtime.
+        let response = self.runtime.block_on(async { request.send().await })?;
         Ok(Response { response, runtime: &self.runtime, chunk: Bytes::new() })
     }
 }
@@ -108,6 +109,24 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    /// Other tests call from a thread of a runtime; the commands do not.
+    #[test]
+    fn a_call_with_a_timeout_needs_no_runtime_around_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
+        });
+        let timeout = Duration::from_secs(30);
+        let http = Http::new(None, timeout).unwrap();
+        let response = http.send(http.request(Method::GET, &url), Some(timeout)).unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.body().unwrap().unwrap(), b"hi");
+        server.join().unwrap();
+    }
 
     #[test]
     fn a_stream_is_read_as_it_arrives_and_its_loss_is_an_error() {
