@@ -46,9 +46,8 @@ use std::sync::Arc;
 use axum::Router;
 
 use self::endpoint::Endpoints;
-use self::openapi::Document;
 pub use self::problem::Problem;
-use self::state::{Api, AppState};
+use self::state::{Api, AppState, Document};
 
 /// The routes of the API, without a fallback.
 pub fn router(api: Arc<Api>) -> Router {

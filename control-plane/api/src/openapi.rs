@@ -1,15 +1,14 @@
 //! The OpenAPI document: the operations that were registered, with their access, and what applies to all of them.
 
-use axum::body::Bytes;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::{OpenApi, ToSchema};
 
-use super::access::Access;
 use omniflow_api_types::problem::ProblemJson;
 use omniflow_api_types::schema;
+use omniflow_domain::access::Access;
 use omniflow_domain::error::ErrorCode;
 
 #[derive(OpenApi)]
@@ -43,10 +42,6 @@ use omniflow_domain::error::ErrorCode;
     )
 )]
 struct Common;
-
-/// The document in JSON.
-#[derive(Clone)]
-pub(super) struct Document(pub(super) Bytes);
 
 /// The name of the security scheme.
 const TOKEN: &str = "token";
