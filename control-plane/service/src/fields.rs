@@ -1,7 +1,5 @@
 //! The fields that several requests have, each checked in one place.
 
-use std::time::Duration;
-
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::key::Environment;
@@ -11,9 +9,9 @@ use omniflow_policy::scope::{Scope, ScopeSet};
 use omniflow_policy::time::UnixMillis;
 
 use omniflow_domain::error::Error;
-use omniflow_domain::key::{DEFAULT_OVERLAP, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH, MAX_OVERLAP};
+use omniflow_domain::key::{MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH, Overlap};
 use omniflow_domain::name::Name;
-use omniflow_domain::time::{parse_duration, parse_time};
+use omniflow_domain::time::parse_time;
 
 /// A name of a key or token.
 pub fn name(text: &str) -> Result<Name, Error> {
@@ -101,15 +99,9 @@ pub fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option<UnixMi
 }
 
 /// How long older versions of a key are still accepted after a rotation.
-pub fn overlap(text: Option<String>) -> Result<Duration, Error> {
-    let Some(text) = text else { return Ok(DEFAULT_OVERLAP) };
-    parse_duration(&text).filter(|overlap| *overlap <= MAX_OVERLAP).ok_or_else(|| {
-        let most = MAX_OVERLAP.as_secs() / 3_600;
-        Error::invalid_field(
-            "/overlap",
-            format!("overlap is a duration from 0s to {most}h, such as 24h or 7d"),
-        )
-    })
+pub fn overlap(text: Option<String>) -> Result<Overlap, Error> {
+    let read = |text: String| text.parse().map_err(|error| Error::invalid_field("/overlap", error));
+    text.map_or_else(|| Ok(Overlap::default()), read)
 }
 
 /// Words about a key; empty ones are none.
