@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use omniflow_policy::time::UnixMillis;
 
+use crate::authentication::check_token;
 use omniflow_domain::error::{Error, ErrorCode};
 pub use omniflow_store::Attempt;
 use omniflow_store::Transaction;
@@ -88,6 +89,11 @@ impl<T> Idempotent<T> {
 impl IdempotencyCache {
     /// The result of an earlier attempt with the same key; `None` if there is none. The caller holds the publisher's
     /// turn, or the turn of token creation, so simultaneous attempts run one after the other.
+    ///
+    /// # Errors
+    ///
+    /// `unauthenticated` if the principal's token was revoked or has expired since the request arrived: the result may
+    /// contain a secret. `idempotency_key_reused`; `already_created` if the result is no longer kept.
     pub async fn replayed<T: Replayable>(
         &self,
         transaction: &mut dyn Transaction,
@@ -98,6 +104,7 @@ impl IdempotencyCache {
         let Some(done) = transaction.done_attempt(attempt, remembered_since(now)).await? else {
             return Ok(None);
         };
+        check_token(transaction, attempt.token, now).await?;
         if done.request != attempt.request {
             return Err(reused());
         }
@@ -162,7 +169,11 @@ fn remove_old(kept: &mut HashMap<Attempt, Entry>, now: UnixMillis) {
 
 #[cfg(test)]
 mod tests {
+    use omniflow_domain::token::{Role, Token};
     use omniflow_policy::digest::Digest;
+    use omniflow_store::Store;
+    use omniflow_store_sqlite::SqliteStore;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -185,7 +196,7 @@ mod tests {
     }
 
     fn attempt(number: u32) -> Attempt {
-        Attempt { token: uuid::Uuid::nil(), key: Digest::of(&number.to_be_bytes()), request: Digest::of(b"") }
+        Attempt { token: Uuid::nil(), key: Digest::of(&number.to_be_bytes()), request: Digest::of(b"") }
     }
 
     #[test]
@@ -213,5 +224,35 @@ mod tests {
         let refused = cache.get::<OfSize>(&attempt(1), UnixMillis(1)).err().unwrap();
         assert_eq!(refused.code(), ErrorCode::IdempotencyKeyReused);
         assert!(cache.get::<Other>(&attempt(1), UnixMillis(KEPT_MS)).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn result_is_not_replayed_to_a_token_that_is_no_longer_valid() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        let cache = IdempotencyCache::default();
+        let token = Token {
+            id: Uuid::from_u128(7),
+            name: "admin".parse().unwrap(),
+            role: Role::Admin,
+            digest: Digest::of(b"admin"),
+            created_by: "owner".to_owned(),
+            created_at: UnixMillis(0),
+            expires_at: Some(UnixMillis(1_000)),
+        };
+        let attempt = Attempt { token: token.id, ..attempt(1) };
+        let mut transaction = store.begin().await.unwrap();
+        transaction.insert_token(&token).await.unwrap();
+        record(&mut *transaction, Some(&attempt), "/v1/keys/1", UnixMillis(1)).await.unwrap();
+        cache.keep(Some(attempt), Other, UnixMillis(1));
+
+        let attempt = Some(&attempt);
+        let again = cache.replayed::<Other>(&mut *transaction, attempt, UnixMillis(999)).await;
+        assert!(again.unwrap().unwrap().replayed);
+        let expired = cache.replayed::<Other>(&mut *transaction, attempt, UnixMillis(1_000)).await;
+        assert_eq!(expired.err().map(|error| error.code()), Some(ErrorCode::Unauthenticated));
+        transaction.delete_token(token.id).await.unwrap();
+        let revoked = cache.replayed::<Other>(&mut *transaction, attempt, UnixMillis(999)).await;
+        assert_eq!(revoked.err().map(|error| error.code()), Some(ErrorCode::Unauthenticated));
     }
 }
