@@ -2,7 +2,7 @@
 
 pub use omniflow_domain::audit::Decision;
 pub use omniflow_domain::finding::FindingKind;
-pub use omniflow_domain::gateway::MAX_WAIT;
+pub use omniflow_domain::gateway::{GatewayState, MAX_WAIT};
 pub use omniflow_domain::key::{DEFAULT_OVERLAP, KeyStatus, MAX_HINT_LENGTH, MAX_OVERLAP};
 pub use omniflow_domain::time::{format_time, parse_time};
 pub use omniflow_domain::token::Role;

@@ -37,7 +37,6 @@ mod audit;
 mod browser_session;
 mod chart;
 mod enforcement_status;
-pub mod enforcement_watch;
 mod error_page;
 mod events;
 mod extract;

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use omniflow_console::state::EffectiveSetting;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::tls::TlsFiles;
 use omniflow_outbound::otlp::OtlpSettings;
 use omniflow_outbound::webhook::WebhookSettings;
 use omniflow_policy::key::KeyPrefix;
-
-use crate::configuration::SettingInForce;
 
 /// The settings of a server.
 #[derive(Clone, Debug)]
@@ -38,7 +37,7 @@ pub struct ServerSettings {
     /// Where callers reach the gateways; `None` if nobody has said.
     pub gateway_url: Option<String>,
     /// All settings as an operator gave them, for people to read.
-    pub in_force: Vec<SettingInForce>,
+    pub in_force: Vec<EffectiveSetting>,
     /// Who gets the audit log; `None` for nobody.
     pub otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.

@@ -25,7 +25,7 @@ const MAX_KEPT: usize = 1_024;
 const MAX_KEPT_BYTES: usize = 16 * 1024 * 1024;
 
 /// A result that can be returned again. Secrets in it must be wiped when it is dropped.
-pub trait Replayable: Clone + Send + Sync + 'static {
+pub(crate) trait Replayable: Clone + Send + Sync + 'static {
     /// The memory it takes, in bytes, approximately.
     fn retained_bytes(&self) -> usize;
 }
@@ -50,7 +50,7 @@ struct Entry {
 }
 
 /// Records, in the transaction that creates it, that an attempt creates what is at `location`.
-pub async fn record(
+pub(crate) async fn record(
     transaction: &mut dyn Transaction,
     attempt: Option<&Attempt>,
     location: &str,
@@ -79,7 +79,7 @@ fn reused() -> Error {
 
 impl<T> Idempotent<T> {
     /// A result that this request has.
-    pub fn first(value: T) -> Self {
+    pub(crate) fn first(value: T) -> Self {
         Self { value, replayed: false }
     }
 }
@@ -94,7 +94,7 @@ impl IdempotencyCache {
     ///
     /// `unauthenticated` if the principal's token was revoked or has expired since the request arrived: the result may
     /// contain a secret. `idempotency_key_reused`; `already_created` if the result is no longer kept.
-    pub async fn replayed<T: Replayable>(
+    pub(crate) async fn replayed<T: Replayable>(
         &self,
         transaction: &mut dyn Transaction,
         attempt: Option<&Attempt>,
@@ -122,7 +122,12 @@ impl IdempotencyCache {
     }
 
     /// The result of a first attempt, kept for its repetition.
-    pub fn keep<T: Replayable>(&self, attempt: Option<Attempt>, value: T, now: UnixMillis) -> Idempotent<T> {
+    pub(crate) fn keep<T: Replayable>(
+        &self,
+        attempt: Option<Attempt>,
+        value: T,
+        now: UnixMillis,
+    ) -> Idempotent<T> {
         if let Some(attempt) = attempt {
             let (bytes, result) = (value.retained_bytes(), Box::new(value.clone()));
             self.insert(attempt, Entry { kept_at: now, bytes, result });

@@ -110,7 +110,8 @@ impl Key {
         })
     }
 
-    fn not_after(&self, version: &KeyVersion) -> Option<UnixMillis> {
+    /// From when on a version is refused: its own end, or the key's if that is sooner.
+    pub fn not_after(&self, version: &KeyVersion) -> Option<UnixMillis> {
         self.expires_at.into_iter().chain(version.expires_at).min()
     }
 }

@@ -41,7 +41,7 @@ pub struct TokenGuard {
 
 impl TokenGuard {
     /// Notices revocations from now on. [`Self::is_valid`] covers those since the request began.
-    pub fn new(store: Arc<dyn Store>, clock: Clock, signals: &Signals, token: Uuid) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Clock, signals: &Signals, token: Uuid) -> Self {
         Self { store, clock, token, revoked: signals.token_revoked.subscribe() }
     }
 
