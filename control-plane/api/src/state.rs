@@ -15,6 +15,9 @@ use omniflow_service::leaks::Leaks;
 use omniflow_service::monitoring::Monitoring;
 use omniflow_service::policy::Policies;
 use omniflow_service::tokens::Tokens;
+use prometheus_client::registry::Registry;
+
+use super::openapi::Document;
 
 /// What the API works with: the use cases, who may call, and the connections that are open.
 pub struct Api {
@@ -40,17 +43,30 @@ pub struct Api {
     pub gateways: Arc<Gateways>,
     /// Serves gateways.
     pub gateway_protocol: Arc<GatewayProtocol>,
-    /// Measures the control plane.
+    /// Reads the values that exist outside of the registry of metrics.
     pub monitoring: Arc<Monitoring>,
+    /// The histograms that components record into.
+    pub metrics: Arc<Registry>,
 }
 
 /// The state of the router. Handlers take slices of it, such as `State<Arc<RequestLog>>`.
 #[derive(Clone)]
-pub(super) struct AppState(pub(super) Arc<Api>);
+pub(super) struct AppState {
+    /// The use cases.
+    pub(super) api: Arc<Api>,
+    /// The OpenAPI document of the router.
+    pub(super) document: Document,
+}
 
 impl FromRef<AppState> for Arc<Api> {
-    fn from_ref(AppState(api): &AppState) -> Self {
-        Self::clone(api)
+    fn from_ref(state: &AppState) -> Self {
+        Self::clone(&state.api)
+    }
+}
+
+impl FromRef<AppState> for Document {
+    fn from_ref(state: &AppState) -> Self {
+        state.document.clone()
     }
 }
 
@@ -58,8 +74,8 @@ impl FromRef<AppState> for Arc<Api> {
 macro_rules! slices {
     ($($field:ident: $slice:ty,)*) => {
         $(impl FromRef<AppState> for Arc<$slice> {
-            fn from_ref(AppState(api): &AppState) -> Self {
-                Self::clone(&api.$field)
+            fn from_ref(state: &AppState) -> Self {
+                Self::clone(&state.api.$field)
             }
         })*
     };

@@ -32,15 +32,16 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod admin_log;
+mod anomalies;
 mod assets;
 mod audit;
 mod browser_session;
+mod changes;
 mod chart;
 mod enforcement_status;
 mod error_page;
-mod events;
 mod extract;
-mod findings;
 mod form;
 mod format;
 mod gateways;
@@ -61,7 +62,6 @@ mod sign_in;
 mod sign_in_page;
 pub mod state;
 mod tokens;
-mod trail;
 
 #[cfg(test)]
 mod measured;
@@ -107,8 +107,8 @@ fn routes(app: Arc<Console>) -> PageRoutes {
         tokens::routes,
         settings::routes,
         audit::routes,
-        findings::routes,
-        events::routes,
+        anomalies::routes,
+        admin_log::routes,
         policy::routes,
         gateways::routes,
     ];

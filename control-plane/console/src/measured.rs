@@ -103,14 +103,14 @@ async fn list_pages_with_a_hundred_thousand_keys() {
         "/keys?scope=tickets:read",
         "/keys?status=revoked",
         "/keys?status=rotating",
-        "/keys?look=unused",
-        "/keys?look=due",
-        "/keys?look=expiring",
-        "/events",
-        "/events?action=token.revoked",
+        "/keys?attention=unused",
+        "/keys?attention=due",
+        "/keys?attention=expiring",
+        "/admin-log",
+        "/admin-log?action=token.revoked",
         "/policy",
         "/gateways",
-        "/findings",
+        "/anomalies",
     ] {
         let most = measure(&mut browser, path, |_| path.to_owned()).await;
         if most > Duration::from_millis(200) {

@@ -65,7 +65,7 @@ pub enum GatewayState {
     Silent,
 }
 
-/// How far one version is in force.
+/// How far one version is enforced.
 #[derive(Clone, Debug)]
 pub struct Enforcement {
     /// Whether every live gateway enforces it in all its VMs.

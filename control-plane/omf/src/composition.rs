@@ -23,10 +23,10 @@ use omniflow_service::keys::{KeyParts, Keys};
 use omniflow_service::known_tokens::KnownTokens;
 use omniflow_service::leaks::Leaks;
 use omniflow_service::monitoring::{DeliveryFailures, Monitoring};
+use omniflow_service::notifications::Notifications;
 use omniflow_service::policy::Policies;
 use omniflow_service::publisher::Publisher;
 use omniflow_service::sessions::Sessions;
-use omniflow_service::signals::Signals;
 use omniflow_service::tokens::Tokens;
 use omniflow_service::vault::{self, Vault, VaultError};
 use omniflow_store::Store;
@@ -34,6 +34,7 @@ use omniflow_store_sqlite::SqliteStore;
 
 use crate::bootstrap;
 use crate::error::ServerError;
+use crate::metrics::Metrics;
 use crate::settings::ServerSettings;
 
 /// The running control plane. Only this crate sees all of it: use cases, API and console have the slices that they need.
@@ -45,7 +46,7 @@ pub struct ControlPlane {
     /// The gateways that poll.
     pub fleet: Arc<Fleet>,
     /// What parts of the process tell each other.
-    pub signals: Signals,
+    pub notifications: Notifications,
     /// How long audit records and the arguments of calls are kept.
     pub retention: RetentionPeriods,
     /// The wall clock.
@@ -56,6 +57,8 @@ pub struct ControlPlane {
     pub webhook: Option<Webhook>,
     /// The export of the audit log; `None` if there is none.
     pub exporter: Option<Exporter>,
+    /// The metrics of the process.
+    pub(crate) metrics: Metrics,
     /// The state of the API.
     pub api: Arc<Api>,
     /// The state of the console.
@@ -67,7 +70,7 @@ struct Shared {
     store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
-    signals: Signals,
+    notifications: Notifications,
     vault: Arc<Vault>,
     known_tokens: Arc<KnownTokens>,
     idempotency: Arc<IdempotencyCache>,
@@ -111,19 +114,21 @@ impl ControlPlane {
         };
         let admission = Arc::new(Admission::new(connections::most_connections()));
         let cases = UseCases::new(&shared, settings);
-        let api = Arc::new(api(&shared, &cases, failures, &admission));
+        let metrics = Metrics::new(shared.store.metrics());
+        let api = Arc::new(api(&shared, &cases, failures, &admission, &metrics));
         let console = Arc::new(console(&shared, cases, settings));
-        let Shared { store, publisher, fleet, signals, retention, clock, .. } = shared;
+        let Shared { store, publisher, fleet, notifications, retention, clock, .. } = shared;
         Ok(Self {
             store,
             publisher,
             fleet,
-            signals,
+            notifications,
             retention,
             clock,
             admission,
             webhook,
             exporter,
+            metrics,
             api,
             console,
         })
@@ -163,7 +168,7 @@ impl Shared {
             store,
             publisher,
             fleet,
-            signals: Signals::default(),
+            notifications: Notifications::default(),
             vault,
             known_tokens,
             idempotency: Arc::default(),
@@ -178,19 +183,19 @@ impl Shared {
 
 impl UseCases {
     fn new(shared: &Shared, settings: &ServerSettings) -> Self {
-        let Shared { store, publisher, fleet, signals, idempotency, clock, entropy, .. } = shared;
+        let Shared { store, publisher, fleet, notifications, idempotency, clock, entropy, .. } = shared;
         let authentication = Arc::new(Authentication::new(
             Arc::clone(store),
             Arc::clone(&shared.known_tokens),
-            signals.clone(),
+            notifications.clone(),
             clock.clone(),
         ));
-        let parts = KeyParts { store, publisher, fleet, signals, idempotency };
+        let parts = KeyParts { store, publisher, fleet, notifications, idempotency };
         let keys = Keys::new(&parts, settings.rotation_after, clock, entropy);
         let tokens = Tokens::new(
             Arc::clone(store),
             Arc::clone(&shared.known_tokens),
-            signals.clone(),
+            notifications.clone(),
             Arc::clone(idempotency),
             publisher.installation.key_prefix.clone(),
             clock.clone(),
@@ -201,7 +206,7 @@ impl UseCases {
         let request_log = RequestLog::new(
             Arc::clone(store),
             Arc::clone(&shared.vault),
-            signals.clone(),
+            notifications.clone(),
             clock.clone(),
             shared.retention.payloads,
         );
@@ -210,7 +215,7 @@ impl UseCases {
             keys: Arc::new(keys),
             tokens: Arc::new(tokens),
             sessions: Arc::new(sessions),
-            policies: Arc::new(Policies::new(store, publisher, fleet, signals, clock)),
+            policies: Arc::new(Policies::new(store, publisher, fleet, notifications, clock)),
             leaks: Arc::new(Leaks::new(&parts, settings.rotation_after, clock, entropy)),
             request_log: Arc::new(request_log),
             admin_log: Arc::new(AdminLog::new(Arc::clone(store))),
@@ -219,15 +224,22 @@ impl UseCases {
     }
 }
 
-fn api(shared: &Shared, cases: &UseCases, failures: DeliveryFailures, admission: &Arc<Admission>) -> Api {
-    let Shared { store, publisher, fleet, signals, vault, clock, .. } = shared;
+fn api(
+    shared: &Shared,
+    cases: &UseCases,
+    failures: DeliveryFailures,
+    admission: &Arc<Admission>,
+    metrics: &Metrics,
+) -> Api {
+    let Shared { store, publisher, fleet, notifications, vault, clock, .. } = shared;
     let gateway_protocol = GatewayProtocol::new(
         Arc::clone(store),
         Arc::clone(publisher),
         Arc::clone(fleet),
         Arc::clone(vault),
-        signals.clone(),
+        notifications.clone(),
         clock.clone(),
+        metrics.gateways.clone(),
     );
     let monitoring =
         Monitoring::new(Arc::clone(store), Arc::clone(publisher), Arc::clone(fleet), clock.clone(), failures);
@@ -244,6 +256,7 @@ fn api(shared: &Shared, cases: &UseCases, failures: DeliveryFailures, admission:
         gateways: Arc::clone(&cases.gateways),
         gateway_protocol: Arc::new(gateway_protocol),
         monitoring: Arc::new(monitoring),
+        metrics: Arc::clone(&metrics.registry),
     }
 }
 
@@ -259,7 +272,7 @@ fn console(shared: &Shared, cases: UseCases, settings: &ServerSettings) -> Conso
         admin_log,
         gateways,
     } = cases;
-    let watch = EnforcementWatch::new(&shared.fleet, &shared.publisher, &shared.signals);
+    let watch = EnforcementWatch::new(&shared.fleet, &shared.publisher, &shared.notifications);
     Console {
         authentication,
         clock: shared.clock.clone(),
@@ -274,6 +287,6 @@ fn console(shared: &Shared, cases: UseCases, settings: &ServerSettings) -> Conso
         admin_log,
         gateways,
         enforcement_watch: Arc::new(watch),
-        console: Arc::new(ConsoleState::new(settings.in_force.clone(), settings.tls.is_some())),
+        console: Arc::new(ConsoleState::new(settings.effective.clone(), settings.tls.is_some())),
     }
 }

@@ -28,7 +28,7 @@ pub struct TestServer {
 
 /// Whose token a call shows.
 #[derive(Clone, Copy, Debug)]
-pub enum Caller {
+pub enum Principal {
     /// The owner's.
     Owner,
     /// A gateway's.
@@ -48,7 +48,7 @@ impl TestServer {
                     .expect("an empty folder opens"),
             );
             app.publisher.build_image().await.expect("an empty image");
-            router::router(std::sync::Arc::clone(&app.api), std::sync::Arc::clone(&app.console))
+            router::router(&app)
         });
         let owner = std::fs::read_to_string(folder.join("admin-token")).expect("the owner's token");
         let mut plane = Self { runtime, router, owner: owner.trim().to_owned(), gateway: String::new() };
@@ -64,27 +64,27 @@ impl TestServer {
     /// Makes a call; gives status and body.
     pub fn call(
         &self,
-        caller: Caller,
+        principal: Principal,
         method: &str,
         path: &str,
         media_type: &str,
         body: Vec<u8>,
     ) -> (u16, Vec<u8>) {
-        self.try_call(caller, method, path, media_type, body).expect("a path that can be sent")
+        self.try_call(principal, method, path, media_type, body).expect("a path that can be sent")
     }
 
-    /// The same, or `None` where no client could send this path.
+    /// The same, or `None` where no principal could send this path.
     pub fn try_call(
         &self,
-        caller: Caller,
+        principal: Principal,
         method: &str,
         path: &str,
         media_type: &str,
         body: Vec<u8>,
     ) -> Option<(u16, Vec<u8>)> {
-        let token = match caller {
-            Caller::Owner => &self.owner,
-            Caller::Gateway => &self.gateway,
+        let token = match principal {
+            Principal::Owner => &self.owner,
+            Principal::Gateway => &self.gateway,
         };
         let mut request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).ok()?)
@@ -104,7 +104,7 @@ impl TestServer {
 
     fn create(&self, path: &str, fields: serde_json::Value) -> serde_json::Value {
         let (status, body) =
-            self.call(Caller::Owner, "POST", path, "application/json", fields.to_string().into_bytes());
+            self.call(Principal::Owner, "POST", path, "application/json", fields.to_string().into_bytes());
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).expect("JSON")
     }

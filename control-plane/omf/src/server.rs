@@ -56,7 +56,7 @@ impl Server {
         });
         let connections = ServerHandle::new();
         let tls = renewal.as_ref().map(Renewal::served);
-        let router = router::router(Arc::clone(&app.api), Arc::clone(&app.console));
+        let router = router::router(&app);
         let admission = Arc::clone(&app.admission);
         let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let jobs = Supervisor::start(&app);
@@ -95,7 +95,7 @@ impl Server {
                 () = &mut stop => break Ok(()),
             }
         };
-        app.signals.stopping.send_replace(true);
+        app.notifications.stopping.send_replace(true);
         renewing.abort();
         connections.graceful_shutdown(None);
         if !served && timeout(GRACE, &mut serving).await.is_err() {

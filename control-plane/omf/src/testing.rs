@@ -70,13 +70,7 @@ impl TestServer {
         let app = Arc::new(ControlPlane::open(&settings).await.unwrap());
         let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
         app.publisher.build_image().await.unwrap();
-        Self {
-            router: router::router(Arc::clone(&app.api), Arc::clone(&app.console)),
-            app,
-            owner,
-            time,
-            folder,
-        }
+        Self { router: router::router(&app), app, owner, time, folder }
     }
 
     /// One that has not built its image yet.
@@ -85,13 +79,7 @@ impl TestServer {
         let time = Arc::new(AtomicU64::new(START));
         let app = Arc::new(ControlPlane::open(&settings(folder.path(), &time)).await.unwrap());
         let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
-        Self {
-            router: router::router(Arc::clone(&app.api), Arc::clone(&app.console)),
-            app,
-            owner,
-            time,
-            folder,
-        }
+        Self { router: router::router(&app), app, owner, time, folder }
     }
 
     /// Ends this process and starts another on the same folder.
@@ -165,6 +153,20 @@ impl TestServer {
         self.call(request(Method::DELETE, path, &self.owner, None)).await
     }
 
+    /// The metrics, in the text format of Prometheus.
+    pub async fn metrics(&self) -> String {
+        let answer = self.get("/metrics").await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    }
+
+    /// The value of a series, which is named with its labels as in [`Self::metrics`]; `None` if there is no such series.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
+    }
+
     /// Issues a live key that reads contacts.
     pub async fn key(&self, name: &str) -> Value {
         let body = json!({"name": name, "environment": "live", "scopes": ["contacts:read"]});
@@ -213,14 +215,14 @@ impl TestServer {
 
     /// Detects anomalies as the background job does.
     pub async fn detect_anomalies(&self) {
-        let ControlPlane { store, signals, clock, webhook, .. } = &*self.app;
-        detect(&**store, signals, clock, webhook.is_some()).await.unwrap();
+        let ControlPlane { store, notifications, clock, webhook, .. } = &*self.app;
+        detect(&**store, notifications, clock, webhook.is_some()).await.unwrap();
     }
 
     /// Records lost gateways as the background job does.
     pub async fn record_lost_gateways(&self) {
-        let ControlPlane { store, signals, fleet, .. } = &*self.app;
-        record_lost_gateways(&**store, signals, fleet).await.unwrap();
+        let ControlPlane { store, notifications, fleet, .. } = &*self.app;
+        record_lost_gateways(&**store, notifications, fleet).await.unwrap();
     }
 
     /// Purges old records as the background job does.

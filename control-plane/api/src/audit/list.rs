@@ -4,24 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
 
 use super::FilterQuery;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
-use crate::query::PageQuery;
+use crate::query::{Filtered, PageQuery};
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::page::Page;
 use omniflow_service::audit::RequestLog;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ListQuery {
-    #[serde(flatten)]
-    filter: FilterQuery,
-    #[serde(flatten)]
-    page: PageQuery,
-}
 
 /// Lists audited calls, newest first.
 #[utoipa::path(
@@ -34,9 +24,9 @@ pub(crate) struct ListQuery {
 )]
 pub(crate) async fn list(
     State(log): State<Arc<RequestLog>>,
-    StrictQuery(query): StrictQuery<ListQuery>,
+    StrictQuery(query): StrictQuery<Filtered<FilterQuery, PageQuery>>,
 ) -> Result<Json<Page<AuditEntryJson>>, Problem> {
-    let page = log.list(query.filter.into(), query.page.into()).await?;
+    let page = log.list(query.filter.into(), query.options.into()).await?;
     Ok(Json(Page::json(page, AuditEntryJson::from)))
 }
 
@@ -62,7 +52,7 @@ mod tests {
             "status": 200, "decision": "allowed", "reason": "allowed", "latency_us": 900,
             "source_ip": "203.0.113.7", "request_id": "request-0", "request_bytes": 120, "response_bytes": 340,
             "gateway": "edge", "argument_hash": "01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b",
-            "argument_hash_partial": false, "has_payload": false, "folded_calls": null, "first_time": null,
+            "argument_hash_partial": false, "has_payload": false, "aggregated_calls": null, "first_time": null,
         });
         assert_eq!(list, json!({"items": [expected], "next_cursor": null}));
         assert_eq!(plane.get("/v1/audit/1").await.expect(StatusCode::OK), expected);

@@ -1,22 +1,22 @@
-//! `GET /v1/policy/versions` and `GET /v1/policy/versions/{version}`: what was in force, and since when.
+//! `GET /v1/policy/versions` and `GET /v1/policy/versions/{version}`: earlier effective versions, and since when.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use super::document::wants_toml;
 use super::in_toml;
 use crate::extract::{Segments, StrictQuery};
 use crate::params::PolicyVersionPath;
+use crate::precondition::tagged;
 use crate::problem::Problem;
 use crate::query::PageQuery;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::policy::{PolicyVersionJson, StoredPolicyJson};
 use omniflow_service::policy::Policies;
-use omniflow_service::precondition::entity_tag;
 
 /// Lists the versions of the policy, newest first.
 #[utoipa::path(
@@ -57,8 +57,7 @@ pub(crate) async fn show(
     if wants_toml(&headers) {
         return in_toml(&stored.document, stored.version).map_err(Into::into);
     }
-    let tag = [(header::ETAG, entity_tag(stored.version))];
-    Ok((tag, Json(StoredPolicyJson::from(stored))).into_response())
+    Ok(tagged(stored.version, StoredPolicyJson::from(stored)).into_response())
 }
 
 #[cfg(test)]
@@ -112,17 +111,17 @@ mod tests {
         assert_eq!(back.headers["etag"], "\"4\"");
         let back = back.expect(StatusCode::OK);
         assert_eq!((&back["version"], &back["document"]), (&json!(4), &without("agents:read")));
-        let events = plane.get("/v1/events?action=policy.rolled_back").await.expect(StatusCode::OK);
+        let events = plane.get("/v1/admin-log?action=policy.rolled_back").await.expect(StatusCode::OK);
         assert_eq!(
             (&events["items"][0]["before"], &events["items"][0]["after"]),
             (&json!({"version": 3}), &json!({"version": 4}))
         );
-        let event = plane.get("/v1/events?action=policy.set").await.expect(StatusCode::OK);
+        let event = plane.get("/v1/admin-log?action=policy.set").await.expect(StatusCode::OK);
         assert_eq!(event["items"].as_array().unwrap().len(), 2);
 
         assert_eq!(plane.post("/v1/policy/rollback", json!({"version": 9})).await.problem().2, "/version");
         let again = plane.post("/v1/policy/rollback", json!({"version": 2})).await.expect(StatusCode::OK);
-        assert_eq!(again["version"], 4, "it is in force already");
+        assert_eq!(again["version"], 4, "it is effective already");
         let body = json!({"name": "t", "environment": "live", "scopes": ["tickets:read"]});
         plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
         let lost = plane.post("/v1/policy/rollback", json!({"version": 3})).await;

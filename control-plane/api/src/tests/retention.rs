@@ -50,8 +50,8 @@ async fn records_and_gaps_go_after_their_time_and_uses_of_keys_stay() {
     assert!(ids(&plane).await.is_empty());
     let shown = plane.get("/v1/keys/ci").await.expect(StatusCode::OK);
     assert_eq!(shown["last_used_at"], "2027-04-15T08:00:00.000Z");
-    let events = plane.get("/v1/events").await.expect(StatusCode::OK);
-    assert_eq!(events["items"].as_array().unwrap().len(), 3, "the trail stays: {events}");
+    let events = plane.get("/v1/admin-log").await.expect(StatusCode::OK);
+    assert_eq!(events["items"].as_array().unwrap().len(), 3, "the admin log stays: {events}");
 
     // What was purged is still known as delivered.
     plane.deliver(&token, vec![record(3, START + 90 * 86_400_000, key)]).await;
@@ -145,7 +145,7 @@ async fn ingest_waits_for_a_piece_at_most() {
         next += 100;
         started.elapsed()
     };
-    let told = |what: &str, mut took: Vec<Duration>| {
+    let reported = |what: &str, mut took: Vec<Duration>| {
         took.sort();
         let (median, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
         println!(
@@ -158,7 +158,7 @@ async fn ingest_waits_for_a_piece_at_most() {
     for _ in 0..500 {
         alone.push(deliver().await);
     }
-    told("alone", alone);
+    reported("alone", alone);
     let started = Instant::now();
     let purging = plane.purge();
     tokio::pin!(purging);
@@ -170,5 +170,5 @@ async fn ingest_waits_for_a_piece_at_most() {
         }
     }
     println!("200000 records purged in {:?}", started.elapsed());
-    told("beside the purge", beside);
+    reported("beside the purge", beside);
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use omniflow_domain::admin_event::{Action, NewAdminEvent, Subject};
 use omniflow_domain::error::Error;
-use omniflow_domain::event::{Action, NewEvent, Subject};
 use omniflow_domain::principal::Principal;
 use omniflow_policy::payload::CallPayload;
 use omniflow_policy::time::UnixMillis;
@@ -53,9 +53,9 @@ impl RequestLog {
         let payload = self.vault.unseal(store, &binding, &sealed).await?;
         let kept_until = self.payload_end(entry.time);
         // The event is committed before the arguments are returned.
-        let event = NewEvent {
+        let event = NewAdminEvent {
             time: self.clock.now(),
-            actor: principal.actor(),
+            principal: principal.reference(),
             action: Action::PayloadRead,
             // The key's, so that the event is part of the key's history.
             subject: match entry.key {
@@ -67,7 +67,7 @@ impl RequestLog {
         };
         let log = Arc::clone(self);
         run_to_completion(async move {
-            log.record_event(&event).await?;
+            log.record_admin_event(&event).await?;
             Ok(ReadPayload { record: id, payload, kept_until })
         })
         .await
@@ -91,9 +91,9 @@ impl RequestLog {
         let rotation = self.vault.rotate(&*self.store).await?;
         let (data_keys, unreadable) = (rotation.data_keys, rotation.unreadable);
         let wrapping_key = hex_name(&rotation.wrapping_key);
-        let event = NewEvent {
+        let event = NewAdminEvent {
             time: now,
-            actor: principal.actor(),
+            principal: principal.reference(),
             action: Action::PayloadKeyRotated,
             subject: Subject { id: wrapping_key.clone(), name: "payload key".to_owned() },
             before: None,
@@ -104,7 +104,7 @@ impl RequestLog {
         Ok(RotatedPayloadKey { wrapping_key, data_keys, unreadable })
     }
 
-    async fn record_event(&self, event: &NewEvent) -> Result<(), Error> {
+    async fn record_admin_event(&self, event: &NewAdminEvent) -> Result<(), Error> {
         let mut transaction = self.store.begin().await?;
         transaction.insert_admin_event(event).await?;
         transaction.commit().await?;
@@ -132,7 +132,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::signals::Signals;
+    use crate::notifications::Notifications;
     use crate::vault::Vault;
 
     #[tokio::test]
@@ -145,7 +145,7 @@ mod tests {
         let log = Arc::new(RequestLog::new(
             Arc::clone(&store),
             Arc::new(vault),
-            Signals::default(),
+            Notifications::default(),
             clock,
             Duration::from_secs(60),
         ));

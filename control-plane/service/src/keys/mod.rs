@@ -20,8 +20,8 @@ use omniflow_policy::key::{Environment, Secret, compose_key};
 
 use super::fleet::Fleet;
 use super::idempotency::{IdempotencyCache, Replayable};
+use super::notifications::Notifications;
 use super::publisher::Publisher;
-use super::signals::Signals;
 use omniflow_store::Store;
 
 pub use create::Create;
@@ -37,7 +37,7 @@ pub struct Keys {
     store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
-    signals: Signals,
+    notifications: Notifications,
     idempotency: Arc<IdempotencyCache>,
     rotation_after: Option<Duration>,
     clock: Clock,
@@ -53,7 +53,7 @@ pub struct KeyParts<'a> {
     /// The gateways that enforce changes.
     pub fleet: &'a Arc<Fleet>,
     /// Ends waiting when the process ends.
-    pub signals: &'a Signals,
+    pub notifications: &'a Notifications,
     /// The results of recent attempts.
     pub idempotency: &'a Arc<IdempotencyCache>,
 }
@@ -95,7 +95,7 @@ impl Keys {
             store: Arc::clone(parts.store),
             publisher: Arc::clone(parts.publisher),
             fleet: Arc::clone(parts.fleet),
-            signals: parts.signals.clone(),
+            notifications: parts.notifications.clone(),
             idempotency: Arc::clone(parts.idempotency),
             rotation_after,
             clock: clock.clone(),
