@@ -6,10 +6,10 @@
 #![allow(dead_code)]
 
 use omniflow_policy::address::MAX_NETWORKS;
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::explain::StepName;
 use omniflow_policy::key::Environment as KeyEnvironment;
 use omniflow_policy::limit::{MAX_LIMIT, Window};
-use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::payload::{
     MAX_FIELD_LENGTH, MAX_PAYLOAD_BYTES, MAX_REDACTED_FIELDS, PayloadState as State,
 };
