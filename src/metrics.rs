@@ -1,6 +1,6 @@
 //! Metrics in Envoy's statistics, `wasmcustom.omniflow_…`. Each VM defines them once; Envoy adds up all VMs.
 
-use omniflow_policy::outcome::Outcome;
+use omniflow_policy::denial::Outcome;
 
 use crate::host::{self, MetricType};
 

@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::address::AllowlistView;
 use crate::credential::SentCredential;
+use crate::denial::{Denial, Outcome};
 use crate::digest::Digest;
 use crate::key::Environment;
 use crate::limit::RateLimit;
-use crate::outcome::{Denial, Outcome};
 use crate::path::Target;
 use crate::policy::{Policy, Route};
 use crate::scope;

@@ -1,7 +1,7 @@
 //! Finds the one credential of a request.
 
+use crate::denial::Denial;
 use crate::key::KeyPrefix;
-use crate::outcome::Denial;
 
 /// A credential from the request headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,11 +13,11 @@ use crate::authorize::{
     Call, Decision, GatewaySettings, INTROSPECTION_PATH, Request, authorize, authorize_credential,
 };
 use crate::credential::find_credential;
+use crate::denial::{Denial, Outcome};
 use crate::digest::Digest;
 use crate::explain::{Step, StepName, Verdict, explain};
 use crate::key::{Environment, KeyPrefix, compose_key};
 use crate::limit::{LimitDecision, LimitState, RateLimit};
-use crate::outcome::{Denial, Outcome};
 use crate::policy::{Policy, PolicyDocument};
 use crate::scope::ScopeSet;
 use crate::snapshot::{Credential, Image};

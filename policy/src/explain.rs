@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::authorize::{Decision, Request};
 use crate::credential::SentCredential;
+use crate::denial::{Denial, Outcome};
 use crate::limit::LimitDecision;
-use crate::outcome::{Denial, Outcome};
 use crate::policy::Policy;
 
 /// One step of a decision.

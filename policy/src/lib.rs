@@ -16,7 +16,7 @@
 //! | [`credential`] | finds the one credential of a request |
 //! | [`authorize`] | the decision on a request, rate limits aside |
 //! | [`explain`] | a human-readable explanation of a decision, step by step |
-//! | [`outcome`] | outcomes and their stable reason codes |
+//! | [`denial`] | why a request is denied, with texts and stable reason codes; outcomes |
 //! | [`snapshot`] | the binary format in which gateways receive keys |
 //! | [`audit`] | the audit record of one call, and the batches in which filters deliver records |
 //! | [`payload`] | the arguments of a call: how much is recorded, and what is redacted |
@@ -36,13 +36,13 @@ pub mod address;
 pub mod audit;
 pub mod authorize;
 pub mod credential;
+pub mod denial;
 pub mod digest;
 pub mod explain;
 pub mod gateway;
 pub mod gcra;
 pub mod key;
 pub mod limit;
-pub mod outcome;
 pub mod path;
 pub mod payload;
 pub mod policy;

@@ -12,8 +12,8 @@ use std::time::Duration;
 use omniflow_policy::audit::{
     AuditBatch, AuditItem, AuditRecord, AuditSource, RefusalAggregator, ReportedGap, ReportedGapCause, WINDOW,
 };
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
-use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use omniflow_policy::audit::AuditKey;
 use omniflow_policy::authorize::{Call, CredentialView, Request, authorize};
 use omniflow_policy::credential::find_credential;
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::limit::{LimitDecision, LimitReport};
-use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::scope::Scope;
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 

@@ -22,7 +22,7 @@ use std::rc::Rc;
 
 use omniflow_policy::address::parse_source_address;
 use omniflow_policy::credential::{HeaderRole, header_role};
-use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::denial::{Denial, Outcome};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 

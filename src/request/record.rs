@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use omniflow_policy::audit::{ArgumentHash, AuditKey, AuditRecord, clip};
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::limit::LimitReport;
-use omniflow_policy::outcome::Outcome;
 use omniflow_policy::path::split_query;
 use omniflow_policy::payload::PayloadCapture;
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};

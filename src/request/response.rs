@@ -1,7 +1,7 @@
 //! Rejections: problem documents (RFC 9457) over HTTP, statuses over gRPC. And the rate-limit headers.
 
+use omniflow_policy::denial::Denial;
 use omniflow_policy::limit::LimitReport;
-use omniflow_policy::outcome::Denial;
 use omniflow_policy::scope::Scope;
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! Gateways, and how far a version is effective, in JSON.
 
-use omniflow_domain::gateway::{Enforcement, GatewayStatus};
+use omniflow_domain::gateway::{Enforcement, GatewayState, GatewayStatus};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -27,6 +27,9 @@ pub struct GatewayJson {
     pub version: u64,
     /// Whether the gateway is live and all its workers enforce the published version.
     pub in_step: bool,
+    /// State of the gateway.
+    #[schema(value_type = schema::GatewayState)]
+    pub state: GatewayState,
     /// Workers of the gateway.
     pub workers: Vec<WorkerJson>,
     /// When the gateway's first request arrived.
@@ -120,7 +123,8 @@ impl From<GatewayStatus> for GatewayJson {
             filter_version: gateway.filter_version,
             connected: gateway.connected,
             version: gateway.version,
-            in_step: gateway.in_step,
+            in_step: gateway.state == GatewayState::InStep,
+            state: gateway.state,
             workers: gateway
                 .workers
                 .into_iter()

@@ -1,12 +1,9 @@
 //! Keys in JSON.
 
-use std::time::Duration;
-
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::key::Environment;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::scope::ScopeSet;
-use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -15,9 +12,8 @@ use zeroize::Zeroize;
 use super::gateway::EnforcementJson;
 use super::schema;
 use super::time::Time;
-use omniflow_domain::key::{Key, KeyStatus, KeyVersion};
+use omniflow_domain::key::{KeyStatus, KeyVersion};
 use omniflow_domain::key_details::KeyDetails;
-pub use omniflow_domain::key_details::LastUsed;
 use omniflow_domain::name::Name;
 
 /// `POST /v1/keys`.
@@ -160,9 +156,6 @@ pub struct KeyVersionJson {
     /// Last characters of the secret.
     #[schema(value_type = schema::Hint)]
     pub hint: String,
-    /// Whether another system has made its secret.
-    #[serde(skip)]
-    pub imported: bool,
     /// When the version was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
@@ -221,18 +214,6 @@ impl UpdateKey {
 
 // === impl KeyJson ===
 
-impl KeyJson {
-    /// The number of its state, for the entity tag.
-    pub fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    /// The key as it is at `now`, where versions are to be replaced `rotation_after` they were made.
-    pub fn new(key: Key, last_used: &LastUsed, rotation_after: Option<Duration>, now: UnixMillis) -> Self {
-        KeyDetails::new(key, last_used, rotation_after, now).into()
-    }
-}
-
 impl From<KeyDetails> for KeyJson {
     fn from(details: KeyDetails) -> Self {
         let last_used_at = details.last_used_at().map(Time);
@@ -240,7 +221,6 @@ impl From<KeyDetails> for KeyJson {
         let version = |version: KeyVersion| KeyVersionJson {
             id: version.version,
             hint: version.hint,
-            imported: version.imported,
             created_at: Time(version.created_at),
             expires_at: version.expires_at.map(Time),
             revoked_at: version.revoked_at.map(Time),

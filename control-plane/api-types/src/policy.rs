@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::explain::Step;
 use omniflow_policy::key::KeyPrefix;
-use omniflow_policy::outcome::Outcome;
 use omniflow_policy::payload::PayloadPolicy;
 use omniflow_policy::policy::{PolicyDocument, RouteDefinition, ScopeDefinition};
 use omniflow_policy::policy_diff::{Change, PolicyDiff, RouteDiff, ScopeDiff};

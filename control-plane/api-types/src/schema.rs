@@ -6,10 +6,10 @@
 #![allow(dead_code)]
 
 use omniflow_policy::address::MAX_NETWORKS;
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::explain::StepName;
 use omniflow_policy::key::Environment as KeyEnvironment;
 use omniflow_policy::limit::{MAX_LIMIT, Window};
-use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::payload::{
     MAX_FIELD_LENGTH, MAX_PAYLOAD_BYTES, MAX_REDACTED_FIELDS, PayloadState as State,
 };
@@ -24,6 +24,7 @@ use omniflow_domain::admin_event::Action as AdminAction;
 use omniflow_domain::anomaly::AnomalyKind as Kind;
 use omniflow_domain::audit::GapCause as Cause;
 use omniflow_domain::error::ErrorCode;
+use omniflow_domain::gateway::GatewayState as Liveness;
 use omniflow_domain::key::{KeyOrder as Order, KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
 use omniflow_domain::name::MAX_NAME_LENGTH;
 use omniflow_domain::stats::Dimension as StatsDimension;
@@ -92,6 +93,8 @@ schemas! {
     KeyOrder: "An order: by when keys were made, or by name, byte by byte." = words(Order::ALL.map(Order::as_str));
     VersionStatus: "`active`: accepted; `rotating`: accepted until the end of its overlap; `revoked`: revoked before; `expired`: otherwise."
         = words(Status::ALL.map(Status::as_str));
+    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: not heard of for longer than the lease."
+        = words(Liveness::ALL.map(Liveness::as_str));
     Role: "What a token may do." = words(TokenRole::ALL.map(TokenRole::as_str));
     Action: "What was done." = words(AdminAction::ALL.map(AdminAction::as_str));
     ExportFormat: "In which form records are sent." = words(["ndjson", "csv"]);

@@ -3,11 +3,9 @@
 use clap::Subcommand;
 use omniflow_api_types::gateway::GatewayJson;
 use omniflow_api_types::page::Page;
-use omniflow_api_types::values::UnixMillis;
 
 use super::args::PageArgs;
 use super::client::Client;
-use super::clock;
 use super::output::{Column, NONE, Output, cell, cell_or_none};
 
 /// Commands of `omf gateway`.
@@ -17,51 +15,35 @@ pub enum Command {
     List(PageArgs),
 }
 
-/// How long a silent gateway counts as live, in milliseconds: the default of the control plane's `--gateway-lease`.
-const LEASE_MS: u64 = 60_000;
-
-/// A gateway, and whether it counts as live.
-struct Row {
-    gateway: GatewayJson,
-    live: bool,
-}
-
-const COLUMNS: &[Column<Row>] = &[
-    ("GATEWAY", |row| cell(&row.gateway.id)),
-    ("STATE", |row| if row.live { "live".to_owned() } else { "silent".to_owned() }),
-    ("CONNECTED", |row| if_live(row, row.gateway.connected)),
-    ("IN STEP", |row| if_live(row, row.gateway.in_step)),
-    ("VERSION", |row| cell(row.gateway.version)),
-    ("WORKERS", |row| cell(row.gateway.workers.len())),
-    ("FILTER", |row| cell_or_none(row.gateway.filter_version.as_ref())),
-    ("CLOCK SKEW", |row| clock_skew(&row.gateway)),
-    ("LAST SEEN", |row| cell(row.gateway.last_seen_at)),
+const COLUMNS: &[Column<GatewayJson>] = &[
+    ("GATEWAY", |gateway| cell(&gateway.id)),
+    ("STATE", |gateway| if gateway.state.is_live() { "live".to_owned() } else { "silent".to_owned() }),
+    ("CONNECTED", |gateway| if_live(gateway, gateway.connected)),
+    ("IN STEP", |gateway| if_live(gateway, gateway.in_step)),
+    ("VERSION", |gateway| cell(gateway.version)),
+    ("WORKERS", |gateway| cell(gateway.workers.len())),
+    ("FILTER", |gateway| cell_or_none(gateway.filter_version.as_ref())),
+    ("CLOCK SKEW", clock_skew),
+    ("LAST SEEN", |gateway| cell(gateway.last_seen_at)),
 ];
 
 pub(crate) fn run(command: &Command, client: &Client, output: Output) -> anyhow::Result<()> {
     match command {
         Command::List(page) => {
             let gateways = client.list("/v1/gateways", &[page.limit(), page.cursor()])?;
-            output.list(&gateways.map(|page| rows(page, clock::now())), "gateways", COLUMNS)
+            output.list(&gateways.map(live_first), "gateways", COLUMNS)
         }
     }
 }
 
 /// The gateways of a page, live ones first.
-fn rows(page: Page<GatewayJson>, now: UnixMillis) -> Page<Row> {
-    let mut rows = page.map(|gateway| Row { live: is_live(&gateway, now), gateway });
-    rows.items.sort_by_key(|row| !row.live);
-    rows
+fn live_first(mut page: Page<GatewayJson>) -> Page<GatewayJson> {
+    page.items.sort_by_key(|gateway| !gateway.state.is_live());
+    page
 }
 
-/// Only what is live is connected or in step; for the moments between two polls the time decides.
-pub(crate) fn is_live(gateway: &GatewayJson, now: UnixMillis) -> bool {
-    let silent_for = now.0.saturating_sub(gateway.last_seen_at.0.0);
-    gateway.connected || gateway.in_step || silent_for <= LEASE_MS
-}
-
-fn if_live(row: &Row, is: bool) -> String {
-    if row.live { is.to_string() } else { NONE.to_owned() }
+fn if_live(gateway: &GatewayJson, is: bool) -> String {
+    if gateway.state.is_live() { is.to_string() } else { NONE.to_owned() }
 }
 
 /// How far the gateway's clock is ahead of the control plane's, in milliseconds.
@@ -71,7 +53,6 @@ fn clock_skew(gateway: &GatewayJson) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use omniflow_api_types::values::parse_time;
     use serde_json::{Value, json};
 
     use super::super::output::table;
@@ -81,7 +62,7 @@ pub(crate) mod tests {
     pub(crate) fn gateway(fields: Value) -> GatewayJson {
         let mut gateway = json!({
             "id": "edge/1", "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0",
-            "connected": true, "version": 7, "in_step": true, "workers": [], "clock_skew_ms": null,
+            "connected": true, "version": 7, "in_step": true, "state": "in_step", "workers": [], "clock_skew_ms": null,
             "first_seen_at": "2027-01-15T07:00:00.000Z", "last_seen_at": "2027-01-15T08:00:00.000Z",
         });
         gateway.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -90,19 +71,18 @@ pub(crate) mod tests {
 
     #[test]
     fn live_gateways_come_first_and_silent_ones_claim_nothing() {
-        let gateway = |id: &str, connected: bool, in_step: bool, seen: &str| {
-            gateway(json!({"id": id, "connected": connected, "in_step": in_step,
-                           "last_seen_at": format!("2027-01-15T{seen}.000Z")}))
+        let gateway = |id: &str, connected: bool, state: &str| {
+            let in_step = state == "in_step";
+            gateway(json!({"id": id, "connected": connected, "in_step": in_step, "state": state}))
         };
         let items = vec![
-            gateway("a", false, false, "07:58:59"),
-            gateway("b", true, false, "07:00:00"),
-            gateway("c", false, true, "07:58:00"),
-            gateway("d", false, false, "07:59:00"),
+            gateway("a", false, "silent"),
+            gateway("b", true, "behind"),
+            gateway("c", false, "in_step"),
+            gateway("d", false, "behind"),
         ];
-        let page = Page { items, next_cursor: None };
-        let rows = rows(page, parse_time("2027-01-15T08:00:00Z").unwrap());
-        let shown = table(&rows.items, &COLUMNS[..4]);
+        let page = live_first(Page { items, next_cursor: None });
+        let shown = table(&page.items, &COLUMNS[..4]);
         let rows: Vec<Vec<&str>> =
             shown.lines().skip(1).map(|row| row.split_whitespace().collect()).collect();
         assert_eq!(

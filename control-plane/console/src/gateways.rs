@@ -14,7 +14,7 @@ use super::layout::Layout;
 use super::page::{Page, PageResult};
 use crate::extract::StrictQuery;
 use crate::routes::{PageRoutes, READ};
-use omniflow_api_types::gateway::GatewayJson;
+use omniflow_domain::gateway::{GatewayState, GatewayStatus};
 use omniflow_service::gateways::{GatewayPage, Gateways};
 use omniflow_service::query::PageRequest;
 
@@ -70,14 +70,15 @@ async fn show(
     let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor.clone()) };
     let GatewayPage { page, version } = gateways.list(request)?;
     let next = page.next_cursor.and_then(|cursor| serde_urlencoded::to_string([("cursor", cursor)]).ok());
+    let in_step = page.items.iter().filter(|gateway| gateway.state == GatewayState::InStep).count();
     let rows: Vec<Row> =
-        page.items.into_iter().map(|gateway| Row::new(gateway.into(), version, browser.now())).collect();
+        page.items.into_iter().map(|gateway| Row::new(gateway, version, browser.now())).collect();
     Ok(Page(GatewaysPage {
         layout: browser.layout("Gateways"),
         version,
         // Versions are the milliseconds at which they were made, or one more than the one before.
         made: At(UnixMillis(version)),
-        in_step: rows.iter().filter(|row| row.behind.is_none() && row.state.0 == "good").count(),
+        in_step,
         rows,
         is_first: query.cursor.is_empty(),
         next: next.map(|query| format!("/gateways?{query}")),
@@ -88,34 +89,37 @@ async fn show(
 // === impl Row ===
 
 impl Row {
-    fn new(gateway: GatewayJson, published: u64, now: UnixMillis) -> Self {
-        let workers: Vec<(String, u64, bool)> = gateway
-            .workers
-            .iter()
-            .map(|worker| (worker.id.clone(), worker.version, worker.version >= published))
-            .collect();
-        let oldest = gateway.workers.iter().map(|worker| worker.version).min().unwrap_or(gateway.version);
-        let state = match (gateway.in_step, gateway.connected) {
-            (true, _) => ("good", "in step"),
-            (false, true) => ("warn", "behind"),
-            (false, false) => ("bad", "silent"),
+    fn new(gateway: GatewayStatus, published: u64, now: UnixMillis) -> Self {
+        let oldest = gateway.workers.values().copied().min().unwrap_or(gateway.version);
+        let state = match gateway.state {
+            GatewayState::InStep => ("good", "in step"),
+            GatewayState::Behind => ("warn", "behind"),
+            GatewayState::Silent => ("bad", "silent"),
         };
-        let behind = (!gateway.in_step).then(|| match oldest {
+        // All that is known of it is what an earlier process noted.
+        let is_remembered = gateway.filter_version.is_none() && gateway.workers.is_empty();
+        let behind = (gateway.state != GatewayState::InStep).then(|| match oldest {
+            _ if is_remembered => "it has not called since the control plane started".to_owned(),
             0 => "it has no snapshot yet, so it refuses every call".to_owned(),
             oldest if oldest >= published => "it has not called lately".to_owned(),
             oldest => format!("{} behind", length(published - oldest)),
         });
+        let workers: Vec<(String, u64, bool)> = gateway
+            .workers
+            .into_iter()
+            .map(|(id, version)| (id.into(), version, version >= published))
+            .collect();
         Self {
-            name: gateway.gateway,
-            incarnation: gateway.incarnation,
+            name: gateway.id.gateway,
+            incarnation: gateway.id.incarnation.into(),
             state,
             behind,
             version: gateway.version,
             workers_in_step: workers.iter().filter(|(_, _, is_in_step)| *is_in_step).count(),
             workers,
             filter: gateway.filter_version,
-            first: Ago { time: gateway.first_seen_at.0, now },
-            last: Ago { time: gateway.last_seen_at.0, now },
+            first: Ago { time: gateway.first_seen_at, now },
+            last: Ago { time: gateway.last_seen_at, now },
             clock: gateway.clock_skew_ms.filter(|skew| skew.unsigned_abs() >= CLOCK_MS).map(|skew| {
                 let direction = if skew > 0 { "ahead" } else { "behind" };
                 format!("its clock is {} {direction}", length(skew.unsigned_abs()))

@@ -40,7 +40,6 @@ mod browser_session;
 mod changes;
 mod chart;
 mod enforcement_status;
-pub mod enforcement_watch;
 mod error_page;
 mod extract;
 mod form;

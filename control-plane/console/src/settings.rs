@@ -46,7 +46,7 @@ async fn show(
     Authenticated(principal): Authenticated,
 ) -> PageResult {
     let now = browser.now();
-    let status = app.publisher.installation_status()?;
+    let status = app.policies.installation_status()?;
     let whole = u64::try_from(WHOLE_TIME.as_millis()).unwrap_or(u64::MAX);
     let end = |began: UnixMillis| UnixMillis(began.0.saturating_add(whole));
     let page = SettingsPage {

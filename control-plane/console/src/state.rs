@@ -8,23 +8,19 @@ use omniflow_policy::time::UnixMillis;
 use omniflow_service::admin_log::AdminLog;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::authentication::Authentication;
+use omniflow_service::fleet::EnforcementWatch;
 use omniflow_service::gateways::Gateways;
 use omniflow_service::keys::Keys;
 use omniflow_service::leaks::Leaks;
 use omniflow_service::policy::Policies;
-use omniflow_service::publisher::Publisher;
 use omniflow_service::sessions::Sessions;
 use omniflow_service::tokens::Tokens;
 use tokio::sync::Semaphore;
-
-use crate::enforcement_watch::EnforcementWatch;
 
 /// What the console works with: the use cases, and its own state.
 pub struct Console {
     /// Authenticates tokens.
     pub authentication: Arc<Authentication>,
-    /// The published policy and what keys begin with.
-    pub publisher: Arc<Publisher>,
     /// The wall clock.
     pub clock: Clock,
     /// Random bytes.
@@ -110,7 +106,7 @@ pub struct ConsoleState {
     pub(super) large_forms: Semaphore,
 }
 
-/// An effective setting.
+/// An effective setting, for people to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectiveSetting {
     /// Its name.

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use omniflow_policy::audit::{AuditKey, MAX_TEXT, REDACTED, ReportedGapCause};
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::digest::Digest;
-use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
+use serde::{Deserialize, Serialize};
 
 /// The longest that a change waits for its enforcement.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -40,8 +41,8 @@ pub struct GatewayStatus {
     pub connected: bool,
     /// The version of the snapshot that it holds, 0 for none.
     pub version: u64,
-    /// Whether it is live and all its workers enforce the published version.
-    pub in_step: bool,
+    /// Whether it is live, and enforces the published version.
+    pub state: GatewayState,
     /// The version that each VM enforces, 0 for none.
     pub workers: BTreeMap<Incarnation, u64>,
     /// When its first request arrived.
@@ -50,6 +51,18 @@ pub struct GatewayStatus {
     pub last_seen_at: UnixMillis,
     /// How far its clock was ahead at its latest poll, in milliseconds; negative where it was behind.
     pub clock_skew_ms: Option<i64>,
+}
+
+/// Whether a gateway is live, and whether it enforces the published version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatewayState {
+    /// Live, and all its workers, of which there is at least one, enforce the published version.
+    InStep,
+    /// Live, but not all its workers enforce the published version, or it has not named any.
+    Behind,
+    /// Not heard of for longer than the lease.
+    Silent,
 }
 
 /// How far one version is enforced.
@@ -90,6 +103,27 @@ pub struct GatewayEnforcement {
     pub after: Option<Duration>,
     /// When it was last heard of.
     pub last_seen_at: UnixMillis,
+}
+
+// === impl GatewayState ===
+
+impl GatewayState {
+    /// All states.
+    pub const ALL: [Self; 3] = [Self::InStep, Self::Behind, Self::Silent];
+
+    /// `in_step`, `behind` or `silent`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InStep => "in_step",
+            Self::Behind => "behind",
+            Self::Silent => "silent",
+        }
+    }
+
+    /// Whether changes wait for the gateway.
+    pub const fn is_live(self) -> bool {
+        !matches!(self, Self::Silent)
+    }
 }
 
 // === impl GatewayId ===

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use omniflow_api::state::Api;
 use omniflow_console::Console;
-use omniflow_console::enforcement_watch::EnforcementWatch;
-use omniflow_console::state::{ConsoleState, EffectiveSetting};
+use omniflow_console::state::ConsoleState;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
 use omniflow_net::connections;
@@ -16,14 +15,14 @@ use omniflow_policy::time::UnixMillis;
 use omniflow_service::admin_log::AdminLog;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::authentication::Authentication;
-use omniflow_service::fleet::Fleet;
+use omniflow_service::fleet::{EnforcementWatch, Fleet};
 use omniflow_service::gateway_protocol::GatewayProtocol;
 use omniflow_service::gateways::Gateways;
 use omniflow_service::idempotency::IdempotencyCache;
 use omniflow_service::jobs::retention::RetentionPeriods;
-use omniflow_service::keys::Keys;
+use omniflow_service::keys::{KeyParts, Keys};
 use omniflow_service::known_tokens::KnownTokens;
-use omniflow_service::leaks::{LeakParts, Leaks};
+use omniflow_service::leaks::Leaks;
 use omniflow_service::monitoring::{DeliveryFailures, Monitoring};
 use omniflow_service::notifications::Notifications;
 use omniflow_service::policy::Policies;
@@ -205,16 +204,8 @@ impl UseCases {
             notifications.clone(),
             clock.clone(),
         ));
-        let keys = Keys {
-            store: Arc::clone(store),
-            publisher: Arc::clone(publisher),
-            fleet: Arc::clone(fleet),
-            notifications: notifications.clone(),
-            idempotency: Arc::clone(idempotency),
-            rotation_after: settings.rotation_after,
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-        };
+        let parts = KeyParts { store, publisher, fleet, notifications, idempotency };
+        let keys = Keys::new(&parts, settings.rotation_after, clock, entropy);
         let tokens = Tokens::new(
             Arc::clone(store),
             Arc::clone(&shared.known_tokens),
@@ -233,14 +224,13 @@ impl UseCases {
             clock.clone(),
             shared.retention.payloads,
         );
-        let parts = LeakParts { store, publisher, fleet, notifications, idempotency };
         Self {
             authentication,
             keys: Arc::new(keys),
             tokens: Arc::new(tokens),
             sessions: Arc::new(sessions),
             policies: Arc::new(Policies::new(store, publisher, fleet, notifications, clock)),
-            leaks: Arc::new(Leaks::new(parts, settings.rotation_after, clock, entropy)),
+            leaks: Arc::new(Leaks::new(&parts, settings.rotation_after, clock, entropy)),
             request_log: Arc::new(request_log),
             admin_log: Arc::new(AdminLog::new(Arc::clone(store))),
             gateways: Arc::new(Gateways::new(Arc::clone(fleet), Arc::clone(publisher))),
@@ -296,16 +286,9 @@ fn console(shared: &Shared, cases: UseCases, settings: &ServerSettings) -> Conso
         admin_log,
         gateways,
     } = cases;
-    let effective = settings.effective.iter().map(|setting| EffectiveSetting {
-        name: setting.name,
-        meaning: setting.meaning,
-        value: setting.value.clone(),
-        source: setting.source.clone(),
-    });
     let watch = EnforcementWatch::new(&shared.fleet, &shared.publisher, &shared.notifications);
     Console {
         authentication,
-        publisher: Arc::clone(&shared.publisher),
         clock: shared.clock.clone(),
         entropy: shared.entropy.clone(),
         gateway_url: settings.gateway_url.clone(),
@@ -318,6 +301,6 @@ fn console(shared: &Shared, cases: UseCases, settings: &ServerSettings) -> Conso
         admin_log,
         gateways,
         enforcement_watch: Arc::new(watch),
-        console: Arc::new(ConsoleState::new(effective.collect(), settings.tls.is_some())),
+        console: Arc::new(ConsoleState::new(settings.effective.clone(), settings.tls.is_some())),
     }
 }

@@ -34,4 +34,4 @@ pub mod settings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use self::configuration::SettingInForce;
+pub use omniflow_console::state::EffectiveSetting;

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use omniflow_console::state::EffectiveSetting;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::tls::TlsFiles;
 use omniflow_outbound::otlp::OtlpSettings;
 use omniflow_outbound::webhook::WebhookSettings;
 use omniflow_policy::key::KeyPrefix;
-
-use crate::configuration::SettingInForce;
 
 /// The settings of a server.
 #[derive(Clone, Debug)]
@@ -38,7 +37,7 @@ pub struct ServerSettings {
     /// Where clients reach the gateways; `None` if nobody has said.
     pub gateway_url: Option<String>,
     /// All settings as an operator gave them, for people to read.
-    pub effective: Vec<SettingInForce>,
+    pub effective: Vec<EffectiveSetting>,
     /// Who gets the audit log; `None` for nobody.
     pub otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.

@@ -13,7 +13,7 @@ use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use omniflow_outbound::webhook::WebhookSettings;
-use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
 use ring::hmac;
 use serde_json::Value;

@@ -1,7 +1,5 @@
 //! The fields that several requests have, each checked in one place.
 
-use std::time::Duration;
-
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::key::Environment;
@@ -11,9 +9,9 @@ use omniflow_policy::scope::{Scope, ScopeSet};
 use omniflow_policy::time::UnixMillis;
 
 use omniflow_domain::error::Error;
-use omniflow_domain::key::{DEFAULT_OVERLAP, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH, MAX_OVERLAP};
+use omniflow_domain::key::{MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH, Overlap};
 use omniflow_domain::name::Name;
-use omniflow_domain::time::{parse_duration, parse_time};
+use omniflow_domain::time::parse_time;
 
 /// A name of a key or token.
 pub fn name(text: &str) -> Result<Name, Error> {
@@ -21,19 +19,19 @@ pub fn name(text: &str) -> Result<Name, Error> {
 }
 
 /// `live` or `test`.
-pub fn environment(text: &str) -> Result<Environment, Error> {
+pub(crate) fn environment(text: &str) -> Result<Environment, Error> {
     text.parse().map_err(|error| Error::invalid_field("/environment", error))
 }
 
 /// The SHA-256 of a secret that another system has issued.
-pub fn digest(text: Option<&str>) -> Result<Option<Digest>, Error> {
+pub(crate) fn digest(text: Option<&str>) -> Result<Option<Digest>, Error> {
     let detail = "a digest is the SHA-256 of the whole key in 64 hexadecimal digits: printf %s \"$KEY\" | openssl dgst -sha256";
     let read = |text| Digest::from_hex(text).map_err(|_| Error::invalid_field("/digest", detail));
     text.map(read).transpose()
 }
 
 /// Characters by which a person tells a secret from others.
-pub fn hint(text: Option<&str>) -> Result<String, Error> {
+pub(crate) fn hint(text: Option<&str>) -> Result<String, Error> {
     let text = text.unwrap_or_default();
     if text.len() <= MAX_HINT_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(text.to_owned());
@@ -45,7 +43,7 @@ pub fn hint(text: Option<&str>) -> Result<String, Error> {
 }
 
 /// Scopes, each of which the policy must define.
-pub fn scopes(texts: &[String], policy: &Policy) -> Result<ScopeSet, Error> {
+pub(crate) fn scopes(texts: &[String], policy: &Policy) -> Result<ScopeSet, Error> {
     let mut scopes = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let refuse = |detail: String| Error::invalid_field(format!("/scopes/{index}"), detail);
@@ -78,7 +76,7 @@ pub fn rate_limit(stated: Option<RateLimit>) -> Result<RateLimit, Error> {
 }
 
 /// Networks, none for any address.
-pub fn ip_allowlist(texts: Option<Vec<String>>) -> Result<Allowlist, Error> {
+pub(crate) fn ip_allowlist(texts: Option<Vec<String>>) -> Result<Allowlist, Error> {
     let texts = texts.unwrap_or_default();
     for (index, text) in texts.iter().enumerate() {
         Allowlist::parse([text.as_str()])
@@ -89,7 +87,7 @@ pub fn ip_allowlist(texts: Option<Vec<String>>) -> Result<Allowlist, Error> {
 }
 
 /// An end in the future.
-pub fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option<UnixMillis>, Error> {
+pub(crate) fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option<UnixMillis>, Error> {
     let Some(text) = text else { return Ok(None) };
     let refuse = |detail: &str| Error::invalid_field("/expires_at", detail);
     let time =
@@ -101,19 +99,13 @@ pub fn expires_at(text: Option<String>, now: UnixMillis) -> Result<Option<UnixMi
 }
 
 /// How long older versions of a key are still accepted after a rotation.
-pub fn overlap(text: Option<String>) -> Result<Duration, Error> {
-    let Some(text) = text else { return Ok(DEFAULT_OVERLAP) };
-    parse_duration(&text).filter(|overlap| *overlap <= MAX_OVERLAP).ok_or_else(|| {
-        let most = MAX_OVERLAP.as_secs() / 3_600;
-        Error::invalid_field(
-            "/overlap",
-            format!("overlap is a duration from 0s to {most}h, such as 24h or 7d"),
-        )
-    })
+pub(crate) fn overlap(text: Option<String>) -> Result<Overlap, Error> {
+    let read = |text: String| text.parse().map_err(|error| Error::invalid_field("/overlap", error));
+    text.map_or_else(|| Ok(Overlap::default()), read)
 }
 
 /// Words about a key; empty ones are none.
-pub fn description(text: Option<String>) -> Result<Option<String>, Error> {
+pub(crate) fn description(text: Option<String>) -> Result<Option<String>, Error> {
     let text = text.filter(|text| !text.is_empty());
     if text.as_ref().is_some_and(|text| text.len() > MAX_DESCRIPTION_LENGTH) {
         let detail = format!("a description has at most {MAX_DESCRIPTION_LENGTH} bytes");

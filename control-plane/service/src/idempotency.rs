@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use omniflow_policy::time::UnixMillis;
 
+use crate::authentication::check_token;
 use omniflow_domain::error::{Error, ErrorCode};
 pub use omniflow_store::Attempt;
 use omniflow_store::Transaction;
@@ -24,7 +25,7 @@ const MAX_KEPT: usize = 1_024;
 const MAX_KEPT_BYTES: usize = 16 * 1024 * 1024;
 
 /// A result that can be returned again. Secrets in it must be wiped when it is dropped.
-pub trait Replayable: Clone + Send + Sync + 'static {
+pub(crate) trait Replayable: Clone + Send + Sync + 'static {
     /// The memory it takes, in bytes, approximately.
     fn retained_bytes(&self) -> usize;
 }
@@ -49,7 +50,7 @@ struct Entry {
 }
 
 /// Records, in the transaction that creates it, that an attempt creates what is at `location`.
-pub async fn record(
+pub(crate) async fn record(
     transaction: &mut dyn Transaction,
     attempt: Option<&Attempt>,
     location: &str,
@@ -78,7 +79,7 @@ fn reused() -> Error {
 
 impl<T> Idempotent<T> {
     /// A result that this request has.
-    pub fn first(value: T) -> Self {
+    pub(crate) fn first(value: T) -> Self {
         Self { value, replayed: false }
     }
 }
@@ -88,7 +89,12 @@ impl<T> Idempotent<T> {
 impl IdempotencyCache {
     /// The result of an earlier attempt with the same key; `None` if there is none. The caller holds the publisher's
     /// turn, or the turn of token creation, so simultaneous attempts run one after the other.
-    pub async fn replayed<T: Replayable>(
+    ///
+    /// # Errors
+    ///
+    /// `unauthenticated` if the principal's token was revoked or has expired since the request arrived: the result may
+    /// contain a secret. `idempotency_key_reused`; `already_created` if the result is no longer kept.
+    pub(crate) async fn replayed<T: Replayable>(
         &self,
         transaction: &mut dyn Transaction,
         attempt: Option<&Attempt>,
@@ -98,6 +104,7 @@ impl IdempotencyCache {
         let Some(done) = transaction.done_attempt(attempt, remembered_since(now)).await? else {
             return Ok(None);
         };
+        check_token(transaction, attempt.token, now).await?;
         if done.request != attempt.request {
             return Err(reused());
         }
@@ -115,7 +122,12 @@ impl IdempotencyCache {
     }
 
     /// The result of a first attempt, kept for its repetition.
-    pub fn keep<T: Replayable>(&self, attempt: Option<Attempt>, value: T, now: UnixMillis) -> Idempotent<T> {
+    pub(crate) fn keep<T: Replayable>(
+        &self,
+        attempt: Option<Attempt>,
+        value: T,
+        now: UnixMillis,
+    ) -> Idempotent<T> {
         if let Some(attempt) = attempt {
             let (bytes, result) = (value.retained_bytes(), Box::new(value.clone()));
             self.insert(attempt, Entry { kept_at: now, bytes, result });
@@ -162,7 +174,11 @@ fn remove_old(kept: &mut HashMap<Attempt, Entry>, now: UnixMillis) {
 
 #[cfg(test)]
 mod tests {
+    use omniflow_domain::token::{Role, Token};
     use omniflow_policy::digest::Digest;
+    use omniflow_store::Store;
+    use omniflow_store_sqlite::SqliteStore;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -185,7 +201,7 @@ mod tests {
     }
 
     fn attempt(number: u32) -> Attempt {
-        Attempt { token: uuid::Uuid::nil(), key: Digest::of(&number.to_be_bytes()), request: Digest::of(b"") }
+        Attempt { token: Uuid::nil(), key: Digest::of(&number.to_be_bytes()), request: Digest::of(b"") }
     }
 
     #[test]
@@ -213,5 +229,35 @@ mod tests {
         let refused = cache.get::<OfSize>(&attempt(1), UnixMillis(1)).err().unwrap();
         assert_eq!(refused.code(), ErrorCode::IdempotencyKeyReused);
         assert!(cache.get::<Other>(&attempt(1), UnixMillis(KEPT_MS)).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn result_is_not_replayed_to_a_token_that_is_no_longer_valid() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        let cache = IdempotencyCache::default();
+        let token = Token {
+            id: Uuid::from_u128(7),
+            name: "admin".parse().unwrap(),
+            role: Role::Admin,
+            digest: Digest::of(b"admin"),
+            created_by: "owner".to_owned(),
+            created_at: UnixMillis(0),
+            expires_at: Some(UnixMillis(1_000)),
+        };
+        let attempt = Attempt { token: token.id, ..attempt(1) };
+        let mut transaction = store.begin().await.unwrap();
+        transaction.insert_token(&token).await.unwrap();
+        record(&mut *transaction, Some(&attempt), "/v1/keys/1", UnixMillis(1)).await.unwrap();
+        cache.keep(Some(attempt), Other, UnixMillis(1));
+
+        let attempt = Some(&attempt);
+        let again = cache.replayed::<Other>(&mut *transaction, attempt, UnixMillis(999)).await;
+        assert!(again.unwrap().unwrap().replayed);
+        let expired = cache.replayed::<Other>(&mut *transaction, attempt, UnixMillis(1_000)).await;
+        assert_eq!(expired.err().map(|error| error.code()), Some(ErrorCode::Unauthenticated));
+        transaction.delete_token(token.id).await.unwrap();
+        let revoked = cache.replayed::<Other>(&mut *transaction, attempt, UnixMillis(999)).await;
+        assert_eq!(revoked.err().map(|error| error.code()), Some(ErrorCode::Unauthenticated));
     }
 }

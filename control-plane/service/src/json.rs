@@ -19,7 +19,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 }
 
 /// A place in a JSON document as a JSON pointer (RFC 6901); `None` for the document itself.
-pub fn pointer(path: &serde_path_to_error::Path) -> Option<String> {
+pub(crate) fn pointer(path: &serde_path_to_error::Path) -> Option<String> {
     let mut pointer = String::new();
     for segment in path.iter() {
         match segment {

@@ -24,17 +24,17 @@ impl KnownTokens {
     }
 
     /// Whether the database is to be asked.
-    pub fn may_have(&self, digest: &Digest) -> bool {
+    pub(crate) fn may_have(&self, digest: &Digest) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
 
     /// Adds a token. Call this before its commit, so that the token is accepted as soon as its secret is returned.
-    pub fn add(&self, digest: Digest) {
+    pub(crate) fn add(&self, digest: Digest) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(digest);
     }
 
     /// Forgets one that was revoked.
-    pub fn forget(&self, digest: &Digest) {
+    pub(crate) fn forget(&self, digest: &Digest) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
     }
 }

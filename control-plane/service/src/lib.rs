@@ -14,7 +14,6 @@ pub mod fleet;
 pub mod gateway_protocol;
 pub mod gateways;
 pub mod idempotency;
-pub mod installation;
 pub mod jobs;
 pub mod json;
 pub mod keys;
@@ -36,7 +35,7 @@ pub mod vault;
 use omniflow_domain::error::Error;
 
 /// Runs a change to completion even if the client disconnects, because a committed change must be published.
-pub async fn run_to_completion<T, F>(change: F) -> Result<T, Error>
+pub(crate) async fn run_to_completion<T, F>(change: F) -> Result<T, Error>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,

@@ -22,7 +22,7 @@ pub fn keep_little() {
 
 /// Returns free memory between allocations to the operating system, which the allocator keeps otherwise: 115 of 262 MiB
 /// after the image of a million keys was built. Allocations wait meanwhile, some tens of milliseconds for that amount.
-pub fn give_back() {
+pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     {
         #[expect(unsafe_code, reason = "malloc_trim takes a number and is safe in any thread")]

@@ -25,7 +25,7 @@ impl Precondition {
     }
 
     /// Refuses the change unless `what` is at one of the revisions.
-    pub fn check(&self, what: &str, revision: u64) -> Result<(), Error> {
+    pub(crate) fn check(&self, what: &str, revision: u64) -> Result<(), Error> {
         let current = entity_tag(revision);
         match &self.0 {
             Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Error::new(

@@ -146,7 +146,7 @@ impl Publisher {
     }
 
     /// Commits a transaction that has added this policy and publishes it; gives the version of the image.
-    pub async fn commit_policy(
+    pub(crate) async fn commit_policy(
         &self,
         transaction: Box<dyn Transaction>,
         policy: NumberedPolicy,
@@ -155,7 +155,7 @@ impl Publisher {
     }
 
     /// Publishes the present image under a version above `held`, unless that has happened already.
-    pub async fn pass_version(&self, held: u64) -> Result<(), PublishError> {
+    pub(crate) async fn pass_version(&self, held: u64) -> Result<(), PublishError> {
         let mut last = self.last_pass.lock().await;
         if self.publication.version()? > held {
             return Ok(());
@@ -207,7 +207,7 @@ impl Publisher {
 
     /// Repartitions an image that has too many keys per segment into more segments, and publishes it under a later
     /// version. Changes are possible meanwhile; the new image catches up with them before it is published.
-    pub async fn repartition(&self) -> Result<(), PublishError> {
+    pub(crate) async fn repartition(&self) -> Result<(), PublishError> {
         let image = self.publication.image()?;
         if !image.needs_repartition() {
             return Ok(());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use omniflow_domain::anomaly::Network;
 use omniflow_domain::detection::{ErrorClass, HOUR_MS, SLOT_MS};
 use omniflow_policy::audit::AuditRecord;
-use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::denial::{Denial, Outcome};
 use uuid::Uuid;
 
 /// Calls of one key in one hour, or from one network, or with one version after its end.

@@ -12,7 +12,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::item::AggregatedRefusals;
-use crate::outcome::Denial;
+use crate::denial::Denial;
 use crate::time::UnixMillis;
 
 /// Number of refusals of one address with one reason that keep records of their own.

@@ -9,7 +9,7 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::record::AuditRecord;
-use crate::outcome::Denial;
+use crate::denial::Denial;
 use crate::payload::CallPayload;
 use crate::time::UnixMillis;
 

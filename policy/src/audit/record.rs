@@ -6,9 +6,9 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::denial::Outcome;
 use crate::digest::Digest;
 use crate::key::Environment;
-use crate::outcome::Outcome;
 use crate::redaction::redact;
 use crate::time::UnixMillis;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use omniflow_harness::{RawConnection, Response, Stack, StackOptions, eventually};
 use omniflow_policy::authorize::INTROSPECTION_PATH;
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::digest::Digest;
-use omniflow_policy::outcome::Outcome;
 use serde_json::{Value, json};
 
 use crate::support::denial_status;

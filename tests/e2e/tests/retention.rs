@@ -7,9 +7,9 @@ use omniflow_harness::control_plane::{ControlPlane, ControlPlaneOptions};
 use omniflow_harness::ports::Port;
 use omniflow_harness::{Call, eventually};
 use omniflow_policy::audit::{AuditBatch, AuditRecord, AuditSource};
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH, Incarnation};
-use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
 
 use crate::support::now_millis;

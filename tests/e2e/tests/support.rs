@@ -11,7 +11,7 @@ use omniflow_harness::ports::Port;
 use omniflow_harness::{
     Call, Connection, Envoy, EnvoyOptions, Response, Stack, Upstream, omf_command, paths,
 };
-use omniflow_policy::outcome::Denial;
+use omniflow_policy::denial::Denial;
 use serde_json::json;
 use tempfile::TempDir;
 

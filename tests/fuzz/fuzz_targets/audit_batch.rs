@@ -20,6 +20,7 @@ fn read(bytes: &[u8]) {
     let Ok(batch) = AuditBatch::decode(bytes) else { return };
     let again = AuditBatch::decode(&batch.encode());
     assert_eq!(again.as_ref(), Ok(&batch), "what was read is written and read the same");
-    let (status, body) = plane().call(Principal::Gateway, "POST", AUDIT_PATH, AUDIT_MEDIA_TYPE, bytes.to_vec());
+    let (status, body) =
+        plane().call(Principal::Gateway, "POST", AUDIT_PATH, AUDIT_MEDIA_TYPE, bytes.to_vec());
     assert!(matches!(status, 204 | 400 | 413 | 422), "{status}: {}", String::from_utf8_lossy(&body));
 }

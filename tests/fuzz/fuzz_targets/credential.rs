@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omniflow_policy::credential::{HeaderRole, SentCredential, header_role, find_credential};
+use omniflow_policy::credential::{HeaderRole, SentCredential, find_credential, header_role};
+use omniflow_policy::denial::Denial;
 use omniflow_policy::key::KeyPrefix;
-use omniflow_policy::outcome::Denial;
 
 fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
     let found = find_credential(

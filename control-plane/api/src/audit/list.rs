@@ -33,7 +33,7 @@ pub(crate) async fn list(
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
-    use omniflow_policy::outcome::{Denial, Outcome};
+    use omniflow_policy::denial::{Denial, Outcome};
     use serde_json::{Value, json};
     use uuid::Uuid;
 

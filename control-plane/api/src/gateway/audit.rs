@@ -26,8 +26,8 @@ pub(super) async fn ingest(
 mod tests {
     use axum::http::{Request, header};
     use omniflow_policy::audit::{AggregatedRefusals, AuditItem, ReportedGap, ReportedGapCause};
+    use omniflow_policy::denial::Denial;
     use omniflow_policy::gateway::MAX_BATCH_BYTES;
-    use omniflow_policy::outcome::Denial;
     use omniflow_policy::time::UnixMillis;
     use serde_json::{Value, json};
     use uuid::Uuid;
@@ -220,7 +220,7 @@ mod tests {
         let id: Uuid = serde_json::from_value(created["key"]["id"].clone()).unwrap();
         let mut refused = record(2, START + 9, Some((id, "ci")));
         refused.outcome =
-            omniflow_policy::outcome::Outcome::Denied(omniflow_policy::outcome::Denial::RateLimited);
+            omniflow_policy::denial::Outcome::Denied(omniflow_policy::denial::Denial::RateLimited);
         let records =
             vec![record(0, START + 5, Some((id, "ci"))), record(1, START + 3, Some((id, "ci"))), refused];
         plane.deliver(&token, records).await;

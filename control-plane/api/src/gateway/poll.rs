@@ -298,7 +298,7 @@ mod tests {
             list,
             json!({"items": [{
                 "id": "edge/000000000000000a", "gateway": "edge", "incarnation": "000000000000000a",
-                "filter_version": "0.1.0", "connected": false, "version": version, "in_step": true,
+                "filter_version": "0.1.0", "connected": false, "version": version, "in_step": true, "state": "in_step",
                 "workers": [{"id": "0000000000000001", "version": version}],
                 "first_seen_at": time, "last_seen_at": time, "clock_skew_ms": -1_500,
             }], "next_cursor": null, "version": version})

@@ -82,8 +82,8 @@ mod tests {
     use std::time::Duration;
 
     use axum::http::StatusCode;
+    use omniflow_policy::denial::{Denial, Outcome};
     use omniflow_policy::digest::Digest;
-    use omniflow_policy::outcome::{Denial, Outcome};
     use serde_json::{Value, json};
     use uuid::Uuid;
 

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use omniflow_policy::denial::{Denial, Outcome as CallOutcome};
 use omniflow_policy::digest::Digest;
-use omniflow_policy::outcome::{Denial, Outcome as CallOutcome};
 use serde_json::{Value, json};
 
 use omf::testing::{Answer, START, TestServer, record, request};

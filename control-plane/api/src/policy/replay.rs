@@ -54,7 +54,7 @@ pub(crate) async fn replay(
 mod tests {
     use axum::http::StatusCode;
     use omniflow_policy::audit::AuditRecord;
-    use omniflow_policy::outcome::{Denial, Outcome};
+    use omniflow_policy::denial::{Denial, Outcome};
     use omniflow_policy::policy::PolicyDocument;
     use serde_json::{Value, json};
 

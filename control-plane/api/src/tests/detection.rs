@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use omniflow_policy::audit::AuditRecord;
-use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::denial::{Denial, Outcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

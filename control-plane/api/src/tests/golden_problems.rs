@@ -14,6 +14,7 @@ use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use omf::testing::{Answer, START, TestServer, golden, record, request};
 use omniflow_domain::error::ErrorCode;
@@ -143,6 +144,20 @@ async fn refused(plane: &TestServer, reported: &mut Report) {
     reported.note("DELETE /v1/tokens/{owner}", &plane.delete(&plane.path_of_token("owner").await).await, &[]);
 }
 
+/// The refusal of a replay, of several that are requested at once.
+async fn replay_beside_another(plane: &TestServer) -> Answer {
+    let replay = || plane.post("/v1/policy/replay", json!({"scopes": [], "routes": []}));
+    let until_refused = async {
+        loop {
+            let answers = <[Answer; 4]>::from(tokio::join!(replay(), replay(), replay(), replay()));
+            if let Some(refused) = answers.into_iter().find(|answer| !answer.status.is_success()) {
+                return refused;
+            }
+        }
+    };
+    timeout(Duration::from_secs(30), until_refused).await.expect("no replay is refused")
+}
+
 async fn in_the_way(plane: &TestServer, reported: &mut Report) {
     plane.key("ci").await;
     reported.note("POST /v1/keys, name in use", &plane.post("/v1/keys", new_key("ci")).await, &[]);
@@ -168,10 +183,11 @@ async fn in_the_way(plane: &TestServer, reported: &mut Report) {
     reported.note("PUT /v1/policy, without scopes", &plane.put("/v1/policy", nothing).await, &[]);
     let mut policy = plane.get("/v1/policy").await.json()["document"].take();
     policy.as_object_mut().unwrap().remove("imported_keys");
-    let turn = plane.app.api.policies.replaying.lock().await;
-    let replay = plane.post("/v1/policy/replay", json!({"scopes": [], "routes": []})).await;
-    reported.note("POST /v1/policy/replay, beside another", &replay, &["retry-after"]);
-    drop(turn);
+    reported.note(
+        "POST /v1/policy/replay, beside another",
+        &replay_beside_another(plane).await,
+        &["retry-after"],
+    );
     reported.note("PUT /v1/policy, without imported_keys", &plane.put("/v1/policy", policy).await, &[]);
     let stale =
         with(request(Method::PATCH, "/v1/keys/ci", &plane.owner, Some(json!({}))), "if-match", "\"7\"");

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use omniflow_api_types::gateway::GatewayJson;
-use omniflow_api_types::values::{Denial, UnixMillis};
+use omniflow_api_types::values::Denial;
 use serde::Deserialize;
 
 use super::{CheckResult, Level, ahead, clock_level, off};
 use crate::client::{self, Client, Probe};
 use crate::clock;
-use crate::gateway::is_live;
 use crate::output::cell;
 
 /// How long a gateway may take to answer.
@@ -19,13 +18,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const TWO_DATES_PRECISION_MS: i64 = 2_000;
 
 /// Checks the gateways that the control plane lists.
-pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResult>) {
+pub(crate) fn check(client: &Client, checks: &mut Vec<CheckResult>) {
     match client.list_all::<GatewayJson>("/v1/gateways") {
         Ok(gateways) if gateways.is_empty() => {
             let message = "none was heard of in the last day: see Envoy's log, and its gateway token";
             checks.push(CheckResult::warning("gateways", message.to_owned()));
         }
-        Ok(gateways) => checks.extend(gateways.iter().map(|gateway| known(gateway, now))),
+        Ok(gateways) => checks.extend(gateways.iter().map(known)),
         Err(error) => checks.push(CheckResult::failure("gateways", format!("{error:#}"))),
     }
 }
@@ -36,10 +35,10 @@ fn is_remembered(gateway: &GatewayJson) -> bool {
 }
 
 /// The worst of what is known of a gateway.
-fn known(gateway: &GatewayJson, now: UnixMillis) -> CheckResult {
+fn known(gateway: &GatewayJson) -> CheckResult {
     let id = cell(&gateway.id);
     let anomaly = |level, message| CheckResult::new("gateway", level, format!("{id}: {message}"));
-    if !is_live(gateway, now) {
+    if !gateway.state.is_live() {
         let message =
             format!("silent since {}; if it still serves, it learns of no revocation", gateway.last_seen_at);
         return anomaly(Level::Warning, message);
@@ -135,7 +134,6 @@ fn clock_of_called(url: &str, ahead_ms: i64) -> CheckResult {
 
 #[cfg(test)]
 mod tests {
-    use omniflow_api_types::values::parse_time;
     use serde_json::{Value, json};
 
     use super::*;
@@ -143,28 +141,28 @@ mod tests {
 
     #[test]
     fn the_worst_of_a_gateway_is_reported() {
-        let known = |fields: Value| {
-            let now = parse_time("2027-01-15T08:00:00Z").unwrap();
-            format!("{:?}", known(&gateway(fields), now))
-        };
+        let known = |fields: Value| format!("{:?}", known(&gateway(fields)));
         for (fields, expected) in [
             (json!({}), ["Ok", "connected and in step"]),
             (json!({"clock_skew_ms": null}), ["Ok", "connected and in step"]),
             (json!({"clock_skew_ms": -1_999}), ["Ok", "connected and in step"]),
             (json!({"clock_skew_ms": -2_500}), ["Warning", "2.5 s behind"]),
-            (json!({"clock_skew_ms": 30_001, "in_step": false}), ["Failure", "30.0 s ahead"]),
-            (json!({"in_step": false}), ["Failure", "older version"]),
             (
-                json!({"in_step": false, "filter_version": null, "workers": [{"id": "000000000000000b", "version": 6}]}),
+                json!({"clock_skew_ms": 30_001, "in_step": false, "state": "behind"}),
+                ["Failure", "30.0 s ahead"],
+            ),
+            (json!({"in_step": false, "state": "behind"}), ["Failure", "older version"]),
+            (
+                json!({"in_step": false, "state": "behind", "filter_version": null, "workers": [{"id": "000000000000000b", "version": 6}]}),
                 ["Failure", "older version"],
             ),
             (
-                json!({"connected": false, "in_step": false, "filter_version": null, "workers": []}),
+                json!({"connected": false, "in_step": false, "state": "behind", "filter_version": null, "workers": []}),
                 ["Warning", "not called since the control plane started"],
             ),
             (json!({"connected": false}), ["Warning", "no poll is open"]),
             (
-                json!({"connected": false, "in_step": false, "last_seen_at": "2027-01-15T07:00:00.000Z"}),
+                json!({"connected": false, "in_step": false, "state": "silent", "last_seen_at": "2027-01-15T07:00:00.000Z"}),
                 ["Warning", "silent since 2027-01-15T07:00:00.000Z"],
             ),
         ] {

@@ -1,5 +1,5 @@
 use axum::http::StatusCode;
-use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::denial::{Denial, Outcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

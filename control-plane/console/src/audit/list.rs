@@ -7,7 +7,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use omniflow_policy::outcome::Outcome;
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 
 use super::query::{Chip, Query, for_field};
@@ -23,7 +23,7 @@ use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::format_time;
 use omniflow_service::audit::RequestLog;
-use omniflow_service::audit::search::{SearchPage, time_of_cursor};
+use omniflow_service::audit::search::{FoundCalls, time_of_cursor};
 
 /// How long a page searches for calls, and how long it counts them. Both are done at once.
 const MAX_SEARCH: Duration = Duration::from_millis(60);
@@ -120,7 +120,7 @@ async fn find(log: &RequestLog, query: &Query) -> Result<Found, Error> {
         Ok::<_, Error>(Some(CallSummary::new(&overview, query)))
     };
     let search = log.search(query.to_filter(), query.to_page(), MAX_SEARCH);
-    let (SearchPage { page, resume_at }, summary) = tokio::try_join!(search, summary)?;
+    let (FoundCalls { page, resume_at }, summary) = tokio::try_join!(search, summary)?;
     let end = page.next_cursor.as_deref().or(resume_at.as_deref());
     let gaps = gaps_among(log, query, end).await?;
     let page_at =

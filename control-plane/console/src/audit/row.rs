@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use askama::Template;
 use askama::filters::HtmlSafe;
-use omniflow_policy::outcome::Outcome;
+use omniflow_policy::denial::Outcome;
 
 use super::query::Query;
 use crate::format::{Count, Micros, Moment};
@@ -98,8 +98,8 @@ pub(super) fn meaning(reason: &str) -> &'static str {
     }
 }
 
-fn denied(denial: omniflow_policy::outcome::Denial) -> &'static str {
-    use omniflow_policy::outcome::Denial;
+fn denied(denial: omniflow_policy::denial::Denial) -> &'static str {
+    use omniflow_policy::denial::Denial;
     match denial {
         Denial::MissingCredentials => "The client sent no key.",
         Denial::MalformedKey => {

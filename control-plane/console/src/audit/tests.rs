@@ -1,7 +1,7 @@
 use axum::http::{StatusCode, header};
 use http_body_util::BodyExt;
 use omniflow_policy::audit::{AggregatedRefusals, AuditItem};
-use omniflow_policy::outcome::{Denial, Outcome};
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::UnixMillis;
 use tower::ServiceExt;

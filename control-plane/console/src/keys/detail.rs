@@ -21,9 +21,8 @@ use crate::format::{Ago, At, Badge, Limit, Until};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use crate::state::Console;
-use omniflow_api_types::key::{KeyJson, KeyVersionJson};
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::key::KeyStatus;
+use omniflow_domain::key::{KeyStatus, KeyVersion};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::keys::{Keys, Update};
 use omniflow_service::precondition::Precondition;
@@ -98,7 +97,7 @@ pub(super) async fn show(
     browser: BrowserSession,
     Segments(id): Segments<String>,
 ) -> PageResult {
-    let key = keys.show(&id).await?.into();
+    let key = keys.show(&id).await?;
     let saved = browser.target().ends_with("?saved");
     Ok(Page(page(&app, &browser, key, None, saved).await?).into_response())
 }
@@ -115,14 +114,14 @@ pub(super) async fn save(
     if form.text("do") == "my-address" {
         let form = super::new::with_address(&form, &browser);
         let typed = Typed { form: &form, errors: Vec::new(), is_conflict: false };
-        let key = keys.show(&id).await?.into();
+        let key = keys.show(&id).await?;
         return Ok(Page(page(&app, &browser, key, Some(typed), false).await?).into_response());
     }
     match apply(&keys, &principal, &id, &form, browser.now()).await {
         Ok(details) => Ok(super::see_other(&format!("/keys/{}?saved", details.key.id))),
         Err(problem) => {
             let status = error_status(problem.code());
-            let key = keys.show(&id).await?.into();
+            let key = keys.show(&id).await?;
             let is_conflict = problem.code() == ErrorCode::VersionMismatch;
             let errors = if is_conflict {
                 vec![overtaken()]
@@ -158,17 +157,18 @@ async fn apply(
 async fn page(
     app: &Console,
     browser: &BrowserSession,
-    key: KeyJson,
+    details: KeyDetails,
     typed: Option<Typed<'_>>,
     saved: bool,
 ) -> Result<DetailPage, Error> {
     let now = browser.now();
+    let key = &details.key;
     let layout = browser.layout(key.name.to_string());
-    let (policy, _) = app.publisher.publication.policy()?;
+    let policy = app.policies.current()?.policy;
     let policy = policy.document();
     let usage = Usage::of(app, key.id, &layout, now).await?;
-    let form = (layout.may_write() && key.status != KeyStatus::Revoked).then(|| {
-        let current = KeyFields::of(&key, policy);
+    let form = (layout.may_write() && details.status != KeyStatus::Revoked).then(|| {
+        let current = KeyFields::of(key, policy);
         let (fields, conflict) = match &typed {
             None => (current, None),
             Some(Typed { form, errors, is_conflict }) => {
@@ -180,13 +180,13 @@ async fn page(
         let peer = browser.peer().map(|peer| peer.to_canonical().to_string());
         ChangeForm { fields, peer, is_open: typed.is_some(), conflict }
     });
-    let prefix = app.publisher.installation.key_prefix.as_str();
+    let prefix = app.policies.key_prefix().as_str();
     let may_write = layout.may_write();
     let versions =
-        key.versions.iter().rev().map(|version| Version::new(version, &key, prefix, may_write, now));
+        key.versions.iter().rev().map(|version| Version::new(version, &details, prefix, may_write, now));
     Ok(DetailPage {
         versions: versions.collect(),
-        key: Shown::new(&key, policy, now),
+        key: Shown::new(&details, policy, now),
         layout,
         usage,
         form,
@@ -197,7 +197,8 @@ async fn page(
 // === impl Shown ===
 
 impl Shown {
-    fn new(key: &KeyJson, policy: &omniflow_policy::policy::PolicyDocument, now: UnixMillis) -> Self {
+    fn new(details: &KeyDetails, policy: &omniflow_policy::policy::PolicyDocument, now: UnixMillis) -> Self {
+        let KeyDetails { key, status, rotation_due_at, .. } = details;
         let mut scopes =
             fields::scope_choices(policy, |scope| key.scopes.iter().any(|given| given.as_str() == scope));
         scopes.retain(|scope| scope.is_chosen);
@@ -206,19 +207,19 @@ impl Shown {
             name: key.name.to_string(),
             description: key.description.clone(),
             environment: key.environment.as_str(),
-            status: Badge(key.status),
+            status: Badge(*status),
             scopes,
             limit: Limit(key.rate_limit),
             networks: key.ip_allowlist.networks().iter().map(ToString::to_string).collect(),
             created_by: key.created_by.clone(),
-            created: At(key.created_at.0),
-            expires: key.expires_at.map(|time| Ago { time: time.0, now }),
-            last_used: key.last_used_at.map(|time| Ago { time: time.0, now }),
-            rotation_due: key.rotation_due_at.map(|time| Ago { time: time.0, now }),
-            is_due: key.rotation_due_at.is_some_and(|time| time.0 <= now),
-            may_be_rotated: matches!(key.status, KeyStatus::Active | KeyStatus::Rotating),
-            may_be_revoked: key.status != KeyStatus::Revoked,
-            revision: key.revision(),
+            created: At(key.created_at),
+            expires: key.expires_at.map(|time| Ago { time, now }),
+            last_used: details.last_used_at().map(|time| Ago { time, now }),
+            rotation_due: rotation_due_at.map(|time| Ago { time, now }),
+            is_due: rotation_due_at.is_some_and(|time| time <= now),
+            may_be_rotated: matches!(status, KeyStatus::Active | KeyStatus::Rotating),
+            may_be_revoked: *status != KeyStatus::Revoked,
+            revision: key.revision,
         }
     }
 }
@@ -226,23 +227,24 @@ impl Shown {
 // === impl Version ===
 
 impl Version {
-    fn new(version: &KeyVersionJson, key: &KeyJson, prefix: &str, may_write: bool, now: UnixMillis) -> Self {
-        let end = version.expires_at.into_iter().chain(key.expires_at).min();
-        let is_over = end.is_some_and(|end| end.0 <= now);
-        let status = match version.expires_at {
-            _ if version.revoked_at.is_some() => KeyStatus::Revoked,
-            _ if is_over => KeyStatus::Expired,
-            Some(_) => KeyStatus::Rotating,
-            None => KeyStatus::Active,
-        };
+    fn new(
+        version: &KeyVersion,
+        details: &KeyDetails,
+        prefix: &str,
+        may_write: bool,
+        now: UnixMillis,
+    ) -> Self {
+        let KeyDetails { key, last_used, .. } = details;
+        let status = key.version_status(version, now);
+        let end = key.not_after(version).filter(|_| status == KeyStatus::Rotating);
         Self {
-            id: version.id,
+            id: version.version,
             hint: version_hint(version, prefix, key.environment.as_str()),
-            created: At(version.created_at.0),
-            last_used: version.last_used_at.map(|time| Ago { time: time.0, now }),
+            created: At(version.created_at),
+            last_used: last_used.get(&version.version).map(|time| Ago { time: *time, now }),
             status: Badge(status),
-            ends: end.filter(|_| status == KeyStatus::Rotating).map(|end| Until { time: end.0, now }),
-            revoked: version.revoked_at.map(|time| At(time.0)),
+            ends: end.map(|time| Until { time, now }),
+            revoked: version.revoked_at.map(At),
             may_be_revoked: may_write && version.revoked_at.is_none(),
         }
     }

@@ -8,7 +8,6 @@ use axum::response::IntoResponse;
 
 use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
-use crate::enforcement_watch::EnforcementWatch;
 use crate::extract::Segments;
 use crate::format::Badge;
 use crate::layout::Layout;
@@ -17,6 +16,7 @@ use crate::page::{Page, PageResult};
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::gateway::Enforcement;
 use omniflow_domain::key_details::KeyDetails;
+use omniflow_service::fleet::EnforcementWatch;
 use omniflow_service::keys::Keys;
 
 #[derive(Template)]

@@ -11,7 +11,7 @@ use omniflow_service::keys::{Create, Keys, Update};
 use crate::form::{
     Form, FormError, Labelled, Lifetime, at, blamed, elsewhere, lifetime, lifetimes, newly_blamed,
 };
-use omniflow_api_types::key::KeyJson;
+use omniflow_domain::key::Key;
 use omniflow_domain::time::format_time;
 
 /// Where requests have what the forms' fields say.
@@ -116,10 +116,10 @@ impl KeyFields {
     }
 
     /// What a key has.
-    pub(super) fn of(key: &KeyJson, policy: &PolicyDocument) -> Self {
+    pub(super) fn of(key: &Key, policy: &PolicyDocument) -> Self {
         let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
         let networks: Vec<String> = key.ip_allowlist.networks().iter().map(ToString::to_string).collect();
-        let end = key.expires_at.map(|time| format_time(time.0));
+        let end = key.expires_at.map(format_time);
         Self {
             name: key.name.to_string(),
             environment: key.environment.as_str().to_owned(),

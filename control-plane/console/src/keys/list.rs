@@ -16,8 +16,8 @@ use crate::format::{Ago, Badge, Limit};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use crate::state::Console;
-use omniflow_api_types::key::KeyJson;
 use omniflow_domain::error::Error;
+use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::time::format_time;
 use omniflow_service::keys::{Keys, List};
 use omniflow_service::query::PageRequest;
@@ -88,13 +88,13 @@ pub(super) async fn show(
 ) -> PageResult {
     let now = browser.now();
     let page = keys.list(query.to_request(now)?).await?;
-    let (policy, _) = app.publisher.publication.policy()?;
-    let prefix = app.publisher.installation.key_prefix.as_str();
+    let policy = app.policies.current()?.policy;
+    let prefix = app.policies.key_prefix().as_str();
     Ok(Page(ListPage {
         layout: browser.layout("API keys"),
         attention_filters: query.attention_filters(),
         scopes: policy.document().scopes.iter().map(|scope| scope.name.to_string()).collect(),
-        rows: page.items.into_iter().map(|key| Row::new(key.into(), prefix, now)).collect(),
+        rows: page.items.into_iter().map(|key| Row::new(key, prefix, now)).collect(),
         next: page.next_cursor.map(|cursor| Query { cursor, ..query.clone() }.path()),
         query,
     })
@@ -179,7 +179,9 @@ impl Query {
 // === impl Row ===
 
 impl Row {
-    fn new(key: KeyJson, prefix: &str, now: UnixMillis) -> Self {
+    fn new(details: KeyDetails, prefix: &str, now: UnixMillis) -> Self {
+        let last_used_at = details.last_used_at();
+        let KeyDetails { key, status, rotation_due_at, .. } = details;
         let newest =
             key.versions.iter().rev().find(|version| version.revoked_at.is_none()).or(key.versions.last());
         let environment = key.environment.as_str();
@@ -188,11 +190,11 @@ impl Row {
             hint: newest.map(|version| version_hint(version, prefix, environment)).unwrap_or_default(),
             scopes: key.scopes.iter().map(ToString::to_string).collect(),
             limit: Limit(key.rate_limit),
-            last_used: key.last_used_at.map(|time| Ago { time: time.0, now }),
-            is_due: key.rotation_due_at.is_some_and(|time| time.0 <= now),
-            rotation_due: key.rotation_due_at.map(|time| Ago { time: time.0, now }),
-            expires: key.expires_at.map(|time| Ago { time: time.0, now }),
-            status: Badge(key.status),
+            last_used: last_used_at.map(|time| Ago { time, now }),
+            is_due: rotation_due_at.is_some_and(|time| time <= now),
+            rotation_due: rotation_due_at.map(|time| Ago { time, now }),
+            expires: key.expires_at.map(|time| Ago { time, now }),
+            status: Badge(status),
             name: key.name.to_string(),
             description: key.description,
             environment,

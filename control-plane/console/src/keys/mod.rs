@@ -17,8 +17,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::form::Form;
 use crate::routes::{PageRoutes, READ, WRITE};
-use omniflow_api_types::key::KeyVersionJson;
 use omniflow_domain::error::Error;
+use omniflow_domain::key::KeyVersion;
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
@@ -41,7 +41,7 @@ pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
 }
 
 /// How a person tells a secret from others: what it begins with, where this installation made it, and its hint.
-fn version_hint(version: &KeyVersionJson, prefix: &str, environment: &str) -> String {
+fn version_hint(version: &KeyVersion, prefix: &str, environment: &str) -> String {
     if version.imported {
         format!("…{}", version.hint)
     } else {

@@ -51,7 +51,7 @@ struct ReviewPage {
 
 /// `GET /keys/new`.
 pub(super) async fn show(State(app): State<Arc<Console>>, browser: BrowserSession) -> PageResult {
-    let (policy, _) = app.publisher.publication.policy()?;
+    let policy = app.policies.current()?.policy;
     let page = NewPage {
         layout: browser.layout("New key"),
         fields: KeyFields::blank(policy.document()),
@@ -76,7 +76,7 @@ pub(super) async fn review(
         }
         _ => match request_that_fits(&keys, &browser, &principal, &form).await {
             Ok(request) => {
-                let (policy, _) = app.publisher.publication.policy()?;
+                let policy = app.policies.current()?.policy;
                 let chosen = |scope: &str| request.scopes.iter().any(|given| given == scope);
                 let mut scopes = fields::scope_choices(policy.document(), chosen);
                 scopes.retain(|scope| scope.is_chosen);
@@ -172,7 +172,7 @@ fn show_again(
     status: StatusCode,
     errors: Vec<FormError>,
 ) -> PageResult {
-    let (policy, _) = app.publisher.publication.policy()?;
+    let policy = app.policies.current()?.policy;
     let page = NewPage {
         layout: browser.layout("New key"),
         fields: KeyFields::typed(form, policy.document(), errors),

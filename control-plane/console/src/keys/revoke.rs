@@ -11,7 +11,6 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use crate::browser_session::BrowserSession;
-use crate::enforcement_watch::EnforcementWatch;
 use crate::extract::Authenticated;
 use crate::extract::Segments;
 use crate::form::{Form, FormError, at};
@@ -20,6 +19,7 @@ use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use omniflow_domain::error::Error;
 use omniflow_domain::key_details::KeyDetails;
+use omniflow_service::fleet::EnforcementWatch;
 use omniflow_service::keys::{Keys, Revoke};
 use omniflow_service::precondition::Precondition;
 

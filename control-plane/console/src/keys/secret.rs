@@ -58,7 +58,7 @@ pub(super) fn page(
     if replayed {
         return page_without(browser, key.name.as_str(), origin);
     }
-    let (policy, _) = app.publisher.publication.policy()?;
+    let policy = app.policies.current()?.policy;
     let gateway = app.gateway_url.as_deref();
     let secret = secret.as_ref().map(|secret| secret.expose());
     let scopes: Vec<String> = key.scopes.iter().map(ToString::to_string).collect();
@@ -122,7 +122,7 @@ fn path_to_try(policy: &PolicyDocument, scopes: &[String]) -> Option<String> {
 /// goes back to it; nothing is stored, and the address does not have it.
 pub(super) async fn file(State(app): State<Arc<Console>>, form: Form) -> PageResult {
     let secret = form.text("secret");
-    if app.publisher.installation.key_prefix.check(secret.as_bytes()).is_err() {
+    if app.policies.key_prefix().check(secret.as_bytes()).is_err() {
         return Err(Error::invalid_field("/secret", "this is no key of this installation").into());
     }
     let name = fields::name(form.text("name"))?;

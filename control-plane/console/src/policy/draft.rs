@@ -27,7 +27,7 @@ use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::ReplayReport;
 use omniflow_domain::time::format_time;
-use omniflow_policy::outcome::Outcome;
+use omniflow_policy::denial::Outcome;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::document::Draft;
 use omniflow_service::policy::replay::ReplayCalls;

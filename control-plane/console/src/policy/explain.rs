@@ -20,7 +20,7 @@ use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use omniflow_domain::error::Error;
 use omniflow_domain::policy::Explanation;
-use omniflow_policy::outcome;
+use omniflow_policy::denial;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::explain::Explain;
 
@@ -157,8 +157,8 @@ impl Query {
 impl From<Explanation> for Outcome {
     fn from(explanation: Explanation) -> Self {
         let status = match explanation.outcome {
-            outcome::Outcome::Denied(denial) => Some(denial.status()),
-            outcome::Outcome::Allowed | outcome::Outcome::PassedThrough => None,
+            denial::Outcome::Denied(denial) => Some(denial.status()),
+            denial::Outcome::Allowed | denial::Outcome::PassedThrough => None,
         };
         Self {
             is_allowed: status.is_none(),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 
-use crate::enforcement_watch::EnforcementWatch;
 use crate::routes::{Access, PageRoute};
 use crate::state::{Console, ConsoleState};
 use crate::testing::{Browser, location, text};
@@ -128,10 +127,9 @@ async fn browsers_and_programs_are_reported_in_their_own_words_what_is_not_there
 
 /// The state of a server's console, as this build of the crate has it: the server itself was built with another.
 fn console_of(server: &TestServer) -> Arc<Console> {
-    let (app, console) = (&server.app, &server.app.console);
+    let console = &server.app.console;
     Arc::new(Console {
         authentication: Arc::clone(&console.authentication),
-        publisher: Arc::clone(&console.publisher),
         clock: console.clock.clone(),
         entropy: console.entropy.clone(),
         gateway_url: console.gateway_url.clone(),
@@ -143,7 +141,7 @@ fn console_of(server: &TestServer) -> Arc<Console> {
         request_log: Arc::clone(&console.request_log),
         admin_log: Arc::clone(&console.admin_log),
         gateways: Arc::clone(&console.gateways),
-        enforcement_watch: Arc::new(EnforcementWatch::new(&app.fleet, &app.publisher, &app.notifications)),
+        enforcement_watch: Arc::clone(&console.enforcement_watch),
         console: Arc::new(ConsoleState::new(Vec::new(), false)),
     })
 }

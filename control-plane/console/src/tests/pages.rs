@@ -50,7 +50,7 @@ async fn settings_are_shown_with_their_origin() {
     let plane = TestServer::new().await;
     let plane = plane
         .restart_with(|settings| {
-            let setting = |name, value: &str, source: &str| omf::SettingInForce {
+            let setting = |name, value: &str, source: &str| omf::EffectiveSetting {
                 name,
                 meaning: "What it is for",
                 value: Some(value.to_owned()),

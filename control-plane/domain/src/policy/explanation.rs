@@ -1,9 +1,9 @@
 //! The decision on one request, step by step.
 
 use omniflow_policy::authorize::Decision;
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::explain::Step;
 use omniflow_policy::limit::{LimitDecision, Window};
-use omniflow_policy::outcome::{Denial, Outcome};
 use uuid::Uuid;
 
 /// The decision on one request, and the steps that lead to it.

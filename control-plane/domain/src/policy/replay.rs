@@ -1,6 +1,6 @@
 //! What a draft would change for recorded calls.
 
-use omniflow_policy::outcome::Outcome;
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 

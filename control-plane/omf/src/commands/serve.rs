@@ -13,12 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::configuration::{
-    Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Resolution, Setting, SettingInForce,
-};
+use crate::configuration::{Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Resolution, Setting};
 use crate::process;
 use crate::server::Server;
 use crate::settings::ServerSettings;
+use omniflow_console::state::EffectiveSetting;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::connections;
 
@@ -92,7 +91,7 @@ pub(super) fn read(flags: &Flags) -> Resolution {
     Resolution::new(flags, |name| std::env::var_os(name))
 }
 
-fn settings(configuration: Configuration, effective: Vec<SettingInForce>) -> ServerSettings {
+fn settings(configuration: Configuration, effective: Vec<EffectiveSetting>) -> ServerSettings {
     let days = configuration.rotation_days;
     ServerSettings {
         listen: configuration.listen,

@@ -12,6 +12,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use omniflow_console::state::EffectiveSetting;
 use omniflow_policy::key::KeyPrefix;
 use tracing_subscriber::filter::Targets;
 
@@ -113,19 +114,6 @@ pub(crate) enum Origin {
     Default,
 }
 
-/// An effective setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingInForce {
-    /// What it is called.
-    pub name: &'static str,
-    /// What it is for.
-    pub meaning: &'static str,
-    /// Its value; `None` where there is none. Of the webhook's address, whose path may be a secret, the host.
-    pub value: Option<String>,
-    /// Where the value comes from.
-    pub source: String,
-}
-
 /// Something that is wrong: where, what, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem(pub(crate) String);
@@ -165,11 +153,11 @@ impl Resolution {
         resolution
     }
 
-    /// All settings, with the effective state.
-    pub(crate) fn effective(&self) -> Vec<SettingInForce> {
+    /// The effective settings. Of the webhook's address, whose path may be a secret, the host only.
+    pub(crate) fn effective(&self) -> Vec<EffectiveSetting> {
         let effective = |resolved: &ResolvedSetting| {
             let value = self.text(resolved);
-            SettingInForce {
+            EffectiveSetting {
                 name: resolved.setting.name(),
                 meaning: resolved.setting.meaning(),
                 value: if resolved.setting == Setting::WebhookUrl {

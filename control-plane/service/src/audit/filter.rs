@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use omniflow_domain::error::Error;
-use omniflow_policy::outcome::Outcome;
+use omniflow_policy::denial::Outcome;
 
 use crate::query;
 use omniflow_store::{AuditFilter, KeyReference};

@@ -10,6 +10,7 @@ use omniflow_policy::time::UnixMillis;
 use serde_json::json;
 
 use super::RequestLog;
+use crate::authentication::check_token;
 use crate::run_to_completion;
 use crate::vault::{Binding, hex_name};
 
@@ -77,23 +78,30 @@ impl RequestLog {
         self: &Arc<Self>,
         principal: &Principal,
     ) -> Result<RotatedPayloadKey, Error> {
-        let (log, principal) = (Arc::clone(self), principal.reference());
-        run_to_completion(async move {
-            let rotation = log.vault.rotate(&*log.store).await?;
-            let (data_keys, unreadable) = (rotation.data_keys, rotation.unreadable);
-            let wrapping_key = hex_name(&rotation.wrapping_key);
-            let event = NewAdminEvent {
-                time: log.clock.now(),
-                principal,
-                action: Action::PayloadKeyRotated,
-                subject: Subject { id: wrapping_key.clone(), name: "payload key".to_owned() },
-                before: None,
-                after: Some(json!({"data_keys": data_keys, "unreadable": unreadable})),
-            };
-            log.record_admin_event(&event).await?;
-            Ok(RotatedPayloadKey { wrapping_key, data_keys, unreadable })
-        })
-        .await
+        let (log, principal) = (Arc::clone(self), principal.clone());
+        run_to_completion(async move { log.reseal(&principal).await }).await
+    }
+
+    /// Rotates within the transaction of its event: until that ends, the token that requests it cannot be revoked. The
+    /// keys themselves are in a file and in the request log, which a failed commit does not undo.
+    async fn reseal(&self, principal: &Principal) -> Result<RotatedPayloadKey, Error> {
+        let now = self.clock.now();
+        let mut transaction = self.store.begin().await?;
+        check_token(&mut *transaction, principal.id, now).await?;
+        let rotation = self.vault.rotate(&*self.store).await?;
+        let (data_keys, unreadable) = (rotation.data_keys, rotation.unreadable);
+        let wrapping_key = hex_name(&rotation.wrapping_key);
+        let event = NewAdminEvent {
+            time: now,
+            principal: principal.reference(),
+            action: Action::PayloadKeyRotated,
+            subject: Subject { id: wrapping_key.clone(), name: "payload key".to_owned() },
+            before: None,
+            after: Some(json!({"data_keys": data_keys, "unreadable": unreadable})),
+        };
+        transaction.insert_admin_event(&event).await?;
+        transaction.commit().await?;
+        Ok(RotatedPayloadKey { wrapping_key, data_keys, unreadable })
     }
 
     async fn record_admin_event(&self, event: &NewAdminEvent) -> Result<(), Error> {
@@ -107,5 +115,64 @@ impl RequestLog {
     fn payload_end(&self, began: UnixMillis) -> UnixMillis {
         let kept = u64::try_from(self.payload_retention.as_millis()).unwrap_or(u64::MAX);
         UnixMillis(began.0.saturating_add(kept))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use omniflow_domain::clock::{Clock, Entropy};
+    use omniflow_domain::error::ErrorCode;
+    use omniflow_domain::token::{Role, Token};
+    use omniflow_policy::digest::Digest;
+    use omniflow_store::{AdminLogFilter, Store};
+    use omniflow_store_sqlite::SqliteStore;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::notifications::Notifications;
+    use crate::vault::Vault;
+
+    #[tokio::test]
+    async fn only_a_valid_token_rotates_the_payload_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("payload-key");
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("data")).await.unwrap());
+        let vault = Vault::open(&key_file, &*store, Entropy::system()).await.unwrap();
+        let clock = Clock::from_fn(|| UnixMillis(1_000));
+        let log = Arc::new(RequestLog::new(
+            Arc::clone(&store),
+            Arc::new(vault),
+            Notifications::default(),
+            clock,
+            Duration::from_secs(60),
+        ));
+        let token = Token {
+            id: Uuid::from_u128(7),
+            name: "owner".parse().unwrap(),
+            role: Role::Owner,
+            digest: Digest::of(b"owner"),
+            created_by: "first start".to_owned(),
+            created_at: UnixMillis(0),
+            expires_at: None,
+        };
+        let before = fs::read_to_string(&key_file).unwrap();
+        let principal = Principal::from(token.clone());
+
+        // As if it was revoked after the request was authenticated.
+        let refused = log.rotate_payload_key(&principal).await;
+        assert_eq!(refused.err().map(|error| error.code()), Some(ErrorCode::Unauthenticated));
+        assert_eq!(fs::read_to_string(&key_file).unwrap(), before);
+
+        let mut transaction = store.begin().await.unwrap();
+        transaction.insert_token(&token).await.unwrap();
+        transaction.commit().await.unwrap();
+        let rotated = log.rotate_payload_key(&principal).await.unwrap();
+        assert_ne!(fs::read_to_string(&key_file).unwrap(), before);
+        let events = store.admin_events(&AdminLogFilter::default(), None, 10).await.unwrap();
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].noted.subject.id, rotated.wrapping_key);
     }
 }

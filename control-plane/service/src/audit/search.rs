@@ -13,8 +13,8 @@ use super::filter::AuditQuery;
 use crate::query::PageRequest;
 use omniflow_store::AuditPosition;
 
-/// The calls that a search found in its time.
-pub struct SearchPage {
+/// A page of the calls that a search found in its time.
+pub struct FoundCalls {
     /// The calls.
     pub page: Page<AuditEntry>,
     /// The cursor from which to continue the search, if the time was not enough to fill the page.
@@ -38,13 +38,13 @@ impl RequestLog {
         query: AuditQuery,
         page: PageRequest,
         max_duration: Duration,
-    ) -> Result<SearchPage, Error> {
+    ) -> Result<FoundCalls, Error> {
         let (limit, before) = page.read(position)?;
         let filter = query.read()?;
         let deadline = Instant::now() + max_duration;
         let found = self.store.search_calls(&filter, before, limit + 1, deadline).await?;
         let page = Page::of(found.found, limit, |entry| cursor(entry.time, entry.id));
-        Ok(SearchPage { page, resume_at: found.ended_at.map(|place| cursor(place.time, place.id)) })
+        Ok(FoundCalls { page, resume_at: found.ended_at.map(|place| cursor(place.time, place.id)) })
     }
 
     /// The number of the newest record, 0 without one.

@@ -17,6 +17,7 @@ pub use self::rejection_log::RejectionLog;
 pub use self::throttle::FailureTotals;
 use self::throttle::Throttle;
 pub use self::token_guard::TokenGuard;
+pub(crate) use self::token_guard::check_token;
 use super::known_tokens::KnownTokens;
 use super::notifications::Notifications;
 use omniflow_domain::clock::Clock;

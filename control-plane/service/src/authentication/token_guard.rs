@@ -1,4 +1,4 @@
-//! Whether a token is still valid while the response to its request is awaited or sent.
+//! Whether a token is still valid: in the transaction of its request, and while the response is awaited or sent.
 
 use std::sync::Arc;
 
@@ -8,7 +8,26 @@ use uuid::Uuid;
 use crate::notifications::Notifications;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
-use omniflow_store::Store;
+use omniflow_policy::time::UnixMillis;
+use omniflow_store::{Store, StoreError, Transaction};
+
+/// Checks that a principal's token is neither revoked nor expired, as
+/// [`insert_admin_event`](omniflow_store::AdminLogWrites::insert_admin_event) does, for what takes effect before or
+/// without an admin event. Until the transaction ends, no token is revoked.
+///
+/// # Errors
+///
+/// [`StoreError::PrincipalInvalid`] if it is not valid.
+pub(crate) async fn check_token(
+    transaction: &mut dyn Transaction,
+    token: Uuid,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    match transaction.token(token).await? {
+        Some(token) if token.is_valid(now) => Ok(()),
+        _ => Err(StoreError::PrincipalInvalid),
+    }
+}
 
 /// Watches one token.
 pub struct TokenGuard {
@@ -22,7 +41,12 @@ pub struct TokenGuard {
 
 impl TokenGuard {
     /// Notices revocations from now on. [`Self::is_valid`] covers those since the request began.
-    pub fn new(store: Arc<dyn Store>, clock: Clock, notifications: &Notifications, token: Uuid) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        notifications: &Notifications,
+        token: Uuid,
+    ) -> Self {
         Self { store, clock, token, revoked: notifications.token_revoked.subscribe() }
     }
 

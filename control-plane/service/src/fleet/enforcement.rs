@@ -17,7 +17,7 @@ const LEASE_CHECK: Duration = Duration::from_millis(500);
 impl Fleet {
     /// Waits until every live gateway enforces `version`, at most for `wait` and never longer than the process runs.
     /// `None` if there is nothing to wait for.
-    pub async fn enforcement_after(
+    pub(crate) async fn enforcement_after(
         &self,
         version: u64,
         publication: &Publication,
@@ -36,7 +36,7 @@ impl Fleet {
     /// Waits until `version` is effective everywhere or `deadline` has come, and tells how far it is.
     ///
     /// `committed` is when the change was committed; without it, no times are reported.
-    pub async fn enforced(
+    pub(crate) async fn enforced(
         &self,
         version: u64,
         publication: &Publication,
@@ -47,7 +47,7 @@ impl Fleet {
     }
 
     /// The same, and tells on the way how far it is each time that something was heard.
-    pub async fn follow(
+    pub(crate) async fn follow(
         &self,
         version: u64,
         publication: &Publication,

@@ -2,6 +2,7 @@
 
 mod confirmation;
 mod enforcement;
+mod enforcement_watch;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -12,9 +13,10 @@ use omniflow_policy::gateway::{EnforcedReport, Incarnation, MAX_VMS, PollRequest
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 
+pub use self::enforcement_watch::{EnforcementWatch, Progress};
 pub use self::memory::run_sightings;
 use omniflow_domain::clock::Clock;
-use omniflow_domain::gateway::{GatewayId, GatewayStatus};
+use omniflow_domain::gateway::{GatewayId, GatewayState, GatewayStatus};
 
 /// A gateway that was not heard of for this long is no longer listed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
@@ -119,13 +121,18 @@ impl Fleet {
             .collect()
     }
 
-    /// The same beside the published version. A gateway that is not live is in step with nothing.
-    pub fn status(&self, after: Option<&GatewayId>, limit: usize, published: u64) -> Vec<GatewayStatus> {
+    /// The same beside the published version.
+    pub(crate) fn status(
+        &self,
+        after: Option<&GatewayId>,
+        limit: usize,
+        published: u64,
+    ) -> Vec<GatewayStatus> {
         let now = self.clock.now();
         let status = |(id, gateway): (GatewayId, Gateway)| GatewayStatus {
             id,
             connected: gateway.is_connected(),
-            in_step: gateway.is_live(now, self.lease) && gateway.enforces(published, published),
+            state: gateway.state(now, self.lease, published),
             filter_version: gateway.filter_version,
             version: gateway.version,
             workers: gateway.vms,
@@ -137,12 +144,12 @@ impl Fleet {
     }
 
     /// Whether a gateway was heard of in the last day.
-    pub fn remembers(&self, id: &GatewayId) -> bool {
+    pub(crate) fn remembers(&self, id: &GatewayId) -> bool {
         self.lock().get(id).is_some_and(|gateway| gateway.is_remembered(self.clock.now()))
     }
 
     /// How many gateways count as running, and how many others were heard of in the last day.
-    pub fn counts(&self) -> (u64, u64) {
+    pub(crate) fn counts(&self) -> (u64, u64) {
         let now = self.clock.now();
         let gateways = self.lock();
         let remembered = gateways.values().filter(|gateway| gateway.is_remembered(now));
@@ -154,7 +161,7 @@ impl Fleet {
     /// When a gateway, of which audit records came last at `heard_at`, had ended at the latest; `None` if it may still be
     /// there. It is taken for gone when it was silent for a lease, or for a moment while another process of its name has
     /// come. Two that call at once are replicas, or one that hands over to the other.
-    pub fn ended(&self, id: &GatewayId, heard_at: UnixMillis) -> Option<UnixMillis> {
+    pub(crate) fn ended(&self, id: &GatewayId, heard_at: UnixMillis) -> Option<UnixMillis> {
         let now = self.clock.now();
         let gateways = self.lock();
         let known = gateways.get(id);
@@ -249,7 +256,7 @@ impl Gateway {
     }
 
     /// Whether it waits for an answer right now.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.open_polls > 0
     }
 
@@ -265,9 +272,20 @@ impl Gateway {
 
     /// Whether it counts as running: it is connected, or was heard of within the lease. After a restart, one that may
     /// have been live has a lease to come back.
-    pub fn is_live(&self, now: UnixMillis, lease: Duration) -> bool {
+    pub(crate) fn is_live(&self, now: UnixMillis, lease: Duration) -> bool {
         let heard_or_expected = self.expected_since.map_or(self.last_seen_at, |at| at.max(self.last_seen_at));
         self.is_connected() || since(heard_or_expected, now) <= lease
+    }
+
+    /// Its state beside the published version.
+    fn state(&self, now: UnixMillis, lease: Duration, published: u64) -> GatewayState {
+        if !self.is_live(now, lease) {
+            GatewayState::Silent
+        } else if self.enforces(published, published) {
+            GatewayState::InStep
+        } else {
+            GatewayState::Behind
+        }
     }
 
     /// Whether it was heard of so lately that it is still reported.
@@ -276,13 +294,13 @@ impl Gateway {
     }
 
     /// Whether all its VMs enforce `version` or a later one. A gateway that named no VM has proved nothing.
-    pub fn enforces(&self, version: u64, published: u64) -> bool {
+    pub(crate) fn enforces(&self, version: u64, published: u64) -> bool {
         !self.vms.is_empty() && self.enforcing(version, published) == self.vms.len()
     }
 
     /// How many of its VMs enforce `version` or a later one. One that claims a version above the published one
     /// enforces something else.
-    pub fn enforcing(&self, version: u64, published: u64) -> usize {
+    pub(crate) fn enforcing(&self, version: u64, published: u64) -> usize {
         self.vms.values().filter(|enforced| (version..=published).contains(*enforced)).count()
     }
 }

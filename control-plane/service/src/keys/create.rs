@@ -42,7 +42,7 @@ pub struct Create {
 }
 
 /// The version with which a key begins.
-pub fn first_version(digest: Digest, hint: String, now: UnixMillis) -> KeyVersion {
+pub(crate) fn first_version(digest: Digest, hint: String, now: UnixMillis) -> KeyVersion {
     KeyVersion {
         version: 1,
         digest,
@@ -55,7 +55,7 @@ pub fn first_version(digest: Digest, hint: String, now: UnixMillis) -> KeyVersio
 }
 
 /// Adds a key and its admin log event; returns what changes for gateways.
-pub async fn add(
+pub(crate) async fn add(
     transaction: &mut dyn Transaction,
     principal: &Principal,
     action: Action,

@@ -24,30 +24,38 @@ use super::notifications::Notifications;
 use super::publisher::Publisher;
 use omniflow_store::Store;
 
-pub use create::{Create, add, first_version};
+pub use create::Create;
+pub(crate) use create::{add, first_version};
 pub use list::List;
-pub use revoke::{Revoke, Revoked, no_such_version, revoke_versions};
+pub(crate) use revoke::revoke_versions;
+pub use revoke::{Revoke, Revoked, no_such_version};
 pub use rotate::Rotate;
 pub use update::Update;
 
 /// The use cases of keys.
 pub struct Keys {
+    store: Arc<dyn Store>,
+    publisher: Arc<Publisher>,
+    fleet: Arc<Fleet>,
+    notifications: Notifications,
+    idempotency: Arc<IdempotencyCache>,
+    rotation_after: Option<Duration>,
+    clock: Clock,
+    entropy: Entropy,
+}
+
+/// The parts that use cases of keys share with others.
+pub struct KeyParts<'a> {
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub store: &'a Arc<dyn Store>,
     /// Commits changes and publishes them.
-    pub publisher: Arc<Publisher>,
+    pub publisher: &'a Arc<Publisher>,
     /// The gateways that enforce changes.
-    pub fleet: Arc<Fleet>,
+    pub fleet: &'a Arc<Fleet>,
     /// Ends waiting when the process ends.
-    pub notifications: Notifications,
-    /// The results of requests that created a key or a version in the last minutes.
-    pub idempotency: Arc<IdempotencyCache>,
-    /// When a key's newest version falls due for rotation after its creation; `None` for never.
-    pub rotation_after: Option<Duration>,
-    /// The wall clock.
-    pub clock: Clock,
-    /// Random bytes.
-    pub entropy: Entropy,
+    pub notifications: &'a Notifications,
+    /// The results of recent attempts.
+    pub idempotency: &'a Arc<IdempotencyCache>,
 }
 
 /// A key with a new version, and that version's secret.
@@ -60,7 +68,7 @@ pub struct Issued {
 }
 
 /// A new secret of this installation.
-pub fn new_secret(
+pub(crate) fn new_secret(
     publisher: &Publisher,
     entropy: &Entropy,
     environment: Environment,
@@ -76,6 +84,25 @@ fn no_such_key() -> Error {
 // === impl Keys ===
 
 impl Keys {
+    /// The use cases over these parts. Versions fall due for rotation `rotation_after` their creation; `None` for never.
+    pub fn new(
+        parts: &KeyParts<'_>,
+        rotation_after: Option<Duration>,
+        clock: &Clock,
+        entropy: &Entropy,
+    ) -> Self {
+        Self {
+            store: Arc::clone(parts.store),
+            publisher: Arc::clone(parts.publisher),
+            fleet: Arc::clone(parts.fleet),
+            notifications: parts.notifications.clone(),
+            idempotency: Arc::clone(parts.idempotency),
+            rotation_after,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+        }
+    }
+
     /// A key with the times of its last use.
     async fn details(&self, key: Key) -> Result<KeyDetails, Error> {
         let last_used = self.store.last_used(&[key.id]).await?;

@@ -51,7 +51,7 @@ struct Commit {
 
 /// Revokes the versions of a key that are `selected` and not revoked yet, with an admin log event. Returns what changes for
 /// gateways; nothing if no version was revoked.
-pub async fn revoke_versions(
+pub(crate) async fn revoke_versions(
     transaction: &mut dyn Transaction,
     principal: &Principal,
     action: Action,

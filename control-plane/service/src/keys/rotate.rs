@@ -1,11 +1,10 @@
 //! Rotating a key: a new secret, while the older ones are accepted for the overlap.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::key::{Key, NotRotatable};
+use omniflow_domain::key::{Key, NotRotatable, Overlap};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;
 use omniflow_policy::snapshot::{Change, Credential};
@@ -46,7 +45,7 @@ impl Keys {
         &self,
         principal: &Principal,
         key: &str,
-        overlap: Duration,
+        overlap: Overlap,
         precondition: Precondition,
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<Issued>, Error> {
@@ -80,7 +79,7 @@ impl Keys {
         let event = admin_log::changed(principal, Action::KeyRotated, &before, &key, now);
         transaction.insert_admin_event(&event).await?;
         let version = self.publisher.commit(transaction, changes(&before, &key)).await?;
-        tracing::info!(key = %key.id, name = key.name.as_str(), number, ?overlap, by = principal.name.as_str(), version, "key rotated");
+        tracing::info!(key = %key.id, name = key.name.as_str(), number, overlap = ?overlap.duration(), by = principal.name.as_str(), version, "key rotated");
         let key = KeyDetails::new(key, &last_used, self.rotation_after, now);
         Ok(self.idempotency.keep(attempt, Issued { key, secret: Some(secret) }, now))
     }

@@ -11,6 +11,7 @@ use omniflow_domain::clock::{Clock, Entropy};
 
 use crate::fleet::Fleet;
 use crate::idempotency::IdempotencyCache;
+use crate::keys::KeyParts;
 use crate::notifications::Notifications;
 use crate::publisher::Publisher;
 use omniflow_store::Store;
@@ -30,26 +31,12 @@ pub struct Leaks {
     entropy: Entropy,
 }
 
-/// The parts that the use cases of leaked secrets share with others.
-pub struct LeakParts<'a> {
-    /// The store.
-    pub store: &'a Arc<dyn Store>,
-    /// Commits changes and publishes them.
-    pub publisher: &'a Arc<Publisher>,
-    /// The gateways that call.
-    pub fleet: &'a Arc<Fleet>,
-    /// Whether the process ends.
-    pub notifications: &'a Notifications,
-    /// The results of recent attempts.
-    pub idempotency: &'a Arc<IdempotencyCache>,
-}
-
 // === impl Leaks ===
 
 impl Leaks {
     /// The use cases over these parts. Versions fall due for rotation `rotation_after` their creation.
     pub fn new(
-        parts: LeakParts<'_>,
+        parts: &KeyParts<'_>,
         rotation_after: Option<Duration>,
         clock: &Clock,
         entropy: &Entropy,

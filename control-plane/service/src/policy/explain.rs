@@ -13,9 +13,9 @@ use omniflow_policy::authorize::{
     Call, CredentialView, Decision, GatewaySettings, INTROSPECTION_PATH, Request, authorize, authorize_named,
 };
 use omniflow_policy::credential::find_credential;
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::explain::explain;
 use omniflow_policy::limit::{LimitDecision, LimitState, RateLimit};
-use omniflow_policy::outcome::Outcome;
 use omniflow_policy::policy::Policy;
 use omniflow_policy::snapshot::Image;
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};

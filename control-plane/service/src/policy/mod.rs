@@ -4,6 +4,7 @@ mod conflicts;
 pub mod diff;
 pub mod document;
 pub mod explain;
+pub mod installation;
 pub mod replay;
 pub mod roll_back;
 pub mod set;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
+use omniflow_policy::key::KeyPrefix;
 use tokio::sync::Mutex;
 
 use crate::fleet::Fleet;
@@ -29,7 +31,7 @@ pub struct Policies {
     notifications: Notifications,
     clock: Clock,
     /// Held by the one replay that runs.
-    pub replaying: Mutex<()>,
+    replaying: Mutex<()>,
 }
 
 // === impl Policies ===
@@ -57,5 +59,10 @@ impl Policies {
     pub fn current(&self) -> Result<NumberedPolicy, Error> {
         let (policy, version) = self.publisher.publication.policy()?;
         Ok(NumberedPolicy { version, policy })
+    }
+
+    /// The prefix of all keys and tokens of this installation.
+    pub fn key_prefix(&self) -> &KeyPrefix {
+        &self.publisher.installation.key_prefix
     }
 }

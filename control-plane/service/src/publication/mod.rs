@@ -71,7 +71,7 @@ pub struct NumberedPolicy {
 }
 
 /// The next image, made but not yet published.
-pub struct Draft {
+pub(crate) struct Draft {
     image: Image,
     /// The policy in it, where it is another than before.
     policy: Option<NumberedPolicy>,
@@ -120,7 +120,7 @@ impl Publication {
     }
 
     /// Publishes the image that was built at start.
-    pub fn start(&self, image: Image, policy: Policy, policy_version: u64) {
+    pub(crate) fn start(&self, image: Image, policy: Policy, policy_version: u64) {
         let version = image.version();
         let published = Published {
             image: Arc::new(image),
@@ -154,12 +154,12 @@ impl Publication {
     }
 
     /// Whether the published image has too many keys per segment.
-    pub fn needs_repartition(&self) -> bool {
+    pub(crate) fn needs_repartition(&self) -> bool {
         self.read(|published| published.image.needs_repartition()).unwrap_or(false)
     }
 
     /// Publishes a draft whose change is committed, and wakes the tasks that wait for it.
-    pub fn publish(&self, draft: Draft) {
+    pub(crate) fn publish(&self, draft: Draft) {
         let version = draft.version();
         // Segments that only the former image has are freed after the lock is released, because they may be many.
         let _former = {
@@ -180,7 +180,7 @@ impl Publication {
     }
 
     /// Applies to an image that was published, or has its content, all that was published since.
-    pub fn catch_up(&self, mut image: Image) -> Result<Image, PublicationError> {
+    pub(crate) fn catch_up(&self, mut image: Image) -> Result<Image, PublicationError> {
         loop {
             let next = self.read(|published| {
                 let is_current = image.version() == published.image.version();
@@ -225,7 +225,7 @@ impl Publication {
     }
 
     /// An image that was offered, if it is still kept.
-    pub fn offered(&self, version: u64, now: UnixMillis) -> Option<Arc<OfferedImage>> {
+    pub(crate) fn offered(&self, version: u64, now: UnixMillis) -> Option<Arc<OfferedImage>> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let offered = state.as_mut()?.offered.get_mut(&version)?;
         offered.last_touched = now;
@@ -296,7 +296,7 @@ impl Draft {
     ///
     /// Versions follow the clock and never decrease: a database restored from a backup must not reuse versions that
     /// gateways have seen with other content. The new version is also greater than `above`.
-    pub fn after(
+    pub(crate) fn after(
         image: &Image,
         changes: Vec<Change>,
         policy: Option<NumberedPolicy>,
@@ -323,13 +323,13 @@ impl Draft {
     }
 
     /// The same keys in an image that gateways must take whole.
-    pub fn whole(image: &Image, now: UnixMillis) -> Self {
+    pub(crate) fn whole(image: &Image, now: UnixMillis) -> Self {
         let version = now.0.max(image.version().saturating_add(1));
         Self { image: image.at_version(version), policy: None, deltas: Vec::new() }
     }
 
     /// The version under which this will be published.
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.image.version()
     }
 }

@@ -17,7 +17,7 @@ use omniflow_files::secret::{self, SecretFileError};
 const HEADER: &str = "# Wrapping keys of the audit log's payloads, the newest first. Whoever has them can read the payloads.\n";
 
 /// Which wrapping key: the first bytes of its SHA-256.
-pub type KeyName = [u8; 8];
+pub(crate) type KeyName = [u8; 8];
 
 /// The wrapping keys, at least one.
 pub(super) struct Keyring {

@@ -24,14 +24,15 @@ use tokio::task::{JoinError, spawn_blocking};
 use zeroize::Zeroizing;
 
 use self::cipher::{Cipher, KEY_LENGTH, SealError, random_key};
+pub(crate) use self::keyring::KeyName;
 use self::keyring::Keyring;
-pub use self::keyring::{KeyName, KeyringError};
+pub use self::keyring::KeyringError;
 use omniflow_domain::clock::{Entropy, EntropyUnavailable};
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
 use omniflow_store::{Store, StoreError};
 
 /// For how long a data key seals, in milliseconds.
-pub const DATA_KEY_TIME: u64 = 86_400_000;
+pub(crate) const DATA_KEY_TIME: u64 = 86_400_000;
 /// More than any payload has once it is unpacked. Redaction makes it three times as long at most (`1,` in a list
 /// becomes `"***",`), and its texts and lengths come on top of its bytes.
 const MAX_UNPACKED: u64 = 4 * MAX_PAYLOAD_BYTES as u64;
@@ -60,7 +61,7 @@ struct DataKey {
 
 /// The marks of the record that a payload belongs to. It opens for this one only.
 #[derive(Clone, Debug)]
-pub struct Binding {
+pub(crate) struct Binding {
     /// The hash of the arguments, as the gateway saw them.
     pub argument_hash: Digest,
     /// The gateway's request id.
@@ -107,7 +108,7 @@ impl From<SealError> for VaultError {
 
 /// What a rotation did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rotation {
+pub(crate) struct Rotation {
     /// The name of the wrapping key from now on.
     pub wrapping_key: KeyName,
     /// Data keys that were resealed.
@@ -128,7 +129,7 @@ impl Vault {
     }
 
     /// Redacts, packs and seals payloads by the sequence numbers of their calls.
-    pub async fn seal(
+    pub(crate) async fn seal(
         &self,
         store: &dyn Store,
         now: UnixMillis,
@@ -152,7 +153,7 @@ impl Vault {
     }
 
     /// Opens a payload.
-    pub async fn unseal(
+    pub(crate) async fn unseal(
         &self,
         store: &dyn Store,
         binding: &Binding,
@@ -170,7 +171,7 @@ impl Vault {
 
     /// Makes a new wrapping key, seals all data keys with it, and forgets the ones before. Should this be cut short,
     /// the next start continues the rotation: no data key is ever sealed with a key that is not in the file.
-    pub async fn rotate(&self, store: &dyn Store) -> Result<Rotation, VaultError> {
+    pub(crate) async fn rotate(&self, store: &dyn Store) -> Result<Rotation, VaultError> {
         let mut state = self.state.lock().await;
         // What comes next gets a data key of its own.
         state.current = None;
@@ -249,7 +250,7 @@ pub fn check_key_file(path: &Path) -> Result<(), KeyringError> {
 }
 
 /// A key's name in hexadecimal digits.
-pub fn hex_name(name: &[u8]) -> String {
+pub(crate) fn hex_name(name: &[u8]) -> String {
     hex::encode(name)
 }
 

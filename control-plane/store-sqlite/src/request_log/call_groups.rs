@@ -1,6 +1,6 @@
 //! Calls of a key in groups.
 
-use omniflow_policy::outcome::Outcome;
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use omniflow_policy::audit::AuditKey;
-use omniflow_policy::outcome::Outcome;
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
@@ -282,7 +282,7 @@ fn read_key(row: &SqliteRow) -> Result<Option<AuditKey>> {
 
 #[cfg(test)]
 mod tests {
-    use omniflow_policy::outcome::Denial;
+    use omniflow_policy::denial::Denial;
 
     use super::*;
     use crate::SqliteStore;

@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use omniflow_policy::outcome::Outcome;
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
@@ -204,7 +204,7 @@ fn conditions(filter: &AuditFilter) -> usize {
 mod tests {
     use std::time::Duration;
 
-    use omniflow_policy::outcome::Denial;
+    use omniflow_policy::denial::Denial;
 
     use super::*;
     use crate::SqliteStore;

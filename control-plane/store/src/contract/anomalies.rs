@@ -2,7 +2,7 @@
 
 use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence, Network};
 use omniflow_domain::detection::{HOUR_MS, Present, QUIET_MS};
-use omniflow_policy::outcome::Denial;
+use omniflow_policy::denial::Denial;
 
 use super::Backend;
 use super::fixtures::*;

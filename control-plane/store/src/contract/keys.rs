@@ -287,7 +287,7 @@ pub async fn keys_are_filtered_by_rotation(backend: &impl Backend) {
 pub async fn keys_are_filtered_by_use(backend: &impl Backend) {
     let store = backend.open().await;
     insert_keys(&*store, &[key(1), key(2), key(3)]).await;
-    let denial = omniflow_policy::outcome::Denial::InsufficientScope;
+    let denial = omniflow_policy::denial::Denial::InsufficientScope;
     let records = vec![
         record(0, START + 5, Some((id(1), "key-1"))),
         refused(1, START + 5, Some((id(2), "key-2")), denial),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence};
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
 use omniflow_policy::audit::{AuditBatch, AuditItem, DeliveryReport, VmDelivery};
-use omniflow_policy::outcome::Denial;
+use omniflow_policy::denial::Denial;
 
 use super::Backend;
 use super::fixtures::*;

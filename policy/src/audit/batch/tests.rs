@@ -7,8 +7,8 @@ use super::*;
 use crate::audit::{
     AggregatedRefusals, ArgumentHash, AuditKey, MAX_REPORTED_VMS, ReportedGap, ReportedGapCause, VmDelivery,
 };
+use crate::denial::{Denial, Outcome};
 use crate::key::Environment;
-use crate::outcome::{Denial, Outcome};
 use crate::payload::{CallPayload, MAX_PAYLOAD_BYTES, PayloadState};
 use crate::time::UnixMillis;
 

@@ -1,4 +1,4 @@
-//! Outcomes and their stable reason codes.
+//! Why a request is denied: reasons, their texts and stable codes; and the outcome of every request.
 //!
 //! The same code is the `code` of the problem document, a metric label, and the `reason` in the audit log.
 

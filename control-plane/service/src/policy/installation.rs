@@ -3,7 +3,7 @@
 use omniflow_policy::key::KeyPrefix;
 use uuid::Uuid;
 
-use super::publisher::Publisher;
+use super::Policies;
 use omniflow_domain::error::Error;
 
 /// An installation with the versions that are in effect.
@@ -19,20 +19,20 @@ pub struct InstallationStatus {
     pub policy_version: u64,
 }
 
-// === impl Publisher ===
+// === impl Policies ===
 
-impl Publisher {
+impl Policies {
     /// The installation and the versions that are in effect.
     ///
     /// # Errors
     ///
     /// `not_ready` until the image of all keys is built.
     pub fn installation_status(&self) -> Result<InstallationStatus, Error> {
-        let (_, policy_version) = self.publication.policy()?;
+        let (_, policy_version) = self.publisher.publication.policy()?;
         Ok(InstallationStatus {
-            id: self.installation.id,
-            key_prefix: self.installation.key_prefix.clone(),
-            snapshot_version: self.publication.version()?,
+            id: self.publisher.installation.id,
+            key_prefix: self.publisher.installation.key_prefix.clone(),
+            snapshot_version: self.publisher.publication.version()?,
             policy_version,
         })
     }

@@ -1,5 +1,5 @@
-//! Revocations made in the console, watched until they are enforced: the page that shows one is loaded after the form that
-//! made it, perhaps several times, and its times are right only if the watch began with the commit.
+//! Revocations that are watched until they are enforced: a page that shows one is loaded after the form that made it,
+//! perhaps several times, and its times are right only if the watch began with the commit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::Fleet;
+use crate::notifications::Notifications;
+use crate::publisher::Publisher;
 use omniflow_domain::gateway::{Enforcement, MAX_WAIT};
-use omniflow_service::fleet::Fleet;
-use omniflow_service::notifications::Notifications;
-use omniflow_service::publisher::Publisher;
 
 /// The maximum number of watched versions. The oldest is evicted first.
 const MAX_WATCHED: usize = 64;
 
 /// How far a version is enforced, as it progresses.
-pub(super) type Progress = watch::Receiver<Option<Enforcement>>;
+pub type Progress = watch::Receiver<Option<Enforcement>>;
 
 /// How far the last revocations are enforced, by the version of the snapshot that has them.
 pub struct EnforcementWatch {
@@ -42,7 +42,7 @@ impl EnforcementWatch {
     }
 
     /// Watches a version until it is enforced, at most as long as the API would wait.
-    pub(super) fn watch(&self, version: u64, committed: Option<Instant>) {
+    pub fn watch(&self, version: u64, committed: Option<Instant>) {
         let (sender, receiver) = watch::channel(None);
         {
             let mut watched = self.lock();
@@ -71,12 +71,12 @@ impl EnforcementWatch {
     }
 
     /// How far a version is enforced, as it progresses; `None` for one that is not watched any more.
-    pub(super) fn progress(&self, version: u64) -> Option<Progress> {
+    pub fn progress(&self, version: u64) -> Option<Progress> {
         self.lock().get(&version).cloned()
     }
 
     /// How far a version is enforced now: by the watch, or by what gateways last reported.
-    pub(super) async fn enforcement_status(&self, version: u64) -> Enforcement {
+    pub async fn enforcement_status(&self, version: u64) -> Enforcement {
         let last = self.progress(version).and_then(|progress| progress.borrow().clone());
         match last {
             Some(enforcement) => enforcement,
@@ -85,7 +85,7 @@ impl EnforcementWatch {
     }
 
     /// Waits until a watched version is enforced everywhere, at most for `wait`.
-    pub(super) async fn until_complete(&self, version: u64, wait: Duration) {
+    pub async fn until_complete(&self, version: u64, wait: Duration) {
         let Some(mut progress) = self.progress(version) else { return };
         let complete = |progress: &Option<Enforcement>| progress.as_ref().is_some_and(|last| last.complete);
         let waiting = timeout(wait.min(MAX_WAIT), progress.wait_for(complete));
