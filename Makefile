@@ -117,10 +117,16 @@ sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, i
 .tools/bin/cargo-deny: | tools
 	cargo install cargo-deny --locked --quiet --root .tools
 
-bench: setup wasm ## Measure what a request costs, and what many keys cost (BENCH=scale: only that); writes docs/BENCHMARKS*.md
+# The benchmark of the request log runs without Envoy and filter, and writes nothing.
+ifeq ($(firstword $(BENCH)),request-log)
+bench: tools
+	cargo bench $(LOCKED) -p omniflow-bench --bench request_log -- $(wordlist 2,3,$(BENCH))
+else
+bench: setup wasm ## Measure requests and many keys (BENCH=scale: only these) into docs/BENCHMARKS*.md; BENCH=request-log: the log
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter -p omniflow-probe-filter
 	cargo build $(LOCKED) --release $(NATIVE)
 	@exec $(TARGET)/release/omniflow-bench $(BENCH)
+endif
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -65,8 +65,6 @@ mod tokens;
 mod trail;
 
 #[cfg(test)]
-mod measured;
-#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

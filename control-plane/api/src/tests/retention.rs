@@ -7,7 +7,6 @@ use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource};
 use omniflow_policy::gateway::{EnforcedReport, Incarnation};
 use omniflow_policy::time::UnixMillis;
 use serde_json::json;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use omf::testing::{START, TestServer, record};
@@ -127,48 +126,4 @@ async fn records_arrive_while_old_ones_go() {
     tokio::join!(plane.purge(), arriving);
     let expected: Vec<String> = (5_000..5_050).rev().map(|n| format!("request-{n}")).collect();
     assert_eq!(ids(&plane).await, expected);
-}
-
-/// `cargo test --release -p omniflow-api --lib ingest_waits -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it measures, and asserts nothing"]
-async fn ingest_waits_for_a_piece_at_most() {
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
-    fill(&plane, &token, 0, 200_000, START).await;
-    plane.pass(91 * DAY);
-    let (now, mut next) = (START + 91 * 86_400_000, 200_000);
-    let mut deliver = async || {
-        let started = Instant::now();
-        let records = (next..next + 100).map(|n| record(n, now + n, None)).collect();
-        assert_eq!(plane.deliver(&token, records).await.status, StatusCode::NO_CONTENT);
-        next += 100;
-        started.elapsed()
-    };
-    let told = |what: &str, mut took: Vec<Duration>| {
-        took.sort();
-        let (median, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
-        println!(
-            "{what}: {} batches of 100, median {median:?}, p99 {p99:?}, longest {:?}",
-            took.len(),
-            took[took.len() - 1]
-        );
-    };
-    let mut alone = Vec::new();
-    for _ in 0..500 {
-        alone.push(deliver().await);
-    }
-    told("alone", alone);
-    let started = Instant::now();
-    let purging = plane.purge();
-    tokio::pin!(purging);
-    let mut beside = Vec::new();
-    loop {
-        tokio::select! {
-            () = &mut purging => break,
-            took = deliver() => beside.push(took),
-        }
-    }
-    println!("200000 records purged in {:?}", started.elapsed());
-    told("beside the purge", beside);
 }
