@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use omf::testing::TestServer;
+use omniflow_test_server::TestServer;
 
 pub(crate) struct Browser<'s> {
     server: &'s TestServer,

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use axum::http::StatusCode;
-use omf::testing::{START, TestServer};
 use omniflow_domain::time::format_time;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store_sqlite::fixtures;
+use omniflow_test_server::{START, TestServer};
 use serde_json::json;
 
 use crate::browser::Browser;

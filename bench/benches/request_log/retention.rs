@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use omf::testing::{START, TestServer, record};
+use omniflow_test_server::{START, TestServer, record};
 
 use crate::report::{Report, Timings};
 

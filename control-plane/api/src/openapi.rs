@@ -312,7 +312,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use omf::testing::{TestServer, golden};
+    use omniflow_test_server::{TestServer, golden};
 
     async fn table() -> Vec<Endpoint> {
         let plane = TestServer::new().await;

@@ -236,7 +236,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{Browser, text};
-    use omf::testing::TestServer;
+    use omniflow_test_server::TestServer;
 
     #[tokio::test]
     async fn changes_are_told_in_words_and_found_by_filter() {

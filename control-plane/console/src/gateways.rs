@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::testing::Browser;
-    use omf::testing::{TestServer, request};
+    use omniflow_test_server::{TestServer, request};
 
     #[tokio::test]
     async fn who_is_in_step_and_who_is_behind() {
@@ -167,7 +167,7 @@ mod tests {
             let answer = plane.call(request(Method::POST, "/gateway/v1/poll", &gateway, Some(body))).await;
             assert!(answer.status.is_success(), "{:?}", answer.status);
         };
-        let now = omf::testing::START;
+        let now = omniflow_test_server::START;
         poll("edge", version, now + 9_000).await;
         poll("<b>old", version - 90_000, now).await;
         let page = browser.page("/gateways").await;

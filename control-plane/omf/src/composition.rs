@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use omniflow_api::state::Api;
 use omniflow_console::Console;
 use omniflow_console::enforcement_watch::EnforcementWatch;
@@ -35,6 +36,7 @@ use omniflow_store_sqlite::SqliteStore;
 
 use crate::bootstrap;
 use crate::error::ServerError;
+use crate::router;
 use crate::settings::ServerSettings;
 
 /// The running control plane. Only this crate sees all of it: use cases, API and console have the slices that they need.
@@ -128,6 +130,11 @@ impl ControlPlane {
             api,
             console,
         })
+    }
+
+    /// The API and the console behind one router.
+    pub fn router(&self) -> Router {
+        router::router(Arc::clone(&self.api), Arc::clone(&self.console))
     }
 
     /// The present instant.

@@ -14,7 +14,6 @@ use tokio::time::timeout;
 use crate::composition::ControlPlane;
 use crate::error::ServerError;
 use crate::jobs::Supervisor;
-use crate::router;
 use crate::settings::ServerSettings;
 use omniflow_net::connections;
 use omniflow_net::tls::{self, Renewal};
@@ -56,7 +55,7 @@ impl Server {
         });
         let connections = ServerHandle::new();
         let tls = renewal.as_ref().map(Renewal::served);
-        let router = router::router(Arc::clone(&app.api), Arc::clone(&app.console));
+        let router = app.router();
         let admission = Arc::clone(&app.admission);
         let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let jobs = Supervisor::start(&app);

@@ -1,4 +1,5 @@
 //! The webhook against a receiver that answers as a test says.
+#![allow(clippy::disallowed_methods, reason = "tests prepare files")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use omniflow_policy::outcome::{Denial, Outcome};
 use serde_json::Value;
 use uuid::Uuid;
 
-use omf::testing::{START, TestServer, record};
+use omniflow_test_server::{START, TestServer, record};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 

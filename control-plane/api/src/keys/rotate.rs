@@ -61,9 +61,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use axum::http::{StatusCode, header};
-    use omf::testing::{Answer, START, TestServer, record, request};
     use omniflow_service::publication::Offer;
     use omniflow_store::KeyReference;
+    use omniflow_test_server::{Answer, START, TestServer, record, request};
 
     const HOUR: u64 = 3_600_000;
 

@@ -6,7 +6,7 @@ mod retention;
 
 use std::sync::Arc;
 
-use omf::testing::TestServer;
+use omniflow_test_server::TestServer;
 
 use crate::state::Api;
 

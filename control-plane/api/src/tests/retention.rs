@@ -9,8 +9,8 @@ use omniflow_policy::time::UnixMillis;
 use serde_json::json;
 use uuid::Uuid;
 
-use omf::testing::{START, TestServer, record};
 use omniflow_service::jobs::retention::STREAMS_AT_ONCE;
+use omniflow_test_server::{START, TestServer, record};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
