@@ -7,6 +7,7 @@
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 use std::fs;
 use std::io;
@@ -38,6 +39,10 @@ pub enum CaFileError {
 ///
 /// Fails if the file cannot be read, has no certificate, or has one that is not usable as a trust anchor: HTTP clients
 /// skip those silently.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a CA file is read at the start and by the synchronous command line"
+)]
 pub fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
     let pem = fs::read(path).map_err(|source| CaFileError::File { path: path.to_owned(), source })?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omniflow_policy::credential::{HeaderRole, SentCredential, header_role, find_credential};
+use omniflow_policy::credential::{HeaderRole, SentCredential, find_credential, header_role};
 use omniflow_policy::key::KeyPrefix;
 use omniflow_policy::outcome::Denial;
 

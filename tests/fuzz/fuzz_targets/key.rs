@@ -44,7 +44,9 @@ fn made_from(input: &[u8], prefix: &KeyPrefix) {
     assert!(prefix.check(&[key.as_bytes(), &[other]].concat()).is_err());
     assert!(prefix.check(&[&[other], key.as_bytes()].concat()).is_err());
     let text = format!("{} {key}{}", char::from(other % 128), char::from(other % 128));
-    assert!(find_keys(prefix, &text).any(|finding| finding.text == key && finding.environment == Ok(environment)));
+    assert!(
+        find_keys(prefix, &text).any(|finding| finding.text == key && finding.environment == Ok(environment))
+    );
 }
 
 fn reference(credential: &[u8]) -> Option<Environment> {

@@ -10,7 +10,8 @@ use omniflow_policy::limit::RateLimit;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::scope::ScopeSet;
 use omniflow_policy::snapshot::{
-    Change, Credential, Delta, Image, Manifest, Segment, SegmentId, SegmentHasher, split_chunk, unchecked_version,
+    Change, Credential, Delta, Image, Manifest, Segment, SegmentHasher, SegmentId, split_chunk,
+    unchecked_version,
 };
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
