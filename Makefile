@@ -91,7 +91,8 @@ soak: setup wasm ## Half of the load that this machine bears for SECONDS=1800, w
 	cargo build $(LOCKED) --release $(NATIVE)
 	@SECONDS=$(SECONDS) RATE=$(RATE) $(TARGET)/release/omniflow-soak
 
-lint: tools targets ## Check formatting, clippy and, where it is installed, cargo-deny
+lint: tools targets ## Check formatting, vocabulary, clippy and, where it is installed, cargo-deny
+	@scripts/check-vocabulary.sh
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	cargo clippy $(LOCKED) -p omniflow-filter --target wasm32-wasip1 -- -D warnings

@@ -27,9 +27,9 @@ ask() {
 # What is not done yet: open requests (those of the admin interface do not count), records, and the word that these were
 # all: without it the control plane would take the end of this Envoy for a loss.
 open() {
-    ask GET '/stats?filter=omniflow_audit_records_waiting|omniflow_audit_unsettled|downstream_rq_active' |
+    ask GET '/stats?filter=omniflow_audit_records_waiting|omniflow_audit_not_quiescent|downstream_rq_active' |
         awk -F ': ' '/^http\.admin\./ { next }
-            /rq_active|records_waiting|audit_unsettled/ { sum += $2 } END { print sum + 0 }'
+            /rq_active|records_waiting|audit_not_quiescent/ { sum += $2 } END { print sum + 0 }'
 }
 
 ask POST '/drain_listeners?graceful' >/dev/null

@@ -25,9 +25,9 @@ impl Metrics {
                 .collect(),
             audit_lost: counter("omniflow_audit_records_lost"),
             payloads_dropped: counter("omniflow_audit_payloads_dropped"),
-            snapshots_rejected: counter("omniflow_snapshots_refused"),
+            snapshots_rejected: counter("omniflow_snapshots_rejected"),
             audit_waiting: gauge("omniflow_audit_records_waiting"),
-            audit_not_quiescent: gauge("omniflow_audit_unsettled"),
+            audit_not_quiescent: gauge("omniflow_audit_not_quiescent"),
             snapshot_version: gauge("omniflow_snapshot_version"),
         }
     }

@@ -18,7 +18,7 @@ const TIMES: u32 = 20;
 pub(crate) struct HostCall {
     /// What it is called in the report.
     pub(crate) name: &'static str,
-    /// What the probe is told.
+    /// Configuration of the probe.
     probe: &'static str,
     /// A callback that the host does not find, instead.
     without: Option<&'static str>,

@@ -126,7 +126,7 @@ impl SnapshotView {
             }
             current => {
                 let segments = SegmentCache::new(manifest.segment_count(), self.capacity);
-                // Version 0 until the caller adopts the head, so that it drops the copies that it has to.
+                // Version 0 until the client adopts the head, so that it drops the copies that it has to.
                 *current = Some(Current { head: Head { version: 0, ..head }, manifest, policy, segments });
             }
         }

@@ -175,7 +175,7 @@ mod tests {
         table.heartbeat(member(2, 0, 10), 0);
         table.announce_departure(departed(1, 15));
         table.announce_departure(departed(2, 10));
-        assert_eq!(ids(&table), (vec![1, 2], vec![1]), "2 had nothing to hand over");
+        assert_eq!(ids(&table), (vec![1, 2], vec![1]), "2 had no records");
         table.delivered(Incarnation(1), 13, HEARTBEAT_TIMEOUT);
         assert_eq!((table.departed[0].progress.waiting(), table.departed[0].since), (2, HEARTBEAT_TIMEOUT));
         table.delivered(Incarnation(1), 15, HEARTBEAT_TIMEOUT);

@@ -1,10 +1,10 @@
-// What people find out and settle: a call in the audit log and what it sent, a leaked key by its pattern and by its secret,
+// What people find and resolve: a call in the audit log and what it sent, a leaked key by its anomaly and by its secret,
 // a policy from its draft to its way back, and an auditor who looks at all of it.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 
-import { launch, signIn, visitor } from './browser.mjs';
+import { launch, signIn, openPage } from './browser.mjs';
 import { api, call, eventually, startStack } from './stack.mjs';
 
 let browser, stack, auditor;
@@ -38,7 +38,7 @@ for (const scripts of [true, false]) {
     await call(stack, secret, '/api/v1/tickets');
     await recorded(`key=${name}`, 3);
 
-    const { context, page, complaints } = await visitor(browser, stack, { scripts });
+    const { context, page, consoleErrors } = await openPage(browser, stack, { scripts });
     await signIn(page, auditor, '/audit');
     await page.getByRole('link', { name, exact: true }).first().click();
     await page.getByRole('link', { name: 'Let through' }).click();
@@ -54,9 +54,9 @@ for (const scripts of [true, false]) {
     await page.getByRole('button', { name: 'Read it, and note that I did' }).click();
     await page.getByText('notify=true').waitFor();
     assert.equal(await page.getByLabel('Body').innerText(), '{"name":"Ada <b>"}');
-    await page.getByRole('link', { name: 'events', exact: true }).click();
-    const trail = page.locator('.trail');
-    assert.match(await trail.innerText(), /the auditor read what a call sent/);
+    await page.getByRole('link', { name: 'admin log', exact: true }).click();
+    const log = page.locator('.admin-log');
+    assert.match(await log.innerText(), /the auditor read what a call sent/);
 
     await page.goto(`/audit?key=${name}`);
     for (const [format, check] of [
@@ -68,7 +68,7 @@ for (const scripts of [true, false]) {
       ]);
       check(await readFile(await file.path(), 'utf8'));
     }
-    assert.deepEqual(complaints, []);
+    assert.deepEqual(consoleErrors, []);
     await context.close();
   });
 }
@@ -76,7 +76,7 @@ for (const scripts of [true, false]) {
 test('new calls are shown as they arrive, and a search that is wrong says so at its field', async () => {
   const { secret } = await key('tailed');
   await recorded('key=tailed', 1);
-  const { context, page, complaints } = await visitor(browser, stack);
+  const { context, page, consoleErrors } = await openPage(browser, stack);
   await signIn(page, stack.owner, '/audit?key=tailed');
   const rows = page.locator('.calls tbody tr');
   const before = await rows.count();
@@ -95,14 +95,14 @@ test('new calls are shown as they arrive, and a search that is wrong says so at 
   assert.equal(await address.inputValue(), '203.0.113');
   assert.match(await page.locator('.field.wrong .error').innerText(), /address or a network/);
   assert.equal(await page.getByLabel('Key', { exact: true }).inputValue(), 'tailed');
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(consoleErrors, []);
   await context.close();
 });
 
-test('a leaked key is found by its pattern, and what has leaked by pasting it', async () => {
+test('a leaked key is found by its anomaly, and what has leaked by pasting it', async () => {
   const leaked = await key('leaked');
-  const { context, page, complaints } = await visitor(browser, stack);
-  await signIn(page, stack.owner, '/findings/leak');
+  const { context, page, consoleErrors } = await openPage(browser, stack);
+  await signIn(page, stack.owner, '/anomalies/leak');
   await page.getByLabel('Secret, or text to search').fill(`log line\nauthorization: Bearer ${leaked.secret}\nend`);
   await page.getByText('Issue a successor').click();
   await page.getByRole('button', { name: 'Search and act' }).click();
@@ -114,20 +114,20 @@ test('a leaked key is found by its pattern, and what has leaked by pasting it', 
   await eventually('the successor works', async () => await call(stack, next, CONTACTS) === 200);
 
   await eventually('the use of the revoked key is found', async () => {
-    await page.goto('/findings');
-    return page.getByText(/leaked was presented (once|\d+ times) after it was revoked/).count();
+    await page.goto('/anomalies');
+    return page.getByText(/leaked was used (once|\d+ times) after it was revoked/).count();
   }, 40);
   await page.getByRole('link', { name: 'Show the calls of leaked' }).first().click();
   await page.locator('.calls').getByText('key_revoked').first().waitFor();
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(consoleErrors, []);
   await context.close();
 });
 
-test('a policy is drafted, corrected, rehearsed, published and rolled back', async () => {
-  const { secret } = await key('rehearsed');
+test('a policy is drafted, corrected, dry-run, published and rolled back', async () => {
+  const { secret } = await key('dry-run');
   for (let n = 0; n < 4; n += 1) await call(stack, secret, CONTACTS);
-  await recorded('key=rehearsed', 5);
-  const { context, page, complaints } = await visitor(browser, stack);
+  await recorded('key=dry-run', 5);
+  const { context, page, consoleErrors } = await openPage(browser, stack);
   await signIn(page, stack.owner, '/policy');
   await page.getByRole('link', { name: 'Change it' }).click();
   const area = page.getByLabel('The draft, in JSON');
@@ -143,31 +143,31 @@ test('a policy is drafted, corrected, rehearsed, published and rolled back', asy
   const document = JSON.parse(text);
   document.routes = document.routes.filter(({ path, methods }) => path !== CONTACTS || !methods.includes('read'));
   await area.fill(JSON.stringify(document, null, 2));
-  await page.getByLabel('Calls of one key').fill('rehearsed');
-  await page.getByRole('button', { name: 'Rehearse' }).click();
+  await page.getByLabel('Calls of one key').fill('dry-run');
+  await page.getByRole('button', { name: 'Dry run' }).click();
   await page.getByRole('heading', { name: '5 calls of 1 key would be refused' }).waitFor();
   await page.getByText(`read ${CONTACTS}`, { exact: true }).waitFor();
   await page.getByRole('button', { name: 'Publish' }).click();
   await page.getByRole('heading', { name: `Version ${first + 1} is published` }).waitFor();
   await page.getByRole('heading', { name: /1 of 1 gateway, \d+ ms/ }).waitFor();
-  assert.equal(await call(stack, secret, CONTACTS), 403, 'it is in force');
+  assert.equal(await call(stack, secret, CONTACTS), 403, 'it is effective');
 
   await page.getByRole('link', { name: 'All versions' }).click();
   await page.getByRole('link', { name: `Version ${first}`, exact: true }).click();
   await page.getByRole('heading', { name: `What going back to it changes in version ${first + 1}` }).waitFor();
   await page.getByRole('button', { name: `Roll back to version ${first}` }).click();
   await page.getByRole('heading', { name: `Version ${first + 2} is published` }).waitFor();
-  assert.equal(await call(stack, secret, CONTACTS), 200, 'it is in force again');
-  await page.goto('/events?action=policy.rolled_back');
-  assert.match(await page.locator('.trail').innerText(), /owner rolled the policy back: version/);
-  assert.deepEqual(complaints, []);
+  assert.equal(await call(stack, secret, CONTACTS), 200, 'it is effective again');
+  await page.goto('/admin-log?action=policy.rolled_back');
+  assert.match(await page.locator('.admin-log').innerText(), /owner rolled the policy back: version/);
+  assert.deepEqual(consoleErrors, []);
   await context.close();
 });
 
 test('a request is tried step by step, and the gateways say how far they are', async () => {
   await key('tried', ['contacts:read']);
-  const { context, page } = await visitor(browser, stack);
-  await signIn(page, stack.owner, '/policy/try');
+  const { context, page } = await openPage(browser, stack);
+  await signIn(page, stack.owner, '/policy/explain');
   await page.getByLabel('Key', { exact: true }).fill('tried');
   await page.getByLabel('Path').fill('/api/v1/tickets');
   await page.getByRole('button', { name: 'Try it' }).click();
@@ -179,7 +179,7 @@ test('a request is tried step by step, and the gateways say how far they are', a
 });
 
 test('an auditor looks at everything and touches nothing', async () => {
-  const { context, page, complaints } = await visitor(browser, stack);
+  const { context, page, consoleErrors } = await openPage(browser, stack);
   await signIn(page, auditor, '/policy/draft');
   const area = page.getByLabel('The draft, in JSON');
   const document = JSON.parse(await area.inputValue());
@@ -188,15 +188,15 @@ test('an auditor looks at everything and touches nothing', async () => {
   await page.getByRole('button', { name: 'See what it changes' }).click();
   await page.getByText(/0 added, \d+ removed, 0 changed/).waitFor();
   assert.equal(await page.getByRole('button', { name: 'Publish' }).count(), 0);
-  await page.goto('/findings');
+  await page.goto('/anomalies');
   assert.equal(await page.getByRole('link', { name: 'A secret has leaked' }).count(), 0);
-  for (const path of ['/findings/leak', '/keys/new']) {
+  for (const path of ['/anomalies/leak', '/keys/new']) {
     assert.equal((await page.goto(path)).status(), 403, path);
   }
-  for (const path of ['/audit', '/findings', '/events', '/policy', '/policy/versions/1', '/gateways']) {
+  for (const path of ['/audit', '/anomalies', '/admin-log', '/policy', '/policy/versions/1', '/gateways']) {
     assert.equal((await page.goto(path)).status(), 200, path);
     assert.equal(await page.locator('main form[method="post"]').count(), 0, path);
   }
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(consoleErrors, []);
   await context.close();
 });

@@ -29,9 +29,9 @@ export async function launch() {
 
 /**
  * A person with a browser of their own. Whatever a page does against its policy, logs as an error, asks of another server
- * or fails at is in `complaints`.
+ * or fails at is in `consoleErrors`.
  */
-export async function visitor(browser, stack, { scripts = true, theme = 'light', width = 1280 } = {}) {
+export async function openPage(browser, stack, { scripts = true, theme = 'light', width = 1280 } = {}) {
   const context = await browser.newContext({
     baseURL: stack.control_plane,
     colorScheme: theme,
@@ -43,7 +43,7 @@ export async function visitor(browser, stack, { scripts = true, theme = 'light',
     acceptDownloads: true,
   });
   await context.grantPermissions(['clipboard-read', 'clipboard-write']);
-  const complaints = [];
+  const consoleErrors = [];
   await context.addInitScript(() => {
     document.addEventListener('securitypolicyviolation', (event) => {
       console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`);
@@ -51,16 +51,16 @@ export async function visitor(browser, stack, { scripts = true, theme = 'light',
   });
   context.on('request', (request) => {
     const { protocol, origin } = new URL(request.url());
-    if (protocol.startsWith('http') && origin !== stack.control_plane) complaints.push(`asked ${request.url()}`);
+    if (protocol.startsWith('http') && origin !== stack.control_plane) consoleErrors.push(`asked ${request.url()}`);
   });
-  context.on('weberror', (error) => complaints.push(`threw ${error.error()}`));
+  context.on('weberror', (error) => consoleErrors.push(`threw ${error.error()}`));
   context.on('console', (message) => {
-    // A form that is refused is told by its status, which browsers log.
+    // A form that is refused is reported by its status, which browsers log.
     const expected = /the server responded with a status of 4\d\d/.test(message.text());
-    if (message.type() === 'error' && !expected) complaints.push(`logged ${message.text()}`);
+    if (message.type() === 'error' && !expected) consoleErrors.push(`logged ${message.text()}`);
   });
   const page = await context.newPage();
-  return { context, page, complaints };
+  return { context, page, consoleErrors };
 }
 
 export async function signIn(page, token, to = '/') {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
-import { axe, launch, signIn, visitor } from './browser.mjs';
+import { axe, launch, signIn, openPage } from './browser.mjs';
 import { PAGES, fill } from './pages.mjs';
 import { startStack } from './stack.mjs';
 
@@ -18,7 +18,7 @@ after(async () => {
 });
 
 async function everyPage(options, look) {
-  const { context, page, complaints } = await visitor(browser, stack, options);
+  const { context, page, consoleErrors } = await openPage(browser, stack, options);
   await page.goto('/sign-in');
   await look(page, { name: 'sign-in' });
   await signIn(page, stack.owner);
@@ -27,21 +27,21 @@ async function everyPage(options, look) {
     await look(page, one);
   }
   await context.close();
-  return complaints;
+  return consoleErrors;
 }
 
 for (const theme of ['light', 'dark']) {
   for (const width of [360, 1280]) {
     test(`axe finds nothing serious: ${theme}, ${width} px`, async () => {
       const found = [];
-      const complaints = await everyPage({ theme, width }, async (page, { name }) => {
+      const consoleErrors = await everyPage({ theme, width }, async (page, { name }) => {
         await page.evaluate(() => document.querySelectorAll('main details').forEach((details) => { details.open = true; }));
         for (const what of await axe(page)) found.push(`${name}: ${what}`);
         const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
         if (wider > 0) found.push(`${name} is ${wider} px wider than the window`);
       });
       assert.deepEqual(found, []);
-      assert.deepEqual(complaints, []);
+      assert.deepEqual(consoleErrors, []);
     });
   }
 }
@@ -68,17 +68,17 @@ test('every page says the same without scripts', async () => {
 
 test('stored markup stays text on every page', async () => {
   let shown = 0;
-  const complaints = await everyPage({}, async (page, { name }) => {
+  const consoleErrors = await everyPage({}, async (page, { name }) => {
     assert.doesNotMatch(await page.title(), /taken over/, name);
     assert.equal(await page.locator('main script, main img[onerror]').count(), 0, name);
     if ((await page.locator('main').innerText()).includes('<script>document.title')) shown += 1;
   });
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(consoleErrors, []);
   assert.ok(shown >= 2, `it was shown on ${shown} pages only: the test would not see it`);
 });
 
 test('every section of the navigation is among the pages that are looked at', async () => {
-  const { context, page } = await visitor(browser, stack);
+  const { context, page } = await openPage(browser, stack);
   await signIn(page, stack.owner);
   const sections = await page.locator('nav[aria-label="Sections"] a').evaluateAll(
     (links) => links.map((link) => new URL(link.href).pathname),

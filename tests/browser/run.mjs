@@ -13,19 +13,19 @@ const files = readdirSync(folder)
 
 let passed = 0;
 let failed = 0;
-const told = (data) => `${path.basename(data.file ?? '', '.test.mjs')}: ${data.name}`;
+const reported = (data) => `${path.basename(data.file ?? '', '.test.mjs')}: ${data.name}`;
 
 run({ files, concurrency: 1, timeout: 600_000 })
   .on('test:pass', (data) => {
     if (data.details.type === 'suite' || data.skip) return;
     passed += 1;
-    console.log(`test ${told(data)} ... ok (${Math.round(data.details.duration_ms)} ms)`);
+    console.log(`test ${reported(data)} ... ok (${Math.round(data.details.duration_ms)} ms)`);
   })
   .on('test:fail', (data) => {
     if (data.details.type === 'suite') return;
     failed += 1;
     const error = data.details.error;
-    console.log(`test ${told(data)} ... FAILED\n${error?.cause?.stack ?? error?.stack ?? error}`);
+    console.log(`test ${reported(data)} ... FAILED\n${error?.cause?.stack ?? error?.stack ?? error}`);
   })
   .on('test:stderr', (data) => process.stderr.write(data.message))
   .on('test:stdout', (data) => process.stdout.write(data.message))

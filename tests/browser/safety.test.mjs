@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 
-import { launch, signIn, visitor } from './browser.mjs';
+import { launch, signIn, openPage } from './browser.mjs';
 import { api, startStack } from './stack.mjs';
 
 let browser, stack, evil;
@@ -27,7 +27,7 @@ async function elsewhere(html) {
 
 test('a form of another origin does nothing, with the cookie and even with the right token', async () => {
   const { key } = await api(stack, 'POST', '/v1/keys', { name: 'target', environment: 'live', scopes: [] });
-  const { context, page } = await visitor(browser, stack);
+  const { context, page } = await openPage(browser, stack);
   await signIn(page, stack.owner);
   await page.goto('/keys');
   const csrf = await page.locator('[name=csrf]').first().inputValue();
@@ -44,7 +44,7 @@ test('a form of another origin does nothing, with the cookie and even with the r
 });
 
 test('no page can be framed', async () => {
-  const { context, page } = await visitor(browser, stack);
+  const { context, page } = await openPage(browser, stack);
   await signIn(page, stack.owner);
   const address = await elsewhere(`<iframe src="${stack.control_plane}/keys"></iframe>`);
   await page.goto(address);
@@ -59,7 +59,7 @@ async function eventuallyFrame(page) {
 }
 
 test('pages are in no cache, and their headers keep scripts and frames out', async () => {
-  const { context, page } = await visitor(browser, stack);
+  const { context, page } = await openPage(browser, stack);
   await signIn(page, stack.owner);
   for (const path of ['/keys', '/keys/new', '/tokens', '/settings', '/nothing']) {
     const headers = (await page.goto(path)).headers();

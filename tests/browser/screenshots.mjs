@@ -3,7 +3,7 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 
-import { launch, signIn, visitor } from './browser.mjs';
+import { launch, signIn, openPage } from './browser.mjs';
 import { PAGES, fill } from './pages.mjs';
 import { api, call, eventually, startStack } from './stack.mjs';
 
@@ -17,7 +17,7 @@ try {
   const ids = await fill(stack, forDocs ? 'Keeps the CRM in step' : undefined);
   for (const theme of forDocs ? ['light'] : ['light', 'dark']) {
     for (const width of forDocs ? [1280] : [360, 1280]) {
-      const { context, page } = await visitor(browser, stack, { theme, width });
+      const { context, page } = await openPage(browser, stack, { theme, width });
       const shoot = async (name) => {
         await page.screenshot({ path: path.join(folder, forDocs ? `${name}.png` : `${name}-${theme}-${width}.png`), fullPage: !forDocs });
       };
@@ -87,11 +87,11 @@ async function otherStates(page, shoot, name, ids) {
   await shoot('token-secret');
 
   const leaked = await api(stack, 'POST', '/v1/keys', { name: `leaked ${name}`, environment: 'live', scopes: ['contacts:read'] });
-  await page.goto('/findings/leak');
+  await page.goto('/anomalies/leak');
   await page.getByLabel('Secret, or text to search').fill('nothing that is a secret');
   await page.getByRole('button', { name: 'Search and act' }).click();
   await shoot('leak-none');
-  await page.goto('/findings/leak');
+  await page.goto('/anomalies/leak');
   await page.getByLabel('Secret, or text to search').fill(`log line\nauthorization: Bearer ${leaked.secret}\nend`);
   await page.getByText('Issue a successor').click();
   await page.getByRole('button', { name: 'Search and act' }).click();
@@ -99,9 +99,9 @@ async function otherStates(page, shoot, name, ids) {
   await shoot('leak-found');
   await call(stack, leaked.secret, '/api/v1/contacts');
   await eventually('the use of the revoked key is found', async () => (
-    await page.goto('/findings'), page.getByText(new RegExp(`leaked ${name} was presented`)).count()
+    await page.goto('/anomalies'), page.getByText(new RegExp(`leaked ${name} was used`)).count()
   ), 40);
-  await shoot('findings-found');
+  await shoot('anomalies-found');
 
   await page.goto('/policy/draft');
   const area = page.getByLabel('The draft, in JSON');
@@ -112,9 +112,9 @@ async function otherStates(page, shoot, name, ids) {
   const document = JSON.parse(text);
   document.routes = document.routes.filter(({ path, methods }) => path !== '/api/v1/contacts' || !methods.includes('read'));
   await area.fill(JSON.stringify(document, null, 2));
-  await page.getByRole('button', { name: 'Rehearse' }).click();
+  await page.getByRole('button', { name: 'Dry run' }).click();
   await page.getByRole('heading', { name: /would be refused/ }).waitFor();
-  await shoot('policy-draft-rehearsed');
+  await shoot('policy-draft-dry-run');
   await page.getByRole('button', { name: 'Publish' }).click();
   await page.getByRole('heading', { name: /1 of 1 gateway/ }).waitFor();
   await shoot('policy-published');

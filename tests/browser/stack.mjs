@@ -16,11 +16,11 @@ export async function startStack() {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const lines = createInterface({ input: child.stdout });
-  const told = Promise.race([
+  const reported = Promise.race([
     once(lines, 'line').then(([line]) => JSON.parse(line)),
     once(child, 'exit').then(([code]) => { throw new Error(`omniflow-stack ended with ${code}`); }),
   ]);
-  const stack = await told;
+  const stack = await reported;
   return {
     ...stack,
     async stop() {

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 
-import { launch, signIn, visitor } from './browser.mjs';
+import { launch, signIn, openPage } from './browser.mjs';
 import { api, call, eventually, startStack } from './stack.mjs';
 
 let browser, stack;
@@ -37,7 +37,7 @@ async function createKey(page, name) {
 
 for (const scripts of [true, false]) {
   test(`a key from the first sign-in to its end${scripts ? '' : ', without scripts'}`, async () => {
-    const { context, page, complaints } = await visitor(browser, stack, { scripts });
+    const { context, page, consoleErrors } = await openPage(browser, stack, { scripts });
     const name = scripts ? 'crm-sync' : 'plain-sync';
     await page.goto('/');
     assert.equal(new URL(page.url()).pathname, '/sign-in');
@@ -77,7 +77,7 @@ for (const scripts of [true, false]) {
     await page.getByRole('link', { name: 'Revoke version 1' }).click();
     await page.getByRole('button', { name: 'Revoke version' }).click();
     await page.getByText(/^✓ 1 of 1 gateway, \d+ ms$/).waitFor();
-    assert.equal(await call(stack, secret, CONTACTS), 401, 'what is in force is refused');
+    assert.equal(await call(stack, secret, CONTACTS), 401, 'the effective state is refused');
     assert.equal(await call(stack, next, CONTACTS), 200);
 
     await page.getByRole('link', { name: 'To the key' }).click();
@@ -95,13 +95,13 @@ for (const scripts of [true, false]) {
     await page.getByRole('link', { name: 'To the key' }).click();
     const history = await page.locator('.history').innerText();
     for (const action of ['key.created', 'key.rotated', 'key.version_revoked', 'key.revoked']) assert.ok(history.includes(action), action);
-    assert.deepEqual(complaints, []);
+    assert.deepEqual(consoleErrors, []);
     await context.close();
   });
 }
 
 test('a secret is shown once, and stands in no address, no history and no page that is loaded again', async () => {
-  const { context, page } = await visitor(browser, stack);
+  const { context, page } = await openPage(browser, stack);
   const addresses = [];
   context.on('request', (request) => addresses.push(request.url()));
   await signIn(page, stack.owner);
@@ -126,7 +126,7 @@ test('a secret is shown once, and stands in no address, no history and no page t
 });
 
 test('the page with a secret forgets it when it is left', async () => {
-  const { context, page } = await visitor(browser, stack);
+  const { context, page } = await openPage(browser, stack);
   await signIn(page, stack.owner);
   const secret = await createKey(page, 'left');
   // What a browser keeps of a page to come back to is what the page was when it was left.
@@ -140,7 +140,7 @@ test('the page with a secret forgets it when it is left', async () => {
 
 test('errors stand at their field, nothing typed is lost, and the script tells them while it is typed', async () => {
   for (const scripts of [true, false]) {
-    const { context, page, complaints } = await visitor(browser, stack, { scripts });
+    const { context, page, consoleErrors } = await openPage(browser, stack, { scripts });
     await signIn(page, stack.owner);
     await fillNewKey(page, 'typed');
     await page.getByLabel('Addresses and networks').fill('203.0.113.0/24\n10.0.0.1/8');
@@ -173,14 +173,14 @@ test('errors stand at their field, nothing typed is lost, and the script tells t
     await page.getByRole('heading', { name: 'Review: typed' }).waitFor();
     await page.getByRole('button', { name: 'Back to the form' }).click();
     assert.equal(await page.getByLabel('Calls a minute').inputValue(), '600');
-    assert.deepEqual(complaints, []);
+    assert.deepEqual(consoleErrors, []);
     await context.close();
   }
 });
 
 test('of two admins who change a key, the second sees both', async () => {
   const { key } = await api(stack, 'POST', '/v1/keys', { name: 'shared', environment: 'live', scopes: ['contacts:read'] });
-  const { context, page } = await visitor(browser, stack);
+  const { context, page } = await openPage(browser, stack);
   await signIn(page, stack.owner, `/keys/${key.id}`);
   await page.getByText('Change settings').click();
   await page.getByLabel('Description').fill('mine');
@@ -200,7 +200,7 @@ test('of two admins who change a key, the second sees both', async () => {
 test('an auditor may look and not touch', async () => {
   const { key } = await api(stack, 'POST', '/v1/keys', { name: 'looked-at', environment: 'live', scopes: ['contacts:read'] });
   const { secret } = await api(stack, 'POST', '/v1/tokens', { name: 'auditor', role: 'auditor' });
-  const { context, page, complaints } = await visitor(browser, stack);
+  const { context, page, consoleErrors } = await openPage(browser, stack);
   await signIn(page, secret);
   await page.goto(`/keys/${key.id}`);
   await page.getByRole('heading', { name: 'looked-at' }).waitFor();
@@ -220,13 +220,13 @@ test('an auditor may look and not touch', async () => {
   }, `/keys/${key.id}/revoke`);
   assert.equal(status, 403);
   assert.equal((await api(stack, 'GET', `/v1/keys/${key.id}`)).status, 'active');
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(consoleErrors, []);
   await context.close();
 });
 
 test('a session ends with its token, and its reader comes back to where they were', async () => {
   const made = await api(stack, 'POST', '/v1/tokens', { name: 'leaver', role: 'admin' });
-  const { context, page } = await visitor(browser, stack);
+  const { context, page } = await openPage(browser, stack);
   await signIn(page, made.secret, '/keys?status=active');
   assert.equal(new URL(page.url()).search, '?status=active');
   await api(stack, 'DELETE', `/v1/tokens/${made.token.id}`);
@@ -242,7 +242,7 @@ test('a session ends with its token, and its reader comes back to where they wer
 });
 
 test('who signs out is out, here or everywhere', async () => {
-  const [one, two] = [await visitor(browser, stack), await visitor(browser, stack)];
+  const [one, two] = [await openPage(browser, stack), await openPage(browser, stack)];
   await signIn(one.page, stack.owner);
   await signIn(two.page, stack.owner);
   await one.page.locator('.account summary').click();
@@ -262,7 +262,7 @@ test('who signs out is out, here or everywhere', async () => {
 });
 
 test('tokens are made, shown once, and revoked by their name', async () => {
-  const { context, page, complaints } = await visitor(browser, stack);
+  const { context, page, consoleErrors } = await openPage(browser, stack);
   await signIn(page, stack.owner, '/tokens');
   await page.getByRole('link', { name: 'New token' }).click();
   await page.getByRole('button', { name: 'Make token' }).click();
@@ -271,7 +271,7 @@ test('tokens are made, shown once, and revoked by their name', async () => {
   await page.getByRole('radio', { name: /^gateway/ }).check();
   await page.getByRole('button', { name: 'Make token' }).click();
   const secret = await page.locator('#secret').innerText();
-  const other = await visitor(browser, stack);
+  const other = await openPage(browser, stack);
   await other.page.goto('/');
   await other.page.getByLabel('Token').fill(secret);
   await other.page.getByRole('button', { name: 'Sign in' }).click();
@@ -285,12 +285,12 @@ test('tokens are made, shown once, and revoked by their name', async () => {
   await page.getByRole('button', { name: 'Revoke' }).click();
   await page.waitForURL('**/tokens');
   assert.equal(await page.getByText('edge two').count(), 0);
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(consoleErrors, []);
   await context.close();
 });
 
 test('colours are chosen without a script, and kept', async () => {
-  const { context, page } = await visitor(browser, stack, { scripts: false });
+  const { context, page } = await openPage(browser, stack, { scripts: false });
   await page.goto('/sign-in');
   await page.getByRole('button', { name: 'Dark' }).click();
   assert.equal(await page.locator('html').getAttribute('data-theme'), 'dark');

@@ -84,14 +84,14 @@ pub(crate) async fn measure_keys(report: &mut Report, size: u64) -> Result<()> {
         "/keys?scope=tickets:read",
         "/keys?status=revoked",
         "/keys?status=rotating",
-        "/keys?look=unused",
-        "/keys?look=due",
-        "/keys?look=expiring",
-        "/events",
-        "/events?action=token.revoked",
+        "/keys?attention=unused",
+        "/keys?attention=due",
+        "/keys?attention=expiring",
+        "/admin-log",
+        "/admin-log?action=token.revoked",
         "/policy",
         "/gateways",
-        "/findings",
+        "/anomalies",
     ] {
         measure(report, &browser, path, |_| path.to_owned()).await?;
     }

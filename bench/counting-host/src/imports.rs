@@ -39,7 +39,7 @@ impl<'a> Call<'a> {
     fn of(mut vm: Vm<'a>, name: &'static str) -> Result<Self, wasmi::Error> {
         *vm.data_mut().host_calls.entry(name).or_default() += 1;
         let left = vm.get_fuel()?;
-        vm.data_mut().trail.push((name, left));
+        vm.data_mut().fuel_left.push((name, left));
         let memory = vm.get_export("memory").and_then(Extern::into_memory);
         let memory = memory.ok_or_else(|| wasmi::Error::new("the filter has no memory"))?;
         Ok(Self { vm, memory })

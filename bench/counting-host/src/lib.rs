@@ -27,7 +27,7 @@ const ROOT: u32 = 1;
 /// A snapshot is there after fewer ticks.
 const MOST_TICKS: u32 = 100;
 
-/// A VM of the filter, with a snapshot in force.
+/// A VM of the filter, with an effective snapshot.
 pub struct Vm {
     store: Store<State>,
     instance: Instance,
@@ -52,7 +52,7 @@ pub struct Cost {
     /// The same for each callback.
     pub in_callback: BTreeMap<&'static str, u64>,
     /// Every host call in order, with the fuel since the one before it.
-    pub trail: Vec<(&'static str, u64)>,
+    pub fuel_left: Vec<(&'static str, u64)>,
     /// Calls of the host into the VM, `proxy_on_memory_allocate` among them.
     pub callbacks: BTreeMap<&'static str, u64>,
     /// Calls of the VM to the host.
@@ -65,9 +65,9 @@ pub struct Cost {
     pub response: Headers,
 }
 
-fn steps(mut before: u64, trail: &[(&'static str, u64)]) -> Vec<(&'static str, u64)> {
+fn steps(mut before: u64, fuel_left: &[(&'static str, u64)]) -> Vec<(&'static str, u64)> {
     let step = |(name, left): &(&'static str, u64)| (*name, std::mem::replace(&mut before, *left) - left);
-    trail.iter().map(step).collect()
+    fuel_left.iter().map(step).collect()
 }
 
 impl Cost {
@@ -134,7 +134,7 @@ impl Vm {
         Ok(Cost {
             fuel,
             in_callback: std::mem::take(&mut state.in_callback),
-            trail: steps(before, &std::mem::take(&mut state.trail)),
+            fuel_left: steps(before, &std::mem::take(&mut state.fuel_left)),
             callbacks: std::mem::take(&mut state.callbacks),
             host_calls: std::mem::take(&mut state.host_calls),
             status: state.status(),

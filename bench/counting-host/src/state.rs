@@ -31,7 +31,7 @@ pub(crate) struct State {
     pub(crate) callbacks: BTreeMap<&'static str, u64>,
     pub(crate) host_calls: BTreeMap<&'static str, u64>,
     /// Every host call, and what the interpreter might still charge when it was made.
-    pub(crate) trail: Vec<(&'static str, u64)>,
+    pub(crate) fuel_left: Vec<(&'static str, u64)>,
     pub(crate) in_callback: BTreeMap<&'static str, u64>,
     /// Since the host has started.
     pub(crate) nanoseconds: u64,
@@ -42,7 +42,7 @@ pub(crate) struct State {
     pub(crate) last_cas: u32,
     pub(crate) queue_names: Vec<Vec<u8>>,
     pub(crate) queues: HashMap<u32, VecDeque<Vec<u8>>>,
-    /// Queues of which the VM has not been told yet.
+    /// Queues the VM has no notification for yet.
     pub(crate) ready: Vec<u32>,
     pub(crate) filter_state: HashMap<Vec<u8>, Vec<u8>>,
     /// A local reply: its headers and its body's size.
@@ -65,7 +65,7 @@ impl State {
         self.callbacks.clear();
         self.host_calls.clear();
         self.in_callback.clear();
-        self.trail.clear();
+        self.fuel_left.clear();
         self.filter_state.clear();
         self.reply = None;
         self.request_headers = request

@@ -21,12 +21,12 @@ const WORKERS: u32 = 2;
 /// Enough that the kernel gives some to each worker.
 const CONNECTIONS: usize = 8;
 const REVOCATIONS: u32 = 200;
-/// Within this a revocation is in force.
+/// Within this a revocation is enforced.
 const LIMIT: Duration = Duration::from_secs(10);
 const IMAGES: u32 = 3;
-/// Requests a second of each of [`CALLERS`] callers.
+/// Requests a second of each of [`CLIENTS`] clients.
 const RATE: u32 = 250;
-const CALLERS: usize = 2;
+const CLIENTS: usize = 2;
 /// Between two changes while requests are watched.
 const PAUSE: Duration = Duration::from_millis(50);
 const RECEIVED: &str = "cluster.omniflow_control_plane.upstream_cx_rx_bytes_total";
@@ -59,12 +59,12 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     Ok(Section {
         title: "Changes among a million keys",
         method: format!(
-            "Envoy with {WORKERS} workers. A revocation is in force when each of {CONNECTIONS} connections, over all workers, has \
+            "Envoy with {WORKERS} workers. a revocation is enforced when each of {CONNECTIONS} connections, over all workers, has \
              had its first refusal; they call without a pause from the answer of the API on. Bytes are all that Envoy receives \
-             from the control plane meanwhile, heads and answers to audit batches included. How long requests wait is told by \
-             {CALLERS} threads, each with a connection of its own, {RATE} requests a second each, over 4,000 keys; the same \
+             from the control plane meanwhile, heads and answers to audit batches included. How long requests wait is stated by \
+             {CLIENTS} threads, each with a connection of its own, {RATE} requests a second each, over 4,000 keys; the same \
              without any change just before. The machine has as many processors as Envoy has workers, so the control plane, \
-             which builds and sends the image meanwhile, runs at nice 19, and so do all callers but those of the watched \
+             which builds and sends the image meanwhile, runs at nice 19, and so do all clients but those of the watched \
              requests."
         ),
         rows,
@@ -222,7 +222,7 @@ impl Watch {
         let stop = Arc::new(AtomicBool::new(false));
         let requests = installation.spread();
         let port = installation.envoy.port();
-        let threads = (0..CALLERS)
+        let threads = (0..CLIENTS)
             .map(|number| {
                 let (stop, requests) = (Arc::clone(&stop), Arc::clone(&requests));
                 thread::spawn(move || watch(port, &requests, number, &stop))
@@ -236,20 +236,20 @@ impl Watch {
         self.stop.store(true, Ordering::Relaxed);
         let mut times = Vec::new();
         for thread in self.threads {
-            times.extend(thread.join().map_err(|_| anyhow::anyhow!("a caller has panicked"))??);
+            times.extend(thread.join().map_err(|_| anyhow::anyhow!("a client has panicked"))??);
         }
         Ok(times)
     }
 }
 
-/// One caller. It sleeps until a request is due by the kernel's own timers, which are exact to some 50 microseconds.
+/// One client. It sleeps until a request is due by the kernel's own timers, which are exact to some 50 microseconds.
 fn watch(port: u16, requests: &[Request], number: usize, stop: &AtomicBool) -> Result<Vec<f64>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut connection = runtime.block_on(Connection::open(port))?;
     let interval = Duration::from_secs(1) / RATE;
-    let mut due = Instant::now() + interval.mul_f64(number as f64 / CALLERS as f64);
+    let mut due = Instant::now() + interval.mul_f64(number as f64 / CLIENTS as f64);
     let mut times = Vec::new();
-    let mut turn = number * requests.len() / CALLERS;
+    let mut turn = number * requests.len() / CLIENTS;
     while !stop.load(Ordering::Relaxed) {
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {

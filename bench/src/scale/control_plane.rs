@@ -20,7 +20,7 @@ use crate::cpu;
 const STARTS: usize = 5;
 /// Between two looks whether it is ready.
 const LOOK: Duration = Duration::from_millis(2);
-/// Callers at once.
+/// Clients at once.
 const CLIENTS: u32 = 8;
 /// Changes of each kind.
 const CHANGES: u32 = 1_600;

@@ -14,7 +14,7 @@ use crate::load::Request;
 use crate::subjects::{PATH, answer_directly, options, reserve, without_log_state};
 
 /// Keys that call, where not only one does.
-const CALLERS: u32 = 4_000;
+const CLIENTS: u32 = 4_000;
 const IN_STEP: Duration = Duration::from_secs(60);
 
 /// Envoy and its control plane.
@@ -66,13 +66,13 @@ impl Installation {
 
     /// Requests of some thousand keys that lie all over the image, or of all where there are fewer.
     pub(super) fn spread(&self) -> Arc<[Request]> {
-        self.some(CALLERS)
+        self.some(CLIENTS)
     }
 
     /// Requests of so many keys that lie all over the image.
-    pub(super) fn some(&self, callers: u32) -> Arc<[Request]> {
-        let callers = callers.min(self.keys);
-        (0..callers).map(|number| request(number * (self.keys / callers))).collect()
+    pub(super) fn some(&self, clients: u32) -> Arc<[Request]> {
+        let clients = clients.min(self.keys);
+        (0..clients).map(|number| request(number * (self.keys / clients))).collect()
     }
 }
 

@@ -11,7 +11,7 @@ const HEADING: &str = "\n## ";
 const HEAD: &str = "# Benchmarks: many keys, many gateways
 
 Made by `make bench`, or by `make bench BENCH=scale` alone; each section in one run. What a request costs beside other filters
-is in [BENCHMARKS.md](BENCHMARKS.md). Everything runs on one machine at once: Envoy, control plane and callers.
+is in [BENCHMARKS.md](BENCHMARKS.md). Everything runs on one machine at once: Envoy, control plane and clients.
 ";
 
 /// One section, measured on a machine that had this load when it began.

@@ -12,7 +12,7 @@ use super::schema;
 use super::time::Time;
 use omniflow_domain::audit::{AuditEntry, AuditGap};
 
-/// One call; or, with `folded_calls`, several refusals of callers without a known key.
+/// One call; or, with `aggregated_calls`, several refusals of clients without a known key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditRecord)]
 pub struct AuditEntryJson {
@@ -71,7 +71,7 @@ pub struct AuditEntryJson {
     pub has_payload: bool,
     /// Number of aggregated refusals that this record stands for; null for a single call.
     #[schema(required = true, minimum = 1)]
-    pub folded_calls: Option<u64>,
+    pub aggregated_calls: Option<u64>,
     /// When the first of the aggregated refusals began; null for a single call.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub first_time: Option<Time>,
@@ -132,8 +132,8 @@ impl From<AuditEntry> for AuditEntryJson {
             argument_hash: entry.argument_hash.map(|hash| hash.to_hex()),
             argument_hash_partial: entry.argument_hash_partial,
             has_payload: entry.has_payload,
-            folded_calls: entry.folded.map(|folded| folded.calls),
-            first_time: entry.folded.map(|folded| Time(folded.first_time)),
+            aggregated_calls: entry.aggregated.map(|aggregated| aggregated.calls),
+            first_time: entry.aggregated.map(|aggregated| Time(aggregated.first_time)),
         }
     }
 }

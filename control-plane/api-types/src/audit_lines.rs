@@ -31,7 +31,7 @@ const COLUMNS: [&str; 22] = [
     "gateway",
     "argument_hash",
     "argument_hash_partial",
-    "folded_calls",
+    "aggregated_calls",
     "first_time",
 ];
 
@@ -41,7 +41,7 @@ const LINE_CAPACITY: usize = 512;
 /// The first line of a CSV file.
 pub const CSV_HEADER: &str = "id,time,key_id,key_name,version_id,environment,method,endpoint,path,status,\
     decision,reason,latency_us,source_ip,request_id,request_bytes,response_bytes,gateway,argument_hash,\
-    argument_hash_partial,folded_calls,first_time\r\n";
+    argument_hash_partial,aggregated_calls,first_time\r\n";
 
 /// The format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ fn cells(entry: &AuditEntryJson) -> [String; COLUMNS.len()] {
         harmless(&entry.gateway),
         fixed(entry.argument_hash.as_deref()),
         fixed(Some(entry.argument_hash_partial)),
-        fixed(entry.folded_calls),
+        fixed(entry.aggregated_calls),
         fixed(entry.first_time),
     ]
 }
@@ -174,7 +174,7 @@ fn fixed(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// Callers choose paths, methods and request ids. A spreadsheet would run a cell that begins like a formula, so it gets
+/// Clients choose paths, methods and request ids. A spreadsheet would run a cell that begins like a formula, so it gets
 /// an apostrophe in front, as OWASP advises against CSV injection.
 fn harmless(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);

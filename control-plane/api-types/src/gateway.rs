@@ -1,4 +1,4 @@
-//! Gateways, and how far a version is in force, in JSON.
+//! Gateways, and how far a version is effective, in JSON.
 
 use omniflow_domain::gateway::{Enforcement, GatewayStatus};
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,7 @@ pub struct GatewayList {
     pub version: u64,
 }
 
-/// How far a version is in force.
+/// How far a version is enforced.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Enforcement)]
 pub struct EnforcementJson {
@@ -89,7 +89,7 @@ pub struct SilentGatewayJson {
     pub last_seen_at: Time,
 }
 
-/// How far a version is in force in one gateway.
+/// How far a version is enforced in one gateway.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = GatewayEnforcement)]
 pub struct GatewayEnforcementJson {

@@ -199,7 +199,7 @@ impl Drop for CreatedKey {
 pub struct RevokedKey {
     /// The key.
     pub key: KeyJson,
-    /// How far the revocation is in force, where the caller waited for it.
+    /// How far the revocation is enforced, where the client waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::finding::FindingJson;
+use super::anomaly::AnomalyJson;
 use super::gateway::EnforcementJson;
 use super::key::{CreatedKey, KeyJson};
 use super::schema;
@@ -52,7 +52,7 @@ pub struct LeakReportJson {
     pub unknown: usize,
     /// What has not the form of a key of this installation, and is none.
     pub malformed: usize,
-    /// How far all that was changed is in force, where the caller waited for it.
+    /// How far all that was changed is enforced, where the client waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
@@ -124,9 +124,9 @@ pub struct KeyUseJson {
     pub new_addresses: usize,
     /// Number of calls that were refused because the secret had been revoked.
     pub calls_after_revocation: u64,
-    /// What was found unusual in it, the newest first, at most 10.
+    /// Anomalies in that time, newest first, at most 10.
     #[schema(max_items = 10)]
-    pub findings: Vec<FindingJson>,
+    pub anomalies: Vec<AnomalyJson>,
 }
 
 /// Calls that were refused for one reason.
@@ -227,7 +227,7 @@ impl From<LeakedVersion> for LeakedVersionJson {
 // === impl KeyUseJson ===
 
 impl From<KeyUsage> for KeyUseJson {
-    fn from(KeyUsage { calls: used, anomalies: findings }: KeyUsage) -> Self {
+    fn from(KeyUsage { calls: used, anomalies }: KeyUsage) -> Self {
         let endpoints = used.endpoints.into_iter().map(|((method, endpoint), tally)| EndpointUseJson {
             method,
             endpoint,
@@ -253,7 +253,7 @@ impl From<KeyUsage> for KeyUseJson {
             more_addresses: used.more_addresses,
             new_addresses: used.new_addresses,
             calls_after_revocation: used.after_revocation,
-            findings: findings.into_iter().map(FindingJson::from).collect(),
+            anomalies: anomalies.into_iter().map(AnomalyJson::from).collect(),
         }
     }
 }

@@ -4,10 +4,10 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod admin_event;
+pub mod anomaly;
 pub mod audit;
 pub mod audit_lines;
-pub mod event;
-pub mod finding;
 pub mod gateway;
 pub mod key;
 pub mod leak;

@@ -30,7 +30,7 @@ pub struct PolicyJson {
     /// What it says.
     #[schema(value_type = schema::PolicyDocument)]
     pub document: PolicyDocument,
-    /// How far it is in force, where the caller waited for it.
+    /// How far it is enforced, where the client waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
@@ -112,7 +112,7 @@ pub struct PolicyDiffJson {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"version": 1}))]
 pub struct RollBack {
-    /// The version whose document is to be in force again.
+    /// The version whose document is to become effective again.
     #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807_i64)]
     pub version: u64,
 }
@@ -142,13 +142,13 @@ pub struct SetPolicy {
     pub routes: Vec<RouteDefinition>,
 }
 
-/// `POST /v1/policy/evaluate`: one request, of a key by name or with the headers that carry its credential.
+/// `POST /v1/policy/explain`: one request, of a key by name or with the headers that carry its credential.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "key": "crm-sync", "method": "GET", "path": "/api/v1/contacts", "source_ip": "203.0.113.7",
 }))]
-pub struct EvaluateRequest {
+pub struct ExplainRequest {
     /// Name or identifier of a key.
     pub key: Option<String>,
     /// Which version of it; the newest that is accepted if not stated.
@@ -161,7 +161,7 @@ pub struct EvaluateRequest {
     pub method: String,
     /// The path, with its query string if it has one.
     pub path: String,
-    /// The caller's address; not known if not stated.
+    /// The client's address; not known if not stated.
     #[schema(value_type = Option<schema::Address>)]
     pub source_ip: Option<String>,
     /// When the call is made; now if not stated.
@@ -170,13 +170,14 @@ pub struct EvaluateRequest {
     /// How many calls the key has made at that moment; limits are left out if not stated.
     #[schema(maximum = 100_000)]
     pub calls_before: Option<u32>,
-    /// A draft, in place of the policy in force.
+    /// A draft, in place of the effective policy.
     pub policy: Option<SetPolicy>,
 }
 
 /// What becomes of a request, and why.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Evaluation {
+#[schema(as = Explanation)]
+pub struct ExplanationJson {
     /// Whether the request would be allowed or denied.
     #[schema(value_type = schema::Decision)]
     pub decision: Cow<'static, str>,
@@ -231,7 +232,7 @@ pub struct ReplayJson {
     pub counts: ReplayCountsJson,
     /// The calls that would be decided otherwise, those of one kind as one.
     pub changes: Vec<ReplayChangeJson>,
-    /// Whether there are more kinds than are told of.
+    /// Whether there are more kinds than are listed.
     pub more_changes: bool,
 }
 
@@ -245,9 +246,9 @@ pub struct ReplayCountsJson {
     pub still_allowed: u64,
     /// Refused by both, perhaps for another reason.
     pub still_refused: u64,
-    /// Allowed by the policy in force, refused by the draft.
+    /// Allowed by the effective policy, refused by the draft.
     pub newly_refused: u64,
-    /// Refused by the policy in force, allowed by the draft; their limits aside.
+    /// Refused by the effective policy, allowed by the draft; their limits aside.
     pub newly_allowed: u64,
     /// Decided before any policy counts: no key, one that is not valid, or not from there.
     pub unaffected: u64,
@@ -274,7 +275,7 @@ pub struct ReplayChangeJson {
     /// The route that the draft has for it, or else the one that was recorded.
     #[schema(required = true)]
     pub endpoint: Option<String>,
-    /// The reason code by the policy in force.
+    /// The reason code by the effective policy.
     #[schema(value_type = schema::Reason)]
     pub before: Cow<'static, str>,
     /// The reason code by the draft.
@@ -289,7 +290,7 @@ pub struct ReplayChangeJson {
     pub newest_path: String,
 }
 
-impl From<Explanation> for Evaluation {
+impl From<Explanation> for ExplanationJson {
     fn from(explanation: Explanation) -> Self {
         let Explanation { outcome, key, endpoint, required_scope, exhausted, policy_version, steps } =
             explanation;

@@ -20,10 +20,10 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use omniflow_domain::admin_event::Action as AdminAction;
+use omniflow_domain::anomaly::AnomalyKind as Kind;
 use omniflow_domain::audit::GapCause as Cause;
 use omniflow_domain::error::ErrorCode;
-use omniflow_domain::event::Action as EventAction;
-use omniflow_domain::finding::FindingKind as Kind;
 use omniflow_domain::key::{KeyOrder as Order, KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
 use omniflow_domain::name::MAX_NAME_LENGTH;
 use omniflow_domain::stats::Dimension as StatsDimension;
@@ -93,7 +93,7 @@ schemas! {
     VersionStatus: "`active`: accepted; `rotating`: accepted until the end of its overlap; `revoked`: revoked before; `expired`: otherwise."
         = words(Status::ALL.map(Status::as_str));
     Role: "What a token may do." = words(TokenRole::ALL.map(TokenRole::as_str));
-    Action: "What was done." = words(EventAction::ALL.map(EventAction::as_str));
+    Action: "What was done." = words(AdminAction::ALL.map(AdminAction::as_str));
     ExportFormat: "In which form records are sent." = words(["ndjson", "csv"]);
     Dimension: "By what calls are grouped." = words(StatsDimension::ALL.map(StatsDimension::as_str));
     Decision: "Whether a call was let through." = words(["allowed", "denied"]);
@@ -103,7 +103,7 @@ schemas! {
     BodyEncoding: "`text`, or `base64` where it is no UTF-8." = words(["text", "base64"]);
     PayloadState: "`whole`; `cut`: the end is missing; `no_room`: the gateway had no room for it; `not_redactable`: the body is missing, as fields to be redacted cannot be found in it."
         = words(State::ALL.map(State::as_str));
-    FindingKind: "A pattern." = words(Kind::ALL.map(Kind::as_str));
+    AnomalyKind: "A kind of anomaly." = words(Kind::ALL.map(Kind::as_str));
     GapCause: "Why records never arrived." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Why a step refused." = words(Denial::ALL.map(Denial::code));
     StepWord: "Which step." = words(StepName::ALL.map(StepName::as_str));

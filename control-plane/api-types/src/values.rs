@@ -1,7 +1,7 @@
 //! Values, limits and word lists of the API that its clients need, so that a client depends on this crate alone.
 
+pub use omniflow_domain::anomaly::AnomalyKind;
 pub use omniflow_domain::audit::Decision;
-pub use omniflow_domain::finding::FindingKind;
 pub use omniflow_domain::gateway::MAX_WAIT;
 pub use omniflow_domain::key::{DEFAULT_OVERLAP, KeyStatus, MAX_HINT_LENGTH, MAX_OVERLAP};
 pub use omniflow_domain::time::{format_time, parse_time};

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`state`] | the state of the router, and the parts of it that handlers extract |
 //! | `access` | the roles that may call each endpoint; the only way to add an endpoint |
-//! | `keys`, `tokens`, `policy`, `audit`, `leaks`, `events`, `gateways` | endpoints for admins |
+//! | `keys`, `tokens`, `policy`, `audit`, `leaks`, `admin_log`, `gateways` | endpoints for admins |
 //! | `gateway` | endpoints for gateways |
 //! | `health`, `metrics`, `docs`, `openapi` | probes, Prometheus metrics, the API's documentation |
 //! | `problem` | the only place that converts errors to HTTP responses |
@@ -16,9 +16,10 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 mod access;
+mod admin_log;
+mod anomalies;
 mod audit;
 mod docs;
-mod events;
 mod extract;
 mod gateway;
 mod gateways;
@@ -62,10 +63,11 @@ fn endpoints(api: Arc<Api>) -> Endpoints {
         keys::endpoints,
         leaks::endpoints,
         audit::endpoints,
+        anomalies::endpoints,
         policy::endpoints,
         gateways::endpoints,
         tokens::endpoints,
-        events::endpoints,
+        admin_log::endpoints,
         gateway::endpoints,
         docs::endpoints,
     ] {

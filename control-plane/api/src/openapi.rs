@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use utoipa::{OpenApi, ToSchema};
 
 use super::access::{Access, Endpoint};
-use super::{audit, events, gateways, health, keys, leaks, metrics, policy, tokens};
+use super::{admin_log, anomalies, audit, gateways, health, keys, leaks, metrics, policy, tokens};
 use omniflow_api_types::problem::ProblemJson;
 use omniflow_api_types::schema;
 use omniflow_domain::error::ErrorCode;
@@ -32,7 +32,7 @@ use omniflow_domain::error::ErrorCode;
         audit::payload::show,
         audit::payload::rotate_key,
         audit::gaps::gaps,
-        audit::patterns::patterns,
+        anomalies::list,
         audit::stats::stats,
         audit::export::export,
         audit::stream::stream,
@@ -43,13 +43,13 @@ use omniflow_domain::error::ErrorCode;
         policy::versions::show,
         policy::diff::between_versions,
         policy::diff::to_draft,
-        policy::evaluate::evaluate,
+        policy::explain::explain,
         policy::replay::replay,
         gateways::list,
         tokens::list,
         tokens::create,
         tokens::revoke,
-        events::list,
+        admin_log::list,
         health::healthz,
         health::readyz,
         metrics::metrics,
@@ -71,7 +71,7 @@ use omniflow_domain::error::ErrorCode;
         (name = "policy", description = "Routes and scopes, with their versions."),
         (name = "gateways", description = "Who enforces what."),
         (name = "tokens", description = "Tokens for this API."),
-        (name = "events", description = "The admins' own trail."),
+        (name = "admin log", description = "Every change by an admin, with its state before and after."),
         (name = "health", description = "Whether the process lives and can serve."),
     )
 )]
@@ -249,7 +249,7 @@ fn common(operation: &Value, access: Access) -> Vec<&'static Answer> {
     COMMON.iter().filter(gives).collect()
 }
 
-/// Says what the headers of an answer mean. What is made has a place, and can be told of again.
+/// Says what the headers of an answer mean. What is made has a place, and can be identified by a repeated call.
 fn describe_headers(status: &str, response: &mut Value) {
     let text = |description: &str, required: bool| json!({"description": description, "required": required, "schema": {"type": "string"}});
     if response.pointer("/headers/ETag").is_some() {

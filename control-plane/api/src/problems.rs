@@ -22,12 +22,12 @@ use omniflow_test_server::{Answer, START, TestServer, golden, record, request};
 
 /// What was provoked so far.
 #[derive(Default)]
-struct Told {
+struct Report {
     text: String,
     codes: BTreeSet<String>,
 }
 
-impl Told {
+impl Report {
     /// Notes a problem. What is another at each run, such as an identifier, is named in `unsteady`.
     fn note(&mut self, call: &str, answer: &Answer, unsteady: &[&str]) {
         let (status, code, _) = answer.problem();
@@ -79,7 +79,7 @@ async fn store(plane: &TestServer, name: &str, change: impl FnOnce(&mut Key)) {
     transaction.commit().await.unwrap();
 }
 
-async fn unreadable(plane: &TestServer, told: &mut Told) {
+async fn unreadable(plane: &TestServer, reported: &mut Report) {
     for (media_type, path, body) in [
         ("application/json", "/v1/keys", "{"),
         (
@@ -97,27 +97,27 @@ async fn unreadable(plane: &TestServer, told: &mut Told) {
         ),
     ] {
         let answer = plane.call(post(plane, path, media_type, body)).await;
-        told.note(&format!("POST {path}, {media_type}"), &answer, &[]);
+        reported.note(&format!("POST {path}, {media_type}"), &answer, &[]);
     }
     // One whose reader fails before the endpoint's limit is reached, as when a connection breaks.
     let broken = post(plane, "/v1/keys", "application/json", vec![b' '; 3_000_000]).with_limited_body();
-    told.note("POST /v1/keys, cut short", &plane.call(broken).await, &[]);
+    reported.note("POST /v1/keys, cut short", &plane.call(broken).await, &[]);
     let long = post(plane, "/v1/keys", "application/json", vec![b' '; 300_000]);
-    told.note("POST /v1/keys, 300,000 bytes", &plane.call(long).await, &[]);
+    reported.note("POST /v1/keys, 300,000 bytes", &plane.call(long).await, &[]);
     for path in
         ["/v1/keys?colour=red", "/v1/keys?limit=0", "/v1/audit?status=6xx", "/nothing", "/v1/keys/nobody"]
     {
-        told.note(&format!("GET {path}"), &plane.get(path).await, &[]);
+        reported.note(&format!("GET {path}"), &plane.get(path).await, &[]);
     }
     let call =
         with(request(Method::POST, "/v1/keys", &plane.owner, Some(new_key("x"))), "idempotency-key", "a b");
-    told.note("POST /v1/keys, Idempotency-Key: a b", &plane.call(call).await, &[]);
-    told.note("DELETE /v1/policy", &plane.delete("/v1/policy").await, &[]);
+    reported.note("POST /v1/keys, Idempotency-Key: a b", &plane.call(call).await, &[]);
+    reported.note("DELETE /v1/policy", &plane.delete("/v1/policy").await, &[]);
 }
 
-async fn refused(plane: &TestServer, told: &mut Told) {
+async fn refused(plane: &TestServer, reported: &mut Report) {
     let none = Request::get("/v1/keys").body(Body::empty()).unwrap();
-    told.note("GET /v1/keys, no token", &plane.call(none).await, &[]);
+    reported.note("GET /v1/keys, no token", &plane.call(none).await, &[]);
     let wrong = || {
         let mut call = request(Method::GET, "/v1/keys", "omf_token_wrong", None);
         call.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
@@ -127,35 +127,35 @@ async fn refused(plane: &TestServer, told: &mut Told) {
     while answer.status == StatusCode::UNAUTHORIZED {
         answer = plane.call(wrong()).await;
     }
-    told.note("GET /v1/keys, one of many wrong tokens", &answer, &[]);
+    reported.note("GET /v1/keys, one of many wrong tokens", &answer, &[]);
     let auditor = plane.token("auditor").await;
     let call = request(Method::POST, "/v1/keys", &auditor, Some(new_key("x")));
-    told.note("POST /v1/keys as auditor", &plane.call(call).await, &[]);
+    reported.note("POST /v1/keys as auditor", &plane.call(call).await, &[]);
     let gateway = plane.token("gateway").await;
     let batch = with(
         request(Method::POST, "/gateway/v1/audit", &gateway, Some(json!({}))),
         "content-type",
         AUDIT_MEDIA_TYPE,
     );
-    told.note("POST /gateway/v1/audit", &plane.call(batch).await, &[]);
+    reported.note("POST /gateway/v1/audit", &plane.call(batch).await, &[]);
     let gone = request(Method::GET, "/gateway/v1/images/1/chunks/0", &gateway, None);
-    told.note("GET /gateway/v1/images/1/chunks/0", &plane.call(gone).await, &[]);
-    told.note("DELETE /v1/tokens/{owner}", &plane.delete(&plane.path_of_token("owner").await).await, &[]);
+    reported.note("GET /gateway/v1/images/1/chunks/0", &plane.call(gone).await, &[]);
+    reported.note("DELETE /v1/tokens/{owner}", &plane.delete(&plane.path_of_token("owner").await).await, &[]);
 }
 
-async fn in_the_way(plane: &TestServer, told: &mut Told) {
+async fn in_the_way(plane: &TestServer, reported: &mut Report) {
     plane.key("ci").await;
-    told.note("POST /v1/keys, name in use", &plane.post("/v1/keys", new_key("ci")).await, &[]);
-    told.note(
+    reported.note("POST /v1/keys, name in use", &plane.post("/v1/keys", new_key("ci")).await, &[]);
+    reported.note(
         "POST /v1/tokens, name in use",
         &plane.post("/v1/tokens", json!({"name": "owner", "role": "admin"})).await,
         &[],
     );
     let scopes = json!({"name": "x", "environment": "live", "scopes": ["nothing:read"]});
-    told.note("POST /v1/keys, unknown scope", &plane.post("/v1/keys", scopes).await, &[]);
+    reported.note("POST /v1/keys, unknown scope", &plane.post("/v1/keys", scopes).await, &[]);
     let mut imported = new_key("imported");
     imported["digest"] = json!(Digest::of(b"other").to_hex());
-    told.note("POST /v1/keys, imported", &plane.post("/v1/keys", imported.clone()).await, &[]);
+    reported.note("POST /v1/keys, imported", &plane.post("/v1/keys", imported.clone()).await, &[]);
     let mut policy = plane.get("/v1/policy").await.json()["document"].take();
     policy["imported_keys"] = json!(true);
     plane.put("/v1/policy", policy).await;
@@ -163,47 +163,47 @@ async fn in_the_way(plane: &TestServer, told: &mut Told) {
     plane.pass(Duration::from_millis(1));
     plane.post("/v1/keys", imported.clone()).await;
     imported["name"] = json!("again");
-    told.note("POST /v1/keys, imported twice", &plane.post("/v1/keys", imported).await, &[]);
+    reported.note("POST /v1/keys, imported twice", &plane.post("/v1/keys", imported).await, &[]);
     let nothing = json!({"scopes": [], "routes": []});
-    told.note("PUT /v1/policy, without scopes", &plane.put("/v1/policy", nothing).await, &[]);
+    reported.note("PUT /v1/policy, without scopes", &plane.put("/v1/policy", nothing).await, &[]);
     let mut policy = plane.get("/v1/policy").await.json()["document"].take();
     policy.as_object_mut().unwrap().remove("imported_keys");
     let turn = plane.app.api.policies.replaying.lock().await;
     let replay = plane.post("/v1/policy/replay", json!({"scopes": [], "routes": []})).await;
-    told.note("POST /v1/policy/replay, beside another", &replay, &["retry-after"]);
+    reported.note("POST /v1/policy/replay, beside another", &replay, &["retry-after"]);
     drop(turn);
-    told.note("PUT /v1/policy, without imported_keys", &plane.put("/v1/policy", policy).await, &[]);
+    reported.note("PUT /v1/policy, without imported_keys", &plane.put("/v1/policy", policy).await, &[]);
     let stale =
         with(request(Method::PATCH, "/v1/keys/ci", &plane.owner, Some(json!({}))), "if-match", "\"7\"");
-    told.note("PATCH /v1/keys/ci, If-Match: \"7\"", &plane.call(stale).await, &[]);
+    reported.note("PATCH /v1/keys/ci, If-Match: \"7\"", &plane.call(stale).await, &[]);
 }
 
-async fn ended(plane: &TestServer, told: &mut Told) {
+async fn ended(plane: &TestServer, reported: &mut Report) {
     plane.key("revoked").await;
     plane.post("/v1/keys/revoked/revoke", json!({})).await;
-    told.note("PATCH a revoked key", &plane.patch("/v1/keys/revoked", json!({})).await, &[]);
-    told.note("rotate a revoked key", &plane.post("/v1/keys/revoked/rotate", json!({})).await, &[]);
+    reported.note("PATCH a revoked key", &plane.patch("/v1/keys/revoked", json!({})).await, &[]);
+    reported.note("rotate a revoked key", &plane.post("/v1/keys/revoked/rotate", json!({})).await, &[]);
     let mut ending = new_key("expired");
     ending["expires_at"] = json!("2027-01-15T09:00:00Z");
     plane.post("/v1/keys", ending).await;
     store(plane, "exhausted", |key| key.versions[0].version = u16::MAX).await;
-    told.note("rotate once too often", &plane.post("/v1/keys/exhausted/rotate", json!({})).await, &[]);
+    reported.note("rotate once too often", &plane.post("/v1/keys/exhausted/rotate", json!({})).await, &[]);
     store(plane, "unpublished", |_| {}).await;
     let call = json!({"key": "unpublished", "method": "GET", "path": "/"});
-    told.note("POST /v1/policy/evaluate", &plane.post("/v1/policy/evaluate", call).await, &[]);
+    reported.note("POST /v1/policy/explain", &plane.post("/v1/policy/explain", call).await, &[]);
 
     let attempt = |name| {
         with(request(Method::POST, "/v1/keys", &plane.owner, Some(new_key(name))), "idempotency-key", "1")
     };
     let made = plane.call(attempt("once")).await;
-    told.note("Idempotency-Key of another call", &plane.call(attempt("twice")).await, &[]);
+    reported.note("Idempotency-Key of another call", &plane.call(attempt("twice")).await, &[]);
     plane.pass(Duration::from_secs(3_600));
     let id = made.json()["key"]["id"].as_str().unwrap().to_owned();
-    told.note("Idempotency-Key, an hour later", &plane.call(attempt("once")).await, &[&id]);
-    told.note("rotate an expired key", &plane.post("/v1/keys/expired/rotate", json!({})).await, &[]);
+    reported.note("Idempotency-Key, an hour later", &plane.call(attempt("once")).await, &[&id]);
+    reported.note("rotate an expired key", &plane.post("/v1/keys/expired/rotate", json!({})).await, &[]);
 }
 
-async fn without_its_payload_key(plane: TestServer, told: &mut Told) -> TestServer {
+async fn without_its_payload_key(plane: TestServer, reported: &mut Report) -> TestServer {
     let key_file = plane.folder().join("payload-key");
     // One whose name is the same at each run.
     std::fs::write(&key_file, "1f".repeat(32)).unwrap();
@@ -225,27 +225,27 @@ async fn without_its_payload_key(plane: TestServer, told: &mut Told) -> TestServ
     std::fs::write(key_file, "0f".repeat(32)).unwrap();
     let plane = plane.restart().await;
     let read = request(Method::GET, "/v1/audit/1/payload", &auditor, None);
-    told.note("GET /v1/audit/1/payload, another payload key", &plane.call(read).await, &[]);
+    reported.note("GET /v1/audit/1/payload, another payload key", &plane.call(read).await, &[]);
     plane
 }
 
 #[tokio::test]
 async fn every_problem_is_the_one_in_the_golden_file() {
-    let mut told = Told::default();
+    let mut reported = Report::default();
     let plane = TestServer::new().await;
-    unreadable(&plane, &mut told).await;
-    refused(&plane, &mut told).await;
-    in_the_way(&plane, &mut told).await;
-    ended(&plane, &mut told).await;
-    let plane = without_its_payload_key(plane, &mut told).await;
+    unreadable(&plane, &mut reported).await;
+    refused(&plane, &mut reported).await;
+    in_the_way(&plane, &mut reported).await;
+    ended(&plane, &mut reported).await;
+    let plane = without_its_payload_key(plane, &mut reported).await;
     plane.app.store.close().await;
-    told.note("GET /v1/tokens, the database is gone", &plane.get("/v1/tokens").await, &[]);
+    reported.note("GET /v1/tokens, the database is gone", &plane.get("/v1/tokens").await, &[]);
     let starting = TestServer::starting().await;
-    told.note("POST /v1/keys, while starting", &starting.post("/v1/keys", new_key("x")).await, &[]);
+    reported.note("POST /v1/keys, while starting", &starting.post("/v1/keys", new_key("x")).await, &[]);
 
     let all: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| code.as_str().to_owned()).collect();
-    assert_eq!(told.codes, all, "a code that the API answers is not provoked here");
-    golden("problems.txt", &told.text);
+    assert_eq!(reported.codes, all, "a code that the API answers is not provoked here");
+    golden("problems.txt", &reported.text);
 }
 
 #[test]

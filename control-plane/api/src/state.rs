@@ -15,6 +15,7 @@ use omniflow_service::leaks::Leaks;
 use omniflow_service::monitoring::Monitoring;
 use omniflow_service::policy::Policies;
 use omniflow_service::tokens::Tokens;
+use prometheus_client::registry::Registry;
 
 /// What the API works with: the use cases, who may call, and the connections that are open.
 pub struct Api {
@@ -40,8 +41,10 @@ pub struct Api {
     pub gateways: Arc<Gateways>,
     /// Serves gateways.
     pub gateway_protocol: Arc<GatewayProtocol>,
-    /// Measures the control plane.
+    /// Reads the values that exist outside of the registry of metrics.
     pub monitoring: Arc<Monitoring>,
+    /// The histograms that components record into.
+    pub metrics: Arc<Registry>,
 }
 
 /// The state of the router. Handlers take slices of it, such as `State<Arc<RequestLog>>`.

@@ -158,7 +158,7 @@ mod tests {
         let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
         assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
         assert_eq!(
-            plane.get("/v1/events?action=token.created").await.json()["items"].as_array().unwrap().len(),
+            plane.get("/v1/admin-log?action=token.created").await.json()["items"].as_array().unwrap().len(),
             1
         );
     }

@@ -9,13 +9,14 @@
 )]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
+mod admin_log;
+mod anomalies;
 mod args;
 mod audit;
 mod client;
 mod clock;
 mod completions;
 mod doctor;
-mod events;
 mod gateway;
 mod input;
 mod key;
@@ -52,17 +53,19 @@ pub enum ApiCommand {
     Key(key::Command),
     /// Read the audit log, newest first.
     Audit(Box<audit::Command>),
+    /// List anomalies in the use of keys, newest first.
+    Anomalies(anomalies::Anomalies),
     /// See which gateways enforce what.
     #[command(subcommand)]
     Gateway(gateway::Command),
     /// Make, list and revoke tokens for the control plane itself.
     #[command(subcommand)]
     Token(token::Command),
-    /// Read, set, compare, explain and rehearse routes and scopes.
+    /// Read, set, compare, explain and dry-run routes and scopes.
     #[command(subcommand)]
     Policy(policy::Command),
-    /// Read the trail of what admins did, newest first.
-    Events(events::Events),
+    /// List changes by admins, newest first.
+    AdminLog(admin_log::AdminLog),
 }
 
 impl ApiCommand {
@@ -77,10 +80,11 @@ impl ApiCommand {
         match self {
             Self::Key(command) => key::run(command, &client, output),
             Self::Audit(command) => audit::run(*command, &client, output),
+            Self::Anomalies(args) => anomalies::run(args, &client, output),
             Self::Gateway(command) => gateway::run(&command, &client, output),
             Self::Token(command) => token::run(command, &client, output),
             Self::Policy(command) => policy::run(command, &client, output),
-            Self::Events(args) => events::run(args, &client, output),
+            Self::AdminLog(args) => admin_log::run(args, &client, output),
         }
     }
 }

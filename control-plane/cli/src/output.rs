@@ -205,7 +205,7 @@ pub(crate) fn cell_of_json(value: &Value) -> String {
     }
 }
 
-/// Text from callers must not steer the terminal.
+/// Text from clients must not steer the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
 }

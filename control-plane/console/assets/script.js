@@ -1,4 +1,4 @@
-// What pages do beyond HTML. Each works without this file as well; what it finds is told by data- attributes:
+// What pages do beyond HTML. Each works without this file as well; what it finds is reported by data- attributes:
 //
 //   time[data-zone]       shows the instant in the reader's zone, with UTC in its title
 //   time[data-title]      has the reader's zone and UTC in its title

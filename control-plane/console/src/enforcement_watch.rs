@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout};
 
 use omniflow_domain::gateway::{Enforcement, MAX_WAIT};
 use omniflow_service::fleet::Fleet;
+use omniflow_service::notifications::Notifications;
 use omniflow_service::publisher::Publisher;
-use omniflow_service::signals::Signals;
 
 /// The maximum number of watched versions. The oldest is evicted first.
 const MAX_WATCHED: usize = 64;
@@ -24,7 +24,7 @@ pub(super) type Progress = watch::Receiver<Option<Enforcement>>;
 pub struct EnforcementWatch {
     fleet: Arc<Fleet>,
     publisher: Arc<Publisher>,
-    signals: Signals,
+    notifications: Notifications,
     watched: Mutex<BTreeMap<u64, Progress>>,
 }
 
@@ -32,11 +32,11 @@ pub struct EnforcementWatch {
 
 impl EnforcementWatch {
     /// Watches nothing yet.
-    pub fn new(fleet: &Arc<Fleet>, publisher: &Arc<Publisher>, signals: &Signals) -> Self {
+    pub fn new(fleet: &Arc<Fleet>, publisher: &Arc<Publisher>, notifications: &Notifications) -> Self {
         Self {
             fleet: Arc::clone(fleet),
             publisher: Arc::clone(publisher),
-            signals: signals.clone(),
+            notifications: notifications.clone(),
             watched: Mutex::default(),
         }
     }
@@ -56,7 +56,7 @@ impl EnforcementWatch {
             }
         }
         let (fleet, publisher) = (Arc::clone(&self.fleet), Arc::clone(&self.publisher));
-        let signals = self.signals.clone();
+        let notifications = self.notifications.clone();
         tokio::spawn(async move {
             let deadline = Instant::now() + MAX_WAIT;
             let progress = |enforcement: &Enforcement| {
@@ -64,7 +64,7 @@ impl EnforcementWatch {
             };
             let last = tokio::select! {
                 last = fleet.follow(version, &publisher.publication, committed, deadline, progress) => last,
-                () = signals.stopped() => return,
+                () = notifications.stopped() => return,
             };
             sender.send_replace(Some(last));
         });
@@ -91,7 +91,7 @@ impl EnforcementWatch {
         let waiting = timeout(wait.min(MAX_WAIT), progress.wait_for(complete));
         tokio::select! {
             _ = waiting => {}
-            () = self.signals.stopped() => {}
+            () = self.notifications.stopped() => {}
         }
     }
 

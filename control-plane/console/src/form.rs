@@ -200,7 +200,7 @@ pub(super) fn new_attempt(app: &Console) -> Result<String, Error> {
     Ok(hex::encode(app.entropy.compose(|random| [0; 16].map(|_: u8| random()))?))
 }
 
-/// The attempt that a form is, as the API knows those of its callers; `None` for a form without a name for it.
+/// The attempt that a form is, as the API knows those of its clients; `None` for a form without a name for it.
 pub(super) fn attempt(principal: &Principal, form: &Form) -> Option<Attempt> {
     let name = form.stated(ATTEMPT)?;
     let key = Digest::of(format!("a form of a page: {name}").as_bytes());

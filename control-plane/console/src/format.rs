@@ -196,7 +196,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
     #[test]
-    fn instants_are_told_beside_now() {
+    fn instants_are_reported_beside_now() {
         let ago = |millis: i64| {
             let time = UnixMillis(NOW.0.checked_add_signed(millis).unwrap());
             let html = Ago { time, now: NOW }.to_string();

@@ -20,7 +20,7 @@ use omniflow_service::query::PageRequest;
 
 /// Gateways of one page.
 const PAGE_SIZE: &str = "50";
-/// From how far on a clock that differs is told of, in milliseconds: keys end by the gateway's clock.
+/// From how far on a clock that differs is shown, in milliseconds: keys end by the gateway's clock.
 const CLOCK_MS: u64 = 2_000;
 
 /// What the address says.

@@ -33,16 +33,17 @@
 )]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
+mod admin_log;
+mod anomalies;
 mod assets;
 mod audit;
 mod browser_session;
+mod changes;
 mod chart;
 mod enforcement_status;
 pub mod enforcement_watch;
 mod error_page;
-mod events;
 mod extract;
-mod findings;
 mod form;
 mod format;
 mod gateways;
@@ -63,7 +64,6 @@ mod sign_in;
 mod sign_in_page;
 pub mod state;
 mod tokens;
-mod trail;
 
 #[cfg(test)]
 mod testing;
@@ -107,8 +107,8 @@ fn routes(app: Arc<Console>) -> PageRoutes {
         tokens::routes,
         settings::routes,
         audit::routes,
-        findings::routes,
-        events::routes,
+        anomalies::routes,
+        admin_log::routes,
         policy::routes,
         gateways::routes,
     ];

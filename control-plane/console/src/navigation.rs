@@ -20,8 +20,8 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { path: "/tokens", label: "Tokens", group: "Settings", access: OWNER },
     Section { path: "/settings", label: "Installation", group: "Settings", access: READ },
     Section { path: "/audit", label: "Audit", group: "Activity", access: READ },
-    Section { path: "/findings", label: "Findings", group: "Activity", access: READ },
-    Section { path: "/events", label: "Events", group: "Activity", access: READ },
+    Section { path: "/anomalies", label: "Anomalies", group: "Activity", access: READ },
+    Section { path: "/admin-log", label: "Admin log", group: "Activity", access: READ },
     Section { path: "/policy", label: "Policy", group: "Enforcement", access: READ },
     Section { path: "/gateways", label: "Gateways", group: "Enforcement", access: READ },
 ];

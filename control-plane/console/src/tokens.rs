@@ -222,7 +222,7 @@ fn form_page(browser: &BrowserSession, form: &Form, status: StatusCode, errors: 
         name: form.text("name").to_owned(),
         roles: vec![
             role(Role::Admin, "Issues, changes, rotates and revokes keys, and sets the policy"),
-            role(Role::Auditor, "Reads keys, policy, gateways and the audit log, and what callers sent"),
+            role(Role::Auditor, "Reads keys, policy, gateways and the audit log, and what clients sent"),
             role(Role::Gateway, "For a gateway: takes snapshots and delivers records; cannot sign in"),
             role(Role::Owner, "All that an admin may, and tokens"),
         ],

@@ -9,16 +9,16 @@ use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-/// One call, stored; or several refusals of callers without a known key, folded into one.
+/// One call, stored; or aggregated refusals of clients without a known key.
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
     /// Its number in this log.
     pub id: i64,
-    /// When the call began; of folded ones the last.
+    /// When the call began; of aggregated ones the last.
     pub time: UnixMillis,
     /// The gateway that saw it.
     pub gateway: String,
-    /// The key, where the caller presented one that exists.
+    /// The key, if the client sent one that exists.
     pub key: Option<AuditKey>,
     /// The method.
     pub method: String,
@@ -26,13 +26,13 @@ pub struct AuditEntry {
     pub endpoint: Option<String>,
     /// The path, without the query string.
     pub path: String,
-    /// The status that the caller got; 0 where it got none.
+    /// Status of the response; 0 if there was none.
     pub status: u16,
     /// The decision and its reason.
     pub outcome: Outcome,
     /// From the head of the request to the end of the stream, in microseconds.
     pub latency_us: u64,
-    /// The caller's address as the gateway knows it.
+    /// Client address as the gateway determined it.
     pub source_ip: Option<IpAddr>,
     /// The gateway's request id.
     pub request_id: String,
@@ -40,19 +40,19 @@ pub struct AuditEntry {
     pub request_bytes: u64,
     /// Bytes of the response's body.
     pub response_bytes: u64,
-    /// SHA-256 over the query string, a line feed and the body; `None` for folded calls.
+    /// SHA-256 over the query string, a line feed and the body; `None` for aggregated calls.
     pub argument_hash: Option<Digest>,
     /// Whether the hash covers the beginning of the body only.
     pub argument_hash_partial: bool,
     /// Whether the arguments themselves are kept.
     pub has_payload: bool,
     /// Present where this stands for several calls. Method, path and request id are empty then.
-    pub folded: Option<FoldedCalls>,
+    pub aggregated: Option<AggregatedCalls>,
 }
 
-/// How many calls were folded into one record.
+/// How many calls were aggregated into one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FoldedCalls {
+pub struct AggregatedCalls {
     /// How many, at least one.
     pub calls: u64,
     /// When the first began.
@@ -66,7 +66,7 @@ pub struct RecordedCall {
     pub id: i64,
     /// When the call began.
     pub time: UnixMillis,
-    /// The key, where the caller presented one that exists.
+    /// The key, if the client sent one that exists.
     pub key_id: Option<Uuid>,
     /// The version of it; 0 without a key.
     pub version: u16,
@@ -78,7 +78,7 @@ pub struct RecordedCall {
     pub path: String,
     /// The decision and its reason.
     pub outcome: Outcome,
-    /// How many calls it stands for: 1, or those that were folded.
+    /// How many calls it stands for: 1, or those that were aggregated.
     pub calls: u64,
 }
 
@@ -140,7 +140,7 @@ pub struct InvalidCause;
 // === impl RecordedCall ===
 
 impl RecordedCall {
-    /// Whether the path is what the caller sent: not cut, without anything that was redacted or is no UTF-8.
+    /// Whether the path is what the client sent: not cut, without anything that was redacted or is no UTF-8.
     pub fn is_path_whole(&self) -> bool {
         self.path.len() < MAX_TEXT
             && !self.path.contains(REDACTED)

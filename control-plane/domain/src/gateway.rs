@@ -52,7 +52,7 @@ pub struct GatewayStatus {
     pub clock_skew_ms: Option<i64>,
 }
 
-/// How far one version is in force.
+/// How far one version is enforced.
 #[derive(Clone, Debug)]
 pub struct Enforcement {
     /// Whether every live gateway enforces it in all its VMs.

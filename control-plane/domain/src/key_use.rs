@@ -7,13 +7,13 @@ use std::net::IpAddr;
 use omniflow_policy::outcome::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
 
-use crate::finding::Finding;
+use crate::anomaly::Anomaly;
 
-/// How far back a use is told, in milliseconds: 30 days.
+/// How far back a use is reported, in milliseconds: 30 days.
 pub const PERIOD_MS: u64 = 30 * DAY_MS;
-/// The most calls that are looked at, the newest.
+/// The most calls that are evaluated, the newest.
 pub const MAX_CALLS: u64 = 1_000_000;
-/// The most endpoints, and the most addresses, that are told one by one.
+/// The most endpoints, and the most addresses, that are reported one by one.
 pub const MAX_LISTED: usize = 50;
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -21,7 +21,7 @@ const DAY_MS: u64 = 24 * 3_600_000;
 /// Calls of one key that have address, method, endpoint and outcome in common.
 #[derive(Clone, Debug)]
 pub struct CallGroup {
-    /// The caller's address.
+    /// The client address.
     pub address: Option<IpAddr>,
     /// The method.
     pub method: String,
@@ -57,7 +57,7 @@ pub struct KeyUse {
     pub from: UnixMillis,
     /// Until when.
     pub to: UnixMillis,
-    /// Whether these are all calls of the last 30 days: false where there are more than were looked at.
+    /// Whether these are all calls of the last 30 days: false where there are more than were evaluated.
     pub complete: bool,
     /// All calls; `None` where there is none.
     pub total: Option<Tally>,
@@ -75,7 +75,7 @@ pub struct KeyUse {
     pub more_addresses: usize,
     /// How many addresses are new.
     pub new_addresses: usize,
-    /// Calls that were refused because what was presented had been revoked.
+    /// Calls that were refused because their credential had been revoked.
     pub after_revocation: u64,
 }
 
@@ -85,7 +85,7 @@ pub struct KeyUsage {
     /// The use of the key.
     pub calls: KeyUse,
     /// The newest anomalies.
-    pub anomalies: Vec<Finding>,
+    pub anomalies: Vec<Anomaly>,
 }
 
 /// Calls from one address.
@@ -255,10 +255,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_told() {
+    fn what_is_not_known_is_not_reported() {
         let none = KeyUse::of(&[], MAX_CALLS, NOW);
         assert_eq!((none.total, none.last_allowed, none.complete), (None, None, true));
-        // More calls than are looked at, all within a day: what was before is not known.
+        // More calls than are evaluated, all within a day: what was before is not known.
         let used = KeyUse::of(&[group(1, "/a", Outcome::Allowed, MAX_CALLS, (0, 0))], MAX_CALLS, NOW);
         assert_eq!((used.complete, used.new_addresses, used.from), (false, 0, NOW));
     }

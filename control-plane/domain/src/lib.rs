@@ -9,8 +9,8 @@
 //! | [`access`] | which roles may use which operations |
 //! | [`leak`] | reports of leaked secrets |
 //! | [`policy`] | stored versions of the policy, what they allow keys to do, and what a draft would change |
-//! | [`event`], [`event_state`], [`audit`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics and sealed arguments |
-//! | [`patterns`], [`finding`] | anomalies in the use of a key, compared with its own history |
+//! | [`admin_event`], [`admin_event_state`], [`audit`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics and sealed arguments |
+//! | [`anomaly`], [`detection`] | anomalies in the use of a key, compared with its own history |
 //! | [`page`] | paginated lists |
 //! | [`error`] | why a use case was refused or failed |
 //! | [`gateway`], [`version`] | gateways and the versions they enforce; bounds of versions |
@@ -22,12 +22,13 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 pub mod access;
+pub mod admin_event;
+pub mod admin_event_state;
+pub mod anomaly;
 pub mod audit;
 pub mod clock;
+pub mod detection;
 pub mod error;
-pub mod event;
-pub mod event_state;
-pub mod finding;
 pub mod gateway;
 pub mod key;
 pub mod key_details;
@@ -35,7 +36,6 @@ pub mod key_use;
 pub mod leak;
 pub mod name;
 pub mod page;
-pub mod patterns;
 pub mod payload;
 pub mod policy;
 pub mod principal;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::event::Actor;
+use crate::admin_event::PrincipalRef;
 use crate::name::Name;
 use crate::token::{Role, Token};
 
@@ -26,8 +26,8 @@ impl Principal {
     }
 
     /// The principal as the admin log names it.
-    pub fn actor(&self) -> Actor {
-        Actor { id: Some(self.id), name: self.name.to_string() }
+    pub fn reference(&self) -> PrincipalRef {
+        PrincipalRef { id: Some(self.id), name: self.name.to_string() }
     }
 }
 

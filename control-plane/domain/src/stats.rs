@@ -16,7 +16,7 @@ pub enum Dimension {
     Key,
     /// The template of the route.
     Endpoint,
-    /// The caller's address.
+    /// The client address.
     Address,
     /// The status.
     Status,
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!((tally.calls, tally.client_errors, tally.server_errors), (1_000, 0, 900));
         let mut one = Tally::default();
         one.add(4, Some(7), 1);
-        // Folded calls count, and say nothing of latencies.
+        // Aggregated calls count, and say nothing of latencies.
         one.add(4, None, 1_000);
         assert_eq!((all(&one), one.calls, one.client_errors), ([7; 5], 1_001, 1_001));
     }

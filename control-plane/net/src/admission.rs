@@ -15,23 +15,23 @@ use std::time::Duration;
 use axum::http::Extensions;
 use tokio::time::Instant;
 
-/// How often the log is told that connections are ended.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of the warning that connections are closed.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The open connections.
 #[derive(Debug)]
 pub struct Admission {
-    most: usize,
-    crowd: Mutex<Crowd>,
+    max: usize,
+    table: Mutex<ConnectionTable>,
     evicted: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Crowd {
+struct ConnectionTable {
     next: u64,
     /// In the order in which they go.
     open: BTreeMap<Rank, Arc<State>>,
-    complained: Option<Instant>,
+    last_warned: Option<Instant>,
 }
 
 /// Those without a valid token go first, and the oldest of them.
@@ -59,52 +59,52 @@ pub struct Connection {
 
 /// An open connection. Dropped, it is closed.
 #[derive(Debug)]
-pub struct Ticket(Connection);
+pub struct ConnectionGuard(Connection);
 
 // === impl Admission ===
 
 impl Admission {
     /// At most so many at once.
-    pub fn new(most: usize) -> Self {
-        Self { most: most.max(1), crowd: Mutex::default(), evicted: AtomicU64::default() }
+    pub fn new(max: usize) -> Self {
+        Self { max: max.max(1), table: Mutex::default(), evicted: AtomicU64::default() }
     }
 
     /// Lets a connection in, and ends another if it is one too many.
-    pub fn admit(self: &Arc<Self>) -> Ticket {
-        let mut crowd = self.crowd();
-        let mut complaint = false;
-        while crowd.open.len() >= self.most {
-            let Some((_, state)) = crowd.open.pop_first() else { break };
+    pub fn admit(self: &Arc<Self>) -> ConnectionGuard {
+        let mut table = self.table();
+        let mut should_warn = false;
+        while table.open.len() >= self.max {
+            let Some((_, state)) = table.open.pop_first() else { break };
             state.evict();
             self.evicted.fetch_add(1, Ordering::Relaxed);
             let now = Instant::now();
-            complaint |= crowd.complained.is_none_or(|last| now.duration_since(last) >= COMPLAINT_INTERVAL);
-            if complaint {
-                crowd.complained = Some(now);
+            should_warn |= table.last_warned.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
+            if should_warn {
+                table.last_warned = Some(now);
             }
         }
         let state = Arc::new(State {
-            number: crowd.next,
+            number: table.next,
             trusted: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             reader: Mutex::default(),
             writer: Mutex::default(),
         });
-        crowd.next += 1;
-        crowd.open.insert(state.rank(), Arc::clone(&state));
-        drop(crowd);
-        if complaint {
+        table.next += 1;
+        table.open.insert(state.rank(), Arc::clone(&state));
+        drop(table);
+        if should_warn {
             tracing::warn!(
-                most = self.most,
+                max = self.max,
                 "there are too many connections: the oldest that have shown no valid token are ended"
             );
         }
-        Ticket(Connection { state, admission: Arc::clone(self) })
+        ConnectionGuard(Connection { state, admission: Arc::clone(self) })
     }
 
     /// How many are open.
     pub fn open(&self) -> usize {
-        self.crowd().open.len()
+        self.table().open.len()
     }
 
     /// How many were ended because there were too many.
@@ -112,8 +112,8 @@ impl Admission {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    fn crowd(&self) -> MutexGuard<'_, Crowd> {
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, ConnectionTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,12 +152,12 @@ impl Connection {
         if let Some(Self { state, admission }) = extensions.get::<Self>()
             && !state.trusted.load(Ordering::Acquire)
         {
-            let mut crowd = admission.crowd();
-            let known = crowd.open.remove(&state.rank());
+            let mut table = admission.table();
+            let known = table.open.remove(&state.rank());
             state.trusted.store(true, Ordering::Release);
             // One that is being ended does not come back.
             if let Some(known) = known {
-                crowd.open.insert(state.rank(), known);
+                table.open.insert(state.rank(), known);
             }
         }
     }
@@ -168,9 +168,9 @@ impl Connection {
     }
 }
 
-// === impl Ticket ===
+// === impl ConnectionGuard ===
 
-impl Ticket {
+impl ConnectionGuard {
     /// For the calls on this connection.
     pub fn connection(&self) -> &Connection {
         &self.0
@@ -187,11 +187,11 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let Connection { state, admission } = &self.0;
-        let mut crowd = admission.crowd();
-        crowd.open.remove(&state.rank());
+        let mut table = admission.table();
+        table.open.remove(&state.rank());
     }
 }
 
@@ -203,16 +203,16 @@ mod tests {
         Context::from_waker(Waker::noop())
     }
 
-    fn trust(ticket: &Ticket) {
+    fn trust(guard: &ConnectionGuard) {
         let mut extensions = Extensions::new();
-        extensions.insert(ticket.connection().clone());
+        extensions.insert(guard.connection().clone());
         Connection::trust(&extensions);
     }
 
     #[test]
     fn the_oldest_without_a_token_goes_and_those_with_one_go_last() {
         let admission = Arc::new(Admission::new(3));
-        let ended = |ticket: &Ticket| ticket.ends_reader(&context()) && ticket.ends_writer(&context());
+        let ended = |guard: &ConnectionGuard| guard.ends_reader(&context()) && guard.ends_writer(&context());
         let first = admission.admit();
         trust(&first);
         let second = admission.admit();
@@ -235,9 +235,9 @@ mod tests {
     #[test]
     fn a_crowd_never_grows_beyond_its_most_and_the_newest_is_in() {
         let admission = Arc::new(Admission::new(100));
-        let tickets: Vec<Ticket> = (0..10_000).map(|_| admission.admit()).collect();
+        let guards: Vec<ConnectionGuard> = (0..10_000).map(|_| admission.admit()).collect();
         assert_eq!((admission.open(), admission.evicted()), (100, 9_900));
-        assert!(tickets.iter().rev().take(100).all(|ticket| !ticket.ends_reader(&context())));
-        assert!(tickets.iter().rev().skip(100).all(|ticket| ticket.ends_reader(&context())));
+        assert!(guards.iter().rev().take(100).all(|guard| !guard.ends_reader(&context())));
+        assert!(guards.iter().rev().skip(100).all(|guard| guard.ends_reader(&context())));
     }
 }

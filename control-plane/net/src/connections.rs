@@ -36,7 +36,7 @@ const MOST_CONNECTIONS: usize = 8_192;
 const OTHER_FILES: u64 = 128;
 /// How many connections the operating system keeps that are not accepted yet; it may grant fewer.
 const BACKLOG: u32 = 4_096;
-/// How often it is told that connections cannot be accepted.
+/// How often a warning says that connections cannot be accepted.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves on this listener until `handle` says otherwise, by TLS if it is given.
@@ -146,7 +146,7 @@ mod tests {
         (address, handle, serving)
     }
 
-    /// Calls of `/never` are told of when they begin, and have no answer.
+    /// Calls of `/never` are reported when they begin, and have no answer.
     fn never(called: &Arc<Notify>) -> Router {
         let called = Arc::clone(called);
         let begin = async move || {
@@ -272,18 +272,18 @@ mod tests {
         let called = Arc::new(Notify::new());
         let router = never(&called).route("/", get("here"));
         let (address, handle, _serving) = start_small(router, 4).await;
-        let mut crowd = Vec::new();
+        let mut clients = Vec::new();
         for (number, sent) in
             ["", "GET / HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /never HTTP/1.1\r\n\r\n"]
                 .into_iter()
                 .enumerate()
         {
-            crowd.push(send(address, sent.as_bytes()).await);
+            clients.push(send(address, sent.as_bytes()).await);
             connections(&handle, number + 1).await;
         }
         called.notified().await;
         let mut newer = Vec::new();
-        for mut oldest in crowd {
+        for mut oldest in clients {
             let mut stream = send(address, b"GET / HTTP/1.1\r\n\r\n").await;
             let mut answer = [0; 12];
             stream.read_exact(&mut answer).await.unwrap();

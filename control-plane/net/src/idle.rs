@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
-use crate::admission::{Admission, Connection, Ticket};
+use crate::admission::{Admission, Connection, ConnectionGuard};
 
 /// Accepts connections as `inner` does, and ends those that are idle for too long, or too many.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ struct OpenCall(Arc<Activity>);
 #[derive(Debug)]
 pub struct IdleStream<I> {
     inner: I,
-    ticket: Ticket,
+    guard: ConnectionGuard,
     activity: Arc<Activity>,
     times: IdleTimes,
     timer: Pin<Box<Sleep>>,
@@ -107,16 +107,16 @@ where
     type Future = BoxFuture<io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
-        let ticket = self.admission.admit();
+        let guard = self.admission.admit();
         let (accepted, times) = (self.inner.accept(stream, service), self.times);
         Box::pin(async move {
             let (inner, service) = accepted.await?;
             let activity = Arc::new(Activity::new(Instant::now()));
-            let connection = ticket.connection().clone();
+            let connection = guard.connection().clone();
             let counted = CountedService { inner: service, activity: Arc::clone(&activity), connection };
             let timer = Box::pin(sleep(times.idle));
             // The deadline of the connection, set anew with each call; nothing is polled for.
-            Ok((IdleStream { inner, ticket, activity, times, timer, is_stalled: false }, counted))
+            Ok((IdleStream { inner, guard, activity, times, timer, is_stalled: false }, counted))
         })
     }
 }
@@ -171,7 +171,7 @@ impl<I> IdleStream<I> {
         loop {
             ready!(self.timer.as_mut().poll(context));
             let now = Instant::now();
-            let next = match self.activity.ends_at(self.times, self.ticket.connection().is_trusted()) {
+            let next = match self.activity.ends_at(self.times, self.guard.connection().is_trusted()) {
                 Some(end) if end <= now => return Poll::Ready(()),
                 Some(end) => end,
                 None => now + self.times.idle,
@@ -184,13 +184,13 @@ impl<I> IdleStream<I> {
     fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             // An answer that is taken slowly is taken. Who has shown no token has the time of a call for it.
-            if std::mem::take(&mut self.is_stalled) && self.ticket.connection().is_trusted() {
+            if std::mem::take(&mut self.is_stalled) && self.guard.connection().is_trusted() {
                 self.activity.times().ended = Instant::now();
             }
             return written;
         }
         self.is_stalled = true;
-        if self.ticket.ends_writer(context) {
+        if self.guard.ends_writer(context) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         ready!(self.poll_end(context));
@@ -205,7 +205,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for IdleStream<I> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // First: a client that sends all the time ends too.
-        if self.ticket.ends_reader(context) {
+        if self.guard.ends_reader(context) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(context, buffer) {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::key::{KeyPrefix, compose_token};
 use omniflow_policy::policy::PolicyDocument;
 
+use omniflow_domain::admin_event::{Action, NewAdminEvent, PrincipalRef, Subject};
+use omniflow_domain::admin_event_state::token_state;
 use omniflow_domain::clock::{Clock, Entropy, EntropyUnavailable};
-use omniflow_domain::event::{Action, Actor, NewEvent, Subject};
-use omniflow_domain::event_state::token_state;
 use omniflow_domain::name::Name;
 use omniflow_domain::policy::StoredPolicy;
 use omniflow_domain::token::{Role, Token};
@@ -77,9 +77,9 @@ pub(crate) async fn installation(
     transaction.insert_installation(&installation).await?;
     transaction.insert_policy(&policy).await?;
     transaction.insert_token(&token).await?;
-    let event = NewEvent {
+    let event = NewAdminEvent {
         time: now,
-        actor: Actor { id: None, name: FIRST_START.to_owned() },
+        principal: PrincipalRef { id: None, name: FIRST_START.to_owned() },
         action: Action::InstallationCreated,
         subject: Subject { id: installation.id.to_string(), name: key_prefix.as_str().to_owned() },
         before: None,

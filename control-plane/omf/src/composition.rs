@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use omniflow_api::state::Api;
 use omniflow_console::Console;
 use omniflow_console::enforcement_watch::EnforcementWatch;
@@ -25,10 +24,10 @@ use omniflow_service::keys::Keys;
 use omniflow_service::known_tokens::KnownTokens;
 use omniflow_service::leaks::{LeakParts, Leaks};
 use omniflow_service::monitoring::{DeliveryFailures, Monitoring};
+use omniflow_service::notifications::Notifications;
 use omniflow_service::policy::Policies;
 use omniflow_service::publisher::Publisher;
 use omniflow_service::sessions::Sessions;
-use omniflow_service::signals::Signals;
 use omniflow_service::tokens::Tokens;
 use omniflow_service::vault::{self, Vault, VaultError};
 use omniflow_store::Store;
@@ -36,7 +35,7 @@ use omniflow_store_sqlite::SqliteStore;
 
 use crate::bootstrap;
 use crate::error::ServerError;
-use crate::router;
+use crate::metrics::Metrics;
 use crate::settings::ServerSettings;
 
 /// The running control plane. Only this crate sees all of it: use cases, API and console have the slices that they need.
@@ -48,7 +47,7 @@ pub struct ControlPlane {
     /// The gateways that poll.
     pub fleet: Arc<Fleet>,
     /// What parts of the process tell each other.
-    pub signals: Signals,
+    pub notifications: Notifications,
     /// How long audit records and the arguments of calls are kept.
     pub retention: RetentionPeriods,
     /// The wall clock.
@@ -59,6 +58,8 @@ pub struct ControlPlane {
     pub webhook: Option<Webhook>,
     /// The export of the audit log; `None` if there is none.
     pub exporter: Option<Exporter>,
+    /// The metrics of the process.
+    pub(crate) metrics: Metrics,
     /// The state of the API.
     pub api: Arc<Api>,
     /// The state of the console.
@@ -70,7 +71,7 @@ struct Shared {
     store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
-    signals: Signals,
+    notifications: Notifications,
     vault: Arc<Vault>,
     known_tokens: Arc<KnownTokens>,
     idempotency: Arc<IdempotencyCache>,
@@ -114,27 +115,24 @@ impl ControlPlane {
         };
         let admission = Arc::new(Admission::new(connections::most_connections()));
         let cases = UseCases::new(&shared, settings);
-        let api = Arc::new(api(&shared, &cases, failures, &admission));
+        let metrics = Metrics::new(shared.store.metrics());
+        let api = Arc::new(api(&shared, &cases, failures, &admission, &metrics));
         let console = Arc::new(console(&shared, cases, settings));
-        let Shared { store, publisher, fleet, signals, retention, clock, .. } = shared;
+        let Shared { store, publisher, fleet, notifications, retention, clock, .. } = shared;
         Ok(Self {
             store,
             publisher,
             fleet,
-            signals,
+            notifications,
             retention,
             clock,
             admission,
             webhook,
             exporter,
+            metrics,
             api,
             console,
         })
-    }
-
-    /// The API and the console behind one router.
-    pub fn router(&self) -> Router {
-        router::router(Arc::clone(&self.api), Arc::clone(&self.console))
     }
 
     /// The present instant.
@@ -171,7 +169,7 @@ impl Shared {
             store,
             publisher,
             fleet,
-            signals: Signals::default(),
+            notifications: Notifications::default(),
             vault,
             known_tokens,
             idempotency: Arc::default(),
@@ -186,18 +184,18 @@ impl Shared {
 
 impl UseCases {
     fn new(shared: &Shared, settings: &ServerSettings) -> Self {
-        let Shared { store, publisher, fleet, signals, idempotency, clock, entropy, .. } = shared;
+        let Shared { store, publisher, fleet, notifications, idempotency, clock, entropy, .. } = shared;
         let authentication = Arc::new(Authentication::new(
             Arc::clone(store),
             Arc::clone(&shared.known_tokens),
-            signals.clone(),
+            notifications.clone(),
             clock.clone(),
         ));
         let keys = Keys {
             store: Arc::clone(store),
             publisher: Arc::clone(publisher),
             fleet: Arc::clone(fleet),
-            signals: signals.clone(),
+            notifications: notifications.clone(),
             idempotency: Arc::clone(idempotency),
             rotation_after: settings.rotation_after,
             clock: clock.clone(),
@@ -206,7 +204,7 @@ impl UseCases {
         let tokens = Tokens::new(
             Arc::clone(store),
             Arc::clone(&shared.known_tokens),
-            signals.clone(),
+            notifications.clone(),
             Arc::clone(idempotency),
             publisher.installation.key_prefix.clone(),
             clock.clone(),
@@ -217,17 +215,17 @@ impl UseCases {
         let request_log = RequestLog::new(
             Arc::clone(store),
             Arc::clone(&shared.vault),
-            signals.clone(),
+            notifications.clone(),
             clock.clone(),
             shared.retention.payloads,
         );
-        let parts = LeakParts { store, publisher, fleet, signals, idempotency };
+        let parts = LeakParts { store, publisher, fleet, notifications, idempotency };
         Self {
             authentication,
             keys: Arc::new(keys),
             tokens: Arc::new(tokens),
             sessions: Arc::new(sessions),
-            policies: Arc::new(Policies::new(store, publisher, fleet, signals, clock)),
+            policies: Arc::new(Policies::new(store, publisher, fleet, notifications, clock)),
             leaks: Arc::new(Leaks::new(parts, settings.rotation_after, clock, entropy)),
             request_log: Arc::new(request_log),
             admin_log: Arc::new(AdminLog::new(Arc::clone(store))),
@@ -236,15 +234,22 @@ impl UseCases {
     }
 }
 
-fn api(shared: &Shared, cases: &UseCases, failures: DeliveryFailures, admission: &Arc<Admission>) -> Api {
-    let Shared { store, publisher, fleet, signals, vault, clock, .. } = shared;
+fn api(
+    shared: &Shared,
+    cases: &UseCases,
+    failures: DeliveryFailures,
+    admission: &Arc<Admission>,
+    metrics: &Metrics,
+) -> Api {
+    let Shared { store, publisher, fleet, notifications, vault, clock, .. } = shared;
     let gateway_protocol = GatewayProtocol::new(
         Arc::clone(store),
         Arc::clone(publisher),
         Arc::clone(fleet),
         Arc::clone(vault),
-        signals.clone(),
+        notifications.clone(),
         clock.clone(),
+        metrics.gateways.clone(),
     );
     let monitoring =
         Monitoring::new(Arc::clone(store), Arc::clone(publisher), Arc::clone(fleet), clock.clone(), failures);
@@ -261,6 +266,7 @@ fn api(shared: &Shared, cases: &UseCases, failures: DeliveryFailures, admission:
         gateways: Arc::clone(&cases.gateways),
         gateway_protocol: Arc::new(gateway_protocol),
         monitoring: Arc::new(monitoring),
+        metrics: Arc::clone(&metrics.registry),
     }
 }
 
@@ -276,13 +282,13 @@ fn console(shared: &Shared, cases: UseCases, settings: &ServerSettings) -> Conso
         admin_log,
         gateways,
     } = cases;
-    let effective = settings.in_force.iter().map(|setting| EffectiveSetting {
+    let effective = settings.effective.iter().map(|setting| EffectiveSetting {
         name: setting.name,
         meaning: setting.meaning,
         value: setting.value.clone(),
         source: setting.source.clone(),
     });
-    let watch = EnforcementWatch::new(&shared.fleet, &shared.publisher, &shared.signals);
+    let watch = EnforcementWatch::new(&shared.fleet, &shared.publisher, &shared.notifications);
     Console {
         authentication,
         publisher: Arc::clone(&shared.publisher),

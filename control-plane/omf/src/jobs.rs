@@ -27,37 +27,37 @@ impl Supervisor {
     pub(crate) fn start(app: &Arc<ControlPlane>) -> Self {
         let supervisor = Self::default();
         supervisor.spawn("sightings", app, |app| async move {
-            run_sightings(&app.fleet, &*app.store, &app.signals).await;
+            run_sightings(&app.fleet, &*app.store, &app.notifications).await;
         });
         supervisor.spawn("retention", app, |app| async move {
-            run_retention(&*app.store, &app.signals, &app.fleet, &app.clock, app.retention).await;
+            run_retention(&*app.store, &app.notifications, &app.fleet, &app.clock, app.retention).await;
         });
         supervisor.spawn("detection", app, |app| async move {
-            run_detection(&*app.store, &app.signals, &app.clock, app.webhook.is_some()).await;
+            run_detection(&*app.store, &app.notifications, &app.clock, app.webhook.is_some()).await;
         });
         supervisor.spawn("repartition", app, |app| async move {
-            run_repartition(&app.publisher, &app.signals).await;
+            run_repartition(&app.publisher, &app.notifications).await;
         });
         supervisor.spawn("store maintenance", app, |app| async move {
-            run_checkpoints(&*app.store, &app.signals).await;
+            run_checkpoints(&*app.store, &app.notifications).await;
         });
         supervisor.spawn("gateway loss", app, |app| async move {
-            run_gateway_loss(&*app.store, &app.signals, &app.fleet).await;
+            run_gateway_loss(&*app.store, &app.notifications, &app.fleet).await;
         });
         supervisor.spawn_until_stopped("webhook", app, |app| async move {
             let Some(webhook) = &app.webhook else { return };
-            webhook.run(&*app.store, &app.clock, app.signals.finding_committed.subscribe()).await;
+            webhook.run(&*app.store, &app.clock, app.notifications.anomaly_committed.subscribe()).await;
         });
         supervisor.spawn_until_stopped("OTLP export", app, |app| async move {
             let Some(exporter) = &app.exporter else { return };
-            let committed = app.signals.audit_committed.subscribe();
+            let committed = app.notifications.audit_committed.subscribe();
             exporter.run(app.publisher.installation.id, &*app.store, &app.clock, committed).await;
         });
         supervisor.tracker.close();
         supervisor
     }
 
-    /// Stops the jobs and waits until all have ended. Those that have something to finish end by the signal `stopping`.
+    /// Stops the jobs and waits until all have ended. Those that have something to finish end by the detection `stopping`.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tracker.wait().await;

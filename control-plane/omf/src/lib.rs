@@ -5,6 +5,7 @@
 //! | [`commands`] | the command line: `serve`, `config`, `db`, and the commands of `omniflow-cli` |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`server`], [`composition`], `router` | the running server, the composition of its components, and the router of API and console |
+//! | `metrics` | the registry of metrics, and the middleware that measures requests |
 //! | `jobs` | the background jobs, under one supervisor |
 //! | [`settings`], [`error`] | the settings of a server, and why it cannot start |
 //! | [`bootstrap`] | initialisation at the first start |
@@ -21,6 +22,7 @@ pub mod composition;
 mod configuration;
 pub mod error;
 mod jobs;
+mod metrics;
 mod process;
 mod router;
 pub mod server;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use omniflow_api::Problem;
-use omniflow_api::state::Api;
 use omniflow_console::{Cacheable, Console};
 use omniflow_domain::error::{Error, ErrorCode};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -20,26 +20,33 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 
+use crate::composition::ControlPlane;
+use crate::metrics;
+
 /// How long a request's body may pause.
 const BODY_PAUSE: Duration = Duration::from_secs(15);
 
-/// The routes of the API and of the console.
-pub(crate) fn router(api: Arc<Api>, console: Arc<Console>) -> Router {
-    omniflow_api::router(api)
-        .merge(omniflow_console::router(Arc::clone(&console)))
-        .fallback(fallback(Arc::clone(&console), Error::not_found("Nothing has this path.")))
-        .method_not_allowed_fallback(fallback(
-            console,
-            Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method."),
-        ))
-        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
-        .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))
-        .layer(SetResponseHeaderLayer::overriding(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
-        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
+impl ControlPlane {
+    /// The routes of the API and of the console.
+    pub fn router(&self) -> Router {
+        let (console, metrics) = (Arc::clone(&self.console), self.metrics.http.clone());
+        omniflow_api::router(Arc::clone(&self.api))
+            .merge(omniflow_console::router(Arc::clone(&console)))
+            .fallback(fallback(Arc::clone(&console), Error::not_found("Nothing has this path.")))
+            .method_not_allowed_fallback(fallback(
+                console,
+                Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method."),
+            ))
+            .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
+            .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))
+            .layer(SetResponseHeaderLayer::overriding(
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            ))
+            .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
+            .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
+            .layer(middleware::from_fn_with_state(metrics, metrics::measure))
+    }
 }
 
 /// Responses hold keys, tokens and addresses: no cache may keep them, whatever a handler has set. The console's own files are
@@ -71,7 +78,7 @@ fn span(request: &Request) -> Span {
     tracing::debug_span!("request", method = %request.method(), route)
 }
 
-/// A 503 is no failure: the caller came while the image is being built, and was told to come back.
+/// A 503 is no failure: the client came while the image is being built, and gets a Retry-After.
 fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
     match failure {
         ServerErrorsFailureClass::StatusCode(StatusCode::SERVICE_UNAVAILABLE) => {

@@ -94,7 +94,7 @@ impl Server {
                 () = &mut stop => break Ok(()),
             }
         };
-        app.signals.stopping.send_replace(true);
+        app.notifications.stopping.send_replace(true);
         renewing.abort();
         connections.graceful_shutdown(None);
         if !served && timeout(GRACE, &mut serving).await.is_err() {

@@ -33,12 +33,12 @@ pub struct ServerSettings {
     pub payload_retention: Duration,
     /// Where the keys lie that seal the arguments; `payload-key` in the data directory if not stated.
     pub payload_key_file: Option<PathBuf>,
-    /// Who gets findings; `None` for nobody.
+    /// Who gets anomalies; `None` for nobody.
     pub webhook: Option<WebhookSettings>,
-    /// Where callers reach the gateways; `None` if nobody has said.
+    /// Where clients reach the gateways; `None` if nobody has said.
     pub gateway_url: Option<String>,
     /// All settings as an operator gave them, for people to read.
-    pub in_force: Vec<SettingInForce>,
+    pub effective: Vec<SettingInForce>,
     /// Who gets the audit log; `None` for nobody.
     pub otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.
@@ -66,7 +66,7 @@ impl ServerSettings {
             payload_key_file: None,
             webhook: None,
             gateway_url: None,
-            in_force: Vec::new(),
+            effective: Vec::new(),
             otlp: None,
             tls: None,
             clock,

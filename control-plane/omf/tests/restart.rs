@@ -140,9 +140,9 @@ async fn versions_only_grow_whatever_the_clock_does() {
 
 /// Counts what is logged as a warning or an error.
 #[derive(Clone, Default)]
-struct Complaints(Arc<AtomicUsize>);
+struct Warnings(Arc<AtomicUsize>);
 
-impl<S: tracing::Subscriber> Layer<S> for Complaints {
+impl<S: tracing::Subscriber> Layer<S> for Warnings {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         if *event.metadata().level() <= tracing::Level::WARN {
             self.0.fetch_add(1, Ordering::Relaxed);
@@ -151,9 +151,9 @@ impl<S: tracing::Subscriber> Layer<S> for Complaints {
 }
 
 #[tokio::test]
-async fn calls_before_the_image_is_built_are_told_to_come_back() {
-    let complaints = Complaints::default();
-    let subscriber = tracing_subscriber::registry().with(complaints.clone());
+async fn calls_before_the_image_is_built_are_reported_to_come_back() {
+    let warnings = Warnings::default();
+    let subscriber = tracing_subscriber::registry().with(warnings.clone());
     let _logging = log_to(subscriber);
     let plane = TestServer::starting().await;
     let call = async |path: &str, body: serde_json::Value| {
@@ -168,12 +168,12 @@ async fn calls_before_the_image_is_built_are_told_to_come_back() {
         assert_eq!(answer.problem().1, "not_ready");
         assert_eq!(answer.headers["retry-after"], "1");
     }
-    assert_eq!(complaints.0.load(Ordering::Relaxed), 0, "nothing is wrong yet");
+    assert_eq!(warnings.0.load(Ordering::Relaxed), 0, "nothing is wrong yet");
     plane.app.publisher.build_image().await.unwrap();
     assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::OK);
     plane.app.store.close().await;
     assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(complaints.0.load(Ordering::Relaxed) > 0, "a database that fails is told");
+    assert!(warnings.0.load(Ordering::Relaxed) > 0, "a database that fails is reported");
 }
 
 /// A restored database continues above every version that gateways hold, so none of them gets a delta to it.

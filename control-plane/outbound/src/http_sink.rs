@@ -1,4 +1,4 @@
-//! Receivers that an operator names, to which this process sends by itself: of findings, and of the audit log.
+//! Receivers that an operator names, to which this process sends by itself: of anomalies, and of the audit log.
 //!
 //! What goes there leaves the installation. So it goes to whom the operator named and to nobody else, and unencrypted only
 //! where it stays nearby. What a receiver does not take is sent again, later and later.

@@ -1,6 +1,6 @@
-//! New findings, sent to where an operator wants them: at least once, signed, and tried again over restarts.
+//! New anomalies, sent to where an operator wants them: at least once, signed, and tried again over restarts.
 //!
-//! The body is the finding as the API tells it. The header `omniflow-signature` is `t=SECONDS,v1=HEX`: HMAC-SHA256 with
+//! The body is the anomaly as the API tells it. The header `omniflow-signature` is `t=SECONDS,v1=HEX`: HMAC-SHA256 with
 //! the webhook's secret over the seconds since 1970, a full stop and the body. The time is in it so that a receiver can
 //! refuse what somebody recorded and sends again.
 
@@ -19,7 +19,7 @@ use ureq::tls::TlsConfig;
 use zeroize::Zeroizing;
 
 use super::http_sink::{Backoff, DeliveryError, HttpSink, SecretFileError, read_secret_file};
-use omniflow_api_types::finding::FindingJson;
+use omniflow_api_types::anomaly::AnomalyJson;
 use omniflow_domain::clock::Clock;
 use omniflow_store::{Delivery, Store, StoreError};
 
@@ -29,14 +29,14 @@ pub const SIGNATURE: &str = "omniflow-signature";
 const PAUSE: Duration = Duration::from_secs(5);
 /// Between two attempts.
 const RETRIES: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
-/// How long a finding is tried to be delivered, in milliseconds: a weekend of an outage.
+/// How long an anomaly is tried to be delivered, in milliseconds: a weekend of an outage.
 const GIVE_UP_MS: u64 = 3 * 24 * 3_600_000;
-/// Findings that are sent in one go, one after the other.
+/// Anomalies that are sent in one go, one after the other.
 const SENT_AT_ONCE: usize = 20;
 /// The least bytes of a secret: below the half of SHA-256's output, guessing it becomes thinkable (RFC 2104, section 3).
 const MIN_SECRET: usize = 16;
 
-/// Where findings are sent, as an operator states it.
+/// Where anomalies are sent, as an operator states it.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
     /// The receiver.
@@ -45,7 +45,7 @@ pub struct WebhookSettings {
     pub secret_file: PathBuf,
 }
 
-/// A receiver of findings.
+/// A receiver of anomalies.
 pub struct Webhook {
     sink: HttpSink,
     key: hmac::Key,
@@ -53,7 +53,7 @@ pub struct Webhook {
     failures: Arc<AtomicU64>,
 }
 
-/// Why a finding was not taken, and how long the receiver wants to be left alone.
+/// Why an anomaly was not taken, and how long the receiver wants to be left alone.
 struct Refused {
     reason: DeliveryError,
     retry_after: Option<Duration>,
@@ -115,7 +115,7 @@ impl Webhook {
         for delivery in store.due_deliveries(clock.now(), SENT_AT_ONCE).await? {
             let sent = self.send(&delivery, clock.now()).await;
             let mut transaction = store.begin_log().await?;
-            let (id, now) = (delivery.finding.id, clock.now());
+            let (id, now) = (delivery.anomaly.id, clock.now());
             match sent {
                 Ok(()) => transaction.end_delivery(id).await?,
                 Err(Refused { reason, .. }) if now.0.saturating_sub(delivery.since.0) >= GIVE_UP_MS => {
@@ -140,7 +140,7 @@ impl Webhook {
     }
 
     async fn send(&self, delivery: &Delivery, now: UnixMillis) -> Result<(), Refused> {
-        let body = serde_json::to_string(&FindingJson::from(delivery.finding.clone())).unwrap_or_default();
+        let body = serde_json::to_string(&AnomalyJson::from(delivery.anomaly.clone())).unwrap_or_default();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Ok(signature) = HeaderValue::try_from(self.signature(now.0 / 1_000, &body)) {

@@ -154,7 +154,7 @@ fn one_of_each() -> Vec<AuditItem> {
     let mut refused = record(1, START + 1, None);
     (refused.status, refused.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
     (refused.endpoint, refused.source_ip) = (None, None);
-    let folded = AggregatedRefusals {
+    let aggregated = AggregatedRefusals {
         sequence: 2,
         source_ip: Some("203.0.113.9".parse().unwrap()),
         reason: Denial::UnknownKey,
@@ -169,11 +169,11 @@ fn one_of_each() -> Vec<AuditItem> {
         from: Some(UnixMillis(START + 100)),
         to: UnixMillis(START + 500),
     };
-    vec![call.into(), refused.into(), AuditItem::Aggregated(folded), AuditItem::Gap(lost)]
+    vec![call.into(), refused.into(), AuditItem::Aggregated(aggregated), AuditItem::Gap(lost)]
 }
 
 #[tokio::test]
-async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
+async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
     let (url, received) = receiver(statuses(&[])).await;
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
@@ -187,11 +187,11 @@ async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
         (&"Bearer c0ffee".parse().unwrap(), &"7".parse().unwrap())
     );
     let logs = received.taken();
-    let told: Vec<_> =
+    let reported: Vec<_> =
         logs.iter().map(|log| (log.event_name.as_str(), log.severity_text.as_str(), body(log))).collect();
     let said = |text: &str| Value::StringValue(text.to_owned());
     assert_eq!(
-        told,
+        reported,
         [
             ("omniflow.audit.call", "INFO", said("PURGE /api/v1/contacts 200 allowed")),
             ("omniflow.audit.call", "WARN", said("GET /api/v1/contacts 403 insufficient_scope")),
@@ -233,7 +233,7 @@ async fn records_and_gaps_are_told_in_the_words_of_opentelemetry() {
         assert_eq!(value(&logs[1], key), None, "{key}");
     }
     assert_eq!(
-        (int(&logs[2], "omniflow.folded_calls"), text(&logs[2], "client.address")),
+        (int(&logs[2], "omniflow.aggregated_calls"), text(&logs[2], "client.address")),
         (40, "203.0.113.9".to_owned())
     );
     assert_eq!(value(&logs[2], "url.path"), None);

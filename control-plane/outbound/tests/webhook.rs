@@ -100,8 +100,8 @@ async fn a_finding_is_signed_and_sent_until_it_is_taken_over_restarts_too() {
     let all = received.lock().unwrap();
     for ((headers, body), hours) in all.iter().zip([0, 1, 2]) {
         check_signature(headers, body, START + hours * 3_600_000);
-        let finding: Value = serde_json::from_slice(body).unwrap();
-        assert_eq!((&finding["kind"], &finding["key_name"]), (&"used_after_end".into(), &"ci".into()));
+        let anomaly: Value = serde_json::from_slice(body).unwrap();
+        assert_eq!((&anomaly["kind"], &anomaly["key_name"]), (&"used_after_end".into(), &"ci".into()));
         assert!(!String::from_utf8_lossy(body).contains(SECRET));
     }
 }

@@ -22,14 +22,15 @@ pub mod keys;
 pub mod known_tokens;
 pub mod leaks;
 pub mod memory;
+pub mod metrics;
 pub mod monitoring;
+pub mod notifications;
 pub mod policy;
 pub mod precondition;
 pub mod publication;
 pub mod publisher;
 pub mod query;
 pub mod sessions;
-pub mod signals;
 pub mod tokens;
 pub mod vault;
 

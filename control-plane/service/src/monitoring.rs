@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use omniflow_domain::anomaly::AnomalyKind;
 use omniflow_domain::audit::GapCause;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
-use omniflow_domain::finding::FindingKind;
 use omniflow_domain::key::KeyStatus;
 use omniflow_policy::key::Environment;
 use tokio::sync::Mutex;
@@ -44,6 +44,7 @@ pub struct DeliveryFailures {
 }
 
 /// All numbers.
+#[derive(Debug)]
 pub struct Metrics {
     /// The version of the published snapshot.
     pub snapshot_version: u64,
@@ -56,7 +57,7 @@ pub struct Metrics {
     /// Audit records that were stored.
     pub records: u64,
     /// Anomalies of each kind. What there is none of may be absent.
-    pub anomalies: Vec<(FindingKind, u64)>,
+    pub anomalies: Vec<(AnomalyKind, u64)>,
     /// Gaps of each cause, and the calls that they lack at least. What there is none of may be absent.
     pub gaps: Vec<(GapCause, u64, u64)>,
     /// The webhook, where one is configured.
@@ -66,6 +67,7 @@ pub struct Metrics {
 }
 
 /// The state of the webhook.
+#[derive(Debug)]
 pub struct WebhookMetrics {
     /// Anomalies that are not delivered yet.
     pub waiting: u64,
@@ -74,6 +76,7 @@ pub struct WebhookMetrics {
 }
 
 /// The state of the OTLP export.
+#[derive(Debug)]
 pub struct OtlpMetrics {
     /// Records that are not delivered yet.
     pub waiting: u64,

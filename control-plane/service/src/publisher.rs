@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::memory;
+use super::notifications::Notifications;
 use super::publication::{Draft, NotReady, NumberedPolicy, Publication, PublicationError};
-use super::signals::Signals;
 use omniflow_store::{CredentialsError, Installation, Store, StoreError, Transaction};
 
 /// Maximum number of threads that read keys, and that build segments from them, when the image is built.
@@ -80,7 +80,7 @@ pub struct Publisher {
     pub publication: Publication,
     clock: Clock,
     /// Notified when the image has too many keys per segment.
-    crowded: Notify,
+    needs_repartition: Notify,
     /// When a version was last published only because a gateway was ahead.
     last_pass: Mutex<Option<Instant>>,
     /// Held from before a change begins until it is published. See [`Publisher::turn`].
@@ -92,13 +92,13 @@ pub struct Publisher {
 impl Publisher {
     /// Publishes nothing until the image is built.
     pub fn new(store: Arc<dyn Store>, installation: Installation, clock: Clock) -> Self {
-        let (crowded, last_pass) = (Notify::new(), Mutex::new(None));
+        let (needs_repartition, last_pass) = (Notify::new(), Mutex::new(None));
         Self {
             store,
             installation,
             publication: Publication::empty(),
             clock,
-            crowded,
+            needs_repartition,
             last_pass,
             turn: Mutex::new(()),
         }
@@ -200,14 +200,14 @@ impl Publisher {
         transaction.commit().await?;
         self.publication.publish(draft);
         if self.publication.needs_repartition() {
-            self.crowded.notify_one();
+            self.needs_repartition.notify_one();
         }
         Ok(version)
     }
 
     /// Repartitions an image that has too many keys per segment into more segments, and publishes it under a later
     /// version. Changes are possible meanwhile; the new image catches up with them before it is published.
-    pub async fn spread(&self) -> Result<(), PublishError> {
+    pub async fn repartition(&self) -> Result<(), PublishError> {
         let image = self.publication.image()?;
         if !image.needs_repartition() {
             return Ok(());
@@ -249,17 +249,17 @@ fn pages(
 }
 
 /// Repartitions the image whenever it has too many keys per segment, until the process is asked to stop.
-pub async fn run_repartition(publisher: &Publisher, signals: &Signals) {
+pub async fn run_repartition(publisher: &Publisher, notifications: &Notifications) {
     let until_stopped = async {
         loop {
-            publisher.crowded.notified().await;
-            if let Err(error) = publisher.spread().await {
-                tracing::error!(%error, "the image keeps its pages, which are crowded; the next change tries again");
+            publisher.needs_repartition.notified().await;
+            if let Err(error) = publisher.repartition().await {
+                tracing::error!(%error, "the image keeps its pages, which need repartitioning; the next change tries again");
             }
         }
     };
     tokio::select! {
         () = until_stopped => {}
-        () = signals.stopped() => {}
+        () = notifications.stopped() => {}
     }
 }

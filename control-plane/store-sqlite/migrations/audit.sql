@@ -1,7 +1,7 @@
 -- Times are milliseconds since 1970-01-01T00:00:00Z. Addresses are 16 bytes, IPv4 as IPv4-mapped IPv6, so that every
 -- network is one range. A call without a known key has no key_id.
 --
--- A row with folded_calls stands for that many refusals of clients without a known key, from one address (or from several,
+-- A row with aggregated_calls stands for that many refusals of clients without a known key, from one address (or from several,
 -- where source_ip is null) and for one reason. The first began at first_time, the last at time. It has no method, path,
 -- request_id or endpoint, and its argument_hash is empty.
 CREATE TABLE audit_records (
@@ -25,15 +25,15 @@ CREATE TABLE audit_records (
     response_bytes        INTEGER NOT NULL,
     argument_hash         BLOB    NOT NULL,
     argument_hash_partial INTEGER NOT NULL,
-    folded_calls          INTEGER,
+    aggregated_calls          INTEGER,
     first_time            INTEGER
 ) STRICT;
 
 -- An index ends in the row's id, so each of these gives a page of the log in the order (…, time, id). Where status, latency
--- and folded calls follow, statistics are read from the index alone; the id before them keeps the order.
-CREATE INDEX audit_records_time ON audit_records (time, id, status, latency_us, folded_calls);
-CREATE INDEX audit_records_key ON audit_records (key_id, time, id, status, latency_us, folded_calls) WHERE key_id IS NOT NULL;
-CREATE INDEX audit_records_key_name ON audit_records (key_name, time, id, status, latency_us, folded_calls)
+-- and aggregated calls follow, statistics are read from the index alone; the id before them keeps the order.
+CREATE INDEX audit_records_time ON audit_records (time, id, status, latency_us, aggregated_calls);
+CREATE INDEX audit_records_key ON audit_records (key_id, time, id, status, latency_us, aggregated_calls) WHERE key_id IS NOT NULL;
+CREATE INDEX audit_records_key_name ON audit_records (key_name, time, id, status, latency_us, aggregated_calls)
     WHERE key_name IS NOT NULL;
 CREATE INDEX audit_records_endpoint ON audit_records (endpoint, time) WHERE endpoint IS NOT NULL;
 CREATE INDEX audit_records_reason ON audit_records (reason, time);
@@ -79,13 +79,13 @@ CREATE TABLE audit_gateways (
     clock       INTEGER NOT NULL, -- number of the report: the later of two has the higher number
     time        INTEGER NOT NULL, -- of the report, by the gateway's clock
     heard_at    INTEGER NOT NULL, -- by the control plane's clock
-    settled     INTEGER NOT NULL,
+    quiescent     INTEGER NOT NULL,
     vms         TEXT    NOT NULL, -- JSON
     gap         INTEGER,          -- of audit_gaps, if the gateway counts as lost
     PRIMARY KEY (gateway, incarnation)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX audit_gateways_open ON audit_gateways (heard_at) WHERE settled = 0 AND gap IS NULL;
+CREATE INDEX audit_gateways_open ON audit_gateways (heard_at) WHERE quiescent = 0 AND gap IS NULL;
 CREATE INDEX audit_gateways_heard ON audit_gateways (heard_at);
 
 CREATE TABLE key_last_used (
@@ -172,7 +172,7 @@ CREATE TABLE key_ends (
 
 CREATE INDEX key_ends_changed ON key_ends (last_time) WHERE changed = 1;
 
-CREATE TABLE findings (
+CREATE TABLE anomalies (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     kind       TEXT    NOT NULL,
     key_id     BLOB    NOT NULL,
@@ -183,19 +183,19 @@ CREATE TABLE findings (
     evidence   TEXT    NOT NULL  -- JSON
 ) STRICT;
 
-CREATE INDEX findings_subject ON findings (key_id, kind, subject, id);
-CREATE INDEX findings_key ON findings (key_id, id);
-CREATE INDEX findings_last ON findings (last_time);
+CREATE INDEX anomalies_subject ON anomalies (key_id, kind, subject, id);
+CREATE INDEX anomalies_key ON anomalies (key_id, id);
+CREATE INDEX anomalies_last ON anomalies (last_time);
 
 -- All anomalies that were ever found, purged ones included.
-CREATE TABLE finding_totals (
+CREATE TABLE anomaly_totals (
     kind  TEXT    NOT NULL PRIMARY KEY,
     total INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Anomalies that the webhook has not accepted yet.
 CREATE TABLE deliveries (
-    finding_id INTEGER NOT NULL PRIMARY KEY REFERENCES findings (id) ON DELETE CASCADE,
+    anomaly_id INTEGER NOT NULL PRIMARY KEY REFERENCES anomalies (id) ON DELETE CASCADE,
     since      INTEGER NOT NULL,
     attempts   INTEGER NOT NULL,
     next_time  INTEGER NOT NULL

@@ -102,11 +102,11 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_created_at ON idempotency (created_at);
 
 -- The admin log: every change with the principal who made it, written in the transaction of the change, never altered.
-CREATE TABLE events (
+CREATE TABLE admin_log (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     time         INTEGER NOT NULL,
-    actor_id     BLOB,          -- the token; null for the first start
-    actor_name   TEXT    NOT NULL,
+    principal_id     BLOB,          -- the token; null for the first start
+    principal_name   TEXT    NOT NULL,
     action       TEXT    NOT NULL,
     subject_id   TEXT    NOT NULL,
     subject_name TEXT    NOT NULL,
@@ -114,18 +114,18 @@ CREATE TABLE events (
     after        TEXT           -- JSON: the same fields, after; null for a deletion
 ) STRICT;
 
-CREATE INDEX events_action ON events (action);
-CREATE INDEX events_actor_name ON events (actor_name);
-CREATE INDEX events_subject_id ON events (subject_id);
-CREATE INDEX events_subject_name ON events (subject_name);
+CREATE INDEX admin_log_action ON admin_log (action);
+CREATE INDEX admin_log_principal_name ON admin_log (principal_name);
+CREATE INDEX admin_log_subject_id ON admin_log (subject_id);
+CREATE INDEX admin_log_subject_name ON admin_log (subject_name);
 
-CREATE TRIGGER events_are_not_changed BEFORE UPDATE ON events
+CREATE TRIGGER admin_log_is_not_changed BEFORE UPDATE ON admin_log
 BEGIN
-    SELECT raise(ABORT, 'events are not changed');
+    SELECT raise(ABORT, 'admin events are not changed');
 END;
-CREATE TRIGGER events_are_not_deleted BEFORE DELETE ON events
+CREATE TRIGGER admin_log_is_not_deleted BEFORE DELETE ON admin_log
 BEGIN
-    SELECT raise(ABORT, 'events are not deleted');
+    SELECT raise(ABORT, 'admin events are not deleted');
 END;
 
 -- Gateways seen within the last day, one row for each run of a gateway's process. After a restart, the control plane waits

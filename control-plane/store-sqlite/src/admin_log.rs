@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 use uuid::Uuid;
 
-use omniflow_domain::event::{Actor, Event, NewEvent, Subject};
+use omniflow_domain::admin_event::{AdminEvent, NewAdminEvent, PrincipalRef, Subject};
 
 use async_trait::async_trait;
 use omniflow_store::{AdminLogFilter, AdminLogStore, AdminLogWrites, Result, StoreError, TokenWrites};
@@ -21,19 +21,19 @@ impl AdminLogStore for SqliteStore {
         filter: &AdminLogFilter,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<Event>> {
+    ) -> Result<Vec<AdminEvent>> {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT id, time, actor_id, actor_name, action, subject_id, subject_name, before, after FROM events \
+            "SELECT id, time, principal_id, principal_name, action, subject_id, subject_name, before, after FROM admin_log \
              WHERE id < ",
         );
         query.push_bind(before.unwrap_or(i64::MAX));
         if let Some(action) = filter.action {
             query.push(" AND action = ").push_bind(action.as_str());
         }
-        if let Some(actor) = &filter.actor {
-            match Uuid::parse_str(actor) {
-                Ok(id) => query.push(" AND actor_id = ").push_bind(id),
-                Err(_) => query.push(" AND actor_name = ").push_bind(actor.clone()),
+        if let Some(principal) = &filter.principal {
+            match Uuid::parse_str(principal) {
+                Ok(id) => query.push(" AND principal_id = ").push_bind(id),
+                Err(_) => query.push(" AND principal_name = ").push_bind(principal.clone()),
             };
         }
         if let Some(subject) = &filter.subject {
@@ -54,19 +54,19 @@ impl AdminLogStore for SqliteStore {
 
 #[async_trait]
 impl AdminLogWrites for SqliteTransaction {
-    async fn insert_admin_event(&mut self, event: &NewEvent) -> Result<()> {
-        if let Some(token) = event.actor.id
+    async fn insert_admin_event(&mut self, event: &NewAdminEvent) -> Result<()> {
+        if let Some(token) = event.principal.id
             && !self.token(token).await?.is_some_and(|token| token.is_valid(event.time))
         {
             return Err(StoreError::PrincipalInvalid);
         }
         sqlx::query(
-            "INSERT INTO events (time, actor_id, actor_name, action, subject_id, subject_name, before, after) \
+            "INSERT INTO admin_log (time, principal_id, principal_name, action, subject_id, subject_name, before, after) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(to_millis(event.time))
-        .bind(event.actor.id)
-        .bind(event.actor.name.clone())
+        .bind(event.principal.id)
+        .bind(event.principal.name.clone())
         .bind(event.action.as_str())
         .bind(event.subject.id.clone())
         .bind(event.subject.name.clone())
@@ -78,12 +78,12 @@ impl AdminLogWrites for SqliteTransaction {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<Event> {
-    Ok(Event {
+fn read(row: &SqliteRow) -> Result<AdminEvent> {
+    Ok(AdminEvent {
         id: row.try_get(0)?,
-        noted: NewEvent {
+        noted: NewAdminEvent {
             time: from_millis(row.try_get(1)?),
-            actor: Actor { id: row.try_get(2)?, name: row.try_get(3)? },
+            principal: PrincipalRef { id: row.try_get(2)?, name: row.try_get(3)? },
             action: parsed(row.try_get(4)?, "an action")?,
             subject: Subject { id: row.try_get(5)?, name: row.try_get(6)? },
             before: read_state(row.try_get(7)?)?,
@@ -98,7 +98,7 @@ fn read_state(text: Option<&str>) -> Result<Option<Value>> {
 
 #[cfg(test)]
 mod tests {
-    use omniflow_domain::event::Action;
+    use omniflow_domain::admin_event::Action;
     use omniflow_policy::time::UnixMillis;
 
     use super::*;
@@ -108,9 +108,9 @@ mod tests {
     async fn entries_cannot_be_changed_or_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("data")).await.unwrap();
-        let event = NewEvent {
+        let event = NewAdminEvent {
             time: UnixMillis(7),
-            actor: Actor { id: None, name: "first start".to_owned() },
+            principal: PrincipalRef { id: None, name: "first start".to_owned() },
             action: Action::InstallationCreated,
             subject: Subject { id: "1".to_owned(), name: "omf".to_owned() },
             before: None,
@@ -119,13 +119,16 @@ mod tests {
         let mut transaction = store.main.begin().await.unwrap();
         transaction.insert_admin_event(&event).await.unwrap();
         transaction.commit().await.unwrap();
-        for statement in ["UPDATE events SET actor_name = 'nobody'", "DELETE FROM events"] {
+        for statement in ["UPDATE admin_log SET principal_name = 'nobody'", "DELETE FROM admin_log"] {
             let mut transaction = store.main.begin().await.unwrap();
             let refused = sqlx::query(statement).execute(transaction.connection()).await.unwrap_err();
-            assert!(refused.to_string().contains("events are not"), "{refused}");
+            assert!(refused.to_string().contains("admin events are not"), "{refused}");
         }
         let kept = store.admin_events(&AdminLogFilter::default(), None, 10).await.unwrap();
         assert_eq!(kept.len(), 1);
-        assert_eq!((kept[0].noted.actor.clone(), kept[0].noted.after.clone()), (event.actor, event.after));
+        assert_eq!(
+            (kept[0].noted.principal.clone(), kept[0].noted.after.clone()),
+            (event.principal, event.after)
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! One SQLite database: its file, its schema, its writer and its readers.
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use omniflow_files::private;
-use omniflow_store::{Result, StoreError};
+use omniflow_store::metrics::{Operation, OperationTimer};
+use omniflow_store::{Result, StoreError, StoreMetrics};
 
 use crate::at;
 
@@ -44,6 +46,14 @@ pub(crate) struct Database {
     committed: Arc<Notify>,
     /// How the writer connects.
     options: SqliteConnectOptions,
+    metrics: StoreMetrics,
+}
+
+/// A connection that reads. Its use is recorded as one read when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    connection: PoolConnection<Sqlite>,
+    timer: OperationTimer,
 }
 
 /// A write transaction. Rolled back when dropped without a commit.
@@ -52,6 +62,7 @@ pub(crate) struct SqliteTransaction {
     connection: OwnedMutexGuard<SqliteConnection>,
     committed: Arc<Notify>,
     is_open: bool,
+    timer: OperationTimer,
 }
 
 pub(crate) fn main_migrations() -> Migrator {
@@ -76,6 +87,7 @@ impl Database {
         migrations: Migrator,
         audit: Option<&Path>,
         log_pages: u32,
+        metrics: StoreMetrics,
     ) -> Result<Self> {
         // SQLite creates the write-ahead log with the mode of the database.
         private::open_private(path).map_err(at(path))?;
@@ -120,16 +132,18 @@ impl Database {
             options: making,
             checkpointer: Mutex::new(checkpointer),
             committed: Arc::new(Notify::new()),
+            metrics,
         })
     }
 
     /// Begins a write transaction. Waits until no other one is open.
     pub(crate) async fn begin(&self) -> Result<SqliteTransaction> {
+        let timer = self.metrics.start(Operation::Maintenance);
         let mut connection = Arc::clone(&self.writer).lock_owned().await;
         self.renew_if_stuck(&mut connection).await?;
         // Open from here on: if the caller drops this future while it waits for SQLite, the drop rolls back.
-        let mut transaction =
-            SqliteTransaction { connection, committed: Arc::clone(&self.committed), is_open: true };
+        let committed = Arc::clone(&self.committed);
+        let mut transaction = SqliteTransaction { connection, committed, is_open: true, timer };
         let statement = "BEGIN IMMEDIATE".into_sql_str();
         SqliteTransactionManager::begin(&mut transaction.connection, Some(statement)).await?;
         Ok(transaction)
@@ -166,8 +180,9 @@ impl Database {
         Ok(())
     }
 
-    pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
-        Ok(self.readers.acquire().await?)
+    pub(crate) async fn reader(&self) -> Result<Reader> {
+        let timer = self.metrics.start(Operation::Read);
+        Ok(Reader { connection: self.readers.acquire().await?, timer })
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
@@ -191,9 +206,42 @@ async fn checkpoint(checkpointer: &mut SqliteConnection) -> Result<i64> {
     Ok(row.try_get(1)?)
 }
 
+// === impl Reader ===
+
+impl Deref for Reader {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.timer.observe();
+    }
+}
+
 // === impl SqliteTransaction ===
 
 impl SqliteTransaction {
+    /// States the kind under which the transaction is measured. Without it, it is maintenance.
+    pub(crate) fn measured_as(mut self, operation: Operation) -> Self {
+        self.timer.operation = operation;
+        self
+    }
+
+    /// States that the transaction stores a batch of a gateway.
+    pub(crate) fn set_ingest(&mut self) {
+        self.timer.operation = Operation::Ingest;
+    }
+
     pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.connection
     }
@@ -203,6 +251,7 @@ impl SqliteTransaction {
         // Rolled back by the drop of `self` if this fails.
         SqliteTransactionManager::commit(&mut self.connection).await?;
         self.is_open = false;
+        self.timer.observe();
         self.committed.notify_one();
         Ok(())
     }

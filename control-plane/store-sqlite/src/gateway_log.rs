@@ -54,7 +54,7 @@ impl SqliteTransaction {
 
     async fn last_report(&mut self, gateway: &str, run: Incarnation) -> Result<Option<LastReport>> {
         let row = sqlx::query(
-            "SELECT clock, time, heard_at, settled, vms, gap FROM audit_gateways WHERE gateway = ? AND incarnation = ?",
+            "SELECT clock, time, heard_at, quiescent, vms, gap FROM audit_gateways WHERE gateway = ? AND incarnation = ?",
         )
         .bind(gateway.to_owned())
         .bind(String::from(run))
@@ -65,7 +65,7 @@ impl SqliteTransaction {
                 clock: row.try_get::<i64, _>(0)?.cast_unsigned(),
                 time: from_millis(row.try_get(1)?),
                 heard_at: from_millis(row.try_get(2)?),
-                is_settled: row.try_get(3)?,
+                is_quiescent: row.try_get(3)?,
                 vms: serde_json::from_str(row.try_get(4)?).map_err(|_| StoreError::Corrupt("progress"))?,
                 gap: row.try_get(5)?,
             })
@@ -76,7 +76,7 @@ impl SqliteTransaction {
     async fn set_last_report(&mut self, source: &AuditSource, report: &LastReport) -> Result<()> {
         let vms = serde_json::to_string(&report.vms).map_err(|_| StoreError::Corrupt("progress"))?;
         sqlx::query(
-            "INSERT OR REPLACE INTO audit_gateways (gateway, incarnation, clock, time, heard_at, settled, vms, gap) \
+            "INSERT OR REPLACE INTO audit_gateways (gateway, incarnation, clock, time, heard_at, quiescent, vms, gap) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(source.gateway.clone())
@@ -84,7 +84,7 @@ impl SqliteTransaction {
         .bind(saturated(report.clock))
         .bind(to_millis(report.time))
         .bind(to_millis(report.heard_at))
-        .bind(report.is_settled)
+        .bind(report.is_quiescent)
         .bind(vms)
         .bind(report.gap)
         .execute(self.connection())

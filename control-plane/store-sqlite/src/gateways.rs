@@ -37,7 +37,7 @@ impl GatewayStore for SqliteStore {
 
     async fn open_gateways(&self, limit: usize) -> Result<Vec<OpenGateway>> {
         let rows = sqlx::query(
-            "SELECT gateway, incarnation, heard_at FROM audit_gateways WHERE settled = 0 AND gap IS NULL \
+            "SELECT gateway, incarnation, heard_at FROM audit_gateways WHERE quiescent = 0 AND gap IS NULL \
              ORDER BY heard_at LIMIT ?",
         )
         .bind(row_limit(limit))

@@ -48,7 +48,7 @@ use std::io;
 use std::path::Path;
 
 use omniflow_files::private;
-use omniflow_store::{Result, StoreError};
+use omniflow_store::{Result, StoreError, StoreMetrics};
 
 pub use backup::{BackupError, BackupFile, BackupManifest, back_up};
 use database::Database;
@@ -65,6 +65,7 @@ pub struct SqliteStore {
     main: Database,
     /// The request log.
     audit: Database,
+    metrics: StoreMetrics,
     /// Held while the store is open; the operating system releases it when the process ends.
     _lock: File,
 }
@@ -78,14 +79,14 @@ impl SqliteStore {
         private::make_private_directory(directory).map_err(at(directory))?;
         let lock = lock(directory)?;
         restore::finish(directory)?;
+        let metrics = StoreMetrics::default();
         let audit_path = directory.join(AUDIT_FILE);
-        let audit =
-            Database::open(&audit_path, database::audit_migrations(), None, database::USUAL_LOG_PAGES)
-                .await?;
+        let (migrations, usual) = (database::audit_migrations(), database::USUAL_LOG_PAGES);
+        let audit = Database::open(&audit_path, migrations, None, usual, metrics.clone()).await?;
         let main_path = directory.join(MAIN_FILE);
-        let most = database::MOST_LOG_PAGES;
-        let main = Database::open(&main_path, database::main_migrations(), Some(&audit_path), most).await?;
-        Ok(Self { main, audit, _lock: lock })
+        let (migrations, most) = (database::main_migrations(), database::MOST_LOG_PAGES);
+        let main = Database::open(&main_path, migrations, Some(&audit_path), most, metrics.clone()).await?;
+        Ok(Self { main, audit, metrics, _lock: lock })
     }
 }
 

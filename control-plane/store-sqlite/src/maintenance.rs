@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use omniflow_store::{LogTransaction, Result, Store, Transaction};
+use omniflow_store::metrics::Operation;
+use omniflow_store::{LogTransaction, Result, Store, StoreMetrics, Transaction};
 use tokio::time::sleep;
 
 use crate::SqliteStore;
@@ -18,16 +19,20 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[async_trait]
 impl Store for SqliteStore {
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Ok(Box::new(self.main.begin().await?))
+        Ok(Box::new(self.main.begin().await?.measured_as(Operation::AdminTransaction)))
     }
 
     async fn begin_log(&self) -> Result<Box<dyn LogTransaction>> {
-        Ok(Box::new(self.audit.begin().await?))
+        Ok(Box::new(self.audit.begin().await?.measured_as(Operation::LogTransaction)))
     }
 
     async fn ping(&self) -> Result<()> {
         self.main.ping().await?;
         self.audit.ping().await
+    }
+
+    fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
     }
 
     /// Checkpoints both databases, so that their write-ahead logs are empty.

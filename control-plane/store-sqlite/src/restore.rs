@@ -16,7 +16,7 @@ use serde_json::json;
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 
-use omniflow_domain::event::{Action, Actor, NewEvent, Subject};
+use omniflow_domain::admin_event::{Action, NewAdminEvent, PrincipalRef, Subject};
 use omniflow_domain::time::parse_time;
 use omniflow_domain::version::{MAX_LEAD_MS, MAX_REPORTED_VERSION};
 use omniflow_files::private;
@@ -35,7 +35,7 @@ const SCRATCH: &str = "new";
 const ASIDE_FILE: &str = "aside";
 
 /// The principal of a restore in the admin log. A restore needs no token.
-const ACTOR: &str = "omf db restore";
+const PRINCIPAL: &str = "omf db restore";
 
 /// A completed restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +138,9 @@ async fn stage(
         // Only the databases are moved into place, so nothing may be left in their write-ahead logs.
         let log = staging.join(format!("{name}-wal"));
         if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
-            return Err(at(&log)(io::Error::other("was not folded into its database; try again")).into());
+            return Err(
+                at(&log)(io::Error::other("was not checkpointed into its database; try again")).into()
+            );
         }
     }
     Ok(version)
@@ -161,9 +163,9 @@ async fn set_version(
     }
     let plausible = now.0.saturating_add(MAX_LEAD_MS);
     let version = stored.snapshot_version.max(last_version.unwrap_or(0)).max(plausible).saturating_add(1);
-    let event = NewEvent {
+    let event = NewAdminEvent {
         time: now,
-        actor: Actor { id: None, name: ACTOR.to_owned() },
+        principal: PrincipalRef { id: None, name: PRINCIPAL.to_owned() },
         action: Action::InstallationRestored,
         subject: Subject { id: stored.id.to_string(), name: stored.key_prefix.as_str().to_owned() },
         before: last_version.map(|version| json!({"snapshot_version": version})),

@@ -3,7 +3,7 @@
 use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
 
-use omniflow_domain::patterns::{HOUR_MS, SLOT_MS};
+use omniflow_domain::detection::{HOUR_MS, SLOT_MS};
 
 use async_trait::async_trait;
 use omniflow_store::{LogSize, Result, RetentionStore};
@@ -49,13 +49,18 @@ impl RetentionStore for SqliteStore {
         .await
     }
 
-    async fn purge_gateways(&self, before: UnixMillis, settled: UnixMillis, limit: usize) -> Result<u64> {
+    async fn purge_gateways(
+        &self,
+        before: UnixMillis,
+        quiescent_before: UnixMillis,
+        limit: usize,
+    ) -> Result<u64> {
         let mut transaction = self.audit.begin().await?;
         let purged = sqlx::query(
             "DELETE FROM audit_gateways WHERE (gateway, incarnation) IN (SELECT gateway, incarnation \
-             FROM audit_gateways WHERE heard_at < ? AND (settled = 1 OR heard_at < ?) ORDER BY heard_at LIMIT ?)",
+             FROM audit_gateways WHERE heard_at < ? AND (quiescent = 1 OR heard_at < ?) ORDER BY heard_at LIMIT ?)",
         )
-        .bind(to_millis(settled.max(before)))
+        .bind(to_millis(quiescent_before.max(before)))
         .bind(to_millis(before))
         .bind(row_limit(limit))
         .execute(transaction.connection())
@@ -90,7 +95,7 @@ impl RetentionStore for SqliteStore {
         let mut purged = 0;
         for (statement, bound) in [
             (
-                "DELETE FROM findings WHERE id IN (SELECT id FROM findings WHERE last_time < ? LIMIT ?)",
+                "DELETE FROM anomalies WHERE id IN (SELECT id FROM anomalies WHERE last_time < ? LIMIT ?)",
                 to_millis(before),
             ),
             (

@@ -92,7 +92,7 @@ impl SqliteTransaction {
 
 #[cfg(test)]
 mod tests {
-    use omniflow_domain::patterns::HOUR_MS;
+    use omniflow_domain::detection::HOUR_MS;
     use omniflow_policy::outcome::{Denial, Outcome};
     use omniflow_store::contract::fixtures::{START, ingest, record};
     use sqlx::Row;

@@ -1,7 +1,7 @@
 //! The admin log: every change, with the principal who made it. Entries are never changed or deleted.
 
 use async_trait::async_trait;
-use omniflow_domain::event::{Action, Event, NewEvent};
+use omniflow_domain::admin_event::{Action, AdminEvent, NewAdminEvent};
 use omniflow_policy::time::UnixMillis;
 
 use crate::error::Result;
@@ -12,7 +12,7 @@ pub struct AdminLogFilter {
     /// Only entries with this action.
     pub action: Option<Action>,
     /// Only entries by the token with this name or identifier.
-    pub actor: Option<String>,
+    pub principal: Option<String>,
     /// Only entries about the key, token or policy with this identifier or name.
     pub subject: Option<String>,
     /// Only entries at this instant or later.
@@ -30,7 +30,7 @@ pub trait AdminLogStore {
         filter: &AdminLogFilter,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<Event>>;
+    ) -> Result<Vec<AdminEvent>>;
 }
 
 /// Writes the admin log.
@@ -39,5 +39,5 @@ pub trait AdminLogWrites {
     /// Appends the entry for a change, in the transaction of the change. Fails with
     /// [`StoreError::PrincipalInvalid`](crate::StoreError::PrincipalInvalid) if the token that made the change was
     /// revoked or has expired: it was valid when the request arrived, but reading the body may have taken a minute.
-    async fn insert_admin_event(&mut self, event: &NewEvent) -> Result<()>;
+    async fn insert_admin_event(&mut self, event: &NewAdminEvent) -> Result<()>;
 }

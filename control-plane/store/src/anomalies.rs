@@ -1,8 +1,8 @@
 //! Anomalies in the use of keys, the sums they are found in, and their delivery to the webhook.
 
 use async_trait::async_trait;
-use omniflow_domain::finding::{Evidence, Finding, FindingKind, Signal};
-use omniflow_domain::patterns::{History, Present, QUIET_MS};
+use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection, Evidence};
+use omniflow_domain::detection::{History, Present, QUIET_MS};
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ pub struct AnomalyFilter {
     /// Only anomalies of this key.
     pub key: Option<KeyReference>,
     /// Only anomalies of this kind.
-    pub kind: Option<FindingKind>,
+    pub kind: Option<AnomalyKind>,
     /// Only anomalies that lasted until this instant or longer.
     pub from: Option<UnixMillis>,
     /// Only anomalies that began before this instant.
@@ -26,7 +26,7 @@ pub struct AnomalyFilter {
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// The anomaly.
-    pub finding: Finding,
+    pub anomaly: Anomaly,
     /// When it was found.
     pub since: UnixMillis,
     /// Failed attempts so far.
@@ -39,7 +39,7 @@ pub enum ChangedHour {
     /// An hour of a key.
     Hour(Present),
     /// All calls so far with a version after its end. They are an anomaly as they are.
-    Ended(Signal),
+    Ended(Detection),
 }
 
 /// How far one pass over all changed sums has come. Sums that change again behind it are left to the next pass.
@@ -60,10 +60,10 @@ pub trait AnomalyStore {
         filter: &AnomalyFilter,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<Finding>>;
+    ) -> Result<Vec<Anomaly>>;
 
     /// How many anomalies of each kind were ever found.
-    async fn anomaly_totals(&self) -> Result<Vec<(FindingKind, u64)>>;
+    async fn anomaly_totals(&self) -> Result<Vec<(AnomalyKind, u64)>>;
 
     /// Returns up to `limit` changed sums of each kind after `cursor`, oldest hours first, and advances the cursor.
     async fn changed_hours(&self, cursor: &mut EvaluationCursor, limit: usize) -> Result<Vec<ChangedHour>>;
@@ -81,30 +81,30 @@ pub trait AnomalyStore {
 /// Writes anomalies.
 #[async_trait]
 pub trait AnomalyWrites {
-    /// Stores a signal: as part of an open anomaly, or as a new one. Returns the anomaly if it is new. With
+    /// Stores a detection: as part of an open anomaly, or as a new one. Returns the anomaly if it is new. With
     /// `webhook_since`, a new anomaly is queued for the webhook.
-    async fn note_signal(
+    async fn record_detection(
         &mut self,
-        signal: Signal,
+        detection: Detection,
         webhook_since: Option<UnixMillis>,
-    ) -> Result<Option<Finding>>;
+    ) -> Result<Option<Anomaly>>;
 
     /// Marks sums as evaluated, unless more calls were added since they were read.
     async fn mark_evaluated(&mut self, changed: &ChangedHour) -> Result<()>;
 
     /// Schedules the next attempt to deliver an anomaly.
-    async fn put_off_delivery(&mut self, finding: i64, attempts: u32, next: UnixMillis) -> Result<()>;
+    async fn put_off_delivery(&mut self, anomaly: i64, attempts: u32, next: UnixMillis) -> Result<()>;
 
     /// Ends the delivery of an anomaly, accepted or not.
-    async fn end_delivery(&mut self, finding: i64) -> Result<()>;
+    async fn end_delivery(&mut self, anomaly: i64) -> Result<()>;
 }
 
-/// Whether a signal belongs to the last anomaly of its key, kind and subject.
-pub fn continues(last: &Finding, signal: &Signal) -> bool {
+/// Whether a detection belongs to the last anomaly of its key, kind and subject.
+pub fn continues(last: &Anomaly, detection: &Detection) -> bool {
     // A version ends once.
-    signal.kind == FindingKind::UsedAfterEnd
-        || (last.signal.last.0.saturating_add(QUIET_MS) >= signal.first.0
-            && last.signal.first.0 <= signal.last.0.saturating_add(QUIET_MS))
+    detection.kind == AnomalyKind::UsedAfterEnd
+        || (last.detection.last.0.saturating_add(QUIET_MS) >= detection.first.0
+            && last.detection.first.0 <= detection.last.0.saturating_add(QUIET_MS))
 }
 
 // === impl EvaluationCursor ===
@@ -120,9 +120,10 @@ impl EvaluationCursor {
     pub fn pass(&mut self, changed: &ChangedHour) {
         match changed {
             ChangedHour::Hour(present) => self.hour = (present.counts.hour, present.key_id),
-            ChangedHour::Ended(signal) => {
-                let Evidence { version, reason, .. } = &signal.evidence;
-                self.end = (signal.key_id, version.unwrap_or_default(), reason.clone().unwrap_or_default());
+            ChangedHour::Ended(detection) => {
+                let Evidence { version, reason, .. } = &detection.evidence;
+                self.end =
+                    (detection.key_id, version.unwrap_or_default(), reason.clone().unwrap_or_default());
             }
         }
     }

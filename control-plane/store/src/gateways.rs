@@ -32,7 +32,7 @@ pub struct LastReport {
     /// When it arrived, by the control plane's clock.
     pub heard_at: UnixMillis,
     /// Whether the gateway holds no call.
-    pub is_settled: bool,
+    pub is_quiescent: bool,
     /// Its VMs.
     pub vms: Vec<KnownVm>,
     /// The gap that stands for what it did not deliver, if it counts as lost.
@@ -108,7 +108,7 @@ impl LastReport {
             clock: progress.clock,
             time: progress.at,
             heard_at,
-            is_settled: progress.quiescent,
+            is_quiescent: progress.quiescent,
             vms: progress.vms.iter().map(|vm| KnownVm::new(vm, known.get(&vm.id).copied())).collect(),
             gap: None,
         }
@@ -131,7 +131,7 @@ impl LastReport {
         ended_at: UnixMillis,
         streams: &HashMap<Incarnation, StreamEnd>,
     ) -> Option<Missing> {
-        if self.heard_at != lost.heard_at || self.is_settled || self.gap.is_some() {
+        if self.heard_at != lost.heard_at || self.is_quiescent || self.gap.is_some() {
             return None;
         }
         let mut missing = self.missing(streams);
@@ -164,8 +164,9 @@ impl LastReport {
 // === impl KnownVm ===
 
 impl KnownVm {
-    fn new(told: &VmDelivery, before: Option<&Self>) -> Self {
-        let clear_at = if told.is_drained() { Some(told.at) } else { before.and_then(|vm| vm.clear_at) };
-        Self { id: told.id, begun: told.begun.max(before.map_or(0, |vm| vm.begun)), clear_at }
+    fn new(reported: &VmDelivery, before: Option<&Self>) -> Self {
+        let clear_at =
+            if reported.is_drained() { Some(reported.at) } else { before.and_then(|vm| vm.clear_at) };
+        Self { id: reported.id, begun: reported.begun.max(before.map_or(0, |vm| vm.begun)), clear_at }
     }
 }

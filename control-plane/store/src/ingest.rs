@@ -44,7 +44,7 @@ pub struct Arrival<'a> {
     /// Calls.
     pub records: Vec<&'a AuditRecord>,
     /// Aggregated refusals.
-    pub folded: Vec<&'a AggregatedRefusals>,
+    pub aggregated: Vec<&'a AggregatedRefusals>,
     /// Calls that are missing.
     pub gaps: Vec<Missing>,
     /// When the first of the calls began.
@@ -81,7 +81,7 @@ impl<'a> Arrival<'a> {
                 AuditItem::Call(record) | AuditItem::CallWithPayload(record, _) => {
                     arrival.records.push(record)
                 }
-                AuditItem::Aggregated(folded) => arrival.folded.push(folded),
+                AuditItem::Aggregated(aggregated) => arrival.aggregated.push(aggregated),
                 AuditItem::Gap(lost) => {
                     arrival.miss(place, end - start.max(expected), lost.cause.into(), lost.from, lost.to);
                 }

@@ -51,7 +51,7 @@ pub struct RotationFilter {
     /// The instant at which versions are accepted or not.
     pub now: UnixMillis,
     /// Versions created at this instant or earlier are due; `None` if no version is ever due.
-    pub made_until: Option<UnixMillis>,
+    pub created_until: Option<UnixMillis>,
 }
 
 /// Reads keys.

@@ -22,6 +22,7 @@
 //! | [`payloads`], [`export`], [`retention`] | sealed arguments of calls; the log exporter's cursor; purging |
 //! | [`transaction`] | the two kinds of transactions |
 //! | [`error`] | why an operation failed |
+//! | [`metrics`] | how long operations take |
 #![cfg_attr(
     not(any(test, feature = "contract")),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -38,6 +39,7 @@ pub mod idempotency;
 pub mod ingest;
 pub mod installation;
 pub mod keys;
+pub mod metrics;
 pub mod payloads;
 pub mod policy;
 pub mod request_log;
@@ -57,6 +59,7 @@ pub use gateways::{GatewayLogWrites, GatewayStore, GatewayWrites, OpenGateway};
 pub use idempotency::{Attempt, DoneAttempt, IdempotencyWrites};
 pub use installation::{Installation, InstallationStore, InstallationWrites};
 pub use keys::{KeyFilter, KeyReference, KeyStore, KeyWrites, RotationFilter};
+pub use metrics::StoreMetrics;
 pub use payloads::PayloadStore;
 pub use policy::{PolicyStore, PolicyWrites};
 pub use request_log::{
@@ -96,6 +99,9 @@ pub trait Store:
 
     /// Fails unless every part of the store responds.
     async fn ping(&self) -> Result<()>;
+
+    /// The durations of the operations on this store.
+    fn metrics(&self) -> &StoreMetrics;
 
     /// Closes all connections, after the upkeep that is due at a clean shutdown.
     async fn close(&self);

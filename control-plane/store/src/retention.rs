@@ -23,8 +23,13 @@ pub trait RetentionStore {
     /// Deletes up to `limit` gaps that ended before `before`.
     async fn purge_gaps(&self, before: UnixMillis, limit: usize) -> Result<u64>;
 
-    /// Forgets up to `limit` gateways that were last heard of before `settled` and hold no call, or before `before`.
-    async fn purge_gateways(&self, before: UnixMillis, settled: UnixMillis, limit: usize) -> Result<u64>;
+    /// Forgets up to `limit` gateways that were last heard of before `quiescent_before` and hold no call, or before `before`.
+    async fn purge_gateways(
+        &self,
+        before: UnixMillis,
+        quiescent_before: UnixMillis,
+        limit: usize,
+    ) -> Result<u64>;
 
     /// Deletes up to `limit` payloads of calls that began before `before`, oldest first.
     async fn purge_payloads(&self, before: UnixMillis, limit: usize) -> Result<u64>;

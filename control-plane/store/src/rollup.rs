@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use omniflow_domain::finding::Network;
-use omniflow_domain::patterns::{ErrorClass, HOUR_MS, SLOT_MS};
+use omniflow_domain::anomaly::Network;
+use omniflow_domain::detection::{ErrorClass, HOUR_MS, SLOT_MS};
 use omniflow_policy::audit::AuditRecord;
 use omniflow_policy::outcome::{Denial, Outcome};
 use uuid::Uuid;

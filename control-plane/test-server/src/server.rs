@@ -136,6 +136,20 @@ impl TestServer {
         self.call(request(Method::DELETE, path, &self.owner, None)).await
     }
 
+    /// The metrics, in the text format of Prometheus.
+    pub async fn metrics(&self) -> String {
+        let answer = self.get("/metrics").await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    }
+
+    /// The value of a series, which is named with its labels as in [`Self::metrics`]; `None` if there is no such series.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
+    }
+
     /// Issues a live key that reads contacts.
     pub async fn key(&self, name: &str) -> Value {
         let body = json!({"name": name, "environment": "live", "scopes": ["contacts:read"]});
@@ -184,14 +198,14 @@ impl TestServer {
 
     /// Detects anomalies as the background job does.
     pub async fn detect_anomalies(&self) {
-        let ControlPlane { store, signals, clock, webhook, .. } = &*self.app;
-        detect(&**store, signals, clock, webhook.is_some()).await.unwrap();
+        let ControlPlane { store, notifications, clock, webhook, .. } = &*self.app;
+        detect(&**store, notifications, clock, webhook.is_some()).await.unwrap();
     }
 
     /// Records lost gateways as the background job does.
     pub async fn record_lost_gateways(&self) {
-        let ControlPlane { store, signals, fleet, .. } = &*self.app;
-        record_lost_gateways(&**store, signals, fleet).await.unwrap();
+        let ControlPlane { store, notifications, fleet, .. } = &*self.app;
+        record_lost_gateways(&**store, notifications, fleet).await.unwrap();
     }
 
     /// Purges old records as the background job does.

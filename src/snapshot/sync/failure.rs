@@ -58,7 +58,7 @@ impl Leader {
         self.reject(context, error)
     }
 
-    /// Rejects a snapshot. The last good one stays in force.
+    /// Rejects a snapshot. The last good one stays effective.
     pub(super) fn reject(&mut self, context: &SyncContext<'_>, error: SnapshotError) -> SyncOutcome {
         context.metrics.add_snapshot_rejected();
         let remedy = match error {
@@ -69,7 +69,7 @@ impl Leader {
             _ => "",
         };
         let failure =
-            format!("a snapshot was rejected and the last good one stays in force: {error}{remedy}");
+            format!("a snapshot was rejected and the last good one stays effective: {error}{remedy}");
         self.fail(context, &failure, Some(REJECTED_PAUSE))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A delta changes the segments that it touches. A full image is written into the unused slot and takes over when it is
 //! complete. Both are written a few segments at a time, because the leader's thread serves requests too. Until the last segment
-//! is written the last good version stays in force.
+//! is written the last good version stays effective.
 
 mod delta;
 mod failure;
@@ -33,7 +33,7 @@ const POLL_WAIT: Duration = Duration::from_secs(20);
 const POLL_GRACE: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json";
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The first pause after a failure. Pauses double up to the maximum, with which a gateway that started before its control
+/// The first pause after a failure. Delays double up to the maximum, with which a gateway that started before its control
 /// plane follows it within a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_millis(400);
@@ -53,7 +53,7 @@ struct Step {
 /// The outcome of one step of the leader's work.
 #[derive(Debug, Default)]
 pub(crate) struct SyncOutcome {
-    /// A new version is in force in shared data.
+    /// A new version is effective in shared data.
     pub(crate) changed: Option<Changed>,
     /// The work continues as soon as the thread is free.
     pub(crate) has_more: bool,
@@ -264,7 +264,7 @@ impl Leader {
         }
     }
 
-    /// Puts a version in force, unless another leader was faster. Its segments are already written.
+    /// Puts a version effective, unless another leader was faster. Its segments are already written.
     fn take_over(&mut self, context: &SyncContext<'_>, next: NextVersion) -> SyncOutcome {
         let NextVersion { head: next, manifest, segments } = next;
         let read = shared_data::get_as::<Head>(&self.names.head());

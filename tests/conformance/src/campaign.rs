@@ -19,7 +19,7 @@ const TRIES: usize = 5;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub struct Anomalies {
     families: BTreeMap<(&'static str, &'static str), Count>,
     /// What did not hold, with the attack that showed it.
     pub violations: Vec<(String, Violation)>,
@@ -35,8 +35,8 @@ struct Count {
 }
 
 /// Makes every `every`th attack in both versions of HTTP.
-pub async fn run(edge: &Edge<'_>, every: usize) -> Result<Findings> {
-    let mut findings = Findings::default();
+pub async fn run(edge: &Edge<'_>, every: usize) -> Result<Anomalies> {
+    let mut anomalies = Anomalies::default();
     let all = variants::all(edge);
     for (name, version) in [("HTTP/1.1", Version::Http1), ("HTTP/2", Version::Http2)] {
         check(edge, version).await.with_context(|| format!("before the attacks over {name}"))?;
@@ -50,12 +50,12 @@ pub async fn run(edge: &Edge<'_>, every: usize) -> Result<Findings> {
             }
             if let Some((bytes, ending)) = variant.bytes(version) {
                 let exchange = exchange(edge.address, version, &bytes, ending).await?;
-                findings.add(edge, variant, name, &exchange);
+                anomalies.add(edge, variant, name, &exchange);
             }
         }
         check(edge, version).await.with_context(|| format!("behind the attacks over {name}"))?;
     }
-    Ok(findings)
+    Ok(anomalies)
 }
 
 /// A good call passes: the edge lives, and the key is what it should be.
@@ -85,9 +85,9 @@ async fn check(edge: &Edge<'_>, version: Version) -> Result<()> {
     bail!("the key's limit is too low for this many calls: give it 10,000 a minute")
 }
 
-// === impl Findings ===
+// === impl Anomalies ===
 
-impl Findings {
+impl Anomalies {
     fn add(&mut self, edge: &Edge<'_>, variant: &Variant, version: &'static str, exchange: &Exchange) {
         let echoes: Vec<Received> = exchange.answers.iter().filter_map(|(_, body)| echoed(body)).collect();
         // Where the upstreams are at hand, they know better than the answers.

@@ -1,4 +1,4 @@
-//! Limits: exact over all workers and both versions of HTTP, free of charge for what is refused, and told so that a
+//! Limits: exact over all workers and both versions of HTTP, free of charge for what is refused, and reported so that a
 //! client that waits gets through.
 
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub async fn cases(stack: &Stack, allowed: &str) -> Result<Vec<Case>> {
         usize::try_from(CONNECTIONS * ATTEMPTS)?,
         exact(stack, &good, start).await,
     ));
-    cases.push(case("a refusal says which limit, and how long", 1, told(stack, &good).await));
+    cases.push(case("a refusal says which limit, and how long", 1, reported(stack, &good).await));
     let changed = async {
         stack.control_plane.change_key(&key.id, &json!({"ip_allowlist": ["127.0.0.0/8"]})).await?;
         let rotated = stack.control_plane.rotate(&key.id, "1h").await?;
@@ -45,7 +45,7 @@ pub async fn cases(stack: &Stack, allowed: &str) -> Result<Vec<Case>> {
         Ok(())
     };
     cases.push(case("a change and a rotation refill nothing", 2, changed.await));
-    cases.push(case("who waits as told gets through", 3, waits(stack, allowed).await));
+    cases.push(case("who waits as advised gets through", 3, waits(stack, allowed).await));
     Ok(cases)
 }
 
@@ -97,7 +97,7 @@ async fn exact(stack: &Stack, good: &Call, start: Instant) -> Result<()> {
     Ok(())
 }
 
-async fn told(stack: &Stack, good: &Call) -> Result<()> {
+async fn reported(stack: &Stack, good: &Call) -> Result<()> {
     let response = refused(stack, good).await?;
     let wait = response.number("retry-after")?;
     ensure!((1..=INTERVAL.as_secs()).contains(&wait), "Retry-After: {wait}");
@@ -127,7 +127,7 @@ async fn waits(stack: &Stack, allowed: &str) -> Result<()> {
     if response.status == 429 {
         // The wait is the subject.
         tokio::time::sleep(Duration::from_secs(response.number("retry-after")?)).await;
-        ensure!(stack.call(call).await?.status == 200, "it was refused after the time that it was told");
+        ensure!(stack.call(call).await?.status == 200, "it was refused after the advised wait");
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use omniflow_harness::{Call, Stack, StackOptions, bootstrap};
 use omniflow_policy::policy::PolicyDocument;
 use serde_json::{Value, json};
 
-use crate::campaign::{Findings, run};
+use crate::campaign::{Anomalies, run};
 use crate::edge::Edge;
 use crate::limits;
 
@@ -67,7 +67,7 @@ impl Configuration {
 }
 
 /// Starts an edge, attacks it, and makes sure that no VM has ended on the way.
-pub async fn attack(configuration: Configuration, every: usize) -> Result<Findings> {
+pub async fn attack(configuration: Configuration, every: usize) -> Result<Anomalies> {
     let stack = Stack::start(configuration.options()).await?;
     let forbidden = forbid(&stack).await?;
     let fields = json!({
@@ -81,14 +81,14 @@ pub async fn attack(configuration: Configuration, every: usize) -> Result<Findin
         forbidden,
         upstreams: vec![&stack.live, &stack.test],
     };
-    let mut findings = run(&edge, every).await?;
-    findings.add_limits(limits::cases(&stack, ALLOWED).await?);
+    let mut anomalies = run(&edge, every).await?;
+    anomalies.add_limits(limits::cases(&stack, ALLOWED).await?);
     ensure!(stack.envoy.stat("wasm.omniflow.vm_reload").await? == 0, "a VM has ended");
     ensure!(stack.envoy.process().exit_status().is_none(), "Envoy has ended");
     for log in [stack.envoy.process().log(), stack.control_plane.process().log()] {
         ensure!(!log.contains(&edge.key), "the key stands in a log");
     }
-    Ok(findings)
+    Ok(anomalies)
 }
 
 /// Routes beside and below those of the key, for which it has no scope; the paths as an upstream knows them.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use omniflow_conformance::campaign::{self, Findings};
+use omniflow_conformance::campaign::{self, Anomalies};
 use omniflow_conformance::edge::Edge;
 use omniflow_conformance::local::{Configuration, attack};
 
@@ -60,12 +60,12 @@ async fn edge(gateway: &str) -> Result<Edge<'static>> {
     Ok(Edge { address, key, allowed, forbidden, upstreams: Vec::new() })
 }
 
-fn report(what: &str, findings: &Findings) -> bool {
-    let (cases, variants) = findings.totals();
-    println!("\n{what}\n\n{}", findings.table());
-    for (attack, violation) in findings.violations.iter().take(SHOWN) {
+fn report(what: &str, anomalies: &Anomalies) -> bool {
+    let (cases, variants) = anomalies.totals();
+    println!("\n{what}\n\n{}", anomalies.table());
+    for (attack, violation) in anomalies.violations.iter().take(SHOWN) {
         println!("VIOLATION: {violation}\n    {attack}");
     }
-    println!("{cases} cases, {variants} variants, {} violations", findings.violations.len());
-    findings.violations.is_empty()
+    println!("{cases} cases, {variants} variants, {} violations", anomalies.violations.len());
+    anomalies.violations.is_empty()
 }

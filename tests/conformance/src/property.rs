@@ -19,7 +19,7 @@ pub enum Violation {
     /// Neither an answer nor a closed connection.
     Hung,
     /// More answers than requests.
-    Answers(usize),
+    ResponseCount(usize),
     /// More requests at the upstream than were sent.
     Requests(usize),
     /// What must be refused has reached the upstream.
@@ -34,7 +34,7 @@ pub enum Violation {
     Forged(String),
     /// The credential went on.
     Credential,
-    /// A limit that is not exact, or not told.
+    /// A limit that is not exact, or not reported.
     Limit(String),
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hung => write!(formatter, "neither an answer nor a closed connection"),
-            Self::Answers(count) => write!(formatter, "{count} answers"),
+            Self::ResponseCount(count) => write!(formatter, "{count} answers"),
             Self::Requests(count) => write!(formatter, "{count} requests have reached the upstream"),
             Self::Passed => write!(formatter, "it has reached the upstream"),
             Self::Method(method) => write!(formatter, "the upstream received the method {method}"),
@@ -67,7 +67,7 @@ pub fn violations(
         found.push(Violation::Hung);
     }
     if exchange.answers.len() > variant.requests {
-        found.push(Violation::Answers(exchange.answers.len()));
+        found.push(Violation::ResponseCount(exchange.answers.len()));
     }
     if received.len() > variant.requests {
         found.push(Violation::Requests(received.len()));
@@ -88,12 +88,12 @@ fn of_request(edge: &Edge<'_>, received: &Received) -> Vec<Violation> {
         found.push(Violation::Path(reading.escape_ascii().to_string()));
     }
     for name in IDENTITY {
-        if received.headers.iter().filter(|(known, _)| folded(known) == name).count() != 1 {
+        if received.headers.iter().filter(|(known, _)| aggregated(known) == name).count() != 1 {
             found.push(Violation::Identity(name.to_owned()));
         }
     }
     for (name, value) in received.headers.iter().chain(&received.trailers) {
-        let name = folded(name);
+        let name = aggregated(name);
         let is_identity = name.starts_with("x-omniflow-");
         let speaks = is_identity || REWRITING.contains(&name.as_str());
         if speaks && value.contains(FORGED) || is_identity && !IDENTITY.contains(&name.as_str()) {
@@ -107,7 +107,7 @@ fn of_request(edge: &Edge<'_>, received: &Received) -> Vec<Violation> {
 }
 
 /// A name as servers read it that take everything but letters and digits for a dash.
-fn folded(name: &str) -> String {
+fn aggregated(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 

@@ -1,4 +1,4 @@
-//! From where a key may be used, as Envoy sees the caller.
+//! From where a key may be used, as Envoy sees the client.
 
 use std::net::Ipv6Addr;
 
@@ -24,7 +24,7 @@ fn forwarded(secret: &str, value: &str) -> Call {
 const REFUSED: (u16, Option<&str>) = (403, Some("ip_not_allowed"));
 
 #[tokio::test]
-async fn a_direct_caller_is_judged_by_its_connection() {
+async fn a_direct_client_is_judged_by_its_connection() {
     let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     let local = key(&stack, "local", &["127.0.0.0/8"]).await;
     let elsewhere = key(&stack, "elsewhere", &["203.0.113.0/24", "2001:db8::/32"]).await;
@@ -69,7 +69,7 @@ async fn behind_a_trusted_proxy_the_last_address_counts() {
     }
 }
 
-/// A listener on both families: IPv4 callers arrive as IPv4-mapped addresses there.
+/// A listener on both families: IPv4 clients arrive as IPv4-mapped addresses there.
 #[tokio::test]
 async fn a_listener_on_both_families() {
     let options = StackOptions::default().edit(|config| {

@@ -1,4 +1,4 @@
-//! The argument hash is the one that a caller computes with OpenSSL from the bytes that were sent, as the README says.
+//! The argument hash is the one that a client computes with OpenSSL from the bytes that were sent, as the README says.
 
 use std::collections::HashMap;
 use std::fs;

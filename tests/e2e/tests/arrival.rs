@@ -15,7 +15,7 @@ const LOST: &str = "wasmcustom.omniflow_audit_records_lost";
 
 /// How many calls an item of the log stands for.
 fn calls(item: &Value) -> u64 {
-    item["folded_calls"].as_u64().unwrap_or(1)
+    item["aggregated_calls"].as_u64().unwrap_or(1)
 }
 
 fn missing(gaps: &[Value]) -> u64 {
@@ -35,9 +35,9 @@ async fn accounted(stack: &Stack) -> (Vec<Value>, Vec<Value>) {
         let counted: u64 = counted(stack).await?.values().sum();
         let items = stack.control_plane.audit("limit=500").await?;
         let gaps = stack.control_plane.list("/v1/audit/gaps").await?;
-        let told = items.iter().map(calls).sum::<u64>();
+        let reported = items.iter().map(calls).sum::<u64>();
         let lost = missing(&gaps);
-        ensure!(told + lost == counted, "{counted} calls, {told} in the log, {lost} lost");
+        ensure!(reported + lost == counted, "{counted} calls, {reported} in the log, {lost} lost");
         Ok((items, gaps))
     })
     .await
@@ -61,21 +61,21 @@ async fn unlimited(stack: &Stack) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_refusals_is_folded_with_true_counts() {
+async fn a_flood_of_refusals_is_aggregated_with_true_counts() {
     let options = StackOptions { trusted_hops: 1, ..StackOptions::workers(2) };
     let stack = Stack::start(options).await.unwrap();
     let key = unlimited(&stack).await;
-    let mut callers = connections(stack.envoy.port(), 16).await.unwrap();
+    let mut clients = connections(stack.envoy.port(), 16).await.unwrap();
     let from = |call: Call, address: &str| call.header("x-forwarded-for", address);
     for n in 1..=6 {
         let address = format!("198.51.100.{n}");
         let missing = (0..300 * n).map(|_| from(Call::get(CONTACTS), &address));
-        send(&mut callers, missing, 401).await;
-        send(&mut callers, (0..400).map(|_| from(contacts("omf_live_x"), &address)), 401).await;
+        send(&mut clients, missing, 401).await;
+        send(&mut clients, (0..400).map(|_| from(contacts("omf_live_x"), &address)), 401).await;
     }
-    send(&mut callers, (0..200).map(|_| from(contacts(&key), "198.51.100.1")), 200).await;
+    send(&mut clients, (0..200).map(|_| from(contacts(&key), "198.51.100.1")), 200).await;
     let strangers = (0..1_500).map(|n| from(Call::get(CONTACTS), &format!("203.0.{}.{}", n / 250, n % 250)));
-    send(&mut callers, strangers, 401).await;
+    send(&mut clients, strangers, 401).await;
 
     let (items, gaps) = accounted(&stack).await;
     assert_eq!(gaps, Vec::<Value>::new());
@@ -85,7 +85,7 @@ async fn a_flood_of_refusals_is_folded_with_true_counts() {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
         *by_reason.entry(text("reason")).or_default() += calls(item);
         *by_caller.entry((text("source_ip"), text("reason"))).or_default() += calls(item);
-        if item["folded_calls"].is_null() {
+        if item["aggregated_calls"].is_null() {
             assert!(!text("path").is_empty() && item["first_time"].is_null(), "{item}");
         } else {
             assert!(text("first_time") <= text("time"), "{item}");
@@ -95,9 +95,9 @@ async fn a_flood_of_refusals_is_folded_with_true_counts() {
     assert_eq!(by_reason, counted(&stack).await.unwrap());
     for n in 1..=6 {
         let of = |reason: &str| by_caller[&(format!("198.51.100.{n}"), reason.to_owned())];
-        assert_eq!((of("missing_credentials"), of("malformed_key")), (300 * n, 400), "caller {n}");
+        assert_eq!((of("missing_credentials"), of("malformed_key")), (300 * n, 400), "client {n}");
     }
-    assert_eq!(by_reason["allowed"], 200, "what passes is never folded");
+    assert_eq!(by_reason["allowed"], 200, "what passes is never aggregated");
     let refused = items.iter().filter(|item| item["decision"] == "denied").count() as u64;
     assert!(refused < 10_200 / 4, "{refused} items for 10,200 refusals");
     let found =
@@ -110,13 +110,13 @@ async fn what_a_full_buffer_loses_is_what_the_gaps_say() {
     let options = StackOptions::workers(2).plugin("audit_buffer_bytes", 65_536);
     let mut stack = Stack::start(options).await.unwrap();
     let key = unlimited(&stack).await;
-    let mut callers = connections(stack.envoy.port(), 16).await.unwrap();
-    send(&mut callers, (0..20).map(|_| contacts(&key)), 200).await;
+    let mut clients = connections(stack.envoy.port(), 16).await.unwrap();
+    send(&mut clients, (0..20).map(|_| contacts(&key)), 200).await;
     accounted(&stack).await;
     stack.control_plane.process().kill().unwrap();
-    send(&mut callers, (0..3_000).map(|_| contacts(&key)), 200).await;
+    send(&mut clients, (0..3_000).map(|_| contacts(&key)), 200).await;
     let refused = (0..500).map(|_| Call::new("POST", CONTACTS).header("x-api-key", &key));
-    send(&mut callers, refused, 403).await;
+    send(&mut clients, refused, 403).await;
     stack.control_plane.restart().await.unwrap();
 
     let (items, gaps) = accounted(&stack).await;
@@ -134,7 +134,7 @@ async fn what_a_full_buffer_loses_is_what_the_gaps_say() {
     assert_eq!((vms.len(), of_all), (2, 2), "one gap for each worker: {gaps:?}");
 }
 
-/// What a VM had in its buffer when it ended is told by the others, and the gap names it.
+/// What a VM had in its buffer when it ended is reported by the others, and the gap names it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_vm_takes_along_is_a_gap_that_names_it() {
     let options = StackOptions::workers(2)
@@ -142,18 +142,18 @@ async fn what_a_vm_takes_along_is_a_gap_that_names_it() {
     let mut stack = Stack::start(options).await.unwrap();
     let key = unlimited(&stack).await;
     let before = vms(&stack).await;
-    let mut callers = connections(stack.envoy.port(), 16).await.unwrap();
-    send(&mut callers, (0..320).map(|_| contacts(&key)), 200).await;
+    let mut clients = connections(stack.envoy.port(), 16).await.unwrap();
+    send(&mut clients, (0..320).map(|_| contacts(&key)), 200).await;
     let (items, _) = accounted(&stack).await;
     assert_eq!(items.len(), 320);
     waiting(&stack, 0).await;
 
     stack.control_plane.process().kill().unwrap();
-    send(&mut callers, (0..800).map(|_| contacts(&key)), 200).await;
-    send(&mut callers, (0..800).map(|_| Call::get(CONTACTS)), 401).await;
-    // All of them stand in what the VMs have told each other.
+    send(&mut clients, (0..800).map(|_| contacts(&key)), 200).await;
+    send(&mut clients, (0..800).map(|_| Call::get(CONTACTS)), 401).await;
+    // All of them stand in what the VMs have reported to each other.
     waiting(&stack, 1_600).await;
-    let response = callers[0].call(contacts(&key).header("x-fault", "trap")).await.unwrap();
+    let response = clients[0].call(contacts(&key).header("x-fault", "trap")).await.unwrap();
     assert_eq!(response.status, 503, "{}", response.text());
     stack.control_plane.restart().await.unwrap();
 
@@ -185,7 +185,7 @@ async fn waiting(stack: &Stack, calls: u64) {
     .unwrap();
 }
 
-/// The VMs that the gateway has told of.
+/// The VMs that the gateway has reported.
 async fn vms(stack: &Stack) -> Vec<String> {
     let gateways = stack.control_plane.list("/v1/gateways").await.unwrap();
     let vms = gateways[0]["workers"].as_array().cloned().unwrap_or_default();

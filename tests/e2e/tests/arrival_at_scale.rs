@@ -13,7 +13,7 @@ use crate::support::contacts;
 
 /// Until everything has arrived: the longest pause between two attempts of a VM is five seconds.
 const WAIT: Duration = Duration::from_secs(120);
-const CALLERS: u32 = 32;
+const CLIENTS: u32 = 32;
 
 /// How hard it is made.
 struct Trial {
@@ -37,8 +37,8 @@ impl Trial {
             "rate_limit": {"per_minute": 1_000_000}});
         let secret = stack.key(fields).await.unwrap().secret;
 
-        let load = Load::start(stack.envoy.port(), CALLERS, self.rate, &contacts(&secret));
-        // Refusals of a caller without a key, so that some are folded.
+        let load = Load::start(stack.envoy.port(), CLIENTS, self.rate, &contacts(&secret));
+        // Refusals of a client without a key, so that some are aggregated.
         let strangers = Load::start(stack.envoy.port(), 2, 100, &Call::get("/"));
         let mut clock = tokio::time::interval(self.every);
         clock.tick().await;
@@ -54,14 +54,14 @@ impl Trial {
         let counted = eventually(WAIT, || async {
             let counted = stack.envoy.stat("http.ingress.downstream_rq_total").await?;
             let stats = stack.control_plane.get("/v1/audit/stats").await?;
-            let told = stats["total"]["calls"].as_u64().context("no total")?;
-            ensure!(told == counted, "{counted} requests, {told} in the log");
+            let reported = stats["total"]["calls"].as_u64().context("no total")?;
+            ensure!(reported == counted, "{counted} requests, {reported} in the log");
             Ok(counted)
         })
         .await
         .unwrap();
         println!(
-            "{:.0} calls a second for {:.1?}, control plane killed {} times: {counted} requests by Envoy's count, all told",
+            "{:.0} calls a second for {:.1?}, control plane killed {} times: {counted} requests by Envoy's count, all reported",
             done.rate(),
             done.took,
             self.kills
@@ -85,8 +85,8 @@ async fn each_once(stack: &Stack, counted: u64) {
     let (mut requests, mut calls, mut records) = (HashSet::new(), 0, 0);
     for line in export.lines() {
         let record: Value = serde_json::from_str(line).unwrap();
-        calls += record["folded_calls"].as_u64().unwrap_or(1);
-        if record["folded_calls"].is_null() {
+        calls += record["aggregated_calls"].as_u64().unwrap_or(1);
+        if record["aggregated_calls"].is_null() {
             records += 1;
             requests.insert(record["request_id"].as_str().unwrap().to_owned());
         }

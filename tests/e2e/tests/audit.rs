@@ -121,12 +121,12 @@ async fn each_of_ten_thousand_calls_is_recorded_once() {
         task.await.unwrap();
     }
     let calls = |items: &[&Value]| -> u64 {
-        items.iter().map(|item| item["folded_calls"].as_u64().unwrap_or(1)).sum()
+        items.iter().map(|item| item["aggregated_calls"].as_u64().unwrap_or(1)).sum()
     };
     let records = eventually(WAIT, || async {
         let records = stack.control_plane.audit("limit=500").await?;
-        let told = calls(&records.iter().collect::<Vec<_>>());
-        ensure!(told >= CALLS, "{told} calls");
+        let reported = calls(&records.iter().collect::<Vec<_>>());
+        ensure!(reported >= CALLS, "{reported} calls");
         Ok(records)
     })
     .await
@@ -137,7 +137,7 @@ async fn each_of_ten_thousand_calls_is_recorded_once() {
         assert_eq!(calls(&of_reason), CALLS / 10, "{reason}");
     }
     let mut seen: HashMap<String, &Value> = HashMap::new();
-    for record in records.iter().filter(|record| record["folded_calls"].is_null()) {
+    for record in records.iter().filter(|record| record["aggregated_calls"].is_null()) {
         let path = record["path"].as_str().unwrap().to_owned();
         assert!(seen.insert(path, record).is_none(), "twice: {record}");
     }
@@ -158,7 +158,7 @@ async fn each_of_ten_thousand_calls_is_recorded_once() {
     }
 }
 
-/// Callers do put secrets into paths.
+/// Clients do put secrets into paths.
 #[tokio::test]
 async fn a_secret_in_a_path_is_not_recorded() {
     let stack = Stack::start(StackOptions::default()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A backup taken under load is restored, while callers go on calling.
+//! A backup taken under load is restored, while clients go on calling.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -17,7 +17,7 @@ use crate::support::{self, connections, contacts, create_call, created, refusal}
 const WAIT: Duration = Duration::from_secs(20);
 const CLIENTS: usize = 6;
 /// Enough that the kernel gives some to each worker.
-const CALLERS: usize = 8;
+const CONNECTIONS: usize = 8;
 /// Keys that the load makes before the next step.
 const ENOUGH: usize = 60;
 
@@ -29,11 +29,11 @@ struct Load {
     clients: Vec<JoinHandle<Result<()>>>,
 }
 
-/// Callers that use a revoked key all the time.
+/// Clients that use a revoked key all the time.
 struct Watch {
     stop: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
-    callers: Vec<JoinHandle<Result<()>>>,
+    clients: Vec<JoinHandle<Result<()>>>,
 }
 
 // === impl Load ===
@@ -85,15 +85,15 @@ impl Load {
 // === impl Watch ===
 
 impl Watch {
-    /// Each caller keeps its connection, and so its worker, and takes the keys in turn.
+    /// Each client keeps its connection, and so its worker, and takes the keys in turn.
     async fn start(stack: &Stack, revoked: &[NewKey]) -> Self {
         let (stop, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let mut callers = Vec::new();
-        for mut caller in connections(stack.envoy.port(), CALLERS).await.unwrap() {
+        let mut clients = Vec::new();
+        for mut client in connections(stack.envoy.port(), CONNECTIONS).await.unwrap() {
             let (stop, calls, revoked) = (Arc::clone(&stop), Arc::clone(&calls), revoked.to_vec());
-            callers.push(tokio::spawn(async move {
+            clients.push(tokio::spawn(async move {
                 for key in revoked.iter().cycle() {
-                    let response = caller.call(contacts(&key.secret)).await?;
+                    let response = client.call(contacts(&key.secret)).await?;
                     let refused = (401, Some("key_revoked".to_owned()));
                     ensure!(refusal(&response) == refused, "a revoked key: {}", response.text());
                     calls.fetch_add(1, Ordering::Relaxed);
@@ -104,7 +104,7 @@ impl Watch {
                 Ok(())
             }));
         }
-        Self { stop, calls, callers }
+        Self { stop, calls, clients }
     }
 
     fn calls(&self) -> u64 {
@@ -113,8 +113,8 @@ impl Watch {
 
     async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
-        for caller in self.callers {
-            caller.await.unwrap().unwrap();
+        for client in self.clients {
+            client.await.unwrap().unwrap();
         }
     }
 }
@@ -150,22 +150,22 @@ async fn published(stack: &Stack) -> u64 {
 
 /// What a call with each of these keys gets, where all get the same.
 async fn all_get(stack: &Stack, keys: &[NewKey], expected: (u16, Option<&str>)) {
-    let mut callers = connections(stack.envoy.port(), 1).await.unwrap();
+    let mut clients = connections(stack.envoy.port(), 1).await.unwrap();
     for key in keys {
-        let response = callers[0].call(contacts(&key.secret)).await.unwrap();
+        let response = clients[0].call(contacts(&key.secret)).await.unwrap();
         let (status, code) = refusal(&response);
         assert_eq!((status, code.as_deref()), expected, "{}: {}", key.key["name"], response.text());
     }
 }
 
 /// Every key that was answered before the backup is listed and passes; what came after the backup is undone.
-async fn is_as_of_the_backup(stack: &Stack, kept: &[NewKey], made_after: &[NewKey], revoked: &[NewKey]) {
+async fn is_as_of_the_backup(stack: &Stack, kept: &[NewKey], created_after: &[NewKey], revoked: &[NewKey]) {
     let listed = stack.control_plane.list("/v1/keys?limit=500").await.unwrap();
     let is_listed = |key: &NewKey| listed.iter().any(|listed| listed["id"] == key.id.as_str());
     assert!(kept.iter().all(is_listed));
-    assert!(!made_after.iter().any(is_listed));
+    assert!(!created_after.iter().any(is_listed));
     all_get(stack, kept, (200, None)).await;
-    all_get(stack, made_after, (401, Some("unknown_key"))).await;
+    all_get(stack, created_after, (401, Some("unknown_key"))).await;
     all_get(stack, revoked, (401, Some("key_revoked"))).await;
 }
 
@@ -201,9 +201,9 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     load.end().await;
     let later = Load::start(&stack, "later");
     later.until(10).await;
-    let made_after = later.end().await;
+    let created_after = later.end().await;
     stack.in_step().await.unwrap();
-    all_get(&stack, &made_after, (200, None)).await;
+    all_get(&stack, &created_after, (200, None)).await;
     let ahead = published(&stack).await;
 
     let new: PathBuf = stack.folder().join("restored");
@@ -219,7 +219,7 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     // The owner's token is not in a backup.
     std::fs::copy(old.join("admin-token"), new.join("admin-token")).unwrap();
     serve(&mut stack, &new).await;
-    is_as_of_the_backup(&stack, kept, &made_after, &revoked).await;
+    is_as_of_the_backup(&stack, kept, &created_after, &revoked).await;
 
     // Once more, over the folder it came from.
     let held = published(&stack).await;
@@ -228,9 +228,9 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     assert!(restored["snapshot_version"].as_u64().unwrap() > held, "{restored}");
     assert!(Path::new(restored["replaced"].as_str().unwrap()).join("omniflow.db").is_file());
     serve(&mut stack, &old).await;
-    is_as_of_the_backup(&stack, kept, &made_after, &revoked).await;
+    is_as_of_the_backup(&stack, kept, &created_after, &revoked).await;
 
-    // And life goes on: what is changed now is in force at once.
+    // And life goes on: what is changed now is effective at once.
     let wait = Some(Duration::from_secs(5));
     let answer = stack.control_plane.revoke(&kept[0].id, wait).await.unwrap();
     assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
@@ -239,7 +239,7 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     assert!(watched > 100, "{watched} calls with revoked keys during the restores");
     watch.end().await;
     println!("{watched} calls with revoked keys during the restores, all refused");
-    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
+    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_rejected").await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -191,7 +191,7 @@ async fn tokens(omf: &mut Omf) {
 async fn policy(omf: &mut Omf, stack: &Stack) {
     let document = omf.says("policy show --json").await;
     fs::write(omf.folder.join("policy.json"), document).unwrap();
-    assert!(omf.says("policy set policy.json --wait 5s").await.starts_with("Version 1 is in force"));
+    assert!(omf.says("policy set policy.json --wait 5s").await.starts_with("Version 1 is effective"));
     assert!(omf.says("policy diff policy.json").await.contains("No difference"));
     let toml = omf.says("policy show --toml").await;
     let moved = toml.replace("/api/v1/agents", "/api/v1/people");
@@ -201,14 +201,14 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
         diff.contains("~ imported_keys: false -> true") && diff.contains("- route read /api/v1/agents"),
         "{diff}"
     );
-    let evaluate = "policy evaluate --key printed GET /api/v1/contacts";
+    let evaluate = "policy explain --key printed GET /api/v1/contacts";
     assert!(omf.says(evaluate).await.starts_with("allowed"));
     assert!(
         omf.says(&format!("{evaluate} --draft policy.toml --source-ip ::1 --calls-before 6000"))
             .await
             .contains("rate_limited")
     );
-    assert!(omf.says("policy evaluate --secret-file secret GET /x").await.contains("key_revoked"));
+    assert!(omf.says("policy explain --secret-file secret GET /x").await.contains("key_revoked"));
     assert!(omf.says("policy set policy.toml --wait 5s --if-match 1").await.starts_with("Version 2"));
     assert!(omf.says("policy versions").await.contains("first start"));
     assert!(omf.says("policy replay policy.json").await.contains("would newly be refused"));
@@ -233,7 +233,7 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
     assert!(omf.says("policy rollback 1 --wait 5s").await.starts_with("Version 3"));
     assert_eq!(status_of(stack, foreign).await, 401, "imported keys are not taken any more");
     omf.secrets.push(foreign.to_owned());
-    let events = omf.says("events --limit 500").await;
+    let events = omf.says("admin-log --limit 500").await;
     for action in [
         "policy.rolled_back",
         "policy.set",
@@ -244,7 +244,7 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
     ] {
         assert!(events.contains(action), "{action}: {events}");
     }
-    assert_eq!(omf.json("events --subject foreign --json").await["items"].as_array().unwrap().len(), 2);
+    assert_eq!(omf.json("admin-log --subject foreign --json").await["items"].as_array().unwrap().len(), 2);
 }
 
 async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
@@ -268,10 +268,10 @@ async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
     assert!(csv.starts_with("id,time,") && csv.contains(",printed,"), "{csv}");
     assert!(omf.says("audit tail --after 0 --count 1 --key printed").await.contains(CONTACTS));
     assert_eq!(
-        omf.json("audit patterns --key printed --kind volume_spike --json").await["items"],
+        omf.json("anomalies --key printed --kind volume_spike --json").await["items"],
         serde_json::json!([])
     );
-    omf.fails(2, "audit patterns --kind odd").await;
+    omf.fails(2, "anomalies --kind odd").await;
     omf.fails(1, "audit tail --status none").await;
     omf.fails(2, "audit --key printed gaps").await;
     assert!(omf.says("completions bash").await.contains("complete"));

@@ -153,10 +153,10 @@ async fn check(stack: &Stack, outcomes: &BTreeMap<String, Outcome>) {
     }
 
     stack.in_step().await.unwrap();
-    let mut caller = connections(stack.envoy.port(), 1).await.unwrap().remove(0);
+    let mut client = connections(stack.envoy.port(), 1).await.unwrap().remove(0);
     for (name, key) in &answered {
         assert_eq!(names[name]["id"], key.id.as_str());
-        let response = caller.call(contacts(&key.secret)).await.unwrap();
+        let response = client.call(contacts(&key.secret)).await.unwrap();
         assert_eq!(response.status, 200, "{name}: {}", response.text());
     }
     println!("{} of {KEYS} keys were answered, and all of those pass", answered.len());

@@ -61,7 +61,7 @@ fn check(folder: &Path, arguments: &str, environment: &[(&str, &str)]) -> String
 }
 
 #[test]
-fn config_check_tells_what_is_in_force_and_all_that_is_wrong() {
+fn config_check_shows_effective_settings_and_all_errors() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let authority = Authority::new();
@@ -149,7 +149,7 @@ async fn a_server_goes_by_flags_then_environment_then_file() {
 }
 
 #[test]
-fn a_server_that_is_told_nonsense_does_not_start() {
+fn a_server_that_is_reported_nonsense_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("omf.toml"), "gateway_lease = 0\n").unwrap();
     let mut command = omf_command().unwrap();

@@ -6,13 +6,13 @@ use omniflow_conformance::local::{Configuration, attack};
 const EVERY: usize = 11;
 
 async fn all_hold(configuration: Configuration) {
-    let findings = attack(configuration, EVERY).await.unwrap();
-    let (cases, variants) = findings.totals();
+    let anomalies = attack(configuration, EVERY).await.unwrap();
+    let (cases, variants) = anomalies.totals();
     println!("{}: {cases} cases, {variants} variants", configuration.name());
-    assert!(variants > 500, "{}", findings.table());
+    assert!(variants > 500, "{}", anomalies.table());
     let shown: Vec<String> =
-        findings.violations.iter().take(20).map(|(attack, what)| format!("{what}: {attack}")).collect();
-    assert!(shown.is_empty(), "{} violations\n{}", findings.violations.len(), shown.join("\n"));
+        anomalies.violations.iter().take(20).map(|(attack, what)| format!("{what}: {attack}")).collect();
+    assert!(shown.is_empty(), "{} violations\n{}", anomalies.violations.len(), shown.join("\n"));
 }
 
 #[tokio::test]

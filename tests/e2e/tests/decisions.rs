@@ -159,7 +159,7 @@ fn check(case: &Value, response: &Response) {
     }
 }
 
-/// Whether the caller of a case has shown a key that exists.
+/// Whether the client of a case has shown a key that exists.
 fn is_identified(case: &Value) -> bool {
     let reason = case["reason"].as_str().unwrap_or_default();
     case["key"].is_object()

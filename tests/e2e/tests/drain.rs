@@ -114,8 +114,8 @@ async fn unlimited(stack: &Stack) -> String {
     stack.key(fields).await.unwrap().secret
 }
 
-/// Calls that the log tells of, folded ones included, and those that it says are lost.
-async fn told(stack: &Stack) -> Result<(u64, u64)> {
+/// Calls that the log tells of, aggregated ones included, and those that it says are lost.
+async fn reported(stack: &Stack) -> Result<(u64, u64)> {
     let stats = stack.control_plane.get("/v1/audit/stats").await?;
     let calls = stats["total"]["calls"].as_u64().context("no total")?;
     let gaps = stack.control_plane.list("/v1/audit/gaps").await?;
@@ -127,10 +127,10 @@ async fn nothing_lost(stack: &Stack) -> u64 {
     eventually(WAIT, || async {
         let counted = stack.envoy.stat(REQUESTS).await?;
         let waiting = stack.envoy.stat("wasmcustom.omniflow_audit_records_waiting").await?;
-        let (told, lost) = told(stack).await?;
+        let (reported, lost) = reported(stack).await?;
         ensure!(
-            (told, lost, waiting) == (counted, 0, 0),
-            "{counted} requests, {told} told, {lost} lost, {waiting} waiting"
+            (reported, lost, waiting) == (counted, 0, 0),
+            "{counted} requests, {reported} reported, {lost} lost, {waiting} waiting"
         );
         Ok(counted)
     })
@@ -168,7 +168,7 @@ async fn a_new_filter_loses_no_record_of_the_old_one() {
     nothing_lost(&gateway.stack).await;
 }
 
-/// What was handed over waits for a control plane that is away.
+/// Records that were handed over wait for a control plane that is away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_handed_over_waits_for_the_control_plane() {
     let mut gateway = Replaceable::start(StackOptions::workers(2)).await;
@@ -225,8 +225,8 @@ async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     let incarnation = gateway_loss::incarnation(&stack).await;
     let load = Load::start(stack.envoy.port(), 16, 1_000, &contacts(&secret));
     eventually(WAIT, || async {
-        let (told, _) = told(&stack).await?;
-        ensure!(told > 500, "{told} told");
+        let (reported, _) = reported(&stack).await?;
+        ensure!(reported > 500, "{reported} reported");
         Ok(())
     })
     .await
@@ -242,7 +242,7 @@ async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     // Nobody delivers any more, so what is here now is all.
     let counted = stack.envoy.access_log().unwrap().len() as u64;
     assert!(counted >= done.answered && counted > 1_000, "{counted} of {done:?}");
-    assert_eq!(told(&stack).await.unwrap(), (counted, 0));
+    assert_eq!(reported(&stack).await.unwrap(), (counted, 0));
     note(
         "Envoy drained",
         &format!("all {counted} calls were answered before it ended"),

@@ -43,7 +43,7 @@ const WAIT: Duration = Duration::from_secs(120);
 struct Opening(Vec<u8>);
 
 /// Attackers at work. Dropped, they are gone.
-struct Crowd {
+struct Attackers {
     _attackers: JoinSet<()>,
     arrived: Arc<AtomicUsize>,
 }
@@ -62,7 +62,7 @@ fn raise_file_limit() {
 }
 
 /// One connection after the other to the same end: something to begin with, then a byte a second. It comes so many
-/// milliseconds after the first, and keeps that distance: what is looked at is a crowd, and not its arrival in one moment.
+/// milliseconds after the first, and keeps that distance: what is looked at is many connections, and not its arrival in one moment.
 async fn drip(
     address: SocketAddr,
     place: usize,
@@ -99,7 +99,7 @@ async fn drip(
     }
 }
 
-impl Crowd {
+impl Attackers {
     /// Each takes the next of these openings. They come from this machine's own address, or from 250 others.
     async fn gather(port: u16, openings: &[Opening], elsewhere: bool) -> Self {
         let arrived = Arc::new(AtomicUsize::new(0));
@@ -108,14 +108,14 @@ impl Crowd {
             let source = elsewhere.then(|| Ipv4Addr::new(127, 3, 0, 1 + (number % 250) as u8));
             attackers.spawn(drip(local(port), number, source, opening.clone(), Arc::clone(&arrived)));
         }
-        let crowd = Self { _attackers: attackers, arrived };
+        let attackers = Self { _attackers: attackers, arrived };
         let all = eventually(WAIT, || async {
-            let arrived = crowd.arrived.load(Ordering::Relaxed);
+            let arrived = attackers.arrived.load(Ordering::Relaxed);
             ensure!(arrived == ATTACKERS, "{arrived} attackers of {ATTACKERS}");
             Ok(())
         });
         all.await.unwrap();
-        crowd
+        attackers
     }
 }
 
@@ -182,14 +182,14 @@ async fn besiege(elsewhere: bool) {
     let (median, longest) = latencies(admin).await;
     let before = memory(id);
 
-    let crowd = Crowd::gather(plane.port(), &openings(&gateway), elsewhere).await;
+    let attackers = Attackers::gather(plane.port(), &openings(&gateway), elsewhere).await;
     let (median_then, longest_then) = latencies(admin).await;
     let during = memory(id);
     let (open, ended) =
         (number(&plane, "omf_connections ").await, number(&plane, "omf_connections_ended_total ").await);
     let key = plane.create_live_key("made under siege", &["contacts:read"]).await.unwrap();
     plane.revoke(&key.id, None).await.unwrap();
-    drop(crowd);
+    drop(attackers);
     println!(
         "{ATTACKERS} connections from {}: an admin's call took {median:?} ({longest:?} at most) before and \
          {median_then:?} ({longest_then:?}) during it; memory {before} MiB before, {during} MiB during it; {open} \
@@ -236,10 +236,10 @@ async fn ten_thousand_stalled_handshakes_do_not_keep_an_admin_out() {
     let before = memory(process.id());
     // Nothing at all, and the beginning of a ClientHello of 512 bytes.
     let openings = [Opening(Vec::new()), Opening(vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3])];
-    let crowd = Crowd::gather(port.number(), &openings, false).await;
+    let attackers = Attackers::gather(port.number(), &openings, false).await;
     let (median_then, longest_then) = latencies(admin).await;
     let during = memory(process.id());
-    drop(crowd);
+    drop(attackers);
     println!(
         "{ATTACKERS} handshakes that stall: omf key list took {median:?} ({longest:?} at most) before and \
          {median_then:?} ({longest_then:?}) during it; memory {before} MiB before, {during} MiB during it"

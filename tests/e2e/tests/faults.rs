@@ -97,7 +97,7 @@ async fn a_cluster_that_does_not_exist_is_named_and_refuses_all_calls() {
 }
 
 #[tokio::test]
-async fn a_grpc_caller_without_a_policy_gets_unavailable() {
+async fn a_grpc_client_without_a_policy_gets_unavailable() {
     let gateway = gateway(1, |options| options).await.unwrap();
     let mut connection = omniflow_harness::Connection::http2(gateway.envoy.port()).await.unwrap();
     let response = connection.call(Call::grpc(CONTACTS, b"").bearer(secret(1).expose())).await.unwrap();
@@ -125,7 +125,7 @@ async fn without_the_filter_the_guard_refuses() {
 }
 
 #[tokio::test]
-async fn a_wrong_control_plane_leaves_the_last_good_snapshot_in_force() {
+async fn a_wrong_control_plane_leaves_the_last_good_snapshot_effective() {
     let hostile = Hostile::start().await.unwrap();
     let gateway = gateway(hostile.port(), |options| options).await.unwrap();
     let key = secret(1);
@@ -189,7 +189,7 @@ async fn a_wrong_control_plane_leaves_the_last_good_snapshot_in_force() {
         assert_eq!(gateway.envoy.call(contacts(key.expose())).await.unwrap().status, 200, "{what}");
         assert_eq!(gateway.envoy.call(contacts(other.expose())).await.unwrap().status, 401, "{what}");
     }
-    assert!(gateway.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap() >= 15);
+    assert!(gateway.envoy.stat("wasmcustom.omniflow_snapshots_rejected").await.unwrap() >= 15);
     assert_eq!(gateway.envoy.stat("wasm.omniflow.vm_reload").await.unwrap(), 0, "no VM has ended");
 
     // After all that, a right answer is taken.

@@ -18,9 +18,9 @@ const LEASE: u64 = 2;
 const SILENCE_MS: u64 = LEASE * 1_000 + 4_000;
 /// From the last batches to a second after the end, on a machine that is busy.
 const MOMENT: Duration = Duration::from_secs(5);
-const CALLERS: u32 = 8;
+const CLIENTS: u32 = 8;
 const PERIOD: Duration = Duration::from_millis(8);
-/// So many calls are sure to come from all callers.
+/// So many calls are sure to come from all clients.
 const FIRST: usize = 100;
 
 /// One call as its client saw it, in milliseconds since 1970.
@@ -31,7 +31,7 @@ struct Sent {
     answered_at: Option<u64>,
 }
 
-/// Clients that note each of their calls, which are told apart by their paths.
+/// Clients that note each of their calls, which are distinguished by their paths.
 struct Clients {
     stop: Arc<AtomicBool>,
     sent: Arc<Mutex<Vec<Sent>>>,
@@ -41,7 +41,7 @@ struct Clients {
 impl Clients {
     fn start(port: u16, secret: &str) -> Self {
         let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Sent>>>::default());
-        let tasks = (0..CALLERS).map(|caller| {
+        let tasks = (0..CLIENTS).map(|client| {
             let (stop, sent, secret) = (Arc::clone(&stop), Arc::clone(&sent), secret.to_owned());
             tokio::spawn(async move {
                 let mut connection = Connection::http1(port).await.unwrap();
@@ -52,7 +52,7 @@ impl Clients {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let path = format!("{CONTACTS}/{caller}-{n}");
+                    let path = format!("{CONTACTS}/{client}-{n}");
                     let at = now_millis();
                     let answer = connection.call(Call::get(&path).header("x-api-key", &secret)).await;
                     let answered_at = answer.is_ok().then(now_millis);
@@ -161,10 +161,10 @@ async fn covers_what_is_missing(stack: &Stack, sent: &[Sent], widest: Duration) 
 }
 
 /// Waits until all that was begun has its record and the control plane knows so.
-async fn settled(stack: &Stack) {
+async fn until_quiescent(stack: &Stack) {
     eventually(WAIT, || async {
         let stats = stack.envoy.stats().await?;
-        for gauge in ["omniflow_audit_records_waiting", "omniflow_audit_unsettled"] {
+        for gauge in ["omniflow_audit_records_waiting", "omniflow_audit_not_quiescent"] {
             let value = stats.get(&format!("wasmcustom.{gauge}")).context("no such gauge")?;
             ensure!(*value == 0, "{gauge}: {value}");
         }
@@ -205,8 +205,8 @@ async fn an_envoy_that_is_killed_under_load_leaves_a_gap() {
     covers_what_is_missing(&stack, &sent, MOMENT).await;
     let mut command = omf(&stack);
     command.args(["audit", "gaps"]);
-    let told = String::from_utf8(run(command).await.stdout).unwrap();
-    assert!(told.contains("at least ") && told.contains("gateway_lost"), "{told}");
+    let reported = String::from_utf8(run(command).await.stdout).unwrap();
+    assert!(reported.contains("at least ") && reported.contains("gateway_lost"), "{reported}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -273,7 +273,7 @@ async fn an_envoy_that_is_killed_at_rest_leaves_none() {
     let clients = Clients::start(stack.envoy.port(), &secret);
     busy(&stack, &clients).await;
     let sent = clients.end().await;
-    settled(&stack).await;
+    until_quiescent(&stack).await;
     let incarnation = incarnation(&stack).await;
     stack.envoy.process().kill().unwrap();
     stack.envoy.restart().await.unwrap();

@@ -1,4 +1,4 @@
-//! A control plane that answers what it is told to, right or wrong.
+//! A control plane that answers what the test sets, right or wrong.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

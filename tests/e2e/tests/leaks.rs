@@ -1,4 +1,4 @@
-//! A key that was found where it must not be: refused everywhere once the report is answered, and its use told.
+//! A key that was found where it must not be: refused everywhere once the report is answered, and its use reported.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ fn check_usage(used: &Value) {
 }
 
 #[tokio::test]
-async fn a_key_in_a_log_is_refused_everywhere_and_its_use_is_told() {
+async fn a_key_in_a_log_is_refused_everywhere_and_its_use_is_reported() {
     let stack = Stack::start(StackOptions { trusted_hops: 1, ..StackOptions::workers(2) }).await.unwrap();
     let leaked = stack.live_key("crm-sync", &["contacts:read"]).await.unwrap();
     let bystander = stack.live_key("bystander", &["contacts:read"]).await.unwrap();

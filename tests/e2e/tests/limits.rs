@@ -107,9 +107,9 @@ async fn a_changing_snapshot_refills_nothing() {
     assert!(changes > 20, "{changes}");
 }
 
-/// A client that waits as told gets through; here at a rate that lets a test wait.
+/// A client that waits as advised gets through; here at a rate that lets a test wait.
 #[tokio::test]
-async fn who_waits_as_told_gets_through() {
+async fn who_waits_as_reported_gets_through() {
     let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     let fields = json!({
         "name": "patient", "environment": "live", "scopes": ["contacts:read"],

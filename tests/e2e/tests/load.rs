@@ -1,4 +1,4 @@
-//! Load: callers that keep their connections, and open another where one was closed.
+//! Load: clients that keep their connections, and open another where one was closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +11,11 @@ use tokio::time::MissedTickBehavior;
 /// Between two attempts to connect to an Envoy that does not listen.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Callers at work.
+/// Clients at work.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     began: Instant,
-    callers: Vec<JoinHandle<u64>>,
+    clients: Vec<JoinHandle<u64>>,
 }
 
 /// What came of it.
@@ -30,23 +30,23 @@ pub(crate) struct Done {
 // === impl Load ===
 
 impl Load {
-    /// So many callers, each over a connection of its own, make this call over and over, together not more often than
+    /// So many clients, each over a connection of its own, make this call over and over, together not more often than
     /// `rate` times a second.
-    pub(crate) fn start(port: u16, callers: u32, rate: u32, call: &Call) -> Self {
+    pub(crate) fn start(port: u16, clients: u32, rate: u32, call: &Call) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let period = Duration::from_secs(1) * callers / rate;
-        let callers =
-            (0..callers).map(|_| tokio::spawn(repeat(port, period, call.clone(), Arc::clone(&stop))));
-        Self { callers: callers.collect(), stop, began: Instant::now() }
+        let period = Duration::from_secs(1) * clients / rate;
+        let clients =
+            (0..clients).map(|_| tokio::spawn(repeat(port, period, call.clone(), Arc::clone(&stop))));
+        Self { clients: clients.collect(), stop, began: Instant::now() }
     }
 
-    /// Lets each caller end the call that it is at.
+    /// Lets each client end the call that it is at.
     pub(crate) async fn stop(self) -> Done {
         self.stop.store(true, Ordering::Relaxed);
         let took = self.began.elapsed();
         let mut answered = 0;
-        for caller in self.callers {
-            answered += caller.await.unwrap();
+        for client in self.clients {
+            answered += client.await.unwrap();
         }
         Done { answered, took }
     }

@@ -3,6 +3,7 @@
 //! None of them sleeps in order to wait: what takes time is polled for, with a deadline.
 
 mod addresses;
+mod anomalies;
 mod argument_hash;
 mod arrival;
 mod arrival_at_scale;
@@ -20,7 +21,6 @@ mod disasters;
 mod drain;
 mod edge;
 mod faults;
-mod finding;
 mod gateway;
 mod gateway_loss;
 mod hostile;
@@ -28,10 +28,9 @@ mod imported_keys;
 mod leaks;
 mod limits;
 mod load;
-mod marks;
+mod log_search;
 mod openapi;
 mod otlp;
-mod patterns;
 mod payloads;
 mod policy;
 mod propagation;
@@ -44,3 +43,4 @@ mod routes;
 mod smoke;
 mod support;
 mod tls;
+mod upstream_headers;

@@ -102,10 +102,11 @@ async fn every_record_arrives_whoever_is_away() {
         let id = attribute(&log, "omniflow.record.id").unwrap();
         assert_eq!(attribute(&log, "omniflow.request_id").unwrap_or_default(), recorded[&id]);
         let name = attribute(&log, "log.record.uid").unwrap();
-        let folded = attribute(&log, "omniflow.folded_calls").map_or(1, |calls| calls.parse().unwrap());
+        let aggregated =
+            attribute(&log, "omniflow.aggregated_calls").map_or(1, |calls| calls.parse().unwrap());
         match names.insert(id, name.clone()) {
             Some(before) => assert_eq!(before, name),
-            None => calls += folded,
+            None => calls += aggregated,
         }
     }
     assert_eq!(names.values().collect::<BTreeSet<_>>().len(), names.len());

@@ -54,7 +54,7 @@ impl Scene {
         .unwrap()
     }
 
-    /// The payload of the call to this path, as an auditor is told.
+    /// The payload of the call to this path, as an auditor is reported.
     async fn payload(&self, name: &str) -> Value {
         let record = self.record(name).await;
         assert_eq!(record["has_payload"], true, "{record}");
@@ -65,12 +65,12 @@ impl Scene {
     }
 }
 
-fn told(payload: &Value) -> [&str; 3] {
+fn reported(payload: &Value) -> [&str; 3] {
     ["query", "body", "state"].map(|name| payload[name].as_str().unwrap())
 }
 
 #[tokio::test]
-async fn what_a_call_sent_is_kept_sealed_and_told_to_auditors() {
+async fn what_a_call_sent_is_kept_sealed_and_reported_to_auditors() {
     let scene = Scene::new(StackOptions::workers(2)).await;
     let key = &scene.key.secret;
     scene.policy(|policy| policy["payloads"] = json!({"redact": ["/password", "/card/*"]})).await;
@@ -86,21 +86,21 @@ async fn what_a_call_sent_is_kept_sealed_and_told_to_auditors() {
         r#"{"card":{"pin":"***"},"k":"omf_live_***","note":"wolpertinger","password":"***"}"#,
         "whole",
     ];
-    assert_eq!(told(&shown), expected);
+    assert_eq!(reported(&shown), expected);
     assert_eq!((&shown["media_type"], &shown["body_encoding"]), (&json!("application/json"), &json!("text")));
 
     // Without fields to redact, bytes that cannot be packed: if they were not sealed, they would lie in the file.
     scene.policy(|policy| policy["payloads"] = json!({"max_bytes": 65_536})).await;
     let random: Vec<u8> = (0..625u32).flat_map(|n| *Digest::of(&n.to_le_bytes()).as_bytes()).collect();
     assert_eq!(scene.send("random", |call| call.body(random.clone())).await, 200);
-    assert_eq!(told(&scene.payload("random").await)[2], "whole");
+    assert_eq!(reported(&scene.payload("random").await)[2], "whole");
     assert_eq!(scene.payload("random").await["body_encoding"], "base64");
 
     let owner = Call::get("/v1/audit/1/payload").bearer(scene.stack.control_plane.admin_token());
     let owner = scene.stack.control_plane.call(owner).await.unwrap();
     assert_eq!((owner.status, owner.problem_code().as_deref()), (403, Some("forbidden")));
-    let events = scene.stack.control_plane.get("/v1/events?action=payload.read").await.unwrap();
-    let names = events["items"].as_array().unwrap().iter().map(|event| &event["actor"]["name"]);
+    let events = scene.stack.control_plane.get("/v1/admin-log?action=payload.read").await.unwrap();
+    let names = events["items"].as_array().unwrap().iter().map(|event| &event["principal"]["name"]);
     assert_eq!(names.collect::<Vec<_>>(), ["auditor"; 3]);
 
     // All that the run has written: databases with their logs, logs of Envoy and of the control plane.
@@ -118,7 +118,7 @@ async fn no_more_is_kept_than_the_policy_says() {
     // By itself, 64 KiB of query string and body together.
     scene.send("default?q=1", |call| call.body(long.clone())).await;
     let shown = scene.payload("default").await;
-    let [query, body, state] = told(&shown);
+    let [query, body, state] = reported(&shown);
     assert_eq!((query, body.len(), state), ("q=1", 65_533, "cut"));
 
     let of_route = |policy: &mut Value| {
@@ -131,7 +131,7 @@ async fn no_more_is_kept_than_the_policy_says() {
     };
     scene.policy(of_route).await;
     scene.send("short?q=12345", |call| call.body("0123456789")).await;
-    assert_eq!(told(&scene.payload("short").await), ["q=12345", "012", "cut"]);
+    assert_eq!(reported(&scene.payload("short").await), ["q=12345", "012", "cut"]);
     scene.send("off/here?q=1", |call| call.body("secret")).await;
     assert_eq!(scene.record("off/here").await["has_payload"], false);
     scene.send("nothing", |call| call).await;
@@ -180,7 +180,7 @@ async fn payloads_take_no_room_of_records() {
     let (mut whole, mut dropped) = (0, 0);
     for record in &records {
         let name = record["path"].as_str().unwrap().rsplit('/').next().unwrap();
-        match told(&scene.payload(name).await)[2] {
+        match reported(&scene.payload(name).await)[2] {
             "whole" => whole += 1,
             "no_room" => dropped += 1,
             other => panic!("{other}: {record}"),
@@ -188,7 +188,7 @@ async fn payloads_take_no_room_of_records() {
     }
     // 32 KiB have room for fifteen of 2,000 bytes, with their records.
     assert!((10..=16).contains(&whole) && whole + dropped == 41, "{whole} whole, {dropped} dropped");
-    assert_eq!(told(&scene.payload("huge").await)[2], "no_room");
+    assert_eq!(reported(&scene.payload("huge").await)[2], "no_room");
     let counted = scene.stack.envoy.stat("wasmcustom.omniflow_audit_payloads_dropped").await.unwrap();
     assert_eq!(counted, dropped);
     let gaps = scene.stack.control_plane.get("/v1/audit/gaps").await.unwrap();

@@ -16,7 +16,7 @@ const WAIT: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 8;
 const ORDER: &str = "/shop/orders/7";
 
-/// The document in force.
+/// The document effective.
 async fn document(stack: &Stack) -> Value {
     stack.control_plane.get("/v1/policy").await.unwrap()["document"].take()
 }
@@ -39,10 +39,10 @@ async fn put(stack: &Stack, status: u16, path: &str, document: &Value) -> Value 
 }
 
 /// What every connection gets: status and the code of a refusal.
-async fn answer(callers: &mut [Connection], path: &str, secret: &str) -> (u16, Option<String>) {
+async fn answer(clients: &mut [Connection], path: &str, secret: &str) -> (u16, Option<String>) {
     let mut answers = Vec::new();
-    for caller in callers {
-        answers.push(refusal(&caller.call(Call::get(path).bearer(secret)).await.unwrap()));
+    for client in clients {
+        answers.push(refusal(&client.call(Call::get(path).bearer(secret)).await.unwrap()));
     }
     answers.dedup();
     assert_eq!(answers.len(), 1, "workers disagree: {answers:?}");
@@ -77,16 +77,16 @@ async fn a_route_is_added_and_removed_while_calls_go_on() {
     }));
     let key = key.await.unwrap();
     stack.in_step().await.unwrap();
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
-    assert_eq!(answer(&mut callers, ORDER, &key.secret).await, not_mapped());
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    assert_eq!(answer(&mut clients, ORDER, &key.secret).await, not_mapped());
 
     // A waiting PUT answers when every worker goes by it.
     let opened = with_orders(before.clone(), &[order_route()]);
     let set = put(&stack, 200, "/v1/policy?wait=10s", &opened).await;
     assert_eq!((&set["version"], &set["enforcement"]["complete"]), (&json!(3), &json!(true)), "{set}");
-    assert_eq!(answer(&mut callers, ORDER, &key.secret).await, (200, None));
-    assert_eq!(answer(&mut callers, "/shop/orders", &key.secret).await, not_mapped());
-    let other = answer(&mut callers, ORDER, &contacts_key.secret).await;
+    assert_eq!(answer(&mut clients, ORDER, &key.secret).await, (200, None));
+    assert_eq!(answer(&mut clients, "/shop/orders", &key.secret).await, not_mapped());
+    let other = answer(&mut clients, ORDER, &contacts_key.secret).await;
     assert_eq!(other, (403, Some("insufficient_scope".to_owned())));
     assert_eq!(stack.call(contacts(&contacts_key.secret)).await.unwrap().status, 200);
     eventually(WAIT, || async {
@@ -109,13 +109,13 @@ async fn a_route_is_added_and_removed_while_calls_go_on() {
     assert_eq!(problem["code"], "scope_in_use");
     assert!(problem["detail"].as_str().unwrap().contains("orders:read (shop)."), "{problem}");
     assert_eq!(document(&stack).await, opened);
-    assert_eq!(answer(&mut callers, ORDER, &key.secret).await, (200, None));
+    assert_eq!(answer(&mut clients, ORDER, &key.secret).await, (200, None));
 
     // A restart keeps it, also for a gateway that takes the whole image.
     stack.control_plane.restart().await.unwrap();
     stack.in_step().await.unwrap();
     assert_eq!(document(&stack).await, opened);
-    assert_eq!(answer(&mut callers, ORDER, &key.secret).await, (200, None));
+    assert_eq!(answer(&mut clients, ORDER, &key.secret).await, (200, None));
 
     put(&stack, 200, "/v1/policy", &with_orders(before, &[])).await;
     eventually(WAIT, || async {
@@ -126,7 +126,7 @@ async fn a_route_is_added_and_removed_while_calls_go_on() {
     .await
     .unwrap();
     stack.in_step().await.unwrap();
-    assert_eq!(answer(&mut callers, ORDER, &key.secret).await, not_mapped());
+    assert_eq!(answer(&mut clients, ORDER, &key.secret).await, not_mapped());
     assert_eq!(stack.call(contacts(&contacts_key.secret)).await.unwrap().status, 200);
 }
 
@@ -145,9 +145,9 @@ async fn the_largest_policy_reaches_every_worker() {
     let set = put(&stack, 200, "/v1/policy?wait=15s", &large).await;
     assert_eq!(set["enforcement"]["complete"], true, "{}", set["enforcement"]);
     let key = stack.live_key("last", &[&format!("s{}:read", MAX_SCOPES - 1)]).await.unwrap();
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
     let last = format!("/{long}/{}/7", MAX_ROUTES - 1);
-    assert_eq!(answer(&mut callers, &last, &key.secret).await, (200, None));
+    assert_eq!(answer(&mut clients, &last, &key.secret).await, (200, None));
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn the_command_line_shows_what_it_can_set() {
     let set = omf(&stack, &["policy", "set", path], None).await;
     assert_eq!(
         (set.status.code(), text(&set.stdout).as_str()),
-        (Some(0), "Version 1 is in force.\n"),
+        (Some(0), "Version 1 is effective.\n"),
         "the same"
     );
 
@@ -170,7 +170,7 @@ async fn the_command_line_shows_what_it_can_set() {
     fs::write(&file, serde_json::to_string_pretty(&edited).unwrap()).unwrap();
     let set = omf(&stack, &["policy", "set", "-", "--wait", "10s"], Some(&file)).await;
     assert!(set.status.success(), "{}", text(&set.stderr));
-    assert!(text(&set.stdout).starts_with("Version 2 is in force.\n"), "{}", text(&set.stdout));
+    assert!(text(&set.stdout).starts_with("Version 2 is effective.\n"), "{}", text(&set.stdout));
     let key = stack.live_key("shop", &["orders:read"]).await.unwrap();
     assert_eq!(stack.call(Call::get(ORDER).bearer(&key.secret)).await.unwrap().status, 200);
     assert!(text(&omf(&stack, &["policy", "show"], None).await.stdout).contains("/shop/orders/{id}"));

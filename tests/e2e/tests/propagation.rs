@@ -19,7 +19,7 @@ const REVOCATIONS: usize = 100;
 const CONNECTIONS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revocation_among_a_hundred_thousand_keys_is_in_force_at_once() {
+async fn a_revocation_among_a_hundred_thousand_keys_is_effective_at_once() {
     let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     stack.control_plane.stop().unwrap();
     seed::fill(stack.control_plane.folder(), 0..KEYS).await.unwrap();
@@ -27,7 +27,7 @@ async fn a_revocation_among_a_hundred_thousand_keys_is_in_force_at_once() {
     stack.control_plane.restart().await.unwrap();
     stack.in_step().await.unwrap();
     println!(
-        "{KEYS} keys: in force on all workers {} ms after the start of the control plane",
+        "{KEYS} keys: effective on all workers {} ms after the start of the control plane",
         started.elapsed().as_millis()
     );
 
@@ -65,7 +65,7 @@ async fn a_revocation_among_a_hundred_thousand_keys_is_in_force_at_once() {
     stack.envoy.restart().await.unwrap();
     stack.in_step().await.unwrap();
     assert_eq!(stack.call(contacts(&keys[0].secret)).await.unwrap().status, 401);
-    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
+    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_rejected").await.unwrap(), 0);
 }
 
 /// Each worker has room for a third of the keys that call.
@@ -78,25 +78,25 @@ async fn workers_with_little_room_for_keys_admit_all_of_them_and_refuse_a_revoke
     seed::fill(stack.control_plane.folder(), 0..MANY).await.unwrap();
     stack.control_plane.restart().await.unwrap();
     stack.in_step().await.unwrap();
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
-    let statuses = async |callers: &mut Vec<_>, numbers: &[u32]| {
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    let statuses = async |clients: &mut Vec<_>, numbers: &[u32]| {
         let mut statuses = Vec::new();
-        for caller in callers.iter_mut() {
-            let caller: &mut Connection = caller;
+        for client in clients.iter_mut() {
+            let client: &mut Connection = client;
             for number in numbers {
                 let call = contacts(seed::secret(*number).expose());
-                statuses.push((*number, caller.call(call).await.unwrap().status));
+                statuses.push((*number, client.call(call).await.unwrap().status));
             }
         }
         statuses
     };
     let numbers: Vec<u32> = (0..MANY).step_by(30).collect();
-    assert!(statuses(&mut callers, &numbers).await.iter().all(|(_, status)| *status == 200));
+    assert!(statuses(&mut clients, &numbers).await.iter().all(|(_, status)| *status == 200));
     let revoked = numbers[500];
     let wait = Some(Duration::from_secs(10));
     let answer = stack.control_plane.revoke(&seed::name(revoked), wait).await.unwrap();
     assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
-    for (number, status) in statuses(&mut callers, &numbers).await {
+    for (number, status) in statuses(&mut clients, &numbers).await {
         assert_eq!(status, if number == revoked { 401 } else { 200 }, "key {number}");
     }
 }
@@ -132,10 +132,10 @@ async fn revocations_in_quick_succession_are_all_enforced() {
         }));
     }
     for keys in keys.chunks(TOGETHER) {
-        let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
-        for caller in &mut callers {
+        let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+        for client in &mut clients {
             for key in keys {
-                assert_eq!(caller.call(contacts(&key.secret)).await.unwrap().status, 200);
+                assert_eq!(client.call(contacts(&key.secret)).await.unwrap().status, 200);
             }
         }
         let wait = Some(Duration::from_secs(10));
@@ -145,9 +145,9 @@ async fn revocations_in_quick_succession_are_all_enforced() {
             let answer = answer.unwrap();
             assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
         }
-        for caller in &mut callers {
+        for client in &mut clients {
             for key in keys {
-                let response = caller.call(contacts(&key.secret)).await.unwrap();
+                let response = client.call(contacts(&key.secret)).await.unwrap();
                 assert_eq!(refusal(&response), (401, Some("key_revoked".to_owned())), "{}", key.key["name"]);
             }
         }
@@ -289,7 +289,7 @@ async fn a_restarted_control_plane_changes_nothing_for_the_gateway() {
         stack.in_step().await.unwrap();
         assert_eq!(stack.call(contacts(&key.secret)).await.unwrap().status, 200);
     }
-    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_refused").await.unwrap(), 0);
+    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_snapshots_rejected").await.unwrap(), 0);
 }
 
 #[tokio::test]

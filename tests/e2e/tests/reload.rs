@@ -31,28 +31,28 @@ async fn a_reloaded_vm_starts_from_shared_data_and_refills_nothing() {
     stack.control_plane.process().kill().unwrap();
 
     // Every worker's VM ends: its connection says which worker it is.
-    let mut callers = connections(stack.envoy.port(), 8).await.unwrap();
-    for caller in &mut callers {
-        let response = caller.call(contacts(&spent.secret).header("x-fault", "trap")).await.unwrap();
+    let mut clients = connections(stack.envoy.port(), 8).await.unwrap();
+    for client in &mut clients {
+        let response = client.call(contacts(&spent.secret).header("x-fault", "trap")).await.unwrap();
         assert_eq!(response.status, 503, "{}", response.text());
     }
     assert!(stack.live.received().len() == 20, "a request that ended its VM did not pass");
-    for caller in &mut callers {
-        eventually_answers(caller, &spent.secret).await;
-        let response = caller.call(contacts(&spent.secret)).await.unwrap();
+    for client in &mut clients {
+        eventually_answers(client, &spent.secret).await;
+        let response = client.call(contacts(&spent.secret)).await.unwrap();
         assert_eq!(refusal(&response), (429, Some("rate_limited".to_owned())), "the limit is still spent");
-        let response = caller.call(contacts(&revoked.secret)).await.unwrap();
+        let response = client.call(contacts(&revoked.secret)).await.unwrap();
         assert_eq!(refusal(&response), (401, Some("key_revoked".to_owned())));
     }
     assert!(stack.envoy.stat("wasm.omniflow.vm_reload_success").await.unwrap() >= 2);
     assert_eq!(stack.live.received().len(), 20);
 }
 
-async fn eventually_answers(caller: &mut omniflow_harness::Connection, secret: &str) {
+async fn eventually_answers(client: &mut omniflow_harness::Connection, secret: &str) {
     let deadline = std::time::Instant::now() + WAIT;
     loop {
         // Until the new VM stands, Envoy answers itself, and no request passes.
-        let response = caller.call(contacts(secret)).await.unwrap();
+        let response = client.call(contacts(secret)).await.unwrap();
         if response.problem_code().is_some_and(|code| code != "policy_unavailable") {
             return;
         }
@@ -70,8 +70,8 @@ async fn changes_arrive_after_any_vm_has_ended() {
         stack.live_key("second", &["contacts:read"]).await.unwrap(),
     ];
     for key in &keys {
-        for caller in &mut connections(stack.envoy.port(), 8).await.unwrap() {
-            caller.call(contacts(&key.secret).header("x-fault", "trap")).await.unwrap();
+        for client in &mut connections(stack.envoy.port(), 8).await.unwrap() {
+            client.call(contacts(&key.secret).header("x-fault", "trap")).await.unwrap();
         }
         stack.control_plane.revoke(&key.id, None).await.unwrap();
         eventually(WAIT, || async {

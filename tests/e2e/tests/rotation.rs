@@ -32,10 +32,10 @@ async fn rotate(stack: &Stack, key: &NewKey, overlap: &str) -> NewKey {
 }
 
 /// What every connection gets with this secret: the code of a refusal, or `None` where all pass.
-async fn answer(callers: &mut [Connection], secret: &str) -> Option<(u16, String)> {
+async fn answer(clients: &mut [Connection], secret: &str) -> Option<(u16, String)> {
     let mut answers = Vec::new();
-    for caller in callers {
-        let response = caller.call(contacts(secret)).await.unwrap();
+    for client in clients {
+        let response = client.call(contacts(secret)).await.unwrap();
         answers.push(match refusal(&response) {
             (200, _) => None,
             (status, code) => Some((status, code.unwrap_or_else(|| response.text()))),
@@ -74,15 +74,15 @@ async fn both_secrets_pass_and_spend_one_limit_under_one_name() {
     let first = key(&stack, "shared", 5).await;
     let second = rotate(&stack, &first, "24h").await;
     assert_eq!(second.key["status"], "rotating");
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
     let secrets = [&first, &second, &first, &second, &first].map(|key| &key.secret);
-    for (caller, (secret, left)) in callers.iter_mut().zip(secrets.into_iter().zip([4, 3, 2, 1, 0])) {
-        let response = caller.call(contacts(secret)).await.unwrap();
+    for (client, (secret, left)) in clients.iter_mut().zip(secrets.into_iter().zip([4, 3, 2, 1, 0])) {
+        let response = client.call(contacts(secret)).await.unwrap();
         assert_eq!(response.status, 200, "{}", response.text());
         assert_eq!(response.number("x-ratelimit-remaining").unwrap(), left);
     }
     for key in [&first, &second] {
-        assert_eq!(answer(&mut callers, &key.secret).await, refused(429, "rate_limited"));
+        assert_eq!(answer(&mut clients, &key.secret).await, refused(429, "rate_limited"));
     }
 
     let records = eventually(WAIT, || async {
@@ -120,21 +120,21 @@ async fn an_overlap_ends_on_time_without_the_control_plane() {
     let (at, refusal) = first_refusal(&stack, &first.secret).await;
     assert_eq!(refusal, (401, Some("key_expired".to_owned())));
     assert!(at - asked >= Duration::from_secs(2), "refused {:?} after the rotation", at - asked);
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
-    assert_eq!(answer(&mut callers, &first.secret).await, refused(401, "key_expired"));
-    assert_eq!(answer(&mut callers, &second.secret).await, None);
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    assert_eq!(answer(&mut clients, &first.secret).await, refused(401, "key_expired"));
+    assert_eq!(answer(&mut clients, &second.secret).await, None);
 }
 
 #[tokio::test]
 async fn without_an_overlap_the_older_secret_ends_at_once() {
     let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     let first = key(&stack, "abrupt", 100_000).await;
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
-    assert_eq!(answer(&mut callers, &first.secret).await, None);
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    assert_eq!(answer(&mut clients, &first.secret).await, None);
     let second = rotate(&stack, &first, "0s").await;
     assert_eq!(second.key["status"], "active");
-    assert_eq!(answer(&mut callers, &first.secret).await, refused(401, "key_expired"));
-    assert_eq!(answer(&mut callers, &second.secret).await, None);
+    assert_eq!(answer(&mut clients, &first.secret).await, refused(401, "key_expired"));
+    assert_eq!(answer(&mut clients, &second.secret).await, None);
 }
 
 #[tokio::test]
@@ -142,16 +142,16 @@ async fn an_older_version_is_revoked_before_its_overlap_is_over() {
     let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     let first = key(&stack, "early", 100_000).await;
     let second = rotate(&stack, &first, "24h").await;
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
     for key in [&first, &second] {
-        assert_eq!(answer(&mut callers, &key.secret).await, None);
+        assert_eq!(answer(&mut clients, &key.secret).await, None);
     }
     let wait = Some(Duration::from_secs(5));
     let revoked = stack.control_plane.revoke_version(&first.id, 1, wait).await.unwrap();
     assert_eq!(revoked["enforcement"]["complete"], true, "{revoked}");
     assert_eq!(revoked["key"]["status"], "active");
-    assert_eq!(answer(&mut callers, &first.secret).await, refused(401, "key_revoked"));
-    assert_eq!(answer(&mut callers, &second.secret).await, None);
+    assert_eq!(answer(&mut clients, &first.secret).await, refused(401, "key_revoked"));
+    assert_eq!(answer(&mut clients, &second.secret).await, None);
 }
 
 #[tokio::test]
@@ -167,13 +167,13 @@ async fn a_second_rotation_prolongs_no_overlap() {
     };
     assert_eq!(ends(&third)[0], ends(&second)[0], "the first keeps the end that it had");
     assert!(ends(&third)[1].is_string() && ends(&third)[2].is_null(), "{}", third.key);
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
     let (at, refusal) = first_refusal(&stack, &first.secret).await;
     assert_eq!(refusal, (401, Some("key_expired".to_owned())));
     assert!(at - asked >= Duration::from_secs(3), "refused {:?} after the rotation", at - asked);
-    assert_eq!(answer(&mut callers, &first.secret).await, refused(401, "key_expired"));
+    assert_eq!(answer(&mut clients, &first.secret).await, refused(401, "key_expired"));
     for key in [&second, &third] {
-        assert_eq!(answer(&mut callers, &key.secret).await, None);
+        assert_eq!(answer(&mut clients, &key.secret).await, None);
     }
 }
 
@@ -190,9 +190,9 @@ async fn the_command_line_prints_the_secret_alone() {
     assert_eq!((second.len(), second.starts_with("omf_live_")), (55, true), "the secret and nothing else");
     assert!(notes.contains("version 2 of by hand") && !notes.contains(second), "{notes}");
     stack.in_step().await.unwrap();
-    let mut callers = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
+    let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
     for secret in [first.secret.as_str(), second] {
-        assert_eq!(answer(&mut callers, secret).await, None);
+        assert_eq!(answer(&mut clients, secret).await, None);
     }
 
     let output = omf(&stack, &["--json", "key", "rotate", "by hand"]).await;
@@ -203,9 +203,9 @@ async fn the_command_line_prints_the_secret_alone() {
 
     let output = omf(&stack, &["key", "revoke", "by hand", "--version", "1", "--wait", "5s"]).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(answer(&mut callers, &first.secret).await, refused(401, "key_revoked"));
+    assert_eq!(answer(&mut clients, &first.secret).await, refused(401, "key_revoked"));
     for secret in [second, third] {
-        assert_eq!(answer(&mut callers, secret).await, None);
+        assert_eq!(answer(&mut clients, secret).await, None);
     }
 
     let shown = text(&omf(&stack, &["key", "show", "by hand"]).await.stdout);

@@ -10,7 +10,7 @@ const PATH: &str = "/api/v1/conversations";
 const WAIT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn a_key_from_its_making_to_its_end() {
+async fn a_key_from_creation_to_revocation() {
     let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     let key = stack
         .key(json!({

@@ -80,7 +80,7 @@ impl Secure {
 }
 
 #[tokio::test]
-async fn omf_trusts_whom_it_is_told_to() {
+async fn omf_trusts_whom_it_is_reported_to() {
     let secure = Secure::start().await.unwrap();
     let https = secure.url("https");
     assert!(secure.omf("key list --json").unwrap().contains("items"));
@@ -109,18 +109,18 @@ async fn omf_trusts_whom_it_is_told_to() {
 async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
     let secure = Secure::start().await.unwrap();
     let folder = secure.folder.path();
-    let told = async |what: &str| secure.renew(what).await;
+    let reported = async |what: &str| secure.renew(what).await;
 
     // A key that is not the certificate's: half of a renewal.
     secure.authority.issue(folder, "half", 2101);
     fs::copy(folder.join("half.key"), folder.join("tls.key")).unwrap();
-    told("this is not the key of the first certificate").await;
+    reported("this is not the key of the first certificate").await;
     secure.omf("key list").unwrap();
 
     // Another authority's, so that who trusts it sees which one is served.
     let next = Authority::new();
     next.issue(folder, "tls", 2102);
-    told("2102-01-01").await;
+    reported("2102-01-01").await;
     let refused = secure.omf("key list").unwrap_err().to_string();
     assert!(refused.contains("is not trusted"), "{refused}");
     next.publish(folder);
@@ -128,11 +128,11 @@ async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
 
     // One that has expired, in the place of one that has not.
     next.issue(folder, "tls", 2020);
-    told("has expired at 2020-01-01").await;
+    reported("has expired at 2020-01-01").await;
     secure.omf("key list").unwrap();
 
     next.issue_for(folder, "tls", 2103, &["keys.example", "192.0.2.1"]);
-    told("2103-01-01").await;
+    reported("2103-01-01").await;
     let refused = secure.omf("key list").unwrap_err().to_string();
     assert!(
         refused.contains("is for another name") && refused.contains("(keys.example, 192.0.2.1)"),

@@ -11,21 +11,21 @@ use omniflow_policy::address::{Allowlist, AllowlistView, parse_source_address};
 struct Case {
     networks: Vec<(IpAddr, u8)>,
     text: String,
-    caller: IpAddr,
+    client: IpAddr,
     port: u16,
     bytes: Vec<u8>,
 }
 
 fuzz_target!(|case: Case| {
-    let Case { networks, text, caller, port, bytes } = case;
-    let written = SocketAddr::new(caller, port).to_string();
-    assert_eq!(parse_source_address(written.as_bytes()), Some(caller.to_canonical()));
-    assert_eq!(parse_source_address(caller.to_string().as_bytes()), Some(caller.to_canonical()));
+    let Case { networks, text, client, port, bytes } = case;
+    let written = SocketAddr::new(client, port).to_string();
+    assert_eq!(parse_source_address(written.as_bytes()), Some(client.to_canonical()));
+    assert_eq!(parse_source_address(client.to_string().as_bytes()), Some(client.to_canonical()));
     if let Some(address) = parse_source_address(&bytes) {
         assert_eq!(address, address.to_canonical());
     }
     if let Some(view) = AllowlistView::from_bytes(&bytes) {
-        let _ = (view.admits(Some(caller)), view.admits(None), view.to_owned().to_string());
+        let _ = (view.admits(Some(client)), view.admits(None), view.to_owned().to_string());
     }
     let _ = Allowlist::parse([text.as_str()]).map(|list| checked(&list));
 
@@ -34,8 +34,8 @@ fuzz_target!(|case: Case| {
     let bytes = checked(&list);
     let view = AllowlistView::from_bytes(&bytes).expect("what was written is read");
     let admitted =
-        networks.is_empty() || networks.iter().any(|(network, bits)| holds(*network, *bits, caller));
-    assert_eq!(view.admits(Some(caller)), admitted, "{texts:?} {caller}");
+        networks.is_empty() || networks.iter().any(|(network, bits)| holds(*network, *bits, client));
+    assert_eq!(view.admits(Some(client)), admitted, "{texts:?} {client}");
     assert_eq!(view.admits(None), networks.is_empty());
 });
 

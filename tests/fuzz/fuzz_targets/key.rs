@@ -11,9 +11,9 @@ fuzz_target!(|input: &[u8]| {
     let prefix = KeyPrefix::default();
     assert_eq!(prefix.check(input).ok(), reference(input));
     if let Ok(text) = core::str::from_utf8(input) {
-        let findings = find_keys(&prefix, text).filter(|finding| finding.environment.is_ok());
-        for finding in findings {
-            assert_eq!(reference(finding.text.as_bytes()), finding.environment.ok());
+        let anomalies = find_keys(&prefix, text).filter(|anomaly| anomaly.environment.is_ok());
+        for anomaly in anomalies {
+            assert_eq!(reference(anomaly.text.as_bytes()), anomaly.environment.ok());
         }
         assert!(find_tokens(text).all(|token| text.contains(token)));
         let _ = KeyPrefix::parse(text).map(|prefix| prefix.claims(input));
@@ -44,9 +44,7 @@ fn made_from(input: &[u8], prefix: &KeyPrefix) {
     assert!(prefix.check(&[key.as_bytes(), &[other]].concat()).is_err());
     assert!(prefix.check(&[&[other], key.as_bytes()].concat()).is_err());
     let text = format!("{} {key}{}", char::from(other % 128), char::from(other % 128));
-    assert!(
-        find_keys(prefix, &text).any(|finding| finding.text == key && finding.environment == Ok(environment))
-    );
+    assert!(find_keys(prefix, &text).any(|anomaly| anomaly.text == key && anomaly.environment == Ok(environment)));
 }
 
 fn reference(credential: &[u8]) -> Option<Environment> {

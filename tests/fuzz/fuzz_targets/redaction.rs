@@ -30,7 +30,7 @@ enum Shape {
 }
 
 fuzz_target!(|case: Case| {
-    blotted(&case);
+    redacted(&case);
     let field: FieldPointer = "/card/*/secret".parse().expect("a pointer");
     // Any bytes at all, under any name.
     let any = payload(
@@ -50,7 +50,7 @@ fuzz_target!(|case: Case| {
 });
 
 /// A key in a text, in whatever way its characters are encoded.
-fn blotted(case: &Case) {
+fn redacted(case: &Case) {
     let before: String = case.before.chars().take(200).collect();
     // The fuzzer finds the secret in what this target compares. Without a mark before it nobody could tell that it is one.
     let (mut around, other) = (before.clone().into_bytes(), case.after.as_bytes());

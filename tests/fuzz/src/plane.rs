@@ -18,7 +18,7 @@ pub struct Plane {
 
 /// Whose token a call sends.
 #[derive(Clone, Copy, Debug)]
-pub enum Caller {
+pub enum Principal {
     /// The owner's.
     Owner,
     /// A gateway's.
@@ -52,27 +52,27 @@ impl Plane {
     /// Makes a call; gives status and body.
     pub fn call(
         &self,
-        caller: Caller,
+        principal: Principal,
         method: &str,
         path: &str,
         media_type: &str,
         body: Vec<u8>,
     ) -> (u16, Vec<u8>) {
-        self.try_call(caller, method, path, media_type, body).expect("a path that can be sent")
+        self.try_call(principal, method, path, media_type, body).expect("a path that can be sent")
     }
 
     /// The same, or `None` where no client could send this path.
     pub fn try_call(
         &self,
-        caller: Caller,
+        principal: Principal,
         method: &str,
         path: &str,
         media_type: &str,
         body: Vec<u8>,
     ) -> Option<(u16, Vec<u8>)> {
-        let token = match caller {
-            Caller::Owner => &self.server.owner,
-            Caller::Gateway => &self.gateway,
+        let token = match principal {
+            Principal::Owner => &self.server.owner,
+            Principal::Gateway => &self.gateway,
         };
         let mut request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).ok()?)

@@ -191,7 +191,7 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<
     log.push(received);
 
     if let Some(delay) = delay {
-        // The caller has asked for a slow upstream.
+        // The client has asked for a slow upstream.
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
     if abort {

@@ -62,7 +62,7 @@ mod tests {
             "status": 200, "decision": "allowed", "reason": "allowed", "latency_us": 900,
             "source_ip": "203.0.113.7", "request_id": "request-0", "request_bytes": 120, "response_bytes": 340,
             "gateway": "edge", "argument_hash": "01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b",
-            "argument_hash_partial": false, "has_payload": false, "folded_calls": null, "first_time": null,
+            "argument_hash_partial": false, "has_payload": false, "aggregated_calls": null, "first_time": null,
         });
         assert_eq!(list, json!({"items": [expected], "next_cursor": null}));
         assert_eq!(plane.get("/v1/audit/1").await.expect(StatusCode::OK), expected);

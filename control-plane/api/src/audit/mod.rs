@@ -3,7 +3,6 @@
 pub(super) mod export;
 pub(super) mod gaps;
 pub(super) mod list;
-pub(super) mod patterns;
 pub(super) mod payload;
 pub(super) mod show;
 pub(super) mod stats;
@@ -20,7 +19,6 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
         .get("/v1/audit", READ, list::list)
         .get("/v1/audit/gaps", READ, gaps::gaps)
-        .get("/v1/audit/patterns", READ, patterns::patterns)
         .get("/v1/audit/stats", READ, stats::stats)
         .get("/v1/audit/export", READ, export::export)
         .get("/v1/audit/stream", READ, stream::stream)

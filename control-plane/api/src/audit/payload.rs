@@ -82,7 +82,7 @@ mod tests {
     }
 
     async fn events(plane: &TestServer, action: &str) -> Value {
-        plane.get(&format!("/v1/events?action={action}")).await.expect(StatusCode::OK)["items"].clone()
+        plane.get(&format!("/v1/admin-log?action={action}")).await.expect(StatusCode::OK)["items"].clone()
     }
 
     #[tokio::test]
@@ -119,20 +119,20 @@ mod tests {
             assert_eq!(read(&plane, token, "2").await.status, StatusCode::FORBIDDEN);
         }
         let events = events(&plane, "payload.read").await;
-        let told: Vec<_> = events
+        let reported: Vec<_> = events
             .as_array()
             .unwrap()
             .iter()
-            .map(|e| (&e["actor"]["name"], &e["after"]["record_id"]))
+            .map(|e| (&e["principal"]["name"], &e["after"]["record_id"]))
             .collect();
-        assert_eq!(told, [(&json!("the auditor"), &json!("3")), (&json!("the auditor"), &json!("2"))]);
+        assert_eq!(reported, [(&json!("the auditor"), &json!("3")), (&json!("the auditor"), &json!("2"))]);
         let of_key =
-            plane.get(&format!("/v1/events?subject={}", uuid::Uuid::nil())).await.expect(StatusCode::OK);
+            plane.get(&format!("/v1/admin-log?subject={}", uuid::Uuid::nil())).await.expect(StatusCode::OK);
         assert_eq!(of_key["items"], events, "they are found by the key");
     }
 
     #[tokio::test]
-    async fn fields_are_redacted_by_the_policy_that_is_in_force() {
+    async fn fields_are_redacted_by_the_effective_policy() {
         let plane = TestServer::new().await;
         let (gateway, auditor) = (plane.token("gateway").await, plane.token("auditor").await);
         let mut policy = plane.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_owner_rotates_the_key_and_a_missing_one_is_told() {
+    async fn the_owner_rotates_the_key_and_a_missing_one_is_reported() {
         let plane = TestServer::new().await;
         let (gateway, auditor) = (plane.token("gateway").await, plane.token("auditor").await);
         plane.deliver_items(&gateway, vec![call(0, b"{}")]).await;
@@ -213,9 +213,9 @@ mod tests {
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
         let rotated = plane.post("/v1/audit/payload-key/rotate", json!({})).await.expect(StatusCode::OK);
         assert_eq!(rotated["data_keys"], 1);
-        let told = &events(&plane, "payload_key.rotated").await[0];
+        let reported = &events(&plane, "payload_key.rotated").await[0];
         assert_eq!(
-            (&told["subject"]["id"], &told["after"]),
+            (&reported["subject"]["id"], &reported["after"]),
             (&rotated["wrapping_key"], &json!({"data_keys": 1, "unreadable": 0}))
         );
         assert_eq!(read(&plane, &auditor, "1").await.status, StatusCode::OK);

@@ -24,7 +24,7 @@ use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::json_line;
 use omniflow_domain::error::Error;
 use omniflow_service::audit::RequestLog;
-use omniflow_service::audit::follow::{Followed, Follower};
+use omniflow_service::audit::follow::{FollowItem, Follower};
 
 /// The header in which a client that comes back states what it saw last.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -88,7 +88,7 @@ async fn send_events(follower: &mut Follower, sender: &mut Sender<Bytes, io::Err
             return Ok(());
         }
         events = match follower.next(KEEP_ALIVE).await.map_err(io::Error::other)? {
-            Followed::Records(records) => {
+            FollowItem::Records(records) => {
                 let mut events = String::new();
                 for record in records {
                     let id = record.id;
@@ -98,8 +98,8 @@ async fn send_events(follower: &mut Follower, sender: &mut Sender<Bytes, io::Err
                 }
                 events
             }
-            Followed::Idle => position(follower),
-            Followed::Ended => return Ok(()),
+            FollowItem::Idle => position(follower),
+            FollowItem::Ended => return Ok(()),
         };
     }
 }
@@ -201,7 +201,7 @@ mod tests {
         revoke("the auditor").await;
         assert_eq!(theirs.piece().await, None);
         assert_eq!(mine.events(1).await, events([0]));
-        plane.app.signals.stopping.send_replace(true);
+        plane.app.notifications.stopping.send_replace(true);
         assert_eq!(mine.piece().await, None);
     }
 

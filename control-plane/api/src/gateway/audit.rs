@@ -83,10 +83,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn folded_refusals_are_one_record_with_their_count() {
+    async fn aggregated_refusals_are_one_record_with_their_count() {
         let plane = TestServer::new().await;
         let token = plane.token("gateway").await;
-        let folded = |sequence, source_ip: Option<&str>, calls| {
+        let aggregated = |sequence, source_ip: Option<&str>, calls| {
             AuditItem::Aggregated(AggregatedRefusals {
                 sequence,
                 source_ip: source_ip.map(|address| address.parse().unwrap()),
@@ -98,8 +98,8 @@ mod tests {
         };
         let items = vec![
             AuditItem::Call(record(0, START, None)),
-            folded(1, Some("203.0.113.9"), 40),
-            folded(41, None, 9),
+            aggregated(1, Some("203.0.113.9"), 40),
+            aggregated(41, None, 9),
             AuditItem::Call(record(50, START + 1_000, None)),
         ];
         for _ in 0..2 {
@@ -109,7 +109,7 @@ mod tests {
         let found = async |query: &str| {
             plane.get(&format!("/v1/audit?{query}")).await.expect(StatusCode::OK)["items"].clone()
         };
-        assert_eq!(found("ip=203.0.113.9").await[0]["folded_calls"], 40);
+        assert_eq!(found("ip=203.0.113.9").await[0]["aggregated_calls"], 40);
         assert_eq!(found("").await.as_array().unwrap().len(), 4);
         let day = "from=2027-01-15T00:00:00Z&to=2027-01-16T00:00:00Z";
         let stats = plane.get(&format!("/v1/audit/stats?by=reason&{day}")).await.expect(StatusCode::OK);
@@ -123,11 +123,12 @@ mod tests {
         assert_eq!(
             stats["groups"][0]["counts"]["latency_us"]["p50"],
             json!(null),
-            "nobody knows those of folded calls"
+            "nobody knows those of aggregated calls"
         );
         let floods =
             found("reason=unknown_key&status=401&decision=denied&from=2027-01-15T08:00:00.900Z").await;
-        let counts: Vec<_> = floods.as_array().unwrap().iter().map(|item| &item["folded_calls"]).collect();
+        let counts: Vec<_> =
+            floods.as_array().unwrap().iter().map(|item| &item["aggregated_calls"]).collect();
         assert_eq!(counts, [9, 40]);
         assert_eq!(
             floods[1],
@@ -137,7 +138,7 @@ mod tests {
                 "status": 401, "decision": "denied", "reason": "unknown_key", "latency_us": 0,
                 "source_ip": "203.0.113.9", "request_id": "", "request_bytes": 0, "response_bytes": 0,
                 "gateway": "edge", "argument_hash": null, "argument_hash_partial": false,
-                "has_payload": false, "folded_calls": 40, "first_time": "2027-01-15T08:00:00.010Z",
+                "has_payload": false, "aggregated_calls": 40, "first_time": "2027-01-15T08:00:00.010Z",
             })
         );
         assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
@@ -160,12 +161,14 @@ mod tests {
         }
         plane.deliver_items(&token, vec![lost(20, 1, ReportedGapCause::VmLost, Some(START + 900))]).await;
         let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
-        let told: Vec<_> = gaps["items"].as_array().unwrap().iter().rev().collect();
-        let told: Vec<_> =
-            told.iter().map(|gap| json!([gap["cause"], gap["missing"], gap["from"], gap["to"]])).collect();
+        let reported: Vec<_> = gaps["items"].as_array().unwrap().iter().rev().collect();
+        let reported: Vec<_> = reported
+            .iter()
+            .map(|gap| json!([gap["cause"], gap["missing"], gap["from"], gap["to"]]))
+            .collect();
         let half = "2027-01-15T08:00:00.500Z";
         assert_eq!(
-            told,
+            reported,
             [
                 json!(["buffer_full", 7, "2027-01-15T08:00:00.100Z", half]),
                 json!(["vm_lost", 3, half, half]),
@@ -248,7 +251,7 @@ mod tests {
         );
         assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"][0]["to"], latest);
 
-        // What was true is told as soon as it is later than what was claimed.
+        // What was true is reported as soon as it is later than what was claimed.
         plane.pass(std::time::Duration::from_secs(600));
         plane.deliver(&token, vec![record(3, START + 400_000, key)]).await;
         assert_eq!(used().await, "2027-01-15T08:06:40.000Z");

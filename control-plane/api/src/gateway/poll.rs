@@ -1,4 +1,4 @@
-//! `POST /gateway/v1/poll` and `POST /gateway/v1/enforced`: what is new, and what is in force.
+//! `POST /gateway/v1/poll` and `POST /gateway/v1/enforced`: changes to apply, and confirmation that they are enforced.
 
 use std::sync::Arc;
 
@@ -217,7 +217,7 @@ mod tests {
         let version = plane.app.publisher.publication.version().unwrap();
         let mine = Some(plane.app.publisher.installation.id);
         assert_eq!(poll(&plane, &token, body(mine, version, 10)).await.status, StatusCode::NO_CONTENT);
-        plane.app.signals.stopping.send_replace(true);
+        plane.app.notifications.stopping.send_replace(true);
         assert_eq!(poll(&plane, &token, body(mine, version, 25_000)).await.status, StatusCode::NO_CONTENT);
     }
 

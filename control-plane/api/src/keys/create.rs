@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(created.get("secret"), None);
         assert_eq!(created["key"]["versions"][0]["hint"], "stem");
         assert!(plane.app.publisher.publication.image().unwrap().find(&digest).is_some());
-        let events = plane.get("/v1/events?action=key.imported").await.expect(StatusCode::OK);
+        let events = plane.get("/v1/admin-log?action=key.imported").await.expect(StatusCode::OK);
         assert_eq!(events["items"][0]["subject"]["name"], "moved");
         assert!(!events.to_string().contains(&digest.to_hex()));
 

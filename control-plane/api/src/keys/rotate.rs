@@ -77,7 +77,7 @@ mod tests {
         image.find(&Digest::of(secret.as_bytes())).unwrap().not_after.map(|end| end.0)
     }
 
-    /// What a gateway at `version` is told: key version and end of each change.
+    /// What a gateway at `version` receives: key version and end of each change.
     fn delta(plane: &TestServer, version: u64) -> Vec<(u16, Option<u64>)> {
         let offer = plane.app.publisher.publication.offer(
             Some(plane.app.publisher.installation.id),

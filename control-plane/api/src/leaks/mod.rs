@@ -36,7 +36,7 @@ pub(super) struct Report(ReportLeak);
 /// Revokes what leaked, and tells how it was used.
 ///
 /// Takes a secret, its digest, or a text in which secrets may stand. Every key that is found is revoked at once, unless
-/// `revoke` is false. What was sent is nowhere kept and nowhere told.
+/// `revoke` is false. What was sent is neither stored nor returned.
 #[utoipa::path(
     post,
     path = "/v1/leaks",

@@ -24,7 +24,7 @@ fn is_revoked(plane: &TestServer, secret: &str) -> bool {
 }
 
 async fn events(plane: &TestServer, action: &str) -> Vec<Value> {
-    let list = plane.get(&format!("/v1/events?action={action}")).await.expect(StatusCode::OK);
+    let list = plane.get(&format!("/v1/admin-log?action={action}")).await.expect(StatusCode::OK);
     list["items"].as_array().unwrap().clone()
 }
 
@@ -64,7 +64,7 @@ async fn what_leaked_is_revoked_by_secret_digest_or_text() {
 #[tokio::test]
 async fn one_report_is_one_change_of_many_keys() {
     let plane = TestServer::new().await;
-    // They are told in the order in which they were made.
+    // They are listed in the order in which they were made.
     let first = secret(&plane.key("first").await);
     plane.pass(Duration::from_millis(1));
     let second = secret(&plane.key("second").await);
@@ -75,11 +75,11 @@ async fn one_report_is_one_change_of_many_keys() {
     let unknown = "omf_live_abcdefghijklmnopqrstuvwxyz0123456789ABCD2BjG4p";
     let text = format!("{first}\n{second} {third} {unknown} {unknown} {}", &unknown[..40]);
     let answer = plane.post("/v1/leaks?wait=0s", json!({"text": text})).await.expect(StatusCode::OK);
-    let told: Vec<_> = answer["keys"].as_array().unwrap().iter().collect();
-    let names: Vec<_> = told.iter().map(|one| one["key"]["name"].as_str().unwrap()).collect();
+    let reported: Vec<_> = answer["keys"].as_array().unwrap().iter().collect();
+    let names: Vec<_> = reported.iter().map(|one| one["key"]["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["first", "second", "third"]);
-    assert_eq!(told[2]["versions"], json!([{"id": 1, "was": "rotating"}]));
-    assert_eq!(told[2]["key"]["status"], "revoked", "all versions of it");
+    assert_eq!(reported[2]["versions"], json!([{"id": 1, "was": "rotating"}]));
+    assert_eq!(reported[2]["key"]["status"], "revoked", "all versions of it");
     assert_eq!((&answer["unknown"], &answer["malformed"]), (&json!(1), &json!(1)));
     let version = answer["enforcement"]["version"].as_u64().unwrap();
     assert!(version > before && version == plane.app.publisher.publication.version().unwrap());
@@ -162,7 +162,7 @@ async fn names_of_successors_fit_and_what_has_expired_gets_none() {
 }
 
 #[tokio::test]
-async fn its_use_is_told_from_the_log() {
+async fn its_use_is_reported_from_the_log() {
     let plane = TestServer::new().await;
     let created = plane.key("ci").await;
     let gateway = plane.token("gateway").await;
@@ -196,13 +196,13 @@ async fn its_use_is_told_from_the_log() {
                  "first_call_at": old, "last_call_at": last},
             ],
             "more_addresses": 0, "new_addresses": 1, "calls_after_revocation": 0,
-            "findings": [],
+            "anomalies": [],
         })
     );
 }
 
 #[tokio::test]
-async fn what_was_found_unusual_is_told() {
+async fn what_was_found_unusual_is_reported() {
     let plane = TestServer::new().await;
     let created = plane.key("ci").await;
     let gateway = plane.token("gateway").await;
@@ -214,12 +214,12 @@ async fn what_was_found_unusual_is_told() {
     old.key.as_mut().unwrap().version = 2;
     plane.deliver(&gateway, vec![revoked, old]).await;
     plane.detect_anomalies().await;
-    let all = plane.get("/v1/audit/patterns?key=ci").await.expect(StatusCode::OK);
+    let all = plane.get("/v1/anomalies?key=ci").await.expect(StatusCode::OK);
     assert_eq!(all["items"].as_array().unwrap().len(), 2, "{all}");
     let answer = report(&plane, json!({"secret": secret(&created)})).await;
-    let told = answer["keys"][0]["usage"]["findings"].as_array().unwrap();
-    let told: Vec<_> = told.iter().map(|one| (&one["kind"], &one["evidence"]["reason"])).collect();
-    assert_eq!(told, [(&json!("used_after_end"), &json!("key_revoked"))], "of the last 30 days");
+    let reported = answer["keys"][0]["usage"]["anomalies"].as_array().unwrap();
+    let reported: Vec<_> = reported.iter().map(|one| (&one["kind"], &one["evidence"]["reason"])).collect();
+    assert_eq!(reported, [(&json!("used_after_end"), &json!("key_revoked"))], "of the last 30 days");
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn imported_keys_are_found_as_whole_words() {
 }
 
 #[tokio::test]
-async fn what_is_unknown_or_wrong_is_told_without_what_was_sent() {
+async fn what_is_unknown_or_wrong_is_reported_without_what_was_sent() {
     let plane = TestServer::new().await;
     let secret = secret(&plane.key("ci").await);
     let unknown = "omf_live_abcdefghijklmnopqrstuvwxyz0123456789ABCD2BjG4p";

@@ -1,5 +1,5 @@
 //! `GET /v1/policy/diff?from=1&to=2`: what differs between two versions. `POST /v1/policy/diff`: what a draft would
-//! change in the one in force; the draft is checked as if it were set.
+//! change in the effective one; the draft is checked as if it were set.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use omniflow_service::policy::diff::CompareVersions;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DiffQuery {
-    /// The version before; the one in force if not stated.
+    /// The version before; the effective one if not stated.
     #[param(value_type = Option<u64>, minimum = 1)]
     from: Option<String>,
-    /// The version after; the one in force if not stated.
+    /// The version after; the effective one if not stated.
     #[param(value_type = Option<u64>, minimum = 1)]
     to: Option<String>,
 }
@@ -44,7 +44,7 @@ pub(crate) async fn between_versions(
     Ok(Json(policies.compare_versions(CompareVersions { from, to }).await?.into()))
 }
 
-/// Tells what a draft would change in the policy in force. It is checked as if it were set.
+/// Tells what a draft would change in the effective policy. It is checked as if it were set.
 #[utoipa::path(
     post,
     path = "/v1/policy/diff",

@@ -17,7 +17,7 @@ const JSON: &str = "application/json";
 /// The body of a request that is a policy document.
 pub(crate) struct DraftBody(pub(super) Draft);
 
-/// Whether a caller asks for TOML: it names that type, and names JSON only behind it.
+/// Whether a client asks for TOML: it names that type, and names JSON only behind it.
 pub(super) fn wants_toml(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut types =
@@ -144,22 +144,22 @@ scope = "orders:read"
     #[tokio::test]
     async fn refusals_name_field_and_line() {
         let plane = TestServer::new().await;
-        let told = |code: &str, field: Option<&str>, at: u64| (code.to_owned(), json!(field), json!(at));
+        let reported = |code: &str, field: Option<&str>, at: u64| (code.to_owned(), json!(field), json!(at));
         for (wrong, right, expected) in [
             (
                 "path = \"shop\"",
                 "path = \"/shop/orders/{id}\"",
-                told("invalid_field", Some("/routes/1/path"), 12),
+                reported("invalid_field", Some("/routes/1/path"), 12),
             ),
-            ("methods = []", "methods = [\"read\"]", told("invalid_field", Some("/routes/0/methods"), 8)),
+            ("methods = []", "methods = [\"read\"]", reported("invalid_field", Some("/routes/0/methods"), 8)),
             (
                 "methods = [\"GET\", \"get\"]",
                 "methods = [\"GET\", \"HEAD\"]",
-                told("invalid_toml", Some("/routes/1/methods/1"), 13),
+                reported("invalid_toml", Some("/routes/1/methods/1"), 13),
             ),
-            ("scope = 7", "scope = \"orders:read\"", told("invalid_toml", Some("/routes/0/scope"), 9)),
-            ("[[route]]", "[[routes]]", told("invalid_toml", Some("/route"), 6)),
-            ("name = orders", "name = \"orders:read\"", told("invalid_toml", None, 3)),
+            ("scope = 7", "scope = \"orders:read\"", reported("invalid_toml", Some("/routes/0/scope"), 9)),
+            ("[[route]]", "[[routes]]", reported("invalid_toml", Some("/route"), 6)),
+            ("name = orders", "name = \"orders:read\"", reported("invalid_toml", None, 3)),
         ] {
             let text = SHOP.replacen(right, wrong, 1);
             assert_ne!(text, SHOP);
@@ -167,7 +167,7 @@ scope = "orders:read"
         }
         let json = "{\"scopes\": [],\n \"routes\": [\n  {\"path\": \"/a\",\n   \"methods\": [\"any\"],\n   \"scope\": \"a:b\"}]}";
         let answer = send(&plane, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, JSON)], json).await;
-        assert_eq!(line(&answer), told("invalid_field", Some("/routes/0/scope"), 5));
+        assert_eq!(line(&answer), reported("invalid_field", Some("/routes/0/scope"), 5));
         let answer =
             send(&plane, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, "text/plain")], SHOP).await;
         assert_eq!(answer.problem().1, "unsupported_media_type");

@@ -2,7 +2,7 @@
 
 pub(super) mod diff;
 pub(super) mod document;
-pub(super) mod evaluate;
+pub(super) mod explain;
 pub(super) mod replay;
 pub(super) mod set;
 pub(super) mod versions;
@@ -36,11 +36,11 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .get("/v1/policy/versions/{version}", READ, versions::show)
         .get("/v1/policy/diff", READ, diff::between_versions)
         .post_large("/v1/policy/diff", READ, BODY_LIMIT, diff::to_draft)
-        .post_large("/v1/policy/evaluate", READ, BODY_LIMIT, evaluate::evaluate)
+        .post_large("/v1/policy/explain", READ, BODY_LIMIT, explain::explain)
         .post_large("/v1/policy/replay", READ, BODY_LIMIT, replay::replay)
 }
 
-/// Shows the policy in force; the document alone in TOML to whoever accepts that.
+/// Shows the effective policy; the document alone in TOML to whoever accepts that.
 #[utoipa::path(
     get,
     path = "/v1/policy",

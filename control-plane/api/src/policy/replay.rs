@@ -131,7 +131,7 @@ mod tests {
             (&answer["complete"], &answer["oldest"]),
             (&json!(true), &json!("2027-01-15T08:00:00.000Z"))
         );
-        let told: Vec<_> = answer["changes"]
+        let reported: Vec<_> = answer["changes"]
             .as_array()
             .unwrap()
             .iter()
@@ -158,7 +158,7 @@ mod tests {
             )
         };
         assert_eq!(
-            told,
+            reported,
             [
                 one("contacts", "GET", "/api/v1/contacts/{id}", "allowed", "insufficient_scope", 2),
                 one("agents", "POST", "/api/v1/agents", "route_not_mapped", "allowed", 1),
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!((&revoked["newly_refused"], &revoked["unaffected"]), (&json!(0), &json!(8)));
         let same = serde_json::to_value(PolicyDocument::default()).unwrap();
         let same = plane.post("/v1/policy/replay", same).await.expect(StatusCode::OK);
-        assert_eq!(same["changes"], json!([]), "the policy in force changes nothing");
+        assert_eq!(same["changes"], json!([]), "the effective policy changes nothing");
         assert_eq!(plane.get("/v1/policy").await.expect(StatusCode::OK)["version"], 1);
     }
 
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(diff["blocked_by"], answer["blocked_by"]);
         let evaluate =
             json!({"key": "moved", "method": "GET", "path": "/api/v1/contacts", "policy": document(false)});
-        let evaluation = plane.post("/v1/policy/evaluate", evaluate).await.expect(StatusCode::OK);
+        let evaluation = plane.post("/v1/policy/explain", evaluate).await.expect(StatusCode::OK);
         assert_eq!(
             (&evaluation["reason"], &evaluation["steps"][0]["verdict"]),
             (&json!("malformed_key"), &json!("refused"))

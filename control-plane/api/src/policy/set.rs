@@ -18,7 +18,7 @@ use omniflow_service::policy::{Policies, roll_back, set};
 
 /// Sets routes and scopes, in JSON or TOML.
 ///
-/// `key_prefix` may be left out and cannot change. A document that says the same as the one in force makes no new version.
+/// `key_prefix` may be left out and cannot change. A document that says the same as the effective one makes no new version.
 #[utoipa::path(
     put,
     path = "/v1/policy",
@@ -27,7 +27,7 @@ use omniflow_service::policy::{Policies, roll_back, set};
     params(WaitQuery, IfMatch),
     request_body(content((SetPolicy = "application/json"), (String = "application/toml"))),
     responses(
-        (status = 200, body = PolicyJson, description = "The policy in force.", headers(("ETag" = String))),
+        (status = 200, body = PolicyJson, description = "The effective policy.", headers(("ETag" = String))),
         (status = 409, description = "`scope_in_use`, `imports_in_use`"),
     ),
 )]
@@ -52,7 +52,7 @@ pub(crate) async fn set(
     params(WaitQuery, IfMatch),
     request_body = RollBack,
     responses(
-        (status = 200, body = PolicyJson, description = "The policy in force.", headers(("ETag" = String))),
+        (status = 200, body = PolicyJson, description = "The effective policy.", headers(("ETag" = String))),
         (status = 409, description = "`scope_in_use`, `imports_in_use`"),
     ),
 )]
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_policy_is_set_told_to_gateways_and_kept() {
+    async fn a_policy_is_set_reported_to_gateways_and_kept() {
         let plane = TestServer::new().await;
         plane.key("ci").await;
         let order = json!({"name": "shop", "environment": "live", "scopes": ["orders:read"]});
@@ -235,13 +235,16 @@ mod tests {
             assert_eq!(plane.app.store.policy().await.unwrap().version, 1);
             answer.json()["detail"].as_str().unwrap().to_owned()
         };
-        let told = detail().await;
-        assert!(told.contains("contacts:read (key 6, key 5, key 4, key 3, key 2 and others)."), "{told}");
+        let reported = detail().await;
+        assert!(
+            reported.contains("contacts:read (key 6, key 5, key 4, key 3, key 2 and others)."),
+            "{reported}"
+        );
         for number in [6, 5] {
             plane.post(&format!("/v1/keys/key {number}/revoke").replace(' ', "%20"), json!({})).await;
         }
-        let told = detail().await;
-        assert!(told.contains("contacts:read (key 4, key 3, key 2, key 1, key 0)."), "{told}");
+        let reported = detail().await;
+        assert!(reported.contains("contacts:read (key 4, key 3, key 2, key 1, key 0)."), "{reported}");
         for number in [4, 3, 2, 1] {
             let path = format!("/v1/keys/key%20{number}");
             plane.patch(&path, json!({"scopes": ["contacts:write"]})).await.expect(StatusCode::OK);

@@ -1,4 +1,4 @@
-//! `GET /v1/policy/versions` and `GET /v1/policy/versions/{version}`: what was in force, and since when.
+//! `GET /v1/policy/versions` and `GET /v1/policy/versions/{version}`: earlier effective versions, and since when.
 
 use std::sync::Arc;
 
@@ -112,17 +112,17 @@ mod tests {
         assert_eq!(back.headers["etag"], "\"4\"");
         let back = back.expect(StatusCode::OK);
         assert_eq!((&back["version"], &back["document"]), (&json!(4), &without("agents:read")));
-        let events = plane.get("/v1/events?action=policy.rolled_back").await.expect(StatusCode::OK);
+        let events = plane.get("/v1/admin-log?action=policy.rolled_back").await.expect(StatusCode::OK);
         assert_eq!(
             (&events["items"][0]["before"], &events["items"][0]["after"]),
             (&json!({"version": 3}), &json!({"version": 4}))
         );
-        let event = plane.get("/v1/events?action=policy.set").await.expect(StatusCode::OK);
+        let event = plane.get("/v1/admin-log?action=policy.set").await.expect(StatusCode::OK);
         assert_eq!(event["items"].as_array().unwrap().len(), 2);
 
         assert_eq!(plane.post("/v1/policy/rollback", json!({"version": 9})).await.problem().2, "/version");
         let again = plane.post("/v1/policy/rollback", json!({"version": 2})).await.expect(StatusCode::OK);
-        assert_eq!(again["version"], 4, "it is in force already");
+        assert_eq!(again["version"], 4, "it is effective already");
         let body = json!({"name": "t", "environment": "live", "scopes": ["tickets:read"]});
         plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
         let lost = plane.post("/v1/policy/rollback", json!({"version": 3})).await;

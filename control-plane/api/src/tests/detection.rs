@@ -8,7 +8,7 @@ use omniflow_policy::outcome::{Denial, Outcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use omniflow_domain::patterns::HOUR_MS;
+use omniflow_domain::detection::HOUR_MS;
 use omniflow_service::jobs::detection::evaluate;
 use omniflow_store::{ChangedHour, EvaluationCursor};
 use omniflow_test_server::{START, TestServer, record};
@@ -28,8 +28,8 @@ async fn history(plane: &TestServer, token: &str) -> u64 {
     hours * 5
 }
 
-async fn findings(plane: &TestServer, query: &str) -> Vec<Value> {
-    let list = plane.get(&format!("/v1/audit/patterns?{query}")).await.expect(StatusCode::OK);
+async fn anomalies(plane: &TestServer, query: &str) -> Vec<Value> {
+    let list = plane.get(&format!("/v1/anomalies?{query}")).await.expect(StatusCode::OK);
     list["items"].as_array().unwrap().clone()
 }
 
@@ -38,7 +38,7 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
     let plane = TestServer::new().await;
     let token = plane.token("gateway").await;
     let next = history(&plane, &token).await;
-    assert_eq!(findings(&plane, "").await, [] as [Value; 0], "ten quiet days");
+    assert_eq!(anomalies(&plane, "").await, [] as [Value; 0], "ten quiet days");
 
     let hostile = |n: u64| {
         let mut record = record(next + n, START + n, Some((KEY, "ci")));
@@ -60,9 +60,9 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
     for _ in 0..2 {
         plane.detect_anomalies().await;
     }
-    let mut found = findings(&plane, "").await;
-    found.sort_by_key(|finding| finding["kind"].as_str().unwrap().to_owned());
-    let told: Vec<_> = found
+    let mut found = anomalies(&plane, "").await;
+    found.sort_by_key(|anomaly| anomaly["kind"].as_str().unwrap().to_owned());
+    let reported: Vec<_> = found
         .iter()
         .map(|one| (one["kind"].as_str().unwrap(), one["evidence"]["observed"].as_u64().unwrap()))
         .collect();
@@ -73,9 +73,9 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
         ("used_after_end", 2),
         ("volume_spike", 298),
     ];
-    assert_eq!(told, expected, "{found:?}");
-    for (finding, calls) in found.iter().zip([38, 298, 298, 2, 298]) {
-        let mut query = finding["query"].as_str().unwrap().to_owned();
+    assert_eq!(reported, expected, "{found:?}");
+    for (anomaly, calls) in found.iter().zip([38, 298, 298, 2, 298]) {
+        let mut query = anomaly["query"].as_str().unwrap().to_owned();
         query.push_str("&limit=500");
         let shown = plane.get(&query).await.expect(StatusCode::OK);
         assert_eq!(shown["items"].as_array().unwrap().len(), calls, "{query}");
@@ -89,13 +89,13 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
     assert_eq!(found[4]["evidence"]["expected"], 5.0);
     assert_eq!(found[4]["first_seen"], "2027-01-15T08:00:00.000Z");
 
-    assert_eq!(findings(&plane, "kind=new_network&key=ci").await.len(), 1);
-    assert_eq!(findings(&plane, &format!("key={KEY}&to=2027-01-15T08:00:00Z")).await.len(), 0);
-    assert_eq!(findings(&plane, "from=2027-01-15T08:00:01Z").await.len(), 0);
-    assert_eq!(plane.get("/v1/audit/patterns?kind=odd").await.problem().2, "kind");
+    assert_eq!(anomalies(&plane, "kind=new_network&key=ci").await.len(), 1);
+    assert_eq!(anomalies(&plane, &format!("key={KEY}&to=2027-01-15T08:00:00Z")).await.len(), 0);
+    assert_eq!(anomalies(&plane, "from=2027-01-15T08:00:01Z").await.len(), 0);
+    assert_eq!(plane.get("/v1/anomalies?kind=odd").await.problem().2, "kind");
     let metrics = plane.get("/metrics").await;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
-    for line in ["omf_audit_findings_total{kind=\"volume_spike\"} 1", "omf_audit_records_total 1500"] {
+    for line in ["omf_anomalies_total{kind=\"volume_spike\"} 1", "omf_audit_records_total 1500"] {
         assert!(text.lines().any(|one| one == line), "{text}");
     }
     assert!(!text.contains("ci\"") && !text.contains(&KEY.to_string()));
@@ -115,7 +115,7 @@ async fn it_goes_on_as_one_finding_and_is_a_new_one_another_day() {
         }
         next += calls;
         plane.detect_anomalies().await;
-        findings(&plane, "").await
+        anomalies(&plane, "").await
     };
     let first = spike(0, 300).await;
     assert_eq!(first.len(), 1);
@@ -139,7 +139,7 @@ async fn a_new_key_is_judged_by_nothing_but_its_end() {
     records[399].outcome = Outcome::Denied(Denial::KeyExpired);
     plane.deliver(&token, records).await;
     plane.detect_anomalies().await;
-    let found = findings(&plane, "").await;
+    let found = anomalies(&plane, "").await;
     assert_eq!((found.len(), &found[0]["kind"]), (1, &json!("used_after_end")));
 }
 
@@ -160,18 +160,18 @@ async fn one_look_takes_each_hour_once_however_busy_the_first_ones_are() {
     for key in [2, 1, 3] {
         call(key).await;
     }
-    let (mut looked, mut keys) = (EvaluationCursor::default(), Vec::new());
+    let (mut cursor, mut keys) = (EvaluationCursor::default(), Vec::new());
     loop {
-        let changed = plane.app.store.changed_hours(&mut looked, 1).await.unwrap();
+        let changed = plane.app.store.changed_hours(&mut cursor, 1).await.unwrap();
         if changed.is_empty() {
             break;
         }
         keys.extend(changed.iter().map(|one| match one {
             ChangedHour::Hour(present) => ("hour", present.key_id.as_u128()),
-            ChangedHour::Ended(signal) => ("end", signal.key_id.as_u128()),
+            ChangedHour::Ended(detection) => ("end", detection.key_id.as_u128()),
         }));
-        let omniflow_test_server::ControlPlane { store, signals, clock, .. } = &*plane.app;
-        evaluate(&**store, signals, clock, false, changed).await.unwrap();
+        let omniflow_test_server::ControlPlane { store, notifications, clock, .. } = &*plane.app;
+        evaluate(&**store, notifications, clock, false, changed).await.unwrap();
         call(1).await;
     }
     assert_eq!(keys, [("hour", 1), ("end", 1), ("hour", 2), ("end", 2), ("hour", 3), ("end", 3)]);
@@ -186,10 +186,10 @@ async fn what_was_found_goes_with_the_records() {
     let next = history(&plane, &token).await;
     plane.deliver(&token, (0..300).map(|n| record(next + n, START + n, Some((KEY, "ci")))).collect()).await;
     plane.detect_anomalies().await;
-    assert_eq!(findings(&plane, "").await.len(), 1);
+    assert_eq!(anomalies(&plane, "").await.len(), 1);
     plane.pass(Duration::from_secs(91 * 86_400));
     plane.purge().await;
-    assert_eq!(findings(&plane, "").await.len(), 0);
+    assert_eq!(anomalies(&plane, "").await.len(), 0);
     let metrics = plane.get("/metrics").await;
     assert!(String::from_utf8_lossy(&metrics.body).contains("{kind=\"volume_spike\"} 1"), "a counter stays");
 }

@@ -23,7 +23,7 @@ impl Gateway {
     }
 
     /// A word at this second since the start, with how many calls each VM has begun and how many were acknowledged.
-    fn word(second: u64, settled: bool, vms: &[(u64, u64, u64)]) -> DeliveryReport {
+    fn word(second: u64, quiescent: bool, vms: &[(u64, u64, u64)]) -> DeliveryReport {
         let at = UnixMillis(START + second * 1_000);
         let vms = vms.iter().map(|(id, begun, acknowledged)| VmDelivery {
             id: Incarnation(*id),
@@ -31,7 +31,7 @@ impl Gateway {
             acknowledged: *acknowledged,
             at,
         });
-        DeliveryReport { clock: second * 1_000, at, quiescent: settled, vms: vms.collect() }
+        DeliveryReport { clock: second * 1_000, at, quiescent, vms: vms.collect() }
     }
 
     async fn tell(&self, plane: &TestServer, vm: u64, items: Vec<AuditItem>, progress: DeliveryReport) {
@@ -77,7 +77,7 @@ fn seconds(plane: &TestServer, seconds: u64) {
 }
 
 #[tokio::test]
-async fn a_gateway_that_falls_silent_with_calls_in_hand_leaves_a_gap() {
+async fn a_gateway_that_falls_silent_with_undelivered_calls_leaves_a_gap() {
     let plane = TestServer::new().await;
     let gateway = Gateway::new(&plane, 1).await;
     seconds(&plane, 1);
@@ -103,7 +103,7 @@ async fn a_gateway_that_falls_silent_with_calls_in_hand_leaves_a_gap() {
     let metrics = String::from_utf8(plane.get("/metrics").await.body.to_vec()).unwrap();
     for line in [
         "omf_audit_gaps_total{cause=\"gateway_lost\"} 1",
-        "omf_audit_missing_calls_total{cause=\"gateway_lost\"} 2",
+        "omf_audit_gap_calls_total{cause=\"gateway_lost\"} 2",
     ] {
         assert!(metrics.lines().any(|one| one == line), "{metrics}");
     }
@@ -124,10 +124,10 @@ async fn one_that_has_settled_leaves_none_and_a_batch_means_that_it_has_not() {
     gateway.tell(&plane, 9, vec![], Gateway::word(3_600, false, &[(5, 13, 12), (9, 0, 0)])).await;
     seconds(&plane, 100);
     let found = gaps(&plane).await;
-    let told = |name: &str| found[0][name].clone();
-    assert_eq!((found.len(), told("missing"), told("at_least")), (1, json!(3), json!(true)));
-    assert_eq!(told("from"), "2027-01-15T08:00:05.000Z", "it held nothing then");
-    assert_eq!(told("to"), "2027-01-15T09:01:40.000Z", "nobody saw when it ended");
+    let reported = |name: &str| found[0][name].clone();
+    assert_eq!((found.len(), reported("missing"), reported("at_least")), (1, json!(3), json!(true)));
+    assert_eq!(reported("from"), "2027-01-15T08:00:05.000Z", "it held nothing then");
+    assert_eq!(reported("to"), "2027-01-15T09:01:40.000Z", "nobody saw when it ended");
 }
 
 #[tokio::test]

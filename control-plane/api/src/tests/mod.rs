@@ -26,5 +26,6 @@ pub(crate) fn api_of(server: &TestServer) -> Arc<Api> {
         gateways: Arc::clone(&api.gateways),
         gateway_protocol: Arc::clone(&api.gateway_protocol),
         monitoring: Arc::clone(&api.monitoring),
+        metrics: Arc::clone(&api.metrics),
     })
 }

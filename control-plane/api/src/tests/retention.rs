@@ -49,8 +49,8 @@ async fn records_and_gaps_go_after_their_time_and_uses_of_keys_stay() {
     assert!(ids(&plane).await.is_empty());
     let shown = plane.get("/v1/keys/ci").await.expect(StatusCode::OK);
     assert_eq!(shown["last_used_at"], "2027-04-15T08:00:00.000Z");
-    let events = plane.get("/v1/events").await.expect(StatusCode::OK);
-    assert_eq!(events["items"].as_array().unwrap().len(), 3, "the trail stays: {events}");
+    let events = plane.get("/v1/admin-log").await.expect(StatusCode::OK);
+    assert_eq!(events["items"].as_array().unwrap().len(), 3, "the admin log stays: {events}");
 
     // What was purged is still known as delivered.
     plane.deliver(&token, vec![record(3, START + 90 * 86_400_000, key)]).await;

@@ -1,7 +1,6 @@
 //! `omf audit`.
 
 mod export;
-mod patterns;
 mod payload;
 mod stats;
 mod tail;
@@ -36,8 +35,6 @@ enum Other {
     /// List what is missing: records that a gateway made and that never arrived, the gap found last first.
     #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
     Gaps(PageArgs),
-    /// List what is unusual in the use of keys, found last first.
-    Patterns(patterns::Patterns),
     /// Count calls, errors and latencies, by default of the last 24 hours.
     Stats(stats::Stats),
     /// Write all records that the filters select to standard output, newest first.
@@ -83,7 +80,7 @@ struct Filter {
     /// A reason code, such as key_revoked.
     #[arg(long)]
     reason: Option<String>,
-    /// The caller's address, or a network.
+    /// The client's address, or a network.
     #[arg(long)]
     ip: Option<String>,
     /// The earliest time, such as 2026-03-01T00:00:00Z.
@@ -105,7 +102,7 @@ const COLUMNS: &[Column<AuditEntryJson>] = &[
     ("FROM", |entry| cell_or_none(entry.source_ip)),
     ("MICROSECONDS", |entry| cell(entry.latency_us)),
     ("GATEWAY", |entry| cell(&entry.gateway)),
-    ("FOLDED", |entry| cell_or_none(entry.folded_calls)),
+    ("AGGREGATED", |entry| cell_or_none(entry.aggregated_calls)),
     ("PAYLOAD", |entry| if entry.has_payload { "yes".to_owned() } else { NONE.to_owned() }),
 ];
 
@@ -125,7 +122,6 @@ pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::
             let gaps = client.list("/v1/audit/gaps", &[page.limit(), page.cursor()])?;
             output.list(&gaps, "gaps", GAP_COLUMNS)
         }
-        Some(Other::Patterns(args)) => patterns::run(args, client, output),
         Some(Other::Stats(args)) => stats::run(args, client, output),
         Some(Other::Export(args)) => export::run(args, client),
         Some(Other::Tail(args)) => tail::run(args, client, output),

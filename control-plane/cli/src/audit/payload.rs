@@ -8,13 +8,11 @@ use crate::client::{Call, Client, Method};
 use crate::output::{Answer, Output, cell, printable_lines};
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Only a token with the role auditor may, and each reading stands in the admins' trail.\n\n\
+#[command(after_help = "Requires a token with the role auditor. Each read is recorded in the admin log.\n\n\
     Examples:\n  \
     omf audit --key ci --json | jq -r '.items[0].id'\n  \
     omf audit payload 1207\n  \
-    omf audit payload 1207 --json | jq -r .body"
-)]
+    omf audit payload 1207 --json | jq -r .body")]
 pub(super) struct Payload {
     /// The number of the record.
     record: u64,

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:\n  \
     omf audit tail --key ci\n  \
     omf audit tail --decision denied --json | jq .path\n\n\
-    It goes on over restarts of the control plane, and misses nothing: records are told by their numbers.")]
+    It goes on over restarts of the control plane, and misses nothing: records are identified by their numbers.")]
 pub(super) struct Tail {
     /// End after so many records.
     #[arg(long)]
@@ -125,7 +125,7 @@ mod tests {
             "environment": null, "method": "GET", "endpoint": null, "path": hostile, "status": 401, "decision": "denied",
             "reason": "missing_credentials", "latency_us": 1, "source_ip": null, "request_id": "", "request_bytes": 0,
             "response_bytes": 0, "gateway": "edge", "argument_hash": null, "argument_hash_partial": false,
-            "has_payload": false, "folded_calls": null, "first_time": null,
+            "has_payload": false, "aggregated_calls": null, "first_time": null,
         });
         for json in [true, false] {
             let line = line(&record.to_string(), Output { json }).unwrap();

@@ -38,31 +38,31 @@ fn is_remembered(gateway: &GatewayJson) -> bool {
 /// The worst of what is known of a gateway.
 fn known(gateway: &GatewayJson, now: UnixMillis) -> CheckResult {
     let id = cell(&gateway.id);
-    let finding = |level, message| CheckResult::new("gateway", level, format!("{id}: {message}"));
+    let anomaly = |level, message| CheckResult::new("gateway", level, format!("{id}: {message}"));
     if !is_live(gateway, now) {
         let message =
             format!("silent since {}; if it still serves, it learns of no revocation", gateway.last_seen_at);
-        return finding(Level::Warning, message);
+        return anomaly(Level::Warning, message);
     }
     if is_remembered(gateway) {
         let message = "has not called since the control plane started; counts as live until it has been silent for a lease";
-        return finding(Level::Warning, message.to_owned());
+        return anomaly(Level::Warning, message.to_owned());
     }
     let skew = gateway.clock_skew_ms;
     let clock = skew.map_or(Level::Ok, |skew| clock_level(skew, 0));
     match skew.filter(|_| clock != Level::Ok) {
         Some(skew) => {
             let message = format!("its clock is {} of the control plane's: set both by NTP", off(skew));
-            finding(clock, message)
+            anomaly(clock, message)
         }
         None if !gateway.in_step => {
             let message = "some of its workers enforce an older version: wait a moment, then see Envoy's log";
-            finding(Level::Failure, message.to_owned())
+            anomaly(Level::Failure, message.to_owned())
         }
         None if !gateway.connected => {
-            finding(Level::Warning, "in step, but no poll is open just now: run this again".to_owned())
+            anomaly(Level::Warning, "in step, but no poll is open just now: run this again".to_owned())
         }
-        None => finding(Level::Ok, "connected and in step".to_owned()),
+        None => anomaly(Level::Ok, "connected and in step".to_owned()),
     }
 }
 

@@ -44,7 +44,7 @@ pub struct Doctor {
 pub(crate) enum Level {
     /// As it should be.
     Ok,
-    /// Worth a look.
+    /// Worth checking.
     Warning,
     /// Something does not work.
     Failure,
@@ -165,7 +165,7 @@ fn this_clock(ahead: Option<i64>) -> CheckResult {
     let Some(ahead) = ahead else {
         return CheckResult::warning(
             "clock",
-            "the control plane's answers have no Date: look at what is between".to_owned(),
+            "the control plane's answers have no Date: check what is between".to_owned(),
         );
     };
     if clock_level(ahead, DATE_PRECISION_MS) == Level::Ok {

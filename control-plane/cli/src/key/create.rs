@@ -63,9 +63,9 @@ pub(super) struct Settings {
 /// Identifies a request, so that retrying it changes nothing twice.
 #[derive(Debug, Args)]
 pub(crate) struct IdempotencyArgs {
-    /// A word of your own for this call, such as a UUID: run again with it, nothing is made twice. The same answer is
-    /// given for ten minutes; for a day it is told that it was done.
-    #[arg(long, value_name = "WORD")]
+    /// Idempotency key, such as a UUID. Retrying with the same key returns the original response for 10 minutes, and
+    /// for a day an error that says the request was already carried out.
+    #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }
 

@@ -211,7 +211,7 @@ fn refused_by(report: &LeakReportJson) -> Option<String> {
 
 fn describe_usage(usage: Option<&KeyUseJson>) -> String {
     let Some(used) = usage else {
-        return "Its use cannot be told: the control plane could not read the audit log.\n".to_owned();
+        return "Its use is unknown: the control plane could not read the audit log.\n".to_owned();
     };
     let mut text = format!("Since {}: {} calls, {} of them refused", used.from, used.calls, used.refused);
     if used.calls > 0 {
@@ -223,13 +223,13 @@ fn describe_usage(usage: Option<&KeyUseJson>) -> String {
     }
     text.push_str(".\n");
     if !used.complete {
-        text.push_str("There are more calls than are looked at: these are the newest.\n");
+        text.push_str("Only the newest calls are shown.\n");
     }
     text.push_str(&format!(
         "Unusual: {} addresses were first seen in the last 24 hours; {} calls came after it was revoked.\n",
         used.new_addresses, used.calls_after_revocation
     ));
-    for anomaly in &used.findings {
+    for anomaly in &used.anomalies {
         text.push_str(&format!("  {}: {}\n", cell(&anomaly.kind), cell(&anomaly.summary)));
     }
     text.push_str(&table_of(&used.addresses, ADDRESS_COLUMNS, used.more_addresses));
@@ -276,7 +276,7 @@ mod tests {
                     "addresses": [with(json!({"address": "203.0.113.7", "new": true}))],
                     "endpoints": [with(json!({"method": "GET", "endpoint": null}))],
                     "refusals": [{"reason": "key_revoked", "calls": 1}],
-                    "findings": [{"id": "1", "kind": "volume_spike", "key_id": "0190163d-8694-739b-aea5-966c26f8ad91",
+                    "anomalies": [{"id": "1", "kind": "volume_spike", "key_id": "0190163d-8694-739b-aea5-966c26f8ad91",
                         "key_name": "ci", "first_seen": "2027-01-15T07:00:00.000Z",
                         "last_seen": "2027-01-15T08:00:00.000Z", "summary": "Far more calls than ever.",
                         "evidence": evidence, "query": "/v1/audit"}],
@@ -314,7 +314,7 @@ mod tests {
         answer["keys"][0]["revoked"] = json!(false);
         answer["keys"][0]["usage"] = Value::Null;
         let text = describe(&report(&answer), true);
-        assert!(text.contains("Nothing was changed.") && text.contains("cannot be told"), "{text}");
+        assert!(text.contains("Nothing was changed.") && text.contains("is unknown"), "{text}");
         assert!(describe(&report(&answer), false).contains("had been revoked before."));
         let none = json!({"keys": [], "unknown": 1, "malformed": 0});
         assert!(describe(&report(&none), false).contains("1 found that has the form"));

@@ -20,10 +20,10 @@ use crate::output::{Answer, Output, cell};
 pub struct Diff {
     #[command(flatten)]
     draft: Option<DocumentArgs>,
-    /// The version before [default: the one in force].
+    /// The version before [default: the effective one].
     #[arg(long, conflicts_with = "file")]
     from: Option<u64>,
-    /// The version after [default: the one in force].
+    /// The version after [default: the effective one].
     #[arg(long, conflicts_with = "file")]
     to: Option<u64>,
 }

@@ -2,7 +2,7 @@
 
 mod diff;
 mod document;
-mod evaluate;
+mod explain;
 mod replay;
 mod set;
 
@@ -12,7 +12,7 @@ use omniflow_api_types::values::{PolicyDocument, RouteDefinition, ScopeDefinitio
 
 use self::diff::Diff;
 use self::document::{TOML, json_text};
-use self::evaluate::Evaluate;
+use self::explain::Explain;
 use self::replay::Replay;
 use self::set::{RollBack, Set};
 use super::args::PageArgs;
@@ -24,9 +24,9 @@ use super::output::{Answer, Column, Output, cell, cell_of_list, table};
 pub enum Command {
     /// Show routes and scopes. With --json or --toml the document alone, to be edited and set again.
     Show(Show),
-    /// Set routes and scopes: the whole document, in place of the one in force.
+    /// Set routes and scopes: the whole document, in place of the effective one.
     Set(Set),
-    /// List the versions that were in force, newest first.
+    /// List the versions that were effective, newest first.
     #[command(after_help = "Examples:\n  omf policy versions\n  omf policy show --version 3 --toml")]
     Versions(PageArgs),
     /// Show what a draft would change, or what differs between two versions. Nothing is set.
@@ -34,7 +34,7 @@ pub enum Command {
     /// Set the document of an earlier version again, as a new version.
     Rollback(RollBack),
     /// Explain step by step what becomes of one request.
-    Evaluate(Evaluate),
+    Explain(Explain),
     /// Count what a draft would have allowed or refused of the calls in the audit log. Nothing is set.
     Replay(Replay),
 }
@@ -77,7 +77,7 @@ pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::
         }
         Command::Diff(args) => diff::run(args, client, output),
         Command::Rollback(args) => set::roll_back(args, client, output),
-        Command::Evaluate(args) => evaluate::run(args, client, output),
+        Command::Explain(args) => explain::run(args, client, output),
         Command::Replay(args) => replay::run(args, client, output),
     }
 }

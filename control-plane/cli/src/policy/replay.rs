@@ -13,7 +13,7 @@ use crate::output::{Answer, Column, Output, cell, cell_or_none, table};
 #[command(after_help = "Examples:\n  \
     omf policy replay policy.toml\n  \
     omf policy replay policy.toml --key ci --from 2027-01-01T00:00:00Z\n\n\
-    Each recorded call is decided by the policy in force and by the draft, with the scopes that its key has now. At most\n\
+    Each recorded call is decided by the effective policy and by the draft, with the scopes that its key has now. At most\n\
     a million calls are replayed, newest first. What no policy decides stays as it was: calls without a key or with one\n\
     that was not valid.")]
 pub struct Replay {

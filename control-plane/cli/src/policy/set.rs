@@ -12,7 +12,7 @@ use crate::output::{Answer, Output, check_enforced, enforcement_table};
 /// Arguments of `omf policy set`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    omf policy show --toml > policy.toml    # to begin with the one in force\n  \
+    omf policy show --toml > policy.toml    # to begin with the effective one\n  \
     omf policy set policy.toml --wait 5s\n  \
     generate-policy | omf policy set - --toml\n\n\
     A document, in which each path is a template and methods are names such as GET, or read, write or any:\n  \
@@ -39,18 +39,18 @@ pub struct Set {
     omf policy diff --to 3\n  \
     omf policy rollback 3 --wait 5s")]
 pub struct RollBack {
-    /// The version whose document is to be in force again.
+    /// The version whose document is to become effective again.
     version: u64,
     #[command(flatten)]
     how: How,
 }
 
-/// How a policy is put in force.
+/// How a policy is published.
 #[derive(Debug, Args)]
 struct How {
     #[command(flatten)]
     wait: Wait,
-    /// Only if this version is still in force, so that you do not overwrite what another admin has set in between.
+    /// Only if this version is still effective, so that you do not overwrite what another admin has set in between.
     #[arg(long, value_name = "VERSION")]
     if_match: Option<u64>,
 }
@@ -71,7 +71,7 @@ fn print_outcome(answer: &Answer<PolicyJson>, output: Output) -> anyhow::Result<
     let enforcement = answer.body.enforcement.as_ref();
     output.print_change(answer, enforcement, |policy| {
         let table = enforcement.map(enforcement_table).unwrap_or_default();
-        format!("Version {} is in force.\n{table}", policy.version)
+        format!("Version {} is effective.\n{table}", policy.version)
     })?;
     Ok(check_enforced(enforcement)?)
 }

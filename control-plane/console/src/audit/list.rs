@@ -1,4 +1,4 @@
-//! `GET /audit`: calls, newest first, with the search in the address, and at a glance above.
+//! `GET /audit`: calls, newest first, with the search in the address, and summarised above.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use axum::response::IntoResponse;
 use omniflow_policy::outcome::Outcome;
 use omniflow_policy::time::UnixMillis;
 
-use super::glance::Glance;
 use super::query::{Chip, Query, for_field};
 use super::row::Row;
+use super::summary::CallSummary;
 use crate::browser_session::BrowserSession;
 use crate::extract::StrictQuery;
 use crate::form::{FormError, at, elsewhere};
@@ -56,11 +56,11 @@ struct AuditPage {
     refresh: String,
     /// Where new calls come from, on the first page of a search that has no end.
     live: Option<String>,
-    glance: Option<Glance>,
+    summary: Option<CallSummary>,
     items: Vec<Item>,
     next: Option<String>,
-    /// Where to look on, and until when it was looked, if that took too long.
-    look_on: Option<(String, Moment)>,
+    /// Where to resume, and how far the search got, if it ran out of time.
+    resume: Option<(String, Moment)>,
 }
 
 /// What stands in the list.
@@ -82,10 +82,10 @@ struct Gap {
 
 /// What was found for a page.
 struct Found {
-    glance: Option<Glance>,
+    summary: Option<CallSummary>,
     items: Vec<Item>,
     next: Option<String>,
-    look_on: Option<String>,
+    resume: Option<String>,
 }
 
 pub(super) async fn show(
@@ -111,26 +111,26 @@ pub(super) async fn show(
 
 async fn find(log: &RequestLog, query: &Query) -> Result<Found, Error> {
     let is_first = query.cursor.is_empty();
-    let glance = async {
+    let summary = async {
         if !is_first {
             return Ok(None);
         }
         let longest = (query.count != "all").then_some(MAX_SEARCH);
         let overview = log.overview(query.to_filter(), longest).await?;
-        Ok::<_, Error>(Some(Glance::new(&overview, query)))
+        Ok::<_, Error>(Some(CallSummary::new(&overview, query)))
     };
     let search = log.search(query.to_filter(), query.to_page(), MAX_SEARCH);
-    let (SearchPage { page, resume_at }, glance) = tokio::try_join!(search, glance)?;
+    let (SearchPage { page, resume_at }, summary) = tokio::try_join!(search, summary)?;
     let end = page.next_cursor.as_deref().or(resume_at.as_deref());
     let gaps = gaps_among(log, query, end).await?;
     let page_at =
         |cursor: String| Query { cursor, count: String::new(), ..query.clone() }.path("/audit", &[]);
     let calls = page.items.into_iter().map(AuditEntryJson::from).collect();
     Ok(Found {
-        glance,
+        summary,
         items: merged(calls, gaps, query),
         next: page.next_cursor.map(page_at),
-        look_on: resume_at,
+        resume: resume_at,
     })
 }
 
@@ -183,22 +183,22 @@ impl AuditPage {
             exports: [("NDJSON", export("ndjson")), ("CSV", export("csv"))],
             refresh: query.path("/audit", &[]),
             live: (query.cursor.is_empty() && query.to.is_empty()).then_some(live),
-            glance: None,
+            summary: None,
             items: Vec::new(),
             next: None,
-            look_on: None,
+            resume: None,
             query,
         }
     }
 
     fn with(self, found: Found) -> Self {
-        let Found { glance, items, next, look_on } = found;
-        let look_on = look_on.map(|cursor| {
+        let Found { summary, items, next, resume } = found;
+        let resume = resume.map(|cursor| {
             let time = time_of_cursor(&cursor).unwrap_or(UnixMillis(0));
             let path = Query { cursor, count: String::new(), ..self.query.clone() }.path("/audit", &[]);
             (path, Moment(time))
         });
-        Self { glance, items, next, look_on, ..self }
+        Self { summary, items, next, resume, ..self }
     }
 
     fn has_calls(&self) -> bool {

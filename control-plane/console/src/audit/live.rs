@@ -19,7 +19,7 @@ use crate::page::PageResult;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_domain::error::Error;
 use omniflow_service::audit::RequestLog;
-use omniflow_service::audit::follow::{Followed, Follower};
+use omniflow_service::audit::follow::{FollowItem, Follower};
 
 /// How long a stream lasts before the browser asks again: that long at most it outlives its session.
 const MAX_DURATION: Duration = Duration::from_secs(30);
@@ -91,7 +91,7 @@ async fn send_rows(follower: &mut Follower, query: &Query, parts: &mut Parts) ->
             return Ok(());
         }
         events = match follower.next(KEEP_ALIVE).await.map_err(io::Error::other)? {
-            Followed::Records(records) => {
+            FollowItem::Records(records) => {
                 let mut events = String::new();
                 for record in records {
                     let id = record.id;
@@ -101,8 +101,8 @@ async fn send_rows(follower: &mut Follower, query: &Query, parts: &mut Parts) ->
                 }
                 events
             }
-            Followed::Idle => place(follower),
-            Followed::Ended => return Ok(()),
+            FollowItem::Idle => place(follower),
+            FollowItem::Ended => return Ok(()),
         };
     }
 }

@@ -1,13 +1,13 @@
-//! The audit log: calls at a glance and one by one, what is missing among them, new ones as they come, and what one of
+//! The audit log: calls summarised and one by one, what is missing among them, new ones as they come, and what one of
 //! them sent.
 
 mod export;
-mod glance;
 mod list;
 mod live;
 mod query;
 mod record;
 mod row;
+mod summary;
 
 #[cfg(test)]
 mod tests;

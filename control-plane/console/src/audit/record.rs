@@ -59,11 +59,11 @@ struct Shown {
     /// Whether there was nothing that could be kept: neither a query string nor a body.
     is_without_arguments: bool,
     has_payload: bool,
-    folded: Option<(Count, Moment)>,
+    aggregated: Option<(Count, Moment)>,
     /// Other calls that have something in common with it.
     alike: Vec<(&'static str, String)>,
-    /// The same request, tried against the policy in force.
-    attempt: Option<String>,
+    /// The same request, tried against the effective policy.
+    explain: Option<String>,
 }
 
 /// What a call sent.
@@ -86,7 +86,7 @@ pub(super) async fn show(
     page(&log, &browser, &principal, &id, None).await
 }
 
-/// `POST /audit/{id}/payload`: what the call sent. That it was read is noted in the trail.
+/// `POST /audit/{id}/payload`: what the call sent. Reading it is recorded in the admin log.
 pub(super) async fn read_payload(
     State(log): State<Arc<RequestLog>>,
     browser: BrowserSession,
@@ -129,8 +129,8 @@ impl From<AuditEntryJson> for Shown {
                 alike.push((label, all.link(&[(name, value)])));
             }
         }
-        let folded =
-            call.folded_calls.zip(call.first_time).map(|(calls, first)| (Count(calls), Moment(first.0)));
+        let aggregated =
+            call.aggregated_calls.zip(call.first_time).map(|(calls, first)| (Count(calls), Moment(first.0)));
         let fields = [
             ("key", key_id.as_deref()),
             ("method", Some(call.method.as_str())),
@@ -138,14 +138,15 @@ impl From<AuditEntryJson> for Shown {
             ("source_ip", address.as_deref()),
         ];
         let fields: Vec<_> = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        let attempt = serde_urlencoded::to_string(fields).ok().map(|query| format!("/policy/try?{query}"));
+        let explain =
+            serde_urlencoded::to_string(fields).ok().map(|query| format!("/policy/explain?{query}"));
         Self {
-            title: match &folded {
+            title: match &aggregated {
                 Some((calls, _)) => format!("{calls} refusals"),
                 None => format!("{} {}", call.method, call.path),
             },
             time: Moment(call.time.0),
-            attempt: attempt.filter(|_| key_id.is_some()),
+            explain: explain.filter(|_| key_id.is_some()),
             key: key_id.map(|id| {
                 let environment = call.environment.map_or("", |environment| environment.as_str());
                 (id, call.key_name.unwrap_or_default(), call.version_id.unwrap_or_default(), environment)
@@ -169,7 +170,7 @@ impl From<AuditEntryJson> for Shown {
             hash: call.argument_hash,
             is_partial: call.argument_hash_partial,
             has_payload: call.has_payload,
-            folded,
+            aggregated,
             alike,
             id: call.id,
         }

@@ -30,7 +30,7 @@ pub(super) struct Row {
     latency: Option<Micros>,
     address: Option<(String, String)>,
     /// How many refusals this stands for, and since when.
-    folded: Option<(Count, Moment)>,
+    aggregated: Option<(Count, Moment)>,
 }
 
 impl HtmlSafe for Row {}
@@ -54,8 +54,8 @@ impl Row {
             let calls = query.link(&[("ip", &address)]);
             (address, calls)
         });
-        let folded =
-            call.folded_calls.zip(call.first_time).map(|(calls, first)| (Count(calls), Moment(first.0)));
+        let aggregated =
+            call.aggregated_calls.zip(call.first_time).map(|(calls, first)| (Count(calls), Moment(first.0)));
         Self {
             time: Moment(call.time.0),
             key,
@@ -68,9 +68,9 @@ impl Row {
             meaning: meaning(&call.reason),
             reason: call.reason,
             is_refused: call.decision == "denied",
-            latency: folded.is_none().then_some(Micros(call.latency_us)),
+            latency: aggregated.is_none().then_some(Micros(call.latency_us)),
             address,
-            folded,
+            aggregated,
             id: call.id,
         }
     }
@@ -101,14 +101,14 @@ pub(super) fn meaning(reason: &str) -> &'static str {
 fn denied(denial: omniflow_policy::outcome::Denial) -> &'static str {
     use omniflow_policy::outcome::Denial;
     match denial {
-        Denial::MissingCredentials => "The caller sent no key.",
+        Denial::MissingCredentials => "The client sent no key.",
         Denial::MalformedKey => {
-            "What the caller sent has not the form of a key: it was mistyped or cut short."
+            "What the client sent has not the form of a key: it was mistyped or cut short."
         }
         Denial::UnknownKey => "It has the form of a key, and there is no such key.",
         Denial::KeyRevoked => "This version of the key was revoked.",
         Denial::KeyExpired => "This version of the key has expired, or its overlap after a rotation is over.",
-        Denial::AmbiguousCredentials => "The caller sent more than one credential, and none is picked.",
+        Denial::AmbiguousCredentials => "The client sent more than one credential, and none is picked.",
         Denial::IpNotAllowed => "The key may not be used from this address.",
         Denial::InsufficientScope => "The key has not the scope that this route needs.",
         Denial::RouteNotMapped => "The policy has no route for this path and method.",

@@ -13,7 +13,7 @@ use omniflow_test_server::{START, TestServer, record};
 const MARKUP: &str = "<script>alert(1)</script>";
 const MARKUP_AS_TEXT: &str = "&#60;script&#62;alert(1)";
 
-/// A log with a call of every sort: let through with what was sent, refused, hostile, folded; and a gap.
+/// A log with a call of every sort: let through with what was sent, refused, hostile, aggregated; and a gap.
 async fn plane() -> (TestServer, String) {
     let plane = TestServer::new().await;
     let gateway = plane.token("gateway").await;
@@ -58,7 +58,7 @@ async fn plane() -> (TestServer, String) {
 }
 
 #[tokio::test]
-async fn the_list_tells_calls_folded_refusals_and_gaps_and_leads_to_narrower_ones() {
+async fn the_list_tells_calls_aggregated_refusals_and_gaps_and_leads_to_narrower_ones() {
     let (plane, _) = plane().await;
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
     let page = browser.page("/audit").await;
@@ -188,7 +188,7 @@ async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditor
     let mut owner = Browser::signed_in(&plane, &plane.owner).await;
     let page = owner.page("/audit/1").await;
     for part in
-        ["request-0", "900 µs", "203.0.113.7", "Only a token with the role auditor", "/policy/try?key="]
+        ["request-0", "900 µs", "203.0.113.7", "Only a token with the role auditor", "/policy/explain?key="]
     {
         assert!(page.contains(part), "{part}: {page}");
     }
@@ -203,7 +203,7 @@ async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditor
     let mut browser = Browser::signed_in(&plane, &auditor).await;
     let page = browser.page("/audit/1").await;
     assert!(page.contains("Read it, and note that I did") && !page.contains("page=2"), "{page}");
-    let events = "/v1/events?action=payload.read";
+    let events = "/v1/admin-log?action=payload.read";
     assert_eq!(
         plane.get(events).await.json()["items"].as_array().unwrap().len(),
         0,
@@ -212,7 +212,7 @@ async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditor
     let answer = text(&browser.submit("/audit/1/payload", &[]).await);
     assert!(answer.contains("<code>page=2</code>") && answer.contains(MARKUP_AS_TEXT), "{answer}");
     assert!(!answer.contains(MARKUP));
-    assert_eq!(plane.get(events).await.json()["items"][0]["actor"]["name"], "the auditor");
+    assert_eq!(plane.get(events).await.json()["items"][0]["principal"]["name"], "the auditor");
     let none = browser.submit("/audit/2/payload", &[]).await;
     assert_eq!(none.status, StatusCode::NOT_FOUND);
     assert!(value_of(&page, "csrf").is_some());

@@ -1,80 +1,74 @@
-//! Values over time as lines, told apart by their dashes and named in the order in which they lie.
+//! Durations over time as lines, distinguished by their dashes.
 
-use std::fmt;
-
+use askama::Template;
 use askama::filters::HtmlSafe;
 
-use super::{Escaped, HEIGHT};
+use super::{HEIGHT, Row, STEP, axis};
 use crate::format::Micros;
 
-/// The width of a place in the plot's own units.
-const STEP: f64 = 12.0;
-
-/// Lengths of time over time.
-#[derive(Clone, Debug)]
+/// Durations over time.
+#[derive(Clone, Debug, Template)]
+#[template(path = "charts/lines.html")]
 pub(crate) struct Lines {
-    /// What it shows, and the caption of its table.
+    /// Title, and the caption of the table.
     pub(crate) title: String,
-    /// What the places are, as the head of the table.
+    /// Heading of the labels in the table.
     pub(crate) by: &'static str,
     /// The lines, at most three: solid, dashed, dotted.
     pub(crate) lines: Vec<Line>,
-    /// The places in their order.
+    /// The places on the time axis, in order.
     pub(crate) places: Vec<Place>,
 }
 
-/// What one line stands for.
+/// One line.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    /// Its name.
+    /// Name.
     pub(crate) name: &'static str,
-    /// Its value over all places, in microseconds.
+    /// Value over all places, in microseconds.
     pub(crate) overall: Option<u64>,
 }
 
-/// One place of all lines.
+/// One place on the time axis.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    /// What it stands for.
+    /// Label.
     pub(crate) label: String,
-    /// A value for each line, in microseconds; none where there is nothing to tell.
+    /// A value for each line, in microseconds; `None` where nothing was measured.
     pub(crate) values: Vec<Option<u64>>,
-    /// Where it leads when it is chosen.
+    /// Target of its link.
     pub(crate) path: Option<String>,
 }
 
 impl HtmlSafe for Lines {}
 
+/// A duration, or a dash.
+fn duration(value: &Option<u64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| Micros(value).to_string())
+}
+
 // === impl Lines ===
 
 impl Lines {
+    /// The highest value, in microseconds; at least 1.
     fn highest(&self) -> u64 {
         self.places.iter().flat_map(|place| place.values.iter().flatten()).copied().max().unwrap_or(0).max(1)
     }
 
-    fn plot(&self, f: &mut fmt::Formatter<'_>, top: u64) -> fmt::Result {
-        let width = STEP * self.places.len().max(1) as f64;
-        // An image has nothing in it that can be chosen.
-        let role = if self.places.iter().any(|place| place.path.is_some()) { "group" } else { "img" };
-        write!(
-            f,
-            "<svg class=\"plot lines\" role=\"{role}\" aria-label=\"{}\" viewBox=\"0 0 {width} {HEIGHT}\" preserveAspectRatio=\"none\">",
-            Escaped(&self.title)
-        )?;
-        for part in [0.25, 0.5, 0.75] {
-            let y = HEIGHT * part;
-            write!(f, "<line class=\"grid\" x1=\"0\" x2=\"{width}\" y1=\"{y}\" y2=\"{y}\"/>")?;
-        }
-        for number in 0..self.lines.len() {
-            write!(f, "<path class=\"line-{number}\" d=\"{}\"/>", self.path(number, top))?;
-        }
-        for (number, place) in self.places.iter().enumerate() {
-            self.reach(f, STEP * number as f64, place)?;
-        }
-        f.write_str("</svg>")
+    fn width(&self) -> f64 {
+        STEP * self.places.len().max(1) as f64
     }
 
-    /// The path of a line, with a break wherever there is nothing to tell, and a dot where it is one place alone.
+    fn x(&self, place: usize) -> f64 {
+        STEP * place as f64
+    }
+
+    /// Whether a place is a link. An SVG with the role of an image must not contain links.
+    fn has_links(&self) -> bool {
+        self.places.iter().any(|place| place.path.is_some())
+    }
+
+    /// The SVG path of a line. It breaks where there is no value; a single value between breaks is a dot.
     fn path(&self, line: usize, top: u64) -> String {
         let mut path = String::new();
         let mut is_drawing = false;
@@ -95,80 +89,26 @@ impl Lines {
         path
     }
 
-    fn reach(&self, f: &mut fmt::Formatter<'_>, x: f64, place: &Place) -> fmt::Result {
-        if let Some(path) = &place.path {
-            write!(f, "<a href=\"{}\" tabindex=\"-1\">", Escaped(path))?;
-        }
-        write!(f, "<g><title>{}", Escaped(&place.label))?;
-        for (line, value) in self.lines.iter().zip(&place.values) {
-            if let Some(value) = value {
-                write!(f, "\n{}: {}", line.name, Micros(*value))?;
-            }
-        }
-        write!(
-            f,
-            "</title><rect class=\"reach\" x=\"{x}\" y=\"0\" width=\"{STEP}\" height=\"{HEIGHT}\"/></g>"
-        )?;
-        if place.path.is_some() { f.write_str("</a>") } else { Ok(()) }
+    /// The values of a place with the names of their lines.
+    fn named<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = (&'static str, Micros)> + 'a {
+        let values = self.lines.iter().zip(&place.values);
+        values.filter_map(|(line, value)| Some((line.name, Micros((*value)?))))
     }
 
-    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "<details class=\"data\"><summary>Show as a table</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption class=\"unseen\">{0}</caption><thead><tr><th scope=\"col\">{1}</th>",
-            Escaped(&self.title),
-            self.by
-        )?;
-        for line in &self.lines {
-            write!(f, "<th scope=\"col\" class=\"number\">{}</th>", line.name)?;
-        }
-        f.write_str("</tr></thead><tbody>")?;
-        for place in &self.places {
-            f.write_str("<tr><th scope=\"row\">")?;
-            match &place.path {
-                Some(path) => write!(f, "<a href=\"{}\">{}</a>", Escaped(path), Escaped(&place.label))?,
-                None => write!(f, "{}", Escaped(&place.label))?,
-            }
-            f.write_str("</th>")?;
-            for value in &place.values {
-                match value {
-                    Some(value) => write!(f, "<td class=\"number\">{}</td>", Micros(*value))?,
-                    None => f.write_str("<td class=\"number\">–</td>")?,
-                }
-            }
-            f.write_str("</tr>")?;
-        }
-        f.write_str("</tbody></table></div></details>")
+    fn axis(&self) -> [&str; 3] {
+        axis(&self.places, |place| &place.label)
     }
-}
 
-impl fmt::Display for Lines {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let top = self.highest();
-        f.write_str("<figure class=\"chart\"><ul class=\"key\">")?;
-        for (number, line) in self.lines.iter().enumerate() {
-            write!(
-                f,
-                "<li><svg class=\"stroke lines\" width=\"28\" height=\"10\" viewBox=\"0 0 28 10\" aria-hidden=\"true\"><path class=\"line-{number}\" d=\"M2 5H26\"/></svg>{} <strong>",
-                line.name
-            )?;
-            match line.overall {
-                Some(value) => write!(f, "{}", Micros(value))?,
-                None => f.write_str("–")?,
-            }
-            f.write_str("</strong></li>")?;
-        }
-        write!(f, "</ul><div class=\"plotted\"><span class=\"top\">{}</span>", Micros(top))?;
-        self.plot(f, top)?;
-        f.write_str("</div><div class=\"along\" aria-hidden=\"true\">")?;
-        let last = self.places.len().saturating_sub(1);
-        for place in [0, last / 2, last] {
-            let label = self.places.get(place).map_or("", |place| place.label.as_str());
-            write!(f, "<span>{}</span>", Escaped(label))?;
-        }
-        f.write_str("</div>")?;
-        self.table(f)?;
-        f.write_str("</figure>")
+    fn headings(&self) -> impl Iterator<Item = &'static str> {
+        self.lines.iter().map(|line| line.name)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.places.iter().map(|place| Row {
+            label: &place.label,
+            path: place.path.as_deref(),
+            values: place.values.iter().map(duration).collect(),
+        })
     }
 }
 
@@ -194,6 +134,6 @@ mod tests {
         assert!(
             html.contains("median <strong>1.5 ms</strong>") && html.contains("<td class=\"number\">–</td>")
         );
-        assert!(!html.contains("<i>") && !html.contains("<b>") && html.contains("b=&quot;"), "{html}");
+        assert!(!html.contains("<i>") && !html.contains("<b>") && html.contains("b=&#34;"), "{html}");
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn show(
 ) -> PageResult {
     let KeyDetails { key, status, .. } = keys.show(&id).await?;
     let page = EnforcementPage {
-        layout: browser.layout(format!("{}: in force", key.name)),
+        layout: browser.layout(format!("{}: enforcement", key.name)),
         id: key.id.to_string(),
         name: key.name.to_string(),
         status: Badge(status),
@@ -92,7 +92,7 @@ mod tests {
         for complete in [false, true] {
             let enforcement = Enforcement { complete, version: 9, gateways: Vec::new(), silent: Vec::new() };
             let page = EnforcementPage {
-                layout: Layout::sample("ci: in force"),
+                layout: Layout::sample("ci: enforcement"),
                 id: "7".to_owned(),
                 name: "ci".to_owned(),
                 status: Badge(KeyStatus::Revoked),

@@ -141,7 +141,7 @@ impl KeyFields {
         at(&self.errors, field)
     }
 
-    /// Where what was typed differs from what is in force: field, in force, typed.
+    /// Where what was typed differs from the effective state: field, effective, typed.
     pub(super) fn differences(&self, typed: &Self) -> Vec<(&'static str, String, String)> {
         let chosen = |fields: &Self| {
             let names = fields.scopes.iter().filter(|scope| scope.is_chosen).map(|scope| scope.name.as_str());
@@ -164,7 +164,7 @@ impl KeyFields {
             ("Addresses and networks", networks(self), networks(typed)),
             ("Expires", end(self), end(typed)),
         ];
-        all.into_iter().filter(|(_, in_force, typed)| in_force != typed).collect()
+        all.into_iter().filter(|(_, current, typed)| current != typed).collect()
     }
 
     /// What stands in the field of a limit.
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_at_its_field() {
+    fn what_cannot_be_read_is_reported_at_its_field() {
         for (text, field) in [
             ("per_minute=x", "per_minute"),
             ("per_hour=-1", "per_hour"),

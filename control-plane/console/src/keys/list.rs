@@ -27,7 +27,7 @@ const PAGE_SIZE: &str = "50";
 const DAY_MS: u64 = 86_400_000;
 /// How long a key is not used to be called unused.
 const UNUSED_MS: u64 = 30 * DAY_MS;
-/// How soon a key expires to be told of.
+/// How soon a key expires to be listed.
 const EXPIRING_MS: u64 = 14 * DAY_MS;
 
 /// What the address says. All of it may be left out.
@@ -39,8 +39,8 @@ pub(super) struct Query {
     status: String,
     environment: String,
     scope: String,
-    /// `unused`, `due` or `expiring`: what needs a look.
-    look: String,
+    /// `unused`, `due` or `expiring`: what needs attention.
+    attention: String,
     sort: String,
     cursor: String,
 }
@@ -50,14 +50,14 @@ pub(super) struct Query {
 struct ListPage {
     layout: Layout,
     query: Query,
-    looks: [Look; 4],
+    attention_filters: [AttentionFilter; 4],
     scopes: Vec<String>,
     rows: Vec<Row>,
     next: Option<String>,
 }
 
-/// A choice of keys that need a look.
-struct Look {
+/// A choice of keys that need attention.
+struct AttentionFilter {
     label: &'static str,
     path: String,
     is_current: bool,
@@ -92,7 +92,7 @@ pub(super) async fn show(
     let prefix = app.publisher.installation.key_prefix.as_str();
     Ok(Page(ListPage {
         layout: browser.layout("API keys"),
-        looks: query.looks(),
+        attention_filters: query.attention_filters(),
         scopes: policy.document().scopes.iter().map(|scope| scope.name.to_string()).collect(),
         rows: page.items.into_iter().map(|key| Row::new(key.into(), prefix, now)).collect(),
         next: page.next_cursor.map(|cursor| Query { cursor, ..query.clone() }.path()),
@@ -116,7 +116,7 @@ impl Query {
             page: PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: stated(&self.cursor) },
             ..List::default()
         };
-        Ok(match self.look.as_str() {
+        Ok(match self.attention.as_str() {
             "" => list,
             "due" => List { rotation_due: Some("true".to_owned()), ..list },
             "unused" => {
@@ -127,7 +127,7 @@ impl Query {
                 let end = format_time(UnixMillis(now.0.saturating_add(EXPIRING_MS)));
                 List { expires_before: Some(end), ..list }
             }
-            _ => return Err(Error::invalid_query("look", "look is due, unused or expiring")),
+            _ => return Err(Error::invalid_query("attention", "attention is due, unused or expiring")),
         })
     }
 
@@ -138,7 +138,7 @@ impl Query {
             ("status", &self.status),
             ("environment", &self.environment),
             ("scope", &self.scope),
-            ("look", &self.look),
+            ("attention", &self.attention),
             ("sort", &self.sort),
             ("cursor", &self.cursor),
         ];
@@ -154,23 +154,23 @@ impl Query {
         Self { cursor: String::new(), ..self.clone() }.path()
     }
 
-    fn looks(&self) -> [Look; 4] {
+    fn attention_filters(&self) -> [AttentionFilter; 4] {
         [
             ("", "All"),
             ("due", "Rotation due"),
             ("unused", "Unused for 30 days"),
             ("expiring", "Expire within 14 days"),
         ]
-        .map(|(look, label)| Look {
+        .map(|(attention, label)| AttentionFilter {
             label,
-            path: Self { look: look.to_owned(), cursor: String::new(), ..self.clone() }.path(),
-            is_current: self.look == look,
+            path: Self { attention: attention.to_owned(), cursor: String::new(), ..self.clone() }.path(),
+            is_current: self.attention == attention,
         })
     }
 
     /// Whether anything but a page is asked for.
     fn is_narrow(&self) -> bool {
-        [&self.q, &self.status, &self.environment, &self.scope, &self.look]
+        [&self.q, &self.status, &self.environment, &self.scope, &self.attention]
             .iter()
             .any(|text| !text.is_empty())
     }

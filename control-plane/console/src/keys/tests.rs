@@ -135,7 +135,7 @@ async fn refusals_stand_at_their_field_and_nothing_typed_is_lost() {
 }
 
 #[tokio::test]
-async fn all_that_is_wrong_is_told_at_once() {
+async fn all_that_is_wrong_is_reported_at_once() {
     let plane = TestServer::new().await;
     let id = plane.key("ci").await["key"]["id"].as_str().unwrap().to_owned();
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
@@ -160,8 +160,8 @@ async fn all_that_is_wrong_is_told_at_once() {
         let answer = browser.submit(&path, form).await;
         assert!(answer.status.is_client_error(), "{path}");
         let page = text(&answer);
-        let told = page.matches("class=\"error\"").count() - page.matches("role=\"alert\"></p>").count();
-        assert_eq!(told, fields.len() + others.len(), "{path}: {page}");
+        let reported = page.matches("class=\"error\"").count() - page.matches("role=\"alert\"></p>").count();
+        assert_eq!(reported, fields.len() + others.len(), "{path}: {page}");
         for field in fields.iter().chain(others) {
             assert_eq!(
                 page.matches(&format!("href=\"#{field}-error\"")).count(),
@@ -171,11 +171,11 @@ async fn all_that_is_wrong_is_told_at_once() {
             assert_eq!(page.matches(&format!("id=\"{field}-error\"")).count(), 1, "{path}, {field}: {page}");
         }
     }
-    let told = browser.submit("/keys/check", &new).await.json();
-    let told: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    let reported = browser.submit("/keys/check", &new).await.json();
+    let reported: Vec<_> = reported.as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected: Vec<_> = fields.into_iter().chain(["name", "environment"]).collect();
     expected.sort_unstable();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert_eq!(plane.get("/v1/keys").await.json()["items"].as_array().unwrap().len(), 1, "nothing was made");
 }
 
@@ -243,7 +243,7 @@ async fn a_change_is_made_to_what_was_seen_or_shows_both() {
     assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
     let page = text(&stale);
     assert!(page.contains("<th scope=\"row\">Calls a minute</th><td>5</td><td>7</td>"), "{page}");
-    assert!(!page.contains("<th scope=\"row\">Scopes</th>"), "what is alike is not told");
+    assert!(!page.contains("<th scope=\"row\">Scopes</th>"), "what is alike is not reported");
     assert_eq!(value_of(&page, "revision").unwrap(), "2", "sent again, it is meant");
     let wrong = browser.submit("/keys/ci", &form("2", "x")).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -379,14 +379,14 @@ async fn the_list_selects_as_the_api_does_and_leads_on() {
     for (query, expected) in [
         ("status=revoked", 1),
         ("q=key4", 11),
-        ("look=due", 0),
-        ("look=unused", 50),
+        ("attention=due", 0),
+        ("attention=unused", 50),
         ("environment=test", 0),
         ("scope=contacts:read&status=revoked", 1),
     ] {
         assert_eq!(rows(&browser.page(&format!("/keys?{query}")).await), expected, "{query}");
     }
-    for query in ["status=x", "look=x", "cursor=x", "nothing=x"] {
+    for query in ["status=x", "attention=x", "cursor=x", "nothing=x"] {
         assert_eq!(browser.open(&format!("/keys?{query}")).await.status, StatusCode::BAD_REQUEST, "{query}");
     }
 }

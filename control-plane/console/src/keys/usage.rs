@@ -1,4 +1,4 @@
-//! How a key is used: the calls of 30 days in a chart, by endpoint and by address, the newest ones, what is unusual in
+//! How a key is used: the calls of 30 days in a chart, by endpoint and by address, the newest ones, anomalies in
 //! them, and what was done to the key.
 
 use std::borrow::Cow;
@@ -7,13 +7,13 @@ use omniflow_domain::error::Error;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
+use crate::changes::{Changed, changes};
 use crate::chart::{Column, Columns, Ranking, RankingLine, Series};
 use crate::format::{At, Count, Micros};
 use crate::layout::Layout;
 use crate::state::Console;
-use crate::trail::{Changed, changes};
+use omniflow_api_types::admin_event::AdminEventJson;
 use omniflow_api_types::audit::AuditEntryJson;
-use omniflow_api_types::event::EventJson;
 use omniflow_api_types::leak::{AddressUseJson, EndpointUseJson, KeyUseJson};
 use omniflow_api_types::stats::{AuditStatsJson, StatsCountsJson};
 use omniflow_domain::time::{format_time, parse_time};
@@ -28,7 +28,7 @@ const DAYS: u64 = 30;
 /// How many there are of each list.
 const RANKED: usize = 8;
 const RECENT: &str = "10";
-/// The calls by which endpoints and addresses are told, so that the page of the busiest key comes as fast as others.
+/// The calls by which endpoints and addresses are reported, so that the page of the busiest key comes as fast as others.
 const LOOKED_AT: u64 = 20_000;
 const EVENTS: &str = "20";
 
@@ -43,7 +43,7 @@ pub(super) struct Usage {
     /// Whether these two are of the newest calls only.
     pub(super) is_of_newest: bool,
     pub(super) recent: Vec<Call>,
-    pub(super) findings: Vec<Found>,
+    pub(super) anomalies: Vec<Found>,
     pub(super) history: Vec<Change>,
     /// Where all calls are listed, if there is such a page.
     pub(super) all_calls: Option<String>,
@@ -65,7 +65,7 @@ pub(super) struct Call {
     pub(super) shown_at: Option<String>,
 }
 
-/// A finding.
+/// An anomaly.
 pub(super) struct Found {
     pub(super) kind: Cow<'static, str>,
     pub(super) summary: String,
@@ -112,14 +112,18 @@ impl Usage {
             addresses: addresses(&newest, &audit),
             is_of_newest: !newest.complete,
             recent: recent.items.into_iter().map(|call| Call::new(call.into(), layout)).collect(),
-            findings: newest
-                .findings
+            anomalies: newest
+                .anomalies
                 .into_iter()
                 .map(|found| Found { kind: found.kind, summary: found.summary, last: At(found.last_seen.0) })
                 .collect(),
-            history: history.items.into_iter().map(|event| Change::from(EventJson::from(event))).collect(),
+            history: history
+                .items
+                .into_iter()
+                .map(|event| Change::from(AdminEventJson::from(event)))
+                .collect(),
             all_calls: audit(""),
-            all_changes: layout.leads_to("/events").then(|| format!("/events?subject={key}")),
+            all_changes: layout.leads_to("/admin-log").then(|| format!("/admin-log?subject={key}")),
         })
     }
 }
@@ -223,11 +227,11 @@ impl Call {
 
 // === impl Change ===
 
-impl From<EventJson> for Change {
-    fn from(event: EventJson) -> Self {
+impl From<AdminEventJson> for Change {
+    fn from(event: AdminEventJson) -> Self {
         // What a new key has stands on the page already.
         let before = event.before.as_ref();
         let changes = before.map(|before| changes(Some(before), event.after.as_ref())).unwrap_or_default();
-        Self { time: At(event.time.0), by: event.actor.name.clone(), action: event.action, changes }
+        Self { time: At(event.time.0), by: event.principal.name.clone(), action: event.action, changes }
     }
 }

@@ -1,4 +1,4 @@
-//! A draft of the policy: written, compared with the policy in force, replayed over recorded calls, published.
+//! A draft of the policy: written, compared with the effective policy, replayed over recorded calls, published.
 
 use crate::page::error_status;
 
@@ -51,7 +51,7 @@ pub(super) const SPANS: [(&str, &str, Option<u64>); 4] = [
 struct DraftPage {
     layout: Layout,
     tab: &'static str,
-    /// The version in force that the draft is compared with.
+    /// The effective version that the draft is compared with.
     base: u64,
     text: String,
     error: Option<Wrong>,
@@ -109,7 +109,7 @@ pub(super) struct PublishedPage {
     pub(super) layout: Layout,
     pub(super) tab: &'static str,
     pub(super) version: u64,
-    pub(super) in_force: Option<EnforcementStatus>,
+    pub(super) enforcement: Option<EnforcementStatus>,
     /// Whether nothing had to be done.
     pub(super) is_same: bool,
 }
@@ -118,7 +118,7 @@ pub(super) struct PublishedPage {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
-    /// An earlier version; the one in force if not stated.
+    /// An earlier version; the effective one if not stated.
     from: String,
 }
 
@@ -157,7 +157,7 @@ pub(super) async fn compare(
     Ok(Page(page).into_response())
 }
 
-/// `POST /policy/publish`: puts the draft in force, once its reader has seen what it changes.
+/// `POST /policy/publish`: publishes the draft, once its reader has seen what it changes.
 pub(super) async fn publish(
     State(policies): State<Arc<Policies>>,
     browser: BrowserSession,
@@ -172,7 +172,7 @@ pub(super) async fn publish(
     }
     if page.difference.as_ref().is_some_and(Difference::is_empty) {
         let layout = browser.layout("Policy");
-        let page = PublishedPage { layout, tab: "draft", version: current, in_force: None, is_same: true };
+        let page = PublishedPage { layout, tab: "draft", version: current, enforcement: None, is_same: true };
         return Ok(Page(page).into_response());
     }
     if form.text("seen") != page.seen {
@@ -188,7 +188,7 @@ pub(super) async fn publish(
                 layout: browser.layout("Policy"),
                 tab: "draft",
                 version: effective.current.version,
-                in_force: effective.enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
+                enforcement: effective.enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
                 is_same: false,
             };
             Ok(Page(page).into_response())
@@ -337,10 +337,10 @@ mod tests {
     fn the_line_that_is_wrong_is_shown_with_those_around_it() {
         let problem = Error::invalid_json(None, "expected `,` or `}` at line 3 column 5");
         let wrong = Wrong::new(&problem, "1\n2\n3\n4\n5\n6");
-        let told: Vec<_> =
+        let reported: Vec<_> =
             wrong.lines.iter().map(|(number, text, is_it)| (*number, &**text, *is_it)).collect();
         let expected = [(1, "1", false), (2, "2", false), (3, "3", true), (4, "4", false), (5, "5", false)];
-        assert_eq!((wrong.line, told), (Some(3), expected.to_vec()));
+        assert_eq!((wrong.line, reported), (Some(3), expected.to_vec()));
         let problem = Error::invalid_field("/routes/0", "no").at_line(Some(6));
         assert_eq!(Wrong::new(&problem, "1\n2\n3\n4\n5\n6").lines.len(), 3);
         assert!(Wrong::new(&Error::invalid_field("/routes", "no"), "x").lines.is_empty());

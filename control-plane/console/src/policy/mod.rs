@@ -1,8 +1,8 @@
 //! Routes and scopes: as a table and as the document, tried out, drafted, compared, replayed, published and rolled back.
 
-mod attempt;
 mod difference;
 mod draft;
+mod explain;
 mod overview;
 mod versions;
 
@@ -15,7 +15,7 @@ pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
         .page("/policy", READ, overview::show)
         .page("/policy/document", READ, overview::document)
-        .page("/policy/try", READ, attempt::show)
+        .page("/policy/explain", READ, explain::show)
         .page("/policy/draft", READ, draft::show)
         .form("/policy/draft", READ, draft::compare)
         .form("/policy/publish", WRITE, draft::publish)

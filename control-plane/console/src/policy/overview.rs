@@ -1,4 +1,4 @@
-//! `GET /policy` and `GET /policy/document`: what is in force.
+//! `GET /policy` and `GET /policy/document`: the effective state.
 
 use std::sync::Arc;
 

@@ -31,7 +31,7 @@ async fn publish(browser: &mut Browser<'_>, fields: &[(String, String)]) -> Answ
 }
 
 #[tokio::test]
-async fn what_is_in_force_is_shown_as_a_table_and_as_the_document() {
+async fn the_effective_policy_is_shown_as_a_table_and_as_the_document() {
     let plane = TestServer::new().await;
     let mut document = document();
     document["scopes"][0]["description"] = json!("<script>alert(1)</script>");
@@ -39,7 +39,7 @@ async fn what_is_in_force_is_shown_as_a_table_and_as_the_document() {
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
     let page = browser.page("/policy").await;
     for part in [
-        "Version 2, in force since",
+        "Version 2, effective since",
         "/api/v1/contacts/{id}",
         "href=\"/keys?scope=contacts%3Aread\"",
         "Change it",
@@ -61,12 +61,12 @@ async fn a_request_is_tried_step_by_step() {
     let plane = TestServer::new().await;
     plane.key("ci").await;
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
-    let blank = browser.page("/policy/try").await;
+    let blank = browser.page("/policy/explain").await;
     assert!(!blank.contains("class=\"steps\""));
     let page =
-        browser.page("/policy/try?key=ci&method=get&path=/api/v1/contacts?limit=5&calls_before=").await;
+        browser.page("/policy/explain?key=ci&method=get&path=/api/v1/contacts?limit=5&calls_before=").await;
     assert!(page.contains("let through</span>") && page.matches("passed</span>").count() >= 5, "{page}");
-    let page = browser.page("/policy/try?key=ci&path=/api/v1/tickets&source_ip=203.0.113.7").await;
+    let page = browser.page("/policy/explain?key=ci&path=/api/v1/tickets&source_ip=203.0.113.7").await;
     assert!(page.contains("refused</span> 403 <code>insufficient_scope</code>"), "{page}");
     for (query, field) in [
         ("key=nobody&path=/x", "key"),
@@ -74,7 +74,7 @@ async fn a_request_is_tried_step_by_step() {
         ("key=ci&path=/x&version=x", "version"),
         ("key=ci&path=/x&calls_before=-1", "calls_before"),
     ] {
-        let answer = browser.open(&format!("/policy/try?{query}")).await;
+        let answer = browser.open(&format!("/policy/explain?{query}")).await;
         assert!(answer.status.is_client_error(), "{query}");
         assert!(
             text(&answer).contains(&format!("id=\"e-{field}\" role=\"alert\"")),
@@ -185,7 +185,7 @@ async fn what_another_has_published_is_not_undone_unseen() {
 }
 
 #[tokio::test]
-async fn what_stands_in_the_way_is_told_and_an_auditor_rehearses_and_publishes_nothing() {
+async fn what_stands_in_the_way_is_reported_and_an_auditor_dry_runs_and_publishes_nothing() {
     let plane = TestServer::new().await;
     plane.key("ci").await;
     let auditor = plane.token("auditor").await;

@@ -1,4 +1,4 @@
-//! What was in force before, what each version changed, and how to go back to it.
+//! Earlier versions, what each version changed, and how to go back to it.
 
 use crate::page::error_status;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ struct VersionPage {
     text: String,
     /// What it changed in the version before.
     changed: Option<Difference>,
-    /// What going back to it would change in the version in force.
+    /// What going back to it would change in the effective version.
     back: Option<Difference>,
     error: Option<String>,
 }
@@ -122,7 +122,7 @@ pub(super) async fn roll_back(
                 tab: "versions",
                 version: effective.current.version,
                 is_same: effective.current.version == base,
-                in_force: effective.enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
+                enforcement: effective.enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
             };
             Ok(Page(page).into_response())
         }

@@ -110,7 +110,7 @@ async fn forms_of_others_are_refused() {
 }
 
 #[tokio::test]
-async fn browsers_and_programs_are_told_in_their_own_words_what_is_not_there() {
+async fn browsers_and_programs_are_reported_in_their_own_words_what_is_not_there() {
     let plane = TestServer::new().await;
     let mut browser = Browser::signed_in(&plane, &plane.owner).await;
     let page = browser.open("/nothing").await;
@@ -143,7 +143,7 @@ fn console_of(server: &TestServer) -> Arc<Console> {
         request_log: Arc::clone(&console.request_log),
         admin_log: Arc::clone(&console.admin_log),
         gateways: Arc::clone(&console.gateways),
-        enforcement_watch: Arc::new(EnforcementWatch::new(&app.fleet, &app.publisher, &app.signals)),
+        enforcement_watch: Arc::new(EnforcementWatch::new(&app.fleet, &app.publisher, &app.notifications)),
         console: Arc::new(ConsoleState::new(Vec::new(), false)),
     })
 }

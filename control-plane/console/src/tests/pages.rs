@@ -56,7 +56,7 @@ async fn settings_are_shown_with_their_origin() {
                 value: Some(value.to_owned()),
                 source: source.to_owned(),
             };
-            settings.in_force =
+            settings.effective =
                 vec![setting("listen", "<b>:1", "flag --listen"), setting("log", "info", "default")];
         })
         .await;

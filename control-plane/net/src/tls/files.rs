@@ -58,7 +58,7 @@ pub(super) struct Seen {
     key: Digest,
 }
 
-/// Why TLS cannot be spoken with these files. Nothing of a key is ever told.
+/// Why TLS cannot be spoken with these files. Nothing of a key is ever reported.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
@@ -134,7 +134,7 @@ fn read(path: &Path, key: bool) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let plain = || fs::read(&path).map(Zeroizing::new).map_err(SecretFileError::from);
     let read = if key { secret::read(&path) } else { plain() };
     let read = match read {
-        // The certificate, in the key's place, is no secret: what is wrong with it is told further on.
+        // The certificate, in the key's place, is no secret: later checks report its errors.
         Err(SecretFileError::Open(mode)) => match plain() {
             Ok(bytes) if !holds_key(&bytes) => Ok(bytes),
             _ => Err(SecretFileError::Open(mode)),

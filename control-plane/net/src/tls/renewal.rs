@@ -14,9 +14,9 @@ use super::files::{Loaded, Pem, TlsError, TlsFiles, load};
 use omniflow_domain::clock::Clock;
 use omniflow_domain::time::format_time;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How often it is told that clients refuse what is served, in milliseconds.
+/// How often a warning says that clients refuse what is served, in milliseconds.
 const REMINDER_MS: u64 = 86_400_000;
 
 /// What is served, and the files that it came from.
@@ -26,14 +26,14 @@ pub struct Renewal {
     clock: Clock,
     served: RustlsConfig,
     loaded: Loaded,
-    /// When it was last told that clients refuse what is served.
-    told_at: Option<UnixMillis>,
+    /// when it was last logged that clients refuse what is served.
+    reported_at: Option<UnixMillis>,
 }
 
 /// Does as [`Renewal::run`] where there is no certificate: whoever asks for a renewal gets a word, not a dead process.
 pub async fn without_certificate(mut hangup: Signal) {
     while hangup.recv().await.is_some() {
-        tracing::info!("asked to look for a renewed certificate: there is none, TLS is not set up");
+        tracing::info!("asked to check for a renewed certificate: there is none, TLS is not set up");
     }
 }
 
@@ -44,7 +44,7 @@ impl Renewal {
     pub fn start(files: TlsFiles, clock: Clock) -> Result<Self, TlsError> {
         let loaded = load(&files)?;
         let served = RustlsConfig::from_config(Arc::clone(&loaded.config));
-        let mut renewal = Self { files, clock, served, loaded, told_at: None };
+        let mut renewal = Self { files, clock, served, loaded, reported_at: None };
         renewal.tell();
         Ok(renewal)
     }
@@ -54,19 +54,19 @@ impl Renewal {
         self.served.clone()
     }
 
-    /// Looks at the files every minute and whenever a signal arrives, for as long as it is polled. Files that cannot be
-    /// used are told, and what was served before is still.
+    /// Checks the files every minute and whenever a signal arrives, for as long as it is polled. Files that cannot be
+    /// used are reported, and what was served before is still.
     pub async fn run(mut self, mut hangup: Signal) {
         loop {
             tokio::select! {
-                _ = hangup.recv() => tracing::info!("asked to look for a renewed certificate"),
+                _ = hangup.recv() => tracing::info!("asked to check for a renewed certificate"),
                 () = sleep(INTERVAL) => {}
             }
-            match self.look().await {
+            match self.check_files().await {
                 Ok(Some(loaded)) => {
                     self.served.reload_from_config(Arc::clone(&loaded.config));
                     self.loaded = loaded;
-                    self.told_at = None;
+                    self.reported_at = None;
                     self.tell();
                 }
                 Ok(None) => {}
@@ -79,7 +79,7 @@ impl Renewal {
     }
 
     /// What the files hold, if that is not what is served and is no worse.
-    async fn look(&self) -> Result<Option<Loaded>, TlsError> {
+    async fn check_files(&self) -> Result<Option<Loaded>, TlsError> {
         let files = self.files.clone();
         let pem = spawn_blocking(move || Pem::read(&files)).await??;
         if pem.seen() == self.loaded.seen {
@@ -110,9 +110,10 @@ impl Renewal {
     fn reminder(&mut self) -> Option<String> {
         let now = self.clock.now();
         let what = self.loaded.certificate.unfit_at(now)?;
-        let is_due = self.told_at.is_none_or(|told_at| now.0.saturating_sub(told_at.0) >= REMINDER_MS);
+        let is_due =
+            self.reported_at.is_none_or(|reported_at| now.0.saturating_sub(reported_at.0) >= REMINDER_MS);
         is_due.then(|| {
-            self.told_at = Some(now);
+            self.reported_at = Some(now);
             what
         })
     }
@@ -157,14 +158,14 @@ mod tests {
         let files = make(&folder, 9, &[]);
         let time = Arc::new(AtomicU64::new(Clock::system().now().0 + DAY_MS));
         let mut renewal = Renewal::start(files, clock_at(&time)).unwrap();
-        assert!(renewal.look().await.unwrap().is_none(), "nothing has changed");
+        assert!(renewal.check_files().await.unwrap().is_none(), "nothing has changed");
         make(&folder, 3, &[]);
-        assert!(renewal.look().await.unwrap().is_some(), "both are valid");
+        assert!(renewal.check_files().await.unwrap().is_some(), "both are valid");
         time.fetch_add(4 * DAY_MS, Ordering::Relaxed);
-        let error = renewal.look().await.unwrap_err();
+        let error = renewal.check_files().await.unwrap_err();
         assert!(error.to_string().contains("has expired at"), "{error}");
         time.fetch_add(9 * DAY_MS, Ordering::Relaxed);
-        assert!(renewal.look().await.unwrap().is_some(), "neither is");
+        assert!(renewal.check_files().await.unwrap().is_some(), "neither is");
 
         assert!(renewal.reminder().unwrap().contains("has expired at"));
         assert_eq!(renewal.reminder(), None);

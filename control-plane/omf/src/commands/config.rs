@@ -5,18 +5,18 @@ use omniflow_cli::{Answer, Column, Output, cell, table};
 use serde::Serialize;
 
 use super::serve;
-use crate::configuration::{Flags, Given, Origin, Problem, Problems, Reading, probe};
+use crate::configuration::{Flags, Origin, Problem, Problems, Resolution, ResolvedSetting, probe};
 use omniflow_api_types::time::Time;
 use omniflow_domain::clock::Clock;
 use omniflow_net::tls::Certificate;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Check what `omf serve` would start with, and print what is in force and where it comes from.
+    /// Check what `omf serve` would start with, and print the effective state and where it comes from.
     ///
     /// Takes the flags of `omf serve`, and reads the same file and environment. It also looks whether the data directory
     /// can be written to, for which it makes a file there and removes it, and whether certificate and key can be used.
-    /// All problems are told, not only the first; then the exit code is 1. Warnings leave it at 0.
+    /// All problems are reported, not only the first; then the exit code is 1. Warnings leave it at 0.
     #[command(after_help = "Examples:\n  \
         omf config check --config /etc/omniflow/omf.toml\n  \
         omf config check --json --tls-certificate tls.crt --tls-key tls.key")]
@@ -61,41 +61,41 @@ const COLUMNS: &[Column<SettingReport>] = &[
 
 pub(super) fn run(command: &Command, output: Output) -> anyhow::Result<()> {
     let Command::Check { flags } = command;
-    let mut reading = serve::read(flags);
-    let certificate = probe(&mut reading, Clock::system().now());
-    output.print(&Answer::new(report(&reading, certificate))?, for_people)?;
-    if reading.problems.is_empty() { Ok(()) } else { Err(Problems(reading.problems).into()) }
+    let mut resolution = serve::read(flags);
+    let certificate = probe(&mut resolution, Clock::system().now());
+    output.print(&Answer::new(report(&resolution, certificate))?, for_people)?;
+    if resolution.problems.is_empty() { Ok(()) } else { Err(Problems(resolution.problems).into()) }
 }
 
-fn report(reading: &Reading, certificate: Option<Certificate>) -> Report {
+fn report(resolution: &Resolution, certificate: Option<Certificate>) -> Report {
     // Without the file, only what takes precedence over it is certain.
-    let given: &[Given] = if reading.is_file_unread { &[] } else { &reading.given };
+    let resolved: &[ResolvedSetting] = if resolution.is_file_unread { &[] } else { &resolution.resolved };
     let texts = |problems: &[Problem]| problems.iter().map(|Problem(text)| text.clone()).collect();
     Report {
-        settings: given.iter().map(|given| setting(reading, given)).collect(),
+        settings: resolved.iter().map(|resolved| setting(resolution, resolved)).collect(),
         certificate: certificate.map(|certificate| CertificateReport {
             not_before: Time(certificate.not_before),
             not_after: Time(certificate.not_after),
         }),
-        warnings: texts(&reading.warnings),
-        problems: texts(&reading.problems),
+        warnings: texts(&resolution.warnings),
+        problems: texts(&resolution.problems),
     }
 }
 
-fn setting(reading: &Reading, given: &Given) -> SettingReport {
-    let (source, file, line) = match &given.origin {
+fn setting(resolution: &Resolution, resolved: &ResolvedSetting) -> SettingReport {
+    let (source, file, line) = match &resolved.origin {
         Origin::Flag => ("flag", None, None),
         Origin::Environment => ("environment", None, None),
         Origin::File { path, line } => ("file", Some(path.display().to_string()), Some(*line)),
         Origin::Default => ("default", None, None),
     };
-    let value = reading.text(given);
-    SettingReport { setting: given.setting.name(), value, source, file, line, from: given.source() }
+    let value = resolution.text(resolved);
+    SettingReport { setting: resolved.setting.name(), value, source, file, line, from: resolved.source() }
 }
 
 fn for_people(report: &Report) -> String {
     let mut text = match report.settings.as_slice() {
-        [] => "What is in force is not known, because the file cannot be read.\n".to_owned(),
+        [] => "The effective state is not known, because the file cannot be read.\n".to_owned(),
         settings => table(settings, COLUMNS),
     };
     if let Some(certificate) = &report.certificate {

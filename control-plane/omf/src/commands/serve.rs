@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::configuration::{
-    Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Reading, Setting, SettingInForce,
+    Configuration, FILE_FLAG, FILE_VARIABLE, Flags, Resolution, Setting, SettingInForce,
 };
 use crate::process;
 use crate::server::Server;
@@ -25,7 +25,7 @@ use omniflow_net::connections;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A setting is taken from the first of these that has it: the flag, the variable, the file, the \
-    default. An empty variable counts as not set. `omf config check` tells what is in force, and from where.\n\n\
+    default. An empty variable counts as not set. `omf config check` prints each effective value and its source.\n\n\
     The file is TOML, with the flags' names in snake_case; relative paths start from the file's folder:\n  \
     listen = \"0.0.0.0:8443\"\n  \
     data_dir = \"/var/lib/omniflow\"\n  \
@@ -46,9 +46,9 @@ pub(super) struct Serve {
 }
 
 pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
-    let reading = read(&args.flags);
-    let in_force = reading.in_force();
-    let configuration = reading.configuration()?;
+    let resolution = read(&args.flags);
+    let effective = resolution.effective();
+    let configuration = resolution.configuration()?;
     tracing_subscriber::registry()
         .with(configuration.log.clone())
         .with(
@@ -65,7 +65,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
     if let Some(warning) = configuration.warning() {
         tracing::warn!("{warning}");
     }
-    let settings = settings(configuration, in_force);
+    let settings = settings(configuration, effective);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -88,11 +88,11 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
 }
 
 /// The configuration of this process.
-pub(super) fn read(flags: &Flags) -> Reading {
-    Reading::new(flags, |name| std::env::var_os(name))
+pub(super) fn read(flags: &Flags) -> Resolution {
+    Resolution::new(flags, |name| std::env::var_os(name))
 }
 
-fn settings(configuration: Configuration, in_force: Vec<SettingInForce>) -> ServerSettings {
+fn settings(configuration: Configuration, effective: Vec<SettingInForce>) -> ServerSettings {
     let days = configuration.rotation_days;
     ServerSettings {
         listen: configuration.listen,
@@ -106,7 +106,7 @@ fn settings(configuration: Configuration, in_force: Vec<SettingInForce>) -> Serv
         payload_key_file: configuration.payload_key_file,
         webhook: configuration.webhook,
         gateway_url: configuration.gateway_url,
-        in_force,
+        effective,
         otlp: configuration.otlp,
         tls: configuration.tls,
         clock: Clock::system(),

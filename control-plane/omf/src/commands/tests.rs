@@ -30,7 +30,7 @@ const ACCEPTED: &[&str] = &[
     "key revoke ci --wait 1ms",
     "key revoke cd --version 1",
     "audit --key ci --status 4xx",
-    "audit patterns --key ci --kind volume_spike --limit 5",
+    "anomalies --key ci --kind volume_spike --limit 5",
     "audit stats --by hour,key --limit 5",
     "--json audit stats --key ci --status 4xx",
     "key create --name ci2 --environment live --scope contacts:read --idempotency-key one",
@@ -48,17 +48,17 @@ const ACCEPTED: &[&str] = &[
     "key update ci2 --scope contacts:read --allow ::1 --description x",
     "--json key update ci2 --default-limits --allow-any --no-expiry --if-match 2",
     "key list --expires-before 2030-01-01T00:00:00Z",
-    "events --action key.changed --limit 1",
-    "--json events --subject ci2",
+    "admin-log --action key.changed --limit 1",
+    "--json admin-log --subject ci2",
     "policy versions",
     "policy diff --from 1",
     "policy diff draft.toml",
     "policy replay draft.toml",
     "policy show --toml",
     "policy show --version 1 --json",
-    "policy evaluate --key ci2 GET /api/v1/contacts --calls-before 1",
-    "policy evaluate --header accept:text GET /x",
-    "policy evaluate --key ci2 GET /x --draft draft.toml",
+    "policy explain --key ci2 GET /api/v1/contacts --calls-before 1",
+    "policy explain --header accept:text GET /x",
+    "policy explain --key ci2 GET /x --draft draft.toml",
     "policy rollback 1",
     "policy rollback 2 --wait 1ms --if-match 3",
     "key create --name shop --environment live --scope orders:read",
@@ -91,9 +91,9 @@ const REJECTED: &[(&str, &str)] = &[
         "idempotency_key_reused",
     ),
     ("policy rollback 99", "no policy has the version 99"),
-    ("policy evaluate --key nobody GET /x", "no key has"),
+    ("policy explain --key nobody GET /x", "no key has"),
     ("policy diff --from 99", "from is a version"),
-    ("events --action none", "an action is one of"),
+    ("admin-log --action none", "an action is one of"),
     ("policy set /nowhere/policy.json", "/nowhere/policy.json: No such file"),
     ("policy set", "<FILE>"),
     ("key create", "--name"),
@@ -156,7 +156,7 @@ async fn every_command_works_against_a_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_no_control_plane_is_told() {
+async fn a_server_that_is_no_control_plane_is_reported() {
     use axum::Json;
     let other = axum::Router::new()
         .route("/page/v1/keys", axum::routing::get("<html>"))

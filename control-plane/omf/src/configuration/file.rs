@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::setting::Kind;
 use super::{FILE_FLAG, FILE_VARIABLE, Origin, Problem, Setting};
 
-/// What the file gives, with the line of each value. A value that cannot be read is left out and told. `None` if the
+/// What the file gives, with the line of each value. A value that cannot be read is left out and reported. `None` if the
 /// file is not there, or is not TOML.
 #[expect(clippy::disallowed_methods, reason = "the configuration is read before the runtime starts")]
 pub(super) fn read(
@@ -27,7 +27,7 @@ pub(super) fn read(
             return None;
         }
     };
-    let told = |offset: usize, what: &str| {
+    let problem_at = |offset: usize, what: &str| {
         Problem(format!("{} line {}: {what}", path.display(), line_at(&text, offset)))
     };
     let (table, errors) = DeTable::parse_recoverable(&text);
@@ -38,7 +38,7 @@ pub(super) fn read(
         errors.sort_unstable();
         problems.extend(errors.into_iter().map(|(at, what)| {
             let field = field_at(&text, at).map(|name| format!("{name}: ")).unwrap_or_default();
-            told(at, &format!("{field}not TOML: {what}"))
+            problem_at(at, &format!("{field}not TOML: {what}"))
         }));
         return None;
     }
@@ -48,7 +48,7 @@ pub(super) fn read(
     for (key, value) in entries {
         let at = key.span().start;
         let Some(setting) = Setting::ALL.into_iter().find(|setting| setting.name() == key.get_ref()) else {
-            problems.push(told(at, &unknown(key.get_ref())));
+            problems.push(problem_at(at, &unknown(key.get_ref())));
             continue;
         };
         match written(setting, value.get_ref()) {
@@ -56,7 +56,7 @@ pub(super) fn read(
                 let origin = Origin::File { path: path.to_owned(), line: line_at(&text, at) };
                 given.insert(setting, (from_folder_of(path, setting, value), origin));
             }
-            None => problems.push(told(at, &wrong_kind(setting))),
+            None => problems.push(problem_at(at, &wrong_kind(setting))),
         }
     }
     Some(given)

@@ -1,5 +1,5 @@
 //! The configuration of `omf serve`: flags first, then the environment, then a file, then the defaults. A value is
-//! checked the same wherever it comes from, and all that is wrong is told at once.
+//! checked the same wherever it comes from, and all errors are reported at once.
 
 mod file;
 mod probe;
@@ -56,9 +56,9 @@ pub(crate) struct Configuration {
     pub(crate) payload_days: u64,
     /// Where the keys lie that seal the arguments; `None` for the place in the data directory.
     pub(crate) payload_key_file: Option<PathBuf>,
-    /// Who gets findings; `None` for nobody.
+    /// Who gets anomalies; `None` for nobody.
     pub(crate) webhook: Option<WebhookSettings>,
-    /// Where callers reach the gateways, without a slash at its end; `None` if nobody has said.
+    /// Where clients reach the gateways, without a slash at its end; `None` if nobody has said.
     pub(crate) gateway_url: Option<String>,
     /// Who gets the audit log; `None` for nobody.
     pub(crate) otlp: Option<OtlpSettings>,
@@ -70,9 +70,9 @@ pub(crate) struct Configuration {
 
 /// All that was found out about a configuration.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct Resolution {
     /// What is given for each setting, in the order of [`Setting::ALL`], right or wrong.
-    pub(crate) given: Vec<Given>,
+    pub(crate) resolved: Vec<ResolvedSetting>,
     /// The configuration, unless something is wrong.
     pub(crate) configuration: Option<Configuration>,
     /// What is wrong.
@@ -85,7 +85,7 @@ pub(crate) struct Reading {
 
 /// The value of a setting and where it comes from.
 #[derive(Clone, Debug)]
-pub(crate) struct Given {
+pub(crate) struct ResolvedSetting {
     /// Which setting.
     pub(crate) setting: Setting,
     /// As it was written, except for a relative path from a file, which starts from the file's folder. `None` if the
@@ -113,7 +113,7 @@ pub(crate) enum Origin {
     Default,
 }
 
-/// A setting in force, for people to read.
+/// An effective setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingInForce {
     /// What it is called.
@@ -134,9 +134,9 @@ pub(crate) struct Problem(pub(crate) String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problems(pub(crate) Vec<Problem>);
 
-// === impl Reading ===
+// === impl Resolution ===
 
-impl Reading {
+impl Resolution {
     /// Reads a configuration. `variable` gives the value of a variable; an empty one counts as not set.
     pub(crate) fn new(flags: &Flags, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -145,7 +145,7 @@ impl Reading {
         let from_file = path.map_or_else(|| Some(BTreeMap::new()), |path| file::read(&path, &mut problems));
         let is_file_unread = from_file.is_none();
         let mut from_file = from_file.unwrap_or_default();
-        let given = Setting::ALL.map(|setting| {
+        let resolved = Setting::ALL.map(|setting| {
             let (value, origin) = if let Some(value) = flags.values.get(&setting) {
                 (Some(value.clone()), Origin::Flag)
             } else if let Some(value) = variable(&setting.variable()) {
@@ -155,43 +155,43 @@ impl Reading {
             } else {
                 (setting.default_value().map(OsString::from), Origin::Default)
             };
-            Given { setting, value, origin }
+            ResolvedSetting { setting, value, origin }
         });
-        let configuration = values::configuration(&given, &mut problems);
+        let configuration = values::configuration(&resolved, &mut problems);
         let warnings = configuration.as_ref().and_then(Configuration::warning);
-        let mut reading =
-            Self { given: given.into(), configuration, problems, warnings: Vec::new(), is_file_unread };
-        reading.warn(Setting::Listen, warnings);
-        reading
+        let mut resolution =
+            Self { resolved: resolved.into(), configuration, problems, warnings: Vec::new(), is_file_unread };
+        resolution.warn(Setting::Listen, warnings);
+        resolution
     }
 
-    /// All settings, with what is in force.
-    pub(crate) fn in_force(&self) -> Vec<SettingInForce> {
-        let in_force = |given: &Given| {
-            let value = self.text(given);
+    /// All settings, with the effective state.
+    pub(crate) fn effective(&self) -> Vec<SettingInForce> {
+        let effective = |resolved: &ResolvedSetting| {
+            let value = self.text(resolved);
             SettingInForce {
-                name: given.setting.name(),
-                meaning: given.setting.meaning(),
-                value: if given.setting == Setting::WebhookUrl {
+                name: resolved.setting.name(),
+                meaning: resolved.setting.meaning(),
+                value: if resolved.setting == Setting::WebhookUrl {
                     value.map(|url| host_of(&url))
                 } else {
                     value
                 },
-                source: given.source(),
+                source: resolved.source(),
             }
         };
-        self.given.iter().map(in_force).collect()
+        self.resolved.iter().map(effective).collect()
     }
 
-    /// What is in force for a setting, in words: what is given, or what follows from another.
-    pub(crate) fn text(&self, given: &Given) -> Option<String> {
-        let name = match given.setting {
+    /// The effective state for a setting, in words: what is given, or what follows from another.
+    pub(crate) fn text(&self, resolved: &ResolvedSetting) -> Option<String> {
+        let name = match resolved.setting {
             Setting::AdminTokenFile => Some("admin-token"),
             Setting::PayloadKeyFile => Some("payload-key"),
             _ => None,
         };
         let derived = || Some(self.path(Setting::DataDir)?.join(name?).display().to_string());
-        given.text().or_else(derived)
+        resolved.text().or_else(derived)
     }
 
     /// The configuration, or all that is wrong with it.
@@ -205,7 +205,7 @@ impl Reading {
     /// The data directory alone: what is wrong with other settings does not matter.
     pub(crate) fn data_dir(self) -> Result<PathBuf, Problems> {
         let is_known = !self.is_file_unread
-            || self.given(Setting::DataDir).is_some_and(|given| given.origin != Origin::Default);
+            || self.resolved(Setting::DataDir).is_some_and(|resolved| resolved.origin != Origin::Default);
         match self.path(Setting::DataDir).filter(|_| is_known) {
             Some(path) => Ok(path),
             None => Err(Problems(self.problems)),
@@ -215,18 +215,18 @@ impl Reading {
     /// Adds what is not as it should be with a setting.
     fn warn(&mut self, setting: Setting, what: impl IntoIterator<Item = String>) {
         let warnings: Vec<_> =
-            what.into_iter().filter_map(|what| Some(self.given(setting)?.problem(&what))).collect();
+            what.into_iter().filter_map(|what| Some(self.resolved(setting)?.problem(&what))).collect();
         self.warnings.extend(warnings);
     }
 
     /// What is given for a setting.
-    pub(crate) fn given(&self, setting: Setting) -> Option<&Given> {
-        self.given.iter().find(|given| given.setting == setting)
+    pub(crate) fn resolved(&self, setting: Setting) -> Option<&ResolvedSetting> {
+        self.resolved.iter().find(|resolved| resolved.setting == setting)
     }
 
     /// The path that is given for a setting.
     pub(crate) fn path(&self, setting: Setting) -> Option<PathBuf> {
-        self.given(setting)?.value.as_ref().filter(|value| !value.is_empty()).map(PathBuf::from)
+        self.resolved(setting)?.value.as_ref().filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 }
 
@@ -254,9 +254,9 @@ impl Configuration {
     }
 }
 
-// === impl Given ===
+// === impl ResolvedSetting ===
 
-impl Given {
+impl ResolvedSetting {
     /// A problem with this value. `what` says what is wrong and what would be right.
     fn problem(&self, what: &str) -> Problem {
         let name = self.setting.name();
@@ -325,15 +325,15 @@ mod tests {
         )
         .unwrap();
         let named = |value: &str| Setting::ALL.into_iter().find(|setting| setting.name() == value).unwrap();
-        let given = Flags { file: Some(path.clone()), ..flags(&[(named("listen"), "127.0.0.1:3")]) };
+        let command_line = Flags { file: Some(path.clone()), ..flags(&[(named("listen"), "127.0.0.1:3")]) };
         let variables = [
             ("OMF_LISTEN", "127.0.0.1:2"),
             ("OMF_GATEWAY_LEASE", "2"),
             ("OMF_ROTATION_DAYS", ""),
             ("OMF_CONFIG", "/nowhere"),
         ];
-        let reading = Reading::new(&given, environment(&variables));
-        let source = |name: &str| reading.given(named(name)).unwrap().origin.clone();
+        let resolution = Resolution::new(&command_line, environment(&variables));
+        let source = |name: &str| resolution.resolved(named(name)).unwrap().origin.clone();
         assert_eq!(source("listen"), Origin::Flag);
         assert_eq!(source("gateway_lease"), Origin::Environment);
         assert_eq!(
@@ -342,7 +342,7 @@ mod tests {
             "an empty variable counts as not set"
         );
         assert_eq!(source("log"), Origin::Default);
-        let configuration = reading.configuration().unwrap();
+        let configuration = resolution.configuration().unwrap();
         assert_eq!(configuration.listen.port(), 3);
         assert_eq!((configuration.gateway_lease, configuration.rotation_days), (2, 1));
         assert_eq!(configuration.data_dir, folder.path().join("d"), "from the folder of the file");
@@ -350,8 +350,8 @@ mod tests {
 
     #[test]
     fn an_empty_variable_names_no_file() {
-        let reading = Reading::new(&Flags::default(), environment(&[("OMF_CONFIG", "")]));
-        let configuration = reading.configuration().unwrap();
+        let resolution = Resolution::new(&Flags::default(), environment(&[("OMF_CONFIG", "")]));
+        let configuration = resolution.configuration().unwrap();
         assert_eq!(configuration.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(configuration.data_dir, PathBuf::from("omniflow-data"));
         assert!(configuration.tls.is_none() && configuration.admin_token_file.is_none());
@@ -381,23 +381,23 @@ mod tests {
             (Setting::TlsKey, "/k", "'/k'"),
         ] {
             std::fs::write(&path, format!("\n{} = {written}\n", setting.name())).unwrap();
-            let what = |reading: Reading, place: &str| {
-                let problems = reading.configuration().unwrap_err().0;
+            let what = |resolution: Resolution, place: &str| {
+                let problems = resolution.configuration().unwrap_err().0;
                 assert_eq!(problems.len(), 1, "{problems:?}");
                 let what = problems[0].0.strip_prefix(&format!("{place}: "));
                 what.unwrap_or_else(|| panic!("{problems:?} does not begin with {place}")).to_owned()
             };
             let flag = what(
-                Reading::new(&flags(&[(setting, wrong)]), environment(&[])),
+                Resolution::new(&flags(&[(setting, wrong)]), environment(&[])),
                 &format!("--{}", setting.flag()),
             );
             let file = Flags { file: Some(path.clone()), ..Flags::default() };
             let place = format!("{} line 2: {}", path.display(), setting.name());
-            assert_eq!(what(Reading::new(&file, environment(&[])), &place), flag);
+            assert_eq!(what(Resolution::new(&file, environment(&[])), &place), flag);
             if !wrong.is_empty() {
                 let variable = setting.variable();
-                let reading = Reading::new(&Flags::default(), environment(&[(&variable, wrong)]));
-                assert_eq!(what(reading, &variable), flag);
+                let resolution = Resolution::new(&Flags::default(), environment(&[(&variable, wrong)]));
+                assert_eq!(what(resolution, &variable), flag);
             }
         }
     }
@@ -407,9 +407,9 @@ mod tests {
         for (audit_days, payload_days, kept) in
             [("90", None, Some(7)), ("5", None, Some(5)), ("5", Some("5"), Some(5)), ("5", Some("7"), None)]
         {
-            let mut given = flags(&[(Setting::AuditDays, audit_days)]);
-            given.values.extend(payload_days.map(|days| (Setting::PayloadDays, days.into())));
-            let configuration = Reading::new(&given, environment(&[])).configuration();
+            let mut command_line = flags(&[(Setting::AuditDays, audit_days)]);
+            command_line.values.extend(payload_days.map(|days| (Setting::PayloadDays, days.into())));
+            let configuration = Resolution::new(&command_line, environment(&[])).configuration();
             assert_eq!(configuration.ok().map(|configuration| configuration.payload_days), kept);
         }
     }
@@ -425,13 +425,15 @@ mod tests {
             ("192.0.2.1:1", false, 1),
             ("0.0.0.0:1", true, 0),
         ] {
-            let mut given = flags(&[(Setting::Listen, listen)]);
+            let mut command_line = flags(&[(Setting::Listen, listen)]);
             if tls {
-                given.values.extend([Setting::TlsCertificate, Setting::TlsKey].map(|one| (one, "x".into())));
+                command_line
+                    .values
+                    .extend([Setting::TlsCertificate, Setting::TlsKey].map(|one| (one, "x".into())));
             }
-            let reading = Reading::new(&given, environment(&[]));
-            assert_eq!(reading.warnings.len(), warnings, "{listen}");
-            assert!(reading.problems.is_empty(), "{listen}");
+            let resolution = Resolution::new(&command_line, environment(&[]));
+            assert_eq!(resolution.warnings.len(), warnings, "{listen}");
+            assert!(resolution.problems.is_empty(), "{listen}");
         }
     }
 
@@ -439,10 +441,10 @@ mod tests {
     fn the_data_directory_is_known_without_the_rest_and_never_guessed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("omf.toml");
-        let read = |text: &str, given: &[(Setting, &str)], variables: &[(&str, &str)]| {
+        let read = |text: &str, command_line: &[(Setting, &str)], variables: &[(&str, &str)]| {
             std::fs::write(&file, text).unwrap();
-            let flags = Flags { file: Some(file.clone()), ..flags(given) };
-            Reading::new(&flags, environment(variables)).data_dir()
+            let flags = Flags { file: Some(file.clone()), ..flags(command_line) };
+            Resolution::new(&flags, environment(variables)).data_dir()
         };
         let wrong = "listen = 'x'\ndata_dir = 'd'\n";
         assert_eq!(read(wrong, &[], &[("OMF_DATA_DIR", "")]), Ok(folder.path().join("d")));
@@ -454,9 +456,9 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told() {
+    fn all_problems_are_reported() {
         let given = flags(&[(Setting::Listen, "x"), (Setting::KeyPrefix, "X"), (Setting::TlsKey, "k")]);
-        let problems = Reading::new(&given, environment(&[("OMF_LOG", "x")])).configuration().unwrap_err();
+        let problems = Resolution::new(&given, environment(&[("OMF_LOG", "x")])).configuration().unwrap_err();
         let text = problems.to_string();
         assert!(text.starts_with("the configuration has 4 problems:\n  --listen: "), "{text}");
     }

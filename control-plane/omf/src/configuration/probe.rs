@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use omniflow_policy::time::UnixMillis;
 
-use super::{Reading, Setting};
+use super::{Resolution, Setting};
 use omniflow_net::tls::{self, Certificate, TlsFiles};
 use omniflow_outbound::http_sink::trusting;
 use omniflow_outbound::otlp;
@@ -16,50 +16,50 @@ use omniflow_service::vault;
 
 /// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
 /// what is known of the certificate. In the data directory, or where it would be made, a file is made and removed again.
-pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificate> {
+pub(crate) fn probe(resolution: &mut Resolution, now: UnixMillis) -> Option<Certificate> {
     // Which folder and files it would be is in there.
-    if reading.is_file_unread {
+    if resolution.is_file_unread {
         return None;
     }
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let mut tell = |setting: Setting, what: String| {
-        problems.extend(reading.given(setting).map(|given| given.problem(&what)));
+        problems.extend(resolution.resolved(setting).map(|resolved| resolved.problem(&what)));
     };
-    let data_dir = reading.path(Setting::DataDir);
+    let data_dir = resolution.path(Setting::DataDir);
     if let Some((folder, error)) = data_dir.as_deref().and_then(|folder| usable(folder).err()) {
         tell(Setting::DataDir, unwritable(&folder, &error));
     }
     // Only the first start writes it.
     let first = !data_dir.is_some_and(|folder| folder.join("omniflow.db").exists());
-    let token_file = reading.path(Setting::AdminTokenFile).filter(|_| first);
+    let token_file = resolution.path(Setting::AdminTokenFile).filter(|_| first);
     if let Some(folder) = token_file.as_deref().map(folder_of)
         && let Err(error) = writable(folder)
     {
         tell(Setting::AdminTokenFile, unwritable(folder, &error));
     }
-    if let Some(file) = reading.path(Setting::PayloadKeyFile)
+    if let Some(file) = resolution.path(Setting::PayloadKeyFile)
         && let Err(error) = vault::check_key_file(&file)
     {
         tell(Setting::PayloadKeyFile, error.to_string());
     }
-    // Without the URL nothing is sent, which is told already.
-    if let Some(path) = reading.path(Setting::WebhookSecretFile)
+    // Without the URL nothing is sent, which is reported already.
+    if let Some(path) = resolution.path(Setting::WebhookSecretFile)
         && let Err(error) = webhook::read_secret(&path)
     {
         tell(Setting::WebhookSecretFile, error.to_string());
     }
-    if let Some(path) = reading.path(Setting::OtlpHeadersFile)
+    if let Some(path) = resolution.path(Setting::OtlpHeadersFile)
         && let Err(error) = otlp::read_headers(&path)
     {
         tell(Setting::OtlpHeadersFile, error.to_string());
     }
-    if let Some(path) = reading.path(Setting::OtlpCaFile)
+    if let Some(path) = resolution.path(Setting::OtlpCaFile)
         && let Err(error) = trusting(Some(&path))
     {
         tell(Setting::OtlpCaFile, format!("{error}; give another file"));
     }
-    let tls = reading.path(Setting::TlsCertificate).zip(reading.path(Setting::TlsKey));
+    let tls = resolution.path(Setting::TlsCertificate).zip(resolution.path(Setting::TlsKey));
     let files = tls.map(|(certificate, key)| TlsFiles { certificate, key });
     let certificate = files.and_then(|files| match tls::load(&files) {
         Ok(loaded) => {
@@ -81,8 +81,8 @@ pub(crate) fn probe(reading: &mut Reading, now: UnixMillis) -> Option<Certificat
             None
         }
     });
-    reading.problems.extend(problems);
-    reading.warn(Setting::TlsCertificate, warnings.iter().map(ToString::to_string));
+    resolution.problems.extend(problems);
+    resolution.warn(Setting::TlsCertificate, warnings.iter().map(ToString::to_string));
     certificate
 }
 

@@ -21,11 +21,11 @@ pub(crate) enum Setting {
     PayloadDays,
     /// Where the keys lie that seal the arguments.
     PayloadKeyFile,
-    /// Where findings are sent.
+    /// Where anomalies are sent.
     WebhookUrl,
     /// The secret by which they are signed.
     WebhookSecretFile,
-    /// Where callers reach the gateways.
+    /// Where clients reach the gateways.
     GatewayUrl,
     /// Where the audit log is exported to.
     OtlpEndpoint,
@@ -151,7 +151,7 @@ impl Setting {
         }
     }
 
-    /// What is in force when nobody says otherwise, as it would be written.
+    /// The effective state when nobody says otherwise, as it would be written.
     pub(crate) fn default_value(self) -> Option<&'static str> {
         match self {
             Self::Listen => Some("127.0.0.1:8080"),
@@ -221,10 +221,10 @@ impl Setting {
             Self::PayloadKeyFile => {
                 "File of the keys that seal the arguments of calls; it is made if it is missing, and is in no backup"
             }
-            Self::WebhookUrl => "Where new findings are sent: https://host/path, or http:// for one nearby",
+            Self::WebhookUrl => "Where new anomalies are sent: https://host/path, or http:// for one nearby",
             Self::WebhookSecretFile => "File with the secret by which they are signed, at least 16 bytes",
             Self::GatewayUrl => {
-                "Where callers reach the gateways, such as https://api.example.com; the pages show it in calls to try"
+                "Where clients reach the gateways, such as https://api.example.com; the pages show it in calls to try"
             }
             Self::OtlpEndpoint => {
                 "Where audit records are exported as OpenTelemetry logs: https://host/v1/logs, or http:// for one nearby"

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use omniflow_policy::key::KeyPrefix;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use super::{Configuration, Given, Origin, Problem, Setting};
+use super::{Configuration, Origin, Problem, ResolvedSetting, Setting};
 use omniflow_net::tls::TlsFiles;
 use omniflow_outbound::http_sink::check_url;
 use omniflow_outbound::otlp::{OtlpSettings, check_endpoint};
@@ -23,8 +23,11 @@ const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
 const PAYLOAD_DAYS: u64 = 7;
 
 /// The configuration, if every value that it needs is right. What is wrong is added to `problems`.
-pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Option<Configuration> {
-    let mut values = Values { given, problems };
+pub(super) fn configuration(
+    resolved: &[ResolvedSetting],
+    problems: &mut Vec<Problem>,
+) -> Option<Configuration> {
+    let mut values = Values { resolved, problems };
     let listen = values.read(Setting::Listen, text(address));
     let data_dir = values.read(Setting::DataDir, path);
     let admin_token_file = values.read(Setting::AdminTokenFile, path);
@@ -51,7 +54,7 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
     let tls_key = values.read(Setting::TlsKey, path);
     let log = values.read(Setting::Log, text(levels));
     values.go_together(Setting::TlsCertificate, Setting::TlsKey, "TLS, or neither for plain HTTP");
-    let signed = "findings to be sent, or neither for none";
+    let signed = "anomalies to be sent, or neither for none";
     values.go_together(Setting::WebhookUrl, Setting::WebhookSecretFile, signed);
     for file in [Setting::OtlpHeadersFile, Setting::OtlpCaFile] {
         values.needs(file, Setting::OtlpEndpoint, "audit records to be exported, or neither");
@@ -77,20 +80,20 @@ pub(super) fn configuration(given: &[Given], problems: &mut Vec<Problem>) -> Opt
 }
 
 struct Values<'a> {
-    given: &'a [Given],
+    resolved: &'a [ResolvedSetting],
     problems: &'a mut Vec<Problem>,
 }
 
 // === impl Values ===
 
 impl Values<'_> {
-    /// The value of a setting. `None` if it is not given, or wrong, which is then told.
+    /// The value of a setting. `None` if it is not given, or wrong, which is then reported.
     fn read<T>(&mut self, setting: Setting, read: impl Fn(&OsStr) -> Result<T, String>) -> Option<T> {
-        let given = self.given.iter().find(|given| given.setting == setting)?;
-        match read(given.value.as_deref()?) {
+        let resolved = self.resolved.iter().find(|resolved| resolved.setting == setting)?;
+        match read(resolved.value.as_deref()?) {
             Ok(value) => Some(value),
             Err(what) => {
-                self.problems.push(given.problem(&what));
+                self.problems.push(resolved.problem(&what));
                 None
             }
         }
@@ -98,7 +101,7 @@ impl Values<'_> {
 
     /// Whether nobody has said anything.
     fn is_default(&self, setting: Setting) -> bool {
-        self.given.iter().any(|given| given.setting == setting && given.origin == Origin::Default)
+        self.resolved.iter().any(|resolved| resolved.setting == setting && resolved.origin == Origin::Default)
     }
 
     /// Tells if one of two is given without the other. `purpose` says what both are for, and what neither means.
@@ -109,8 +112,9 @@ impl Values<'_> {
 
     /// Tells if one is given without another that it is of no use without. `purpose` is as above.
     fn needs(&mut self, one: Setting, other: Setting, purpose: &str) {
-        let find =
-            |setting| self.given.iter().find(|given| given.setting == setting && given.value.is_some());
+        let find = |setting| {
+            self.resolved.iter().find(|resolved| resolved.setting == setting && resolved.value.is_some())
+        };
         if let (Some(alone), None) = (find(one), find(other)) {
             let what = format!("given without {}: give both for {purpose}", other.name());
             self.problems.push(alone.problem(&what));

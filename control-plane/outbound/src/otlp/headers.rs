@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_read_and_what_is_wrong_is_told_without_what_stands_there() {
+    fn headers_are_read_and_what_is_wrong_is_reported_without_what_stands_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("headers");
         let read = |text: &str| {

@@ -13,7 +13,7 @@ use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::time::format_time;
 use omniflow_store::GapNotice;
 
-/// The methods that the conventions know. Others are told as `_OTHER`, with the original beside it.
+/// The methods that the conventions know. Others are reported as `_OTHER`, with the original beside it.
 const METHODS: [&str; 10] =
     ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"];
 
@@ -48,7 +48,7 @@ impl Words {
         ResourceLogs { resource: Some(resource), scope_logs, schema_url: String::new() }
     }
 
-    /// One call, or several refusals that were folded into one record.
+    /// One call, or several refusals that were aggregated into one record.
     pub(super) fn call(&self, entry: &AuditEntry) -> LogRecord {
         let mut attributes = Attributes::default();
         attributes.text("log.record.uid", self.uid("record", entry.id, entry.time, &entry.request_id));
@@ -62,11 +62,11 @@ impl Words {
         if let Some(address) = entry.source_ip {
             attributes.text("client.address", address.to_string());
         }
-        let (name, body) = match entry.folded {
-            Some(folded) => {
-                attributes.int("omniflow.folded_calls", folded.calls);
-                attributes.text("omniflow.first_time", format_time(folded.first_time));
-                let body = format!("{} calls refused: {}", folded.calls, entry.outcome.reason());
+        let (name, body) = match entry.aggregated {
+            Some(aggregated) => {
+                attributes.int("omniflow.aggregated_calls", aggregated.calls);
+                attributes.text("omniflow.first_time", format_time(aggregated.first_time));
+                let body = format!("{} calls refused: {}", aggregated.calls, entry.outcome.reason());
                 ("omniflow.audit.refusals", body)
             }
             None => {

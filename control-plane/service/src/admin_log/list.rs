@@ -1,7 +1,7 @@
 //! Events in pages, newest first.
 
+use omniflow_domain::admin_event::AdminEvent;
 use omniflow_domain::error::Error;
-use omniflow_domain::event::Event;
 use omniflow_domain::page::Page;
 
 use super::AdminLog;
@@ -13,8 +13,8 @@ use omniflow_store::AdminLogFilter;
 pub struct AdminLogQuery {
     /// The action.
     pub action: Option<String>,
-    /// The token of the actor, by name or identifier.
-    pub actor: Option<String>,
+    /// The token of the principal, by name or identifier.
+    pub principal: Option<String>,
     /// The subject, by name or identifier.
     pub subject: Option<String>,
     /// Events of this time or later.
@@ -27,11 +27,11 @@ pub struct AdminLogQuery {
 
 impl AdminLog {
     /// A page of the events that a query selects.
-    pub async fn list(&self, query: AdminLogQuery, page: PageRequest) -> Result<Page<Event>, Error> {
+    pub async fn list(&self, query: AdminLogQuery, page: PageRequest) -> Result<Page<AdminEvent>, Error> {
         let (limit, before) = page.read(|text| text.parse().ok())?;
         let filter = AdminLogFilter {
             action: query::parsed("action", query.action)?,
-            actor: query::present(query.actor),
+            principal: query::present(query.principal),
             subject: query::present(query.subject),
             from: query::time("from", query.from)?,
             to: query::time("to", query.to)?,

@@ -1,7 +1,7 @@
 //! Anomalies in the use of keys.
 
+use omniflow_domain::anomaly::Anomaly;
 use omniflow_domain::error::Error;
-use omniflow_domain::finding::Finding;
 use omniflow_domain::page::Page;
 
 use super::RequestLog;
@@ -25,7 +25,7 @@ pub struct AnomalyQuery {
 
 impl RequestLog {
     /// A page of the anomalies that a query selects, the one found last first.
-    pub async fn anomalies(&self, query: AnomalyQuery, page: PageRequest) -> Result<Page<Finding>, Error> {
+    pub async fn anomalies(&self, query: AnomalyQuery, page: PageRequest) -> Result<Page<Anomaly>, Error> {
         let (limit, before) = page.read(|text| text.parse().ok())?;
         let filter = AnomalyFilter {
             key: query::present(query.key).map(|key| KeyReference::from(key.as_str())),
@@ -33,7 +33,7 @@ impl RequestLog {
             from: query::time("from", query.from)?,
             to: query::time("to", query.to)?,
         };
-        let findings = self.store.anomalies(&filter, before, limit + 1).await?;
-        Ok(Page::of(findings, limit, |finding| finding.id.to_string()))
+        let anomalies = self.store.anomalies(&filter, before, limit + 1).await?;
+        Ok(Page::of(anomalies, limit, |anomaly| anomaly.id.to_string()))
     }
 }

@@ -11,7 +11,7 @@ use omniflow_domain::principal::Principal;
 use super::RequestLog;
 use super::filter::AuditQuery;
 use crate::authentication::TokenGuard;
-use crate::signals::Signals;
+use crate::notifications::Notifications;
 use omniflow_store::{AuditFilter, AuditPosition, Store};
 
 /// Records of a batch.
@@ -20,7 +20,7 @@ pub const BATCH_RECORDS: usize = 500;
 /// An export in progress.
 pub struct Export {
     store: Arc<dyn Store>,
-    signals: Signals,
+    notifications: Notifications,
     guard: TokenGuard,
     filter: AuditFilter,
     before: Option<AuditPosition>,
@@ -53,8 +53,13 @@ impl RequestLog {
         Ok(Export {
             filter: query.read()?,
             store: Arc::clone(&self.store),
-            signals: self.signals.clone(),
-            guard: TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id),
+            notifications: self.notifications.clone(),
+            guard: TokenGuard::new(
+                Arc::clone(&self.store),
+                self.clock.clone(),
+                &self.notifications,
+                principal.id,
+            ),
             before: None,
         })
     }
@@ -78,7 +83,7 @@ impl Export {
 
     /// Waits until the process is asked to end.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        let signals = self.signals.clone();
-        async move { signals.stopped().await }
+        let notifications = self.notifications.clone();
+        async move { notifications.stopped().await }
     }
 }

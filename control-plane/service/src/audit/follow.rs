@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::RequestLog;
 use super::filter::AuditQuery;
 use crate::authentication::TokenGuard;
-use crate::signals::Signals;
+use crate::notifications::Notifications;
 use omniflow_store::{AuditFilter, Store};
 
 /// Numbers of records that are searched at once.
@@ -24,7 +24,7 @@ const NUMBERS_AT_ONCE: i64 = 500;
 /// A reader of the log that waits for new records.
 pub struct Follower {
     store: Arc<dyn Store>,
-    signals: Signals,
+    notifications: Notifications,
     guard: TokenGuard,
     filter: AuditFilter,
     committed: watch::Receiver<()>,
@@ -37,7 +37,7 @@ pub struct Follower {
 }
 
 /// What a [`Follower`] reads next.
-pub enum Followed {
+pub enum FollowItem {
     /// The records that the filter selects among those up to the new position, in the order of their numbers.
     Records(Vec<AuditEntry>),
     /// Nothing was committed for the stated time.
@@ -58,15 +58,20 @@ impl RequestLog {
     ) -> Result<Follower, Error> {
         let filter = query.read()?;
         // Before the newest number is read, so that no commit falls in between.
-        let committed = self.signals.audit_committed.subscribe();
+        let committed = self.notifications.audit_committed.subscribe();
         let position = match after {
             Some(id) => id,
             None => self.store.newest_record().await?,
         };
         Ok(Follower {
             store: Arc::clone(&self.store),
-            signals: self.signals.clone(),
-            guard: TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id),
+            notifications: self.notifications.clone(),
+            guard: TokenGuard::new(
+                Arc::clone(&self.store),
+                self.clock.clone(),
+                &self.notifications,
+                principal.id,
+            ),
             filter,
             committed,
             position,
@@ -86,10 +91,10 @@ impl Follower {
 
     /// Reads on, and waits for new records where there are none, but not longer than `idle`. The records may be none:
     /// then only the position has moved.
-    pub async fn next(&mut self, idle: Duration) -> Result<Followed, Error> {
+    pub async fn next(&mut self, idle: Duration) -> Result<FollowItem, Error> {
         loop {
             if !self.guard.is_valid().await? {
-                return Ok(Followed::Ended);
+                return Ok(FollowItem::Ended);
             }
             if self.position >= self.newest && !self.is_newest_read {
                 self.committed.mark_unchanged();
@@ -101,21 +106,21 @@ impl Follower {
                 let store = &*self.store;
                 let records = store.audit_entries_between(&self.filter, self.position, last).await?;
                 self.position = last;
-                return Ok(Followed::Records(records));
+                return Ok(FollowItem::Records(records));
             }
             self.is_newest_read = false;
             tokio::select! {
                 // An error would mean that the sender is gone; it lives as long as the process.
                 _ = self.committed.changed() => {}
                 () = self.guard.revoked() => {}
-                () = sleep(idle) => return Ok(Followed::Idle),
+                () = sleep(idle) => return Ok(FollowItem::Idle),
             }
         }
     }
 
     /// Waits until the process is asked to end.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        let signals = self.signals.clone();
-        async move { signals.stopped().await }
+        let notifications = self.notifications.clone();
+        async move { notifications.stopped().await }
     }
 }

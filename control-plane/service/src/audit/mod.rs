@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use omniflow_domain::clock::Clock;
 
-use super::signals::Signals;
+use super::notifications::Notifications;
 use super::vault::Vault;
 use omniflow_store::Store;
 
@@ -24,7 +24,7 @@ use omniflow_store::Store;
 pub struct RequestLog {
     store: Arc<dyn Store>,
     vault: Arc<Vault>,
-    signals: Signals,
+    notifications: Notifications,
     clock: Clock,
     /// How long the arguments of calls are kept.
     payload_retention: Duration,
@@ -37,10 +37,10 @@ impl RequestLog {
     pub fn new(
         store: Arc<dyn Store>,
         vault: Arc<Vault>,
-        signals: Signals,
+        notifications: Notifications,
         clock: Clock,
         payload_retention: Duration,
     ) -> Self {
-        Self { store, vault, signals, clock, payload_retention }
+        Self { store, vault, notifications, clock, payload_retention }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use omniflow_domain::admin_event::{Action, NewAdminEvent, Subject};
 use omniflow_domain::error::Error;
-use omniflow_domain::event::{Action, NewEvent, Subject};
 use omniflow_domain::principal::Principal;
 use omniflow_policy::payload::CallPayload;
 use omniflow_policy::time::UnixMillis;
@@ -52,9 +52,9 @@ impl RequestLog {
         let payload = self.vault.unseal(store, &binding, &sealed).await?;
         let kept_until = self.payload_end(entry.time);
         // The event is committed before the arguments are returned.
-        let event = NewEvent {
+        let event = NewAdminEvent {
             time: self.clock.now(),
-            actor: principal.actor(),
+            principal: principal.reference(),
             action: Action::PayloadRead,
             // The key's, so that the event is part of the key's history.
             subject: match entry.key {
@@ -66,7 +66,7 @@ impl RequestLog {
         };
         let log = Arc::clone(self);
         run_to_completion(async move {
-            log.record_event(&event).await?;
+            log.record_admin_event(&event).await?;
             Ok(ReadPayload { record: id, payload, kept_until })
         })
         .await
@@ -77,26 +77,26 @@ impl RequestLog {
         self: &Arc<Self>,
         principal: &Principal,
     ) -> Result<RotatedPayloadKey, Error> {
-        let (log, actor) = (Arc::clone(self), principal.actor());
+        let (log, principal) = (Arc::clone(self), principal.reference());
         run_to_completion(async move {
             let rotation = log.vault.rotate(&*log.store).await?;
             let (data_keys, unreadable) = (rotation.data_keys, rotation.unreadable);
             let wrapping_key = hex_name(&rotation.wrapping_key);
-            let event = NewEvent {
+            let event = NewAdminEvent {
                 time: log.clock.now(),
-                actor,
+                principal,
                 action: Action::PayloadKeyRotated,
                 subject: Subject { id: wrapping_key.clone(), name: "payload key".to_owned() },
                 before: None,
                 after: Some(json!({"data_keys": data_keys, "unreadable": unreadable})),
             };
-            log.record_event(&event).await?;
+            log.record_admin_event(&event).await?;
             Ok(RotatedPayloadKey { wrapping_key, data_keys, unreadable })
         })
         .await
     }
 
-    async fn record_event(&self, event: &NewEvent) -> Result<(), Error> {
+    async fn record_admin_event(&self, event: &NewAdminEvent) -> Result<(), Error> {
         let mut transaction = self.store.begin().await?;
         transaction.insert_admin_event(event).await?;
         transaction.commit().await?;

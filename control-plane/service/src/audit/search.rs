@@ -42,9 +42,9 @@ impl RequestLog {
         let (limit, before) = page.read(position)?;
         let filter = query.read()?;
         let deadline = Instant::now() + max_duration;
-        let look = self.store.search_calls(&filter, before, limit + 1, deadline).await?;
-        let page = Page::of(look.found, limit, |entry| cursor(entry.time, entry.id));
-        Ok(SearchPage { page, resume_at: look.ended_at.map(|place| cursor(place.time, place.id)) })
+        let found = self.store.search_calls(&filter, before, limit + 1, deadline).await?;
+        let page = Page::of(found.found, limit, |entry| cursor(entry.time, entry.id));
+        Ok(SearchPage { page, resume_at: found.ended_at.map(|place| cursor(place.time, place.id)) })
     }
 
     /// The number of the newest record, 0 without one.

@@ -14,7 +14,7 @@ pub use omniflow_store::{AuditedUser, Timeline};
 
 /// The period where none is stated, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
-/// The newest calls of which the callers are counted.
+/// The newest calls of which the clients are counted.
 const NEWEST: usize = 5_000;
 /// The maximum of intervals in a period.
 const MAX_INTERVALS: u64 = 60;

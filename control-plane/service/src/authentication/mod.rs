@@ -18,7 +18,7 @@ pub use self::throttle::FailureTotals;
 use self::throttle::Throttle;
 pub use self::token_guard::TokenGuard;
 use super::known_tokens::KnownTokens;
-use super::signals::Signals;
+use super::notifications::Notifications;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
@@ -29,7 +29,7 @@ use omniflow_store::Store;
 pub struct Authentication {
     store: Arc<dyn Store>,
     known_tokens: Arc<KnownTokens>,
-    signals: Signals,
+    notifications: Notifications,
     clock: Clock,
     throttle: Throttle,
 }
@@ -41,10 +41,10 @@ impl Authentication {
     pub fn new(
         store: Arc<dyn Store>,
         known_tokens: Arc<KnownTokens>,
-        signals: Signals,
+        notifications: Notifications,
         clock: Clock,
     ) -> Self {
-        Self { store, known_tokens, signals, clock, throttle: Throttle::default() }
+        Self { store, known_tokens, notifications, clock, throttle: Throttle::default() }
     }
 
     /// The valid token with this digest, or why there is none. A rejected token is passed on to [`Self::reject`].
@@ -75,6 +75,6 @@ impl Authentication {
 
     /// Watches the token of a principal while a long response is prepared or sent.
     pub fn guard(&self, principal: &Principal) -> TokenGuard {
-        TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id)
+        TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.notifications, principal.id)
     }
 }

@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn the_log_has_its_own_rate_and_loses_no_count() {
         let mut failures = Failures::default();
-        let mut told = 0;
+        let mut reported = 0;
         let mut lines = 0;
         let mut noted = 0;
         for minute in 0..3 {
@@ -252,14 +252,14 @@ mod tests {
                 let now = MonotonicNanos(2 * minute * MINUTE);
                 if let Some(kept_back) = failures.record(numbered(number), now, false).log {
                     lines += 1;
-                    told += 1 + kept_back;
+                    reported += 1 + kept_back;
                 }
                 assert!(failures.networks.len() <= MAX_NETWORKS);
             }
         }
         assert_eq!(lines, 3 * 60);
         let waiting: u64 = failures.networks.values().map(|network| network.kept_back).sum();
-        assert_eq!(told + waiting + failures.suppressed_elsewhere, noted);
+        assert_eq!(reported + waiting + failures.suppressed_elsewhere, noted);
     }
 
     #[test]

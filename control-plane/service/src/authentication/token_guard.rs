@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::signals::Signals;
+use crate::notifications::Notifications;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
 use omniflow_store::Store;
@@ -22,8 +22,8 @@ pub struct TokenGuard {
 
 impl TokenGuard {
     /// Notices revocations from now on. [`Self::is_valid`] covers those since the request began.
-    pub fn new(store: Arc<dyn Store>, clock: Clock, signals: &Signals, token: Uuid) -> Self {
-        Self { store, clock, token, revoked: signals.token_revoked.subscribe() }
+    pub fn new(store: Arc<dyn Store>, clock: Clock, notifications: &Notifications, token: Uuid) -> Self {
+        Self { store, clock, token, revoked: notifications.token_revoked.subscribe() }
     }
 
     /// Whether the token is neither revoked nor expired.

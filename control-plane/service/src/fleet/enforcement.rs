@@ -1,4 +1,4 @@
-//! How far a version is in force, and waiting for it.
+//! How far a version is enforced, and waiting for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tokio::time::{Instant, timeout_at};
 use omniflow_domain::gateway::{Enforcement, GatewayEnforcement, GatewayId, SilentGateway};
 
 use super::Fleet;
+use crate::notifications::Notifications;
 use crate::publication::Publication;
-use crate::signals::Signals;
 
 /// How often a wait looks whether a silent gateway's lease has ended.
 const LEASE_CHECK: Duration = Duration::from_millis(500);
@@ -21,7 +21,7 @@ impl Fleet {
         &self,
         version: u64,
         publication: &Publication,
-        signals: &Signals,
+        notifications: &Notifications,
         committed: Option<Instant>,
         wait: Option<Duration>,
     ) -> Option<Enforcement> {
@@ -29,13 +29,13 @@ impl Fleet {
         let enforced = |deadline| self.enforced(version, publication, committed, deadline);
         Some(tokio::select! {
             enforcement = enforced(Instant::now() + wait) => enforcement,
-            () = signals.stopped() => enforced(Instant::now()).await,
+            () = notifications.stopped() => enforced(Instant::now()).await,
         })
     }
 
-    /// Waits until `version` is in force everywhere or `deadline` has come, and tells how far it is.
+    /// Waits until `version` is effective everywhere or `deadline` has come, and tells how far it is.
     ///
-    /// `committed` is when the change was committed; without it, no times are told.
+    /// `committed` is when the change was committed; without it, no times are reported.
     pub async fn enforced(
         &self,
         version: u64,

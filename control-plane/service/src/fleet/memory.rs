@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use omniflow_domain::gateway::Sighting;
 
 use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
-use crate::signals::Signals;
+use crate::notifications::Notifications;
 use omniflow_store::{Store, StoreError};
 
 /// How old a sighting becomes before it is noted anew.
@@ -79,7 +79,7 @@ impl Fleet {
 }
 
 /// Stores sightings of gateways until the process is asked to end. Polls do not wait for it.
-pub async fn run_sightings(fleet: &Fleet, store: &dyn Store, signals: &Signals) {
+pub async fn run_sightings(fleet: &Fleet, store: &dyn Store, notifications: &Notifications) {
     let mut heard = fleet.heard.subscribe();
     let memorise = async || {
         if let Err(error) = fleet.memorise(&*store).await {
@@ -98,7 +98,7 @@ pub async fn run_sightings(fleet: &Fleet, store: &dyn Store, signals: &Signals) 
     };
     tokio::select! {
         () = until_stopped => {}
-        () = signals.stopped() => {}
+        () = notifications.stopped() => {}
     }
     memorise().await;
 }

@@ -1,5 +1,6 @@
 //! The gateways that call: what each enforces, and how long it took.
 
+mod confirmation;
 mod enforcement;
 mod memory;
 
@@ -49,6 +50,8 @@ pub struct Gateway {
     pub version: u64,
     /// The version that each VM enforces, 0 for none.
     pub vms: BTreeMap<Incarnation, u64>,
+    /// The highest version that all its VMs have enforced, 0 for none.
+    confirmed: u64,
     /// When it was first heard of.
     pub first_seen_at: UnixMillis,
     /// When it was last heard of.
@@ -234,6 +237,7 @@ impl Gateway {
             filter_version: None,
             version: 0,
             vms: BTreeMap::new(),
+            confirmed: 0,
             first_seen_at: now,
             last_seen_at: now,
             clock_skew_ms: None,
@@ -266,7 +270,7 @@ impl Gateway {
         self.is_connected() || since(heard_or_expected, now) <= lease
     }
 
-    /// Whether it was heard of so lately that it is still told of.
+    /// Whether it was heard of so lately that it is still reported.
     fn is_remembered(&self, now: UnixMillis) -> bool {
         self.is_connected() || since(self.last_seen_at, now) <= FORGOTTEN_AFTER
     }
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_version_is_in_force_when_every_worker_says_so() {
+    async fn a_version_is_enforced_when_every_worker_says_so() {
         let fleet = fleet();
         let open = fleet.poll_began(&poll(&[(1, 5), (2, 5)]), true);
         assert_eq!(progress(&fleet, 6, 6).await, (false, 0, 2));

@@ -13,6 +13,7 @@ impl GatewayProtocol {
         check_name(&report.gateway)?;
         check_vms(&report.vms)?;
         self.fleet.reported(report, report.installation == Some(self.publisher.installation.id));
+        self.observe_enforcement(&report.gateway, report.incarnation);
         Ok(())
     }
 }

@@ -25,15 +25,20 @@ const MAX_LEAD_MS: u64 = 5 * 60_000;
 impl GatewayProtocol {
     /// Stores an encoded batch, and returns when its records are on the disk. A gateway without an answer sends it again;
     /// records that are stored already are skipped.
-    pub async fn ingest(self: &Arc<Self>, batch: &[u8]) -> Result<(), Error> {
+    pub async fn ingest(self: &Arc<Self>, encoded: &[u8]) -> Result<(), Error> {
         let heard_at = self.clock.now();
-        let batch = AuditBatch::decode(batch).map_err(|error| invalid(error.to_string()))?;
+        let batch = AuditBatch::decode(encoded).map_err(|error| invalid(error.to_string()))?;
         check_name(&batch.source.gateway)?;
         if batch.items.iter().any(|item| item.next_sequence() > MAX_SEQUENCE + 1) {
             return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()));
         }
-        let protocol = Arc::clone(self);
-        run_to_completion(async move { protocol.store(batch, heard_at).await }).await
+        let (protocol, records, bytes) = (Arc::clone(self), batch.items.len(), encoded.len());
+        run_to_completion(async move {
+            protocol.store(batch, heard_at).await?;
+            protocol.metrics.observe_batch(records, bytes);
+            Ok(())
+        })
+        .await
     }
 
     async fn store(&self, batch: AuditBatch, heard_at: UnixMillis) -> Result<(), Error> {
@@ -48,7 +53,7 @@ impl GatewayProtocol {
             wrong @ (IngestError::Leap { .. } | IngestError::TooManyGaps) => invalid(wrong.to_string()),
         })?;
         transaction.commit().await?;
-        self.signals.audit_committed.send_replace(());
+        self.notifications.audit_committed.send_replace(());
         if missing > 0 {
             tracing::warn!(gateway, missing, "audit records are missing");
         }
@@ -59,7 +64,7 @@ impl GatewayProtocol {
         Ok(())
     }
 
-    /// Takes the payloads out of a batch, and seals those that the policy in force keeps, by the numbers of their calls.
+    /// Takes the payloads out of a batch, and seals those that the effective policy keeps, by the numbers of their calls.
     async fn seal_payloads(
         &self,
         batch: AuditBatch,

@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
-use omniflow_policy::gateway::{MAX_VMS, VmStatus, is_gateway_name};
+use omniflow_domain::gateway::GatewayId;
+use omniflow_policy::gateway::{Incarnation, MAX_VMS, VmStatus, is_gateway_name};
 
 pub use self::poll::PollAnswer;
 use super::fleet::Fleet;
+use super::metrics::GatewayMetrics;
+use super::notifications::Notifications;
 use super::publisher::Publisher;
-use super::signals::Signals;
 use super::vault::Vault;
 use omniflow_store::Store;
 
@@ -24,8 +26,9 @@ pub struct GatewayProtocol {
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     vault: Arc<Vault>,
-    signals: Signals,
+    notifications: Notifications,
     clock: Clock,
+    metrics: GatewayMetrics,
 }
 
 // === impl GatewayProtocol ===
@@ -37,10 +40,22 @@ impl GatewayProtocol {
         publisher: Arc<Publisher>,
         fleet: Arc<Fleet>,
         vault: Arc<Vault>,
-        signals: Signals,
+        notifications: Notifications,
         clock: Clock,
+        metrics: GatewayMetrics,
     ) -> Self {
-        Self { store, publisher, fleet, vault, signals, clock }
+        Self { store, publisher, fleet, vault, notifications, clock, metrics }
+    }
+
+    /// Measures the enforcement of the versions that a gateway has just confirmed, from the publication of the first.
+    fn observe_enforcement(&self, gateway: &str, incarnation: Incarnation) {
+        let id = GatewayId { gateway: gateway.to_owned(), incarnation };
+        let publication = &self.publisher.publication;
+        let Ok(published) = publication.version() else { return };
+        let Some((before, confirmed)) = self.fleet.advance_confirmed(&id, published) else { return };
+        if let Some(at) = publication.first_published_between(before, confirmed) {
+            self.metrics.observe_enforcement_delay(at.elapsed());
+        }
     }
 }
 

@@ -39,12 +39,14 @@ impl GatewayProtocol {
     ) -> Result<PollAnswer, Error> {
         check(request)?;
         // The request may have taken a minute to arrive: a token that was revoked meanwhile gets nothing.
-        let guard = TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.signals, principal.id);
+        let guard =
+            TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.notifications, principal.id);
         if !guard.is_valid().await? {
             return Err(Error::unauthenticated());
         }
         let same_installation = request.installation == Some(self.publisher.installation.id);
         let open = self.fleet.poll_began(request, same_installation);
+        self.observe_enforcement(&request.gateway, request.incarnation);
         let answer = self.wait(guard, request).await;
         open.answered();
         answer
@@ -59,11 +61,12 @@ impl GatewayProtocol {
         let publication = &self.publisher.publication;
         let mut published = publication.subscribe();
         let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
-        loop {
+        let mut has_waited = false;
+        let answer = loop {
             published.mark_unchanged();
             match publication.offer(request.installation, request.version, enforced, self.clock.now())? {
-                Offer::Delta(delta) => return Ok(PollAnswer::Delta(delta)),
-                Offer::Image(image) => return Ok(PollAnswer::Image(image)),
+                Offer::Delta(delta) => break PollAnswer::Delta(delta),
+                Offer::Image(image) => break PollAnswer::Image(image),
                 Offer::Ahead => {
                     let (publisher, held) = (Arc::clone(&self.publisher), request.version);
                     run_to_completion(async move { Ok(publisher.pass_version(held).await?) }).await?;
@@ -74,12 +77,18 @@ impl GatewayProtocol {
                     // Perhaps the token of this poll: the next poll is checked.
                     () = guard.revoked() => return Ok(PollAnswer::Nothing),
                     // An error would mean that nothing can ever be published again: the deadline ends the wait.
-                    Ok(()) = published.changed() => {}
+                    Ok(()) = published.changed() => has_waited = true,
                     () = sleep_until(deadline) => return Ok(PollAnswer::Nothing),
-                    () = self.signals.stopped() => return Ok(PollAnswer::Nothing),
+                    () = self.notifications.stopped() => return Ok(PollAnswer::Nothing),
                 },
             }
+        };
+        // A poll that began after the publication says nothing about the delay.
+        let published_at = publication.first_published_between(request.version, u64::MAX);
+        if let Some(at) = published_at.filter(|_| has_waited) {
+            self.metrics.observe_poll_delay(at.elapsed());
         }
+        Ok(answer)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Runs the upkeep that the store needs beside changes.
 
-use crate::signals::Signals;
+use crate::notifications::Notifications;
 use omniflow_store::Store;
 
 /// Runs the store's upkeep until the process is asked to end.
-pub async fn run_checkpoints(store: &dyn Store, signals: &Signals) {
+pub async fn run_checkpoints(store: &dyn Store, notifications: &Notifications) {
     tokio::select! {
         () = store.maintain() => {}
-        () = signals.stopped() => {}
+        () = notifications.stopped() => {}
     }
 }

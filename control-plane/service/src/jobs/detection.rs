@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::signals::Signals;
+use crate::notifications::Notifications;
 use omniflow_domain::clock::Clock;
-use omniflow_domain::patterns::{examine, is_worth_a_look};
+use omniflow_domain::detection::{examine, is_worth_evaluating};
 use omniflow_store::{ChangedHour, EvaluationCursor, Store, StoreError};
 
 /// How often new calls are evaluated.
@@ -15,10 +15,15 @@ const PAUSE: Duration = Duration::from_secs(15);
 const HOURS_AT_ONCE: usize = 100;
 
 /// Detects anomalies until the process is asked to end. With a webhook, each is queued for it.
-pub async fn run_detection(store: &dyn Store, signals: &Signals, clock: &Clock, has_webhook: bool) {
+pub async fn run_detection(
+    store: &dyn Store,
+    notifications: &Notifications,
+    clock: &Clock,
+    has_webhook: bool,
+) {
     let until_stopped = async {
         loop {
-            if let Err(error) = detect(store, signals, clock, has_webhook).await {
+            if let Err(error) = detect(store, notifications, clock, has_webhook).await {
                 tracing::warn!(%error, "anomalies cannot be detected; trying again soon");
             }
             // Anomalies are found within this time, and all calls that came in it are evaluated together; nothing waits for this.
@@ -27,23 +32,23 @@ pub async fn run_detection(store: &dyn Store, signals: &Signals, clock: &Clock, 
     };
     tokio::select! {
         () = until_stopped => {}
-        () = signals.stopped() => {}
+        () = notifications.stopped() => {}
     }
 }
 
 /// Evaluates all hours that have changed by now. What changes meanwhile is left to the next run.
 pub async fn detect(
     store: &dyn Store,
-    signals: &Signals,
+    notifications: &Notifications,
     clock: &Clock,
     has_webhook: bool,
 ) -> Result<(), StoreError> {
-    let mut looked = EvaluationCursor::default();
+    let mut cursor = EvaluationCursor::default();
     loop {
         let started = Instant::now();
-        let changed = store.changed_hours(&mut looked, HOURS_AT_ONCE).await?;
+        let changed = store.changed_hours(&mut cursor, HOURS_AT_ONCE).await?;
         let is_last = changed.len() < HOURS_AT_ONCE;
-        evaluate(store, signals, clock, has_webhook, changed).await?;
+        evaluate(store, notifications, clock, has_webhook, changed).await?;
         if is_last {
             return Ok(());
         }
@@ -55,7 +60,7 @@ pub async fn detect(
 /// Evaluates these hours, and stores what was found.
 pub async fn evaluate(
     store: &dyn Store,
-    signals: &Signals,
+    notifications: &Notifications,
     clock: &Clock,
     has_webhook: bool,
     mut changed: Vec<ChangedHour>,
@@ -66,30 +71,30 @@ pub async fn evaluate(
     let mut anomalies = Vec::new();
     for one in &mut changed {
         match one {
-            ChangedHour::Hour(present) if is_worth_a_look(present) => {
+            ChangedHour::Hour(present) if is_worth_evaluating(present) => {
                 let history = store.history(present).await?;
                 anomalies.extend(examine(&history, present));
             }
             ChangedHour::Hour(_) => {}
-            ChangedHour::Ended(signal) => anomalies.push(signal.clone()),
+            ChangedHour::Ended(detection) => anomalies.push(detection.clone()),
         }
     }
     let webhook_since = has_webhook.then(|| clock.now());
     let mut found = Vec::new();
     let mut transaction = store.begin_log().await?;
-    for signal in anomalies {
-        found.extend(transaction.note_signal(signal, webhook_since).await?);
+    for detection in anomalies {
+        found.extend(transaction.record_detection(detection, webhook_since).await?);
     }
     for one in &changed {
         transaction.mark_evaluated(one).await?;
     }
     transaction.commit().await?;
-    for finding in &found {
-        let kind = finding.signal.kind.as_str();
-        tracing::warn!(kind, key = %finding.signal.key_id, "{}", finding.signal.summary());
+    for anomaly in &found {
+        let kind = anomaly.detection.kind.as_str();
+        tracing::warn!(kind, key = %anomaly.detection.key_id, "{}", anomaly.detection.summary());
     }
     if !found.is_empty() {
-        signals.finding_committed.send_replace(());
+        notifications.anomaly_committed.send_replace(());
     }
     Ok(())
 }

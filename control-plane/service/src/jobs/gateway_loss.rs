@@ -1,6 +1,6 @@
 //! Finds the gateways whose process is gone with records that it had not delivered: the log gets a gap for each.
 //!
-//! A gateway says with every batch how far it has come, and once when all is settled. One that falls silent after another
+//! A gateway says with every batch how far it has come, and once when it is quiescent. One that falls silent after another
 //! word than that took along what its workers held. Nobody can tell that from a gateway which is cut off for longer; so
 //! the gap is withdrawn when one is heard of again.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::fleet::Fleet;
-use crate::signals::Signals;
+use crate::notifications::Notifications;
 use omniflow_store::{Store, StoreError};
 
 /// How often gateways are checked.
@@ -18,10 +18,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 10_000;
 
 /// Checks gateways until the process is asked to end.
-pub async fn run_gateway_loss(store: &dyn Store, signals: &Signals, fleet: &Fleet) {
+pub async fn run_gateway_loss(store: &dyn Store, notifications: &Notifications, fleet: &Fleet) {
     let until_stopped = async {
         loop {
-            if let Err(error) = record_lost_gateways(store, signals, fleet).await {
+            if let Err(error) = record_lost_gateways(store, notifications, fleet).await {
                 tracing::warn!(%error, "it cannot be found out which gateways are gone; trying again soon");
             }
             // A lease has whole seconds; nothing waits for this.
@@ -30,14 +30,14 @@ pub async fn run_gateway_loss(store: &dyn Store, signals: &Signals, fleet: &Flee
     };
     tokio::select! {
         () = until_stopped => {}
-        () = signals.stopped() => {}
+        () = notifications.stopped() => {}
     }
 }
 
 /// Records a gap for each gateway that is gone by now.
 pub async fn record_lost_gateways(
     store: &dyn Store,
-    signals: &Signals,
+    notifications: &Notifications,
     fleet: &Fleet,
 ) -> Result<(), StoreError> {
     for open in store.open_gateways(AT_ONCE).await? {
@@ -46,7 +46,7 @@ pub async fn record_lost_gateways(
         let missing = transaction.lose_gateway(&open, ended_at).await?;
         transaction.commit().await?;
         if let Some(missing) = missing {
-            signals.audit_committed.send_replace(());
+            notifications.audit_committed.send_replace(());
             tracing::warn!(
                 gateway = %open.id,
                 missing_at_least = missing,

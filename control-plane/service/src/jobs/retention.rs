@@ -11,7 +11,7 @@ use omniflow_policy::time::UnixMillis;
 use tokio::time::{Instant, sleep};
 
 use crate::fleet::Fleet;
-use crate::signals::Signals;
+use crate::notifications::Notifications;
 use crate::vault::DATA_KEY_TIME;
 use omniflow_domain::clock::Clock;
 use omniflow_store::{Store, StoreError};
@@ -23,7 +23,7 @@ const ROWS_AT_ONCE: usize = 200;
 /// Payloads in one transaction: the longest take 64 database pages.
 const PAYLOADS_AT_ONCE: usize = 20;
 /// For how long a gateway that holds nothing is remembered.
-const SETTLED_KEPT: Duration = Duration::from_secs(86_400);
+const QUIESCENT_RETENTION: Duration = Duration::from_secs(86_400);
 /// For how many times the retention of records the place of a gateway that is gone is known, so that what it delivers
 /// again counts once. One that is there keeps its place though it has no calls.
 const STREAMS_KEPT: u32 = 2;
@@ -42,7 +42,7 @@ pub struct RetentionPeriods {
 /// Purges until the process is asked to end.
 pub async fn run_retention(
     store: &dyn Store,
-    signals: &Signals,
+    notifications: &Notifications,
     fleet: &Fleet,
     clock: &Clock,
     periods: RetentionPeriods,
@@ -58,7 +58,7 @@ pub async fn run_retention(
     };
     tokio::select! {
         () = until_stopped => {}
-        () = signals.stopped() => {}
+        () = notifications.stopped() => {}
     }
 }
 
@@ -78,10 +78,10 @@ pub async fn purge(
         let started = Instant::now();
         let records = store.purge_records(before, ROWS_AT_ONCE).await?;
         let gaps = store.purge_gaps(before, ROWS_AT_ONCE).await?;
-        let gateways = store.purge_gateways(before, start_of(SETTLED_KEPT), ROWS_AT_ONCE).await?;
-        let patterns = store.purge_anomalies(before, clock.now(), ROWS_AT_ONCE).await?;
+        let gateways = store.purge_gateways(before, start_of(QUIESCENT_RETENTION), ROWS_AT_ONCE).await?;
+        let anomalies = store.purge_anomalies(before, clock.now(), ROWS_AT_ONCE).await?;
         purged += records;
-        if records == 0 && gaps == 0 && gateways == 0 && patterns == 0 {
+        if records == 0 && gaps == 0 && gateways == 0 && anomalies == 0 {
             break;
         }
         // The gateways' half of the time.

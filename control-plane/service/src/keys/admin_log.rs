@@ -1,16 +1,16 @@
 //! Changes to keys as the admin log records them.
 
-use omniflow_domain::event::{Action, NewEvent, Subject};
-use omniflow_domain::event_state::{difference, key_state};
+use omniflow_domain::admin_event::{Action, NewAdminEvent, Subject};
+use omniflow_domain::admin_event_state::{difference, key_state};
 use omniflow_domain::key::Key;
 use omniflow_domain::principal::Principal;
 use omniflow_policy::time::UnixMillis;
 
 /// The creation of a key.
-pub(super) fn created(principal: &Principal, action: Action, key: &Key) -> NewEvent {
-    NewEvent {
+pub(super) fn created(principal: &Principal, action: Action, key: &Key) -> NewAdminEvent {
+    NewAdminEvent {
         time: key.created_at,
-        actor: principal.actor(),
+        principal: principal.reference(),
         action,
         subject: subject(key),
         before: None,
@@ -25,11 +25,11 @@ pub(super) fn changed(
     before: &Key,
     after: &Key,
     now: UnixMillis,
-) -> NewEvent {
+) -> NewAdminEvent {
     let (old, new) = difference(key_state(before), key_state(after));
-    NewEvent {
+    NewAdminEvent {
         time: now,
-        actor: principal.actor(),
+        principal: principal.reference(),
         action,
         subject: subject(after),
         before: Some(old),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::Action;
 use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
 use omniflow_domain::principal::Principal;

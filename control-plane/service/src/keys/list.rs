@@ -46,8 +46,8 @@ impl Keys {
             environment: query::parsed("environment", request.environment)?,
             scope: query::parsed("scope", request.scope)?,
             rotation: query::parsed::<bool>("rotation_due", request.rotation_due)?.map(|due| {
-                let made_until = self.rotation_after.and_then(|after| before(now, after));
-                RotationFilter { due, now, made_until }
+                let created_until = self.rotation_after.and_then(|after| before(now, after));
+                RotationFilter { due, now, created_until }
             }),
             unused_since: query::time("unused_since", request.unused_since)?,
             expiring: query::time("expires_before", request.expires_before)?.map(|end| (now, end)),

@@ -20,8 +20,8 @@ use omniflow_policy::key::{Environment, Secret, compose_key};
 
 use super::fleet::Fleet;
 use super::idempotency::{IdempotencyCache, Replayable};
+use super::notifications::Notifications;
 use super::publisher::Publisher;
-use super::signals::Signals;
 use omniflow_store::Store;
 
 pub use create::{Create, add, first_version};
@@ -39,7 +39,7 @@ pub struct Keys {
     /// The gateways that enforce changes.
     pub fleet: Arc<Fleet>,
     /// Ends waiting when the process ends.
-    pub signals: Signals,
+    pub notifications: Notifications,
     /// The results of requests that created a key or a version in the last minutes.
     pub idempotency: Arc<IdempotencyCache>,
     /// When a key's newest version falls due for rotation after its creation; `None` for never.

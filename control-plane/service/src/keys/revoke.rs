@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::Error;
-use omniflow_domain::event::Action;
 use omniflow_domain::gateway::Enforcement;
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::KeyDetails;
@@ -90,7 +90,7 @@ impl Keys {
         let Commit { key, snapshot, committed } = run_to_completion(change).await?;
         let publication = &self.publisher.publication;
         let enforcement =
-            self.fleet.enforcement_after(snapshot, publication, &self.signals, committed, wait).await;
+            self.fleet.enforcement_after(snapshot, publication, &self.notifications, committed, wait).await;
         Ok(Revoked { key: self.details_after_commit(key).await, snapshot, committed, enforcement })
     }
 

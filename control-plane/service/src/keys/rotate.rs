@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::Action;
 use omniflow_domain::key::{Key, NotRotatable};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use omniflow_domain::admin_event::Action;
+use omniflow_domain::admin_event_state::key_state;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::Action;
-use omniflow_domain::event_state::key_state;
 use omniflow_domain::key::{Key, KeyStatus};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;

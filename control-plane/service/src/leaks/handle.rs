@@ -1,5 +1,5 @@
 //! Handling a report of leaked secrets: its keys are revoked and replaced, all in one change, so that one version has it
-//! in force.
+//! effective.
 //!
 //! The report names keys, never what was sent.
 
@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::Action;
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
 use omniflow_domain::leak::{LeakReport, LeakedKey, LeakedVersion, ReplacementKey};
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Leaks;
-use super::search::{Found, Sought};
+use super::search::{Found, SearchTerms};
 use crate::idempotency::{Idempotent, Replayable, record};
 use crate::keys::{add, first_version, new_secret, revoke_versions};
 use crate::run_to_completion;
@@ -99,11 +99,11 @@ impl Leaks {
         request: ReportLeak,
     ) -> Result<Idempotent<LeakReport>, Error> {
         let ReportLeak { secret, digest, text, measures, wait, attempt } = request;
-        let sought = Sought::read(secret, digest, text)?;
+        let terms = SearchTerms::read(secret, digest, text)?;
         let image = self.publisher.publication.image()?;
         let prefix = self.publisher.installation.key_prefix.clone();
         let found =
-            spawn_blocking(move || sought.find(&image, &prefix)).await.map_err(|_| Error::internal())??;
+            spawn_blocking(move || terms.find(&image, &prefix)).await.map_err(|_| Error::internal())??;
         let (leaks, principal) = (Arc::clone(self), principal.clone());
         let change = async move { leaks.act(&principal, found, measures, attempt).await };
         let handled = match run_to_completion(change).await? {
@@ -114,7 +114,8 @@ impl Leaks {
         let usages = self.usages(&ids, now);
         let changes = (measures.revoke || measures.replacement) && !ids.is_empty();
         let (publication, wait) = (&self.publisher.publication, wait.filter(|_| changes));
-        let enforcement = self.fleet.enforcement_after(version, publication, &self.signals, committed, wait);
+        let enforcement =
+            self.fleet.enforcement_after(version, publication, &self.notifications, committed, wait);
         let (usages, enforcement) = tokio::join!(usages, enforcement);
         for (key, usage) in report.keys.iter_mut().zip(usages) {
             key.usage = usage;

@@ -11,8 +11,8 @@ use omniflow_domain::clock::{Clock, Entropy};
 
 use crate::fleet::Fleet;
 use crate::idempotency::IdempotencyCache;
+use crate::notifications::Notifications;
 use crate::publisher::Publisher;
-use crate::signals::Signals;
 use omniflow_store::Store;
 
 /// The most keys in one report: what is revoked is one change, which gateways apply as a whole.
@@ -23,7 +23,7 @@ pub struct Leaks {
     store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
-    signals: Signals,
+    notifications: Notifications,
     idempotency: Arc<IdempotencyCache>,
     rotation_after: Option<Duration>,
     clock: Clock,
@@ -39,7 +39,7 @@ pub struct LeakParts<'a> {
     /// The gateways that call.
     pub fleet: &'a Arc<Fleet>,
     /// Whether the process ends.
-    pub signals: &'a Signals,
+    pub notifications: &'a Notifications,
     /// The results of recent attempts.
     pub idempotency: &'a Arc<IdempotencyCache>,
 }
@@ -58,7 +58,7 @@ impl Leaks {
             store: Arc::clone(parts.store),
             publisher: Arc::clone(parts.publisher),
             fleet: Arc::clone(parts.fleet),
-            signals: parts.signals.clone(),
+            notifications: parts.notifications.clone(),
             idempotency: Arc::clone(parts.idempotency),
             rotation_after,
             clock: clock.clone(),

@@ -14,7 +14,7 @@ use crate::fields;
 use omniflow_domain::error::Error;
 
 /// Where to search for secrets. No Debug: it holds them.
-pub(super) enum Sought {
+pub(super) enum SearchTerms {
     /// One secret.
     Secret(Zeroizing<String>),
     /// The SHA-256 of one.
@@ -34,9 +34,9 @@ pub(super) struct Found {
     pub(super) malformed: usize,
 }
 
-// === impl Sought ===
+// === impl SearchTerms ===
 
-impl Sought {
+impl SearchTerms {
     /// Reads exactly one of the three.
     pub(super) fn read(
         secret: Option<String>,
@@ -86,9 +86,9 @@ impl Found {
 
     fn search(&mut self, image: &Image, prefix: &KeyPrefix, text: &str) {
         let (mut unknown, mut malformed) = (BTreeSet::new(), BTreeSet::new());
-        for finding in find_keys(prefix, text) {
-            let digest = Digest::of(finding.text.as_bytes());
-            match finding.environment {
+        for anomaly in find_keys(prefix, text) {
+            let digest = Digest::of(anomaly.text.as_bytes());
+            match anomaly.environment {
                 Ok(_) if self.note(image, &digest) => {}
                 Ok(_) => drop(unknown.insert(digest)),
                 Err(_) => drop(malformed.insert(digest)),

@@ -24,7 +24,7 @@ impl Leaks {
             usages.push(match self.read_usage(*key, MAX_CALLS, now).await {
                 Ok(usage) => Some(usage),
                 Err(error) => {
-                    tracing::error!(%error, %key, "the use of a leaked key cannot be told");
+                    tracing::error!(%error, %key, "the use of a leaked key is unknown");
                     None
                 }
             });
@@ -35,9 +35,9 @@ impl Leaks {
     async fn read_usage(&self, key: Uuid, max_calls: u64, now: UnixMillis) -> Result<KeyUsage, StoreError> {
         let from = period_start(now);
         let groups = self.store.call_groups(key, from, max_calls).await?;
-        let unusual =
+        let filter =
             AnomalyFilter { key: Some(KeyReference::Id(key)), from: Some(from), ..Default::default() };
-        let anomalies = self.store.anomalies(&unusual, None, MAX_ANOMALIES).await?;
+        let anomalies = self.store.anomalies(&filter, None, MAX_ANOMALIES).await?;
         Ok(KeyUsage { calls: KeyUse::of(&groups, max_calls, now), anomalies })
     }
 }

@@ -1,4 +1,4 @@
-//! The differences between two versions, or between the policy in force and a draft.
+//! The differences between two versions, or between the effective policy and a draft.
 
 use omniflow_domain::error::Error;
 use omniflow_domain::policy::PolicyComparison;
@@ -10,7 +10,7 @@ use super::{Policies, conflicts};
 use crate::publication::NumberedPolicy;
 use crate::query;
 
-/// Two versions to compare, as numbers in text. A missing or empty one is the policy in force.
+/// Two versions to compare, as numbers in text. A missing or empty one is the effective policy.
 #[derive(Clone, Debug, Default)]
 pub struct CompareVersions {
     /// The earlier version.
@@ -30,7 +30,7 @@ impl Policies {
         Ok(PolicyComparison { from: from.0, to: Some(to.0), blocked_by: Vec::new(), diff })
     }
 
-    /// Compares the policy in force with a draft, which is checked as if it were set.
+    /// Compares the effective policy with a draft, which is checked as if it were set.
     pub async fn compare_draft(&self, draft: Draft) -> Result<PolicyComparison, Error> {
         let NumberedPolicy { version: from, policy: current } = self.current()?;
         let draft = draft.compile(current.key_prefix()).await?;
@@ -39,7 +39,7 @@ impl Policies {
         Ok(PolicyComparison { from, to: None, blocked_by, diff })
     }
 
-    /// The version that the parameter `name` states, with its number; the policy in force if it states none.
+    /// The version that the parameter `name` states, with its number; the effective policy if it states none.
     async fn version_or_current(
         &self,
         name: &'static str,

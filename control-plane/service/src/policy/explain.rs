@@ -50,7 +50,7 @@ pub struct Explain {
     pub at: Option<String>,
     /// How many calls the key has made at that moment; limits are left out if not stated.
     pub calls_before: Option<u32>,
-    /// A draft, in place of the policy in force.
+    /// A draft, in place of the effective policy.
     pub draft: Option<Draft>,
 }
 
@@ -79,7 +79,7 @@ impl Policies {
         };
         // After the key was read, so that the image contains it.
         let image = self.publisher.publication.image()?;
-        let (decision, presented) = match (version_of_key, &request.headers) {
+        let (decision, credential) = match (version_of_key, &request.headers) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid_field(
                     "/headers",
@@ -104,11 +104,11 @@ impl Policies {
             }
         };
         let limit = limit(&decision, request.calls_before)?;
-        let steps = explain(&policy, presented, &target, &decision, limit.as_ref());
+        let steps = explain(&policy, credential, &target, &decision, limit.as_ref());
         Ok(Explanation::new(&decision, limit.as_ref(), version, steps))
     }
 
-    /// The draft, if there is one, or else the policy in force and its version.
+    /// The draft, if there is one, or else the effective policy and its version.
     async fn draft_or_current(&self, draft: Option<Draft>) -> Result<(Arc<Policy>, Option<u64>), Error> {
         let NumberedPolicy { version, policy: current } = self.current()?;
         match draft {

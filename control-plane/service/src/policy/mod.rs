@@ -16,9 +16,9 @@ use omniflow_domain::error::Error;
 use tokio::sync::Mutex;
 
 use crate::fleet::Fleet;
+use crate::notifications::Notifications;
 use crate::publication::NumberedPolicy;
 use crate::publisher::Publisher;
-use crate::signals::Signals;
 use omniflow_store::Store;
 
 /// The use cases of the policy.
@@ -26,7 +26,7 @@ pub struct Policies {
     store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
-    signals: Signals,
+    notifications: Notifications,
     clock: Clock,
     /// Held by the one replay that runs.
     pub replaying: Mutex<()>,
@@ -40,20 +40,20 @@ impl Policies {
         store: &Arc<dyn Store>,
         publisher: &Arc<Publisher>,
         fleet: &Arc<Fleet>,
-        signals: &Signals,
+        notifications: &Notifications,
         clock: &Clock,
     ) -> Self {
         Self {
             store: Arc::clone(store),
             publisher: Arc::clone(publisher),
             fleet: Arc::clone(fleet),
-            signals: signals.clone(),
+            notifications: notifications.clone(),
             clock: clock.clone(),
             replaying: Mutex::new(()),
         }
     }
 
-    /// The policy in force and its version.
+    /// The effective policy and its version.
     pub fn current(&self) -> Result<NumberedPolicy, Error> {
         let (policy, version) = self.publisher.publication.policy()?;
         Ok(NumberedPolicy { version, policy })

@@ -1,6 +1,6 @@
 //! Replaying recorded calls: what a draft would have allowed or refused of them.
 //!
-//! Each call is decided twice, by the policy in force and by the draft, with the scopes that its key has now. Only what
+//! Each call is decided twice, by the effective policy and by the draft, with the scopes that its key has now. Only what
 //! a policy decides is decided anew: whether there was a key, whether it was valid and from where it came stays as it
 //! was, and so does an exhausted limit.
 
@@ -90,7 +90,7 @@ struct GroupTotals {
 }
 
 impl Policies {
-    /// Replays recorded calls, newest first, with the policy in force and with a draft.
+    /// Replays recorded calls, newest first, with the effective policy and with a draft.
     ///
     /// Fails with `invalid_field` or `invalid_query`, and with `busy` while another replay runs.
     pub async fn replay(&self, request: ReplayCalls) -> Result<ReplayReport, Error> {

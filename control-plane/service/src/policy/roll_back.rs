@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::Error;
-use omniflow_domain::event::Action;
 use omniflow_domain::principal::Principal;
 use omniflow_policy::policy::Policy;
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use omniflow_domain::admin_event::{Action, NewAdminEvent, Subject};
+use omniflow_domain::admin_event_state::policy_state;
 use omniflow_domain::error::Error;
-use omniflow_domain::event::{Action, NewEvent, Subject};
-use omniflow_domain::event_state::policy_state;
 use omniflow_domain::gateway::Enforcement;
 use omniflow_domain::policy::StoredPolicy;
 use omniflow_domain::principal::Principal;
@@ -73,8 +73,8 @@ impl Policies {
         let (policies, principal) = (Arc::clone(self), principal.clone());
         let change = async move { policies.replace(&principal, action, policy, precondition).await };
         let Committed { current, snapshot, at } = run_to_completion(change).await?;
-        let (publication, signals) = (&self.publisher.publication, &self.signals);
-        let enforcement = self.fleet.enforcement_after(snapshot, publication, signals, at, wait).await;
+        let (publication, notifications) = (&self.publisher.publication, &self.notifications);
+        let enforcement = self.fleet.enforcement_after(snapshot, publication, notifications, at, wait).await;
         Ok(EffectivePolicy { current, enforcement })
     }
 
@@ -110,16 +110,16 @@ impl Policies {
             by = principal.name.as_str(),
             version = snapshot,
             %action,
-            "a policy is in force"
+            "a policy is effective"
         );
         Ok(Committed { current, snapshot, at })
     }
 }
 
-fn event(principal: &Principal, action: Action, before: u64, after: &StoredPolicy) -> NewEvent {
-    NewEvent {
+fn event(principal: &Principal, action: Action, before: u64, after: &StoredPolicy) -> NewAdminEvent {
+    NewAdminEvent {
         time: after.created_at,
-        actor: principal.actor(),
+        principal: principal.reference(),
         action,
         subject: Subject { id: after.version.to_string(), name: "policy".to_owned() },
         before: Some(policy_state(before)),

@@ -178,17 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn policies_are_told_one_by_one_and_take_their_place() {
+    fn policies_are_reported_one_by_one_and_take_their_place() {
         let mut log = DeltaLog::default();
         let with = |from, policy: &str| Delta { policy: Some(policy.to_owned()), ..delta(from, 1) };
         log.push(&with(0, "a"), 0);
         log.push(&with(10, "b"), 0);
         log.push(&delta(20, 1), 0);
         // A key that was changed before a policy, or behind it, must not pass it on the way.
-        let told: Vec<_> = [0, 10, 20].map(|from| log.since(from).unwrap()).into();
-        assert_eq!(told.iter().map(|delta| delta.to).collect::<Vec<_>>(), [10, 20, 30]);
+        let reported: Vec<_> = [0, 10, 20].map(|from| log.since(from).unwrap()).into();
+        assert_eq!(reported.iter().map(|delta| delta.to).collect::<Vec<_>>(), [10, 20, 30]);
         assert_eq!(
-            told.iter().map(|d| d.policy.as_deref()).collect::<Vec<_>>(),
+            reported.iter().map(|d| d.policy.as_deref()).collect::<Vec<_>>(),
             [Some("a"), Some("b"), None]
         );
         let long = "x".repeat(LEAST_KEPT_CHANGES / 2 * POLICY_BYTES_PER_CHANGE);

@@ -4,6 +4,7 @@
 //! So versions follow the order of commits, and a delta always matches its image.
 
 mod log;
+mod times;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -13,11 +14,13 @@ use omniflow_policy::policy::Policy;
 use omniflow_policy::snapshot::{Change, Delta, Image, MAX_CHANGES_PER_DELTA, SnapshotError};
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use omniflow_domain::version::MAX_LEAD_MS;
 
 use self::log::DeltaLog;
+use self::times::PublicationTimes;
 
 /// Maximum number of images that are kept for gateways that fetch them. Each may have segments of its own; a gateway
 /// that is still fetching an older image polls again.
@@ -100,6 +103,7 @@ struct Published {
     image: Arc<Image>,
     policy: NumberedPolicy,
     log: DeltaLog,
+    times: PublicationTimes,
     offered: HashMap<u64, Offered>,
 }
 
@@ -122,6 +126,7 @@ impl Publication {
             image: Arc::new(image),
             policy: NumberedPolicy { version: policy_version, policy: Arc::new(policy) },
             log: DeltaLog::default(),
+            times: PublicationTimes::default(),
             offered: HashMap::new(),
         };
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = Some(published);
@@ -168,6 +173,7 @@ impl Publication {
             if let Some(policy) = draft.policy {
                 published.policy = policy;
             }
+            published.times.push(version, Instant::now());
             std::mem::replace(&mut published.image, Arc::new(draft.image))
         };
         self.version.send_replace(version);
@@ -224,6 +230,11 @@ impl Publication {
         let offered = state.as_mut()?.offered.get_mut(&version)?;
         offered.last_touched = now;
         Some(Arc::clone(&offered.image))
+    }
+
+    /// When the first version above `held` was published, if it is recent and at most `last`.
+    pub fn first_published_between(&self, held: u64, last: u64) -> Option<Instant> {
+        self.read(|published| published.times.first_between(held, last)).ok().flatten()
     }
 
     fn read<T>(&self, read: impl FnOnce(&Published) -> T) -> Result<T, NotReady> {

@@ -8,9 +8,9 @@ use omniflow_policy::time::UnixMillis;
 use super::{Tokens, subject};
 use crate::idempotency::{Idempotent, Replayable, record};
 use crate::{fields, run_to_completion};
+use omniflow_domain::admin_event::{Action, NewAdminEvent};
+use omniflow_domain::admin_event_state::token_state;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::{Action, NewEvent};
-use omniflow_domain::event_state::token_state;
 use omniflow_domain::name::Name;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::{Role, Token};
@@ -99,9 +99,9 @@ impl Tokens {
             return Err(Error::new(ErrorCode::NameTaken, detail));
         }
         record(&mut *transaction, attempt.as_ref(), &format!("/v1/tokens/{}", token.id), now).await?;
-        let event = NewEvent {
+        let event = NewAdminEvent {
             time: now,
-            actor: principal.actor(),
+            principal: principal.reference(),
             action: Action::TokenCreated,
             subject: subject(&token),
             before: None,

@@ -13,9 +13,9 @@ use tokio::sync::Mutex;
 pub use self::create::{CreateToken, CreatedToken};
 use super::idempotency::IdempotencyCache;
 use super::known_tokens::KnownTokens;
-use super::signals::Signals;
+use super::notifications::Notifications;
+use omniflow_domain::admin_event::Subject;
 use omniflow_domain::clock::{Clock, Entropy};
-use omniflow_domain::event::Subject;
 use omniflow_domain::token::Token;
 use omniflow_store::Store;
 
@@ -23,7 +23,7 @@ use omniflow_store::Store;
 pub struct Tokens {
     store: Arc<dyn Store>,
     known_tokens: Arc<KnownTokens>,
-    signals: Signals,
+    notifications: Notifications,
     idempotency: Arc<IdempotencyCache>,
     key_prefix: KeyPrefix,
     clock: Clock,
@@ -39,13 +39,22 @@ impl Tokens {
     pub fn new(
         store: Arc<dyn Store>,
         known_tokens: Arc<KnownTokens>,
-        signals: Signals,
+        notifications: Notifications,
         idempotency: Arc<IdempotencyCache>,
         key_prefix: KeyPrefix,
         clock: Clock,
         entropy: Entropy,
     ) -> Self {
-        Self { store, known_tokens, signals, idempotency, key_prefix, clock, entropy, turn: Mutex::new(()) }
+        Self {
+            store,
+            known_tokens,
+            notifications,
+            idempotency,
+            key_prefix,
+            clock,
+            entropy,
+            turn: Mutex::new(()),
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::{Tokens, subject};
 use crate::run_to_completion;
+use omniflow_domain::admin_event::{Action, NewAdminEvent};
+use omniflow_domain::admin_event_state::token_state;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::event::{Action, NewEvent};
-use omniflow_domain::event_state::token_state;
 use omniflow_domain::principal::Principal;
 
 // === impl Tokens ===
@@ -29,9 +29,9 @@ impl Tokens {
         let mut transaction = self.store.begin().await?;
         let now = self.clock.now();
         let token = transaction.token(id).await?.ok_or_else(no_such_token)?;
-        let event = NewEvent {
+        let event = NewAdminEvent {
             time: now,
-            actor: principal.actor(),
+            principal: principal.reference(),
             action: Action::TokenRevoked,
             subject: subject(&token),
             before: Some(token_state(&token)),
@@ -47,7 +47,7 @@ impl Tokens {
         }
         transaction.commit().await?;
         self.known_tokens.forget(&token.digest);
-        self.signals.token_revoked.send_replace(());
+        self.notifications.token_revoked.send_replace(());
         tracing::info!(token = %id, by = principal.name.as_str(), "a token was revoked");
         Ok(())
     }

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use omniflow_store::{ChangedHour, EvaluationCursor, Result, StoreError};
 
 use crate::columns::{from_millis, row_limit, saturated};
-use omniflow_domain::finding::{Evidence, FindingKind, MAX_NAMED, Network, Signal};
-use omniflow_domain::patterns::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
+use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence, MAX_NAMED, Network};
+use omniflow_domain::detection::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
 
 const DAY_MS: u64 = 24 * HOUR_MS;
 
@@ -81,8 +81,8 @@ pub(crate) async fn history(connection: &mut SqliteConnection, present: &mut Pre
     let since = since.map_or(hour, i64::cast_unsigned);
     let (_, end) = bounds(hour);
     // On the first day of a key every network is new.
-    let settled = (since * HOUR_MS).saturating_add(DAY_MS);
-    let from = settled.max(end.saturating_sub((HISTORY_HOURS + 24) * HOUR_MS));
+    let complete_from = (since * HOUR_MS).saturating_add(DAY_MS);
+    let from = complete_from.max(end.saturating_sub((HISTORY_HOURS + 24) * HOUR_MS));
     let rows = sqlx::query(
         "SELECT (? - first_time - 1) / ? AS day, count(*) FROM key_networks \
          WHERE key_id = ? AND first_time >= ? AND first_time < ? GROUP BY day",
@@ -137,8 +137,8 @@ fn present(row: &SqliteRow) -> Result<Present> {
 }
 
 fn ended_use(row: &SqliteRow) -> Result<ChangedHour> {
-    Ok(ChangedHour::Ended(Signal {
-        kind: FindingKind::UsedAfterEnd,
+    Ok(ChangedHour::Ended(Detection {
+        kind: AnomalyKind::UsedAfterEnd,
         key_id: row.try_get(0)?,
         key_name: row.try_get(3)?,
         first: from_millis(row.try_get(4)?),

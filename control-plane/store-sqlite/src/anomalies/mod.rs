@@ -6,8 +6,8 @@ use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-use omniflow_domain::finding::{Finding, FindingKind, Signal};
-use omniflow_domain::patterns::{History, Present};
+use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection};
+use omniflow_domain::detection::{History, Present};
 
 use async_trait::async_trait;
 use omniflow_store::anomalies::continues;
@@ -20,7 +20,7 @@ use crate::SqliteStore;
 use crate::columns::{from_millis, parsed, row_limit, saturated, to_millis};
 use crate::database::SqliteTransaction;
 
-const COLUMNS: &str = "SELECT id, kind, key_id, key_name, first_time, last_time, evidence FROM findings ";
+const COLUMNS: &str = "SELECT id, kind, key_id, key_name, first_time, last_time, evidence FROM anomalies ";
 
 #[async_trait]
 impl AnomalyStore for SqliteStore {
@@ -29,7 +29,7 @@ impl AnomalyStore for SqliteStore {
         filter: &AnomalyFilter,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<Finding>> {
+    ) -> Result<Vec<Anomaly>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
         query.push("WHERE id < ").push_bind(before.unwrap_or(i64::MAX));
         match &filter.key {
@@ -51,8 +51,8 @@ impl AnomalyStore for SqliteStore {
         rows.iter().map(read).collect()
     }
 
-    async fn anomaly_totals(&self) -> Result<Vec<(FindingKind, u64)>> {
-        let rows = sqlx::query("SELECT kind, total FROM finding_totals")
+    async fn anomaly_totals(&self) -> Result<Vec<(AnomalyKind, u64)>> {
+        let rows = sqlx::query("SELECT kind, total FROM anomaly_totals")
             .fetch_all(&mut *self.audit.reader().await?)
             .await?;
         let read = |row: &SqliteRow| {
@@ -71,7 +71,7 @@ impl AnomalyStore for SqliteStore {
     async fn due_deliveries(&self, now: UnixMillis, limit: usize) -> Result<Vec<Delivery>> {
         let rows = sqlx::query(
             "SELECT id, kind, key_id, key_name, first_time, last_time, evidence, since, attempts \
-             FROM deliveries JOIN findings ON id = finding_id WHERE next_time <= ? ORDER BY next_time LIMIT ?",
+             FROM deliveries JOIN anomalies ON id = anomaly_id WHERE next_time <= ? ORDER BY next_time LIMIT ?",
         )
         .bind(to_millis(now))
         .bind(row_limit(limit))
@@ -79,7 +79,7 @@ impl AnomalyStore for SqliteStore {
         .await?;
         let delivery = |row: &SqliteRow| {
             Ok(Delivery {
-                finding: read(row)?,
+                anomaly: read(row)?,
                 since: from_millis(row.try_get(7)?),
                 attempts: row.try_get(8)?,
             })
@@ -98,44 +98,44 @@ impl AnomalyStore for SqliteStore {
 
 #[async_trait]
 impl AnomalyWrites for SqliteTransaction {
-    async fn note_signal(
+    async fn record_detection(
         &mut self,
-        signal: Signal,
+        detection: Detection,
         webhook_since: Option<UnixMillis>,
-    ) -> Result<Option<Finding>> {
+    ) -> Result<Option<Anomaly>> {
         let statement = sqlx::AssertSqlSafe(format!(
             "{COLUMNS} WHERE key_id = ? AND kind = ? AND subject = ? ORDER BY id DESC LIMIT 1"
         ));
         let last = sqlx::query(statement)
-            .bind(signal.key_id)
-            .bind(signal.kind.as_str())
-            .bind(signal.subject())
+            .bind(detection.key_id)
+            .bind(detection.kind.as_str())
+            .bind(detection.subject())
             .fetch_optional(self.connection())
             .await?;
         let last = last.as_ref().map(read).transpose()?;
-        match last.filter(|last| continues(last, &signal)) {
-            Some(mut finding) => {
-                finding.signal.extend(signal);
-                self.update_finding(&finding).await?;
+        match last.filter(|last| continues(last, &detection)) {
+            Some(mut anomaly) => {
+                anomaly.detection.extend(detection);
+                self.update_anomaly(&anomaly).await?;
                 Ok(None)
             }
-            None => self.insert_finding(signal, webhook_since).await.map(Some),
+            None => self.insert_anomaly(detection, webhook_since).await.map(Some),
         }
     }
 
-    async fn put_off_delivery(&mut self, finding: i64, attempts: u32, next: UnixMillis) -> Result<()> {
-        sqlx::query("UPDATE deliveries SET attempts = ?, next_time = ? WHERE finding_id = ?")
+    async fn put_off_delivery(&mut self, anomaly: i64, attempts: u32, next: UnixMillis) -> Result<()> {
+        sqlx::query("UPDATE deliveries SET attempts = ?, next_time = ? WHERE anomaly_id = ?")
             .bind(saturated(attempts.into()))
             .bind(to_millis(next))
-            .bind(finding)
+            .bind(anomaly)
             .execute(self.connection())
             .await?;
         Ok(())
     }
 
-    async fn end_delivery(&mut self, finding: i64) -> Result<()> {
-        sqlx::query("DELETE FROM deliveries WHERE finding_id = ?")
-            .bind(finding)
+    async fn end_delivery(&mut self, anomaly: i64) -> Result<()> {
+        sqlx::query("DELETE FROM deliveries WHERE anomaly_id = ?")
+            .bind(anomaly)
             .execute(self.connection())
             .await?;
         Ok(())
@@ -149,13 +149,13 @@ impl AnomalyWrites for SqliteTransaction {
             .bind(present.key_id)
             .bind(saturated(present.counts.hour))
             .bind(saturated(present.counts.calls)),
-            ChangedHour::Ended(signal) => sqlx::query(
+            ChangedHour::Ended(detection) => sqlx::query(
                 "UPDATE key_ends SET changed = 0 WHERE key_id = ? AND key_version = ? AND reason = ? AND calls = ?",
             )
-            .bind(signal.key_id)
-            .bind(signal.evidence.version)
-            .bind(signal.evidence.reason.clone())
-            .bind(saturated(signal.evidence.observed)),
+            .bind(detection.key_id)
+            .bind(detection.evidence.version)
+            .bind(detection.evidence.reason.clone())
+            .bind(saturated(detection.evidence.observed)),
         };
         statement.execute(self.connection()).await?;
         Ok(())
@@ -163,45 +163,49 @@ impl AnomalyWrites for SqliteTransaction {
 }
 
 impl SqliteTransaction {
-    async fn update_finding(&mut self, finding: &Finding) -> Result<()> {
-        let signal = &finding.signal;
+    async fn update_anomaly(&mut self, anomaly: &Anomaly) -> Result<()> {
+        let detection = &anomaly.detection;
         sqlx::query(
-            "UPDATE findings SET key_name = ?, first_time = ?, last_time = ?, evidence = ? WHERE id = ?",
+            "UPDATE anomalies SET key_name = ?, first_time = ?, last_time = ?, evidence = ? WHERE id = ?",
         )
-        .bind(signal.key_name.clone())
-        .bind(to_millis(signal.first))
-        .bind(to_millis(signal.last))
-        .bind(written(signal)?)
-        .bind(finding.id)
+        .bind(detection.key_name.clone())
+        .bind(to_millis(detection.first))
+        .bind(to_millis(detection.last))
+        .bind(written(detection)?)
+        .bind(anomaly.id)
         .execute(self.connection())
         .await?;
         Ok(())
     }
 
-    async fn insert_finding(&mut self, signal: Signal, webhook_since: Option<UnixMillis>) -> Result<Finding> {
+    async fn insert_anomaly(
+        &mut self,
+        detection: Detection,
+        webhook_since: Option<UnixMillis>,
+    ) -> Result<Anomaly> {
         let inserted = sqlx::query(
-            "INSERT INTO findings (kind, key_id, subject, key_name, first_time, last_time, evidence) \
+            "INSERT INTO anomalies (kind, key_id, subject, key_name, first_time, last_time, evidence) \
              VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
-        .bind(signal.kind.as_str())
-        .bind(signal.key_id)
-        .bind(signal.subject())
-        .bind(signal.key_name.clone())
-        .bind(to_millis(signal.first))
-        .bind(to_millis(signal.last))
-        .bind(written(&signal)?)
+        .bind(detection.kind.as_str())
+        .bind(detection.key_id)
+        .bind(detection.subject())
+        .bind(detection.key_name.clone())
+        .bind(to_millis(detection.first))
+        .bind(to_millis(detection.last))
+        .bind(written(&detection)?)
         .execute(self.connection())
         .await?;
         let id = inserted.last_insert_rowid();
         sqlx::query(
-            "INSERT INTO finding_totals (kind, total) VALUES (?, 1) ON CONFLICT DO UPDATE SET total = total + 1",
+            "INSERT INTO anomaly_totals (kind, total) VALUES (?, 1) ON CONFLICT DO UPDATE SET total = total + 1",
         )
-        .bind(signal.kind.as_str())
+        .bind(detection.kind.as_str())
         .execute(self.connection())
         .await?;
         if let Some(since) = webhook_since.map(to_millis) {
             sqlx::query(
-                "INSERT INTO deliveries (finding_id, since, attempts, next_time) VALUES (?, ?, 0, ?)",
+                "INSERT INTO deliveries (anomaly_id, since, attempts, next_time) VALUES (?, ?, 0, ?)",
             )
             .bind(id)
             .bind(since)
@@ -209,19 +213,19 @@ impl SqliteTransaction {
             .execute(self.connection())
             .await?;
         }
-        Ok(Finding { id, signal })
+        Ok(Anomaly { id, detection })
     }
 }
 
-fn written(signal: &Signal) -> Result<String> {
-    serde_json::to_string(&signal.evidence).map_err(|_| StoreError::Corrupt("evidence"))
+fn written(detection: &Detection) -> Result<String> {
+    serde_json::to_string(&detection.evidence).map_err(|_| StoreError::Corrupt("evidence"))
 }
 
-fn read(row: &SqliteRow) -> Result<Finding> {
+fn read(row: &SqliteRow) -> Result<Anomaly> {
     let evidence: &str = row.try_get(6)?;
-    Ok(Finding {
+    Ok(Anomaly {
         id: row.try_get(0)?,
-        signal: Signal {
+        detection: Detection {
             kind: parsed(row.try_get(1)?, "a kind")?,
             key_id: row.try_get(2)?,
             key_name: row.try_get(3)?,

@@ -173,11 +173,11 @@ fn push_status(query: &mut QueryBuilder<Sqlite>, status: KeyStatus, now: UnixMil
 
 /// Adds the condition that the newest accepted version of a key is due for rotation, or not.
 fn push_rotation(query: &mut QueryBuilder<Sqlite>, rotation: RotationFilter) {
-    let RotationFilter { due, now, made_until } = rotation;
-    if let (true, Some(made_until)) = (due, made_until) {
+    let RotationFilter { due, now, created_until } = rotation;
+    if let (true, Some(created_until)) = (due, created_until) {
         // No version is older than its key, unless the clock was set back, by less than a day. Keys that are too
         // young are skipped without reading their versions.
-        let latest = UnixMillis(made_until.0.saturating_add(DAY_MS));
+        let latest = UnixMillis(created_until.0.saturating_add(DAY_MS));
         query.push(" AND k.created_at <= ").push_bind(to_millis(latest));
     }
     // Nothing was created at -1.
@@ -187,7 +187,7 @@ fn push_rotation(query: &mut QueryBuilder<Sqlite>, rotation: RotationFilter) {
         .push(ACCEPTED_AT)
         .push_bind(to_millis(now))
         .push(" ORDER BY a.version DESC LIMIT 1) <= ")
-        .push_bind(made_until.map_or(-1, to_millis))
+        .push_bind(created_until.map_or(-1, to_millis))
         .push(", 0)");
 }
 

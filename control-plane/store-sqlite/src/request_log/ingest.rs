@@ -28,6 +28,7 @@ impl RequestLogWrites for SqliteTransaction {
         heard_at: UnixMillis,
         latest: UnixMillis,
     ) -> std::result::Result<Ingested, IngestError> {
+        self.set_ingest();
         for item in &mut batch.items {
             item.clamp_times(latest);
         }
@@ -46,8 +47,8 @@ impl RequestLogWrites for SqliteTransaction {
         for record in rest {
             self.insert_records(&source.gateway, &[*record], payloads).await?;
         }
-        for folded in &arrival.folded {
-            self.insert_folded(&source.gateway, folded).await?;
+        for aggregated in &arrival.aggregated {
+            self.insert_aggregated(&source.gateway, aggregated).await?;
         }
         if let Some(last_time) = place.last_time.filter(|_| place.next_sequence != before) {
             self.set_stream_place(source, place.next_sequence, last_time, arrival.since).await?;
@@ -159,21 +160,21 @@ impl SqliteTransaction {
     }
 
     /// Inserts aggregated refusals. Columns that differ between the calls stay empty.
-    async fn insert_folded(&mut self, gateway: &str, folded: &AggregatedRefusals) -> Result<()> {
-        let outcome = Outcome::Denied(folded.reason);
+    async fn insert_aggregated(&mut self, gateway: &str, aggregated: &AggregatedRefusals) -> Result<()> {
+        let outcome = Outcome::Denied(aggregated.reason);
         sqlx::query(
-            "INSERT INTO audit_records (time, first_time, folded_calls, gateway, method, path, status, decision, \
+            "INSERT INTO audit_records (time, first_time, aggregated_calls, gateway, method, path, status, decision, \
              reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
              argument_hash_partial) VALUES (?, ?, ?, ?, '', '', ?, ?, ?, 0, ?, '', 0, 0, x'', false)",
         )
-        .bind(to_millis(folded.last_time))
-        .bind(to_millis(folded.first_time))
-        .bind(saturated(folded.calls))
+        .bind(to_millis(aggregated.last_time))
+        .bind(to_millis(aggregated.first_time))
+        .bind(saturated(aggregated.calls))
         .bind(gateway.to_owned())
-        .bind(folded.reason.status())
+        .bind(aggregated.reason.status())
         .bind(outcome.decision())
         .bind(outcome.reason())
-        .bind(folded.source_ip.map(address_bytes))
+        .bind(aggregated.source_ip.map(address_bytes))
         .execute(self.connection())
         .await?;
         Ok(())

@@ -7,7 +7,7 @@ use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-use omniflow_domain::audit::{AuditEntry, AuditGap, Decision, FoldedCalls, GapCause, RecordedCall};
+use omniflow_domain::audit::{AggregatedCalls, AuditEntry, AuditGap, Decision, GapCause, RecordedCall};
 use omniflow_store::{AuditFilter, AuditPosition, KeyReference, Result, StoreError};
 
 use crate::columns::{address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
@@ -15,11 +15,11 @@ use crate::database::Database;
 
 pub(crate) const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
      status, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
-     argument_hash_partial, folded_calls, first_time, \
+     argument_hash_partial, aggregated_calls, first_time, \
      EXISTS (SELECT 1 FROM audit_payloads WHERE record_id = audit_records.id) FROM audit_records ";
 
 const RECORDED_COLUMNS: &str = "SELECT id, time, key_id, key_version, method, endpoint, path, reason, \
-     coalesce(folded_calls, 1) FROM audit_records ";
+     coalesce(aggregated_calls, 1) FROM audit_records ";
 
 impl Database {
     pub(crate) async fn audit_entries(
@@ -229,7 +229,7 @@ pub(crate) fn read(row: &SqliteRow) -> Result<AuditEntry> {
             .transpose()?,
         argument_hash_partial: row.try_get(18)?,
         has_payload: row.try_get(21)?,
-        folded: read_folded(row)?,
+        aggregated: read_aggregated(row)?,
     })
 }
 
@@ -247,11 +247,11 @@ pub(crate) fn read_gap(row: &SqliteRow) -> Result<AuditGap> {
     })
 }
 
-fn read_folded(row: &SqliteRow) -> Result<Option<FoldedCalls>> {
+fn read_aggregated(row: &SqliteRow) -> Result<Option<AggregatedCalls>> {
     let Some(calls) = row.try_get::<Option<i64>, _>(19)? else {
         return Ok(None);
     };
-    Ok(Some(FoldedCalls { calls: calls.cast_unsigned(), first_time: from_millis(row.try_get(20)?) }))
+    Ok(Some(AggregatedCalls { calls: calls.cast_unsigned(), first_time: from_millis(row.try_get(20)?) }))
 }
 
 fn read_recorded(row: &SqliteRow) -> Result<RecordedCall> {

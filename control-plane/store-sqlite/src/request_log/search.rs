@@ -27,7 +27,7 @@ const STEP: usize = 2_000;
 const GATHERED: usize = 5_000;
 
 const USER_COLUMNS: &str =
-    "SELECT time, key_id, key_name, endpoint, source_ip, coalesce(folded_calls, 1) FROM audit_records ";
+    "SELECT time, key_id, key_name, endpoint, source_ip, coalesce(aggregated_calls, 1) FROM audit_records ";
 
 /// The index that a search uses, and the conditions that it answers.
 pub(crate) struct Through {

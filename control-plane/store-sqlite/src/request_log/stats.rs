@@ -23,9 +23,9 @@ const SLICE_MS: u64 = 24 * HOUR_MS;
 /// The same if clients determine the number of groups.
 const ADDRESS_SLICE_MS: u64 = HOUR_MS;
 
-/// The first digit of the status, three significant digits of the latency or [`FOLDED`], and the calls.
+/// The first digit of the status, three significant digits of the latency or [`AGGREGATED`], and the calls.
 pub(crate) const COUNTED: &str = "status / 100, CASE \
-     WHEN folded_calls IS NOT NULL THEN -1 \
+     WHEN aggregated_calls IS NOT NULL THEN -1 \
      WHEN latency_us < 1000 THEN latency_us \
      WHEN latency_us < 10000 THEN latency_us / 10 * 10 \
      WHEN latency_us < 100000 THEN latency_us / 100 * 100 \
@@ -33,9 +33,9 @@ pub(crate) const COUNTED: &str = "status / 100, CASE \
      WHEN latency_us < 10000000 THEN latency_us / 10000 * 10000 \
      WHEN latency_us < 100000000 THEN latency_us / 100000 * 100000 \
      WHEN latency_us < 1000000000 THEN latency_us / 1000000 * 1000000 \
-     ELSE latency_us / 10000000 * 10000000 END, sum(coalesce(folded_calls, 1))";
+     ELSE latency_us / 10000000 * 10000000 END, sum(coalesce(aggregated_calls, 1))";
 /// Stands for the unknown latency of aggregated calls.
-pub(crate) const FOLDED: i64 = -1;
+pub(crate) const AGGREGATED: i64 = -1;
 
 impl Database {
     pub(crate) async fn audit_stats(
@@ -96,7 +96,9 @@ impl Database {
     ) -> Result<HashSet<Vec<GroupValue>>> {
         let columns = columns(by);
         let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
-        query.push(&columns).push(", sum(coalesce(folded_calls, 1)) AS calls FROM audit_records WHERE true");
+        query
+            .push(&columns)
+            .push(", sum(coalesce(aggregated_calls, 1)) AS calls FROM audit_records WHERE true");
         apply(&mut query, filter);
         query.push(" GROUP BY ").push(positions(by.len())).push(" ORDER BY calls DESC, ");
         query.push(positions(by.len())).push(" LIMIT ").push_bind(row_limit(most));
@@ -120,7 +122,7 @@ impl Database {
             let group = group(row, by)?;
             let class = row.try_get(by.len())?;
             let latency = row.try_get::<i64, _>(by.len() + 1)?;
-            let latency = (latency != FOLDED).then(|| latency.cast_unsigned());
+            let latency = (latency != AGGREGATED).then(|| latency.cast_unsigned());
             let calls = row.try_get::<i64, _>(by.len() + 2)?.cast_unsigned();
             stats.total.add(class, latency, calls);
             if largest.is_none_or(|largest| largest.contains(&group)) {

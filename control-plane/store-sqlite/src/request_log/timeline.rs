@@ -10,7 +10,7 @@ use omniflow_store::{AuditFilter, Result, Timeline};
 
 use super::list::apply;
 use super::search::Through;
-use super::stats::{COUNTED, FOLDED};
+use super::stats::{AGGREGATED, COUNTED};
 use crate::database::Database;
 
 /// The time span that is counted first, in milliseconds.
@@ -63,7 +63,7 @@ impl Database {
             let stretch = row.try_get::<i64, _>(0)?.cast_unsigned().saturating_mul(width);
             let class = row.try_get(1)?;
             let latency = row.try_get::<i64, _>(2)?;
-            let latency = (latency != FOLDED).then(|| latency.cast_unsigned());
+            let latency = (latency != AGGREGATED).then(|| latency.cast_unsigned());
             let calls = row.try_get::<i64, _>(3)?.cast_unsigned();
             timeline.total.add(class, latency, calls);
             timeline.stretches.entry(stretch).or_default().add(class, latency, calls);

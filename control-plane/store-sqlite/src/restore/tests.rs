@@ -131,7 +131,7 @@ async fn backup_with_a_foreign_trigger_is_refused() {
         let path = backup.join(name);
         let before = fs::read(&path).unwrap();
         let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
-        let table = if name == MAIN_FILE { "events" } else { "audit_gaps" };
+        let table = if name == MAIN_FILE { "admin_log" } else { "audit_gaps" };
         let trigger = format!("CREATE TRIGGER evil AFTER INSERT ON {table} BEGIN SELECT 1; END");
         sqlx::query(AssertSqlSafe(trigger)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
@@ -252,7 +252,7 @@ async fn restore_is_in_the_admin_log() {
     let noted = store.admin_events(&AdminLogFilter::default(), None, 1).await.unwrap();
     let noted = &noted[0].noted;
     assert_eq!((noted.action, noted.time), (Action::InstallationRestored, NOW));
-    assert_eq!(noted.actor, Actor { id: None, name: "omf db restore".to_owned() });
+    assert_eq!(noted.principal, PrincipalRef { id: None, name: "omf db restore".to_owned() });
     assert_eq!(noted.before, Some(json!({"snapshot_version": first})));
     let after = json!({"backup_taken_at": TAKEN, "snapshot_version": second});
     assert_eq!(noted.after, Some(after));

@@ -1,6 +1,6 @@
 //! Tokens, sessions, idempotency keys, the installation, the admin log.
 
-use omniflow_domain::event::Action;
+use omniflow_domain::admin_event::Action;
 use omniflow_domain::session::Session;
 use omniflow_domain::token::Role;
 use omniflow_policy::digest::Digest;
@@ -296,7 +296,7 @@ pub async fn admin_events_are_filtered(backend: &impl Backend) {
     let mut policy = event(None, at(1), "policy");
     policy.action = Action::PolicySet;
     policy.subject.id = "2".to_owned();
-    policy.actor.name = "first start".to_owned();
+    policy.principal.name = "first start".to_owned();
     for entry in [policy, event(Some(id(1)), at(2), "ci"), event(None, at(3), "cd")] {
         transaction.insert_admin_event(&entry).await.unwrap();
     }
@@ -304,8 +304,8 @@ pub async fn admin_events_are_filtered(backend: &impl Backend) {
     let all = AdminLogFilter::default;
     for (filter, expected) in [
         (AdminLogFilter { action: Some(Action::PolicySet), ..all() }, vec![1]),
-        (AdminLogFilter { actor: Some("owner".to_owned()), ..all() }, vec![3, 2]),
-        (AdminLogFilter { actor: Some(id(1).to_string()), ..all() }, vec![2]),
+        (AdminLogFilter { principal: Some("owner".to_owned()), ..all() }, vec![3, 2]),
+        (AdminLogFilter { principal: Some(id(1).to_string()), ..all() }, vec![2]),
         (AdminLogFilter { subject: Some("2".to_owned()), ..all() }, vec![1]),
         (AdminLogFilter { subject: Some("cd".to_owned()), ..all() }, vec![3]),
         (AdminLogFilter { from: Some(at(2)), ..all() }, vec![3, 2]),

@@ -1,15 +1,15 @@
 //! Anomalies: sums, history, evaluation, deliveries.
 
-use omniflow_domain::finding::{Evidence, FindingKind, Network, Signal};
-use omniflow_domain::patterns::{HOUR_MS, Present, QUIET_MS};
+use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence, Network};
+use omniflow_domain::detection::{HOUR_MS, Present, QUIET_MS};
 use omniflow_policy::outcome::Denial;
 
 use super::Backend;
 use super::fixtures::*;
 use crate::{AnomalyFilter, ChangedHour, EvaluationCursor, KeyReference, Store};
 
-fn signal(key: u32, kind: FindingKind, first: u64, last: u64) -> Signal {
-    Signal {
+fn detection(key: u32, kind: AnomalyKind, first: u64, last: u64) -> Detection {
+    Detection {
         kind,
         key_id: id(key),
         key_name: format!("key-{key}"),
@@ -28,18 +28,18 @@ fn signal(key: u32, kind: FindingKind, first: u64, last: u64) -> Signal {
     }
 }
 
-async fn note(store: &dyn Store, signal: Signal, webhook: Option<u64>) -> Option<i64> {
+async fn note(store: &dyn Store, detection: Detection, webhook: Option<u64>) -> Option<i64> {
     let mut transaction = store.begin_log().await.unwrap();
-    let found = transaction.note_signal(signal, webhook.map(at)).await.unwrap();
+    let found = transaction.record_detection(detection, webhook.map(at)).await.unwrap();
     transaction.commit().await.unwrap();
-    found.map(|finding| finding.id)
+    found.map(|anomaly| anomaly.id)
 }
 
 async fn changed(store: &dyn Store, cursor: &mut EvaluationCursor, limit: usize) -> Vec<ChangedHour> {
     store.changed_hours(cursor, limit).await.unwrap()
 }
 
-async fn mark(store: &dyn Store, one: &ChangedHour) {
+async fn mark_evaluated(store: &dyn Store, one: &ChangedHour) {
     let mut transaction = store.begin_log().await.unwrap();
     transaction.mark_evaluated(one).await.unwrap();
     transaction.commit().await.unwrap();
@@ -53,50 +53,50 @@ fn hours(changed: &[ChangedHour]) -> Vec<Present> {
     changed.iter().filter_map(hour).collect()
 }
 
-/// A new signal is an anomaly and round-trips with its evidence.
-pub async fn signal_becomes_an_anomaly(backend: &impl Backend) {
+/// A new detection is an anomaly and round-trips with its evidence.
+pub async fn detection_becomes_an_anomaly(backend: &impl Backend) {
     let store = backend.open().await;
-    let one = signal(1, FindingKind::VolumeSpike, 0, HOUR);
+    let one = detection(1, AnomalyKind::VolumeSpike, 0, HOUR);
     let number = note(&*store, one.clone(), None).await.unwrap();
     let found = store.anomalies(&AnomalyFilter::default(), None, 9).await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].id, &found[0].signal), (number, &one));
-    assert_eq!(store.anomaly_totals().await.unwrap(), [(FindingKind::VolumeSpike, 1)]);
+    assert_eq!((found[0].id, &found[0].detection), (number, &one));
+    assert_eq!(store.anomaly_totals().await.unwrap(), [(AnomalyKind::VolumeSpike, 1)]);
 }
 
-/// A signal soon after an anomaly extends it; one long after is another anomaly.
-pub async fn signal_extends_an_open_anomaly(backend: &impl Backend) {
+/// A detection soon after an anomaly extends it; one long after is another anomaly.
+pub async fn detection_extends_an_open_anomaly(backend: &impl Backend) {
     let store = backend.open().await;
-    let first = note(&*store, signal(1, FindingKind::VolumeSpike, 0, HOUR), None).await.unwrap();
-    assert_eq!(note(&*store, signal(1, FindingKind::VolumeSpike, 2 * HOUR, 3 * HOUR), None).await, None);
+    let first = note(&*store, detection(1, AnomalyKind::VolumeSpike, 0, HOUR), None).await.unwrap();
+    assert_eq!(note(&*store, detection(1, AnomalyKind::VolumeSpike, 2 * HOUR, 3 * HOUR), None).await, None);
     let open = store.anomalies(&AnomalyFilter::default(), None, 9).await.unwrap();
-    assert_eq!((open.len(), open[0].id, open[0].signal.last), (1, first, at(3 * HOUR)));
+    assert_eq!((open.len(), open[0].id, open[0].detection.last), (1, first, at(3 * HOUR)));
     let late = 3 * HOUR + QUIET_MS + 1;
-    assert!(note(&*store, signal(1, FindingKind::VolumeSpike, late, late), None).await.is_some());
+    assert!(note(&*store, detection(1, AnomalyKind::VolumeSpike, late, late), None).await.is_some());
     // Another kind and another key are anomalies of their own.
-    assert!(note(&*store, signal(1, FindingKind::ManyPlaces, 0, 1), None).await.is_some());
-    assert!(note(&*store, signal(2, FindingKind::VolumeSpike, 0, 1), None).await.is_some());
+    assert!(note(&*store, detection(1, AnomalyKind::ManyPlaces, 0, 1), None).await.is_some());
+    assert!(note(&*store, detection(2, AnomalyKind::VolumeSpike, 0, 1), None).await.is_some());
     assert_eq!(store.anomalies(&AnomalyFilter::default(), None, 9).await.unwrap().len(), 4);
 }
 
 /// Each condition, and pages.
 pub async fn anomalies_are_filtered_and_paged(backend: &impl Backend) {
     let store = backend.open().await;
-    note(&*store, signal(1, FindingKind::VolumeSpike, 0, 10), None).await;
-    note(&*store, signal(2, FindingKind::ManyPlaces, 20, 30), None).await;
-    note(&*store, signal(3, FindingKind::VolumeSpike, 40, 50), None).await;
+    note(&*store, detection(1, AnomalyKind::VolumeSpike, 0, 10), None).await;
+    note(&*store, detection(2, AnomalyKind::ManyPlaces, 20, 30), None).await;
+    note(&*store, detection(3, AnomalyKind::VolumeSpike, 40, 50), None).await;
     let all = AnomalyFilter::default;
     for (filter, expected) in [
         (all(), vec![3, 2, 1]),
         (AnomalyFilter { key: Some(KeyReference::Id(id(2))), ..all() }, vec![2]),
         (AnomalyFilter { key: Some(KeyReference::from("key-3")), ..all() }, vec![3]),
-        (AnomalyFilter { kind: Some(FindingKind::VolumeSpike), ..all() }, vec![3, 1]),
+        (AnomalyFilter { kind: Some(AnomalyKind::VolumeSpike), ..all() }, vec![3, 1]),
         (AnomalyFilter { from: Some(at(30)), ..all() }, vec![3, 2]),
         (AnomalyFilter { to: Some(at(20)), ..all() }, vec![1]),
         (AnomalyFilter { from: Some(at(11)), to: Some(at(20)), ..all() }, vec![]),
     ] {
         let found = store.anomalies(&filter, None, 9).await.unwrap();
-        let keys: Vec<_> = found.iter().map(|one| (one.signal.key_id.as_u128() >> 64) as u32).collect();
+        let keys: Vec<_> = found.iter().map(|one| (one.detection.key_id.as_u128() >> 64) as u32).collect();
         assert_eq!(keys, expected, "{filter:?}");
     }
     let first = store.anomalies(&all(), None, 2).await.unwrap();
@@ -150,7 +150,7 @@ pub async fn networks_are_counted_by_ten_minutes(backend: &impl Backend) {
     assert_eq!(changed[0].new_networks.len(), 4);
 }
 
-/// Calls with a version after its end are a signal, and in no other sum.
+/// Calls with a version after its end are a detection, and in no other sum.
 pub async fn calls_after_an_end_are_summed_apart(backend: &impl Backend) {
     let store = backend.open().await;
     let key = Some((id(1), "ci"));
@@ -158,13 +158,13 @@ pub async fn calls_after_an_end_are_summed_apart(backend: &impl Backend) {
         vec![refused(0, START, key, Denial::KeyRevoked), refused(1, START + 5, key, Denial::KeyRevoked)];
     ingest(&*store, records).await;
     let changed = changed(&*store, &mut EvaluationCursor::default(), 9).await;
-    let [ChangedHour::Ended(signal)] = changed.as_slice() else { panic!("{changed:?}") };
+    let [ChangedHour::Ended(detection)] = changed.as_slice() else { panic!("{changed:?}") };
     assert_eq!(
-        (signal.kind, signal.key_id, signal.first, signal.last),
-        (FindingKind::UsedAfterEnd, id(1), at(0), at(5))
+        (detection.kind, detection.key_id, detection.first, detection.last),
+        (AnomalyKind::UsedAfterEnd, id(1), at(0), at(5))
     );
-    assert_eq!((signal.evidence.observed, signal.evidence.version), (2, Some(1)));
-    assert_eq!(signal.evidence.reason.as_deref(), Some(Denial::KeyRevoked.code()));
+    assert_eq!((detection.evidence.observed, detection.evidence.version), (2, Some(1)));
+    assert_eq!(detection.evidence.reason.as_deref(), Some(Denial::KeyRevoked.code()));
 }
 
 /// Evaluated sums are not returned again until calls are added.
@@ -176,7 +176,7 @@ pub async fn evaluated_sums_are_done(backend: &impl Backend) {
     let first = changed(&*store, &mut EvaluationCursor::default(), 9).await;
     assert_eq!(first.len(), 2);
     for one in &first {
-        mark(&*store, one).await;
+        mark_evaluated(&*store, one).await;
     }
     assert!(changed(&*store, &mut EvaluationCursor::default(), 9).await.is_empty());
     ingest(&*store, vec![record(2, START + 1, key), refused(3, START + 1, key, Denial::KeyExpired)]).await;
@@ -191,7 +191,7 @@ pub async fn sums_that_grew_meanwhile_stay_changed(backend: &impl Backend) {
     let read = changed(&*store, &mut EvaluationCursor::default(), 9).await;
     ingest(&*store, vec![record(2, START, key), refused(3, START, key, Denial::KeyExpired)]).await;
     for one in &read {
-        mark(&*store, one).await;
+        mark_evaluated(&*store, one).await;
     }
     assert_eq!(changed(&*store, &mut EvaluationCursor::default(), 9).await.len(), 2);
 }
@@ -240,25 +240,25 @@ pub async fn history_ends_before_the_hour(backend: &impl Backend) {
 /// New anomalies are queued for the webhook if there is one.
 pub async fn new_anomalies_are_queued(backend: &impl Backend) {
     let store = backend.open().await;
-    note(&*store, signal(1, FindingKind::VolumeSpike, 0, 1), None).await;
+    note(&*store, detection(1, AnomalyKind::VolumeSpike, 0, 1), None).await;
     assert_eq!(store.waiting_deliveries().await.unwrap(), 0);
-    let second = note(&*store, signal(2, FindingKind::VolumeSpike, 0, 1), Some(5)).await.unwrap();
-    note(&*store, signal(2, FindingKind::VolumeSpike, 1, 2), Some(6)).await;
+    let second = note(&*store, detection(2, AnomalyKind::VolumeSpike, 0, 1), Some(5)).await.unwrap();
+    note(&*store, detection(2, AnomalyKind::VolumeSpike, 1, 2), Some(6)).await;
     assert_eq!(store.waiting_deliveries().await.unwrap(), 1);
     assert!(store.due_deliveries(at(4), 9).await.unwrap().is_empty());
     let due = store.due_deliveries(at(5), 9).await.unwrap();
-    assert_eq!((due.len(), due[0].finding.id, due[0].since, due[0].attempts), (1, second, at(5), 0));
-    assert_eq!(due[0].finding.signal.last, at(2), "with what was added since");
+    assert_eq!((due.len(), due[0].anomaly.id, due[0].since, due[0].attempts), (1, second, at(5), 0));
+    assert_eq!(due[0].anomaly.detection.last, at(2), "with what was added since");
 }
 
 /// Deliveries are postponed and end.
 pub async fn deliveries_are_postponed_and_end(backend: &impl Backend) {
     let store = backend.open().await;
-    let first = note(&*store, signal(1, FindingKind::VolumeSpike, 0, 1), Some(1)).await.unwrap();
-    let second = note(&*store, signal(2, FindingKind::VolumeSpike, 0, 1), Some(2)).await.unwrap();
+    let first = note(&*store, detection(1, AnomalyKind::VolumeSpike, 0, 1), Some(1)).await.unwrap();
+    let second = note(&*store, detection(2, AnomalyKind::VolumeSpike, 0, 1), Some(2)).await.unwrap();
     let due = async |time, limit| {
         let due = store.due_deliveries(at(time), limit).await.unwrap();
-        due.iter().map(|one| (one.finding.id, one.attempts)).collect::<Vec<_>>()
+        due.iter().map(|one| (one.anomaly.id, one.attempts)).collect::<Vec<_>>()
     };
     assert_eq!(due(9, 1).await, [(first, 0)]);
     let mut transaction = store.begin_log().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use omniflow_domain::event::{Action, Actor, NewEvent, Subject};
+use omniflow_domain::admin_event::{Action, NewAdminEvent, PrincipalRef, Subject};
 use omniflow_domain::gateway::{GatewayId, Sighting};
 use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_domain::policy::StoredPolicy;
@@ -121,10 +121,10 @@ pub fn installation() -> Installation {
 }
 
 /// An admin log entry by `token`, at `time`, about a key.
-pub fn event(token: Option<Uuid>, time: UnixMillis, subject: &str) -> NewEvent {
-    NewEvent {
+pub fn event(token: Option<Uuid>, time: UnixMillis, subject: &str) -> NewAdminEvent {
+    NewAdminEvent {
         time,
-        actor: Actor { id: token, name: "owner".to_owned() },
+        principal: PrincipalRef { id: token, name: "owner".to_owned() },
         action: Action::KeyCreated,
         subject: Subject { id: id(1).to_string(), name: subject.to_owned() },
         before: None,

@@ -50,9 +50,9 @@ pub async fn sightings_are_pruned(backend: &impl Backend) {
 }
 
 /// A report with the number `clock`: VM 1 has begun `begun` calls.
-fn report(run: u64, clock: u64, settled: bool, begun: u64, records: u64) -> AuditBatch {
+fn report(run: u64, clock: u64, quiescent: bool, begun: u64, records: u64) -> AuditBatch {
     let vm = VmDelivery { id: Incarnation(1), begun, acknowledged: 0, at: at(clock) };
-    let progress = DeliveryReport { clock, at: at(clock), quiescent: settled, vms: vec![vm] };
+    let progress = DeliveryReport { clock, at: at(clock), quiescent, vms: vec![vm] };
     let items = (0..records).map(|n| AuditItem::Call(record(n, START + n, None))).collect();
     AuditBatch { source: source(run, 1), delivery: Some(progress), items }
 }

@@ -272,8 +272,8 @@ pub async fn keys_are_filtered_by_rotation(backend: &impl Backend) {
     renewed.versions.push(young);
     gone.versions[0].revoked_at = Some(at(1));
     insert_keys(&*store, &[old, renewed, gone]).await;
-    let filter = |due, made_until| KeyFilter {
-        rotation: Some(RotationFilter { due, now: at(11 * DAY), made_until }),
+    let filter = |due, created_until| KeyFilter {
+        rotation: Some(RotationFilter { due, now: at(11 * DAY), created_until }),
         ..all()
     };
     assert_eq!(names(&*store, &filter(true, Some(at(9 * DAY)))).await, ["key-1"]);

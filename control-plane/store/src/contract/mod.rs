@@ -108,6 +108,7 @@ macro_rules! contract_tests {
                 abandoned_begin_blocks_nobody,
                 committed_change_survives_a_restart,
                 ping_fails_once_closed,
+                operations_are_measured,
                 maintenance_runs_beside_changes,
             ];
             gateways: [
@@ -149,8 +150,8 @@ macro_rules! contract_tests {
                 large_batches_are_stored,
             ];
             anomalies: [
-                signal_becomes_an_anomaly,
-                signal_extends_an_open_anomaly,
+                detection_becomes_an_anomaly,
+                detection_extends_an_open_anomaly,
                 anomalies_are_filtered_and_paged,
                 calls_are_summed_by_key_and_hour,
                 sums_grow_with_every_batch,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use omniflow_domain::finding::{Evidence, FindingKind, Signal};
+use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence};
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
 use omniflow_policy::audit::{AuditBatch, AuditItem, DeliveryReport, VmDelivery};
 use omniflow_policy::outcome::Denial;
@@ -158,9 +158,9 @@ pub async fn gaps_are_purged(backend: &impl Backend) {
 /// Quiescent gateways are forgotten sooner.
 pub async fn gateways_are_purged(backend: &impl Backend) {
     let store = backend.open().await;
-    for (run, settled) in [(1, true), (2, false)] {
+    for (run, quiescent) in [(1, true), (2, false)] {
         let vms = vec![VmDelivery { id: source(run, 1).vm, begun: 1, acknowledged: 0, at: at(0) }];
-        let progress = DeliveryReport { clock: 1, at: at(0), quiescent: settled, vms };
+        let progress = DeliveryReport { clock: 1, at: at(0), quiescent, vms };
         let reported = AuditBatch { source: source(run, 1), delivery: Some(progress), items: Vec::new() };
         ingest_batch(&*store, reported).await;
     }
@@ -212,8 +212,8 @@ pub async fn anomalies_are_purged(backend: &impl Backend) {
         version: None,
         reason: None,
     };
-    let signal = Signal {
-        kind: FindingKind::VolumeSpike,
+    let detection = Detection {
+        kind: AnomalyKind::VolumeSpike,
         key_id: id(1),
         key_name: "ci".to_owned(),
         first: at(0),
@@ -221,13 +221,13 @@ pub async fn anomalies_are_purged(backend: &impl Backend) {
         evidence,
     };
     let mut transaction = store.begin_log().await.unwrap();
-    transaction.note_signal(signal, Some(at(1))).await.unwrap();
+    transaction.record_detection(detection, Some(at(1))).await.unwrap();
     transaction.commit().await.unwrap();
     assert!(store.purge_anomalies(at(DAY), at(5 * DAY), 9).await.unwrap() >= 3);
     assert_eq!(store.purge_anomalies(at(DAY), at(5 * DAY), 9).await.unwrap(), 0);
     assert!(store.anomalies(&AnomalyFilter::default(), None, 9).await.unwrap().is_empty());
     assert_eq!(store.waiting_deliveries().await.unwrap(), 0, "what is purged is not delivered");
-    assert_eq!(store.anomaly_totals().await.unwrap(), [(FindingKind::VolumeSpike, 1)]);
+    assert_eq!(store.anomaly_totals().await.unwrap(), [(AnomalyKind::VolumeSpike, 1)]);
     let changed = store.changed_hours(&mut EvaluationCursor::default(), 9).await.unwrap();
     assert_eq!(changed.len(), 1, "the hour of the later call");
 }

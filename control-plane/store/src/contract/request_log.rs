@@ -44,7 +44,7 @@ pub async fn ingested_call_is_read_back(backend: &impl Backend) {
     assert_eq!((entry.latency_us, entry.source_ip), (one.latency_us, one.source_ip));
     assert_eq!((entry.request_id, entry.request_bytes, entry.response_bytes), (one.request_id, 120, 340));
     assert_eq!((entry.argument_hash, entry.argument_hash_partial), (Some(one.argument_hash), true));
-    assert_eq!((entry.has_payload, entry.folded), (false, None));
+    assert_eq!((entry.has_payload, entry.aggregated), (false, None));
     assert!(store.audit_entry(2).await.unwrap().is_none());
 }
 
@@ -148,7 +148,7 @@ pub async fn future_times_are_clamped(backend: &impl Backend) {
 /// Aggregated refusals are one entry that stands for several calls.
 pub async fn aggregated_refusals_are_one_entry(backend: &impl Backend) {
     let store = backend.open().await;
-    let folded = AggregatedRefusals {
+    let aggregated = AggregatedRefusals {
         sequence: 0,
         source_ip: Some("198.51.100.9".parse().unwrap()),
         reason: Denial::KeyRevoked,
@@ -156,10 +156,10 @@ pub async fn aggregated_refusals_are_one_entry(backend: &impl Backend) {
         first_time: at(1),
         last_time: at(9),
     };
-    ingest_batch(&*store, batch(source(1, 1), vec![AuditItem::Aggregated(folded)])).await;
+    ingest_batch(&*store, batch(source(1, 1), vec![AuditItem::Aggregated(aggregated)])).await;
     let entry = store.audit_entry(1).await.unwrap().unwrap();
-    let folded = entry.folded.unwrap();
-    assert_eq!((folded.calls, folded.first_time, entry.time), (5, at(1), at(9)));
+    let aggregated = entry.aggregated.unwrap();
+    assert_eq!((aggregated.calls, aggregated.first_time, entry.time), (5, at(1), at(9)));
     assert_eq!((entry.outcome, entry.argument_hash), (Outcome::Denied(Denial::KeyRevoked), None));
     let counted = store.audit_stats(&all(), (at(0), at(DAY)), &[Dimension::Reason], 9).await.unwrap();
     assert_eq!(counted.total.calls, 5);

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::Backend;
 use super::fixtures::*;
+use crate::metrics::Operation;
 use crate::{AuditFilter, KeyFilter, KeyReference};
 
 /// How long a blocked transaction is watched.
@@ -182,6 +183,32 @@ pub async fn ping_fails_once_closed(backend: &impl Backend) {
     store.ping().await.unwrap();
     store.close().await;
     assert!(store.ping().await.is_err());
+}
+
+/// Each operation is recorded once, under its kind. A transaction that is dropped is not.
+pub async fn operations_are_measured(backend: &impl Backend) {
+    let store = backend.open().await;
+    let metrics = store.metrics().clone();
+    let counts = || Operation::ALL.map(|operation| metrics.count(operation));
+    let before = counts();
+    let since = || -> Vec<(Operation, u64)> {
+        let both = counts().into_iter().zip(before).map(|(now, before)| now - before);
+        Operation::ALL.into_iter().zip(both).filter(|(_, count)| *count > 0).collect()
+    };
+    drop(store.begin().await.unwrap());
+    assert_eq!(since(), []);
+    assert!(store.key(&KeyReference::Id(id(1))).await.unwrap().is_none());
+    assert_eq!(since(), [(Operation::Read, 1)]);
+    let mut transaction = store.begin().await.unwrap();
+    transaction.insert_keys(&[key(1)]).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(since(), [(Operation::Read, 1), (Operation::AdminTransaction, 1)]);
+    let items = vec![omniflow_policy::audit::AuditItem::Call(record(0, START, None))];
+    ingest_batch(&*store, batch(source(1, 1), items)).await;
+    store.begin_log().await.unwrap().commit().await.unwrap();
+    let expected =
+        [Operation::Read, Operation::AdminTransaction, Operation::Ingest, Operation::LogTransaction];
+    assert_eq!(since(), expected.map(|operation| (operation, 1)));
 }
 
 /// Upkeep runs beside changes and stops anywhere.

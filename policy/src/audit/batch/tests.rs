@@ -112,7 +112,7 @@ fn sequence_numbers_count_calls_and_an_item_without_calls_is_rejected() {
 }
 
 #[test]
-fn times_are_clamped_to_the_latest_and_a_start_to_its_end() {
+fn times_are_clamped_to_the_latest_and_a_start_to_the_end() {
     let latest = UnixMillis(1_000);
     for mut item in batch().items {
         item.clamp_times(latest);

@@ -80,7 +80,7 @@ fn forged(edge: &Edge<'_>, name: &str) -> Vec<Variant> {
         ("a tab before the colon", format!("{name}\t")),
         ("a NUL in the name", format!("{name}\0")),
         ("a line of its own", format!("x: y\r\n{name}")),
-        ("folded", format!("x: y\r\n {name}")),
+        ("aggregated", format!("x: y\r\n {name}")),
         ("a bare carriage return", format!("x: y\r{name}")),
         ("a bare line feed", format!("x: y\n{name}")),
     ] {

@@ -1,4 +1,4 @@
-//! A control plane that answers what it should not, while callers go on.
+//! A control plane that answers what it should not, while clients go on.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ async fn answers_that_are_wrong() {
             0,
             "{fault}: a VM has ended"
         );
-        note_seen(fault, &seen, "the last good snapshot stays in force; records wait in the gateway");
+        note_seen(fault, &seen, "the last good snapshot stays effective; records wait in the gateway");
     }
 }
 
@@ -128,10 +128,13 @@ async fn batches_of_released_formats_are_accepted() {
         assert_eq!(answer.status, 204, "format {format}: {}", answer.text());
     }
     let query = "/v1/audit/stats?from=2020-01-01T00:00:00Z";
-    let told = stack.control_plane.get(query).await.unwrap()["total"]["calls"].as_u64().unwrap();
+    let reported = stack.control_plane.get(query).await.unwrap()["total"]["calls"].as_u64().unwrap();
     let gaps = stack.control_plane.list("/v1/audit/gaps").await.unwrap();
     let missing: u64 = gaps.iter().filter_map(|gap| gap["missing"].as_u64()).sum();
-    assert!(told + missing >= calls && told >= 40, "{calls} calls, {told} told, {missing} missing");
+    assert!(
+        reported + missing >= calls && reported >= 40,
+        "{calls} calls, {reported} reported, {missing} missing"
+    );
     note(
         "older gateways after an update of the control plane",
         "no effect: all filters read snapshot format 1",

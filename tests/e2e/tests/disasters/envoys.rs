@@ -1,4 +1,4 @@
-//! VMs that end, Envoys that are restarted, and configurations that are replaced, while callers go on.
+//! VMs that end, Envoys that are restarted, and configurations that are replaced, while clients go on.
 
 use std::fs;
 
@@ -20,9 +20,9 @@ async fn vms_that_end_under_load() {
     observer.passed(SOME).await.unwrap();
     for _ in 0..3 {
         // Many connections, so that each worker has some.
-        for caller in &mut connections(stack.envoy.port(), 8).await.unwrap() {
+        for client in &mut connections(stack.envoy.port(), 8).await.unwrap() {
             let call = contacts(&keys.good).header("x-fault", "trap");
-            assert_eq!(caller.call(call).await.unwrap().status, 503);
+            assert_eq!(client.call(call).await.unwrap().status, 503);
         }
         observer.passed(SOME).await.unwrap();
     }
@@ -44,7 +44,7 @@ fn full_buckets(fault: &str, seen: &Seen, kept: &str) {
     assert_eq!(seen.revoked, 0, "{seen:?}");
     assert!(seen.spent <= SPENT + 1, "more than one full bucket: {seen:?}");
     let keys = format!("none passed; buckets are full once: {} calls of a limit of {SPENT}", seen.spent);
-    note(fault, &seen.callers(), &keys, kept);
+    note(fault, &seen.clients(), &keys, kept);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Callers that go on calling whatever happens, and what they saw.
+//! Clients that go on calling whatever happens, and what they saw.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use crate::support::{contacts, refusal};
 
 /// The calls that the limited key may make. One comes back in 180 seconds.
 pub(super) const SPENT: u64 = 20;
-const CALLERS: usize = 4;
+const CLIENTS: usize = 4;
 const PERIOD: Duration = Duration::from_millis(10);
 /// A call that takes longer counts as unanswered.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,10 +30,10 @@ pub(super) struct Keys {
     pub(super) spent: String,
 }
 
-/// Callers at work.
+/// Clients at work.
 pub(super) struct Observer {
     state: Arc<State>,
-    callers: Vec<JoinHandle<Caller>>,
+    clients: Vec<JoinHandle<Client>>,
     began: Instant,
 }
 
@@ -43,9 +43,9 @@ struct State {
     good: AtomicU64,
 }
 
-/// What one caller saw.
+/// What one client saw.
 #[derive(Debug, Default)]
-struct Caller {
+struct Client {
     passed: u64,
     refused: BTreeMap<String, u64>,
     longest: Duration,
@@ -91,12 +91,12 @@ pub(super) async fn nothing_lost(stack: &Stack) {
         let decisions = |(name, n): (&String, &u64)| name.contains("omniflow_decisions_").then_some(*n);
         let counted: u64 = stats.iter().filter_map(decisions).sum();
         // From long ago: the clock of one side may be an hour off.
-        let told = stack
+        let reported = stack
             .control_plane
             .get("/v1/audit/stats?from=2020-01-01T00:00:00Z&to=2099-01-01T00:00:00Z")
             .await?;
         let gaps = stack.control_plane.list("/v1/audit/gaps").await?;
-        let total = told["total"]["calls"].as_u64().unwrap_or(0);
+        let total = reported["total"]["calls"].as_u64().unwrap_or(0);
         ensure!(gaps.is_empty() && total >= counted, "{counted} calls, {total} in the log, gaps: {gaps:?}");
         Ok(())
     })
@@ -110,11 +110,11 @@ impl Observer {
     /// Calls over connections of their own until it is to stop.
     pub(super) fn start(port: u16, keys: &Keys) -> Self {
         let state = Arc::new(State::default());
-        let caller =
+        let client =
             |secret: &str, is_good| tokio::spawn(go_on(port, secret.to_owned(), is_good, Arc::clone(&state)));
-        let mut callers: Vec<_> = (0..CALLERS).map(|_| caller(&keys.good, true)).collect();
-        callers.extend([caller(&keys.revoked, false), caller(&keys.spent, false)]);
-        Self { state, callers, began: Instant::now() }
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| client(&keys.good, true)).collect();
+        clients.extend([client(&keys.revoked, false), client(&keys.spent, false)]);
+        Self { state, clients, began: Instant::now() }
     }
 
     /// Waits until so many more good calls have passed.
@@ -128,22 +128,22 @@ impl Observer {
         .await
     }
 
-    /// Lets each caller end the call that it is at.
+    /// Lets each client end the call that it is at.
     pub(super) async fn stop(self) -> Seen {
         self.state.stop.store(true, Ordering::Relaxed);
         let took = self.began.elapsed();
-        let mut callers = Vec::new();
-        for caller in self.callers {
-            callers.push(caller.await.unwrap());
+        let mut clients = Vec::new();
+        for client in self.clients {
+            clients.push(client.await.unwrap());
         }
-        let spent = callers.pop().map_or(0, |caller| caller.passed);
-        let revoked = callers.pop().map_or(0, |caller| caller.passed);
+        let spent = clients.pop().map_or(0, |client| client.passed);
+        let revoked = clients.pop().map_or(0, |client| client.passed);
         let mut seen =
             Seen { passed: 0, refused: BTreeMap::new(), longest: Duration::ZERO, revoked, spent, took };
-        for caller in callers {
-            seen.passed += caller.passed;
-            seen.longest = seen.longest.max(caller.longest);
-            for (what, count) in caller.refused {
+        for client in clients {
+            seen.passed += client.passed;
+            seen.longest = seen.longest.max(client.longest);
+            for (what, count) in client.refused {
                 *seen.refused.entry(what).or_default() += count;
             }
         }
@@ -151,8 +151,8 @@ impl Observer {
     }
 }
 
-async fn go_on(port: u16, secret: String, is_good: bool, state: Arc<State>) -> Caller {
-    let mut seen = Caller::default();
+async fn go_on(port: u16, secret: String, is_good: bool, state: Arc<State>) -> Client {
+    let mut seen = Client::default();
     let mut pace = interval(PERIOD);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut connection, mut last, mut broken) = (None, Instant::now(), false);
@@ -209,8 +209,8 @@ impl Seen {
         self
     }
 
-    /// For the table: what callers with a good key saw.
-    pub(super) fn callers(&self) -> String {
+    /// For the table: what clients with a good key saw.
+    pub(super) fn clients(&self) -> String {
         let refused: u64 = self.refused.values().sum();
         let mut text = format!("{} of {} calls passed", self.passed, self.passed + refused);
         for (what, count) in &self.refused {

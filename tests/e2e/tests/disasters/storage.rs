@@ -1,4 +1,4 @@
-//! Disks and files that fail under the control plane, while callers go on.
+//! Disks and files that fail under the control plane, while clients go on.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -97,7 +97,7 @@ fn modes(stack: &Stack, folder: &Path, of_folder: u32, of_files: u32) {
     set(folder, of_folder);
 }
 
-/// Another process that holds the write lock of both databases, until it is told to let go.
+/// Another process that holds the write lock of both databases, until the test releases it.
 struct Holder(Child);
 
 impl Holder {

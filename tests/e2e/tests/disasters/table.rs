@@ -33,9 +33,9 @@ const FAULTS: [&str; 21] = [
 ];
 
 /// Notes the row of a fault, for `make faults`, which says where.
-pub(crate) fn note(fault: &str, callers: &str, keys: &str, kept: &str) {
+pub(crate) fn note(fault: &str, clients: &str, keys: &str, kept: &str) {
     let number = FAULTS.iter().position(|known| *known == fault).expect("a fault of the table");
-    let row = format!("| {fault} | {callers} | {keys} | {kept} |\n");
+    let row = format!("| {fault} | {clients} | {keys} | {kept} |\n");
     print!("{row}");
     if let Some(folder) = std::env::var_os("OMF_FAULTS").map(PathBuf::from) {
         fs::create_dir_all(&folder).unwrap();
@@ -43,7 +43,7 @@ pub(crate) fn note(fault: &str, callers: &str, keys: &str, kept: &str) {
     }
 }
 
-/// The same for what callers of a gateway saw.
+/// The same for what clients of a gateway saw.
 pub(super) fn note_seen(fault: &str, seen: &Seen, kept: &str) {
     let keys = format!(
         "none passed; {}",
@@ -52,7 +52,7 @@ pub(super) fn note_seen(fault: &str, seen: &Seen, kept: &str) {
             passed => format!("{passed} more calls in {} s", seen.took.as_secs()),
         }
     );
-    note(fault, &seen.callers(), &keys, kept);
+    note(fault, &seen.clients(), &keys, kept);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-const CALLERS: u32 = 8;
+const CLIENTS: u32 = 8;
 const CALIBRATION: Duration = Duration::from_secs(10);
 /// Between two looks at the memory of the processes.
 const SAMPLE: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ const MOST_GROWTH: f64 = 0.05;
 /// The part of the time that is the warm-up.
 const WARM_UP: f64 = 1.0 / 6.0;
 
-/// What the callers and the admin have seen.
+/// What the clients and the admin have seen.
 #[derive(Debug, Default)]
 struct Seen {
     calls: AtomicU64,
@@ -70,21 +70,21 @@ async fn soak() -> Result<()> {
     let key = stack.key(fields).await?;
     let keys = keys(&stack).await?;
     let rate = match number("RATE")? {
-        Some(rate) => u32::try_from(rate)?.max(CALLERS),
+        Some(rate) => u32::try_from(rate)?.max(CLIENTS),
         None => calibrate(&stack, &key).await?,
     };
     println!("{rate} calls a second for {seconds} s, a change of a key each {CHANGE:?}");
 
     let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
-    let callers = callers(&stack, &key, Some(rate), &seen, &stop);
+    let clients = clients(&stack, &key, Some(rate), &seen, &stop);
     let began = Instant::now();
     let (samples, changed) = tokio::join!(
         sample(&stack, Duration::from_secs(seconds), &stop),
         change(&stack, &keys, &seen, &stop),
     );
     changed?;
-    for caller in callers {
-        caller.await?;
+    for client in clients {
+        client.await?;
     }
     report(&stack, &samples?, &seen, began.elapsed()).await
 }
@@ -111,30 +111,30 @@ async fn keys(stack: &Stack) -> Result<Vec<NewKey>> {
 /// Half of the calls a second that pass at full speed.
 async fn calibrate(stack: &Stack, key: &NewKey) -> Result<u32> {
     let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
-    let callers = callers(stack, key, None, &seen, &stop);
+    let clients = clients(stack, key, None, &seen, &stop);
     tokio::time::sleep(CALIBRATION).await;
     stop.store(true, Ordering::Relaxed);
-    for caller in callers {
-        caller.await?;
+    for client in clients {
+        client.await?;
     }
     let full = seen.calls.load(Ordering::Relaxed) / CALIBRATION.as_secs();
     println!("{full} calls a second at full speed");
-    Ok(u32::try_from(full / 2)?.max(CALLERS))
+    Ok(u32::try_from(full / 2)?.max(CLIENTS))
 }
 
-fn callers(
+fn clients(
     stack: &Stack,
     key: &NewKey,
     rate: Option<u32>,
     seen: &Arc<Seen>,
     stop: &Arc<AtomicBool>,
 ) -> Vec<JoinHandle<()>> {
-    let (port, period) = (stack.envoy.port(), rate.map(|rate| Duration::from_secs(1) * CALLERS / rate));
+    let (port, period) = (stack.envoy.port(), rate.map(|rate| Duration::from_secs(1) * CLIENTS / rate));
     let read = Call::get("/api/v1/contacts/7?page=7").bearer(&key.secret);
     let write = Call::post("/api/v1/contacts?page=7", &json!({"name": "someone"})).bearer(&key.secret);
     // A refusal that has to come.
     let beyond = Call::get("/api/v1/tickets").bearer(&key.secret);
-    (0..CALLERS)
+    (0..CLIENTS)
         .map(|_| {
             let (seen, stop) = (Arc::clone(seen), Arc::clone(stop));
             let calls =
@@ -183,7 +183,7 @@ async fn repeat(port: u16, period: Option<Duration>, calls: &[(Call, u16)], seen
     }
 }
 
-/// Changes keys until it is to stop. Each revocation must be in force when it was acknowledged.
+/// Changes keys until it is to stop. Each revocation must be effective when it was acknowledged.
 async fn change(stack: &Stack, keys: &[NewKey], seen: &Seen, stop: &AtomicBool) -> Result<()> {
     let mut pace = tokio::time::interval(CHANGE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -219,7 +219,7 @@ async fn live_and_die(stack: &Stack, n: u64) -> Result<()> {
     stack.in_step().await?;
     ensure!(call(&rotated.secret).await?.status == 200, "a rotated key was refused");
     let answer = stack.control_plane.revoke(&made.id, Some(wait)).await?;
-    ensure!(answer["enforcement"]["complete"] == true, "a revocation is not in force: {answer}");
+    ensure!(answer["enforcement"]["complete"] == true, "a revocation is not effective: {answer}");
     for secret in [&made.secret, &rotated.secret] {
         ensure!(call(secret).await?.status == 401, "a revoked key has passed");
     }

@@ -1,0 +1,72 @@
+//! The admin log in JSON.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::schema;
+use super::time::Time;
+use omniflow_domain::admin_event::AdminEvent;
+
+/// One change.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = AdminEvent)]
+pub struct AdminEventJson {
+    /// Number of the entry.
+    #[schema(value_type = schema::Number)]
+    pub id: String,
+    /// When the change was made.
+    #[schema(value_type = schema::Instant)]
+    pub time: Time,
+    /// Who made the change.
+    pub principal: PrincipalJson,
+    /// What was done.
+    #[schema(value_type = schema::Action)]
+    pub action: Cow<'static, str>,
+    /// What was changed.
+    pub subject: SubjectJson,
+    /// Fields that differ, as they were before the change; null if there was nothing before.
+    #[schema(value_type = Option<Object>, required = true)]
+    pub before: Option<Value>,
+    /// Fields that differ, as they are after the change; null if there is nothing after.
+    #[schema(value_type = Option<Object>, required = true)]
+    pub after: Option<Value>,
+}
+
+/// Who made it.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = PrincipalRef)]
+pub struct PrincipalJson {
+    /// Identifier of the token; null for the first start and for a restore.
+    #[schema(value_type = Option<schema::Identifier>, required = true)]
+    pub token_id: Option<Uuid>,
+    /// Name that the token had at the time.
+    pub name: String,
+}
+
+/// What it was made to.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Subject)]
+pub struct SubjectJson {
+    /// Identifier of the key or token, or number of the policy version or record.
+    pub id: String,
+    /// Name that the subject had at the time; empty if it has none.
+    pub name: String,
+}
+
+impl From<AdminEvent> for AdminEventJson {
+    fn from(AdminEvent { id, noted }: AdminEvent) -> Self {
+        Self {
+            id: id.to_string(),
+            time: Time(noted.time),
+            principal: PrincipalJson { token_id: noted.principal.id, name: noted.principal.name },
+            action: noted.action.as_str().into(),
+            subject: SubjectJson { id: noted.subject.id, name: noted.subject.name },
+            before: noted.before,
+            after: noted.after,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Anomalies in JSON.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::schema;
+use super::time::Time;
+use omniflow_domain::anomaly::{Anomaly, Evidence, Network};
+use omniflow_domain::time::format_time;
+
+/// An anomaly in the use of a key. It grows for as long as it goes on.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Anomaly)]
+pub struct AnomalyJson {
+    /// Number of the anomaly.
+    #[schema(value_type = schema::Number)]
+    pub id: String,
+    /// Kind of anomaly.
+    #[schema(value_type = schema::AnomalyKind)]
+    pub kind: Cow<'static, str>,
+    /// Identifier of the key.
+    #[schema(value_type = schema::Identifier)]
+    pub key_id: Uuid,
+    /// Name of the key.
+    pub key_name: String,
+    /// Start of the anomaly.
+    #[schema(value_type = schema::Instant)]
+    pub first_seen: Time,
+    /// Most recent sign of the anomaly.
+    #[schema(value_type = schema::Instant)]
+    pub last_seen: Time,
+    /// One plain sentence.
+    pub summary: String,
+    /// Measurements that the anomaly is based on.
+    pub evidence: EvidenceJson,
+    /// The path that lists the calls, perhaps among others of the key in that time.
+    pub query: String,
+}
+
+/// What was seen in the strongest hour, and what it was held against.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = AnomalyEvidence)]
+pub struct EvidenceJson {
+    /// Calls, or networks if the kind is about networks.
+    pub observed: u64,
+    /// Usual number of calls or networks; null if any number is an anomaly.
+    #[schema(required = true)]
+    pub expected: Option<f64>,
+    /// From how many on it is an anomaly.
+    pub bound: u64,
+    /// Days of history that the key was compared with; null if none are needed.
+    #[schema(required = true)]
+    pub history_days: Option<u64>,
+    /// Networks that calls came from, where the anomaly concerns networks.
+    #[schema(value_type = Vec<schema::Network>)]
+    pub networks: Vec<Network>,
+    /// Status, or status class, of the responses; null if the anomaly does not concern statuses.
+    #[schema(required = true)]
+    pub status: Option<String>,
+    /// Version of the key; null if the anomaly does not concern one version.
+    #[schema(required = true)]
+    pub version_id: Option<u16>,
+    /// Reason of the refusals; null if the anomaly does not concern refusals.
+    #[schema(value_type = Option<schema::Reason>, required = true)]
+    pub reason: Option<String>,
+}
+
+impl From<Anomaly> for AnomalyJson {
+    fn from(Anomaly { id, detection }: Anomaly) -> Self {
+        Self {
+            id: id.to_string(),
+            kind: detection.kind.as_str().into(),
+            key_id: detection.key_id,
+            first_seen: Time(detection.first),
+            last_seen: Time(detection.last),
+            summary: detection.summary(),
+            query: detection.query(format_time),
+            key_name: detection.key_name,
+            evidence: detection.evidence.into(),
+        }
+    }
+}
+
+impl From<Evidence> for EvidenceJson {
+    fn from(evidence: Evidence) -> Self {
+        Self {
+            observed: evidence.observed,
+            expected: evidence.expected,
+            bound: evidence.bound,
+            history_days: evidence.history_days,
+            networks: evidence.networks,
+            status: evidence.status,
+            version_id: evidence.version,
+            reason: evidence.reason,
+        }
+    }
+}

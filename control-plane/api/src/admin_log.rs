@@ -1,0 +1,186 @@
+//! `GET /v1/admin-log`: changes by admins, newest first. No endpoint changes or deletes an event.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::access::{Endpoints, READ};
+use super::extract::StrictQuery;
+use super::problem::Problem;
+use super::query::PageQuery;
+use omniflow_api_types::admin_event::AdminEventJson;
+use omniflow_api_types::page::Page;
+use omniflow_api_types::schema;
+use omniflow_service::admin_log::{AdminLog, AdminLogQuery};
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints.get("/v1/admin-log", READ, list)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Changes with this action.
+    #[param(value_type = Option<schema::Action>)]
+    action: Option<String>,
+    /// Changes by the token with this name or identifier.
+    principal: Option<String>,
+    /// Changes to what has this name or identifier.
+    subject: Option<String>,
+    /// Changes made at this time or later.
+    #[param(value_type = Option<schema::Instant>)]
+    from: Option<String>,
+    /// Changes made before this time.
+    #[param(value_type = Option<schema::Instant>)]
+    to: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    page: PageQuery,
+}
+
+/// Lists changes by admins, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/admin-log",
+    operation_id = "list_admin_log",
+    tag = "admin log",
+    params(ListQuery, PageQuery),
+    responses((status = 200, body = Page<AdminEventJson>, description = "A page of changes.")),
+)]
+pub(super) async fn list(
+    State(log): State<Arc<AdminLog>>,
+    StrictQuery(query): StrictQuery<ListQuery>,
+) -> Result<Json<Page<AdminEventJson>>, Problem> {
+    let ListQuery { action, principal, subject, from, to, page } = query;
+    let page = log.list(AdminLogQuery { action, principal, subject, from, to }, page.into()).await?;
+    Ok(Json(Page::json(page, AdminEventJson::from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Method, StatusCode};
+    use serde_json::{Value, json};
+
+    use omniflow_test_server::{TestServer, request};
+
+    async fn events(plane: &TestServer, query: &str) -> Vec<Value> {
+        let list = plane.get(&format!("/v1/admin-log?{query}")).await.expect(StatusCode::OK);
+        list["items"].as_array().unwrap().clone()
+    }
+
+    fn actions(events: &[Value]) -> Vec<&str> {
+        events.iter().map(|event| event["action"].as_str().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn every_change_is_reported_with_before_and_after() {
+        let plane = TestServer::new().await;
+        let admin = plane.token("admin").await;
+        let created = plane.key("ci").await;
+        let id = created["key"]["id"].as_str().unwrap();
+        let change = json!({"description": "nightly", "rate_limit": {"per_minute": 5}});
+        let patch = request(Method::PATCH, "/v1/keys/ci", &admin, Some(change.clone()));
+        plane.call(patch).await.expect(StatusCode::OK);
+        plane.patch("/v1/keys/ci", change).await.expect(StatusCode::OK);
+        let rotated = plane.post("/v1/keys/ci/rotate", json!({})).await.expect(StatusCode::CREATED);
+        plane.post("/v1/keys/ci/versions/1/revoke", json!({})).await.expect(StatusCode::OK);
+        plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
+        plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
+        let token = plane.path_of_token("the admin").await;
+        plane.delete(&token).await;
+
+        let reported = events(&plane, "").await;
+        let expected = [
+            "token.revoked",
+            "key.revoked",
+            "key.version_revoked",
+            "key.rotated",
+            "key.changed",
+            "key.created",
+            "token.created",
+            "installation.created",
+        ];
+        assert_eq!(actions(&reported), expected, "what changes nothing is no event");
+        let at = "2027-01-15T08:00:00.000Z";
+        let limit = |per_minute: u32| json!({"per_minute": per_minute, "per_hour": null, "burst": null});
+        assert_eq!(
+            reported[4],
+            json!({
+                "id": reported[4]["id"], "time": at,
+                "principal": {"token_id": token.rsplit('/').next().unwrap(), "name": "the admin"},
+                "action": "key.changed", "subject": {"id": id, "name": "ci"},
+                "before": {"description": null, "rate_limit": limit(60)},
+                "after": {"description": "nightly", "rate_limit": limit(5)},
+            })
+        );
+        let version = |event: &Value, side: &str| event[side]["versions"].clone();
+        assert_eq!(version(&reported[2], "before")[0]["revoked_at"], json!(null));
+        assert_eq!(version(&reported[2], "after")[0]["revoked_at"], at);
+        assert_eq!(version(&reported[3], "after").as_array().unwrap().len(), 2, "an end, and a new version");
+        assert_eq!(
+            version(&reported[1], "after").as_array().unwrap().len(),
+            1,
+            "the first was revoked before"
+        );
+        assert_eq!((&reported[0]["after"], &reported[0]["before"]["role"]), (&json!(null), &json!("admin")));
+        assert_eq!(
+            (&reported[5]["before"], &reported[5]["after"]["environment"]),
+            (&json!(null), &json!("live"))
+        );
+
+        let text = json!(reported).to_string();
+        for secret in
+            [created["secret"].as_str(), rotated["secret"].as_str(), Some(&admin), Some(&plane.owner)]
+        {
+            let secret = secret.unwrap();
+            assert!(!text.contains(secret));
+            assert!(!text.contains(&omniflow_policy::digest::Digest::of(secret.as_bytes()).to_hex()));
+        }
+    }
+
+    #[tokio::test]
+    async fn filters_and_pages_select() {
+        let plane = TestServer::new().await;
+        for name in ["a", "b", "c"] {
+            plane.key(name).await;
+            plane.pass(std::time::Duration::from_secs(60));
+        }
+        let names = |events: &[Value]| -> Vec<String> {
+            events.iter().map(|event| event["subject"]["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let b = plane.get("/v1/keys/b").await.expect(StatusCode::OK);
+        let owner = plane.path_of_token("owner").await.rsplit('/').next().unwrap().to_owned();
+        for (query, expected) in [
+            ("action=key.created", vec!["c", "b", "a"]),
+            ("action=key.rotated", vec![]),
+            ("subject=b", vec!["b"]),
+            (&format!("subject={}", b["id"].as_str().unwrap()), vec!["b"]),
+            ("principal=owner&from=2027-01-15T08:01:00Z&to=2027-01-15T08:02:00Z", vec!["b"]),
+            ("principal=nobody", vec![]),
+            (&format!("action=key.created&principal={owner}"), vec!["c", "b", "a"]),
+        ] {
+            assert_eq!(names(&events(&plane, query).await), expected, "{query}");
+        }
+        let first = plane.get("/v1/admin-log?limit=2&action=key.created").await.expect(StatusCode::OK);
+        let cursor = first["next_cursor"].as_str().unwrap();
+        plane.key("d").await;
+        let second = plane.get(&format!("/v1/admin-log?limit=2&action=key.created&cursor={cursor}")).await;
+        assert_eq!(second.expect(StatusCode::OK)["items"][0]["subject"]["name"], "a");
+        assert_eq!(plane.get("/v1/admin-log?action=key").await.problem().2, "action");
+    }
+
+    #[tokio::test]
+    async fn nothing_in_the_api_alters_an_event() {
+        let plane = TestServer::new().await;
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            for path in ["/v1/admin-log", "/v1/admin-log/1"] {
+                let answer = plane.call(request(method.clone(), path, &plane.owner, Some(json!({})))).await;
+                assert!([404, 405].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.status);
+            }
+        }
+    }
+}

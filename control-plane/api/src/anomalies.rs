@@ -1,0 +1,72 @@
+//! `GET /v1/anomalies`: anomalies in the use of keys.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::access::{Endpoints, READ};
+use crate::extract::StrictQuery;
+use crate::problem::Problem;
+use crate::query::PageQuery;
+use omniflow_api_types::anomaly::AnomalyJson;
+use omniflow_api_types::page::Page;
+use omniflow_api_types::schema;
+use omniflow_service::audit::RequestLog;
+use omniflow_service::audit::anomalies::AnomalyQuery;
+
+pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
+    endpoints.get("/v1/anomalies", READ, list)
+}
+
+/// The selected anomalies.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AnomalyFilter {
+    /// Anomalies of this key, by identifier or by its name at the time.
+    key: Option<String>,
+    /// Anomalies of this kind.
+    #[param(value_type = Option<schema::AnomalyKind>)]
+    kind: Option<String>,
+    /// Anomalies that ended at this time or later.
+    #[param(value_type = Option<schema::Instant>)]
+    from: Option<String>,
+    /// Anomalies that began before this time.
+    #[param(value_type = Option<schema::Instant>)]
+    to: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    #[serde(flatten)]
+    filter: AnomalyFilter,
+    #[serde(flatten)]
+    page: PageQuery,
+}
+
+/// Lists anomalies in the use of keys, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/anomalies",
+    operation_id = "list_anomalies",
+    tag = "anomalies",
+    params(AnomalyFilter, PageQuery),
+    responses((status = 200, body = Page<AnomalyJson>, description = "A page of anomalies.")),
+)]
+pub(super) async fn list(
+    State(log): State<Arc<RequestLog>>,
+    StrictQuery(query): StrictQuery<ListQuery>,
+) -> Result<Json<Page<AnomalyJson>>, Problem> {
+    let page = log.anomalies(query.filter.into(), query.page.into()).await?;
+    Ok(Json(Page::json(page, AnomalyJson::from)))
+}
+
+impl From<AnomalyFilter> for AnomalyQuery {
+    fn from(AnomalyFilter { key, kind, from, to }: AnomalyFilter) -> Self {
+        Self { key, kind, from, to }
+    }
+}

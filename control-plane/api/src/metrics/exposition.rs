@@ -1,0 +1,236 @@
+//! The text of a scrape: the registry's histograms, and the values that are read when it is requested.
+
+use std::fmt;
+
+use axum::http::{HeaderMap, header};
+use omniflow_policy::key::Environment;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use omniflow_domain::anomaly::AnomalyKind;
+use omniflow_domain::audit::GapCause;
+use omniflow_domain::key::KeyStatus;
+use omniflow_service::monitoring::{Metrics, OtlpMetrics, WebhookMetrics};
+
+/// A text format that Prometheus reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Prometheus text, version 0.0.4.
+    Prometheus,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+/// Values as of a scrape.
+#[derive(Debug)]
+pub(super) struct Values {
+    /// What is stored and published.
+    pub(super) metrics: Metrics,
+    /// Open connections.
+    pub(super) connections: usize,
+    /// Connections that were closed to admit others.
+    pub(super) connections_ended: u64,
+    /// Failed authentications that were answered with 401.
+    pub(super) failures: u64,
+    /// Failed authentications that were answered with 429.
+    pub(super) throttled_failures: u64,
+}
+
+/// Encodes the registry and these values.
+pub(super) fn encode(format: Format, registry: &Registry, values: Values) -> Result<String, fmt::Error> {
+    let mut scrape = Registry::default();
+    scrape.register_collector(Box::new(values));
+    let mut text = String::new();
+    match format {
+        Format::Prometheus => {
+            prometheus_text::encode(&mut text, registry)?;
+            prometheus_text::encode(&mut text, &scrape)?;
+        }
+        Format::OpenMetrics => {
+            text::encode_registry(&mut text, registry)?;
+            text::encode_registry(&mut text, &scrape)?;
+            text::encode_eof(&mut text)?;
+        }
+    }
+    Ok(text)
+}
+
+// === impl Format ===
+
+impl Format {
+    /// OpenMetrics for a client that names it, as Prometheus does. Weights are ignored: whoever names it can read it.
+    pub(super) fn accepted_by(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut ranges = values.flat_map(|value| value.split(','));
+        let names_openmetrics = ranges.any(|range| {
+            let name = range.split(';').next().unwrap_or_default().trim();
+            name.eq_ignore_ascii_case("application/openmetrics-text")
+        });
+        if names_openmetrics { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// The content type.
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => prometheus_text::CONTENT_TYPE,
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+// === impl Values ===
+
+impl Collector for Values {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut samples = Samples(encoder);
+        samples.gauge(
+            "omf_snapshot_version",
+            "Version of the published snapshot.",
+            self.metrics.snapshot_version,
+        )?;
+        self.keys_and_gateways(&mut samples)?;
+        self.audit_log(&mut samples)?;
+        self.edge(&mut samples)?;
+        if let Some(webhook) = &self.metrics.webhook {
+            encode_webhook(webhook, &mut samples)?;
+        }
+        if let Some(otlp) = &self.metrics.otlp {
+            encode_otlp(otlp, &mut samples)?;
+        }
+        Ok(())
+    }
+}
+
+impl Values {
+    fn keys_and_gateways(&self, samples: &mut Samples) -> fmt::Result {
+        let combinations = Environment::ALL
+            .into_iter()
+            .flat_map(|environment| KeyStatus::ALL.map(|status| (environment, status)));
+        let keys = combinations.map(|(environment, status)| {
+            let counts = &self.metrics.keys;
+            let found = counts.iter().find(|(one, other, _)| (*one, *other) == (environment, status));
+            let labels = [("environment", environment.as_str()), ("status", status.as_str())];
+            (labels, found.map_or(0, |(_, _, keys)| *keys))
+        });
+        samples.gauges(
+            "omf_keys",
+            "Keys by environment and status, counted at most 30 seconds ago.",
+            keys,
+        )?;
+        let gateways = [("live", self.metrics.live_gateways), ("silent", self.metrics.silent_gateways)];
+        samples.gauges(
+            "omf_gateways",
+            "Gateway processes seen in the last day: live ones, and those without contact for a lease.",
+            gateways.map(|(state, count)| ([("state", state)], count)),
+        )
+    }
+
+    fn audit_log(&self, samples: &mut Samples) -> fmt::Result {
+        samples.counter("omf_audit_records", "Audit records stored.", self.metrics.records)?;
+        let anomalies = AnomalyKind::ALL.map(|kind| {
+            let found = self.metrics.anomalies.iter().find(|(found, _)| *found == kind);
+            ([("kind", kind.as_str())], found.map_or(0, |(_, total)| *total))
+        });
+        samples.counters("omf_anomalies", "Anomalies detected in the use of keys.", anomalies)?;
+        let of = |cause: GapCause| {
+            let found = self.metrics.gaps.iter().find(|(found, ..)| *found == cause);
+            ([("cause", cause.as_str())], found.map_or((0, 0), |(_, gaps, calls)| (*gaps, *calls)))
+        };
+        let all = GapCause::ALL.map(of);
+        let gaps = all.map(|(labels, (gaps, _))| (labels, gaps));
+        samples.counters("omf_audit_gaps", "Gaps in the audit log, including withdrawn ones.", gaps)?;
+        let calls = all.map(|(labels, (_, calls))| (labels, calls));
+        samples.counters("omf_audit_gap_calls", "Lower bound of the calls missing in these gaps.", calls)
+    }
+
+    fn edge(&self, samples: &mut Samples) -> fmt::Result {
+        let open = u64::try_from(self.connections).unwrap_or(u64::MAX);
+        samples.gauge("omf_connections", "Open connections.", open)?;
+        samples.counter(
+            "omf_connections_ended",
+            "Connections closed because the maximum was reached.",
+            self.connections_ended,
+        )?;
+        let failures = [("false", self.failures), ("true", self.throttled_failures)];
+        samples.counters(
+            "omf_failed_authentications",
+            "Requests with an invalid token since the start, and whether they were answered with 429.",
+            failures.map(|(throttled, count)| ([("throttled", throttled)], count)),
+        )
+    }
+}
+
+fn encode_webhook(webhook: &WebhookMetrics, samples: &mut Samples) -> fmt::Result {
+    samples.gauge("omf_webhook_pending_anomalies", "Anomalies not delivered yet.", webhook.waiting)?;
+    samples.counter(
+        "omf_webhook_failures",
+        "Failed attempts to deliver an anomaly since the start.",
+        webhook.failures,
+    )
+}
+
+fn encode_otlp(otlp: &OtlpMetrics, samples: &mut Samples) -> fmt::Result {
+    samples.gauge("omf_otlp_waiting_records", "Audit records not exported yet.", otlp.waiting)?;
+    samples.gauge("omf_otlp_lag_seconds", "Age of the oldest record not exported yet.", otlp.lag_seconds)?;
+    samples.counter("omf_otlp_failures", "Failed export requests since the start.", otlp.failures)?;
+    samples.counter("omf_otlp_exported", "Records and gaps accepted by the receiver.", otlp.exported)?;
+    samples.counter("omf_otlp_rejected", "Records and gaps rejected by the receiver.", otlp.rejected)?;
+    samples.counter("omf_otlp_purged", "Records purged before they were exported.", otlp.purged)
+}
+
+/// Encodes values that no metric of the registry holds.
+struct Samples<'a>(DescriptorEncoder<'a>);
+
+// === impl Samples ===
+
+impl Samples<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.add(name, help, MetricType::Gauge, [([], ConstGauge::new(value))])
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.add(name, help, MetricType::Counter, [([], ConstCounter::new(value))])
+    }
+
+    fn gauges<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<'l, N>, u64)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
+        self.add(name, help, MetricType::Gauge, values)
+    }
+
+    /// The encoder adds the suffix `_total`.
+    fn counters<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<'l, N>, u64)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
+        self.add(name, help, MetricType::Counter, values)
+    }
+
+    fn add<'l, const N: usize, M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        metric_type: MetricType,
+        values: impl IntoIterator<Item = (Labels<'l, N>, M)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, metric_type)?;
+        for (labels, value) in values {
+            value.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Names and values of labels.
+type Labels<'a, const N: usize> = [(&'a str, &'a str); N];

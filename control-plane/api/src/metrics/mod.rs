@@ -1,0 +1,46 @@
+//! `GET /metrics`: the metrics of the control plane, for Prometheus. Public, so no key or gateway is named.
+
+mod exposition;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, header};
+
+use self::exposition::{Format, Values};
+use crate::problem::Problem;
+use crate::state::Api;
+use omniflow_domain::error::Error;
+use omniflow_service::monitoring::Monitoring;
+
+/// Returns the metrics of the control plane, in the text format of Prometheus or of OpenMetrics.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "health",
+    responses((
+        status = 200,
+        description = "The metrics. OpenMetrics if the Accept header names it.",
+        content((String = "text/plain"), (String = "application/openmetrics-text")),
+    )),
+)]
+pub(super) async fn metrics(
+    State(monitoring): State<Arc<Monitoring>>,
+    State(app): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<([(HeaderName, &'static str); 1], String), Problem> {
+    let failures = app.authentication.failures();
+    let values = Values {
+        metrics: monitoring.metrics().await?,
+        connections: app.admission.open(),
+        connections_ended: app.admission.evicted(),
+        failures: failures.answered,
+        throttled_failures: failures.throttled,
+    };
+    let format = Format::accepted_by(&headers);
+    let text = exposition::encode(format, &app.metrics, values).map_err(|_| Error::internal())?;
+    Ok(([(header::CONTENT_TYPE, format.media_type())], text))
+}

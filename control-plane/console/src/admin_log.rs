@@ -1,0 +1,278 @@
+//! `GET /admin-log`: changes by admins, newest first, described in words.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+
+use super::audit::{for_field, instant};
+use super::browser_session::BrowserSession;
+use super::changes::{Changed, changes};
+use super::form::{FormError, at, elsewhere};
+use super::format::Moment;
+use super::layout::Layout;
+use super::page::{Page, PageResult};
+use crate::extract::StrictQuery;
+use crate::routes::{PageRoutes, READ};
+use omniflow_api_types::admin_event::AdminEventJson;
+use omniflow_domain::admin_event::Action;
+use omniflow_domain::error::ErrorCode;
+use omniflow_service::admin_log::{AdminLog, AdminLogQuery};
+use omniflow_service::query::PageRequest;
+
+/// Events on one page.
+const PAGE_SIZE: &str = "50";
+/// What the form of the search has, but for the action: that is one of a list.
+const FIELDS: [&str; 4] = ["principal", "subject", "from", "to"];
+
+/// What the address says. All of it may be left out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct Query {
+    action: String,
+    principal: String,
+    subject: String,
+    from: String,
+    to: String,
+    cursor: String,
+}
+
+#[derive(Template)]
+#[template(path = "admin_log.html")]
+struct AdminLogPage {
+    layout: Layout,
+    query: Query,
+    from: String,
+    to: String,
+    error: Option<FormError>,
+    actions: Vec<(&'static str, &'static str)>,
+    events: Vec<Shown>,
+    next: Option<String>,
+}
+
+/// An event as its page shows it.
+struct Shown {
+    id: String,
+    time: Moment,
+    principal: String,
+    principal_path: String,
+    action: Cow<'static, str>,
+    description: &'static str,
+    subject: String,
+    subject_id: String,
+    /// Where the subject is shown.
+    path: Option<String>,
+    subject_path: String,
+    changes: Vec<Changed>,
+    /// Whether something was made, so that nothing stands before.
+    is_new: bool,
+}
+
+pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
+    routes.page("/admin-log", READ, show)
+}
+
+async fn show(
+    State(log): State<Arc<AdminLog>>,
+    browser: BrowserSession,
+    StrictQuery(query): StrictQuery<Query>,
+) -> PageResult {
+    let layout = browser.layout("Admin log");
+    let (status, error, page) = match log.list(query.to_filter(), query.to_page()).await {
+        Ok(page) => (StatusCode::OK, None, Some(page)),
+        Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
+            (StatusCode::BAD_REQUEST, Some(FormError::of_search(&problem, &FIELDS)), None)
+        }
+        Err(problem) => return Err(problem.into()),
+    };
+    let (items, next) = page.map(|page| (page.items, page.next_cursor)).unwrap_or_default();
+    let page = AdminLogPage {
+        events: items.into_iter().map(|event| Shown::new(event.into(), &query, &layout)).collect(),
+        layout,
+        from: for_field(&query.from),
+        to: for_field(&query.to),
+        error,
+        actions: Action::ALL.map(|action| (action.as_str(), describe_action(action.as_str()))).to_vec(),
+        next: next.map(|cursor| Query { cursor, ..query.clone() }.path()),
+        query,
+    };
+    Ok((status, Page(page)).into_response())
+}
+
+/// What was done, in words.
+fn describe_action(action: &str) -> &'static str {
+    match action {
+        "installation.created" => "made the installation",
+        "installation.restored" => "restored a backup",
+        "key.created" => "issued a key",
+        "key.imported" => "took over a key",
+        "key.changed" => "changed a key",
+        "key.rotated" => "rotated a key",
+        "key.revoked" => "revoked a key",
+        "key.version_revoked" => "revoked a version of a key",
+        "key.leaked" => "reported a key as leaked",
+        "policy.set" => "published a policy",
+        "policy.rolled_back" => "rolled the policy back",
+        "payload.read" => "read what a call sent",
+        "payload_key.rotated" => "changed the key that seals payloads",
+        "token.created" => "made a token",
+        "token.revoked" => "revoked a token",
+        _ => "did something",
+    }
+}
+
+// === impl AdminLogPage ===
+
+impl AdminLogPage {
+    /// The fields of the search that take text: name, label, value, and what it may be.
+    fn texts(&self) -> [(&'static str, &'static str, &str, &'static str); 2] {
+        let Query { principal, subject, .. } = &self.query;
+        [("principal", "By", principal, "Token"), ("subject", "To", subject, "Key, token or policy version")]
+    }
+
+    /// Those that take times.
+    fn times(&self) -> [(&'static str, &'static str, &str); 2] {
+        [("from", "From (UTC)", &self.from), ("to", "Before (UTC)", &self.to)]
+    }
+
+    fn error_at(&self, name: &str) -> &str {
+        at(self.error.as_slice(), name).unwrap_or_default()
+    }
+
+    fn other_error(&self) -> Option<&str> {
+        elsewhere(self.error.as_slice())
+    }
+}
+
+// === impl Query ===
+
+impl Query {
+    fn to_filter(&self) -> AdminLogQuery {
+        AdminLogQuery {
+            action: Some(self.action.clone()),
+            principal: Some(self.principal.trim().to_owned()),
+            subject: Some(self.subject.trim().to_owned()),
+            from: Some(instant(&self.from)),
+            to: Some(instant(&self.to)),
+        }
+    }
+
+    fn to_page(&self) -> PageRequest {
+        PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(self.cursor.clone()) }
+    }
+
+    fn path(&self) -> String {
+        let fields = [
+            ("action", &self.action),
+            ("principal", &self.principal),
+            ("subject", &self.subject),
+            ("from", &self.from),
+            ("to", &self.to),
+            ("cursor", &self.cursor),
+        ];
+        let stated: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        match serde_urlencoded::to_string(stated) {
+            Ok(query) if !query.is_empty() => format!("/admin-log?{query}"),
+            _ => "/admin-log".to_owned(),
+        }
+    }
+
+    fn is_narrow(&self) -> bool {
+        [&self.action, &self.principal, &self.subject, &self.from, &self.to]
+            .iter()
+            .any(|text| !text.is_empty())
+    }
+
+    /// The first page of the same search with another principal or subject.
+    fn of(&self, principal: &str, subject: &str) -> String {
+        let given = |value: &str, before: &String| {
+            if value.is_empty() { before.clone() } else { value.to_owned() }
+        };
+        Self {
+            principal: given(principal, &self.principal),
+            subject: given(subject, &self.subject),
+            cursor: String::new(),
+            ..self.clone()
+        }
+        .path()
+    }
+}
+
+// === impl Shown ===
+
+impl Shown {
+    fn new(event: AdminEventJson, query: &Query, layout: &Layout) -> Self {
+        let AdminEventJson { id, time, principal, action, subject, before, after } = event;
+        let (kind, _) = action.split_once('.').unwrap_or((&action, ""));
+        let path = match kind {
+            "key" => Some(format!("/keys/{}", subject.id)),
+            "policy" => Some(format!("/policy/versions/{}", subject.id)),
+            "payload" => Some(format!("/audit/{}", subject.id)),
+            "token" if layout.leads_to("/tokens") => Some("/tokens".to_owned()),
+            _ => None,
+        };
+        Self {
+            id,
+            time: Moment(time.0),
+            principal_path: query.of(&principal.name, ""),
+            principal: principal.name,
+            description: describe_action(&action),
+            action,
+            subject_path: query.of("", &subject.id),
+            subject: if subject.name.is_empty() { subject.id.clone() } else { subject.name },
+            subject_id: subject.id,
+            path,
+            is_new: before.is_none(),
+            changes: changes(before.as_ref(), after.as_ref()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{Browser, text};
+    use omniflow_test_server::TestServer;
+
+    #[tokio::test]
+    async fn changes_are_reported_in_words_and_found_by_filter() {
+        let plane = TestServer::new().await;
+        let created = plane.key("ci").await;
+        let id = created["key"]["id"].as_str().unwrap();
+        let change = json!({"description": "<script>alert(1)</script>", "rate_limit": {"per_minute": 5}});
+        plane.patch("/v1/keys/ci", change).await.expect(StatusCode::OK);
+        let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+        let page = browser.page("/admin-log").await;
+        for part in [
+            "changed a key",
+            "</span>5 per minute</ins>",
+            &format!("href=\"/keys/{id}\">ci</a>"),
+            "key.changed",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(!page.contains("<script>alert") && page.contains("&#60;script&#62;alert(1)"), "{page}");
+        let events = |page: &str| page.matches("<li id=\"event-").count();
+        for (query, expected) in [
+            ("action=key.created", 1),
+            ("subject=ci", 2),
+            ("principal=owner&action=key.changed", 1),
+            ("principal=nobody", 0),
+            ("from=2027-01-15T08:00&to=2027-01-16", 3),
+            ("to=2027-01-15T07:00", 0),
+        ] {
+            let page = browser.page(&format!("/admin-log?{query}")).await;
+            assert_eq!(events(&page), expected, "{query}");
+            assert_eq!(page.contains("No events match your filters"), expected == 0, "{query}");
+        }
+        let wrong = browser.open("/admin-log?from=now&principal=owner").await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        assert!(text(&wrong).contains("id=\"e-from\"") && text(&wrong).contains("value=\"owner\""));
+    }
+}

@@ -1,0 +1,250 @@
+//! The answer to a leak: a secret, or a text that may have some, is pasted; what it opens is named and revoked, how it was
+//! used is reported, and a successor is offered. What was pasted is shown nowhere again.
+
+use crate::page::error_status;
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+
+use super::list::Shown;
+use crate::browser_session::BrowserSession;
+use crate::enforcement_status::EnforcementStatus;
+use crate::extract::Authenticated;
+use crate::form::{Form, FormError, attempt, new_attempt};
+use crate::format::{At, Badge, Count};
+use crate::layout::Layout;
+use crate::page::{Page, PageResult};
+use crate::state::Console;
+use omniflow_api_types::anomaly::AnomalyJson;
+use omniflow_api_types::gateway::EnforcementJson;
+use omniflow_domain::error::Error;
+use omniflow_domain::key_use::KeyUsage;
+use omniflow_domain::leak::{LeakReport, LeakedKey};
+use omniflow_domain::time::format_time;
+use omniflow_policy::key::Secret;
+use omniflow_policy::time::UnixMillis;
+use omniflow_service::leaks::Leaks;
+use omniflow_service::leaks::handle::{Measures, ReportLeak};
+
+/// How long the answer waits for the gateways.
+const WAIT: Duration = Duration::from_secs(10);
+/// Where a report has what the form asks for.
+const FIELDS: &[(&str, &str)] = &[("/text", "text"), ("/secret", "text"), ("/digest", "text")];
+
+#[derive(Template)]
+#[template(path = "anomalies/leak.html")]
+struct LeakPage {
+    layout: Layout,
+    attempt: String,
+    error: Option<FormError>,
+    /// What was chosen: `revoke`, `version` or `search`, and whether a successor is wanted.
+    measure: String,
+    replacement: bool,
+}
+
+#[derive(Template)]
+#[template(path = "anomalies/leaked.html")]
+struct LeakedPage {
+    layout: Layout,
+    keys: Vec<Leaked>,
+    unknown: usize,
+    malformed: usize,
+    /// Whether the report was acted upon before, and is reported no more.
+    is_repeated: bool,
+    has_revoked: bool,
+    enforcement: Option<EnforcementStatus>,
+}
+
+/// A key that leaked.
+struct Leaked {
+    id: String,
+    name: String,
+    status: Badge,
+    versions: String,
+    revoked: bool,
+    usage: Option<Usage>,
+    replacement: Option<Replacement>,
+}
+
+/// A key in place of one that leaked.
+struct Replacement {
+    id: String,
+    name: String,
+    secret: Secret,
+}
+
+/// How a key was used in the last 30 days.
+struct Usage {
+    from: At,
+    is_complete: bool,
+    calls: Count,
+    refused: Count,
+    last: Option<At>,
+    after_revocation: Count,
+    new_addresses: usize,
+    endpoints: Vec<(String, Count, Count)>,
+    more_endpoints: usize,
+    addresses: Vec<(String, bool, Count, At)>,
+    more_addresses: usize,
+    anomalies: Vec<Shown>,
+    all_calls: String,
+}
+
+/// `GET /anomalies/leak`.
+pub(super) async fn show(State(app): State<Arc<Console>>, browser: BrowserSession) -> PageResult {
+    let page = LeakPage {
+        layout: browser.layout("A secret has leaked"),
+        attempt: new_attempt(&app)?,
+        error: None,
+        measure: "revoke".to_owned(),
+        replacement: false,
+    };
+    Ok(Page(page).into_response())
+}
+
+/// `POST /anomalies/leak`.
+pub(super) async fn report(
+    State(app): State<Arc<Console>>,
+    State(leaks): State<Arc<Leaks>>,
+    browser: BrowserSession,
+    Authenticated(principal): Authenticated,
+    form: Form,
+) -> PageResult {
+    let measure = form.text("measure").to_owned();
+    let replacement = form.stated("replacement").is_some() && measure != "search";
+    let request = ReportLeak {
+        secret: None,
+        digest: None,
+        text: Some(form.text("secret_text").to_owned()),
+        measures: Measures { revoke: measure != "search", version_only: measure == "version", replacement },
+        wait: Some(WAIT),
+        attempt: attempt(&principal, &form),
+    };
+    let outcome = if form.text("secret_text").is_empty() {
+        Err(Error::invalid_field("/text", "paste the secret, or the text in which it stands"))
+    } else {
+        leaks.handle(&principal, request).await
+    };
+    let layout = browser.layout("What leaked");
+    let page = match outcome {
+        Ok(handled) if handled.replayed => LeakedPage::repeated(layout),
+        Ok(handled) => LeakedPage::new(layout, handled.value, browser.now()),
+        Err(problem) if error_status(problem.code()).is_server_error() => return Err(problem.into()),
+        // What was pasted is a secret, so this is the one form that comes back without it.
+        Err(problem) => {
+            let page = LeakPage {
+                layout: browser.layout("A secret has leaked"),
+                attempt: new_attempt(&app)?,
+                error: Some(FormError::new(&problem, FIELDS)),
+                measure,
+                replacement,
+            };
+            return Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response());
+        }
+    };
+    Ok(Page(page).into_response())
+}
+
+// === impl LeakPage ===
+
+impl LeakPage {
+    /// What is wrong at a field, or with the form as a whole.
+    fn error_at(&self, name: Option<&str>) -> &str {
+        match &self.error {
+            Some(error) if error.field.as_deref() == name => &error.text,
+            _ => "",
+        }
+    }
+}
+
+// === impl LeakedPage ===
+
+impl LeakedPage {
+    fn new(layout: Layout, report: LeakReport, now: UnixMillis) -> Self {
+        let LeakReport { keys, unknown, malformed, enforcement } = report;
+        Self {
+            layout,
+            has_revoked: keys.iter().any(|key| key.revoked),
+            keys: keys.into_iter().map(|key| Leaked::new(key, now)).collect(),
+            unknown,
+            malformed,
+            is_repeated: false,
+            enforcement: enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
+        }
+    }
+
+    fn repeated(layout: Layout) -> Self {
+        Self {
+            layout,
+            keys: Vec::new(),
+            unknown: 0,
+            malformed: 0,
+            is_repeated: true,
+            has_revoked: false,
+            enforcement: None,
+        }
+    }
+}
+
+// === impl Leaked ===
+
+impl Leaked {
+    fn new(leaked: LeakedKey, now: UnixMillis) -> Self {
+        let LeakedKey { key: details, versions, revoked, usage, replacement } = leaked;
+        let id = details.key.id.to_string();
+        let until_now = if revoked { "was " } else { "" };
+        let versions = versions
+            .iter()
+            .map(|version| format!("version {} ({until_now}{})", version.version, version.was));
+        let replacement = replacement.map(|made| Replacement {
+            id: made.key.key.id.to_string(),
+            name: made.key.key.name.to_string(),
+            secret: made.secret,
+        });
+        Self {
+            usage: usage.map(|usage| Usage::new(usage, &id, now)),
+            name: details.key.name.to_string(),
+            status: Badge(details.status),
+            versions: versions.collect::<Vec<_>>().join(", "),
+            revoked,
+            replacement,
+            id,
+        }
+    }
+}
+
+// === impl Usage ===
+
+impl Usage {
+    fn new(usage: KeyUsage, key: &str, now: UnixMillis) -> Self {
+        let KeyUsage { calls, anomalies } = usage;
+        let endpoints = calls.endpoints.into_iter().map(|((method, endpoint), tally)| {
+            let name = endpoint.unwrap_or_else(|| "no route".to_owned());
+            (format!("{method} {name}"), Count(tally.calls), Count(tally.refused))
+        });
+        let addresses = calls.addresses.into_iter().map(|used| {
+            (used.address.to_string(), used.is_new, Count(used.tally.calls), At(used.tally.last))
+        });
+        let anomalies = anomalies.into_iter().map(|found| Shown::new(AnomalyJson::from(found), now));
+        let from = format_time(calls.from);
+        Self {
+            from: At(calls.from),
+            is_complete: calls.complete,
+            calls: Count(calls.total.map_or(0, |total| total.calls)),
+            refused: Count(calls.total.map_or(0, |total| total.refused)),
+            last: calls.total.map(|total| At(total.last)),
+            after_revocation: Count(calls.after_revocation),
+            new_addresses: calls.new_addresses,
+            endpoints: endpoints.collect(),
+            more_endpoints: calls.more_endpoints,
+            addresses: addresses.collect(),
+            more_addresses: calls.more_addresses,
+            anomalies: anomalies.collect(),
+            all_calls: format!("/audit?key={key}&from={from}"),
+        }
+    }
+}

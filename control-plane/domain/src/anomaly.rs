@@ -1,0 +1,270 @@
+//! Anomalies in the use of a key.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use omniflow_policy::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The most networks that an anomaly names. Beyond them they are counted.
+pub const MAX_NAMED: usize = 20;
+
+/// A kind of anomaly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnomalyKind {
+    /// Many more calls in an hour than the key makes at that time.
+    VolumeSpike,
+    /// Calls from a network that the key was never used from.
+    NewNetwork,
+    /// Many more answers of one 4xx status than the key gets among so many calls.
+    ErrorRun,
+    /// Calls from many more networks within ten minutes than the key has.
+    ManyPlaces,
+    /// A version that was used after it was revoked or had expired.
+    UsedAfterEnd,
+}
+
+/// A string that is not a kind of anomaly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a kind is \"volume_spike\", \"new_network\", \"error_run\", \"many_places\" or \"used_after_end\"")]
+pub struct InvalidKind;
+
+/// The addresses that are taken for one place: an IPv4 /24 or an IPv6 /48, which is what one site usually has
+/// (RFC 6177, section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network(IpNet);
+
+/// A text that is no such network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a network as anomalies name them")]
+pub struct InvalidNetwork;
+
+/// What was seen, and what it was held against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// How many calls, or networks, whichever the kind counts.
+    pub observed: u64,
+    /// How many there are usually; absent where any is too many.
+    pub expected: Option<f64>,
+    /// From how many on it is an anomaly.
+    pub bound: u64,
+    /// Days of the key's history that this was judged by; absent where none is needed.
+    pub history_days: Option<u64>,
+    /// The networks, at most [`MAX_NAMED`].
+    pub networks: Vec<Network>,
+    /// The status, or 4xx for those that have no class of their own.
+    pub status: Option<String>,
+    /// The version of the key.
+    pub version: Option<u16>,
+    /// The reason code of the refusals.
+    pub reason: Option<String>,
+}
+
+/// An anomaly that a rule detected in the use of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detection {
+    /// The kind.
+    pub kind: AnomalyKind,
+    /// The key.
+    pub key_id: Uuid,
+    /// Its name at the time.
+    pub key_name: String,
+    /// When the first of these calls began.
+    pub first: UnixMillis,
+    /// When the last of these calls began.
+    pub last: UnixMillis,
+    /// What was seen.
+    pub evidence: Evidence,
+}
+
+/// An anomaly, from its first call to its last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Anomaly {
+    /// Its number.
+    pub id: i64,
+    /// What was seen of it at its strongest, from its first call to its last.
+    pub detection: Detection,
+}
+
+// === impl AnomalyKind ===
+
+impl AnomalyKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] =
+        [Self::VolumeSpike, Self::NewNetwork, Self::ErrorRun, Self::ManyPlaces, Self::UsedAfterEnd];
+
+    /// The kind as the API and the database write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VolumeSpike => "volume_spike",
+            Self::NewNetwork => "new_network",
+            Self::ErrorRun => "error_run",
+            Self::ManyPlaces => "many_places",
+            Self::UsedAfterEnd => "used_after_end",
+        }
+    }
+}
+
+impl FromStr for AnomalyKind {
+    type Err = InvalidKind;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(InvalidKind)
+    }
+}
+
+// === impl Network ===
+
+impl Network {
+    /// The network of an address.
+    pub fn of(address: IpAddr) -> Self {
+        // Neither length is beyond its kind's.
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self(IpNet::V4(Ipv4Net::new_assert(v4, 24).trunc())),
+            IpAddr::V6(v6) => Self(IpNet::V6(Ipv6Net::new_assert(v6, 48).trunc())),
+        }
+    }
+
+    /// What all its addresses begin with, IPv4 ones in mapped form.
+    pub fn prefix(self) -> Vec<u8> {
+        let (address, length) = match self.0 {
+            IpNet::V4(v4) => (v4.addr().to_ipv6_mapped(), 15),
+            IpNet::V6(v6) => (v6.addr(), 6),
+        };
+        address.octets().into_iter().take(length).collect()
+    }
+
+    /// The network whose addresses begin so; `None` if no network has such a beginning.
+    pub fn from_prefix(prefix: &[u8]) -> Option<Self> {
+        let mut octets = [0; 16];
+        octets.get_mut(..prefix.len())?.copy_from_slice(prefix);
+        let network = Self::of(IpAddr::V6(Ipv6Addr::from(octets)));
+        (network.prefix() == prefix).then_some(network)
+    }
+
+    /// As CIDR.
+    pub fn net(self) -> IpNet {
+        self.0
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.0.to_string()
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = InvalidNetwork;
+
+    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
+        text.parse().map(Self).map_err(|_| InvalidNetwork)
+    }
+}
+
+// === impl Detection ===
+
+impl Detection {
+    /// What tells anomalies of one kind and key apart: each status is a run of its own, each version ends by itself.
+    pub fn subject(&self) -> String {
+        match (&self.evidence.status, self.evidence.version) {
+            (Some(status), _) => status.clone(),
+            (None, Some(version)) => version.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// Goes on with what `later` saw of the same. The evidence is that of its strongest hour, with all networks.
+    pub fn extend(&mut self, later: Self) {
+        let mut networks = self.evidence.networks.clone();
+        networks.extend(
+            later.evidence.networks.iter().copied().filter(|one| !self.evidence.networks.contains(one)),
+        );
+        networks.truncate(MAX_NAMED);
+        if later.evidence.observed >= self.evidence.observed {
+            self.evidence = later.evidence;
+        }
+        self.evidence.networks = networks;
+        self.first = self.first.min(later.first);
+        self.last = self.last.max(later.last);
+        self.key_name = later.key_name;
+    }
+
+    /// One plain sentence.
+    pub fn summary(&self) -> String {
+        let Evidence { observed, expected, networks, status, version, reason, .. } = &self.evidence;
+        let name = &self.key_name;
+        let usual = expected.map_or(String::new(), |expected| format!("; about {expected} are usual"));
+        match self.kind {
+            AnomalyKind::VolumeSpike => format!("{name} made {observed} calls in an hour{usual}."),
+            AnomalyKind::NewNetwork => {
+                let named: Vec<String> = networks.iter().map(|one| one.net().to_string()).collect();
+                format!("{name} was used from where it never was: {}.", named.join(", "))
+            }
+            AnomalyKind::ErrorRun => {
+                let status = status.as_deref().unwrap_or("4xx");
+                let meaning = match status {
+                    "401" => "the upstream does not take its credentials",
+                    "403" => "it tries what it may not do",
+                    "404" => "it requests what does not exist",
+                    "429" => "it runs into its limits",
+                    _ => "its requests are refused as wrong",
+                };
+                format!("{name} got {observed} answers {status} in an hour{usual}: {meaning}.")
+            }
+            AnomalyKind::ManyPlaces => {
+                format!("{name} was used from {observed} networks within ten minutes{usual}.")
+            }
+            AnomalyKind::UsedAfterEnd => {
+                let end = if reason.as_deref() == Some("key_expired") { "expired" } else { "was revoked" };
+                let times = if *observed == 1 { "once".to_owned() } else { format!("{observed} times") };
+                format!("Version {} of {name} was used {times} after it {end}.", version.unwrap_or_default())
+            }
+        }
+    }
+
+    /// The path that lists the key's calls from the first of the anomaly to the last, as narrow as the log's filters can
+    /// be: of `new_network` those from the network if it is one, of `error_run` those of the status, of `used_after_end`
+    /// those that were refused for the reason, with whichever version. Of the others it is all calls of the key.
+    pub fn query(&self, time: impl Fn(UnixMillis) -> String) -> String {
+        let mut query = format!("/v1/audit?key={}", self.key_id);
+        if let ([network], AnomalyKind::NewNetwork) = (self.evidence.networks.as_slice(), self.kind) {
+            query.push_str(&format!("&ip={}", network.net()));
+        }
+        for (name, value) in [("status", &self.evidence.status), ("reason", &self.evidence.reason)] {
+            if let Some(value) = value {
+                query.push_str(&format!("&{name}={value}"));
+            }
+        }
+        // `to` is the first instant that is not meant.
+        let end = UnixMillis(self.last.0.saturating_add(1));
+        query.push_str(&format!("&from={}&to={}", time(self.first), time(end)));
+        query
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_what_its_addresses_begin_with() {
+        for (address, expected, length) in [
+            ("203.0.113.7", "203.0.113.0/24", 15),
+            ("::ffff:203.0.113.7", "203.0.113.0/24", 15),
+            ("2001:db8:1:2::7", "2001:db8:1::/48", 6),
+            ("::1", "::/48", 6),
+        ] {
+            let network = Network::of(address.parse().unwrap());
+            assert_eq!(network.net().to_string(), expected);
+            assert_eq!(network.prefix().len(), length, "{address}");
+            assert_eq!(Network::from_prefix(&network.prefix()), Some(network));
+        }
+        for wrong in [&[][..], &[0; 15], &[0; 17], &[1; 7]] {
+            assert_eq!(Network::from_prefix(wrong), None, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How long requests take, by route, method and class of status.
+//!
+//! A duration ends with the response headers, so a stream counts until it begins. Responses that are held on purpose, the
+//! answers to gateways' polls and to changes with `?wait=`, are left out: the request determines how long they take.
+//! Rejections are sent at once and are measured like any other response.
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use omniflow_policy::gateway::POLL_PATH;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+
+/// Upper bounds of the buckets, in seconds.
+pub(super) const BUCKETS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+/// The route of requests that match none. Routes begin with a slash.
+const UNMATCHED: &str = "unmatched";
+
+/// The labels of a request. Each has a fixed set of values, whatever clients send.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    route: String,
+    method: &'static str,
+    status: &'static str,
+}
+
+/// Durations of requests. Clones record into the same histograms.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpMetrics {
+    durations: Family<Labels, Histogram, fn() -> Histogram>,
+}
+
+/// Middleware that records the duration of each request.
+pub(crate) async fn measure(State(metrics): State<HttpMetrics>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str).to_owned();
+    let method = method_label(request.method());
+    let may_be_held = route == POLL_PATH || request.uri().query().is_some_and(asks_to_wait);
+    let response = next.run(request).await;
+    if !(may_be_held && response.status().is_success()) {
+        let labels = Labels { route, method, status: status_label(response.status()) };
+        metrics.durations.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
+    }
+    response
+}
+
+/// Whether a query string has the parameter `wait`, of changes that wait for their enforcement.
+fn asks_to_wait(query: &str) -> bool {
+    query.split('&').any(|parameter| parameter.starts_with("wait="))
+}
+
+/// The method, if any route has it.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}
+
+/// The class of a status.
+fn status_label(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+// === impl HttpMetrics ===
+
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        Self { durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)) }
+    }
+}
+
+impl HttpMetrics {
+    /// Adds the metrics to a registry.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "omf_http_request_duration",
+            "Duration of HTTP requests until the response headers, without those that are held on purpose",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+    }
+}

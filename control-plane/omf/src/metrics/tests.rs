@@ -1,0 +1,141 @@
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use omniflow_outbound::otlp::OtlpSettings;
+use omniflow_outbound::webhook::WebhookSettings;
+use serde_json::json;
+
+use omniflow_test_server::{START, TestServer, request};
+
+const COUNT: &str = "omf_http_request_duration_seconds_count";
+
+/// The series of requests: their labels, with the number of requests.
+async fn requests(plane: &TestServer) -> Vec<String> {
+    let text = plane.metrics().await;
+    let mut series: Vec<String> =
+        text.lines().filter_map(|line| line.strip_prefix(COUNT)).map(str::to_owned).collect();
+    series.sort();
+    series
+}
+
+#[tokio::test]
+async fn requests_are_measured_by_route() {
+    let plane = TestServer::new().await;
+    plane.key("ci").await;
+    for name in ["ci", "unknown", "also-unknown"] {
+        plane.get(&format!("/v1/keys/{name}")).await;
+    }
+    // A page of the console.
+    plane.get("/sign-in").await;
+    assert_eq!(
+        requests(&plane).await,
+        [
+            "{route=\"/sign-in\",method=\"GET\",status=\"2xx\"} 1",
+            "{route=\"/v1/keys\",method=\"POST\",status=\"2xx\"} 1",
+            "{route=\"/v1/keys/{id}\",method=\"GET\",status=\"2xx\"} 1",
+            "{route=\"/v1/keys/{id}\",method=\"GET\",status=\"4xx\"} 2",
+        ]
+    );
+    let text = plane.metrics().await;
+    let created = "{route=\"/v1/keys\",method=\"POST\",status=\"2xx\"";
+    for line in [
+        "# TYPE omf_http_request_duration_seconds histogram".to_owned(),
+        format!("omf_http_request_duration_seconds_bucket{},le=\"+Inf\"}} 1", created),
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} in {text}");
+    }
+    let buckets = format!("omf_http_request_duration_seconds_bucket{created}");
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with(&buckets)).count(),
+        super::http::BUCKETS.len() + 1
+    );
+}
+
+#[tokio::test]
+async fn clients_cannot_add_series() {
+    let plane = TestServer::new().await;
+    for n in 0..50 {
+        for path in [format!("/{n}"), format!("/v1/{n}/x"), format!("/v1/keys/{n}?wait={n}")] {
+            let method = Method::from_bytes(format!("METHOD{n}").as_bytes()).unwrap();
+            let odd = Request::builder().method(method).uri(&path).body(Body::empty()).unwrap();
+            assert!(!plane.call(odd).await.status.is_success());
+            assert!(!plane.get(&path).await.status.is_success());
+        }
+    }
+    assert_eq!(
+        requests(&plane).await,
+        [
+            "{route=\"/v1/keys/{id}\",method=\"GET\",status=\"4xx\"} 50",
+            "{route=\"/v1/keys/{id}\",method=\"other\",status=\"4xx\"} 50",
+            "{route=\"unmatched\",method=\"GET\",status=\"4xx\"} 100",
+            "{route=\"unmatched\",method=\"other\",status=\"4xx\"} 100",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn responses_that_are_held_on_purpose_are_not_measured() {
+    let plane = TestServer::new().await;
+    plane.key("ci").await;
+    let token = plane.token("gateway").await;
+    let poll = async |token: &str| {
+        let body = json!({
+            "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
+            "installation": plane.app.publisher.installation.id, "wait_ms": 0, "clock": START, "vms": [],
+            "version": plane.app.publisher.publication.version().unwrap(),
+        });
+        plane.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await.status
+    };
+    assert_eq!(poll(&token).await, StatusCode::NO_CONTENT);
+    assert_eq!(poll("omf_token_x").await, StatusCode::UNAUTHORIZED);
+    let revoke =
+        async |query: &str| plane.post(&format!("/v1/keys/ci/revoke{query}"), json!({})).await.status;
+    assert_eq!(revoke("?wait=1s").await, StatusCode::OK);
+    assert_eq!(revoke("?wait=soon").await, StatusCode::BAD_REQUEST);
+    assert_eq!(revoke("").await, StatusCode::OK);
+    let series = requests(&plane).await;
+    let of = |route: &str| -> Vec<&str> {
+        series
+            .iter()
+            .filter_map(|line| line.strip_prefix(&format!("{{route=\"{route}\",method=\"POST\",")))
+            .collect()
+    };
+    assert_eq!(of("/gateway/v1/poll"), ["status=\"4xx\"} 1"]);
+    assert_eq!(of("/v1/keys/{id}/revoke"), ["status=\"2xx\"} 1", "status=\"4xx\"} 1"]);
+}
+
+/// The metrics of the table in `docs/API.md`.
+fn documented() -> BTreeSet<String> {
+    let text = include_str!("../../../../docs/API.md");
+    let rows = text.lines().skip_while(|line| *line != "| metric | type | what |").skip(2);
+    let cells = rows.map_while(|line| line.strip_prefix("| ")).map(|row| {
+        let mut cells = row.split(" | ");
+        let name = cells.next().unwrap().trim_matches('`').split('{').next().unwrap();
+        format!("{name} {}", cells.next().unwrap())
+    });
+    cells.collect()
+}
+
+#[tokio::test]
+async fn documentation_lists_every_metric_with_its_type() {
+    let plane = TestServer::new().await;
+    let secret_file = plane.folder().join("webhook-secret");
+    fs::write(&secret_file, "0123456789abcdef0123456789abcdef").unwrap();
+    fs::set_permissions(&secret_file, Permissions::from_mode(0o600)).unwrap();
+    let plane = plane
+        .restart_with(|settings| {
+            settings.webhook = Some(WebhookSettings { url: "http://127.0.0.1:9/".to_owned(), secret_file });
+            let endpoint = "http://127.0.0.1:9/v1/logs".to_owned();
+            settings.otlp = Some(OtlpSettings { endpoint, headers_file: None, ca_file: None });
+        })
+        .await;
+    // The request that is counted.
+    plane.get("/v1/keys").await;
+    let text = plane.metrics().await;
+    let exposed: BTreeSet<String> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(str::to_owned).collect();
+    assert_eq!(documented(), exposed);
+}

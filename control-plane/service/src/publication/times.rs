@@ -1,0 +1,61 @@
+//! When recent versions were published, to measure how long they take to reach the gateways.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+/// The most versions that are remembered. A gateway that is further behind is measured from the oldest of them.
+const MAX_REMEMBERED: usize = 4_096;
+
+/// Versions with the instants of their publication, in ascending order.
+#[derive(Debug, Default)]
+pub(super) struct PublicationTimes(VecDeque<(u64, Instant)>);
+
+// === impl PublicationTimes ===
+
+impl PublicationTimes {
+    /// Adds a version that is later than all others.
+    pub(super) fn push(&mut self, version: u64, at: Instant) {
+        if self.0.len() >= MAX_REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back((version, at));
+    }
+
+    /// When the first version above `held` was published, if that version is at most `last`.
+    pub(super) fn first_between(&self, held: u64, last: u64) -> Option<Instant> {
+        let first = self.0.partition_point(|(version, _)| *version <= held);
+        self.0.get(first).filter(|(version, _)| *version <= last).map(|(_, at)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn first_version_above_the_held_one_counts() {
+        let (mut times, start) = (PublicationTimes::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for version in [10, 20, 30] {
+            times.push(version, at(version));
+        }
+        assert_eq!(times.first_between(5, 30), Some(at(10)));
+        assert_eq!(times.first_between(10, 30), Some(at(20)));
+        assert_eq!(times.first_between(15, 20), Some(at(20)));
+        assert_eq!(times.first_between(15, 19), None, "only a part of the change that leads to 20");
+        assert_eq!(times.first_between(30, u64::MAX), None);
+    }
+
+    #[test]
+    fn oldest_versions_are_forgotten() {
+        let (mut times, start) = (PublicationTimes::default(), Instant::now());
+        for version in 1..=MAX_REMEMBERED as u64 + 10 {
+            times.push(version, start + Duration::from_millis(version));
+        }
+        assert_eq!(times.0.len(), MAX_REMEMBERED);
+        assert_eq!(times.first_between(0, u64::MAX), Some(start + Duration::from_millis(11)));
+    }
+}
