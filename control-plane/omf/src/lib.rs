@@ -9,7 +9,7 @@
 //! | `jobs` | the background jobs, under one supervisor |
 //! | [`settings`], [`error`] | the settings of a server, and why it cannot start |
 //! | [`bootstrap`] | initialisation at the first start |
-//! | `process` | process-wide protection: no core dumps, and private file permissions by default |
+//! | `process` | settings of the process: no core dumps, private file permissions by default, and the allocator |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

@@ -21,7 +21,6 @@ pub mod json;
 pub mod keys;
 pub mod known_tokens;
 pub mod leaks;
-pub mod memory;
 pub mod metrics;
 pub mod monitoring;
 pub mod notifications;
