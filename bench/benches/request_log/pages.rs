@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use axum::http::StatusCode;
-use omniflow_domain::time::format_time;
+use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_policy::time::UnixMillis;
 use omniflow_store_sqlite::fixtures;
 use omniflow_test_server::{START, TestServer};
@@ -17,7 +17,6 @@ use crate::report::{Report, Timings};
 const RUNS: u64 = 60;
 /// The longest that a page may take, at p95.
 const MAX_PAGE: Duration = Duration::from_millis(200);
-const DAY_MS: u64 = 86_400_000;
 
 /// The path of a page in each run, so that no two runs need ask the same.
 type PathOfRun = Box<dyn Fn(u64) -> String>;

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use omniflow_domain::time::DAY_MS;
 use omniflow_test_server::{START, TestServer, record};
 
 use crate::report::{Report, Timings};
 
-const DAY_MS: u64 = 86_400_000;
 /// Records are kept for 90 days by default.
 const AGE_DAYS: u64 = 91;
 /// Records of one delivery that is measured.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use omniflow_domain::stats::Dimension;
+use omniflow_domain::time::DAY_MS;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::{AuditFilter, AuditPosition, KeyReference, RequestLogStore};
 use omniflow_store_sqlite::{SqliteStore, fixtures};
@@ -11,7 +12,6 @@ use uuid::Uuid;
 
 use crate::report::Report;
 
-const DAY_MS: u64 = 86_400_000;
 const END: u64 = fixtures::END as u64;
 
 /// Reads a log of `size` records of 90 days.

@@ -15,6 +15,7 @@ use super::page::{Page, PageResult};
 use crate::extract::StrictQuery;
 use crate::routes::{PageRoutes, READ};
 use omniflow_api_types::gateway::GatewayJson;
+use omniflow_domain::time::DAY_MS;
 use omniflow_service::gateways::{GatewayPage, Gateways};
 use omniflow_service::query::PageRequest;
 
@@ -135,7 +136,7 @@ fn length(ms: u64) -> String {
         ms if ms < 120_000 => format!("{} s", ms / 1_000),
         ms if ms < 7_200_000 => format!("{} min", ms / 60_000),
         ms if ms < 172_800_000 => format!("{} h", ms / 3_600_000),
-        ms => format!("{} days", ms / 86_400_000),
+        ms => format!("{} days", ms / DAY_MS),
     }
 }
 

@@ -5,7 +5,7 @@ use omniflow_policy::audit::AuditRecord;
 use crate::SqliteStore;
 use crate::columns::{address_bytes, digest_bytes, saturated, to_millis};
 
-const DAY_MS: i64 = 86_400_000;
+const DAY_MS: i64 = omniflow_domain::time::DAY_MS.cast_signed();
 /// The time of the last row: 2027-01-15T08:00:00Z.
 pub const END: i64 = 1_800_000_000_000;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use omniflow_domain::time::DAY_MS;
 use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource};
 use omniflow_policy::gateway::{EnforcedReport, Incarnation};
 use omniflow_policy::time::UnixMillis;
@@ -30,7 +31,7 @@ async fn records_and_gaps_go_after_their_time_and_uses_of_keys_stay() {
     // The number 1 is missing.
     plane.deliver(&token, vec![record(0, START, key), record(2, START + 1, key)]).await;
     plane.pass(90 * DAY);
-    plane.deliver(&token, vec![record(3, START + 90 * 86_400_000, key)]).await;
+    plane.deliver(&token, vec![record(3, START + 90 * DAY_MS, key)]).await;
     plane.purge().await;
     assert_eq!(ids(&plane).await, ["request-3", "request-2", "request-0"], "on the day they are there");
 
@@ -53,7 +54,7 @@ async fn records_and_gaps_go_after_their_time_and_uses_of_keys_stay() {
     assert_eq!(events["items"].as_array().unwrap().len(), 3, "the admin log stays: {events}");
 
     // What was purged is still known as delivered.
-    plane.deliver(&token, vec![record(3, START + 90 * 86_400_000, key)]).await;
+    plane.deliver(&token, vec![record(3, START + 90 * DAY_MS, key)]).await;
     assert!(ids(&plane).await.is_empty());
 }
 
@@ -113,7 +114,7 @@ async fn records_arrive_while_old_ones_go() {
     let token = plane.token("gateway").await;
     fill(&plane, &token, 0, 5_000, START).await;
     plane.pass(91 * DAY);
-    let now = START + 91 * 86_400_000;
+    let now = START + 91 * DAY_MS;
     let arriving = async {
         let mut delivered = 0;
         while delivered < 50 {

@@ -11,15 +11,15 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use uuid::Uuid;
 
 use omniflow_domain::stats::{Dimension, GroupValue};
+use omniflow_domain::time::{DAY_MS, HOUR_MS};
 use omniflow_store::{AuditFilter, AuditStats, Result};
 
 use super::list::apply;
 use crate::columns::{address, from_millis, row_limit};
 use crate::database::Database;
 
-const HOUR_MS: u64 = 3_600_000;
 /// The time span that is counted at once.
-const SLICE_MS: u64 = 24 * HOUR_MS;
+const SLICE_MS: u64 = DAY_MS;
 /// The same if clients determine the number of groups.
 const ADDRESS_SLICE_MS: u64 = HOUR_MS;
 
