@@ -80,7 +80,7 @@ conformance: setup wasm ## Attack an edge with all that must stay out: its own, 
 	@GATEWAY=$(GATEWAY) KEY_FILE=$(KEY_FILE) ALLOWED=$(ALLOWED) FORBIDDEN=$(FORBIDDEN) EVERY=$(EVERY) \
 		$(TARGET)/release/omniflow-conformance
 
-fuzz: .tools/bin/cargo-fuzz ## Fuzz every target for SECONDS=60 (needs a nightly compiler)
+fuzz: .tools/bin/cargo-fuzz ## Fuzz every target for SECONDS=60 (with nightly, or with stable and RUSTC_BOOTSTRAP=1)
 	@scripts/fuzz.sh $(or $(SECONDS),60) $(FUZZ)
 
 faults: setup wasm faulty ## Break what can break, and write what callers saw into docs/OPERATIONS.md
