@@ -6,24 +6,26 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa_axum::routes;
 
-use super::access::{Endpoints, READ};
+use super::access::READ;
+use super::endpoint::Endpoints;
 use super::extract::StrictQuery;
 use super::problem::Problem;
-use super::query::PageQuery;
+use super::query::{Filtered, PageQuery};
 use omniflow_api_types::admin_event::AdminEventJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
 use omniflow_service::admin_log::{AdminLog, AdminLogQuery};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/v1/admin-log", READ, list)
+    endpoints.add(READ, routes!(list))
 }
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
+pub(super) struct ListFilter {
     /// Changes with this action.
     #[param(value_type = Option<schema::Action>)]
     action: Option<String>,
@@ -37,9 +39,6 @@ pub(super) struct ListQuery {
     /// Changes made before this time.
     #[param(value_type = Option<schema::Instant>)]
     to: Option<String>,
-    #[serde(flatten)]
-    #[param(ignore)]
-    page: PageQuery,
 }
 
 /// Lists changes by admins, newest first.
@@ -48,16 +47,21 @@ pub(super) struct ListQuery {
     path = "/v1/admin-log",
     operation_id = "list_admin_log",
     tag = "admin log",
-    params(ListQuery, PageQuery),
+    params(ListFilter, PageQuery),
     responses((status = 200, body = Page<AdminEventJson>, description = "A page of changes.")),
 )]
 pub(super) async fn list(
     State(log): State<Arc<AdminLog>>,
-    StrictQuery(query): StrictQuery<ListQuery>,
+    StrictQuery(query): StrictQuery<Filtered<ListFilter, PageQuery>>,
 ) -> Result<Json<Page<AdminEventJson>>, Problem> {
-    let ListQuery { action, principal, subject, from, to, page } = query;
-    let page = log.list(AdminLogQuery { action, principal, subject, from, to }, page.into()).await?;
+    let page = log.list(query.filter.into(), query.options.into()).await?;
     Ok(Json(Page::json(page, AdminEventJson::from)))
+}
+
+impl From<ListFilter> for AdminLogQuery {
+    fn from(ListFilter { action, principal, subject, from, to }: ListFilter) -> Self {
+        Self { action, principal, subject, from, to }
+    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa_axum::routes;
 
-use crate::access::{Endpoints, READ};
+use crate::access::READ;
+use crate::endpoint::Endpoints;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
-use crate::query::PageQuery;
+use crate::query::{Filtered, PageQuery};
 use omniflow_api_types::anomaly::AnomalyJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
@@ -18,7 +20,7 @@ use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::anomalies::AnomalyQuery;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/v1/anomalies", READ, list)
+    endpoints.add(READ, routes!(list))
 }
 
 /// The selected anomalies.
@@ -39,15 +41,6 @@ pub(super) struct AnomalyFilter {
     to: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    #[serde(flatten)]
-    filter: AnomalyFilter,
-    #[serde(flatten)]
-    page: PageQuery,
-}
-
 /// Lists anomalies in the use of keys, newest first.
 #[utoipa::path(
     get,
@@ -59,9 +52,9 @@ pub(super) struct ListQuery {
 )]
 pub(super) async fn list(
     State(log): State<Arc<RequestLog>>,
-    StrictQuery(query): StrictQuery<ListQuery>,
+    StrictQuery(query): StrictQuery<Filtered<AnomalyFilter, PageQuery>>,
 ) -> Result<Json<Page<AnomalyJson>>, Problem> {
-    let page = log.anomalies(query.filter.into(), query.page.into()).await?;
+    let page = log.anomalies(query.filter.into(), query.options.into()).await?;
     Ok(Json(Page::json(page, AnomalyJson::from)))
 }
 

@@ -5,34 +5,53 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
-use super::access::{Access, Endpoints};
+use super::access::Access;
+use super::endpoint::Endpoints;
 use super::extract::Segments;
-use super::openapi;
 use super::problem::Problem;
+use super::state::Document;
 use omniflow_domain::error::Error;
 
 /// Scripts come from here only. The pages set styles at their elements, which needs `unsafe-inline` for styles.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The last to be added: the document tells of all endpoints before it.
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    let document = Bytes::from(openapi::document(endpoints.table()).to_string());
     endpoints
-        .get("/openapi.json", Access::Public, async move || {
-            ([(header::CONTENT_TYPE, "application/json")], document.clone())
-        })
-        // The page names its files relative to the folder.
-        .get("/docs", Access::Public, async || Redirect::permanent("/docs/"))
-        .get("/docs/", Access::Public, async || file("index.html"))
-        .get("/docs/{*file}", Access::Public, async |Segments(name): Segments<String>| file(&name))
+        .add_undocumented(Access::Public, routes!(document))
+        .add_undocumented(Access::Public, routes!(start))
+        .add_undocumented(Access::Public, routes!(index))
+        .add_undocumented(Access::Public, routes!(file))
 }
 
-fn file(name: &str) -> Result<Response, Problem> {
+#[utoipa::path(get, path = "/openapi.json")]
+async fn document(State(Document(document)): State<Document>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], document)
+}
+
+/// The page names its files relative to the folder.
+#[utoipa::path(get, path = "/docs")]
+async fn start() -> Redirect {
+    Redirect::permanent("/docs/")
+}
+
+#[utoipa::path(get, path = "/docs/")]
+async fn index() -> Result<Response, Problem> {
+    serve("index.html")
+}
+
+#[utoipa::path(get, path = "/docs/{*file}")]
+async fn file(Segments(name): Segments<String>) -> Result<Response, Problem> {
+    serve(&name)
+}
+
+fn serve(name: &str) -> Result<Response, Problem> {
     // Without a validator: the usual one is elsewhere.
     let config =
         Config::from("/openapi.json").use_base_layout().validator_url("none").display_operation_id(true);

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use utoipa_axum::routes;
 
-use super::access::{Endpoints, READ};
+use super::access::READ;
+use super::endpoint::Endpoints;
 use super::extract::StrictQuery;
 use super::problem::Problem;
 use super::query::PageQuery;
@@ -14,7 +16,7 @@ use omniflow_api_types::page::Page;
 use omniflow_service::gateways::{GatewayPage, Gateways};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/v1/gateways", READ, list)
+    endpoints.add(READ, routes!(list))
 }
 
 /// Lists gateways and what each enforces.

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use utoipa_axum::routes;
 
-use super::access::{Access, Endpoints};
-use super::metrics::metrics;
+use super::access::Access;
+use super::endpoint::Endpoints;
+use super::metrics;
 use super::problem::Problem;
 use omniflow_service::monitoring::Monitoring;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/healthz", Access::Public, healthz).get("/readyz", Access::Public, readyz).get(
-        "/metrics",
-        Access::Public,
-        metrics,
-    )
+    endpoints
+        .add(Access::Public, routes!(healthz))
+        .add(Access::Public, routes!(readyz))
+        .add(Access::Public, routes!(metrics::metrics))
 }
 
 /// Tells that the process lives.

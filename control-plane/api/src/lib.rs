@@ -3,8 +3,9 @@
 //! | module | content |
 //! |---|---|
 //! | [`state`] | the state of the router, and the parts of it that handlers extract |
-//! | `access` | the roles that may call each endpoint; the only way to add an endpoint |
-//! | `keys`, `tokens`, `policy`, `audit`, `leaks`, `admin_log`, `gateways` | endpoints for admins |
+//! | `endpoint` | registration: each endpoint with its access, for the router and the OpenAPI document |
+//! | `access` | authentication, and the check of the roles |
+//! | `keys`, `tokens`, `policy`, `audit`, `anomalies`, `leaks`, `admin_log`, `gateways` | endpoints for admins |
 //! | `gateway` | endpoints for gateways |
 //! | `health`, `metrics`, `docs`, `openapi` | probes, Prometheus metrics, the API's documentation |
 //! | `problem` | the only place that converts errors to HTTP responses |
@@ -20,6 +21,7 @@ mod admin_log;
 mod anomalies;
 mod audit;
 mod docs;
+mod endpoint;
 mod extract;
 mod gateway;
 mod gateways;
@@ -38,21 +40,21 @@ pub mod state;
 mod tokens;
 
 #[cfg(test)]
-mod problems;
-#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 use axum::Router;
 
-use self::access::Endpoints;
+use self::endpoint::Endpoints;
 pub use self::problem::Problem;
-use self::state::{Api, AppState};
+use self::state::{Api, AppState, Document};
 
 /// The routes of the API, without a fallback.
 pub fn router(api: Arc<Api>) -> Router {
-    endpoints(Arc::clone(&api)).router().with_state(AppState(api))
+    let (router, collected) = endpoints(Arc::clone(&api)).into_parts();
+    let document = Document(openapi::complete(collected).to_string().into());
+    router.with_state(AppState { api, document })
 }
 
 /// The endpoints of the API.

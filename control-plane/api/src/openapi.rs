@@ -1,12 +1,14 @@
-//! The OpenAPI document: what the handlers say of themselves, and what goes for all of them, added in one place.
+//! The OpenAPI document: the operations that were registered, with their access, and what applies to all of them.
 
 use serde_json::{Map, Value, json};
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::SecurityRequirement;
 use utoipa::{OpenApi, ToSchema};
 
-use super::access::{Access, Endpoint};
-use super::{admin_log, anomalies, audit, gateways, health, keys, leaks, metrics, policy, tokens};
 use omniflow_api_types::problem::ProblemJson;
 use omniflow_api_types::schema;
+use omniflow_domain::access::Access;
 use omniflow_domain::error::ErrorCode;
 
 #[derive(OpenApi)]
@@ -17,42 +19,6 @@ use omniflow_domain::error::ErrorCode;
             (RFC 9457) with a stable `code`. Unknown fields, and unknown or repeated query parameters, are refused; an \
             empty query parameter counts as absent.",
         version = "1",
-    ),
-    paths(
-        keys::list::list,
-        keys::create::create,
-        keys::show,
-        keys::update::update,
-        keys::rotate::rotate,
-        keys::revoke::revoke_key,
-        keys::revoke::revoke_version,
-        leaks::report,
-        audit::list::list,
-        audit::show::show,
-        audit::payload::show,
-        audit::payload::rotate_key,
-        audit::gaps::gaps,
-        anomalies::list,
-        audit::stats::stats,
-        audit::export::export,
-        audit::stream::stream,
-        policy::show,
-        policy::set::set,
-        policy::set::roll_back,
-        policy::versions::list,
-        policy::versions::show,
-        policy::diff::between_versions,
-        policy::diff::to_draft,
-        policy::explain::explain,
-        policy::replay::replay,
-        gateways::list,
-        tokens::list,
-        tokens::create,
-        tokens::revoke,
-        admin_log::list,
-        health::healthz,
-        health::readyz,
-        metrics::metrics,
     ),
     // Those that only parameters have.
     components(schemas(
@@ -75,7 +41,10 @@ use omniflow_domain::error::ErrorCode;
         (name = "health", description = "Whether the process lives and can serve."),
     )
 )]
-struct Handlers;
+struct Common;
+
+/// The name of the security scheme.
+const TOKEN: &str = "token";
 
 /// The answers that several endpoints give for the same reason.
 const COMMON: &[Answer] = &[
@@ -155,14 +124,32 @@ struct Answer {
     when: &'static str,
 }
 
-/// The document. Methods, paths and roles are those of the table of endpoints.
-pub(super) fn document(table: &[Endpoint]) -> Value {
-    let mut document = serde_json::to_value(Handlers::openapi()).unwrap_or_default();
-    for endpoint in table {
-        let method = endpoint.method.as_str().to_lowercase();
-        if let Some(operation) = document.pointer_mut(&pointer(endpoint.path, &method)) {
-            complete(operation, endpoint.access);
-        }
+/// The document before any operation is registered.
+pub(super) fn without_operations() -> utoipa::openapi::OpenApi {
+    Common::openapi()
+}
+
+/// Adds to an operation who may call it.
+pub(super) fn state_access(operation: &mut Operation, access: Access) {
+    let Access::Roles(roles) = access else { return };
+    let roles: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+    let stated = format!("Roles: {}.", roles.join(", "));
+    operation.description = Some(match operation.description.take() {
+        Some(text) if !text.is_empty() => format!("{text}\n\n{stated}"),
+        _ => stated,
+    });
+    operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], _>(TOKEN, [])]);
+    operation
+        .extensions
+        .get_or_insert_default()
+        .merge(Extensions::from_iter([("x-required-roles", json!(roles))]));
+}
+
+/// The complete document, from the one that the router collected.
+pub(super) fn complete(collected: utoipa::openapi::OpenApi) -> Value {
+    let mut document = serde_json::to_value(collected).unwrap_or_default();
+    for path in object_at(&mut document, "/paths") {
+        object_at(path, "").for_each(complete_operation);
     }
     if let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") {
         schemas.iter_mut().for_each(|(name, schema)| tidy(name, schema));
@@ -173,7 +160,7 @@ pub(super) fn document(table: &[Endpoint]) -> Value {
         "type": "http", "scheme": "bearer",
         "description": "A token of the control plane, such as the owner's in `<data-dir>/admin-token`.",
     });
-    put(&mut document, "/components", "securitySchemes", json!({"token": token}));
+    put(&mut document, "/components", "securitySchemes", json!({TOKEN: token}));
     document
 }
 
@@ -184,25 +171,14 @@ fn put(value: &mut Value, pointer: &str, name: &str, member: Value) {
     }
 }
 
-/// Where an operation stands in the document.
-fn pointer(path: &str, method: &str) -> String {
-    format!("/paths/{}/{method}", path.replace('~', "~0").replace('/', "~1"))
+/// The values of the object at a pointer.
+fn object_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
+    value.pointer_mut(pointer).and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut)
 }
 
-/// Adds to an operation who may call it, and what it answers for reasons that are not its own.
-fn complete(operation: &mut Value, access: Access) {
-    let responses = common(operation, access);
-    if let Access::Roles(roles) = access {
-        let roles: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-        let said = operation
-            .get("description")
-            .and_then(Value::as_str)
-            .map(|text| format!("{text}\n\n"))
-            .unwrap_or_default();
-        put(operation, "", "description", json!(format!("{said}Roles: {}.", roles.join(", "))));
-        put(operation, "", "x-required-roles", json!(roles));
-        put(operation, "", "security", json!([{"token": []}]));
-    }
+/// Adds to an operation what it answers for reasons that are not its own.
+fn complete_operation(operation: &mut Value) {
+    let responses = common(operation);
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         if parameter.get("in").is_some_and(|place| place == "query") {
             put(parameter, "", "allowEmptyValue", json!(true));
@@ -227,7 +203,7 @@ fn complete(operation: &mut Value, access: Access) {
 }
 
 /// The common answers that an operation can give.
-fn common(operation: &Value, access: Access) -> Vec<&'static Answer> {
+fn common(operation: &Value) -> Vec<&'static Answer> {
     let takes = |place: &str, name: &str| {
         let mut parameters = operation.get("parameters").and_then(Value::as_array).into_iter().flatten();
         parameters.any(|one| {
@@ -236,7 +212,7 @@ fn common(operation: &Value, access: Access) -> Vec<&'static Answer> {
         })
     };
     let has_body = operation.get("requestBody").is_some();
-    let needs_token = access != Access::Public;
+    let needs_token = operation.get("security").is_some();
     let gives = |answer: &&Answer| match answer.status {
         "400" => has_body || takes("query", "") || takes("header", "Idempotency-Key"),
         "401" | "403" | "429" => needs_token,
@@ -312,11 +288,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::tests::{Endpoint, api_of, endpoints_of, table};
     use omniflow_test_server::{TestServer, golden};
 
-    async fn table() -> Vec<Endpoint> {
-        let plane = TestServer::new().await;
-        crate::endpoints(crate::tests::api_of(&plane)).table().to_vec()
+    async fn document() -> Value {
+        complete(crate::endpoints(api_of(&TestServer::new().await)).into_parts().1)
     }
 
     fn operations(document: &Value) -> Vec<(&String, &String, &Value)> {
@@ -330,40 +306,24 @@ mod tests {
 
     #[tokio::test]
     async fn the_document_is_the_one_in_the_golden_file() {
-        let text = serde_json::to_string_pretty(&document(&table().await)).unwrap();
+        let text = serde_json::to_string_pretty(&document().await).unwrap();
         golden("openapi.json", &format!("{text}\n"));
     }
 
     #[tokio::test]
-    async fn every_endpoint_is_in_the_document_with_its_roles() {
-        let table = table().await;
-        let document = document(&table);
-        // Gateways have their own protocol, and what tells of the API is no part of it.
-        let others = ["/gateway/", "/docs", "/openapi.json", "/assets/"];
-        let expected: BTreeSet<(String, String, Vec<&str>)> = table
-            .iter()
-            .filter(|endpoint| !others.iter().any(|other| endpoint.path.starts_with(other)))
-            .map(|Endpoint { method, path, access }| {
-                let roles = match access {
-                    Access::Public => Vec::new(),
-                    Access::Roles(roles) => roles.iter().map(|role| role.as_str()).collect(),
-                };
-                ((*path).to_owned(), method.as_str().to_lowercase(), roles)
-            })
-            .collect();
-        let found: BTreeSet<(String, String, Vec<&str>)> = operations(&document)
-            .into_iter()
-            .map(|(path, method, operation)| {
-                let roles = operation["x-required-roles"].as_array().into_iter().flatten();
-                (path.clone(), method.clone(), roles.map(|role| role.as_str().unwrap()).collect())
-            })
-            .collect();
+    async fn only_gateway_endpoints_and_the_documentation_itself_are_omitted() {
+        let key = |Endpoint { method, path, roles }: Endpoint| (path, method.to_string(), roles);
+        let mut expected: BTreeSet<_> = table(&TestServer::new().await).into_iter().map(key).collect();
+        expected.retain(|(path, _, _)| {
+            !["/gateway/", "/docs", "/openapi.json"].iter().any(|other| path.starts_with(other))
+        });
+        let found: BTreeSet<_> = endpoints_of(&document().await).into_iter().map(key).collect();
         assert_eq!(found, expected);
     }
 
     #[tokio::test]
     async fn every_operation_has_a_name_a_summary_and_known_references() {
-        let document = document(&table().await);
+        let document = document().await;
         let mut names = BTreeSet::new();
         for (path, method, operation) in operations(&document) {
             let name = operation["operationId"].as_str().unwrap();

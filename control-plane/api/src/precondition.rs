@@ -1,14 +1,22 @@
-//! `If-Match`: a change is made to the revision that its principal has read, or not at all.
+//! `ETag` and `If-Match`: a change is made to the revision that its principal has read, or not at all.
 
+use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use axum::response::IntoResponse;
+use serde::Serialize;
 
 use super::problem::Problem;
-use omniflow_service::precondition::Precondition;
+use omniflow_service::precondition::{Precondition, entity_tag};
 
 /// The precondition that the `If-Match` header of a request states.
 pub(super) struct Conditional(pub(super) Precondition);
+
+/// A response in JSON, with the revision that it shows as its `ETag`.
+pub(super) fn tagged<T: Serialize>(revision: u64, body: T) -> impl IntoResponse {
+    ([(header::ETAG, entity_tag(revision))], Json(body))
+}
 
 fn precondition(headers: &HeaderMap) -> Precondition {
     if !headers.contains_key(header::IF_MATCH) {

@@ -24,6 +24,16 @@ pub(super) struct PageQuery {
     cursor: Option<String>,
 }
 
+/// A filter, and the parameters beside it, such as the page.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filtered<F, O> {
+    #[serde(flatten)]
+    pub(super) filter: F,
+    #[serde(flatten)]
+    pub(super) options: O,
+}
+
 /// Whether a change is waited for.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -51,5 +61,35 @@ impl WaitQuery {
 impl From<PageQuery> for PageRequest {
     fn from(query: PageQuery) -> Self {
         Self { limit: query.limit, cursor: query.cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_test_server::TestServer;
+
+    #[tokio::test]
+    async fn unknown_and_repeated_parameters_are_rejected_beside_a_filter() {
+        let plane = TestServer::new().await;
+        for (path, filter, option) in [
+            ("/v1/keys", "scope", "limit"),
+            ("/v1/admin-log", "subject", "cursor"),
+            ("/v1/audit", "key", "limit"),
+            ("/v1/anomalies", "key", "limit"),
+            ("/v1/audit/stats", "key", "by"),
+            ("/v1/audit/export", "key", "format"),
+        ] {
+            let detail = async |query: &str| {
+                let answer = plane.get(&format!("{path}?{query}")).await;
+                assert_eq!(answer.problem().1, "invalid_query", "{path}?{query}");
+                answer.json()["detail"].as_str().unwrap().to_owned()
+            };
+            assert_eq!(detail("colour=red").await, "The query string: unknown field `colour`.", "{path}");
+            for name in [filter, option] {
+                let expected = format!("The query string: duplicate field `{name}`.");
+                assert_eq!(detail(&format!("{name}=&{name}=")).await, expected, "{path}");
+            }
+            assert_eq!(plane.get(&format!("{path}?{filter}=&{option}=")).await.status, 200, "{path}");
+        }
     }
 }

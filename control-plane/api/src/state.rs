@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::FromRef;
 use omniflow_domain::clock::Clock;
 use omniflow_net::admission::Admission;
@@ -16,6 +17,10 @@ use omniflow_service::monitoring::Monitoring;
 use omniflow_service::policy::Policies;
 use omniflow_service::tokens::Tokens;
 use prometheus_client::registry::Registry;
+
+/// The OpenAPI document in JSON.
+#[derive(Clone)]
+pub(super) struct Document(pub(super) Bytes);
 
 /// What the API works with: the use cases, who may call, and the connections that are open.
 pub struct Api {
@@ -49,11 +54,22 @@ pub struct Api {
 
 /// The state of the router. Handlers take slices of it, such as `State<Arc<RequestLog>>`.
 #[derive(Clone)]
-pub(super) struct AppState(pub(super) Arc<Api>);
+pub(super) struct AppState {
+    /// The use cases.
+    pub(super) api: Arc<Api>,
+    /// The OpenAPI document of the router.
+    pub(super) document: Document,
+}
 
 impl FromRef<AppState> for Arc<Api> {
-    fn from_ref(AppState(api): &AppState) -> Self {
-        Self::clone(api)
+    fn from_ref(state: &AppState) -> Self {
+        Self::clone(&state.api)
+    }
+}
+
+impl FromRef<AppState> for Document {
+    fn from_ref(state: &AppState) -> Self {
+        state.document.clone()
     }
 }
 
@@ -61,8 +77,8 @@ impl FromRef<AppState> for Arc<Api> {
 macro_rules! slices {
     ($($field:ident: $slice:ty,)*) => {
         $(impl FromRef<AppState> for Arc<$slice> {
-            fn from_ref(AppState(api): &AppState) -> Self {
-                Self::clone(&api.$field)
+            fn from_ref(state: &AppState) -> Self {
+                Self::clone(&state.api.$field)
             }
         })*
     };

@@ -6,8 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
 
-use super::access::{Authenticated, Endpoints, OWNER};
+use super::access::{Authenticated, OWNER};
+use super::endpoint::Endpoints;
 use super::extract::{Segments, StrictJson, StrictQuery};
 use super::idempotency::{Created, IdempotentBody};
 use super::params::{IdempotencyKey, TokenPath};
@@ -18,11 +20,7 @@ use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
 use omniflow_service::tokens::{self, Tokens};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.get("/v1/tokens", OWNER, list).post("/v1/tokens", OWNER, create).delete(
-        "/v1/tokens/{id}",
-        OWNER,
-        revoke,
-    )
+    endpoints.add(OWNER, routes!(list)).add(OWNER, routes!(create)).add(OWNER, routes!(revoke))
 }
 
 /// Lists tokens, newest first.

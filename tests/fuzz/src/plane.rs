@@ -9,7 +9,7 @@ use omniflow_test_server::TestServer;
 use tokio::runtime::{Builder, Runtime};
 
 /// A control plane with a few keys.
-pub struct Plane {
+pub struct Server {
     runtime: Runtime,
     server: TestServer,
     /// The token of a gateway.
@@ -27,12 +27,12 @@ pub enum Principal {
 
 /// The control plane. Its directory is removed only if the process ends by itself, so it is below the system's directory for
 /// temporary files.
-pub fn plane() -> &'static Plane {
-    static PLANE: OnceLock<Plane> = OnceLock::new();
-    PLANE.get_or_init(Plane::start)
+pub fn plane() -> &'static Server {
+    static PLANE: OnceLock<Server> = OnceLock::new();
+    PLANE.get_or_init(Server::start)
 }
 
-impl Plane {
+impl Server {
     fn start() -> Self {
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };

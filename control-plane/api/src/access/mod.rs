@@ -1,22 +1,18 @@
-//! The API's endpoints and the roles that each admits. Every endpoint is declared with its roles; there is no other way to
-//! add one.
+//! Authentication of requests, and the check that an endpoint admits the role of the token.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Request, State};
-use axum::handler::Handler;
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, Method, header};
+use axum::http::{Extensions, HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{MethodFilter, on};
+use axum::routing::MethodRouter;
 use omniflow_policy::digest::Digest;
 
 use super::problem::Problem;
-use super::state::AppState;
-use crate::state::Api;
+use super::state::{Api, AppState};
 pub(super) use omniflow_domain::access::{AUDIT, Access, GATEWAY, OWNER, READ, WRITE};
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
@@ -24,155 +20,52 @@ use omniflow_domain::token::{Role, Token};
 use omniflow_net::admission::Connection;
 use omniflow_service::authentication::{Rejection, RejectionLog};
 
-/// The most bytes of a request's body, unless an endpoint states another limit.
-const BODY_LIMIT: usize = 256 * 1024;
-
-/// One row of the table of endpoints.
-#[derive(Clone, Debug)]
-pub(super) struct Endpoint {
-    /// Its method.
-    pub(super) method: Method,
-    /// Its path template.
-    pub(super) path: &'static str,
-    /// Who it lets in.
-    pub(super) access: Access,
-}
-
-/// The table of endpoints while it grows.
-pub(super) struct Endpoints {
+/// Admits requests to endpoints. The copies of one gate share their log of rejections.
+#[derive(Clone)]
+pub(super) struct Gate {
     app: Arc<Api>,
     rejections: Arc<RejectionLog>,
-    router: Router<AppState>,
-    table: Vec<Endpoint>,
 }
 
 /// The principal of a request, for handlers: whoever holds the request's token, as the endpoint's roles let it in.
 pub(super) struct Authenticated(pub(super) Principal);
 
-// === impl Endpoints ===
-
-impl Endpoints {
-    pub(super) fn new(app: Arc<Api>) -> Self {
-        Self { app, rejections: Arc::default(), router: Router::new(), table: Vec::new() }
-    }
-
-    pub(super) fn get<H: Handler<T, AppState>, T: 'static>(
-        self,
-        path: &'static str,
-        access: Access,
-        handler: H,
-    ) -> Self {
-        self.add(Method::GET, path, access, BODY_LIMIT, handler)
-    }
-
-    pub(super) fn post<H: Handler<T, AppState>, T: 'static>(
-        self,
-        path: &'static str,
-        access: Access,
-        handler: H,
-    ) -> Self {
-        self.add(Method::POST, path, access, BODY_LIMIT, handler)
-    }
-
-    /// Like [`Self::post`], for requests of up to `limit` bytes.
-    pub(super) fn post_large<H: Handler<T, AppState>, T: 'static>(
-        self,
-        path: &'static str,
-        access: Access,
-        limit: usize,
-        handler: H,
-    ) -> Self {
-        self.add(Method::POST, path, access, limit, handler)
-    }
-
-    pub(super) fn patch<H: Handler<T, AppState>, T: 'static>(
-        self,
-        path: &'static str,
-        access: Access,
-        handler: H,
-    ) -> Self {
-        self.add(Method::PATCH, path, access, BODY_LIMIT, handler)
-    }
-
-    /// `PUT`, for requests of up to `limit` bytes.
-    pub(super) fn put_large<H: Handler<T, AppState>, T: 'static>(
-        self,
-        path: &'static str,
-        access: Access,
-        limit: usize,
-        handler: H,
-    ) -> Self {
-        self.add(Method::PUT, path, access, limit, handler)
-    }
-
-    pub(super) fn delete<H: Handler<T, AppState>, T: 'static>(
-        self,
-        path: &'static str,
-        access: Access,
-        handler: H,
-    ) -> Self {
-        self.add(Method::DELETE, path, access, BODY_LIMIT, handler)
-    }
-
-    fn add<H: Handler<T, AppState>, T: 'static>(
-        mut self,
-        method: Method,
-        path: &'static str,
-        access: Access,
-        limit: usize,
-        handler: H,
-    ) -> Self {
-        let filter = match method {
-            Method::POST => MethodFilter::POST,
-            Method::PUT => MethodFilter::PUT,
-            Method::PATCH => MethodFilter::PATCH,
-            Method::DELETE => MethodFilter::DELETE,
-            _ => MethodFilter::GET,
-        };
-        self.table.push(Endpoint { method, path, access });
-        let route = on(filter, handler).route_layer(DefaultBodyLimit::max(limit));
-        let route = match access {
-            Access::Public => route,
-            Access::Roles(_) => route.route_layer(middleware::from_fn_with_state(
-                Gate { app: Arc::clone(&self.app), rejections: Arc::clone(&self.rejections), access },
-                Gate::pass,
-            )),
-        };
-        self.router = self.router.route(path, route);
-        self
-    }
-
-    /// The routes.
-    pub(super) fn router(self) -> Router<AppState> {
-        self.router
-    }
-
-    /// What the API has, and who may call it.
-    pub(super) fn table(&self) -> &[Endpoint] {
-        &self.table
-    }
-}
-
 // === impl Gate ===
 
-#[derive(Clone)]
-struct Gate {
-    app: Arc<Api>,
-    rejections: Arc<RejectionLog>,
-    access: Access,
-}
-
 impl Gate {
-    async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Result<Response, Problem> {
-        let token = gate.admit(request.headers(), request.extensions()).await?;
+    pub(super) fn new(app: Arc<Api>) -> Self {
+        Self { app, rejections: Arc::default() }
+    }
+
+    /// The handler, reached only by the principals that `access` admits.
+    pub(super) fn protect(&self, access: Access, handler: MethodRouter<AppState>) -> MethodRouter<AppState> {
+        match access {
+            Access::Public => handler,
+            Access::Roles(_) => {
+                handler.route_layer(middleware::from_fn_with_state((self.clone(), access), Self::pass))
+            }
+        }
+    }
+
+    async fn pass(
+        State((gate, access)): State<(Self, Access)>,
+        mut request: Request,
+        next: Next,
+    ) -> Result<Response, Problem> {
+        let token = gate.admit(access, request.headers(), request.extensions()).await?;
         Connection::trust(request.extensions());
         request.extensions_mut().insert(Principal::from(token));
         Ok(next.run(request).await)
     }
 
     /// The request's token, if it is valid and its role is admitted.
-    async fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Token, Error> {
-        let of_gateways = self.access.admits(Role::Gateway);
+    async fn admit(
+        &self,
+        access: Access,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Token, Error> {
+        let of_gateways = access.admits(Role::Gateway);
         let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
         let log = |rejection| {
             if of_gateways {
@@ -188,7 +81,7 @@ impl Gate {
             log(rejection);
             self.app.authentication.reject(rejection, peer.map(|peer| peer.ip()), of_gateways)
         })?;
-        self.access.check(token.role).inspect_err(|_| log(Rejection::WrongRole))?;
+        access.check(token.role).inspect_err(|_| log(Rejection::WrongRole))?;
         Ok(token)
     }
 }

@@ -17,7 +17,7 @@ use super::FilterQuery;
 use crate::access::Authenticated;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
-use crate::query;
+use crate::query::{Filtered, parsed};
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::ExportFormat;
 use omniflow_api_types::schema;
@@ -26,15 +26,6 @@ use omniflow_service::audit::export::{Export, ExportBatch};
 
 /// Batches that wait for a client that reads slowly, beside the one at hand.
 const BATCHES_WAITING: usize = 2;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExportQuery {
-    #[serde(flatten)]
-    filter: FilterQuery,
-    #[serde(flatten)]
-    form: FormQuery,
-}
 
 /// In which form.
 #[derive(Deserialize, IntoParams)]
@@ -63,10 +54,10 @@ pub(super) struct FormQuery {
 pub(super) async fn export(
     State(log): State<Arc<RequestLog>>,
     Authenticated(principal): Authenticated,
-    StrictQuery(ExportQuery { filter, form }): StrictQuery<ExportQuery>,
+    StrictQuery(query): StrictQuery<Filtered<FilterQuery, FormQuery>>,
 ) -> Result<Response, Problem> {
-    let export = log.export(&principal, filter.into())?;
-    let format = query::parsed("format", form.format)?.unwrap_or(ExportFormat::Ndjson);
+    let export = log.export(&principal, query.filter.into())?;
+    let format = parsed("format", query.options.format)?.unwrap_or(ExportFormat::Ndjson);
     let (sender, body) = Channel::new(BATCHES_WAITING);
     tokio::spawn(send(export, format, sender));
     let headers =

@@ -4,24 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
 
 use super::FilterQuery;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
-use crate::query::PageQuery;
+use crate::query::{Filtered, PageQuery};
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::page::Page;
 use omniflow_service::audit::RequestLog;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ListQuery {
-    #[serde(flatten)]
-    filter: FilterQuery,
-    #[serde(flatten)]
-    page: PageQuery,
-}
 
 /// Lists audited calls, newest first.
 #[utoipa::path(
@@ -34,9 +24,9 @@ pub(crate) struct ListQuery {
 )]
 pub(crate) async fn list(
     State(log): State<Arc<RequestLog>>,
-    StrictQuery(query): StrictQuery<ListQuery>,
+    StrictQuery(query): StrictQuery<Filtered<FilterQuery, PageQuery>>,
 ) -> Result<Json<Page<AuditEntryJson>>, Problem> {
-    let page = log.list(query.filter.into(), query.page.into()).await?;
+    let page = log.list(query.filter.into(), query.options.into()).await?;
     Ok(Json(Page::json(page, AuditEntryJson::from)))
 }
 

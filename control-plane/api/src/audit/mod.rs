@@ -10,21 +10,23 @@ pub(super) mod stream;
 
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa_axum::routes;
 
-use super::access::{AUDIT, Endpoints, OWNER, READ};
+use super::access::{AUDIT, OWNER, READ};
+use super::endpoint::Endpoints;
 use omniflow_api_types::schema;
 use omniflow_service::audit::filter::AuditQuery;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
-        .get("/v1/audit", READ, list::list)
-        .get("/v1/audit/gaps", READ, gaps::gaps)
-        .get("/v1/audit/stats", READ, stats::stats)
-        .get("/v1/audit/export", READ, export::export)
-        .get("/v1/audit/stream", READ, stream::stream)
-        .get("/v1/audit/{id}", READ, show::show)
-        .get("/v1/audit/{id}/payload", AUDIT, payload::show)
-        .post("/v1/audit/payload-key/rotate", OWNER, payload::rotate_key)
+        .add(READ, routes!(list::list))
+        .add(READ, routes!(gaps::gaps))
+        .add(READ, routes!(stats::stats))
+        .add(READ, routes!(export::export))
+        .add(READ, routes!(stream::stream))
+        .add(READ, routes!(show::show))
+        .add(AUDIT, routes!(payload::show))
+        .add(OWNER, routes!(payload::rotate_key))
 }
 
 /// Which calls.

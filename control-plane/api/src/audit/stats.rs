@@ -10,18 +10,10 @@ use utoipa::IntoParams;
 use super::FilterQuery;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
+use crate::query::Filtered;
 use omniflow_api_types::schema;
 use omniflow_api_types::stats::AuditStatsJson;
 use omniflow_service::audit::{RequestLog, stats as service};
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct StatsQuery {
-    #[serde(flatten)]
-    filter: FilterQuery,
-    #[serde(flatten)]
-    grouping: Grouping,
-}
 
 /// Which groups.
 #[derive(Deserialize, IntoParams)]
@@ -48,9 +40,9 @@ pub(crate) struct Grouping {
 )]
 pub(crate) async fn stats(
     State(log): State<Arc<RequestLog>>,
-    StrictQuery(query): StrictQuery<StatsQuery>,
+    StrictQuery(query): StrictQuery<Filtered<FilterQuery, Grouping>>,
 ) -> Result<Json<AuditStatsJson>, Problem> {
-    let StatsQuery { filter, grouping: Grouping { by, limit } } = query;
+    let Filtered { filter, options: Grouping { by, limit } } = query;
     Ok(Json(log.stats(service::StatsQuery { filter: filter.into(), by, limit }).await?.into()))
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use omniflow_policy::gateway::AUDIT_MEDIA_TYPE;
+use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 
 use crate::extract::{Body, check_media_type};
 use crate::problem::Problem;
 use omniflow_service::gateway_protocol::GatewayProtocol;
 
 /// Answers when the records are on the disk. A gateway that got no answer sends them again.
+#[utoipa::path(post, path = AUDIT_PATH)]
 pub(super) async fn ingest(
     State(protocol): State<Arc<GatewayProtocol>>,
     headers: HeaderMap,

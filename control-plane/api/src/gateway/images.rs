@@ -23,6 +23,7 @@ struct PagesBody(VecDeque<Bytes>);
 
 struct SharedPage(Arc<Segment<Vec<u8>>>);
 
+#[utoipa::path(get, path = "/gateway/v1/images/{version}/chunks/{n}")]
 pub(super) async fn chunk(
     State(protocol): State<Arc<GatewayProtocol>>,
     Segments((version, n)): Segments<(u64, u32)>,

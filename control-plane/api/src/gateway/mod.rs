@@ -1,17 +1,23 @@
 //! `/gateway/v1`: what filters call. Nobody else may.
+//!
+//! The OpenAPI document omits these endpoints: filters are their only clients, and `omniflow_policy` defines their formats.
 
 mod audit;
 mod images;
 mod poll;
 
-use omniflow_policy::gateway::{AUDIT_PATH, ENFORCED_PATH, MAX_BATCH_BYTES, POLL_PATH};
+use axum::extract::DefaultBodyLimit;
+use omniflow_policy::gateway::MAX_BATCH_BYTES;
+use utoipa_axum::router::UtoipaMethodRouterExt;
+use utoipa_axum::routes;
 
-use super::access::{Endpoints, GATEWAY};
+use super::access::GATEWAY;
+use super::endpoint::Endpoints;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
-        .post(POLL_PATH, GATEWAY, poll::poll)
-        .get("/gateway/v1/images/{version}/chunks/{n}", GATEWAY, images::chunk)
-        .post(ENFORCED_PATH, GATEWAY, poll::enforced)
-        .post_large(AUDIT_PATH, GATEWAY, MAX_BATCH_BYTES, audit::ingest)
+        .add_undocumented(GATEWAY, routes!(poll::poll))
+        .add_undocumented(GATEWAY, routes!(images::chunk))
+        .add_undocumented(GATEWAY, routes!(poll::enforced))
+        .add_undocumented(GATEWAY, routes!(audit::ingest).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES)))
 }

@@ -6,7 +6,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use omniflow_policy::gateway::{DELTA_MEDIA_TYPE, EnforcedReport, MANIFEST_MEDIA_TYPE, PollRequest};
+use omniflow_policy::gateway::{
+    DELTA_MEDIA_TYPE, ENFORCED_PATH, EnforcedReport, MANIFEST_MEDIA_TYPE, POLL_PATH, PollRequest,
+};
 
 use crate::access::Authenticated;
 use crate::extract::StrictJson;
@@ -14,6 +16,7 @@ use crate::problem::Problem;
 use omniflow_service::gateway_protocol::{GatewayProtocol, PollAnswer};
 
 /// Answers at once if there is something new, and otherwise as soon as there is.
+#[utoipa::path(post, path = POLL_PATH)]
 pub(super) async fn poll(
     State(protocol): State<Arc<GatewayProtocol>>,
     Authenticated(principal): Authenticated,
@@ -27,6 +30,7 @@ pub(super) async fn poll(
 }
 
 /// Records what each VM of a gateway enforces.
+#[utoipa::path(post, path = ENFORCED_PATH)]
 pub(super) async fn enforced(
     State(protocol): State<Arc<GatewayProtocol>>,
     StrictJson(report): StrictJson<EnforcedReport>,

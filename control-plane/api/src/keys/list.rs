@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
-use crate::query::PageQuery;
+use crate::query::{Filtered, PageQuery};
 use omniflow_api_types::key::KeyJson;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::schema;
@@ -18,7 +18,7 @@ use omniflow_service::keys::{Keys, List};
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct ListQuery {
+pub(crate) struct ListFilter {
     /// Keys that are so at this moment.
     #[param(value_type = Option<schema::KeyStatus>)]
     status: Option<String>,
@@ -42,9 +42,6 @@ pub(crate) struct ListQuery {
     /// In which order; `newest` first if not stated.
     #[param(value_type = Option<schema::KeyOrder>)]
     sort: Option<String>,
-    #[serde(flatten)]
-    #[param(ignore)]
-    page: PageQuery,
 }
 
 /// Lists keys, newest first or in another order.
@@ -53,28 +50,28 @@ pub(crate) struct ListQuery {
     path = "/v1/keys",
     operation_id = "list_keys",
     tag = "keys",
-    params(ListQuery, PageQuery),
+    params(ListFilter, PageQuery),
     responses((status = 200, body = Page<KeyJson>, description = "A page of keys.")),
 )]
 pub(crate) async fn list(
     State(keys): State<Arc<Keys>>,
-    StrictQuery(query): StrictQuery<ListQuery>,
+    StrictQuery(query): StrictQuery<Filtered<ListFilter, PageQuery>>,
 ) -> Result<Json<Page<KeyJson>>, Problem> {
     Ok(Json(Page::json(keys.list(query.into()).await?, KeyJson::from)))
 }
 
-impl From<ListQuery> for List {
-    fn from(query: ListQuery) -> Self {
+impl From<Filtered<ListFilter, PageQuery>> for List {
+    fn from(Filtered { filter, options }: Filtered<ListFilter, PageQuery>) -> Self {
         Self {
-            status: query.status,
-            environment: query.environment,
-            scope: query.scope,
-            rotation_due: query.rotation_due,
-            unused_since: query.unused_since,
-            expires_before: query.expires_before,
-            text: query.q,
-            sort: query.sort,
-            page: query.page.into(),
+            status: filter.status,
+            environment: filter.environment,
+            scope: filter.scope,
+            rotation_due: filter.rotation_due,
+            unused_since: filter.unused_since,
+            expires_before: filter.expires_before,
+            text: filter.q,
+            sort: filter.sort,
+            page: options.into(),
         }
     }
 }

@@ -8,32 +8,32 @@ pub(crate) mod update;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
 
-use super::access::{Endpoints, READ, WRITE};
+use super::access::{READ, WRITE};
+use super::endpoint::Endpoints;
 use super::extract::Segments;
 use super::idempotency::Created;
 use super::params::KeyPath;
+use super::precondition::tagged;
 use super::problem::Problem;
 use omniflow_api_types::key::{CreatedKey, KeyJson};
 use omniflow_domain::error::Error;
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::idempotency::Idempotent;
 use omniflow_service::keys::{Issued, Keys};
-use omniflow_service::precondition::entity_tag;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
-        .get("/v1/keys", READ, list::list)
-        .post("/v1/keys", WRITE, create::create)
-        .get("/v1/keys/{id}", READ, show)
-        .patch("/v1/keys/{id}", WRITE, update::update)
-        .post("/v1/keys/{id}/rotate", WRITE, rotate::rotate)
-        .post("/v1/keys/{id}/revoke", WRITE, revoke::revoke_key)
-        .post("/v1/keys/{id}/versions/{version}/revoke", WRITE, revoke::revoke_version)
+        .add(READ, routes!(list::list))
+        .add(WRITE, routes!(create::create))
+        .add(READ, routes!(show))
+        .add(WRITE, routes!(update::update))
+        .add(WRITE, routes!(rotate::rotate))
+        .add(WRITE, routes!(revoke::revoke_key))
+        .add(WRITE, routes!(revoke::revoke_version))
 }
 
 /// Shows a key, by identifier or by name.
@@ -49,12 +49,12 @@ pub(crate) async fn show(
     State(keys): State<Arc<Keys>>,
     Segments(id): Segments<String>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(tagged(keys.show(&id).await?))
+    Ok(tagged_key(keys.show(&id).await?))
 }
 
 /// A key with its entity tag.
-fn tagged(details: KeyDetails) -> impl IntoResponse {
-    ([(header::ETAG, entity_tag(details.key.revision))], Json(KeyJson::from(details)))
+fn tagged_key(details: KeyDetails) -> impl IntoResponse {
+    tagged(details.key.revision, KeyJson::from(details))
 }
 
 /// The response to a request that created a key or a version.

@@ -4,20 +4,17 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::header;
 use axum::response::IntoResponse;
 
 use crate::access::Authenticated;
 use crate::extract::{Segments, StrictQuery};
 use crate::params::{IfMatch, KeyPath, KeyVersionPath};
-use crate::precondition::Conditional;
+use crate::precondition::{Conditional, tagged};
 use crate::problem::Problem;
 use crate::query::WaitQuery;
 use omniflow_api_types::key::RevokedKey;
 use omniflow_service::keys::{Keys, Revoke, Revoked, no_such_version};
-use omniflow_service::precondition::entity_tag;
 
 /// Revokes all versions of a key at once.
 #[utoipa::path(
@@ -61,8 +58,8 @@ pub(crate) async fn revoke_version(
 }
 
 fn revoked(Revoked { key, enforcement, .. }: Revoked) -> impl IntoResponse {
-    let tag = [(header::ETAG, entity_tag(key.key.revision))];
-    (tag, Json(RevokedKey { key: key.into(), enforcement: enforcement.map(Into::into) }))
+    let revision = key.key.revision;
+    tagged(revision, RevokedKey { key: key.into(), enforcement: enforcement.map(Into::into) })
 }
 
 #[cfg(test)]
@@ -71,9 +68,9 @@ mod tests {
 
     use axum::http::{Method, StatusCode};
     use omniflow_policy::digest::Digest;
-    use omniflow_policy::snapshot::Change;
     use serde_json::{Value, json};
 
+    use crate::tests::publish_key;
     use omniflow_domain::key::KeyVersion;
     use omniflow_store::KeyReference;
     use omniflow_test_server::{TestServer, request, send};
@@ -108,17 +105,7 @@ mod tests {
             KeyVersion { digest: Digest::of(b"older"), ..older.clone() },
             KeyVersion { version: 2, digest: Digest::of(b"newer"), ..older },
         ];
-        {
-            let _turn = plane.app.publisher.turn().await;
-            let mut transaction = plane.app.store.begin().await.unwrap();
-            transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
-            plane
-                .app
-                .publisher
-                .commit(transaction, key.credentials().map(Change::Put).collect())
-                .await
-                .unwrap();
-        }
+        publish_key(&plane, &key).await;
         let revoke = async |version: u32| {
             plane.post(&format!("/v1/keys/two/versions/{version}/revoke"), json!({})).await
         };

@@ -60,6 +60,7 @@ mod tests {
     use omniflow_policy::time::UnixMillis;
     use serde_json::{Value, json};
 
+    use crate::tests::publish_key;
     use axum::http::{StatusCode, header};
     use omniflow_service::publication::Offer;
     use omniflow_store::KeyReference;
@@ -266,17 +267,7 @@ mod tests {
         key.name = "ci".parse().unwrap();
         key.versions[0].version = u16::MAX - 1;
         key.versions[0].digest = Digest::of(b"old");
-        {
-            let _turn = plane.app.publisher.turn().await;
-            let mut transaction = plane.app.store.begin().await.unwrap();
-            transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
-            plane
-                .app
-                .publisher
-                .commit(transaction, key.credentials().map(Change::Put).collect())
-                .await
-                .unwrap();
-        }
+        publish_key(&plane, &key).await;
         assert_eq!(rotate(&plane, json!({})).await["key"]["versions"][1]["id"], u16::MAX);
         let answer = plane.post("/v1/keys/ci/rotate", json!({})).await;
         assert_eq!(answer.problem(), (409, "versions_exhausted".to_owned(), String::new()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::IntoResponse;
 
-use super::tagged;
+use super::tagged_key;
 use crate::access::Authenticated;
 use crate::extract::{Segments, StrictJson};
 use crate::params::{IfMatch, KeyPath};
@@ -36,7 +36,7 @@ pub(crate) async fn update(
 ) -> Result<impl IntoResponse, Problem> {
     let UpdateKey { scopes, rate_limit, ip_allowlist, expires_at, description } = request;
     let request = Update { key, precondition, scopes, rate_limit, ip_allowlist, expires_at, description };
-    Ok(tagged(keys.update(&principal, request).await?))
+    Ok(tagged_key(keys.update(&principal, request).await?))
 }
 
 #[cfg(test)]

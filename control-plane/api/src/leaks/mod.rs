@@ -8,11 +8,14 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::UtoipaMethodRouterExt;
+use utoipa_axum::routes;
 
-use super::access::{Authenticated, Endpoints, WRITE};
+use super::access::{Authenticated, WRITE};
+use super::endpoint::Endpoints;
 use super::extract::{FromBody, StrictQuery, check_media_type, parse};
 use super::idempotency::{Created, IdempotentBody};
 use super::params::IdempotencyKey;
@@ -27,7 +30,7 @@ use omniflow_service::leaks::handle::{self, Measures};
 const BODY_LIMIT: usize = 1024 * 1024;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.post_large("/v1/leaks", WRITE, BODY_LIMIT, report)
+    endpoints.add(WRITE, routes!(report).layer(DefaultBodyLimit::max(BODY_LIMIT)))
 }
 
 /// The body of a report.

@@ -9,15 +9,18 @@ pub(super) mod versions;
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use omniflow_domain::error::Error;
 use omniflow_policy::policy::PolicyDocument;
+use utoipa_axum::router::UtoipaMethodRouterExt;
+use utoipa_axum::routes;
 
 use self::document::{BODY_LIMIT, TOML, wants_toml};
-use super::access::{Endpoints, READ, WRITE};
+use super::access::{READ, WRITE};
+use super::endpoint::Endpoints;
+use super::precondition::tagged;
 use super::problem::Problem;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::PolicyJson;
@@ -29,15 +32,15 @@ use omniflow_service::publication::NumberedPolicy;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
-        .get("/v1/policy", READ, show)
-        .put_large("/v1/policy", WRITE, BODY_LIMIT, set::set)
-        .post("/v1/policy/rollback", WRITE, set::roll_back)
-        .get("/v1/policy/versions", READ, versions::list)
-        .get("/v1/policy/versions/{version}", READ, versions::show)
-        .get("/v1/policy/diff", READ, diff::between_versions)
-        .post_large("/v1/policy/diff", READ, BODY_LIMIT, diff::to_draft)
-        .post_large("/v1/policy/explain", READ, BODY_LIMIT, explain::explain)
-        .post_large("/v1/policy/replay", READ, BODY_LIMIT, replay::replay)
+        .add(READ, routes!(show))
+        .add(WRITE, routes!(set::set).layer(DefaultBodyLimit::max(BODY_LIMIT)))
+        .add(WRITE, routes!(set::roll_back))
+        .add(READ, routes!(versions::list))
+        .add(READ, routes!(versions::show))
+        .add(READ, routes!(diff::between_versions))
+        .add(READ, routes!(diff::to_draft).layer(DefaultBodyLimit::max(BODY_LIMIT)))
+        .add(READ, routes!(explain::explain).layer(DefaultBodyLimit::max(BODY_LIMIT)))
+        .add(READ, routes!(replay::replay).layer(DefaultBodyLimit::max(BODY_LIMIT)))
 }
 
 /// Shows the effective policy; the document alone in TOML to whoever accepts that.
@@ -65,7 +68,7 @@ fn in_json(effective: EffectivePolicy) -> impl IntoResponse {
     let EffectivePolicy { current: NumberedPolicy { version, policy }, enforcement } = effective;
     let enforcement = enforcement.map(EnforcementJson::from);
     let body = PolicyJson { version, document: policy.document().clone(), enforcement };
-    ([(header::ETAG, entity_tag(version))], Json(body))
+    tagged(version, body)
 }
 
 fn in_toml(document: &PolicyDocument, version: u64) -> Result<Response, Error> {

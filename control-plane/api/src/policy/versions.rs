@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use super::document::wants_toml;
 use super::in_toml;
 use crate::extract::{Segments, StrictQuery};
 use crate::params::PolicyVersionPath;
+use crate::precondition::tagged;
 use crate::problem::Problem;
 use crate::query::PageQuery;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::policy::{PolicyVersionJson, StoredPolicyJson};
 use omniflow_service::policy::Policies;
-use omniflow_service::precondition::entity_tag;
 
 /// Lists the versions of the policy, newest first.
 #[utoipa::path(
@@ -57,8 +57,7 @@ pub(crate) async fn show(
     if wants_toml(&headers) {
         return in_toml(&stored.document, stored.version).map_err(Into::into);
     }
-    let tag = [(header::ETAG, entity_tag(stored.version))];
-    Ok((tag, Json(StoredPolicyJson::from(stored))).into_response())
+    Ok(tagged(stored.version, StoredPolicyJson::from(stored)).into_response())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use super::{HEIGHT, Row, STEP, axis};
+use super::plot::{HEIGHT, Row, STEP, axis};
 use crate::format::Count;
 
 /// Width of the bar in a column, and the space to its left, in the plot's own units.

@@ -3,7 +3,7 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use super::{HEIGHT, Row, STEP, axis};
+use super::plot::{HEIGHT, Row, STEP, axis};
 use crate::format::Micros;
 
 /// Durations over time.

@@ -250,7 +250,7 @@ async fn every_problem_is_the_one_in_the_golden_file() {
 
 #[test]
 fn every_code_is_explained_in_the_documentation() {
-    let text = include_str!("../../../docs/API.md");
+    let text = include_str!("../../../../docs/API.md");
     let row = |line: &str| {
         let mut cells = line.split('|').map(str::trim).skip(1);
         let (status, code) = (cells.next()?.parse::<u16>().ok()?, cells.next()?);

@@ -1,0 +1,150 @@
+//! Registration of endpoints.
+//!
+//! The `#[utoipa::path]` attribute of a handler states its method, path and documentation; the registration adds the access.
+//! Router and OpenAPI document are built from the same registrations.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
+
+use super::access::{Access, Gate};
+use super::openapi;
+use super::state::{Api, AppState};
+
+/// Maximum length of a request body in bytes. An endpoint can override it with its own [`DefaultBodyLimit`] layer.
+pub(super) const BODY_LIMIT: usize = 256 * 1024;
+
+/// The endpoints that are registered so far.
+pub(super) struct Endpoints {
+    gate: Gate,
+    documented: OpenApiRouter<AppState>,
+    undocumented: OpenApiRouter<AppState>,
+}
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    pub(super) fn new(api: Arc<Api>) -> Self {
+        Self {
+            gate: Gate::new(api),
+            documented: OpenApiRouter::with_openapi(openapi::without_operations()),
+            undocumented: OpenApiRouter::default(),
+        }
+    }
+
+    /// Adds an endpoint, given as `routes!(handler)`.
+    pub(super) fn add(mut self, access: Access, endpoint: UtoipaMethodRouter<AppState>) -> Self {
+        let endpoint = self.protected(access, endpoint);
+        self.documented = self.documented.routes(endpoint);
+        self
+    }
+
+    /// Adds an endpoint that the OpenAPI document omits, because it is not part of the API for admins.
+    pub(super) fn add_undocumented(mut self, access: Access, endpoint: UtoipaMethodRouter<AppState>) -> Self {
+        let endpoint = self.protected(access, endpoint);
+        self.undocumented = self.undocumented.routes(endpoint);
+        self
+    }
+
+    /// The endpoint with what applies to all of them, and with its access in its description. The roles are checked before
+    /// the body is read.
+    fn protected(
+        &self,
+        access: Access,
+        endpoint: UtoipaMethodRouter<AppState>,
+    ) -> UtoipaMethodRouter<AppState> {
+        let (schemas, mut paths, handler) = endpoint
+            .map(|handler| self.gate.protect(access, handler.route_layer(DefaultBodyLimit::max(BODY_LIMIT))));
+        for operation in paths.paths.values_mut().flat_map(operations) {
+            openapi::state_access(operation, access);
+        }
+        (schemas, paths, handler)
+    }
+
+    /// The routes, and the OpenAPI document of those that it describes.
+    pub(super) fn into_parts(self) -> (Router<AppState>, OpenApi) {
+        let (documented, document) = self.documented.split_for_parts();
+        (documented.merge(Router::from(self.undocumented)), document)
+    }
+
+    /// The descriptions of all endpoints: of those in the OpenAPI document, and of the others.
+    #[cfg(test)]
+    pub(super) fn descriptions(&self) -> [&OpenApi; 2] {
+        [self.documented.get_openapi(), self.undocumented.get_openapi()]
+    }
+}
+
+/// The operations of a path. `QUERY` is missing, because axum does not route it.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
+    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use axum::http::{Method, StatusCode, header};
+    use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
+    use serde_json::json;
+    use tower::ServiceExt;
+
+    use crate::tests::table;
+    use omniflow_test_server::{TestServer, request};
+
+    /// Endpoints whose requests have no body.
+    const WITHOUT_BODY: [&str; 3] =
+        ["/v1/audit/payload-key/rotate", "/v1/keys/{id}/revoke", "/v1/keys/{id}/versions/{version}/revoke"];
+    /// Endpoints that take a policy, a report of leaks or a batch of records.
+    const LARGE_BODY: [&str; 6] =
+        ["/v1/policy", "/v1/policy/diff", "/v1/policy/explain", "/v1/policy/replay", "/v1/leaks", AUDIT_PATH];
+
+    #[tokio::test]
+    async fn paths_have_no_methods_beside_the_registered_ones() {
+        let plane = TestServer::new().await;
+        let mut registered: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for endpoint in table(&plane) {
+            registered.entry(endpoint.path).or_default().insert(endpoint.method.to_string());
+        }
+        for (path, methods) in registered {
+            for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+                let call = request(method.clone(), &path, &plane.owner, Some(json!({})));
+                // The body is not read: that of a stream has no end.
+                let answer = plane.router.clone().oneshot(call).await.unwrap();
+                let is_missing = answer.status() == StatusCode::METHOD_NOT_ALLOWED;
+                assert_eq!(is_missing, !methods.contains(method.as_str()), "{method} {path}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_above_the_limit_are_rejected() {
+        let plane = TestServer::new().await;
+        let gateway = plane.token("gateway").await;
+        for endpoint in table(&plane) {
+            let path = endpoint.path.as_str();
+            if [Method::GET, Method::DELETE].contains(&endpoint.method) || WITHOUT_BODY.contains(&path) {
+                continue;
+            }
+            let limit = if LARGE_BODY.contains(&path) { 1024 * 1024 } else { 256 * 1024 };
+            let token = if path.starts_with("/gateway/") { &gateway } else { &plane.owner };
+            for (length, is_rejected) in [(limit, false), (limit + 1, true)] {
+                let mut call = request(endpoint.method.clone(), path, token, Some(json!({})));
+                if path == AUDIT_PATH {
+                    call.headers_mut().insert(header::CONTENT_TYPE, AUDIT_MEDIA_TYPE.parse().unwrap());
+                }
+                *call.body_mut() = vec![b' '; length].into();
+                let status = plane.call(call).await.status;
+                assert_eq!(
+                    status == StatusCode::PAYLOAD_TOO_LARGE,
+                    is_rejected,
+                    "{path}: {length}: {status}"
+                );
+            }
+        }
+    }
+}
