@@ -77,7 +77,7 @@ mod tests {
     use axum::http::{Request, StatusCode};
 
     use super::*;
-    use omf::testing::{Answer, TestServer};
+    use omniflow_test_server::{Answer, TestServer};
 
     async fn open(plane: &TestServer, path: &str) -> Answer {
         plane.call(Request::get(path).body(Body::empty()).unwrap()).await

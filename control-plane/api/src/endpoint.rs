@@ -95,7 +95,7 @@ mod tests {
     use tower::ServiceExt;
 
     use crate::tests::table;
-    use omf::testing::{TestServer, request};
+    use omniflow_test_server::{TestServer, request};
 
     /// Endpoints whose requests have no body.
     const WITHOUT_BODY: [&str; 3] =

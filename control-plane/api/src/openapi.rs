@@ -289,7 +289,7 @@ mod tests {
 
     use super::*;
     use crate::tests::{Endpoint, api_of, endpoints_of, table};
-    use omf::testing::{TestServer, golden};
+    use omniflow_test_server::{TestServer, golden};
 
     async fn document() -> Value {
         complete(crate::endpoints(api_of(&TestServer::new().await)).into_parts().1)

@@ -174,11 +174,13 @@ impl Client {
     }
 
     /// `GET`, whose answer is taken as it comes.
+    #[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
     pub(crate) fn probe(&self, path: &str) -> anyhow::Result<Probe> {
         self.probe_with(Call::new(Method::GET, path))
     }
 
     /// `PATCH` without a change, whose answer is taken as it comes.
+    #[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
     pub(crate) fn probe_patch(&self, path: &str) -> anyhow::Result<Probe> {
         self.probe_with(Call::new(Method::PATCH, path).json(&serde_json::json!({}))?)
     }
@@ -264,6 +266,7 @@ impl Client {
 }
 
 /// `GET` of any URL, without the token, whose answer is taken as it comes.
+#[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
 pub(crate) fn probe_without_token(
     url: &str,
     ca_file: Option<&Path>,

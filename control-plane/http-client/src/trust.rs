@@ -31,6 +31,10 @@ pub enum CaFileError {
 /// # Errors
 ///
 /// Fails if the file cannot be read, has no certificate, or has one that is not usable as a trust anchor.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a CA file is read at the start and by the synchronous command line"
+)]
 pub fn read_ca_file(path: &Path) -> Result<RootCertStore, CaFileError> {
     let pem = fs::read(path).map_err(|source| CaFileError::File { path: path.to_owned(), source })?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();

@@ -20,11 +20,11 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
 use uuid::Uuid;
 
-use omf::testing::{START, TestServer, record};
 use omniflow_domain::clock::Entropy;
 use omniflow_outbound::otlp::*;
 use omniflow_outbound::source::DeliverySource;
 use omniflow_store::ExportPlace;
+use omniflow_test_server::{START, TestServer, record};
 
 /// How the receiver answers.
 type Script = Box<dyn FnMut(&[LogRecord]) -> (u16, Vec<(&'static str, &'static str)>, Vec<u8>) + Send>;

@@ -1,4 +1,5 @@
 //! The webhook against a receiver that answers as a test says.
+#![allow(clippy::disallowed_methods, reason = "tests prepare files")]
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use ring::hmac;
 use serde_json::Value;
 use uuid::Uuid;
 
-use omf::testing::{START, TestServer, record};
+use omniflow_test_server::{START, TestServer, record};
 
 /// The text of the secret, without its prefix.
 const SECRET: &str = "C2FVsBQIhrscChlQIMV+b5sSYspob7oDhoQFrQsZvKY=";

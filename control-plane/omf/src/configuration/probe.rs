@@ -99,6 +99,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Whether the data directory can be written to, or made.
+#[expect(clippy::disallowed_methods, reason = "`omf config check` is synchronous")]
 fn usable(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
     let mut folder = data_dir;
     while let Err(error) = fs::metadata(folder) {
@@ -111,6 +112,7 @@ fn usable(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
     writable(folder).map_err(|error| (folder.to_owned(), error))
 }
 
+#[expect(clippy::disallowed_methods, reason = "`omf config check` is synchronous")]
 fn writable(folder: &Path) -> io::Result<()> {
     let mut name = OsString::from(".omf-config-check-");
     name.push(std::process::id().to_string());

@@ -8,7 +8,7 @@ use omniflow_outbound::otlp::OtlpSettings;
 use omniflow_outbound::webhook::WebhookSettings;
 use serde_json::json;
 
-use crate::testing::{START, TestServer, request};
+use omniflow_test_server::{START, TestServer, request};
 
 const COUNT: &str = "omf_http_request_duration_seconds_count";
 

@@ -14,7 +14,6 @@ use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 
 pub use self::enforcement_watch::{EnforcementWatch, Progress};
-pub use self::memory::run_sightings;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::gateway::{GatewayId, GatewayState, GatewayStatus};
 
