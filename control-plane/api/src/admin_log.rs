@@ -71,8 +71,8 @@ mod tests {
 
     use omniflow_test_server::{TestServer, request};
 
-    async fn events(plane: &TestServer, query: &str) -> Vec<Value> {
-        let list = plane.get(&format!("/v1/admin-log?{query}")).await.expect(StatusCode::OK);
+    async fn events(server: &TestServer, query: &str) -> Vec<Value> {
+        let list = server.get(&format!("/v1/admin-log?{query}")).await.expect(StatusCode::OK);
         list["items"].as_array().unwrap().clone()
     }
 
@@ -82,22 +82,22 @@ mod tests {
 
     #[tokio::test]
     async fn every_change_is_reported_with_before_and_after() {
-        let plane = TestServer::new().await;
-        let admin = plane.token("admin").await;
-        let created = plane.key("ci").await;
+        let server = TestServer::new().await;
+        let admin = server.token("admin").await;
+        let created = server.key("ci").await;
         let id = created["key"]["id"].as_str().unwrap();
         let change = json!({"description": "nightly", "rate_limit": {"per_minute": 5}});
         let patch = request(Method::PATCH, "/v1/keys/ci", &admin, Some(change.clone()));
-        plane.call(patch).await.expect(StatusCode::OK);
-        plane.patch("/v1/keys/ci", change).await.expect(StatusCode::OK);
-        let rotated = plane.post("/v1/keys/ci/rotate", json!({})).await.expect(StatusCode::CREATED);
-        plane.post("/v1/keys/ci/versions/1/revoke", json!({})).await.expect(StatusCode::OK);
-        plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
-        plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
-        let token = plane.path_of_token("the admin").await;
-        plane.delete(&token).await;
+        server.call(patch).await.expect(StatusCode::OK);
+        server.patch("/v1/keys/ci", change).await.expect(StatusCode::OK);
+        let rotated = server.post("/v1/keys/ci/rotate", json!({})).await.expect(StatusCode::CREATED);
+        server.post("/v1/keys/ci/versions/1/revoke", json!({})).await.expect(StatusCode::OK);
+        server.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
+        server.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
+        let token = server.path_of_token("the admin").await;
+        server.delete(&token).await;
 
-        let reported = events(&plane, "").await;
+        let reported = events(&server, "").await;
         let expected = [
             "token.revoked",
             "key.revoked",
@@ -138,7 +138,7 @@ mod tests {
 
         let text = json!(reported).to_string();
         for secret in
-            [created["secret"].as_str(), rotated["secret"].as_str(), Some(&admin), Some(&plane.owner)]
+            [created["secret"].as_str(), rotated["secret"].as_str(), Some(&admin), Some(&server.owner)]
         {
             let secret = secret.unwrap();
             assert!(!text.contains(secret));
@@ -148,16 +148,16 @@ mod tests {
 
     #[tokio::test]
     async fn filters_and_pages_select() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for name in ["a", "b", "c"] {
-            plane.key(name).await;
-            plane.pass(std::time::Duration::from_secs(60));
+            server.key(name).await;
+            server.pass(std::time::Duration::from_secs(60));
         }
         let names = |events: &[Value]| -> Vec<String> {
             events.iter().map(|event| event["subject"]["name"].as_str().unwrap().to_owned()).collect()
         };
-        let b = plane.get("/v1/keys/b").await.expect(StatusCode::OK);
-        let owner = plane.path_of_token("owner").await.rsplit('/').next().unwrap().to_owned();
+        let b = server.get("/v1/keys/b").await.expect(StatusCode::OK);
+        let owner = server.path_of_token("owner").await.rsplit('/').next().unwrap().to_owned();
         for (query, expected) in [
             ("action=key.created", vec!["c", "b", "a"]),
             ("action=key.rotated", vec![]),
@@ -167,22 +167,22 @@ mod tests {
             ("principal=nobody", vec![]),
             (&format!("action=key.created&principal={owner}"), vec!["c", "b", "a"]),
         ] {
-            assert_eq!(names(&events(&plane, query).await), expected, "{query}");
+            assert_eq!(names(&events(&server, query).await), expected, "{query}");
         }
-        let first = plane.get("/v1/admin-log?limit=2&action=key.created").await.expect(StatusCode::OK);
+        let first = server.get("/v1/admin-log?limit=2&action=key.created").await.expect(StatusCode::OK);
         let cursor = first["next_cursor"].as_str().unwrap();
-        plane.key("d").await;
-        let second = plane.get(&format!("/v1/admin-log?limit=2&action=key.created&cursor={cursor}")).await;
+        server.key("d").await;
+        let second = server.get(&format!("/v1/admin-log?limit=2&action=key.created&cursor={cursor}")).await;
         assert_eq!(second.expect(StatusCode::OK)["items"][0]["subject"]["name"], "a");
-        assert_eq!(plane.get("/v1/admin-log?action=key").await.problem().2, "action");
+        assert_eq!(server.get("/v1/admin-log?action=key").await.problem().2, "action");
     }
 
     #[tokio::test]
     async fn nothing_in_the_api_alters_an_event() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             for path in ["/v1/admin-log", "/v1/admin-log/1"] {
-                let answer = plane.call(request(method.clone(), path, &plane.owner, Some(json!({})))).await;
+                let answer = server.call(request(method.clone(), path, &server.owner, Some(json!({})))).await;
                 assert!([404, 405].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.status);
             }
         }

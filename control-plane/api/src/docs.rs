@@ -79,24 +79,24 @@ mod tests {
     use super::*;
     use omniflow_test_server::{Answer, TestServer};
 
-    async fn open(plane: &TestServer, path: &str) -> Answer {
-        plane.call(Request::get(path).body(Body::empty()).unwrap()).await
+    async fn open(server: &TestServer, path: &str) -> Answer {
+        server.call(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
     #[tokio::test]
     async fn a_large_file_is_there_once_however_many_ask_for_it() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for path in ["/docs/swagger-ui-bundle.js", "/openapi.json"] {
-            let (one, other) = (open(&plane, path).await.body, open(&plane, path).await.body);
+            let (one, other) = (open(&server, path).await.body, open(&server, path).await.body);
             assert!(one.len() > 100_000 && one.as_ptr() == other.as_ptr(), "{path}: {} bytes", one.len());
         }
     }
 
     #[tokio::test]
     async fn the_pages_are_open_and_ask_nobody_else() {
-        let plane = TestServer::new().await;
-        assert_eq!(open(&plane, "/docs").await.headers[header::LOCATION], "/docs/");
-        let page = open(&plane, "/docs/").await;
+        let server = TestServer::new().await;
+        assert_eq!(open(&server, "/docs").await.headers[header::LOCATION], "/docs/");
+        let page = open(&server, "/docs/").await;
         let html = String::from_utf8(page.body.to_vec()).unwrap();
         assert!(!html.contains("//") || !html.contains("http"), "{html}");
         assert!(!html.contains("onload") && !html.contains("<script>"), "nothing inline: {html}");
@@ -109,24 +109,24 @@ mod tests {
             ("swagger-initializer.js", "text/javascript"),
             ("favicon-32x32.png", "image/png"),
         ] {
-            let answer = open(&plane, &format!("/docs/{file}")).await;
+            let answer = open(&server, &format!("/docs/{file}")).await;
             assert_eq!(answer.status, StatusCode::OK, "{file}");
             assert_eq!(answer.headers[header::CONTENT_TYPE], media_type, "{file}");
             assert_eq!(answer.headers[header::CONTENT_SECURITY_POLICY], POLICY);
             assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         }
-        let script = open(&plane, "/docs/swagger-initializer.js").await.body;
+        let script = open(&server, "/docs/swagger-initializer.js").await.body;
         let script = String::from_utf8(script.to_vec()).unwrap();
         assert!(script.contains("\"/openapi.json\"") && !script.contains("http"), "{script}");
         for missing in ["/docs/nothing", "/docs/../Cargo.toml", "/docs/%2e%2e/Cargo.toml"] {
-            assert_eq!(open(&plane, missing).await.problem().1, "not_found", "{missing}");
+            assert_eq!(open(&server, missing).await.problem().1, "not_found", "{missing}");
         }
     }
 
     #[tokio::test]
     async fn the_document_is_open_too() {
-        let plane = TestServer::new().await;
-        let document = open(&plane, "/openapi.json").await;
+        let server = TestServer::new().await;
+        let document = open(&server, "/openapi.json").await;
         assert_eq!(document.headers[header::CONTENT_TYPE], "application/json");
         assert_eq!(document.json()["openapi"], "3.1.0");
     }

@@ -106,16 +106,16 @@ mod tests {
 
     #[tokio::test]
     async fn paths_have_no_methods_beside_the_registered_ones() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         let mut registered: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for endpoint in table(&plane) {
+        for endpoint in table(&server) {
             registered.entry(endpoint.path).or_default().insert(endpoint.method.to_string());
         }
         for (path, methods) in registered {
             for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-                let call = request(method.clone(), &path, &plane.owner, Some(json!({})));
+                let call = request(method.clone(), &path, &server.owner, Some(json!({})));
                 // The body is not read: that of a stream has no end.
-                let answer = plane.router.clone().oneshot(call).await.unwrap();
+                let answer = server.router.clone().oneshot(call).await.unwrap();
                 let is_missing = answer.status() == StatusCode::METHOD_NOT_ALLOWED;
                 assert_eq!(is_missing, !methods.contains(method.as_str()), "{method} {path}");
             }
@@ -124,22 +124,22 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_above_the_limit_are_rejected() {
-        let plane = TestServer::new().await;
-        let gateway = plane.token("gateway").await;
-        for endpoint in table(&plane) {
+        let server = TestServer::new().await;
+        let gateway = server.token("gateway").await;
+        for endpoint in table(&server) {
             let path = endpoint.path.as_str();
             if [Method::GET, Method::DELETE].contains(&endpoint.method) || WITHOUT_BODY.contains(&path) {
                 continue;
             }
             let limit = if LARGE_BODY.contains(&path) { 1024 * 1024 } else { 256 * 1024 };
-            let token = if path.starts_with("/gateway/") { &gateway } else { &plane.owner };
+            let token = if path.starts_with("/gateway/") { &gateway } else { &server.owner };
             for (length, is_rejected) in [(limit, false), (limit + 1, true)] {
                 let mut call = request(endpoint.method.clone(), path, token, Some(json!({})));
                 if path == AUDIT_PATH {
                     call.headers_mut().insert(header::CONTENT_TYPE, AUDIT_MEDIA_TYPE.parse().unwrap());
                 }
                 *call.body_mut() = vec![b' '; length].into();
-                let status = plane.call(call).await.status;
+                let status = server.call(call).await.status;
                 assert_eq!(
                     status == StatusCode::PAYLOAD_TOO_LARGE,
                     is_rejected,

@@ -162,11 +162,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_is_no_object() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         let list = json!(["ci", "live", ["contacts:read"]]);
-        assert_eq!(plane.post("/v1/keys", list).await.problem(), (400, "invalid_json".into(), String::new()));
-        plane.key("ci").await;
-        assert_eq!(plane.patch("/v1/keys/ci", json!([null, null])).await.problem().0, 400);
-        assert_eq!(plane.patch("/v1/keys/ci", json!({})).await.status, StatusCode::OK);
+        assert_eq!(
+            server.post("/v1/keys", list).await.problem(),
+            (400, "invalid_json".into(), String::new())
+        );
+        server.key("ci").await;
+        assert_eq!(server.patch("/v1/keys/ci", json!([null, null])).await.problem().0, 400);
+        assert_eq!(server.patch("/v1/keys/ci", json!({})).await.status, StatusCode::OK);
     }
 }

@@ -152,14 +152,14 @@ mod tests {
     use super::*;
     use omniflow_test_server::{Answer, TestServer, request};
 
-    async fn create(plane: &TestServer, path: &str, key: &str, body: Value) -> Answer {
-        create_as(plane, &plane.owner, path, key, body).await
+    async fn create(server: &TestServer, path: &str, key: &str, body: Value) -> Answer {
+        create_as(server, &server.owner, path, key, body).await
     }
 
-    async fn create_as(plane: &TestServer, token: &str, path: &str, key: &str, body: Value) -> Answer {
+    async fn create_as(server: &TestServer, token: &str, path: &str, key: &str, body: Value) -> Answer {
         let mut request = request(Method::POST, path, token, Some(body));
         request.headers_mut().insert(HEADER, key.parse().unwrap());
-        plane.call(request).await
+        server.call(request).await
     }
 
     fn ci(name: &str) -> Value {
@@ -168,8 +168,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_repeated_create_answers_alike_and_makes_nothing() {
-        let plane = TestServer::new().await;
-        plane.key("rotated").await;
+        let server = TestServer::new().await;
+        server.key("rotated").await;
         for (path, body, next) in [
             ("/v1/keys", ci("one"), ci("another")),
             ("/v1/keys/rotated/rotate", json!({}), json!({"overlap": "1h"})),
@@ -179,68 +179,68 @@ mod tests {
                 json!({"name": "next", "role": "gateway"}),
             ),
         ] {
-            let first = create(&plane, path, "0190-abc", body.clone()).await;
+            let first = create(&server, path, "0190-abc", body.clone()).await;
             assert!(first.headers.get(&REPLAYED).is_none());
-            let version = plane.app.publisher.publication.version().unwrap();
-            plane.pass(Duration::from_secs(599));
-            let second = create(&plane, path, "0190-abc", body.clone()).await;
+            let version = server.app.publisher.publication.version().unwrap();
+            server.pass(Duration::from_secs(599));
+            let second = create(&server, path, "0190-abc", body.clone()).await;
             assert_eq!(second.headers[&REPLAYED], "true", "{path}");
             for header in [header::LOCATION, header::CONTENT_TYPE] {
                 assert_eq!(first.headers[&header], second.headers[&header], "{path}");
             }
             assert_eq!(first.headers.get(header::ETAG), second.headers.get(header::ETAG));
             assert_eq!(first.expect(StatusCode::CREATED), second.expect(StatusCode::CREATED), "{path}");
-            assert_eq!(plane.app.publisher.publication.version().unwrap(), version, "{path}");
+            assert_eq!(server.app.publisher.publication.version().unwrap(), version, "{path}");
 
-            plane.pass(Duration::from_secs(2));
-            let late = create(&plane, path, "0190-abc", body.clone()).await;
+            server.pass(Duration::from_secs(2));
+            let late = create(&server, path, "0190-abc", body.clone()).await;
             assert_eq!(late.problem(), (409, "already_created".to_owned(), String::new()), "{path}");
-            plane.pass(Duration::from_secs(24 * 3_600));
-            let other = create(&plane, path, "0190-abc", next).await;
+            server.pass(Duration::from_secs(24 * 3_600));
+            let other = create(&server, path, "0190-abc", next).await;
             assert_eq!(other.status, StatusCode::CREATED, "{path}: forgotten after a day: {other:?}");
-            plane.pass(Duration::from_secs(24 * 3_600 + 1));
+            server.pass(Duration::from_secs(24 * 3_600 + 1));
         }
     }
 
     #[tokio::test]
     async fn a_restart_keeps_what_was_done_and_not_its_secret() {
-        let plane = TestServer::new().await;
-        create(&plane, "/v1/keys", "a", ci("one")).await.expect(StatusCode::CREATED);
-        let plane = plane.restart().await;
-        let again = create(&plane, "/v1/keys", "a", ci("one")).await;
+        let server = TestServer::new().await;
+        create(&server, "/v1/keys", "a", ci("one")).await.expect(StatusCode::CREATED);
+        let server = server.restart().await;
+        let again = create(&server, "/v1/keys", "a", ci("one")).await;
         assert_eq!(again.problem().1, "already_created");
         assert!(again.json()["detail"].as_str().unwrap().contains("/v1/keys/"), "{again:?}");
-        let list = plane.get("/v1/keys").await.expect(StatusCode::OK);
+        let list = server.get("/v1/keys").await.expect(StatusCode::OK);
         assert_eq!(list["items"].as_array().unwrap().len(), 1);
     }
 
     #[tokio::test]
     async fn a_key_stands_for_one_call_of_one_caller() {
-        let plane = TestServer::new().await;
-        create(&plane, "/v1/keys", "a", ci("one")).await.expect(StatusCode::CREATED);
-        let reused = create(&plane, "/v1/keys", "a", ci("two")).await;
+        let server = TestServer::new().await;
+        create(&server, "/v1/keys", "a", ci("one")).await.expect(StatusCode::CREATED);
+        let reused = create(&server, "/v1/keys", "a", ci("two")).await;
         assert_eq!(reused.problem(), (422, "idempotency_key_reused".to_owned(), String::new()));
-        let admin = plane.token("admin").await;
-        create_as(&plane, &admin, "/v1/keys", "a", ci("three")).await.expect(StatusCode::CREATED);
-        assert_eq!(create(&plane, "/v1/keys", "b", ci("one")).await.problem().1, "name_taken");
-        let refused = create(&plane, "/v1/keys", "c", ci("a/b")).await;
+        let admin = server.token("admin").await;
+        create_as(&server, &admin, "/v1/keys", "a", ci("three")).await.expect(StatusCode::CREATED);
+        assert_eq!(create(&server, "/v1/keys", "b", ci("one")).await.problem().1, "name_taken");
+        let refused = create(&server, "/v1/keys", "c", ci("a/b")).await;
         assert_eq!(refused.problem().1, "invalid_field");
-        create(&plane, "/v1/keys", "c", ci("four")).await.expect(StatusCode::CREATED);
+        create(&server, "/v1/keys", "c", ci("four")).await.expect(StatusCode::CREATED);
     }
 
     #[tokio::test]
     async fn the_form_of_the_target_makes_no_difference() {
-        let plane = TestServer::new().await;
-        let first = create(&plane, "/v1/keys", "a", ci("one")).await.expect(StatusCode::CREATED);
+        let server = TestServer::new().await;
+        let first = create(&server, "/v1/keys", "a", ci("one")).await.expect(StatusCode::CREATED);
         // As HTTP/2 has it.
-        let again = create(&plane, "https://keys.example/v1/keys", "a", ci("one")).await;
+        let again = create(&server, "https://keys.example/v1/keys", "a", ci("one")).await;
         assert_eq!(again.expect(StatusCode::CREATED), first);
     }
 
     #[tokio::test]
     async fn many_at_once_make_one_key() {
-        let plane = TestServer::new().await;
-        let create = || create(&plane, "/v1/keys", "a", ci("one"));
+        let server = TestServer::new().await;
+        let create = || create(&server, "/v1/keys", "a", ci("one"));
         let answers = tokio::join!(create(), create(), create(), create());
         let secrets = [answers.0, answers.1, answers.2, answers.3]
             .map(|answer| answer.expect(StatusCode::CREATED)["secret"].as_str().unwrap().to_owned());
@@ -249,19 +249,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_key_is_refused() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         let long = "x".repeat(MAX_LENGTH + 1);
         for wrong in ["", "a b", &long] {
-            let answer = create(&plane, "/v1/keys", wrong, ci("one")).await;
+            let answer = create(&server, "/v1/keys", wrong, ci("one")).await;
             assert_eq!(answer.problem(), (400, "invalid_header".to_owned(), "Idempotency-Key".to_owned()));
         }
         let twice = Request::post("/v1/keys")
-            .header(header::AUTHORIZATION, format!("Bearer {}", plane.owner))
+            .header(header::AUTHORIZATION, format!("Bearer {}", server.owner))
             .header(header::CONTENT_TYPE, "application/json")
             .header(HEADER, "a")
             .header(HEADER, "a")
             .body(axum::body::Body::from(ci("one").to_string()))
             .unwrap();
-        assert_eq!(plane.call(twice).await.problem().1, "invalid_header");
+        assert_eq!(server.call(twice).await.problem().1, "invalid_header");
     }
 }

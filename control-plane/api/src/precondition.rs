@@ -41,10 +41,10 @@ mod tests {
 
     use omniflow_test_server::{Answer, TestServer, request};
 
-    async fn send(plane: &TestServer, method: Method, path: &str, tag: &str, body: Value) -> Answer {
-        let mut request: Request<_> = request(method, path, &plane.owner, Some(body));
+    async fn send(server: &TestServer, method: Method, path: &str, tag: &str, body: Value) -> Answer {
+        let mut request: Request<_> = request(method, path, &server.owner, Some(body));
         request.headers_mut().insert(header::IF_MATCH, tag.parse().unwrap());
-        plane.call(request).await
+        server.call(request).await
     }
 
     fn tag(answer: &Answer) -> String {
@@ -53,9 +53,9 @@ mod tests {
 
     #[tokio::test]
     async fn every_change_of_a_key_is_another_state() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
-        let shown = plane.get("/v1/keys/ci").await;
+        let server = TestServer::new().await;
+        server.key("ci").await;
+        let shown = server.get("/v1/keys/ci").await;
         assert_eq!(tag(&shown), "\"1\"");
         let mut expected = 1;
         for (method, path, body) in [
@@ -66,35 +66,35 @@ mod tests {
             (Method::POST, "/v1/keys/ci/revoke", json!({})),
         ] {
             let stale =
-                send(&plane, method.clone(), path, &format!("\"{}\"", expected + 1), body.clone()).await;
+                send(&server, method.clone(), path, &format!("\"{}\"", expected + 1), body.clone()).await;
             assert_eq!(
                 stale.problem(),
                 (412, "version_mismatch".to_owned(), String::new()),
                 "{method} {path}"
             );
-            let right = send(&plane, method.clone(), path, &format!("\"{expected}\""), body).await;
+            let right = send(&server, method.clone(), path, &format!("\"{expected}\""), body).await;
             assert!(right.status.is_success(), "{method} {path}: {right:?}");
             expected += 1;
             assert_eq!(tag(&right), format!("\"{expected}\""), "{method} {path}");
-            assert_eq!(tag(&plane.get("/v1/keys/ci").await), format!("\"{expected}\""));
+            assert_eq!(tag(&server.get("/v1/keys/ci").await), format!("\"{expected}\""));
         }
-        let plane = plane.restart().await;
-        assert_eq!(tag(&plane.get("/v1/keys/ci").await), "\"6\"");
+        let server = server.restart().await;
+        assert_eq!(tag(&server.get("/v1/keys/ci").await), "\"6\"");
     }
 
     #[tokio::test]
     async fn of_two_changes_to_one_state_one_wins() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
+        let server = TestServer::new().await;
+        server.key("ci").await;
         let change = |text: &str| json!({"description": text});
         let (one, other) = tokio::join!(
-            send(&plane, Method::PATCH, "/v1/keys/ci", "\"1\"", change("one")),
-            send(&plane, Method::PATCH, "/v1/keys/ci", "\"1\"", change("other")),
+            send(&server, Method::PATCH, "/v1/keys/ci", "\"1\"", change("one")),
+            send(&server, Method::PATCH, "/v1/keys/ci", "\"1\"", change("other")),
         );
         let mut statuses = [one.status, other.status];
         statuses.sort();
         assert_eq!(statuses, [StatusCode::OK, StatusCode::PRECONDITION_FAILED]);
         let winner = if one.status == StatusCode::OK { "one" } else { "other" };
-        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["description"], winner);
+        assert_eq!(server.get("/v1/keys/ci").await.expect(StatusCode::OK)["description"], winner);
     }
 }

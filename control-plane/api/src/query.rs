@@ -70,7 +70,7 @@ mod tests {
 
     #[tokio::test]
     async fn unknown_and_repeated_parameters_are_rejected_beside_a_filter() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for (path, filter, option) in [
             ("/v1/keys", "scope", "limit"),
             ("/v1/admin-log", "subject", "cursor"),
@@ -80,7 +80,7 @@ mod tests {
             ("/v1/audit/export", "key", "format"),
         ] {
             let detail = async |query: &str| {
-                let answer = plane.get(&format!("{path}?{query}")).await;
+                let answer = server.get(&format!("{path}?{query}")).await;
                 assert_eq!(answer.problem().1, "invalid_query", "{path}?{query}");
                 answer.json()["detail"].as_str().unwrap().to_owned()
             };
@@ -89,7 +89,7 @@ mod tests {
                 let expected = format!("The query string: duplicate field `{name}`.");
                 assert_eq!(detail(&format!("{name}=&{name}=")).await, expected, "{path}");
             }
-            assert_eq!(plane.get(&format!("{path}?{filter}=&{option}=")).await.status, 200, "{path}");
+            assert_eq!(server.get(&format!("{path}?{filter}=&{option}=")).await.status, 200, "{path}");
         }
     }
 }

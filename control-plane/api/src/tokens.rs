@@ -108,89 +108,92 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_works_until_it_is_revoked_or_ends() {
-        let plane = TestServer::new().await;
-        plane.pass(Duration::from_millis(1));
+        let server = TestServer::new().await;
+        server.pass(Duration::from_millis(1));
         let body = json!({"name": "review", "role": "auditor", "expires_at": "2027-01-15T09:00:00Z"});
-        let created = plane.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+        let created = server.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
         let secret = created["secret"].as_str().unwrap();
         assert!(secret.starts_with("omf_token_"));
         assert_eq!(created["token"]["created_by"], "owner");
         assert_eq!(created["token"]["expires_at"], "2027-01-15T09:00:00.000Z");
-        let read = async || plane.call(request(Method::GET, "/v1/policy", secret, None)).await.status;
+        let read = async || server.call(request(Method::GET, "/v1/policy", secret, None)).await.status;
         assert_eq!(read().await, StatusCode::OK);
-        plane.pass(Duration::from_secs(3_600));
+        server.pass(Duration::from_secs(3_600));
         assert_eq!(read().await, StatusCode::UNAUTHORIZED);
 
-        let admin = plane.token("admin").await;
-        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        let admin = server.token("admin").await;
+        let list = server.get("/v1/tokens").await.expect(StatusCode::OK);
         let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|token| &token["name"]).collect();
         assert_eq!(names, ["the admin", "review", "owner"]);
         assert!(!list.to_string().contains(&admin));
         let path = format!("/v1/tokens/{}", list["items"][0]["id"].as_str().unwrap());
-        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
-        let answer = plane.call(request(Method::GET, "/v1/policy", &admin, None)).await;
+        assert_eq!(server.delete(&path).await.status, StatusCode::NO_CONTENT);
+        let answer = server.call(request(Method::GET, "/v1/policy", &admin, None)).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-        assert_eq!(plane.delete(&path).await.problem().1, "not_found");
+        assert_eq!(server.delete(&path).await.problem().1, "not_found");
     }
 
     #[tokio::test]
     async fn a_token_that_is_revoked_ends_no_change_that_it_has_begun() {
-        let plane = TestServer::new().await;
-        let stolen = plane.token("owner").await;
+        let server = TestServer::new().await;
+        let stolen = server.token("owner").await;
         let body = json!({"name": "back-door", "role": "owner"}).to_string();
         let (mut sender, pieces) = Channel::<Bytes, Infallible>::new(1);
         let mut call = request(Method::POST, "/v1/tokens", &stolen, Some(json!({})));
         *call.body_mut() = Body::new(pieces);
-        let waiting = tokio::spawn(send(plane.router.clone(), call));
+        let waiting = tokio::spawn(send(server.router.clone(), call));
         // There is room for one: the second is taken when the first is read, and the token has let the request in by then.
         let (first, rest) = body.split_at(5);
         let (second, last) = rest.split_at(5);
         for piece in [first, second] {
             sender.send_data(Bytes::copy_from_slice(piece.as_bytes())).await.unwrap();
         }
-        let path = plane.path_of_token("the owner").await;
-        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+        let path = server.path_of_token("the owner").await;
+        assert_eq!(server.delete(&path).await.status, StatusCode::NO_CONTENT);
         sender.send_data(Bytes::copy_from_slice(last.as_bytes())).await.unwrap();
         drop(sender);
         assert_eq!(waiting.await.unwrap().problem().0, 401);
-        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        let list = server.get("/v1/tokens").await.expect(StatusCode::OK);
         assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
         assert_eq!(
-            plane.get("/v1/admin-log?action=token.created").await.json()["items"].as_array().unwrap().len(),
+            server.get("/v1/admin-log?action=token.created").await.json()["items"].as_array().unwrap().len(),
             1
         );
     }
 
     #[tokio::test]
     async fn a_token_can_revoke_itself() {
-        let plane = TestServer::new().await;
-        let own = plane.token("owner").await;
-        let path = plane.path_of_token("the owner").await;
-        let answer = plane.call(request(Method::DELETE, &path, &own, None)).await;
+        let server = TestServer::new().await;
+        let own = server.token("owner").await;
+        let path = server.path_of_token("the owner").await;
+        let answer = server.call(request(Method::DELETE, &path, &own, None)).await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT);
-        let answer = plane.call(request(Method::GET, "/v1/tokens", &own, None)).await;
+        let answer = server.call(request(Method::GET, "/v1/tokens", &own, None)).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     }
 
     #[tokio::test]
     async fn an_owner_always_remains() {
-        let plane = TestServer::new().await;
-        let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+        let server = TestServer::new().await;
+        let list = server.get("/v1/tokens").await.expect(StatusCode::OK);
         let first = format!("/v1/tokens/{}", list["items"][0]["id"].as_str().unwrap());
-        assert_eq!(plane.delete(&first).await.problem().1, "last_owner_token");
+        assert_eq!(server.delete(&first).await.problem().1, "last_owner_token");
         let body = json!({"name": "second", "role": "owner", "expires_at": "2027-01-15T09:00:00Z"});
-        let second = plane.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
-        plane.pass(Duration::from_secs(3_600));
-        assert_eq!(plane.delete(&first).await.problem().1, "last_owner_token", "the second has ended");
+        let second = server.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+        server.pass(Duration::from_secs(3_600));
+        assert_eq!(server.delete(&first).await.problem().1, "last_owner_token", "the second has ended");
         let second = format!("/v1/tokens/{}", second["token"]["id"].as_str().unwrap());
-        assert_eq!(plane.delete(&second).await.status, StatusCode::NO_CONTENT);
-        plane.post("/v1/tokens", json!({"name": "third", "role": "owner"})).await.expect(StatusCode::CREATED);
-        assert_eq!(plane.delete(&first).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(server.delete(&second).await.status, StatusCode::NO_CONTENT);
+        server
+            .post("/v1/tokens", json!({"name": "third", "role": "owner"}))
+            .await
+            .expect(StatusCode::CREATED);
+        assert_eq!(server.delete(&first).await.status, StatusCode::NO_CONTENT);
     }
 
     #[tokio::test]
     async fn what_is_wrong_is_named() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for (body, expected) in [
             (json!({"name": "owner", "role": "admin"}), (409, "name_taken", "")),
             (json!({"name": " x", "role": "admin"}), (422, "invalid_field", "/name")),
@@ -202,7 +205,7 @@ mod tests {
                 (422, "invalid_field", "/expires_at"),
             ),
         ] {
-            let (status, code, field) = plane.post("/v1/tokens", body.clone()).await.problem();
+            let (status, code, field) = server.post("/v1/tokens", body.clone()).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
         }
     }

@@ -174,13 +174,11 @@ impl Client {
     }
 
     /// `GET`, whose answer is taken as it comes.
-    #[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
     pub(crate) fn probe(&self, path: &str) -> anyhow::Result<Probe> {
         self.probe_with(Call::new(Method::GET, path))
     }
 
     /// `PATCH` without a change, whose answer is taken as it comes.
-    #[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
     pub(crate) fn probe_patch(&self, path: &str) -> anyhow::Result<Probe> {
         self.probe_with(Call::new(Method::PATCH, path).json(&serde_json::json!({}))?)
     }
@@ -266,7 +264,6 @@ impl Client {
 }
 
 /// `GET` of any URL, without the token, whose answer is taken as it comes.
-#[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
 pub(crate) fn probe_without_token(
     url: &str,
     ca_file: Option<&Path>,
@@ -377,6 +374,7 @@ impl Call {
 // === impl Probe ===
 
 impl Probe {
+    #[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
     fn send(http: &Http, request: RequestBuilder, timeout: Duration) -> reqwest::Result<Self> {
         let started = Instant::now();
         let response = http.send(request, Some(timeout))?;

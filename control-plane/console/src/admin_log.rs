@@ -242,12 +242,12 @@ mod tests {
 
     #[tokio::test]
     async fn changes_are_reported_in_words_and_found_by_filter() {
-        let plane = TestServer::new().await;
-        let created = plane.key("ci").await;
+        let server = TestServer::new().await;
+        let created = server.key("ci").await;
         let id = created["key"]["id"].as_str().unwrap();
         let change = json!({"description": "<script>alert(1)</script>", "rate_limit": {"per_minute": 5}});
-        plane.patch("/v1/keys/ci", change).await.expect(StatusCode::OK);
-        let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+        server.patch("/v1/keys/ci", change).await.expect(StatusCode::OK);
+        let mut browser = Browser::signed_in(&server, &server.owner).await;
         let page = browser.page("/admin-log").await;
         for part in [
             "changed a key",

@@ -157,19 +157,19 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_in_step_and_who_is_behind() {
-        let plane = TestServer::new().await;
-        let gateway = plane.token("gateway").await;
-        let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+        let server = TestServer::new().await;
+        let gateway = server.token("gateway").await;
+        let mut browser = Browser::signed_in(&server, &server.owner).await;
         assert!(browser.page("/gateways").await.contains("No gateway has called"));
-        let version = plane.get("/v1/gateways").await.json()["version"].as_u64().unwrap();
-        let installation = plane.app.publisher.installation.id;
+        let version = server.get("/v1/gateways").await.json()["version"].as_u64().unwrap();
+        let installation = server.app.publisher.installation.id;
         let poll = async |name: &str, version: u64, clock: u64| {
             let body = json!({
                 "gateway": name, "incarnation": "9f3c2a7d10b4e685", "filter_version": "1.2.3", "snapshot_format": 1,
                 "installation": installation, "version": version, "wait_ms": 0, "clock": clock,
                 "vms": [{"id": "41d0c7a9e2b85f36", "version": version}],
             });
-            let answer = plane.call(request(Method::POST, "/gateway/v1/poll", &gateway, Some(body))).await;
+            let answer = server.call(request(Method::POST, "/gateway/v1/poll", &gateway, Some(body))).await;
             assert!(answer.status.is_success(), "{:?}", answer.status);
         };
         let now = omniflow_test_server::START;
@@ -181,7 +181,7 @@ mod tests {
         {
             assert!(page.contains(part), "{part}: {page}");
         }
-        plane.pass(Duration::from_secs(120));
+        server.pass(Duration::from_secs(120));
         let page = browser.page("/gateways").await;
         assert!(page.contains("0 of 2") && page.contains("it has not called lately"), "{page}");
         assert_eq!(browser.open("/gateways?cursor=%00").await.status, StatusCode::BAD_REQUEST);

@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn signing_in_is_throttled_and_works_with_a_valid_token_all_the_same() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         let sign_in = async |token: &str| {
             let mut request = Request::post("/sign-in")
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -160,7 +160,7 @@ mod tests {
                 .body(Body::from(format!("token={token}")))
                 .unwrap();
             request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
-            plane.call(request).await
+            server.call(request).await
         };
         assert_eq!(sign_in("omf_token_wrong").await.status, StatusCode::UNPROCESSABLE_ENTITY);
         let mut last = sign_in("omf_token_wrong").await;
@@ -171,6 +171,6 @@ mod tests {
         assert!(last.headers.contains_key(header::RETRY_AFTER));
         let text = String::from_utf8_lossy(&last.body).into_owned();
         assert!(text.contains("It is taken at once") || text.contains("it is taken at once"), "{text}");
-        assert_eq!(sign_in(&plane.owner).await.status, StatusCode::SEE_OTHER);
+        assert_eq!(sign_in(&server.owner).await.status, StatusCode::SEE_OTHER);
     }
 }

@@ -8,18 +8,18 @@ use axum::http::{Method, Request, StatusCode, header};
 use omniflow_test_server::{Answer, TestServer};
 
 pub(crate) struct Browser<'p> {
-    pub(crate) plane: &'p TestServer,
+    pub(crate) server: &'p TestServer,
     pub(crate) cookies: BTreeMap<String, String>,
 }
 
 impl<'p> Browser<'p> {
-    pub(crate) fn new(plane: &'p TestServer) -> Self {
-        Self { plane, cookies: BTreeMap::new() }
+    pub(crate) fn new(server: &'p TestServer) -> Self {
+        Self { server, cookies: BTreeMap::new() }
     }
 
     /// One that is signed in with this token.
-    pub(crate) async fn signed_in(plane: &'p TestServer, token: &str) -> Self {
-        let mut browser = Self::new(plane);
+    pub(crate) async fn signed_in(server: &'p TestServer, token: &str) -> Self {
+        let mut browser = Self::new(server);
         let answer = browser.send("/sign-in", &[("token", token)]).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", text(&answer));
         browser
@@ -70,7 +70,7 @@ impl<'p> Browser<'p> {
         if !cookies.is_empty() {
             request.headers_mut().insert(header::COOKIE, cookies.join("; ").parse().unwrap());
         }
-        let answer = self.plane.call(request).await;
+        let answer = self.server.call(request).await;
         for cookie in answer.headers.get_all(header::SET_COOKIE) {
             let (pair, attributes) = cookie.to_str().unwrap().split_once(';').unwrap();
             let (name, value) = pair.split_once('=').unwrap();

@@ -110,44 +110,44 @@ fn statuses(statuses: &[u16]) -> Script {
     Box::new(move |_| (statuses.next().unwrap_or(200), Vec::new(), Vec::new()))
 }
 
-async fn plane(endpoint: &str) -> TestServer {
+async fn start_server(endpoint: &str) -> TestServer {
     with_export(TestServer::new().await, endpoint).await
 }
 
-async fn with_export(plane: TestServer, endpoint: &str) -> TestServer {
-    let headers = plane.folder().join("otlp-headers");
+async fn with_export(server: TestServer, endpoint: &str) -> TestServer {
+    let headers = server.folder().join("otlp-headers");
     if !headers.exists() {
         omniflow_files::private::write_private(&headers, "authorization: Bearer c0ffee\nx-tenant: 7\n")
             .unwrap();
     }
     let settings =
         OtlpSettings { endpoint: endpoint.parse().unwrap(), headers_file: Some(headers), ca_file: None };
-    plane.restart_with(|with| with.otlp = Some(settings)).await
+    server.restart_with(|with| with.otlp = Some(settings)).await
 }
 
 /// Steps until there is nothing to do, or it has to wait.
-async fn run(plane: &TestServer, run: &mut Run) -> Next {
+async fn run(server: &TestServer, run: &mut Run) -> Next {
     let longest_pauses = Entropy::from_fn(|buffer| {
         buffer.fill(0xff);
         Ok(())
     });
-    let source = DeliverySource { entropy: &longest_pauses, ..plane.app.delivery_source() };
+    let source = DeliverySource { entropy: &longest_pauses, ..server.app.delivery_source() };
     loop {
-        match run.step(plane.app.exporter.as_ref().unwrap(), source).await.unwrap() {
+        match run.step(server.app.exporter.as_ref().unwrap(), source).await.unwrap() {
             Next::More => {}
             next => return next,
         }
     }
 }
 
-async fn place(plane: &TestServer) -> ExportPlace {
-    plane.app.store.export_place().await.unwrap().unwrap()
+async fn place(server: &TestServer) -> ExportPlace {
+    server.app.store.export_place().await.unwrap().unwrap()
 }
 
-async fn deliver(plane: &TestServer, token: &str, numbers: std::ops::Range<u64>) {
+async fn deliver(server: &TestServer, token: &str, numbers: std::ops::Range<u64>) {
     for first in numbers.clone().step_by(1_000) {
         let records = (first..numbers.end.min(first + 1_000)).map(|n| record(n, START + n, None)).collect();
-        assert_eq!(plane.deliver(token, records).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(server.deliver(token, records).await.status, StatusCode::NO_CONTENT);
     }
 }
 
@@ -179,10 +179,10 @@ fn one_of_each() -> Vec<AuditItem> {
 #[tokio::test]
 async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
     let (url, received) = receiver(statuses(&[])).await;
-    let plane = plane(&url).await;
-    let token = plane.token("gateway").await;
-    plane.deliver_items(&token, one_of_each()).await;
-    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
+    let server = start_server(&url).await;
+    let token = server.token("gateway").await;
+    server.deliver_items(&token, one_of_each()).await;
+    assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
 
     let headers = received.0.lock().unwrap()[0].0.clone();
     assert_eq!(headers["content-type"], "application/x-protobuf");
@@ -253,9 +253,9 @@ async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
     assert_eq!(text(gap, "omniflow.gap.from"), "2027-01-15T08:00:00.100Z");
     let uids: std::collections::HashSet<_> = logs.iter().map(|log| text(log, "log.record.uid")).collect();
     assert_eq!(uids.len(), 4);
-    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
+    assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.requests().len(), 1, "nothing is sent twice");
-    let metrics = String::from_utf8(plane.get("/metrics").await.body.to_vec()).unwrap();
+    let metrics = String::from_utf8(server.get("/metrics").await.body.to_vec()).unwrap();
     assert!(metrics.contains("omf_otlp_exported_total 4\n"), "{metrics}");
     assert!(!metrics.contains("c0ffee"));
 }
@@ -266,17 +266,17 @@ async fn it_begins_with_what_comes_after_it_was_set_up_and_goes_on_after_a_resta
     let before = TestServer::new().await;
     let token = before.token("gateway").await;
     deliver(&before, &token, 0..3).await;
-    let plane = with_export(before, &url).await;
-    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
+    let server = with_export(before, &url).await;
+    assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.ids(), [] as [i64; 0]);
-    deliver(&plane, &token, 3..2_503).await;
-    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
+    deliver(&server, &token, 3..2_503).await;
+    assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.requests(), [(200, 1_000), (200, 1_000), (200, 500)]);
     // For a while nobody exports; nothing of it is left out.
-    let plane = plane.restart_with(|with| with.otlp = None).await;
-    deliver(&plane, &token, 2_503..2_505).await;
-    let plane = with_export(plane, &url).await;
-    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
+    let server = server.restart_with(|with| with.otlp = None).await;
+    deliver(&server, &token, 2_503..2_505).await;
+    let server = with_export(server, &url).await;
+    assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.ids(), (4..=2_505).collect::<Vec<i64>>());
 }
 
@@ -288,32 +288,32 @@ async fn what_is_not_taken_is_sent_again_as_the_same_record() {
         None => (200, Vec::new(), Vec::new()),
     }))
     .await;
-    let plane = plane(&url).await;
-    let token = plane.token("gateway").await;
-    deliver(&plane, &token, 0..2).await;
+    let server = start_server(&url).await;
+    let token = server.token("gateway").await;
+    deliver(&server, &token, 0..2).await;
     let mut going = Run::default();
     let mut waits = Vec::new();
-    while let Next::Wait(pause) = run(&plane, &mut going).await {
+    while let Next::Wait(pause) = run(&server, &mut going).await {
         waits.push(pause.as_secs());
-        deliver(&plane, &token, 2 + waits.len() as u64 - 1..2 + waits.len() as u64).await;
+        deliver(&server, &token, 2 + waits.len() as u64 - 1..2 + waits.len() as u64).await;
     }
     assert_eq!(waits, [7, 2, 4, 8, 16], "the longer of both");
     assert_eq!(received.ids(), [1, 2, 3, 4, 5, 6, 7]);
     let uids: std::collections::HashSet<_> =
         received.0.lock().unwrap().iter().map(|(_, _, logs)| text(&logs[0], "log.record.uid")).collect();
     assert_eq!(uids.len(), 1, "one record, one name");
-    assert_eq!(plane.app.exporter.as_ref().unwrap().failures().load(Ordering::Relaxed), 5);
+    assert_eq!(server.app.exporter.as_ref().unwrap().failures().load(Ordering::Relaxed), 5);
 }
 
 #[tokio::test]
 async fn a_receiver_that_is_away_holds_nothing_up() {
-    let plane = plane("http://127.0.0.1:9/v1/logs").await;
-    let token = plane.token("gateway").await;
-    deliver(&plane, &token, 0..2).await;
-    assert_eq!(run(&plane, &mut Run::default()).await, Next::Wait(Duration::from_secs(1)));
-    deliver(&plane, &token, 2..4).await;
-    plane.pass(Duration::from_secs(90));
-    let metrics = String::from_utf8(plane.get("/metrics").await.body.to_vec()).unwrap();
+    let server = start_server("http://127.0.0.1:9/v1/logs").await;
+    let token = server.token("gateway").await;
+    deliver(&server, &token, 0..2).await;
+    assert_eq!(run(&server, &mut Run::default()).await, Next::Wait(Duration::from_secs(1)));
+    deliver(&server, &token, 2..4).await;
+    server.pass(Duration::from_secs(90));
+    let metrics = String::from_utf8(server.get("/metrics").await.body.to_vec()).unwrap();
     for line in ["omf_otlp_waiting_records 4", "omf_otlp_lag_seconds 90", "omf_otlp_failures_total 1"] {
         assert!(metrics.lines().any(|one| one == line), "{metrics}");
     }
@@ -328,11 +328,11 @@ async fn what_the_receiver_does_not_want_is_counted_and_not_sent_again() {
         }),
     };
     let (url, received) = receiver(Box::new(move |_| (200, Vec::new(), partial.encode_to_vec()))).await;
-    let plane = plane(&url).await;
-    let token = plane.token("gateway").await;
-    deliver(&plane, &token, 0..5).await;
-    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
-    let ExportPlace { record, exported, rejected, .. } = place(&plane).await;
+    let server = start_server(&url).await;
+    let token = server.token("gateway").await;
+    deliver(&server, &token, 0..5).await;
+    assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
+    let ExportPlace { record, exported, rejected, .. } = place(&server).await;
     assert_eq!((record, exported, rejected, received.requests()), (5, 3, 2, vec![(200, 5)]));
 }
 
@@ -343,42 +343,42 @@ async fn a_record_that_cannot_be_read_is_found_and_passed_over() {
         (if is_bad { 400 } else { 200 }, Vec::new(), Vec::new())
     }))
     .await;
-    let plane = plane(&url).await;
-    let token = plane.token("gateway").await;
-    deliver(&plane, &token, 0..20).await;
-    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
+    let server = start_server(&url).await;
+    let token = server.token("gateway").await;
+    deliver(&server, &token, 0..20).await;
+    assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.ids(), (1..=20).filter(|id| *id != 7).collect::<Vec<_>>());
-    let ExportPlace { exported, rejected, .. } = place(&plane).await;
+    let ExportPlace { exported, rejected, .. } = place(&server).await;
     assert_eq!((exported, rejected), (19, 1));
 }
 
 #[tokio::test]
 async fn a_receiver_that_takes_nothing_at_all_costs_no_record() {
     let (url, received) = receiver(statuses(&[400; 6])).await;
-    let plane = plane(&url).await;
-    let token = plane.token("gateway").await;
-    deliver(&plane, &token, 0..20).await;
+    let server = start_server(&url).await;
+    let token = server.token("gateway").await;
+    deliver(&server, &token, 0..20).await;
     let mut going = Run::default();
-    assert!(matches!(run(&plane, &mut going).await, Next::Wait(_)), "not one was taken");
-    assert_eq!(place(&plane).await.record, 0);
-    assert_eq!(run(&plane, &mut going).await, Next::Rest);
+    assert!(matches!(run(&server, &mut going).await, Next::Wait(_)), "not one was taken");
+    assert_eq!(place(&server).await.record, 0);
+    assert_eq!(run(&server, &mut going).await, Next::Rest);
     assert_eq!(received.ids(), (1..=20).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn what_was_purged_before_it_could_be_sent_is_counted() {
     let (url, received) = receiver(statuses(&[503])).await;
-    let plane = plane(&url).await;
-    let token = plane.token("gateway").await;
-    deliver(&plane, &token, 0..5).await;
+    let server = start_server(&url).await;
+    let token = server.token("gateway").await;
+    deliver(&server, &token, 0..5).await;
     let mut going = Run::default();
-    run(&plane, &mut going).await;
-    plane.pass(Duration::from_secs(91 * 86_400));
-    plane.purge().await;
+    run(&server, &mut going).await;
+    server.pass(Duration::from_secs(91 * 86_400));
+    server.purge().await;
     let late = (5..7).map(|n| record(n, START + 91 * 86_400_000, None)).collect();
-    plane.deliver(&token, late).await;
-    assert_eq!(run(&plane, &mut going).await, Next::Rest);
-    let ExportPlace { exported, purged, .. } = place(&plane).await;
+    server.deliver(&token, late).await;
+    assert_eq!(run(&server, &mut going).await, Next::Rest);
+    let ExportPlace { exported, purged, .. } = place(&server).await;
     assert_eq!((received.ids(), exported, purged), (vec![6, 7], 2, 5));
 }
 

@@ -52,22 +52,22 @@ fn secret_file(folder: &Path) -> PathBuf {
     path
 }
 
-async fn plane(url: &str) -> TestServer {
-    let plane = TestServer::new().await;
-    let settings = WebhookSettings { url: url.parse().unwrap(), secret_file: secret_file(plane.folder()) };
-    plane.restart_with(|with| with.webhook = Some(settings)).await
+async fn start_server(url: &str) -> TestServer {
+    let server = TestServer::new().await;
+    let settings = WebhookSettings { url: url.parse().unwrap(), secret_file: secret_file(server.folder()) };
+    server.restart_with(|with| with.webhook = Some(settings)).await
 }
 
-async fn use_after_end(plane: &TestServer) {
-    let token = plane.token("gateway").await;
+async fn use_after_end(server: &TestServer) {
+    let token = server.token("gateway").await;
     let mut call = record(0, START, Some((Uuid::from_u128(9), "ci")));
     call.outcome = Outcome::Denied(Denial::KeyRevoked);
-    plane.deliver(&token, vec![call]).await;
-    plane.detect_anomalies().await;
+    server.deliver(&token, vec![call]).await;
+    server.detect_anomalies().await;
 }
 
-async fn send(plane: &TestServer) {
-    let (app, webhook) = (&plane.app, plane.app.webhook.as_ref().unwrap());
+async fn send(server: &TestServer) {
+    let (app, webhook) = (&server.app, server.app.webhook.as_ref().unwrap());
     webhook.send_due(app.delivery_source()).await.unwrap();
 }
 
@@ -86,19 +86,19 @@ fn verify(headers: &HeaderMap, body: &[u8], now: u64) -> String {
 #[tokio::test]
 async fn an_anomaly_is_signed_and_retried_over_restarts_until_it_is_accepted() {
     let (url, received) = receiver(&[500, 302]).await;
-    let plane = plane(&url).await;
-    use_after_end(&plane).await;
+    let server = start_server(&url).await;
+    use_after_end(&server).await;
     let count = || received.lock().unwrap().len();
-    send(&plane).await;
+    send(&server).await;
     assert_eq!(count(), 1);
-    send(&plane).await;
+    send(&server).await;
     assert_eq!(count(), 1, "not before its time");
     let settings =
-        WebhookSettings { url: url.parse().unwrap(), secret_file: plane.folder().join("webhook-secret") };
-    let plane = plane.restart_with(|with| with.webhook = Some(settings)).await;
+        WebhookSettings { url: url.parse().unwrap(), secret_file: server.folder().join("webhook-secret") };
+    let server = server.restart_with(|with| with.webhook = Some(settings)).await;
     for expected in [2, 3, 3] {
-        plane.pass(Duration::from_secs(3_600));
-        send(&plane).await;
+        server.pass(Duration::from_secs(3_600));
+        send(&server).await;
         assert_eq!(count(), expected);
     }
     let all = received.lock().unwrap();
@@ -119,15 +119,15 @@ async fn each_anomaly_has_an_id_of_its_own() {
     for _ in 0..2 {
         let (url, received) = receiver(&[]).await;
         // Another installation, whose anomaly has the same number.
-        let plane = plane(&url).await;
-        let token = plane.token("gateway").await;
+        let server = start_server(&url).await;
+        let token = server.token("gateway").await;
         for number in 0..2 {
             let mut call = record(number, START, Some((Uuid::from_u128(number.into()), "ci")));
             call.outcome = Outcome::Denied(Denial::KeyRevoked);
-            plane.deliver(&token, vec![call]).await;
-            plane.detect_anomalies().await;
+            server.deliver(&token, vec![call]).await;
+            server.detect_anomalies().await;
         }
-        send(&plane).await;
+        send(&server).await;
         let all = received.lock().unwrap();
         ids.extend(all.iter().map(|(headers, body)| verify(headers, body, START)));
         assert_eq!(all.len(), 2);
@@ -137,12 +137,12 @@ async fn each_anomaly_has_an_id_of_its_own() {
 
 #[tokio::test]
 async fn what_nobody_takes_is_given_up_after_three_days() {
-    let plane = plane("http://127.0.0.1:9/nobody").await;
-    use_after_end(&plane).await;
-    let due = async |plane: &TestServer| plane.app.store.due_deliveries(UnixMillis(u64::MAX), 9).await;
-    send(&plane).await;
-    assert_eq!(due(&plane).await.unwrap()[0].attempts, 1);
-    plane.pass(Duration::from_secs(3 * 86_400));
-    send(&plane).await;
-    assert_eq!(due(&plane).await.unwrap().len(), 0);
+    let server = start_server("http://127.0.0.1:9/nobody").await;
+    use_after_end(&server).await;
+    let due = async |server: &TestServer| server.app.store.due_deliveries(UnixMillis(u64::MAX), 9).await;
+    send(&server).await;
+    assert_eq!(due(&server).await.unwrap()[0].attempts, 1);
+    server.pass(Duration::from_secs(3 * 86_400));
+    send(&server).await;
+    assert_eq!(due(&server).await.unwrap().len(), 0);
 }

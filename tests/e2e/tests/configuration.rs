@@ -135,16 +135,16 @@ async fn a_server_goes_by_flags_then_environment_then_file() {
     options.environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     options.environment.push(("OMF_CONFIG".to_owned(), file.display().to_string()));
     options.arguments = vec!["--gateway-lease".to_owned(), "5".to_owned()];
-    let plane = ControlPlane::start(options).await.unwrap();
+    let server = ControlPlane::start(options).await.unwrap();
 
-    assert!(plane.admin_token().starts_with("acme_token_"), "from the file");
-    let key = plane.create_live_key("ci", &["contacts:read"]).await.unwrap().key;
+    assert!(server.admin_token().starts_with("acme_token_"), "from the file");
+    let key = server.create_live_key("ci", &["contacts:read"]).await.unwrap().key;
     let time = |field: &Value| field.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let due = time(&key["rotation_due_at"]).duration_since(time(&key["created_at"]));
     assert_eq!(due.unsigned_abs(), Duration::from_secs(2 * 86_400), "from the environment");
     assert!(!folder.path().join("not-here").exists(), "from the flag");
     if std::env::var_os("OMF_LOG").is_none() {
-        assert_eq!(plane.process().log(), "", "from the file");
+        assert_eq!(server.process().log(), "", "from the file");
     }
 }
 

@@ -138,8 +138,8 @@ async fn latencies(call: impl AsyncFn() -> Result<()>) -> (Duration, Duration) {
     (all[CALLS / 2], all[CALLS - 1])
 }
 
-async fn number(plane: &ControlPlane, name: &str) -> u64 {
-    let metrics = plane.expect(200, Call::get("/metrics")).await.unwrap().text();
+async fn number(server: &ControlPlane, name: &str) -> u64 {
+    let metrics = server.expect(200, Call::get("/metrics")).await.unwrap().text();
     let line = metrics.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap_or_else(|| panic!("{name} in {metrics}")).trim().parse().unwrap()
 }
@@ -175,20 +175,20 @@ async fn besiege(elsewhere: bool) {
     let _turn = SIEGE.lock().await;
     raise_file_limit();
     let (folder, port) = (TempDir::new().unwrap(), Port::reserve().unwrap());
-    let plane = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
-    let gateway = plane.create_token("edge", "gateway").await.unwrap();
-    let id = plane.process().id();
-    let admin = async || plane.get("/v1/keys").await.map(drop);
+    let server = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
+    let gateway = server.create_token("edge", "gateway").await.unwrap();
+    let id = server.process().id();
+    let admin = async || server.get("/v1/keys").await.map(drop);
     let (median, longest) = latencies(admin).await;
     let before = memory(id);
 
-    let attackers = Attackers::gather(plane.port(), &openings(&gateway), elsewhere).await;
+    let attackers = Attackers::gather(server.port(), &openings(&gateway), elsewhere).await;
     let (median_then, longest_then) = latencies(admin).await;
     let during = memory(id);
     let (open, ended) =
-        (number(&plane, "omf_connections ").await, number(&plane, "omf_connections_ended_total ").await);
-    let key = plane.create_live_key("made under siege", &["contacts:read"]).await.unwrap();
-    plane.revoke(&key.id, None).await.unwrap();
+        (number(&server, "omf_connections ").await, number(&server, "omf_connections_ended_total ").await);
+    let key = server.create_live_key("made under siege", &["contacts:read"]).await.unwrap();
+    server.revoke(&key.id, None).await.unwrap();
     drop(attackers);
     println!(
         "{ATTACKERS} connections from {}: an admin's call took {median:?} ({longest:?} at most) before and \
@@ -251,7 +251,7 @@ async fn ten_thousand_stalled_handshakes_do_not_keep_an_admin_out() {
 #[tokio::test]
 async fn what_is_too_long_is_refused_with_its_status() {
     let (folder, port) = (TempDir::new().unwrap(), Port::reserve().unwrap());
-    let plane = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
+    let server = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
     let many: String = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect();
     for (what, head, status) in [
         (
@@ -264,11 +264,11 @@ async fn what_is_too_long_is_refused_with_its_status() {
         ("no HTTP", "HELLO\r\n\r\n".to_owned(), 400),
         ("within the limits", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 200),
     ] {
-        let answer = exchange(plane.port(), head.as_bytes()).await.unwrap();
+        let answer = exchange(server.port(), head.as_bytes()).await.unwrap();
         assert_eq!(answer.status, status, "{what}");
     }
     let long = json!({"name": "x".repeat(300_000)});
-    let refused = plane.expect(413, Call::post("/v1/keys", &long)).await.unwrap();
+    let refused = server.expect(413, Call::post("/v1/keys", &long)).await.unwrap();
     assert_eq!(refused.problem_code().as_deref(), Some("body_too_large"));
 }
 
@@ -278,14 +278,14 @@ async fn its_memory_and_its_files_are_its_own() {
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
-    let plane = ControlPlane::start(ControlPlaneOptions {
+    let server = ControlPlane::start(ControlPlaneOptions {
         log: folder.path().join("log"),
         ..ControlPlaneOptions::new(&data, port.number())
     })
     .await
     .unwrap();
-    plane.create_live_key("ci", &["contacts:read"]).await.unwrap();
-    assert_eq!(core_limit(&plane), ["0", "0"]);
+    server.create_live_key("ci", &["contacts:read"]).await.unwrap();
+    assert_eq!(core_limit(&server), ["0", "0"]);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data), 0o700);
     let mut names: Vec<String> = Vec::new();
@@ -311,22 +311,22 @@ async fn its_memory_and_its_files_are_its_own() {
     }
 
     // The way out, for debugging.
-    plane.stop().unwrap();
-    let plane = ControlPlane::start(ControlPlaneOptions {
+    server.stop().unwrap();
+    let server = ControlPlane::start(ControlPlaneOptions {
         log: folder.path().join("log"),
         environment: vec![("OMF_ALLOW_CORE_DUMPS".to_owned(), "1".to_owned())],
         ..ControlPlaneOptions::new(&data, port.number())
     })
     .await
     .unwrap();
-    let [_, hard] = core_limit(&plane);
+    let [_, hard] = core_limit(&server);
     let ours = getrlimit(Resource::Core).maximum;
     assert_eq!(hard, ours.map_or("unlimited".to_owned(), |bytes| bytes.to_string()));
 }
 
 /// The soft and hard limits of a core dump.
-fn core_limit(plane: &ControlPlane) -> [String; 2] {
-    let limits = fs::read_to_string(format!("/proc/{}/limits", plane.process().id())).unwrap();
+fn core_limit(server: &ControlPlane) -> [String; 2] {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.process().id())).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
     let mut words = line.split_whitespace().map(str::to_owned);
     [words.next().unwrap(), words.next().unwrap()]

@@ -29,19 +29,19 @@ const EXAMPLES: &str = "40";
 const SEED: &str = "1";
 
 /// Some of everything: keys in all states, tokens, two versions of the policy, audited calls, a gap.
-async fn fill(plane: &ControlPlane) {
+async fn fill(server: &ControlPlane) {
     for name in ["active", "rotating", "revoked"] {
-        plane.create_live_key(name, &["contacts:read"]).await.unwrap();
+        server.create_live_key(name, &["contacts:read"]).await.unwrap();
     }
-    plane.rotate("rotating", "24h").await.unwrap();
-    plane.revoke("revoked", None).await.unwrap();
-    plane.create_token("review", "auditor").await.unwrap();
-    let mut policy = plane.get("/v1/policy").await.unwrap()["document"].take();
+    server.rotate("rotating", "24h").await.unwrap();
+    server.revoke("revoked", None).await.unwrap();
+    server.create_token("review", "auditor").await.unwrap();
+    let mut policy = server.get("/v1/policy").await.unwrap()["document"].take();
     policy["imported_keys"] = json!(true);
-    plane.expect(200, Call::new("PUT", "/v1/policy").json(&policy)).await.unwrap();
+    server.expect(200, Call::new("PUT", "/v1/policy").json(&policy)).await.unwrap();
 
-    let gateway = plane.create_token("edge", "gateway").await.unwrap();
-    let id = plane.get("/v1/keys/active").await.unwrap()["id"].as_str().unwrap().parse().unwrap();
+    let gateway = server.create_token("edge", "gateway").await.unwrap();
+    let id = server.get("/v1/keys/active").await.unwrap()["id"].as_str().unwrap().parse().unwrap();
     let source = AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
     // The number 2 is missing: a gap.
     let records = [0, 1, 3].map(|sequence| record(sequence, (sequence != 1).then_some(id)));
@@ -51,12 +51,12 @@ async fn fill(plane: &ControlPlane) {
         .bearer(&gateway)
         .header("content-type", AUDIT_MEDIA_TYPE)
         .body(AuditBatch { source, delivery: None, items }.encode());
-    assert_eq!(plane.call(call).await.unwrap().status, 204);
+    assert_eq!(server.call(call).await.unwrap().status, 204);
     let poll = json!({"gateway": "edge", "incarnation": "0000000000000001", "filter_version": "0.1.0",
         "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0, "clock": 1_800_000_000_000_u64,
         "vms": [{"id": "0000000000000002", "version": 0}]});
     let call = Call::post("/gateway/v1/poll", &poll).bearer(&gateway);
-    assert_eq!(plane.call(call).await.unwrap().status, 200);
+    assert_eq!(server.call(call).await.unwrap().status, 200);
 }
 
 fn payload() -> CallPayload {
@@ -95,7 +95,7 @@ fn record(sequence: u64, key: Option<uuid::Uuid>) -> AuditRecord {
 }
 
 /// Runs it over the operations that are selected; fails with all that it says.
-fn schemathesis(plane: &ControlPlane, token: &str, folder: &Path, selection: &[&str]) {
+fn schemathesis(server: &ControlPlane, token: &str, folder: &Path, selection: &[&str]) {
     let settings = paths::root().join("tests/schemathesis");
     let python = paths::root().join(".tools/schemathesis/bin/python");
     assert!(python.is_file(), "{} is not there: run `make setup`", python.display());
@@ -103,7 +103,7 @@ fn schemathesis(plane: &ControlPlane, token: &str, folder: &Path, selection: &[&
     command
         .args(["-m", "schemathesis.cli", "--config-file"])
         .arg(settings.join("schemathesis.toml"))
-        .args(["run", &format!("http://127.0.0.1:{}/openapi.json", plane.port())])
+        .args(["run", &format!("http://127.0.0.1:{}/openapi.json", server.port())])
         .args(["--header", &format!("Authorization: Bearer {token}")])
         .args(["--seed", SEED, "--max-examples", EXAMPLES, "--no-color"])
         .args(selection)
@@ -123,9 +123,9 @@ fn schemathesis(plane: &ControlPlane, token: &str, folder: &Path, selection: &[&
 async fn every_answer_is_one_of_the_documented() {
     let folder = tempfile::tempdir().unwrap();
     let port = Port::reserve().unwrap();
-    let plane = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
-    fill(&plane).await;
-    let token = plane.create_token("tester", "owner").await.unwrap();
+    let server = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
+    fill(&server).await;
+    let token = server.create_token("tester", "owner").await.unwrap();
 
     // Of what it makes and finds it would revoke its own token, and be refused everything from then on.
     let revoke = "revoke_token";
@@ -134,20 +134,20 @@ async fn every_answer_is_one_of_the_documented() {
     // What clients have sent is for auditors.
     let payload = "show_audit_payload";
     let without = [revoke, stream, payload].map(|operation| ["--exclude-operation-id", operation]);
-    schemathesis(&plane, &token, folder.path(), without.as_flattened());
-    let auditor = plane.create_token("reader", "auditor").await.unwrap();
-    schemathesis(&plane, &auditor, folder.path(), &["--include-operation-id", payload]);
-    let list = plane.get("/v1/tokens?limit=500").await.unwrap();
+    schemathesis(&server, &token, folder.path(), without.as_flattened());
+    let auditor = server.create_token("reader", "auditor").await.unwrap();
+    schemathesis(&server, &auditor, folder.path(), &["--include-operation-id", payload]);
+    let list = server.get("/v1/tokens?limit=500").await.unwrap();
     let tester = |item: &&Value| item["name"] == "tester";
     assert_eq!(list["items"].as_array().unwrap().iter().filter(tester).count(), 1, "it was in all along");
-    schemathesis(&plane, &token, folder.path(), &["--include-operation-id", revoke]);
+    schemathesis(&server, &token, folder.path(), &["--include-operation-id", revoke]);
 
     eventually(Duration::from_secs(10), || async {
-        plane.get("/v1/keys/active").await?;
+        server.get("/v1/keys/active").await?;
         Ok(())
     })
     .await
     .unwrap();
-    let errors = plane.process().log();
+    let errors = server.process().log();
     assert!(!errors.contains("ERROR"), "{errors}");
 }

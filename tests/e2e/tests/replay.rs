@@ -53,13 +53,13 @@ fn record(number: u64, ids: &[Uuid]) -> AuditRecord {
     }
 }
 
-async fn deliver(plane: &ControlPlane, token: &str, ids: &[Uuid]) {
+async fn deliver(server: &ControlPlane, token: &str, ids: &[Uuid]) {
     let source = AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
     for first in (0..CALLS).step_by(usize::try_from(CALLS_IN_BATCH).unwrap()) {
         let records = (first..first + CALLS_IN_BATCH).map(|number| record(number, ids)).collect();
         let batch = AuditBatch::from_records(source.clone(), records).encode();
         let call = Call::new("POST", AUDIT_PATH).header("content-type", AUDIT_MEDIA_TYPE).body(batch);
-        let response = plane.call(call.bearer(token)).await.unwrap();
+        let response = server.call(call.bearer(token)).await.unwrap();
         assert!(response.status < 300, "{}", response.text());
     }
 }
@@ -68,17 +68,17 @@ async fn deliver(plane: &ControlPlane, token: &str, ids: &[Uuid]) {
 async fn a_hundred_thousand_calls_are_replayed_in_two_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let port = Port::reserve().unwrap();
-    let plane = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
+    let server = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
     let mut ids = Vec::new();
     for number in 0..KEYS {
-        let key = plane.create_live_key(&format!("key-{number}"), &["contacts:read"]).await.unwrap();
+        let key = server.create_live_key(&format!("key-{number}"), &["contacts:read"]).await.unwrap();
         ids.push(key.id.parse().unwrap());
     }
-    let token = plane.create_token("edge", "gateway").await.unwrap();
-    deliver(&plane, &token, &ids).await;
+    let token = server.create_token("edge", "gateway").await.unwrap();
+    deliver(&server, &token, &ids).await;
 
     // Contacts need another scope, and tickets the one of contacts.
-    let mut draft: Value = plane.get("/v1/policy").await.unwrap()["document"].take();
+    let mut draft: Value = server.get("/v1/policy").await.unwrap()["document"].take();
     for route in draft["routes"].as_array_mut().unwrap() {
         let path = route["path"].as_str().unwrap().to_owned();
         if path.starts_with("/api/v1/contacts") {
@@ -88,7 +88,7 @@ async fn a_hundred_thousand_calls_are_replayed_in_two_seconds() {
         }
     }
     let started = Instant::now();
-    let answer = plane.expect(200, Call::post("/v1/policy/replay", &draft)).await.unwrap().json().unwrap();
+    let answer = server.expect(200, Call::post("/v1/policy/replay", &draft)).await.unwrap().json().unwrap();
     let took = started.elapsed();
     println!("{CALLS} calls replayed in {took:?}");
     let counts = [

@@ -39,22 +39,22 @@ fn record(sequence: u64, time: u64) -> AuditRecord {
 async fn a_server_purges_what_its_setting_says() {
     let folder = tempfile::tempdir().unwrap();
     let port = Port::reserve().unwrap();
-    let plane = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
-    let token = plane.create_token("edge", "gateway").await.unwrap();
+    let server = ControlPlane::start(ControlPlaneOptions::new(folder.path(), port.number())).await.unwrap();
+    let token = server.create_token("edge", "gateway").await.unwrap();
     let source = AuditSource { gateway: "edge".to_owned(), incarnation: Incarnation(1), vm: Incarnation(2) };
     let now = now_millis();
     let records = vec![record(0, now - 89 * DAY_MS), record(1, now - 8 * DAY_MS), record(2, now)];
     let call = Call::new("POST", AUDIT_PATH).header("content-type", AUDIT_MEDIA_TYPE).bearer(&token);
     let call = call.body(AuditBatch::from_records(source, records).encode());
-    assert_eq!(plane.call(call).await.unwrap().status, 204);
-    assert_eq!(plane.audit("").await.unwrap().len(), 3, "90 days");
+    assert_eq!(server.call(call).await.unwrap().status, 204);
+    assert_eq!(server.audit("").await.unwrap().len(), 3, "90 days");
 
-    plane.stop().unwrap();
+    server.stop().unwrap();
     let mut options = ControlPlaneOptions::new(folder.path(), port.number());
     options.arguments = vec!["--audit-days".to_owned(), "7".to_owned()];
-    let plane = ControlPlane::start(options).await.unwrap();
+    let server = ControlPlane::start(options).await.unwrap();
     eventually(Duration::from_secs(30), || async {
-        let left = plane.audit("").await?;
+        let left = server.audit("").await?;
         ensure!(left.len() == 1 && left[0]["request_id"] == "request-2", "{left:?}");
         Ok(())
     })

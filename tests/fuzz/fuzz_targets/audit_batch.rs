@@ -1,8 +1,8 @@
-//! Audit batches of every format, and what the control plane does with those that can be read.
+//! Audit batches of every format, and what the control server does with those that can be read.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omniflow_fuzz::plane::{Principal, plane};
+use omniflow_fuzz::server::{Principal, server};
 use omniflow_policy::audit::{AuditBatch, FORMAT, MAGIC};
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 
@@ -20,6 +20,6 @@ fn read(bytes: &[u8]) {
     let again = AuditBatch::decode(&batch.encode());
     assert_eq!(again.as_ref(), Ok(&batch), "what was read is written and read the same");
     let (status, body) =
-        plane().call(Principal::Gateway, "POST", AUDIT_PATH, AUDIT_MEDIA_TYPE, bytes.to_vec());
+        server().call(Principal::Gateway, "POST", AUDIT_PATH, AUDIT_MEDIA_TYPE, bytes.to_vec());
     assert!(matches!(status, 204 | 400 | 413 | 422), "{status}: {}", String::from_utf8_lossy(&body));
 }

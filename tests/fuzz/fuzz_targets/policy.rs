@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omniflow_fuzz::plane::{Principal, plane};
+use omniflow_fuzz::server::{Principal, server};
 use omniflow_policy::path::Target;
 use omniflow_policy::policy::{Policy, PolicyDocument};
 use omniflow_policy::policy_diff::PolicyDiff;
@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     if bytes.len() < 4_096 {
         for media_type in ["application/json", "application/toml"] {
             let (status, body) =
-                plane().call(Principal::Owner, "POST", "/v1/policy/diff", media_type, bytes.to_vec());
+                server().call(Principal::Owner, "POST", "/v1/policy/diff", media_type, bytes.to_vec());
             assert!(status < 500, "{status}: {}", String::from_utf8_lossy(&body));
         }
     }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omniflow_fuzz::plane::{Principal, plane};
+use omniflow_fuzz::server::{Principal, server};
 use serde_json::Value;
 
 const LISTS: [&str; 12] = [
@@ -37,7 +37,7 @@ fn ask(path: &str) -> Option<Value> {
     if path.bytes().any(|byte| !byte.is_ascii_graphic()) || path.contains("/stream") {
         return None;
     }
-    let (status, body) = plane().try_call(Principal::Owner, "GET", path, "", Vec::new())?;
+    let (status, body) = server().try_call(Principal::Owner, "GET", path, "", Vec::new())?;
     assert!(matches!(status, 200 | 400 | 404), "{status} for {path}: {}", String::from_utf8_lossy(&body));
     let json: Option<Value> = serde_json::from_slice(&body).ok();
     if status != 200 {

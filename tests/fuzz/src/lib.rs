@@ -1,3 +1,3 @@
 //! What several fuzz targets need.
 
-pub mod plane;
+pub mod server;

@@ -19,12 +19,12 @@ fn is_public(path: &str) -> bool {
 
 #[tokio::test]
 async fn every_endpoint_lets_in_the_declared_roles_and_nobody_else() {
-    let plane = TestServer::new().await;
-    let mut tokens = vec![(Role::Owner, plane.owner.clone())];
+    let server = TestServer::new().await;
+    let mut tokens = vec![(Role::Owner, server.owner.clone())];
     for role in [Role::Admin, Role::Auditor, Role::Gateway] {
-        tokens.push((role, plane.token(role.as_str()).await));
+        tokens.push((role, server.token(role.as_str()).await));
     }
-    let table = table(&plane);
+    let table = table(&server);
     assert!(table.len() >= 18);
     for Endpoint { method, path, roles } in table {
         let filled = path.replace("{id}", "nobody").replace("{version}", "1").replace("{n}", "0");
@@ -37,11 +37,11 @@ async fn every_endpoint_lets_in_the_declared_roles_and_nobody_else() {
             // A stream has no end; its head says all.
             let is_admitted = roles.iter().any(|one| one == role.as_str());
             if path == "/v1/audit/stream" && is_admitted {
-                let answer = plane.router.clone().oneshot(request).await.unwrap();
+                let answer = server.router.clone().oneshot(request).await.unwrap();
                 assert_eq!(answer.status(), StatusCode::OK, "{path} as {role}");
                 continue;
             }
-            let answer = plane.call(request).await;
+            let answer = server.call(request).await;
             let refused = answer.status == StatusCode::FORBIDDEN;
             assert_eq!(refused, !is_admitted, "{method} {path} as {role}: {}", answer.status);
             assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path} as {role}");
@@ -51,7 +51,7 @@ async fn every_endpoint_lets_in_the_declared_roles_and_nobody_else() {
             }
         }
         let without = Request::builder().method(method.clone()).uri(&filled).body(Body::empty()).unwrap();
-        assert_eq!(plane.call(without).await.problem().1, "unauthenticated", "{method} {path}");
+        assert_eq!(server.call(without).await.problem().1, "unauthenticated", "{method} {path}");
     }
 }
 
@@ -64,8 +64,8 @@ fn roles_of(access: Access) -> Vec<&'static str> {
 
 #[tokio::test]
 async fn the_roles_are_those_of_the_contract() {
-    let plane = TestServer::new().await;
-    for Endpoint { method, path, roles } in table(&plane) {
+    let server = TestServer::new().await;
+    for Endpoint { method, path, roles } in table(&server) {
         let expected = match path.as_str() {
             path if is_public(path) => Access::Public,
             path if path.starts_with("/gateway/") => GATEWAY,
@@ -98,8 +98,8 @@ fn documented() -> BTreeMap<(String, String), String> {
 
 #[tokio::test]
 async fn the_documentation_names_every_call_with_the_roles_that_it_takes() {
-    let plane = TestServer::new().await;
-    let table: BTreeMap<(String, String), String> = table(&plane)
+    let server = TestServer::new().await;
+    let table: BTreeMap<(String, String), String> = table(&server)
         .into_iter()
         // The pages of the documentation.
         .filter(|endpoint| !endpoint.path.starts_with("/docs/"))
@@ -113,14 +113,14 @@ async fn the_documentation_names_every_call_with_the_roles_that_it_takes() {
 
 #[tokio::test]
 async fn one_whole_token_in_one_header_and_nothing_else_is_taken() {
-    let plane = TestServer::new().await;
-    let owner = &plane.owner;
+    let server = TestServer::new().await;
+    let owner = &server.owner;
     let call = async |headers: &[(&str, String)]| {
         let mut request = Request::get("/v1/policy");
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        plane.call(request.body(Body::empty()).unwrap()).await
+        server.call(request.body(Body::empty()).unwrap()).await
     };
     let right = ("authorization", format!("Bearer {owner}"));
     assert_eq!(call(std::slice::from_ref(&right)).await.status, StatusCode::OK);
@@ -149,19 +149,19 @@ async fn one_whole_token_in_one_header_and_nothing_else_is_taken() {
 
 #[tokio::test]
 async fn an_endpoint_without_a_gate_fails_closed() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     let open: Router<()> = Router::new().route("/", axum::routing::get(async |_: Authenticated| "let in"));
-    let answer = omniflow_test_server::send(open, request(Method::GET, "/", &plane.owner, None)).await;
+    let answer = omniflow_test_server::send(open, request(Method::GET, "/", &server.owner, None)).await;
     assert_eq!(answer.problem().0, 500);
 }
 
 #[tokio::test]
 async fn other_paths_methods_and_long_bodies_are_problems_too() {
-    let plane = TestServer::new().await;
-    assert_eq!(plane.get("/nothing").await.problem().1, "not_found");
-    assert_eq!(plane.delete("/v1/policy").await.problem().1, "method_not_allowed");
+    let server = TestServer::new().await;
+    assert_eq!(server.get("/nothing").await.problem().1, "not_found");
+    assert_eq!(server.delete("/v1/policy").await.problem().1, "method_not_allowed");
     let long = json!({"name": "x".repeat(BODY_LIMIT)});
-    assert_eq!(plane.post("/v1/keys", long).await.problem().1, "body_too_large");
-    let answer = plane.get("/v1/policy").await;
+    assert_eq!(server.post("/v1/keys", long).await.problem().1, "body_too_large");
+    let answer = server.get("/v1/policy").await;
     assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store");
 }

@@ -41,11 +41,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_record_has_the_shape_of_the_contract() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         let id = Uuid::from_u128(9);
-        plane.deliver(&token, vec![record(0, START + 1, Some((id, "ci")))]).await;
-        let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
+        server.deliver(&token, vec![record(0, START + 1, Some((id, "ci")))]).await;
+        let list = server.get("/v1/audit").await.expect(StatusCode::OK);
         let expected = json!({
             "id": "1", "time": "2027-01-15T08:00:00.001Z", "key_id": id, "key_name": "ci", "version_id": 1,
             "environment": "live", "method": "GET", "endpoint": "/api/v1/contacts", "path": "/api/v1/contacts",
@@ -55,16 +55,16 @@ mod tests {
             "argument_hash_partial": false, "has_payload": false, "aggregated_calls": null, "first_time": null,
         });
         assert_eq!(list, json!({"items": [expected], "next_cursor": null}));
-        assert_eq!(plane.get("/v1/audit/1").await.expect(StatusCode::OK), expected);
+        assert_eq!(server.get("/v1/audit/1").await.expect(StatusCode::OK), expected);
         for missing in ["/v1/audit/2", "/v1/audit/x"] {
-            assert_eq!(plane.get(missing).await.problem().1, "not_found");
+            assert_eq!(server.get(missing).await.problem().1, "not_found");
         }
     }
 
     #[tokio::test]
     async fn filters_select() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         let id = Uuid::from_u128(9);
         let mut other = record(1, START + 1_000, None);
         other.method = "POST".to_owned();
@@ -73,7 +73,7 @@ mod tests {
         other.status = 403;
         other.outcome = Outcome::Denied(Denial::RouteNotMapped);
         other.source_ip = Some("2001:db8::5".parse().unwrap());
-        plane.deliver(&token, vec![record(0, START, Some((id, "ci"))), other]).await;
+        server.deliver(&token, vec![record(0, START, Some((id, "ci"))), other]).await;
         let by_id = format!("key={id}");
         let (first, second): (&[u64], &[u64]) = (&[0], &[1]);
         for (query, expected) in [
@@ -101,7 +101,7 @@ mod tests {
             ("to=2027-01-15T08:00:01Z", first),
             ("from=2027-01-15T09:00:00%2B01:00&to=2027-01-15T08:00:02Z", &[1, 0]),
         ] {
-            let list = plane.get(&format!("/v1/audit?{query}")).await.expect(StatusCode::OK);
+            let list = server.get(&format!("/v1/audit?{query}")).await.expect(StatusCode::OK);
             let found: Vec<Value> =
                 list["items"].as_array().unwrap().iter().map(|entry| entry["request_id"].clone()).collect();
             let expected: Vec<Value> = expected.iter().map(|n| json!(format!("request-{n}"))).collect();
@@ -118,26 +118,26 @@ mod tests {
             ("colour=red", ""),
             ("limit=1&limit=2", ""),
         ] {
-            let (status, _, named) = plane.get(&format!("/v1/audit?{query}")).await.problem();
+            let (status, _, named) = server.get(&format!("/v1/audit?{query}")).await.problem();
             assert_eq!((status, named.as_str()), (400, field), "{query}");
         }
     }
 
     #[tokio::test]
     async fn pages_neither_repeat_nor_miss_while_records_arrive() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         // Three records in each millisecond, so that a page ends in the middle of one.
-        plane.deliver(&token, (0..20).map(|n| record(n, START + n / 3, None)).collect()).await;
+        server.deliver(&token, (0..20).map(|n| record(n, START + n / 3, None)).collect()).await;
         let mut seen = Vec::new();
         let mut cursor = String::new();
         let mut next_sequence = 20;
         loop {
-            let page = plane.get(&format!("/v1/audit?limit=4&cursor={cursor}")).await.expect(StatusCode::OK);
+            let page = server.get(&format!("/v1/audit?limit=4&cursor={cursor}")).await.expect(StatusCode::OK);
             for entry in page["items"].as_array().unwrap() {
                 seen.push(entry["request_id"].as_str().unwrap().to_owned());
             }
-            plane.deliver(&token, vec![record(next_sequence, START + 1_000, None)]).await;
+            server.deliver(&token, vec![record(next_sequence, START + 1_000, None)]).await;
             next_sequence += 1;
             let Some(next) = page["next_cursor"].as_str() else {
                 break;

@@ -77,27 +77,27 @@ mod tests {
         )
     }
 
-    async fn read(plane: &TestServer, token: &str, id: &str) -> Answer {
-        plane.call(request(Method::GET, &format!("/v1/audit/{id}/payload"), token, None)).await
+    async fn read(server: &TestServer, token: &str, id: &str) -> Answer {
+        server.call(request(Method::GET, &format!("/v1/audit/{id}/payload"), token, None)).await
     }
 
-    async fn events(plane: &TestServer, action: &str) -> Value {
-        plane.get(&format!("/v1/admin-log?action={action}")).await.expect(StatusCode::OK)["items"].clone()
+    async fn events(server: &TestServer, action: &str) -> Value {
+        server.get(&format!("/v1/admin-log?action={action}")).await.expect(StatusCode::OK)["items"].clone()
     }
 
     #[tokio::test]
     async fn an_auditor_reads_what_was_sent_and_the_trail_tells() {
-        let plane = TestServer::new().await;
-        let (gateway, auditor) = (plane.token("gateway").await, plane.token("auditor").await);
+        let server = TestServer::new().await;
+        let (gateway, auditor) = (server.token("gateway").await, server.token("auditor").await);
         let items = vec![AuditItem::Call(record(0, START, None)), call(1, br#"{"a": 1}"#), call(2, b"\xff")];
         for _ in 0..2 {
-            plane.deliver_items(&gateway, items.clone()).await;
+            server.deliver_items(&gateway, items.clone()).await;
         }
-        let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
+        let list = server.get("/v1/audit").await.expect(StatusCode::OK);
         let kept: Vec<_> =
             list["items"].as_array().unwrap().iter().map(|entry| &entry["has_payload"]).collect();
         assert_eq!(kept, [true, true, false]);
-        let shown = read(&plane, &auditor, "2").await.expect(StatusCode::OK);
+        let shown = read(&server, &auditor, "2").await.expect(StatusCode::OK);
         assert_eq!(
             shown,
             json!({
@@ -106,19 +106,19 @@ mod tests {
                 "kept_until": "2027-01-22T08:00:00.001Z",
             })
         );
-        let shown = read(&plane, &auditor, "3").await.expect(StatusCode::OK);
+        let shown = read(&server, &auditor, "3").await.expect(StatusCode::OK);
         assert_eq!((&shown["body"], &shown["body_encoding"]), (&json!("/w=="), &json!("base64")));
         for (id, detail) in [("1", "No arguments are kept"), ("4", "no such record"), ("x", "no such record")]
         {
-            let answer = read(&plane, &auditor, id).await;
+            let answer = read(&server, &auditor, id).await;
             assert_eq!(answer.problem().0, 404);
             assert!(answer.json()["detail"].as_str().unwrap().contains(detail));
         }
-        let admin = plane.token("admin").await;
-        for token in [&plane.owner, &admin, &gateway] {
-            assert_eq!(read(&plane, token, "2").await.status, StatusCode::FORBIDDEN);
+        let admin = server.token("admin").await;
+        for token in [&server.owner, &admin, &gateway] {
+            assert_eq!(read(&server, token, "2").await.status, StatusCode::FORBIDDEN);
         }
-        let events = events(&plane, "payload.read").await;
+        let events = events(&server, "payload.read").await;
         let reported: Vec<_> = events
             .as_array()
             .unwrap()
@@ -127,39 +127,39 @@ mod tests {
             .collect();
         assert_eq!(reported, [(&json!("the auditor"), &json!("3")), (&json!("the auditor"), &json!("2"))]);
         let of_key =
-            plane.get(&format!("/v1/admin-log?subject={}", uuid::Uuid::nil())).await.expect(StatusCode::OK);
+            server.get(&format!("/v1/admin-log?subject={}", uuid::Uuid::nil())).await.expect(StatusCode::OK);
         assert_eq!(of_key["items"], events, "they are found by the key");
     }
 
     #[tokio::test]
     async fn fields_are_redacted_by_the_effective_policy() {
-        let plane = TestServer::new().await;
-        let (gateway, auditor) = (plane.token("gateway").await, plane.token("auditor").await);
-        let mut policy = plane.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
+        let server = TestServer::new().await;
+        let (gateway, auditor) = (server.token("gateway").await, server.token("auditor").await);
+        let mut policy = server.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
         policy["payloads"] = json!({"redact": ["/password", "/card/number"]});
-        plane.put("/v1/policy", policy).await.expect(StatusCode::OK);
+        server.put("/v1/policy", policy).await.expect(StatusCode::OK);
         let body = br#"{"card": {"number": "4111111111111111", "name": "A"}}"#;
-        plane.deliver_items(&gateway, vec![call(0, body), call(1, b"not JSON")]).await;
-        let shown = read(&plane, &auditor, "1").await.expect(StatusCode::OK);
+        server.deliver_items(&gateway, vec![call(0, body), call(1, b"not JSON")]).await;
+        let shown = read(&server, &auditor, "1").await.expect(StatusCode::OK);
         assert_eq!(shown["query"], "page=2&password=***");
         assert_eq!(shown["body"], r#"{"card":{"name":"A","number":"***"}}"#);
-        let shown = read(&plane, &auditor, "2").await.expect(StatusCode::OK);
+        let shown = read(&server, &auditor, "2").await.expect(StatusCode::OK);
         assert_eq!((&shown["body"], &shown["state"]), (&json!(""), &json!("not_redactable")));
     }
 
     #[tokio::test]
     async fn what_the_policy_does_not_keep_is_not_stored_though_a_gateway_sends_it() {
-        let plane = TestServer::new().await;
-        let gateway = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let gateway = server.token("gateway").await;
         let AuditItem::CallWithPayload(keyless, payload) = call(0, b"{}") else { panic!("no payload") };
         let keyless =
             AuditItem::CallWithPayload(omniflow_policy::audit::AuditRecord { key: None, ..keyless }, payload);
-        let mut policy = plane.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
-        plane.deliver_items(&gateway, vec![keyless]).await;
+        let mut policy = server.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
+        server.deliver_items(&gateway, vec![keyless]).await;
         policy["payloads"] = json!({"max_bytes": 0});
-        plane.put("/v1/policy", policy).await.expect(StatusCode::OK);
-        plane.deliver_items(&gateway, vec![call(1, b"{}")]).await;
-        let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
+        server.put("/v1/policy", policy).await.expect(StatusCode::OK);
+        server.deliver_items(&gateway, vec![call(1, b"{}")]).await;
+        let list = server.get("/v1/audit").await.expect(StatusCode::OK);
         let kept: Vec<_> =
             list["items"].as_array().unwrap().iter().map(|entry| &entry["has_payload"]).collect();
         assert_eq!(kept, [false, false]);
@@ -167,62 +167,63 @@ mod tests {
 
     #[tokio::test]
     async fn payloads_go_before_their_records_and_their_room_is_used_again() {
-        let plane = TestServer::new().await;
-        let (gateway, auditor) = (plane.token("gateway").await, plane.token("auditor").await);
+        let server = TestServer::new().await;
+        let (gateway, auditor) = (server.token("gateway").await, server.token("auditor").await);
         // Nothing that packs well.
-        let noise = plane
+        let noise = server
             .app
             .console
             .entropy
             .compose(|next| (0..60_000).map(|_| next()).collect::<Vec<u8>>())
             .unwrap();
         for n in 0..40 {
-            plane.deliver_items(&gateway, vec![call(n, &noise)]).await;
+            server.deliver_items(&gateway, vec![call(n, &noise)]).await;
         }
-        let store = &*plane.app.store;
+        let store = &*server.app.store;
         let full = store.log_size().await.unwrap();
-        plane.pass(7 * DAY);
-        plane.purge().await;
-        assert_eq!(read(&plane, &auditor, "1").await.status, StatusCode::OK, "on the day it is there");
+        server.pass(7 * DAY);
+        server.purge().await;
+        assert_eq!(read(&server, &auditor, "1").await.status, StatusCode::OK, "on the day it is there");
 
-        plane.pass(Duration::from_millis(40));
-        plane.purge().await;
+        server.pass(Duration::from_millis(40));
+        server.purge().await;
         for id in ["1", "40"] {
-            assert_eq!(read(&plane, &auditor, id).await.status, StatusCode::NOT_FOUND);
+            assert_eq!(read(&server, &auditor, id).await.status, StatusCode::NOT_FOUND);
         }
-        let list = plane.get("/v1/audit?limit=500").await.expect(StatusCode::OK);
+        let list = server.get("/v1/audit?limit=500").await.expect(StatusCode::OK);
         let items = list["items"].as_array().unwrap();
         assert!(items.len() == 40 && items.iter().all(|entry| entry["has_payload"] == false));
         let purged = store.log_size().await.unwrap();
         assert!(purged.bytes < full.bytes / 2, "{purged:?} of {full:?}");
         assert_eq!(store.data_keys().await.unwrap().len(), 1);
-        plane.pass(3 * DAY);
-        plane.purge().await;
+        server.pass(3 * DAY);
+        server.purge().await;
         assert_eq!(store.data_keys().await.unwrap().len(), 0, "nothing needs it");
 
-        plane.deliver_items(&gateway, vec![call(40, &noise)]).await;
+        server.deliver_items(&gateway, vec![call(40, &noise)]).await;
         assert_eq!(store.data_keys().await.unwrap().len(), 1);
     }
 
     #[tokio::test]
     async fn the_owner_rotates_the_key_and_a_missing_one_is_reported() {
-        let plane = TestServer::new().await;
-        let (gateway, auditor) = (plane.token("gateway").await, plane.token("auditor").await);
-        plane.deliver_items(&gateway, vec![call(0, b"{}")]).await;
-        let refused = plane.call(request(Method::POST, "/v1/audit/payload-key/rotate", &auditor, None)).await;
+        let server = TestServer::new().await;
+        let (gateway, auditor) = (server.token("gateway").await, server.token("auditor").await);
+        server.deliver_items(&gateway, vec![call(0, b"{}")]).await;
+        let refused =
+            server.call(request(Method::POST, "/v1/audit/payload-key/rotate", &auditor, None)).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
-        let rotated = plane.post("/v1/audit/payload-key/rotate", json!({})).await.expect(StatusCode::OK);
+        let rotated = server.post("/v1/audit/payload-key/rotate", json!({})).await.expect(StatusCode::OK);
         assert_eq!(rotated["data_keys"], 1);
-        let reported = &events(&plane, "payload_key.rotated").await[0];
+        let reported = &events(&server, "payload_key.rotated").await[0];
         assert_eq!(
             (&reported["subject"]["id"], &reported["after"]),
             (&rotated["wrapping_key"], &json!({"data_keys": 1, "unreadable": 0}))
         );
-        assert_eq!(read(&plane, &auditor, "1").await.status, StatusCode::OK);
+        assert_eq!(read(&server, &auditor, "1").await.status, StatusCode::OK);
 
-        std::fs::write(plane.folder().join("payload-key"), "0f".repeat(32)).unwrap();
-        let plane = plane.restart().await;
-        let answer = read(&plane, &auditor, "1").await;
+        std::fs::write(server.folder().join("payload-key"), "0f".repeat(32)).unwrap();
+        let server = server.restart().await;
+        let answer = read(&server, &auditor, "1").await;
         assert_eq!((answer.problem().0, answer.problem().1.as_str()), (409, "payload_unreadable"));
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(rotated["wrapping_key"].as_str().unwrap()), "{detail}");

@@ -62,11 +62,11 @@ mod tests {
     }
 
     /// Two keys and none, over two hours, and one call of the day before yesterday.
-    async fn plane() -> (TestServer, Uuid, Uuid) {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+    async fn start_server() -> (TestServer, Uuid, Uuid) {
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        plane.pass(std::time::Duration::from_millis(2 * HOUR));
+        server.pass(std::time::Duration::from_millis(2 * HOUR));
         let records = vec![
             call(0, START - 40 * HOUR, Some((a, "old name")), 200, 7),
             call(1, START, Some((a, "a")), 200, 1_239),
@@ -75,8 +75,8 @@ mod tests {
             call(4, START + HOUR + 1, Some((b, "b")), 200, 40),
             AuditRecord { source_ip: None, endpoint: None, ..call(5, START + HOUR + 2, None, 401, 50) },
         ];
-        plane.deliver(&token, records).await;
-        (plane, a, b)
+        server.deliver(&token, records).await;
+        (server, a, b)
     }
 
     fn counts(calls: u64, client: u64, server: u64, latencies: [u64; 3]) -> Value {
@@ -87,8 +87,8 @@ mod tests {
 
     #[tokio::test]
     async fn hours_of_the_last_day() {
-        let (plane, ..) = plane().await;
-        let stats = plane.get("/v1/audit/stats").await.expect(StatusCode::OK);
+        let (server, ..) = start_server().await;
+        let stats = server.get("/v1/audit/stats").await.expect(StatusCode::OK);
         let group = |hour: &str, counts: Value| json!({"group": [hour], "key_name": null, "counts": counts});
         let expected = json!({
             "from": "2027-01-14T10:00:00.000Z", "to": "2027-01-15T10:00:00.000Z", "by": ["hour"],
@@ -103,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_grouping_and_filter() {
-        let (plane, a, b) = plane().await;
+        let (server, a, b) = start_server().await;
         let (a, b) = (a.to_string(), b.to_string());
         let hour = |n: u64| format!("2027-01-15T0{}:00:00.000Z", 8 + n);
         for (query, expected) in [
@@ -119,26 +119,26 @@ mod tests {
             ("from=2028-01-01T00:00:00Z", json!([])),
             ("from=2027-01-15T09:00:00Z&to=2027-01-15T08:00:00Z", json!([])),
         ] {
-            let stats = plane.get(&format!("/v1/audit/stats?{query}")).await.expect(StatusCode::OK);
+            let stats = server.get(&format!("/v1/audit/stats?{query}")).await.expect(StatusCode::OK);
             let groups = stats["groups"].as_array().unwrap().iter();
             let found: Vec<Value> =
                 groups.map(|group| json!([group["group"], group["counts"]["calls"]])).collect();
             assert_eq!(json!(found), expected, "{query}");
             assert_eq!(stats["other"], json!(null), "{query}");
         }
-        let named = plane.get("/v1/audit/stats?by=key&key=old%20name&from=2027-01-01T00:00:00Z").await;
+        let named = server.get("/v1/audit/stats?by=key&key=old%20name&from=2027-01-01T00:00:00Z").await;
         assert_eq!(named.expect(StatusCode::OK)["groups"][0]["key_name"], "a", "the newest name");
     }
 
     #[tokio::test]
     async fn what_has_no_place_is_other() {
-        let (plane, a, _) = plane().await;
-        let stats = plane.get("/v1/audit/stats?by=key&limit=1").await.expect(StatusCode::OK);
+        let (server, a, _) = start_server().await;
+        let stats = server.get("/v1/audit/stats?by=key&limit=1").await.expect(StatusCode::OK);
         assert_eq!(stats["groups"].as_array().unwrap().len(), 1);
         assert_eq!(stats["groups"][0]["group"], json!([a]));
         assert_eq!(stats["other"], counts(2, 1, 0, [40, 50, 50]));
         assert_eq!(stats["total"]["calls"], 5);
-        let hours = plane.get("/v1/audit/stats?limit=1").await.expect(StatusCode::OK);
+        let hours = server.get("/v1/audit/stats?limit=1").await.expect(StatusCode::OK);
         assert_eq!(
             (&hours["groups"][0]["counts"]["calls"], &hours["other"]["calls"]),
             (&json!(3), &json!(2))
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn nonsense_is_refused() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for (query, field) in [
             ("by=colour", "by"),
             ("by=hour,hour", "by"),
@@ -158,10 +158,10 @@ mod tests {
             ("cursor=1", ""),
             ("from=now", "from"),
         ] {
-            let (status, _, named) = plane.get(&format!("/v1/audit/stats?{query}")).await.problem();
+            let (status, _, named) = server.get(&format!("/v1/audit/stats?{query}")).await.problem();
             assert_eq!((status, named.as_str()), (400, field), "{query}");
         }
-        let empty = plane.get("/v1/audit/stats").await.expect(StatusCode::OK);
+        let empty = server.get("/v1/audit/stats").await.expect(StatusCode::OK);
         assert_eq!((&empty["groups"], &empty["total"]["latency_us"]["p50"]), (&json!([]), &json!(null)));
     }
 }

@@ -124,12 +124,12 @@ mod tests {
     struct Reader(Body);
 
     impl Reader {
-        async fn open(plane: &TestServer, token: &str, query: &str, last: Option<&str>) -> Self {
+        async fn open(server: &TestServer, token: &str, query: &str, last: Option<&str>) -> Self {
             let mut request = request(Method::GET, &format!("/v1/audit/stream?{query}"), token, None);
             if let Some(last) = last {
                 request.headers_mut().insert(LAST_EVENT_ID, last.parse().unwrap());
             }
-            let response = plane.router.clone().oneshot(request).await.unwrap();
+            let response = server.router.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
             assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
             let mut reader = Self(response.into_body());
@@ -164,67 +164,67 @@ mod tests {
 
     #[tokio::test]
     async fn new_records_come_as_they_are_committed_and_a_client_that_comes_back_misses_none() {
-        let plane = TestServer::new().await;
-        let gateway = plane.token("gateway").await;
-        plane.deliver(&gateway, vec![record(0, START, None)]).await;
-        let mut reader = Reader::open(&plane, &plane.owner, "", None).await;
+        let server = TestServer::new().await;
+        let gateway = server.token("gateway").await;
+        server.deliver(&gateway, vec![record(0, START, None)]).await;
+        let mut reader = Reader::open(&server, &server.owner, "", None).await;
         // Times do not decide, numbers do: a batch may come late.
-        plane.deliver(&gateway, vec![record(1, START + 9, None), record(2, START - 9, None)]).await;
+        server.deliver(&gateway, vec![record(1, START + 9, None), record(2, START - 9, None)]).await;
         assert_eq!(reader.events(2).await, events(1..3));
         drop(reader);
         let many = (3..1_203).map(|n| record(n, START, Some((Uuid::from_u128(1 + u128::from(n % 2)), "x"))));
-        plane.deliver(&gateway, many.collect()).await;
-        let mut again = Reader::open(&plane, &plane.owner, "", Some("3")).await;
+        server.deliver(&gateway, many.collect()).await;
+        let mut again = Reader::open(&server, &server.owner, "", Some("3")).await;
         assert_eq!(again.events(1_200).await, events(3..1_203));
         let filter = format!("key={}", Uuid::from_u128(1));
-        let mut some = Reader::open(&plane, &plane.owner, &filter, Some("0")).await;
+        let mut some = Reader::open(&server, &server.owner, &filter, Some("0")).await;
         assert_eq!(some.events(600).await, events((4..1_203).step_by(2)));
-        plane.deliver(&gateway, vec![record(1_203, START, None)]).await;
+        server.deliver(&gateway, vec![record(1_203, START, None)]).await;
         assert_eq!(again.events(1).await, events([1_203]));
     }
 
     #[tokio::test]
     async fn it_ends_with_its_token_and_with_the_process() {
-        let plane = TestServer::new().await;
-        let auditor = plane.token("auditor").await;
-        plane.token("admin").await;
-        let mut theirs = Reader::open(&plane, &auditor, "", None).await;
-        let mut mine = Reader::open(&plane, &plane.owner, "", None).await;
+        let server = TestServer::new().await;
+        let auditor = server.token("auditor").await;
+        server.token("admin").await;
+        let mut theirs = Reader::open(&server, &auditor, "", None).await;
+        let mut mine = Reader::open(&server, &server.owner, "", None).await;
         let revoke = async |name: &str| {
-            let path = plane.path_of_token(name).await;
-            assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+            let path = server.path_of_token(name).await;
+            assert_eq!(server.delete(&path).await.status, StatusCode::NO_CONTENT);
         };
         revoke("the admin").await;
-        let gateway = plane.token("gateway").await;
-        plane.deliver(&gateway, vec![record(0, START, None)]).await;
+        let gateway = server.token("gateway").await;
+        server.deliver(&gateway, vec![record(0, START, None)]).await;
         assert_eq!(theirs.events(1).await, events([0]), "another's token is none of its business");
         revoke("the auditor").await;
         assert_eq!(theirs.piece().await, None);
         assert_eq!(mine.events(1).await, events([0]));
-        plane.app.notifications.stopping.send_replace(true);
+        server.app.notifications.stopping.send_replace(true);
         assert_eq!(mine.piece().await, None);
     }
 
     #[tokio::test]
     async fn a_client_that_does_not_read_holds_nothing_back() {
-        let plane = TestServer::new().await;
-        let gateway = plane.token("gateway").await;
-        let mut slow = Reader::open(&plane, &plane.owner, "", None).await;
+        let server = TestServer::new().await;
+        let gateway = server.token("gateway").await;
+        let mut slow = Reader::open(&server, &server.owner, "", None).await;
         for first in (0..10_000).step_by(1_000) {
             let records = (first..first + 1_000).map(|n| record(n, START + n, None)).collect();
-            assert_eq!(plane.deliver(&gateway, records).await.status, StatusCode::NO_CONTENT);
+            assert_eq!(server.deliver(&gateway, records).await.status, StatusCode::NO_CONTENT);
         }
         assert_eq!(slow.events(10_000).await, events(0..10_000));
     }
 
     #[tokio::test]
     async fn what_it_cannot_begin_behind_is_refused() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for wrong in ["x", "-1", "", "99999999999999999999"] {
-            let mut request = request(Method::GET, "/v1/audit/stream", &plane.owner, None);
+            let mut request = request(Method::GET, "/v1/audit/stream", &server.owner, None);
             request.headers_mut().insert(LAST_EVENT_ID, wrong.parse().unwrap());
-            assert_eq!(plane.call(request).await.problem().2, "Last-Event-ID", "{wrong}");
+            assert_eq!(server.call(request).await.problem().2, "Last-Event-ID", "{wrong}");
         }
-        assert_eq!(plane.get("/v1/audit/stream?limit=1").await.problem().1, "invalid_query");
+        assert_eq!(server.get("/v1/audit/stream?limit=1").await.problem().1, "invalid_query");
     }
 }

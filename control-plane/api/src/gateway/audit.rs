@@ -38,36 +38,36 @@ mod tests {
     /// The highest number that a call may have: what a column of the database holds.
     const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
 
-    async fn ids(plane: &TestServer) -> Vec<Value> {
-        let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
+    async fn ids(server: &TestServer) -> Vec<Value> {
+        let list = server.get("/v1/audit").await.expect(StatusCode::OK);
         list["items"].as_array().unwrap().iter().map(|entry| entry["request_id"].clone()).collect()
     }
 
     #[tokio::test]
     async fn each_record_is_stored_once_however_often_it_comes() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         let records: Vec<_> = (0..200).map(|n| record(n, START + n, None)).collect();
         for part in [&records[..130], &records[..130], &records[100..], &records[..]] {
-            assert_eq!(plane.deliver(&token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
+            assert_eq!(server.deliver(&token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
         }
         let mut expected: Vec<_> = (0..200).map(|n| json!(format!("request-{n}"))).collect();
         expected.reverse();
-        let list = plane.get("/v1/audit?limit=500").await.expect(StatusCode::OK);
+        let list = server.get("/v1/audit?limit=500").await.expect(StatusCode::OK);
         let stored: Vec<_> =
             list["items"].as_array().unwrap().iter().map(|entry| entry["request_id"].clone()).collect();
         assert_eq!(stored, expected);
-        assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
+        assert_eq!(server.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
     }
 
     #[tokio::test]
     async fn what_is_missing_is_a_gap() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        plane.deliver(&token, vec![record(2, START, None), record(3, START + 1, None)]).await;
-        plane.deliver(&token, vec![record(10, START + 9, None), record(4, START + 2, None)]).await;
-        assert_eq!(ids(&plane).await.len(), 4);
-        let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        server.deliver(&token, vec![record(2, START, None), record(3, START + 1, None)]).await;
+        server.deliver(&token, vec![record(10, START + 9, None), record(4, START + 2, None)]).await;
+        assert_eq!(ids(&server).await.len(), 4);
+        let gaps = server.get("/v1/audit/gaps").await.expect(StatusCode::OK);
         let gap = |id: &str, from: Value, to: &str, missing: u64| {
             json!({"id": id, "gateway": "edge", "incarnation": "0000000000000001", "vm": "0000000000000002",
                 "from": from, "to": to, "missing": missing, "at_least": false, "cause": "unknown"})
@@ -79,14 +79,14 @@ mod tests {
                 gap("1", Value::Null, "2027-01-15T08:00:00.000Z", 2),
             ])
         );
-        plane.deliver(&token, vec![record(7, START, None)]).await;
-        assert_eq!(ids(&plane).await.len(), 4, "what was given up is not taken back");
+        server.deliver(&token, vec![record(7, START, None)]).await;
+        assert_eq!(ids(&server).await.len(), 4, "what was given up is not taken back");
     }
 
     #[tokio::test]
     async fn aggregated_refusals_are_one_record_with_their_count() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         let aggregated = |sequence, source_ip: Option<&str>, calls| {
             AuditItem::Aggregated(AggregatedRefusals {
                 sequence,
@@ -104,16 +104,16 @@ mod tests {
             AuditItem::Call(record(50, START + 1_000, None)),
         ];
         for _ in 0..2 {
-            let answer = plane.deliver_items(&token, items.clone()).await;
+            let answer = server.deliver_items(&token, items.clone()).await;
             assert_eq!(answer.status, StatusCode::NO_CONTENT);
         }
         let found = async |query: &str| {
-            plane.get(&format!("/v1/audit?{query}")).await.expect(StatusCode::OK)["items"].clone()
+            server.get(&format!("/v1/audit?{query}")).await.expect(StatusCode::OK)["items"].clone()
         };
         assert_eq!(found("ip=203.0.113.9").await[0]["aggregated_calls"], 40);
         assert_eq!(found("").await.as_array().unwrap().len(), 4);
         let day = "from=2027-01-15T00:00:00Z&to=2027-01-16T00:00:00Z";
-        let stats = plane.get(&format!("/v1/audit/stats?by=reason&{day}")).await.expect(StatusCode::OK);
+        let stats = server.get(&format!("/v1/audit/stats?by=reason&{day}")).await.expect(StatusCode::OK);
         let counts: Vec<_> = stats["groups"]
             .as_array()
             .unwrap()
@@ -142,26 +142,26 @@ mod tests {
                 "has_payload": false, "aggregated_calls": 40, "first_time": "2027-01-15T08:00:00.010Z",
             })
         );
-        assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
+        assert_eq!(server.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
     }
 
     #[tokio::test]
     async fn what_a_gateway_has_lost_is_a_gap_with_its_cause() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         let lost = |sequence, calls, cause, from: Option<u64>| {
             let (from, to) = (from.map(UnixMillis), UnixMillis(START + 500));
             AuditItem::Gap(ReportedGap { sequence, calls, cause, from, to })
         };
         let full = lost(1, 7, ReportedGapCause::BufferFull, Some(START + 100));
-        plane.deliver_items(&token, vec![record(0, START, None).into(), full]).await;
+        server.deliver_items(&token, vec![record(0, START, None).into(), full]).await;
         // Records 8 and 9 came, and the VM died before it heard so; the leader reports all that it knows of.
-        plane.deliver(&token, vec![record(8, START + 510, None), record(9, START + 510, None)]).await;
+        server.deliver(&token, vec![record(8, START + 510, None), record(9, START + 510, None)]).await;
         for _ in 0..2 {
-            plane.deliver_items(&token, vec![lost(8, 5, ReportedGapCause::VmLost, None)]).await;
+            server.deliver_items(&token, vec![lost(8, 5, ReportedGapCause::VmLost, None)]).await;
         }
-        plane.deliver_items(&token, vec![lost(20, 1, ReportedGapCause::VmLost, Some(START + 900))]).await;
-        let gaps = plane.get("/v1/audit/gaps").await.expect(StatusCode::OK);
+        server.deliver_items(&token, vec![lost(20, 1, ReportedGapCause::VmLost, Some(START + 900))]).await;
+        let gaps = server.get("/v1/audit/gaps").await.expect(StatusCode::OK);
         let reported: Vec<_> = gaps["items"].as_array().unwrap().iter().rev().collect();
         let reported: Vec<_> = reported
             .iter()
@@ -178,55 +178,55 @@ mod tests {
             ]
         );
         let too_much = lost(21, (1 << 32) + 1, ReportedGapCause::VmLost, None);
-        let answer = plane.deliver_items(&token, vec![too_much]).await;
+        let answer = server.deliver_items(&token, vec![too_much]).await;
         assert_eq!(answer.problem().1, "invalid_batch");
     }
 
     #[tokio::test]
     async fn a_batch_tells_of_no_more_losses_than_a_filter_has_to() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         let lost = |n: u64| {
             let (cause, to) = (ReportedGapCause::BufferFull, UnixMillis(START));
             AuditItem::Gap(ReportedGap { sequence: n, calls: 1, cause, from: None, to })
         };
         let skipping = |n: u64| AuditItem::Call(record(2 * n + 1, START, None));
         for items in [(0..133_000 / 8).map(lost).collect::<Vec<_>>(), (0..65).map(skipping).collect()] {
-            let answer = plane.deliver_items(&token, items).await;
+            let answer = server.deliver_items(&token, items).await;
             assert_eq!(answer.problem().1, "invalid_batch");
             assert!(answer.json()["detail"].as_str().unwrap().contains("more than 64 losses"));
         }
-        assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
-        let answer = plane.deliver_items(&token, (0..64).map(lost).collect()).await;
+        assert_eq!(server.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"], json!([]));
+        let answer = server.deliver_items(&token, (0..64).map(lost).collect()).await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT);
     }
 
     #[tokio::test]
     async fn a_batch_of_the_released_format_is_accepted() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         let hex = include_str!("../../../../policy/golden/audit-batch-1.hex").trim();
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let bytes = (0..hex.len()).step_by(2).map(byte).collect();
-        assert_eq!(plane.deliver_bytes(&token, bytes).await.status, StatusCode::NO_CONTENT);
-        assert_eq!(ids(&plane).await, [json!(""), json!("d1"), json!("d1"), json!("d1")]);
+        assert_eq!(server.deliver_bytes(&token, bytes).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(ids(&server).await, [json!(""), json!("d1"), json!("d1"), json!("d1")]);
     }
 
     #[tokio::test]
     async fn a_call_that_was_let_through_is_a_use_of_the_key() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let created = plane.key("ci").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let created = server.key("ci").await;
         let id: Uuid = serde_json::from_value(created["key"]["id"].clone()).unwrap();
         let mut refused = record(2, START + 9, Some((id, "ci")));
         refused.outcome =
             omniflow_policy::denial::Outcome::Denied(omniflow_policy::denial::Denial::RateLimited);
         let records =
             vec![record(0, START + 5, Some((id, "ci"))), record(1, START + 3, Some((id, "ci"))), refused];
-        plane.deliver(&token, records).await;
+        server.deliver(&token, records).await;
         for key in [
-            plane.get("/v1/keys/ci").await.expect(StatusCode::OK),
-            plane.get("/v1/keys").await.expect(StatusCode::OK)["items"][0].clone(),
+            server.get("/v1/keys/ci").await.expect(StatusCode::OK),
+            server.get("/v1/keys").await.expect(StatusCode::OK)["items"][0].clone(),
         ] {
             assert_eq!(key["last_used_at"], "2027-01-15T08:00:00.005Z");
             assert_eq!(key["versions"][0]["last_used_at"], "2027-01-15T08:00:00.005Z");
@@ -235,72 +235,72 @@ mod tests {
 
     #[tokio::test]
     async fn no_record_comes_from_the_future() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let created = plane.key("ci").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let created = server.key("ci").await;
         let id: Uuid = serde_json::from_value(created["key"]["id"].clone()).unwrap();
-        let used = async || plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["last_used_at"].clone();
+        let used = async || server.get("/v1/keys/ci").await.expect(StatusCode::OK)["last_used_at"].clone();
         let key = Some((id, "ci"));
-        let answer = plane.deliver(&token, vec![record(1, u64::MAX, key), record(2, START, key)]).await;
+        let answer = server.deliver(&token, vec![record(1, u64::MAX, key), record(2, START, key)]).await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT, "a wrong clock loses no record");
         let latest = "2027-01-15T08:05:00.000Z";
         assert_eq!(used().await, latest);
-        let list = plane.get("/v1/audit").await.expect(StatusCode::OK);
+        let list = server.get("/v1/audit").await.expect(StatusCode::OK);
         assert_eq!(
             (&list["items"][0]["time"], &list["items"][0]["request_id"]),
             (&json!(latest), &json!("request-1"))
         );
-        assert_eq!(plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"][0]["to"], latest);
+        assert_eq!(server.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"][0]["to"], latest);
 
         // What was true is reported as soon as it is later than what was claimed.
-        plane.pass(std::time::Duration::from_secs(600));
-        plane.deliver(&token, vec![record(3, START + 400_000, key)]).await;
+        server.pass(std::time::Duration::from_secs(600));
+        server.deliver(&token, vec![record(3, START + 400_000, key)]).await;
         assert_eq!(used().await, "2027-01-15T08:06:40.000Z");
     }
 
     #[tokio::test]
     async fn no_vm_loses_billions_of_records() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let gaps = async || plane.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"].clone();
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let gaps = async || server.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"].clone();
         let most = 1u64 << 32;
         for records in [
             vec![record(most + 1, START, None)],
             vec![record(0, START, None), record(most + 2, START, None)],
             vec![record(MAX_SEQUENCE, START, None)],
         ] {
-            let answer = plane.deliver(&token, records).await;
+            let answer = server.deliver(&token, records).await;
             assert_eq!((answer.problem().0, answer.problem().1.as_str()), (400, "invalid_batch"));
         }
         assert_eq!(
-            (ids(&plane).await, gaps().await),
+            (ids(&server).await, gaps().await),
             (vec![], json!([])),
             "nothing of a refused batch is kept"
         );
-        let answer = plane.deliver(&token, vec![record(most, START, None)]).await;
+        let answer = server.deliver(&token, vec![record(most, START, None)]).await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT);
         assert_eq!(gaps().await[0]["missing"], most);
-        let answer = plane.deliver(&token, vec![record(most + 1, START, None)]).await;
+        let answer = server.deliver(&token, vec![record(most + 1, START, None)]).await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT);
     }
 
     #[tokio::test]
     async fn garbage_is_refused() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         let call = async |media_type: &str, body: &[u8]| {
             let request = Request::post("/gateway/v1/audit")
                 .header(header::AUTHORIZATION, format!("Bearer {token}"))
                 .header(header::CONTENT_TYPE, media_type)
                 .body(axum::body::Body::from(body.to_vec()))
                 .unwrap();
-            plane.call(request).await.problem()
+            server.call(request).await.problem()
         };
         assert_eq!(call(AUDIT_MEDIA_TYPE, b"").await.1, "invalid_batch");
         assert_eq!(call(AUDIT_MEDIA_TYPE, b"OMFA\x01\x00\xff\xff").await.1, "invalid_batch");
         assert_eq!(call("application/json", b"{}").await.0, 415);
         assert_eq!(call(AUDIT_MEDIA_TYPE, &vec![0; MAX_BATCH_BYTES + 1]).await.0, 413);
-        let answer = plane.deliver(&token, vec![record(u64::MAX, START, None)]).await;
+        let answer = server.deliver(&token, vec![record(u64::MAX, START, None)]).await;
         assert_eq!(answer.problem().1, "invalid_batch");
     }
 }

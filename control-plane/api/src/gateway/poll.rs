@@ -65,28 +65,28 @@ mod tests {
         })
     }
 
-    async fn poll(plane: &TestServer, token: &str, body: Value) -> Answer {
-        plane.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await
+    async fn poll(server: &TestServer, token: &str, body: Value) -> Answer {
+        server.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await
     }
 
     #[tokio::test]
     async fn a_new_gateway_takes_the_whole_image() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let secret = plane.key("ci").await["secret"].as_str().unwrap().to_owned();
-        let answer = poll(&plane, &token, body(None, 0, 0)).await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let secret = server.key("ci").await["secret"].as_str().unwrap().to_owned();
+        let answer = poll(&server, &token, body(None, 0, 0)).await;
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(answer.headers[header::CONTENT_TYPE], MANIFEST_MEDIA_TYPE);
         let manifest = Manifest::decode(&answer.body).unwrap();
-        assert_eq!(manifest.installation, plane.app.publisher.installation.id);
-        assert_eq!(manifest.version, plane.app.publisher.publication.version().unwrap());
+        assert_eq!(manifest.installation, server.app.publisher.installation.id);
+        assert_eq!(manifest.version, server.app.publisher.publication.version().unwrap());
 
         let chunk = async |version: u64, n: u32| {
             let path = format!("/gateway/v1/images/{version}/chunks/{n}");
-            plane.call(request(Method::GET, &path, &token, None)).await
+            server.call(request(Method::GET, &path, &token, None)).await
         };
         // The image stays what it was though keys change.
-        let later = plane.key("later").await["secret"].as_str().unwrap().to_owned();
+        let later = server.key("later").await["secret"].as_str().unwrap().to_owned();
         let mut pages = Vec::new();
         for n in 0..manifest.chunk_count() {
             let chunk = chunk(manifest.version, n).await.body;
@@ -103,159 +103,160 @@ mod tests {
         assert_eq!((name_of(&secret), name_of(&later)), (Some("ci"), None));
         assert_eq!(chunk(manifest.version, manifest.chunk_count()).await.problem().0, 404);
         assert_eq!(chunk(manifest.version - 1, 0).await.problem().1, "image_gone");
-        plane.pass(Duration::from_secs(119));
+        server.pass(Duration::from_secs(119));
         assert_eq!(chunk(manifest.version, 0).await.status, StatusCode::OK);
-        plane.pass(Duration::from_secs(121));
-        poll(&plane, &token, body(None, 0, 0)).await;
+        server.pass(Duration::from_secs(121));
+        poll(&server, &token, body(None, 0, 0)).await;
         assert_eq!(chunk(manifest.version, 0).await.problem().1, "image_gone");
     }
 
     #[tokio::test]
     async fn a_waiting_poll_gets_a_revocation_in_150_bytes() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let secret = plane.key("ci").await["secret"].as_str().unwrap().to_owned();
-        let held = plane.app.publisher.publication.version().unwrap();
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let secret = server.key("ci").await["secret"].as_str().unwrap().to_owned();
+        let held = server.app.publisher.publication.version().unwrap();
         let call = request(
             Method::POST,
             "/gateway/v1/poll",
             &token,
-            Some(body(Some(plane.app.publisher.installation.id), held, 25_000)),
+            Some(body(Some(server.app.publisher.installation.id), held, 25_000)),
         );
-        let waiting = tokio::spawn(send(plane.router.clone(), call));
-        plane.until_connected(&waiting).await;
-        plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
+        let waiting = tokio::spawn(send(server.router.clone(), call));
+        server.until_connected(&waiting).await;
+        server.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
         let answer = waiting.await.unwrap();
         assert_eq!(answer.headers[header::CONTENT_TYPE], DELTA_MEDIA_TYPE);
         assert!(answer.body.len() <= 150, "{} bytes", answer.body.len());
         let delta = Delta::decode(&answer.body).unwrap();
-        assert_eq!((delta.from, delta.to), (held, plane.app.publisher.publication.version().unwrap()));
+        assert_eq!((delta.from, delta.to), (held, server.app.publisher.publication.version().unwrap()));
         assert_eq!(delta.changes, [Change::Revoke(Digest::of(secret.as_bytes()))]);
-        assert!(!plane.has_connected_gateway().await);
+        assert!(!server.has_connected_gateway().await);
     }
 
     #[tokio::test]
     async fn deltas_lead_to_the_published_image() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let mut image = (*plane.app.publisher.publication.image().unwrap()).clone();
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let mut image = (*server.app.publisher.publication.image().unwrap()).clone();
         for name in ["a", "b", "c"] {
-            plane.key(name).await;
+            server.key(name).await;
         }
-        plane.patch("/v1/keys/b", json!({"scopes": []})).await.expect(StatusCode::OK);
-        plane.post("/v1/keys/a/revoke", json!({})).await.expect(StatusCode::OK);
+        server.patch("/v1/keys/b", json!({"scopes": []})).await.expect(StatusCode::OK);
+        server.post("/v1/keys/a/revoke", json!({})).await.expect(StatusCode::OK);
         loop {
             let held = image.manifest().version;
-            let answer = poll(&plane, &token, body(Some(plane.app.publisher.installation.id), held, 0)).await;
+            let answer =
+                poll(&server, &token, body(Some(server.app.publisher.installation.id), held, 0)).await;
             if answer.status == StatusCode::NO_CONTENT {
                 break;
             }
             image = image.apply(&Delta::decode(&answer.body).unwrap()).unwrap();
         }
-        let published = plane.app.publisher.publication.image().unwrap();
+        let published = server.app.publisher.publication.image().unwrap();
         assert_eq!(image.manifest(), published.manifest());
         assert!(image.segments().eq(published.segments()));
     }
 
     #[tokio::test]
     async fn a_gateway_that_is_ahead_gets_a_later_image() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let ahead = plane.app.publisher.publication.version().unwrap() + 1_000_000;
-        let answer = poll(&plane, &token, body(Some(plane.app.publisher.installation.id), ahead, 0)).await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let ahead = server.app.publisher.publication.version().unwrap() + 1_000_000;
+        let answer = poll(&server, &token, body(Some(server.app.publisher.installation.id), ahead, 0)).await;
         let manifest = Manifest::decode(&answer.body).unwrap();
         assert!(manifest.version > ahead);
-        let stored = plane.app.store.installation().await.unwrap().unwrap();
+        let stored = server.app.store.installation().await.unwrap().unwrap();
         assert_eq!(stored.snapshot_version, manifest.version);
         // A version of another installation says nothing about this one's.
-        let foreign = poll(&plane, &token, body(Some(Uuid::nil()), ahead * 2, 0)).await;
+        let foreign = poll(&server, &token, body(Some(Uuid::nil()), ahead * 2, 0)).await;
         assert_eq!(Manifest::decode(&foreign.body).unwrap().version, manifest.version);
     }
 
     #[tokio::test]
     async fn a_version_that_nobody_published_is_not_passed() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let mine = Some(plane.app.publisher.installation.id);
-        let held = plane.app.publisher.publication.version().unwrap();
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let mine = Some(server.app.publisher.installation.id);
+        let held = server.app.publisher.publication.version().unwrap();
         let day = 24 * 3_600_000;
         for forged in [START + day + 1, MAX_REPORTED_VERSION] {
-            let answer = poll(&plane, &token, body(mine, forged, 0)).await;
+            let answer = poll(&server, &token, body(mine, forged, 0)).await;
             assert_eq!(answer.problem(), (422, "invalid_field".to_owned(), "/version".to_owned()));
             assert!(answer.json()["detail"].as_str().unwrap().contains("check the clocks"));
         }
-        assert_eq!(plane.app.publisher.publication.version().unwrap(), held);
-        let stored = async || plane.app.store.installation().await.unwrap().unwrap().snapshot_version;
+        assert_eq!(server.app.publisher.publication.version().unwrap(), held);
+        let stored = async || server.app.store.installation().await.unwrap().unwrap().snapshot_version;
         assert_eq!(stored().await, held);
 
-        plane.key("ci").await;
-        let answer = poll(&plane, &token, body(mine, held, 0)).await;
+        server.key("ci").await;
+        let answer = poll(&server, &token, body(mine, held, 0)).await;
         assert_eq!(answer.headers[header::CONTENT_TYPE], DELTA_MEDIA_TYPE);
         assert_eq!(Delta::decode(&answer.body).unwrap().from, held);
 
         // The furthest that is believed is passed, and however often that is done, it leads no further.
         for ahead in [START + day, START + day + 1] {
-            poll(&plane, &token, body(mine, ahead, 0)).await;
+            poll(&server, &token, body(mine, ahead, 0)).await;
             assert_eq!(stored().await, START + day + 1);
         }
-        let answer = poll(&plane, &token, body(mine, START + day + 2, 0)).await;
+        let answer = poll(&server, &token, body(mine, START + day + 2, 0)).await;
         assert_eq!(answer.problem().0, 422);
     }
 
     #[tokio::test]
     async fn no_version_is_published_that_a_gateway_may_not_state() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
-        let before = plane.app.publisher.publication.version().unwrap();
-        plane.pass(Duration::from_millis(MAX_REPORTED_VERSION));
-        let answer = plane.post("/v1/keys/ci/revoke", json!({})).await;
+        let server = TestServer::new().await;
+        server.key("ci").await;
+        let before = server.app.publisher.publication.version().unwrap();
+        server.pass(Duration::from_millis(MAX_REPORTED_VERSION));
+        let answer = server.post("/v1/keys/ci/revoke", json!({})).await;
         assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(plane.app.publisher.publication.version().unwrap(), before);
-        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"], "active");
+        assert_eq!(server.app.publisher.publication.version().unwrap(), before);
+        assert_eq!(server.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"], "active");
     }
 
     #[tokio::test]
     async fn a_poll_ends_with_its_time_and_with_the_process() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let version = plane.app.publisher.publication.version().unwrap();
-        let mine = Some(plane.app.publisher.installation.id);
-        assert_eq!(poll(&plane, &token, body(mine, version, 10)).await.status, StatusCode::NO_CONTENT);
-        plane.app.notifications.stopping.send_replace(true);
-        assert_eq!(poll(&plane, &token, body(mine, version, 25_000)).await.status, StatusCode::NO_CONTENT);
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let version = server.app.publisher.publication.version().unwrap();
+        let mine = Some(server.app.publisher.installation.id);
+        assert_eq!(poll(&server, &token, body(mine, version, 10)).await.status, StatusCode::NO_CONTENT);
+        server.app.notifications.stopping.send_replace(true);
+        assert_eq!(poll(&server, &token, body(mine, version, 25_000)).await.status, StatusCode::NO_CONTENT);
     }
 
     #[tokio::test]
     async fn an_open_poll_ends_when_its_token_is_revoked() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let path = plane.path_of_token("the gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let path = server.path_of_token("the gateway").await;
         let body = body(
-            Some(plane.app.publisher.installation.id),
-            plane.app.publisher.publication.version().unwrap(),
+            Some(server.app.publisher.installation.id),
+            server.app.publisher.publication.version().unwrap(),
             25_000,
         );
         let call = request(Method::POST, "/gateway/v1/poll", &token, Some(body.clone()));
-        let waiting = tokio::spawn(send(plane.router.clone(), call));
-        plane.until_connected(&waiting).await;
-        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
-        plane.key("new").await;
+        let waiting = tokio::spawn(send(server.router.clone(), call));
+        server.until_connected(&waiting).await;
+        assert_eq!(server.delete(&path).await.status, StatusCode::NO_CONTENT);
+        server.key("new").await;
         assert_eq!(waiting.await.unwrap().status, StatusCode::NO_CONTENT, "nothing of what came after");
-        assert_eq!(poll(&plane, &token, body).await.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(poll(&server, &token, body).await.status, StatusCode::UNAUTHORIZED);
     }
 
     #[tokio::test]
     async fn a_poll_whose_token_was_revoked_while_it_came_gets_nothing() {
-        let plane = TestServer::new().await;
-        plane.token("gateway").await;
-        let path = plane.path_of_token("the gateway").await;
+        let server = TestServer::new().await;
+        server.token("gateway").await;
+        let path = server.path_of_token("the gateway").await;
         let id = path.rsplit('/').next().unwrap().parse().unwrap();
-        let token = plane.app.store.token(id).await.unwrap().unwrap();
+        let token = server.app.store.token(id).await.unwrap().unwrap();
         let principal = omniflow_domain::principal::Principal { id, name: token.name, role: token.role };
-        assert_eq!(plane.delete(&path).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(server.delete(&path).await.status, StatusCode::NO_CONTENT);
         let request = serde_json::from_value(body(None, 0, 25_000)).unwrap();
         let answer = super::poll(
-            State(Arc::clone(&plane.app.api.gateway_protocol)),
+            State(Arc::clone(&server.app.api.gateway_protocol)),
             crate::access::Authenticated(principal),
             StrictJson(request),
         )
@@ -265,8 +266,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wrong_is_named() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
         for (name, value, expected) in [
             ("gateway", json!(""), (422, "invalid_field", "/gateway")),
             ("gateway", json!("a b"), (422, "invalid_field", "/gateway")),
@@ -278,21 +279,21 @@ mod tests {
         ] {
             let mut body = body(None, 0, 0);
             body[name] = value;
-            let (status, code, field) = poll(&plane, &token, body).await.problem();
+            let (status, code, field) = poll(&server, &token, body).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{name}");
         }
-        assert_eq!(plane.get("/v1/gateways").await.expect(StatusCode::OK)["items"], json!([]));
+        assert_eq!(server.get("/v1/gateways").await.expect(StatusCode::OK)["items"], json!([]));
     }
 
     #[tokio::test]
     async fn gateways_are_listed_with_what_they_enforce() {
-        let plane = TestServer::new().await;
-        let token = plane.token("gateway").await;
-        let version = plane.app.publisher.publication.version().unwrap();
-        let mut stated = body(Some(plane.app.publisher.installation.id), version, 0);
+        let server = TestServer::new().await;
+        let token = server.token("gateway").await;
+        let version = server.app.publisher.publication.version().unwrap();
+        let mut stated = body(Some(server.app.publisher.installation.id), version, 0);
         stated["clock"] = json!(START - 1_500);
-        poll(&plane, &token, stated).await;
-        let list = plane.get("/v1/gateways?limit=1").await.expect(StatusCode::OK);
+        poll(&server, &token, stated).await;
+        let list = server.get("/v1/gateways?limit=1").await.expect(StatusCode::OK);
         let time = "2027-01-15T08:00:00.000Z";
         assert_eq!(
             list,
@@ -303,9 +304,9 @@ mod tests {
                 "first_seen_at": time, "last_seen_at": time, "clock_skew_ms": -1_500,
             }], "next_cursor": null, "version": version})
         );
-        plane.key("ci").await;
-        poll(&plane, &token, body(Some(plane.app.publisher.installation.id), version, 0)).await;
-        let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
+        server.key("ci").await;
+        poll(&server, &token, body(Some(server.app.publisher.installation.id), version, 0)).await;
+        let list = server.get("/v1/gateways").await.expect(StatusCode::OK);
         assert_eq!(list["items"][0]["in_step"], false);
         assert_eq!(list["items"][0]["clock_skew_ms"], 0, "the skew is that of the last poll");
     }

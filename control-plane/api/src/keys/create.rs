@@ -69,14 +69,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_issued_with_what_was_asked_for() {
-        let plane = TestServer::new().await;
-        let before = plane.app.publisher.publication.version().unwrap();
+        let server = TestServer::new().await;
+        let before = server.app.publisher.publication.version().unwrap();
         let body = json!({
             "name": "CI deploy", "environment": "test", "scopes": ["tickets:write", "contacts:read"],
             "rate_limit": {"per_hour": 1000, "burst": 20}, "ip_allowlist": ["203.0.113.0/24", "2001:db8::1"],
             "expires_at": "2027-06-01T00:00:00+02:00", "description": "nightly",
         });
-        let answer = plane.post("/v1/keys", body).await;
+        let answer = server.post("/v1/keys", body).await;
         let location = answer.headers[header::LOCATION].to_str().unwrap().to_owned();
         let created = answer.expect(StatusCode::CREATED);
         let secret = created["secret"].as_str().unwrap();
@@ -99,45 +99,45 @@ mod tests {
                 }],
             })
         );
-        assert!(plane.app.publisher.publication.version().unwrap() > before);
-        let image = plane.app.publisher.publication.image().unwrap();
+        assert!(server.app.publisher.publication.version().unwrap() > before);
+        let image = server.app.publisher.publication.image().unwrap();
         assert!(image.find(&Digest::of(secret.as_bytes())).is_some());
         for path in [location.as_str(), "/v1/keys/CI%20deploy"] {
-            assert_eq!(plane.get(path).await.expect(StatusCode::OK), *key, "{path}");
+            assert_eq!(server.get(path).await.expect(StatusCode::OK), *key, "{path}");
         }
     }
 
     #[tokio::test]
     async fn the_secret_is_nowhere_on_disk() {
-        let plane = TestServer::new().await;
-        let created = plane.key("ci").await;
+        let server = TestServer::new().await;
+        let created = server.key("ci").await;
         let secret = created["secret"].as_str().unwrap();
-        for file in std::fs::read_dir(plane.folder()).unwrap() {
+        for file in std::fs::read_dir(server.folder()).unwrap() {
             let path = file.unwrap().path();
             let content = std::fs::read(&path).unwrap();
             let found = |text: &str| content.windows(text.len()).any(|window| window == text.as_bytes());
             assert!(!found(secret), "{}", path.display());
-            assert!(path.ends_with("admin-token") || !found(&plane.owner), "{}", path.display());
+            assert!(path.ends_with("admin-token") || !found(&server.owner), "{}", path.display());
         }
     }
 
     #[tokio::test]
     async fn a_key_of_another_system_is_taken_over_by_its_digest() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         let digest = Digest::of(b"sk_live_of_another_system");
-        let mut policy = plane.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
+        let mut policy = server.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
         policy["imported_keys"] = json!(true);
         let import = |name: &str, digest: &str| json!({"name": name, "environment": "live", "scopes": ["contacts:read"], "digest": digest, "hint": "stem"});
-        let early = plane.post("/v1/keys", import("moved", &digest.to_hex())).await;
+        let early = server.post("/v1/keys", import("moved", &digest.to_hex())).await;
         assert_eq!(early.problem(), (409, "imports_not_taken".to_owned(), String::new()));
-        plane.put("/v1/policy", policy).await.expect(StatusCode::OK);
-        let answer = plane.post("/v1/keys", import("moved", &digest.to_hex())).await;
+        server.put("/v1/policy", policy).await.expect(StatusCode::OK);
+        let answer = server.post("/v1/keys", import("moved", &digest.to_hex())).await;
         assert_eq!(answer.headers[header::ETAG], "\"1\"");
         let created = answer.expect(StatusCode::CREATED);
         assert_eq!(created.get("secret"), None);
         assert_eq!(created["key"]["versions"][0]["hint"], "stem");
-        assert!(plane.app.publisher.publication.image().unwrap().find(&digest).is_some());
-        let events = plane.get("/v1/admin-log?action=key.imported").await.expect(StatusCode::OK);
+        assert!(server.app.publisher.publication.image().unwrap().find(&digest).is_some());
+        let events = server.get("/v1/admin-log?action=key.imported").await.expect(StatusCode::OK);
         assert_eq!(events["items"][0]["subject"]["name"], "moved");
         assert!(!events.to_string().contains(&digest.to_hex()));
 
@@ -152,17 +152,17 @@ mod tests {
             (long_hint, (422, "invalid_field", "/hint")),
             (without, (422, "invalid_field", "/hint")),
         ] {
-            let (status, code, field) = plane.post("/v1/keys", body.clone()).await.problem();
+            let (status, code, field) = server.post("/v1/keys", body.clone()).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
         }
-        plane.post("/v1/keys/moved/rotate", json!({})).await.expect(StatusCode::CREATED);
+        server.post("/v1/keys/moved/rotate", json!({})).await.expect(StatusCode::CREATED);
     }
 
     #[tokio::test]
     async fn what_is_wrong_is_named() {
-        let plane = TestServer::new().await;
-        plane.key("taken").await;
-        let version = plane.app.publisher.publication.version().unwrap();
+        let server = TestServer::new().await;
+        server.key("taken").await;
+        let version = server.app.publisher.publication.version().unwrap();
         let with = |changes: Value| {
             let mut body = json!({"name": "x", "environment": "live", "scopes": ["contacts:read"]});
             for (name, value) in changes.as_object().unwrap() {
@@ -192,28 +192,28 @@ mod tests {
             (json!({"description": "x".repeat(1025)}), (422, "invalid_field", "/description")),
             (json!({"secret": "mine"}), (400, "invalid_json", "/secret")),
         ] {
-            let (status, code, field) = plane.post("/v1/keys", with(changes.clone())).await.problem();
+            let (status, code, field) = server.post("/v1/keys", with(changes.clone())).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{changes}");
         }
         assert_eq!(
-            plane.app.publisher.publication.version().unwrap(),
+            server.app.publisher.publication.version().unwrap(),
             version,
             "a refusal publishes nothing"
         );
-        let list = plane.get("/v1/keys").await.expect(StatusCode::OK);
+        let list = server.get("/v1/keys").await.expect(StatusCode::OK);
         assert_eq!(list["items"].as_array().unwrap().len(), 1);
     }
 
     #[tokio::test]
     async fn a_body_is_json_and_says_so() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         let call = async |media_type: &str, body: &'static str| {
             let request = axum::http::Request::post("/v1/keys")
-                .header(header::AUTHORIZATION, format!("Bearer {}", plane.owner))
+                .header(header::AUTHORIZATION, format!("Bearer {}", server.owner))
                 .header(header::CONTENT_TYPE, media_type)
                 .body(axum::body::Body::from(body))
                 .unwrap();
-            plane.call(request).await.problem().1
+            server.call(request).await.problem().1
         };
         assert_eq!(call("text/plain", "{}").await, "unsupported_media_type");
         assert_eq!(call("application/json", "").await, "invalid_json");
@@ -228,8 +228,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_invalid_field_is_reported_once() {
-        let plane = TestServer::new().await;
-        plane.key("taken").await;
+        let server = TestServer::new().await;
+        server.key("taken").await;
         let principal =
             Principal { id: uuid::Uuid::nil(), name: "owner".parse().unwrap(), role: Role::Owner };
         let request = Create {
@@ -254,7 +254,7 @@ mod tests {
             invalid("/expires_at"),
             (ErrorCode::NameTaken, None),
         ];
-        let keys = &plane.app.api.keys;
+        let keys = &server.app.api.keys;
         let errors = keys.find_errors(&principal, request.clone()).await.unwrap();
         assert_eq!(pointers(&errors), expected);
 

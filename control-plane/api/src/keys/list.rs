@@ -96,20 +96,20 @@ mod tests {
 
     #[tokio::test]
     async fn pages_neither_repeat_nor_miss_while_keys_are_issued() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for number in 0..25 {
-            plane.key(&format!("key{number}")).await;
+            server.key(&format!("key{number}")).await;
             if number % 3 == 0 {
-                plane.pass(Duration::from_millis(1));
+                server.pass(Duration::from_millis(1));
             }
         }
-        plane.pass(Duration::from_millis(1));
+        server.pass(Duration::from_millis(1));
         let mut seen = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page = plane.get(&format!("/v1/keys?limit=4&cursor={cursor}")).await.expect(StatusCode::OK);
+            let page = server.get(&format!("/v1/keys?limit=4&cursor={cursor}")).await.expect(StatusCode::OK);
             seen.extend(names(&page).into_iter().map(str::to_owned));
-            plane.key(&format!("late{}", seen.len())).await;
+            server.key(&format!("late{}", seen.len())).await;
             let Some(next) = page["next_cursor"].as_str() else {
                 break;
             };
@@ -122,38 +122,38 @@ mod tests {
 
     #[tokio::test]
     async fn keys_come_in_the_order_that_is_asked_for() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for name in ["beta", "alpha", "delta", "Gamma", "epsilon"] {
-            plane.key(name).await;
-            plane.pass(Duration::from_millis(1));
+            server.key(name).await;
+            server.pass(Duration::from_millis(1));
         }
-        plane.post("/v1/keys/delta/revoke", json!({})).await.expect(StatusCode::OK);
+        server.post("/v1/keys/delta/revoke", json!({})).await.expect(StatusCode::OK);
         for (query, expected) in [
             ("sort=newest", ["epsilon", "Gamma", "delta", "alpha", "beta"]),
             ("sort=oldest", ["beta", "alpha", "delta", "Gamma", "epsilon"]),
             ("sort=name", ["Gamma", "alpha", "beta", "delta", "epsilon"]),
             ("sort=name_reversed", ["epsilon", "delta", "beta", "alpha", "Gamma"]),
         ] {
-            assert_eq!(all_names(&plane, query).await, expected, "{query}");
+            assert_eq!(all_names(&server, query).await, expected, "{query}");
             let without: Vec<_> = expected.into_iter().filter(|name| *name != "delta").collect();
-            assert_eq!(all_names(&plane, &format!("{query}&status=active")).await, without, "{query}");
+            assert_eq!(all_names(&server, &format!("{query}&status=active")).await, without, "{query}");
         }
-        let wrong = plane.get("/v1/keys?sort=size").await.problem();
+        let wrong = server.get("/v1/keys?sort=size").await.problem();
         assert_eq!(wrong, (400, "invalid_query".to_owned(), "sort".to_owned()));
     }
 
     #[tokio::test]
     async fn filters_select() {
-        let plane = TestServer::new().await;
-        plane.key("alpha").await;
+        let server = TestServer::new().await;
+        server.key("alpha").await;
         let test = json!({
             "name": "beta", "environment": "test", "scopes": ["tickets:read"], "description": "For Nightly runs",
             "expires_at": "2027-01-15T09:00:00Z",
         });
-        let beta = plane.post("/v1/keys", test).await.expect(StatusCode::CREATED);
-        plane.key("gamma").await;
-        plane.post("/v1/keys/gamma/revoke", json!({})).await.expect(StatusCode::OK);
-        plane.pass(Duration::from_secs(3_600));
+        let beta = server.post("/v1/keys", test).await.expect(StatusCode::CREATED);
+        server.key("gamma").await;
+        server.post("/v1/keys/gamma/revoke", json!({})).await.expect(StatusCode::OK);
+        server.pass(Duration::from_secs(3_600));
         let hint = beta["key"]["versions"][0]["hint"].as_str().unwrap();
         for (query, expected) in [
             ("status=active", vec!["alpha"]),
@@ -177,7 +177,7 @@ mod tests {
             (&format!("environment=test&q={hint}"), vec!["beta"]),
             ("status=&environment=&scope=&q=", vec!["gamma", "beta", "alpha"]),
         ] {
-            let list = plane.get(&format!("/v1/keys?{query}")).await.expect(StatusCode::OK);
+            let list = server.get(&format!("/v1/keys?{query}")).await.expect(StatusCode::OK);
             assert_eq!(
                 names(&list).into_iter().collect::<BTreeSet<_>>(),
                 expected.into_iter().collect(),
@@ -189,28 +189,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_changed_description_is_found_by_what_it_says_now() {
-        let plane = TestServer::new().await;
-        plane.key("alpha").await;
-        plane.key("beta").await;
+        let server = TestServer::new().await;
+        server.key("alpha").await;
+        server.key("beta").await;
         for (description, before, now) in
             [(json!("first words"), "alpha", "first"), (json!("other words"), "first", "other")]
         {
-            plane.patch("/v1/keys/beta", json!({"description": description})).await.expect(StatusCode::OK);
-            assert_eq!(all_names(&plane, &format!("q={now}")).await, ["beta"]);
-            assert!(!all_names(&plane, &format!("q={before}")).await.contains(&"beta".to_owned()));
+            server.patch("/v1/keys/beta", json!({"description": description})).await.expect(StatusCode::OK);
+            assert_eq!(all_names(&server, &format!("q={now}")).await, ["beta"]);
+            assert!(!all_names(&server, &format!("q={before}")).await.contains(&"beta".to_owned()));
         }
-        plane.patch("/v1/keys/beta", json!({"description": null})).await.expect(StatusCode::OK);
-        assert_eq!(all_names(&plane, "q=words").await, [""; 0]);
-        assert_eq!(all_names(&plane, "q=beta").await, ["beta"]);
+        server.patch("/v1/keys/beta", json!({"description": null})).await.expect(StatusCode::OK);
+        assert_eq!(all_names(&server, "q=words").await, [""; 0]);
+        assert_eq!(all_names(&server, "q=beta").await, ["beta"]);
     }
 
     /// Searches that go through the index, and such as go through the keys because many have the text.
     #[tokio::test]
     async fn a_text_is_found_whether_few_keys_have_it_or_many() {
         const MANY: u32 = 5_100;
-        let plane = TestServer::new().await;
-        plane.key("model").await;
-        let store = &*plane.app.store;
+        let server = TestServer::new().await;
+        server.key("model").await;
+        let store = &*server.app.store;
         let model = store.key(&KeyReference::from("model")).await.unwrap().unwrap();
         let keys: Vec<_> = (0..MANY)
             .map(|number| {
@@ -239,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_about_to_end_is_found() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for (name, end) in [
             ("soon", json!("2027-01-16T00:00:00Z")),
             ("later", json!("2027-03-01T00:00:00Z")),
@@ -247,25 +247,25 @@ mod tests {
             ("over", json!("2027-01-15T08:00:01Z")),
         ] {
             let body = json!({"name": name, "environment": "live", "scopes": [], "expires_at": end});
-            plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
-            plane.pass(Duration::from_millis(1));
+            server.post("/v1/keys", body).await.expect(StatusCode::CREATED);
+            server.pass(Duration::from_millis(1));
         }
-        plane.key("rotated").await;
-        plane.post("/v1/keys/rotated/rotate", json!({})).await.expect(StatusCode::CREATED);
-        plane.pass(Duration::from_secs(2));
-        assert_eq!(all_names(&plane, "expires_before=2027-01-16T00:00:00Z").await, [""; 0]);
-        assert_eq!(all_names(&plane, "expires_before=2027-01-16T00:00:01Z").await, ["soon"]);
-        assert_eq!(all_names(&plane, "expires_before=2028-01-01T00:00:00Z").await, ["later", "soon"]);
+        server.key("rotated").await;
+        server.post("/v1/keys/rotated/rotate", json!({})).await.expect(StatusCode::CREATED);
+        server.pass(Duration::from_secs(2));
+        assert_eq!(all_names(&server, "expires_before=2027-01-16T00:00:00Z").await, [""; 0]);
+        assert_eq!(all_names(&server, "expires_before=2027-01-16T00:00:01Z").await, ["soon"]);
+        assert_eq!(all_names(&server, "expires_before=2028-01-01T00:00:00Z").await, ["later", "soon"]);
         // The newest version is revoked: what is left ends with the overlap.
-        plane.post("/v1/keys/rotated/versions/2/revoke", json!({})).await.expect(StatusCode::OK);
-        assert_eq!(all_names(&plane, "expires_before=2027-01-17T00:00:00Z").await, ["rotated", "soon"]);
+        server.post("/v1/keys/rotated/versions/2/revoke", json!({})).await.expect(StatusCode::OK);
+        assert_eq!(all_names(&server, "expires_before=2027-01-17T00:00:00Z").await, ["rotated", "soon"]);
     }
 
-    async fn all_names(plane: &TestServer, query: &str) -> Vec<String> {
+    async fn all_names(server: &TestServer, query: &str) -> Vec<String> {
         let (mut seen, mut cursor) = (Vec::new(), String::new());
         loop {
             let path = format!("/v1/keys?limit=2&{query}&cursor={cursor}");
-            let page = plane.get(&path).await.expect(StatusCode::OK);
+            let page = server.get(&path).await.expect(StatusCode::OK);
             seen.extend(names(&page).into_iter().map(str::to_owned));
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = next.to_owned(),
@@ -278,25 +278,25 @@ mod tests {
     #[tokio::test]
     async fn keys_that_are_due_for_rotation_are_found() {
         const DAY: Duration = Duration::from_secs(86_400);
-        let mut plane = TestServer::new().await;
+        let mut server = TestServer::new().await;
         for name in ["a", "b", "rotated", "c", "revoked", "half", "d"] {
-            plane.key(name).await;
-            plane.pass(Duration::from_millis(1));
+            server.key(name).await;
+            server.pass(Duration::from_millis(1));
         }
         let expiring = json!({"name": "expired", "environment": "live", "scopes": [], "expires_at": "2027-02-01T00:00:00Z"});
-        plane.post("/v1/keys", expiring).await.expect(StatusCode::CREATED);
-        plane.post("/v1/keys/revoked/revoke", json!({})).await.expect(StatusCode::OK);
-        plane.pass(80 * DAY);
+        server.post("/v1/keys", expiring).await.expect(StatusCode::CREATED);
+        server.post("/v1/keys/revoked/revoke", json!({})).await.expect(StatusCode::OK);
+        server.pass(80 * DAY);
         for name in ["rotated", "half"] {
             let body = json!({"overlap": "30d"});
-            plane.post(&format!("/v1/keys/{name}/rotate"), body).await.expect(StatusCode::CREATED);
+            server.post(&format!("/v1/keys/{name}/rotate"), body).await.expect(StatusCode::CREATED);
         }
-        assert_eq!(all_names(&plane, "rotation_due=true").await, [""; 0]);
-        plane.post("/v1/keys/half/versions/2/revoke", json!({})).await.expect(StatusCode::OK);
-        plane.pass(10 * DAY);
-        assert_eq!(all_names(&plane, "rotation_due=true").await, ["d", "half", "c", "b", "a"]);
-        assert_eq!(all_names(&plane, "rotation_due=false").await, ["expired", "revoked", "rotated"]);
-        assert_eq!(all_names(&plane, "rotation_due=").await.len(), 8);
+        assert_eq!(all_names(&server, "rotation_due=true").await, [""; 0]);
+        server.post("/v1/keys/half/versions/2/revoke", json!({})).await.expect(StatusCode::OK);
+        server.pass(10 * DAY);
+        assert_eq!(all_names(&server, "rotation_due=true").await, ["d", "half", "c", "b", "a"]);
+        assert_eq!(all_names(&server, "rotation_due=false").await, ["expired", "revoked", "rotated"]);
+        assert_eq!(all_names(&server, "rotation_due=").await.len(), 8);
         for (name, due) in [
             ("a", json!("2027-04-15T08:00:00.000Z")),
             ("rotated", json!("2027-07-04T08:00:00.007Z")),
@@ -304,29 +304,29 @@ mod tests {
             ("revoked", Value::Null),
             ("expired", Value::Null),
         ] {
-            let key = plane.get(&format!("/v1/keys/{name}")).await.expect(StatusCode::OK);
+            let key = server.get(&format!("/v1/keys/{name}")).await.expect(StatusCode::OK);
             assert_eq!(key["rotation_due_at"], due, "{name}");
         }
-        plane.pass(80 * DAY);
-        assert_eq!(all_names(&plane, "rotation_due=true").await, ["d", "c", "rotated", "b", "a"]);
+        server.pass(80 * DAY);
+        assert_eq!(all_names(&server, "rotation_due=true").await, ["d", "c", "rotated", "b", "a"]);
 
-        plane = plane.restart_with(|settings| settings.rotation_after = None).await;
-        assert_eq!(all_names(&plane, "rotation_due=true").await, [""; 0]);
-        assert_eq!(all_names(&plane, "rotation_due=false").await.len(), 8);
-        let key = plane.get("/v1/keys/a").await.expect(StatusCode::OK);
+        server = server.restart_with(|settings| settings.rotation_after = None).await;
+        assert_eq!(all_names(&server, "rotation_due=true").await, [""; 0]);
+        assert_eq!(all_names(&server, "rotation_due=false").await.len(), 8);
+        let key = server.get("/v1/keys/a").await.expect(StatusCode::OK);
         assert_eq!(key["rotation_due_at"], Value::Null, "nothing falls due");
     }
 
     #[tokio::test]
     async fn keys_that_are_not_used_are_found() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         let mut ids = Vec::new();
         for name in ["never", "once", "long ago", "both", "newer", "idle"] {
-            let created = plane.key(name).await;
+            let created = server.key(name).await;
             ids.push((created["key"]["id"].as_str().unwrap().parse().unwrap(), name));
-            plane.pass(Duration::from_millis(1));
+            server.pass(Duration::from_millis(1));
         }
-        let gateway = plane.token("gateway").await;
+        let gateway = server.token("gateway").await;
         let call = |sequence: u64, key: usize, version: u16, at: u64| {
             let mut record = record(sequence, START + at, Some(ids[key]));
             record.key.as_mut().unwrap().version = version;
@@ -343,21 +343,21 @@ mod tests {
             call(5, 4, 2, 10),
             denied,
         ];
-        plane.pass(Duration::from_secs(10));
-        assert_eq!(plane.deliver(&gateway, records).await.status, StatusCode::NO_CONTENT);
-        let unused = async |since: &str| all_names(&plane, &format!("unused_since={since}")).await;
+        server.pass(Duration::from_secs(10));
+        assert_eq!(server.deliver(&gateway, records).await.status, StatusCode::NO_CONTENT);
+        let unused = async |since: &str| all_names(&server, &format!("unused_since={since}")).await;
         assert_eq!(unused("2027-01-15T08:00:01Z").await, ["idle", "long ago", "never"]);
         assert_eq!(unused("2027-01-15T08:00:01.001Z").await, ["idle", "long ago", "once", "never"]);
         assert_eq!(unused("2027-01-15T10:00:00%2B02:00").await, ["idle", "never"]);
         assert_eq!(unused("2030-01-01T00:00:00Z").await.len(), 6);
         assert_eq!(unused("").await.len(), 6);
-        let both = all_names(&plane, "unused_since=2030-01-01T00:00:00Z&status=active&q=n").await;
+        let both = all_names(&server, "unused_since=2030-01-01T00:00:00Z&status=active&q=n").await;
         assert_eq!(both, ["newer", "long ago", "once", "never"]);
     }
 
     #[tokio::test]
     async fn what_is_wrong_is_named() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         for (query, field) in [
             ("status=on", "status"),
             ("environment=prod", "environment"),
@@ -372,10 +372,10 @@ mod tests {
             ("q=a&q=b", ""),
             ("cursor=&cursor=", ""),
         ] {
-            let (status, code, named) = plane.get(&format!("/v1/keys?{query}")).await.problem();
+            let (status, code, named) = server.get(&format!("/v1/keys?{query}")).await.problem();
             assert_eq!((status, code.as_str(), named.as_str()), (400, "invalid_query", field), "{query}");
         }
-        assert_eq!(plane.get("/v1/keys/nobody").await.problem().1, "not_found");
-        assert_eq!(plane.get("/v1/keys/%FF").await.problem().1, "not_found");
+        assert_eq!(server.get("/v1/keys/nobody").await.problem().1, "not_found");
+        assert_eq!(server.get("/v1/keys/%FF").await.problem().1, "not_found");
     }
 }

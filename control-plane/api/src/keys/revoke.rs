@@ -77,27 +77,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_revoked_once_and_stays_so() {
-        let plane = TestServer::new().await;
-        let created = plane.key("ci").await;
-        let answer = plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
+        let server = TestServer::new().await;
+        let created = server.key("ci").await;
+        let answer = server.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
         assert_eq!(answer["key"]["status"], "revoked");
         assert_eq!(answer["key"]["versions"][0]["revoked_at"], "2027-01-15T08:00:00.000Z");
         assert_eq!(answer.get("enforcement"), None);
-        let version = plane.app.publisher.publication.version().unwrap();
-        plane.pass(Duration::from_secs(1));
-        let again = plane.post("/v1/keys/ci/revoke?wait=0s", json!({})).await.expect(StatusCode::OK);
+        let version = server.app.publisher.publication.version().unwrap();
+        server.pass(Duration::from_secs(1));
+        let again = server.post("/v1/keys/ci/revoke?wait=0s", json!({})).await.expect(StatusCode::OK);
         assert_eq!(again["key"], answer["key"]);
         assert_eq!(again["enforcement"], json!({"complete": true, "version": version, "gateways": []}));
-        assert_eq!(plane.app.publisher.publication.version().unwrap(), version);
+        assert_eq!(server.app.publisher.publication.version().unwrap(), version);
         let digest = Digest::of(created["secret"].as_str().unwrap().as_bytes());
-        assert!(plane.app.publisher.publication.image().unwrap().find(&digest).unwrap().revoked);
+        assert!(server.app.publisher.publication.image().unwrap().find(&digest).unwrap().revoked);
     }
 
     #[tokio::test]
     async fn one_version_of_two_is_revoked() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
-        let mut key = plane.app.store.key(&KeyReference::from("ci")).await.unwrap().unwrap();
+        let server = TestServer::new().await;
+        server.key("ci").await;
+        let mut key = server.app.store.key(&KeyReference::from("ci")).await.unwrap().unwrap();
         let older = key.versions[0].clone();
         key.id = uuid::Uuid::from_u128(1);
         key.name = "two".parse().unwrap();
@@ -105,14 +105,14 @@ mod tests {
             KeyVersion { digest: Digest::of(b"older"), ..older.clone() },
             KeyVersion { version: 2, digest: Digest::of(b"newer"), ..older },
         ];
-        publish_key(&plane, &key).await;
+        publish_key(&server, &key).await;
         let revoke = async |version: u32| {
-            plane.post(&format!("/v1/keys/two/versions/{version}/revoke"), json!({})).await
+            server.post(&format!("/v1/keys/two/versions/{version}/revoke"), json!({})).await
         };
         let answer = revoke(1).await.expect(StatusCode::OK);
         assert_eq!(answer["key"]["status"], "active");
         assert_eq!(answer["key"]["versions"][1]["revoked_at"], Value::Null);
-        let image = plane.app.publisher.publication.image().unwrap();
+        let image = server.app.publisher.publication.image().unwrap();
         let revoked = [b"older", b"newer"].map(|secret| image.find(&Digest::of(secret)).unwrap().revoked);
         assert_eq!(revoked, [true, false]);
         assert_eq!(revoke(2).await.expect(StatusCode::OK)["key"]["status"], "revoked");
@@ -122,22 +122,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_ends_with_the_last_worker() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
-        let gateway = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        server.key("ci").await;
+        let gateway = server.token("gateway").await;
         let report = async |body: Value| {
             let call = request(Method::POST, "/gateway/v1/enforced", &gateway, Some(body));
-            assert_eq!(plane.call(call).await.status, StatusCode::NO_CONTENT);
+            assert_eq!(server.call(call).await.status, StatusCode::NO_CONTENT);
         };
         let workers = |version: u64| {
-            json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": plane.app.publisher.installation.id, "vms": [
+            json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": server.app.publisher.installation.id, "vms": [
                 {"id": "0000000000000001", "version": version}, {"id": "0000000000000002", "version": version}]})
         };
-        let before = plane.app.publisher.publication.version().unwrap();
+        let before = server.app.publisher.publication.version().unwrap();
         report(workers(before)).await;
-        let revoke = request(Method::POST, "/v1/keys/ci/revoke?wait=30s", &plane.owner, None);
-        let waiting = tokio::spawn(send(plane.router.clone(), revoke));
-        let mut published = plane.app.publisher.publication.subscribe();
+        let revoke = request(Method::POST, "/v1/keys/ci/revoke?wait=30s", &server.owner, None);
+        let waiting = tokio::spawn(send(server.router.clone(), revoke));
+        let mut published = server.app.publisher.publication.subscribe();
         let version = *published.wait_for(|version| *version > before).await.unwrap();
         let mut one = workers(version);
         one["vms"][1]["version"] = json!(before);
@@ -155,30 +155,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_names_who_does_not_enforce_and_forgets_the_dead() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
-        let gateway = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        server.key("ci").await;
+        let gateway = server.token("gateway").await;
         let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": [
             {"id": "0000000000000001", "version": 1}]});
-        plane.call(request(Method::POST, "/gateway/v1/enforced", &gateway, Some(body))).await;
-        let answer = plane.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);
+        server.call(request(Method::POST, "/gateway/v1/enforced", &gateway, Some(body))).await;
+        let answer = server.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);
         assert_eq!(answer["enforcement"]["complete"], false);
         assert_eq!(answer["enforcement"]["gateways"][0]["enforced"], false);
         assert_eq!(answer["enforcement"]["gateways"][0]["ms"], Value::Null);
-        plane.pass(Duration::from_secs(61));
-        let later = plane.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);
+        server.pass(Duration::from_secs(61));
+        let later = server.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);
         assert_eq!(later["enforcement"]["gateways"], json!([]), "its lease is over");
     }
 
     #[tokio::test]
     async fn what_is_wrong_is_named() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
+        let server = TestServer::new().await;
+        server.key("ci").await;
         for wait in ["31s", "5", "soon"] {
-            let answer = plane.post(&format!("/v1/keys/ci/revoke?wait={wait}"), json!({})).await;
+            let answer = server.post(&format!("/v1/keys/ci/revoke?wait={wait}"), json!({})).await;
             assert_eq!(answer.problem(), (400, "invalid_query".to_owned(), "wait".to_owned()));
         }
-        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"], "active");
-        assert_eq!(plane.post("/v1/keys/nobody/revoke", json!({})).await.problem().1, "not_found");
+        assert_eq!(server.get("/v1/keys/ci").await.expect(StatusCode::OK)["status"], "active");
+        assert_eq!(server.post("/v1/keys/nobody/revoke", json!({})).await.problem().1, "not_found");
     }
 }

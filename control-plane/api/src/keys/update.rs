@@ -49,62 +49,62 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_stated_changes_and_null_clears() {
-        let plane = TestServer::new().await;
-        let created = plane.key("ci").await;
-        let before = plane.app.publisher.publication.version().unwrap();
+        let server = TestServer::new().await;
+        let created = server.key("ci").await;
+        let before = server.app.publisher.publication.version().unwrap();
         let all = json!({
             "scopes": ["tickets:read"], "rate_limit": {"per_hour": 5}, "ip_allowlist": ["10.0.0.0/8"],
             "expires_at": "2027-02-01T00:00:00Z", "description": "d",
         });
-        let key = plane.patch("/v1/keys/ci", all).await.expect(StatusCode::OK);
+        let key = server.patch("/v1/keys/ci", all).await.expect(StatusCode::OK);
         assert_eq!(key["scopes"], json!(["tickets:read"]));
         assert_eq!(key["rate_limit"], json!({"per_minute": null, "per_hour": 5, "burst": null}));
         assert_eq!(key["ip_allowlist"], json!(["10.0.0.0/8"]));
         assert_eq!(key["expires_at"], "2027-02-01T00:00:00.000Z");
         assert_eq!(key["description"], "d");
-        let after = plane.app.publisher.publication.version().unwrap();
+        let after = server.app.publisher.publication.version().unwrap();
         assert!(after > before);
-        let image = plane.app.publisher.publication.image().unwrap();
+        let image = server.app.publisher.publication.image().unwrap();
         let digest = Digest::of(created["secret"].as_str().unwrap().as_bytes());
         assert_eq!(image.find(&digest).unwrap().scopes, "tickets:read");
 
-        let nothing = plane.patch("/v1/keys/ci", json!({})).await.expect(StatusCode::OK);
+        let nothing = server.patch("/v1/keys/ci", json!({})).await.expect(StatusCode::OK);
         assert_eq!(nothing, key);
-        let words = plane.patch("/v1/keys/ci", json!({"description": "e"})).await.expect(StatusCode::OK);
+        let words = server.patch("/v1/keys/ci", json!({"description": "e"})).await.expect(StatusCode::OK);
         assert_eq!(words["description"], "e");
         assert_eq!(
-            plane.app.publisher.publication.version().unwrap(),
+            server.app.publisher.publication.version().unwrap(),
             after,
             "gateways need not know of words"
         );
 
         let nulls =
             json!({"rate_limit": null, "ip_allowlist": null, "expires_at": null, "description": null});
-        let cleared = plane.patch("/v1/keys/ci", nulls).await.expect(StatusCode::OK);
+        let cleared = server.patch("/v1/keys/ci", nulls).await.expect(StatusCode::OK);
         assert_eq!(cleared["rate_limit"]["per_minute"], 60);
         assert_eq!(cleared["ip_allowlist"], json!([]));
         assert_eq!((&cleared["expires_at"], &cleared["description"]), (&Value::Null, &Value::Null));
-        assert_eq!(plane.get("/v1/keys/ci").await.expect(StatusCode::OK), cleared);
+        assert_eq!(server.get("/v1/keys/ci").await.expect(StatusCode::OK), cleared);
 
         let burst =
-            plane.patch("/v1/keys/ci", json!({"rate_limit": {"burst": 5}})).await.expect(StatusCode::OK);
+            server.patch("/v1/keys/ci", json!({"rate_limit": {"burst": 5}})).await.expect(StatusCode::OK);
         assert_eq!(burst["rate_limit"], json!({"per_minute": 60, "per_hour": null, "burst": 5}));
     }
 
     #[tokio::test]
     async fn what_is_wrong_is_named() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
+        let server = TestServer::new().await;
+        server.key("ci").await;
         for (body, expected) in [
             (json!({"name": "other"}), (400, "invalid_json", "/name")),
             (json!({"scopes": ["nothing:read"]}), (422, "invalid_field", "/scopes/0")),
             (json!({"expires_at": "2020-01-01T00:00:00Z"}), (422, "invalid_field", "/expires_at")),
         ] {
-            let (status, code, field) = plane.patch("/v1/keys/ci", body.clone()).await.problem();
+            let (status, code, field) = server.patch("/v1/keys/ci", body.clone()).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
         }
-        assert_eq!(plane.patch("/v1/keys/nobody", json!({})).await.problem().1, "not_found");
-        plane.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
-        assert_eq!(plane.patch("/v1/keys/ci", json!({})).await.problem().1, "key_revoked");
+        assert_eq!(server.patch("/v1/keys/nobody", json!({})).await.problem().1, "not_found");
+        server.post("/v1/keys/ci/revoke", json!({})).await.expect(StatusCode::OK);
+        assert_eq!(server.patch("/v1/keys/ci", json!({})).await.problem().1, "key_revoked");
     }
 }

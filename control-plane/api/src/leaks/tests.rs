@@ -10,71 +10,71 @@ use omniflow_test_server::{Answer, START, TestServer, record, request};
 
 const DAY: u64 = 24 * 3_600_000;
 
-async fn report(plane: &TestServer, body: Value) -> Value {
-    plane.post("/v1/leaks", body).await.expect(StatusCode::OK)
+async fn report(server: &TestServer, body: Value) -> Value {
+    server.post("/v1/leaks", body).await.expect(StatusCode::OK)
 }
 
 fn secret(created: &Value) -> String {
     created["secret"].as_str().unwrap().to_owned()
 }
 
-fn is_revoked(plane: &TestServer, secret: &str) -> bool {
-    let image = plane.app.publisher.publication.image().unwrap();
+fn is_revoked(server: &TestServer, secret: &str) -> bool {
+    let image = server.app.publisher.publication.image().unwrap();
     image.find(&Digest::of(secret.as_bytes())).unwrap().revoked
 }
 
-async fn events(plane: &TestServer, action: &str) -> Vec<Value> {
-    let list = plane.get(&format!("/v1/admin-log?action={action}")).await.expect(StatusCode::OK);
+async fn events(server: &TestServer, action: &str) -> Vec<Value> {
+    let list = server.get(&format!("/v1/admin-log?action={action}")).await.expect(StatusCode::OK);
     list["items"].as_array().unwrap().clone()
 }
 
 #[tokio::test]
 async fn what_leaked_is_revoked_by_secret_digest_or_text() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     for (n, form) in ["secret", "digest", "text"].into_iter().enumerate() {
         let name = format!("key {n}");
-        let leaked = secret(&plane.key(&name).await);
+        let leaked = secret(&server.key(&name).await);
         let sent = match form {
             "secret" => leaked.clone(),
             "digest" => Digest::of(leaked.as_bytes()).to_hex().to_uppercase(),
             _ => format!("curl -H 'x-api-key: {leaked}' # {leaked}"),
         };
-        let answer = report(&plane, json!({form: sent})).await;
+        let answer = report(&server, json!({form: sent})).await;
         let keys = answer["keys"].as_array().unwrap();
         assert_eq!(keys.len(), 1, "{form}");
         assert_eq!((&keys[0]["key"]["name"], &keys[0]["key"]["status"]), (&json!(name), &json!("revoked")));
         assert_eq!(keys[0]["versions"], json!([{"id": 1, "was": "active"}]));
         assert_eq!((&keys[0]["revoked"], &keys[0]["replacement"]), (&json!(true), &Value::Null));
         assert_eq!((&answer["unknown"], &answer["malformed"]), (&json!(0), &json!(0)));
-        assert!(is_revoked(&plane, &leaked), "{form}");
+        assert!(is_revoked(&server, &leaked), "{form}");
         assert!(!answer.to_string().contains(&leaked) && !answer.to_string().contains(&sent), "{form}");
 
-        let version = plane.app.publisher.publication.version().unwrap();
-        let again = plane.post("/v1/leaks?wait=0s", json!({form: sent})).await.expect(StatusCode::OK);
+        let version = server.app.publisher.publication.version().unwrap();
+        let again = server.post("/v1/leaks?wait=0s", json!({form: sent})).await.expect(StatusCode::OK);
         assert_eq!(again["keys"][0]["versions"], json!([{"id": 1, "was": "revoked"}]));
         assert_eq!(again["keys"][0]["revoked"], false);
         assert_eq!(again["enforcement"], json!({"complete": true, "version": version, "gateways": []}));
-        assert_eq!(plane.app.publisher.publication.version().unwrap(), version, "nothing was changed");
+        assert_eq!(server.app.publisher.publication.version().unwrap(), version, "nothing was changed");
     }
-    let events = events(&plane, "key.leaked").await;
+    let events = events(&server, "key.leaked").await;
     assert_eq!(events.len(), 3, "one for each key, none for what was revoked before");
     assert_eq!(events[0]["before"]["versions"][0]["revoked_at"], Value::Null);
 }
 
 #[tokio::test]
 async fn one_report_is_one_change_of_many_keys() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     // They are listed in the order in which they were made.
-    let first = secret(&plane.key("first").await);
-    plane.pass(Duration::from_millis(1));
-    let second = secret(&plane.key("second").await);
-    plane.pass(Duration::from_millis(1));
-    let third = secret(&plane.key("third").await);
-    plane.post("/v1/keys/third/rotate", json!({"overlap": "1h"})).await.expect(StatusCode::CREATED);
-    let before = plane.app.publisher.publication.version().unwrap();
+    let first = secret(&server.key("first").await);
+    server.pass(Duration::from_millis(1));
+    let second = secret(&server.key("second").await);
+    server.pass(Duration::from_millis(1));
+    let third = secret(&server.key("third").await);
+    server.post("/v1/keys/third/rotate", json!({"overlap": "1h"})).await.expect(StatusCode::CREATED);
+    let before = server.app.publisher.publication.version().unwrap();
     let unknown = "omf_live_abcdefghijklmnopqrstuvwxyz0123456789ABCD2BjG4p";
     let text = format!("{first}\n{second} {third} {unknown} {unknown} {}", &unknown[..40]);
-    let answer = plane.post("/v1/leaks?wait=0s", json!({"text": text})).await.expect(StatusCode::OK);
+    let answer = server.post("/v1/leaks?wait=0s", json!({"text": text})).await.expect(StatusCode::OK);
     let reported: Vec<_> = answer["keys"].as_array().unwrap().iter().collect();
     let names: Vec<_> = reported.iter().map(|one| one["key"]["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["first", "second", "third"]);
@@ -82,39 +82,39 @@ async fn one_report_is_one_change_of_many_keys() {
     assert_eq!(reported[2]["key"]["status"], "revoked", "all versions of it");
     assert_eq!((&answer["unknown"], &answer["malformed"]), (&json!(1), &json!(1)));
     let version = answer["enforcement"]["version"].as_u64().unwrap();
-    assert!(version > before && version == plane.app.publisher.publication.version().unwrap());
-    assert_eq!(events(&plane, "key.leaked").await.len(), 3);
+    assert!(version > before && version == server.app.publisher.publication.version().unwrap());
+    assert_eq!(events(&server, "key.leaked").await.len(), 3);
 }
 
 #[tokio::test]
 async fn less_can_be_asked_for() {
-    let plane = TestServer::new().await;
-    let older = secret(&plane.key("ci").await);
-    let rotated = plane.post("/v1/keys/ci/rotate", json!({})).await.expect(StatusCode::CREATED);
-    let version = plane.app.publisher.publication.version().unwrap();
-    let answer = report(&plane, json!({"secret": older, "revoke": false})).await;
+    let server = TestServer::new().await;
+    let older = secret(&server.key("ci").await);
+    let rotated = server.post("/v1/keys/ci/rotate", json!({})).await.expect(StatusCode::CREATED);
+    let version = server.app.publisher.publication.version().unwrap();
+    let answer = report(&server, json!({"secret": older, "revoke": false})).await;
     assert_eq!((&answer["keys"][0]["revoked"], answer.get("enforcement")), (&json!(false), None));
-    assert_eq!(plane.app.publisher.publication.version().unwrap(), version);
-    assert_eq!(events(&plane, "key.leaked").await, [] as [Value; 0]);
-    let answer = report(&plane, json!({"secret": older, "version_only": true})).await;
+    assert_eq!(server.app.publisher.publication.version().unwrap(), version);
+    assert_eq!(events(&server, "key.leaked").await, [] as [Value; 0]);
+    let answer = report(&server, json!({"secret": older, "version_only": true})).await;
     assert_eq!(answer["keys"][0]["key"]["status"], "active");
-    assert!(is_revoked(&plane, &older) && !is_revoked(&plane, &secret(&rotated)));
+    assert!(is_revoked(&server, &older) && !is_revoked(&server, &secret(&rotated)));
 }
 
 #[tokio::test]
 async fn a_successor_has_the_settings_and_another_name() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     let body = json!({
         "name": "ci", "environment": "test", "scopes": ["contacts:read", "tickets:write"],
         "rate_limit": {"per_hour": 1000, "burst": 20}, "ip_allowlist": ["203.0.113.0/24"],
         "expires_at": "2027-06-01T00:00:00Z", "description": "nightly",
     });
-    let created = plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
+    let created = server.post("/v1/keys", body).await.expect(StatusCode::CREATED);
     let call = async |secret: &str, attempt: &str| -> Answer {
         let body = json!({"secret": secret, "replacement": true});
-        let mut call = request(Method::POST, "/v1/leaks", &plane.owner, Some(body));
+        let mut call = request(Method::POST, "/v1/leaks", &server.owner, Some(body));
         call.headers_mut().insert("idempotency-key", attempt.parse().unwrap());
-        plane.call(call).await
+        server.call(call).await
     };
     let first = call(&secret(&created), "a").await;
     let answer = first.json();
@@ -127,15 +127,15 @@ async fn a_successor_has_the_settings_and_another_name() {
     }
     assert_eq!(replacement["key"], expected);
     assert_eq!(replacement["key"]["name"], "ci-2");
-    assert!(!is_revoked(&plane, &secret(replacement)));
-    assert_eq!(events(&plane, "key.created").await[0]["subject"]["name"], "ci-2");
+    assert!(!is_revoked(&server, &secret(replacement)));
+    assert_eq!(events(&server, "key.created").await[0]["subject"]["name"], "ci-2");
 
     let again = call(&secret(&created), "a").await;
     assert_eq!(again.headers["idempotency-replayed"], "true");
     assert_eq!(again.expect(StatusCode::OK), answer, "nothing is made twice");
     let other = call(&secret(replacement), "a").await;
     assert_eq!(other.problem().1, "idempotency_key_reused");
-    plane.pass(Duration::from_secs(3_600));
+    server.pass(Duration::from_secs(3_600));
     let late = call(&secret(&created), "a").await;
     assert_eq!(late.problem().1, "already_created");
     let id = replacement["key"]["id"].as_str().unwrap();
@@ -146,34 +146,34 @@ async fn a_successor_has_the_settings_and_another_name() {
 
 #[tokio::test]
 async fn names_of_successors_fit_and_what_has_expired_gets_none() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     let long = "x".repeat(64);
-    let leaked = secret(&plane.key(&long).await);
-    plane.key(&format!("{}-2", &long[..62])).await;
-    let answer = report(&plane, json!({"secret": leaked, "replacement": true})).await;
+    let leaked = secret(&server.key(&long).await);
+    server.key(&format!("{}-2", &long[..62])).await;
+    let answer = report(&server, json!({"secret": leaked, "replacement": true})).await;
     assert_eq!(answer["keys"][0]["replacement"]["key"]["name"], format!("{}-3", &long[..62]));
     let body =
         json!({"name": "b", "environment": "live", "scopes": [], "expires_at": "2027-01-15T09:00:00Z"});
-    let ending = secret(&plane.post("/v1/keys", body).await.expect(StatusCode::CREATED));
-    plane.pass(Duration::from_secs(3_600));
-    let answer = report(&plane, json!({"secret": ending, "replacement": true})).await;
+    let ending = secret(&server.post("/v1/keys", body).await.expect(StatusCode::CREATED));
+    server.pass(Duration::from_secs(3_600));
+    let answer = report(&server, json!({"secret": ending, "replacement": true})).await;
     assert_eq!(answer["keys"][0]["replacement"], Value::Null);
     assert_eq!(answer["keys"][0]["versions"], json!([{"id": 1, "was": "expired"}]));
 }
 
 #[tokio::test]
 async fn its_use_is_reported_from_the_log() {
-    let plane = TestServer::new().await;
-    let created = plane.key("ci").await;
-    let gateway = plane.token("gateway").await;
+    let server = TestServer::new().await;
+    let created = server.key("ci").await;
+    let gateway = server.token("gateway").await;
     let key = Some((created["key"]["id"].as_str().unwrap().parse().unwrap(), "ci"));
     let mut records: Vec<_> = (0..5).map(|n| record(n, START - 40 * DAY + n * 10 * DAY, key)).collect();
     records[4].source_ip = Some("198.51.100.9".parse().unwrap());
     records[4].outcome = CallOutcome::Denied(Denial::InsufficientScope);
     records[4].method = "POST".to_owned();
     records.push(record(5, START, None));
-    plane.deliver(&gateway, records).await;
-    let answer = report(&plane, json!({"secret": secret(&created)})).await;
+    server.deliver(&gateway, records).await;
+    let answer = report(&server, json!({"secret": secret(&created)})).await;
     let (new, old) = ("2027-01-15T08:00:00.000Z", "2026-12-16T08:00:00.000Z");
     let last = "2027-01-05T08:00:00.000Z";
     assert_eq!(
@@ -203,20 +203,20 @@ async fn its_use_is_reported_from_the_log() {
 
 #[tokio::test]
 async fn what_was_found_unusual_is_reported() {
-    let plane = TestServer::new().await;
-    let created = plane.key("ci").await;
-    let gateway = plane.token("gateway").await;
+    let server = TestServer::new().await;
+    let created = server.key("ci").await;
+    let gateway = server.token("gateway").await;
     let id = created["key"]["id"].as_str().unwrap().parse().unwrap();
     let mut revoked = record(0, START, Some((id, "ci")));
     revoked.outcome = CallOutcome::Denied(Denial::KeyRevoked);
     let mut old = record(1, START - 31 * DAY, Some((id, "ci")));
     old.outcome = CallOutcome::Denied(Denial::KeyExpired);
     old.key.as_mut().unwrap().version = 2;
-    plane.deliver(&gateway, vec![revoked, old]).await;
-    plane.detect_anomalies().await;
-    let all = plane.get("/v1/anomalies?key=ci").await.expect(StatusCode::OK);
+    server.deliver(&gateway, vec![revoked, old]).await;
+    server.detect_anomalies().await;
+    let all = server.get("/v1/anomalies?key=ci").await.expect(StatusCode::OK);
     assert_eq!(all["items"].as_array().unwrap().len(), 2, "{all}");
-    let answer = report(&plane, json!({"secret": secret(&created)})).await;
+    let answer = report(&server, json!({"secret": secret(&created)})).await;
     let reported = answer["keys"][0]["usage"]["anomalies"].as_array().unwrap();
     let reported: Vec<_> = reported.iter().map(|one| (&one["kind"], &one["evidence"]["reason"])).collect();
     assert_eq!(reported, [(&json!("used_after_end"), &json!("key_revoked"))], "of the last 30 days");
@@ -224,23 +224,23 @@ async fn what_was_found_unusual_is_reported() {
 
 #[tokio::test]
 async fn imported_keys_are_found_as_whole_words() {
-    let plane = TestServer::new().await;
-    let mut policy = plane.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
+    let server = TestServer::new().await;
+    let mut policy = server.get("/v1/policy").await.expect(StatusCode::OK)["document"].clone();
     policy["imported_keys"] = json!(true);
-    plane.put("/v1/policy", policy).await.expect(StatusCode::OK);
+    server.put("/v1/policy", policy).await.expect(StatusCode::OK);
     let digest = Digest::of(b"sk_live_of_another_system").to_hex();
     let import = json!({"name": "moved", "environment": "live", "scopes": [], "digest": digest});
-    plane.post("/v1/keys", import).await.expect(StatusCode::CREATED);
-    let none = report(&plane, json!({"text": "KEY=xsk_live_of_another_system"})).await;
+    server.post("/v1/keys", import).await.expect(StatusCode::CREATED);
+    let none = report(&server, json!({"text": "KEY=xsk_live_of_another_system"})).await;
     assert_eq!(none["keys"], json!([]));
-    let found = report(&plane, json!({"text": "export KEY=sk_live_of_another_system;"})).await;
+    let found = report(&server, json!({"text": "export KEY=sk_live_of_another_system;"})).await;
     assert_eq!(found["keys"][0]["key"]["status"], "revoked");
 }
 
 #[tokio::test]
 async fn what_is_unknown_or_wrong_is_reported_without_what_was_sent() {
-    let plane = TestServer::new().await;
-    let secret = secret(&plane.key("ci").await);
+    let server = TestServer::new().await;
+    let secret = secret(&server.key("ci").await);
     let unknown = "omf_live_abcdefghijklmnopqrstuvwxyz0123456789ABCD2BjG4p";
     for (body, counts) in [
         (json!({"secret": unknown}), (1, 0)),
@@ -249,7 +249,7 @@ async fn what_is_unknown_or_wrong_is_reported_without_what_was_sent() {
         (json!({"digest": "0".repeat(64)}), (1, 0)),
         (json!({"text": "nothing"}), (0, 0)),
     ] {
-        let answer = plane.post("/v1/leaks?wait=1s", body).await.expect(StatusCode::OK);
+        let answer = server.post("/v1/leaks?wait=1s", body).await.expect(StatusCode::OK);
         assert_eq!(answer, json!({"keys": [], "unknown": counts.0, "malformed": counts.1}));
     }
     for (body, expected) in [
@@ -261,17 +261,17 @@ async fn what_is_unknown_or_wrong_is_reported_without_what_was_sent() {
         (json!({secret.clone(): 1}), (400, "invalid_json", "")),
         (json!(secret), (400, "invalid_json", "")),
     ] {
-        let answer = plane.post("/v1/leaks", body.clone()).await;
+        let answer = server.post("/v1/leaks", body.clone()).await;
         let (status, code, field) = answer.problem();
         assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
         assert!(!String::from_utf8_lossy(&answer.body).contains(&secret), "{answer:?}");
     }
-    assert_eq!(plane.post("/v1/leaks?wait=31s", json!({})).await.problem().2, "wait");
-    assert!(!is_revoked(&plane, &secret));
+    assert_eq!(server.post("/v1/leaks?wait=31s", json!({})).await.problem().2, "wait");
+    assert!(!is_revoked(&server, &secret));
     let mut text = String::new();
     for n in 0..=MAX_KEYS {
-        let created = plane.key(&format!("key {n}")).await;
+        let created = server.key(&format!("key {n}")).await;
         text.push_str(created["secret"].as_str().unwrap());
     }
-    assert_eq!(plane.post("/v1/leaks", json!({"text": text})).await.problem().2, "/text");
+    assert_eq!(server.post("/v1/leaks", json!({"text": text})).await.problem().2, "/text");
 }

@@ -6,30 +6,30 @@ use serde_json::{Value, json};
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-async fn scrape(plane: &TestServer, accept: &str) -> Answer {
+async fn scrape(server: &TestServer, accept: &str) -> Answer {
     let request = Request::get("/metrics").header(header::ACCEPT, accept).body(Body::empty()).unwrap();
-    plane.call(request).await
+    server.call(request).await
 }
 
 fn text(answer: &Answer) -> String {
     String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
-fn poll(plane: &TestServer, version: u64, wait_ms: u64) -> Value {
+fn poll(server: &TestServer, version: u64, wait_ms: u64) -> Value {
     json!({
         "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
-        "installation": plane.app.publisher.installation.id, "version": version, "wait_ms": wait_ms,
+        "installation": server.app.publisher.installation.id, "version": version, "wait_ms": wait_ms,
         "clock": START, "vms": [{"id": "0000000000000001", "version": version}],
     })
 }
 
 #[tokio::test]
 async fn format_follows_the_accept_header() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     // As Prometheus 3 sends it.
     let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
                       text/plain;version=0.0.4;q=0.4,*/*;q=0.3";
-    let answer = scrape(&plane, prometheus).await;
+    let answer = scrape(&server, prometheus).await;
     assert_eq!(answer.headers[header::CONTENT_TYPE], OPENMETRICS);
     let openmetrics = text(&answer);
     assert!(openmetrics.ends_with("\n# EOF\n"), "{openmetrics}");
@@ -37,7 +37,7 @@ async fn format_follows_the_accept_header() {
     assert!(openmetrics.contains("\n# TYPE omf_audit_records counter\nomf_audit_records_total 0\n"));
     assert!(openmetrics.contains("# UNIT omf_store_operation_duration_seconds seconds\n"), "{openmetrics}");
     for accept in ["*/*", "text/plain", "application/openmetrics"] {
-        let answer = scrape(&plane, accept).await;
+        let answer = scrape(&server, accept).await;
         assert_eq!(answer.headers[header::CONTENT_TYPE], PROMETHEUS, "{accept}");
         let text = text(&answer);
         assert!(
@@ -50,8 +50,8 @@ async fn format_follows_the_accept_header() {
 
 #[tokio::test]
 async fn every_metric_has_one_help_one_type_and_samples() {
-    let plane = TestServer::new().await;
-    let text = plane.metrics().await;
+    let server = TestServer::new().await;
+    let text = server.metrics().await;
     let lines: Vec<&str> = text.lines().collect();
     let names = lines.iter().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     for name in names {
@@ -67,13 +67,13 @@ async fn every_metric_has_one_help_one_type_and_samples() {
 
 #[tokio::test]
 async fn batches_are_measured_in_buckets() {
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
-    plane.deliver(&token, (0..3).map(|n| record(n, START, None)).collect()).await;
-    plane.deliver_items(&token, Vec::new()).await;
-    let refused = plane.deliver_bytes(&token, b"no batch".to_vec()).await;
+    let server = TestServer::new().await;
+    let token = server.token("gateway").await;
+    server.deliver(&token, (0..3).map(|n| record(n, START, None)).collect()).await;
+    server.deliver_items(&token, Vec::new()).await;
+    let refused = server.deliver_bytes(&token, b"no batch".to_vec()).await;
     assert_eq!(refused.problem().1, "invalid_batch");
-    let text = plane.metrics().await;
+    let text = server.metrics().await;
     for line in [
         "# TYPE omf_audit_batch_records histogram",
         "omf_audit_batch_records_bucket{le=\"0\"} 1",
@@ -86,19 +86,19 @@ async fn batches_are_measured_in_buckets() {
     ] {
         assert!(text.lines().any(|one| one == line), "{line} in {text}");
     }
-    let ingested = plane.metric("omf_store_operation_duration_seconds_count{operation=\"ingest\"}").await;
+    let ingested = server.metric("omf_store_operation_duration_seconds_count{operation=\"ingest\"}").await;
     assert_eq!(ingested, Some(2.0));
 }
 
 #[tokio::test]
 async fn store_operations_are_counted_by_kind() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     let count = async |operation: &str| {
         let series = format!("omf_store_operation_duration_seconds_count{{operation=\"{operation}\"}}");
-        plane.metric(&series).await.unwrap()
+        server.metric(&series).await.unwrap()
     };
     let (changes, reads) = (count("admin_transaction").await, count("read").await);
-    plane.key("ci").await;
+    server.key("ci").await;
     assert_eq!(count("admin_transaction").await, changes + 1.0);
     assert!(count("read").await > reads);
 }
@@ -106,59 +106,59 @@ async fn store_operations_are_counted_by_kind() {
 #[tokio::test]
 async fn delay_of_waiting_polls_is_measured() {
     const COUNT: &str = "omf_gateway_poll_delay_seconds_count";
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
-    let held = plane.app.publisher.publication.version().unwrap();
-    let call = request(Method::POST, "/gateway/v1/poll", &token, Some(poll(&plane, held, 25_000)));
-    let waiting = tokio::spawn(send(plane.router.clone(), call));
-    plane.until_connected(&waiting).await;
-    assert_eq!(plane.metric(COUNT).await, Some(0.0));
-    plane.key("ci").await;
+    let server = TestServer::new().await;
+    let token = server.token("gateway").await;
+    let held = server.app.publisher.publication.version().unwrap();
+    let call = request(Method::POST, "/gateway/v1/poll", &token, Some(poll(&server, held, 25_000)));
+    let waiting = tokio::spawn(send(server.router.clone(), call));
+    server.until_connected(&waiting).await;
+    assert_eq!(server.metric(COUNT).await, Some(0.0));
+    server.key("ci").await;
     assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
-    assert_eq!(plane.metric(COUNT).await, Some(1.0));
-    let sum = plane.metric("omf_gateway_poll_delay_seconds_sum").await.unwrap();
+    assert_eq!(server.metric(COUNT).await, Some(1.0));
+    let sum = server.metric("omf_gateway_poll_delay_seconds_sum").await.unwrap();
     assert!(sum > 0.0 && sum < 20.0, "{sum}: less than the poll has waited");
-    let call = request(Method::POST, "/gateway/v1/poll", &token, Some(poll(&plane, held, 25_000)));
-    assert_eq!(plane.call(call).await.status, StatusCode::OK);
-    assert_eq!(plane.metric(COUNT).await, Some(1.0), "a poll that came later has not waited");
+    let call = request(Method::POST, "/gateway/v1/poll", &token, Some(poll(&server, held, 25_000)));
+    assert_eq!(server.call(call).await.status, StatusCode::OK);
+    assert_eq!(server.metric(COUNT).await, Some(1.0), "a poll that came later has not waited");
 }
 
 #[tokio::test]
 async fn delay_of_enforcement_ends_with_the_confirmation() {
     const COUNT: &str = "omf_enforcement_delay_seconds_count";
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
-    let publication = &plane.app.publisher.publication;
+    let server = TestServer::new().await;
+    let token = server.token("gateway").await;
+    let publication = &server.app.publisher.publication;
     let confirm = async |path: &str, versions: &[u64]| {
         let vms: Vec<Value> = (1..)
             .zip(versions)
             .map(|(id, version)| json!({"id": format!("{id:016x}"), "version": version}))
             .collect();
-        let mut body = poll(&plane, publication.version().unwrap(), 0);
+        let mut body = poll(&server, publication.version().unwrap(), 0);
         body["vms"] = json!(vms);
         if path.ends_with("enforced") {
             for field in ["filter_version", "snapshot_format", "version", "wait_ms", "clock"] {
                 body.as_object_mut().unwrap().remove(field);
             }
         }
-        let answer = plane.call(request(Method::POST, path, &token, Some(body))).await;
+        let answer = server.call(request(Method::POST, path, &token, Some(body))).await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT, "{answer:?}");
-        plane.metric(COUNT).await.unwrap()
+        server.metric(COUNT).await.unwrap()
     };
-    plane.key("zero").await;
+    server.key("zero").await;
     let first = publication.version().unwrap();
     assert_eq!(
         confirm("/gateway/v1/poll", &[first, first]).await,
         0.0,
         "a gateway that starts enforces no change"
     );
-    plane.key("one").await;
-    plane.key("two").await;
+    server.key("one").await;
+    server.key("two").await;
     let second = publication.version().unwrap();
     assert_eq!(confirm("/gateway/v1/enforced", &[second, first]).await, 0.0, "one of two VMs");
     assert_eq!(confirm("/gateway/v1/enforced", &[second, second]).await, 1.0);
     assert_eq!(confirm("/gateway/v1/poll", &[second, second]).await, 1.0, "it is confirmed already");
-    plane.key("three").await;
+    server.key("three").await;
     let third = publication.version().unwrap();
     assert_eq!(confirm("/gateway/v1/poll", &[third, third]).await, 2.0, "a poll confirms as well");
 }

@@ -74,7 +74,7 @@ scope = "orders:read"
 "#;
 
     async fn send(
-        plane: &TestServer,
+        server: &TestServer,
         method: Method,
         path: &str,
         headers: &[(header::HeaderName, &str)],
@@ -83,16 +83,16 @@ scope = "orders:read"
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::AUTHORIZATION, format!("Bearer {}", plane.owner));
+            .header(header::AUTHORIZATION, format!("Bearer {}", server.owner));
         for (name, value) in headers {
             request = request.header(name, *value);
         }
-        plane.call(request.body(Body::from(body.to_owned())).unwrap()).await
+        server.call(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
-    async fn put_toml(plane: &TestServer, text: &str) -> Answer {
+    async fn put_toml(server: &TestServer, text: &str) -> Answer {
         send(
-            plane,
+            server,
             Method::PUT,
             "/v1/policy",
             &[(header::CONTENT_TYPE, "application/toml; charset=utf-8")],
@@ -101,14 +101,14 @@ scope = "orders:read"
         .await
     }
 
-    async fn get_as(plane: &TestServer, path: &str, accept: &str) -> Answer {
-        send(plane, Method::GET, path, &[(header::ACCEPT, accept)], "").await
+    async fn get_as(server: &TestServer, path: &str, accept: &str) -> Answer {
+        send(server, Method::GET, path, &[(header::ACCEPT, accept)], "").await
     }
 
     #[tokio::test]
     async fn both_forms_say_the_same() {
-        let plane = TestServer::new().await;
-        let set = put_toml(&plane, SHOP).await.expect(StatusCode::OK);
+        let server = TestServer::new().await;
+        let set = put_toml(&server, SHOP).await.expect(StatusCode::OK);
         assert_eq!(
             set["document"],
             json!({
@@ -121,16 +121,16 @@ scope = "orders:read"
             })
         );
         for path in ["/v1/policy", "/v1/policy/versions/2"] {
-            let shown = get_as(&plane, path, "application/toml").await;
+            let shown = get_as(&server, path, "application/toml").await;
             assert_eq!(shown.headers[header::CONTENT_TYPE], TOML);
             assert_eq!(shown.headers[header::ETAG], "\"2\"");
             let text = String::from_utf8(shown.body.to_vec()).unwrap();
-            let again = put_toml(&plane, &text).await.expect(StatusCode::OK);
+            let again = put_toml(&server, &text).await.expect(StatusCode::OK);
             assert_eq!(again["version"], 2, "{path}: the same document is no new version:\n{text}");
         }
         for accept in ["application/json", "*/*", "application/json, application/toml;q=0.5", "text/html"] {
             assert_eq!(
-                get_as(&plane, "/v1/policy", accept).await.expect(StatusCode::OK)["version"],
+                get_as(&server, "/v1/policy", accept).await.expect(StatusCode::OK)["version"],
                 2,
                 "{accept}"
             );
@@ -143,7 +143,7 @@ scope = "orders:read"
 
     #[tokio::test]
     async fn refusals_name_field_and_line() {
-        let plane = TestServer::new().await;
+        let server = TestServer::new().await;
         let reported = |code: &str, field: Option<&str>, at: u64| (code.to_owned(), json!(field), json!(at));
         for (wrong, right, expected) in [
             (
@@ -163,17 +163,17 @@ scope = "orders:read"
         ] {
             let text = SHOP.replacen(right, wrong, 1);
             assert_ne!(text, SHOP);
-            assert_eq!(line(&put_toml(&plane, &text).await), expected, "{wrong}");
+            assert_eq!(line(&put_toml(&server, &text).await), expected, "{wrong}");
         }
         let json = "{\"scopes\": [],\n \"routes\": [\n  {\"path\": \"/a\",\n   \"methods\": [\"any\"],\n   \"scope\": \"a:b\"}]}";
-        let answer = send(&plane, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, JSON)], json).await;
+        let answer = send(&server, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, JSON)], json).await;
         assert_eq!(line(&answer), reported("invalid_field", Some("/routes/0/scope"), 5));
         let answer =
-            send(&plane, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, "text/plain")], SHOP).await;
+            send(&server, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, "text/plain")], SHOP).await;
         assert_eq!(answer.problem().1, "unsupported_media_type");
         assert!(answer.json()["detail"].as_str().unwrap().contains("application/toml"));
-        let answer = send(&plane, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, TOML)], "\u{0}").await;
+        let answer = send(&server, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, TOML)], "\u{0}").await;
         assert_eq!(answer.problem().1, "invalid_toml");
-        assert_eq!(plane.app.publisher.publication.policy().unwrap().1, 1);
+        assert_eq!(server.app.publisher.publication.policy().unwrap().1, 1);
     }
 }

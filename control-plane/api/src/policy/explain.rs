@@ -61,7 +61,7 @@ mod tests {
     }
 
     /// Makes the key of a case; gives its name and secret.
-    async fn make(plane: &TestServer, number: usize, key: &Value) -> (String, String) {
+    async fn make(server: &TestServer, number: usize, key: &Value) -> (String, String) {
         let name = format!("case-{number}");
         let mut request = json!({
             "name": &name, "environment": key.get("environment").unwrap_or(&json!("live")), "scopes": key["scopes"],
@@ -74,9 +74,9 @@ mod tests {
         if let Some(imported) = imported {
             request["digest"] = json!(Digest::of(imported.as_bytes()).to_hex());
         }
-        let created = plane.post("/v1/keys", request).await.expect(StatusCode::CREATED);
+        let created = server.post("/v1/keys", request).await.expect(StatusCode::CREATED);
         if key["state"] == "revoked" {
-            plane.post(&format!("/v1/keys/{name}/revoke"), json!({})).await.expect(StatusCode::OK);
+            server.post(&format!("/v1/keys/{name}/revoke"), json!({})).await.expect(StatusCode::OK);
         }
         (name, imported.or(created["secret"].as_str()).unwrap().to_owned())
     }
@@ -87,13 +87,13 @@ mod tests {
 
     #[tokio::test]
     async fn it_agrees_with_the_filter_on_the_decision_table() {
-        let plane = TestServer::new().await;
-        plane.put("/v1/policy", document(&json!(true))).await.expect(StatusCode::OK);
+        let server = TestServer::new().await;
+        server.put("/v1/policy", document(&json!(true))).await.expect(StatusCode::OK);
         let cases: Vec<Value> = serde_json::from_str(TABLE).unwrap();
         assert!(cases.len() >= 100);
         for (number, case) in cases.iter().enumerate() {
             let key = match case.get("key") {
-                Some(key) => Some(make(&plane, number, key).await),
+                Some(key) => Some(make(&server, number, key).await),
                 None => None,
             };
             let secret = key.as_ref().map_or("", |(_, secret)| secret);
@@ -108,7 +108,7 @@ mod tests {
                 "policy": document(&case["imported_keys"]),
                 "at": if case["key"]["state"] == "expiring" { JUST_BEFORE } else { END },
             });
-            let explanation = plane.post("/v1/policy/explain", request.clone()).await.expect(StatusCode::OK);
+            let explanation = server.post("/v1/policy/explain", request.clone()).await.expect(StatusCode::OK);
             let mut expected = said(case);
             if expected[0] != "insufficient_scope" {
                 // What the route needs is reported also where the key has it.
@@ -133,22 +133,22 @@ mod tests {
             let (Some((name, _)), false) = (key, explanation["key_name"].is_null()) else { continue };
             request.as_object_mut().unwrap().remove("headers");
             request["key"] = json!(name);
-            let by_name = plane.post("/v1/policy/explain", request).await.expect(StatusCode::OK);
+            let by_name = server.post("/v1/policy/explain", request).await.expect(StatusCode::OK);
             assert_eq!(said(&by_name), said(&explanation), "{}: by name", case["name"]);
         }
     }
 
     #[tokio::test]
     async fn a_version_and_an_instant_can_be_chosen() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
-        plane.post("/v1/keys/ci/rotate", json!({"overlap": "1h"})).await.expect(StatusCode::CREATED);
+        let server = TestServer::new().await;
+        server.key("ci").await;
+        server.post("/v1/keys/ci/rotate", json!({"overlap": "1h"})).await.expect(StatusCode::CREATED);
         let evaluate = async |more: Value| {
             let mut request = json!({"key": "ci", "method": "GET", "path": "/api/v1/contacts?q=1"});
             for (name, value) in more.as_object().unwrap() {
                 request[name] = value.clone();
             }
-            plane.post("/v1/policy/explain", request).await.expect(StatusCode::OK)
+            server.post("/v1/policy/explain", request).await.expect(StatusCode::OK)
         };
         let now = evaluate(json!({})).await;
         assert_eq!(
@@ -169,13 +169,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_auditor_names_keys_and_tries_no_credentials() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
-        let auditor = plane.token("auditor").await;
+        let server = TestServer::new().await;
+        server.key("ci").await;
+        let auditor = server.token("auditor").await;
         let evaluate = async |principal: Value| {
             let mut body = json!({"method": "GET", "path": "/api/v1/contacts"});
             body.as_object_mut().unwrap().extend(principal.as_object().unwrap().clone());
-            plane.call(request(Method::POST, "/v1/policy/explain", &auditor, Some(body))).await
+            server.call(request(Method::POST, "/v1/policy/explain", &auditor, Some(body))).await
         };
         assert_eq!(evaluate(json!({"key": "ci"})).await.expect(StatusCode::OK)["reason"], "allowed");
         let refused = evaluate(json!({"headers": [["x-api-key", "guess"]]})).await;
@@ -184,8 +184,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wrong_is_named() {
-        let plane = TestServer::new().await;
-        plane.key("ci").await;
+        let server = TestServer::new().await;
+        server.key("ci").await;
         for (more, expected) in [
             (json!({"key": "nobody"}), (422, "invalid_field", "/key")),
             (json!({"version": 2}), (422, "invalid_field", "/version")),
@@ -205,7 +205,7 @@ mod tests {
             for (name, value) in more.as_object().unwrap() {
                 request[name] = value.clone();
             }
-            let (status, code, field) = plane.post("/v1/policy/explain", request).await.problem();
+            let (status, code, field) = server.post("/v1/policy/explain", request).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{more}");
         }
     }

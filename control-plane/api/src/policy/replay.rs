@@ -81,11 +81,11 @@ mod tests {
     }
 
     /// Delivers calls with two keys, `contacts` and `agents`, and one without a key.
-    async fn deliver_calls(plane: &TestServer) {
-        let gateway = plane.token("gateway").await;
-        let contacts = plane.key("contacts").await;
+    async fn deliver_calls(server: &TestServer) {
+        let gateway = server.token("gateway").await;
+        let contacts = server.key("contacts").await;
         let body = json!({"name": "agents", "environment": "live", "scopes": ["agents:read"]});
-        let agents = plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
+        let agents = server.post("/v1/keys", body).await.expect(StatusCode::CREATED);
         let denied = Outcome::Denied;
         let mut records = vec![
             call(&contacts, "GET", "/api/v1/contacts", Outcome::Allowed),
@@ -104,14 +104,14 @@ mod tests {
         for (record, number) in records.iter_mut().zip(0..) {
             record.sequence = number;
         }
-        plane.deliver(&gateway, records).await;
+        server.deliver(&gateway, records).await;
     }
 
     #[tokio::test]
     async fn every_call_is_counted_once_and_rightly() {
-        let plane = TestServer::new().await;
-        deliver_calls(&plane).await;
-        let answer = plane.post("/v1/policy/replay", draft()).await.expect(StatusCode::OK);
+        let server = TestServer::new().await;
+        deliver_calls(&server).await;
+        let answer = server.post("/v1/policy/replay", draft()).await.expect(StatusCode::OK);
         let counts = [
             ("calls", 12),
             ("still_allowed", 1),
@@ -167,64 +167,64 @@ mod tests {
             ]
         );
         let newest = answer["changes"][0]["newest_record"].as_str().unwrap();
-        let record = plane.get(&format!("/v1/audit/{newest}")).await.expect(StatusCode::OK);
+        let record = server.get(&format!("/v1/audit/{newest}")).await.expect(StatusCode::OK);
         assert_eq!(record["path"], "/api/v1/contacts/8");
         assert_eq!(answer["changes"][0]["newest_path"], "/api/v1/contacts/8");
 
-        let one = plane.post("/v1/policy/replay?key=agents", draft()).await.expect(StatusCode::OK);
+        let one = server.post("/v1/policy/replay?key=agents", draft()).await.expect(StatusCode::OK);
         assert_eq!(
             (&one["calls"], &one["newly_allowed"], &one["newly_refused"]),
             (&json!(6), &json!(1), &json!(0))
         );
         let none =
-            plane.post("/v1/policy/replay?to=2027-01-15T08:00:00Z", draft()).await.expect(StatusCode::OK);
+            server.post("/v1/policy/replay?to=2027-01-15T08:00:00Z", draft()).await.expect(StatusCode::OK);
         assert_eq!((&none["calls"], &none["oldest"]), (&json!(0), &Value::Null));
         // Whatever a policy says, a key that has been revoked since is refused.
-        plane.post("/v1/keys/contacts/revoke", json!({})).await.expect(StatusCode::OK);
-        let revoked = plane.post("/v1/policy/replay", draft()).await.expect(StatusCode::OK);
+        server.post("/v1/keys/contacts/revoke", json!({})).await.expect(StatusCode::OK);
+        let revoked = server.post("/v1/policy/replay", draft()).await.expect(StatusCode::OK);
         assert_eq!((&revoked["newly_refused"], &revoked["unaffected"]), (&json!(0), &json!(8)));
         let same = serde_json::to_value(PolicyDocument::default()).unwrap();
-        let same = plane.post("/v1/policy/replay", same).await.expect(StatusCode::OK);
+        let same = server.post("/v1/policy/replay", same).await.expect(StatusCode::OK);
         assert_eq!(same["changes"], json!([]), "the effective policy changes nothing");
-        assert_eq!(plane.get("/v1/policy").await.expect(StatusCode::OK)["version"], 1);
+        assert_eq!(server.get("/v1/policy").await.expect(StatusCode::OK)["version"], 1);
     }
 
     #[tokio::test]
     async fn a_draft_that_takes_no_imported_keys_refuses_their_calls() {
-        let plane = TestServer::new().await;
-        let gateway = plane.token("gateway").await;
+        let server = TestServer::new().await;
+        let gateway = server.token("gateway").await;
         let document = |imported_keys: bool| {
             serde_json::to_value(PolicyDocument { imported_keys, ..PolicyDocument::default() }).unwrap()
         };
-        plane.put("/v1/policy", document(true)).await.expect(StatusCode::OK);
+        server.put("/v1/policy", document(true)).await.expect(StatusCode::OK);
         let body = json!({"name": "moved", "environment": "live", "scopes": ["contacts:read"], "digest": "0".repeat(64)});
-        let moved = plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
-        plane.deliver(&gateway, vec![call(&moved, "GET", "/api/v1/contacts", Outcome::Allowed)]).await;
+        let moved = server.post("/v1/keys", body).await.expect(StatusCode::CREATED);
+        server.deliver(&gateway, vec![call(&moved, "GET", "/api/v1/contacts", Outcome::Allowed)]).await;
 
-        let answer = plane.post("/v1/policy/replay", document(false)).await.expect(StatusCode::OK);
+        let answer = server.post("/v1/policy/replay", document(false)).await.expect(StatusCode::OK);
         assert_eq!(
             (&answer["newly_refused"], &answer["changes"][0]["after"]),
             (&json!(1), &json!("malformed_key"))
         );
         assert_eq!(answer["blocked_by"][0]["code"], "imports_in_use");
-        let diff = plane.post("/v1/policy/diff", document(false)).await.expect(StatusCode::OK);
+        let diff = server.post("/v1/policy/diff", document(false)).await.expect(StatusCode::OK);
         assert_eq!(diff["blocked_by"], answer["blocked_by"]);
         let evaluate =
             json!({"key": "moved", "method": "GET", "path": "/api/v1/contacts", "policy": document(false)});
-        let evaluation = plane.post("/v1/policy/explain", evaluate).await.expect(StatusCode::OK);
+        let evaluation = server.post("/v1/policy/explain", evaluate).await.expect(StatusCode::OK);
         assert_eq!(
             (&evaluation["reason"], &evaluation["steps"][0]["verdict"]),
             (&json!("malformed_key"), &json!("refused"))
         );
         assert!(evaluation["steps"][0]["detail"].as_str().unwrap().contains("imported_keys"), "{evaluation}");
 
-        let set = plane.put("/v1/policy", document(false)).await;
+        let set = server.put("/v1/policy", document(false)).await;
         assert_eq!(set.problem().1, "imports_in_use");
         assert!(set.json()["detail"].as_str().unwrap().contains("other systems: moved."), "{set:?}");
         // A version of this installation in its place, and the imported one out of the way.
-        plane.post("/v1/keys/moved/rotate", json!({})).await.expect(StatusCode::CREATED);
-        assert_eq!(plane.put("/v1/policy", document(false)).await.problem().1, "imports_in_use");
-        plane.post("/v1/keys/moved/versions/1/revoke", json!({})).await.expect(StatusCode::OK);
-        plane.put("/v1/policy", document(false)).await.expect(StatusCode::OK);
+        server.post("/v1/keys/moved/rotate", json!({})).await.expect(StatusCode::CREATED);
+        assert_eq!(server.put("/v1/policy", document(false)).await.problem().1, "imports_in_use");
+        server.post("/v1/keys/moved/versions/1/revoke", json!({})).await.expect(StatusCode::OK);
+        server.put("/v1/policy", document(false)).await.expect(StatusCode::OK);
     }
 }

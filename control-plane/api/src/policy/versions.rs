@@ -77,54 +77,54 @@ mod tests {
 
     #[tokio::test]
     async fn versions_are_kept_compared_and_brought_back() {
-        let plane = TestServer::new().await;
-        plane.put("/v1/policy", without("agents:read")).await.expect(StatusCode::OK);
-        plane.put("/v1/policy", without("tickets:read")).await.expect(StatusCode::OK);
-        let list = plane.get("/v1/policy/versions?limit=2").await.expect(StatusCode::OK);
+        let server = TestServer::new().await;
+        server.put("/v1/policy", without("agents:read")).await.expect(StatusCode::OK);
+        server.put("/v1/policy", without("tickets:read")).await.expect(StatusCode::OK);
+        let list = server.get("/v1/policy/versions?limit=2").await.expect(StatusCode::OK);
         let at = "2027-01-15T08:00:00.000Z";
         let expected =
             [3, 2].map(|version| json!({"version": version, "created_by": "owner", "created_at": at}));
         assert_eq!(list["items"], json!(expected));
         let cursor = list["next_cursor"].as_str().unwrap();
-        let rest = plane.get(&format!("/v1/policy/versions?cursor={cursor}")).await.expect(StatusCode::OK);
+        let rest = server.get(&format!("/v1/policy/versions?cursor={cursor}")).await.expect(StatusCode::OK);
         assert_eq!(rest["items"][0]["created_by"], "first start");
-        let second = plane.get("/v1/policy/versions/2").await.expect(StatusCode::OK);
+        let second = server.get("/v1/policy/versions/2").await.expect(StatusCode::OK);
         assert_eq!(second["document"], without("agents:read"));
         for missing in ["4", "0", "x", "18446744073709551615"] {
             let path = format!("/v1/policy/versions/{missing}");
-            assert_eq!(plane.get(&path).await.problem().0, 404, "{missing}");
+            assert_eq!(server.get(&path).await.problem().0, 404, "{missing}");
         }
 
-        let diff = plane.get("/v1/policy/diff?from=1&to=2").await.expect(StatusCode::OK);
+        let diff = server.get("/v1/policy/diff?from=1&to=2").await.expect(StatusCode::OK);
         assert_eq!((&diff["from"], &diff["to"]), (&json!(1), &json!(2)));
         assert_eq!(diff["scopes"]["removed"][0]["name"], "agents:read");
         assert_eq!(diff["routes"]["removed"].as_array().unwrap().len(), 3);
-        let since = plane.get("/v1/policy/diff?from=2").await.expect(StatusCode::OK);
+        let since = server.get("/v1/policy/diff?from=2").await.expect(StatusCode::OK);
         assert_eq!((&since["to"], &since["scopes"]["added"][0]["name"]), (&json!(3), &json!("agents:read")));
-        let draft = plane.post("/v1/policy/diff", without("agents:read")).await.expect(StatusCode::OK);
+        let draft = server.post("/v1/policy/diff", without("agents:read")).await.expect(StatusCode::OK);
         assert_eq!((&draft["from"], &draft["to"]), (&json!(3), &json!(null)));
         assert_eq!(draft["scopes"]["added"][0]["name"], "tickets:read");
-        assert_eq!(plane.get("/v1/policy/diff?from=9").await.problem().2, "from");
-        assert_eq!(plane.get("/v1/policy/diff?to=x").await.problem().2, "to");
+        assert_eq!(server.get("/v1/policy/diff?from=9").await.problem().2, "from");
+        assert_eq!(server.get("/v1/policy/diff?to=x").await.problem().2, "to");
 
-        let back = plane.post("/v1/policy/rollback", json!({"version": 2})).await;
+        let back = server.post("/v1/policy/rollback", json!({"version": 2})).await;
         assert_eq!(back.headers["etag"], "\"4\"");
         let back = back.expect(StatusCode::OK);
         assert_eq!((&back["version"], &back["document"]), (&json!(4), &without("agents:read")));
-        let events = plane.get("/v1/admin-log?action=policy.rolled_back").await.expect(StatusCode::OK);
+        let events = server.get("/v1/admin-log?action=policy.rolled_back").await.expect(StatusCode::OK);
         assert_eq!(
             (&events["items"][0]["before"], &events["items"][0]["after"]),
             (&json!({"version": 3}), &json!({"version": 4}))
         );
-        let event = plane.get("/v1/admin-log?action=policy.set").await.expect(StatusCode::OK);
+        let event = server.get("/v1/admin-log?action=policy.set").await.expect(StatusCode::OK);
         assert_eq!(event["items"].as_array().unwrap().len(), 2);
 
-        assert_eq!(plane.post("/v1/policy/rollback", json!({"version": 9})).await.problem().2, "/version");
-        let again = plane.post("/v1/policy/rollback", json!({"version": 2})).await.expect(StatusCode::OK);
+        assert_eq!(server.post("/v1/policy/rollback", json!({"version": 9})).await.problem().2, "/version");
+        let again = server.post("/v1/policy/rollback", json!({"version": 2})).await.expect(StatusCode::OK);
         assert_eq!(again["version"], 4, "it is effective already");
         let body = json!({"name": "t", "environment": "live", "scopes": ["tickets:read"]});
-        plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
-        let lost = plane.post("/v1/policy/rollback", json!({"version": 3})).await;
+        server.post("/v1/keys", body).await.expect(StatusCode::CREATED);
+        let lost = server.post("/v1/policy/rollback", json!({"version": 3})).await;
         assert_eq!(lost.problem().1, "scope_in_use");
     }
 }

@@ -16,29 +16,29 @@ use omniflow_test_server::{START, TestServer, record};
 const KEY: Uuid = Uuid::from_u128(9);
 
 /// Five calls an hour for ten days, from one network, until the hour that begins now.
-async fn history(plane: &TestServer, token: &str) -> u64 {
+async fn history(server: &TestServer, token: &str) -> u64 {
     let hours = 240;
     let records: Vec<AuditRecord> = (0..hours * 5)
         .map(|n| record(n, START - (hours - n / 5) * HOUR_MS + n % 5, Some((KEY, "ci"))))
         .collect();
     for part in records.chunks(400) {
-        assert_eq!(plane.deliver(token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(server.deliver(token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
     }
-    plane.detect_anomalies().await;
+    server.detect_anomalies().await;
     hours * 5
 }
 
-async fn anomalies(plane: &TestServer, query: &str) -> Vec<Value> {
-    let list = plane.get(&format!("/v1/anomalies?{query}")).await.expect(StatusCode::OK);
+async fn anomalies(server: &TestServer, query: &str) -> Vec<Value> {
+    let list = server.get(&format!("/v1/anomalies?{query}")).await.expect(StatusCode::OK);
     list["items"].as_array().unwrap().clone()
 }
 
 #[tokio::test]
 async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
-    let next = history(&plane, &token).await;
-    assert_eq!(anomalies(&plane, "").await, [] as [Value; 0], "ten quiet days");
+    let server = TestServer::new().await;
+    let token = server.token("gateway").await;
+    let next = history(&server, &token).await;
+    assert_eq!(anomalies(&server, "").await, [] as [Value; 0], "ten quiet days");
 
     let hostile = |n: u64| {
         let mut record = record(next + n, START + n, Some((KEY, "ci")));
@@ -54,13 +54,13 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
         }
         record
     };
-    plane.deliver(&token, (0..150).map(hostile).collect()).await;
-    plane.detect_anomalies().await;
-    plane.deliver(&token, (150..300).map(hostile).collect()).await;
+    server.deliver(&token, (0..150).map(hostile).collect()).await;
+    server.detect_anomalies().await;
+    server.deliver(&token, (150..300).map(hostile).collect()).await;
     for _ in 0..2 {
-        plane.detect_anomalies().await;
+        server.detect_anomalies().await;
     }
-    let mut found = anomalies(&plane, "").await;
+    let mut found = anomalies(&server, "").await;
     found.sort_by_key(|anomaly| anomaly["kind"].as_str().unwrap().to_owned());
     let reported: Vec<_> = found
         .iter()
@@ -77,7 +77,7 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
     for (anomaly, calls) in found.iter().zip([38, 298, 298, 2, 298]) {
         let mut query = anomaly["query"].as_str().unwrap().to_owned();
         query.push_str("&limit=500");
-        let shown = plane.get(&query).await.expect(StatusCode::OK);
+        let shown = server.get(&query).await.expect(StatusCode::OK);
         assert_eq!(shown["items"].as_array().unwrap().len(), calls, "{query}");
     }
     assert_eq!(found[0]["evidence"]["status"], "403");
@@ -89,11 +89,11 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
     assert_eq!(found[4]["evidence"]["expected"], 5.0);
     assert_eq!(found[4]["first_seen"], "2027-01-15T08:00:00.000Z");
 
-    assert_eq!(anomalies(&plane, "kind=new_network&key=ci").await.len(), 1);
-    assert_eq!(anomalies(&plane, &format!("key={KEY}&to=2027-01-15T08:00:00Z")).await.len(), 0);
-    assert_eq!(anomalies(&plane, "from=2027-01-15T08:00:01Z").await.len(), 0);
-    assert_eq!(plane.get("/v1/anomalies?kind=odd").await.problem().2, "kind");
-    let metrics = plane.get("/metrics").await;
+    assert_eq!(anomalies(&server, "kind=new_network&key=ci").await.len(), 1);
+    assert_eq!(anomalies(&server, &format!("key={KEY}&to=2027-01-15T08:00:00Z")).await.len(), 0);
+    assert_eq!(anomalies(&server, "from=2027-01-15T08:00:01Z").await.len(), 0);
+    assert_eq!(server.get("/v1/anomalies?kind=odd").await.problem().2, "kind");
+    let metrics = server.get("/metrics").await;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     for line in ["omf_anomalies_total{kind=\"volume_spike\"} 1", "omf_audit_records_total 1500"] {
         assert!(text.lines().any(|one| one == line), "{text}");
@@ -103,19 +103,19 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
 
 #[tokio::test]
 async fn it_goes_on_as_one_finding_and_is_a_new_one_another_day() {
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
-    let mut next = history(&plane, &token).await;
+    let server = TestServer::new().await;
+    let token = server.token("gateway").await;
+    let mut next = history(&server, &token).await;
     let mut spike = async |hour: u64, calls: u64| {
         let time = START + hour * HOUR_MS;
-        plane.pass(Duration::from_millis(time.saturating_sub(plane.app.now().0)));
+        server.pass(Duration::from_millis(time.saturating_sub(server.app.now().0)));
         let records: Vec<_> = (0..calls).map(|n| record(next + n, time + n, Some((KEY, "ci")))).collect();
         for part in records.chunks(500) {
-            assert_eq!(plane.deliver(&token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
+            assert_eq!(server.deliver(&token, part.to_vec()).await.status, StatusCode::NO_CONTENT);
         }
         next += calls;
-        plane.detect_anomalies().await;
-        anomalies(&plane, "").await
+        server.detect_anomalies().await;
+        anomalies(&server, "").await
     };
     let first = spike(0, 300).await;
     assert_eq!(first.len(), 1);
@@ -133,20 +133,20 @@ async fn it_goes_on_as_one_finding_and_is_a_new_one_another_day() {
 
 #[tokio::test]
 async fn a_new_key_is_judged_by_nothing_but_its_end() {
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
+    let server = TestServer::new().await;
+    let token = server.token("gateway").await;
     let mut records: Vec<_> = (0..400).map(|n| record(n, START + n, Some((KEY, "new")))).collect();
     records[399].outcome = Outcome::Denied(Denial::KeyExpired);
-    plane.deliver(&token, records).await;
-    plane.detect_anomalies().await;
-    let found = anomalies(&plane, "").await;
+    server.deliver(&token, records).await;
+    server.detect_anomalies().await;
+    let found = anomalies(&server, "").await;
     assert_eq!((found.len(), &found[0]["kind"]), (1, &json!("used_after_end")));
 }
 
 #[tokio::test]
 async fn one_look_takes_each_hour_once_however_busy_the_first_ones_are() {
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
+    let server = TestServer::new().await;
+    let token = server.token("gateway").await;
     let mut next = 0;
     let mut call = async |key: u128| {
         let mut both = [
@@ -155,14 +155,14 @@ async fn one_look_takes_each_hour_once_however_busy_the_first_ones_are() {
         ];
         both[1].outcome = Outcome::Denied(Denial::KeyRevoked);
         next += 2;
-        assert_eq!(plane.deliver(&token, both.to_vec()).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(server.deliver(&token, both.to_vec()).await.status, StatusCode::NO_CONTENT);
     };
     for key in [2, 1, 3] {
         call(key).await;
     }
     let (mut cursor, mut keys) = (EvaluationCursor::default(), Vec::new());
     loop {
-        let changed = plane.app.store.changed_hours(&mut cursor, 1).await.unwrap();
+        let changed = server.app.store.changed_hours(&mut cursor, 1).await.unwrap();
         if changed.is_empty() {
             break;
         }
@@ -170,26 +170,26 @@ async fn one_look_takes_each_hour_once_however_busy_the_first_ones_are() {
             ChangedHour::Hour(present) => ("hour", present.key_id.as_u128()),
             ChangedHour::Ended(detection) => ("end", detection.key_id.as_u128()),
         }));
-        let omniflow_test_server::ControlPlane { store, notifications, clock, .. } = &*plane.app;
+        let omniflow_test_server::ControlPlane { store, notifications, clock, .. } = &*server.app;
         evaluate(&**store, notifications, clock, false, changed).await.unwrap();
         call(1).await;
     }
     assert_eq!(keys, [("hour", 1), ("end", 1), ("hour", 2), ("end", 2), ("hour", 3), ("end", 3)]);
-    let again = plane.app.store.changed_hours(&mut EvaluationCursor::default(), 9).await.unwrap();
+    let again = server.app.store.changed_hours(&mut EvaluationCursor::default(), 9).await.unwrap();
     assert_eq!(again.len(), 2, "what has come meanwhile is for the next look");
 }
 
 #[tokio::test]
 async fn what_was_found_goes_with_the_records() {
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
-    let next = history(&plane, &token).await;
-    plane.deliver(&token, (0..300).map(|n| record(next + n, START + n, Some((KEY, "ci")))).collect()).await;
-    plane.detect_anomalies().await;
-    assert_eq!(anomalies(&plane, "").await.len(), 1);
-    plane.pass(Duration::from_secs(91 * 86_400));
-    plane.purge().await;
-    assert_eq!(anomalies(&plane, "").await.len(), 0);
-    let metrics = plane.get("/metrics").await;
+    let server = TestServer::new().await;
+    let token = server.token("gateway").await;
+    let next = history(&server, &token).await;
+    server.deliver(&token, (0..300).map(|n| record(next + n, START + n, Some((KEY, "ci")))).collect()).await;
+    server.detect_anomalies().await;
+    assert_eq!(anomalies(&server, "").await.len(), 1);
+    server.pass(Duration::from_secs(91 * 86_400));
+    server.purge().await;
+    assert_eq!(anomalies(&server, "").await.len(), 0);
+    let metrics = server.get("/metrics").await;
     assert!(String::from_utf8_lossy(&metrics.body).contains("{kind=\"volume_spike\"} 1"), "a counter stays");
 }

@@ -51,9 +51,9 @@ fn headers(headers: &HeaderMap) -> String {
     lines.concat()
 }
 
-fn post(plane: &TestServer, path: &str, media_type: &str, body: impl Into<Body>) -> Request<Body> {
+fn post(server: &TestServer, path: &str, media_type: &str, body: impl Into<Body>) -> Request<Body> {
     Request::post(path)
-        .header(header::AUTHORIZATION, format!("Bearer {}", plane.owner))
+        .header(header::AUTHORIZATION, format!("Bearer {}", server.owner))
         .header(header::CONTENT_TYPE, media_type)
         .body(body.into())
         .unwrap()
@@ -69,18 +69,18 @@ fn new_key(name: &str) -> Value {
 }
 
 /// Puts a key into the database behind the back of whoever publishes.
-async fn store(plane: &TestServer, name: &str, change: impl FnOnce(&mut Key)) {
-    let mut key = plane.app.store.key(&KeyReference::from("ci")).await.unwrap().unwrap();
+async fn store(server: &TestServer, name: &str, change: impl FnOnce(&mut Key)) {
+    let mut key = server.app.store.key(&KeyReference::from("ci")).await.unwrap().unwrap();
     key.id = uuid::Uuid::from_u128(u128::from(name.len() as u64));
     key.name = name.parse().unwrap();
     key.versions[0].digest = Digest::of(name.as_bytes());
     change(&mut key);
-    let mut transaction = plane.app.store.begin().await.unwrap();
+    let mut transaction = server.app.store.begin().await.unwrap();
     transaction.insert_keys(std::slice::from_ref(&key)).await.unwrap();
     transaction.commit().await.unwrap();
 }
 
-async fn unreadable(plane: &TestServer, reported: &mut Report) {
+async fn unreadable(server: &TestServer, reported: &mut Report) {
     for (media_type, path, body) in [
         ("application/json", "/v1/keys", "{"),
         (
@@ -97,56 +97,60 @@ async fn unreadable(plane: &TestServer, reported: &mut Report) {
             "{\"scopes\": [],\n \"routes\": [{\"path\": \"x\", \"methods\": [], \"scope\": \"a:b\"}]}",
         ),
     ] {
-        let answer = plane.call(post(plane, path, media_type, body)).await;
+        let answer = server.call(post(server, path, media_type, body)).await;
         reported.note(&format!("POST {path}, {media_type}"), &answer, &[]);
     }
     // One whose reader fails before the endpoint's limit is reached, as when a connection breaks.
-    let broken = post(plane, "/v1/keys", "application/json", vec![b' '; 3_000_000]).with_limited_body();
-    reported.note("POST /v1/keys, cut short", &plane.call(broken).await, &[]);
-    let long = post(plane, "/v1/keys", "application/json", vec![b' '; 300_000]);
-    reported.note("POST /v1/keys, 300,000 bytes", &plane.call(long).await, &[]);
+    let broken = post(server, "/v1/keys", "application/json", vec![b' '; 3_000_000]).with_limited_body();
+    reported.note("POST /v1/keys, cut short", &server.call(broken).await, &[]);
+    let long = post(server, "/v1/keys", "application/json", vec![b' '; 300_000]);
+    reported.note("POST /v1/keys, 300,000 bytes", &server.call(long).await, &[]);
     for path in
         ["/v1/keys?colour=red", "/v1/keys?limit=0", "/v1/audit?status=6xx", "/nothing", "/v1/keys/nobody"]
     {
-        reported.note(&format!("GET {path}"), &plane.get(path).await, &[]);
+        reported.note(&format!("GET {path}"), &server.get(path).await, &[]);
     }
     let call =
-        with(request(Method::POST, "/v1/keys", &plane.owner, Some(new_key("x"))), "idempotency-key", "a b");
-    reported.note("POST /v1/keys, Idempotency-Key: a b", &plane.call(call).await, &[]);
-    reported.note("DELETE /v1/policy", &plane.delete("/v1/policy").await, &[]);
+        with(request(Method::POST, "/v1/keys", &server.owner, Some(new_key("x"))), "idempotency-key", "a b");
+    reported.note("POST /v1/keys, Idempotency-Key: a b", &server.call(call).await, &[]);
+    reported.note("DELETE /v1/policy", &server.delete("/v1/policy").await, &[]);
 }
 
-async fn refused(plane: &TestServer, reported: &mut Report) {
+async fn refused(server: &TestServer, reported: &mut Report) {
     let none = Request::get("/v1/keys").body(Body::empty()).unwrap();
-    reported.note("GET /v1/keys, no token", &plane.call(none).await, &[]);
+    reported.note("GET /v1/keys, no token", &server.call(none).await, &[]);
     let wrong = || {
         let mut call = request(Method::GET, "/v1/keys", "omf_token_wrong", None);
         call.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
         call
     };
-    let mut answer = plane.call(wrong()).await;
+    let mut answer = server.call(wrong()).await;
     while answer.status == StatusCode::UNAUTHORIZED {
-        answer = plane.call(wrong()).await;
+        answer = server.call(wrong()).await;
     }
     reported.note("GET /v1/keys, one of many wrong tokens", &answer, &[]);
-    let auditor = plane.token("auditor").await;
+    let auditor = server.token("auditor").await;
     let call = request(Method::POST, "/v1/keys", &auditor, Some(new_key("x")));
-    reported.note("POST /v1/keys as auditor", &plane.call(call).await, &[]);
-    let gateway = plane.token("gateway").await;
+    reported.note("POST /v1/keys as auditor", &server.call(call).await, &[]);
+    let gateway = server.token("gateway").await;
     let batch = with(
         request(Method::POST, "/gateway/v1/audit", &gateway, Some(json!({}))),
         "content-type",
         AUDIT_MEDIA_TYPE,
     );
-    reported.note("POST /gateway/v1/audit", &plane.call(batch).await, &[]);
+    reported.note("POST /gateway/v1/audit", &server.call(batch).await, &[]);
     let gone = request(Method::GET, "/gateway/v1/images/1/chunks/0", &gateway, None);
-    reported.note("GET /gateway/v1/images/1/chunks/0", &plane.call(gone).await, &[]);
-    reported.note("DELETE /v1/tokens/{owner}", &plane.delete(&plane.path_of_token("owner").await).await, &[]);
+    reported.note("GET /gateway/v1/images/1/chunks/0", &server.call(gone).await, &[]);
+    reported.note(
+        "DELETE /v1/tokens/{owner}",
+        &server.delete(&server.path_of_token("owner").await).await,
+        &[],
+    );
 }
 
 /// The refusal of a replay, of several that are requested at once.
-async fn replay_beside_another(plane: &TestServer) -> Answer {
-    let replay = || plane.post("/v1/policy/replay", json!({"scopes": [], "routes": []}));
+async fn replay_beside_another(server: &TestServer) -> Answer {
+    let replay = || server.post("/v1/policy/replay", json!({"scopes": [], "routes": []}));
     let until_refused = async {
         loop {
             let answers = <[Answer; 4]>::from(tokio::join!(replay(), replay(), replay(), replay()));
@@ -158,75 +162,75 @@ async fn replay_beside_another(plane: &TestServer) -> Answer {
     timeout(Duration::from_secs(30), until_refused).await.expect("no replay is refused")
 }
 
-async fn in_the_way(plane: &TestServer, reported: &mut Report) {
-    plane.key("ci").await;
-    reported.note("POST /v1/keys, name in use", &plane.post("/v1/keys", new_key("ci")).await, &[]);
+async fn in_the_way(server: &TestServer, reported: &mut Report) {
+    server.key("ci").await;
+    reported.note("POST /v1/keys, name in use", &server.post("/v1/keys", new_key("ci")).await, &[]);
     reported.note(
         "POST /v1/tokens, name in use",
-        &plane.post("/v1/tokens", json!({"name": "owner", "role": "admin"})).await,
+        &server.post("/v1/tokens", json!({"name": "owner", "role": "admin"})).await,
         &[],
     );
     let scopes = json!({"name": "x", "environment": "live", "scopes": ["nothing:read"]});
-    reported.note("POST /v1/keys, unknown scope", &plane.post("/v1/keys", scopes).await, &[]);
+    reported.note("POST /v1/keys, unknown scope", &server.post("/v1/keys", scopes).await, &[]);
     let mut imported = new_key("imported");
     imported["digest"] = json!(Digest::of(b"other").to_hex());
-    reported.note("POST /v1/keys, imported", &plane.post("/v1/keys", imported.clone()).await, &[]);
-    let mut policy = plane.get("/v1/policy").await.json()["document"].take();
+    reported.note("POST /v1/keys, imported", &server.post("/v1/keys", imported.clone()).await, &[]);
+    let mut policy = server.get("/v1/policy").await.json()["document"].take();
     policy["imported_keys"] = json!(true);
-    plane.put("/v1/policy", policy).await;
+    server.put("/v1/policy", policy).await;
     // Later than the key before, so that lists name the two in one order.
-    plane.pass(Duration::from_millis(1));
-    plane.post("/v1/keys", imported.clone()).await;
+    server.pass(Duration::from_millis(1));
+    server.post("/v1/keys", imported.clone()).await;
     imported["name"] = json!("again");
-    reported.note("POST /v1/keys, imported twice", &plane.post("/v1/keys", imported).await, &[]);
+    reported.note("POST /v1/keys, imported twice", &server.post("/v1/keys", imported).await, &[]);
     let nothing = json!({"scopes": [], "routes": []});
-    reported.note("PUT /v1/policy, without scopes", &plane.put("/v1/policy", nothing).await, &[]);
-    let mut policy = plane.get("/v1/policy").await.json()["document"].take();
+    reported.note("PUT /v1/policy, without scopes", &server.put("/v1/policy", nothing).await, &[]);
+    let mut policy = server.get("/v1/policy").await.json()["document"].take();
     policy.as_object_mut().unwrap().remove("imported_keys");
     reported.note(
         "POST /v1/policy/replay, beside another",
-        &replay_beside_another(plane).await,
+        &replay_beside_another(server).await,
         &["retry-after"],
     );
-    reported.note("PUT /v1/policy, without imported_keys", &plane.put("/v1/policy", policy).await, &[]);
+    reported.note("PUT /v1/policy, without imported_keys", &server.put("/v1/policy", policy).await, &[]);
     let stale =
-        with(request(Method::PATCH, "/v1/keys/ci", &plane.owner, Some(json!({}))), "if-match", "\"7\"");
-    reported.note("PATCH /v1/keys/ci, If-Match: \"7\"", &plane.call(stale).await, &[]);
+        with(request(Method::PATCH, "/v1/keys/ci", &server.owner, Some(json!({}))), "if-match", "\"7\"");
+    reported.note("PATCH /v1/keys/ci, If-Match: \"7\"", &server.call(stale).await, &[]);
 }
 
-async fn ended(plane: &TestServer, reported: &mut Report) {
-    plane.key("revoked").await;
-    plane.post("/v1/keys/revoked/revoke", json!({})).await;
-    reported.note("PATCH a revoked key", &plane.patch("/v1/keys/revoked", json!({})).await, &[]);
-    reported.note("rotate a revoked key", &plane.post("/v1/keys/revoked/rotate", json!({})).await, &[]);
+async fn ended(server: &TestServer, reported: &mut Report) {
+    server.key("revoked").await;
+    server.post("/v1/keys/revoked/revoke", json!({})).await;
+    reported.note("PATCH a revoked key", &server.patch("/v1/keys/revoked", json!({})).await, &[]);
+    reported.note("rotate a revoked key", &server.post("/v1/keys/revoked/rotate", json!({})).await, &[]);
     let mut ending = new_key("expired");
     ending["expires_at"] = json!("2027-01-15T09:00:00Z");
-    plane.post("/v1/keys", ending).await;
-    store(plane, "exhausted", |key| key.versions[0].version = u16::MAX).await;
-    reported.note("rotate once too often", &plane.post("/v1/keys/exhausted/rotate", json!({})).await, &[]);
-    store(plane, "unpublished", |_| {}).await;
+    server.post("/v1/keys", ending).await;
+    store(server, "exhausted", |key| key.versions[0].version = u16::MAX).await;
+    reported.note("rotate once too often", &server.post("/v1/keys/exhausted/rotate", json!({})).await, &[]);
+    store(server, "unpublished", |_| {}).await;
     let call = json!({"key": "unpublished", "method": "GET", "path": "/"});
-    reported.note("POST /v1/policy/explain", &plane.post("/v1/policy/explain", call).await, &[]);
+    reported.note("POST /v1/policy/explain", &server.post("/v1/policy/explain", call).await, &[]);
 
     let attempt = |name| {
-        with(request(Method::POST, "/v1/keys", &plane.owner, Some(new_key(name))), "idempotency-key", "1")
+        with(request(Method::POST, "/v1/keys", &server.owner, Some(new_key(name))), "idempotency-key", "1")
     };
-    let made = plane.call(attempt("once")).await;
-    reported.note("Idempotency-Key of another call", &plane.call(attempt("twice")).await, &[]);
-    plane.pass(Duration::from_secs(3_600));
+    let made = server.call(attempt("once")).await;
+    reported.note("Idempotency-Key of another call", &server.call(attempt("twice")).await, &[]);
+    server.pass(Duration::from_secs(3_600));
     let id = made.json()["key"]["id"].as_str().unwrap().to_owned();
-    reported.note("Idempotency-Key, an hour later", &plane.call(attempt("once")).await, &[&id]);
-    reported.note("rotate an expired key", &plane.post("/v1/keys/expired/rotate", json!({})).await, &[]);
+    reported.note("Idempotency-Key, an hour later", &server.call(attempt("once")).await, &[&id]);
+    reported.note("rotate an expired key", &server.post("/v1/keys/expired/rotate", json!({})).await, &[]);
 }
 
-async fn without_its_payload_key(plane: TestServer, reported: &mut Report) -> TestServer {
-    let key_file = plane.folder().join("payload-key");
+async fn without_its_payload_key(server: TestServer, reported: &mut Report) -> TestServer {
+    let key_file = server.folder().join("payload-key");
     // One whose name is the same at each run.
     std::fs::write(&key_file, "1f".repeat(32)).unwrap();
-    let plane = plane.restart().await;
+    let server = server.restart().await;
     let token = async |role: &str| {
         let body = json!({"name": format!("another {role}"), "role": role});
-        plane.post("/v1/tokens", body).await.json()["secret"].as_str().unwrap().to_owned()
+        server.post("/v1/tokens", body).await.json()["secret"].as_str().unwrap().to_owned()
     };
     let (gateway, auditor) = (token("gateway").await, token("auditor").await);
     let payload = CallPayload {
@@ -237,25 +241,25 @@ async fn without_its_payload_key(plane: TestServer, reported: &mut Report) -> Te
         content_encoding: String::new(),
     };
     let call = record(0, START, Some((uuid::Uuid::nil(), "ci")));
-    plane.deliver_items(&gateway, vec![AuditItem::CallWithPayload(call, payload)]).await;
+    server.deliver_items(&gateway, vec![AuditItem::CallWithPayload(call, payload)]).await;
     std::fs::write(key_file, "0f".repeat(32)).unwrap();
-    let plane = plane.restart().await;
+    let server = server.restart().await;
     let read = request(Method::GET, "/v1/audit/1/payload", &auditor, None);
-    reported.note("GET /v1/audit/1/payload, another payload key", &plane.call(read).await, &[]);
-    plane
+    reported.note("GET /v1/audit/1/payload, another payload key", &server.call(read).await, &[]);
+    server
 }
 
 #[tokio::test]
 async fn every_problem_is_the_one_in_the_golden_file() {
     let mut reported = Report::default();
-    let plane = TestServer::new().await;
-    unreadable(&plane, &mut reported).await;
-    refused(&plane, &mut reported).await;
-    in_the_way(&plane, &mut reported).await;
-    ended(&plane, &mut reported).await;
-    let plane = without_its_payload_key(plane, &mut reported).await;
-    plane.app.store.close().await;
-    reported.note("GET /v1/tokens, the database is gone", &plane.get("/v1/tokens").await, &[]);
+    let server = TestServer::new().await;
+    unreadable(&server, &mut reported).await;
+    refused(&server, &mut reported).await;
+    in_the_way(&server, &mut reported).await;
+    ended(&server, &mut reported).await;
+    let server = without_its_payload_key(server, &mut reported).await;
+    server.app.store.close().await;
+    reported.note("GET /v1/tokens, the database is gone", &server.get("/v1/tokens").await, &[]);
     let starting = TestServer::starting().await;
     reported.note("POST /v1/keys, while starting", &starting.post("/v1/keys", new_key("x")).await, &[]);
 

@@ -7,23 +7,23 @@ use crate::testing::{Browser, text, value_of};
 use omniflow_test_server::{START, TestServer, record};
 
 /// A key that was used after it was revoked, which was found.
-async fn plane() -> (TestServer, Value) {
-    let plane = TestServer::new().await;
-    let created = plane.key("ci").await;
-    let gateway = plane.token("gateway").await;
+async fn start_server() -> (TestServer, Value) {
+    let server = TestServer::new().await;
+    let created = server.key("ci").await;
+    let gateway = server.token("gateway").await;
     let id: Uuid = created["key"]["id"].as_str().unwrap().parse().unwrap();
     let mut call = record(0, START, Some((id, "ci")));
     call.outcome = Outcome::Denied(Denial::KeyRevoked);
     call.status = 401;
-    plane.deliver(&gateway, vec![call, record(1, START + 1, Some((id, "ci")))]).await;
-    plane.detect_anomalies().await;
-    (plane, created)
+    server.deliver(&gateway, vec![call, record(1, START + 1, Some((id, "ci")))]).await;
+    server.detect_anomalies().await;
+    (server, created)
 }
 
 #[tokio::test]
 async fn a_finding_has_its_evidence_what_to_do_and_the_way_to_its_calls() {
-    let (plane, created) = plane().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let (server, created) = start_server().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let id = created["key"]["id"].as_str().unwrap();
     let page = browser.page("/anomalies").await;
     for part in [
@@ -41,23 +41,23 @@ async fn a_finding_has_its_evidence_what_to_do_and_the_way_to_its_calls() {
     assert!(browser.page("/anomalies?kind=new_network").await.contains("No anomalies"));
     assert!(browser.page("/anomalies?key=ci").await.contains("Used after its end"));
     assert_eq!(browser.open("/anomalies?kind=odd").await.status, StatusCode::BAD_REQUEST);
-    let auditor = plane.token("auditor").await;
-    let page = Browser::signed_in(&plane, &auditor).await.page("/anomalies").await;
+    let auditor = server.token("auditor").await;
+    let page = Browser::signed_in(&server, &auditor).await.page("/anomalies").await;
     assert!(!page.contains("/anomalies/leak") && !page.contains("/revoke"), "{page}");
 }
 
 #[tokio::test]
 async fn a_leaked_secret_is_named_and_revoked_and_never_shown() {
-    let (plane, created) = plane().await;
+    let (server, created) = start_server().await;
     let secret = created["secret"].as_str().unwrap();
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let attempt = value_of(&browser.page("/anomalies/leak").await, "attempt").unwrap();
     let pasted = format!("x-api-key: {secret}\nomf_live_cut");
     let search = [("secret_text", pasted.as_str()), ("measure", "search"), ("attempt", &attempt)];
     let page = text(&browser.submit("/anomalies/leak", &search).await);
     assert!(page.contains("One key was found") && page.contains("Nothing was changed by this"), "{page}");
     assert!(!page.contains(secret));
-    assert_eq!(plane.get("/v1/keys/ci").await.json()["status"], "active");
+    assert_eq!(server.get("/v1/keys/ci").await.json()["status"], "active");
 
     let attempt = value_of(&browser.page("/anomalies/leak").await, "attempt").unwrap();
     let act = [
@@ -78,16 +78,16 @@ async fn a_leaked_secret_is_named_and_revoked_and_never_shown() {
     }
     assert!(!page.contains(secret));
     assert_eq!(page.matches("data-secret>omf_live_").count(), 1, "the successor's, this once");
-    assert_eq!(plane.get("/v1/keys/ci").await.json()["status"], "revoked");
+    assert_eq!(server.get("/v1/keys/ci").await.json()["status"], "revoked");
     let again = text(&browser.submit("/anomalies/leak", &act).await);
     assert!(again.contains("This was done already") && !again.contains("omf_live_"), "{again}");
-    assert_eq!(plane.get("/v1/keys?q=ci").await.json()["items"].as_array().unwrap().len(), 2);
+    assert_eq!(server.get("/v1/keys?q=ci").await.json()["items"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn a_report_that_is_refused_comes_back_without_what_was_pasted() {
-    let (plane, created) = plane().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let (server, created) = start_server().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let empty = browser.submit("/anomalies/leak", &[("secret_text", " "), ("measure", "version")]).await;
     assert_eq!(empty.status, StatusCode::UNPROCESSABLE_ENTITY);
     let page = text(&empty);
@@ -97,30 +97,30 @@ async fn a_report_that_is_refused_comes_back_without_what_was_pasted() {
         &browser.submit("/anomalies/leak", &[("secret_text", "nothing here"), ("measure", "revoke")]).await,
     );
     assert!(nothing.contains("No key was found") && nothing.contains("Nothing was changed"), "{nothing}");
-    let auditor = plane.token("auditor").await;
-    let mut auditor = Browser::signed_in(&plane, &auditor).await;
+    let auditor = server.token("auditor").await;
+    let mut auditor = Browser::signed_in(&server, &auditor).await;
     let secret = created["secret"].as_str().unwrap();
     assert_eq!(
         auditor.submit("/anomalies/leak", &[("secret_text", secret)]).await.status,
         StatusCode::FORBIDDEN
     );
-    let admin = plane.token("admin").await;
-    let mut admin = Browser::signed_in(&plane, &admin).await;
+    let admin = server.token("admin").await;
+    let mut admin = Browser::signed_in(&server, &admin).await;
     assert_eq!(admin.submit("/anomalies/leak", &[("secret_text", secret)]).await.status, StatusCode::OK);
     assert_eq!(
-        plane.get("/v1/admin-log?action=key.leaked").await.json()["items"][0]["principal"],
+        server.get("/v1/admin-log?action=key.leaked").await.json()["items"][0]["principal"],
         json!({
-            "name": "the admin", "token_id": plane.path_of_token("the admin").await.rsplit('/').next().unwrap(),
+            "name": "the admin", "token_id": server.path_of_token("the admin").await.rsplit('/').next().unwrap(),
         })
     );
 }
 
 #[tokio::test]
 async fn a_secret_does_not_come_along_when_the_session_has_ended() {
-    let (plane, created) = plane().await;
+    let (server, created) = start_server().await;
     let secret = created["secret"].as_str().unwrap();
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
-    plane.pass(std::time::Duration::from_secs(3_600));
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
+    server.pass(std::time::Duration::from_secs(3_600));
     let answer = browser
         .send("/anomalies/leak", &[("csrf", "x"), ("secret_text", secret), ("measure", "search")])
         .await;

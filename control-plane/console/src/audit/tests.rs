@@ -14,9 +14,9 @@ const MARKUP: &str = "<script>alert(1)</script>";
 const MARKUP_AS_TEXT: &str = "&#60;script&#62;alert(1)";
 
 /// A log with a call of every sort: let through with what was sent, refused, hostile, aggregated; and a gap.
-async fn plane() -> (TestServer, String) {
-    let plane = TestServer::new().await;
-    let gateway = plane.token("gateway").await;
+async fn start_server() -> (TestServer, String) {
+    let server = TestServer::new().await;
+    let gateway = server.token("gateway").await;
     let key = Uuid::from_u128(7);
     let payload = CallPayload {
         query: b"page=2".to_vec(),
@@ -52,15 +52,15 @@ async fn plane() -> (TestServer, String) {
         // Five numbers never come.
         AuditItem::Call(record(1_212, START + 180_000, Some((key, "ci")))),
     ];
-    plane.deliver_items(&gateway, items).await;
-    plane.pass(std::time::Duration::from_secs(600));
-    (plane, gateway)
+    server.deliver_items(&gateway, items).await;
+    server.pass(std::time::Duration::from_secs(600));
+    (server, gateway)
 }
 
 #[tokio::test]
 async fn the_list_tells_calls_aggregated_refusals_and_gaps_and_leads_to_narrower_ones() {
-    let (plane, _) = plane().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let (server, _) = start_server().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let page = browser.page("/audit").await;
     for part in [
         "<h2>1,208 calls</h2>",
@@ -105,8 +105,8 @@ async fn the_list_tells_calls_aggregated_refusals_and_gaps_and_leads_to_narrower
 
 #[tokio::test]
 async fn each_gap_stands_in_one_page_of_the_list() {
-    let plane = TestServer::new().await;
-    let gateway = plane.token("gateway").await;
+    let server = TestServer::new().await;
+    let gateway = server.token("gateway").await;
     // Before each tenth call some are missing, each time more; a search leaves these tenth calls out, so that the gaps end
     // between the calls that are listed. The first page ends beside one.
     let mut sequence = 0;
@@ -122,9 +122,9 @@ async fn each_gap_stands_in_one_page_of_the_list() {
         record
     });
     let records: Vec<_> = records.collect();
-    plane.deliver(&gateway, records).await;
-    plane.pass(std::time::Duration::from_secs(600));
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    server.deliver(&gateway, records).await;
+    server.pass(std::time::Duration::from_secs(600));
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     for query in ["", "?status=200", "?status=404", "?method=PUT"] {
         let mut path = format!("/audit{query}");
         let mut shown = Vec::new();
@@ -146,10 +146,10 @@ async fn each_gap_stands_in_one_page_of_the_list() {
 
 #[tokio::test]
 async fn pages_of_the_list_follow_one_another() {
-    let plane = TestServer::new().await;
-    let gateway = plane.token("gateway").await;
-    plane.deliver(&gateway, (0..120).map(|n| record(n, START + n, None)).collect()).await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let gateway = server.token("gateway").await;
+    server.deliver(&gateway, (0..120).map(|n| record(n, START + n, None)).collect()).await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let mut path = "/audit?status=200".to_owned();
     let mut seen = Vec::new();
     loop {
@@ -164,8 +164,8 @@ async fn pages_of_the_list_follow_one_another() {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_search_stands_at_its_field_and_nothing_is_lost() {
-    let (plane, _) = plane().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let (server, _) = start_server().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     for (query, field) in
         [("ip=203.0.113&key=ci", "ip"), ("status=x&key=ci", "status"), ("from=now&key=ci", "from")]
     {
@@ -183,9 +183,9 @@ async fn what_is_wrong_with_a_search_stands_at_its_field_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditors() {
-    let (plane, _) = plane().await;
-    let auditor = plane.token("auditor").await;
-    let mut owner = Browser::signed_in(&plane, &plane.owner).await;
+    let (server, _) = start_server().await;
+    let auditor = server.token("auditor").await;
+    let mut owner = Browser::signed_in(&server, &server.owner).await;
     let page = owner.page("/audit/1").await;
     for part in
         ["request-0", "900 µs", "203.0.113.7", "Only a token with the role auditor", "/policy/explain?key="]
@@ -200,19 +200,19 @@ async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditor
     assert!(owner.page("/audit/2").await.contains("neither a query string nor a body"));
     assert_eq!(owner.open("/audit/99").await.status, StatusCode::NOT_FOUND);
 
-    let mut browser = Browser::signed_in(&plane, &auditor).await;
+    let mut browser = Browser::signed_in(&server, &auditor).await;
     let page = browser.page("/audit/1").await;
     assert!(page.contains("Read it, and note that I did") && !page.contains("page=2"), "{page}");
     let events = "/v1/admin-log?action=payload.read";
     assert_eq!(
-        plane.get(events).await.json()["items"].as_array().unwrap().len(),
+        server.get(events).await.json()["items"].as_array().unwrap().len(),
         0,
         "looking is not reading"
     );
     let answer = text(&browser.submit("/audit/1/payload", &[]).await);
     assert!(answer.contains("<code>page=2</code>") && answer.contains(MARKUP_AS_TEXT), "{answer}");
     assert!(!answer.contains(MARKUP));
-    assert_eq!(plane.get(events).await.json()["items"][0]["principal"]["name"], "the auditor");
+    assert_eq!(server.get(events).await.json()["items"][0]["principal"]["name"], "the auditor");
     let none = browser.submit("/audit/2/payload", &[]).await;
     assert_eq!(none.status, StatusCode::NOT_FOUND);
     assert!(value_of(&page, "csrf").is_some());
@@ -220,33 +220,33 @@ async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditor
 
 #[tokio::test]
 async fn an_export_is_the_file_of_the_api() {
-    let (plane, _) = plane().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let (server, _) = start_server().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     for (path, disposition) in [
         ("/audit/export?key=ci&format=csv", "attachment; filename=\"audit.csv\""),
         ("/audit/export?key=ci&format=ndjson", "attachment; filename=\"audit.ndjson\""),
     ] {
         let answer = browser.open(path).await;
         assert_eq!(answer.headers[header::CONTENT_DISPOSITION], disposition);
-        assert_eq!(answer.body, plane.get(&path.replace("/audit", "/v1/audit")).await.body, "{path}");
+        assert_eq!(answer.body, server.get(&path.replace("/audit", "/v1/audit")).await.body, "{path}");
     }
     // The form's field has no zone; it is in UTC, as on the page.
     let since = browser.open("/audit/export?from=2027-01-15T08:03").await;
-    let expected = plane.get("/v1/audit/export?from=2027-01-15T08:03:00Z").await;
+    let expected = server.get("/v1/audit/export?from=2027-01-15T08:03:00Z").await;
     assert_eq!((since.status, since.body), (StatusCode::OK, expected.body));
 }
 
 #[tokio::test]
 async fn new_calls_arrive_as_rows() {
-    let (plane, gateway) = plane().await;
-    let browser = Browser::signed_in(&plane, &plane.owner).await;
+    let (server, gateway) = start_server().await;
+    let browser = Browser::signed_in(&server, &server.owner).await;
     let cookies: Vec<String> =
         browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let request = axum::http::Request::get("/audit/live?after=5&status=404")
         .header(header::COOKIE, cookies.join("; "))
         .body(axum::body::Body::empty())
         .unwrap();
-    let response = plane.router.clone().oneshot(request).await.unwrap();
+    let response = server.router.clone().oneshot(request).await.unwrap();
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
     let mut body = response.into_body();
     let mut read = async || {
@@ -257,7 +257,7 @@ async fn new_calls_arrive_as_rows() {
     let mut call = record(1_213, START, None);
     call.status = 404;
     call.path = format!("/{MARKUP}");
-    plane.deliver(&gateway, vec![call, record(1_214, START, None)]).await;
+    server.deliver(&gateway, vec![call, record(1_214, START, None)]).await;
     let event = read().await;
     assert!(event.starts_with("id: 6\ndata: <tr>") && event.ends_with("</tr>\n\n"), "{event}");
     assert!(event.lines().skip(1).all(|line| line.is_empty() || line.starts_with("data: ")), "{event}");

@@ -10,12 +10,12 @@ use omniflow_test_server::{START, TestServer, record};
 
 const MARKUP: &str = "<script>alert(1)</script>";
 
-async fn owner(plane: &TestServer) -> Browser<'_> {
-    Browser::signed_in(plane, &plane.owner).await
+async fn owner(server: &TestServer) -> Browser<'_> {
+    Browser::signed_in(server, &server.owner).await
 }
 
-async fn only_key(plane: &TestServer) -> Value {
-    let list = plane.get("/v1/keys").await.expect(StatusCode::OK);
+async fn only_key(server: &TestServer) -> Value {
+    let list = server.get("/v1/keys").await.expect(StatusCode::OK);
     assert_eq!(list["items"].as_array().unwrap().len(), 1);
     list["items"][0].clone()
 }
@@ -38,8 +38,8 @@ const FORM: [(&str, &str); 8] = [
 
 #[tokio::test]
 async fn a_key_is_reviewed_made_and_its_secret_shown_once() {
-    let plane = TestServer::new().await;
-    let mut browser = owner(&plane).await;
+    let server = TestServer::new().await;
+    let mut browser = owner(&server).await;
     let form = browser.page("/keys/new").await;
     assert!(value_of(&form, "attempt").is_some_and(|attempt| attempt.len() == 32));
     let review = browser.submit("/keys/new", &FORM).await;
@@ -47,7 +47,11 @@ async fn a_key_is_reviewed_made_and_its_secret_shown_once() {
     for part in ["600/min", "203.0.113.0/24", "/api/v1/contacts", "2027-02-14 08:00 UTC", "nightly"] {
         assert!(text(&review).contains(part), "{part}");
     }
-    assert_eq!(plane.get("/v1/keys").await.expect(StatusCode::OK)["items"], json!([]), "nothing is made yet");
+    assert_eq!(
+        server.get("/v1/keys").await.expect(StatusCode::OK)["items"],
+        json!([]),
+        "nothing is made yet"
+    );
 
     let made = browser.submit("/keys", &FORM).await;
     assert_eq!(made.status, StatusCode::OK);
@@ -58,7 +62,7 @@ async fn a_key_is_reviewed_made_and_its_secret_shown_once() {
         text(&made).contains(&format!("Bearer {secret}&#39; &quot;$GATEWAY&quot;&#39;/api/v1/contacts&#39;"))
             || text(&made).contains("$GATEWAY")
     );
-    let key = only_key(&plane).await;
+    let key = only_key(&server).await;
     assert_eq!((&key["name"], &key["scopes"]), (&json!("CI deploy"), &json!(["contacts:read"])));
     assert_eq!(key["rate_limit"], json!({"per_minute": 600, "per_hour": null, "burst": null}));
     assert_eq!(key["ip_allowlist"], json!(["203.0.113.0/24", "2001:db8::1/128"]));
@@ -67,23 +71,23 @@ async fn a_key_is_reviewed_made_and_its_secret_shown_once() {
     // Sent again, by a reload or by going back: nothing is made, and nothing is shown.
     let again = browser.submit("/keys", &FORM).await;
     assert!(!text(&again).contains(&secret) && text(&again).contains("shown once"));
-    plane.pass(Duration::from_secs(700));
+    server.pass(Duration::from_secs(700));
     let later = browser.submit("/keys", &FORM).await;
     assert!(text(&later).contains("shown once"), "{}", text(&later));
-    only_key(&plane).await;
+    only_key(&server).await;
     let mut other = FORM;
     other[1].1 = "Another";
     let reused = browser.submit("/keys", &other).await;
     assert_eq!(reused.status, StatusCode::CONFLICT);
     assert_ne!(value_of(&text(&reused), "attempt").unwrap(), "a1");
-    only_key(&plane).await;
+    only_key(&server).await;
 }
 
 #[tokio::test]
 async fn refusals_stand_at_their_field_and_nothing_typed_is_lost() {
-    let plane = TestServer::new().await;
-    plane.key("taken").await;
-    let mut browser = owner(&plane).await;
+    let server = TestServer::new().await;
+    server.key("taken").await;
+    let mut browser = owner(&server).await;
     for (field, value, error) in [
         ("name", "a/b", "name"),
         ("name", MARKUP, "name"),
@@ -136,9 +140,9 @@ async fn refusals_stand_at_their_field_and_nothing_typed_is_lost() {
 
 #[tokio::test]
 async fn all_that_is_wrong_is_reported_at_once() {
-    let plane = TestServer::new().await;
-    let id = plane.key("ci").await["key"]["id"].as_str().unwrap().to_owned();
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let id = server.key("ci").await["key"]["id"].as_str().unwrap().to_owned();
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let wrong = [
         ("scopes", "nothing:read"),
         ("per_minute", "x"),
@@ -176,27 +180,27 @@ async fn all_that_is_wrong_is_reported_at_once() {
     let mut expected: Vec<_> = fields.into_iter().chain(["name", "environment"]).collect();
     expected.sort_unstable();
     assert_eq!(reported, expected);
-    assert_eq!(plane.get("/v1/keys").await.json()["items"].as_array().unwrap().len(), 1, "nothing was made");
+    assert_eq!(server.get("/v1/keys").await.json()["items"].as_array().unwrap().len(), 1, "nothing was made");
 }
 
 #[tokio::test]
 async fn every_page_of_a_key_renders_and_escapes_what_is_stored() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     let body =
         json!({"name": "ci", "environment": "test", "scopes": ["contacts:read"], "description": MARKUP});
-    let key = plane.post("/v1/keys", body).await.expect(StatusCode::CREATED);
+    let key = server.post("/v1/keys", body).await.expect(StatusCode::CREATED);
     let id = key["key"]["id"].as_str().unwrap();
-    plane.post("/v1/keys/ci/rotate", json!({})).await.expect(StatusCode::CREATED);
-    let gateway = plane.token("gateway").await;
+    server.post("/v1/keys/ci/rotate", json!({})).await.expect(StatusCode::CREATED);
+    let gateway = server.token("gateway").await;
     let uuid = uuid::Uuid::parse_str(id).unwrap();
     let mut call = record(0, START, Some((uuid, "ci")));
     call.path = format!("/{MARKUP}");
     call.method = MARKUP.to_owned();
     call.endpoint = Some(MARKUP.to_owned());
-    plane.deliver(&gateway, vec![call]).await;
-    plane.pass(Duration::from_secs(1));
-    let version = plane.app.publisher.publication.version().unwrap();
-    let mut browser = owner(&plane).await;
+    server.deliver(&gateway, vec![call]).await;
+    server.pass(Duration::from_secs(1));
+    let version = server.app.publisher.publication.version().unwrap();
+    let mut browser = owner(&server).await;
     let detail = browser.page(&format!("/keys/{id}")).await;
     assert!(detail.contains("&#60;script&#62;alert(1)") || detail.contains("&lt;script&gt;alert(1)"));
     for part in
@@ -224,9 +228,9 @@ async fn every_page_of_a_key_renders_and_escapes_what_is_stored() {
 
 #[tokio::test]
 async fn a_change_is_made_to_what_was_seen_or_shows_both() {
-    let plane = TestServer::new().await;
-    plane.key("ci").await;
-    let mut browser = owner(&plane).await;
+    let server = TestServer::new().await;
+    server.key("ci").await;
+    let mut browser = owner(&server).await;
     let form = |revision: &'static str, per_minute: &'static str| {
         [
             ("revision", revision),
@@ -237,7 +241,7 @@ async fn a_change_is_made_to_what_was_seen_or_shows_both() {
     };
     let saved = browser.submit("/keys/ci", &form("1", "5")).await;
     assert!(location(&saved).ends_with("?saved"));
-    let key = only_key(&plane).await;
+    let key = only_key(&server).await;
     assert_eq!((&key["scopes"], &key["rate_limit"]["per_minute"]), (&json!(["contacts:write"]), &json!(5)));
     let stale = browser.submit("/keys/ci", &form("1", "7")).await;
     assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
@@ -257,13 +261,13 @@ async fn a_change_is_made_to_what_was_seen_or_shows_both() {
 
 #[tokio::test]
 async fn a_rotation_and_a_revocation_are_those_of_the_api() {
-    let plane = TestServer::new().await;
-    plane.key("ci").await;
-    let mut browser = owner(&plane).await;
+    let server = TestServer::new().await;
+    server.key("ci").await;
+    let mut browser = owner(&server).await;
     let form = [("attempt", "r1"), ("revision", "1"), ("overlap", "1h")];
     let rotated = browser.submit("/keys/ci/rotate", &form).await;
     let secret = secret_in(&text(&rotated)).unwrap();
-    assert_eq!(only_key(&plane).await["versions"][0]["expires_at"], "2027-01-15T09:00:00.000Z");
+    assert_eq!(only_key(&server).await["versions"][0]["expires_at"], "2027-01-15T09:00:00.000Z");
     let again = browser.submit("/keys/ci/rotate", &form).await;
     assert!(!text(&again).contains(&secret) && text(&again).contains("shown once"));
     let stale =
@@ -273,13 +277,13 @@ async fn a_rotation_and_a_revocation_are_those_of_the_api() {
     let early = browser.submit("/keys/ci/versions/1/revoke", &[("revision", "2"), ("live", "1")]).await;
     let path = location(&early).to_owned();
     assert!(browser.page(&path).await.contains("No gateway is live"));
-    assert_eq!(only_key(&plane).await["status"], "active");
+    assert_eq!(only_key(&server).await["status"], "active");
     let unconfirmed = browser.submit("/keys/ci/revoke", &[("revision", "3"), ("name", "CI")]).await;
     assert!(text(&unconfirmed).contains("Type ci to confirm that this key is meant."));
-    assert_eq!(only_key(&plane).await["status"], "active");
+    assert_eq!(only_key(&server).await["status"], "active");
     let revoked = browser.submit("/keys/ci/revoke", &[("revision", "3"), ("name", "ci")]).await;
     browser.page(location(&revoked)).await;
-    assert_eq!(only_key(&plane).await["status"], "revoked");
+    assert_eq!(only_key(&server).await["status"], "revoked");
     let late =
         browser.submit("/keys/ci/rotate", &[("attempt", "r3"), ("revision", "4"), ("overlap", "0s")]).await;
     assert_eq!(late.status, StatusCode::CONFLICT);
@@ -288,11 +292,11 @@ async fn a_rotation_and_a_revocation_are_those_of_the_api() {
 
 #[tokio::test]
 async fn enforcement_arrives_live() {
-    let plane = TestServer::new().await;
-    plane.key("ci").await;
-    let gateway = plane.token("gateway").await;
+    let server = TestServer::new().await;
+    server.key("ci").await;
+    let gateway = server.token("gateway").await;
     let report = async |version: u64| {
-        let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": plane.app.publisher.installation.id,
+        let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": server.app.publisher.installation.id,
             "vms": [{"id": "0000000000000001", "version": version}]});
         let call = omniflow_test_server::request(
             axum::http::Method::POST,
@@ -300,10 +304,10 @@ async fn enforcement_arrives_live() {
             &gateway,
             Some(body),
         );
-        assert_eq!(plane.call(call).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(server.call(call).await.status, StatusCode::NO_CONTENT);
     };
-    report(plane.app.publisher.publication.version().unwrap()).await;
-    let mut browser = owner(&plane).await;
+    report(server.app.publisher.publication.version().unwrap()).await;
+    let mut browser = owner(&server).await;
     let revoked =
         browser.submit("/keys/ci/revoke", &[("revision", "1"), ("name", "ci"), ("live", "1")]).await;
     let path = location(&revoked).to_owned();
@@ -312,7 +316,7 @@ async fn enforcement_arrives_live() {
         page.contains("0 of 1 gateway") && page.contains(&format!("data-live=\"{path}/live\"")),
         "{page}"
     );
-    let version = plane.app.publisher.publication.version().unwrap();
+    let version = server.app.publisher.publication.version().unwrap();
     let live_path = format!("{path}/live");
     let (live, ()) = tokio::join!(browser.open(&live_path), async {
         tokio::task::yield_now().await;
@@ -326,9 +330,9 @@ async fn enforcement_arrives_live() {
 
 #[tokio::test]
 async fn a_secret_comes_back_as_a_file() {
-    let plane = TestServer::new().await;
-    let secret = plane.key("ci").await["secret"].as_str().unwrap().to_owned();
-    let mut browser = owner(&plane).await;
+    let server = TestServer::new().await;
+    let secret = server.key("ci").await["secret"].as_str().unwrap().to_owned();
+    let mut browser = owner(&server).await;
     for (kind, file, part) in [
         ("env", "crm-sync.env", format!("CRM_SYNC_API_KEY={secret}\n")),
         ("json", "crm-sync.json", format!("\"api_key\": \"{secret}\"")),
@@ -351,25 +355,25 @@ async fn a_secret_comes_back_as_a_file() {
 
 #[tokio::test]
 async fn the_gateways_address_stands_in_the_call_to_try() {
-    let plane = TestServer::new().await;
-    let plane = plane
+    let server = TestServer::new().await;
+    let server = server
         .restart_with(|settings| settings.gateway_url = Some("https://api.example.com".to_owned()))
         .await;
-    let mut browser = owner(&plane).await;
+    let mut browser = owner(&server).await;
     let made = text(&browser.submit("/keys", &FORM).await);
     assert!(made.contains("https://api.example.com") && !made.contains("$GATEWAY"), "{made}");
 }
 
 #[tokio::test]
 async fn the_list_selects_as_the_api_does_and_leads_on() {
-    let plane = TestServer::new().await;
-    let mut browser = owner(&plane).await;
+    let server = TestServer::new().await;
+    let mut browser = owner(&server).await;
     assert!(browser.page("/keys").await.contains("No keys yet"));
     for number in 0..51 {
-        plane.key(&format!("key{number}")).await;
-        plane.pass(Duration::from_millis(1));
+        server.key(&format!("key{number}")).await;
+        server.pass(Duration::from_millis(1));
     }
-    plane.post("/v1/keys/key7/revoke", json!({})).await.expect(StatusCode::OK);
+    server.post("/v1/keys/key7/revoke", json!({})).await.expect(StatusCode::OK);
     let first = browser.page("/keys").await;
     let next = first.split("<a class=\"button\" href=\"").last().unwrap().split('"').next().unwrap();
     let rows = |page: &str| page.matches("<th scope=\"row\">").count();

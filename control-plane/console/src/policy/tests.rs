@@ -32,11 +32,11 @@ async fn publish(browser: &mut Browser<'_>, fields: &[(String, String)]) -> Answ
 
 #[tokio::test]
 async fn the_effective_policy_is_shown_as_a_table_and_as_the_document() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     let mut document = document();
     document["scopes"][0]["description"] = json!("<script>alert(1)</script>");
-    plane.put("/v1/policy", document).await.expect(StatusCode::OK);
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    server.put("/v1/policy", document).await.expect(StatusCode::OK);
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let page = browser.page("/policy").await;
     for part in [
         "Version 2, effective since",
@@ -58,9 +58,9 @@ async fn the_effective_policy_is_shown_as_a_table_and_as_the_document() {
 
 #[tokio::test]
 async fn a_request_is_tried_step_by_step() {
-    let plane = TestServer::new().await;
-    plane.key("ci").await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    server.key("ci").await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let blank = browser.page("/policy/explain").await;
     assert!(!blank.contains("class=\"steps\""));
     let page =
@@ -86,11 +86,11 @@ async fn a_request_is_tried_step_by_step() {
 
 #[tokio::test]
 async fn a_draft_is_compared_rehearsed_published_and_rolled_back() {
-    let plane = TestServer::new().await;
-    let (gateway, created) = (plane.token("gateway").await, plane.key("ci").await);
+    let server = TestServer::new().await;
+    let (gateway, created) = (server.token("gateway").await, server.key("ci").await);
     let id: Uuid = created["key"]["id"].as_str().unwrap().parse().unwrap();
-    plane.deliver(&gateway, (0..37).map(|n| record(n, START + n, Some((id, "ci")))).collect()).await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    server.deliver(&gateway, (0..37).map(|n| record(n, START + n, Some((id, "ci")))).collect()).await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let begun = browser.page("/policy/draft").await;
     assert!(
         begun.contains("&#34;contacts:read&#34;") && !begun.contains("formaction"),
@@ -115,13 +115,13 @@ async fn a_draft_is_compared_rehearsed_published_and_rolled_back() {
     other[2].1 = draft.replace("Read contacts", "See contacts");
     let page = text(&publish(&mut browser, &other).await);
     assert!(page.contains("The draft was changed since it was compared"), "{page}");
-    assert_eq!(plane.get("/v1/policy").await.json()["version"], 1);
+    assert_eq!(server.get("/v1/policy").await.json()["version"], 1);
 
     let page = text(&publish(&mut browser, &fields).await);
     assert!(page.contains("Version 2 is published") && page.contains("No gateway is live"), "{page}");
     let page = text(&publish(&mut browser, &fields).await);
     assert!(page.contains("Nothing to publish"), "sent again: {page}");
-    assert_eq!(plane.get("/v1/policy").await.json()["version"], 2);
+    assert_eq!(server.get("/v1/policy").await.json()["version"], 2);
 
     let page = browser.page("/policy/versions/1").await;
     assert!(
@@ -133,15 +133,15 @@ async fn a_draft_is_compared_rehearsed_published_and_rolled_back() {
     assert_eq!(answer.status, StatusCode::PRECONDITION_FAILED, "of another version than was shown");
     let page = text(&browser.submit("/policy/versions/1/roll-back", &[("base", &base)]).await);
     assert!(page.contains("Version 3 is published"), "{page}");
-    assert_eq!(plane.get("/v1/policy").await.json()["document"], document());
+    assert_eq!(server.get("/v1/policy").await.json()["document"], document());
     let list = browser.page("/policy/versions").await;
     assert_eq!(list.matches("href=\"/policy/versions/").count(), 3);
 }
 
 #[tokio::test]
 async fn errors_stand_at_their_line_and_nothing_typed_is_lost() {
-    let plane = TestServer::new().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let draft = serde_json::to_string_pretty(&document()).unwrap();
     let broken = draft.replacen("\"scopes\": [", "\"scopes\": [ <b>,", 1);
     let line = broken.lines().position(|line| line.contains("<b>")).unwrap() + 1;
@@ -169,11 +169,11 @@ async fn errors_stand_at_their_line_and_nothing_typed_is_lost() {
 
 #[tokio::test]
 async fn what_another_has_published_is_not_undone_unseen() {
-    let plane = TestServer::new().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let (_, fields) = compared(&mut browser, &closed("contacts:read")).await;
     let others: Value = serde_json::from_str(&closed("tickets:read")).unwrap();
-    plane.put("/v1/policy", others.clone()).await.expect(StatusCode::OK);
+    server.put("/v1/policy", others.clone()).await.expect(StatusCode::OK);
     let answer = publish(&mut browser, &fields).await;
     assert_eq!(answer.status, StatusCode::PRECONDITION_FAILED);
     let page = text(&answer);
@@ -181,15 +181,15 @@ async fn what_another_has_published_is_not_undone_unseen() {
         page.contains("Version 2 was published since") && page.contains("name=\"base\" value=\"2\""),
         "{page}"
     );
-    assert_eq!(plane.get("/v1/policy").await.json()["document"], others);
+    assert_eq!(server.get("/v1/policy").await.json()["document"], others);
 }
 
 #[tokio::test]
 async fn what_stands_in_the_way_is_reported_and_an_auditor_dry_runs_and_publishes_nothing() {
-    let plane = TestServer::new().await;
-    plane.key("ci").await;
-    let auditor = plane.token("auditor").await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    server.key("ci").await;
+    let auditor = server.token("auditor").await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let mut without = serde_json::from_str::<Value>(&closed("contacts:read")).unwrap();
     without["scopes"].as_array_mut().unwrap().retain(|one| one["name"] != "contacts:read");
     let without = without.to_string();
@@ -198,7 +198,7 @@ async fn what_stands_in_the_way_is_reported_and_an_auditor_dry_runs_and_publishe
     assert!(!page.contains("formaction"));
     assert_eq!(publish(&mut browser, &fields).await.status, StatusCode::CONFLICT);
 
-    let mut browser = Browser::signed_in(&plane, &auditor).await;
+    let mut browser = Browser::signed_in(&server, &auditor).await;
     let (page, fields) = compared(&mut browser, &closed("tickets:read")).await;
     assert!(page.contains("removed") && !page.contains("formaction"), "{page}");
     assert_eq!(publish(&mut browser, &fields).await.status, StatusCode::FORBIDDEN);

@@ -15,22 +15,22 @@ fn filled(path: &str) -> String {
     path.replace("{id}", "nobody").replace("{version}", "1")
 }
 
-async fn browsers(plane: &TestServer) -> Vec<(Role, Browser<'_>)> {
-    let mut browsers = vec![(Role::Owner, Browser::signed_in(plane, &plane.owner).await)];
+async fn browsers(server: &TestServer) -> Vec<(Role, Browser<'_>)> {
+    let mut browsers = vec![(Role::Owner, Browser::signed_in(server, &server.owner).await)];
     for role in [Role::Admin, Role::Auditor] {
-        let token = plane.token(role.as_str()).await;
-        browsers.push((role, Browser::signed_in(plane, &token).await));
+        let token = server.token(role.as_str()).await;
+        browsers.push((role, Browser::signed_in(server, &token).await));
     }
     browsers
 }
 
 #[tokio::test]
 async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
-    let plane = TestServer::new().await;
-    let routes = crate::routes(console_of(&plane));
+    let server = TestServer::new().await;
+    let routes = crate::routes(console_of(&server));
     let pages = routes.table().to_vec();
     assert!(pages.len() >= 6);
-    let mut browsers = browsers(&plane).await;
+    let mut browsers = browsers(&server).await;
     for PageRoute { method, path, access } in pages {
         let Access::Roles(roles) = access else {
             assert!(
@@ -54,7 +54,7 @@ async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
             assert!(!answer.status.is_server_error(), "{method} {path} as {role}: {}", text(&answer));
         }
         // Without a session, and with the API's credential, which is none here.
-        let mut stranger = Browser::new(&plane);
+        let mut stranger = Browser::new(&server);
         let answer = match method {
             Method::GET => stranger.open(&path).await,
             _ => stranger.send(&path, &[]).await,
@@ -65,16 +65,16 @@ async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
             location(&answer).starts_with("/sign-in")
         };
         assert!(asked, "{method} {path}");
-        let answer = plane.call(request(method.clone(), &path, &plane.owner, None)).await;
+        let answer = server.call(request(method.clone(), &path, &server.owner, None)).await;
         assert_ne!(answer.status, StatusCode::OK, "{method} {path}");
     }
 }
 
 #[tokio::test]
 async fn forms_of_others_are_refused() {
-    let plane = TestServer::new().await;
-    let routes = crate::routes(console_of(&plane));
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let routes = crate::routes(console_of(&server));
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let csrf = browser.csrf().await;
     for PageRoute { method, path, access } in routes.table().to_vec() {
         if method != Method::POST {
@@ -110,8 +110,8 @@ async fn forms_of_others_are_refused() {
 
 #[tokio::test]
 async fn browsers_and_programs_are_reported_in_their_own_words_what_is_not_there() {
-    let plane = TestServer::new().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let page = browser.open("/nothing").await;
     assert_eq!(page.status, StatusCode::NOT_FOUND);
     assert!(text(&page).contains("<h1>Not found</h1>"));
@@ -122,7 +122,7 @@ async fn browsers_and_programs_are_reported_in_their_own_words_what_is_not_there
     let request =
         Request::delete("/v1/keys").header(header::ACCEPT, "text/html").body(Body::empty()).unwrap();
     assert_eq!(browser.call(request).await.problem().1, "method_not_allowed");
-    assert_eq!(plane.get("/nothing").await.problem().1, "not_found");
+    assert_eq!(server.get("/nothing").await.problem().1, "not_found");
 }
 
 /// The state of a server's console, as this build of the crate has it: the server itself was built with another.

@@ -9,14 +9,14 @@ use omniflow_test_server::TestServer;
 
 #[tokio::test]
 async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
-    let plane = TestServer::new().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let form = [("attempt", "t1"), ("name", "edge"), ("role", "gateway"), ("lifetime", "90d")];
     let made = text(&browser.submit("/tokens", &form).await);
     assert!(made.contains("omf_token_"), "{made}");
     let again = text(&browser.submit("/tokens", &form).await);
     assert!(!again.contains("omf_token_") && again.contains("shown once"));
-    let list = plane.get("/v1/tokens").await.expect(StatusCode::OK);
+    let list = server.get("/v1/tokens").await.expect(StatusCode::OK);
     let tokens = list["items"].as_array().unwrap();
     let made = tokens.iter().find(|token| token["name"] == "edge").unwrap();
     assert_eq!((tokens.len(), &made["expires_at"]), (2, &json!("2027-04-15T08:00:00.000Z")));
@@ -34,12 +34,12 @@ async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
     for part in ["A role is", "expires_at-error\" role=\"alert\">"] {
         assert!(page.contains(part), "{part}: {page}");
     }
-    let path = plane.path_of_token("edge").await.replace("/v1", "") + "/revoke";
+    let path = server.path_of_token("edge").await.replace("/v1", "") + "/revoke";
     assert!(browser.page(&path).await.contains("Type <code>edge</code>"));
     assert!(text(&browser.submit(&path, &[("name", "edg")]).await).contains("Type edge to confirm"));
     assert_eq!(location(&browser.submit(&path, &[("name", "edge")]).await), "/tokens");
     assert!(!browser.page("/tokens").await.contains("edge"));
-    let own = plane.path_of_token("owner").await.replace("/v1", "") + "/revoke";
+    let own = server.path_of_token("owner").await.replace("/v1", "") + "/revoke";
     assert!(browser.page(&own).await.contains("<strong>you</strong>"));
     assert!(text(&browser.submit(&own, &[("name", "owner")]).await).contains("last valid token"));
     assert_eq!(browser.open("/tokens/x/revoke").await.status, StatusCode::NOT_FOUND);
@@ -47,8 +47,8 @@ async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
 
 #[tokio::test]
 async fn settings_are_shown_with_their_origin() {
-    let plane = TestServer::new().await;
-    let plane = plane
+    let server = TestServer::new().await;
+    let server = server
         .restart_with(|settings| {
             let setting = |name, value: &str, source: &str| omniflow_test_server::EffectiveSetting {
                 name,
@@ -60,10 +60,10 @@ async fn settings_are_shown_with_their_origin() {
                 vec![setting("listen", "<b>:1", "flag --listen"), setting("log", "info", "default")];
         })
         .await;
-    let auditor = plane.token("auditor").await;
-    let page = Browser::signed_in(&plane, &auditor).await.page("/settings").await;
+    let auditor = server.token("auditor").await;
+    let page = Browser::signed_in(&server, &auditor).await.page("/settings").await;
     for part in
-        ["flag --listen", "&#60;b&#62;:1", &plane.app.publisher.installation.id.to_string(), "the auditor"]
+        ["flag --listen", "&#60;b&#62;:1", &server.app.publisher.installation.id.to_string(), "the auditor"]
     {
         assert!(page.contains(part), "{part}");
     }
@@ -71,8 +71,8 @@ async fn settings_are_shown_with_their_origin() {
 
 #[tokio::test]
 async fn pages_tell_browsers_what_keeps_them_safe_and_files_may_be_kept() {
-    let plane = TestServer::new().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     for path in ["/keys", "/sign-in", "/nothing", "/keys?limit=x"] {
         let answer = browser.open(path).await;
         let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
@@ -93,7 +93,7 @@ async fn pages_tell_browsers_what_keeps_them_safe_and_files_may_be_kept() {
     }
     for part in page.split("\"/assets/").skip(1) {
         let path = format!("/assets/{}", part.split('"').next().unwrap());
-        let answer = plane.call(Request::get(&path).body(Body::empty()).unwrap()).await;
+        let answer = server.call(Request::get(&path).body(Body::empty()).unwrap()).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
         assert_eq!(answer.headers[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
         assert!(answer.headers[header::X_CONTENT_TYPE_OPTIONS] == "nosniff");
@@ -102,8 +102,8 @@ async fn pages_tell_browsers_what_keeps_them_safe_and_files_may_be_kept() {
 
 #[tokio::test]
 async fn colours_are_kept_in_the_browser() {
-    let plane = TestServer::new().await;
-    let mut browser = Browser::new(&plane);
+    let server = TestServer::new().await;
+    let mut browser = Browser::new(&server);
     assert!(browser.page("/sign-in").await.contains("data-theme=\"system\""));
     assert_eq!(
         location(&browser.send("/preferences", &[("theme", "dark"), ("to", "/keys?q=a")]).await),
@@ -113,7 +113,7 @@ async fn colours_are_kept_in_the_browser() {
     browser.send("/preferences", &[("theme", "\"><script>")]).await;
     assert!(browser.page("/sign-in").await.contains("data-theme=\"system\""));
     // To show the answer to a form anew would lose it: a secret, or what was typed.
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     let switch = "action=\"/preferences\"";
     assert!(browser.page("/tokens/new").await.contains(switch));
     let made = [("attempt", "t1"), ("name", "edge"), ("role", "gateway")];
@@ -121,6 +121,6 @@ async fn colours_are_kept_in_the_browser() {
         let answer = text(&browser.submit("/tokens", form).await);
         assert!(answer.contains(part) && !answer.contains(switch), "{answer}");
     }
-    let wrong = text(&Browser::new(&plane).send("/sign-in", &[("token", "x")]).await);
+    let wrong = text(&Browser::new(&server).send("/sign-in", &[("token", "x")]).await);
     assert!(!wrong.contains(switch), "{wrong}");
 }

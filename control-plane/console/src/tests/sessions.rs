@@ -15,14 +15,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_session_begins_with_a_token_and_goes_where_the_reader_wanted_to() {
-    let plane = TestServer::new().await;
-    let mut browser = Browser::new(&plane);
+    let server = TestServer::new().await;
+    let mut browser = Browser::new(&server);
     let sent = browser.open("/keys?status=active&q=a%26b").await;
     let path = location(&sent).to_owned();
     assert_eq!(path, "/sign-in?to=%2Fkeys%3Fstatus%3Dactive%26q%3Da%2526b");
     let page = browser.page(&path).await;
     assert_eq!(value_of(&page, "to").unwrap(), "/keys?status=active&#38;q=a%26b");
-    let gateway = plane.token("gateway").await;
+    let gateway = server.token("gateway").await;
     for (token, says) in [
         ("", "Paste a token"),
         ("omf_token_x", "no token of this control plane"),
@@ -34,7 +34,7 @@ async fn a_session_begins_with_a_token_and_goes_where_the_reader_wanted_to() {
         assert!(token.is_empty() || !text(&answer).contains(token));
         assert!(browser.cookies.is_empty());
     }
-    let answer = browser.send("/sign-in", &[("token", &plane.owner), ("to", "/keys?q=a")]).await;
+    let answer = browser.send("/sign-in", &[("token", &server.owner), ("to", "/keys?q=a")]).await;
     assert_eq!(location(&answer), "/keys?q=a");
     let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
     assert!(
@@ -48,7 +48,7 @@ async fn a_session_begins_with_a_token_and_goes_where_the_reader_wanted_to() {
 
 #[tokio::test]
 async fn nobody_is_led_to_another_server() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     for to in [
         "//evil.example",
         "/\\evil.example",
@@ -59,64 +59,67 @@ async fn nobody_is_led_to_another_server() {
         "/sign-in",
         "\\\\evil",
     ] {
-        let answer = Browser::new(&plane).send("/sign-in", &[("token", &plane.owner), ("to", to)]).await;
+        let answer = Browser::new(&server).send("/sign-in", &[("token", &server.owner), ("to", to)]).await;
         assert_eq!(location(&answer), "/", "{to}");
-        let answer = Browser::new(&plane).send("/preferences", &[("theme", "dark"), ("to", to)]).await;
+        let answer = Browser::new(&server).send("/preferences", &[("theme", "dark"), ("to", to)]).await;
         assert_eq!(location(&answer), "/", "{to}");
     }
 }
 
 #[tokio::test]
 async fn a_session_ends_when_it_is_idle_and_after_twelve_hours() {
-    let plane = TestServer::new().await;
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
     for _ in 0..24 {
-        plane.pass(29 * MINUTE);
+        server.pass(29 * MINUTE);
         browser.page("/keys").await;
     }
     // 11 h 36 min: idle for half an hour, or over.
-    plane.pass(23 * MINUTE);
+    server.pass(23 * MINUTE);
     browser.page("/keys").await;
-    plane.pass(MINUTE);
+    server.pass(MINUTE);
     assert_eq!(location(&browser.open("/keys").await), "/sign-in?to=%2Fkeys&why=ended");
-    let mut browser = Browser::signed_in(&plane, &plane.owner).await;
-    plane.pass(30 * MINUTE);
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
+    server.pass(30 * MINUTE);
     assert_eq!(location(&browser.open("/").await), "/sign-in?why=ended");
 }
 
 #[tokio::test]
 async fn a_session_ends_with_its_token_and_survives_a_restart() {
-    let plane = TestServer::new().await;
-    let admin = plane.token("admin").await;
+    let server = TestServer::new().await;
+    let admin = server.token("admin").await;
     let expiring = json!({"name": "short", "role": "auditor", "expires_at": "2027-01-15T08:10:00Z"});
-    let short = plane.post("/v1/tokens", expiring).await.expect(StatusCode::CREATED);
+    let short = server.post("/v1/tokens", expiring).await.expect(StatusCode::CREATED);
     let cookies = [
-        Browser::signed_in(&plane, &plane.owner).await.cookies,
-        Browser::signed_in(&plane, &admin).await.cookies,
-        Browser::signed_in(&plane, short["secret"].as_str().unwrap()).await.cookies,
+        Browser::signed_in(&server, &server.owner).await.cookies,
+        Browser::signed_in(&server, &admin).await.cookies,
+        Browser::signed_in(&server, short["secret"].as_str().unwrap()).await.cookies,
     ];
-    let plane = plane.restart().await;
-    let open = async |plane: &TestServer, cookies: &_| {
-        Browser { plane, cookies: Clone::clone(cookies) }.open("/keys").await.status
+    let server = server.restart().await;
+    let open = async |server: &TestServer, cookies: &_| {
+        Browser { server, cookies: Clone::clone(cookies) }.open("/keys").await.status
     };
     for cookies in &cookies {
-        assert_eq!(open(&plane, cookies).await, StatusCode::OK);
+        assert_eq!(open(&server, cookies).await, StatusCode::OK);
     }
-    plane.delete(&plane.path_of_token("the admin").await).await;
-    plane.pass(10 * MINUTE);
-    let statuses =
-        [open(&plane, &cookies[0]).await, open(&plane, &cookies[1]).await, open(&plane, &cookies[2]).await];
+    server.delete(&server.path_of_token("the admin").await).await;
+    server.pass(10 * MINUTE);
+    let statuses = [
+        open(&server, &cookies[0]).await,
+        open(&server, &cookies[1]).await,
+        open(&server, &cookies[2]).await,
+    ];
     assert_eq!(statuses, [StatusCode::OK, StatusCode::SEE_OTHER, StatusCode::SEE_OTHER]);
 }
 
 #[tokio::test]
 async fn signing_out_ends_one_session_or_all_of_the_token() {
-    let plane = TestServer::new().await;
-    let admin = plane.token("admin").await;
-    let mut one = Browser::signed_in(&plane, &plane.owner).await;
-    let mut two = Browser::signed_in(&plane, &plane.owner).await;
-    let mut three = Browser::signed_in(&plane, &plane.owner).await;
-    let mut other = Browser::signed_in(&plane, &admin).await;
+    let server = TestServer::new().await;
+    let admin = server.token("admin").await;
+    let mut one = Browser::signed_in(&server, &server.owner).await;
+    let mut two = Browser::signed_in(&server, &server.owner).await;
+    let mut three = Browser::signed_in(&server, &server.owner).await;
+    let mut other = Browser::signed_in(&server, &admin).await;
     let kept = one.cookies.clone();
     assert_eq!(location(&one.submit("/sign-out", &[]).await), "/sign-in?why=out");
     assert!(one.cookies.is_empty());
@@ -129,17 +132,17 @@ async fn signing_out_ends_one_session_or_all_of_the_token() {
 }
 
 /// A browser whose session has ended, and what the forms carry that it has loaded before.
-async fn after_its_session(plane: &TestServer) -> (Browser<'_>, String) {
-    let mut browser = Browser::signed_in(plane, &plane.owner).await;
+async fn after_its_session(server: &TestServer) -> (Browser<'_>, String) {
+    let mut browser = Browser::signed_in(server, &server.owner).await;
     let csrf = browser.csrf().await;
-    plane.pass(30 * MINUTE);
+    server.pass(30 * MINUTE);
     (browser, csrf)
 }
 
 #[tokio::test]
 async fn a_form_that_comes_after_its_session_is_not_lost() {
-    let plane = TestServer::new().await;
-    let (mut browser, csrf) = after_its_session(&plane).await;
+    let server = TestServer::new().await;
+    let (mut browser, csrf) = after_its_session(&server).await;
     let form = [("csrf", csrf.as_str()), ("name", "typed & kept"), ("scopes", "a:b"), ("scopes", "c:d")];
     let asked = browser.send("/keys/new", &form).await;
     assert_eq!(asked.status, StatusCode::UNAUTHORIZED);
@@ -149,7 +152,7 @@ async fn a_form_that_comes_after_its_session_is_not_lost() {
     let wrong = browser.send("/sign-in", &[("token", "x"), ("to", &to), ("carried", &carried)]).await;
     assert_eq!(value(&text(&wrong), "carried"), carried);
     let again =
-        browser.send("/sign-in", &[("token", &plane.owner), ("to", &to), ("carried", &carried)]).await;
+        browser.send("/sign-in", &[("token", &server.owner), ("to", &to), ("carried", &carried)]).await;
     let page = text(&again);
     assert!(page.contains("action=\"/keys/new\"") && !page.contains(&csrf), "{page}");
     assert_eq!(value(&page, "name"), "typed & kept");
@@ -161,12 +164,12 @@ async fn a_form_that_comes_after_its_session_is_not_lost() {
 
 #[tokio::test]
 async fn a_form_without_fields_is_not_lost_either() {
-    let plane = TestServer::new().await;
-    let (mut browser, csrf) = after_its_session(&plane).await;
+    let server = TestServer::new().await;
+    let (mut browser, csrf) = after_its_session(&server).await;
     let asked = text(&browser.send("/audit/1/payload", &[("csrf", &csrf)]).await);
     let carried = value_of(&asked, "carried").unwrap();
     assert_eq!(carried, "");
-    let form = [("token", plane.owner.as_str()), ("to", "/audit/1/payload"), ("carried", "")];
+    let form = [("token", server.owner.as_str()), ("to", "/audit/1/payload"), ("carried", "")];
     let again = text(&browser.send("/sign-in", &form).await);
     assert!(
         again.contains("<h1>Send it again?</h1>") && again.contains("action=\"/audit/1/payload\""),
@@ -176,7 +179,7 @@ async fn a_form_without_fields_is_not_lost_either() {
 
 #[tokio::test]
 async fn who_is_held_off_loses_nothing_that_comes_along() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     let peer: SocketAddr = "192.0.2.1:4000".parse().unwrap();
     let form = [("token", "omf_token_x"), ("to", "/keys/new"), ("carried", "name=typed")];
     let mut held_off = None;
@@ -187,7 +190,7 @@ async fn who_is_held_off_loses_nothing_that_comes_along() {
             .body(Body::from(serde_urlencoded::to_string(form).unwrap()))
             .unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = plane.call(request).await;
+        let answer = server.call(request).await;
         if answer.status != StatusCode::UNPROCESSABLE_ENTITY {
             held_off = Some(answer);
             break;
@@ -204,12 +207,12 @@ async fn who_is_held_off_loses_nothing_that_comes_along() {
 
 #[tokio::test]
 async fn the_number_of_sessions_of_a_token_is_bounded() {
-    let plane = TestServer::new().await;
-    let mut first = Browser::signed_in(&plane, &plane.owner).await;
-    let mut last = Browser::new(&plane);
+    let server = TestServer::new().await;
+    let mut first = Browser::signed_in(&server, &server.owner).await;
+    let mut last = Browser::new(&server);
     for _ in 0..omniflow_domain::session::MAX_SESSIONS {
-        plane.pass(Duration::from_millis(1));
-        last = Browser::signed_in(&plane, &plane.owner).await;
+        server.pass(Duration::from_millis(1));
+        last = Browser::signed_in(&server, &server.owner).await;
     }
     last.page("/keys").await;
     assert_eq!(first.open("/keys").await.status, StatusCode::SEE_OTHER);
@@ -217,10 +220,10 @@ async fn the_number_of_sessions_of_a_token_is_bounded() {
 
 #[tokio::test]
 async fn neither_session_nor_token_is_in_the_database() {
-    let plane = TestServer::new().await;
-    let browser = Browser::signed_in(&plane, &plane.owner).await;
+    let server = TestServer::new().await;
+    let browser = Browser::signed_in(&server, &server.owner).await;
     let session = &browser.cookies["omf-session"];
-    for file in std::fs::read_dir(plane.folder()).unwrap() {
+    for file in std::fs::read_dir(server.folder()).unwrap() {
         let content = std::fs::read(file.unwrap().path()).unwrap();
         assert!(!content.windows(session.len()).any(|window| window == session.as_bytes()));
     }
@@ -228,22 +231,22 @@ async fn neither_session_nor_token_is_in_the_database() {
 
 #[tokio::test]
 async fn over_https_the_cookie_is_bound_to_it() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     let sign_in = |origin: &'static str| {
         Request::post("/sign-in")
             .header(header::HOST, "keys.example")
             .header(header::ORIGIN, origin)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(format!("token={}", plane.owner)))
+            .body(Body::from(format!("token={}", server.owner)))
             .unwrap()
     };
-    let answer = plane.call(sign_in("https://keys.example")).await;
+    let answer = server.call(sign_in("https://keys.example")).await;
     let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
     assert!(
         cookie.starts_with("__Host-omf-session=") && cookie.ends_with("SameSite=Lax; Secure"),
         "{cookie}"
     );
-    let answer = plane.call(sign_in("http://keys.example")).await;
+    let answer = server.call(sign_in("http://keys.example")).await;
     let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
     assert!(cookie.starts_with("omf-session="), "{cookie}");
 }

@@ -13,8 +13,8 @@ use omniflow_test_server::{START, TestServer, request};
 const COUNT: &str = "omf_http_request_duration_seconds_count";
 
 /// The series of requests: their labels, with the number of requests.
-async fn requests(plane: &TestServer) -> Vec<String> {
-    let text = plane.metrics().await;
+async fn requests(server: &TestServer) -> Vec<String> {
+    let text = server.metrics().await;
     let mut series: Vec<String> =
         text.lines().filter_map(|line| line.strip_prefix(COUNT)).map(str::to_owned).collect();
     series.sort();
@@ -23,15 +23,15 @@ async fn requests(plane: &TestServer) -> Vec<String> {
 
 #[tokio::test]
 async fn requests_are_measured_by_route() {
-    let plane = TestServer::new().await;
-    plane.key("ci").await;
+    let server = TestServer::new().await;
+    server.key("ci").await;
     for name in ["ci", "unknown", "also-unknown"] {
-        plane.get(&format!("/v1/keys/{name}")).await;
+        server.get(&format!("/v1/keys/{name}")).await;
     }
     // A page of the console.
-    plane.get("/sign-in").await;
+    server.get("/sign-in").await;
     assert_eq!(
-        requests(&plane).await,
+        requests(&server).await,
         [
             "{route=\"/sign-in\",method=\"GET\",status=\"2xx\"} 1",
             "{route=\"/v1/keys\",method=\"POST\",status=\"2xx\"} 1",
@@ -39,7 +39,7 @@ async fn requests_are_measured_by_route() {
             "{route=\"/v1/keys/{id}\",method=\"GET\",status=\"4xx\"} 2",
         ]
     );
-    let text = plane.metrics().await;
+    let text = server.metrics().await;
     let created = "{route=\"/v1/keys\",method=\"POST\",status=\"2xx\"";
     for line in [
         "# TYPE omf_http_request_duration_seconds histogram".to_owned(),
@@ -56,17 +56,17 @@ async fn requests_are_measured_by_route() {
 
 #[tokio::test]
 async fn clients_cannot_add_series() {
-    let plane = TestServer::new().await;
+    let server = TestServer::new().await;
     for n in 0..50 {
         for path in [format!("/{n}"), format!("/v1/{n}/x"), format!("/v1/keys/{n}?wait={n}")] {
             let method = Method::from_bytes(format!("METHOD{n}").as_bytes()).unwrap();
             let odd = Request::builder().method(method).uri(&path).body(Body::empty()).unwrap();
-            assert!(!plane.call(odd).await.status.is_success());
-            assert!(!plane.get(&path).await.status.is_success());
+            assert!(!server.call(odd).await.status.is_success());
+            assert!(!server.get(&path).await.status.is_success());
         }
     }
     assert_eq!(
-        requests(&plane).await,
+        requests(&server).await,
         [
             "{route=\"/v1/keys/{id}\",method=\"GET\",status=\"4xx\"} 50",
             "{route=\"/v1/keys/{id}\",method=\"other\",status=\"4xx\"} 50",
@@ -78,25 +78,25 @@ async fn clients_cannot_add_series() {
 
 #[tokio::test]
 async fn responses_that_are_held_on_purpose_are_not_measured() {
-    let plane = TestServer::new().await;
-    plane.key("ci").await;
-    let token = plane.token("gateway").await;
+    let server = TestServer::new().await;
+    server.key("ci").await;
+    let token = server.token("gateway").await;
     let poll = async |token: &str| {
         let body = json!({
             "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
-            "installation": plane.app.publisher.installation.id, "wait_ms": 0, "clock": START, "vms": [],
-            "version": plane.app.publisher.publication.version().unwrap(),
+            "installation": server.app.publisher.installation.id, "wait_ms": 0, "clock": START, "vms": [],
+            "version": server.app.publisher.publication.version().unwrap(),
         });
-        plane.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await.status
+        server.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await.status
     };
     assert_eq!(poll(&token).await, StatusCode::NO_CONTENT);
     assert_eq!(poll("omf_token_x").await, StatusCode::UNAUTHORIZED);
     let revoke =
-        async |query: &str| plane.post(&format!("/v1/keys/ci/revoke{query}"), json!({})).await.status;
+        async |query: &str| server.post(&format!("/v1/keys/ci/revoke{query}"), json!({})).await.status;
     assert_eq!(revoke("?wait=1s").await, StatusCode::OK);
     assert_eq!(revoke("?wait=soon").await, StatusCode::BAD_REQUEST);
     assert_eq!(revoke("").await, StatusCode::OK);
-    let series = requests(&plane).await;
+    let series = requests(&server).await;
     let of = |route: &str| -> Vec<&str> {
         series
             .iter()
@@ -121,11 +121,11 @@ fn documented() -> BTreeSet<String> {
 
 #[tokio::test]
 async fn documentation_lists_every_metric_with_its_type() {
-    let plane = TestServer::new().await;
-    let secret_file = plane.folder().join("webhook-secret");
+    let server = TestServer::new().await;
+    let secret_file = server.folder().join("webhook-secret");
     fs::write(&secret_file, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDhoQFrQsZvKY=").unwrap();
     fs::set_permissions(&secret_file, Permissions::from_mode(0o600)).unwrap();
-    let plane = plane
+    let server = server
         .restart_with(|settings| {
             settings.webhook =
                 Some(WebhookSettings { url: "http://127.0.0.1:9/".parse().unwrap(), secret_file });
@@ -134,8 +134,8 @@ async fn documentation_lists_every_metric_with_its_type() {
         })
         .await;
     // The request that is counted.
-    plane.get("/v1/keys").await;
-    let text = plane.metrics().await;
+    server.get("/v1/keys").await;
+    let text = server.metrics().await;
     let exposed: BTreeSet<String> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(str::to_owned).collect();
     assert_eq!(documented(), exposed);

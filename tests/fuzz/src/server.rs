@@ -1,4 +1,4 @@
-//! One control plane for the whole run of a target, in a directory in memory where there is one.
+//! One control server for the whole run of a target, in a directory in memory where there is one.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,7 +8,7 @@ use axum::http::{Method, Request, Uri, header};
 use omniflow_test_server::TestServer;
 use tokio::runtime::{Builder, Runtime};
 
-/// A control plane with a few keys.
+/// A control server with a few keys.
 pub struct Server {
     runtime: Runtime,
     server: TestServer,
@@ -25,9 +25,9 @@ pub enum Principal {
     Gateway,
 }
 
-/// The control plane. Its directory is removed only if the process ends by itself, so it is below the system's directory for
+/// The control server. Its directory is removed only if the process ends by itself, so it is below the system's directory for
 /// temporary files.
-pub fn plane() -> &'static Server {
+pub fn server() -> &'static Server {
     static PLANE: OnceLock<Server> = OnceLock::new();
     PLANE.get_or_init(Server::start)
 }
