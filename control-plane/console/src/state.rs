@@ -8,7 +8,7 @@ use omniflow_policy::time::UnixMillis;
 use omniflow_service::admin_log::AdminLog;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::authentication::Authentication;
-use omniflow_service::fleet::EnforcementWatch;
+use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
 use omniflow_service::gateways::Gateways;
 use omniflow_service::keys::Keys;
 use omniflow_service::leaks::Leaks;

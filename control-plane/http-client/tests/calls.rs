@@ -1,4 +1,5 @@
 //! The client against servers that are wrong in one way each.
+#![allow(clippy::disallowed_methods, reason = "the servers block, each on a thread of its own")]
 
 use std::fs;
 use std::io::{Read, Write};

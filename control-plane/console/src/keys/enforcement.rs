@@ -16,7 +16,7 @@ use crate::page::{Page, PageResult};
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::gateway::Enforcement;
 use omniflow_domain::key_details::KeyDetails;
-use omniflow_service::fleet::EnforcementWatch;
+use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
 use omniflow_service::keys::Keys;
 
 #[derive(Template)]

@@ -19,7 +19,7 @@ use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use omniflow_domain::error::Error;
 use omniflow_domain::key_details::KeyDetails;
-use omniflow_service::fleet::EnforcementWatch;
+use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
 use omniflow_service::keys::{Keys, Revoke};
 use omniflow_service::precondition::Precondition;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use omniflow_policy::key::Secret;
 use omniflow_policy::time::UnixMillis;
 
-use super::{Key, KeyStatus, KeyVersion, later};
+use super::model::{Key, KeyVersion, later};
+use super::status::KeyStatus;
 use crate::time::parse_duration;
 
 /// The overlap of a rotation that does not state one.
@@ -104,8 +105,8 @@ impl FromStr for Overlap {
 mod tests {
     use omniflow_policy::key::{Environment, KeyPrefix, compose_key};
 
-    use super::super::fixtures::key;
     use super::*;
+    use crate::key::fixtures::key;
 
     /// Ends and revocations of all versions after a rotation at 100, with an overlap of 50.
     fn rotated(mut key: Key) -> Result<Vec<Option<u64>>, NotRotatable> {

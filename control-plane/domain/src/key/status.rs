@@ -7,7 +7,7 @@ use std::time::Duration;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::{Key, KeyVersion, later};
+use super::model::{Key, KeyVersion, later};
 
 /// What a key is at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,8 +105,8 @@ impl FromStr for KeyStatus {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::key;
     use super::*;
+    use crate::key::fixtures::key;
 
     #[test]
     fn a_status_follows_from_versions_and_clock() {

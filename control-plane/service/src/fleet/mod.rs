@@ -2,8 +2,9 @@
 
 mod confirmation;
 mod enforcement;
-mod enforcement_watch;
+pub mod enforcement_watch;
 mod memory;
+mod status;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +14,8 @@ use omniflow_policy::gateway::{EnforcedReport, Incarnation, MAX_VMS, PollRequest
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 
-pub use self::enforcement_watch::{EnforcementWatch, Progress};
 use omniflow_domain::clock::Clock;
-use omniflow_domain::gateway::{GatewayId, GatewayState, GatewayStatus};
+use omniflow_domain::gateway::GatewayId;
 
 /// A gateway that was not heard of for this long is no longer listed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
@@ -118,28 +118,6 @@ impl Fleet {
             .take(limit)
             .map(|(id, gateway)| (id.clone(), gateway.clone()))
             .collect()
-    }
-
-    /// The same beside the published version.
-    pub(crate) fn status(
-        &self,
-        after: Option<&GatewayId>,
-        limit: usize,
-        published: u64,
-    ) -> Vec<GatewayStatus> {
-        let now = self.clock.now();
-        let status = |(id, gateway): (GatewayId, Gateway)| GatewayStatus {
-            id,
-            connected: gateway.is_connected(),
-            state: gateway.state(now, self.lease, published),
-            filter_version: gateway.filter_version,
-            version: gateway.version,
-            workers: gateway.vms,
-            first_seen_at: gateway.first_seen_at,
-            last_seen_at: gateway.last_seen_at,
-            clock_skew_ms: gateway.clock_skew_ms,
-        };
-        self.list(after, limit).into_iter().map(status).collect()
     }
 
     /// Whether a gateway was heard of in the last day.
@@ -274,17 +252,6 @@ impl Gateway {
     pub(crate) fn is_live(&self, now: UnixMillis, lease: Duration) -> bool {
         let heard_or_expected = self.expected_since.map_or(self.last_seen_at, |at| at.max(self.last_seen_at));
         self.is_connected() || since(heard_or_expected, now) <= lease
-    }
-
-    /// Its state beside the published version.
-    fn state(&self, now: UnixMillis, lease: Duration, published: u64) -> GatewayState {
-        if !self.is_live(now, lease) {
-            GatewayState::Silent
-        } else if self.enforces(published, published) {
-            GatewayState::InStep
-        } else {
-            GatewayState::Behind
-        }
     }
 
     /// Whether it was heard of so lately that it is still reported.
