@@ -80,7 +80,7 @@ conformance: setup wasm ## Attack an edge with all that must stay out: its own, 
 	@GATEWAY=$(GATEWAY) KEY_FILE=$(KEY_FILE) ALLOWED=$(ALLOWED) FORBIDDEN=$(FORBIDDEN) EVERY=$(EVERY) \
 		$(TARGET)/release/omniflow-conformance
 
-fuzz: .tools/bin/cargo-fuzz ## Fuzz every target for SECONDS=60 (needs a nightly compiler)
+fuzz: .tools/bin/cargo-fuzz ## Fuzz every target for SECONDS=60 (with nightly, or with stable and RUSTC_BOOTSTRAP=1)
 	@scripts/fuzz.sh $(or $(SECONDS),60) $(FUZZ)
 
 faults: setup wasm faulty ## Break what can break, and write what callers saw into docs/OPERATIONS.md
@@ -118,10 +118,16 @@ sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, i
 .tools/bin/cargo-deny: | tools
 	cargo install cargo-deny --locked --quiet --root .tools
 
-bench: setup wasm ## Measure what a request costs, and what many keys cost (BENCH=scale: only that); writes docs/BENCHMARKS*.md
+# The benchmark of the request log runs without Envoy and filter, and writes nothing.
+ifeq ($(firstword $(BENCH)),request-log)
+bench: tools
+	cargo bench $(LOCKED) -p omniflow-bench --bench request_log -- $(wordlist 2,3,$(BENCH))
+else
+bench: setup wasm ## Measure requests and many keys (BENCH=scale: only these) into docs/BENCHMARKS*.md; BENCH=request-log: the log
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter -p omniflow-probe-filter
 	cargo build $(LOCKED) --release $(NATIVE)
 	@exec $(TARGET)/release/omniflow-bench $(BENCH)
+endif
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -32,6 +32,7 @@ pub(crate) enum DispatchError {
 }
 
 /// 64 random bits, as the name of a VM or of an Envoy process.
+#[expect(clippy::disallowed_methods, reason = "the host is the filter's source of randomness")]
 pub(crate) fn random_u64() -> u64 {
     // Without a source of randomness the clock still gives distinct names. They protect nothing.
     getrandom::u64().unwrap_or_else(|_| clock::monotonic().0)

@@ -69,7 +69,7 @@ mod tests {
     use axum::http::{Method, StatusCode};
     use serde_json::{Value, json};
 
-    use omf::testing::{TestServer, request};
+    use omniflow_test_server::{TestServer, request};
 
     async fn events(plane: &TestServer, query: &str) -> Vec<Value> {
         let list = plane.get(&format!("/v1/admin-log?{query}")).await.expect(StatusCode::OK);

@@ -14,8 +14,8 @@ use utoipa_swagger_ui::Config;
 use super::access::Access;
 use super::endpoint::Endpoints;
 use super::extract::Segments;
-use super::openapi::Document;
 use super::problem::Problem;
+use super::state::Document;
 use omniflow_domain::error::Error;
 
 /// Scripts come from here only. The pages set styles at their elements, which needs `unsafe-inline` for styles.
@@ -77,7 +77,7 @@ mod tests {
     use axum::http::{Request, StatusCode};
 
     use super::*;
-    use omf::testing::{Answer, TestServer};
+    use omniflow_test_server::{Answer, TestServer};
 
     async fn open(plane: &TestServer, path: &str) -> Answer {
         plane.call(Request::get(path).body(Body::empty()).unwrap()).await

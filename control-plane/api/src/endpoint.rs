@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
 
-use super::access::{Access, Gate};
+use super::access::{Access, TokenMiddleware};
 use super::openapi;
 use super::state::{Api, AppState};
 
@@ -20,7 +20,7 @@ pub(super) const BODY_LIMIT: usize = 256 * 1024;
 
 /// The endpoints that are registered so far.
 pub(super) struct Endpoints {
-    gate: Gate,
+    middleware: TokenMiddleware,
     documented: OpenApiRouter<AppState>,
     undocumented: OpenApiRouter<AppState>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Endpoints {
 impl Endpoints {
     pub(super) fn new(api: Arc<Api>) -> Self {
         Self {
-            gate: Gate::new(api),
+            middleware: TokenMiddleware::new(api),
             documented: OpenApiRouter::with_openapi(openapi::without_operations()),
             undocumented: OpenApiRouter::default(),
         }
@@ -57,8 +57,9 @@ impl Endpoints {
         access: Access,
         endpoint: UtoipaMethodRouter<AppState>,
     ) -> UtoipaMethodRouter<AppState> {
-        let (schemas, mut paths, handler) = endpoint
-            .map(|handler| self.gate.protect(access, handler.route_layer(DefaultBodyLimit::max(BODY_LIMIT))));
+        let (schemas, mut paths, handler) = endpoint.map(|handler| {
+            self.middleware.protect(access, handler.route_layer(DefaultBodyLimit::max(BODY_LIMIT)))
+        });
         for operation in paths.paths.values_mut().flat_map(operations) {
             openapi::state_access(operation, access);
         }
@@ -94,7 +95,7 @@ mod tests {
     use tower::ServiceExt;
 
     use crate::tests::table;
-    use omf::testing::{TestServer, request};
+    use omniflow_test_server::{TestServer, request};
 
     /// Endpoints whose requests have no body.
     const WITHOUT_BODY: [&str; 3] =

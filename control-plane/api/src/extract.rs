@@ -142,7 +142,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use omf::testing::TestServer;
+    use omniflow_test_server::TestServer;
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_is_not_waited_for() {

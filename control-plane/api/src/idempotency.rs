@@ -150,7 +150,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use omf::testing::{Answer, TestServer, request};
+    use omniflow_test_server::{Answer, TestServer, request};
 
     async fn create(plane: &TestServer, path: &str, key: &str, body: Value) -> Answer {
         create_as(plane, &plane.owner, path, key, body).await

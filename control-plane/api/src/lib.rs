@@ -14,6 +14,7 @@
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 mod access;
 mod admin_log;
@@ -46,9 +47,8 @@ use std::sync::Arc;
 use axum::Router;
 
 use self::endpoint::Endpoints;
-use self::openapi::Document;
 pub use self::problem::Problem;
-use self::state::{Api, AppState};
+use self::state::{Api, AppState, Document};
 
 /// The routes of the API, without a fallback.
 pub fn router(api: Arc<Api>) -> Router {

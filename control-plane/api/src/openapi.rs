@@ -1,15 +1,14 @@
 //! The OpenAPI document: the operations that were registered, with their access, and what applies to all of them.
 
-use axum::body::Bytes;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::{OpenApi, ToSchema};
 
-use super::access::Access;
 use omniflow_api_types::problem::ProblemJson;
 use omniflow_api_types::schema;
+use omniflow_domain::access::Access;
 use omniflow_domain::error::ErrorCode;
 
 #[derive(OpenApi)]
@@ -43,10 +42,6 @@ use omniflow_domain::error::ErrorCode;
     )
 )]
 struct Common;
-
-/// The document in JSON.
-#[derive(Clone)]
-pub(super) struct Document(pub(super) Bytes);
 
 /// The name of the security scheme.
 const TOKEN: &str = "token";
@@ -294,7 +289,7 @@ mod tests {
 
     use super::*;
     use crate::tests::{Endpoint, api_of, endpoints_of, table};
-    use omf::testing::{TestServer, golden};
+    use omniflow_test_server::{TestServer, golden};
 
     async fn document() -> Value {
         complete(crate::endpoints(api_of(&TestServer::new().await)).into_parts().1)

@@ -39,7 +39,7 @@ mod tests {
     use axum::http::{Method, Request, StatusCode, header};
     use serde_json::{Value, json};
 
-    use omf::testing::{Answer, TestServer, request};
+    use omniflow_test_server::{Answer, TestServer, request};
 
     async fn send(plane: &TestServer, method: Method, path: &str, tag: &str, body: Value) -> Answer {
         let mut request: Request<_> = request(method, path, &plane.owner, Some(body));

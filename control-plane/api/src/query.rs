@@ -66,7 +66,7 @@ impl From<PageQuery> for PageRequest {
 
 #[cfg(test)]
 mod tests {
-    use omf::testing::TestServer;
+    use omniflow_test_server::TestServer;
 
     #[tokio::test]
     async fn unknown_and_repeated_parameters_are_rejected_beside_a_filter() {

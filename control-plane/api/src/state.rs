@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::FromRef;
 use omniflow_domain::clock::Clock;
 use omniflow_net::admission::Admission;
@@ -17,7 +18,9 @@ use omniflow_service::policy::Policies;
 use omniflow_service::tokens::Tokens;
 use prometheus_client::registry::Registry;
 
-use super::openapi::Document;
+/// The OpenAPI document in JSON.
+#[derive(Clone)]
+pub(super) struct Document(pub(super) Bytes);
 
 /// What the API works with: the use cases, who may call, and the connections that are open.
 pub struct Api {

@@ -104,7 +104,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use omf::testing::{TestServer, request, send};
+    use omniflow_test_server::{TestServer, request, send};
 
     #[tokio::test]
     async fn a_token_works_until_it_is_revoked_or_ends() {

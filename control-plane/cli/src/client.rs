@@ -9,15 +9,17 @@ use omniflow_api_types::page::{MAX_LIMIT, Page};
 use omniflow_api_types::problem::ProblemJson;
 use omniflow_api_types::values::{MAX_WAIT, UnixMillis};
 use omniflow_files::secret;
+use omniflow_http_client::root_cause;
+pub(crate) use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, DATE};
+use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::Agent;
-pub(crate) use ureq::http::Method;
-use ureq::http::{Request, Response, StatusCode};
 use zeroize::Zeroizing;
 
 use super::args::{Connection, DEFAULT_URL, TokenSource};
+use super::http::{Http, Response};
 use super::output::Answer;
 use super::trust;
 
@@ -26,7 +28,7 @@ const TIMEOUT: Duration = MAX_WAIT.saturating_mul(2);
 
 /// A control plane, and the token to call it with.
 pub(crate) struct Client {
-    agent: Agent,
+    http: Http,
     url: String,
     token: Zeroizing<String>,
     /// Where the token comes from, for whoever gave a wrong one.
@@ -70,7 +72,8 @@ impl Client {
         // An empty variable is one that is not set.
         let url = Some(connection.url.trim_end_matches('/')).filter(|url| !url.is_empty());
         let url = url.unwrap_or(DEFAULT_URL);
-        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+        let has_scheme = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+        if !has_scheme || Url::parse(url).is_err() {
             bail!("{url} is not the URL of a control plane: write http://HOST:PORT or https://HOST:PORT");
         }
         let (token, token_source) = match connection.token_source() {
@@ -83,7 +86,7 @@ impl Client {
         };
         let ca_file = connection.ca_file();
         Ok(Self {
-            agent: agent(TIMEOUT, ca_file)?,
+            http: Http::new(ca_file, TIMEOUT)?,
             url: url.to_owned(),
             token: Zeroizing::new(token.trim().to_owned()),
             token_source,
@@ -149,46 +152,42 @@ impl Client {
 
     /// Any call whose answer is text of this media type.
     pub(crate) fn text(&self, call: Call, media_type: &str) -> anyhow::Result<String> {
-        let mut response = self.answer(call.header("accept", media_type))?;
+        let response = self.answer(call.header("accept", media_type))?;
         if !response.status().is_success() {
             return Err(self.rejected(response));
         }
-        let is_text = response.body().mime_type() == Some(media_type);
-        is_text
-            .then(|| response.body_mut().read_to_string().ok())
-            .flatten()
-            .ok_or_else(|| self.no_control_plane())
+        let is_text = self::media_type(&response) == Some(media_type);
+        let body = response.body().map_err(|error| self.unreachable(error))?.filter(|_| is_text);
+        body.and_then(|body| String::from_utf8(body).ok()).ok_or_else(|| self.no_control_plane())
     }
 
     /// Any call whose answer is of this media type and takes as long as it takes.
-    pub(crate) fn stream(&self, call: Call, media_type: &str) -> anyhow::Result<impl Read + use<>> {
-        let request = self.request(call)?;
-        let request = self.agent.configure_request(request).timeout_global(None).build();
-        let response = self.agent.run(request).map_err(|error| self.unreachable(error))?;
+    pub(crate) fn stream(&self, call: Call, media_type: &str) -> anyhow::Result<impl Read> {
+        let response = self.http.send(self.request(call)?, None).map_err(|error| self.unreachable(error))?;
         if !response.status().is_success() {
             return Err(self.rejected(response));
         }
-        if response.body().mime_type() != Some(media_type) {
+        if self::media_type(&response) != Some(media_type) {
             return Err(self.no_control_plane());
         }
-        Ok(response.into_body().into_reader())
+        Ok(response)
     }
 
     /// `GET`, whose answer is taken as it comes.
+    #[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
     pub(crate) fn probe(&self, path: &str) -> anyhow::Result<Probe> {
-        let started = Instant::now();
-        let answer = self.agent.get(self.address(path)).header("authorization", self.bearer()).call();
-        Probe::read(answer.map_err(|error| self.unreachable(error))?, started)
+        self.probe_with(Call::new(Method::GET, path))
     }
 
     /// `PATCH` without a change, whose answer is taken as it comes.
+    #[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
     pub(crate) fn probe_patch(&self, path: &str) -> anyhow::Result<Probe> {
-        let started = Instant::now();
-        let request = self.agent.patch(self.address(path)).header("authorization", self.bearer());
-        Probe::read(
-            request.send_json(serde_json::json!({})).map_err(|error| self.unreachable(error))?,
-            started,
-        )
+        self.probe_with(Call::new(Method::PATCH, path).json(&serde_json::json!({}))?)
+    }
+
+    fn probe_with(&self, call: Call) -> anyhow::Result<Probe> {
+        let request = self.request(call)?;
+        Probe::send(&self.http, request, TIMEOUT).map_err(|error| self.unreachable(error))
     }
 
     /// Where the token comes from.
@@ -196,30 +195,26 @@ impl Client {
         &self.token_source
     }
 
-    fn address(&self, path: &str) -> String {
-        format!("{}{path}", self.url)
+    fn answer(&self, call: Call) -> anyhow::Result<Response<'_>> {
+        self.http.send(self.request(call)?, Some(TIMEOUT)).map_err(|error| self.unreachable(error))
     }
 
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.token.as_str())
-    }
-
-    fn answer(&self, call: Call) -> anyhow::Result<Response<ureq::Body>> {
-        let request = self.request(call)?;
-        self.agent.run(request).map_err(|error| self.unreachable(error))
-    }
-
-    fn request(&self, call: Call) -> anyhow::Result<Request<Vec<u8>>> {
+    fn request(&self, call: Call) -> anyhow::Result<RequestBuilder> {
         let Call { method, path, headers, body } = call;
-        let mut request = Request::builder().method(method).uri(self.address(&path));
+        let url = Url::parse(&format!("{}{path}", self.url))?;
+        // The parser resolves `.` and `..`, which would call something else.
+        if !url.as_str().ends_with(&path) {
+            bail!("nothing has the name \".\" or \"..\"");
+        }
+        let mut request = self.http.request(method, url.as_str()).bearer_auth(self.token.as_str()).body(body);
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        Ok(request.header("authorization", self.bearer()).body(body)?)
+        Ok(request)
     }
 
     /// The body of an answer, if it has one.
-    fn body(&self, mut response: Response<ureq::Body>) -> anyhow::Result<Option<Value>> {
+    fn body(&self, response: Response<'_>) -> anyhow::Result<Option<Value>> {
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
             return Ok(None);
@@ -227,12 +222,14 @@ impl Client {
         if !status.is_success() {
             return Err(self.rejected(response));
         }
-        response.body_mut().read_json().map(Some).map_err(|_| self.no_control_plane())
+        let body = response.body().map_err(|error| self.unreachable(error))?.unwrap_or_default();
+        serde_json::from_slice(&body).map(Some).map_err(|_| self.no_control_plane())
     }
 
-    fn rejected(&self, mut response: Response<ureq::Body>) -> anyhow::Error {
+    fn rejected(&self, response: Response<'_>) -> anyhow::Error {
         let status = response.status();
-        let problem = response.body_mut().read_json::<Value>().ok();
+        let body = response.body().ok().flatten().unwrap_or_default();
+        let problem = serde_json::from_slice(&body).ok();
         match problem.and_then(|json| Answer::<ProblemJson>::read(json).ok()) {
             Some(Answer { json, body }) => {
                 Rejection { text: format_problem(status, &body, &self.token_source), problem: json }.into()
@@ -241,10 +238,13 @@ impl Client {
         }
     }
 
-    fn unreachable(&self, error: ureq::Error) -> anyhow::Error {
+    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
+        if error.is_builder() {
+            return anyhow!("the call cannot be made: {}", root_cause(&error));
+        }
         match trust::explain(&error, &self.url, self.ca_file.as_deref()) {
             Some(what) => anyhow!(what),
-            None => anyhow::Error::from(error).context(format!(
+            None => anyhow!(root_cause(&error)).context(format!(
                 "no control plane answers at {}: is it running? Set --url or OMF_URL, such as {DEFAULT_URL}",
                 self.url
             )),
@@ -265,30 +265,24 @@ impl Client {
     }
 }
 
-fn agent(timeout: Duration, ca_file: Option<&Path>) -> anyhow::Result<Agent> {
-    let config = Agent::config_builder()
-        .tls_config(trust::config(ca_file)?)
-        .timeout_global(Some(timeout))
-        .http_status_as_error(false)
-        // A token must not follow a redirect to elsewhere.
-        .max_redirects(0)
-        .build();
-    Ok(config.into())
-}
-
 /// `GET` of any URL, without the token, whose answer is taken as it comes.
+#[expect(clippy::disallowed_methods, reason = "doctor measures how long a synchronous call takes")]
 pub(crate) fn probe_without_token(
     url: &str,
     ca_file: Option<&Path>,
     timeout: Duration,
 ) -> anyhow::Result<Probe> {
-    let started = Instant::now();
-    let answer = agent(timeout, ca_file)?.get(url).call();
-    let answer = answer.map_err(|error| match trust::explain(&error, url, ca_file) {
+    let http = Http::new(ca_file, timeout)?;
+    let answer = Probe::send(&http, http.request(Method::GET, url), timeout);
+    answer.map_err(|error| match trust::explain(&error, url, ca_file) {
         Some(what) => anyhow!(what),
-        None => anyhow::Error::from(error).context(format!("nothing answers at {url}: check the URL")),
-    });
-    Probe::read(answer?, started)
+        None => anyhow!(root_cause(&error)).context(format!("nothing answers at {url}: check the URL")),
+    })
+}
+
+/// The media type of a body, without its parameters.
+fn media_type<'a>(response: &'a Response<'_>) -> Option<&'a str> {
+    response.header(CONTENT_TYPE)?.split(';').next().map(str::trim)
 }
 
 /// A problem in one line: what is wrong, where, and the stable code.
@@ -383,13 +377,16 @@ impl Call {
 // === impl Probe ===
 
 impl Probe {
-    fn read(mut response: Response<ureq::Body>, started: Instant) -> anyhow::Result<Self> {
-        let date = response.headers().get("date").and_then(|date| {
-            let date = jiff::fmt::rfc2822::parse(date.to_str().ok()?).ok()?;
+    fn send(http: &Http, request: RequestBuilder, timeout: Duration) -> reqwest::Result<Self> {
+        let started = Instant::now();
+        let response = http.send(request, Some(timeout))?;
+        let status = response.status().as_u16();
+        let date = response.header(DATE).and_then(|date| {
+            let date = jiff::fmt::rfc2822::parse(date).ok()?;
             u64::try_from(date.timestamp().as_millisecond()).ok().map(UnixMillis)
         });
-        let body = response.body_mut().read_to_string().unwrap_or_default();
-        Ok(Self { status: response.status().as_u16(), date, body, took: started.elapsed() })
+        let body = response.body()?.and_then(|body| String::from_utf8(body).ok()).unwrap_or_default();
+        Ok(Self { status, date, body, took: started.elapsed() })
     }
 }
 
@@ -449,8 +446,18 @@ mod tests {
     }
 
     #[test]
+    fn a_call_of_a_dot_segment_is_not_made() {
+        let client = Client::new(&connection(["omf", "--token", "t", "doctor"])).unwrap();
+        for name in [".", ".."] {
+            let path = format!("/v1/keys/{}/revoke", segment(name));
+            let error = client.send::<Value>(Call::new(Method::POST, &path)).err().unwrap().to_string();
+            assert!(error.contains("nothing has the name"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_url_has_a_scheme() {
-        for url in ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1"] {
+        for url in ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1", "http://:80"] {
             let connection = connection(["omf", "--url", url, "--token", "t", "doctor"]);
             let error = Client::new(&connection).err().unwrap().to_string();
             assert!(error.contains(url) && error.contains("write http://HOST:PORT"), "{error}");

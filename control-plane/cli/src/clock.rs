@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use omniflow_api_types::values::UnixMillis;
 
 /// The present time, by which ages and clock differences are shown. The control plane decides by its own clock.
+#[expect(clippy::disallowed_methods, reason = "the only place of this crate that reads the wall clock")]
 pub(crate) fn now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

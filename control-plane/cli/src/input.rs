@@ -15,6 +15,7 @@ pub(crate) fn name(file: &str) -> &str {
 }
 
 /// The bytes of a file.
+#[expect(clippy::disallowed_methods, reason = "commands are synchronous")]
 pub(crate) fn bytes(file: &str) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = match file {

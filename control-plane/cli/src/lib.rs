@@ -7,6 +7,7 @@
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 mod admin_log;
 mod anomalies;
@@ -17,6 +18,7 @@ mod clock;
 mod completions;
 mod doctor;
 mod gateway;
+mod http;
 mod input;
 mod key;
 mod output;

@@ -121,6 +121,7 @@ pub(crate) fn whereabouts(file: Option<&Path>) -> String {
 // === impl NewFile ===
 
 impl NewFile {
+    #[expect(clippy::disallowed_methods, reason = "commands are synchronous")]
     fn create(path: PathBuf) -> anyhow::Result<Self> {
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = opened.with_context(|| {
@@ -141,6 +142,7 @@ impl NewFile {
 }
 
 impl Drop for NewFile {
+    #[expect(clippy::disallowed_methods, reason = "commands are synchronous")]
     fn drop(&mut self) {
         if !self.written
             && let Err(error) = fs::remove_file(&self.path)

@@ -2,32 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::anyhow;
-use omniflow_trust::{CaFileError, is_authority, read_ca_file};
+use omniflow_http_client::{is_authority, is_not_http, tls_error};
 use rustls::{CertificateError, Error as TlsFailure};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-
-/// By the certificates of this file, or by the public ones.
-pub(crate) fn config(ca_file: Option<&Path>) -> anyhow::Result<TlsConfig> {
-    let config = TlsConfig::builder();
-    let Some(path) = ca_file else { return Ok(config.build()) };
-    let roots = read_ca_file(path).map_err(|error| match error {
-        CaFileError::File { .. } => error.into(),
-        CaFileError::NotCertificates(_) => anyhow!("{error}: give another file with --ca-file"),
-    })?;
-    let roots: Vec<_> = roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
-    Ok(config.root_certs(RootCerts::new_with_certs(&roots)).build())
-}
 
 /// What to do where TLS is why a call failed, or the lack of it. `None` if it has nothing to do with that. `ca_file` is
-/// what was given to [`config`].
-pub(crate) fn explain(error: &ureq::Error, url: &str, ca_file: Option<&Path>) -> Option<String> {
-    let tls = match error {
-        ureq::Error::Rustls(failure) => Some(failure),
-        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
-        _ => None,
-    };
-    match tls {
+/// the file with the CA certificates that were given.
+pub(crate) fn explain(error: &reqwest::Error, url: &str, ca_file: Option<&Path>) -> Option<String> {
+    match tls_error(error) {
         Some(TlsFailure::InvalidCertificate(certificate)) => {
             Some(format!("the certificate of {url} {}", refused(certificate, ca_file)))
         }
@@ -35,8 +16,8 @@ pub(crate) fn explain(error: &ureq::Error, url: &str, ca_file: Option<&Path>) ->
             Some(format!("{url} does not speak TLS: write http:// in the URL"))
         }
         Some(other) => Some(format!("TLS with {url} failed: {other}")),
-        // A server that expects TLS answers with something that is not HTTP, or not at all.
-        None if url.starts_with("http://") && matches!(error, ureq::Error::Protocol(_)) => {
+        // A server that expects TLS answers with a TLS alert.
+        None if url.starts_with("http://") && is_not_http(error) => {
             Some(format!("{url} does not answer in HTTP: if it speaks TLS, write https:// in the URL"))
         }
         None => None,

@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{Browser, text};
-    use omf::testing::TestServer;
+    use omniflow_test_server::TestServer;
 
     #[tokio::test]
     async fn changes_are_reported_in_words_and_found_by_filter() {

@@ -10,7 +10,7 @@ use crate::state::Console;
 
 use super::page::PageError;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::time::format_time;
+use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::idempotency::Attempt;
 
 /// The field in which every form carries the token of its session.
@@ -19,7 +19,6 @@ pub(super) const CSRF: &str = "csrf";
 pub(super) const SECRET: &str = "secret";
 /// The field in which a form that makes something names the attempt, so that sending it twice makes one.
 pub(super) const ATTEMPT: &str = "attempt";
-const DAY_MS: u64 = 86_400_000;
 
 /// The lifetimes that are offered, with the days they last.
 const LIFETIMES: [(&str, &str, u64); 4] =

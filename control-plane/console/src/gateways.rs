@@ -15,6 +15,7 @@ use super::page::{Page, PageResult};
 use crate::extract::StrictQuery;
 use crate::routes::{PageRoutes, READ};
 use omniflow_domain::gateway::{GatewayState, GatewayStatus};
+use omniflow_domain::time::DAY_MS;
 use omniflow_service::gateways::{GatewayPage, Gateways};
 use omniflow_service::query::PageRequest;
 
@@ -139,7 +140,7 @@ fn length(ms: u64) -> String {
         ms if ms < 120_000 => format!("{} s", ms / 1_000),
         ms if ms < 7_200_000 => format!("{} min", ms / 60_000),
         ms if ms < 172_800_000 => format!("{} h", ms / 3_600_000),
-        ms => format!("{} days", ms / 86_400_000),
+        ms => format!("{} days", ms / DAY_MS),
     }
 }
 
@@ -152,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::testing::Browser;
-    use omf::testing::{TestServer, request};
+    use omniflow_test_server::{TestServer, request};
 
     #[tokio::test]
     async fn who_is_in_step_and_who_is_behind() {
@@ -171,7 +172,7 @@ mod tests {
             let answer = plane.call(request(Method::POST, "/gateway/v1/poll", &gateway, Some(body))).await;
             assert!(answer.status.is_success(), "{:?}", answer.status);
         };
-        let now = omf::testing::START;
+        let now = omniflow_test_server::START;
         poll("edge", version, now + 9_000).await;
         poll("<b>old", version - 90_000, now).await;
         let page = browser.page("/gateways").await;

@@ -31,6 +31,7 @@
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 mod admin_log;
 mod anomalies;
@@ -63,8 +64,6 @@ mod sign_in_page;
 pub mod state;
 mod tokens;
 
-#[cfg(test)]
-mod measured;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -148,7 +148,7 @@ mod tests {
     use axum::extract::ConnectInfo;
     use axum::http::{Request, StatusCode, header};
 
-    use omf::testing::TestServer;
+    use omniflow_test_server::TestServer;
 
     #[tokio::test]
     async fn signing_in_is_throttled_and_works_with_a_valid_token_all_the_same() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 
-use omf::testing::{Answer, TestServer};
+use omniflow_test_server::{Answer, TestServer};
 
 pub(crate) struct Browser<'p> {
     pub(crate) plane: &'p TestServer,

@@ -26,7 +26,7 @@ pub struct EntropyUnavailable;
 
 impl Clock {
     /// The clock of the operating system.
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the wall clock")]
     pub fn system() -> Self {
         Self::from_fn(|| {
             let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -55,7 +55,7 @@ impl fmt::Debug for Clock {
 
 impl Entropy {
     /// The random bytes of the operating system.
-    #[allow(clippy::disallowed_methods, reason = "the one place that asks for random bytes")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that asks for random bytes")]
     pub fn system() -> Self {
         Self::from_fn(|buffer| getrandom::fill(buffer).map_err(|_| EntropyUnavailable))
     }

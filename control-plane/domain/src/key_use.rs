@@ -8,6 +8,7 @@ use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
 
 use crate::anomaly::Anomaly;
+use crate::time::DAY_MS;
 
 /// How far back a use is reported, in milliseconds: 30 days.
 pub const PERIOD_MS: u64 = 30 * DAY_MS;
@@ -15,8 +16,6 @@ pub const PERIOD_MS: u64 = 30 * DAY_MS;
 pub const MAX_CALLS: u64 = 1_000_000;
 /// The most endpoints, and the most addresses, that are reported one by one.
 pub const MAX_LISTED: usize = 50;
-
-const DAY_MS: u64 = 24 * 3_600_000;
 
 /// Calls of one key that have address, method, endpoint and outcome in common.
 #[derive(Clone, Debug)]

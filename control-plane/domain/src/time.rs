@@ -5,6 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use omniflow_policy::time::UnixMillis;
 
+/// An hour in milliseconds.
+pub const HOUR_MS: u64 = 3_600_000;
+/// A day in milliseconds.
+pub const DAY_MS: u64 = 24 * HOUR_MS;
+
 /// Reads RFC 3339 with any offset, to the millisecond. `None` for anything else and for times before 1970.
 pub fn parse_time(text: &str) -> Option<UnixMillis> {
     let millis = text.parse::<Timestamp>().ok()?.as_millisecond();
@@ -27,8 +32,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "ms" => Some(number),
         "s" => number.checked_mul(1_000),
         "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        "d" => number.checked_mul(86_400_000),
+        "h" => number.checked_mul(HOUR_MS),
+        "d" => number.checked_mul(DAY_MS),
         _ => None,
     };
     millis.map(Duration::from_millis)

@@ -6,6 +6,7 @@
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+#![expect(clippy::disallowed_methods, reason = "this crate is where files with secrets are read and written")]
 
 pub mod private;
 pub mod secret;

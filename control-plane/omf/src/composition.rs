@@ -9,6 +9,7 @@ use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::admission::Admission;
 use omniflow_net::connections;
 use omniflow_outbound::otlp::Exporter;
+use omniflow_outbound::source::DeliverySource;
 use omniflow_outbound::webhook::Webhook;
 use omniflow_policy::time::UnixMillis;
 use omniflow_service::admin_log::AdminLog;
@@ -52,6 +53,8 @@ pub struct ControlPlane {
     pub retention: RetentionPeriods,
     /// The wall clock.
     pub clock: Clock,
+    /// Random bytes.
+    entropy: Entropy,
     /// The connections that are open.
     pub admission: Arc<Admission>,
     /// The receiver of anomalies; `None` if there is none.
@@ -118,7 +121,7 @@ impl ControlPlane {
         let metrics = Metrics::new(shared.store.metrics());
         let api = Arc::new(api(&shared, &cases, failures, &admission, &metrics));
         let console = Arc::new(console(&shared, cases, settings));
-        let Shared { store, publisher, fleet, notifications, retention, clock, .. } = shared;
+        let Shared { store, publisher, fleet, notifications, retention, clock, entropy, .. } = shared;
         Ok(Self {
             store,
             publisher,
@@ -126,6 +129,7 @@ impl ControlPlane {
             notifications,
             retention,
             clock,
+            entropy,
             admission,
             webhook,
             exporter,
@@ -133,6 +137,16 @@ impl ControlPlane {
             api,
             console,
         })
+    }
+
+    /// What webhook and OTLP export use of this control plane.
+    pub fn delivery_source(&self) -> DeliverySource<'_> {
+        DeliverySource {
+            installation: self.publisher.installation.id,
+            store: &*self.store,
+            clock: &self.clock,
+            entropy: &self.entropy,
+        }
     }
 
     /// The present instant.

@@ -19,7 +19,7 @@ pub enum ServerError {
     /// Certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The webhook's secret cannot be used.
+    /// The webhook cannot be set up.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
     /// The export of the audit log cannot be set up.

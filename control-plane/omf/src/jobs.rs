@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use omniflow_service::fleet::run_sightings;
-use omniflow_service::jobs::checkpoints::run_checkpoints;
 use omniflow_service::jobs::detection::run_detection;
 use omniflow_service::jobs::gateway_loss::run_gateway_loss;
+use omniflow_service::jobs::maintenance::run_maintenance;
+use omniflow_service::jobs::repartition::run_repartition;
 use omniflow_service::jobs::retention::run_retention;
-use omniflow_service::publisher::run_repartition;
+use omniflow_service::jobs::sightings::run_sightings;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,19 +39,18 @@ impl Supervisor {
             run_repartition(&app.publisher, &app.notifications).await;
         });
         supervisor.spawn("store maintenance", app, |app| async move {
-            run_checkpoints(&*app.store, &app.notifications).await;
+            run_maintenance(&*app.store, &app.notifications).await;
         });
         supervisor.spawn("gateway loss", app, |app| async move {
             run_gateway_loss(&*app.store, &app.notifications, &app.fleet).await;
         });
         supervisor.spawn_until_stopped("webhook", app, |app| async move {
             let Some(webhook) = &app.webhook else { return };
-            webhook.run(&*app.store, &app.clock, app.notifications.anomaly_committed.subscribe()).await;
+            webhook.run(app.delivery_source(), app.notifications.anomaly_committed.subscribe()).await;
         });
         supervisor.spawn_until_stopped("OTLP export", app, |app| async move {
             let Some(exporter) = &app.exporter else { return };
-            let committed = app.notifications.audit_committed.subscribe();
-            exporter.run(app.publisher.installation.id, &*app.store, &app.clock, committed).await;
+            exporter.run(app.delivery_source(), app.notifications.audit_committed.subscribe()).await;
         });
         supervisor.tracker.close();
         supervisor

@@ -9,29 +9,23 @@
 //! | `jobs` | the background jobs, under one supervisor |
 //! | [`settings`], [`error`] | the settings of a server, and why it cannot start |
 //! | [`bootstrap`] | initialisation at the first start |
-//! | `process` | process-wide protection: no core dumps, and private file permissions by default |
-//! | `testing`, `golden`, `fuzzing` | for tests: a control plane in a temporary folder; golden files; the API as fuzz targets call it |
+//! | `process` | settings of the process: no core dumps, private file permissions by default, and the allocator |
 #![cfg_attr(
-    not(any(test, feature = "testing")),
+    not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 pub mod bootstrap;
 pub mod commands;
 pub mod composition;
 mod configuration;
 pub mod error;
-#[cfg(fuzzing)]
-pub mod fuzzing;
-#[cfg(any(test, feature = "testing"))]
-pub mod golden;
 mod jobs;
 mod metrics;
 mod process;
 mod router;
 pub mod server;
 pub mod settings;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 
 pub use omniflow_console::state::EffectiveSetting;

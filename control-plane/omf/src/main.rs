@@ -3,6 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    omniflow_service::memory::keep_little();
     omf::commands::main()
 }

@@ -1,5 +1,5 @@
-//! What this process asks of the operating system for itself: no image of its memory on a disk, and no file that others
-//! may read.
+//! What this process asks of the operating system for itself: no image of its memory on a disk, no file that others may
+//! read, and an allocator that keeps little of what is free.
 
 use std::ffi::OsStr;
 use std::io;
@@ -25,4 +25,33 @@ pub(crate) fn harden(allow_dumps: Option<&OsStr>) -> io::Result<()> {
     // Also where a core dump is piped to a program, which has no limit of its size; and `ptrace` and /proc/PID/mem.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// Makes the allocator keep little free memory. Must be called while there is one thread.
+///
+/// By default, glibc has several arenas per core, and each keeps the peak of its threads: of 100 MiB that `omf serve` held under
+/// load, 85 MiB were free. Threads have small caches of their own, so they seldom contend for the only arena.
+pub(crate) fn configure_allocator() {
+    #[cfg(target_env = "gnu")]
+    {
+        // Larger allocations have their own mapping, which is unmapped when they are freed; and this much may be free at
+        // the end of the arena. glibc starts with 128 KiB, but raises both by itself unless they are set.
+        const LARGE: libc::c_int = 128 * 1024;
+        for (option, value) in
+            [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]
+        {
+            #[expect(unsafe_code, reason = "mallopt takes two numbers, and there is no other thread yet")]
+            let _is_taken = unsafe { libc::mallopt(option, value) };
+        }
+    }
+}
+
+/// Returns free memory between allocations to the operating system, which the allocator keeps otherwise: 115 of 262 MiB
+/// after the image of a million keys was built. Allocations wait meanwhile, some tens of milliseconds for that amount.
+pub(crate) fn release_free_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        #[expect(unsafe_code, reason = "malloc_trim takes a number and is safe in any thread")]
+        let _has_given = unsafe { libc::malloc_trim(0) };
+    }
 }

@@ -26,25 +26,27 @@ use crate::metrics;
 /// How long a request's body may pause.
 const BODY_PAUSE: Duration = Duration::from_secs(15);
 
-/// The routes of the API and of the console.
-pub(crate) fn router(app: &ControlPlane) -> Router {
-    let (console, metrics) = (Arc::clone(&app.console), app.metrics.http.clone());
-    omniflow_api::router(Arc::clone(&app.api))
-        .merge(omniflow_console::router(Arc::clone(&console)))
-        .fallback(fallback(Arc::clone(&console), Error::not_found("Nothing has this path.")))
-        .method_not_allowed_fallback(fallback(
-            console,
-            Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method."),
-        ))
-        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
-        .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))
-        .layer(SetResponseHeaderLayer::overriding(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
-        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
-        .layer(middleware::from_fn_with_state(metrics, metrics::measure))
+impl ControlPlane {
+    /// The routes of the API and of the console.
+    pub fn router(&self) -> Router {
+        let (console, metrics) = (Arc::clone(&self.console), self.metrics.http.clone());
+        omniflow_api::router(Arc::clone(&self.api))
+            .merge(omniflow_console::router(Arc::clone(&console)))
+            .fallback(fallback(Arc::clone(&console), Error::not_found("Nothing has this path.")))
+            .method_not_allowed_fallback(fallback(
+                console,
+                Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method."),
+            ))
+            .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
+            .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))
+            .layer(SetResponseHeaderLayer::overriding(
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            ))
+            .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| answer_panic(&panic)))
+            .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(log_failure))
+            .layer(middleware::from_fn_with_state(metrics, metrics::measure))
+    }
 }
 
 /// Responses hold keys, tokens and addresses: no cache may keep them, whatever a handler has set. The console's own files are

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::composition::ControlPlane;
 use crate::error::ServerError;
 use crate::jobs::Supervisor;
-use crate::router;
+use crate::process;
 use crate::settings::ServerSettings;
 use omniflow_net::connections;
 use omniflow_net::tls::{self, Renewal};
@@ -52,11 +52,16 @@ impl Server {
         let app = Arc::new(ControlPlane::open(&settings).await?);
         let building = spawn_blocking({
             let (app, handle) = (Arc::clone(&app), Handle::current());
-            move || handle.block_on(app.publisher.build_image())
+            move || {
+                let built = handle.block_on(app.publisher.build_image());
+                // Rows and grown vectors: more than half the size of the image.
+                process::release_free_memory();
+                built
+            }
         });
         let connections = ServerHandle::new();
         let tls = renewal.as_ref().map(Renewal::served);
-        let router = router::router(&app);
+        let router = app.router();
         let admission = Arc::clone(&app.admission);
         let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let jobs = Supervisor::start(&app);

@@ -50,9 +50,8 @@ pub struct ServerSettings {
 
 // === impl ServerSettings ===
 
-#[cfg(any(test, feature = "testing", fuzzing))]
 impl ServerSettings {
-    /// The defaults, over a folder of a test's own and on any port.
+    /// The defaults, with this data directory and a free port of the loopback interface.
     pub fn in_folder(folder: &std::path::Path, clock: Clock) -> Self {
         Self {
             listen: ([127, 0, 0, 1], 0).into(),

@@ -2,14 +2,19 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `http_sink` | sends a body to a URL that the operator configured, and decides when to retry |
-//! | `webhook` | signed anomalies, delivered at least once |
+//! | `http_sink` | sends a body to a URL that the operator configured |
+//! | `backoff` | the pause before something is sent again |
+//! | `source` | what deliveries use of the control plane |
+//! | `webhook` | anomalies, delivered at least once and signed as Standard Webhooks |
 //! | `otlp` | records and gaps of the audit log as OpenTelemetry logs |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
+pub mod backoff;
 pub mod http_sink;
 pub mod otlp;
+pub mod source;
 pub mod webhook;

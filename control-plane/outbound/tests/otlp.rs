@@ -20,9 +20,11 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
 use uuid::Uuid;
 
-use omf::testing::{START, TestServer, record};
+use omniflow_domain::clock::Entropy;
 use omniflow_outbound::otlp::*;
+use omniflow_outbound::source::DeliverySource;
 use omniflow_store::ExportPlace;
+use omniflow_test_server::{START, TestServer, record};
 
 /// How the receiver answers.
 type Script = Box<dyn FnMut(&[LogRecord]) -> (u16, Vec<(&'static str, &'static str)>, Vec<u8>) + Send>;
@@ -118,18 +120,20 @@ async fn with_export(plane: TestServer, endpoint: &str) -> TestServer {
         omniflow_files::private::write_private(&headers, "authorization: Bearer c0ffee\nx-tenant: 7\n")
             .unwrap();
     }
-    let settings = OtlpSettings { endpoint: endpoint.to_owned(), headers_file: Some(headers), ca_file: None };
+    let settings =
+        OtlpSettings { endpoint: endpoint.parse().unwrap(), headers_file: Some(headers), ca_file: None };
     plane.restart_with(|with| with.otlp = Some(settings)).await
 }
 
 /// Steps until there is nothing to do, or it has to wait.
 async fn run(plane: &TestServer, run: &mut Run) -> Next {
+    let longest_pauses = Entropy::from_fn(|buffer| {
+        buffer.fill(0xff);
+        Ok(())
+    });
+    let source = DeliverySource { entropy: &longest_pauses, ..plane.app.delivery_source() };
     loop {
-        match run
-            .step(plane.app.exporter.as_ref().unwrap(), &*plane.app.store, &plane.app.clock)
-            .await
-            .unwrap()
-        {
+        match run.step(plane.app.exporter.as_ref().unwrap(), source).await.unwrap() {
             Next::More => {}
             next => return next,
         }
@@ -178,7 +182,7 @@ async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     plane.deliver_items(&token, one_of_each()).await;
-    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
 
     let headers = received.0.lock().unwrap()[0].0.clone();
     assert_eq!(headers["content-type"], "application/x-protobuf");
@@ -249,7 +253,7 @@ async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
     assert_eq!(text(gap, "omniflow.gap.from"), "2027-01-15T08:00:00.100Z");
     let uids: std::collections::HashSet<_> = logs.iter().map(|log| text(log, "log.record.uid")).collect();
     assert_eq!(uids.len(), 4);
-    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.requests().len(), 1, "nothing is sent twice");
     let metrics = String::from_utf8(plane.get("/metrics").await.body.to_vec()).unwrap();
     assert!(metrics.contains("omf_otlp_exported_total 4\n"), "{metrics}");
@@ -263,16 +267,16 @@ async fn it_begins_with_what_comes_after_it_was_set_up_and_goes_on_after_a_resta
     let token = before.token("gateway").await;
     deliver(&before, &token, 0..3).await;
     let plane = with_export(before, &url).await;
-    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.ids(), [] as [i64; 0]);
     deliver(&plane, &token, 3..2_503).await;
-    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.requests(), [(200, 1_000), (200, 1_000), (200, 500)]);
     // For a while nobody exports; nothing of it is left out.
     let plane = plane.restart_with(|with| with.otlp = None).await;
     deliver(&plane, &token, 2_503..2_505).await;
     let plane = with_export(plane, &url).await;
-    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.ids(), (4..=2_505).collect::<Vec<i64>>());
 }
 
@@ -287,7 +291,7 @@ async fn what_is_not_taken_is_sent_again_as_the_same_record() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..2).await;
-    let mut going = Run::new(Uuid::nil());
+    let mut going = Run::default();
     let mut waits = Vec::new();
     while let Next::Wait(pause) = run(&plane, &mut going).await {
         waits.push(pause.as_secs());
@@ -306,7 +310,7 @@ async fn a_receiver_that_is_away_holds_nothing_up() {
     let plane = plane("http://127.0.0.1:9/v1/logs").await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..2).await;
-    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Wait(Duration::from_secs(1)));
+    assert_eq!(run(&plane, &mut Run::default()).await, Next::Wait(Duration::from_secs(1)));
     deliver(&plane, &token, 2..4).await;
     plane.pass(Duration::from_secs(90));
     let metrics = String::from_utf8(plane.get("/metrics").await.body.to_vec()).unwrap();
@@ -327,7 +331,7 @@ async fn what_the_receiver_does_not_want_is_counted_and_not_sent_again() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..5).await;
-    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
     let ExportPlace { record, exported, rejected, .. } = place(&plane).await;
     assert_eq!((record, exported, rejected, received.requests()), (5, 3, 2, vec![(200, 5)]));
 }
@@ -342,7 +346,7 @@ async fn a_record_that_cannot_be_read_is_found_and_passed_over() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..20).await;
-    assert_eq!(run(&plane, &mut Run::new(Uuid::nil())).await, Next::Rest);
+    assert_eq!(run(&plane, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.ids(), (1..=20).filter(|id| *id != 7).collect::<Vec<_>>());
     let ExportPlace { exported, rejected, .. } = place(&plane).await;
     assert_eq!((exported, rejected), (19, 1));
@@ -354,7 +358,7 @@ async fn a_receiver_that_takes_nothing_at_all_costs_no_record() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..20).await;
-    let mut going = Run::new(Uuid::nil());
+    let mut going = Run::default();
     assert!(matches!(run(&plane, &mut going).await, Next::Wait(_)), "not one was taken");
     assert_eq!(place(&plane).await.record, 0);
     assert_eq!(run(&plane, &mut going).await, Next::Rest);
@@ -367,7 +371,7 @@ async fn what_was_purged_before_it_could_be_sent_is_counted() {
     let plane = plane(&url).await;
     let token = plane.token("gateway").await;
     deliver(&plane, &token, 0..5).await;
-    let mut going = Run::new(Uuid::nil());
+    let mut going = Run::default();
     run(&plane, &mut going).await;
     plane.pass(Duration::from_secs(91 * 86_400));
     plane.purge().await;
@@ -380,10 +384,10 @@ async fn what_was_purged_before_it_could_be_sent_is_counted() {
 
 #[test]
 fn the_endpoint_is_a_whole_url() {
-    assert_eq!(check_endpoint("https://collector.example.com/v1/logs"), Ok(()));
-    assert_eq!(check_endpoint("http://127.0.0.1:4318/v1/logs"), Ok(()));
+    assert!(parse_endpoint("https://collector.example.com/v1/logs").is_ok());
+    assert!(parse_endpoint("http://127.0.0.1:4318/v1/logs").is_ok());
     for bare in ["https://collector.example.com", "https://collector.example.com/"] {
-        assert!(check_endpoint(bare).unwrap_err().contains("/v1/logs"), "{bare}");
+        assert!(parse_endpoint(bare).unwrap_err().contains("/v1/logs"), "{bare}");
     }
-    assert!(check_endpoint("http://collector.example.com/v1/logs").unwrap_err().contains("nearby only"));
+    assert!(parse_endpoint("http://collector.example.com/v1/logs").unwrap_err().contains("nearby"));
 }

@@ -1,27 +1,29 @@
 //! The webhook against a receiver that answers as a test says.
+#![allow(clippy::disallowed_methods, reason = "tests prepare files")]
 
-use std::fs;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use omniflow_outbound::webhook::{SIGNATURE, WebhookError, WebhookSettings, read_secret};
-use omniflow_policy::time::UnixMillis;
-use ring::hmac;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use omniflow_outbound::webhook::WebhookSettings;
 use omniflow_policy::denial::{Denial, Outcome};
+use omniflow_policy::time::UnixMillis;
+use ring::hmac;
 use serde_json::Value;
 use uuid::Uuid;
 
-use omf::testing::{START, TestServer, record};
+use omniflow_test_server::{START, TestServer, record};
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+/// The text of the secret, without its prefix.
+const SECRET: &str = "C2FVsBQIhrscChlQIMV+b5sSYspob7oDhoQFrQsZvKY=";
 
 type Received = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
@@ -46,13 +48,13 @@ async fn receiver(statuses: &[u16]) -> (String, Received) {
 
 fn secret_file(folder: &Path) -> PathBuf {
     let path = folder.join("webhook-secret");
-    omniflow_files::private::write_private(&path, &format!("{SECRET}\n")).unwrap();
+    omniflow_files::private::write_private(&path, &format!("whsec_{SECRET}\n")).unwrap();
     path
 }
 
 async fn plane(url: &str) -> TestServer {
     let plane = TestServer::new().await;
-    let settings = WebhookSettings { url: url.to_owned(), secret_file: secret_file(plane.folder()) };
+    let settings = WebhookSettings { url: url.parse().unwrap(), secret_file: secret_file(plane.folder()) };
     plane.restart_with(|with| with.webhook = Some(settings)).await
 }
 
@@ -66,21 +68,23 @@ async fn use_after_end(plane: &TestServer) {
 
 async fn send(plane: &TestServer) {
     let (app, webhook) = (&plane.app, plane.app.webhook.as_ref().unwrap());
-    webhook.send_due(&*app.store, &app.clock).await.unwrap();
+    webhook.send_due(app.delivery_source()).await.unwrap();
 }
 
-fn check_signature(headers: &HeaderMap, body: &[u8], now: u64) {
-    let text = headers[SIGNATURE].to_str().unwrap();
-    let (time, tag) = text.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+/// Verifies an attempt as a receiver does, and returns its ID.
+fn verify(headers: &HeaderMap, body: &[u8], now: u64) -> String {
+    let header = |name: &str| headers[name].to_str().unwrap();
+    let (id, time) = (header("webhook-id"), header("webhook-timestamp"));
     assert_eq!(time.parse::<u64>().unwrap(), now / 1_000);
-    let tag = hex::decode(tag).unwrap();
-    let message = [time.as_bytes(), b".", body].concat();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    hmac::verify(&key, &message, &tag).unwrap();
+    let signature = STANDARD.decode(header("webhook-signature").strip_prefix("v1,").unwrap()).unwrap();
+    let message = [id.as_bytes(), b".", time.as_bytes(), b".", body].concat();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(SECRET).unwrap());
+    hmac::verify(&key, &message, &signature).unwrap();
+    id.to_owned()
 }
 
 #[tokio::test]
-async fn a_finding_is_signed_and_sent_until_it_is_taken_over_restarts_too() {
+async fn an_anomaly_is_signed_and_retried_over_restarts_until_it_is_accepted() {
     let (url, received) = receiver(&[500, 302]).await;
     let plane = plane(&url).await;
     use_after_end(&plane).await;
@@ -89,7 +93,8 @@ async fn a_finding_is_signed_and_sent_until_it_is_taken_over_restarts_too() {
     assert_eq!(count(), 1);
     send(&plane).await;
     assert_eq!(count(), 1, "not before its time");
-    let settings = WebhookSettings { url, secret_file: plane.folder().join("webhook-secret") };
+    let settings =
+        WebhookSettings { url: url.parse().unwrap(), secret_file: plane.folder().join("webhook-secret") };
     let plane = plane.restart_with(|with| with.webhook = Some(settings)).await;
     for expected in [2, 3, 3] {
         plane.pass(Duration::from_secs(3_600));
@@ -97,12 +102,37 @@ async fn a_finding_is_signed_and_sent_until_it_is_taken_over_restarts_too() {
         assert_eq!(count(), expected);
     }
     let all = received.lock().unwrap();
+    let mut ids = HashSet::new();
     for ((headers, body), hours) in all.iter().zip([0, 1, 2]) {
-        check_signature(headers, body, START + hours * 3_600_000);
+        ids.insert(verify(headers, body, START + hours * 3_600_000));
+        assert!(headers.get("omniflow-signature").is_none());
         let anomaly: Value = serde_json::from_slice(body).unwrap();
         assert_eq!((&anomaly["kind"], &anomaly["key_name"]), (&"used_after_end".into(), &"ci".into()));
         assert!(!String::from_utf8_lossy(body).contains(SECRET));
     }
+    assert_eq!(ids.len(), 1, "each attempt has the ID of the message");
+}
+
+#[tokio::test]
+async fn each_anomaly_has_an_id_of_its_own() {
+    let mut ids = HashSet::new();
+    for _ in 0..2 {
+        let (url, received) = receiver(&[]).await;
+        // Another installation, whose anomaly has the same number.
+        let plane = plane(&url).await;
+        let token = plane.token("gateway").await;
+        for number in 0..2 {
+            let mut call = record(number, START, Some((Uuid::from_u128(number.into()), "ci")));
+            call.outcome = Outcome::Denied(Denial::KeyRevoked);
+            plane.deliver(&token, vec![call]).await;
+            plane.detect_anomalies().await;
+        }
+        send(&plane).await;
+        let all = received.lock().unwrap();
+        ids.extend(all.iter().map(|(headers, body)| verify(headers, body, START)));
+        assert_eq!(all.len(), 2);
+    }
+    assert_eq!(ids.len(), 4);
 }
 
 #[tokio::test]
@@ -115,16 +145,4 @@ async fn what_nobody_takes_is_given_up_after_three_days() {
     plane.pass(Duration::from_secs(3 * 86_400));
     send(&plane).await;
     assert_eq!(due(&plane).await.unwrap().len(), 0);
-}
-
-#[test]
-fn a_secret_is_long_and_for_few_to_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = secret_file(folder.path());
-    assert_eq!(read_secret(&path).unwrap().as_str(), SECRET);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(read_secret(&path).unwrap_err().to_string().contains("chmod 600"));
-    omniflow_files::private::write_private(&path, "short").unwrap();
-    assert!(matches!(read_secret(&path), Err(WebhookError::Short(_))));
-    assert!(matches!(read_secret(folder.path().join("none").as_path()), Err(WebhookError::File(_))));
 }

@@ -4,6 +4,7 @@
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 pub mod admin_log;
 pub mod audit;
@@ -19,7 +20,6 @@ pub mod json;
 pub mod keys;
 pub mod known_tokens;
 pub mod leaks;
-pub mod memory;
 pub mod metrics;
 pub mod monitoring;
 pub mod notifications;

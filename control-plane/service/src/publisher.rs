@@ -14,8 +14,6 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::memory;
-use super::notifications::Notifications;
 use super::publication::{Draft, NotReady, NumberedPolicy, Publication, PublicationError};
 use omniflow_store::{CredentialsError, Installation, Store, StoreError, Transaction};
 
@@ -130,8 +128,6 @@ impl Publisher {
         let document = policy.document.to_json().into();
         let image = Image::from_segments(self.installation.id, version, document, pages)?;
         tracing::info!(version, credentials, took = ?began.elapsed(), "the image of all keys is built");
-        // Of the rows and of vectors that have grown: more than half as much as the image itself.
-        memory::give_back();
         self.publication.start(image, Policy::compile(policy.document)?, policy.version);
         Ok(())
     }
@@ -205,6 +201,11 @@ impl Publisher {
         Ok(version)
     }
 
+    /// Completes when a change has left the image with too many keys per segment.
+    pub(crate) async fn until_repartition_needed(&self) {
+        self.needs_repartition.notified().await;
+    }
+
     /// Repartitions an image that has too many keys per segment into more segments, and publishes it under a later
     /// version. Changes are possible meanwhile; the new image catches up with them before it is published.
     pub(crate) async fn repartition(&self) -> Result<(), PublishError> {
@@ -246,20 +247,4 @@ fn pages(
         }
         Ok(pages)
     })
-}
-
-/// Repartitions the image whenever it has too many keys per segment, until the process is asked to stop.
-pub async fn run_repartition(publisher: &Publisher, notifications: &Notifications) {
-    let until_stopped = async {
-        loop {
-            publisher.needs_repartition.notified().await;
-            if let Err(error) = publisher.repartition().await {
-                tracing::error!(%error, "the image keeps its pages, which need repartitioning; the next change tries again");
-            }
-        }
-    };
-    tokio::select! {
-        () = until_stopped => {}
-        () = notifications.stopped() => {}
-    }
 }

@@ -1,8 +1,11 @@
-//! Databases with many rows, for measurements.
+//! Databases with many rows, for benchmarks.
+
+use omniflow_policy::audit::AuditRecord;
 
 use crate::SqliteStore;
+use crate::columns::{address_bytes, digest_bytes, saturated, to_millis};
 
-const DAY_MS: i64 = 86_400_000;
+const DAY_MS: i64 = omniflow_domain::time::DAY_MS.cast_signed();
 /// The time of the last row: 2027-01-15T08:00:00Z.
 pub const END: i64 = 1_800_000_000_000;
 
@@ -88,5 +91,42 @@ pub async fn keys(store: &SqliteStore, count: i64) {
         .execute(transaction.connection())
         .await
         .unwrap();
+    transaction.commit().await.unwrap();
+}
+
+/// Inserts records of calls with a key in one transaction, with one prepared statement for each and nothing else that
+/// ingest does: what SQLite alone costs.
+pub async fn insert_one_by_one(store: &SqliteStore, records: &[AuditRecord]) {
+    let mut transaction = store.audit.begin().await.unwrap();
+    for record in records {
+        let key = record.key.as_ref().unwrap();
+        sqlx::query(
+            "INSERT INTO audit_records (time, gateway, key_id, key_name, key_version, environment, method, endpoint, \
+             path, status, decision, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, \
+             argument_hash, argument_hash_partial) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        )
+        .bind(to_millis(record.time))
+        .bind("edge")
+        .bind(key.id)
+        .bind(&key.name)
+        .bind(key.version)
+        .bind(key.environment.as_str())
+        .bind(&record.method)
+        .bind(&record.endpoint)
+        .bind(&record.path)
+        .bind(record.status)
+        .bind(record.outcome.decision())
+        .bind(record.outcome.reason())
+        .bind(saturated(record.latency_us))
+        .bind(record.source_ip.map(address_bytes))
+        .bind(&record.request_id)
+        .bind(saturated(record.request_bytes))
+        .bind(saturated(record.response_bytes))
+        .bind(digest_bytes(record.argument_hash))
+        .bind(record.argument_hash_partial)
+        .execute(transaction.connection())
+        .await
+        .unwrap();
+    }
     transaction.commit().await.unwrap();
 }

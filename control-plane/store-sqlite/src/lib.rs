@@ -16,6 +16,7 @@
     not(any(test, feature = "fixtures")),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 mod admin_log;
 mod anomalies;

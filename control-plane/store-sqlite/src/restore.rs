@@ -2,6 +2,10 @@
 //!
 //! The copies are prepared and checked in the directory `restoring`. Renaming it to `restored` is the point of no return: from
 //! then on, opening the data directory finishes the restore, after a crash too.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "runs alone: in `omf db restore`, or before the store is opened"
+)]
 
 use std::fs;
 use std::io::{self, Read};

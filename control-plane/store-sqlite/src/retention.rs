@@ -4,6 +4,7 @@ use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
 
 use omniflow_domain::detection::{HOUR_MS, SLOT_MS};
+use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
 use omniflow_store::{LogSize, Result, RetentionStore};
@@ -11,8 +12,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::SqliteStore;
 use crate::columns::{row_limit, saturated, to_millis};
-
-const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// Free pages that remain in the file whatever its size: 1 MiB.
 const SPARE_PAGES: u64 = 256;

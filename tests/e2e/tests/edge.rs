@@ -338,7 +338,7 @@ fn a_secret_that_everybody_may_read_is_refused_before_anything_is_made() {
     let path = |name: &str| folder.path().join(name);
     Authority::new().issue(folder.path(), "tls", 2100);
     fs::write(path("payload-key"), "0f".repeat(32)).unwrap();
-    fs::write(path("webhook-secret"), "0f".repeat(32)).unwrap();
+    fs::write(path("webhook-secret"), format!("whsec_{}", "0f0f".repeat(10))).unwrap();
     fs::write(path("token"), "omf_token_x").unwrap();
     let run = |arguments: &[&str]| {
         let mut omf: Command = omf_command().unwrap();

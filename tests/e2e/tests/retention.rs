@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use omniflow_domain::time::DAY_MS;
 use omniflow_harness::control_plane::{ControlPlane, ControlPlaneOptions};
 use omniflow_harness::ports::Port;
 use omniflow_harness::{Call, eventually};
@@ -13,8 +14,6 @@ use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH, Incarnation};
 use omniflow_policy::time::UnixMillis;
 
 use crate::support::now_millis;
-
-const DAY_MS: u64 = 86_400_000;
 
 fn record(sequence: u64, time: u64) -> AuditRecord {
     AuditRecord {

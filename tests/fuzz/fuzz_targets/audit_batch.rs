@@ -2,8 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omf::fuzzing::Principal;
-use omniflow_fuzz::plane::plane;
+use omniflow_fuzz::plane::{Principal, plane};
 use omniflow_policy::audit::{AuditBatch, FORMAT, MAGIC};
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 

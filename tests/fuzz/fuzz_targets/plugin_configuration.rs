@@ -2,7 +2,7 @@
 #![no_main]
 
 // The filter itself cannot be linked here: its imports are Envoy's. Its configuration needs none of them.
-#[path = "../../src/config.rs"]
+#[path = "../../../src/config.rs"]
 #[allow(dead_code)]
 mod config;
 

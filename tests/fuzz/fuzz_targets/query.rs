@@ -2,8 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omf::fuzzing::Principal;
-use omniflow_fuzz::plane::plane;
+use omniflow_fuzz::plane::{Principal, plane};
 use serde_json::Value;
 
 const LISTS: [&str; 12] = [

@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("omniflow-policy", &[]),
     ("omniflow-filter", &["omniflow-policy"]),
     ("omniflow-files", &[]),
-    ("omniflow-trust", &[]),
+    ("omniflow-http-client", &[]),
     ("omniflow-domain", &["omniflow-policy"]),
     ("omniflow-store", &["omniflow-policy", "omniflow-domain"]),
     ("omniflow-store-sqlite", &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store"]),
@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "omniflow-policy",
             "omniflow-domain",
             "omniflow-files",
-            "omniflow-trust",
+            "omniflow-http-client",
             "omniflow-store",
             "omniflow-api-types",
         ],
@@ -53,7 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "omniflow-net",
         ],
     ),
-    ("omniflow-cli", &["omniflow-api-types", "omniflow-files", "omniflow-trust"]),
+    ("omniflow-cli", &["omniflow-api-types", "omniflow-files", "omniflow-http-client"]),
 ];
 
 /// Crates that compose others, or only test and measure them: they may depend on anything.
@@ -67,7 +67,11 @@ const FREE: &[&str] = &[
     "omniflow-counting-host",
     "omniflow-empty-filter",
     "omniflow-probe-filter",
+    "omniflow-test-server",
 ];
+
+/// Crates for tests and benchmarks. Only dev-dependencies may point to them, whatever else a crate may depend on.
+const TEST_ONLY: &[&str] = &["omniflow-test-server"];
 
 /// The most lines of a file, tests included.
 const MAX_LINES: usize = 500;
@@ -98,11 +102,16 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
 fn forbidden(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
     let mut wrong = Vec::new();
+    for (from, targets) in edges {
+        let shipped = targets.iter().filter(|target| TEST_ONLY.contains(&target.as_str()));
+        wrong.extend(shipped.map(|target| format!("{from} may depend on {target} only in dev-dependencies")));
+    }
     for (from, targets) in edges.iter().filter(|(from, _)| !FREE.contains(&from.as_str())) {
         match allowed.get(from.as_str()) {
             None => wrong.push(format!("{from} is in no list of tests/structure/tests/rules.rs")),
             Some(allowed) => {
-                let extra = targets.iter().filter(|target| !allowed.contains(&target.as_str()));
+                let is_extra = |target: &str| !allowed.contains(&target) && !TEST_ONLY.contains(&target);
+                let extra = targets.iter().filter(|target| is_extra(target));
                 wrong.extend(extra.map(|target| format!("{from} must not depend on {target}")));
             }
         }
@@ -120,7 +129,12 @@ fn a_forbidden_edge_is_found() {
     let mut edges = edges();
     edges.get_mut("omniflow-policy").unwrap().insert("omniflow-domain".to_owned());
     edges.insert("omniflow-new".to_owned(), BTreeSet::new());
+    for from in ["omf", "omniflow-api"] {
+        edges.get_mut(from).unwrap().insert("omniflow-test-server".to_owned());
+    }
     let expected = [
+        "omf may depend on omniflow-test-server only in dev-dependencies",
+        "omniflow-api may depend on omniflow-test-server only in dev-dependencies",
         "omniflow-new is in no list of tests/structure/tests/rules.rs",
         "omniflow-policy must not depend on omniflow-domain",
     ];
@@ -166,6 +180,7 @@ fn crates_that_serve_deny_panics() {
         let path = file.path.to_string_lossy();
         path.ends_with("src/lib.rs")
             && (path == "src/lib.rs" || path.starts_with("policy/") || path.starts_with("control-plane/"))
+            && !path.starts_with("control-plane/test-server/")
     });
     let lints = ["unwrap_used", "expect_used", "panic", "indexing_slicing"];
     let lacks = |text: &str| lints.iter().any(|lint| !text.contains(&format!("clippy::{lint}")));

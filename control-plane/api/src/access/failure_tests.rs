@@ -8,8 +8,8 @@ use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode, header};
 use serde_json::json;
 
-use omf::testing::{Answer, TestServer, Warnings, request};
 use omniflow_service::authentication::Rejection;
+use omniflow_test_server::{Answer, TestServer, Warnings, request};
 
 async fn call_from(plane: &TestServer, peer: [u8; 4], path: &str, token: &str) -> Answer {
     let mut request = request(Method::GET, path, token, None);

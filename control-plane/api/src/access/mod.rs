@@ -20,9 +20,9 @@ use omniflow_domain::token::{Role, Token};
 use omniflow_net::admission::Connection;
 use omniflow_service::authentication::{Rejection, RejectionLog};
 
-/// Admits requests to endpoints. The copies of one gate share their log of rejections.
+/// Admits requests to endpoints. The copies of one middleware share their log of rejections.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(super) struct TokenMiddleware {
     app: Arc<Api>,
     rejections: Arc<RejectionLog>,
 }
@@ -30,9 +30,9 @@ pub(super) struct Gate {
 /// The principal of a request, for handlers: whoever holds the request's token, as the endpoint's roles let it in.
 pub(super) struct Authenticated(pub(super) Principal);
 
-// === impl Gate ===
+// === impl TokenMiddleware ===
 
-impl Gate {
+impl TokenMiddleware {
     pub(super) fn new(app: Arc<Api>) -> Self {
         Self { app, rejections: Arc::default() }
     }
@@ -48,11 +48,11 @@ impl Gate {
     }
 
     async fn pass(
-        State((gate, access)): State<(Self, Access)>,
+        State((middleware, access)): State<(Self, Access)>,
         mut request: Request,
         next: Next,
     ) -> Result<Response, Problem> {
-        let token = gate.admit(access, request.headers(), request.extensions()).await?;
+        let token = middleware.admit(access, request.headers(), request.extensions()).await?;
         Connection::trust(request.extensions());
         request.extensions_mut().insert(Principal::from(token));
         Ok(next.run(request).await)
@@ -102,7 +102,7 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // Only the gate puts it there. An endpoint that is open by mistake fails here.
+        // Only the middleware puts it there. An endpoint that is open by mistake fails here.
         let principal = parts.extensions.get::<Principal>().cloned();
         principal.map(Self).ok_or_else(|| Error::internal().into())
     }

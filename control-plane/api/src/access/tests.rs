@@ -11,7 +11,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::endpoint::BODY_LIMIT;
 use crate::tests::{Endpoint, table};
-use omf::testing::{TestServer, request};
+use omniflow_test_server::{TestServer, request};
 
 fn is_public(path: &str) -> bool {
     ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/", "/docs/{*file}"].contains(&path)
@@ -151,7 +151,7 @@ async fn one_whole_token_in_one_header_and_nothing_else_is_taken() {
 async fn an_endpoint_without_a_gate_fails_closed() {
     let plane = TestServer::new().await;
     let open: Router<()> = Router::new().route("/", axum::routing::get(async |_: Authenticated| "let in"));
-    let answer = omf::testing::send(open, request(Method::GET, "/", &plane.owner, None)).await;
+    let answer = omniflow_test_server::send(open, request(Method::GET, "/", &plane.owner, None)).await;
     assert_eq!(answer.problem().0, 500);
 }
 

@@ -105,9 +105,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use omf::testing::{START, TestServer, record, request};
     use omniflow_api_types::audit_lines::CSV_HEADER;
     use omniflow_service::audit::export::BATCH_RECORDS;
+    use omniflow_test_server::{START, TestServer, record, request};
 
     /// A log with more than two pieces.
     async fn plane() -> TestServer {

@@ -37,7 +37,7 @@ mod tests {
     use serde_json::{Value, json};
     use uuid::Uuid;
 
-    use omf::testing::{START, TestServer, record};
+    use omniflow_test_server::{START, TestServer, record};
 
     #[tokio::test]
     async fn a_record_has_the_shape_of_the_contract() {

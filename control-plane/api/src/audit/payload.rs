@@ -59,7 +59,7 @@ mod tests {
     use omniflow_policy::payload::{CallPayload, PayloadState};
     use serde_json::{Value, json};
 
-    use omf::testing::{Answer, START, TestServer, record, request};
+    use omniflow_test_server::{Answer, START, TestServer, record, request};
 
     const DAY: Duration = Duration::from_secs(86_400);
 

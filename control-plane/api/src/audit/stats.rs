@@ -53,7 +53,7 @@ mod tests {
     use serde_json::{Value, json};
     use uuid::Uuid;
 
-    use omf::testing::{START, TestServer, record};
+    use omniflow_test_server::{START, TestServer, record};
 
     const HOUR: u64 = 3_600_000;
 

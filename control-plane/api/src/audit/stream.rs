@@ -118,7 +118,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use omf::testing::{START, TestServer, record, request};
+    use omniflow_test_server::{START, TestServer, record, request};
 
     /// What a client reads.
     struct Reader(Body);

@@ -33,7 +33,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use omf::testing::{START, TestServer, record};
+    use omniflow_test_server::{START, TestServer, record};
 
     /// The highest number that a call may have: what a column of the database holds.
     const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;

@@ -55,7 +55,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use omf::testing::{Answer, START, TestServer, request, send};
+    use omniflow_test_server::{Answer, START, TestServer, request, send};
 
     fn body(installation: Option<Uuid>, version: u64, wait_ms: u64) -> Value {
         json!({

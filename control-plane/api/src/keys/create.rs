@@ -64,8 +64,8 @@ mod tests {
     use omniflow_policy::limit::RateLimit;
     use serde_json::{Value, json};
 
-    use omf::testing::TestServer;
     use omniflow_service::keys::{Create, Update};
+    use omniflow_test_server::TestServer;
 
     #[tokio::test]
     async fn a_key_is_issued_with_what_was_asked_for() {

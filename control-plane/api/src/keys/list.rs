@@ -87,8 +87,8 @@ mod tests {
     use serde_json::{Value, json};
     use uuid::Uuid;
 
-    use omf::testing::{START, TestServer, record};
     use omniflow_store::{KeyFilter, KeyReference};
+    use omniflow_test_server::{START, TestServer, record};
 
     fn names(list: &Value) -> Vec<&str> {
         list["items"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect()

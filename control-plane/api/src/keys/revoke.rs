@@ -71,9 +71,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::tests::publish_key;
-    use omf::testing::{TestServer, request, send};
     use omniflow_domain::key::KeyVersion;
     use omniflow_store::KeyReference;
+    use omniflow_test_server::{TestServer, request, send};
 
     #[tokio::test]
     async fn a_key_is_revoked_once_and_stays_so() {

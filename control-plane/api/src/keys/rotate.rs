@@ -62,9 +62,9 @@ mod tests {
 
     use crate::tests::publish_key;
     use axum::http::{StatusCode, header};
-    use omf::testing::{Answer, START, TestServer, record, request};
     use omniflow_service::publication::Offer;
     use omniflow_store::KeyReference;
+    use omniflow_test_server::{Answer, START, TestServer, record, request};
 
     const HOUR: u64 = 3_600_000;
 

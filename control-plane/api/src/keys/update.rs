@@ -45,7 +45,7 @@ mod tests {
     use omniflow_policy::digest::Digest;
     use serde_json::{Value, json};
 
-    use omf::testing::TestServer;
+    use omniflow_test_server::TestServer;
 
     #[tokio::test]
     async fn what_is_stated_changes_and_null_clears() {

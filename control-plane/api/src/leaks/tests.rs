@@ -5,8 +5,8 @@ use omniflow_policy::denial::{Denial, Outcome as CallOutcome};
 use omniflow_policy::digest::Digest;
 use serde_json::{Value, json};
 
-use omf::testing::{Answer, START, TestServer, record, request};
 use omniflow_service::leaks::MAX_KEYS;
+use omniflow_test_server::{Answer, START, TestServer, record, request};
 
 const DAY: u64 = 24 * 3_600_000;
 

@@ -1,6 +1,6 @@
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
-use omf::testing::{Answer, START, TestServer, record, request, send};
+use omniflow_test_server::{Answer, START, TestServer, record, request, send};
 use serde_json::{Value, json};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -55,7 +55,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use omf::testing::{Answer, TestServer};
+    use omniflow_test_server::{Answer, TestServer};
 
     const SHOP: &str = r#"# Orders, and nothing else.
 [[scopes]]

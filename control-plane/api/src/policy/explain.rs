@@ -49,7 +49,7 @@ mod tests {
     use omniflow_policy::policy::PolicyDocument;
     use serde_json::{Value, json};
 
-    use omf::testing::{TestServer, request};
+    use omniflow_test_server::{TestServer, request};
 
     const TABLE: &str = include_str!("../../../../policy/golden/decisions.json");
     const END: &str = "2027-02-01T00:00:00.000Z";

@@ -58,7 +58,7 @@ mod tests {
     use omniflow_policy::policy::PolicyDocument;
     use serde_json::{Value, json};
 
-    use omf::testing::{START, TestServer, record};
+    use omniflow_test_server::{START, TestServer, record};
 
     fn call(key: &Value, method: &str, path: &str, outcome: Outcome) -> AuditRecord {
         let id = key["key"]["id"].as_str().unwrap().parse().unwrap();

@@ -80,9 +80,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::policy::document::BODY_LIMIT;
-    use omf::testing::{Answer, START, TestServer, request, send};
     use omniflow_service::policy::document::Draft;
     use omniflow_service::publication::Offer;
+    use omniflow_test_server::{Answer, START, TestServer, request, send};
 
     /// The table of the demo and one more service: keys of the demo stay as they are.
     fn shop() -> Value {

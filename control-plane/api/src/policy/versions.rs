@@ -66,7 +66,7 @@ mod tests {
     use omniflow_policy::policy::PolicyDocument;
     use serde_json::{Value, json};
 
-    use omf::testing::TestServer;
+    use omniflow_test_server::TestServer;
 
     fn without(scope: &str) -> Value {
         let mut document = serde_json::to_value(PolicyDocument::default()).unwrap();

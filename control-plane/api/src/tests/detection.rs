@@ -8,10 +8,10 @@ use omniflow_policy::denial::{Denial, Outcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use omf::testing::{START, TestServer, record};
 use omniflow_domain::detection::HOUR_MS;
 use omniflow_service::jobs::detection::evaluate;
 use omniflow_store::{ChangedHour, EvaluationCursor};
+use omniflow_test_server::{START, TestServer, record};
 
 const KEY: Uuid = Uuid::from_u128(9);
 
@@ -170,7 +170,7 @@ async fn one_look_takes_each_hour_once_however_busy_the_first_ones_are() {
             ChangedHour::Hour(present) => ("hour", present.key_id.as_u128()),
             ChangedHour::Ended(detection) => ("end", detection.key_id.as_u128()),
         }));
-        let omf::composition::ControlPlane { store, notifications, clock, .. } = &*plane.app;
+        let omniflow_test_server::ControlPlane { store, notifications, clock, .. } = &*plane.app;
         evaluate(&**store, notifications, clock, false, changed).await.unwrap();
         call(1).await;
     }

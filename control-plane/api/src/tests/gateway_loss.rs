@@ -8,8 +8,8 @@ use omniflow_policy::gateway::{Incarnation, PollRequest};
 use omniflow_policy::time::UnixMillis;
 use serde_json::{Value, json};
 
-use omf::testing::{START, TestServer, record, request};
 use omniflow_service::fleet::OpenPoll;
+use omniflow_test_server::{START, TestServer, record, request};
 
 /// A gateway with two workers, as it speaks to a control plane.
 struct Gateway {

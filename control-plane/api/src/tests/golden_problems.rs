@@ -16,10 +16,10 @@ use omniflow_policy::payload::{CallPayload, PayloadState};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use omf::testing::{Answer, START, TestServer, golden, record, request};
 use omniflow_domain::error::ErrorCode;
 use omniflow_domain::key::Key;
 use omniflow_store::KeyReference;
+use omniflow_test_server::{Answer, START, TestServer, golden, record, request};
 
 /// What was provoked so far.
 #[derive(Default)]

@@ -8,9 +8,9 @@ mod retention;
 use std::sync::Arc;
 
 use axum::http::Method;
-use omf::testing::TestServer;
 use omniflow_domain::key::Key;
 use omniflow_policy::snapshot::Change;
+use omniflow_test_server::TestServer;
 use serde_json::{Value, json};
 
 use crate::state::Api;

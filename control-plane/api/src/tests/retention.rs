@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use omniflow_domain::time::DAY_MS;
 use omniflow_policy::audit::{AuditBatch, AuditItem, AuditSource};
 use omniflow_policy::gateway::{EnforcedReport, Incarnation};
 use omniflow_policy::time::UnixMillis;
 use serde_json::json;
-use tokio::time::Instant;
 use uuid::Uuid;
 
-use omf::testing::{START, TestServer, record};
 use omniflow_service::jobs::retention::STREAMS_AT_ONCE;
+use omniflow_test_server::{START, TestServer, record};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -31,7 +31,7 @@ async fn records_and_gaps_go_after_their_time_and_uses_of_keys_stay() {
     // The number 1 is missing.
     plane.deliver(&token, vec![record(0, START, key), record(2, START + 1, key)]).await;
     plane.pass(90 * DAY);
-    plane.deliver(&token, vec![record(3, START + 90 * 86_400_000, key)]).await;
+    plane.deliver(&token, vec![record(3, START + 90 * DAY_MS, key)]).await;
     plane.purge().await;
     assert_eq!(ids(&plane).await, ["request-3", "request-2", "request-0"], "on the day they are there");
 
@@ -54,7 +54,7 @@ async fn records_and_gaps_go_after_their_time_and_uses_of_keys_stay() {
     assert_eq!(events["items"].as_array().unwrap().len(), 3, "the admin log stays: {events}");
 
     // What was purged is still known as delivered.
-    plane.deliver(&token, vec![record(3, START + 90 * 86_400_000, key)]).await;
+    plane.deliver(&token, vec![record(3, START + 90 * DAY_MS, key)]).await;
     assert!(ids(&plane).await.is_empty());
 }
 
@@ -114,7 +114,7 @@ async fn records_arrive_while_old_ones_go() {
     let token = plane.token("gateway").await;
     fill(&plane, &token, 0, 5_000, START).await;
     plane.pass(91 * DAY);
-    let now = START + 91 * 86_400_000;
+    let now = START + 91 * DAY_MS;
     let arriving = async {
         let mut delivered = 0;
         while delivered < 50 {
@@ -127,48 +127,4 @@ async fn records_arrive_while_old_ones_go() {
     tokio::join!(plane.purge(), arriving);
     let expected: Vec<String> = (5_000..5_050).rev().map(|n| format!("request-{n}")).collect();
     assert_eq!(ids(&plane).await, expected);
-}
-
-/// `cargo test --release -p omniflow-api --lib ingest_waits -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it measures, and asserts nothing"]
-async fn ingest_waits_for_a_piece_at_most() {
-    let plane = TestServer::new().await;
-    let token = plane.token("gateway").await;
-    fill(&plane, &token, 0, 200_000, START).await;
-    plane.pass(91 * DAY);
-    let (now, mut next) = (START + 91 * 86_400_000, 200_000);
-    let mut deliver = async || {
-        let started = Instant::now();
-        let records = (next..next + 100).map(|n| record(n, now + n, None)).collect();
-        assert_eq!(plane.deliver(&token, records).await.status, StatusCode::NO_CONTENT);
-        next += 100;
-        started.elapsed()
-    };
-    let reported = |what: &str, mut took: Vec<Duration>| {
-        took.sort();
-        let (median, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
-        println!(
-            "{what}: {} batches of 100, median {median:?}, p99 {p99:?}, longest {:?}",
-            took.len(),
-            took[took.len() - 1]
-        );
-    };
-    let mut alone = Vec::new();
-    for _ in 0..500 {
-        alone.push(deliver().await);
-    }
-    reported("alone", alone);
-    let started = Instant::now();
-    let purging = plane.purge();
-    tokio::pin!(purging);
-    let mut beside = Vec::new();
-    loop {
-        tokio::select! {
-            () = &mut purging => break,
-            took = deliver() => beside.push(took),
-        }
-    }
-    println!("200000 records purged in {:?}", started.elapsed());
-    reported("beside the purge", beside);
 }

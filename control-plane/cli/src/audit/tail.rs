@@ -36,6 +36,7 @@ struct Progress {
     left: Option<u64>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "commands are synchronous")]
 pub(super) fn run(args: Tail, client: &Client, output: Output) -> anyhow::Result<()> {
     let query = args.filter.query();
     let mut progress = Progress { last: args.after.map(|number| number.to_string()), left: args.count };

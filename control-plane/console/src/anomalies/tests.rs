@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::testing::{Browser, text, value_of};
-use omf::testing::{START, TestServer, record};
+use omniflow_test_server::{START, TestServer, record};
 
 /// A key that was used after it was revoked, which was found.
 async fn plane() -> (TestServer, Value) {

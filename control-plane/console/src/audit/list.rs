@@ -21,7 +21,7 @@ use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::time::format_time;
+use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::search::{FoundCalls, time_of_cursor};
 
@@ -35,7 +35,7 @@ const MAX_GAPS: usize = 50;
 const RANGES: [(&str, u64); 5] = [
     ("15 min", 900_000),
     ("1 hour", 3_600_000),
-    ("24 hours", 86_400_000),
+    ("24 hours", DAY_MS),
     ("7 days", 604_800_000),
     ("30 days", 2_592_000_000),
 ];

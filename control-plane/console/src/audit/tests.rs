@@ -8,7 +8,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::testing::{Browser, text, value_of};
-use omf::testing::{START, TestServer, record};
+use omniflow_test_server::{START, TestServer, record};
 
 const MARKUP: &str = "<script>alert(1)</script>";
 const MARKUP_AS_TEXT: &str = "&#60;script&#62;alert(1)";

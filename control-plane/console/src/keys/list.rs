@@ -18,13 +18,12 @@ use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_domain::error::Error;
 use omniflow_domain::key_details::KeyDetails;
-use omniflow_domain::time::format_time;
+use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::keys::{Keys, List};
 use omniflow_service::query::PageRequest;
 
 /// Keys of one page: as many as a reader looks through.
 const PAGE_SIZE: &str = "50";
-const DAY_MS: u64 = 86_400_000;
 /// How long a key is not used to be called unused.
 const UNUSED_MS: u64 = 30 * DAY_MS;
 /// How soon a key expires to be listed.

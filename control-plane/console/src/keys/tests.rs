@@ -6,7 +6,7 @@ use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::testing::{Browser, location, text, value_of};
-use omf::testing::{START, TestServer, record};
+use omniflow_test_server::{START, TestServer, record};
 
 const MARKUP: &str = "<script>alert(1)</script>";
 
@@ -294,8 +294,12 @@ async fn enforcement_arrives_live() {
     let report = async |version: u64| {
         let body = json!({"gateway": "edge", "incarnation": "000000000000000a", "installation": plane.app.publisher.installation.id,
             "vms": [{"id": "0000000000000001", "version": version}]});
-        let call =
-            omf::testing::request(axum::http::Method::POST, "/gateway/v1/enforced", &gateway, Some(body));
+        let call = omniflow_test_server::request(
+            axum::http::Method::POST,
+            "/gateway/v1/enforced",
+            &gateway,
+            Some(body),
+        );
         assert_eq!(plane.call(call).await.status, StatusCode::NO_CONTENT);
     };
     report(plane.app.publisher.publication.version().unwrap()).await;

@@ -16,13 +16,12 @@ use omniflow_api_types::admin_event::AdminEventJson;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::leak::{AddressUseJson, EndpointUseJson, KeyUseJson};
 use omniflow_api_types::stats::{AuditStatsJson, StatsCountsJson};
-use omniflow_domain::time::{format_time, parse_time};
+use omniflow_domain::time::{DAY_MS, format_time, parse_time};
 use omniflow_service::admin_log::AdminLogQuery;
 use omniflow_service::audit::filter::AuditQuery;
 use omniflow_service::audit::stats::StatsQuery;
 use omniflow_service::query::PageRequest;
 
-const DAY_MS: u64 = 86_400_000;
 /// The days of the chart, today among them.
 const DAYS: u64 = 30;
 /// How many there are of each list.

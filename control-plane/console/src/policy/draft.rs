@@ -26,7 +26,7 @@ use crate::page::{Page, PageResult};
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::ReplayReport;
-use omniflow_domain::time::format_time;
+use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_policy::denial::Outcome;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::document::Draft;
@@ -40,7 +40,7 @@ pub(super) const WAIT: Duration = Duration::from_secs(10);
 const AROUND: usize = 2;
 /// Times that recorded calls are taken from: name, words, milliseconds before now; none for all.
 pub(super) const SPANS: [(&str, &str, Option<u64>); 4] = [
-    ("24h", "the last 24 hours", Some(86_400_000)),
+    ("24h", "the last 24 hours", Some(DAY_MS)),
     ("7d", "the last 7 days", Some(604_800_000)),
     ("30d", "the last 30 days", Some(2_592_000_000)),
     ("all", "all that is recorded", None),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::testing::{Browser, text, value_of};
-use omf::testing::{Answer, START, TestServer, record};
+use omniflow_test_server::{Answer, START, TestServer, record};
 
 fn document() -> Value {
     serde_json::to_value(PolicyDocument::default()).unwrap()

@@ -8,8 +8,8 @@ use axum::http::{Method, Request, StatusCode, header};
 use crate::routes::{Access, PageRoute};
 use crate::state::{Console, ConsoleState};
 use crate::testing::{Browser, location, text};
-use omf::testing::{TestServer, request};
 use omniflow_domain::token::Role;
+use omniflow_test_server::{TestServer, request};
 
 fn filled(path: &str) -> String {
     path.replace("{id}", "nobody").replace("{version}", "1")

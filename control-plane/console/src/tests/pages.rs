@@ -5,7 +5,7 @@ use axum::http::{Request, StatusCode, header};
 use serde_json::json;
 
 use crate::testing::{Browser, location, text};
-use omf::testing::TestServer;
+use omniflow_test_server::TestServer;
 
 #[tokio::test]
 async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
@@ -50,7 +50,7 @@ async fn settings_are_shown_with_their_origin() {
     let plane = TestServer::new().await;
     let plane = plane
         .restart_with(|settings| {
-            let setting = |name, value: &str, source: &str| omf::EffectiveSetting {
+            let setting = |name, value: &str, source: &str| omniflow_test_server::EffectiveSetting {
                 name,
                 meaning: "What it is for",
                 value: Some(value.to_owned()),

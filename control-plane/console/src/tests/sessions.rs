@@ -9,7 +9,7 @@ use axum::http::{Request, StatusCode, header};
 use serde_json::json;
 
 use crate::testing::{Browser, location, text, value_of};
-use omf::testing::TestServer;
+use omniflow_test_server::TestServer;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

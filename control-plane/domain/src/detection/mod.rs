@@ -19,9 +19,9 @@ use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 use crate::anomaly::{AnomalyKind, Detection, Evidence, Network};
+use crate::time::DAY_MS;
+pub use crate::time::HOUR_MS;
 
-/// Milliseconds of an hour, the time in which calls are counted.
-pub const HOUR_MS: u64 = 3_600_000;
 /// Milliseconds of a slot, the time in which places are counted.
 pub const SLOT_MS: u64 = 600_000;
 /// How far a history reaches back, in hours: four weeks, so that each hour of the week is there four times.
@@ -34,7 +34,7 @@ const RECENT_HOURS: u64 = 23;
 /// How many times the most unusual hour but one of its history an hour has to be.
 const MARGIN: f64 = 2.0;
 /// For how long after its last call an anomaly continues, in milliseconds: what comes back the next day is reported once.
-pub const QUIET_MS: u64 = 24 * HOUR_MS;
+pub const QUIET_MS: u64 = DAY_MS;
 
 /// A kind of 4xx answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

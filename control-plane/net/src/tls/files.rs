@@ -128,6 +128,7 @@ pub fn unreadable(files: &TlsFiles) -> Vec<TlsError> {
     both.into_iter().filter_map(Result::err).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "called at the start and, for renewals, in spawn_blocking")]
 fn read(path: &Path, key: bool) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let path = path.to_owned();
     let plain = || fs::read(&path).map(Zeroizing::new).map_err(SecretFileError::from);

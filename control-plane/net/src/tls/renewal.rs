@@ -12,12 +12,12 @@ use tokio::time::sleep;
 use super::certificate::Certificate;
 use super::files::{Loaded, Pem, TlsError, TlsFiles, load};
 use omniflow_domain::clock::Clock;
-use omniflow_domain::time::format_time;
+use omniflow_domain::time::{DAY_MS, format_time};
 
 /// How often the files are checked.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How often a warning says that clients refuse what is served, in milliseconds.
-const REMINDER_MS: u64 = 86_400_000;
+const REMINDER_MS: u64 = DAY_MS;
 
 /// What is served, and the files that it came from.
 #[derive(Debug)]
@@ -132,8 +132,6 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-
-    const DAY_MS: u64 = 86_400_000;
 
     /// Makes a certificate for so many days, and its key.
     fn make(folder: &TempDir, days: u32, options: &[&str]) -> TlsFiles {

@@ -14,6 +14,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use omniflow_cli::{ApiCommand, Completions, Doctor, Globals, Output, exit_code};
 
 use self::serve::Serve;
+use crate::process;
 
 /// API keys for Envoy: issued, scoped, rate-limited, audited, revoked everywhere at once.
 #[derive(Debug, Parser)]
@@ -52,6 +53,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    process::configure_allocator();
     let omf = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let json = omf.globals.json;
     exit_code(run(omf), json)

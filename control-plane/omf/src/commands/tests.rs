@@ -1,11 +1,10 @@
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-
+use omniflow_domain::clock::Clock;
+use omniflow_policy::time::UnixMillis;
 use tokio::task::spawn_blocking;
 
 use super::*;
 use crate::server::Server;
-use crate::testing::{START, settings};
+use crate::settings::ServerSettings;
 
 /// The files that the commands read, by name.
 const FILES: [(&str, &str); 4] = [
@@ -117,7 +116,9 @@ fn the_command_line_is_consistent_and_shows_no_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_works_against_a_server() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(settings(folder.path(), &Arc::new(AtomicU64::new(START)))).await.unwrap();
+    // 2027-01-15T08:00:00Z.
+    let clock = Clock::from_fn(|| UnixMillis(1_800_000_000_000));
+    let server = Server::start(ServerSettings::in_folder(folder.path(), clock)).await.unwrap();
     let url = format!("http://{}", server.address());
     let token = folder.path().join("admin-token").display().to_string();
     for (name, content) in FILES {
@@ -203,7 +204,7 @@ fn help_texts_are_under_review() {
     }
     let serve = text.split("$ omf ").find(|text| text.starts_with("serve")).unwrap();
     assert!(!serve.contains("OMF_TOKEN") && text.contains("Global options:"));
-    crate::golden::check("help.txt", &text);
+    omniflow_test_server::golden("help.txt", &text);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::{FILE_FLAG, FILE_VARIABLE, Origin, Problem, Setting};
 
 /// What the file gives, with the line of each value. A value that cannot be read is left out and reported. `None` if the
 /// file is not there, or is not TOML.
+#[expect(clippy::disallowed_methods, reason = "the configuration is read before the runtime starts")]
 pub(super) fn read(
     path: &Path,
     problems: &mut Vec<Problem>,

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::time::UnixMillis;
 
 use super::{Resolution, Setting};
+use omniflow_http_client::read_ca_file;
 use omniflow_net::tls::{self, Certificate, TlsFiles};
-use omniflow_outbound::http_sink::trusting;
 use omniflow_outbound::otlp;
-use omniflow_outbound::webhook;
+use omniflow_outbound::webhook::SigningKey;
 use omniflow_service::vault;
 
 /// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
@@ -45,7 +45,7 @@ pub(crate) fn probe(resolution: &mut Resolution, now: UnixMillis) -> Option<Cert
     }
     // Without the URL nothing is sent, which is reported already.
     if let Some(path) = resolution.path(Setting::WebhookSecretFile)
-        && let Err(error) = webhook::read_secret(&path)
+        && let Err(error) = SigningKey::read(&path)
     {
         tell(Setting::WebhookSecretFile, error.to_string());
     }
@@ -55,7 +55,7 @@ pub(crate) fn probe(resolution: &mut Resolution, now: UnixMillis) -> Option<Cert
         tell(Setting::OtlpHeadersFile, error.to_string());
     }
     if let Some(path) = resolution.path(Setting::OtlpCaFile)
-        && let Err(error) = trusting(Some(&path))
+        && let Err(error) = read_ca_file(&path)
     {
         tell(Setting::OtlpCaFile, format!("{error}; give another file"));
     }
@@ -99,6 +99,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Whether the data directory can be written to, or made.
+#[expect(clippy::disallowed_methods, reason = "`omf config check` is synchronous")]
 fn usable(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
     let mut folder = data_dir;
     while let Err(error) = fs::metadata(folder) {
@@ -111,6 +112,7 @@ fn usable(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
     writable(folder).map_err(|error| (folder.to_owned(), error))
 }
 
+#[expect(clippy::disallowed_methods, reason = "`omf config check` is synchronous")]
 fn writable(folder: &Path) -> io::Result<()> {
     let mut name = OsString::from(".omf-config-check-");
     name.push(std::process::id().to_string());

@@ -222,7 +222,9 @@ impl Setting {
                 "File of the keys that seal the arguments of calls; it is made if it is missing, and is in no backup"
             }
             Self::WebhookUrl => "Where new anomalies are sent: https://host/path, or http:// for one nearby",
-            Self::WebhookSecretFile => "File with the secret by which they are signed, at least 16 bytes",
+            Self::WebhookSecretFile => {
+                "File with the secret that signs them: whsec_ and 24 to 64 bytes in Base64"
+            }
             Self::GatewayUrl => {
                 "Where clients reach the gateways, such as https://api.example.com; the pages show it in calls to try"
             }

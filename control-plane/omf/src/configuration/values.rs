@@ -12,8 +12,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{Configuration, Origin, Problem, ResolvedSetting, Setting};
 use omniflow_net::tls::TlsFiles;
-use omniflow_outbound::http_sink::check_url;
-use omniflow_outbound::otlp::{OtlpSettings, check_endpoint};
+use omniflow_outbound::http_sink::parse_url;
+use omniflow_outbound::otlp::{OtlpSettings, parse_endpoint};
 use omniflow_outbound::webhook::WebhookSettings;
 
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
@@ -44,10 +44,11 @@ pub(super) fn configuration(
         values.read(Setting::PayloadDays, text(|text| payload_days(text, longest)))
     };
     let payload_key_file = values.read(Setting::PayloadKeyFile, path);
-    let webhook_url = values.read(Setting::WebhookUrl, text(receiver_url));
+    let webhook_url = values.read(Setting::WebhookUrl, text(|text| parse_url(text).map_err(str::to_owned)));
     let webhook_secret_file = values.read(Setting::WebhookSecretFile, path);
     let gateway_url = values.read(Setting::GatewayUrl, text(gateway_url));
-    let otlp_endpoint = values.read(Setting::OtlpEndpoint, text(otlp_endpoint));
+    let otlp_endpoint =
+        values.read(Setting::OtlpEndpoint, text(|text| parse_endpoint(text).map_err(str::to_owned)));
     let headers_file = values.read(Setting::OtlpHeadersFile, path);
     let ca_file = values.read(Setting::OtlpCaFile, path);
     let tls_certificate = values.read(Setting::TlsCertificate, path);
@@ -138,14 +139,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn key_prefix(text: &str) -> Result<KeyPrefix, String> {
     KeyPrefix::parse(text).map_err(|error| quoted(text, error))
-}
-
-fn receiver_url(text: &str) -> Result<String, String> {
-    check_url(text).map(|()| text.to_owned()).map_err(str::to_owned)
-}
-
-fn otlp_endpoint(text: &str) -> Result<String, String> {
-    check_endpoint(text).map(|()| text.to_owned()).map_err(str::to_owned)
 }
 
 /// It stands in front of a path in what people copy into a shell.

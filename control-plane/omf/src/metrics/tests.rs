@@ -8,7 +8,7 @@ use omniflow_outbound::otlp::OtlpSettings;
 use omniflow_outbound::webhook::WebhookSettings;
 use serde_json::json;
 
-use crate::testing::{START, TestServer, request};
+use omniflow_test_server::{START, TestServer, request};
 
 const COUNT: &str = "omf_http_request_duration_seconds_count";
 
@@ -123,12 +123,13 @@ fn documented() -> BTreeSet<String> {
 async fn documentation_lists_every_metric_with_its_type() {
     let plane = TestServer::new().await;
     let secret_file = plane.folder().join("webhook-secret");
-    fs::write(&secret_file, "0123456789abcdef0123456789abcdef").unwrap();
+    fs::write(&secret_file, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDhoQFrQsZvKY=").unwrap();
     fs::set_permissions(&secret_file, Permissions::from_mode(0o600)).unwrap();
     let plane = plane
         .restart_with(|settings| {
-            settings.webhook = Some(WebhookSettings { url: "http://127.0.0.1:9/".to_owned(), secret_file });
-            let endpoint = "http://127.0.0.1:9/v1/logs".to_owned();
+            settings.webhook =
+                Some(WebhookSettings { url: "http://127.0.0.1:9/".parse().unwrap(), secret_file });
+            let endpoint = "http://127.0.0.1:9/v1/logs".parse().unwrap();
             settings.otlp = Some(OtlpSettings { endpoint, headers_file: None, ca_file: None });
         })
         .await;

@@ -15,15 +15,18 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
+use reqwest::Url;
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use ureq::http::{HeaderMap, HeaderValue, header};
-use uuid::Uuid;
 
 use super::headers::{HeadersError, read_headers};
 use super::log_record::Words;
-use crate::http_sink::{Answer, Backoff, DeliveryError, HttpSink, check_url, trusting};
-use omniflow_domain::clock::Clock;
+use crate::backoff::Backoff;
+use crate::http_sink::{DeliveryError, HttpSink, SinkResponse, parse_url};
+use crate::source::DeliverySource;
+use omniflow_domain::clock::Entropy;
+use omniflow_http_client::{CaFileError, ClientError};
 use omniflow_store::{ExportPlace, Store, StoreError};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/x-protobuf");
@@ -36,15 +39,15 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How often it is looked for what is new where nobody has said so.
 const PAUSE: Duration = Duration::from_secs(30);
 /// Between two attempts.
-const RETRIES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+const RETRIES: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
 /// The most of a receiver's own words that are logged, in characters.
 const MOST_QUOTED: usize = 300;
 
 /// Where the log is exported to, as an operator states it.
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
-    /// The receiver.
-    pub endpoint: String,
+    /// URL of the receiver.
+    pub endpoint: Url,
     /// The file with headers for it.
     pub headers_file: Option<PathBuf>,
     /// The file with the CA certificates by which it is known; the public ones if there is none.
@@ -59,7 +62,10 @@ pub enum OtlpError {
     Headers(#[from] HeadersError),
     /// The CA certificates cannot be used.
     #[error("{0}: give another otlp_ca_file")]
-    Ca(#[from] omniflow_trust::CaFileError),
+    CaFile(CaFileError),
+    /// The HTTP client cannot be set up.
+    #[error(transparent)]
+    Client(ClientError),
 }
 
 /// The export.
@@ -108,22 +114,35 @@ pub enum Next {
     Wait(Duration),
 }
 
-/// An export that goes on: what is only known while it does.
+/// The state of an export that is not stored.
 pub struct Run {
-    installation: Uuid,
     cut: Cut,
     /// Failures in a row.
     failed: u32,
 }
 
-/// What is wrong with the endpoint, if anything is.
-pub fn check_endpoint(text: &str) -> Result<(), &'static str> {
-    check_url(text)?;
-    let path = text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
-    if path.is_empty() {
+/// Parses the URL of the receiver, to which nothing is appended.
+///
+/// # Errors
+///
+/// Explains how to write the URL if it cannot be one, or has no path.
+pub fn parse_endpoint(text: &str) -> Result<Url, &'static str> {
+    let url = parse_url(text)?;
+    if url.path() == "/" {
         return Err("without a path: write all of it, such as https://collector.internal:4318/v1/logs");
     }
-    Ok(())
+    Ok(url)
+}
+
+// === impl OtlpError ===
+
+impl From<ClientError> for OtlpError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::CaFile(error) => Self::CaFile(error),
+            other => Self::Client(other),
+        }
+    }
 }
 
 // === impl Exporter ===
@@ -133,22 +152,16 @@ impl Exporter {
     pub fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
         let mut headers = settings.headers_file.as_deref().map(read_headers).transpose()?.unwrap_or_default();
         headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
-        let tls = trusting(settings.ca_file.as_deref())?;
-        Ok(Self { sink: HttpSink::new(&settings.endpoint, tls), headers, failures: Arc::default() })
+        let sink = HttpSink::new(settings.endpoint.clone(), settings.ca_file.as_deref())?;
+        Ok(Self { sink, headers, failures: Arc::default() })
     }
 
     /// Exports what was committed, and tries again what the receiver did not take.
-    pub async fn run(
-        &self,
-        installation: Uuid,
-        store: &dyn Store,
-        clock: &Clock,
-        mut committed: watch::Receiver<()>,
-    ) {
-        let mut run = Run::new(installation);
+    pub async fn run(&self, source: DeliverySource<'_>, mut committed: watch::Receiver<()>) {
+        let mut run = Run::default();
         loop {
             committed.mark_unchanged();
-            match run.step(self, store, clock).await {
+            match run.step(self, source).await {
                 Ok(Next::More) => {}
                 Ok(Next::Rest) => {
                     // Both lead to another step: something was committed, or time has passed.
@@ -178,21 +191,27 @@ impl fmt::Debug for Exporter {
 
 // === impl Run ===
 
-impl Run {
-    /// Starts a run of exports under this installation's ID: whole batches, no failed attempts.
-    pub fn new(installation: Uuid) -> Self {
-        Self { installation, cut: Cut::WHOLE, failed: 0 }
+impl Default for Run {
+    /// Starts with whole batches, after no failures.
+    fn default() -> Self {
+        Self { cut: Cut::WHOLE, failed: 0 }
     }
+}
 
+impl Run {
     /// Sends what comes next, once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store does. A request that the receiver does not accept is not an error: it is retried later.
     pub async fn step(
         &mut self,
         exporter: &Exporter,
-        store: &dyn Store,
-        clock: &Clock,
+        source: DeliverySource<'_>,
     ) -> Result<Next, StoreError> {
+        let DeliverySource { installation, store, clock, entropy } = source;
         let Some(place) = store.export_place().await? else { return Ok(Next::Rest) };
-        let words = Words { installation: self.installation, now: clock.now() };
+        let words = Words { installation, now: clock.now() };
         let pending = Pending::read(store, &words, &place).await?;
         if pending.items.is_empty() {
             return Ok(Next::Rest);
@@ -201,7 +220,7 @@ impl Run {
         if sent.is_empty() {
             // The one that may have to be passed over has none behind it yet.
             self.cut = Cut::WHOLE;
-            return Ok(Next::Wait(RETRIES.longest));
+            return Ok(Next::Wait(RETRIES.max));
         }
         let logs = words.resource_logs(sent.iter().map(|item| item.log.clone()).collect());
         let body = ExportLogsServiceRequest { resource_logs: vec![logs] }.encode_to_vec();
@@ -214,7 +233,7 @@ impl Run {
                 self.taken(store, place, done, &answer).await?;
                 Ok(if is_all { Next::Rest } else { Next::More })
             }
-            Ok(Answer { status: status @ (400 | 413), .. }) if self.cut.narrow(sent.len()) => {
+            Ok(SinkResponse { status: status @ (400 | 413), .. }) if self.cut.narrow(sent.len()) => {
                 exporter.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     status,
@@ -223,10 +242,10 @@ impl Run {
                 );
                 Ok(Next::More)
             }
-            Ok(Answer { status, retry_after, .. }) => {
-                Ok(self.refused(exporter, &place, &DeliveryError::Status(status), retry_after))
+            Ok(SinkResponse { status, retry_after, .. }) => {
+                Ok(self.refused(exporter, &place, &DeliveryError::Status(status), retry_after, entropy))
             }
-            Err(reason) => Ok(self.refused(exporter, &place, &reason, None)),
+            Err(reason) => Ok(self.refused(exporter, &place, &reason, None, entropy)),
         }
     }
 
@@ -236,7 +255,7 @@ impl Run {
         store: &dyn Store,
         mut place: ExportPlace,
         done: &[Item],
-        answer: &Answer,
+        answer: &SinkResponse,
     ) -> Result<(), StoreError> {
         let partial =
             ExportLogsServiceResponse::decode(answer.body.as_slice()).unwrap_or_default().partial_success;
@@ -286,12 +305,13 @@ impl Run {
         exporter: &Exporter,
         place: &ExportPlace,
         reason: &DeliveryError,
-        asked: Option<Duration>,
+        retry_after: Option<Duration>,
+        entropy: &Entropy,
     ) -> Next {
         exporter.failures.fetch_add(1, Ordering::Relaxed);
         self.failed = self.failed.saturating_add(1);
         self.cut = Cut::WHOLE;
-        let pause = RETRIES.after(self.failed, asked);
+        let pause = RETRIES.pause(self.failed, retry_after, entropy);
         tracing::warn!(
             %reason,
             attempts = self.failed,

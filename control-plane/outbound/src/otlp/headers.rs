@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::http_sink::{SecretFileError, read_secret_file};
 

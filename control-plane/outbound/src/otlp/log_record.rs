@@ -1,7 +1,6 @@
 //! The audit log in the words of OpenTelemetry. What has a name in its semantic conventions has that name; the rest stands
 //! under `omniflow.`. No payload and no secret is in it, as there is none in the log.
 
-use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
@@ -12,6 +11,8 @@ use uuid::Uuid;
 use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::time::format_time;
 use omniflow_store::GapNotice;
+
+use crate::source::stable_id;
 
 /// The methods that the conventions know. Others are reported as `_OTHER`, with the original beside it.
 const METHODS: [&str; 10] =
@@ -136,15 +137,9 @@ impl Words {
         }
     }
 
-    /// What tells a record from all others and is the same whenever it is sent, by which a receiver knows a repeat. The
-    /// number alone would not do: after a restore it is given to another record.
-    fn uid(&self, kind: &str, id: i64, time: UnixMillis, more: &str) -> String {
-        let digest = Digest::of(format!("{}/{kind}/{id}/{}/{more}", self.installation, time.0).as_bytes());
-        let mut bytes = [0; 16];
-        for (byte, from) in bytes.iter_mut().zip(digest.as_bytes()) {
-            *byte = *from;
-        }
-        uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+    /// The ID by which a receiver recognizes a record that is sent again.
+    fn uid(&self, kind: &str, id: i64, time: UnixMillis, detail: &str) -> String {
+        stable_id(self.installation, kind, id, time, detail).to_string()
     }
 }
 

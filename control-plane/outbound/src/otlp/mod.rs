@@ -4,5 +4,5 @@ mod exporter;
 mod headers;
 mod log_record;
 
-pub use self::exporter::{Exporter, Next, OtlpError, OtlpSettings, Run, check_endpoint};
+pub use self::exporter::{Exporter, Next, OtlpError, OtlpSettings, Run, parse_endpoint};
 pub use self::headers::read_headers;

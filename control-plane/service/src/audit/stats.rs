@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use omniflow_domain::error::Error;
 use omniflow_domain::stats::{CallStats, Dimension, GroupStats, GroupValue, InvalidDimension, Tally};
+use omniflow_domain::time::DAY_MS;
 use omniflow_policy::time::UnixMillis;
 
 use super::RequestLog;
@@ -11,7 +12,6 @@ use super::filter::AuditQuery;
 use crate::query;
 
 /// The period that is counted where none is stated, in milliseconds.
-const DAY_MS: u64 = 86_400_000;
 /// The groups where no limit is stated.
 const DEFAULT_GROUPS: usize = 100;
 /// The maximum of groups: more than the hours of a month.

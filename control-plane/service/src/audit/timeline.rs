@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use omniflow_domain::error::Error;
+use omniflow_domain::time::DAY_MS;
 use omniflow_policy::time::UnixMillis;
 use tokio::time::Instant;
 
@@ -13,7 +14,6 @@ use omniflow_store::AuditFilter;
 pub use omniflow_store::{AuditedUser, Timeline};
 
 /// The period where none is stated, in milliseconds.
-const DAY_MS: u64 = 86_400_000;
 /// The newest calls of which the clients are counted.
 const NEWEST: usize = 5_000;
 /// The maximum of intervals in a period.

@@ -4,20 +4,17 @@
 use std::time::Duration;
 
 use omniflow_policy::time::UnixMillis;
-use tokio::time::sleep;
+use tokio::sync::watch;
 
 use omniflow_domain::gateway::Sighting;
 
 use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
-use crate::notifications::Notifications;
 use omniflow_store::{Store, StoreError};
 
 /// How old a sighting becomes before it is noted anew.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
 /// How much earlier than a gateway's last message the note of it may be: [`NOTED_EVERY`], and the longest poll.
 const NOTE_LAG: Duration = Duration::from_secs(120);
-/// The pause between two writes. A gateway that is new is noted within it.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Gateways in one transaction. Changes of keys take turns with these.
 const NOTED_AT_ONCE: usize = 500;
 
@@ -62,6 +59,11 @@ impl Fleet {
         Ok(())
     }
 
+    /// Changes whenever a gateway was heard of.
+    pub(crate) fn heard(&self) -> watch::Receiver<()> {
+        self.heard.subscribe()
+    }
+
     fn unnoted(&self) -> Vec<Sighting> {
         let is_due = |gateway: &Gateway| {
             gateway.noted_at.is_none_or(|noted_at| since(noted_at, gateway.last_seen_at) >= NOTED_EVERY)
@@ -76,31 +78,6 @@ impl Fleet {
             })
             .collect()
     }
-}
-
-/// Stores sightings of gateways until the process is asked to end. Polls do not wait for it.
-pub async fn run_sightings(fleet: &Fleet, store: &dyn Store, notifications: &Notifications) {
-    let mut heard = fleet.heard.subscribe();
-    let memorise = async || {
-        if let Err(error) = fleet.memorise(&*store).await {
-            tracing::warn!(%error, "gateways cannot be noted; after a restart nothing would wait for them");
-        }
-    };
-    let until_stopped = async {
-        loop {
-            heard.mark_unchanged();
-            memorise().await;
-            // Not to wait for anything: at most one write in this time, however many gateways call.
-            sleep(PAUSE).await;
-            // An error would mean that the sender is gone; it lives as long as the fleet.
-            let _ = heard.changed().await;
-        }
-    };
-    tokio::select! {
-        () = until_stopped => {}
-        () = notifications.stopped() => {}
-    }
-    memorise().await;
 }
 
 fn before(now: UnixMillis, duration: Duration) -> UnixMillis {

@@ -14,7 +14,6 @@ use omniflow_policy::gateway::{EnforcedReport, Incarnation, MAX_VMS, PollRequest
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
 
-pub use self::memory::run_sightings;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::gateway::GatewayId;
 

@@ -10,7 +10,7 @@ use omniflow_domain::detection::{examine, is_worth_evaluating};
 use omniflow_store::{ChangedHour, EvaluationCursor, Store, StoreError};
 
 /// How often new calls are evaluated.
-const PAUSE: Duration = Duration::from_secs(15);
+const INTERVAL: Duration = Duration::from_secs(15);
 /// Hours that are evaluated between two rests, and marked in one transaction.
 const HOURS_AT_ONCE: usize = 100;
 
@@ -27,7 +27,7 @@ pub async fn run_detection(
                 tracing::warn!(%error, "anomalies cannot be detected; trying again soon");
             }
             // Anomalies are found within this time, and all calls that came in it are evaluated together; nothing waits for this.
-            sleep(PAUSE).await;
+            sleep(INTERVAL).await;
         }
     };
     tokio::select! {

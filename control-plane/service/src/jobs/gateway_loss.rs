@@ -13,7 +13,7 @@ use crate::notifications::Notifications;
 use omniflow_store::{Store, StoreError};
 
 /// How often gateways are checked.
-const PAUSE: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 /// Gateways that are checked in one go.
 const AT_ONCE: usize = 10_000;
 
@@ -25,7 +25,7 @@ pub async fn run_gateway_loss(store: &dyn Store, notifications: &Notifications, 
                 tracing::warn!(%error, "it cannot be found out which gateways are gone; trying again soon");
             }
             // A lease has whole seconds; nothing waits for this.
-            sleep(PAUSE).await;
+            sleep(INTERVAL).await;
         }
     };
     tokio::select! {

@@ -17,7 +17,7 @@ use omniflow_domain::clock::Clock;
 use omniflow_store::{Store, StoreError};
 
 /// Interval between two runs.
-const PAUSE: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(60);
 /// Rows in one transaction.
 const ROWS_AT_ONCE: usize = 200;
 /// Payloads in one transaction: the longest take 64 database pages.
@@ -53,7 +53,7 @@ pub async fn run_retention(
                 tracing::warn!(%error, "old audit records cannot be purged; trying again in a minute");
             }
             // Records grow old by the day; nothing waits for this task.
-            sleep(PAUSE).await;
+            sleep(INTERVAL).await;
         }
     };
     tokio::select! {

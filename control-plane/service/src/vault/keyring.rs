@@ -101,6 +101,10 @@ impl Keyring {
     }
 
     /// Looks whether the file can be read, or could be made in its folder.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "called before the start and by the synchronous `omf config check`"
+    )]
     pub(super) fn check(path: &Path) -> Result<(), KeyringError> {
         let failed = |source| KeyringError::File { path: path.to_owned(), source };
         match secret::read_text(path) {

@@ -29,10 +29,11 @@ use self::keyring::Keyring;
 pub use self::keyring::KeyringError;
 use omniflow_domain::clock::{Entropy, EntropyUnavailable};
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
+use omniflow_domain::time::DAY_MS;
 use omniflow_store::{Store, StoreError};
 
 /// For how long a data key seals, in milliseconds.
-pub(crate) const DATA_KEY_TIME: u64 = 86_400_000;
+pub(crate) const DATA_KEY_TIME: u64 = DAY_MS;
 /// More than any payload has once it is unpacked. Redaction makes it three times as long at most (`1,` in a list
 /// becomes `"***",`), and its texts and lengths come on top of its bytes.
 const MAX_UNPACKED: u64 = 4 * MAX_PAYLOAD_BYTES as u64;

@@ -9,8 +9,7 @@ use omniflow_store::{ChangedHour, EvaluationCursor, Result, StoreError};
 use crate::columns::{from_millis, row_limit, saturated};
 use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence, MAX_NAMED, Network};
 use omniflow_domain::detection::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
-
-const DAY_MS: u64 = 24 * HOUR_MS;
+use omniflow_domain::time::DAY_MS;
 
 const HOURS: &str = "SELECT hour, calls, unauthorized, forbidden, missing, limited, other_errors, places, key_id, \
      key_name, first_time, last_time FROM key_hours ";

@@ -8,6 +8,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use omniflow_domain::key::{Key, KeyOrder, KeyStatus, KeyVersion};
+use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
 use omniflow_store::{CredentialsError, KeyFilter, KeyReference, KeyStore, Result, RotationFilter};
@@ -20,7 +21,6 @@ use crate::columns::{allowlist, digest, from_millis, parsed, rate_limit, row_lim
 const PIECE: usize = 3;
 /// The most keys that are checked one by one for a text.
 const FEW: i64 = 5_000;
-const DAY_MS: u64 = 86_400_000;
 const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
      k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, k.revision, \
      v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at, v.imported ";

@@ -2,8 +2,6 @@
 
 mod call_groups;
 pub(crate) mod ingest;
-#[cfg(test)]
-mod ingest_rate;
 mod last_used;
 pub(crate) mod list;
 mod search;

@@ -11,15 +11,15 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use uuid::Uuid;
 
 use omniflow_domain::stats::{Dimension, GroupValue};
+use omniflow_domain::time::{DAY_MS, HOUR_MS};
 use omniflow_store::{AuditFilter, AuditStats, Result};
 
 use super::list::apply;
 use crate::columns::{address, from_millis, row_limit};
 use crate::database::Database;
 
-const HOUR_MS: u64 = 3_600_000;
 /// The time span that is counted at once.
-const SLICE_MS: u64 = 24 * HOUR_MS;
+const SLICE_MS: u64 = DAY_MS;
 /// The same if clients determine the number of groups.
 const ADDRESS_SLICE_MS: u64 = HOUR_MS;
 
@@ -176,59 +176,4 @@ fn value(row: &SqliteRow, column: usize, dimension: Dimension) -> Result<GroupVa
         }
     };
     Ok(value.unwrap_or(GroupValue::Nothing))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-    use crate::SqliteStore;
-    use crate::fixtures::{END, records};
-    use omniflow_store::{AuditPosition, KeyReference, RequestLogStore};
-
-    const DAY_MS: i64 = 86_400_000;
-
-    /// `cargo test --release -p omniflow-store-sqlite ten_million -- --ignored --nocapture`
-    #[tokio::test]
-    #[ignore = "takes minutes and 6 GB; it measures, and asserts little"]
-    async fn ten_million_records_are_counted_in_seconds() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&folder.path().join("data")).await.unwrap();
-        let count: i64 = std::env::var("OMF_TEST_RECORDS").map_or(10_000_000, |text| text.parse().unwrap());
-        let started = Instant::now();
-        records(&store, count).await;
-        let bytes = std::fs::metadata(folder.path().join("data/audit.db")).unwrap().len();
-        println!("{count} records made in {:?}, {} MiB", started.elapsed(), bytes >> 20);
-        let span = |days: i64| (from_millis(END - days * DAY_MS), from_millis(END));
-        let of = |n: u8| AuditFilter {
-            key: Some(KeyReference::Id(Uuid::from_slice(format!("{n:016}").as_bytes()).unwrap())),
-            ..AuditFilter::default()
-        };
-        for (what, filter, span, by) in [
-            ("one key of 200, 30 days, by hour", of(1), span(30), &[Dimension::Hour][..]),
-            ("the key of a tenth of all calls, 30 days, by hour", of(0), span(30), &[Dimension::Hour]),
-            ("all, 1 day, by hour", AuditFilter::default(), span(1), &[Dimension::Hour]),
-            ("all, 30 days, by hour", AuditFilter::default(), span(30), &[Dimension::Hour]),
-            ("all, 1 day, by key", AuditFilter::default(), span(1), &[Dimension::Key]),
-            ("all, 1 day, by address", AuditFilter::default(), span(1), &[Dimension::Address]),
-            ("one key, 30 days, by address", of(1), span(30), &[Dimension::Address]),
-        ] {
-            for run in ["first", "again"] {
-                let started = Instant::now();
-                let stats = store.audit_stats(&filter, span, by, 1_000).await.unwrap();
-                println!("{what}, {run}: {} calls in {:?}", stats.total.calls, started.elapsed());
-                assert!(stats.total.calls > 0);
-            }
-        }
-        let mut before: Option<AuditPosition> = None;
-        for page in 1..=1_000 {
-            let started = Instant::now();
-            let entries = store.audit_entries(&of(0), before, 101).await.unwrap();
-            if page == 1 || page == 1_000 {
-                println!("the key's page {page}: {:?}", started.elapsed());
-            }
-            before = entries.get(99).map(|entry| AuditPosition { time: entry.time, id: entry.id });
-        }
-    }
 }

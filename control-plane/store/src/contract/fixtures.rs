@@ -7,6 +7,7 @@ use omniflow_domain::gateway::{GatewayId, Sighting};
 use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_domain::policy::StoredPolicy;
 use omniflow_domain::session::Session;
+pub use omniflow_domain::time::{DAY_MS as DAY, HOUR_MS as HOUR};
 use omniflow_domain::token::{Role, Token};
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::audit::{AuditBatch, AuditItem, AuditKey, AuditRecord, AuditSource};
@@ -24,10 +25,6 @@ use crate::{Ingested, Installation, Store};
 
 /// 2027-01-15T08:00:00Z.
 pub const START: u64 = 1_800_000_000_000;
-/// An hour in milliseconds.
-pub const HOUR: u64 = 3_600_000;
-/// A day in milliseconds.
-pub const DAY: u64 = 24 * HOUR;
 /// The latest time that batches of these tests may contain.
 pub const LATEST: UnixMillis = UnixMillis(START + 1_000 * DAY);
 

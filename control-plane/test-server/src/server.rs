@@ -1,38 +1,27 @@
-//! A control plane in a temporary folder, called without a network, with a clock that tests set.
+//! The control plane under test.
 
-use std::fmt::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditKey, AuditRecord, AuditSource};
-use omniflow_policy::denial::Outcome;
-use omniflow_policy::digest::Digest;
-use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, Incarnation};
-use omniflow_policy::key::Environment;
-use omniflow_policy::time::UnixMillis;
-use serde_json::{Value, json};
-use tempfile::TempDir;
-use tower::ServiceExt;
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use uuid::Uuid;
-
-use crate::composition::ControlPlane;
-pub use crate::golden::check as golden;
-use crate::router;
-use crate::settings::ServerSettings;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use omf::composition::ControlPlane;
+use omf::settings::ServerSettings;
 use omniflow_domain::clock::Clock;
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource};
+use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, Incarnation};
+use omniflow_policy::time::UnixMillis;
 use omniflow_service::jobs::detection::detect;
 use omniflow_service::jobs::gateway_loss::record_lost_gateways;
 use omniflow_service::jobs::retention::purge;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
-/// 2027-01-15T08:00:00Z.
-pub const START: u64 = 1_800_000_000_000;
+use crate::START;
+use crate::http::{Answer, request, send};
 
 /// A control plane on a temporary data directory, with its router and the owner's token.
 pub struct TestServer {
@@ -46,21 +35,15 @@ pub struct TestServer {
     folder: TempDir,
 }
 
-/// A response that was read to its end.
-#[derive(Debug)]
-pub struct Answer {
-    /// The status code.
-    pub status: StatusCode,
-    /// The response headers.
-    pub headers: HeaderMap,
-    /// The complete body.
-    pub body: Bytes,
-}
-
 impl TestServer {
     /// Starts on an empty data directory at [`START`], with the first snapshot image built.
     pub async fn new() -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap(), START, |_| {}).await
+        Self::open(tempfile::tempdir().unwrap()).await
+    }
+
+    /// The same in this directory, which is removed with it.
+    pub async fn open(folder: TempDir) -> Self {
+        Self::in_folder(folder, START, |_| {}).await
     }
 
     async fn in_folder(folder: TempDir, now: u64, change: impl FnOnce(&mut ServerSettings)) -> Self {
@@ -70,7 +53,7 @@ impl TestServer {
         let app = Arc::new(ControlPlane::open(&settings).await.unwrap());
         let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
         app.publisher.build_image().await.unwrap();
-        Self { router: router::router(&app), app, owner, time, folder }
+        Self { router: app.router(), app, owner, time, folder }
     }
 
     /// One that has not built its image yet.
@@ -79,7 +62,7 @@ impl TestServer {
         let time = Arc::new(AtomicU64::new(START));
         let app = Arc::new(ControlPlane::open(&settings(folder.path(), &time)).await.unwrap());
         let owner = std::fs::read_to_string(folder.path().join("admin-token")).unwrap().trim().to_owned();
-        Self { router: router::router(&app), app, owner, time, folder }
+        Self { router: app.router(), app, owner, time, folder }
     }
 
     /// Ends this process and starts another on the same folder.
@@ -242,119 +225,8 @@ impl TestServer {
     }
 }
 
-impl Answer {
-    /// The body as JSON; `null` if it is not JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
-    }
-
-    /// The body, if the status is this one.
-    pub fn expect(self, status: StatusCode) -> Value {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
-        self.json()
-    }
-
-    /// Status, code and field of a problem.
-    pub fn problem(&self) -> (u16, String, String) {
-        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json", "{self:?}");
-        let body = self.json();
-        assert_eq!(body["status"], self.status.as_u16());
-        assert!(!body["detail"].as_str().unwrap().is_empty());
-        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        (self.status.as_u16(), text("code"), text("field"))
-    }
-}
-
-/// The fields of all warnings of this thread, as text.
-#[derive(Clone, Default)]
-pub struct Warnings(Arc<Mutex<String>>);
-
-impl Warnings {
-    /// Gathers them from now on, until the guard goes.
-    pub fn gather() -> (Self, DefaultGuard) {
-        let warnings = Self::default();
-        let logging = log_to(tracing_subscriber::registry().with(warnings.clone()));
-        (warnings, logging)
-    }
-
-    /// The warnings so far, one a line.
-    pub fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl<S: tracing::Subscriber> Layer<S> for Warnings {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() == tracing::Level::WARN {
-            let mut text = self.0.lock().unwrap();
-            event.record(&mut |field: &tracing::field::Field, value: &dyn fmt::Debug| {
-                write!(text, "{field}={value:?} ").unwrap();
-            });
-            text.push('\n');
-        }
-    }
-}
-
-/// Gives this thread's events to a subscriber, until the guard goes.
-///
-/// While a process has one subscriber, the thread that comes to an event first decides for all whether it is of interest, by
-/// whether that very thread has it. Of two, both are asked: so there is always another.
-pub fn log_to(subscriber: impl tracing::Subscriber + Send + Sync + 'static) -> DefaultGuard {
-    static ANOTHER: LazyLock<tracing::Dispatch> =
-        LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
-    LazyLock::force(&ANOTHER);
-    tracing::subscriber::set_default(subscriber)
-}
-
 /// Default settings for this data directory, with a clock that reads `time` (Unix milliseconds).
 pub fn settings(folder: &Path, time: &Arc<AtomicU64>) -> ServerSettings {
     let time = Arc::clone(time);
     ServerSettings::in_folder(folder, Clock::from_fn(move || UnixMillis(time.load(Ordering::Relaxed))))
-}
-
-/// Sends a request to a router and reads the whole response.
-pub async fn send(router: Router, request: Request<Body>) -> Answer {
-    let response = router.oneshot(request).await.unwrap();
-    let (parts, body) = response.into_parts();
-    let body = to_bytes(body, usize::MAX).await.unwrap();
-    Answer { status: parts.status, headers: parts.headers, body }
-}
-
-/// Builds a request with a bearer token, and a JSON body if there is one.
-pub fn request(method: Method, path: &str, token: &str, body: Option<Value>) -> Request<Body> {
-    let request =
-        Request::builder().method(method).uri(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
-    match body {
-        Some(body) => request
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(body.to_string()))
-            .unwrap(),
-        None => request.body(Body::empty()).unwrap(),
-    }
-}
-
-/// A call with a key that was let through.
-pub fn record(sequence: u64, time: u64, key: Option<(Uuid, &str)>) -> AuditRecord {
-    AuditRecord {
-        sequence,
-        time: UnixMillis(time),
-        key: key.map(|(id, name)| AuditKey {
-            id,
-            name: name.to_owned(),
-            version: 1,
-            environment: Environment::Live,
-        }),
-        method: "GET".to_owned(),
-        endpoint: Some("/api/v1/contacts".to_owned()),
-        path: "/api/v1/contacts".to_owned(),
-        status: 200,
-        outcome: Outcome::Allowed,
-        latency_us: 900,
-        source_ip: Some("203.0.113.7".parse().unwrap()),
-        request_id: format!("request-{sequence}"),
-        request_bytes: 120,
-        response_bytes: 340,
-        argument_hash: Digest::of(b"\n"),
-        argument_hash_partial: false,
-    }
 }

@@ -1,0 +1,34 @@
+//! Why a call failed. The HTTP client wraps errors in others; what an operator needs is among their sources.
+
+use std::error::Error;
+use std::io;
+use std::iter::successors;
+
+/// The TLS error because of which a call failed.
+pub fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
+/// Whether something answered, but not in HTTP.
+pub fn is_not_http(error: &(dyn Error + 'static)) -> bool {
+    chain(error).filter_map(|error| error.downcast_ref()).any(hyper::Error::is_parse)
+}
+
+/// The text of the error that caused all others. Unlike those, it does not contain the URL, which may be a secret.
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    chain(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// An error and its sources.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |error| source(*error))
+}
+
+/// The error that another one wraps. The `source` of an I/O error that wraps an error is that one's own source, which
+/// would leave it out.
+fn source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}

@@ -1,0 +1,221 @@
+//! What a restart and a restore keep, and what a control plane answers before it is ready.
+#![allow(clippy::disallowed_methods, reason = "tests prepare files and measure time")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use omniflow_test_server::{START, TestServer, log_to, record, request};
+use serde_json::json;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+#[tokio::test]
+async fn a_restart_keeps_everything() {
+    let plane = TestServer::new().await;
+    let gateway = plane.token("gateway").await;
+    plane.key("kept").await;
+    plane.key("gone").await;
+    plane.post("/v1/keys/gone/revoke", json!({})).await.expect(StatusCode::OK);
+    plane.deliver(&gateway, vec![record(0, START, None)]).await;
+    let read = async |plane: &TestServer| {
+        let mut all = Vec::new();
+        for path in ["/v1/keys", "/v1/tokens", "/v1/policy", "/v1/audit"] {
+            all.push(plane.get(path).await.expect(StatusCode::OK));
+        }
+        all
+    };
+    let before = (read(&plane).await, plane.app.publisher.publication.image().unwrap());
+    let owner = plane.owner.clone();
+    let plane = plane.restart().await;
+    assert_eq!(plane.owner, owner, "the token is made once");
+    assert_eq!(read(&plane).await, before.0);
+    let image = plane.app.publisher.publication.image().unwrap();
+    assert_eq!(image.manifest(), before.1.manifest());
+    assert_eq!(image.len(), 2);
+    plane.deliver(&gateway, vec![record(0, START, None)]).await;
+    let audit = plane.get("/v1/audit").await.expect(StatusCode::OK);
+    assert_eq!(audit["items"].as_array().unwrap().len(), 1, "a repeat is known after a restart too");
+}
+
+/// What `revoke?wait` answers at once.
+async fn enforcement(plane: &TestServer) -> serde_json::Value {
+    let answer = plane.post("/v1/keys/ci/revoke?wait=0s", json!({})).await.expect(StatusCode::OK);
+    answer["enforcement"].clone()
+}
+
+#[tokio::test]
+async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
+    let plane = TestServer::new().await;
+    plane.key("ci").await;
+    let token = plane.token("gateway").await;
+    let poll = async |plane: &TestServer, incarnation: &str| {
+        let version = plane.app.publisher.publication.version().unwrap();
+        let body = json!({
+            "gateway": "edge", "incarnation": incarnation, "filter_version": "0.1.0", "snapshot_format": 1,
+            "installation": plane.app.publisher.installation.id, "version": version, "wait_ms": 0, "clock": 1_800_000_000_000_u64,
+            "vms": [{"id": "0000000000000001", "version": version}],
+        });
+        let request = request(Method::POST, "/gateway/v1/poll", &token, Some(body));
+        assert_eq!(plane.call(request).await.status, StatusCode::NO_CONTENT);
+    };
+    poll(&plane, "000000000000000b").await;
+    plane.pass(Duration::from_secs(300));
+    poll(&plane, "000000000000000a").await;
+    plane.app.fleet.memorise(&*plane.app.store).await.unwrap();
+    plane.pass(Duration::from_secs(150));
+    let plane = plane.restart().await;
+    let silent = |incarnation: &str, seen: &str| json!({"id": format!("edge/{incarnation}"), "last_seen_at": format!("2027-01-15T{seen}.000Z")});
+
+    // One was heard of a little more than a lease ago and may be live; the other has been silent for long.
+    let now = enforcement(&plane).await;
+    assert_eq!(now["complete"], false);
+    assert_eq!(
+        now["gateways"],
+        json!([{"id": "edge/000000000000000a", "workers": 0, "enforced": false, "enforced_workers": 0, "ms": null,
+                "last_seen_at": "2027-01-15T08:05:00.000Z"}])
+    );
+    assert_eq!(now["silent"], json!([silent("000000000000000b", "08:00:00")]));
+    let list = plane.get("/v1/gateways").await.expect(StatusCode::OK);
+    assert_eq!(list["items"][0]["filter_version"], json!(null));
+    assert_eq!(list["items"][0]["first_seen_at"], "2027-01-15T08:05:00.000Z");
+
+    plane.pass(Duration::from_secs(60));
+    assert_eq!(enforcement(&plane).await["complete"], false, "its lease is not over yet");
+    poll(&plane, "000000000000000a").await;
+    let now = enforcement(&plane).await;
+    assert_eq!((&now["complete"], &now["gateways"][0]["enforced"]), (&json!(true), &json!(true)));
+
+    plane.pass(Duration::from_secs(61));
+    let now = enforcement(&plane).await;
+    assert_eq!((&now["complete"], &now["gateways"]), (&json!(true), &json!([])));
+    let both = json!([silent("000000000000000a", "08:08:30"), silent("000000000000000b", "08:00:00")]);
+    assert_eq!(now["silent"], both);
+
+    plane.pass(Duration::from_secs(86_400));
+    assert_eq!(enforcement(&plane).await.get("silent"), None, "after a day they are forgotten");
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_come_back_is_waited_for_until_its_lease_is_over() {
+    let plane = TestServer::new().await;
+    plane.key("ci").await;
+    plane.app.fleet.reported(&report(), true);
+    plane.app.fleet.memorise(&*plane.app.store).await.unwrap();
+    let plane = plane.restart().await;
+    plane.pass(Duration::from_secs(60));
+    let before = enforcement(&plane).await;
+    assert_eq!((&before["complete"], before.get("silent")), (&json!(false), None));
+    plane.pass(Duration::from_millis(1));
+    let after = enforcement(&plane).await;
+    assert_eq!((&after["complete"], &after["gateways"]), (&json!(true), &json!([])));
+    assert_eq!(after["silent"][0]["id"], "edge/000000000000000a");
+    // A restart after an outage of any length waits once more, for a lease and not for ever.
+    plane.pass(Duration::from_secs(3_600));
+    let plane = plane.restart().await;
+    assert_eq!(enforcement(&plane).await["complete"], false);
+    plane.pass(Duration::from_secs(61));
+    let again = enforcement(&plane).await;
+    assert_eq!(
+        (&again["complete"], &again["silent"][0]["id"]),
+        (&json!(true), &json!("edge/000000000000000a"))
+    );
+}
+
+#[tokio::test]
+async fn versions_only_grow_whatever_the_clock_does() {
+    let plane = TestServer::new().await;
+    let mut last = plane.app.publisher.publication.version().unwrap();
+    assert_eq!(last, START);
+    for name in ["a", "b", "c"] {
+        plane.key(name).await;
+        let version = plane.app.publisher.publication.version().unwrap();
+        assert!(version > last);
+        last = version;
+    }
+    plane.pass(Duration::from_secs(10));
+    plane.key("d").await;
+    assert_eq!(plane.app.publisher.publication.version().unwrap(), START + 10_000);
+}
+
+/// Counts what is logged as a warning or an error.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl<S: tracing::Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() <= tracing::Level::WARN {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_before_the_image_is_built_are_reported_to_come_back() {
+    let warnings = Warnings::default();
+    let subscriber = tracing_subscriber::registry().with(warnings.clone());
+    let _logging = log_to(subscriber);
+    let plane = TestServer::starting().await;
+    let call = async |path: &str, body: serde_json::Value| {
+        let method = if body.is_null() { "GET" } else { "POST" }.parse().unwrap();
+        let body = Some(body).filter(|body| !body.is_null());
+        let request = request(method, path, &plane.owner, body);
+        plane.call(request).await
+    };
+    assert_eq!(call("/healthz", json!(null)).await.status, StatusCode::OK);
+    let body = json!({"name": "x", "environment": "live", "scopes": []});
+    for answer in [call("/readyz", json!(null)).await, call("/v1/keys", body).await] {
+        assert_eq!(answer.problem().1, "not_ready");
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!(warnings.0.load(Ordering::Relaxed), 0, "nothing is wrong yet");
+    plane.app.publisher.build_image().await.unwrap();
+    assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::OK);
+    plane.app.store.close().await;
+    assert_eq!(call("/readyz", json!(null)).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(warnings.0.load(Ordering::Relaxed) > 0, "a database that fails is reported");
+}
+
+/// A restored database continues above every version that gateways hold, so none of them gets a delta to it.
+#[tokio::test]
+async fn gateway_takes_the_whole_image_after_a_restore() {
+    use omniflow_domain::version::MAX_LEAD_MS;
+    use omniflow_policy::gateway::MANIFEST_MEDIA_TYPE;
+    use omniflow_policy::time::UnixMillis;
+    use omniflow_store_sqlite::{back_up, restore};
+
+    let plane = TestServer::new().await;
+    plane.key("kept").await;
+    let gateway = plane.token("gateway").await;
+    plane.deliver(&gateway, vec![record(0, START, None)]).await;
+    let room = tempfile::tempdir().unwrap();
+    let backup = room.path().join("backup");
+    back_up(plane.folder(), &backup, true, "2027-01-15T08:00:00.000Z".to_owned()).await.unwrap();
+    plane.key("later").await;
+    let (held, installation) =
+        (plane.app.publisher.publication.version().unwrap(), plane.app.publisher.installation.id);
+    let target = room.path().join("new");
+    restore(&backup, &target, false, UnixMillis(START + 60_000)).await.unwrap();
+    let plane = plane.restart_with(|settings| settings.data_dir = target).await;
+    assert_eq!(plane.get("/v1/keys/later").await.status, StatusCode::NOT_FOUND);
+    let created = json!({"name": "edge", "role": "gateway"});
+    let created = plane.post("/v1/tokens", created).await.expect(StatusCode::CREATED);
+    plane.key("new").await;
+    let body = json!({
+        "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0", "snapshot_format": 1,
+        "installation": installation, "version": held, "wait_ms": 0, "clock": 1_800_000_000_000_u64,
+        "vms": [{"id": "0000000000000001", "version": held}],
+    });
+    let token = created["secret"].as_str().unwrap();
+    let answer = plane.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await;
+    assert_eq!(answer.headers["content-type"], MANIFEST_MEDIA_TYPE, "no delta leads there");
+    let version = plane.app.publisher.publication.version().unwrap();
+    assert!(version > held + MAX_LEAD_MS, "{version}");
+}
+
+/// A gateway says that it is there.
+fn report() -> omniflow_policy::gateway::EnforcedReport {
+    serde_json::from_value(json!({
+        "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))
+    .unwrap()
+}
