@@ -14,9 +14,15 @@ pub fn is_not_http(error: &(dyn Error + 'static)) -> bool {
     chain(error).filter_map(|error| error.downcast_ref()).any(hyper::Error::is_parse)
 }
 
-/// The text of the error that caused all others. Unlike those, it does not contain the URL, which may be a secret.
+/// The text of the error that caused all others. It does not contain the URL, which may be a secret.
 pub fn root_cause(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
+    match chain(error).last() {
+        // Without a cause, the client's own error is the last one, and its text ends with the URL.
+        Some(last) if last.downcast_ref::<reqwest::Error>().is_some_and(|error| error.url().is_some()) => {
+            "the call failed".to_owned()
+        }
+        last => last.map(ToString::to_string).unwrap_or_default(),
+    }
 }
 
 /// An error and its sources.

@@ -19,6 +19,7 @@ use tracing_subscriber::filter::Targets;
 pub(crate) use self::probe::probe;
 pub(crate) use self::setting::Setting;
 use omniflow_net::tls::TlsFiles;
+use omniflow_outbound::http_sink::parse_url;
 use omniflow_outbound::otlp::OtlpSettings;
 use omniflow_outbound::webhook::WebhookSettings;
 
@@ -218,11 +219,11 @@ impl Resolution {
     }
 }
 
-/// The address without its path.
+/// The URL of a receiver without its path, which may be a secret; nothing of a URL that is refused.
 fn host_of(url: &str) -> String {
-    match url.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{}/…", rest.split(['/', '?']).next().unwrap_or_default()),
-        None => String::new(),
+    match parse_url(url) {
+        Ok(url) => format!("{}/…", url.origin().ascii_serialization()),
+        Err(_) => String::new(),
     }
 }
 
@@ -449,5 +450,18 @@ mod tests {
         let problems = Resolution::new(&given, environment(&[("OMF_LOG", "x")])).configuration().unwrap_err();
         let text = problems.to_string();
         assert!(text.starts_with("the configuration has 4 problems:\n  --listen: "), "{text}");
+    }
+
+    #[test]
+    fn a_webhook_url_is_shown_without_its_path() {
+        for (url, shown) in [
+            ("https://hooks.example.com/services/SECRET", "https://hooks.example.com/…"),
+            ("https://hooks.example.com\\services\\SECRET", "https://hooks.example.com/…"),
+            ("https:/hooks.example.com/SECRET?next=http://x", "https://hooks.example.com/…"),
+            ("http://127.0.0.1:8080/SECRET", "http://127.0.0.1:8080/…"),
+            ("https://user:SECRET@hooks.example.com/", ""),
+        ] {
+            assert_eq!(host_of(url), shown, "{url}");
+        }
     }
 }

@@ -19,6 +19,8 @@ use tokio::time::Instant;
 pub(super) const BUCKETS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 /// The route of requests that match none. Routes begin with a slash.
 const UNMATCHED: &str = "unmatched";
+/// The method of requests whose method the route does not have.
+const OTHER: &str = "other";
 
 /// The labels of a request. Each has a fixed set of values, whatever clients send.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,10 +39,14 @@ pub(crate) struct HttpMetrics {
 /// Middleware that records the duration of each request.
 pub(crate) async fn measure(State(metrics): State<HttpMetrics>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str).to_owned();
-    let method = method_label(request.method());
+    let mut route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str).to_owned();
+    let mut method = method_label(request.method());
     let may_be_held = route == POLL_PATH || request.uri().query().is_some_and(asks_to_wait);
     let response = next.run(request).await;
+    // Otherwise anybody could create a series for each pair of route and method.
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        (route, method) = (UNMATCHED.to_owned(), OTHER);
+    }
     if !(may_be_held && response.status().is_success()) {
         let labels = Labels { route, method, status: status_label(response.status()) };
         metrics.durations.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
@@ -62,7 +68,7 @@ fn method_label(method: &Method) -> &'static str {
         Method::PUT => "PUT",
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
-        _ => "other",
+        _ => OTHER,
     }
 }
 

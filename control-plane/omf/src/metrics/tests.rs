@@ -63,15 +63,17 @@ async fn clients_cannot_add_series() {
             let odd = Request::builder().method(method).uri(&path).body(Body::empty()).unwrap();
             assert!(!server.call(odd).await.status.is_success());
             assert!(!server.get(&path).await.status.is_success());
+            let known = Request::builder().method(Method::PUT).uri(&path).body(Body::empty()).unwrap();
+            assert!(!server.call(known).await.status.is_success());
         }
     }
     assert_eq!(
         requests(&server).await,
         [
             "{route=\"/v1/keys/{id}\",method=\"GET\",status=\"4xx\"} 50",
-            "{route=\"/v1/keys/{id}\",method=\"other\",status=\"4xx\"} 50",
             "{route=\"unmatched\",method=\"GET\",status=\"4xx\"} 100",
-            "{route=\"unmatched\",method=\"other\",status=\"4xx\"} 100",
+            "{route=\"unmatched\",method=\"PUT\",status=\"4xx\"} 100",
+            "{route=\"unmatched\",method=\"other\",status=\"4xx\"} 200",
         ]
     );
 }

@@ -83,7 +83,8 @@ impl RequestLog {
     }
 
     /// Rotates within the transaction of its event: until that ends, the token that requests it cannot be revoked. The
-    /// keys themselves are in a file and in the request log, which a failed commit does not undo.
+    /// keys themselves are in a file and in the request log, which a failed commit does not undo. Other admin
+    /// changes wait meanwhile, as they do for each other.
     async fn reseal(&self, principal: &Principal) -> Result<RotatedPayloadKey, Error> {
         let now = self.clock.now();
         let mut transaction = self.store.begin().await?;
