@@ -91,11 +91,12 @@ soak: setup wasm ## Half of the load that this machine bears for SECONDS=1800, w
 	cargo build $(LOCKED) --release $(NATIVE)
 	@SECONDS=$(SECONDS) RATE=$(RATE) $(TARGET)/release/omniflow-soak
 
+# With the profiles of the builds, so that build scripts (SQLite in C among them) and macros are not compiled once more.
 lint: tools targets ## Check formatting, vocabulary, clippy and, where it is installed, cargo-deny
 	@scripts/check-vocabulary.sh
 	cargo fmt --all --check
-	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
-	cargo clippy $(LOCKED) -p omniflow-filter --target wasm32-wasip1 -- -D warnings
+	cargo clippy $(LOCKED) --release --workspace --all-targets -- -D warnings
+	cargo clippy $(LOCKED) --profile wasm -p omniflow-filter --target wasm32-wasip1 -- -D warnings
 	cargo clippy $(LOCKED) -p omniflow-policy --target wasm32-unknown-unknown --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then \
 		cargo deny --log-level error check bans licenses sources; \

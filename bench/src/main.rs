@@ -76,7 +76,7 @@ async fn run(plan: Plan, other_builds: Vec<PathBuf>) -> Result<()> {
         drop((bare, others));
         let costs = host_calls::measure(&of("host-calls")?, plan.pairs / 3, plan.requests / 2).await?;
         let request = scenario::request("GET", scenario::PATH, scenario::key(0).expose());
-        let counted = scenario::settled_cost(&paths::filter_wasm()?, 1_000_000, &request)?;
+        let counted = scenario::steady_cost(&paths::filter_wasm()?, 1_000_000, &request)?;
         let product = results.iter().find(|outcome| outcome.name == "Omniflow Keys");
         let added = product.and_then(|outcome| outcome.added).context("the product is missing")?;
         parts.push(report_calls::text(&costs, &counted, added.median)?);

@@ -1,7 +1,6 @@
-//! The buffer of one VM's audit records, and their delivery.
+//! The buffer of one VM's audit records.
 //!
-//! Records stay in the buffer until the control plane has acknowledged them. One batch is in flight at a time, so that records
-//! arrive in order, and an unacknowledged batch is sent again. When the buffer is full, new records are dropped and counted; a
+//! Records stay in the buffer until the control plane has acknowledged them. When the buffer is full, new records are dropped and counted; a
 //! gap with their number and time span follows the next acknowledged batch. Refusals without a known key are aggregated when
 //! there are many. Payloads have half as much room beside the records; beyond it a record is sent without its payload.
 
@@ -13,23 +12,18 @@ use omniflow_policy::audit::{
     AuditBatch, AuditItem, AuditRecord, AuditSource, RefusalAggregator, ReportedGap, ReportedGapCause, WINDOW,
 };
 use omniflow_policy::denial::{Denial, Outcome};
-use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
+use super::delivery::{BatchOutcome, Delivery};
 use super::undelivered::{EncodedItem, Undelivered};
-use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::control_plane::{self, CallToken, Response};
-use crate::host::{self, LogLevel};
+use crate::control_plane::{CallToken, Response};
 use crate::metrics::Metrics;
 use crate::workers::membership::Membership;
 
 /// The size in bytes at which a batch is sent without waiting for more records.
 const BATCH_BYTES: usize = 256 * 1024;
-const TIMEOUT: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// The records that are not acknowledged yet, oldest first.
 pub(crate) struct AuditBuffer {
@@ -50,10 +44,7 @@ pub(crate) struct AuditBuffer {
     dropped: Option<CallSpan>,
     /// The arrival of the oldest record that is in no batch.
     waiting_since: Option<MonotonicNanos>,
-    in_flight: Option<InFlight>,
-    not_before: MonotonicNanos,
-    backoff: Backoff,
-    is_failing: bool,
+    delivery: Delivery,
     /// No more records will be added, so no batch waits for more.
     is_complete: bool,
 }
@@ -64,11 +55,6 @@ struct CallSpan {
     calls: u64,
     from: UnixMillis,
     to: UnixMillis,
-}
-
-struct InFlight {
-    call: CallToken,
-    items: usize,
 }
 
 impl AuditBuffer {
@@ -84,10 +70,7 @@ impl AuditBuffer {
             window_since: MonotonicNanos(0),
             dropped: None,
             waiting_since: None,
-            in_flight: None,
-            not_before: MonotonicNanos(0),
-            backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
-            is_failing: false,
+            delivery: Delivery::new(),
             is_complete: false,
         }
     }
@@ -105,7 +88,7 @@ impl AuditBuffer {
     pub(crate) fn take_undelivered(&mut self, now: MonotonicNanos, metrics: &Metrics) -> Undelivered {
         self.record_aggregates(now, metrics);
         self.append_gap(now);
-        self.in_flight = None;
+        self.delivery.abandon();
         (self.bytes, self.payload_bytes) = (0, 0);
         Undelivered { acknowledged: self.acknowledged, items: std::mem::take(&mut self.items) }
     }
@@ -236,7 +219,7 @@ impl AuditBuffer {
         self.end_window(now, metrics);
         let waited = self.waiting_since.map_or(Duration::ZERO, |since| now.since(since));
         let due = self.is_complete || self.bytes >= BATCH_BYTES || waited >= config.audit_flush;
-        if self.items.is_empty() || self.in_flight.is_some() || now < self.not_before || !due {
+        if self.items.is_empty() || !self.delivery.is_ready(now) || !due {
             return false;
         }
         let mut size = 0;
@@ -251,16 +234,7 @@ impl AuditBuffer {
             .count();
         let bytes = self.items.iter().take(items).map(|item| item.bytes.as_slice());
         let batch = AuditBatch::join(source, Some(&membership.progress_report(now, false)), bytes);
-        match control_plane::post(config, AUDIT_PATH, AUDIT_MEDIA_TYPE, &batch, TIMEOUT) {
-            Ok(call) => {
-                self.in_flight = Some(InFlight { call, items });
-                true
-            }
-            Err(_) => {
-                self.back_off(now);
-                false
-            }
-        }
+        self.delivery.send(config, &batch, items, now)
     }
 
     /// Handles the response to a call. Returns `false` if the call is not of this buffer.
@@ -271,40 +245,13 @@ impl AuditBuffer {
         now: MonotonicNanos,
         metrics: &Metrics,
     ) -> bool {
-        let Some(batch) = self.in_flight.take_if(|batch| batch.call == call) else {
-            return false;
-        };
-        match response {
-            Some(response) if response.status == 204 => {
-                self.remove(batch.items, now);
-                self.backoff.reset();
-                if std::mem::take(&mut self.is_failing) {
-                    host::log(LogLevel::Warn, "audit records are accepted again");
-                }
-            }
-            // The control plane will never accept this batch, and all later ones would wait behind it.
-            Some(response) if response.rejects_batch() => {
-                host::log(
-                    LogLevel::Error,
-                    "the control plane rejected an audit batch as unreadable; its records are lost",
-                );
-                metrics.add_audit_lost(self.items.iter().take(batch.items).map(|item| item.calls).sum());
-                self.remove(batch.items, now);
-            }
-            response => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    let reason = response.map_or("no response".to_owned(), |response| {
-                        let status = response.status;
-                        format!("status {status}")
-                    });
-                    host::log(
-                        LogLevel::Error,
-                        &format!(
-                            "the control plane accepts no audit records, which stay in the buffer: {reason}"
-                        ),
-                    );
-                }
-                self.back_off(now);
+        match self.delivery.on_response(call, response, now) {
+            None => return false,
+            Some(BatchOutcome::Failed) => {}
+            Some(BatchOutcome::Acknowledged(items)) => self.remove(items, now),
+            Some(BatchOutcome::Rejected(items)) => {
+                metrics.add_audit_lost(self.items.iter().take(items).map(|item| item.calls).sum());
+                self.remove(items, now);
             }
         }
         true
@@ -318,10 +265,6 @@ impl AuditBuffer {
         }
         self.waiting_since = (!self.items.is_empty()).then_some(now);
         self.append_gap(now);
-    }
-
-    fn back_off(&mut self, now: MonotonicNanos) {
-        self.not_before = now.after(self.backoff.pause());
     }
 }
 

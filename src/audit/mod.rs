@@ -2,7 +2,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`buffer`] | the records of one VM until they are acknowledged, and their delivery |
+//! | [`buffer`] | the records of one VM until they are acknowledged |
+//! | [`delivery`] | batches in flight, and their retries |
 //! | [`undelivered`] | unacknowledged records, as they are handed over |
 //! | [`handover`] | records of a VM that ends in an orderly way, delivered by the leader |
 //! | [`crash_report`] | the leader's reports of VMs that crashed with records |
@@ -10,6 +11,7 @@
 
 pub(crate) mod buffer;
 pub(crate) mod crash_report;
+mod delivery;
 pub(crate) mod handover;
 pub(crate) mod quiescence;
 pub(crate) mod undelivered;

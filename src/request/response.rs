@@ -1,4 +1,5 @@
-//! Rejections: problem documents (RFC 9457) over HTTP, statuses over gRPC. And the rate-limit headers.
+//! Rejections: problem documents (RFC 9457) over HTTP, statuses over gRPC. And the rate-limit headers. The text of each
+//! denial is `Denial::detail` in `policy/src/denial.rs`.
 
 use omniflow_policy::denial::Denial;
 use omniflow_policy::limit::LimitReport;

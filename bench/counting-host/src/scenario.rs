@@ -49,7 +49,7 @@ pub fn request(method: &str, target: &str, key: &str) -> Exchange {
 }
 
 /// What an exchange costs a VM that has made many of them: the median, by fuel. `limit` calls a minute and an hour.
-pub fn settled_cost(filter: &Path, limit: u32, exchange: &Exchange) -> Result<Cost> {
+pub fn steady_cost(filter: &Path, limit: u32, exchange: &Exchange) -> Result<Cost> {
     let mut vm = Vm::start(filter, image(limit)?)?;
     for _ in 0..WARM_UP {
         vm.exchange(exchange)?;

@@ -7,7 +7,7 @@ use omniflow_harness::paths;
 
 /// What the exchange costs a VM that has made many.
 fn cost(limit: u32, exchange: &Exchange) -> Cost {
-    let cost = scenario::settled_cost(&paths::filter_wasm().unwrap(), limit, exchange).unwrap();
+    let cost = scenario::steady_cost(&paths::filter_wasm().unwrap(), limit, exchange).unwrap();
     println!("{} {}: {} fuel, {} crossings", exchange.request[2].1, cost.status, cost.fuel, cost.crossings());
     println!("  {:?}\n  {:?}\n  {:?}", cost.in_callback, cost.callbacks, cost.fuel_left);
     cost

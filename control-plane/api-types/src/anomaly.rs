@@ -11,7 +11,7 @@ use super::time::Time;
 use omniflow_domain::anomaly::{Anomaly, Evidence, Network};
 use omniflow_domain::time::format_time;
 
-/// An anomaly in the use of a key. It grows for as long as it goes on.
+/// An anomaly in the use of a key. It is extended while it continues.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Anomaly)]
 pub struct AnomalyJson {

@@ -1,4 +1,4 @@
-//! Problem documents (RFC 9457): `application/problem+json`.
+//! Problem documents (RFC 9457), and the HTTP status of each error code.
 
 use omniflow_domain::error::{Error, ErrorCode};
 use serde::{Deserialize, Serialize};

@@ -97,7 +97,7 @@ mod tests {
         let token = server.path_of_token("the admin").await;
         server.delete(&token).await;
 
-        let reported = events(&server, "").await;
+        let events = events(&server, "").await;
         let expected = [
             "token.revoked",
             "key.revoked",
@@ -108,13 +108,13 @@ mod tests {
             "token.created",
             "installation.created",
         ];
-        assert_eq!(actions(&reported), expected, "what changes nothing is no event");
+        assert_eq!(actions(&events), expected, "what changes nothing is no event");
         let at = "2027-01-15T08:00:00.000Z";
         let limit = |per_minute: u32| json!({"per_minute": per_minute, "per_hour": null, "burst": null});
         assert_eq!(
-            reported[4],
+            events[4],
             json!({
-                "id": reported[4]["id"], "time": at,
+                "id": events[4]["id"], "time": at,
                 "principal": {"token_id": token.rsplit('/').next().unwrap(), "name": "the admin"},
                 "action": "key.changed", "subject": {"id": id, "name": "ci"},
                 "before": {"description": null, "rate_limit": limit(60)},
@@ -122,21 +122,17 @@ mod tests {
             })
         );
         let version = |event: &Value, side: &str| event[side]["versions"].clone();
-        assert_eq!(version(&reported[2], "before")[0]["revoked_at"], json!(null));
-        assert_eq!(version(&reported[2], "after")[0]["revoked_at"], at);
-        assert_eq!(version(&reported[3], "after").as_array().unwrap().len(), 2, "an end, and a new version");
+        assert_eq!(version(&events[2], "before")[0]["revoked_at"], json!(null));
+        assert_eq!(version(&events[2], "after")[0]["revoked_at"], at);
+        assert_eq!(version(&events[3], "after").as_array().unwrap().len(), 2, "an end, and a new version");
+        assert_eq!(version(&events[1], "after").as_array().unwrap().len(), 1, "the first was revoked before");
+        assert_eq!((&events[0]["after"], &events[0]["before"]["role"]), (&json!(null), &json!("admin")));
         assert_eq!(
-            version(&reported[1], "after").as_array().unwrap().len(),
-            1,
-            "the first was revoked before"
-        );
-        assert_eq!((&reported[0]["after"], &reported[0]["before"]["role"]), (&json!(null), &json!("admin")));
-        assert_eq!(
-            (&reported[5]["before"], &reported[5]["after"]["environment"]),
+            (&events[5]["before"], &events[5]["after"]["environment"]),
             (&json!(null), &json!("live"))
         );
 
-        let text = json!(reported).to_string();
+        let text = json!(events).to_string();
         for secret in
             [created["secret"].as_str(), rotated["secret"].as_str(), Some(&admin), Some(&server.owner)]
         {

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_stands_for_one_call_of_one_caller() {
+    async fn a_key_stands_for_one_call_of_one_client() {
         let server = TestServer::new().await;
         create(&server, "/v1/keys", "a", ci("one")).await.expect(StatusCode::CREATED);
         let reused = create(&server, "/v1/keys", "a", ci("two")).await;

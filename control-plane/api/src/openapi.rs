@@ -34,6 +34,7 @@ use omniflow_domain::error::ErrorCode;
     tags(
         (name = "keys", description = "Keys: issued, listed, changed, rotated and revoked; and what to do when one leaks."),
         (name = "audit", description = "The audit log: every call of a key."),
+        (name = "anomalies", description = "Anomalies in the use of keys."),
         (name = "policy", description = "Routes and scopes, with their versions."),
         (name = "gateways", description = "Who enforces what."),
         (name = "tokens", description = "Tokens for this API."),

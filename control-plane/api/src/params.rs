@@ -57,7 +57,7 @@ pub(super) struct PolicyVersionPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(super) struct IfMatch {
-    /// The `ETag` of what was read. If another state is effective the answer is 412, and nothing is changed.
+    /// The `ETag` of what was read. If it has changed since, the response is 412 and nothing is changed.
     #[param(rename = "If-Match", required = false, example = "\"3\"")]
     if_match: String,
 }

@@ -1,4 +1,7 @@
-//! Everything that is answered instead of what was asked for: `application/problem+json` (RFC 9457).
+//! Domain errors as problem documents: `application/problem+json` (RFC 9457).
+//!
+//! The texts are those of [`Error`], in `domain/src/error.rs` and in the use cases; the status of each code is in
+//! `api-types/src/problem.rs`.
 
 use std::ops::Deref;
 

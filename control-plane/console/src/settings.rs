@@ -1,4 +1,4 @@
-//! The effective state in this installation, and where each value comes from. Nothing is changed here: settings are an
+//! The effective settings of this installation, and where each value comes from. Nothing is changed here: settings are an
 //! operator's, and are given to `omf serve`.
 
 use std::sync::Arc;

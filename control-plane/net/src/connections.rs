@@ -37,7 +37,7 @@ const OTHER_FILES: u64 = 128;
 /// How many connections the operating system keeps that are not accepted yet; it may grant fewer.
 const BACKLOG: u32 = 4_096;
 /// How often a warning says that connections cannot be accepted.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves on this listener until `handle` says otherwise, by TLS if it is given.
 pub fn serve(
@@ -108,7 +108,7 @@ fn limited(mut server: Server<SocketAddr>) -> Server<SocketAddr> {
 fn due(last: &Mutex<Option<Instant>>) -> bool {
     let now = Instant::now();
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-    let due = last.is_none_or(|last| now.duration_since(last) >= COMPLAINT_INTERVAL);
+    let due = last.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
     if due {
         *last = Some(now);
     }

@@ -56,7 +56,7 @@ impl Supervisor {
         supervisor
     }
 
-    /// Stops the jobs and waits until all have ended. Those that have something to finish end by the detection `stopping`.
+    /// Stops the jobs and waits until all have ended. Those that have something to finish end by the notification `stopping`.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tracker.wait().await;

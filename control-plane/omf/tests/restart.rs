@@ -151,7 +151,7 @@ impl<S: tracing::Subscriber> Layer<S> for Warnings {
 }
 
 #[tokio::test]
-async fn calls_before_the_image_is_built_are_reported_to_come_back() {
+async fn requests_before_the_image_is_built_get_retry_after() {
     let warnings = Warnings::default();
     let subscriber = tracing_subscriber::registry().with(warnings.clone());
     let _logging = log_to(subscriber);

@@ -105,8 +105,8 @@ CREATE INDEX idempotency_created_at ON idempotency (created_at);
 CREATE TABLE admin_log (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     time         INTEGER NOT NULL,
-    principal_id     BLOB,          -- the token; null for the first start
-    principal_name   TEXT    NOT NULL,
+    principal_id BLOB,          -- the token; null for the first start
+    principal_name TEXT    NOT NULL,
     action       TEXT    NOT NULL,
     subject_id   TEXT    NOT NULL,
     subject_name TEXT    NOT NULL,

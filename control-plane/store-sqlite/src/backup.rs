@@ -237,10 +237,10 @@ impl BackupManifest {
     /// Reads and checks the manifest of a backup.
     pub(crate) fn read(backup: &Path) -> std::result::Result<Self, BackupError> {
         let no_backup = |reason: String| BackupError::NoBackup { path: backup.to_owned(), reason };
-        let reported = |error: io::Error| no_backup(format!("{MANIFEST_FILE}: {error}"));
-        let file = regular_file(&backup.join(MANIFEST_FILE)).map_err(reported)?;
+        let invalid_manifest = |error: io::Error| no_backup(format!("{MANIFEST_FILE}: {error}"));
+        let file = regular_file(&backup.join(MANIFEST_FILE)).map_err(invalid_manifest)?;
         let mut text = Vec::new();
-        file.take(MANIFEST_BYTES).read_to_end(&mut text).map_err(reported)?;
+        file.take(MANIFEST_BYTES).read_to_end(&mut text).map_err(invalid_manifest)?;
         let manifest: Self =
             serde_json::from_slice(&text).map_err(|error| no_backup(format!("{MANIFEST_FILE}: {error}")))?;
         if manifest.format != FORMAT {

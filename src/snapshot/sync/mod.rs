@@ -264,7 +264,7 @@ impl Leader {
         }
     }
 
-    /// Puts a version effective, unless another leader was faster. Its segments are already written.
+    /// Activates a version, unless another leader was faster. Its segments are already written.
     fn take_over(&mut self, context: &SyncContext<'_>, next: NextVersion) -> SyncOutcome {
         let NextVersion { head: next, manifest, segments } = next;
         let read = shared_data::get_as::<Head>(&self.names.head());

@@ -32,7 +32,7 @@ pub async fn cases(stack: &Stack, allowed: &str) -> Result<Vec<Case>> {
         usize::try_from(CONNECTIONS * ATTEMPTS)?,
         exact(stack, &good, start).await,
     ));
-    cases.push(case("a refusal says which limit, and how long", 1, reported(stack, &good).await));
+    cases.push(case("a refusal says which limit, and how long", 1, check_retry_after(stack, &good).await));
     let changed = async {
         stack.control_plane.change_key(&key.id, &json!({"ip_allowlist": ["127.0.0.0/8"]})).await?;
         let rotated = stack.control_plane.rotate(&key.id, "1h").await?;
@@ -97,7 +97,7 @@ async fn exact(stack: &Stack, good: &Call, start: Instant) -> Result<()> {
     Ok(())
 }
 
-async fn reported(stack: &Stack, good: &Call) -> Result<()> {
+async fn check_retry_after(stack: &Stack, good: &Call) -> Result<()> {
     let response = refused(stack, good).await?;
     let wait = response.number("retry-after")?;
     ensure!((1..=INTERVAL.as_secs()).contains(&wait), "Retry-After: {wait}");

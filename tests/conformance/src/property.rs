@@ -88,12 +88,12 @@ fn of_request(edge: &Edge<'_>, received: &Received) -> Vec<Violation> {
         found.push(Violation::Path(reading.escape_ascii().to_string()));
     }
     for name in IDENTITY {
-        if received.headers.iter().filter(|(known, _)| aggregated(known) == name).count() != 1 {
+        if received.headers.iter().filter(|(known, _)| normalize_name(known) == name).count() != 1 {
             found.push(Violation::Identity(name.to_owned()));
         }
     }
     for (name, value) in received.headers.iter().chain(&received.trailers) {
-        let name = aggregated(name);
+        let name = normalize_name(name);
         let is_identity = name.starts_with("x-omniflow-");
         let speaks = is_identity || REWRITING.contains(&name.as_str());
         if speaks && value.contains(FORGED) || is_identity && !IDENTITY.contains(&name.as_str()) {
@@ -107,7 +107,7 @@ fn of_request(edge: &Edge<'_>, received: &Received) -> Vec<Violation> {
 }
 
 /// A name as servers read it that take everything but letters and digits for a dash.
-fn aggregated(name: &str) -> String {
+fn normalize_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 

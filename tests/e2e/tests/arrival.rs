@@ -80,11 +80,11 @@ async fn a_flood_of_refusals_is_aggregated_with_true_counts() {
     let (items, gaps) = accounted(&stack).await;
     assert_eq!(gaps, Vec::<Value>::new());
     let mut by_reason: HashMap<String, u64> = HashMap::new();
-    let mut by_caller: HashMap<(String, String), u64> = HashMap::new();
+    let mut by_client: HashMap<(String, String), u64> = HashMap::new();
     for item in &items {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
         *by_reason.entry(text("reason")).or_default() += calls(item);
-        *by_caller.entry((text("source_ip"), text("reason"))).or_default() += calls(item);
+        *by_client.entry((text("source_ip"), text("reason"))).or_default() += calls(item);
         if item["aggregated_calls"].is_null() {
             assert!(!text("path").is_empty() && item["first_time"].is_null(), "{item}");
         } else {
@@ -94,7 +94,7 @@ async fn a_flood_of_refusals_is_aggregated_with_true_counts() {
     }
     assert_eq!(by_reason, counted(&stack).await.unwrap());
     for n in 1..=6 {
-        let of = |reason: &str| by_caller[&(format!("198.51.100.{n}"), reason.to_owned())];
+        let of = |reason: &str| by_client[&(format!("198.51.100.{n}"), reason.to_owned())];
         assert_eq!((of("missing_credentials"), of("malformed_key")), (300 * n, 400), "client {n}");
     }
     assert_eq!(by_reason["allowed"], 200, "what passes is never aggregated");

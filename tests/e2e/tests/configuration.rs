@@ -149,7 +149,7 @@ async fn a_server_goes_by_flags_then_environment_then_file() {
 }
 
 #[test]
-fn a_server_that_is_reported_nonsense_does_not_start() {
+fn invalid_settings_prevent_startup() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("omf.toml"), "gateway_lease = 0\n").unwrap();
     let mut command = omf_command().unwrap();

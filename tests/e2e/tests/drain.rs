@@ -115,7 +115,7 @@ async fn unlimited(stack: &Stack) -> String {
 }
 
 /// Calls that the log tells of, aggregated ones included, and those that it says are lost.
-async fn reported(stack: &Stack) -> Result<(u64, u64)> {
+async fn logged_and_missing_calls(stack: &Stack) -> Result<(u64, u64)> {
     let stats = stack.control_plane.get("/v1/audit/stats").await?;
     let calls = stats["total"]["calls"].as_u64().context("no total")?;
     let gaps = stack.control_plane.list("/v1/audit/gaps").await?;
@@ -127,7 +127,7 @@ async fn nothing_lost(stack: &Stack) -> u64 {
     eventually(WAIT, || async {
         let counted = stack.envoy.stat(REQUESTS).await?;
         let waiting = stack.envoy.stat("wasmcustom.omniflow_audit_records_waiting").await?;
-        let (reported, lost) = reported(stack).await?;
+        let (reported, lost) = logged_and_missing_calls(stack).await?;
         ensure!(
             (reported, lost, waiting) == (counted, 0, 0),
             "{counted} requests, {reported} reported, {lost} lost, {waiting} waiting"
@@ -225,7 +225,7 @@ async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     let incarnation = gateway_loss::incarnation(&stack).await;
     let load = Load::start(stack.envoy.port(), 16, 1_000, &contacts(&secret));
     eventually(WAIT, || async {
-        let (reported, _) = reported(&stack).await?;
+        let (reported, _) = logged_and_missing_calls(&stack).await?;
         ensure!(reported > 500, "{reported} reported");
         Ok(())
     })
@@ -242,7 +242,7 @@ async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     // Nobody delivers any more, so what is here now is all.
     let counted = stack.envoy.access_log().unwrap().len() as u64;
     assert!(counted >= done.answered && counted > 1_000, "{counted} of {done:?}");
-    assert_eq!(reported(&stack).await.unwrap(), (counted, 0));
+    assert_eq!(logged_and_missing_calls(&stack).await.unwrap(), (counted, 0));
     note(
         "Envoy drained",
         &format!("all {counted} calls were answered before it ended"),

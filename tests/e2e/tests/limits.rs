@@ -109,7 +109,7 @@ async fn a_changing_snapshot_refills_nothing() {
 
 /// A client that waits as advised gets through; here at a rate that lets a test wait.
 #[tokio::test]
-async fn who_waits_as_reported_gets_through() {
+async fn client_that_waits_for_retry_after_is_admitted() {
     let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
     let fields = json!({
         "name": "patient", "environment": "live", "scopes": ["contacts:read"],

@@ -16,7 +16,7 @@ const WAIT: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 8;
 const ORDER: &str = "/shop/orders/7";
 
-/// The document effective.
+/// The effective document.
 async fn document(stack: &Stack) -> Value {
     stack.control_plane.get("/v1/policy").await.unwrap()["document"].take()
 }

@@ -80,7 +80,7 @@ impl Secure {
 }
 
 #[tokio::test]
-async fn omf_trusts_whom_it_is_reported_to() {
+async fn omf_trusts_only_the_given_ca_file() {
     let secure = Secure::start().await.unwrap();
     let https = secure.url("https");
     assert!(secure.omf("key list --json").unwrap().contains("items"));

@@ -172,7 +172,7 @@ async fn the_credential_goes_on_where_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn callers_with_oauth_pass_untouched_and_unmarked_where_the_operator_says_so() {
+async fn clients_with_oauth_pass_untouched_and_unmarked_where_the_operator_says_so() {
     let (stack, secret) = stack(StackOptions::workers(2).plugin("non_key_credentials", "passthrough")).await;
     let token = "Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
     let call = Call::get("/any/where").header("authorization", token).header("x-omniflow-key-id", "forged");

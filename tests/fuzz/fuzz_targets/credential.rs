@@ -16,7 +16,7 @@ fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
     for (name, _) in &headers {
         let role = header_role(name);
         assert_eq!(role == HeaderRole::Credential, is_credential(name));
-        if aggregated(name).starts_with("x-omniflow-") {
+        if normalize_name(name).starts_with("x-omniflow-") {
             assert_eq!(role, HeaderRole::Forged);
         }
     }
@@ -24,7 +24,7 @@ fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
         ([], found) => assert_eq!(found, Err(Denial::MissingCredentials)),
         ([(name, value)], Ok(SentCredential::Key(text))) => {
             assert!(!value.contains(&b','));
-            if aggregated(name) == "x-api-key" {
+            if normalize_name(name) == "x-api-key" {
                 assert_eq!(text, value);
             } else {
                 assert!(value.len() == text.len() + 7 && value[..7].eq_ignore_ascii_case(b"bearer "));
@@ -32,7 +32,7 @@ fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
             }
         }
         ([(name, value)], Ok(SentCredential::NonKey { token, .. })) => {
-            assert!(aggregated(name) == "authorization" && !value.contains(&b','));
+            assert!(normalize_name(name) == "authorization" && !value.contains(&b','));
             assert!(token.is_none_or(|token| !token.is_empty() && !token.starts_with(b"omf_")));
         }
         ([(_, value)], Err(denial)) => {
@@ -43,11 +43,11 @@ fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
 });
 
 fn is_credential(name: &[u8]) -> bool {
-    matches!(aggregated(name).as_str(), "authorization" | "x-api-key")
+    matches!(normalize_name(name).as_str(), "authorization" | "x-api-key")
 }
 
 /// A name as servers read it that fold case and take everything but letters and digits for a dash.
-fn aggregated(name: &[u8]) -> String {
+fn normalize_name(name: &[u8]) -> String {
     name.iter()
         .map(|byte| char::from(*byte).to_ascii_lowercase())
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })

@@ -44,14 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "omniflow-console",
-        &[
-            "omniflow-policy",
-            "omniflow-domain",
-            "omniflow-store",
-            "omniflow-service",
-            "omniflow-api-types",
-            "omniflow-net",
-        ],
+        &["omniflow-policy", "omniflow-domain", "omniflow-service", "omniflow-api-types", "omniflow-net"],
     ),
     ("omniflow-cli", &["omniflow-api-types", "omniflow-files", "omniflow-http-client"]),
 ];

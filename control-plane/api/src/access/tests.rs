@@ -148,7 +148,7 @@ async fn one_whole_token_in_one_header_and_nothing_else_is_taken() {
 }
 
 #[tokio::test]
-async fn an_endpoint_without_a_gate_fails_closed() {
+async fn an_endpoint_without_the_middleware_fails_closed() {
     let server = TestServer::new().await;
     let open: Router<()> = Router::new().route("/", axum::routing::get(async |_: Authenticated| "let in"));
     let answer = omniflow_test_server::send(open, request(Method::GET, "/", &server.owner, None)).await;

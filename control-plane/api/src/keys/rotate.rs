@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_secret_is_nowhere_on_disk_and_the_change_outlives_its_caller() {
+    async fn the_secret_is_nowhere_on_disk_and_the_change_outlives_its_client() {
         let server = TestServer::new().await;
         server.key("ci").await;
         let rotated = rotate(&server, json!({})).await;

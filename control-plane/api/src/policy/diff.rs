@@ -1,5 +1,5 @@
 //! `GET /v1/policy/diff?from=1&to=2`: what differs between two versions. `POST /v1/policy/diff`: what a draft would
-//! change in the effective one; the draft is checked as if it were set.
+//! change in the effective policy; the draft is checked as if it were set.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub(crate) async fn between_versions(
     Ok(Json(policies.compare_versions(CompareVersions { from, to }).await?.into()))
 }
 
-/// Tells what a draft would change in the effective policy. It is checked as if it were set.
+/// Compares a draft with the effective policy. The draft is validated but not published.
 #[utoipa::path(
     post,
     path = "/v1/policy/diff",

@@ -144,22 +144,22 @@ scope = "orders:read"
     #[tokio::test]
     async fn refusals_name_field_and_line() {
         let server = TestServer::new().await;
-        let reported = |code: &str, field: Option<&str>, at: u64| (code.to_owned(), json!(field), json!(at));
+        let expected = |code: &str, field: Option<&str>, at: u64| (code.to_owned(), json!(field), json!(at));
         for (wrong, right, expected) in [
             (
                 "path = \"shop\"",
                 "path = \"/shop/orders/{id}\"",
-                reported("invalid_field", Some("/routes/1/path"), 12),
+                expected("invalid_field", Some("/routes/1/path"), 12),
             ),
-            ("methods = []", "methods = [\"read\"]", reported("invalid_field", Some("/routes/0/methods"), 8)),
+            ("methods = []", "methods = [\"read\"]", expected("invalid_field", Some("/routes/0/methods"), 8)),
             (
                 "methods = [\"GET\", \"get\"]",
                 "methods = [\"GET\", \"HEAD\"]",
-                reported("invalid_toml", Some("/routes/1/methods/1"), 13),
+                expected("invalid_toml", Some("/routes/1/methods/1"), 13),
             ),
-            ("scope = 7", "scope = \"orders:read\"", reported("invalid_toml", Some("/routes/0/scope"), 9)),
-            ("[[route]]", "[[routes]]", reported("invalid_toml", Some("/route"), 6)),
-            ("name = orders", "name = \"orders:read\"", reported("invalid_toml", None, 3)),
+            ("scope = 7", "scope = \"orders:read\"", expected("invalid_toml", Some("/routes/0/scope"), 9)),
+            ("[[route]]", "[[routes]]", expected("invalid_toml", Some("/route"), 6)),
+            ("name = orders", "name = \"orders:read\"", expected("invalid_toml", None, 3)),
         ] {
             let text = SHOP.replacen(right, wrong, 1);
             assert_ne!(text, SHOP);
@@ -167,7 +167,7 @@ scope = "orders:read"
         }
         let json = "{\"scopes\": [],\n \"routes\": [\n  {\"path\": \"/a\",\n   \"methods\": [\"any\"],\n   \"scope\": \"a:b\"}]}";
         let answer = send(&server, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, JSON)], json).await;
-        assert_eq!(line(&answer), reported("invalid_field", Some("/routes/0/scope"), 5));
+        assert_eq!(line(&answer), expected("invalid_field", Some("/routes/0/scope"), 5));
         let answer =
             send(&server, Method::PUT, "/v1/policy", &[(header::CONTENT_TYPE, "text/plain")], SHOP).await;
         assert_eq!(answer.problem().1, "unsupported_media_type");

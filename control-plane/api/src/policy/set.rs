@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_policy_is_set_reported_to_gateways_and_kept() {
+    async fn set_policy_is_published_and_stored() {
         let server = TestServer::new().await;
         server.key("ci").await;
         let order = json!({"name": "shop", "environment": "live", "scopes": ["orders:read"]});

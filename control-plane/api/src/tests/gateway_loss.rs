@@ -110,7 +110,7 @@ async fn a_gateway_that_falls_silent_with_undelivered_calls_leaves_a_gap() {
 }
 
 #[tokio::test]
-async fn one_that_has_settled_leaves_none_and_a_batch_means_that_it_has_not() {
+async fn quiescent_gateway_leaves_no_gap_until_its_next_batch() {
     let server = TestServer::new().await;
     let gateway = Gateway::new(&server, 1).await;
     gateway.work(&server, 5, 0).await;

@@ -80,7 +80,7 @@ async fn store(server: &TestServer, name: &str, change: impl FnOnce(&mut Key)) {
     transaction.commit().await.unwrap();
 }
 
-async fn unreadable(server: &TestServer, reported: &mut Report) {
+async fn unreadable(server: &TestServer, report: &mut Report) {
     for (media_type, path, body) in [
         ("application/json", "/v1/keys", "{"),
         (
@@ -98,27 +98,27 @@ async fn unreadable(server: &TestServer, reported: &mut Report) {
         ),
     ] {
         let answer = server.call(post(server, path, media_type, body)).await;
-        reported.note(&format!("POST {path}, {media_type}"), &answer, &[]);
+        report.note(&format!("POST {path}, {media_type}"), &answer, &[]);
     }
     // One whose reader fails before the endpoint's limit is reached, as when a connection breaks.
     let broken = post(server, "/v1/keys", "application/json", vec![b' '; 3_000_000]).with_limited_body();
-    reported.note("POST /v1/keys, cut short", &server.call(broken).await, &[]);
+    report.note("POST /v1/keys, cut short", &server.call(broken).await, &[]);
     let long = post(server, "/v1/keys", "application/json", vec![b' '; 300_000]);
-    reported.note("POST /v1/keys, 300,000 bytes", &server.call(long).await, &[]);
+    report.note("POST /v1/keys, 300,000 bytes", &server.call(long).await, &[]);
     for path in
         ["/v1/keys?colour=red", "/v1/keys?limit=0", "/v1/audit?status=6xx", "/nothing", "/v1/keys/nobody"]
     {
-        reported.note(&format!("GET {path}"), &server.get(path).await, &[]);
+        report.note(&format!("GET {path}"), &server.get(path).await, &[]);
     }
     let call =
         with(request(Method::POST, "/v1/keys", &server.owner, Some(new_key("x"))), "idempotency-key", "a b");
-    reported.note("POST /v1/keys, Idempotency-Key: a b", &server.call(call).await, &[]);
-    reported.note("DELETE /v1/policy", &server.delete("/v1/policy").await, &[]);
+    report.note("POST /v1/keys, Idempotency-Key: a b", &server.call(call).await, &[]);
+    report.note("DELETE /v1/policy", &server.delete("/v1/policy").await, &[]);
 }
 
-async fn refused(server: &TestServer, reported: &mut Report) {
+async fn refused(server: &TestServer, report: &mut Report) {
     let none = Request::get("/v1/keys").body(Body::empty()).unwrap();
-    reported.note("GET /v1/keys, no token", &server.call(none).await, &[]);
+    report.note("GET /v1/keys, no token", &server.call(none).await, &[]);
     let wrong = || {
         let mut call = request(Method::GET, "/v1/keys", "omf_token_wrong", None);
         call.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711))));
@@ -128,24 +128,20 @@ async fn refused(server: &TestServer, reported: &mut Report) {
     while answer.status == StatusCode::UNAUTHORIZED {
         answer = server.call(wrong()).await;
     }
-    reported.note("GET /v1/keys, one of many wrong tokens", &answer, &[]);
+    report.note("GET /v1/keys, one of many wrong tokens", &answer, &[]);
     let auditor = server.token("auditor").await;
     let call = request(Method::POST, "/v1/keys", &auditor, Some(new_key("x")));
-    reported.note("POST /v1/keys as auditor", &server.call(call).await, &[]);
+    report.note("POST /v1/keys as auditor", &server.call(call).await, &[]);
     let gateway = server.token("gateway").await;
     let batch = with(
         request(Method::POST, "/gateway/v1/audit", &gateway, Some(json!({}))),
         "content-type",
         AUDIT_MEDIA_TYPE,
     );
-    reported.note("POST /gateway/v1/audit", &server.call(batch).await, &[]);
+    report.note("POST /gateway/v1/audit", &server.call(batch).await, &[]);
     let gone = request(Method::GET, "/gateway/v1/images/1/chunks/0", &gateway, None);
-    reported.note("GET /gateway/v1/images/1/chunks/0", &server.call(gone).await, &[]);
-    reported.note(
-        "DELETE /v1/tokens/{owner}",
-        &server.delete(&server.path_of_token("owner").await).await,
-        &[],
-    );
+    report.note("GET /gateway/v1/images/1/chunks/0", &server.call(gone).await, &[]);
+    report.note("DELETE /v1/tokens/{owner}", &server.delete(&server.path_of_token("owner").await).await, &[]);
 }
 
 /// The refusal of a replay, of several that are requested at once.
@@ -162,19 +158,19 @@ async fn replay_beside_another(server: &TestServer) -> Answer {
     timeout(Duration::from_secs(30), until_refused).await.expect("no replay is refused")
 }
 
-async fn in_the_way(server: &TestServer, reported: &mut Report) {
+async fn in_the_way(server: &TestServer, report: &mut Report) {
     server.key("ci").await;
-    reported.note("POST /v1/keys, name in use", &server.post("/v1/keys", new_key("ci")).await, &[]);
-    reported.note(
+    report.note("POST /v1/keys, name in use", &server.post("/v1/keys", new_key("ci")).await, &[]);
+    report.note(
         "POST /v1/tokens, name in use",
         &server.post("/v1/tokens", json!({"name": "owner", "role": "admin"})).await,
         &[],
     );
     let scopes = json!({"name": "x", "environment": "live", "scopes": ["nothing:read"]});
-    reported.note("POST /v1/keys, unknown scope", &server.post("/v1/keys", scopes).await, &[]);
+    report.note("POST /v1/keys, unknown scope", &server.post("/v1/keys", scopes).await, &[]);
     let mut imported = new_key("imported");
     imported["digest"] = json!(Digest::of(b"other").to_hex());
-    reported.note("POST /v1/keys, imported", &server.post("/v1/keys", imported.clone()).await, &[]);
+    report.note("POST /v1/keys, imported", &server.post("/v1/keys", imported.clone()).await, &[]);
     let mut policy = server.get("/v1/policy").await.json()["document"].take();
     policy["imported_keys"] = json!(true);
     server.put("/v1/policy", policy).await;
@@ -182,48 +178,48 @@ async fn in_the_way(server: &TestServer, reported: &mut Report) {
     server.pass(Duration::from_millis(1));
     server.post("/v1/keys", imported.clone()).await;
     imported["name"] = json!("again");
-    reported.note("POST /v1/keys, imported twice", &server.post("/v1/keys", imported).await, &[]);
+    report.note("POST /v1/keys, imported twice", &server.post("/v1/keys", imported).await, &[]);
     let nothing = json!({"scopes": [], "routes": []});
-    reported.note("PUT /v1/policy, without scopes", &server.put("/v1/policy", nothing).await, &[]);
+    report.note("PUT /v1/policy, without scopes", &server.put("/v1/policy", nothing).await, &[]);
     let mut policy = server.get("/v1/policy").await.json()["document"].take();
     policy.as_object_mut().unwrap().remove("imported_keys");
-    reported.note(
+    report.note(
         "POST /v1/policy/replay, beside another",
         &replay_beside_another(server).await,
         &["retry-after"],
     );
-    reported.note("PUT /v1/policy, without imported_keys", &server.put("/v1/policy", policy).await, &[]);
+    report.note("PUT /v1/policy, without imported_keys", &server.put("/v1/policy", policy).await, &[]);
     let stale =
         with(request(Method::PATCH, "/v1/keys/ci", &server.owner, Some(json!({}))), "if-match", "\"7\"");
-    reported.note("PATCH /v1/keys/ci, If-Match: \"7\"", &server.call(stale).await, &[]);
+    report.note("PATCH /v1/keys/ci, If-Match: \"7\"", &server.call(stale).await, &[]);
 }
 
-async fn ended(server: &TestServer, reported: &mut Report) {
+async fn ended(server: &TestServer, report: &mut Report) {
     server.key("revoked").await;
     server.post("/v1/keys/revoked/revoke", json!({})).await;
-    reported.note("PATCH a revoked key", &server.patch("/v1/keys/revoked", json!({})).await, &[]);
-    reported.note("rotate a revoked key", &server.post("/v1/keys/revoked/rotate", json!({})).await, &[]);
+    report.note("PATCH a revoked key", &server.patch("/v1/keys/revoked", json!({})).await, &[]);
+    report.note("rotate a revoked key", &server.post("/v1/keys/revoked/rotate", json!({})).await, &[]);
     let mut ending = new_key("expired");
     ending["expires_at"] = json!("2027-01-15T09:00:00Z");
     server.post("/v1/keys", ending).await;
     store(server, "exhausted", |key| key.versions[0].version = u16::MAX).await;
-    reported.note("rotate once too often", &server.post("/v1/keys/exhausted/rotate", json!({})).await, &[]);
+    report.note("rotate once too often", &server.post("/v1/keys/exhausted/rotate", json!({})).await, &[]);
     store(server, "unpublished", |_| {}).await;
     let call = json!({"key": "unpublished", "method": "GET", "path": "/"});
-    reported.note("POST /v1/policy/explain", &server.post("/v1/policy/explain", call).await, &[]);
+    report.note("POST /v1/policy/explain", &server.post("/v1/policy/explain", call).await, &[]);
 
     let attempt = |name| {
         with(request(Method::POST, "/v1/keys", &server.owner, Some(new_key(name))), "idempotency-key", "1")
     };
     let made = server.call(attempt("once")).await;
-    reported.note("Idempotency-Key of another call", &server.call(attempt("twice")).await, &[]);
+    report.note("Idempotency-Key of another call", &server.call(attempt("twice")).await, &[]);
     server.pass(Duration::from_secs(3_600));
     let id = made.json()["key"]["id"].as_str().unwrap().to_owned();
-    reported.note("Idempotency-Key, an hour later", &server.call(attempt("once")).await, &[&id]);
-    reported.note("rotate an expired key", &server.post("/v1/keys/expired/rotate", json!({})).await, &[]);
+    report.note("Idempotency-Key, an hour later", &server.call(attempt("once")).await, &[&id]);
+    report.note("rotate an expired key", &server.post("/v1/keys/expired/rotate", json!({})).await, &[]);
 }
 
-async fn without_its_payload_key(server: TestServer, reported: &mut Report) -> TestServer {
+async fn without_its_payload_key(server: TestServer, report: &mut Report) -> TestServer {
     let key_file = server.folder().join("payload-key");
     // One whose name is the same at each run.
     std::fs::write(&key_file, "1f".repeat(32)).unwrap();
@@ -245,27 +241,27 @@ async fn without_its_payload_key(server: TestServer, reported: &mut Report) -> T
     std::fs::write(key_file, "0f".repeat(32)).unwrap();
     let server = server.restart().await;
     let read = request(Method::GET, "/v1/audit/1/payload", &auditor, None);
-    reported.note("GET /v1/audit/1/payload, another payload key", &server.call(read).await, &[]);
+    report.note("GET /v1/audit/1/payload, another payload key", &server.call(read).await, &[]);
     server
 }
 
 #[tokio::test]
 async fn every_problem_is_the_one_in_the_golden_file() {
-    let mut reported = Report::default();
+    let mut report = Report::default();
     let server = TestServer::new().await;
-    unreadable(&server, &mut reported).await;
-    refused(&server, &mut reported).await;
-    in_the_way(&server, &mut reported).await;
-    ended(&server, &mut reported).await;
-    let server = without_its_payload_key(server, &mut reported).await;
+    unreadable(&server, &mut report).await;
+    refused(&server, &mut report).await;
+    in_the_way(&server, &mut report).await;
+    ended(&server, &mut report).await;
+    let server = without_its_payload_key(server, &mut report).await;
     server.app.store.close().await;
-    reported.note("GET /v1/tokens, the database is gone", &server.get("/v1/tokens").await, &[]);
+    report.note("GET /v1/tokens, the database is gone", &server.get("/v1/tokens").await, &[]);
     let starting = TestServer::starting().await;
-    reported.note("POST /v1/keys, while starting", &starting.post("/v1/keys", new_key("x")).await, &[]);
+    report.note("POST /v1/keys, while starting", &starting.post("/v1/keys", new_key("x")).await, &[]);
 
     let all: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| code.as_str().to_owned()).collect();
-    assert_eq!(reported.codes, all, "a code that the API answers is not provoked here");
-    golden("problems.txt", &reported.text);
+    assert_eq!(report.codes, all, "a code that the API answers is not provoked here");
+    golden("problems.txt", &report.text);
 }
 
 #[test]

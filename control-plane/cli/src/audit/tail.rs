@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:\n  \
     omf audit tail --key ci\n  \
     omf audit tail --decision denied --json | jq .path\n\n\
-    It goes on over restarts of the control plane, and misses nothing: records are identified by their numbers.")]
+    It resumes after restarts of the control plane without missing records, because records are numbered.")]
 pub(super) struct Tail {
     /// End after so many records.
     #[arg(long)]

@@ -18,7 +18,7 @@ const LONG_ENOUGH: usize = 20;
 #[command(group(ArgGroup::new("source").args(["digest", "secret_file"]).required(true)), after_help = "Examples:\n  \
     omf key import --name ci --environment live --scope contacts:read --digest $(printf %s \"$KEY\" | sha256sum | cut -c-64)\n  \
     vault kv get -field=key secret/ci | omf key import --name ci --environment live --scope contacts:read --secret-file -\n\n\
-    The client goes on with the key that it has. It may have any form of up to 512 bytes without a comma, provided that\n\
+    Clients keep using the key they have. It may have any form of up to 512 bytes without a comma, provided that\n\
     the policy has \"imported_keys\": true: omf policy show --toml > policy.toml, write imported_keys = true as its first line,\n\
     omf policy set policy.toml --wait 5s. Otherwise gateways look up keys of this installation only. Rotate it, and the\n\
     new secret has the form of this installation.")]

@@ -20,10 +20,10 @@ use crate::output::{Answer, Output, cell};
 pub struct Diff {
     #[command(flatten)]
     draft: Option<DocumentArgs>,
-    /// The version before [default: the effective one].
+    /// Older version [default: the effective version].
     #[arg(long, conflicts_with = "file")]
     from: Option<u64>,
-    /// The version after [default: the effective one].
+    /// Newer version [default: the effective version].
     #[arg(long, conflicts_with = "file")]
     to: Option<u64>,
 }

@@ -40,7 +40,7 @@ pub struct Explain {
     /// keys by --secret-file.
     #[arg(long = "header")]
     headers: Vec<String>,
-    /// The client's address [default: not known].
+    /// The client's address [default: unknown].
     #[arg(long)]
     source_ip: Option<String>,
     /// When the call is made, such as 2027-01-31T00:00:00Z [default: now].

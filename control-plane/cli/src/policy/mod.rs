@@ -24,9 +24,9 @@ use super::output::{Answer, Column, Output, cell, cell_of_list, table};
 pub enum Command {
     /// Show routes and scopes. With --json or --toml the document alone, to be edited and set again.
     Show(Show),
-    /// Set routes and scopes: the whole document, in place of the effective one.
+    /// Set routes and scopes, replacing the whole document.
     Set(Set),
-    /// List the versions that were effective, newest first.
+    /// List policy versions, newest first.
     #[command(after_help = "Examples:\n  omf policy versions\n  omf policy show --version 3 --toml")]
     Versions(PageArgs),
     /// Show what a draft would change, or what differs between two versions. Nothing is set.

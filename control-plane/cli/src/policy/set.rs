@@ -12,7 +12,7 @@ use crate::output::{Answer, Output, check_enforced, enforcement_table};
 /// Arguments of `omf policy set`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    omf policy show --toml > policy.toml    # to begin with the effective one\n  \
+    omf policy show --toml > policy.toml    # start from the effective policy\n  \
     omf policy set policy.toml --wait 5s\n  \
     generate-policy | omf policy set - --toml\n\n\
     A document, in which each path is a template and methods are names such as GET, or read, write or any:\n  \
@@ -39,7 +39,7 @@ pub struct Set {
     omf policy diff --to 3\n  \
     omf policy rollback 3 --wait 5s")]
 pub struct RollBack {
-    /// The version whose document is to become effective again.
+    /// Version whose document to publish again.
     version: u64,
     #[command(flatten)]
     how: How,

@@ -53,7 +53,7 @@ struct LeakedPage {
     keys: Vec<Leaked>,
     unknown: usize,
     malformed: usize,
-    /// Whether the report was acted upon before, and is reported no more.
+    /// Whether an earlier report with the same idempotency key was already handled.
     is_repeated: bool,
     has_revoked: bool,
     enforcement: Option<EnforcementStatus>,

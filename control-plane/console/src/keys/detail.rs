@@ -34,7 +34,7 @@ struct DetailPage {
     key: Shown,
     versions: Vec<Version>,
     usage: Usage,
-    /// The form to change it, for who may; with the effective or the typed values.
+    /// The form to change it, for who may; with the current or the typed values.
     form: Option<ChangeForm>,
     saved: bool,
 }
@@ -138,7 +138,7 @@ pub(super) async fn save(
 /// Shown to the second of two people who change a key.
 fn overtaken() -> FormError {
     let text = "Somebody else has changed this key since you loaded the page. Below is what you typed \
-                beside the effective state: save again to put yours in its place.";
+                beside the current values: save again to put yours in its place.";
     FormError { field: None, text: text.to_owned() }
 }
 

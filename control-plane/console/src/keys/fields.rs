@@ -141,7 +141,7 @@ impl KeyFields {
         at(&self.errors, field)
     }
 
-    /// Where what was typed differs from the effective state: field, effective, typed.
+    /// Where what was typed differs from the current values: field, effective, typed.
     pub(super) fn differences(&self, typed: &Self) -> Vec<(&'static str, String, String)> {
         let chosen = |fields: &Self| {
             let names = fields.scopes.iter().filter(|scope| scope.is_chosen).map(|scope| scope.name.as_str());

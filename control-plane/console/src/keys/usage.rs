@@ -28,7 +28,7 @@ const DAYS: u64 = 30;
 const RANKED: usize = 8;
 const RECENT: &str = "10";
 /// The calls by which endpoints and addresses are reported, so that the page of the busiest key comes as fast as others.
-const LOOKED_AT: u64 = 20_000;
+const MAX_EVALUATED_CALLS: u64 = 20_000;
 const EVENTS: &str = "20";
 
 /// The use of a key as its page shows it.
@@ -94,7 +94,7 @@ impl Usage {
             let query = StatsQuery { filter, by: Some("hour".to_owned()), limit: None };
             Ok::<_, Error>(AuditStatsJson::from(app.request_log.stats(query).await?))
         };
-        let newest = async { app.leaks.key_usage(id, LOOKED_AT, now).await.map(KeyUseJson::from) };
+        let newest = async { app.leaks.key_usage(id, MAX_EVALUATED_CALLS, now).await.map(KeyUseJson::from) };
         let recent = app.request_log.list(calls.clone(), page(RECENT));
         let changes = AdminLogQuery { subject: Some(key.clone()), ..AdminLogQuery::default() };
         let history = app.admin_log.list(changes, page(EVENTS));

@@ -1,4 +1,4 @@
-//! `GET /policy` and `GET /policy/document`: the effective state.
+//! `GET /policy` and `GET /policy/document`: the effective policy.
 
 use std::sync::Arc;
 

@@ -65,7 +65,7 @@ struct VersionPage {
     text: String,
     /// What it changed in the version before.
     changed: Option<Difference>,
-    /// What going back to it would change in the effective version.
+    /// What a rollback to it would change in the effective policy.
     back: Option<Difference>,
     error: Option<String>,
 }

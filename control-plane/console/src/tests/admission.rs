@@ -109,7 +109,7 @@ async fn forms_of_others_are_refused() {
 }
 
 #[tokio::test]
-async fn browsers_and_programs_are_reported_in_their_own_words_what_is_not_there() {
+async fn unknown_paths_return_html_to_browsers_and_problems_to_programs() {
     let server = TestServer::new().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let page = browser.open("/nothing").await;

@@ -112,7 +112,7 @@ pub fn is_worth_evaluating(present: &Present) -> bool {
         || !present.new_networks.is_empty()
 }
 
-/// Anomalies of an hour. Nothing is, where less than a week is known of the key.
+/// Anomalies of an hour; none if less than a week is known of the key.
 pub fn examine(history: &History, present: &Present) -> Vec<Detection> {
     let known = present.counts.hour.saturating_sub(history.since).min(HISTORY_HOURS);
     if known < MIN_HISTORY_HOURS {

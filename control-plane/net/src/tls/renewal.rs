@@ -55,7 +55,7 @@ impl Renewal {
     }
 
     /// Checks the files every minute and whenever a signal arrives, for as long as it is polled. Files that cannot be
-    /// used are reported, and what was served before is still.
+    /// used are reported, and the current certificate stays in use.
     pub async fn run(mut self, mut hangup: Signal) {
         loop {
             tokio::select! {

@@ -12,7 +12,7 @@ use omniflow_net::tls::Certificate;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Check what `omf serve` would start with, and print the effective state and where it comes from.
+    /// Check what `omf serve` would start with, and print the effective settings and their sources.
     ///
     /// Takes the flags of `omf serve`, and reads the same file and environment. It also looks whether the data directory
     /// can be written to, for which it makes a file there and removes it, and whether certificate and key can be used.
@@ -95,7 +95,7 @@ fn setting(resolution: &Resolution, resolved: &ResolvedSetting) -> SettingReport
 
 fn for_people(report: &Report) -> String {
     let mut text = match report.settings.as_slice() {
-        [] => "The effective state is not known, because the file cannot be read.\n".to_owned(),
+        [] => "The effective settings are unknown, because the file cannot be read.\n".to_owned(),
         settings => table(settings, COLUMNS),
     };
     if let Some(certificate) = &report.certificate {

@@ -172,7 +172,7 @@ impl Resolution {
         self.resolved.iter().map(effective).collect()
     }
 
-    /// The effective state for a setting, in words: what is given, or what follows from another.
+    /// The effective value of a setting as text: the given value, or one derived from another setting.
     pub(crate) fn text(&self, resolved: &ResolvedSetting) -> Option<String> {
         let name = match resolved.setting {
             Setting::AdminTokenFile => Some("admin-token"),

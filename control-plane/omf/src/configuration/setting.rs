@@ -151,7 +151,7 @@ impl Setting {
         }
     }
 
-    /// The effective state when nobody says otherwise, as it would be written.
+    /// The default value, as it would be written.
     pub(crate) fn default_value(self) -> Option<&'static str> {
         match self {
             Self::Listen => Some("127.0.0.1:8080"),
@@ -226,7 +226,7 @@ impl Setting {
                 "File with the secret that signs them: whsec_ and 24 to 64 bytes in Base64"
             }
             Self::GatewayUrl => {
-                "Where clients reach the gateways, such as https://api.example.com; the pages show it in calls to try"
+                "URL at which clients reach the gateways, such as https://api.example.com; the console shows it in example calls"
             }
             Self::OtlpEndpoint => {
                 "Where audit records are exported as OpenTelemetry logs: https://host/v1/logs, or http:// for one nearby"

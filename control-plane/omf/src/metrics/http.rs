@@ -39,7 +39,8 @@ pub(crate) struct HttpMetrics {
 /// Middleware that records the duration of each request.
 pub(crate) async fn measure(State(metrics): State<HttpMetrics>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let mut route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str).to_owned();
+    let mut route =
+        request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str).to_owned();
     let mut method = method_label(request.method());
     let may_be_held = route == POLL_PATH || request.uri().query().is_some_and(asks_to_wait);
     let response = next.run(request).await;

@@ -13,7 +13,6 @@ use super::filter::AuditQuery;
 use omniflow_store::AuditFilter;
 pub use omniflow_store::{AuditedUser, Timeline};
 
-/// The period where none is stated, in milliseconds.
 /// The newest calls of which the clients are counted.
 const NEWEST: usize = 5_000;
 /// The maximum of intervals in a period.

@@ -70,9 +70,9 @@ impl Fleet {
                 return enforcement;
             }
             tell(&enforcement);
-            let next_look = deadline.min(Instant::now() + LEASE_CHECK);
+            let next_check = deadline.min(Instant::now() + LEASE_CHECK);
             // Both outcomes lead to another look: something was heard, or time has passed.
-            let _ = timeout_at(next_look, heard.changed()).await;
+            let _ = timeout_at(next_check, heard.changed()).await;
         }
     }
 

@@ -1,5 +1,5 @@
-//! Handling a report of leaked secrets: its keys are revoked and replaced, all in one change, so that one version has it
-//! effective.
+//! Handling a report of leaked secrets: its keys are revoked and replaced, all in one change, so that one version
+//! carries all of it.
 //!
 //! The report names keys, never what was sent.
 

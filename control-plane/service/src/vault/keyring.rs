@@ -225,20 +225,20 @@ mod tests {
         keyring.forget_older().unwrap();
         assert!(Keyring::open(&path, &entropy).unwrap().find(&name).is_none());
 
-        let reported = |content: &str| {
+        let error_of = |content: &str| {
             fs::write(&path, content).unwrap();
             Keyring::open(&path, &entropy).map(|_| ()).unwrap_err().to_string()
         };
         let key = "0f".repeat(32);
-        assert!(reported("").contains("holds no wrapping key") && Keyring::check(&path).is_err());
+        assert!(error_of("").contains("holds no wrapping key") && Keyring::check(&path).is_err());
         assert!(Keyring::check(&folder.path().join("not-yet")).is_ok());
         assert!(Keyring::check(&folder.path().join("missing/not-yet")).is_err());
         assert!(
-            reported(&format!("# a comment\n\n{key}\n{key}0f\n"))
+            error_of(&format!("# a comment\n\n{key}\n{key}0f\n"))
                 .contains("payload-key line 4: not a wrapping key")
         );
         for wrong in ["é".repeat(32), format!("+{}", &key[1..])] {
-            assert!(reported(&wrong).contains("line 1"), "{wrong}");
+            assert!(error_of(&wrong).contains("line 1"), "{wrong}");
         }
         fs::write(&path, format!("  {}  \n", key.to_uppercase())).unwrap();
         assert!(Keyring::open(&path, &entropy).is_ok());
