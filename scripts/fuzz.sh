@@ -14,9 +14,14 @@ if ! rustup toolchain list 2>/dev/null | grep -q '^nightly'; then
     echo 'No nightly compiler: fuzzing with the default compiler and RUSTC_BOOTSTRAP=1' >&2
 fi
 # What there is to build is Rust without unsafe code, and SQLite, which others fuzz: no sanitizer, which would halve the pace.
-fuzz() { (cd tests/fuzz && cargo ${toolchain:+"$toolchain"} fuzz "$@" --sanitizer none); }
+# Everything after `--` goes to the target, so the options of cargo-fuzz come first.
+fuzz() {
+    local command=$1
+    shift
+    (cd tests/fuzz && cargo ${toolchain:+"$toolchain"} fuzz "$command" --fuzz-dir . --sanitizer none "$@")
+}
 fuzz build
-mapfile -t targets < <(if (($#)); then printf '%s\n' "$@"; else cd tests/fuzz && cargo ${toolchain:+"$toolchain"} fuzz list; fi)
+mapfile -t targets < <(if (($#)); then printf '%s\n' "$@"; else cd tests/fuzz && cargo ${toolchain:+"$toolchain"} fuzz list --fuzz-dir .; fi)
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
