@@ -73,6 +73,7 @@ async fn list_keys(store: Arc<SqliteStore>, done: Arc<AtomicBool>) -> Result<Tim
         let keys = store.keys(&KeyFilter::default(), None, 101).await?;
         durations.push(began.elapsed());
         anyhow::ensure!(keys.len() == KEYS as usize, "{} keys", keys.len());
+        // Not to wait for anything: lists are read at this pace beside the ingest.
         tokio::time::sleep(LIST_PAUSE).await;
     }
     Ok(Timings::new(durations))

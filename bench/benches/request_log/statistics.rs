@@ -1,4 +1,4 @@
-//! How long statistics and pages of the request log take in the store.
+//! Duration of statistics and pages of the request log in the store.
 
 use std::time::Instant;
 

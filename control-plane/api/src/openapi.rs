@@ -130,7 +130,7 @@ pub(super) fn without_operations() -> utoipa::openapi::OpenApi {
     Common::openapi()
 }
 
-/// Adds to an operation who may call it.
+/// Adds the roles that may call an operation.
 pub(super) fn state_access(operation: &mut Operation, access: Access) {
     let Access::Roles(roles) = access else { return };
     let roles: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();

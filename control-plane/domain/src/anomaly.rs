@@ -168,7 +168,7 @@ impl TryFrom<String> for Network {
 // === impl Detection ===
 
 impl Detection {
-    /// What tells anomalies of one kind and key apart: each status is a run of its own, each version ends by itself.
+    /// What distinguishes anomalies of one kind and key: each status is a run of its own, each version ends by itself.
     pub fn subject(&self) -> String {
         match (&self.evidence.status, self.evidence.version) {
             (Some(status), _) => status.clone(),

@@ -1,7 +1,7 @@
 //! Exponential back-off with jitter.
 //!
 //! This is not a retry crate such as `backon`, because those repeat a future in memory. A webhook delivery is retried over
-//! restarts, by the number of attempts in its row, and every OTLP attempt reads the log anew. Their jitter also comes from
+//! restarts, by the number of attempts in its row, and every OTLP attempt reads the log again. Their jitter also comes from
 //! a random number generator of their own; here, randomness is passed in.
 
 use std::time::Duration;

@@ -7,7 +7,7 @@ use omniflow_policy::key::Environment;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-/// A call with a key that was let through.
+/// An allowed call with a key.
 pub fn record(sequence: u64, time: u64, key: Option<(Uuid, &str)>) -> AuditRecord {
     AuditRecord {
         sequence,

@@ -1,4 +1,4 @@
-//! A revoked key that somebody goes on using: found, reported by the command line, and at the webhook.
+//! A revoked key that is still used is detected, listed by the command line, and sent to the webhook.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -151,7 +151,7 @@ async fn what_a_vm_takes_along_is_a_gap_that_names_it() {
     stack.control_plane.process().kill().unwrap();
     send(&mut clients, (0..800).map(|_| contacts(&key)), 200).await;
     send(&mut clients, (0..800).map(|_| Call::get(CONTACTS)), 401).await;
-    // All of them stand in what the VMs have reported to each other.
+    // The VMs have reported all of them to each other.
     waiting(&stack, 1_600).await;
     let response = clients[0].call(contacts(&key).header("x-fault", "trap")).await.unwrap();
     assert_eq!(response.status, 503, "{}", response.text());

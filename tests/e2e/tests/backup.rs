@@ -1,4 +1,4 @@
-//! A backup taken under load is restored, while clients go on calling.
+//! A backup taken under load is restored, while clients keep calling.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -230,7 +230,7 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     serve(&mut stack, &old).await;
     is_as_of_the_backup(&stack, kept, &created_after, &revoked).await;
 
-    // And life goes on: what is changed now is effective at once.
+    // Changes after the restore are effective at once.
     let wait = Some(Duration::from_secs(5));
     let answer = stack.control_plane.revoke(&kept[0].id, wait).await.unwrap();
     assert_eq!(answer["enforcement"]["complete"], true, "{answer}");

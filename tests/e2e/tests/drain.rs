@@ -114,7 +114,7 @@ async fn unlimited(stack: &Stack) -> String {
     stack.key(fields).await.unwrap().secret
 }
 
-/// Calls that the log tells of, aggregated ones included, and those that it says are lost.
+/// The number of calls in the log, aggregated ones included, and the number of calls in its gaps.
 async fn logged_and_missing_calls(stack: &Stack) -> Result<(u64, u64)> {
     let stats = stack.control_plane.get("/v1/audit/stats").await?;
     let calls = stats["total"]["calls"].as_u64().context("no total")?;

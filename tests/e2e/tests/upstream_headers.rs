@@ -1,4 +1,4 @@
-//! What goes on to the upstream, and what comes back to the client.
+//! Headers that the upstream receives, and headers that the client gets back.
 
 use std::time::Duration;
 

@@ -205,7 +205,7 @@ impl Drop for Stack {
     }
 }
 
-/// Tells the control plane where clients reach the gateway, for the calls that its pages recommend.
+/// Sets the URL at which clients reach the gateway, for the example calls of the console.
 fn gateway_url(port: u16) -> Vec<String> {
     vec!["--gateway-url".to_owned(), format!("http://127.0.0.1:{port}")]
 }

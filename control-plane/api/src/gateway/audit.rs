@@ -80,7 +80,7 @@ mod tests {
             ])
         );
         server.deliver(&token, vec![record(7, START, None)]).await;
-        assert_eq!(ids(&server).await.len(), 4, "what was given up is not taken back");
+        assert_eq!(ids(&server).await.len(), 4, "a reported gap is not withdrawn");
     }
 
     #[tokio::test]

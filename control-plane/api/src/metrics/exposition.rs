@@ -62,7 +62,7 @@ pub(super) fn encode(format: Format, registry: &Registry, values: Values) -> Res
 // === impl Format ===
 
 impl Format {
-    /// OpenMetrics for a client that names it, as Prometheus does. Weights are ignored: whoever names it can read it.
+    /// OpenMetrics for a client that names it, as Prometheus does. Weights are ignored: a client that names it can read it.
     pub(super) fn accepted_by(headers: &HeaderMap) -> Self {
         let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let mut ranges = values.flat_map(|value| value.split(','));

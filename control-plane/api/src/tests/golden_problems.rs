@@ -68,7 +68,7 @@ fn new_key(name: &str) -> Value {
     json!({"name": name, "environment": "live", "scopes": ["contacts:read"]})
 }
 
-/// Puts a key into the database behind the back of whoever publishes.
+/// Puts a key into the database without the publisher.
 async fn store(server: &TestServer, name: &str, change: impl FnOnce(&mut Key)) {
     let mut key = server.app.store.key(&KeyReference::from("ci")).await.unwrap().unwrap();
     key.id = uuid::Uuid::from_u128(u128::from(name.len() as u64));

@@ -13,7 +13,7 @@ use omniflow_test_server::{START, TestServer, record};
 const MARKUP: &str = "<script>alert(1)</script>";
 const MARKUP_AS_TEXT: &str = "&#60;script&#62;alert(1)";
 
-/// A log with a call of every sort: let through with what was sent, refused, hostile, aggregated; and a gap.
+/// A log with a call of every sort: allowed with its arguments, refused, hostile, aggregated; and a gap.
 async fn start_server() -> (TestServer, String) {
     let server = TestServer::new().await;
     let gateway = server.token("gateway").await;

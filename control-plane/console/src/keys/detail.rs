@@ -34,7 +34,7 @@ struct DetailPage {
     key: Shown,
     versions: Vec<Version>,
     usage: Usage,
-    /// The form to change it, for who may; with the current or the typed values.
+    /// The form to change it, if the role allows that; with the current or the typed values.
     form: Option<ChangeForm>,
     saved: bool,
 }

@@ -28,7 +28,7 @@ pub const SLOT_MS: u64 = 600_000;
 pub const HISTORY_HOURS: u64 = 28 * 24;
 /// The least history by which anything is judged, in hours: a week, for workdays and weekends differ.
 pub const MIN_HISTORY_HOURS: u64 = 7 * 24;
-/// Hours before the present one that are no history yet: what began a day ago and goes on is still the same anomaly, and
+/// Hours before the present one that are no history yet: what began a day ago and continues is still the same anomaly, and
 /// must not make itself usual.
 const RECENT_HOURS: u64 = 23;
 /// How many times the most unusual hour but one of its history an hour has to be.

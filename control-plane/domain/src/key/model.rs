@@ -55,7 +55,7 @@ pub struct KeyVersion {
     pub version: u16,
     /// The SHA-256 of the secret.
     pub digest: Digest,
-    /// Four characters of the secret, by which a person tells two secrets apart.
+    /// Four characters of the secret, by which a person distinguishes two secrets.
     pub hint: String,
     /// When it was made.
     pub created_at: UnixMillis,

@@ -33,7 +33,7 @@ impl Fleet {
         })
     }
 
-    /// Waits until `version` is effective everywhere or `deadline` has come, and tells how far it is.
+    /// Waits until `version` is effective everywhere or `deadline` has come, and returns how far it is.
     ///
     /// `committed` is when the change was committed; without it, no times are reported.
     pub(crate) async fn enforced(

@@ -1,4 +1,4 @@
-//! A control plane that answers what it should not, while clients go on.
+//! A control plane that returns wrong responses, while clients keep calling.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! VMs that end, Envoys that are restarted, and configurations that are replaced, while clients go on.
+//! VMs that end, Envoys that are restarted, and configurations that are replaced, while clients keep calling.
 
 use std::fs;
 

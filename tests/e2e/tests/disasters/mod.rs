@@ -1,4 +1,4 @@
-//! What breaks, with real processes, while clients go on: that no revoked key passes, no limit is refilled, and nothing
+//! What breaks, with real processes, while clients keep calling: that no revoked key passes, no limit is refilled, and nothing
 //! that was acknowledged is lost.
 
 mod answers;

@@ -1,4 +1,4 @@
-//! Clients that go on calling whatever happens, and what they saw.
+//! Clients that keep calling whatever happens, and the responses they got.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

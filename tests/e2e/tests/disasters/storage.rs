@@ -1,4 +1,4 @@
-//! Disks and files that fail under the control plane, while clients go on.
+//! Disks and files that fail under the control plane, while clients keep calling.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
