@@ -69,10 +69,11 @@ run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports:
 
 # With --tests the features of all dependencies are those of the test run that follows: nothing is built twice.
 test: setup wasm faulty ## Run every test
-	cargo build $(LOCKED) --release --bins --tests $(NATIVE)
+	cargo build $(LOCKED) --bins --tests $(NATIVE)
 	@scripts/test.sh
 
-screenshots: build $(ENVOY_STAMP) $(BROWSER_STAMP) ## Make the pictures of pages that docs/ shows
+screenshots: wasm $(ENVOY_STAMP) $(BROWSER_STAMP) ## Make the pictures of pages that docs/ shows
+	cargo build $(LOCKED) -p omf -p omniflow-harness
 	node tests/browser/screenshots.mjs --docs docs/screenshots
 
 conformance: setup wasm ## Attack an edge with all that must stay out: its own, or GATEWAY=host:port KEY_FILE=… (docs/SECURITY.md)
@@ -91,11 +92,11 @@ soak: setup wasm ## Half of the load that this machine bears for SECONDS=1800, w
 	cargo build $(LOCKED) --release $(NATIVE)
 	@SECONDS=$(SECONDS) RATE=$(RATE) $(TARGET)/release/omniflow-soak
 
-# With the profiles of the builds, so that build scripts (SQLite in C among them) and macros are not compiled once more.
+# With the profiles of the tests, so that build scripts (SQLite in C among them) and macros are not compiled once more.
 lint: tools targets ## Check formatting, vocabulary, clippy and, where it is installed, cargo-deny
 	@scripts/check-vocabulary.sh
 	cargo fmt --all --check
-	cargo clippy $(LOCKED) --release --workspace --all-targets -- -D warnings
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	cargo clippy $(LOCKED) --profile wasm -p omniflow-filter --target wasm32-wasip1 -- -D warnings
 	cargo clippy $(LOCKED) -p omniflow-policy --target wasm32-unknown-unknown --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then \

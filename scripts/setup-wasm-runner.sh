@@ -7,7 +7,7 @@ version=$1
 echo "Building wasm-bindgen-test-runner $version into .tools (a minute or two)"
 
 # It runs for seconds: a quick build is worth more than a quick program.
-export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0
+export CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0
 export CARGO_TARGET_DIR=$PWD/.tools/build
 
 install() {

@@ -44,7 +44,7 @@ part 'policy as WebAssembly under Node' \
 part 'filter' cargo_test -p omniflow-filter
 # One command for these, so that what they share is built once, with one set of features.
 part 'control plane, harness and end to end' \
-    cargo_test --release --workspace --exclude omniflow-policy --exclude omniflow-filter \
+    cargo_test --workspace --exclude omniflow-policy --exclude omniflow-filter \
     --exclude omniflow-empty-filter --exclude omniflow-probe-filter
 part 'pages in a browser' node tests/browser/run.mjs
 

@@ -10,7 +10,7 @@ const target = process.env.CARGO_TARGET_DIR ?? path.join(root, 'target');
 
 /** Starts one. `stop` ends it; it also ends when this process does. */
 export async function startStack() {
-  const child = spawn(path.join(target, 'release', 'omniflow-stack'), {
+  const child = spawn(path.join(target, 'debug', 'omniflow-stack'), {
     cwd: root,
     env: { ...process.env, OMF_ROOT: root },
     stdio: ['pipe', 'pipe', 'inherit'],

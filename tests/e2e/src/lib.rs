@@ -1,6 +1,6 @@
 //! End-to-end tests: one file in `tests/` for each subject, all in one binary. What they share with the benchmark is here.
 //!
 //! They start real processes with `omniflow-harness`. `make test` builds what they need; a single one runs with
-//! `make build && cargo test --release -p omniflow-tests NAME`.
+//! `make setup wasm faulty && cargo build -p omf && cargo test -p omniflow-tests NAME`.
 
 pub mod seed;

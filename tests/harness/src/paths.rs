@@ -16,9 +16,9 @@ pub fn envoy() -> Result<PathBuf> {
     existing("OMF_ENVOY", root().join(".tools/bin/envoy"), "make setup")
 }
 
-/// The control plane's binary: `OMF_BIN`, or the release build.
+/// The control plane's binary: `OMF_BIN`, or the one built with the same profile as the running program.
 pub fn omf() -> Result<PathBuf> {
-    existing("OMF_BIN", target().join("release/omf"), "make build")
+    existing("OMF_BIN", own_profile()?.join("omf"), "cargo build -p omf` with this program's profile, or `make build")
 }
 
 /// The filter: `OMF_FILTER_WASM`, or the build with the profile `wasm`.
@@ -35,6 +35,13 @@ pub fn faulty_filter_wasm() -> Result<PathBuf> {
 /// A shipped Envoy configuration.
 pub fn configuration(name: &str) -> PathBuf {
     root().join("envoy").join(name)
+}
+
+/// The directory of the running program's profile, such as `target/debug`. Test programs are in its `deps`.
+fn own_profile() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let directory = program.ancestors().skip(1).find(|directory| !directory.ends_with("deps"));
+    Ok(directory.unwrap_or(Path::new(".")).to_path_buf())
 }
 
 fn target() -> PathBuf {
