@@ -49,7 +49,7 @@ pub(crate) const HOST_CALLS: &[HostCall] = &[
     call("proxy_increment_metric", "metric"),
     call("proxy_remove_header_map_value", "remove_request_header"),
     call("proxy_replace_header_map_value (request)", "replace_request_header"),
-    call("proxy_set_header_map_pairs, and to get them", "set_request_headers"),
+    call("proxy_set_header_map_pairs (and get)", "set_request_headers"),
     call("proxy_set_property", "filter_state"),
     call("proxy_get_header_map_value (response)", "status"),
     call("proxy_replace_header_map_value (response)", "replace_response_header"),

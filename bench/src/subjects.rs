@@ -116,7 +116,7 @@ impl Subject {
         let options = with(options(folder, &ports)?, "native.yaml", values)?;
         Ok(Self {
             name: "native".to_owned(),
-            what: "api_key_auth, rbac with the scopes and routes of the same policy, local_ratelimit and an access log in JSON",
+            what: "api_key_auth, rbac with the scopes and routes of the same policy, local_ratelimit and a JSON access log",
             request: Request::with_key(PATH, key),
             envoy: Envoy::start(options).await?,
             helpers: Vec::new(),
@@ -139,7 +139,7 @@ impl Subject {
         let options = with(options(folder, &ports)?, "ext_authz.yaml", values)?;
         Ok(Self {
             name: "ext_authz".to_owned(),
-            what: "ext_authz over HTTP with a minimal server, whose processor time counts",
+            what: "ext_authz over HTTP with a minimal server, whose processor time is included",
             request: Request::with_key(PATH, key),
             envoy: Envoy::start(options).await?,
             helpers: vec![Helper { counts: true, process: HelperProcess::Authorizer(process) }],
@@ -199,9 +199,9 @@ impl Subject {
         installation.control_plane.wait_in_step(gateway, 2, IN_STEP).await?;
         Ok(Self {
             name: name.to_owned(),
-            what: "10,000 keys, limits a minute and an hour, identity and X-RateLimit headers, argument hash, audit \
-                   records to a running control plane in place of an access log, for which no filter state is set \
-                   (`access_log_state: false`), the guard behind the filter",
+            what: "10,000 keys, limits per minute and per hour, identity and X-RateLimit headers, argument hash, audit \
+                   records sent to a running control plane instead of an access log (so no filter state is set: \
+                   `access_log_state: false`), and the guard after the filter",
             request: Request::with_key(PATH, &installation.key),
             envoy,
             helpers: vec![Helper {

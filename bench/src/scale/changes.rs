@@ -1,4 +1,4 @@
-//! What arrives at a gateway of a million keys: revocations, and whole images while requests go on.
+//! A gateway with a million keys: revocations, and full images under load.
 
 use std::path::Path;
 use std::process::Command;
@@ -31,15 +31,17 @@ const CLIENTS: usize = 2;
 const PAUSE: Duration = Duration::from_millis(50);
 const RECEIVED: &str = "cluster.omniflow_control_plane.upstream_cx_rx_bytes_total";
 
-/// What a process has in memory, in bytes.
+/// Memory of a process, in bytes.
 #[derive(Clone, Copy)]
 struct Memory {
     all: u64,
-    /// Those parts that are of files.
+    /// The part that is mapped files.
     files: u64,
 }
 
-/// All figures.
+pub(super) const TITLE: &str = "Changes with a million keys";
+
+/// Measures this section.
 pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let ports = crate::subjects::reserve(2)?;
     let bare_folder = folder.join("bare");
@@ -56,19 +58,20 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let of_bare = Memory { all: process::memory(bare)?, files: process::memory_of_files(bare)? };
     rows.extend(deltas(&installation).await?);
     rows.extend(images(&mut installation, of_bare).await?);
-    Ok(Section {
-        title: "Changes among a million keys",
-        method: format!(
-            "Envoy with {WORKERS} workers. a revocation is enforced when each of {CONNECTIONS} connections, over all workers, has \
-             had its first refusal; they call without a pause from the answer of the API on. Bytes are all that Envoy receives \
-             from the control plane meanwhile, heads and answers to audit batches included. How long requests wait is stated by \
-             {CLIENTS} threads, each with a connection of its own, {RATE} requests a second each, over 4,000 keys; the same \
-             without any change just before. The machine has as many processors as Envoy has workers, so the control plane, \
-             which builds and sends the image meanwhile, runs at nice 19, and so do all clients but those of the watched \
-             requests."
-        ),
-        rows,
-    })
+    Ok(Section { title: TITLE, method: method(), rows })
+}
+
+/// What is measured, and how.
+pub(super) fn method() -> String {
+    format!(
+        "Envoy has {WORKERS} workers. A revocation is enforced when each of {CONNECTIONS} connections, over all workers, has \
+         received its first refusal. The connections send requests without a pause from the moment when the API responds. \
+         Bytes are everything that Envoy receives from the control plane meanwhile, including headers and responses to audit \
+         batches. Latencies are measured by {CLIENTS} threads, each with its own connection and {RATE} requests per second, \
+         over 4,000 keys. The measurement without changes comes just before. The machine has as many processors as Envoy has \
+         workers, so the control plane, which builds and sends the image meanwhile, runs at nice 19, and so do all clients \
+         except those that measure latencies."
+    )
 }
 
 async fn revocations(installation: &Installation) -> Result<Vec<Row>> {
@@ -80,11 +83,11 @@ async fn revocations(installation: &Installation) -> Result<Vec<Row>> {
     let bytes = (installation.envoy.stat(RECEIVED).await? - before) / u64::from(REVOCATIONS);
     Ok(vec![
         row(
-            "revocation: from its answer to the first refusal on the slowest connection",
+            "revocation: from the response to the first refusal on the slowest connection",
             spread(&times),
-            "median 10 ms, 99 % 50 ms",
+            "p50 10 ms, p99 50 ms",
         ),
-        row("bytes that Envoy receives for a revocation", bytes.to_string(), "1,024"),
+        row("bytes that Envoy receives per revocation", bytes.to_string(), "1,024"),
     ])
 }
 
@@ -120,7 +123,7 @@ async fn revoke(installation: &Installation, number: u32) -> Result<Duration> {
     Ok(slowest)
 }
 
-/// Requests while single keys change, beside requests while nothing does.
+/// Latency while single keys change, and without changes.
 async fn deltas(installation: &Installation) -> Result<Vec<Row>> {
     let quiet = Watch::start(installation);
     // Not to wait for anything: so long requests are watched while nothing changes.
@@ -135,16 +138,16 @@ async fn deltas(installation: &Installation) -> Result<Vec<Row>> {
     }
     let busy = watch.stop()?;
     Ok(vec![
-        row(format!("requests without a change: {} of them", quiet.len()), latencies(&quiet), ""),
+        row(format!("latency without changes: {} requests", quiet.len()), latencies(&quiet), ""),
         row(
-            format!("requests during {REVOCATIONS} revocations: {} of them", busy.len()),
+            format!("latency during {REVOCATIONS} revocations: {} requests", busy.len()),
             latencies(&busy),
-            "2 ms longer",
+            "at most 2 ms longer",
         ),
     ])
 }
 
-/// Requests while whole images arrive, and what Envoy holds at most meanwhile.
+/// Latency and peak memory of Envoy while full images arrive.
 async fn images(installation: &mut Installation, of_bare: Memory) -> Result<Vec<Row>> {
     let envoy = installation.envoy.process().id();
     let (mut quiet, mut busy, mut took) = (Vec::new(), Vec::new(), Vec::new());
@@ -175,17 +178,17 @@ async fn images(installation: &mut Installation, of_bare: Memory) -> Result<Vec<
     let added = peak.saturating_sub(of_bare.all);
     let files = process::memory_of_files(envoy)?.saturating_sub(of_bare.files);
     Ok(vec![
-        row(format!("requests without a change: {} of them", quiet.len()), latencies(&quiet), ""),
+        row(format!("latency without changes: {} requests", quiet.len()), latencies(&quiet), ""),
         row(
             format!(
-                "requests while {IMAGES} whole images arrive, and the 2 s after each: {} of them",
+                "latency while {IMAGES} full images arrive, and the 2 s after each: {} requests",
                 busy.len()
             ),
             latencies(&busy),
-            "10 ms longer",
+            "at most 10 ms longer",
         ),
-        row("a whole image: from the control plane's start to all VMs enforcing it", spread(&took), ""),
-        flat::memory_row("at most while a whole image arrives", installation, added, files),
+        row("full image: from the start of the control plane until all VMs enforce it", spread(&took), ""),
+        flat::memory_row("peak while a full image arrives", installation, added, files),
     ])
 }
 
@@ -193,13 +196,7 @@ fn latencies(times: &[f64]) -> String {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |part| quantile(&sorted, part).unwrap_or(f64::NAN) / 1e3;
-    format!(
-        "median {:.2} ms, 99 % {:.2} ms, 99.9 % {:.2} ms, longest {:.2} ms",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0)
-    )
+    format!("p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms", at(0.5), at(0.99), at(0.999), at(1.0))
 }
 
 fn renice(process: u32) -> Result<()> {

@@ -1,4 +1,4 @@
-//! A thousand gateways: how soon a revocation reaches all of them, and what they cost the control plane.
+//! A thousand gateways: propagation of a revocation, and load of the control plane.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,10 +20,12 @@ const KEYS: u32 = 100_000;
 const REVOCATIONS: u32 = 25;
 /// How long the control plane is watched while nothing changes: longer than a poll is held.
 const IDLE: Duration = Duration::from_secs(25);
-/// Within this everything has come.
+/// Deadline for all gateways.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// All figures.
+pub(super) const TITLE: &str = "A thousand gateways";
+
+/// Measures this section.
 pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let port = Port::reserve()?;
     let control_plane = seeded(folder, &port, KEYS).await?;
@@ -32,8 +34,11 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     for number in 0..GATEWAYS {
         gateways.push(Gateway::new(&control_plane, number).await?);
     }
-    let mut rows =
-        vec![row("memory of the control plane before", process::mebibytes(process::memory(id)?), "")];
+    let mut rows = vec![row(
+        "memory of the control plane before the gateways connect",
+        process::mebibytes(process::memory(id)?),
+        "",
+    )];
     rows.extend(whole_images(id, &gateways).await?);
 
     let mut poll = gateways.first().context("no gateway")?.anew().await?;
@@ -50,28 +55,29 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     fleet.check().await?;
     let idle = cpu::time_of(id)?.saturating_sub(before);
     rows.push(row(
-        format!("memory and processor time of the control plane, {GATEWAYS} gateways, no changes"),
+        format!("control plane with {GATEWAYS} gateways and no changes: memory; processor time"),
         format!(
-            "{}, {:.2} % of one processor",
+            "{}; {:.2} % of one processor",
             process::mebibytes(process::memory(id)?),
             idle.as_secs_f64() / IDLE.as_secs_f64() * 100.0
         ),
         "",
     ));
     rows.extend(revocations(&control_plane, &mut fleet).await?);
-    Ok(Section {
-        title: "A thousand gateways",
-        method: format!(
-            "{KEYS} keys. The gateways are connections of one process on the same machine, each with a token of its own, that \
-             poll as the filter does, with the status of three VMs. Those that take a whole image check every page of it, which \
-             takes processor time here too. {REVOCATIONS} revocations, one after the other; the last gateway has a change \
-             when its poll is answered and read."
-        ),
-        rows,
-    })
+    Ok(Section { title: TITLE, method: method(), rows })
 }
 
-/// All gateways begin with nothing at once.
+/// What is measured, and how.
+pub(super) fn method() -> String {
+    format!(
+        "{KEYS} keys. The gateways are connections of one process on the same machine, each with its own token. They poll like \
+         the filter, with the status of three VMs. Gateways that fetch a full image verify every segment, which also takes \
+         processor time on this machine. {REVOCATIONS} revocations, one after the other. A gateway has a change when it has \
+         read the response to its poll."
+    )
+}
+
+/// All gateways start at once without a snapshot.
 async fn whole_images(id: u32, gateways: &[Gateway]) -> Result<Vec<Row>> {
     process::forget_peak(id)?;
     let mut anew = Vec::new();
@@ -96,9 +102,9 @@ async fn whole_images(id: u32, gateways: &[Gateway]) -> Result<Vec<Row>> {
     times.sort_by(f64::total_cmp);
     let last = times.last().copied().unwrap_or_default();
     Ok(vec![row(
-        format!("{GATEWAYS} gateways that begin at once take the image of {KEYS} keys"),
+        format!("{GATEWAYS} gateways start at once and fetch the image of {KEYS} keys"),
         format!(
-            "the last after {last:.1} s; processor time {:.1} s, peak of memory {}",
+            "last gateway after {last:.1} s; processor time {:.1} s; peak memory {}",
             spent.as_secs_f64(),
             process::mebibytes(process::peak_memory(id)?)
         ),
@@ -144,17 +150,17 @@ async fn revocations(control_plane: &omniflow_harness::ControlPlane, fleet: &mut
         }
     }
     Ok(vec![
-        row("revocation: from the call until the last gateway has it", spread(&from_call), "500 ms"),
-        row("revocation: from its answer until the last gateway has it", spread(&from_answer), "500 ms"),
+        row("revocation: from the request until the last gateway has it", spread(&from_call), "500 ms"),
+        row("revocation: from the response until the last gateway has it", spread(&from_answer), "500 ms"),
         row(
-            format!("revocation with `?wait=`: until all {GATEWAYS} have said that they enforce it"),
+            format!("revocation with `?wait=`: until all {GATEWAYS} gateways have confirmed it"),
             spread(&acknowledged),
             "",
         ),
         row(
-            "processor time of the control plane for a revocation, the polls that follow included; peak of memory",
+            "control plane: processor time per revocation, including the polls that follow; peak memory",
             format!(
-                "{:.0} ms, {}",
+                "{:.0} ms; {}",
                 spent.as_secs_f64() * 1e3 / f64::from(REVOCATIONS),
                 process::mebibytes(process::peak_memory(id)?)
             ),

@@ -135,7 +135,7 @@ impl Anomalies {
     /// A table for people.
     pub fn table(&self) -> String {
         let mut text = String::from(
-            "| attacks on | over | cases | variants | passed | refused | closed |\n|---|---|---|---|---|---|---|\n",
+            "| attacks on | over | cases | variants | allowed | refused | closed |\n|---|---|---|---|---|---|---|\n",
         );
         for ((family, version), count) in &self.families {
             let Count { cases, variants, passed, refused, closed } = count;

@@ -161,10 +161,10 @@ async fn go_on(port: u16, secret: String, is_good: bool, state: Arc<State>) -> C
         let answer = async {
             let mut open = match connection.take() {
                 Some(open) => open,
-                None => Connection::http1(port).await.map_err(|_| "no connection")?,
+                None => Connection::http1(port).await.map_err(|_| "connection refused")?,
             };
             let response =
-                open.call(contacts(&secret).within(PATIENCE)).await.map_err(|_| "a broken connection")?;
+                open.call(contacts(&secret).within(PATIENCE)).await.map_err(|_| "connection closed")?;
             connection = Some(open);
             Ok::<_, &str>(response)
         };
@@ -212,12 +212,12 @@ impl Seen {
     /// For the table: what clients with a good key saw.
     pub(super) fn clients(&self) -> String {
         let refused: u64 = self.refused.values().sum();
-        let mut text = format!("{} of {} calls passed", self.passed, self.passed + refused);
+        let mut text = format!("{} of {} calls succeeded", self.passed, self.passed + refused);
         for (what, count) in &self.refused {
             let _ = write!(text, "; {count} × {what}");
         }
         if refused > 0 {
-            let _ = write!(text, "; none passed for at most {} ms", self.longest.as_millis());
+            let _ = write!(text, "; longest outage {} ms", self.longest.as_millis());
         }
         text
     }
