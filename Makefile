@@ -1,6 +1,6 @@
-# Needs rustup (or cargo with the Wasm targets), Python 3, Node and a C compiler. All else is set up here, below
-# .tools, target and tests/browser/node_modules; nothing outside of this folder is touched but the Rust toolchain's
-# targets, and Chromium, which is installed with apt-get where there is none and that is allowed.
+# Requires rustup (or cargo with the Wasm targets), Python 3, Node and a C compiler. Everything else is installed into
+# .tools, target and tests/browser/node_modules. Outside of this folder, only the Wasm targets of the Rust toolchain are
+# added, and Chromium with apt-get if it is missing and the user may install it.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -8,15 +8,15 @@ SHELL := /bin/bash
 .PHONY: help setup tools targets wasm faulty build run test screenshots bench conformance fuzz faults soak lint deny \
 	sbom fmt clean distclean
 
-# Where rustup puts cargo, for shells that were opened before it was installed.
+# The folder into which rustup installs cargo, for shells that were opened before.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
 export OMF_ROOT := $(CURDIR)
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# On CI the lock file is not to change silently.
+# On CI, the lock file must not change silently.
 LOCKED := $(if $(CI),--locked)
 
-# What runs on this machine rather than in Envoy. The policy and the filter have test runs of their own.
+# Packages that run natively rather than in Envoy. The policy and the filter have separate test runs.
 NATIVE := --workspace --exclude omniflow-policy --exclude omniflow-filter --exclude omniflow-empty-filter \
 	--exclude omniflow-probe-filter
 
@@ -29,7 +29,7 @@ RUNNER_STAMP := .tools/stamps/wasm-bindgen-test-runner-$(WASM_BINDGEN)
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) ## Install what building and testing needs (done by the others too)
+setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) ## Install all tools for building and testing (other targets do this too)
 
 tools:
 	@scripts/check-tools.sh
@@ -59,41 +59,41 @@ wasm: tools targets
 build: wasm ## Build the filter, omf and the demo
 	cargo build $(LOCKED) --release $(NATIVE)
 
-# A filter whose VM a request can end. For the tests only; it lies apart from the one that is shipped.
+# A filter whose VM a request can crash. Only for tests; it is built into a separate folder.
 faulty: tools targets
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-filter --features fault-injection \
 		--target-dir $(TARGET)/fault-injection
 
-run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports: see README.md)
+run: build $(ENVOY_STAMP) ## Start control plane, Envoy and upstreams on this machine until Ctrl-C
 	@exec $(TARGET)/release/omniflow-demo
 
-# With --tests the features of all dependencies are those of the test run that follows: nothing is built twice.
+# With --tests, dependencies have the same features as in the test run that follows, so nothing is built twice.
 test: setup wasm faulty ## Run every test
 	cargo build $(LOCKED) --bins --tests $(NATIVE)
 	@scripts/test.sh
 
-screenshots: wasm $(ENVOY_STAMP) $(BROWSER_STAMP) ## Make the pictures of pages that docs/ shows
+screenshots: wasm $(ENVOY_STAMP) $(BROWSER_STAMP) ## Update the screenshots in docs/
 	cargo build $(LOCKED) -p omf -p omniflow-harness
 	node tests/browser/screenshots.mjs --docs docs/screenshots
 
-conformance: setup wasm ## Attack an edge with all that must stay out: its own, or GATEWAY=host:port KEY_FILE=… (docs/SECURITY.md)
+conformance: setup wasm ## Attack a local edge, or GATEWAY=host:port KEY_FILE=… (docs/concepts/security-model.md)
 	cargo build $(LOCKED) --release $(NATIVE)
 	@GATEWAY=$(GATEWAY) KEY_FILE=$(KEY_FILE) ALLOWED=$(ALLOWED) FORBIDDEN=$(FORBIDDEN) EVERY=$(EVERY) \
 		$(TARGET)/release/omniflow-conformance
 
-fuzz: .tools/bin/cargo-fuzz ## Fuzz every target for SECONDS=60 (with nightly, or with stable and RUSTC_BOOTSTRAP=1)
+fuzz: .tools/bin/cargo-fuzz ## Fuzz every target for SECONDS=60 (nightly, or stable with RUSTC_BOOTSTRAP=1)
 	@scripts/fuzz.sh $(or $(SECONDS),60) $(FUZZ)
 
-faults: setup wasm faulty ## Break what can break, and write what callers saw into docs/OPERATIONS.md
+faults: setup wasm faulty ## Inject faults and write the results into docs/operations/failures.md
 	cargo build $(LOCKED) --release --bins --tests $(NATIVE)
 	@scripts/faults.sh
 
-soak: setup wasm ## Half of the load that this machine bears for SECONDS=1800, with key changes all the time
+soak: setup wasm ## Run at half of the maximum load for SECONDS=1800, with continuous key changes
 	cargo build $(LOCKED) --release $(NATIVE)
 	@SECONDS=$(SECONDS) RATE=$(RATE) $(TARGET)/release/omniflow-soak
 
-# With the profiles of the tests, so that build scripts (SQLite in C among them) and macros are not compiled once more.
-lint: tools targets ## Check formatting, vocabulary, clippy and, where it is installed, cargo-deny
+# Uses the profiles of the tests, so that build scripts (including SQLite in C) and macros are not compiled again.
+lint: tools targets ## Check formatting, vocabulary, clippy and, if installed, cargo-deny
 	@scripts/check-vocabulary.sh
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
@@ -102,7 +102,7 @@ lint: tools targets ## Check formatting, vocabulary, clippy and, where it is ins
 	@if command -v cargo-deny >/dev/null; then \
 		cargo deny --log-level error check bans licenses sources; \
 	else \
-		echo 'cargo-deny is not installed, so dependencies were not checked: make deny'; \
+		echo 'cargo-deny is not installed; run make deny to check dependencies'; \
 	fi
 
 .tools/bin/cargo-fuzz: | tools
@@ -111,7 +111,7 @@ lint: tools targets ## Check formatting, vocabulary, clippy and, where it is ins
 deny: .tools/bin/cargo-deny ## Check licenses, sources and advisories of all dependencies (installs cargo-deny)
 	@scripts/deny.sh
 
-sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, in CycloneDX JSON, to target/sbom (installs cargo-cyclonedx)
+sbom: .tools/bin/cargo-cyclonedx ## Write the SBOM of omf and the filter to target/sbom, as CycloneDX JSON (installs cargo-cyclonedx)
 	@scripts/sbom.sh $(TARGET)/sbom
 
 .tools/bin/cargo-cyclonedx: | tools
@@ -120,12 +120,12 @@ sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, i
 .tools/bin/cargo-deny: | tools
 	cargo install cargo-deny --locked --quiet --root .tools
 
-# The benchmark of the request log runs without Envoy and filter, and writes nothing.
+# The benchmark of the request log runs without Envoy and the filter, and writes no page.
 ifeq ($(firstword $(BENCH)),request-log)
 bench: tools
 	cargo bench $(LOCKED) -p omniflow-bench --bench request_log -- $(wordlist 2,3,$(BENCH))
 else
-bench: setup wasm ## Measure requests and many keys (BENCH=scale: only these) into docs/BENCHMARKS*.md; BENCH=request-log: the log
+bench: setup wasm ## Benchmark, and write docs/operations/benchmarks*.md (BENCH=scale: many keys only; BENCH=request-log: the log)
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter -p omniflow-probe-filter
 	cargo build $(LOCKED) --release $(NATIVE)
 	@exec $(TARGET)/release/omniflow-bench $(BENCH)
@@ -134,9 +134,9 @@ endif
 fmt: ## Format the code
 	cargo fmt --all
 
-clean: ## Remove what was built, and the demo's state
+clean: ## Remove build output and the state of make run
 	cargo clean
 	rm -rf .run
 
-distclean: clean ## Remove what was installed here as well
+distclean: clean ## Also remove the installed tools
 	rm -rf .tools tests/browser/node_modules

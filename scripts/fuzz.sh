@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for so many seconds, one after the other, and tells of each how often it ran and how far it got.
-# Usage: fuzz.sh SECONDS [TARGET...]. What it finds is in tests/fuzz/artifacts/TARGET, and ends it with 1.
+# Runs every fuzz target for SECONDS, one after the other, and prints executions and coverage of each.
+# Usage: fuzz.sh SECONDS [TARGET...]. Crashes are written to tests/fuzz/artifacts/TARGET; the exit code is then 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 seconds=$1
 shift
-# Without a nightly compiler, the default one is used and allowed what only nightly allows. It runs the same targets.
+# Without a nightly compiler, use the default one with nightly features enabled. It runs the same targets.
 toolchain=+nightly
 if ! rustup toolchain list 2>/dev/null | grep -q '^nightly'; then
     toolchain=
     export RUSTC_BOOTSTRAP=1
     echo 'No nightly compiler: fuzzing with the default compiler and RUSTC_BOOTSTRAP=1' >&2
 fi
-# What there is to build is Rust without unsafe code, and SQLite, which others fuzz: no sanitizer, which would halve the pace.
+# No sanitizer: the code is Rust without unsafe, and SQLite, which others fuzz. A sanitizer would halve the speed.
 # Everything after `--` goes to the target, so the options of cargo-fuzz come first.
 fuzz() {
     local command=$1
@@ -26,7 +26,7 @@ mapfile -t targets < <(if (($#)); then printf '%s\n' "$@"; else cd tests/fuzz &&
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 failed=()
-printf '\n| target | seconds | executions | a second | coverage (edges) | corpus (inputs) |\n|---|---|---|---|---|---|\n' >"$logs/table"
+printf '\n| target | seconds | executions | per second | coverage (edges) | corpus (inputs) |\n|---|---|---|---|---|---|\n' >"$logs/table"
 for target in "${targets[@]}"; do
     mkdir -p "tests/fuzz/corpus/$target" "tests/fuzz/artifacts/$target"
     arguments=(-max_total_time="$seconds" -print_final_stats=1 -timeout=20 -rss_limit_mb=2048 -max_len=16384
@@ -43,6 +43,6 @@ for target in "${targets[@]}"; do
 done
 cat "$logs/table"
 if ((${#failed[@]})); then
-    printf 'These found something, see tests/fuzz/artifacts: %s\n' "${failed[*]}" >&2
+    printf 'Targets with crashes, see tests/fuzz/artifacts: %s\n' "${failed[*]}" >&2
     exit 1
 fi

@@ -1,5 +1,5 @@
-//! `make bench`: what a request costs in each subject, measured in pairs in one run, so that what disturbs the machine
-//! disturbs all of them alike.
+//! `make bench`: the cost of a request for each subject, measured in pairs within one run, so that load from other
+//! programs affects all subjects alike.
 
 mod authorizer;
 mod body;
@@ -30,8 +30,8 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match words.next().as_deref() {
         Some("authorizer") => {
-            let port = words.next().context("no port")?.parse()?;
-            runtime.block_on(authorizer::serve(port, words.next().context("no key")?))
+            let port = words.next().context("the port is missing")?.parse()?;
+            runtime.block_on(authorizer::serve(port, words.next().context("the key is missing")?))
         }
         Some("scale") => runtime.block_on(scale::run(words.next().as_deref())),
         None => runtime.block_on(async {
@@ -42,9 +42,8 @@ fn main() -> Result<()> {
         Some("--compare") => runtime.block_on(run(Plan::quick(), words.map(PathBuf::from).collect())),
         Some(other) => {
             bail!(
-                "{other:?} is no argument: there is --quick, which measures less and writes nothing, --compare FILTER..., \
-                 which measures other builds of the filter beside this one, and scale, which measures many keys and \
-                 gateways alone"
+                "unknown argument {other:?}. Use --quick to measure less and write nothing, --compare FILTER... to compare \
+                 other builds of the filter with this one, or scale to measure only many keys and gateways"
             )
         }
     }
@@ -87,7 +86,7 @@ async fn run(plan: Plan, other_builds: Vec<PathBuf>) -> Result<()> {
     println!("{text}");
     if plan.is_published {
         let docs = paths::root().join("docs");
-        fs::write(docs.join("BENCHMARKS.md"), text)?;
+        fs::write(docs.join("operations/benchmarks.md"), text)?;
         fs::write(docs.join("benchmarks.svg"), picture::svg(&results))?;
     }
     Ok(())

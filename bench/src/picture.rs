@@ -1,4 +1,4 @@
-//! The picture of the report: what each subject adds to a request, as bars with their middle half.
+//! The chart of the report: the processor time that each subject adds to a request, as bars with their middle half.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ const LABELS: f64 = 130.0;
 const FIGURES: f64 = 80.0;
 const ROW: f64 = 40.0;
 
-/// The picture, in colours that can be read on light and on dark.
+/// The chart as SVG, in colours that are legible on light and dark backgrounds.
 pub(crate) fn svg(outcomes: &[Outcome]) -> String {
     let rows: Vec<_> =
         outcomes.iter().filter_map(|outcome| Some((outcome.name.as_str(), outcome.added?))).collect();
@@ -19,13 +19,13 @@ pub(crate) fn svg(outcomes: &[Outcome]) -> String {
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
          font-family=\"sans-serif\" font-size=\"14\" fill=\"#808080\">\n\
-         <title>Added processor time of a request in microseconds</title>\n"
+         <title>Processor time added per request, in microseconds</title>\n"
     );
     for (index, (name, added)) in rows.iter().enumerate() {
         let top = 10.0 + ROW * index as f64;
         let (x, middle) = (|value: f64| LABELS + value.max(0.0) * scale, top + ROW / 2.0);
         let colour = if *name == "Omniflow Keys" { "#2f81f7" } else { "#909090" };
-        // Writing into a string has no way to fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>\n\

@@ -1,4 +1,4 @@
-//! The report: `docs/BENCHMARKS.md`.
+//! The report: `docs/operations/benchmarks.md`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,29 +8,12 @@ use anyhow::{Context as _, Result};
 use crate::measure::{Outcome, Plan};
 use crate::statistics::Spread;
 
-/// The report of one run, with the figures that are asked for most in sentences.
+/// The report of one run.
 pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
-    let mut text = String::new();
-    writeln!(text, "# Benchmarks\n")?;
-    writeln!(
-        text,
-        "Made by `make bench` in one run. Processor time of Envoy (all threads, user and kernel, from the kernel's \
-         schedstat) over requests; {} pairs of {} requests each, every subject right after bare Envoy, in an order that \
-         changes with each round; 16 connections, HTTP/1.1, one worker, one answer that Envoy gives itself. Medians, and \
-         in brackets the middle half. Requests have no arguments. The latencies are \
-         medians of {} runs each, by turns, after the pairs, and the client's too: its timers tick in milliseconds.\n",
-        plan.pairs, plan.requests, plan.half_load_runs
-    )?;
-    writeln!(
-        text,
-        "What many keys and many gateways cost is in [BENCHMARKS-scale.md](BENCHMARKS-scale.md).\n"
-    )?;
+    let mut text = introduction(plan);
     writeln!(text, "Machine: {}.\n", machine())?;
-    writeln!(text, "![Added processor time of a request](benchmarks.svg)\n")?;
-    writeln!(
-        text,
-        "| subject | µs a request | added µs | requests/s | at half load: median | 99 % | 99.9 % |"
-    )?;
+    writeln!(text, "![Processor time added per request](../benchmarks.svg)\n")?;
+    writeln!(text, "| subject | µs per request | added µs | requests/s | at half load: p50 | p99 | p99.9 |")?;
     writeln!(text, "|---|---|---|---|---|---|---|")?;
     for outcome in outcomes {
         let added = outcome.added.map_or("0".to_owned(), |added| spread(added, 1));
@@ -54,11 +37,35 @@ pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
     let beside = outcomes.iter().map(|outcome| outcome.beside.median).fold(0.0, f64::max);
     for outcome in outcomes.iter().filter(|outcome| outcome.name != "Omniflow Keys") {
         if let Some(other) = added(outcome) {
-            writeln!(text, "- Omniflow Keys adds {:.2} times what {} adds.", product / other, outcome.name)?;
+            writeln!(text, "- Omniflow Keys adds {:.2} times as much as {}.", product / other, outcome.name)?;
         }
     }
-    writeln!(text, "- Its control plane spends {beside:.1} µs on the record of a request, beside Envoy.")?;
+    writeln!(
+        text,
+        "- In addition, the control plane uses {beside:.1} µs of processor time for the audit record of a request."
+    )?;
     Ok(text)
+}
+
+/// The page up to the name of the machine.
+fn introduction(plan: &Plan) -> String {
+    format!(
+        "# Benchmarks
+
+This page compares the cost of a request through Omniflow Keys with bare Envoy, an empty Wasm filter, Envoy's own filters and
+ext_authz. `make bench` writes it in one run. [Benchmarks at scale](benchmarks-scale.md) shows the cost of many keys and many
+gateways.
+
+- The cost of a request is the processor time of Envoy: all threads, user and kernel, from the kernel's schedstat.
+- Each subject is measured in {} pairs of {} requests, right after bare Envoy, in an order that changes with each round.
+- The load is 16 connections over HTTP/1.1 to one worker. Envoy generates the response itself. Requests have no arguments.
+- Figures are medians, with the middle half in parentheses.
+- Latencies are medians of {} runs each, measured after the pairs, one subject after the other. They include the client, whose
+  timers have a resolution of 1 ms.
+
+",
+        plan.pairs, plan.requests, plan.half_load_runs
+    )
 }
 
 fn spread(Spread { low, median, high }: Spread, digits: usize) -> String {
@@ -78,4 +85,21 @@ pub(crate) fn machine() -> String {
         field("/proc/cpuinfo", "model name"),
         kernel.trim()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{report_body, report_calls};
+
+    /// The published page was written by an earlier run. Its text must be the text that the next run writes.
+    #[test]
+    fn published_page_has_the_text_of_this_program() {
+        let page = fs::read_to_string(omniflow_harness::paths::root().join("docs/operations/benchmarks.md"))
+            .unwrap();
+        assert!(page.starts_with(&introduction(&Plan::full())), "the introduction differs");
+        for section in [report_calls::introduction(), report_body::introduction()] {
+            assert!(page.contains(&section), "missing: {section}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The part of the report about a large body.
+//! The section of the report about large bodies.
 
 use std::fmt::Write as _;
 
@@ -6,19 +6,10 @@ use anyhow::{Context as _, Result};
 
 use crate::body::{BODY, Streamed};
 
-/// Of one run, bare Envoy first.
+/// The section of one run. Bare Envoy comes first.
 pub(crate) fn text(streamed: &[Streamed]) -> Result<String> {
-    let mut text = String::from("## A large body\n\n");
-    writeln!(
-        text,
-        "A POST of {} MiB to an upstream that reads it, over HTTP/1.1, by turns through bare Envoy and through the product \
-         with its argument hash (SHA-256 over all of it) and 64 KiB of it kept; one worker, whose processor time it is.\n",
-        BODY >> 20
-    )?;
-    writeln!(
-        text,
-        "| subject | MiB/s | processor time, ms | memory above that before, MiB |\n|---|---|---|---|"
-    )?;
+    let mut text = introduction();
+    writeln!(text, "| subject | MiB/s | processor time, ms | memory growth, MiB |\n|---|---|---|---|")?;
     for one in streamed {
         writeln!(
             text,
@@ -38,8 +29,21 @@ pub(crate) fn text(streamed: &[Streamed]) -> Result<String> {
     let per_mebibyte = (product.cost.median - bare.cost.median) / (BODY >> 20) as f64;
     writeln!(
         text,
-        "\nThe throughput is {ratio:.2} of that of bare Envoy, and a mebibyte costs {per_mebibyte:.2} ms more.",
+        "\nThe throughput is {ratio:.2} times that of bare Envoy, and each MiB costs {per_mebibyte:.2} ms more.",
     )
     .context("no text")?;
     Ok(text)
+}
+
+/// The section up to its table.
+pub(crate) fn introduction() -> String {
+    format!(
+        "## Large bodies
+
+A POST of {} MiB over HTTP/1.1 to an upstream that reads it, alternately through bare Envoy and through the product. The product
+computes the argument hash (SHA-256 over the whole body) and stores 64 KiB. Envoy has one worker, whose processor time is shown.
+
+",
+        BODY >> 20
+    )
 }

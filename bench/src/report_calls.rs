@@ -1,4 +1,4 @@
-//! The part of the report that tells what separates the product from an empty filter, crossing by crossing.
+//! The section of the report about the cost of crossings between Envoy and the VM.
 
 use std::fmt::Write as _;
 
@@ -7,17 +7,10 @@ use omniflow_counting_host::Cost;
 
 use crate::statistics::Spread;
 
-/// `costs` are those of single crossings, in microseconds; `counted` is an allowed request without a body.
+/// The section. `costs` are those of single crossings, in microseconds; `counted` is an allowed request without a body.
 pub(crate) fn text(costs: &[(&'static str, Spread)], counted: &Cost, added: f64) -> Result<String> {
-    let mut text = String::from("## Crossing by crossing\n\n");
-    writeln!(
-        text,
-        "How often a request crosses the border between Envoy and the VM, as the [counting host](../bench/counting-host) has \
-         it, and what one crossing costs here, measured in the same run with a filter that makes it many times over. What \
-         hands bytes to the VM calls into it for room, which is in its figure. In the product each of them comes once, with \
-         other work in between, and costs more than here, where it is repeated.\n"
-    )?;
-    writeln!(text, "| crossing | a request | µs each | µs |\n|---|---|---|---|")?;
+    let mut text = introduction();
+    writeln!(text, "| crossing | per request | µs each | µs |\n|---|---|---|---|")?;
     let mut sum = 0.0;
     for (name, cost) in costs {
         let times =
@@ -33,13 +26,27 @@ pub(crate) fn text(costs: &[(&'static str, Spread)], counted: &Cost, added: f64)
     if costs.iter().any(|(_, cost)| cost.low <= 0.0) {
         writeln!(
             text,
-            "\nWhere the middle half reaches to zero or below, the crossing is lost in the noise of this run."
+            "\nIf the middle half includes zero, the cost of the crossing is below the noise of this run."
         )?;
     }
     writeln!(
         text,
-        "\nTogether {sum:.1} of the {added:.1} µs. The rest is the work of the filter itself, the route that is chosen anew because the identity headers may change it, the guard, seven headers \
-         more on their way, the record's part of a batch, and that nothing is as warm as in a measurement of one thing."
+        "\nTogether, crossings take {sum:.1} of the {added:.1} µs. The rest is the filter's own work, selecting the route again \
+         because the identity headers may change it, the guard, forwarding seven more headers, the record's share of a batch, \
+         and caches that are colder than in an isolated measurement."
     )?;
     Ok(text)
+}
+
+/// The section up to its table.
+pub(crate) fn introduction() -> String {
+    "## Cost of crossings
+
+The table shows how often an allowed request crosses the boundary between Envoy and the VM, counted by `bench/counting-host`,
+and the cost of one crossing, measured in the same run with a filter that repeats it many times. The cost of a host call that
+returns bytes includes the callback that allocates memory for them. In the product, each crossing happens once, with other
+work in between, and costs more than in this measurement.
+
+"
+    .to_owned()
 }

@@ -1,6 +1,6 @@
 //! Host calls: the SDK's (`proxy_wasm::hostcalls`), and the few of [`raw`]. No other module calls the host.
 //!
-//! The SDK's wrappers panic on a status that they do not list. docs/ENVOY.md names each of those panics and why no input
+//! The SDK's wrappers panic on a status that they do not list. docs/internals/envoy.md lists each of those panics and why no input
 //! reaches it; read it before adding a call.
 
 #[cfg(test)]

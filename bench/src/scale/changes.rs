@@ -1,4 +1,4 @@
-//! What arrives at a gateway of a million keys: revocations, and whole images while requests go on.
+//! A gateway with a million keys: revocations, and full images under load.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,28 +18,30 @@ use crate::statistics::quantile;
 use crate::subjects::options;
 
 const WORKERS: u32 = 2;
-/// Enough that the kernel gives some to each worker.
+/// Enough for the kernel to assign some to each worker.
 const CONNECTIONS: usize = 8;
 const REVOCATIONS: u32 = 200;
-/// Within this a revocation is enforced.
+/// The deadline for the enforcement of a revocation.
 const LIMIT: Duration = Duration::from_secs(10);
 const IMAGES: u32 = 3;
-/// Requests a second of each of [`CLIENTS`] clients.
+/// Requests per second of each of [`CLIENTS`] clients.
 const RATE: u32 = 250;
 const CLIENTS: usize = 2;
-/// Between two changes while requests are watched.
+/// Pause between two changes while latencies are measured.
 const PAUSE: Duration = Duration::from_millis(50);
 const RECEIVED: &str = "cluster.omniflow_control_plane.upstream_cx_rx_bytes_total";
 
-/// What a process has in memory, in bytes.
+/// Memory of a process, in bytes.
 #[derive(Clone, Copy)]
 struct Memory {
     all: u64,
-    /// Those parts that are of files.
+    /// The part that is mapped files.
     files: u64,
 }
 
-/// All figures.
+pub(super) const TITLE: &str = "Changes with a million keys";
+
+/// Measures this section.
 pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let ports = crate::subjects::reserve(2)?;
     let bare_folder = folder.join("bare");
@@ -56,19 +58,20 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let of_bare = Memory { all: process::memory(bare)?, files: process::memory_of_files(bare)? };
     rows.extend(deltas(&installation).await?);
     rows.extend(images(&mut installation, of_bare).await?);
-    Ok(Section {
-        title: "Changes among a million keys",
-        method: format!(
-            "Envoy with {WORKERS} workers. a revocation is enforced when each of {CONNECTIONS} connections, over all workers, has \
-             had its first refusal; they call without a pause from the answer of the API on. Bytes are all that Envoy receives \
-             from the control plane meanwhile, heads and answers to audit batches included. How long requests wait is stated by \
-             {CLIENTS} threads, each with a connection of its own, {RATE} requests a second each, over 4,000 keys; the same \
-             without any change just before. The machine has as many processors as Envoy has workers, so the control plane, \
-             which builds and sends the image meanwhile, runs at nice 19, and so do all clients but those of the watched \
-             requests."
-        ),
-        rows,
-    })
+    Ok(Section { title: TITLE, method: method(), rows })
+}
+
+/// What is measured, and how.
+pub(super) fn method() -> String {
+    format!(
+        "Envoy has {WORKERS} workers. A revocation is enforced when each of {CONNECTIONS} connections, over all workers, has \
+         received its first refusal. The connections send requests without a pause from the moment when the API responds. \
+         Bytes are everything that Envoy receives from the control plane meanwhile, including headers and responses to audit \
+         batches. Latencies are measured by {CLIENTS} threads, each with its own connection and {RATE} requests per second, \
+         over 4,000 keys. The measurement without changes comes just before. The machine has as many processors as Envoy has \
+         workers, so the control plane, which builds and sends the image meanwhile, runs at nice 19, and so do all clients \
+         except those that measure latencies."
+    )
 }
 
 async fn revocations(installation: &Installation) -> Result<Vec<Row>> {
@@ -80,11 +83,11 @@ async fn revocations(installation: &Installation) -> Result<Vec<Row>> {
     let bytes = (installation.envoy.stat(RECEIVED).await? - before) / u64::from(REVOCATIONS);
     Ok(vec![
         row(
-            "revocation: from its answer to the first refusal on the slowest connection",
+            "revocation: from the response to the first refusal on the slowest connection",
             spread(&times),
-            "median 10 ms, 99 % 50 ms",
+            "p50 10 ms, p99 50 ms",
         ),
-        row("bytes that Envoy receives for a revocation", bytes.to_string(), "1,024"),
+        row("bytes that Envoy receives per revocation", bytes.to_string(), "1,024"),
     ])
 }
 
@@ -107,7 +110,7 @@ async fn revoke(installation: &Installation, number: u32) -> Result<Duration> {
             let call = call();
             tokio::spawn(async move {
                 while connection.call(call.clone()).await?.status != 401 {
-                    ensure!(answered.elapsed() < LIMIT, "still admitted");
+                    ensure!(answered.elapsed() < LIMIT, "the key is still accepted");
                 }
                 anyhow::Ok(answered.elapsed())
             })
@@ -120,43 +123,43 @@ async fn revoke(installation: &Installation, number: u32) -> Result<Duration> {
     Ok(slowest)
 }
 
-/// Requests while single keys change, beside requests while nothing does.
+/// Latency while single keys change, and without changes.
 async fn deltas(installation: &Installation) -> Result<Vec<Row>> {
     let quiet = Watch::start(installation);
-    // Not to wait for anything: so long requests are watched while nothing changes.
+    // Not a wait for a condition: the duration of the measurement without changes.
     tokio::time::sleep(PAUSE * REVOCATIONS).await;
     let quiet = quiet.stop()?;
     let watch = Watch::start(installation);
     for number in 0..REVOCATIONS {
-        // Not to wait for anything: changes come at this pace.
+        // Not a wait for a condition: the pace of the changes.
         tokio::time::sleep(PAUSE).await;
-        // None of those that call, here or while images arrive: their numbers are multiples of 10.
+        // Not one of the keys in use, whose numbers are multiples of 10.
         installation.control_plane.revoke(&seed::name(number * 4_000 + 3), None).await?;
     }
     let busy = watch.stop()?;
     Ok(vec![
-        row(format!("requests without a change: {} of them", quiet.len()), latencies(&quiet), ""),
+        row(format!("latency without changes: {} requests", quiet.len()), latencies(&quiet), ""),
         row(
-            format!("requests during {REVOCATIONS} revocations: {} of them", busy.len()),
+            format!("latency during {REVOCATIONS} revocations: {} requests", busy.len()),
             latencies(&busy),
-            "2 ms longer",
+            "at most 2 ms longer",
         ),
     ])
 }
 
-/// Requests while whole images arrive, and what Envoy holds at most meanwhile.
+/// Latency and peak memory of Envoy while full images arrive.
 async fn images(installation: &mut Installation, of_bare: Memory) -> Result<Vec<Row>> {
     let envoy = installation.envoy.process().id();
     let (mut quiet, mut busy, mut took) = (Vec::new(), Vec::new(), Vec::new());
     let mut peak = 0;
     for number in 0..IMAGES {
-        // So that each worker has copied every page.
+        // Makes each worker copy every segment.
         let port = installation.envoy.port();
         saturate_in_turn(port, &installation.some(100_000), 200_000).await?;
         installation.control_plane.stop()?;
         seed::fill(installation.control_plane.folder(), MILLION + number..MILLION + number + 1).await?;
         let watch = Watch::start(installation);
-        // Not to wait for anything: so long requests are watched while nothing changes.
+        // Not a wait for a condition: the duration of the measurement without changes.
         tokio::time::sleep(Duration::from_secs(3)).await;
         quiet.extend(watch.stop()?);
         process::forget_peak(envoy)?;
@@ -166,8 +169,8 @@ async fn images(installation: &mut Installation, of_bare: Memory) -> Result<Vec<
         let began = Instant::now();
         installation.in_step().await?;
         took.push(began.elapsed().as_secs_f64() * 1e3);
-        // Not to wait for anything: so long requests are watched behind an image, while pages that have come are copied and
-        // those that went are given back.
+        // Not a wait for a condition: latencies are measured for this long after an image, while workers copy new segments and
+        // free old ones.
         tokio::time::sleep(Duration::from_secs(2)).await;
         busy.extend(watch.stop()?);
         peak = peak.max(process::peak_memory(envoy)?);
@@ -175,17 +178,17 @@ async fn images(installation: &mut Installation, of_bare: Memory) -> Result<Vec<
     let added = peak.saturating_sub(of_bare.all);
     let files = process::memory_of_files(envoy)?.saturating_sub(of_bare.files);
     Ok(vec![
-        row(format!("requests without a change: {} of them", quiet.len()), latencies(&quiet), ""),
+        row(format!("latency without changes: {} requests", quiet.len()), latencies(&quiet), ""),
         row(
             format!(
-                "requests while {IMAGES} whole images arrive, and the 2 s after each: {} of them",
+                "latency while {IMAGES} full images arrive, and the 2 s after each: {} requests",
                 busy.len()
             ),
             latencies(&busy),
-            "10 ms longer",
+            "at most 10 ms longer",
         ),
-        row("a whole image: from the control plane's start to all VMs enforcing it", spread(&took), ""),
-        flat::memory_row("at most while a whole image arrives", installation, added, files),
+        row("full image: from the start of the control plane until all VMs enforce it", spread(&took), ""),
+        flat::memory_row("peak while a full image arrives", installation, added, files),
     ])
 }
 
@@ -193,13 +196,7 @@ fn latencies(times: &[f64]) -> String {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |part| quantile(&sorted, part).unwrap_or(f64::NAN) / 1e3;
-    format!(
-        "median {:.2} ms, 99 % {:.2} ms, 99.9 % {:.2} ms, longest {:.2} ms",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0)
-    )
+    format!("p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms", at(0.5), at(0.99), at(0.999), at(1.0))
 }
 
 fn renice(process: u32) -> Result<()> {
@@ -211,7 +208,7 @@ fn renice(process: u32) -> Result<()> {
     Ok(())
 }
 
-/// Threads that send requests at a steady rate and measure each.
+/// Threads that send requests at a constant rate and measure each.
 struct Watch {
     stop: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<Result<Vec<f64>>>>,
@@ -231,7 +228,7 @@ impl Watch {
         Self { stop, threads }
     }
 
-    /// How long each request took, in microseconds.
+    /// Stops the threads and returns the latencies in microseconds.
     fn stop(self) -> Result<Vec<f64>> {
         self.stop.store(true, Ordering::Relaxed);
         let mut times = Vec::new();
@@ -242,7 +239,7 @@ impl Watch {
     }
 }
 
-/// One client. It sleeps until a request is due by the kernel's own timers, which are exact to some 50 microseconds.
+/// One client. It sleeps until a request is due with the kernel's timers, which are accurate to about 50 microseconds.
 fn watch(port: u16, requests: &[Request], number: usize, stop: &AtomicBool) -> Result<Vec<f64>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut connection = runtime.block_on(Connection::open(port))?;
@@ -253,10 +250,10 @@ fn watch(port: u16, requests: &[Request], number: usize, stop: &AtomicBool) -> R
     while !stop.load(Ordering::Relaxed) {
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {
-            // Not to wait for anything: requests are sent at this pace.
+            // Not a wait for a condition: the pace of the requests.
             thread::sleep(early);
         }
-        // A timer that comes late is not Envoy's fault; an answer that held up this request is.
+        // A late timer must not count as latency of Envoy; a late response to the previous request must.
         let from = if early.is_zero() { due } else { Instant::now() };
         turn = (turn + 1) % requests.len().max(1);
         let request = requests.get(turn).context("no request")?;

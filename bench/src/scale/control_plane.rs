@@ -1,4 +1,4 @@
-//! A control plane with a million keys: how soon it is there, and how long changes and lists take.
+//! A control plane with a million keys: time of a start, of changes and of lists.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,16 +18,18 @@ use super::{MILLION, Section, process, row, seeded, spread};
 use crate::cpu;
 
 const STARTS: usize = 5;
-/// Between two looks whether it is ready.
+/// Interval of the readiness checks.
 const LOOK: Duration = Duration::from_millis(2);
-/// Clients at once.
+/// Concurrent clients.
 const CLIENTS: u32 = 8;
 /// Changes of each kind.
 const CHANGES: u32 = 1_600;
 /// Lists of each kind.
 const LISTS: u32 = 40;
 
-/// All figures.
+pub(super) const TITLE: &str = "A control plane with a million keys";
+
+/// Measures this section.
 pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let port = Port::reserve()?;
     let mut control_plane = seeded(folder, &port, MILLION).await?;
@@ -38,24 +40,28 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
         starts.push(start(&mut control_plane).await?);
         spent.push(cpu::time_of(control_plane.process().id())?.as_secs_f64() * 1e3);
     }
-    rows.push(row(format!("start until `/readyz` says 200, {STARTS} times"), spread(&starts), "2,000 ms"));
-    rows.push(row("processor time of that, of all threads that go on", spread(&spent), ""));
+    rows.push(row(
+        format!("start until `/readyz` returns 200, {STARTS} starts"),
+        spread(&starts),
+        "2,000 ms",
+    ));
+    rows.push(row("processor time of a start, of threads that are still running", spread(&spent), ""));
     let id = control_plane.process().id();
     let (memory, peak) = (process::memory(id)?, process::peak_memory(id)?);
     rows.push(row(
-        "memory of the control plane after a start, and its peak",
-        format!("{}, {}", process::mebibytes(memory), process::mebibytes(peak)),
+        "memory of the control plane after a start; peak memory",
+        format!("{}; {}", process::mebibytes(memory), process::mebibytes(peak)),
         "",
     ));
 
     let unmerged = Arc::new(control_plane);
     let times = changes(&unmerged, 0, create).await?;
     rows.push(row(
-        format!("create, {CLIENTS} clients at once, right after all keys were put in at once"),
+        format!("create, {CLIENTS} concurrent clients, right after all keys were inserted at once"),
         spread(&times),
-        "20 ms at 99 %",
+        "p99 20 ms",
     ));
-    let mut control_plane = Arc::into_inner(unmerged).context("somebody still uses the control plane")?;
+    let mut control_plane = Arc::into_inner(unmerged).context("the control plane is still in use")?;
     control_plane.stop()?;
     seed::merge_search_index(control_plane.folder()).await?;
     control_plane.restart().await?;
@@ -63,7 +69,7 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let control_plane = Arc::new(control_plane);
     for (what, change) in [("create", create as Make), ("rotate", rotate), ("revoke", revoke)] {
         let times = changes(&control_plane, CHANGES, change).await?;
-        rows.push(row(format!("{what}, {CLIENTS} clients at once"), spread(&times), "20 ms at 99 %"));
+        rows.push(row(format!("{what}, {CLIENTS} concurrent clients"), spread(&times), "p99 20 ms"));
     }
     let taking = tokio::spawn(take_images(Arc::clone(&control_plane)));
     let mut times = Vec::new();
@@ -72,26 +78,30 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     }
     let images = taking.await??;
     rows.push(row(
-        format!("create, {CLIENTS} clients at once, while {IMAGES} full images are taken ({images:.1} s)"),
+        format!(
+            "create, {CLIENTS} concurrent clients, while {IMAGES} full images are fetched ({images:.1} s)"
+        ),
         spread(&times),
-        "writes go on",
+        "writes continue",
     ));
 
     rows.extend(lists(&control_plane).await?);
-    Ok(Section {
-        title: "A control plane with a million keys",
-        method: format!(
-            "A database with {MILLION} keys of one version each. A start is measured from the start of the process, over the \
-             database of a control plane that was stopped. {CHANGES} changes of each kind, each client's one after the other, \
-             over HTTP and kept connections, from the call to the end of the answer. A change is on the disk when it is \
-             answered. All but the first of these are measured when the index of names is merged, as the control plane does beside \
-             the changes. Lists are of 100 keys, {LISTS} of each kind, one after the other."
-        ),
-        rows,
-    })
+    Ok(Section { title: TITLE, method: method(), rows })
 }
 
-/// One start; how long it took, in milliseconds.
+/// What is measured, and how.
+pub(super) fn method() -> String {
+    format!(
+        "A database with {MILLION} keys of one version each. A start is measured from the start of the process, on the database \
+         of a control plane that was stopped. {CHANGES} changes of each kind, from clients that send one request at a time \
+         over HTTP and persistent connections, from the request to the end of the response. A change is on disk when the \
+         response is sent. All but the first measurement of changes run after the search index of names has been merged, \
+         which the control plane does in the background. Lists have 100 keys; {LISTS} lists of each kind, one after the \
+         other."
+    )
+}
+
+/// Starts the control plane and returns the duration in milliseconds.
 async fn start(control_plane: &mut ControlPlane) -> Result<f64> {
     control_plane.stop()?;
     let port = control_plane.port();
@@ -103,7 +113,7 @@ async fn start(control_plane: &mut ControlPlane) -> Result<f64> {
             {
                 return started.elapsed();
             }
-            // Polls: `restart`, awaited beside this, fails at its own deadline where there is no start.
+            // A poll interval: `restart`, which runs at the same time, fails at its own deadline if there is no start.
             tokio::time::sleep(LOOK).await;
         }
     });
@@ -127,7 +137,7 @@ fn revoke(number: u32) -> (Call, u16) {
     (Call::post(&format!("/v1/keys/{}/revoke", seed::name(number * 397 % MILLION)), &json!({})), 200)
 }
 
-/// Makes changes from several clients at once; how long each took, in milliseconds.
+/// Makes changes from several concurrent clients and returns their durations in milliseconds.
 async fn changes(control_plane: &Arc<ControlPlane>, first: u32, make: Make) -> Result<Vec<f64>> {
     let mut clients = Vec::new();
     for client in 0..CLIENTS {
@@ -141,7 +151,7 @@ async fn changes(control_plane: &Arc<ControlPlane>, first: u32, make: Make) -> R
                 let began = Instant::now();
                 let answer = connection.call(call).await?;
                 times.push(began.elapsed().as_secs_f64() * 1e3);
-                ensure!(answer.status == status, "a change is refused: {}", answer.text());
+                ensure!(answer.status == status, "a change failed: {}", answer.text());
             }
             anyhow::Ok(times)
         }));
@@ -153,10 +163,10 @@ async fn changes(control_plane: &Arc<ControlPlane>, first: u32, make: Make) -> R
     Ok(times)
 }
 
-/// Full images that are taken one after the other.
+/// Full images, fetched one after the other.
 const IMAGES: u64 = 4;
 
-/// Takes full images as gateways do; in how many seconds.
+/// Fetches full images as gateways do. Returns the time in seconds.
 async fn take_images(control_plane: Arc<ControlPlane>) -> Result<f64> {
     let token = control_plane.create_token("gateway", "gateway").await?;
     let began = Instant::now();
@@ -184,7 +194,7 @@ async fn take_images(control_plane: Arc<ControlPlane>) -> Result<f64> {
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// Lists that people ask for.
+/// Typical lists of keys.
 async fn lists(control_plane: &ControlPlane) -> Result<Vec<super::Row>> {
     let deep = control_plane.get(&format!("/v1/keys/{}", seed::name(MILLION / 2))).await?;
     let deep = deep["id"].as_str().context("a key without its id")?.to_owned();
@@ -193,10 +203,10 @@ async fn lists(control_plane: &ControlPlane) -> Result<Vec<super::Row>> {
         ("first page", "/v1/keys?limit=100".to_owned()),
         ("a page in the middle", format!("/v1/keys?limit=100&cursor={deep}")),
         ("search for a whole name", format!("/v1/keys?limit=100&q={}", seed::name(123_456))),
-        ("search for a part that one key has", "/v1/keys?limit=100&q=ce-0123456".to_owned()),
-        ("search for a part that all keys have", "/v1/keys?limit=100&q=SERVICE".to_owned()),
-        ("search for what no key has", "/v1/keys?limit=100&q=nobody".to_owned()),
-        ("search for two letters that no key has", "/v1/keys?limit=100&q=qx".to_owned()),
+        ("search for a substring of one name", "/v1/keys?limit=100&q=ce-0123456".to_owned()),
+        ("search for a substring of all names", "/v1/keys?limit=100&q=SERVICE".to_owned()),
+        ("search without a match", "/v1/keys?limit=100&q=nobody".to_owned()),
+        ("search for two letters without a match", "/v1/keys?limit=100&q=qx".to_owned()),
         ("search for the hint of a key", format!("/v1/keys?limit=100&q={}", seed::secret(777_777).hint())),
     ] {
         let mut times = Vec::new();

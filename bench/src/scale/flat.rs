@@ -1,4 +1,4 @@
-//! A hundred keys, ten thousand, a million: what a request costs in Envoy, and what Envoy holds in memory.
+//! Cost of a request and memory of Envoy with a hundred, ten thousand and a million keys.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::subjects::{options, reserve};
 const SIZES: [u32; 3] = [100, 10_000, MILLION];
 const ROUNDS: usize = 11;
 const REQUESTS: u64 = 10_000;
-/// Bytes of a VM that do not depend on the number of keys, and bytes of a key, as they are asked for.
+/// The targets: bytes of a VM that do not depend on the number of keys, and bytes per key.
 const FIXED: u64 = 16 * 1024 * 1024;
 const OF_A_KEY: u64 = 100;
-/// Enough different keys that each page of the largest image is needed.
-const ALL_PAGES: u32 = 100_000;
+/// Enough different keys to need each segment of the largest image.
+const ALL_SEGMENTS: u32 = 100_000;
 
-/// One way of calling one installation.
+/// A set of requests to one installation.
 struct Subject {
     what: String,
     port: u16,
@@ -32,7 +32,9 @@ struct Subject {
     added: Vec<f64>,
 }
 
-/// All figures.
+pub(super) const TITLE: &str = "A request with a hundred, ten thousand and a million keys";
+
+/// Measures this section.
 pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let ports = reserve(2)?;
     let bare_folder = folder.join("bare");
@@ -46,24 +48,26 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     rows.extend(costs(&bare, &installations).await?);
     for installation in &installations {
         let port = installation.envoy.port();
-        saturate_in_turn(port, &installation.some(ALL_PAGES), u64::from(ALL_PAGES)).await?;
+        saturate_in_turn(port, &installation.some(ALL_SEGMENTS), u64::from(ALL_SEGMENTS)).await?;
     }
     rows.extend(memory_in_use(&bare, &installations)?);
-    Ok(Section {
-        title: "A hundred keys, ten thousand, a million",
-        method: format!(
-            "The product in full, as in [BENCHMARKS.md](BENCHMARKS.md), one worker, over control planes with {} keys. Processor \
-             time of Envoy over requests, {ROUNDS} rounds of {REQUESTS} requests each, all in each round, in an order that \
-             changes; added is less that of bare Envoy in the same round. Medians, and in brackets the middle half. *Spread* \
-             are requests of 4,000 keys in turn (or of all 100), which lie all over the image; *hot* is one key. Memory is what \
-             Envoy's process has more than bare Envoy (VmRSS), by the VMs: one of the worker, one of the main thread; and the same \
-             without the parts of Envoy's own file that V8 uses, which are once in a process (RssFile). That \
-             counts what all VMs share (the image in shared data), code and counters in; each worker's VM has copies of the \
-             pages that its requests needed.",
-            SIZES.map(|keys| keys.to_string()).join(", ")
-        ),
-        rows,
-    })
+    Ok(Section { title: TITLE, method: method(), rows })
+}
+
+/// What is measured, and how.
+pub(super) fn method() -> String {
+    format!(
+        "The complete product as in [Benchmarks](benchmarks.md), with one worker, on control planes with {} keys. The cost of a \
+         request is the processor time of Envoy, over {ROUNDS} rounds of {REQUESTS} requests each. Each round measures all \
+         subjects, in an order that changes. *Added* is the difference from bare Envoy in the same round. Figures are \
+         medians, with the middle half in parentheses. *Spread* means requests of 4,000 keys in turn (or of all 100) from \
+         all parts of the image; *hot* means one key. Memory is the difference in resident memory (VmRSS) between Envoy's \
+         process and bare Envoy, in total and per VM: one VM for the worker and one for the main thread. The last figure excludes the \
+         parts of Envoy's own file that V8 uses, which are mapped once per process (RssFile). Memory includes what all VMs \
+         share (the image in shared data), code and counters. Each worker's VM has copies of the segments that its requests \
+         needed.",
+        SIZES.map(|keys| keys.to_string()).join(", ")
+    )
 }
 
 async fn costs(bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row>> {
@@ -90,7 +94,7 @@ async fn costs(bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row>>
             subject.added.push(cost - of_base);
         }
     }
-    // Of the same kind of calls, in the same round.
+    // Compared with the same kind of requests in the same round.
     let reference: Vec<Vec<f64>> =
         subjects.iter().skip(2).take(2).map(|subject| subject.added.clone()).collect();
     let mut rows = Vec::new();
@@ -100,7 +104,7 @@ async fn costs(bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row>>
         let (added, ratio) =
             (Spread::of(&subject.added).context("none")?, Spread::of(&ratios).context("none")?);
         rows.push(row(
-            format!("added processor time of a request: {}", subject.what),
+            format!("added processor time per request: {}", subject.what),
             format!(
                 "{:.1} µs ({:.1}–{:.1}); {:.2} × that with 10,000 keys ({:.2}–{:.2})",
                 added.median, added.low, added.high, ratio.median, ratio.low, ratio.high
@@ -116,7 +120,7 @@ fn memory_at_rest(bare: &Envoy, installations: &[Installation]) -> Result<Vec<Ro
 }
 
 fn memory_in_use(bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row>> {
-    memory_rows("after requests that need every page", bare, installations)
+    memory_rows("after requests that need every segment", bare, installations)
 }
 
 fn memory_rows(when: &str, bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row>> {
@@ -133,19 +137,19 @@ fn memory_rows(when: &str, bare: &Envoy, installations: &[Installation]) -> Resu
         .collect()
 }
 
-/// What Envoy holds beyond bare Envoy, `files` of it being parts of files, beside what is asked for.
+/// The memory that Envoy uses in addition to bare Envoy, `files` bytes of which are mapped files, and the target.
 pub(super) fn memory_row(when: &str, installation: &Installation, added: u64, files: u64) -> Row {
     let vms = installation.vms() as u64;
     let bound = FIXED + OF_A_KEY * u64::from(installation.keys);
     row(
-        format!("memory with {} keys, {when}: of the process, by its {vms} VMs", installation.keys),
+        format!("memory with {} keys, {when}: process; per VM ({vms} VMs)", installation.keys),
         format!(
-            "{}, {}; without files {}",
+            "{}; {}; {} without files",
             process::mebibytes(added),
             process::mebibytes(added / vms),
             process::mebibytes(added.saturating_sub(files) / vms)
         ),
-        &format!("{} a VM", process::mebibytes(bound)),
+        &format!("{} per VM", process::mebibytes(bound)),
     )
 }
 

@@ -1,4 +1,4 @@
-//! A thousand gateways: how soon a revocation reaches all of them, and what they cost the control plane.
+//! A thousand gateways: propagation of a revocation, and load of the control plane.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,12 +18,14 @@ use crate::cpu;
 const GATEWAYS: u64 = 1_000;
 const KEYS: u32 = 100_000;
 const REVOCATIONS: u32 = 25;
-/// How long the control plane is watched while nothing changes: longer than a poll is held.
+/// Duration of the measurement without changes: longer than a long poll.
 const IDLE: Duration = Duration::from_secs(25);
-/// Within this everything has come.
+/// Deadline for all gateways.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// All figures.
+pub(super) const TITLE: &str = "A thousand gateways";
+
+/// Measures this section.
 pub(super) async fn measure(folder: &Path) -> Result<Section> {
     let port = Port::reserve()?;
     let control_plane = seeded(folder, &port, KEYS).await?;
@@ -32,46 +34,50 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     for number in 0..GATEWAYS {
         gateways.push(Gateway::new(&control_plane, number).await?);
     }
-    let mut rows =
-        vec![row("memory of the control plane before", process::mebibytes(process::memory(id)?), "")];
+    let mut rows = vec![row(
+        "memory of the control plane before the gateways connect",
+        process::mebibytes(process::memory(id)?),
+        "",
+    )];
     rows.extend(whole_images(id, &gateways).await?);
 
     let mut poll = gateways.first().context("no gateway")?.anew().await?;
     let version = poll.poll(0).await?.context("no image")?;
-    let installation = poll.installation().context("nothing is held")?;
+    let installation = poll.installation().context("the gateway has no snapshot")?;
     for gateway in &mut gateways {
         *gateway = gateway.anew().await?;
         gateway.hold(installation, version);
     }
     let mut fleet = Fleet::start(gateways);
     let before = cpu::time_of(id)?;
-    // Not to wait for anything: this is for how long it is watched.
+    // Not a wait for a condition: the duration of the measurement.
     tokio::time::sleep(IDLE).await;
     fleet.check().await?;
     let idle = cpu::time_of(id)?.saturating_sub(before);
     rows.push(row(
-        format!("memory and processor time of the control plane, {GATEWAYS} gateways, no changes"),
+        format!("control plane with {GATEWAYS} gateways and no changes: memory; processor time"),
         format!(
-            "{}, {:.2} % of one processor",
+            "{}; {:.2} % of one processor",
             process::mebibytes(process::memory(id)?),
             idle.as_secs_f64() / IDLE.as_secs_f64() * 100.0
         ),
         "",
     ));
     rows.extend(revocations(&control_plane, &mut fleet).await?);
-    Ok(Section {
-        title: "A thousand gateways",
-        method: format!(
-            "{KEYS} keys. The gateways are connections of one process on the same machine, each with a token of its own, that \
-             poll as the filter does, with the status of three VMs. Those that take a whole image check every page of it, which \
-             takes processor time here too. {REVOCATIONS} revocations, one after the other; the last gateway has a change \
-             when its poll is answered and read."
-        ),
-        rows,
-    })
+    Ok(Section { title: TITLE, method: method(), rows })
 }
 
-/// All gateways begin with nothing at once.
+/// What is measured, and how.
+pub(super) fn method() -> String {
+    format!(
+        "{KEYS} keys. The gateways are connections of one process on the same machine, each with its own token. They poll like \
+         the filter, with the status of three VMs. Gateways that fetch a full image verify every segment, which also takes \
+         processor time on this machine. {REVOCATIONS} revocations, one after the other. A gateway has a change when it has \
+         read the response to its poll."
+    )
+}
+
+/// All gateways start at once without a snapshot.
 async fn whole_images(id: u32, gateways: &[Gateway]) -> Result<Vec<Row>> {
     process::forget_peak(id)?;
     let mut anew = Vec::new();
@@ -83,7 +89,7 @@ async fn whole_images(id: u32, gateways: &[Gateway]) -> Result<Vec<Row>> {
         .into_iter()
         .map(|mut gateway| {
             tokio::spawn(async move {
-                gateway.poll(0).await?.context("nothing is offered")?;
+                gateway.poll(0).await?.context("no image is offered")?;
                 anyhow::Ok(began.elapsed())
             })
         })
@@ -96,9 +102,9 @@ async fn whole_images(id: u32, gateways: &[Gateway]) -> Result<Vec<Row>> {
     times.sort_by(f64::total_cmp);
     let last = times.last().copied().unwrap_or_default();
     Ok(vec![row(
-        format!("{GATEWAYS} gateways that begin at once take the image of {KEYS} keys"),
+        format!("{GATEWAYS} gateways start at once and fetch the image of {KEYS} keys"),
         format!(
-            "the last after {last:.1} s; processor time {:.1} s, peak of memory {}",
+            "last gateway after {last:.1} s; processor time {:.1} s; peak memory {}",
             spent.as_secs_f64(),
             process::mebibytes(process::peak_memory(id)?)
         ),
@@ -126,7 +132,7 @@ async fn revocations(control_plane: &omniflow_harness::ControlPlane, fleet: &mut
             let reached = timeout(LIMIT, fleet.reached.recv()).await;
             let Ok(Some(reached)) = reached else {
                 fleet.check().await?;
-                anyhow::bail!("a gateway has not heard of it");
+                anyhow::bail!("a gateway did not receive the revocation");
             };
             ensure!(reached.version > 0);
             last = last.max(reached.at);
@@ -135,7 +141,7 @@ async fn revocations(control_plane: &omniflow_harness::ControlPlane, fleet: &mut
         if wait.is_empty() {
             from_call.push(millis(last - began));
             from_answer.push(millis(last.saturating_duration_since(answered)));
-            // Not to wait for anything: what the next polls cost in this time is part of it.
+            // Not a wait for a condition: the cost of the polls in this time is part of the measurement.
             tokio::time::sleep(Duration::from_millis(100)).await;
             spent += cpu::time_of(id)?.saturating_sub(before);
         } else {
@@ -144,17 +150,17 @@ async fn revocations(control_plane: &omniflow_harness::ControlPlane, fleet: &mut
         }
     }
     Ok(vec![
-        row("revocation: from the call until the last gateway has it", spread(&from_call), "500 ms"),
-        row("revocation: from its answer until the last gateway has it", spread(&from_answer), "500 ms"),
+        row("revocation: from the request until the last gateway has it", spread(&from_call), "500 ms"),
+        row("revocation: from the response until the last gateway has it", spread(&from_answer), "500 ms"),
         row(
-            format!("revocation with `?wait=`: until all {GATEWAYS} have said that they enforce it"),
+            format!("revocation with `?wait=`: until all {GATEWAYS} gateways have confirmed it"),
             spread(&acknowledged),
             "",
         ),
         row(
-            "processor time of the control plane for a revocation, the polls that follow included; peak of memory",
+            "control plane: processor time per revocation, including the polls that follow; peak memory",
             format!(
-                "{:.0} ms, {}",
+                "{:.0} ms; {}",
                 spent.as_secs_f64() * 1e3 / f64::from(REVOCATIONS),
                 process::mebibytes(process::peak_memory(id)?)
             ),

@@ -1,4 +1,4 @@
-//! `make bench BENCH=scale`: whether a million keys cost what a hundred do, and a thousand gateways what one does.
+//! `make bench BENCH=scale`: the cost of a million keys and of a thousand gateways.
 
 mod changes;
 mod control_plane;
@@ -20,10 +20,10 @@ use omniflow_tests::seed;
 
 use crate::statistics::quantile;
 
-/// The keys of an installation that is large.
+/// The number of keys in a large installation.
 pub(crate) const MILLION: u32 = 1_000_000;
 
-/// What one part has found out.
+/// The results of one part.
 pub(crate) struct Section {
     /// Its heading.
     pub(crate) title: &'static str,
@@ -35,15 +35,15 @@ pub(crate) struct Section {
 
 /// One figure.
 pub(crate) struct Row {
-    /// What it is of.
+    /// What it measures.
     pub(crate) what: String,
-    /// What it is.
+    /// The value.
     pub(crate) measured: String,
-    /// What it should be; empty where nothing is asked for.
+    /// The target, or empty.
     pub(crate) bound: String,
 }
 
-/// Measures all parts, or the one with this name, and writes each into the report.
+/// Measures all parts, or the part with this name, and writes each to the report.
 pub(crate) async fn run(only: Option<&str>) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("omniflow-scale-").tempdir()?;
     let part = |name: &str| -> Option<PathBuf> {
@@ -68,12 +68,12 @@ pub(crate) async fn run(only: Option<&str>) -> Result<()> {
     }
     ensure!(
         measured,
-        "scale has the parts flat, changes, fleet and control-plane; without one it measures all"
+        "unknown part: scale has the parts flat, changes, fleet and control-plane, and measures all of them by default"
     );
     Ok(())
 }
 
-/// How many threads ran or wanted to in the last minute.
+/// The load average of the last minute.
 fn load() -> Result<String> {
     let text = fs::read_to_string("/proc/loadavg")?;
     Ok(text.split(' ').next().unwrap_or_default().to_owned())
@@ -82,7 +82,7 @@ fn load() -> Result<String> {
 fn publish(load: &str, section: &Section) -> Result<()> {
     let section = report::section(load, section)?;
     println!("{section}");
-    let path = paths::root().join("docs/BENCHMARKS-scale.md");
+    let path = paths::root().join("docs/operations/benchmarks-scale.md");
     let report = fs::read_to_string(&path).unwrap_or_default();
     Ok(fs::write(path, report::with_section(&report, &section))?)
 }
@@ -98,12 +98,12 @@ async fn seeded(folder: &Path, port: &Port, keys: u32) -> Result<ControlPlane> {
     Ok(control_plane)
 }
 
-/// Half of these are lower, 99 and 100 of 100, in this order.
+/// The p50, p99 and maximum of values in milliseconds.
 fn spread(values: &[f64]) -> String {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |part| quantile(&sorted, part).unwrap_or(f64::NAN);
-    format!("median {:.1} ms, 99 % {:.1} ms, longest {:.1} ms", at(0.5), at(0.99), at(1.0))
+    format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", at(0.5), at(0.99), at(1.0))
 }
 
 fn row(what: impl Into<String>, measured: impl Into<String>, bound: &str) -> Row {

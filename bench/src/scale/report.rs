@@ -1,4 +1,5 @@
-//! The report: `docs/BENCHMARKS-scale.md`, a section for each part. A part that is measured anew replaces its section.
+//! The report: `docs/operations/benchmarks-scale.md`, with a section for each part. A new measurement of a part replaces
+//! its section.
 
 use std::fmt::Write as _;
 
@@ -8,30 +9,31 @@ use super::Section;
 use crate::report::machine;
 
 const HEADING: &str = "\n## ";
-const HEAD: &str = "# Benchmarks: many keys, many gateways
+const HEAD: &str = "# Benchmarks at scale
 
-Made by `make bench`, or by `make bench BENCH=scale` alone; each section in one run. What a request costs beside other filters
-is in [BENCHMARKS.md](BENCHMARKS.md). Everything runs on one machine at once: Envoy, control plane and clients.
+This page shows the cost of many keys and many gateways. `make bench` or `make bench BENCH=scale` writes it, each section in one
+run. [Benchmarks](benchmarks.md) compares the cost of a request with other filters. Envoy, the control plane and the clients
+run on the same machine.
 ";
 
-/// One section, measured on a machine that had this load when it began.
+/// One section, and the load average of the machine when the measurement began.
 pub(super) fn section(load: &str, section: &Section) -> Result<String> {
     let Section { title, method, rows } = section;
     let mut text = format!("{HEADING}{title}\n\n{method}\n\n");
     writeln!(
         text,
-        "Machine: {}. When it began, {load} threads of others ran or wanted to run (load of the last minute); what they took \
-         makes times longer, those at 99 % most of all.\n",
+        "Machine: {}. At the beginning, other programs caused a load average of {load} (last minute). That load increases \
+         the times, most of all the p99.\n",
         machine()
     )?;
-    writeln!(text, "| | measured | asked for |\n|---|---|---|")?;
+    writeln!(text, "| | measured | target |\n|---|---|---|")?;
     for row in rows {
         writeln!(text, "| {} | {} | {} |", row.what, row.measured, row.bound)?;
     }
     Ok(text)
 }
 
-/// The report with this section in place of the one with the same heading, or behind all others.
+/// The report with this section in place of the one with the same heading, or at the end.
 pub(super) fn with_section(report: &str, section: &str) -> String {
     let heading = |text: &str| text.trim_start().lines().next().unwrap_or_default().to_owned();
     let mut sections: Vec<String> =
@@ -45,7 +47,24 @@ pub(super) fn with_section(report: &str, section: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{changes, control_plane, flat, fleet};
     use super::*;
+
+    /// The published page was written by earlier runs. Its text must be the text that the next run writes.
+    #[test]
+    fn published_page_has_the_text_of_this_program() {
+        let path = omniflow_harness::paths::root().join("docs/operations/benchmarks-scale.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(page.starts_with(HEAD), "the introduction differs");
+        for (title, method) in [
+            (flat::TITLE, flat::method()),
+            (changes::TITLE, changes::method()),
+            (fleet::TITLE, fleet::method()),
+            (control_plane::TITLE, control_plane::method()),
+        ] {
+            assert!(page.contains(&format!("{HEADING}{title}\n\n{method}\n\n")), "{title} differs");
+        }
+    }
 
     #[test]
     fn a_section_takes_its_own_place() {

@@ -215,7 +215,7 @@ async fn a_gateway_that_gets_another_cluster_loses_no_record_either() {
     nothing_lost(&gateway.stack).await;
 }
 
-/// As `docs/ENVOY.md` has it.
+/// The procedure of `docs/guides/draining.md`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     let mut options = StackOptions::workers(2);
@@ -245,9 +245,8 @@ async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     assert_eq!(logged_and_missing_calls(&stack).await.unwrap(), (counted, 0));
     note(
         "Envoy drained",
-        &format!("all {counted} calls were answered before it ended"),
-        "as before, up to the end of the process",
-        "every call has its record",
+        &format!("all {counted} calls got a response before Envoy exited"),
+        "as before, until the process exits",
     );
     gateway_loss::silent_for_long(&stack, &incarnation).await;
     let gaps = stack.control_plane.list("/v1/audit/gaps").await.unwrap();

@@ -1,7 +1,7 @@
-//! Detection rate and false alarms: a table over synthetic traffic, which a test
-//! holds to bounds and docs/ANOMALIES.md has.
+//! Detection rate and false alarms over synthetic traffic. A test checks them against bounds; docs/concepts/anomalies.md
+//! contains the tables.
 //!
-//! What the detector does was tuned with the seeds 1 to 3. The table is of other seeds, which nothing was tuned to.
+//! The detector was tuned with seeds 1 to 3. The tables are from other seeds, which were not used for tuning.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -194,7 +194,7 @@ impl Table {
     fn text(&self) -> String {
         let kinds = Kind::ALL.map(|kind| format!("{kind:?}").to_lowercase());
         let mut text = format!(
-            "| found, of 100 planted | {} |\n|---|{}\n",
+            "| detected, of 100 planted | {} |\n|---|{}\n",
             kinds.join(" | "),
             "---:|".repeat(kinds.len())
         );
@@ -204,13 +204,13 @@ impl Table {
         }
         let _ = write!(
             text,
-            "\n| false, in 1,000 judged days of a key | {} | all but new |\n|---|{}\n",
+            "\n| false alarms per 1,000 evaluated days of a key | {} | all but new |\n|---|{}\n",
             kinds.join(" | "),
             "---:|".repeat(kinds.len() + 1)
         );
         let days = Kind::ALL.map(|kind| format!("{:.0}", self.judged_days(|one| one == kind)));
         let all = self.judged_days(is_known);
-        let _ = writeln!(text, "| judged days | {} | {all:.0} |", days.join(" | "));
+        let _ = writeln!(text, "| evaluated days | {} | {all:.0} |", days.join(" | "));
         for rule in AnomalyKind::ALL.into_iter().filter(|kind| *kind != AnomalyKind::UsedAfterEnd) {
             let cells = Kind::ALL.map(|kind| match self.false_rate(rule, |one| one == kind) {
                 rate if rate.is_nan() => "–".to_owned(),
@@ -227,8 +227,9 @@ impl Plant {
     fn name(self) -> String {
         match self {
             Self::Spike(factor) => format!("{factor} times the calls"),
+            Self::Stranger(1) => "1 call from a new network".to_owned(),
             Self::Stranger(calls) => format!("{calls} calls from a new network"),
-            Self::Errors(class, errors) => format!("{errors} answers {}", class.as_str()),
+            Self::Errors(class, errors) => format!("{errors} responses {}", class.as_str()),
             Self::Places(places) => format!("{places} networks at once"),
         }
     }
@@ -252,6 +253,10 @@ fn what_is_planted_is_found_and_little_else() {
         return;
     }
     check(&table);
+    let page = include_str!("../../../../docs/concepts/anomalies.md");
+    for line in table.text().lines() {
+        assert!(page.lines().any(|published| published == line), "docs/concepts/anomalies.md: {line}");
+    }
 }
 
 /// Whether a key of this kind gets old enough to be judged.

@@ -3,7 +3,7 @@
 //! Every kind has one rule. An hour has a number, such as how many calls there were for one that is usual, and
 //! so have all hours before it. It is an anomaly if it is large in itself and at least twice what the key's history has in
 //! its most unusual hour but one (of volume: in its most unusual hour). A key that surprises often has to surprise more;
-//! nothing is assumed of how calls are distributed. docs/ANOMALIES.md has the method and how often it errs.
+//! nothing is assumed of how calls are distributed. docs/concepts/anomalies.md describes the method and its error rates.
 
 mod errors;
 mod networks;

@@ -1,4 +1,4 @@
-//! Wall clocks that jump by an hour, on either side and either way.
+//! Wall clocks of the control plane and the gateway that jump by an hour, forwards and backwards.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -15,7 +15,7 @@ use super::{SOME, writes_arrive};
 const SHIM: &str = include_str!("clock_shim.c");
 const HOUR: i64 = 3_600;
 
-/// A library that puts the clock of a process elsewhere, and the file with the seconds.
+/// A library that shifts the clock of a process, and the file that contains the seconds.
 struct Clock {
     library: PathBuf,
     offset: PathBuf,
@@ -46,7 +46,7 @@ impl Clock {
         ]
     }
 
-    /// In place: the process has the file mapped.
+    /// Writes in place, because the process has mapped the file.
     fn jump(&self, seconds: i64) {
         File::options()
             .write(true)
@@ -78,30 +78,25 @@ async fn jump(fault: &str, of_gateway: bool, seconds: i64) {
     let seen = observer.stop().await;
     seen.holds().all_passed();
     nothing_lost(&stack).await;
-    let kept = if of_gateway {
-        "changes arrive; every call has its record. Keys end by this clock: those that end within the hour end early, or late"
-    } else {
-        "changes arrive, with versions that only grow; every call has its record"
-    };
-    note_seen(fault, &seen, kept);
+    note_seen(fault, &seen);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_control_plane_is_ahead() {
-    jump("clock of the control plane an hour ahead", false, HOUR).await;
+    jump("control plane's clock one hour ahead", false, HOUR).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_control_plane_is_behind() {
-    jump("clock of the control plane an hour back", false, -HOUR).await;
+    jump("control plane's clock one hour behind", false, -HOUR).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gateway_is_ahead() {
-    jump("clock of the gateway an hour ahead", true, HOUR).await;
+    jump("gateway's clock one hour ahead", true, HOUR).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gateway_is_behind() {
-    jump("clock of the gateway an hour back", true, -HOUR).await;
+    jump("gateway's clock one hour behind", true, -HOUR).await;
 }

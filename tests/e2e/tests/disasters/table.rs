@@ -1,4 +1,4 @@
-//! The table of faults in `docs/OPERATIONS.md`, which a run of these tests makes: `make faults`.
+//! The table of faults in `docs/operations/failures.md`, which these tests produce in `make faults`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,35 +7,77 @@ use omniflow_harness::paths;
 
 use super::observer::Seen;
 
-/// Every fault, in the order of the table.
-const FAULTS: [&str; 21] = [
-    "control plane killed",
-    "control plane hangs",
-    "control plane answers garbage",
-    "control plane answers half",
-    "control plane answers 40 MB",
-    "control plane answers with another format's version",
-    "control plane refuses the token",
-    "disk of the control plane full",
-    "database read-only",
-    "database locked by another process",
-    "clock of the control plane an hour ahead",
-    "clock of the control plane an hour back",
-    "clock of the gateway an hour ahead",
-    "clock of the gateway an hour back",
-    "VMs of workers trapped under load",
-    "Envoy killed and started again",
-    "Envoy restarted hot",
-    "configuration of Envoy replaced under load",
-    "filter replaced under load",
-    "Envoy drained",
-    "older gateways after an update of the control plane",
+/// Every fault in the order of the table, and what happens to changes and records.
+const FAULTS: [(&str, &str); 21] = [
+    ("control plane killed", "The change acknowledged just before is present. Every call has its record."),
+    ("control plane hangs", "Changes wait and are then applied. Every call has its record."),
+    ("control plane returns garbage", "The last good snapshot stays effective. Records wait in the gateway."),
+    (
+        "control plane returns half a response",
+        "The last good snapshot stays effective. Records wait in the gateway.",
+    ),
+    ("control plane returns 40 MB", "The last good snapshot stays effective. Records wait in the gateway."),
+    (
+        "control plane returns an unknown snapshot format",
+        "The last good snapshot stays effective. Records wait in the gateway.",
+    ),
+    (
+        "control plane rejects the gateway's token",
+        "The last good snapshot stays effective. Records wait in the gateway.",
+    ),
+    (
+        "control plane's disk full",
+        "Changes fail with 500, and none is applied partly. Records wait in the gateway and arrive later.",
+    ),
+    (
+        "database read-only",
+        "`omf serve` does not start and reports the reason. Records wait in the gateway and arrive later.",
+    ),
+    (
+        "database locked by another process",
+        "Changes wait 5 s and then fail with 500. Records wait in the gateway and arrive later.",
+    ),
+    (
+        "control plane's clock one hour ahead",
+        "Changes are applied, with increasing versions. Every call has its record.",
+    ),
+    (
+        "control plane's clock one hour behind",
+        "Changes are applied, with increasing versions. Every call has its record.",
+    ),
+    (
+        "gateway's clock one hour ahead",
+        "Changes are applied. Every call has its record. Keys expire by this clock, an hour early.",
+    ),
+    (
+        "gateway's clock one hour behind",
+        "Changes are applied. Every call has its record. Keys expire by this clock, an hour late.",
+    ),
+    (
+        "VMs of workers crash under load",
+        "Records that a VM had not delivered show as a gap with the cause `vm_lost`.",
+    ),
+    (
+        "Envoy killed and restarted",
+        "The records of the last moments are lost and show as a gap. To avoid this, [drain Envoy](../guides/draining.md) first.",
+    ),
+    (
+        "Envoy hot restart",
+        "The old process exits after its connections. Records that it had not delivered by then show as a gap.",
+    ),
+    ("Envoy configuration replaced under load", "Every call has its record."),
+    ("filter replaced under load", "Every call has its record."),
+    ("Envoy drained", "Every call has its record."),
+    (
+        "older gateways after an update of the control plane",
+        "Golden batches of every released format are accepted.",
+    ),
 ];
 
-/// Notes the row of a fault, for `make faults`, which says where.
-pub(crate) fn note(fault: &str, clients: &str, keys: &str, kept: &str) {
-    let number = FAULTS.iter().position(|known| *known == fault).expect("a fault of the table");
-    let row = format!("| {fault} | {clients} | {keys} | {kept} |\n");
+/// Prints the row of a fault, and writes it to the folder `OMF_FAULTS` for `make faults`.
+pub(crate) fn note(fault: &str, clients: &str, keys: &str) {
+    let number = FAULTS.iter().position(|(known, _)| *known == fault).expect("a fault of the table");
+    let row = format!("| {fault} | {clients} | {keys} | {} |\n", FAULTS[number].1);
     print!("{row}");
     if let Some(folder) = std::env::var_os("OMF_FAULTS").map(PathBuf::from) {
         fs::create_dir_all(&folder).unwrap();
@@ -43,22 +85,28 @@ pub(crate) fn note(fault: &str, clients: &str, keys: &str, kept: &str) {
     }
 }
 
-/// The same for what clients of a gateway saw.
-pub(super) fn note_seen(fault: &str, seen: &Seen, kept: &str) {
+/// The row of a fault whose effect on clients was observed.
+pub(super) fn note_seen(fault: &str, seen: &Seen) {
     let keys = format!(
-        "none passed; {}",
+        "none accepted; {}",
         match seen.spent {
-            0 => "nothing refilled".to_owned(),
+            0 => "no limit refilled".to_owned(),
             passed => format!("{passed} more calls in {} s", seen.took.as_secs()),
         }
     );
-    note(fault, &seen.clients(), &keys, kept);
+    note(fault, &seen.clients(), &keys);
 }
 
 #[test]
 fn every_fault_has_its_row() {
-    let text = fs::read_to_string(paths::root().join("docs/OPERATIONS.md")).unwrap();
-    for fault in FAULTS {
-        assert_eq!(text.matches(&format!("\n| {fault} | ")).count(), 1, "{fault}: make faults");
+    let text = fs::read_to_string(paths::root().join("docs/operations/failures.md")).unwrap();
+    let (_, table) =
+        text.split_once("<!-- faults: made by `make faults` -->\n").expect("the start of the table");
+    let (table, _) = table.split_once("<!-- end of faults -->").expect("the end of the table");
+    let rows: Vec<_> = table.lines().skip(2).collect();
+    assert_eq!(rows.len(), FAULTS.len(), "rows of the table: make faults");
+    for (row, (fault, kept)) in rows.into_iter().zip(FAULTS) {
+        assert!(row.starts_with(&format!("| {fault} | ")), "{row}: expected the fault {fault}: make faults");
+        assert!(row.ends_with(&format!(" | {kept} |")), "{row}: expected the text {kept}: make faults");
     }
 }
