@@ -5,8 +5,8 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup tools targets wasm faulty build run test screenshots bench conformance fuzz faults soak lint deny \
-	sbom fmt clean distclean
+.PHONY: help setup envoy tools targets wasm faulty build run test screenshots bench conformance fuzz faults soak lint \
+	deny sbom docs docs-serve fmt clean distclean
 
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
@@ -30,6 +30,8 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) ## Install what building and testing needs (done by the others too)
+
+envoy: $(ENVOY_STAMP) ## Install Envoy 1.40 as .tools/bin/envoy (done by the others too)
 
 tools:
 	@scripts/check-tools.sh
@@ -64,7 +66,7 @@ faulty: tools targets
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-filter --features fault-injection \
 		--target-dir $(TARGET)/fault-injection
 
-run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports: see README.md)
+run: build $(ENVOY_STAMP) ## Run everything on this machine until Ctrl-C (ports: see docs/guides/envoy.md)
 	@exec $(TARGET)/release/omniflow-demo
 
 # With --tests the features of all dependencies are those of the test run that follows: nothing is built twice.
@@ -118,6 +120,15 @@ sbom: .tools/bin/cargo-cyclonedx ## Write what omf and the filter are made of, i
 
 .tools/bin/cargo-deny: | tools
 	cargo install cargo-deny --locked --quiet --root .tools
+
+docs: .tools/bin/mdbook ## Build the documentation as a site in target/book (installs mdbook)
+	.tools/bin/mdbook build
+
+docs-serve: .tools/bin/mdbook ## Serve the documentation on http://127.0.0.1:3000 and rebuild it on each change
+	.tools/bin/mdbook serve --hostname 127.0.0.1 --port $(or $(PORT),3000)
+
+.tools/bin/mdbook: | tools
+	cargo install mdbook --locked --quiet --root .tools
 
 # The benchmark of the request log runs without Envoy and filter, and writes nothing.
 ifeq ($(firstword $(BENCH)),request-log)
