@@ -215,7 +215,7 @@ async fn a_gateway_that_gets_another_cluster_loses_no_record_either() {
     nothing_lost(&gateway.stack).await;
 }
 
-/// As `docs/ENVOY.md` has it.
+/// As `docs/guides/draining.md` describes it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     let mut options = StackOptions::workers(2);

@@ -97,7 +97,7 @@ async fn a_client_can_ask_about_its_own_key_for_nothing() {
     assert_eq!(refusal(&nobody), (401, Some("missing_credentials".to_owned())));
 }
 
-/// As docs/ENVOY.md shows it, for log systems that read Envoy's access log.
+/// As docs/guides/monitoring.md shows it, for log systems that read Envoy's access log.
 #[tokio::test]
 async fn the_access_log_tells_who_called_and_what_became_of_it() {
     let (stack, _) = stack(StackOptions::workers(2)).await;
