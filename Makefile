@@ -5,8 +5,8 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup tools targets wasm faulty build run test screenshots bench conformance fuzz faults soak lint deny \
-	sbom fmt clean distclean
+.PHONY: help setup envoy tools targets wasm faulty build run test screenshots bench conformance fuzz faults soak lint \
+	deny sbom docs docs-serve fmt clean distclean
 
 # The folder into which rustup installs cargo, for shells that were opened before.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
@@ -30,6 +30,8 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) ## Install all tools for building and testing (other targets do this too)
+
+envoy: $(ENVOY_STAMP) ## Install Envoy 1.40 as .tools/bin/envoy (done by the others too)
 
 tools:
 	@scripts/check-tools.sh
@@ -120,7 +122,16 @@ sbom: .tools/bin/cargo-cyclonedx ## Write the SBOM of omf and the filter to targ
 .tools/bin/cargo-deny: | tools
 	cargo install cargo-deny --locked --quiet --root .tools
 
-# The benchmark of the request log runs without Envoy and the filter, and writes no page.
+docs: .tools/bin/mdbook ## Build the documentation as a site in target/book (installs mdbook)
+	.tools/bin/mdbook build
+
+docs-serve: .tools/bin/mdbook ## Serve the documentation on http://127.0.0.1:3000 and rebuild it on each change
+	.tools/bin/mdbook serve --hostname 127.0.0.1 --port $(or $(PORT),3000)
+
+.tools/bin/mdbook: | tools
+	cargo install mdbook --locked --quiet --root .tools
+
+# The benchmark of the request log runs without Envoy and filter, and writes no page.
 ifeq ($(firstword $(BENCH)),request-log)
 bench: tools
 	cargo bench $(LOCKED) -p omniflow-bench --bench request_log -- $(wordlist 2,3,$(BENCH))

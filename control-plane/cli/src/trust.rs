@@ -59,7 +59,7 @@ fn refused(certificate: &CertificateError, ca_file: Option<&Path>) -> String {
         }
         (other, _) if is_authority(other) => {
             "is a CA's own, which is taken for no server's: let the control plane \
-             serve one with basicConstraints CA:FALSE, as README.md makes it"
+             serve one with basicConstraints CA:FALSE, as docs/guides/envoy.md shows"
                 .to_owned()
         }
         _ => "cannot be used: it is damaged, or of a form that omf does not know; make another".to_owned(),

@@ -1,4 +1,4 @@
-//! The argument hash is the one that a client computes with OpenSSL from the bytes that were sent, as the README says.
+//! The argument hash is the one that a client computes with OpenSSL from the bytes that were sent, as the reference describes it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use omniflow_harness::ports::Port;
-use omniflow_harness::{Call, Connection, RawConnection, Stack, StackOptions, eventually};
+use omniflow_harness::{Call, Connection, RawConnection, Stack, StackOptions, eventually, paths};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::CONTACTS;
 
 const WAIT: Duration = Duration::from_secs(30);
-/// The README's own line.
+/// The command of the reference.
 const DOCUMENTED: &str = r#"{ printf '%s\n' "$QUERY"; cat body; } | openssl dgst -sha256"#;
 
 /// What a call sent, of which the log has to hold the hash.
@@ -124,8 +124,9 @@ fn large() -> Vec<u8> {
 
 #[test]
 fn the_documentation_says_so() {
-    let readme = include_str!("../../../README.md");
-    assert!(readme.contains(DOCUMENTED), "{DOCUMENTED}");
+    let path = paths::root().join("docs/reference/audit-record.md");
+    let page = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert!(page.contains(DOCUMENTED), "{DOCUMENTED}");
 }
 
 #[tokio::test]

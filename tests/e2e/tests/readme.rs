@@ -1,85 +1,93 @@
-//! The newcomer's path: what the README's second section tells to type does what it says there.
+//! What README, tutorial and guides let the reader type prints what they show. Numbers, times and identifiers may differ.
+//!
+//! A block of commands with the tag `sh` runs; one with `sh,norun` does not, and has its reason in a comment. The block of
+//! text right below shows its output: `…` stands for any text, and in a line of its own for any lines.
+//! `UPDATE_DOCS=1 cargo test -p omniflow-tests readme` updates the pages where they differ: lines that match and `…` stay.
 
-use std::process::Command;
-use std::time::Duration;
+mod page;
+mod shell;
 
-use anyhow::ensure;
-use omniflow_harness::ports::Port;
-use omniflow_harness::process::Process;
-use omniflow_harness::{Call, client, eventually, paths};
+use page::Page;
+use shell::{Setting, Shell, stop};
 
-const START: Duration = Duration::from_secs(60);
-const STOP: Duration = Duration::from_secs(20);
+/// Each page with how many of its blocks of commands run, and how many do not.
+const PAGES: &[(&str, Setting, usize, usize)] = &[
+    ("README.md", Setting::Demo, 5, 1),
+    ("docs/getting-started.md", Setting::Nothing, 20, 1),
+    ("docs/guides/backup.md", Setting::Nothing, 2, 2),
+    ("docs/guides/cors-and-caches.md", Setting::Nothing, 0, 1),
+    ("docs/guides/draining.md", Setting::Demo, 1, 0),
+    ("docs/guides/envoy.md", Setting::Demo, 2, 5),
+    ("docs/guides/importing-keys.md", Setting::Demo, 6, 0),
+    ("docs/guides/ip-allowlists.md", Setting::Demo, 5, 0),
+    ("docs/guides/istio.md", Setting::Nothing, 0, 3),
+    ("docs/guides/leaked-keys.md", Setting::Demo, 4, 0),
+    ("docs/guides/monitoring.md", Setting::Demo, 5, 1),
+    ("docs/guides/policies.md", Setting::Demo, 8, 0),
+    ("docs/guides/rotation.md", Setting::Demo, 6, 1),
+    ("docs/guides/streaming.md", Setting::Nothing, 0, 0),
+    ("docs/guides/upgrades.md", Setting::Nothing, 0, 3),
+];
 
-/// People take longer to type a line than gateways to hear of the one before; a script does not.
-const PRELUDE: &str = r#"
-set -euo pipefail
-in_step() { omf gateway list --json | grep -q '"in_step": true' && ! omf gateway list --json | grep -q '"in_step": false'; }
-curl() { until in_step; do :; done; command curl --silent --show-error "$@"; echo; }
-"#;
-
-/// The first block of commands under the README's heading of this name.
-fn block(heading: &str) -> String {
-    let readme = std::fs::read_to_string(paths::root().join("README.md")).unwrap();
-    let section = readme.split("\n## ").find(|section| section.starts_with(heading)).unwrap();
-    section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
+#[test]
+fn every_block_of_commands_is_known() {
+    for (name, _, run, skipped) in PAGES {
+        let page = Page::read(name);
+        assert_eq!((page.blocks.len(), page.skipped), (*run, *skipped), "{name}: blocks that run, and that do not");
+    }
+    let folder = omniflow_harness::paths::root().join("docs/guides");
+    let guides = std::fs::read_dir(folder).unwrap().count();
+    let known = PAGES.iter().filter(|(name, ..)| name.starts_with("docs/guides/")).count();
+    assert_eq!(guides, known, "guides, and those of them in PAGES");
 }
 
-/// The status in the comment behind a call, such as `# 403 insufficient_scope`.
-fn promised(line: &str) -> Option<String> {
-    let (_, comment) = line.strip_prefix("curl")?.split_once("# ")?;
-    Some(comment.chars().take_while(char::is_ascii_digit).collect())
+/// Runs the commands of a page. Returns what differs from the page.
+async fn check(name: &'static str, setting: Setting) -> Vec<String> {
+    let page = Page::read(name);
+    if page.blocks.is_empty() {
+        return Vec::new();
+    }
+    let shell = Shell::new();
+    let demo = if setting == Setting::Demo { Some(shell.demo().await) } else { None };
+    let outputs = shell.run(&page).await;
+    if let Some(demo) = &demo {
+        // A drained Envoy ends it.
+        stop(demo, name.ends_with("draining.md"));
+    }
+    let (mut problems, mut updates) = (Vec::new(), Vec::new());
+    for (number, (block, (status, output))) in page.blocks.iter().zip(outputs).enumerate() {
+        if status != "0" {
+            problems.push(format!("{name}: exit status {status} of\n{}\n{output}", block.commands));
+        } else if let Some(difference) = page.difference(block, &output) {
+            problems.push(format!("{name}: {}\n{difference}", block.commands));
+            updates.insert(0, (number, output));
+        }
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() && !updates.is_empty() {
+        page.rewrite(&updates);
+    }
+    problems
+}
+
+async fn check_all(names: impl Fn(&str) -> bool) {
+    let mut problems = Vec::new();
+    for (name, setting, ..) in PAGES.iter().filter(|(name, ..)| names(name)) {
+        problems.extend(check(name, *setting).await);
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 }
 
 #[tokio::test]
-async fn a_newcomer_gets_what_the_readme_promises() {
-    let folder = tempfile::tempdir().unwrap();
-    let ports: Vec<Port> = (0..5).map(|_| Port::reserve().unwrap()).collect();
-    let run = folder.path().join("run");
-    let binary = paths::omf().unwrap().with_file_name("omniflow-demo");
-    let mut demo = Command::new(&binary);
-    demo.current_dir(folder.path()).env("OMF_RUN_DIR", &run);
-    let variables = [
-        "OMF_PORT",
-        "OMF_ENVOY_PORT",
-        "OMF_ENVOY_ADMIN_PORT",
-        "OMF_UPSTREAM_LIVE_PORT",
-        "OMF_UPSTREAM_TEST_PORT",
-    ];
-    for (variable, port) in variables.iter().zip(&ports) {
-        demo.env(variable, port.number().to_string());
-    }
-    let demo = Process::spawn("make run", &mut demo, &folder.path().join("demo.log")).unwrap();
-    let (control_plane, envoy) = (ports[0].number(), ports[1].number());
-    eventually(START, || async {
-        let response = client::call(envoy, Call::get("/")).await?;
-        ensure!(response.status == 401, "{}: {}", response.status, demo.log_end(30));
-        Ok(())
-    })
-    .await
-    .unwrap();
+async fn the_readme_shows_what_its_commands_print() {
+    check_all(|name| name == "README.md").await;
+}
 
-    let block = block("A key's life");
-    let typed = block
-        .replace("$PWD/target/release", &binary.parent().unwrap().display().to_string())
-        .replace("127.0.0.1:8080", &format!("127.0.0.1:{control_plane}"))
-        .replace("127.0.0.1:10000", &format!("127.0.0.1:{envoy}"))
-        .replace(".run/admin-token", &run.join("admin-token").display().to_string());
-    let mut shell = Command::new("timeout");
-    shell.args(["60", "bash", "-c", &format!("{PRELUDE}{typed}")]).env_remove("OMF_TOKEN");
-    let output = tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+#[tokio::test]
+async fn the_tutorial_shows_what_its_commands_print() {
+    check_all(|name| name == "docs/getting-started.md").await;
+}
 
-    let promised: Vec<String> = block.lines().filter_map(promised).collect();
-    let answered: Vec<&str> =
-        said.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.split(' ').next()).collect();
-    assert_eq!(answered, promised, "{said}");
-    assert_eq!(answered, ["200", "403", "200", "200", "401"]);
-    for expected in
-        ["crm-sync is revoked; 1 of 1 gateways enforce it", "key.rotated", "x-ratelimit-remaining", "ok"]
-    {
-        assert!(said.contains(expected), "{expected}: {said}");
-    }
-    assert!(demo.stop(STOP).unwrap().success());
+#[tokio::test]
+async fn the_guides_show_what_their_commands_print() {
+    check_all(|name| name.starts_with("docs/guides/")).await;
 }

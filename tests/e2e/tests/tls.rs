@@ -17,6 +17,8 @@ use crate::certificates::Authority;
 use crate::support::{CONTACTS, contacts};
 
 const WAIT: Duration = Duration::from_secs(30);
+/// The guide whose commands and configuration are used here.
+const GUIDE: &str = include_str!("../../../docs/guides/envoy.md");
 
 /// A control plane that speaks TLS, and `omf` for it. What it does is asked for as an operator would.
 struct Secure {
@@ -142,16 +144,15 @@ async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
     assert!(!log.contains("PRIVATE KEY") && !log.contains("panicked"), "{log}");
 }
 
-/// The line of README.md that makes a certificate for a first try.
+/// The command of the guide that creates a certificate for a first try.
 fn certificate_for_a_try() -> String {
-    let text = fs::read_to_string(paths::root().join("README.md")).unwrap();
-    let (_, after) = text.split_once("openssl req -x509").unwrap();
+    let (_, after) = GUIDE.split_once("openssl req -x509").unwrap();
     let (line, _) = after.split_once("```").unwrap();
     format!("openssl req -x509{line}")
 }
 
 #[tokio::test]
-async fn the_certificate_that_the_readme_makes_is_taken() {
+async fn the_certificate_that_the_guide_creates_is_accepted() {
     let secure = Secure::start().await.unwrap();
     let folder = secure.folder.path();
     for (line, refusal) in [
@@ -239,12 +240,11 @@ fn for_operators() -> Value {
     bootstrap::parse(&lines.join("\n")).unwrap()
 }
 
-/// The same as README.md has it.
-fn in_the_readme() -> Value {
-    let text = fs::read_to_string(paths::root().join("README.md")).unwrap();
-    let (_, after) = text.split_once("```yaml\n   transport_socket:").unwrap();
+/// The same in the guide.
+fn in_the_guide() -> Value {
+    let (_, after) = GUIDE.split_once("```yaml\ntransport_socket:").unwrap();
     let (snippet, _) = after.split_once("```").unwrap();
-    bootstrap::parse(&format!("   transport_socket:{snippet}")).unwrap()
+    bootstrap::parse(&format!("transport_socket:{snippet}")).unwrap()
 }
 
 fn socket(ca_file: PathBuf) -> Value {
@@ -259,7 +259,7 @@ fn socket(ca_file: PathBuf) -> Value {
 
 #[test]
 fn operators_read_the_same_in_both_places() {
-    assert_eq!(for_operators(), in_the_readme());
+    assert_eq!(for_operators(), in_the_guide());
 }
 
 /// Has an Envoy of its own take its snapshot over TLS, and a key revoked, with these changes to the cluster.

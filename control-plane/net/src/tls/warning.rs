@@ -41,7 +41,7 @@ impl fmt::Display for CertificateWarning {
         formatter.write_str(match self {
             Self::Authority => {
                 "the certificate is a CA's own (basicConstraints CA:TRUE), which omf and others take for no server's: \
-                 make one with CA:FALSE, as README.md does"
+                 make one with CA:FALSE, as docs/guides/envoy.md does"
             }
             Self::Purpose => {
                 "the certificate is not for servers: make one whose extendedKeyUsage has serverAuth, or that has none"
