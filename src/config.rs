@@ -89,7 +89,7 @@ impl Config {
     /// Parses the configuration. An error names the field and the valid values.
     pub(crate) fn parse(json: &[u8], environment_token: Option<String>) -> Result<Self, String> {
         if json.is_empty() {
-            return Err("the plugin configuration is empty; at least \"cluster\" must be set".to_owned());
+            return Err("the plugin configuration is empty; set at least \"cluster\"".to_owned());
         }
         let document: Document = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(
             json,
@@ -99,42 +99,46 @@ impl Config {
             field => format!("{field}: {}", error.inner()),
         })?;
         if document.cluster.is_empty() {
-            return Err("cluster: name the Envoy cluster of the control plane".to_owned());
+            return Err("cluster: set it to the Envoy cluster of the control plane".to_owned());
         }
         let authority = document.authority.unwrap_or_else(|| document.cluster.clone());
         if authority.is_empty() || !authority.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("authority: must be a host name, with a port where it needs one".to_owned());
+            return Err("authority: must be a host name, optionally with a port".to_owned());
         }
         let token = document.gateway_token.or(environment_token).unwrap_or_default();
         if token.is_empty() {
             return Err(format!(
-                "gateway_token: set it, or give the VM the environment variable {TOKEN_VARIABLE}; make one with \
+                "gateway_token: missing; set it or the environment variable {TOKEN_VARIABLE} of the VM, and create a token with \
                  'omf token create --role gateway'"
             ));
         }
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("gateway_token: holds a space or a line break".to_owned());
+            return Err("gateway_token: must not contain spaces or line breaks".to_owned());
         }
         if document.gateway.as_ref().is_some_and(|gateway| !is_gateway_name(gateway)) {
-            return Err("gateway: 1 to 128 printable ASCII characters without spaces".to_owned());
+            return Err("gateway: must be 1 to 128 printable ASCII characters without spaces".to_owned());
         }
         let age = document.max_snapshot_age_seconds;
         if age != 0 && age < MIN_SNAPSHOT_AGE {
-            return Err(format!("max_snapshot_age_seconds: 0 for no limit, or at least {MIN_SNAPSHOT_AGE}"));
+            return Err(format!(
+                "max_snapshot_age_seconds: must be 0 (no limit) or at least {MIN_SNAPSHOT_AGE}"
+            ));
         }
         if let Some(path) = &document.introspection_path
             && Target::parse(path.as_bytes()).map(|target| target.path) != Ok(path.as_str())
         {
-            return Err(format!("introspection_path: a path such as {INTROSPECTION_PATH}, or null for none"));
+            return Err(format!(
+                "introspection_path: must be a path such as {INTROSPECTION_PATH}, or null to disable it"
+            ));
         }
         if !(1_048_576..=268_435_456).contains(&document.key_cache_bytes) {
-            return Err("key_cache_bytes: between 1048576 and 268435456".to_owned());
+            return Err("key_cache_bytes: must be from 1048576 to 268435456".to_owned());
         }
         if !(65_536..=268_435_456).contains(&document.audit_buffer_bytes) {
-            return Err("audit_buffer_bytes: between 65536 and 268435456".to_owned());
+            return Err("audit_buffer_bytes: must be from 65536 to 268435456".to_owned());
         }
         if !(10..=60_000).contains(&document.audit_flush_ms) {
-            return Err("audit_flush_ms: between 10 and 60000".to_owned());
+            return Err("audit_flush_ms: must be from 10 to 60000".to_owned());
         }
         Ok(Self {
             cluster: document.cluster,

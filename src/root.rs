@@ -226,7 +226,7 @@ impl Root {
         {
             let calls = handover.records.calls();
             membership.hand_over(&handover);
-            host::log(LogLevel::Warn, &format!("{calls} audit records wait for the next VM of this filter"));
+            host::log(LogLevel::Warn, &format!("{calls} audit records kept for the next VM of this filter"));
         }
     }
 }
@@ -242,7 +242,7 @@ impl RootContext for Root {
                 true
             }
             Err(error) => {
-                host::log(LogLevel::Error, &format!("plugin configuration refused: {error}"));
+                host::log(LogLevel::Error, &format!("plugin configuration rejected: {error}"));
                 false
             }
         }

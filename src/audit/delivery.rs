@@ -85,7 +85,7 @@ impl Delivery {
             Some(response) if response.status == 204 => {
                 self.backoff.reset();
                 if std::mem::take(&mut self.is_failing) {
-                    host::log(LogLevel::Warn, "audit records are accepted again");
+                    host::log(LogLevel::Warn, "audit delivery recovered");
                 }
                 BatchOutcome::Acknowledged(batch.items)
             }
@@ -93,7 +93,7 @@ impl Delivery {
             Some(response) if response.rejects_batch() => {
                 host::log(
                     LogLevel::Error,
-                    "the control plane rejected an audit batch as unreadable; its records are lost",
+                    "the control plane rejected an audit batch as malformed; its records are lost",
                 );
                 BatchOutcome::Rejected(batch.items)
             }
@@ -114,10 +114,7 @@ impl Delivery {
             let status = response.status;
             format!("status {status}")
         });
-        host::log(
-            LogLevel::Error,
-            &format!("the control plane accepts no audit records, which stay in the buffer: {reason}"),
-        );
+        host::log(LogLevel::Error, &format!("audit delivery failed, records stay in the buffer: {reason}"));
     }
 
     fn back_off(&mut self, now: MonotonicNanos) {

@@ -105,14 +105,14 @@ impl SnapshotView {
         let manifest = match Manifest::decode(&bytes) {
             Ok(manifest) => manifest,
             Err(error) => {
-                host::log(LogLevel::Error, &format!("unusable manifest in shared data: {error}"));
+                host::log(LogLevel::Error, &format!("invalid manifest in shared data: {error}"));
                 return false;
             }
         };
         let policy = match manifest.policy() {
             Ok(policy) => policy,
             Err(error) => {
-                host::log(LogLevel::Error, &format!("unusable policy in shared data: {error}"));
+                host::log(LogLevel::Error, &format!("invalid policy in shared data: {error}"));
                 return false;
             }
         };
@@ -168,7 +168,7 @@ impl<'s> Segments<'s> {
         let segment = segments.get(index, || {
             let bytes = shared_data::get(&names.segment(slot, index)).value.ok_or(SegmentUnavailable)?;
             Segment::parse(bytes, manifest.segment_id(index)).map_err(|error| {
-                host::log(LogLevel::Error, &format!("unusable segment {index} in shared data: {error}"));
+                host::log(LogLevel::Error, &format!("invalid segment {index} in shared data: {error}"));
                 SegmentUnavailable
             })
         })?;

@@ -135,7 +135,7 @@ impl Membership {
             let calls = handover.records.calls();
             host::log(
                 LogLevel::Error,
-                &format!("{calls} audit records lost: too many handovers are waiting"),
+                &format!("{calls} audit records lost: too many handovers are pending"),
             );
         }
     }
@@ -147,7 +147,7 @@ impl Membership {
             self.update(|table| table.handover_bytes = table.handover_bytes.saturating_sub(bytes.len()));
             match postcard::from_bytes(&bytes) {
                 Ok(handover) => return Some(handover),
-                Err(_) => host::log(LogLevel::Error, "unreadable handover; its audit records are lost"),
+                Err(_) => host::log(LogLevel::Error, "malformed handover; its audit records are lost"),
             }
         }
     }

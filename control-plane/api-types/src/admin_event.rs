@@ -11,11 +11,11 @@ use super::schema;
 use super::time::Time;
 use omniflow_domain::admin_event::AdminEvent;
 
-/// One change.
+/// A change that an admin made.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AdminEvent)]
 pub struct AdminEventJson {
-    /// Number of the entry.
+    /// Number of the event.
     #[schema(value_type = schema::Number)]
     pub id: String,
     /// When the change was made.
@@ -23,7 +23,7 @@ pub struct AdminEventJson {
     pub time: Time,
     /// Who made the change.
     pub principal: PrincipalJson,
-    /// What was done.
+    /// The kind of change.
     #[schema(value_type = schema::Action)]
     pub action: Cow<'static, str>,
     /// What was changed.
@@ -36,7 +36,7 @@ pub struct AdminEventJson {
     pub after: Option<Value>,
 }
 
-/// Who made it.
+/// The principal that made the change.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PrincipalRef)]
 pub struct PrincipalJson {
@@ -47,7 +47,7 @@ pub struct PrincipalJson {
     pub name: String,
 }
 
-/// What it was made to.
+/// The object of the change.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Subject)]
 pub struct SubjectJson {

@@ -11,7 +11,7 @@ use super::time::Time;
 use omniflow_domain::anomaly::{Anomaly, Evidence, Network};
 use omniflow_domain::time::format_time;
 
-/// An anomaly in the use of a key. It is extended while it continues.
+/// An anomaly in the use of a key. Its end moves forward while it continues.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Anomaly)]
 pub struct AnomalyJson {
@@ -26,35 +26,35 @@ pub struct AnomalyJson {
     pub key_id: Uuid,
     /// Name of the key.
     pub key_name: String,
-    /// Start of the anomaly.
+    /// When the anomaly began.
     #[schema(value_type = schema::Instant)]
     pub first_seen: Time,
-    /// Most recent sign of the anomaly.
+    /// When the anomaly was last observed.
     #[schema(value_type = schema::Instant)]
     pub last_seen: Time,
-    /// One plain sentence.
+    /// One-sentence summary.
     pub summary: String,
     /// Measurements that the anomaly is based on.
     pub evidence: EvidenceJson,
-    /// The path that lists the calls, perhaps among others of the key in that time.
+    /// API path that lists the calls. It may include other calls of the key in the same period.
     pub query: String,
 }
 
-/// What was seen in the strongest hour, and what it was held against.
+/// Measurements of the peak hour, and the values they were compared with.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AnomalyEvidence)]
 pub struct EvidenceJson {
-    /// Calls, or networks if the kind is about networks.
+    /// Number of calls, or number of networks if the anomaly concerns networks.
     pub observed: u64,
-    /// Usual number of calls or networks; null if any number is an anomaly.
+    /// Expected number of calls or networks; null if any number is an anomaly.
     #[schema(required = true)]
     pub expected: Option<f64>,
-    /// From how many on it is an anomaly.
+    /// Lowest number that counts as an anomaly.
     pub bound: u64,
-    /// Days of history that the key was compared with; null if none are needed.
+    /// Days of history that the measurements were compared with; null if none are needed.
     #[schema(required = true)]
     pub history_days: Option<u64>,
-    /// Networks that calls came from, where the anomaly concerns networks.
+    /// Networks that the calls came from, if the anomaly concerns networks.
     #[schema(value_type = Vec<schema::Network>)]
     pub networks: Vec<Network>,
     /// Status, or status class, of the responses; null if the anomaly does not concern statuses.

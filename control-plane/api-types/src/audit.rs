@@ -12,7 +12,7 @@ use super::schema;
 use super::time::Time;
 use omniflow_domain::audit::{AuditEntry, AuditGap};
 
-/// One call; or, with `aggregated_calls`, several refusals of clients without a known key.
+/// A call; or, if `aggregated_calls` is not null, several refused calls without a known key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditRecord)]
 pub struct AuditEntryJson {
@@ -51,7 +51,7 @@ pub struct AuditEntryJson {
     pub reason: Cow<'static, str>,
     /// Time from the request headers to the end of the stream, in microseconds.
     pub latency_us: u64,
-    /// Address of the client, as the gateway sees it; null if unknown.
+    /// Client address that the gateway determined; null if unknown.
     #[schema(value_type = Option<schema::Address>, required = true)]
     pub source_ip: Option<IpAddr>,
     /// Envoy's request ID. Empty for aggregated refusals.
@@ -77,7 +77,7 @@ pub struct AuditEntryJson {
     pub first_time: Option<Time>,
 }
 
-/// Records that never arrived.
+/// Records that are missing from the audit log.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditGap)]
 pub struct AuditGapJson {
@@ -86,10 +86,10 @@ pub struct AuditGapJson {
     pub id: String,
     /// Name of the gateway.
     pub gateway: String,
-    /// Run of the gateway's process.
+    /// ID of the gateway's process, new at each start.
     #[schema(value_type = schema::Incarnation)]
     pub incarnation: String,
-    /// Run of the worker's VM; null if the gap concerns the whole gateway.
+    /// ID of the worker's VM; null if the gap concerns the whole gateway.
     #[schema(value_type = Option<schema::Incarnation>, required = true)]
     pub vm: Option<String>,
     /// When the first missing call began, or time of the last record before the gap; null if there is none.

@@ -9,7 +9,7 @@ use csv::{Terminator, WriterBuilder};
 
 use super::audit::AuditEntryJson;
 
-/// The columns, which are the fields of a record in the order of the API.
+/// The columns: the fields of a record, in the order of the API.
 const COLUMNS: [&str; 22] = [
     "id",
     "time",
@@ -35,7 +35,7 @@ const COLUMNS: [&str; 22] = [
     "first_time",
 ];
 
-/// Bytes that hold most lines without growing.
+/// Initial capacity in bytes, enough for most lines.
 const LINE_CAPACITY: usize = 512;
 
 /// The first line of a CSV file.
@@ -46,13 +46,13 @@ pub const CSV_HEADER: &str = "id,time,key_id,key_name,version_id,environment,met
 /// The format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// A JSON document a line.
+    /// One JSON document per line.
     Ndjson,
     /// RFC 4180 with a header.
     Csv,
 }
 
-/// A word that names no format.
+/// The text does not name a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidExportFormat;
 
@@ -75,7 +75,7 @@ impl ExportFormat {
         }
     }
 
-    /// What precedes the first record.
+    /// The text before the first record.
     pub const fn head(self) -> &'static str {
         match self {
             Self::Ndjson => "",
@@ -83,11 +83,11 @@ impl ExportFormat {
         }
     }
 
-    /// A record as one line.
+    /// Writes a record as one line.
     ///
     /// # Errors
     ///
-    /// Fails only if the writer does, which writes to memory.
+    /// Fails only if the writer fails.
     pub fn line(self, entry: &AuditEntryJson) -> io::Result<String> {
         match self {
             Self::Ndjson => json_line(entry).map_err(io::Error::other),
@@ -116,21 +116,21 @@ impl fmt::Display for InvalidExportFormat {
 
 impl std::error::Error for InvalidExportFormat {}
 
-/// A record as one line of JSON.
+/// Writes a record as one line of JSON.
 pub fn json_line(entry: &AuditEntryJson) -> serde_json::Result<String> {
     serde_json::to_string(entry).map(|line| line + "\n")
 }
 
-/// A record as one line of CSV (RFC 4180). Null is an empty cell.
+/// Writes a record as one line of CSV (RFC 4180). Null becomes an empty cell.
 ///
 /// # Errors
 ///
-/// Fails only if the CSV writer does, which writes to memory.
+/// Fails only if the CSV writer fails.
 fn csv_line(entry: &AuditEntryJson) -> io::Result<String> {
     line(cells(entry))
 }
 
-/// The cells of a record, in the order of [`COLUMNS`].
+/// Writes the cells of a record, in the order of [`COLUMNS`].
 fn cells(entry: &AuditEntryJson) -> [String; COLUMNS.len()] {
     [
         harmless(&entry.id),

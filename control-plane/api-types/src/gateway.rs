@@ -1,4 +1,4 @@
-//! Gateways, and how far a version is effective, in JSON.
+//! Gateways, and how far a version is enforced, in JSON.
 
 use omniflow_domain::gateway::{Enforcement, GatewayState, GatewayStatus};
 use serde::{Deserialize, Serialize};
@@ -11,17 +11,17 @@ use super::time::Time;
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Gateway)]
 pub struct GatewayJson {
-    /// Name and run of the gateway, separated by `/`.
+    /// Name of the gateway and ID of its process, separated by `/`.
     pub id: String,
     /// Name of the gateway.
     pub gateway: String,
-    /// Run of the gateway's process.
+    /// ID of the gateway's process, new at each start.
     #[schema(value_type = schema::Incarnation)]
     pub incarnation: String,
-    /// Version of the filter; null until the gateway has polled this control plane.
+    /// Version of the filter; null until the gateway has polled the control plane.
     #[schema(required = true)]
     pub filter_version: Option<String>,
-    /// Whether a poll of the gateway is open.
+    /// Whether the gateway has an open poll.
     pub connected: bool,
     /// Version of the snapshot that the gateway holds; 0 for none.
     pub version: u64,
@@ -43,23 +43,23 @@ pub struct GatewayJson {
     pub clock_skew_ms: Option<i64>,
 }
 
-/// One VM of a gateway.
+/// A worker VM of a gateway.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Worker)]
 pub struct WorkerJson {
-    /// Run of the worker's VM.
+    /// ID of the worker's VM.
     #[schema(value_type = schema::Incarnation)]
     pub id: String,
     /// Version that the worker enforces; 0 for none.
     pub version: u64,
 }
 
-/// The gateways, and the version that all should enforce.
+/// A page of gateways, and the published version.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct GatewayList {
-    /// The gateways of this page.
+    /// The gateways on this page.
     pub items: Vec<GatewayJson>,
-    /// What to send as `cursor` to get those that follow.
+    /// The `cursor` of the next page; null on the last page.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
     /// The published version.
@@ -74,29 +74,29 @@ pub struct EnforcementJson {
     pub complete: bool,
     /// Version of the snapshot.
     pub version: u64,
-    /// Live gateways.
+    /// The live gateways.
     pub gateways: Vec<GatewayEnforcementJson>,
-    /// Gateways that have been silent for longer than the lease: they are not waited for, and may not enforce the version. Absent if there are none.
+    /// Gateways that have been silent for longer than their lease. `?wait=` does not wait for them, and they may not enforce the version. Absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<SilentGatewayJson>,
 }
 
-/// A gateway that nothing waits for, because it is silent.
+/// A gateway that has been silent for longer than its lease.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = SilentGateway)]
 pub struct SilentGatewayJson {
-    /// Name and run of the gateway, separated by `/`.
+    /// Name of the gateway and ID of its process, separated by `/`.
     pub id: String,
     /// When the gateway's latest request arrived.
     #[schema(value_type = schema::Instant)]
     pub last_seen_at: Time,
 }
 
-/// How far a version is enforced in one gateway.
+/// How far a version is enforced by one gateway.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = GatewayEnforcement)]
 pub struct GatewayEnforcementJson {
-    /// Name and run of the gateway, separated by `/`.
+    /// Name of the gateway and ID of its process, separated by `/`.
     pub id: String,
     /// Number of workers.
     pub workers: usize,
@@ -104,7 +104,7 @@ pub struct GatewayEnforcementJson {
     pub enforced: bool,
     /// Number of workers that enforce the version.
     pub enforced_workers: usize,
-    /// Time from the change until the last worker acknowledged it, in milliseconds; null if not all have, or if that was not observed.
+    /// Time from the change until the last worker acknowledged it, in milliseconds; null if some workers have not, or if the time was not measured.
     #[schema(value_type = Option<u64>, required = true)]
     pub ms: Option<u128>,
     /// When the gateway's latest request arrived.

@@ -16,7 +16,7 @@ use omniflow_domain::key::{KeyStatus, KeyVersion};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::name::Name;
 
-/// `POST /v1/keys`.
+/// Body of `POST /v1/keys`.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -25,74 +25,74 @@ use omniflow_domain::name::Name;
     "expires_at": "2099-01-31T00:00:00Z", "description": "Nightly CRM import",
 }))]
 pub struct CreateKey {
-    /// A name that no other key has.
+    /// Name of the key. No other key may have it.
     #[schema(value_type = schema::KeyName)]
     pub name: String,
-    /// `live` or `test`.
+    /// Environment that the key is valid in: `live` or `test`.
     #[schema(value_type = schema::Environment)]
     pub environment: String,
-    /// Scopes of the policy.
+    /// Scopes that the key grants. The policy must define them.
     #[schema(value_type = schema::Scopes)]
     pub scopes: Vec<String>,
-    /// Limits; 60 calls a minute where none are stated.
+    /// Rate limits; 60 calls per minute if omitted.
     #[serde(default)]
     #[schema(value_type = Option<schema::RateLimit>)]
     pub rate_limit: Option<RateLimit>,
-    /// Addresses and networks; none for any address.
+    /// Addresses and networks that the key may be used from; any if omitted or empty.
     #[serde(default)]
     #[schema(value_type = Option<schema::Networks>)]
     pub ip_allowlist: Option<Vec<String>>,
-    /// When the key ends.
+    /// When the key expires; never if omitted.
     #[serde(default)]
     #[schema(value_type = Option<schema::Instant>)]
     pub expires_at: Option<String>,
-    /// What it is for.
+    /// Purpose of the key.
     #[serde(default)]
     #[schema(value_type = Option<schema::Description>)]
     pub description: Option<String>,
-    /// The SHA-256, in hexadecimal digits, of a key that another system has issued. It is taken over: no secret is made.
+    /// SHA-256 in hexadecimal of a key that another system issued. That key is imported, and no secret is generated.
     #[serde(default)]
     #[schema(value_type = Option<schema::Sha256>)]
     pub digest: Option<String>,
-    /// Up to four characters of that key, by which a person tells it from others.
+    /// Up to four characters of the imported key, shown to identify it.
     #[serde(default)]
     #[schema(value_type = Option<schema::Hint>)]
     pub hint: Option<String>,
 }
 
-/// `PATCH /v1/keys/{id}`. What is absent stays; null clears.
+/// Body of `PATCH /v1/keys/{id}`. Absent fields keep their value; null resets a field.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"rate_limit": {"per_hour": 1000}, "expires_at": null}))]
 pub struct UpdateKey {
-    /// Scopes of the policy, all of them anew.
+    /// Scopes that the key grants. Replaces all current ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Scopes>)]
     pub scopes: Option<Vec<String>>,
-    /// Limits, all of them anew; null for the default.
+    /// Rate limits. Replaces all current ones; null for the default.
     #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::RateLimit>)]
     pub rate_limit: Option<Option<RateLimit>>,
-    /// Addresses and networks, all of them anew; null for any address.
+    /// Addresses and networks that the key may be used from. Replaces all current ones; null for any.
     #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Networks>)]
     pub ip_allowlist: Option<Option<Vec<String>>>,
-    /// When the key ends; null for never.
+    /// When the key expires; null for never.
     #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Instant>)]
     pub expires_at: Option<Option<String>>,
-    /// What it is for; null for nothing.
+    /// Purpose of the key; null to remove it.
     #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Description>)]
     pub description: Option<Option<String>>,
 }
 
-/// `POST /v1/keys/{id}/rotate`.
+/// Body of `POST /v1/keys/{id}/rotate`.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"overlap": "24h"}))]
 pub struct RotateKey {
-    /// How long the versions before are still accepted; 24 hours if not stated.
+    /// How long earlier versions are still accepted; 24 hours if omitted.
     #[serde(default)]
     #[schema(value_type = Option<schema::Duration>)]
     pub overlap: Option<String>,
@@ -120,7 +120,7 @@ pub struct KeyJson {
     /// Rate limits of the key.
     #[schema(value_type = schema::RateLimit)]
     pub rate_limit: RateLimit,
-    /// Networks that the key may be used from; empty for any.
+    /// Networks that the key may be used from; empty if any.
     #[schema(value_type = schema::Networks)]
     pub ip_allowlist: Allowlist,
     /// Purpose of the key; null if not stated.
@@ -142,7 +142,7 @@ pub struct KeyJson {
     pub rotation_due_at: Option<Time>,
     /// Versions of the key, oldest first.
     pub versions: Vec<KeyVersionJson>,
-    /// Revision of the key, which each change increments. It is the value of the `ETag` header.
+    /// Revision of the key. Each change increments it. The `ETag` header has the same value.
     pub revision: u64,
 }
 
@@ -170,12 +170,12 @@ pub struct KeyVersionJson {
     pub last_used_at: Option<Time>,
 }
 
-/// A new key, or a key with a new version: with the secret, which is shown this once.
+/// A key that was created or rotated, with its secret. The secret is shown only once.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedKey {
     /// The key.
     pub key: KeyJson,
-    /// The secret; absent where the key was taken over.
+    /// The secret; absent if the key was imported.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::Secret)]
     pub secret: Option<String>,
@@ -187,12 +187,12 @@ impl Drop for CreatedKey {
     }
 }
 
-/// A key that was revoked, wholly or in one version.
+/// A key after a revocation.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RevokedKey {
     /// The key.
     pub key: KeyJson,
-    /// How far the revocation is enforced, where the client waited for it.
+    /// How far the revocation is enforced. Present only with `?wait=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
@@ -201,7 +201,7 @@ pub struct RevokedKey {
 // === impl UpdateKey ===
 
 impl UpdateKey {
-    /// Whether nothing is changed.
+    /// Whether the request changes nothing.
     pub fn is_empty(&self) -> bool {
         let Self { scopes, rate_limit, ip_allowlist, expires_at, description } = self;
         scopes.is_none()

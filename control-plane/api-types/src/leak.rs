@@ -15,63 +15,63 @@ use omniflow_domain::key::KeyStatus;
 use omniflow_domain::key_use::{AddressUse, KeyUsage};
 use omniflow_domain::leak::{LeakReport, LeakedKey, LeakedVersion};
 
-/// `POST /v1/leaks`. Exactly one of `secret`, `digest` and `text` is sent. It holds secrets: no Debug.
+/// Body of `POST /v1/leaks`. Exactly one of `secret`, `digest` and `text` is required.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"text": "GET /api/v1/contacts HTTP/1.1\nx-api-key: omf_live_…", "replacement": true}))]
 pub struct ReportLeak {
-    /// The secret that was found.
+    /// The leaked secret.
     #[serde(default)]
     pub secret: Option<String>,
-    /// Its SHA-256 in hexadecimal digits.
+    /// SHA-256 of the leaked secret, in hexadecimal.
     #[serde(default)]
     #[schema(value_type = Option<schema::Sha256>)]
     pub digest: Option<String>,
-    /// A text in which secrets may stand: a log, a commit, a message.
+    /// Text that may contain secrets, such as a log, a commit or a message.
     #[serde(default)]
     pub text: Option<String>,
-    /// Whether what leaked is revoked at once; true if not stated.
+    /// Whether the leaked keys are revoked immediately; true if omitted.
     #[serde(default = "yes")]
     #[schema(required = false, default = true)]
     pub revoke: bool,
-    /// Whether only the versions that leaked are revoked and not the whole key; false if not stated.
+    /// Whether only the leaked versions are revoked, instead of the whole key; false if omitted.
     #[serde(default)]
     pub version_only: bool,
-    /// Whether each key that leaked gets a successor with the same settings; false if not stated.
+    /// Whether each leaked key gets a replacement with the same settings; false if omitted.
     #[serde(default)]
     pub replacement: bool,
 }
 
-/// What became of a report.
+/// Result of a report.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = LeakReport)]
 pub struct LeakReportJson {
-    /// The keys that leaked.
+    /// The leaked keys.
     pub keys: Vec<LeakedKeyJson>,
-    /// Secrets that no key of this installation has, though their form is right.
+    /// Number of secrets that have the format of a key of this installation but belong to none.
     pub unknown: usize,
-    /// What has not the form of a key of this installation, and is none.
+    /// Number of secrets that do not have the format of a key of this installation and belong to none.
     pub malformed: usize,
-    /// How far all that was changed is enforced, where the client waited for it.
+    /// How far the changes are enforced. Present only with `?wait=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
 }
 
-/// A key that leaked.
+/// A leaked key.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = LeakedKey)]
 pub struct LeakedKeyJson {
-    /// The key as it is now.
+    /// The key after the report.
     pub key: KeyJson,
     /// The versions whose secrets leaked.
     pub versions: Vec<LeakedVersionJson>,
-    /// Whether this call revoked it, or versions of it.
+    /// Whether this request revoked the key or some of its versions.
     pub revoked: bool,
-    /// How it was used; null where the audit log cannot be read.
+    /// How the key was used; null if the audit log cannot be read.
     #[schema(required = true)]
     pub usage: Option<KeyUseJson>,
-    /// Its successor with the secret, which is shown this once; null where none was asked for, or the key has expired.
+    /// The replacement with its secret, which is shown only once; null if none was requested or the key has expired.
     #[schema(required = true)]
     pub replacement: Option<CreatedKey>,
 }
@@ -88,7 +88,7 @@ pub struct LeakedVersionJson {
     pub was: KeyStatus,
 }
 
-/// How a key was used in the 30 days before.
+/// Use of a key in the 30 days before the report.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = KeyUse)]
 pub struct KeyUseJson {
@@ -114,22 +114,22 @@ pub struct KeyUseJson {
     pub refusals: Vec<RefusalCount>,
     /// Calls by method and endpoint, most calls first.
     pub endpoints: Vec<EndpointUseJson>,
-    /// Number of endpoints that are left out.
+    /// Number of endpoints not listed.
     pub more_endpoints: usize,
     /// Calls by client address, new addresses first, then most calls first.
     pub addresses: Vec<AddressUseJson>,
-    /// Number of addresses that are left out.
+    /// Number of addresses not listed.
     pub more_addresses: usize,
     /// Number of addresses that were first seen in the last 24 hours.
     pub new_addresses: usize,
     /// Number of calls that were refused because the secret had been revoked.
     pub calls_after_revocation: u64,
-    /// Anomalies in that time, newest first, at most 10.
+    /// Anomalies of the period, newest first, at most 10.
     #[schema(max_items = 10)]
     pub anomalies: Vec<AnomalyJson>,
 }
 
-/// Calls that were refused for one reason.
+/// Calls that were refused for the same reason.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RefusalCount {
     /// Reason of the refusals.

@@ -16,45 +16,45 @@ use super::time::Time;
 #[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditPayload)]
 pub struct PayloadJson {
-    /// The number of the call's record.
+    /// ID of the call's record.
     #[schema(value_type = schema::Number)]
     pub record_id: String,
-    /// The query string, without its question mark.
+    /// Query string, without the question mark.
     pub query: String,
-    /// The body: as text, or in base64.
+    /// Request body, as text or in Base64.
     pub body: String,
-    /// How `body` is written.
+    /// Encoding of `body`.
     #[schema(value_type = schema::BodyEncoding)]
     pub body_encoding: Cow<'static, str>,
     /// `content-type` of the request.
     pub media_type: String,
     /// `content-encoding` of the request.
     pub content_encoding: String,
-    /// Whether that is all.
+    /// Whether the arguments are complete.
     #[schema(value_type = schema::PayloadState)]
     pub state: Cow<'static, str>,
-    /// When it is purged.
+    /// When the arguments are purged.
     #[schema(value_type = schema::Instant)]
     pub kept_until: Time,
 }
 
-/// The key for sealing arguments was changed.
+/// A rotation of the key that encrypts arguments of calls.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct RotatedPayloadKey {
-    /// The name of the key from now on: the first 16 hexadecimal digits of its SHA-256.
+    /// Name of the new key: the first 16 hexadecimal digits of its SHA-256.
     pub wrapping_key: String,
-    /// How many data keys were sealed anew.
+    /// Number of data keys that were encrypted again with the new key.
     pub data_keys: usize,
-    /// How many data keys nothing opens, because their key is not in the file. Their payloads stay closed.
+    /// Number of data keys that cannot be decrypted, because their key is not in the file. Their payloads are unreadable.
     pub unreadable: usize,
 }
 
 // === impl PayloadJson ===
 
 impl PayloadJson {
-    /// The arguments of the call with this record.
+    /// The arguments of the call with this record ID.
     pub fn new(record: i64, payload: CallPayload, kept_until: UnixMillis) -> Self {
-        // A query string outside UTF-8 is no JSON text; its bytes are those that a URL may have, or were not accepted.
+        // JSON text must be UTF-8. A query string that was accepted has only bytes that are valid in a URL.
         let query = String::from_utf8_lossy(&payload.query).into_owned();
         let mut body = payload.body;
         if payload.state == PayloadState::Cut {
@@ -77,7 +77,7 @@ impl PayloadJson {
     }
 }
 
-/// Takes a character away of which the end is missing, so that a text that was cut is still a text.
+/// Removes an incomplete character from the end, so that truncated text remains valid UTF-8.
 fn drop_broken_end(body: &mut Vec<u8>) {
     if let Err(error) = std::str::from_utf8(body)
         && error.error_len().is_none()

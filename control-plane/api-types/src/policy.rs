@@ -20,23 +20,23 @@ use omniflow_domain::policy::{
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// `GET` and `PUT /v1/policy`.
+/// Response of `GET` and `PUT /v1/policy`.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Policy)]
 pub struct PolicyJson {
-    /// The number of this version of the policy.
+    /// Number of the version.
     #[schema(minimum = 1)]
     pub version: u64,
-    /// What it says.
+    /// The policy document.
     #[schema(value_type = schema::PolicyDocument)]
     pub document: PolicyDocument,
-    /// How far it is enforced, where the client waited for it.
+    /// How far the version is enforced. Present only with `?wait=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
 }
 
-/// A version of the policy, without what it says.
+/// A version of the policy, without its document.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyVersion)]
 pub struct PolicyVersionJson {
@@ -65,59 +65,59 @@ pub struct StoredPolicyJson {
     pub created_at: Time,
 }
 
-/// For what a policy would be refused if it were set now.
+/// A reason why the policy cannot be set now.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Obstacle)]
 pub struct ObstacleJson {
-    /// The code of the refusal.
+    /// Error code that setting the policy would return.
     #[schema(value_type = String)]
     pub code: Cow<'static, str>,
-    /// What to do.
+    /// What is wrong, and what to do.
     pub detail: String,
 }
 
-/// What differs between two policies.
+/// Differences between two policies.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyDiff)]
 pub struct PolicyDiffJson {
-    /// The version before.
+    /// The earlier version.
     pub from: u64,
-    /// The version after; null for a draft.
+    /// The later version; null for a draft.
     #[schema(required = true)]
     pub to: Option<u64>,
-    /// What stands in a draft's way: until it is gone, the draft cannot be set. Empty between two versions.
+    /// Conflicts that must be resolved before the draft can be set. Empty when two versions are compared.
     pub blocked_by: Vec<ObstacleJson>,
-    /// How all keys begin, where it differs.
+    /// Prefix of all keys, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedText)]
     pub key_prefix: Option<Change<KeyPrefix>>,
-    /// Whether gateways take keys of another form as well, where it differs.
+    /// Whether gateways accept imported keys, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedFlag)]
     pub imported_keys: Option<Change<bool>>,
-    /// What is kept of the arguments of calls, where it differs.
+    /// What is stored of the arguments of calls, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedPayloads)]
     pub payloads: Option<Change<PayloadPolicy>>,
-    /// The scopes that differ, by name.
+    /// The scopes that differ, in the order of their names.
     #[schema(value_type = schema::ScopeDiff)]
     pub scopes: ScopeDiff,
-    /// The routes that differ, by path and method.
+    /// The routes that differ, in the order of path and method.
     #[schema(value_type = schema::RouteDiff)]
     pub routes: RouteDiff,
 }
 
-/// `POST /v1/policy/rollback`.
+/// Body of `POST /v1/policy/rollback`.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"version": 1}))]
 pub struct RollBack {
-    /// The version whose document is to become effective again.
+    /// Version whose document becomes effective again.
     #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807_i64)]
     pub version: u64,
 }
 
-/// `PUT /v1/policy`: the document. A key prefix that is not stated is the one that there is.
+/// Body of `PUT /v1/policy`: the policy document.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -125,56 +125,56 @@ pub struct RollBack {
     "routes": [{"path": "/shop/orders/{id}", "methods": ["read"], "scope": "orders:read"}],
 }))]
 pub struct SetPolicy {
-    /// How all keys begin.
+    /// Prefix of all keys. It cannot be changed; the current one if omitted.
     #[schema(value_type = Option<schema::Prefix>)]
     pub key_prefix: Option<KeyPrefix>,
-    /// Whether credentials of another form may be imported keys.
+    /// Whether gateways accept imported keys, which have another format.
     #[serde(default)]
     pub imported_keys: bool,
-    /// What is kept of the arguments of calls.
+    /// What is stored of the arguments of calls.
     #[schema(value_type = Option<schema::PayloadPolicy>)]
     pub payloads: Option<PayloadPolicy>,
-    /// The scopes that a key may be given.
+    /// The scopes that keys can grant.
     #[schema(value_type = Vec<schema::ScopeDefinition>, max_items = 500)]
     pub scopes: Vec<ScopeDefinition>,
-    /// The routes that keys may call.
+    /// The routes that keys can call.
     #[schema(value_type = Vec<schema::RouteDefinition>, max_items = 2_000)]
     pub routes: Vec<RouteDefinition>,
 }
 
-/// `POST /v1/policy/explain`: one request, of a key by name or with the headers that carry its credential.
+/// Body of `POST /v1/policy/explain`: a request, and either the key that sends it or the headers with its credential.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "key": "crm-sync", "method": "GET", "path": "/api/v1/contacts", "source_ip": "203.0.113.7",
 }))]
 pub struct ExplainRequest {
-    /// Name or identifier of a key.
+    /// Name or identifier of the key.
     pub key: Option<String>,
-    /// Which version of it; the newest that is accepted if not stated.
+    /// Version of the key; the newest accepted one if omitted.
     #[schema(minimum = 1, maximum = 65_535)]
     pub version: Option<u16>,
-    /// Name and value of each header, in place of a key. Never logged or stored.
+    /// Request headers, instead of `key`: a name and a value each. They are never logged or stored.
     #[schema(value_type = Option<Vec<schema::Header>>)]
     pub headers: Option<Vec<(String, String)>>,
-    /// The method.
+    /// HTTP method.
     pub method: String,
-    /// The path, with its query string if it has one.
+    /// Path, with the query string if there is one.
     pub path: String,
-    /// The client's address; not known if not stated.
+    /// Address of the client; unknown if omitted.
     #[schema(value_type = Option<schema::Address>)]
     pub source_ip: Option<String>,
-    /// When the call is made; now if not stated.
+    /// Time of the call; now if omitted.
     #[schema(value_type = Option<schema::Instant>)]
     pub at: Option<String>,
-    /// How many calls the key has made at that moment; limits are left out if not stated.
+    /// Number of calls that the key has made just before. Rate limits are not checked if omitted.
     #[schema(maximum = 100_000)]
     pub calls_before: Option<u32>,
-    /// A draft, in place of the effective policy.
+    /// Draft to check against, instead of the effective policy.
     pub policy: Option<SetPolicy>,
 }
 
-/// What becomes of a request, and why.
+/// The decision on a request, and the reasons for it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Explanation)]
 pub struct ExplanationJson {
@@ -213,80 +213,80 @@ pub struct ExplanationJson {
     pub steps: Vec<Step>,
 }
 
-/// `POST /v1/policy/replay`: what a draft would have changed.
+/// Response of `POST /v1/policy/replay`: what a draft would have changed.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Replay)]
 pub struct ReplayJson {
-    /// The version that the draft was compared with.
+    /// Version that the draft was compared with.
     pub policy_version: u64,
-    /// What stands in the draft's way: until it is gone, the draft cannot be set.
+    /// Conflicts that must be resolved before the draft can be set.
     pub blocked_by: Vec<ObstacleJson>,
-    /// When the oldest call was made that was replayed.
+    /// When the oldest replayed call began; null if there was none.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub oldest: Option<Time>,
-    /// Whether that is all there is; otherwise older calls were left out.
+    /// Whether all selected calls were replayed. If false, the oldest ones were not.
     pub complete: bool,
-    /// How many calls there are of each kind.
+    /// Number of calls by result.
     #[serde(flatten)]
     #[schema(inline)]
     pub counts: ReplayCountsJson,
-    /// The calls that would be decided otherwise, those of one kind as one.
+    /// The calls that would get another decision, grouped by key, method, endpoint and reasons.
     pub changes: Vec<ReplayChangeJson>,
-    /// Whether there are more kinds than are listed.
+    /// Whether there are more groups than are listed.
     pub more_changes: bool,
 }
 
-/// How many calls there are of each kind.
+/// Number of calls by result.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ReplayCounts)]
 pub struct ReplayCountsJson {
-    /// All of them.
+    /// Number of replayed calls.
     pub calls: u64,
-    /// Allowed by both policies.
+    /// Calls that both policies allow.
     pub still_allowed: u64,
-    /// Refused by both, perhaps for another reason.
+    /// Calls that both policies refuse, possibly for different reasons.
     pub still_refused: u64,
-    /// Allowed by the effective policy, refused by the draft.
+    /// Calls that the effective policy allows and the draft refuses.
     pub newly_refused: u64,
-    /// Refused by the effective policy, allowed by the draft; their limits aside.
+    /// Calls that the effective policy refuses and the draft allows. Rate limits are not considered.
     pub newly_allowed: u64,
-    /// Decided before any policy counts: no key, one that is not valid, or not from there.
+    /// Calls whose decision does not depend on the policy: without a key, with an invalid key, or from an address that the key may not be used from.
     pub unaffected: u64,
-    /// Of which the record does not tell enough: its path was cut or redacted.
+    /// Calls whose record has too little detail: the path was truncated or redacted, or the key no longer exists.
     pub not_replayable: u64,
-    /// The keys whose calls would be refused.
+    /// Number of keys whose calls would newly be refused.
     pub keys_newly_refused: usize,
-    /// The keys whose calls would be allowed.
+    /// Number of keys whose calls would newly be allowed.
     pub keys_newly_allowed: usize,
 }
 
-/// Calls of one key, method and endpoint that would be decided otherwise.
+/// Calls of one key, method and endpoint that would get another decision.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ReplayChange)]
 pub struct ReplayChangeJson {
-    /// The key.
+    /// Identifier of the key.
     #[schema(value_type = schema::Identifier)]
     pub key_id: Uuid,
-    /// Its name.
+    /// Name of the key.
     #[schema(required = true)]
     pub key_name: Option<String>,
-    /// The method.
+    /// HTTP method.
     pub method: String,
-    /// The route that the draft has for it, or else the one that was recorded.
+    /// Path template of the route in the draft, or of the recorded route if the draft has none.
     #[schema(required = true)]
     pub endpoint: Option<String>,
-    /// The reason code by the effective policy.
+    /// Reason of the decision under the effective policy.
     #[schema(value_type = schema::Reason)]
     pub before: Cow<'static, str>,
-    /// The reason code by the draft.
+    /// Reason of the decision under the draft.
     #[schema(value_type = schema::Reason)]
     pub after: Cow<'static, str>,
-    /// How many calls.
+    /// Number of calls.
     pub calls: u64,
-    /// The newest of them in the audit log.
+    /// ID of the newest of these calls in the audit log.
     #[schema(value_type = schema::Number)]
     pub newest_record: String,
-    /// Its path.
+    /// Path of the newest of these calls.
     pub newest_path: String,
 }
 

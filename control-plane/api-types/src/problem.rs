@@ -6,33 +6,33 @@ use utoipa::ToSchema;
 
 use super::schema;
 
-/// What is answered instead of what was asked for (RFC 9457).
+/// An error (RFC 9457).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemJson {
-    /// Always `about:blank`: `code` says which problem it is.
+    /// Always `about:blank`. `code` identifies the problem.
     pub r#type: String,
-    /// The name of the status.
+    /// Name of the HTTP status.
     pub title: String,
-    /// The status of the answer.
+    /// HTTP status of the response.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What went wrong, for programs.
+    /// Stable error code, for programs.
     #[schema(value_type = schema::Code)]
     pub code: String,
     /// What went wrong and what to do, for people.
     pub detail: String,
-    /// What is to blame: a JSON pointer into the body, or the name of a query parameter or header.
+    /// Location of the error: a JSON pointer into the body, or the name of a query parameter or header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     pub field: Option<String>,
-    /// The line of the body, from 1, where it is known.
+    /// Line of the body, counted from 1, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u32, minimum = 1)]
     pub line: Option<usize>,
 }
 
-/// The HTTP status of every problem with this code. Part of the API's contract, and the same for pages.
+/// Returns the HTTP status of every problem with this code, in the API and the console. Part of the API's contract.
 pub const fn status(code: ErrorCode) -> u16 {
     match code {
         ErrorCode::InvalidJson => 400,
@@ -73,7 +73,7 @@ pub const fn status(code: ErrorCode) -> u16 {
 // === impl ProblemJson ===
 
 impl ProblemJson {
-    /// The document of an error. `title` is the name of the status.
+    /// Builds the document of an error. `title` is the name of the status.
     pub fn new(error: &Error, title: &str) -> Self {
         Self {
             r#type: "about:blank".to_owned(),

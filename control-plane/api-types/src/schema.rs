@@ -1,8 +1,8 @@
-//! What the OpenAPI document says of types that stand elsewhere: the texts, numbers and words of the API with the very
-//! limits that the code checks, and the shapes of `omniflow-policy`, which knows nothing of HTTP.
+//! OpenAPI schemas of types that are defined elsewhere: the strings, numbers and enumerations of the API, with the limits
+//! that the code checks, and the types of `omniflow-policy`, which does not depend on OpenAPI.
 
-// Nothing here is ever made; the document asks for the types only. What differs from the true shapes is found by the
-// end-to-end test that holds every answer against the document.
+// These types are never constructed. An end-to-end test checks every response against the document, so that a schema
+// that differs from the real type is found.
 #![allow(dead_code)]
 
 use omniflow_policy::address::MAX_NETWORKS;
@@ -30,7 +30,7 @@ use omniflow_domain::name::MAX_NAME_LENGTH;
 use omniflow_domain::stats::Dimension as StatsDimension;
 use omniflow_domain::token::Role as TokenRole;
 
-/// Types that are nothing but a schema.
+/// Defines types that only have a schema.
 macro_rules! schemas {
     ($($name:ident: $text:literal = $schema:expr;)*) => {
         $(
@@ -52,66 +52,66 @@ schemas! {
     KeyName: "1 to 64 letters, digits, spaces, `.`, `_` and `-`, with a letter or digit at both ends. Not a UUID."
         = pattern("^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$")
             .min_length(Some(1)).max_length(Some(MAX_NAME_LENGTH)).examples(["crm-sync"]);
-    Code: "What went wrong, for programs." = words(ErrorCode::ALL.iter().map(|code| code.as_str()));
-    Identifier: "UUID version 7." = text().format(Some(SchemaFormat::Custom("uuid".to_owned())));
-    Instant: "RFC 3339. Requests may have any offset, answers are in UTC with milliseconds."
+    Code: "Stable error code, for programs." = words(ErrorCode::ALL.iter().map(|code| code.as_str()));
+    Identifier: "UUID, version 7." = text().format(Some(SchemaFormat::Custom("uuid".to_owned())));
+    Instant: "Time in RFC 3339 format. Requests may use any offset; responses are in UTC with milliseconds."
         = text().format(Some(SchemaFormat::Custom("date-time".to_owned()))).examples(["2027-01-31T00:00:00.000Z"]);
-    Duration: "A whole number and a unit: `ms`, `s`, `m`, `h` or `d`."
+    Duration: "Integer with a unit: `ms`, `s`, `m`, `h` or `d`."
         = pattern("^[0-9]+(ms|s|m|h|d)$").examples(["24h"]);
-    Description: "At most 1,024 bytes." = text().max_length(Some(MAX_DESCRIPTION_LENGTH));
-    Hint: "Up to four characters of the secret, by which a person tells it from others."
+    Description: "Text of at most 1,024 bytes." = text().max_length(Some(MAX_DESCRIPTION_LENGTH));
+    Hint: "Up to four characters of the secret, shown to identify it."
         = pattern("^[!-~]*$").max_length(Some(MAX_HINT_LENGTH));
-    Sha256: "A SHA-256 in hexadecimal digits." = pattern("^[0-9A-Fa-f]{64}$");
-    Secret: "The secret, which is shown this once." = text();
-    Scope: "`resource:action`, each of lower-case letters, digits, `-` and `_`, beginning with a letter."
+    Sha256: "SHA-256 in hexadecimal." = pattern("^[0-9A-Fa-f]{64}$");
+    Secret: "The secret. It is shown only once." = text();
+    Scope: "`resource:action`. Both parts consist of lowercase letters, digits, `-` and `_`, and begin with a letter."
         = pattern("^[a-z][a-z0-9_-]*:[a-z][a-z0-9_-]*$").max_length(Some(MAX_SCOPE_LENGTH))
             .examples(["contacts:read"]);
     Scopes: "Scopes that the policy defines." = list::<Scope>(MAX_SCOPES_PER_KEY);
-    Network: "An address, or a network such as `203.0.113.0/24`."
+    Network: "An IP address, or a network such as `203.0.113.0/24`."
         = pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$").examples(["203.0.113.0/24"]);
-    Networks: "Networks from which the key may be used; empty for any." = list::<Network>(MAX_NETWORKS);
+    Networks: "Networks that the key may be used from; empty if any." = list::<Network>(MAX_NETWORKS);
     Address: "An IPv4 or IPv6 address." = pattern("^[0-9A-Fa-f:.]+$").examples(["203.0.113.7"]);
-    Prefix: "2 to 12 lower-case letters and digits, beginning with a letter: how all keys begin."
+    Prefix: "Prefix of all keys: 2 to 12 lowercase letters and digits, beginning with a letter."
         = pattern("^[a-z][a-z0-9]{1,11}$").examples(["omf"]);
-    Template: "Literal segments, `{name}` for one segment, `{*name}` at the end for one or more."
+    Template: "Path template: literal segments, `{name}` for one segment, and `{*name}` at the end for one or more segments."
         = pattern("^/").max_length(Some(MAX_TEMPLATE_LENGTH)).examples(["/api/v1/contacts/{id}"]);
-    MethodSelector: "A method such as `GET`; `read` (GET and HEAD), `write` (all others) or `any`."
+    MethodSelector: "An HTTP method such as `GET`, or `read` (GET and HEAD), `write` (all others) or `any`."
         = pattern("^(read|write|any|[A-Z-]{1,32})$").examples(["read"]);
     Header: "Name and value of a header."
         = ArrayBuilder::new().items(text()).min_items(Some(2)).max_items(Some(2));
-    Incarnation: "64 random bits that name one run of a process or VM." = pattern("^[0-9a-f]{16}$");
-    Number: "The number of a record, as text." = pattern("^[0-9]+$");
-    Dimensions: "One or two of `hour`, `key`, `endpoint`, `address`, `status`, `reason`, with a comma between."
+    Incarnation: "ID of a process or VM: 64 random bits in hexadecimal, new at each start." = pattern("^[0-9a-f]{16}$");
+    Number: "A number, as a string." = pattern("^[0-9]+$");
+    Dimensions: "One or two of `hour`, `key`, `endpoint`, `address`, `status` and `reason`, separated by a comma."
         = pattern("^(hour|key|endpoint|address|status|reason)(,(hour|key|endpoint|address|status|reason))?$").examples(["hour,key"]);
-    Cursor: "`next_cursor` of an earlier page, unchanged." = text();
-    StatusFilter: "A status such as `404`, or a class such as `4xx`."
+    Cursor: "`next_cursor` of the previous page, unchanged." = text();
+    StatusFilter: "An HTTP status such as `404`, or a class such as `4xx`."
         = pattern("^([1-5]xx|[0-9]{1,3})$").examples(["4xx"]);
-    Environment: "Which upstream a key reaches."
+    Environment: "Environment of a key, which selects the upstream."
         = words([KeyEnvironment::Live, KeyEnvironment::Test].map(KeyEnvironment::as_str));
-    KeyStatus: "`active`: one version is accepted; `rotating`: several; `revoked`: all were revoked; `expired`: otherwise."
+    KeyStatus: "`active`: one version is accepted; `rotating`: several versions are accepted; `revoked`: all versions are revoked; `expired`: none is accepted, and not all are revoked."
         = words(Status::ALL.map(Status::as_str));
-    KeyOrder: "An order: by when keys were made, or by name, byte by byte." = words(Order::ALL.map(Order::as_str));
-    VersionStatus: "`active`: accepted; `rotating`: accepted until the end of its overlap; `revoked`: revoked before; `expired`: otherwise."
+    KeyOrder: "Sort order: by time of creation, or by name (compared byte by byte)." = words(Order::ALL.map(Order::as_str));
+    VersionStatus: "`active`: accepted; `rotating`: accepted until its overlap ends; `revoked`: revoked; `expired`: no longer accepted, and not revoked."
         = words(Status::ALL.map(Status::as_str));
-    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: not heard of for longer than the lease."
+    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: no request for longer than the lease."
         = words(Liveness::ALL.map(Liveness::as_str));
-    Role: "What a token may do." = words(TokenRole::ALL.map(TokenRole::as_str));
-    Action: "What was done." = words(AdminAction::ALL.map(AdminAction::as_str));
-    ExportFormat: "In which form records are sent." = words(["ndjson", "csv"]);
-    Dimension: "By what calls are grouped." = words(StatsDimension::ALL.map(StatsDimension::as_str));
-    Decision: "Whether a call was let through." = words(["allowed", "denied"]);
-    Reason: "Why: `allowed`, `non_key_credential`, or the code of a refusal." = words(Outcome::all().map(Outcome::reason));
-    FieldPointer: "A JSON pointer (RFC 6901) to a field of the arguments, in which `*` stands for every member or element."
+    Role: "Role of a token." = words(TokenRole::ALL.map(TokenRole::as_str));
+    Action: "Kind of change." = words(AdminAction::ALL.map(AdminAction::as_str));
+    ExportFormat: "Format of an export." = words(["ndjson", "csv"]);
+    Dimension: "Property that calls are grouped by." = words(StatsDimension::ALL.map(StatsDimension::as_str));
+    Decision: "Whether the call was allowed or denied." = words(["allowed", "denied"]);
+    Reason: "Reason of a decision: `allowed`, `non_key_credential`, or the code of a refusal." = words(Outcome::all().map(Outcome::reason));
+    FieldPointer: "JSON pointer (RFC 6901) to a field of the arguments. `*` matches every member or element."
         = pattern("^/([^~]|~[01])*$").max_length(Some(MAX_FIELD_LENGTH)).examples(["/card/number"]);
-    BodyEncoding: "`text`, or `base64` where it is no UTF-8." = words(["text", "base64"]);
-    PayloadState: "`whole`; `cut`: the end is missing; `no_room`: the gateway had no room for it; `not_redactable`: the body is missing, as fields to be redacted cannot be found in it."
+    BodyEncoding: "`text`, or `base64` if the body is not UTF-8." = words(["text", "base64"]);
+    PayloadState: "`whole`: complete; `cut`: the end is missing; `no_room`: the gateway's buffer was full; `not_redactable`: the body is missing, because the fields to redact cannot be located in it."
         = words(State::ALL.map(State::as_str));
-    AnomalyKind: "A kind of anomaly." = words(Kind::ALL.map(Kind::as_str));
-    GapCause: "Why records never arrived." = words(Cause::ALL.map(Cause::as_str));
-    DenialCode: "Why a step refused." = words(Denial::ALL.map(Denial::code));
-    StepWord: "Which step." = words(StepName::ALL.map(StepName::as_str));
-    VerdictWord: "What came of it." = words(["passed", "refused", "not_reached"]);
-    WindowWord: "Which limit." = words([Window::Minute, Window::Hour].map(Window::as_str));
+    AnomalyKind: "Kind of anomaly." = words(Kind::ALL.map(Kind::as_str));
+    GapCause: "Why records are missing." = words(Cause::ALL.map(Cause::as_str));
+    DenialCode: "Reason of a refusal." = words(Denial::ALL.map(Denial::code));
+    StepWord: "Step of a decision." = words(StepName::ALL.map(StepName::as_str));
+    VerdictWord: "Result of a step." = words(["passed", "refused", "not_reached"]);
+    WindowWord: "Period of a rate limit." = words([Window::Minute, Window::Hour].map(Window::as_str));
 }
 
 fn text() -> ObjectBuilder {
@@ -130,17 +130,17 @@ fn list<T: PartialSchema>(most: usize) -> ArrayBuilder {
     ArrayBuilder::new().items(T::schema()).max_items(Some(most))
 }
 
-/// Limits. At least one of `per_minute` and `per_hour` is stated; with neither but a `burst`, 60 a minute.
+/// Rate limits. At least one field is required; with only `burst`, 60 calls per minute apply.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// Calls in a minute, sustained.
+    /// Sustained calls per minute.
     #[schema(minimum = 1, maximum = 1_000_000)]
     per_minute: Option<u32>,
-    /// Calls in an hour, sustained.
+    /// Sustained calls per hour.
     #[schema(minimum = 1, maximum = 1_000_000)]
     per_hour: Option<u32>,
-    /// Calls at once under the shorter of the limits; without it, that limit itself.
+    /// Burst size: calls at once, for the limit with the shorter period. That limit itself if omitted.
     #[schema(minimum = 1, maximum = 1_000_000)]
     burst: Option<u32>,
 }
@@ -149,10 +149,10 @@ pub struct RateLimit {
 #[derive(ToSchema)]
 pub struct PolicyDocument {
     key_prefix: Prefix,
-    /// Whether gateways take keys of another form as well; left out where false.
+    /// Whether gateways accept imported keys, which have another format; absent if false.
     #[schema(required = false)]
     imported_keys: bool,
-    /// What is kept of the arguments of calls; left out where it is as it is by itself.
+    /// What is stored of the arguments of calls; absent if it is the default.
     #[schema(required = false)]
     payloads: PayloadPolicy,
     #[schema(max_items = 500)]
@@ -161,41 +161,41 @@ pub struct PolicyDocument {
     routes: Vec<RouteDefinition>,
 }
 
-/// A scope and what it is for.
+/// A scope and its description.
 #[derive(ToSchema)]
 pub struct ScopeDefinition {
     name: Scope,
-    /// What it allows, for the person who gives it; empty if left out.
+    /// What the scope allows, for admins who grant it; empty if omitted.
     #[schema(required = false)]
     description: String,
 }
 
-/// A route and the scope that it needs.
+/// A route and the scope that it requires.
 #[derive(ToSchema)]
 pub struct RouteDefinition {
     path: Template,
-    /// A name beats `read` and `write`, which beat `any`.
+    /// Methods of the route. A method name takes precedence over `read` and `write`, which take precedence over `any`.
     #[schema(min_items = 1)]
     methods: Vec<MethodSelector>,
     scope: Scope,
-    /// Whether the arguments of calls are kept; left out where true.
+    /// Whether the arguments of calls are stored; absent if true.
     #[schema(required = false)]
     payload: bool,
 }
 
-/// What is kept of the arguments of calls.
+/// What is stored of the arguments of calls.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PayloadPolicy {
-    /// How many bytes of one call, query string and body together; 0 for none at all, 65536 if left out.
+    /// Maximum bytes per call, query string and body together; 0 for none, 65536 if omitted.
     #[schema(required = false, maximum = 262_144)]
     max_bytes: u32,
-    /// Fields whose values are replaced before anything is stored.
+    /// Fields whose values are redacted before the arguments are stored.
     #[schema(required = false, max_items = 64)]
     redact: Vec<FieldPointer>,
 }
 
-/// What is kept of the arguments of calls, before and after.
+/// What is stored of the arguments of calls, before and after.
 #[derive(ToSchema)]
 pub struct ChangedPayloads {
     before: PayloadPolicy,
@@ -207,10 +207,10 @@ pub struct ChangedPayloads {
 pub struct Step {
     name: StepWord,
     verdict: VerdictWord,
-    /// Where it was refused.
+    /// Reason of the refusal; absent if the step did not refuse.
     #[schema(value_type = DenialCode, required = false)]
     reason: DenialCode,
-    /// The facts, in plain sentences. Never a secret.
+    /// What the step checked and found, in sentences. Contains no secrets.
     detail: String,
 }
 
@@ -237,44 +237,44 @@ pub struct RouteDiff {
     changed: Vec<ChangedRoute>,
 }
 
-/// A path with one method selector, and the scope that it needs.
+/// A path with one method selector, and the scope that it requires.
 #[derive(ToSchema)]
 pub struct MappedRoute {
     path: Template,
     method: MethodSelector,
     scope: Scope,
-    /// Whether the arguments of calls are kept; left out where true.
+    /// Whether the arguments of calls are stored; absent if true.
     #[schema(required = false)]
     payload: bool,
 }
 
-/// A route that is there before and after.
+/// A route that both policies have.
 #[derive(ToSchema)]
 pub struct ChangedRoute {
     path: Template,
     method: MethodSelector,
-    /// The scope that a key needs, where it differs.
+    /// Scope that the route requires, if it differs.
     #[schema(required = false)]
     scope: ChangedText,
-    /// Whether the arguments of calls are kept, where it differs.
+    /// Whether the arguments of calls are stored, if it differs.
     #[schema(required = false)]
     payload: ChangedFlag,
 }
 
-/// A text before and after.
+/// A string before and after.
 #[derive(ToSchema)]
 pub struct ChangedText {
     before: String,
     after: String,
 }
 
-/// Yes or no, before and after.
+/// A flag before and after.
 #[derive(ToSchema)]
 pub struct ChangedFlag {
     before: bool,
     after: bool,
 }
 
-/// The derives take literals only: these are the limits that the code checks.
+/// Checks the limits in the derive attributes, which must be literals, against those of the code.
 const _: () = assert!(MAX_LIMIT == 1_000_000 && MAX_SCOPES == 500 && MAX_ROUTES == 2_000);
 const _: () = assert!(MAX_PAYLOAD_BYTES == 262_144 && MAX_REDACTED_FIELDS == 64);

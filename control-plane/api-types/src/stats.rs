@@ -1,4 +1,4 @@
-//! What many calls amount to, in JSON.
+//! Statistics of calls, in JSON.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::time::Time;
 use omniflow_domain::stats::{CallStats, GroupStats, GroupValue, Tally};
 use omniflow_domain::time::format_time;
 
-/// Calls in groups.
+/// Statistics of calls, by group.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditStats)]
 pub struct AuditStatsJson {
@@ -20,47 +20,46 @@ pub struct AuditStatsJson {
     /// Calls that began before this time are counted.
     #[schema(value_type = schema::Instant)]
     pub to: Time,
-    /// By what they are grouped.
+    /// Properties that calls are grouped by.
     #[schema(value_type = Vec<schema::Dimension>)]
     pub by: Vec<Cow<'static, str>>,
-    /// In the order of time where grouped by hour first, otherwise those of most calls first.
+    /// The groups: oldest first if grouped by hour first, otherwise most calls first.
     pub groups: Vec<StatsGroupJson>,
-    /// The calls of the groups for which `limit` left no place; null where it left none out.
+    /// Sum of the groups beyond `limit`; null if there are none.
     #[schema(required = true)]
     pub other: Option<StatsCountsJson>,
-    /// All calls.
+    /// Sum of all groups.
     pub total: StatsCountsJson,
 }
 
-/// Calls that have something in common.
+/// A group of calls.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsGroup)]
 pub struct StatsGroupJson {
-    /// What they have in common, in the order of `by`; null for no key, no route or no address.
+    /// Values that the calls share, in the order of `by`; null for no key, no route or no address.
     pub group: Vec<Option<String>>,
-    /// The newest name of the key, where grouped by key.
+    /// Latest name of the key, if grouped by key.
     #[schema(required = true)]
     pub key_name: Option<String>,
-    /// How many, and how fast.
+    /// Numbers and latencies of the calls.
     pub counts: StatsCountsJson,
 }
 
-/// How many calls, and how fast.
+/// Numbers and latencies of calls.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsCounts)]
 pub struct StatsCountsJson {
     /// Number of calls.
     pub calls: u64,
-    /// With a status from 400 to 499.
+    /// Number of calls with a status from 400 to 499.
     pub client_errors: u64,
-    /// With a status from 500 to 599.
+    /// Number of calls with a status from 500 to 599.
     pub server_errors: u64,
-    /// Latencies, in microseconds.
+    /// Latency percentiles, in microseconds.
     pub latency_us: PercentilesJson,
 }
 
-/// Latencies that so many percent of the calls do not exceed: by nearest rank, rounded down to three significant
-/// digits. Null without calls.
+/// Latency percentiles by nearest rank, rounded down to three significant digits. Null without calls.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Percentiles)]
 pub struct PercentilesJson {

@@ -27,7 +27,7 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        parse_time(&text).map(Self).ok_or_else(|| Error::custom("not a time in RFC 3339 since 1970"))
+        parse_time(&text).map(Self).ok_or_else(|| Error::custom("not an RFC 3339 time since 1970"))
     }
 }
 

@@ -10,18 +10,18 @@ use super::time::Time;
 use omniflow_domain::name::Name;
 use omniflow_domain::token::{Role, Token};
 
-/// `POST /v1/tokens`.
+/// Body of `POST /v1/tokens`.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "edge", "role": "gateway"}))]
 pub struct CreateToken {
-    /// A name that no other token has.
+    /// Name of the token. No other token may have it.
     #[schema(value_type = schema::KeyName)]
     pub name: String,
-    /// `owner`, `admin`, `auditor` or `gateway`.
+    /// Role of the token: `owner`, `admin`, `auditor` or `gateway`.
     #[schema(value_type = schema::Role)]
     pub role: String,
-    /// When it ends.
+    /// When the token expires; never if omitted.
     #[serde(default)]
     #[schema(value_type = Option<schema::Instant>)]
     pub expires_at: Option<String>,
@@ -50,7 +50,7 @@ pub struct TokenJson {
     pub expires_at: Option<Time>,
 }
 
-/// A new token with its secret, which is shown this once.
+/// A new token with its secret. The secret is shown only once.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
     /// The token.

@@ -1,4 +1,4 @@
-//! Values, limits and word lists of the API that its clients need, so that a client depends on this crate alone.
+//! Values, limits and enumerations of the API that clients need, so that a client depends only on this crate.
 
 pub use omniflow_domain::anomaly::AnomalyKind;
 pub use omniflow_domain::audit::Decision;

@@ -26,22 +26,22 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListFilter {
-    /// Changes with this action.
+    /// Only changes with this action.
     #[param(value_type = Option<schema::Action>)]
     action: Option<String>,
-    /// Changes by the token with this name or identifier.
+    /// Only changes by the token with this name or identifier.
     principal: Option<String>,
-    /// Changes to what has this name or identifier.
+    /// Only changes to the object with this name or identifier.
     subject: Option<String>,
-    /// Changes made at this time or later.
+    /// Only changes made at this time or later.
     #[param(value_type = Option<schema::Instant>)]
     from: Option<String>,
-    /// Changes made before this time.
+    /// Only changes made before this time.
     #[param(value_type = Option<schema::Instant>)]
     to: Option<String>,
 }
 
-/// Lists changes by admins, newest first.
+/// List changes by admins, newest first.
 #[utoipa::path(
     get,
     path = "/v1/admin-log",

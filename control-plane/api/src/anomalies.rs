@@ -28,20 +28,20 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AnomalyFilter {
-    /// Anomalies of this key, by identifier or by its name at the time.
+    /// Only anomalies of the key with this identifier, or with this name at the time.
     key: Option<String>,
-    /// Anomalies of this kind.
+    /// Only anomalies of this kind.
     #[param(value_type = Option<schema::AnomalyKind>)]
     kind: Option<String>,
-    /// Anomalies that ended at this time or later.
+    /// Only anomalies that were observed at this time or later.
     #[param(value_type = Option<schema::Instant>)]
     from: Option<String>,
-    /// Anomalies that began before this time.
+    /// Only anomalies that began before this time.
     #[param(value_type = Option<schema::Instant>)]
     to: Option<String>,
 }
 
-/// Lists anomalies in the use of keys, newest first.
+/// List anomalies in the use of keys, newest first.
 #[utoipa::path(
     get,
     path = "/v1/anomalies",

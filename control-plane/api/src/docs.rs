@@ -1,5 +1,5 @@
-//! `GET /openapi.json`, and the same to browse at `/docs`: pages, scripts and styles are part of the binary, and a
-//! browser that shows them asks nobody else.
+//! `GET /openapi.json`, and `/docs` to browse it. Pages, scripts and styles are part of the binary: a browser loads nothing
+//! from other hosts.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::problem::Problem;
 use super::state::Document;
 use omniflow_domain::error::Error;
 
-/// Scripts come from here only. The pages set styles at their elements, which needs `unsafe-inline` for styles.
+/// Allows scripts from this origin only. The pages set inline styles, which require `unsafe-inline` for styles.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -35,7 +35,7 @@ async fn document(State(Document(document)): State<Document>) -> impl IntoRespon
     ([(header::CONTENT_TYPE, "application/json")], document)
 }
 
-/// The page names its files relative to the folder.
+/// Redirects to the directory, because the page uses relative URLs.
 #[utoipa::path(get, path = "/docs")]
 async fn start() -> Redirect {
     Redirect::permanent("/docs/")
@@ -52,18 +52,18 @@ async fn file(Segments(name): Segments<String>) -> Result<Response, Problem> {
 }
 
 fn serve(name: &str) -> Result<Response, Problem> {
-    // Without a validator: the usual one is elsewhere.
+    // No validator: the default one is on another host.
     let config =
         Config::from("/openapi.json").use_base_layout().validator_url("none").display_operation_id(true);
     let file = utoipa_swagger_ui::serve(name, Arc::new(config)).map_err(|error| {
-        tracing::error!(%error, "a page of the documentation cannot be made");
+        tracing::error!(%error, "API documentation page not rendered");
         Error::internal()
     })?;
     let file =
         file.ok_or_else(|| Error::not_found("The documentation has no such file. It begins at /docs."))?;
     let headers: [(HeaderName, &str); 2] =
         [(header::CONTENT_TYPE, &file.content_type), (header::CONTENT_SECURITY_POLICY, POLICY)];
-    // Not copied: many may ask for megabytes at once, and read them slowly.
+    // Not copied: many clients may request megabytes at once and read them slowly.
     let bytes = match file.bytes {
         Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         Cow::Owned(bytes) => Bytes::from(bytes),

@@ -50,8 +50,8 @@ impl Endpoints {
         self
     }
 
-    /// The endpoint with what applies to all of them, and with its access in its description. The roles are checked before
-    /// the body is read.
+    /// Applies the common layers to the endpoint and adds its access to its description. The roles are checked before the
+    /// body is read.
     fn protected(
         &self,
         access: Access,
@@ -66,13 +66,13 @@ impl Endpoints {
         (schemas, paths, handler)
     }
 
-    /// The routes, and the OpenAPI document of those that it describes.
+    /// The router, and the OpenAPI document.
     pub(super) fn into_parts(self) -> (Router<AppState>, OpenApi) {
         let (documented, document) = self.documented.split_for_parts();
         (documented.merge(Router::from(self.undocumented)), document)
     }
 
-    /// The descriptions of all endpoints: of those in the OpenAPI document, and of the others.
+    /// The operations of all endpoints, including those that the OpenAPI document omits.
     #[cfg(test)]
     pub(super) fn descriptions(&self) -> [&OpenApi; 2] {
         [self.documented.get_openapi(), self.undocumented.get_openapi()]

@@ -1,4 +1,4 @@
-//! Reading requests: strict JSON, strict queries, and refusals that name the field.
+//! Extractors: strict JSON, strict query strings, and errors that name the field.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use super::problem::Problem;
 use omniflow_domain::error::{Error, ErrorCode};
 pub(super) use omniflow_service::json::parse;
 
-/// How long a request's body may take in all. The largest, a batch of 1 MiB, then comes over 140 kbit/s.
+/// Maximum time for receiving a request body. The largest, a batch of 1 MiB, needs at least 140 kbit/s.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
-/// A request body in JSON. Unknown fields are refused by the shape itself.
+/// A request body in JSON. Its type rejects unknown fields.
 pub(super) struct StrictJson<T>(pub(super) T);
 
-/// A request body like [`StrictJson`], or none at all for the default.
+/// A request body like [`StrictJson`], or an empty body for the default value.
 pub(super) struct OptionalJson<T>(pub(super) T);
 
-/// The query string. Parameters that the shape does not have are refused, and so are repeated ones.
+/// The query string. Unknown and repeated parameters are rejected.
 pub(super) struct StrictQuery<T>(pub(super) T);
 
 /// The variable segments of the path.
@@ -31,9 +31,9 @@ pub(super) struct Segments<T>(pub(super) T);
 /// The bytes of a request's body, within the endpoint's limit.
 pub(super) struct Body(pub(super) Bytes);
 
-/// What is read from the bytes of a body and the headers that describe them.
+/// A value that is parsed from a body and its headers.
 pub(super) trait FromBody: Sized {
-    /// Reads it.
+    /// Parses the value.
     fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error>;
 }
 
@@ -52,7 +52,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
-/// A body that is read in time. One that drips arrives without a pause, and would take days.
+/// Reads a body within the time limit. Without it, a client that sends single bytes could take days.
 pub(super) async fn whole<T>(reading: impl Future<Output = T>) -> Result<T, Error> {
     timeout(BODY_TIME, reading).await.map_err(|_| incomplete())
 }
@@ -114,13 +114,13 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
     }
 }
 
-/// The media type of a body without its parameters; empty if none is stated.
+/// The media type of a body without its parameters; empty if there is none.
 pub(super) fn media_type(headers: &HeaderMap) -> &str {
     let stated = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     stated.split(';').next().unwrap_or_default().trim()
 }
 
-/// Refuses a body of another media type, so that no form of a foreign page can be taken for a call.
+/// Rejects a body of another media type, so that an HTML form on another site cannot send an API request.
 pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Error> {
     if media_type(headers).eq_ignore_ascii_case(wanted) {
         Ok(())

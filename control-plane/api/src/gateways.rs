@@ -1,4 +1,4 @@
-//! `GET /v1/gateways`: who enforces what.
+//! `GET /v1/gateways`: gateways, and the version that each enforces.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.add(READ, routes!(list))
 }
 
-/// Lists gateways and what each enforces.
+/// List gateways and the version that each worker enforces.
 #[utoipa::path(
     get,
     path = "/v1/gateways",

@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it can serve.
+//! Liveness and readiness probes.
 
 use std::sync::Arc;
 
@@ -18,25 +18,27 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .add(Access::Public, routes!(metrics::metrics))
 }
 
-/// Tells that the process lives.
+/// Check liveness.
 #[utoipa::path(
     get,
     path = "/healthz",
     operation_id = "healthz",
     tag = "health",
-    responses((status = 200, body = String, content_type = "text/plain", description = "It does.")),
+    responses((status = 200, body = String, content_type = "text/plain", description = "The process is running.")),
 )]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Tells whether the process can serve: the image is built and the databases answer.
+/// Check readiness.
+///
+/// The control plane is ready when the image of all keys is built and the databases respond.
 #[utoipa::path(
     get,
     path = "/readyz",
     operation_id = "readyz",
     tag = "health",
-    responses((status = 200, body = String, content_type = "text/plain", description = "It can.")),
+    responses((status = 200, body = String, content_type = "text/plain", description = "The control plane is ready.")),
 )]
 pub(super) async fn readyz(State(monitoring): State<Arc<Monitoring>>) -> Result<&'static str, Problem> {
     monitoring.check_ready().await?;

@@ -1,6 +1,6 @@
-//! `Idempotency-Key`: a request to create something that is sent again gets the response of the first one.
+//! `Idempotency-Key`: a create request that is sent again gets the response to the first one.
 //!
-//! What makes an attempt the same and how long it is remembered is up to
+//! Which requests count as repeated, and for how long, is defined by
 //! [`IdempotencyCache`](omniflow_service::idempotency::IdempotencyCache).
 
 use std::fmt;
@@ -24,12 +24,12 @@ use omniflow_service::precondition::entity_tag;
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks the response of an earlier attempt.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// The maximum length of the header in bytes, as elsewhere.
+/// The maximum length of the header in bytes, as in other APIs.
 const MAX_LENGTH: usize = 255;
 /// The usual length of a response in bytes.
 const USUAL_BYTES: usize = 4 * 1024;
 
-/// The body of a request that creates something, and the attempt that it is.
+/// The body of a create request, and its attempt.
 pub(super) struct IdempotentBody<B> {
     /// The body.
     pub(super) body: B,
@@ -37,10 +37,10 @@ pub(super) struct IdempotentBody<B> {
     pub(super) attempt: Option<Attempt>,
 }
 
-/// The response to a request that created something. It contains a secret: no Debug.
+/// The response to a create request. It contains a secret, so it does not implement `Debug`.
 #[derive(Clone)]
 pub(crate) struct Created {
-    /// Where it is; `None` where it was created as part of something else.
+    /// The URL of the created object; `None` if it was created as part of something else.
     location: Option<String>,
     revision: Option<u64>,
     body: Zeroizing<String>,
@@ -60,7 +60,7 @@ where
         let key = key(request.headers())?;
         let headers = request.headers().clone();
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-        // Not the authority, which stands in the target over HTTP/2 only.
+        // Without the authority, which is part of the URI over HTTP/2 only.
         let call = format!("{} {path}\n", request.method());
         let Body(bytes) = Body::from_request(request, state).await?;
         let attempt = key.map(|key| Attempt {
@@ -90,10 +90,10 @@ fn refused_header() -> Error {
 
 fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Error> {
     let failed = |error: &dyn fmt::Display| {
-        tracing::error!(%error, "response not serialized");
+        tracing::error!(%error, "response serialization failed");
         Error::internal()
     };
-    // As large as most become: a buffer that grows leaves copies of a secret behind.
+    // Large enough for most responses: a buffer that grows leaves copies of a secret in memory.
     let mut text = Zeroizing::new(Vec::with_capacity(USUAL_BYTES));
     serde_json::to_writer(&mut *text, body).map_err(|error| failed(&error))?;
     let text = String::from_utf8(std::mem::take(&mut *text)).map_err(|error| failed(&error.utf8_error()))?;
@@ -103,17 +103,17 @@ fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Error> {
 // === impl Created ===
 
 impl Created {
-    /// What was created, at `location`, with its revision where it has one.
+    /// The response for an object created at `location`, with its revision if it has one.
     pub(super) fn new(location: String, revision: Option<u64>, body: &impl Serialize) -> Result<Self, Error> {
         Ok(Self { location: Some(location), revision, body: serialised(body)?, is_replayed: false })
     }
 
-    /// What was done, and created as part of it.
+    /// The response for a request that created objects as part of another change.
     pub(super) fn on_the_side(body: &impl Serialize) -> Result<Self, Error> {
         Ok(Self { location: None, revision: None, body: serialised(body)?, is_replayed: false })
     }
 
-    /// The response, marked as that of an earlier attempt if `is_replayed`.
+    /// Marks the response as that of an earlier attempt if `is_replayed`.
     pub(super) fn replayed(self, is_replayed: bool) -> Self {
         Self { is_replayed, ..self }
     }
@@ -121,7 +121,7 @@ impl Created {
 
 impl IntoResponse for Created {
     fn into_response(self) -> Response {
-        // Wiped once it is sent.
+        // Wiped after it is sent.
         let body = Bytes::from_owner(self.body);
         let mut answer = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
         let headers = answer.headers_mut();

@@ -7,7 +7,7 @@
 //! | `access` | authentication, and the check of the roles |
 //! | `keys`, `tokens`, `policy`, `audit`, `anomalies`, `leaks`, `admin_log`, `gateways` | endpoints for admins |
 //! | `gateway` | endpoints for gateways |
-//! | `health`, `metrics`, `docs`, `openapi` | probes, Prometheus metrics, the API's documentation |
+//! | `health`, `metrics`, `docs`, `openapi` | probes, Prometheus metrics, API documentation |
 //! | `problem` | the only place that converts errors to HTTP responses |
 //! | `extract`, `query`, `params`, `precondition`, `idempotency` | extractors that several endpoints share |
 #![cfg_attr(

@@ -1,4 +1,4 @@
-//! The OpenAPI document: the operations that were registered, with their access, and what applies to all of them.
+//! The OpenAPI document: the registered operations with their access, and the definitions that they share.
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::extensions::Extensions;
@@ -14,13 +14,13 @@ use omniflow_domain::error::ErrorCode;
 #[derive(OpenApi)]
 #[openapi(
     info(
-        title = "Omniflow Keys: the control plane",
-        description = "API keys for every service behind an Envoy or Istio edge. Every refusal is a problem \
-            (RFC 9457) with a stable `code`. Unknown fields, and unknown or repeated query parameters, are refused; an \
-            empty query parameter counts as absent.",
+        title = "Omniflow Keys control plane API",
+        description = "API keys for services behind Envoy or Istio. Every error is a problem document (RFC 9457) with a \
+            stable `code`. Unknown fields, and unknown or repeated query parameters, are rejected. An empty query \
+            parameter counts as absent.",
         version = "1",
     ),
-    // Those that only parameters have.
+    // Schemas that only parameters use.
     components(schemas(
         ProblemJson,
         schema::Code,
@@ -32,14 +32,14 @@ use omniflow_domain::error::ErrorCode;
         schema::StatusFilter,
     )),
     tags(
-        (name = "keys", description = "Keys: issued, listed, changed, rotated and revoked; and what to do when one leaks."),
-        (name = "audit", description = "The audit log: every call of a key."),
+        (name = "keys", description = "Create, list, update, rotate and revoke keys, and report leaked ones."),
+        (name = "audit", description = "The audit log: a record of every call."),
         (name = "anomalies", description = "Anomalies in the use of keys."),
-        (name = "policy", description = "Routes and scopes, with their versions."),
-        (name = "gateways", description = "Who enforces what."),
+        (name = "policy", description = "Routes and scopes, and their versions."),
+        (name = "gateways", description = "Gateways, and the version that each enforces."),
         (name = "tokens", description = "Tokens for this API."),
-        (name = "admin log", description = "Every change by an admin, with its state before and after."),
-        (name = "health", description = "Whether the process lives and can serve."),
+        (name = "admin log", description = "Changes by admins, with the state before and after."),
+        (name = "health", description = "Liveness, readiness and metrics."),
     )
 )]
 struct Common;
@@ -47,7 +47,7 @@ struct Common;
 /// The name of the security scheme.
 const TOKEN: &str = "token";
 
-/// The answers that several endpoints give for the same reason.
+/// Error responses that several endpoints share.
 const COMMON: &[Answer] = &[
     Answer {
         status: "400",
@@ -59,62 +59,67 @@ const COMMON: &[Answer] = &[
             ErrorCode::InvalidHeader,
             ErrorCode::BodyIncomplete,
         ],
-        when: "body, query string or headers cannot be read",
+        when: "the body, the query string or a header is malformed",
     },
     Answer {
         status: "401",
         name: "Unauthenticated",
         codes: &[ErrorCode::Unauthenticated],
-        when: "no valid token",
+        when: "the request has no valid token",
     },
     Answer {
         status: "403",
         name: "Forbidden",
         codes: &[ErrorCode::Forbidden],
-        when: "the token's role does not reach",
+        when: "the role of the token does not permit this request",
     },
-    Answer { status: "404", name: "NotFound", codes: &[ErrorCode::NotFound], when: "there is no such thing" },
+    Answer {
+        status: "404",
+        name: "NotFound",
+        codes: &[ErrorCode::NotFound],
+        when: "the object does not exist",
+    },
     Answer {
         status: "412",
         name: "VersionMismatch",
         codes: &[ErrorCode::VersionMismatch],
-        when: "`If-Match` names another state than the present one",
+        when: "the object has changed since the revision in `If-Match`",
     },
     Answer {
         status: "413",
         name: "BodyTooLarge",
         codes: &[ErrorCode::BodyTooLarge],
-        when: "the body is longer than the endpoint takes",
+        when: "the body is longer than the endpoint accepts",
     },
     Answer {
         status: "415",
         name: "UnsupportedMediaType",
         codes: &[ErrorCode::UnsupportedMediaType],
-        when: "another `Content-Type` than the endpoint takes",
+        when: "the endpoint does not accept this `Content-Type`",
     },
     Answer {
         status: "422",
         name: "InvalidField",
         codes: &[ErrorCode::InvalidField, ErrorCode::IdempotencyKeyReused],
-        when: "a value is understood and refused",
+        when: "a value is well-formed but not accepted",
     },
     Answer {
         status: "429",
         name: "TooManyAttempts",
         codes: &[ErrorCode::TooManyAttempts],
-        when: "no valid token, as many times before from the same address; a valid one is taken at once",
+        when: "too many requests without a valid token came from this address. Requests with a valid token are not delayed",
     },
     Answer {
         status: "500",
         name: "InternalError",
         codes: &[ErrorCode::InternalError],
-        when: "the control plane failed; its log says why",
+        when: "the control plane failed. Its log has the reason",
     },
     Answer {
         status: "503",
         name: "NotReady",
         codes: &[ErrorCode::NotReady, ErrorCode::Busy],
-        when: "the image of all keys is still being built, or another replay runs",
+        when: "the image of all keys is still being built, or another replay is running",
     },
 ];
 
@@ -134,7 +139,11 @@ pub(super) fn without_operations() -> utoipa::openapi::OpenApi {
 pub(super) fn state_access(operation: &mut Operation, access: Access) {
     let Access::Roles(roles) = access else { return };
     let roles: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-    let stated = format!("Roles: {}.", roles.join(", "));
+    let listed = match roles.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        roles => roles.concat(),
+    };
+    let stated = format!("Required role: {listed}.");
     operation.description = Some(match operation.description.take() {
         Some(text) if !text.is_empty() => format!("{text}\n\n{stated}"),
         _ => stated,
@@ -159,7 +168,7 @@ pub(super) fn complete(collected: utoipa::openapi::OpenApi) -> Value {
     put(&mut document, "/components", "responses", responses);
     let token = json!({
         "type": "http", "scheme": "bearer",
-        "description": "A token of the control plane, such as the owner's in `<data-dir>/admin-token`.",
+        "description": "Token of the control plane, such as the owner's in `<data-dir>/admin-token`.",
     });
     put(&mut document, "/components", "securitySchemes", json!({TOKEN: token}));
     document
@@ -177,15 +186,18 @@ fn object_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'
     value.pointer_mut(pointer).and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut)
 }
 
-/// Adds to an operation what it answers for reasons that are not its own.
+/// Adds the shared error responses to an operation, and drops the full stop of its summary, which is a title.
 fn complete_operation(operation: &mut Value) {
     let responses = common(operation);
+    if let Some(Value::String(summary)) = operation.get_mut("summary") {
+        summary.truncate(summary.trim_end_matches('.').len());
+    }
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         if parameter.get("in").is_some_and(|place| place == "query") {
             put(parameter, "", "allowEmptyValue", json!(true));
         }
     }
-    // A body that may be left out is not for that reason one that may be null.
+    // A body that may be omitted still must not be null.
     let body = "/requestBody/content/application~1json";
     if let Some(stated) = operation.pointer(&format!("{body}/schema/oneOf/0")).cloned() {
         put(operation, body, "schema", stated);
@@ -203,7 +215,7 @@ fn complete_operation(operation: &mut Value) {
     }
 }
 
-/// The common answers that an operation can give.
+/// The shared error responses of an operation.
 fn common(operation: &Value) -> Vec<&'static Answer> {
     let takes = |place: &str, name: &str| {
         let mut parameters = operation.get("parameters").and_then(Value::as_array).into_iter().flatten();
@@ -226,25 +238,31 @@ fn common(operation: &Value) -> Vec<&'static Answer> {
     COMMON.iter().filter(gives).collect()
 }
 
-/// Says what the headers of an answer mean. What is made has a place, and can be identified by a repeated call.
+/// Describes the headers of a response. A 201 has a location, and may be the replayed response of an earlier request.
 fn describe_headers(status: &str, response: &mut Value) {
     let text = |description: &str, required: bool| json!({"description": description, "required": required, "schema": {"type": "string"}});
     if response.pointer("/headers/ETag").is_some() {
-        put(response, "/headers", "ETag", text("The state, to be sent as `If-Match` with a change.", true));
+        put(
+            response,
+            "/headers",
+            "ETag",
+            text("Revision of the object, to be sent as `If-Match` with a change.", true),
+        );
     }
     if status == "201" {
         if response.get("headers").is_none() {
             put(response, "", "headers", json!({}));
         }
-        put(response, "/headers", "Location", text("Where it is.", true));
-        let replayed =
-            text("`true`: this is the answer of an earlier call with the same `Idempotency-Key`.", false);
+        put(response, "/headers", "Location", text("URL of the created object.", true));
+        let replayed = text(
+            "`true` if this is the response to an earlier request with the same `Idempotency-Key`.",
+            false,
+        );
         put(response, "/headers", "Idempotency-Replayed", replayed);
     }
 }
 
-/// Objects have the fields that are named and no others; those without named fields are free. A page names what it
-/// lists.
+/// Closes the schemas of objects with named fields to other fields, and refers to the schema of the items of a page.
 fn tidy(name: &str, schema: &mut Value) {
     if schema.get("properties").is_some() {
         put(schema, "", "additionalProperties", json!(false));
@@ -264,7 +282,7 @@ fn problem_content() -> Value {
 // === impl Answer ===
 
 impl Answer {
-    /// The answer as a component of the document.
+    /// The response as a component of the document.
     fn body(&self) -> Value {
         let codes: Vec<String> = self.codes.iter().map(|code| format!("`{}`", code.as_str())).collect();
         let description = format!("{}: {}.", codes.join(", "), self.when);
@@ -277,7 +295,10 @@ impl Answer {
             "401" => {
                 body.insert("headers".to_owned(), header("WWW-Authenticate", "`Bearer realm=\"omniflow\"`"))
             }
-            "429" | "503" => body.insert("headers".to_owned(), header("Retry-After", "Seconds.")),
+            "429" | "503" => body.insert(
+                "headers".to_owned(),
+                header("Retry-After", "Seconds to wait before the next attempt."),
+            ),
             _ => None,
         };
         Value::Object(body)
@@ -329,7 +350,12 @@ mod tests {
         for (path, method, operation) in operations(&document) {
             let name = operation["operationId"].as_str().unwrap();
             assert!(names.insert(name), "{name} stands twice");
-            assert!(operation["summary"].as_str().is_some_and(|text| text.ends_with('.')), "{method} {path}");
+            let summary = operation["summary"].as_str().unwrap();
+            let verb = summary.split(' ').next().unwrap();
+            assert!(
+                !verb.ends_with('s') && !summary.ends_with('.'),
+                "not imperative: {method} {path}: {summary}"
+            );
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
                 assert!(parameter["description"].is_string(), "{method} {path}: {parameter}");
             }

@@ -1,8 +1,8 @@
-//! Parameters of several endpoints, as the OpenAPI document tells of them. The handlers read them with
+//! OpenAPI descriptions of parameters that several endpoints share. The handlers read the parameters with
 //! [`Segments`](super::extract::Segments), [`Conditional`](super::precondition::Conditional) and
 //! [`IdempotentBody`](super::idempotency::IdempotentBody).
 
-// Only their descriptions are used.
+// These types only describe parameters.
 #![allow(dead_code)]
 
 use utoipa::IntoParams;
@@ -13,7 +13,7 @@ use omniflow_api_types::schema;
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct KeyPath {
-    /// The key's identifier or name.
+    /// Identifier or name of the key.
     id: String,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct KeyPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct KeyVersionPath {
-    /// The version's number, from 1.
+    /// Number of the version, from 1.
     #[param(minimum = 1, maximum = 65_535)]
     version: u16,
 }
@@ -30,7 +30,7 @@ pub(super) struct KeyVersionPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct RecordPath {
-    /// The record's `id`.
+    /// `id` of the record.
     #[param(value_type = schema::Number)]
     id: String,
 }
@@ -39,7 +39,7 @@ pub(super) struct RecordPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct TokenPath {
-    /// The token's `id`.
+    /// `id` of the token.
     #[param(value_type = schema::Identifier)]
     id: String,
 }
@@ -48,34 +48,36 @@ pub(super) struct TokenPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct PolicyVersionPath {
-    /// The version's number, from 1.
+    /// Number of the version, from 1.
     #[param(minimum = 1)]
     version: u64,
 }
 
-/// The state that a change is made to.
+/// The revision that a change requires.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(super) struct IfMatch {
-    /// The `ETag` of what was read. If it has changed since, the response is 412 and nothing is changed.
+    /// `ETag` of the revision that the change is based on. If the object has changed since, the response is 412 and nothing
+    /// is changed.
     #[param(rename = "If-Match", required = false, example = "\"3\"")]
     if_match: String,
 }
 
-/// Where a stream goes on.
+/// The event after which a stream continues.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(super) struct LastEventId {
-    /// The `id` of the last event that was seen: the stream begins behind it. Without it, it begins now.
+    /// `id` of the last event received. The stream begins after it, or with the next new call if omitted.
     #[param(rename = "Last-Event-ID", required = false, pattern = "^[0-9]{1,18}$")]
     last_event_id: String,
 }
 
-/// The name of an attempt.
+/// The idempotency key of a request.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(super) struct IdempotencyKey {
-    /// Names this attempt. Sent again within a day with the same body, it makes nothing twice.
+    /// Idempotency key. A retry with the same key and body returns the original response for 10 minutes, and 409
+    /// `already_created` for the rest of the day after the request.
     #[param(
         rename = "Idempotency-Key",
         pattern = "^[!-~]+$",

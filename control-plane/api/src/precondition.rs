@@ -1,4 +1,4 @@
-//! `ETag` and `If-Match`: a change is made to the revision that its principal has read, or not at all.
+//! `ETag` and `If-Match`: a change applies only to the revision that the principal has read.
 
 use axum::Json;
 use axum::extract::FromRequestParts;
@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::problem::Problem;
 use omniflow_service::precondition::{Precondition, entity_tag};
 
-/// The precondition that the `If-Match` header of a request states.
+/// The precondition in the `If-Match` header of a request.
 pub(super) struct Conditional(pub(super) Precondition);
 
-/// A response in JSON, with the revision that it shows as its `ETag`.
+/// A response in JSON, with its revision as the `ETag`.
 pub(super) fn tagged<T: Serialize>(revision: u64, body: T) -> impl IntoResponse {
     ([(header::ETAG, entity_tag(revision))], Json(body))
 }

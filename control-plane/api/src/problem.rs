@@ -11,20 +11,20 @@ use axum::response::{IntoResponse, Response};
 use omniflow_api_types::problem::{self, ProblemJson};
 use omniflow_domain::error::{Error, ErrorCode};
 
-/// An [`Error`] as HTTP answers it.
+/// An [`Error`] as an HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(Error);
 
 // === impl Problem ===
 
 impl Problem {
-    /// The status of the answer.
+    /// The status of the response.
     pub(super) fn status(&self) -> StatusCode {
         status(self.0.code())
     }
 }
 
-/// The status of every answer with this code.
+/// The status of every response with this code.
 pub(crate) fn status(code: ErrorCode) -> StatusCode {
     StatusCode::from_u16(problem::status(code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

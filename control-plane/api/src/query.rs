@@ -1,4 +1,4 @@
-//! Reading query parameters. An empty one counts as absent, as forms send it.
+//! Query parameters. An empty one counts as absent, because HTML forms send empty fields.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use omniflow_domain::error::Error;
 use omniflow_service::query;
 pub(super) use omniflow_service::query::{PageRequest, parsed};
 
-/// Which page of a list is asked for.
+/// The requested page of a list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
-    /// The most items of the page; 100 if not stated.
+    /// Maximum number of items; 100 if omitted.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
-    /// Which page: `next_cursor` of the one before, with the same filters.
+    /// `next_cursor` of the previous page. The filters must be the same.
     #[param(value_type = Option<schema::Cursor>)]
     cursor: Option<String>,
 }
 
-/// A filter, and the parameters beside it, such as the page.
+/// A filter, and other parameters, such as the page.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filtered<F, O> {
@@ -34,12 +34,12 @@ pub(super) struct Filtered<F, O> {
     pub(super) options: O,
 }
 
-/// Whether a change is waited for.
+/// How long to wait for the enforcement of a change.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WaitQuery {
-    /// Answers when every live gateway enforces it, or after this time, at most `30s`. Then the answer has `enforcement`.
+    /// Time to wait, at most `30s`, until every live gateway enforces the change. The response then has `enforcement`.
     #[param(value_type = Option<schema::Duration>)]
     wait: Option<String>,
 }
@@ -47,12 +47,12 @@ pub(super) struct WaitQuery {
 // === impl WaitQuery ===
 
 impl WaitQuery {
-    /// How long to wait; `None` to answer at once, without asking the gateways.
+    /// How long to wait; `None` to respond immediately, without the state of the gateways.
     pub(super) fn read(self) -> Result<Option<Duration>, Error> {
         query::wait(self.wait)
     }
 
-    /// How long to wait, as it was stated.
+    /// How long to wait, as text.
     pub(super) fn into_text(self) -> Option<String> {
         self.wait
     }

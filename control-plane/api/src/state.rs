@@ -1,4 +1,4 @@
-//! The state of the router, and the slices of it that handlers take.
+//! The state of the router, and the parts of it that handlers extract.
 
 use std::sync::Arc;
 
@@ -22,11 +22,11 @@ use prometheus_client::registry::Registry;
 #[derive(Clone)]
 pub(super) struct Document(pub(super) Bytes);
 
-/// What the API works with: the use cases, who may call, and the connections that are open.
+/// The dependencies of the API: use cases, authentication and open connections.
 pub struct Api {
     /// Authenticates tokens.
     pub authentication: Arc<Authentication>,
-    /// The connections that are open.
+    /// Open connections.
     pub admission: Arc<Admission>,
     /// The wall clock.
     pub clock: Clock,
@@ -46,13 +46,13 @@ pub struct Api {
     pub gateways: Arc<Gateways>,
     /// Serves gateways.
     pub gateway_protocol: Arc<GatewayProtocol>,
-    /// Reads the values that exist outside of the registry of metrics.
+    /// Reads values that are not in the registry of metrics.
     pub monitoring: Arc<Monitoring>,
-    /// The histograms that components record into.
+    /// The registry of the histograms that components record into.
     pub metrics: Arc<Registry>,
 }
 
-/// The state of the router. Handlers take slices of it, such as `State<Arc<RequestLog>>`.
+/// The state of the router. Handlers extract parts of it, such as `State<Arc<RequestLog>>`.
 #[derive(Clone)]
 pub(super) struct AppState {
     /// The use cases.

@@ -23,7 +23,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.add(OWNER, routes!(list)).add(OWNER, routes!(create)).add(OWNER, routes!(revoke))
 }
 
-/// Lists tokens, newest first.
+/// List tokens, newest first.
 #[utoipa::path(
     get,
     path = "/v1/tokens",
@@ -40,9 +40,9 @@ pub(super) async fn list(
     Ok(Json(Page::json(page, TokenJson::from)))
 }
 
-/// Makes a token.
+/// Create a token.
 ///
-/// Its secret is in this answer and nowhere else.
+/// Only this response contains the secret.
 #[utoipa::path(
     post,
     path = "/v1/tokens",
@@ -67,12 +67,12 @@ pub(super) async fn create(
     Ok(Created::new(location, None, &body)?.replayed(created.replayed).into_response())
 }
 
-/// The use case's request.
+/// Converts the body to the request of the use case.
 fn create_of(CreateToken { name, role, expires_at }: CreateToken) -> tokens::CreateToken {
     tokens::CreateToken { name, role, expires_at }
 }
 
-/// Revokes a token at once.
+/// Revoke a token.
 #[utoipa::path(
     delete,
     path = "/v1/tokens/{id}",
@@ -80,7 +80,7 @@ fn create_of(CreateToken { name, role, expires_at }: CreateToken) -> tokens::Cre
     tag = "tokens",
     params(TokenPath),
     responses(
-        (status = 204, description = "It is revoked."),
+        (status = 204, description = "The token is revoked."),
         (status = 409, description = "`last_owner_token`"),
     ),
 )]

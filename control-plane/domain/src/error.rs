@@ -182,7 +182,7 @@ impl Error {
 
 impl From<EntropyUnavailable> for Error {
     fn from(error: EntropyUnavailable) -> Self {
-        tracing::error!(%error, "a request failed");
+        tracing::error!(%error, "request failed");
         Self::internal()
     }
 }

@@ -1,4 +1,4 @@
-//! Files and folders that only their owner may read.
+//! Files and directories that only their owner can read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 
-/// Makes a directory that only its owner may enter, or takes that away from others if it is there.
+/// Creates a directory that only its owner can enter, or restricts an existing one.
 pub fn make_private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE_DIRECTORY))
 }
 
-/// Opens a file for reading and writing, made if it is missing and private in either case.
+/// Opens a file for reading and writing. Creates it if it is missing, and makes it private in either case.
 pub fn open_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -27,7 +27,7 @@ pub fn open_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Puts a private file with this content in place of what is at `path`: a reader finds all of it or none.
+/// Replaces the file at `path` atomically with a private file that has this content.
 pub fn write_private(path: &Path, content: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -37,15 +37,15 @@ pub fn write_private(path: &Path, content: &str) -> io::Result<()> {
     file.write_all(content.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
-    // The name is on the disk when the folder is.
+    // The rename is durable when the directory is on disk.
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
         _ => File::open(".")?.sync_all(),
     }
 }
 
-/// Keeps what is at `path` under a second name, the first that is free of `NAME.1`, `NAME.2` and so on; `None` if nothing is
-/// there. The file stays where it is as well, until another is put in its place.
+/// Gives the file at `path` a second name, the first free one of `NAME.1`, `NAME.2` and so on. Returns `None` if there is no
+/// file. The file also stays at `path` until it is replaced.
 pub fn keep_beside(path: &Path) -> io::Result<Option<PathBuf>> {
     for number in 1_u32.. {
         let mut name = path.file_name().unwrap_or_default().to_owned();

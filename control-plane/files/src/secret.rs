@@ -1,9 +1,8 @@
-//! Files with secrets that somebody else made: the key of a certificate, wrapping keys, a webhook's secret, a token. One
-//! rule judges them all.
+//! Files with secrets that an operator provides: the key of a certificate, wrapping keys, the secret of a webhook, a token.
+//! The same rule applies to all of them.
 //!
-//! A secret that everybody on the machine may read is none, so that such a file is refused, as ssh does, with what to do.
-//! A group may read it: that is how Kubernetes mounts secrets for a process that is not root's (`fsGroup`). It may not
-//! write it.
+//! A file that all users can read is rejected, as in ssh, with an error that explains how to fix it. The group may read the
+//! file, because Kubernetes mounts secrets for processes of other users in this way (`fsGroup`), but not write it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,39 +11,39 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// What of a mode is too much: all of everybody, and the group's writing.
+/// Mode bits that are not allowed: all of other users, and write access of the group.
 const TOO_MUCH: u32 = 0o027;
-/// More than any of these files has.
+/// Maximum length in bytes, longer than any of these files.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Why a secret is not taken from its file.
+/// Why a file with a secret is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
-    /// It cannot be read.
-    #[error("{0}; give a file that can be read")]
+    /// The file cannot be read.
+    #[error("{0}; choose a readable file")]
     Io(#[from] io::Error),
-    /// Others can read or change it.
+    /// Other users can read or change the file.
     #[error(
-        "others can read or change it (mode {0:03o}): chmod 600 it, or 640 where its group reads it (in Kubernetes: \
-         defaultMode 0440 with fsGroup)"
+        "other users can read or change the file (mode {0:03o}); run chmod 600, or 640 if its group must read it (in \
+         Kubernetes: defaultMode 0440 with fsGroup)"
     )]
     Open(u32),
-    /// It is no secret.
-    #[error("it has more than {MAX_BYTES} bytes, so it is not the file that is meant")]
+    /// The file is too long.
+    #[error("the file has more than {MAX_BYTES} bytes, so it is not a secret; choose another file")]
     Long,
 }
 
-/// The content of a file that is for few to read.
+/// Reads a file with a secret.
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let file = File::open(path)?;
-    // Of the file that is open, not of what may stand there a moment later.
+    // Of the open file, because another one may be at the path a moment later.
     let metadata = file.metadata()?;
     let mode = metadata.permissions().mode() & 0o777;
-    // A pipe, as a shell's <(command) makes, has an end of its own.
+    // Pipes, such as <(command) in a shell, are not checked.
     if metadata.is_file() && mode & TOO_MUCH != 0 {
         return Err(SecretFileError::Open(mode));
     }
-    // At once as large as it becomes: a buffer that grows leaves copies behind.
+    // Allocated once: a buffer that grows leaves copies of the secret behind.
     let room = usize::try_from(metadata.len().min(MAX_BYTES)).unwrap_or_default() + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
@@ -54,18 +53,18 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     Ok(bytes)
 }
 
-/// The same as text.
+/// Reads a file with a secret as text.
 pub fn read_text(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
     let bytes = read(path)?;
     let text = std::str::from_utf8(&bytes)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text (UTF-8)"))?;
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file is not UTF-8 text"))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
 // === impl SecretFileError ===
 
 impl SecretFileError {
-    /// Whether there is no such file.
+    /// Whether the file does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }

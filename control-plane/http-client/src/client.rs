@@ -1,4 +1,4 @@
-//! The configuration of the client, and bodies of limited length.
+//! Configuration of the HTTP client, and reading of bodies with a maximum length.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,33 +9,33 @@ use reqwest::{Client, Response};
 use crate::failure::root_cause;
 use crate::trust::{CaFileError, public_roots, read_ca_file, tls_config};
 
-/// Why no client can be set up.
+/// Why the client cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The CA certificates cannot be used.
+    /// The CA certificates are not usable.
     #[error(transparent)]
     CaFile(#[from] CaFileError),
     /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The client cannot be set up.
-    #[error("the HTTP client cannot be set up: {}", root_cause(.0))]
+    #[error("cannot set up the HTTP client: {}", root_cause(.0))]
     Http(#[from] reqwest::Error),
 }
 
-/// Sets up a client that trusts the CA certificates of a file, or the public ones, and gives up connecting after
-/// `connect_timeout`. Each request sets its own timeout, unless its response is read for as long as it takes. Proxies are
-/// those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
+/// Sets up a client that trusts the CA certificates in a file, or the public ones, with a timeout for connecting. Each
+/// request sets its own timeout, unless its response is a stream. Proxies are taken from the environment (`HTTPS_PROXY`,
+/// `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
 ///
 /// # Errors
 ///
-/// Fails if the CA file cannot be used.
+/// Fails if the CA file is not usable.
 pub fn new_client(ca_file: Option<&Path>, connect_timeout: Duration) -> Result<Client, ClientError> {
     let roots = ca_file.map(read_ca_file).transpose()?.unwrap_or_else(public_roots);
     let client = Client::builder()
         .tls_backend_preconfigured(tls_config(roots)?)
         .connect_timeout(connect_timeout)
-        // Credentials and content go to the configured address and nowhere else.
+        // No redirects: credentials and content are sent to the configured address only.
         .redirect(Policy::none())
         .referer(false)
         .user_agent(concat!("omf/", env!("CARGO_PKG_VERSION")))

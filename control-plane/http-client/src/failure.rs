@@ -1,15 +1,15 @@
-//! Why a call failed. The HTTP client wraps errors in others; what an operator needs is among their sources.
+//! Why a request failed. The HTTP client wraps errors; the relevant one is among their sources.
 
 use std::error::Error;
 use std::io;
 use std::iter::successors;
 
-/// The TLS error because of which a call failed.
+/// The TLS error that caused a failure.
 pub fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     chain(error).find_map(|error| error.downcast_ref())
 }
 
-/// Whether something answered, but not in HTTP.
+/// Whether the server responded, but not in HTTP.
 pub fn is_not_http(error: &(dyn Error + 'static)) -> bool {
     chain(error).filter_map(|error| error.downcast_ref()).any(hyper::Error::is_parse)
 }
@@ -17,9 +17,9 @@ pub fn is_not_http(error: &(dyn Error + 'static)) -> bool {
 /// The text of the error that caused all others. It does not contain the URL, which may be a secret.
 pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     match chain(error).last() {
-        // Without a cause, the client's own error is the last one, and its text ends with the URL.
+        // Without a cause, the last error is that of the client, and its text ends with the URL.
         Some(last) if last.downcast_ref::<reqwest::Error>().is_some_and(|error| error.url().is_some()) => {
-            "the call failed".to_owned()
+            "the request failed".to_owned()
         }
         last => last.map(ToString::to_string).unwrap_or_default(),
     }

@@ -1,11 +1,11 @@
-//! The HTTP client for all outgoing calls. A leaf crate, because two sides make such calls and must not depend on each
-//! other: the command line, which calls the control plane, and the control plane, which calls webhook and OTLP receivers.
+//! The HTTP client for all outgoing requests. A leaf crate, because two sides use it and must not depend on each other: the
+//! command line, which calls the control plane, and the control plane, which calls webhook and OTLP receivers.
 //!
 //! | module | content |
 //! |---|---|
-//! | `client` | the configuration of the client, and bodies of limited length |
+//! | `client` | the configuration of the client, and bodies with a maximum length |
 //! | `trust` | CA files, and why a certificate is rejected |
-//! | `failure` | why a call failed: TLS, no HTTP, or the error that caused all others |
+//! | `failure` | why a request failed: TLS, not HTTP, or the root cause |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

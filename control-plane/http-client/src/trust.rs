@@ -10,11 +10,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
-/// Why a file of CA certificates cannot be used.
+/// Why a file of CA certificates is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum CaFileError {
     /// The file cannot be read.
-    #[error("{}: the CA file cannot be read: {source}", path.display())]
+    #[error("{}: cannot read the CA file: {source}", path.display())]
     File {
         /// Path of the file.
         path: PathBuf,
@@ -22,7 +22,7 @@ pub enum CaFileError {
         source: io::Error,
     },
     /// The file contains no PEM certificates, or one that cannot be used as a trust anchor.
-    #[error("{}: not CA certificates in PEM form", .0.display())]
+    #[error("{}: no usable CA certificates in PEM form", .0.display())]
     NotCertificates(PathBuf),
 }
 

@@ -1,10 +1,10 @@
-//! How many connections are open at once, and which of them goes when there are too many.
+//! Limits the number of open connections.
 //!
-//! Anybody can open connections and send next to nothing over them. Time limits end each of them, but many can be there
-//! at any moment, and each takes a file of this process. So there is a most. When it is reached, the next connection is
-//! accepted nevertheless, and the oldest on which no valid token was shown is ended for it. Whoever has a token needs
-//! milliseconds to show it, in which nobody opens thousands; who has shown it stays. Addresses play no part: an admin's
-//! may be the attacker's, behind a proxy or a NAT.
+//! Anyone can open connections and send almost nothing over them. Timeouts close each of them, but many can be open at the
+//! same time, and each uses a file descriptor. So their number has a maximum. When it is reached, the next connection is
+//! still accepted, and the oldest one on which no valid token was received is closed. A client with a token sends it within
+//! milliseconds, and no attacker opens thousands of connections in that time. Connections with a valid token stay open.
+//! Addresses are not considered: behind a proxy or a NAT, an admin and an attacker may share one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use axum::http::Extensions;
 use tokio::time::Instant;
 
-/// Interval of the warning that connections are closed.
+/// Minimum interval between warnings that connections are closed.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The open connections.
@@ -29,12 +29,12 @@ pub struct Admission {
 #[derive(Debug, Default)]
 struct ConnectionTable {
     next: u64,
-    /// In the order in which they go.
+    /// In the order in which they are closed.
     open: BTreeMap<Rank, Arc<State>>,
     last_warned: Option<Instant>,
 }
 
-/// Those without a valid token go first, and the oldest of them.
+/// Connections without a valid token come first, and the oldest of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     trusted: bool,
@@ -50,26 +50,26 @@ struct State {
     writer: Mutex<Option<Waker>>,
 }
 
-/// An open connection, as the calls on it know it.
+/// A handle to an open connection, for requests on it.
 #[derive(Clone, Debug)]
 pub struct Connection {
     state: Arc<State>,
     admission: Arc<Admission>,
 }
 
-/// An open connection. Dropped, it is closed.
+/// An open connection, which is removed from the table on drop.
 #[derive(Debug)]
 pub struct ConnectionGuard(Connection);
 
 // === impl Admission ===
 
 impl Admission {
-    /// At most so many at once.
+    /// Admits at most `max` connections at once.
     pub fn new(max: usize) -> Self {
         Self { max: max.max(1), table: Mutex::default(), evicted: AtomicU64::default() }
     }
 
-    /// Lets a connection in, and ends another if it is one too many.
+    /// Admits a connection, and closes another one if there are too many.
     pub fn admit(self: &Arc<Self>) -> ConnectionGuard {
         let mut table = self.table();
         let mut should_warn = false;
@@ -96,18 +96,18 @@ impl Admission {
         if should_warn {
             tracing::warn!(
                 max = self.max,
-                "there are too many connections: the oldest that have shown no valid token are ended"
+                "connection limit reached, closing the oldest connections without a valid token"
             );
         }
         ConnectionGuard(Connection { state, admission: Arc::clone(self) })
     }
 
-    /// How many are open.
+    /// Number of open connections.
     pub fn open(&self) -> usize {
         self.table().open.len()
     }
 
-    /// How many were ended because there were too many.
+    /// Number of connections closed because of the limit.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }
@@ -134,7 +134,7 @@ impl State {
     }
 
     fn is_evicted(&self, waiting: &Mutex<Option<Waker>>, context: &Context<'_>) -> bool {
-        // Noted before it is looked at: whoever evicts in between wakes it.
+        // The waker is stored before the flag is read, so that an eviction in between wakes it.
         let mut noted = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if !noted.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             *noted = Some(context.waker().clone());
@@ -146,23 +146,23 @@ impl State {
 // === impl Connection ===
 
 impl Connection {
-    /// A valid token was shown on the connection of this request. It goes after all on which none was.
+    /// Marks the connection of this request as one with a valid token. It is closed after all those without.
     pub fn trust(extensions: &Extensions) {
-        // A request that was never on a connection, as in tests, has none.
+        // Requests in tests have no connection.
         if let Some(Self { state, admission }) = extensions.get::<Self>()
             && !state.trusted.load(Ordering::Acquire)
         {
             let mut table = admission.table();
             let known = table.open.remove(&state.rank());
             state.trusted.store(true, Ordering::Release);
-            // One that is being ended does not come back.
+            // A connection that is being closed is not added again.
             if let Some(known) = known {
                 table.open.insert(state.rank(), known);
             }
         }
     }
 
-    /// Whether a valid token was shown.
+    /// Whether a valid token was received.
     pub fn is_trusted(&self) -> bool {
         self.state.trusted.load(Ordering::Acquire)
     }
@@ -171,17 +171,17 @@ impl Connection {
 // === impl ConnectionGuard ===
 
 impl ConnectionGuard {
-    /// For the calls on this connection.
+    /// The handle for requests on this connection.
     pub fn connection(&self) -> &Connection {
         &self.0
     }
 
-    /// Whether it is to end. Whoever reads is woken when it is.
+    /// Whether the connection must be closed. Wakes the reader when that changes.
     pub fn ends_reader(&self, context: &Context<'_>) -> bool {
         self.0.state.is_evicted(&self.0.state.reader, context)
     }
 
-    /// Whether it is to end. Whoever writes is woken when it is.
+    /// Whether the connection must be closed. Wakes the writer when that changes.
     pub fn ends_writer(&self, context: &Context<'_>) -> bool {
         self.0.state.is_evicted(&self.0.state.writer, context)
     }
@@ -221,7 +221,7 @@ mod tests {
         let fourth = admission.admit();
         assert_eq!([&first, &second, &third, &fourth].map(ended), [false, true, false, false]);
         trust(&second);
-        assert_eq!((admission.open(), admission.evicted()), (3, 1), "one that is ended does not come back");
+        assert_eq!((admission.open(), admission.evicted()), (3, 1), "a closed connection is not added again");
         drop(second);
         assert_eq!(admission.open(), 3);
         trust(&third);

@@ -1,4 +1,4 @@
-//! How connections are accepted and kept: one way for plain HTTP and for TLS, with limits for whoever is slow.
+//! Accepts connections for plain HTTP and TLS, with limits for slow clients.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,29 +17,29 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::idle::{IdleAcceptor, IdleTimes};
 
-/// How long a client may take for the head of a request, which for HTTP/1.1 includes the pause before it, and as long
-/// for its part of a TLS handshake.
+/// Time limit for the headers of a request, which for HTTP/1.1 includes the idle time before it, and for a TLS
+/// handshake.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-/// How many bytes the head of a request may have. Calls of this API have some hundreds.
+/// Maximum length of the headers of a request in bytes. Requests to this API have a few hundred.
 const HEAD_BYTES: u32 = 16 * 1024;
-/// How often a peer that says nothing is asked whether it is there, and how long it has to answer.
+/// Interval of pings on a silent HTTP/2 connection, and how long the peer may take to respond.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may be open without a call.
+/// How long a connection may be open without a request.
 const IDLE_TIME: Duration = Duration::from_secs(60);
-/// How long it may be open with a call as long as no valid token was shown. The largest public file has 1.5 MB.
+/// How long a connection may be open with a request, but without a valid token. The largest public file has 1.5 MB.
 const UNKNOWN_TIME: Duration = Duration::from_secs(120);
-/// The most connections at once, where the operating system grants as many files. A gateway has a handful, and one of
-/// which only the head of a request has come takes at most `HEAD_BYTES` and some kilobytes.
+/// Maximum number of connections, if the operating system permits as many files. A gateway has a few. A connection that has
+/// received only part of the headers takes at most `HEAD_BYTES` and a few kilobytes.
 const MOST_CONNECTIONS: usize = 8_192;
-/// Files that are not connections: the databases with their logs, certificates, a webhook's connection.
+/// Files that are not connections: databases with their logs, certificates, the connection of the webhook.
 const OTHER_FILES: u64 = 128;
-/// How many connections the operating system keeps that are not accepted yet; it may grant fewer.
+/// Maximum number of connections that wait to be accepted. The operating system may permit fewer.
 const BACKLOG: u32 = 4_096;
-/// How often a warning says that connections cannot be accepted.
+/// Minimum interval between warnings that connections cannot be accepted.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Serves on this listener until `handle` says otherwise, by TLS if it is given.
+/// Serves on a listener until `handle` shuts it down, over TLS if given.
 pub fn serve(
     listener: TcpListener,
     router: Router,
@@ -54,7 +54,7 @@ pub fn serve(
     let server = limited(Server::from_listener(listener)).handle(handle);
     match tls {
         Some(config) => {
-            // Outside, so that a handshake that stalls counts as a connection too.
+            // Outside the TLS acceptor, so that a stalled handshake counts as a connection too.
             let acceptor = RustlsAcceptor::new(config).handshake_timeout(HEAD_TIME).acceptor(idle);
             tokio::spawn(server.acceptor(acceptor).serve(service))
         }
@@ -62,28 +62,28 @@ pub fn serve(
     }
 }
 
-/// A listener on this address.
+/// Listens on an address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As `TcpListener::bind` does: a restart need not wait for the connections of the process before.
+    // As in `TcpListener::bind`: a restart does not have to wait for connections of the previous process.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// How many connections this process may have at once, by the files that it may open.
+/// Maximum number of connections of this process, given the limit of open files.
 pub fn most_connections() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES);
     usize::try_from(files).unwrap_or(usize::MAX).min(MOST_CONNECTIONS)
 }
 
-/// Lets this process open as many files as the operating system grants it: each connection is one, and many systems
-/// begin with 1,024.
+/// Raises the limit of open files as far as the operating system permits. Each connection uses one, and the default is often
+/// 1,024.
 pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, files = limit.current, "the limit of open files stays");
+        tracing::warn!(%error, files = limit.current, "raising the limit of open files failed");
     }
 }
 
@@ -97,14 +97,14 @@ fn limited(mut server: Server<SocketAddr>) -> Server<SocketAddr> {
         .keep_alive_timeout(PING_TIMEOUT);
     let last = Mutex::new(None);
     server.first_request_timeout(HEAD_TIME).accept_error_handler(move |peer, error| match peer {
-        Some(peer) => tracing::debug!(%peer, %error, "a connection was not set up"),
-        // Out of files, most likely. The server tries again twenty times a second, and goes on when it can.
-        None if due(&last) => tracing::warn!(%error, "connections cannot be accepted; trying again"),
+        Some(peer) => tracing::debug!(%peer, %error, "connection setup failed"),
+        // Most likely, the limit of open files is reached. The server retries 20 times a second.
+        None if due(&last) => tracing::warn!(%error, "accepting connections failed, will retry"),
         None => {}
     })
 }
 
-/// Whether the last time was long ago.
+/// Whether the interval since the last warning has passed.
 fn due(last: &Mutex<Option<Instant>>) -> bool {
     let now = Instant::now();
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);

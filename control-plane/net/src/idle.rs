@@ -1,9 +1,8 @@
-//! Ends connections on which nothing is asked for a while, those on which nobody has shown a token and an answer is not
-//! taken, and those that are one too many.
+//! Closes connections that are idle, that have no valid token and do not read a response, or that exceed the limit.
 //!
-//! HTTP/1.1 has the first from the time limit for a request's head. Over HTTP/2 a client that answers pings would keep its
-//! connection, and with it a file of this process, for ever, and needs no token for it. So would one that asks for a
-//! public page and does not read it.
+//! Over HTTP/1.1, the time limit for the headers of a request closes idle connections. Over HTTP/2, a client without a token
+//! that answers pings could keep its connection, and a file descriptor of this process, forever. So could a client that
+//! requests a public page and does not read it.
 
 use std::io;
 use std::pin::Pin;
@@ -23,7 +22,7 @@ use tower::Service;
 
 use crate::admission::{Admission, Connection, ConnectionGuard};
 
-/// Accepts connections as `inner` does, and ends those that are idle for too long, or too many.
+/// Accepts connections with `inner`, and closes idle and excess ones.
 #[derive(Clone, Debug)]
 pub struct IdleAcceptor<A> {
     inner: A,
@@ -31,16 +30,16 @@ pub struct IdleAcceptor<A> {
     times: IdleTimes,
 }
 
-/// How long a connection may stay without anything happening.
+/// How long a connection may be inactive.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleTimes {
-    /// Without a call.
+    /// Without an open request.
     pub idle: Duration,
-    /// With calls, while no valid token was shown: what everybody may call answers at once.
+    /// With an open request, but without a valid token. Public endpoints respond immediately.
     pub unknown: Duration,
 }
 
-/// The calls of one connection.
+/// The requests on a connection.
 #[derive(Debug)]
 struct Activity {
     calls: AtomicUsize,
@@ -49,17 +48,17 @@ struct Activity {
 
 #[derive(Debug)]
 struct ActivityTimes {
-    /// When the first of the calls that are open began.
+    /// When the first open request began.
     began: Instant,
-    /// When a call ended, or the connection was made.
+    /// When the last request ended, or the connection was opened.
     ended: Instant,
 }
 
-/// A call that is not answered to its end.
+/// A request whose response is not complete.
 #[derive(Debug)]
 struct OpenCall(Arc<Activity>);
 
-/// A connection that reads as closed once it is idle for too long.
+/// A connection that reads as closed after it has been idle for too long.
 #[derive(Debug)]
 pub struct IdleStream<I> {
     inner: I,
@@ -67,11 +66,11 @@ pub struct IdleStream<I> {
     activity: Arc<Activity>,
     times: IdleTimes,
     timer: Pin<Box<Sleep>>,
-    /// Whether the other side did not take the last that was written.
+    /// Whether the peer did not accept the last write.
     is_stalled: bool,
 }
 
-/// A service that counts its calls, their bodies included.
+/// A service that counts open requests, including their response bodies.
 #[derive(Clone, Debug)]
 pub struct CountedService<S> {
     inner: S,
@@ -89,7 +88,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 // === impl IdleAcceptor ===
 
 impl<A> IdleAcceptor<A> {
-    /// Ends connections by these times, and as many as are too many.
+    /// Wraps an acceptor, with these time limits and this limit of connections.
     pub fn new(inner: A, admission: Arc<Admission>, times: IdleTimes) -> Self {
         Self { inner, admission, times }
     }
@@ -115,7 +114,7 @@ where
             let connection = guard.connection().clone();
             let counted = CountedService { inner: service, activity: Arc::clone(&activity), connection };
             let timer = Box::pin(sleep(times.idle));
-            // The deadline of the connection, set anew with each call; nothing is polled for.
+            // The deadline of the connection, which each request resets.
             Ok((IdleStream { inner, guard, activity, times, timer, is_stalled: false }, counted))
         })
     }
@@ -128,7 +127,7 @@ impl Activity {
         Self { calls: AtomicUsize::new(0), times: Mutex::new(ActivityTimes { began: now, ended: now }) }
     }
 
-    /// When the connection ends if nothing happens until then; `None` if it stays.
+    /// When the connection is closed if nothing happens before; `None` if it stays open.
     fn ends_at(&self, times: IdleTimes, trusted: bool) -> Option<Instant> {
         let known = self.times();
         if self.calls.load(Ordering::Acquire) == 0 {
@@ -166,7 +165,7 @@ impl Drop for OpenCall {
 // === impl IdleStream ===
 
 impl<I> IdleStream<I> {
-    /// Ready once the connection has had its time. To be asked whenever it waits for the other side.
+    /// Ready when the connection has timed out. Must be polled whenever the connection waits for the peer.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.as_mut().poll(context));
@@ -180,10 +179,10 @@ impl<I> IdleStream<I> {
         }
     }
 
-    /// What was written, or that the connection ends.
+    /// Returns the result of a write, or closes the connection.
     fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            // An answer that is taken slowly is taken. Who has shown no token has the time of a call for it.
+            // A slow reader still reads. Without a valid token, the time limit of a request applies.
             if std::mem::take(&mut self.is_stalled) && self.guard.connection().is_trusted() {
                 self.activity.times().ended = Instant::now();
             }
@@ -204,14 +203,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for IdleStream<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // First: a client that sends all the time ends too.
+        // Checked first, so that a client that sends continuously is closed too.
         if self.guard.ends_reader(context) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(context, buffer) {
             return Poll::Ready(read);
         }
-        // Nothing more is read: the end of the connection, as if the client had closed it.
+        // Reads as end of file, as if the client had closed the connection.
         self.poll_end(context).map(Ok)
     }
 }

@@ -1,4 +1,4 @@
-//! The first start: makes the installation, its policy and the owner's token.
+//! The first start: creates the installation, its policy and the owner's token.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,31 +15,32 @@ use omniflow_domain::token::{Role, Token};
 use omniflow_files::private;
 use omniflow_store::{Installation, Store, StoreError};
 
-/// Who made what the first start makes.
+/// The creator of everything that the first start creates.
 const FIRST_START: &str = "first start";
 
-/// Why the first start failed. Nothing is left of it; the next start is the first again.
+/// Why the first start failed. It leaves nothing behind, so the next start is a first start again.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The rows cannot be written.
     #[error(transparent)]
     Storage(#[from] StoreError),
-    /// No token can be made.
+    /// No token can be generated.
     #[error(transparent)]
     Entropy(#[from] EntropyUnavailable),
     /// The owner's token cannot be written to its file.
-    #[error("the owner's token cannot be written to {}: {source}", path.display())]
+    #[error("cannot write the owner's token to {}: {source}; choose a writable path with --admin-token-file", path.display())]
     TokenFile {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// The installation of this storage, made now if this is the first start.
+/// Returns the installation of this store, and creates it on the first start.
 ///
-/// Then `token_file` gets the owner's token, which is nowhere else: the database has its digest only.
+/// The first start writes the owner's token to `token_file`. The token is stored nowhere else: the database has only its
+/// digest.
 pub(crate) async fn installation(
     store: &dyn Store,
     clock: &Clock,
@@ -87,15 +88,15 @@ pub(crate) async fn installation(
     };
     transaction.insert_admin_event(&event).await?;
     let unwritable = |source| BootstrapError::TokenFile { path: token_file.to_owned(), source };
-    // Where the data directory is not the one that was meant, what is there is the only token of another installation.
+    // With a wrong data directory, an existing file is the only copy of another installation's token.
     if let Some(kept) = private::keep_beside(token_file).map_err(unwritable)? {
-        tracing::warn!(file = %token_file.display(), kept = %kept.display(), "a token of an installation before was there: it is kept");
+        tracing::warn!(file = %token_file.display(), kept = %kept.display(), "existing token of another installation kept");
     }
-    // The file comes before the commit: a token without a row is worth nothing, a row without its token locks
-    // everybody out.
+    // The file is written before the commit: a token without a row is useless, but a row without its token locks
+    // everyone out.
     private::write_private(token_file, &format!("{}\n", secret.expose())).map_err(unwritable)?;
     transaction.commit().await?;
-    tracing::info!(installation = %installation.id, "a new installation was made");
-    tracing::info!(file = %token_file.display(), "the owner's token lies in this file");
+    tracing::info!(installation = %installation.id, "installation created");
+    tracing::info!(file = %token_file.display(), "owner's token written");
     Ok(installation)
 }

@@ -1,4 +1,4 @@
-//! The parts of a running control plane, put together.
+//! Composition of the control plane from its components.
 
 use std::sync::Arc;
 
@@ -39,27 +39,27 @@ use crate::error::ServerError;
 use crate::metrics::Metrics;
 use crate::settings::ServerSettings;
 
-/// The running control plane. Only this crate sees all of it: use cases, API and console have the slices that they need.
+/// A running control plane. Only this crate has access to all of it: use cases, API and console have the parts they need.
 pub struct ControlPlane {
-    /// What is stored.
+    /// The store.
     pub store: Arc<dyn Store>,
     /// Commits changes and publishes them.
     pub publisher: Arc<Publisher>,
     /// The gateways that poll.
     pub fleet: Arc<Fleet>,
-    /// What parts of the process tell each other.
+    /// Notifications between components of the process.
     pub notifications: Notifications,
-    /// How long audit records and the arguments of calls are kept.
+    /// Retention of audit records and arguments of calls.
     pub retention: RetentionPeriods,
     /// The wall clock.
     pub clock: Clock,
     /// Random bytes.
     entropy: Entropy,
-    /// The connections that are open.
+    /// Open connections.
     pub admission: Arc<Admission>,
-    /// The receiver of anomalies; `None` if there is none.
+    /// The webhook for anomalies; `None` if not configured.
     pub webhook: Option<Webhook>,
-    /// The export of the audit log; `None` if there is none.
+    /// The export of the audit log; `None` if not configured.
     pub exporter: Option<Exporter>,
     /// The metrics of the process.
     pub(crate) metrics: Metrics,
@@ -69,7 +69,7 @@ pub struct ControlPlane {
     pub console: Arc<Console>,
 }
 
-/// What the use cases share.
+/// Dependencies that use cases share.
 struct Shared {
     store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
@@ -99,14 +99,14 @@ struct UseCases {
 // === impl ControlPlane ===
 
 impl ControlPlane {
-    /// Opens the data directory and creates what a first start creates. The image is not built yet.
+    /// Opens the data directory, and initializes it on the first start. The image is not built yet.
     ///
     /// # Errors
     ///
-    /// If a setting cannot be used, or the data directory cannot be opened.
+    /// Fails if a setting is not usable, or if the data directory cannot be opened.
     pub async fn open(settings: &ServerSettings) -> Result<Self, ServerError> {
         let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
-        // Before anything is made: what is refused leaves nothing behind.
+        // Checked before anything is created, so that an error leaves nothing behind.
         if let Some(file) = &settings.payload_key_file {
             vault::check_key_file(file).map_err(VaultError::from)?;
         }
@@ -139,7 +139,7 @@ impl ControlPlane {
         })
     }
 
-    /// What webhook and OTLP export use of this control plane.
+    /// The dependencies of the webhook and the OTLP export.
     pub fn delivery_source(&self) -> DeliverySource<'_> {
         DeliverySource {
             installation: self.publisher.installation.id,

@@ -1,4 +1,4 @@
-//! Why a server cannot start or had to end.
+//! Why a server cannot start or had to stop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use tokio::task::JoinError;
 
 use crate::bootstrap::BootstrapError;
 
-/// Why a server cannot start or had to end.
+/// Why a server cannot start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Certificate or key cannot be used.
+    /// The certificate or its key is not usable.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The webhook cannot be set up.
@@ -25,10 +25,10 @@ pub enum ServerError {
     /// The export of the audit log cannot be set up.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
-    /// The data directory cannot be used.
+    /// The data directory is not usable.
     #[error(transparent)]
     Storage(#[from] StoreError),
-    /// The keys that seal the arguments of calls cannot be used.
+    /// The keys that encrypt arguments of calls are not usable.
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// The first start failed.
@@ -37,21 +37,21 @@ pub enum ServerError {
     /// The image of all keys cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The address is taken or cannot be listened on.
+    /// The address is in use or not available.
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
-        /// Which address.
+        /// The address.
         address: SocketAddr,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The operating system does not deliver signals.
-    #[error("signals cannot be handled: {0}")]
+    /// No signal handler can be installed.
+    #[error("cannot install a signal handler: {0}")]
     Signal(io::Error),
-    /// Accepting calls failed.
-    #[error("accepting calls failed: {0}")]
+    /// Accepting connections failed.
+    #[error("accepting connections failed: {0}")]
     Serve(#[from] io::Error),
-    /// A part of the server ended by itself.
-    #[error("a part of the server ended: {0}")]
+    /// A task of the server ended unexpectedly.
+    #[error("a task of the server ended unexpectedly: {0}")]
     Ended(#[from] JoinError),
 }

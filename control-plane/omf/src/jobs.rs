@@ -56,13 +56,13 @@ impl Supervisor {
         supervisor
     }
 
-    /// Stops the jobs and waits until all have ended. Those that have something to finish end by the notification `stopping`.
+    /// Stops the jobs and waits for them. Jobs with work to finish end on the notification `stopping`.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tracker.wait().await;
     }
 
-    /// Runs a job that ends by itself when the process is asked to stop.
+    /// Runs a job that ends on its own when the process stops.
     fn spawn<F, J>(&self, name: &'static str, app: &Arc<ControlPlane>, job: F)
     where
         F: FnOnce(Arc<ControlPlane>) -> J,
@@ -71,12 +71,12 @@ impl Supervisor {
         let task = tokio::spawn(job(Arc::clone(app)));
         self.tracker.spawn(async move {
             if let Err(error) = task.await {
-                tracing::warn!(job = name, %error, "job ended by itself");
+                tracing::warn!(job = name, %error, "job ended unexpectedly");
             }
         });
     }
 
-    /// Runs a job that can be dropped at any await when the process is asked to stop.
+    /// Runs a job that can be dropped at any await point when the process stops.
     fn spawn_until_stopped<F, J>(&self, name: &'static str, app: &Arc<ControlPlane>, job: F)
     where
         F: FnOnce(Arc<ControlPlane>) -> J,

@@ -7,8 +7,8 @@
 //! | [`server`], [`composition`], `router` | the running server, the composition of its components, and the router of API and console |
 //! | `metrics` | the registry of metrics, and the middleware that measures requests |
 //! | `jobs` | the background jobs, under one supervisor |
-//! | [`settings`], [`error`] | the settings of a server, and why it cannot start |
-//! | [`bootstrap`] | initialisation at the first start |
+//! | [`settings`], [`error`] | the settings of a server, and startup errors |
+//! | [`bootstrap`] | initialization at the first start |
 //! | `process` | settings of the process: no core dumps, private file permissions by default, and the allocator |
 #![cfg_attr(
     not(test),

@@ -1,4 +1,4 @@
-//! The API and the console behind one router, with what holds for every response.
+//! The router of the API and the console, with the layers that apply to every response.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tracing::Span;
 use crate::composition::ControlPlane;
 use crate::metrics;
 
-/// How long a request's body may pause.
+/// Maximum pause in a request body.
 const BODY_PAUSE: Duration = Duration::from_secs(15);
 
 impl ControlPlane {
@@ -49,14 +49,14 @@ impl ControlPlane {
     }
 }
 
-/// Responses hold keys, tokens and addresses: no cache may keep them, whatever a handler has set. The console's own files are
-/// the exception.
+/// Forbids caching, whatever a handler has set, because responses contain keys, tokens and addresses. Static files of the
+/// console are the exception.
 fn cache_control(response: &Response) -> Option<HeaderValue> {
     let is_cacheable = response.extensions().get::<Cacheable>().is_some();
     (!is_cacheable).then_some(HeaderValue::from_static("no-store"))
 }
 
-/// Answers what no route does: browsers get a page, programs a problem document.
+/// Responds to requests that match no route: with a page for browsers, and a problem document for programs.
 fn fallback(
     console: Arc<Console>,
     error: Error,
@@ -72,24 +72,24 @@ fn fallback(
     }
 }
 
-/// The log names the route, never the path as it was sent, which may hold anything.
+/// The span names the route and not the path, which may contain anything.
 fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
     tracing::debug_span!("request", method = %request.method(), route)
 }
 
-/// A 503 is no failure: the client came while the image is being built, and gets a Retry-After.
+/// Logs failures. A 503 is none: the image is still being built, and the response has a Retry-After.
 fn log_failure(failure: ServerErrorsFailureClass, latency: Duration, _: &Span) {
     match failure {
         ServerErrorsFailureClass::StatusCode(StatusCode::SERVICE_UNAVAILABLE) => {
-            tracing::debug!(?latency, "not ready yet");
+            tracing::debug!(?latency, "not ready");
         }
-        failure => tracing::error!(%failure, ?latency, "a call failed"),
+        failure => tracing::error!(%failure, ?latency, "request failed"),
     }
 }
 
 fn answer_panic(_: &Box<dyn Any + Send>) -> Response {
-    tracing::error!("a handler panicked");
+    tracing::error!("handler panicked");
     Problem::from(Error::internal()).into_response()
 }
 

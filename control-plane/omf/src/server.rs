@@ -1,4 +1,4 @@
-//! The process that serves: from the data directory to open ports, and back.
+//! The lifecycle of the server: start, serve, stop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,12 +20,12 @@ use omniflow_net::connections;
 use omniflow_net::tls::{self, Renewal};
 use omniflow_service::publisher::BuildError;
 
-/// How long open calls have to end once the process is asked to.
+/// How long open requests may take to end after the process is asked to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long connections have to close when that time is over and they are cut.
+/// How long connections may take to close after that time.
 const CUT: Duration = Duration::from_secs(1);
 
-/// A server that accepts calls.
+/// A server that accepts connections.
 pub struct Server {
     address: SocketAddr,
     app: Arc<ControlPlane>,
@@ -39,10 +39,10 @@ pub struct Server {
 // === impl Server ===
 
 impl Server {
-    /// Opens the data directory and the port. Calls are accepted from now on, and answered with 503 until the
+    /// Opens the data directory and the port. From then on, requests are accepted, and the response is 503 until the
     /// image of all keys is built.
     pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
-        // From here on, whoever asks for a renewal does not end the process.
+        // From here on, SIGHUP does not end the process.
         let hangup = signal(SignalKind::hangup()).map_err(ServerError::Signal)?;
         let renewal =
             settings.tls.clone().map(|files| Renewal::start(files, settings.clock.clone())).transpose()?;
@@ -54,7 +54,7 @@ impl Server {
             let (app, handle) = (Arc::clone(&app), Handle::current());
             move || {
                 let built = handle.block_on(app.publisher.build_image());
-                // Rows and grown vectors: more than half the size of the image.
+                // Rows and grown vectors take more than half the size of the image.
                 process::release_free_memory();
                 built
             }
@@ -72,12 +72,12 @@ impl Server {
         Ok(Self { address, app, connections, serving, building, jobs, renewing })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop` is done or the server cannot go on, then lets open calls end and closes the databases.
+    /// Serves until `stop` completes or the server fails. Then waits for open requests and closes the databases.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         let Self { app, connections, mut serving, mut building, jobs, renewing, .. } = self;
         let (mut built, mut served) = (false, false);
@@ -85,7 +85,7 @@ impl Server {
         let outcome = loop {
             tokio::select! {
                 result = &mut building, if !built => {
-                    // Whatever has come of it: a task that has ended must not be waited for again.
+                    // Set in any case: a task that has ended must not be awaited again.
                     built = true;
                     match result.map_err(ServerError::from) {
                         Ok(Ok(())) => {}
@@ -104,13 +104,13 @@ impl Server {
         renewing.abort();
         connections.graceful_shutdown(None);
         if !served && timeout(GRACE, &mut serving).await.is_err() {
-            tracing::warn!("some calls did not end in time");
+            tracing::warn!("open requests did not end in time");
             connections.shutdown();
             let _ = timeout(CUT, &mut serving).await;
         }
-        // It holds the data directory, which is free for another process when this returns.
+        // The build uses the data directory, which must be free for another process when this returns.
         if !built && timeout(GRACE, &mut building).await.is_err() {
-            tracing::warn!("the image of all keys was still being built");
+            tracing::warn!("building the image did not end in time");
         }
         jobs.stop().await;
         app.store.close().await;

@@ -1,4 +1,4 @@
-//! What a server is given: the resolved settings of `omf serve`.
+//! The resolved settings of `omf serve`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,31 +14,31 @@ use omniflow_policy::key::KeyPrefix;
 /// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
-    /// Where it listens; port 0 for any that is free.
+    /// Address and port to listen on; port 0 for any free port.
     pub listen: SocketAddr,
-    /// Where its databases lie.
+    /// Directory of the databases.
     pub data_dir: PathBuf,
-    /// Where the first start writes the owner's token; `admin-token` in the data directory if not stated.
+    /// File that the first start writes the owner's token to; `None` for `admin-token` in the data directory.
     pub admin_token_file: Option<PathBuf>,
-    /// What keys begin with. Only the first start reads it.
+    /// Prefix of all keys. Only the first start reads it.
     pub key_prefix: KeyPrefix,
-    /// How long a silent gateway still counts as live.
+    /// How long a gateway counts as live after its last request.
     pub gateway_lease: Duration,
-    /// How long after it was made a key's newest version should be replaced; `None` for never.
+    /// Age at which the newest version of a key is due for rotation; `None` for never.
     pub rotation_after: Option<Duration>,
-    /// For how long audit records are kept.
+    /// Retention of audit records.
     pub audit_retention: Duration,
-    /// For how long the arguments of calls are kept.
+    /// Retention of the arguments of calls.
     pub payload_retention: Duration,
-    /// Where the keys lie that seal the arguments; `payload-key` in the data directory if not stated.
+    /// File of the keys that encrypt arguments of calls; `None` for `payload-key` in the data directory.
     pub payload_key_file: Option<PathBuf>,
-    /// Who gets anomalies; `None` for nobody.
+    /// The webhook for anomalies; `None` if not configured.
     pub webhook: Option<WebhookSettings>,
-    /// Where clients reach the gateways; `None` if nobody has said.
+    /// URL of the gateways for clients; `None` if not configured.
     pub gateway_url: Option<String>,
-    /// All settings as an operator gave them, for people to read.
+    /// All settings and their sources as text, for the console.
     pub effective: Vec<EffectiveSetting>,
-    /// Who gets the audit log; `None` for nobody.
+    /// The OTLP receiver of the audit log; `None` if not configured.
     pub otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.
     pub tls: Option<TlsFiles>,

@@ -1,15 +1,15 @@
 //! Exponential back-off with jitter.
 //!
-//! This is not a retry crate such as `backon`, because those repeat a future in memory. A webhook delivery is retried over
-//! restarts, by the number of attempts in its row, and every OTLP attempt reads the log again. Their jitter also comes from
-//! a random number generator of their own; here, randomness is passed in.
+//! A retry crate such as `backon` does not fit, because it repeats a future in memory. Webhook deliveries are retried across
+//! restarts, based on the number of attempts in their row, and every OTLP attempt reads the log again. Retry crates also
+//! use their own random number generator; here, randomness is passed in.
 
 use std::time::Duration;
 
 use omniflow_domain::clock::Entropy;
 use omniflow_policy::time::UnixMillis;
 
-/// The pauses between the attempts of one kind of delivery.
+/// The pauses between attempts of a delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     /// The longest pause after the first failure. It doubles with each further failure.

@@ -1,7 +1,7 @@
-//! A receiver that the operator configured, and to which the control plane sends on its own.
+//! Sends requests to a receiver that the operator configured.
 //!
-//! What is sent leaves the installation. It goes to the configured URL and nowhere else, and unencrypted only within the
-//! operator's own network.
+//! The data leaves the installation. It is sent only to the configured URL, and unencrypted only within the operator's
+//! network.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest response body that is read, in bytes.
 const MAX_BODY: usize = 64 * 1024;
-/// Longest pause that a receiver can demand.
+/// Longest pause that a receiver can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// A URL to which bodies are sent.
@@ -33,30 +33,30 @@ pub struct HttpSink {
 pub struct SinkResponse {
     /// The status code.
     pub status: u16,
-    /// How long the receiver wants no further requests.
+    /// How long to wait before the next request, from `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// The body. Empty if it is too long, or was cut off.
+    /// The body. Empty if it was too long or incomplete.
     pub body: Vec<u8>,
 }
 
-/// Why a receiver has not accepted a request.
+/// Why a delivery failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
-    /// It responded with a status that means failure.
-    #[error("it responded with status {0}")]
+    /// The receiver responded with an error status.
+    #[error("the receiver responded with status {0}")]
     Status(u16),
-    /// There was no response.
+    /// The receiver did not respond.
     #[error("{}", root_cause(.0))]
     Failed(reqwest::Error),
 }
 
-/// Why a file with a secret cannot be used.
+/// Why a file with a secret is not usable.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", path.display())]
 pub struct SecretFileError {
     /// Path of the file.
     path: PathBuf,
-    /// The reason.
+    /// The cause.
     source: secret::SecretFileError,
 }
 
@@ -66,7 +66,7 @@ pub struct SecretFileError {
 ///
 /// Explains how to write the URL if it has no host, contains credentials, or sends unencrypted to a remote host.
 pub fn parse_url(text: &str) -> Result<Url, &'static str> {
-    let malformed = "not a URL to send to: write https://host/path, without a user or a password";
+    let malformed = "not a URL of a receiver; use https://host/path, without a user or password";
     let url = Url::parse(text).map_err(|_| malformed)?;
     let host = url.host_str().ok_or(malformed)?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -76,15 +76,15 @@ pub fn parse_url(text: &str) -> Result<Url, &'static str> {
         "https" => Ok(url),
         "http" if is_nearby(host) => Ok(url),
         "http" => Err(
-            "http:// sends unencrypted and is accepted only for receivers nearby (an address that is loopback, \
-             private or link-local, localhost, a name without a dot): write https://",
+            "http:// is unencrypted and accepted only for local receivers (a loopback, private or link-local \
+             address, localhost, or a name without a dot); use https://",
         ),
         _ => Err(malformed),
     }
 }
 
-/// Whether a host is within the operator's own network, as far as a URL can show. The URL parser has converted every way
-/// to write an address, such as 134744072 or 0x08080808, to the usual one.
+/// Whether a host is within the operator's network, as far as a URL shows. The URL parser normalizes addresses in other
+/// notations, such as 134744072 or 0x08080808.
 fn is_nearby(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     match address.map(|address| address.to_canonical()) {
@@ -94,7 +94,7 @@ fn is_nearby(host: &str) -> bool {
     }
 }
 
-/// Reads a file with a secret, which must not be readable for everybody.
+/// Reads a file with a secret, which must not be readable for all users.
 ///
 /// # Errors
 ///
@@ -106,8 +106,8 @@ pub fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, SecretFileErro
 // === impl HttpSink ===
 
 impl HttpSink {
-    /// A receiver at a URL from [`parse_url`]. Its certificate is checked by the CA certificates of `ca_file`, or by the
-    /// public ones.
+    /// Creates a sink for a URL from [`parse_url`]. The certificate of the receiver is verified with the CA certificates in
+    /// `ca_file`, or with the public ones.
     ///
     /// # Errors
     ///
@@ -116,18 +116,18 @@ impl HttpSink {
         Ok(Self { url, client: new_client(ca_file, TIMEOUT)? })
     }
 
-    /// Sends a body, and returns whatever the receiver responds.
+    /// Sends a body and returns the response, whatever its status.
     ///
     /// # Errors
     ///
     /// Fails if there is no response within 10 s.
     pub async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Result<SinkResponse, DeliveryError> {
         let request = self.client.post(self.url.clone()).headers(headers).body(body).timeout(TIMEOUT);
-        // The URL of a webhook is often a secret.
+        // The URL of a webhook often contains a secret.
         let response = request.send().await.map_err(|error| DeliveryError::Failed(error.without_url()))?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
-        // The status alone decides; only the reason that a receiver gives is in the body.
+        // Only the status determines success. The body may explain it.
         let body = read_body(response, MAX_BODY).await.ok().flatten().unwrap_or_default();
         Ok(SinkResponse { status, retry_after, body })
     }
@@ -183,7 +183,7 @@ mod tests {
         for wrong in
             ["", "/x", "ftp://x/y", "https://", "https://me:word@x/y", "http://me:word@localhost/y", "x"]
         {
-            assert!(parse_url(wrong).unwrap_err().contains("write https://host/path"), "{wrong}");
+            assert!(parse_url(wrong).unwrap_err().contains("use https://host/path"), "{wrong}");
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
             "0x08080808",
             "8.526344",
         ] {
-            assert!(parse_url(&format!("http://{far}/x")).unwrap_err().contains("nearby"), "{far}");
+            assert!(parse_url(&format!("http://{far}/x")).unwrap_err().contains("local receivers"), "{far}");
             assert!(parse_url(&format!("https://{far}/x")).is_ok(), "{far}");
         }
     }

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `http_sink` | sends a body to a URL that the operator configured |
 //! | `backoff` | the pause before something is sent again |
-//! | `source` | what deliveries use of the control plane |
-//! | `webhook` | anomalies, delivered at least once and signed as Standard Webhooks |
+//! | `source` | the parts of the control plane that deliveries use |
+//! | `webhook` | anomalies, delivered at least once and signed according to Standard Webhooks |
 //! | `otlp` | records and gaps of the audit log as OpenTelemetry logs |
 #![cfg_attr(
     not(test),

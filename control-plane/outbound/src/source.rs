@@ -1,4 +1,4 @@
-//! What deliveries use of the control plane.
+//! The parts of the control plane that deliveries use.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use omniflow_policy::time::UnixMillis;
 use omniflow_store::Store;
 use uuid::Uuid;
 
-/// Where deliveries come from, with the clock and the randomness of their retries.
+/// The store that deliveries are read from, and the clock and randomness for retries.
 #[derive(Clone, Copy)]
 pub struct DeliverySource<'a> {
     /// ID of the installation, which is part of every ID that receivers get.
     pub installation: Uuid,
-    /// Contains what is sent, and how far it has been sent.
+    /// The store of the sent data and of the positions.
     pub store: &'a dyn Store,
     /// The wall clock.
     pub clock: &'a Clock,

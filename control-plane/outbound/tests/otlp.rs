@@ -389,5 +389,5 @@ fn the_endpoint_is_a_whole_url() {
     for bare in ["https://collector.example.com", "https://collector.example.com/"] {
         assert!(parse_endpoint(bare).unwrap_err().contains("/v1/logs"), "{bare}");
     }
-    assert!(parse_endpoint("http://collector.example.com/v1/logs").unwrap_err().contains("nearby"));
+    assert!(parse_endpoint("http://collector.example.com/v1/logs").unwrap_err().contains("local receivers"));
 }

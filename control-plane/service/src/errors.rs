@@ -15,7 +15,7 @@ impl From<VaultError> for Error {
                 Self::new(ErrorCode::PayloadUnreadable, format!("The payload cannot be read: {error}."))
             }
             error => {
-                tracing::error!(%error, "a payload cannot be sealed or opened");
+                tracing::error!(%error, "payload encryption or decryption failed");
                 Self::internal()
             }
         }
@@ -33,7 +33,7 @@ impl From<PublishError> for Error {
         match error {
             PublishError::NotReady(not_ready) => not_ready.into(),
             error => {
-                tracing::error!(%error, "a change was not published");
+                tracing::error!(%error, "change not published");
                 Self::internal()
             }
         }

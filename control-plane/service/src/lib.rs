@@ -41,7 +41,7 @@ where
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
     tokio::spawn(change).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a change did not end");
+        tracing::error!(%error, "change aborted");
         Err(Error::internal())
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Upper bounds of the buckets of the poll delay, in seconds. A waiting poll is answered within milliseconds.
+/// Upper bounds of the buckets of the poll delay, in seconds. The response to a waiting poll takes milliseconds.
 const POLL_DELAYS: [f64; 10] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 /// Upper bounds of the buckets of the enforcement delay, in seconds: up to a gateway that was disconnected for ten minutes.
 const ENFORCEMENT_DELAYS: [f64; 13] =
@@ -42,25 +42,25 @@ impl GatewayMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "omf_gateway_poll_delay",
-            "Time from the publication of a snapshot version to the answer of a waiting poll that carries it",
+            "Time from the publication of a snapshot version to the response to a waiting poll",
             Unit::Seconds,
             self.poll_delay.clone(),
         );
         registry.register_with_unit(
             "omf_enforcement_delay",
-            "Time from the publication of a snapshot version to a gateway's confirmation that all its VMs enforce it",
+            "Time from the publication of a snapshot version until a gateway confirms that all its VMs enforce it",
             Unit::Seconds,
             self.enforcement_delay.clone(),
         );
         registry.register_with_unit(
             "omf_audit_batch",
-            "Records in each batch that a gateway delivered, 0 for a batch with only a progress report",
+            "Records per batch delivered by a gateway, 0 for a batch with only a progress report",
             Unit::Other("records".to_owned()),
             self.batch_records.clone(),
         );
         registry.register_with_unit(
             "omf_audit_batch",
-            "Encoded size of each batch that a gateway delivered",
+            "Encoded size of batches delivered by gateways",
             Unit::Bytes,
             self.batch_bytes.clone(),
         );

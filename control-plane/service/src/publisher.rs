@@ -127,7 +127,7 @@ impl Publisher {
         drop(builders);
         let document = policy.document.to_json().into();
         let image = Image::from_segments(self.installation.id, version, document, pages)?;
-        tracing::info!(version, credentials, took = ?began.elapsed(), "the image of all keys is built");
+        tracing::info!(version, credentials, took = ?began.elapsed(), "image built");
         self.publication.start(image, Policy::compile(policy.document)?, policy.version);
         Ok(())
     }
@@ -166,7 +166,11 @@ impl Publisher {
             return Ok(());
         }
         let version = self.commit_above(self.store.begin().await?, Vec::new(), None, held).await?;
-        tracing::warn!(held, version, "a gateway was ahead: the database seems to be restored from a backup");
+        tracing::warn!(
+            held,
+            version,
+            "gateway ahead of the control plane, database was probably restored from a backup"
+        );
         Ok(())
     }
 
@@ -221,7 +225,7 @@ impl Publisher {
         let (version, credentials) = (draft.version(), next.len());
         drop(next);
         self.commit_draft(self.store.begin().await?, draft).await?;
-        tracing::info!(version, credentials, "the image has more pages; gateways take it whole");
+        tracing::info!(version, credentials, "image repartitioned, gateways download all of it");
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Backups of a data directory, taken while a control plane uses it.
 //!
 //! A backup is a directory: a copy of each database as one read transaction saw it, and `backup.json`, which is written
-//! last and lists the copies. The owner's token is not in it; the databases have digests only.
+//! last and lists the copies. It does not contain the owner's token; the databases contain only digests of tokens.
 #![expect(clippy::disallowed_methods, reason = "`omf db backup` runs alone in its runtime")]
 
 use std::fs::{self, DirBuilder, File};
@@ -26,9 +26,9 @@ use crate::{AUDIT_FILE, MAIN_FILE, at};
 const FORMAT: u32 = 1;
 /// The manifest of a backup.
 pub(crate) const MANIFEST_FILE: &str = "backup.json";
-/// More than any manifest needs. The file may come from anybody.
+/// Maximum length of a manifest in bytes. The file may come from anyone.
 const MANIFEST_BYTES: u64 = 64 * 1024;
-/// Bytes that are copied at once.
+/// Size of the copy buffer in bytes.
 const COPIED_AT_ONCE: usize = 64 * 1024;
 
 /// The manifest of a backup: the content of `backup.json`.
@@ -48,40 +48,40 @@ pub struct BackupManifest {
 /// A database in a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupFile {
-    /// Its name, as in the data directory.
+    /// File name, the same as in the data directory.
     pub name: String,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// The SHA-256 of its content.
+    /// SHA-256 of the content.
     pub sha256: Digest,
 }
 
-/// Why a backup cannot be taken or restored. Nothing has changed then.
+/// Why a backup cannot be taken or restored. In either case nothing has been changed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The databases cannot be read.
     #[error(transparent)]
     Storage(#[from] StoreError),
     /// The data directory has no database.
-    #[error("{} has no database {MAIN_FILE}: give the --data-dir of omf serve", .0.display())]
+    #[error("{} has no database {MAIN_FILE}; use the --data-dir of omf serve", .0.display())]
     NoDatabase(PathBuf),
     /// The data directory has no installation yet.
-    #[error("{} has no installation yet: start omf serve once", .0.display())]
+    #[error("{} has no installation yet; start omf serve once", .0.display())]
     NoInstallation(PathBuf),
     /// The parent of the destination is not a directory.
-    #[error("{} is no folder: make it, or choose another destination", .0.display())]
+    #[error("{} is not a directory; create it or choose another destination", .0.display())]
     NoFolder(PathBuf),
     /// The destination exists.
-    #[error("{} is there already: give a path that is not", .0.display())]
+    #[error("{} already exists; choose another destination", .0.display())]
     Exists(PathBuf),
     /// A backup to the same destination is running or was interrupted.
-    #[error("{} is there: wait for the backup that writes it, or remove it if it was interrupted", .0.display())]
+    #[error("{} exists; wait for the backup that writes it, or remove it if that backup was interrupted", .0.display())]
     Unfinished(PathBuf),
     /// The path is not UTF-8, which SQLite requires.
-    #[error("{} is not UTF-8: choose another path", .0.display())]
+    #[error("{} is not UTF-8; choose another path", .0.display())]
     Path(PathBuf),
     /// The directory is not a backup of this format.
-    #[error("{} is no backup that this release can read: {reason}", path.display())]
+    #[error("{} is not a backup that this release can read: {reason}", path.display())]
     NoBackup {
         /// The directory.
         path: PathBuf,
@@ -97,10 +97,10 @@ pub enum BackupError {
         reason: String,
     },
     /// The data directory has databases, and replacing them was not requested.
-    #[error("{} has databases: give --replace to move them aside", .0.display())]
+    #[error("{} has databases; use --replace to move them aside", .0.display())]
     Occupied(PathBuf),
     /// The clock is earlier than the backup, so new versions would be lower than those in it.
-    #[error("this machine's clock is earlier than {0}, when the backup was taken: set the clock")]
+    #[error("the clock of this machine is before {0}, when the backup was taken; correct the clock")]
     Clock(String),
 }
 
@@ -244,7 +244,7 @@ impl BackupManifest {
         let manifest: Self =
             serde_json::from_slice(&text).map_err(|error| no_backup(format!("{MANIFEST_FILE}: {error}")))?;
         if manifest.format != FORMAT {
-            return Err(no_backup(format!("its format is {}, not {FORMAT}", manifest.format)));
+            return Err(no_backup(format!("its format is {} instead of {FORMAT}", manifest.format)));
         }
         if parse_time(&manifest.taken_at).is_none() {
             return Err(no_backup("taken_at is not a time".to_owned()));
@@ -273,7 +273,7 @@ impl Drop for Unfinished<'_> {
         if let Some(path) = self.0
             && let Err(error) = fs::remove_dir_all(path)
         {
-            tracing::warn!(path = %path.display(), %error, "what was copied stays");
+            tracing::warn!(path = %path.display(), %error, "removing the incomplete backup failed");
         }
     }
 }

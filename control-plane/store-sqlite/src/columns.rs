@@ -68,7 +68,7 @@ pub(crate) fn scopes(text: &str) -> Result<ScopeSet> {
     scopes.and_then(ScopeSet::new).map_err(|_| StoreError::Corrupt("scopes"))
 }
 
-/// A valid rate limit. A key without one would never be limited.
+/// A valid rate limit. A key without a limit would be unlimited.
 pub(crate) fn rate_limit(
     per_minute: Option<u32>,
     per_hour: Option<u32>,

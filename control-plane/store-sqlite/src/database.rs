@@ -31,9 +31,9 @@ const WRITER_CACHE: &str = "-512";
 const LONG_LOG_PAGES: i64 = 4_096;
 /// The pages of a write-ahead log at which a commit checkpoints it: SQLite's default.
 pub(crate) const USUAL_LOG_PAGES: u32 = 1_000;
-/// The same where checkpoints run beside the commits.
+/// The same if checkpoints run in parallel with commits.
 pub(crate) const MOST_LOG_PAGES: u32 = 65_536;
-/// Nothing else writes, so this only waits for checkpoints.
+/// How long the writer waits for a lock. Nothing else writes, so it only waits for checkpoints.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open database with the schema of this release.
@@ -44,7 +44,7 @@ pub(crate) struct Database {
     /// Runs checkpoints. It never writes rows.
     checkpointer: Mutex<SqliteConnection>,
     committed: Arc<Notify>,
-    /// How the writer connects.
+    /// The connection options of the writer.
     options: SqliteConnectOptions,
     metrics: StoreMetrics,
 }
@@ -117,7 +117,7 @@ impl Database {
                 let audit = audit.to_vec();
                 Box::pin(async move {
                     sqlx::query("ATTACH DATABASE ? AS audit").bind(audit).execute(&mut *connection).await?;
-                    // A statement that is put together: a pragma takes no parameters.
+                    // A concatenated statement: a pragma takes no parameters.
                     let cache = sqlx::AssertSqlSafe(format!("PRAGMA audit.cache_size = {READER_CACHE}"));
                     sqlx::query(cache).execute(connection).await.map(drop)
                 })
@@ -155,10 +155,10 @@ impl Database {
         if !connection.is_in_transaction() {
             return Ok(());
         }
-        // A dropped transaction is being rolled back at this moment: the next command waits for that.
+        // A dropped transaction may still be rolling back. The next command waits for that.
         connection.ping().await?;
         if connection.is_in_transaction() {
-            tracing::warn!("transaction rolled back by the database, writer reconnects");
+            tracing::warn!("transaction rolled back by the database, reconnecting");
             *connection = SqliteConnection::connect_with(&self.options).await?;
         }
         Ok(())

@@ -95,7 +95,7 @@ pub async fn keys(store: &SqliteStore, count: i64) {
 }
 
 /// Inserts records of calls with a key in one transaction, with one prepared statement for each and nothing else that
-/// ingest does: what SQLite alone costs.
+/// ingest does, to measure SQLite alone.
 pub async fn insert_one_by_one(store: &SqliteStore, records: &[AuditRecord]) {
     let mut transaction = store.audit.begin().await.unwrap();
     for record in records {

@@ -1,4 +1,4 @@
-//! Creates that were done under an idempotency key.
+//! Create requests with an idempotency key.
 
 use omniflow_policy::time::UnixMillis;
 use sqlx::Row;

@@ -1,4 +1,4 @@
-//! What the databases need beside changes: checkpoints of the main database, and merging its search index.
+//! Maintenance of the databases: checkpoints of the main database, and merging of its search index.
 //!
 //! By default SQLite checkpoints in the commit that writes the thousandth page, and everyone behind that commit waits.
 //! Here it happens after every commit, in small steps: a disk that is busy with a large checkpoint delays commits too.
@@ -45,11 +45,11 @@ impl Store for SqliteStore {
         loop {
             self.main.committed().await;
             if let Err(error) = self.main.checkpoint().await {
-                tracing::warn!(%error, "checkpoint failed, the write-ahead log grows");
+                tracing::warn!(%error, "checkpoint failed, write-ahead log grows");
             }
             // A merge is a commit as well, so this continues until there is nothing left to merge.
             if let Err(error) = self.merge_search_segments().await {
-                tracing::warn!(%error, "merging the search index failed, searches become slower");
+                tracing::warn!(%error, "search index merge failed, searches become slower");
             }
             sleep(PAUSE).await;
         }

@@ -112,12 +112,12 @@ async fn stage(
         let target = private::open_private(&to).map_err(at(&to))?;
         let damaged = |reason| BackupError::Damaged { path: from.clone(), reason };
         let source = regular_file(&from).map_err(|error| damaged(error.to_string()))?;
-        // One byte more than expected shows that the file is longer, and does not fill the disk.
+        // Reading one byte more than expected detects a longer file without filling the disk.
         let source = source.take(file.bytes.saturating_add(1));
         let (bytes, sha256) = copy(source, &target).map_err(at(&from))?;
         target.sync_all().map_err(at(&to))?;
         if (bytes, sha256) != (file.bytes, file.sha256) {
-            return Err(damaged("its digest is not the one in backup.json".to_owned()));
+            return Err(damaged("its digest differs from the one in backup.json".to_owned()));
         }
         let fault = fault(&to).await.unwrap_or_else(|error| Some(error.to_string()));
         if let Some(reason) = fault {
@@ -128,7 +128,7 @@ async fn stage(
     let foreign = schema_check::foreign(&store, &staging.join(SCRATCH)).await?;
     let set = match foreign {
         None => set_version(&store, manifest, last_version, now).await,
-        Some(_) => Ok(Err("it has a trigger, table or index that no release makes".to_owned())),
+        Some(_) => Ok(Err("it has a trigger, table or index that no release creates".to_owned())),
     };
     store.close().await;
     let file = foreign.unwrap_or(MAIN_FILE);
@@ -138,9 +138,7 @@ async fn stage(
         // Only the databases are moved into place, so nothing may be left in their write-ahead logs.
         let log = staging.join(format!("{name}-wal"));
         if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
-            return Err(
-                at(&log)(io::Error::other("was not checkpointed into its database; try again")).into()
-            );
+            return Err(at(&log)(io::Error::other("not checkpointed into its database; try again")).into());
         }
     }
     Ok(version)
@@ -156,10 +154,10 @@ async fn set_version(
 ) -> Result<std::result::Result<u64, String>> {
     let stored = store.installation().await?;
     let Some(stored) = stored.filter(|stored| stored.id == manifest.installation) else {
-        return Ok(Err(format!("it is not of the installation {}", manifest.installation)));
+        return Ok(Err(format!("it does not belong to installation {}", manifest.installation)));
     };
     if !can_follow(stored.snapshot_version) {
-        return Ok(Err("its snapshot version is higher than any that was ever published".to_owned()));
+        return Ok(Err("its snapshot version is higher than any published one".to_owned()));
     }
     let plausible = now.0.saturating_add(MAX_LEAD_MS);
     let version = stored.snapshot_version.max(last_version.unwrap_or(0)).max(plausible).saturating_add(1);
@@ -195,7 +193,7 @@ async fn fault(path: &Path) -> Result<Option<String>> {
             return Ok(Some(integrity));
         }
         let orphan = sqlx::query("PRAGMA foreign_key_check").fetch_optional(&mut reader).await?;
-        Ok(orphan.map(|_| "a row refers to one that is missing".to_owned()))
+        Ok(orphan.map(|_| "a row refers to a missing one".to_owned()))
     }
     .await;
     reader.close().await?;

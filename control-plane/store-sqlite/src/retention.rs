@@ -1,4 +1,4 @@
-//! Purging in small transactions: writers wait for one of them at most.
+//! Purges old data in small transactions, so that writers wait for one of them at most.
 
 use omniflow_policy::time::UnixMillis;
 use sqlx::Row;

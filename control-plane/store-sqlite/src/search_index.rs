@@ -10,7 +10,7 @@ use crate::SqliteStore;
 const STEP_PAGES: i64 = 8;
 
 impl SqliteStore {
-    /// Merges a few segments if that is due. Returns whether something was merged; there may be more then.
+    /// Merges a few segments if due. Returns whether something was merged, in which case there may be more to merge.
     pub async fn merge_search_segments(&self) -> Result<bool> {
         let mut transaction = self.main.begin().await?;
         let before = total_changes(transaction.connection()).await?;

@@ -15,7 +15,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process uses the data directory, and the backend serves one process at a time.
-    #[error("another omf process uses the data directory {}: stop it or choose another --data-dir", .0.display())]
+    #[error("another omf process uses the data directory {}; stop it or choose another --data-dir", .0.display())]
     InUse(PathBuf),
     /// A file or directory cannot be created, read or locked.
     #[error("{}: {source}", path.display())]
@@ -37,10 +37,10 @@ pub enum StoreError {
     #[error("the database failed: {0}")]
     Backend(Box<dyn std::error::Error + Send + Sync>),
     /// The token that requested a change was revoked or has expired since the request arrived.
-    #[error("the token of a change is not valid any more")]
+    #[error("the token that requested the change is no longer valid")]
     PrincipalInvalid,
     /// A stored value cannot be parsed. Names the value.
-    #[error("the database holds {0} that cannot be read")]
+    #[error("the database contains {0} that cannot be read")]
     Corrupt(&'static str),
 }
 
@@ -62,7 +62,7 @@ pub enum IngestError {
     #[error(transparent)]
     Storage(#[from] StoreError),
     /// More calls would be missing than a VM can make. See [`crate::ingest::MAX_MISSING`].
-    #[error("sequence number {found} lies too far behind {expected}, which is the next that is expected")]
+    #[error("sequence number {found} is too far beyond {expected}, the next one expected")]
     Leap {
         /// The next sequence number of this stream.
         expected: u64,
@@ -70,7 +70,7 @@ pub enum IngestError {
         found: u64,
     },
     /// More gaps than a filter reports in one batch. See [`MAX_GAPS`].
-    #[error("the batch tells of more than {MAX_GAPS} losses; a filter tells of one at most after each batch")]
+    #[error("the batch reports more than {MAX_GAPS} losses; a filter reports at most one after each batch")]
     TooManyGaps,
 }
 
@@ -96,7 +96,7 @@ impl From<StoreError> for Error {
         if matches!(error, StoreError::PrincipalInvalid) {
             return Self::unauthenticated();
         }
-        tracing::error!(%error, "a request failed");
+        tracing::error!(%error, "store operation failed");
         Self::internal()
     }
 }

@@ -8,7 +8,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
-/// Upper bounds of the buckets, in seconds: from a read that is cached to a disk that stalls.
+/// Upper bounds of the buckets, in seconds: from a cached read to a stalled disk.
 const BUCKETS: [f64; 11] = [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
 
 /// The kinds of operations.
@@ -78,7 +78,7 @@ impl StoreMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "omf_store_operation_duration",
-            "Duration of operations on the databases, from the wait for a connection until the rows are read or the \
+            "Duration of database operations, including the wait for a connection, until the rows are read or the \
              change is on disk",
             Unit::Seconds,
             self.durations.clone(),

@@ -15,11 +15,18 @@ impl Leader {
     pub(super) fn dispatch_failed(&mut self, context: &SyncContext<'_>, error: DispatchError) {
         match error {
             DispatchError::UnknownCluster => {
-                let failure = format!("Envoy has no cluster {:?}: check \"cluster\"", context.config.cluster);
+                let failure = format!(
+                    "Envoy has no cluster {:?}; check \"cluster\" in the plugin configuration",
+                    context.config.cluster
+                );
                 self.fail(context, &failure, Some(REJECTED_PAUSE));
             }
             DispatchError::Unreachable => {
-                self.fail(context, "no host of the control plane's cluster is reachable", None);
+                self.fail(
+                    context,
+                    "no host in the cluster of the control plane is reachable; check the cluster's endpoints",
+                    None,
+                );
             }
         }
     }
@@ -32,20 +39,24 @@ impl Leader {
             // alternate between them.
             401 | 403 | 429 => {
                 let failure = format!(
-                    "the control plane refused the gateway token: set \"gateway_token\" or \
-                     {TOKEN_VARIABLE} to a valid token of the role gateway"
+                    "the control plane rejected the gateway token; set \"gateway_token\" or \
+                     {TOKEN_VARIABLE} to a valid token with the role gateway"
                 );
                 self.fail(context, &failure, Some(REJECTED_PAUSE))
             }
             // A newer image replaced it in the meantime.
-            410 => self.fail(context, "the image that was being fetched is no longer offered", None),
+            410 => self.fail(
+                context,
+                "the control plane no longer offers the image being downloaded, restarting",
+                None,
+            ),
             // Envoy's response without a listener, and the control plane's during its start.
             503 => self.fail(context, "the control plane is unavailable (503)", None),
             _ => {
                 let body = clip(response.body.get(..300).unwrap_or(&response.body));
                 self.fail(
                     context,
-                    &format!("the control plane answered {status}: {body}"),
+                    &format!("the control plane responded with status {status}: {body}"),
                     Some(REJECTED_PAUSE),
                 )
             }
@@ -65,11 +76,10 @@ impl Leader {
             SnapshotError::OtherInstallation => {
                 "; to move this gateway to another installation, restart Envoy"
             }
-            SnapshotError::Format(_) => "; update the older side",
+            SnapshotError::Format(_) => "; update the filter or the control plane, whichever is older",
             _ => "",
         };
-        let failure =
-            format!("a snapshot was rejected and the last good one stays effective: {error}{remedy}");
+        let failure = format!("snapshot rejected, the last valid one stays effective: {error}{remedy}");
         self.fail(context, &failure, Some(REJECTED_PAUSE))
     }
 

@@ -24,7 +24,11 @@ impl Leader {
         let head = self.head().filter(|head| head.version != 0);
         // A VM that does not enforce the last image yet still reads the other slot.
         if head.is_some_and(|head| !context.membership.all_enforce(head.version)) {
-            return self.fail(context, "the full image has to wait until all VMs enforce the last one", None);
+            return self.fail(
+                context,
+                "download of the image delayed until all VMs enforce the previous one",
+                None,
+            );
         }
         // If the transfer is aborted, its segments have to be cleared.
         self.clearing = Some(MAX_SEGMENTS);

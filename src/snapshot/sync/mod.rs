@@ -241,7 +241,7 @@ impl Leader {
         response: Option<Response>,
     ) -> SyncOutcome {
         let Some(response) = response else {
-            return self.fail(context, "the control plane did not answer", None);
+            return self.fail(context, "the control plane did not respond", None);
         };
         match (response.status, response.media_type.as_slice()) {
             (204, _) => {
@@ -304,7 +304,7 @@ impl Leader {
             head.map(|head| Head { confirmed: head.confirmed.max(context.now.0), ..head })
         });
         if self.last_failure.take().is_some() {
-            host::log(LogLevel::Warn, "the control plane answers again");
+            host::log(LogLevel::Warn, "polling the control plane recovered");
         }
     }
 }

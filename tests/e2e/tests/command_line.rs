@@ -346,7 +346,7 @@ async fn databases(omf: &mut Omf, stack: &Stack) {
     // A name that SQLite would take for a URI.
     omf.says(&format!("db backup file:b?x=1 --data-dir {data}")).await;
     assert!(omf.folder.join("file:b?x=1/backup.json").is_file());
-    assert!(omf.fails(1, &format!("db backup copy --data-dir {data}")).await.contains("is there already"));
+    assert!(omf.fails(1, &format!("db backup copy --data-dir {data}")).await.contains("already exists"));
     let said = omf.fails(1, &format!("db backup missing/copy --data-dir {data}")).await;
     assert_eq!(said, "omf: missing is no folder: make it, or choose another destination\n");
     let said = omf.fails(1, "db backup other --data-dir nowhere").await;
@@ -354,11 +354,11 @@ async fn databases(omf: &mut Omf, stack: &Stack) {
     // The folder of the databases is the one that omf serve would take.
     fs::write(omf.folder.join("omf.toml"), "data_dir = \"restored\"\n").unwrap();
     let said = omf.says("db restore copy --config omf.toml").await;
-    assert!(said.contains("restored has installation") && said.contains("revoke them again"), "{said}");
+    assert!(said.contains("restored now has installation") && said.contains("revoke them again"), "{said}");
     assert!(said.contains("such as admin-token in the data directory that was backed up"), "{said}");
     omf.says("db backup again --config omf.toml").await;
     assert!(omf.fails(1, "db restore copy --data-dir restored").await.contains("--replace"));
-    assert!(omf.fails(1, "db restore policy.json --data-dir x").await.contains("is no backup"));
+    assert!(omf.fails(1, "db restore policy.json --data-dir x").await.contains("is not a backup"));
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ fn delta(from: u64, to: u64, changes: Vec<Change>) -> Delta {
 async fn a_bad_plugin_configuration_is_refused_and_named() {
     for (field, value, said) in [
         ("strip_credentials", json!(true), "unknown field `strip_credentials`"),
-        ("cluster", json!(""), "cluster: name the Envoy cluster"),
+        ("cluster", json!(""), "cluster: set it to the Envoy cluster"),
         ("non_key_credentials", json!("allow"), "unknown variant `allow`"),
         ("max_snapshot_age_seconds", json!(1), "max_snapshot_age_seconds:"),
         ("audit_flush_ms", json!("soon"), "invalid type"),
@@ -63,7 +63,7 @@ async fn a_bad_plugin_configuration_is_refused_and_named() {
         .await;
         let Err(error) = started else { panic!("{field}: Envoy has started") };
         let error = format!("{error:#}");
-        assert!(error.contains("plugin configuration refused") && error.contains(said), "{field}: {error}");
+        assert!(error.contains("plugin configuration rejected") && error.contains(said), "{field}: {error}");
     }
 }
 
@@ -71,7 +71,7 @@ async fn a_bad_plugin_configuration_is_refused_and_named() {
 async fn a_missing_token_is_refused_and_named() {
     let started = gateway(1, |options| EnvoyOptions { gateway_token: None, ..options }).await;
     let Err(error) = started else { panic!("Envoy has started") };
-    assert!(format!("{error:#}").contains("gateway_token: set it"), "{error:#}");
+    assert!(format!("{error:#}").contains("gateway_token: missing"), "{error:#}");
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_cluster_that_does_not_exist_is_named_and_refuses_all_calls() {
     }
     eventually(WAIT, || async {
         let log = gateway.envoy.process().log();
-        ensure!(log.contains("Envoy has no cluster \"nowhere\": check \"cluster\""), "{log}");
+        ensure!(log.contains("Envoy has no cluster \"nowhere\"; check \"cluster\""), "{log}");
         Ok(())
     })
     .await

@@ -45,7 +45,7 @@ async fn a_valid_token_is_taken_whatever_fails_at_its_address() {
     assert_eq!(server.call(without).await.status, StatusCode::UNAUTHORIZED);
 
     let text = warnings.text();
-    assert_eq!(text.matches("an authentication failed").count(), 2, "{text}");
+    assert_eq!(text.matches("authentication failed").count(), 2, "{text}");
     assert!(text.contains("peer=192.0.2.7 ") && !text.contains("omf_token"), "{text}");
     let metrics = server.get("/metrics").await;
     let metrics = String::from_utf8_lossy(&metrics.body);

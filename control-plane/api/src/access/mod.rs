@@ -27,7 +27,7 @@ pub(super) struct TokenMiddleware {
     rejections: Arc<RejectionLog>,
 }
 
-/// The principal of a request, for handlers: whoever holds the request's token, as the endpoint's roles let it in.
+/// The principal of a request, for handlers: the holder of the token, whose role the endpoint admits.
 pub(super) struct Authenticated(pub(super) Principal);
 
 // === impl TokenMiddleware ===
@@ -72,7 +72,7 @@ impl TokenMiddleware {
                 self.rejections.record(rejection, peer, self.app.clock.now());
             }
         };
-        // Without one, nothing was tried.
+        // A request without a token is not a failed attempt.
         let Some(digest) = bearer_digest(headers) else {
             log(Rejection::NoToken);
             return Err(Error::unauthenticated());
@@ -86,7 +86,8 @@ impl TokenMiddleware {
     }
 }
 
-/// The digest of the one bearer token. More than one header is none: which of them counts is not ours to guess.
+/// The digest of the bearer token. `None` if there is more than one `Authorization` header: guessing which one counts
+/// would be unsafe.
 fn bearer_digest(headers: &HeaderMap) -> Option<Digest> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else {
@@ -102,7 +103,7 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // Only the middleware puts it there. An endpoint that is open by mistake fails here.
+        // Only the middleware inserts it. An endpoint that lacks the middleware by mistake fails here.
         let principal = parts.extensions.get::<Principal>().cloned();
         principal.map(Self).ok_or_else(|| Error::internal().into())
     }

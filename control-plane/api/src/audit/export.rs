@@ -1,6 +1,7 @@
-//! `GET /v1/audit/export`: all calls that a filter selects, as one file.
+//! `GET /v1/audit/export`: all calls that match a filter, as one file.
 //!
-//! It is read and sent in batches: at most three wait to be sent, and no reader is held while the client takes its time.
+//! Records are read and sent in batches. At most three batches wait to be sent, and no database reader is held while a slow
+//! client receives them.
 
 use std::io;
 use std::sync::Arc;
@@ -24,21 +25,21 @@ use omniflow_api_types::schema;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::export::{Export, ExportBatch};
 
-/// Batches that wait for a client that reads slowly, beside the one at hand.
+/// Batches that wait for a slow client, in addition to the current one.
 const BATCHES_WAITING: usize = 2;
 
-/// In which form.
+/// The format.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FormQuery {
-    /// `ndjson`: a JSON document a line; `csv`: RFC 4180 with a header. `ndjson` if not stated.
+    /// `ndjson` (default): one JSON document per line; `csv`: RFC 4180 with a header.
     #[param(value_type = Option<schema::ExportFormat>)]
     format: Option<String>,
 }
 
-/// Sends all audited calls that the filter selects, newest first.
+/// Export calls, newest first.
 ///
-/// A connection that is closed before the end of the body means that the export is not whole.
+/// If the connection closes before the end of the body, the export is incomplete.
 #[utoipa::path(
     get,
     path = "/v1/audit/export",
@@ -47,7 +48,7 @@ pub(super) struct FormQuery {
     params(FilterQuery, FormQuery),
     responses((
         status = 200,
-        description = "The calls.",
+        description = "The matching calls.",
         content((String = "application/x-ndjson"), (String = "text/csv")),
     )),
 )]
@@ -65,7 +66,7 @@ pub(super) async fn export(
     Ok((headers, Body::new(body)).into_response())
 }
 
-/// Sends all, or cuts the connection.
+/// Sends all records, or aborts the connection.
 async fn send(mut export: Export, format: ExportFormat, mut sender: Sender<Bytes, io::Error>) {
     let stopped = export.stopped();
     let sent = tokio::select! {
@@ -73,7 +74,7 @@ async fn send(mut export: Export, format: ExportFormat, mut sender: Sender<Bytes
         () = stopped => Err(io::Error::other("the control plane is stopping")),
     };
     if let Err(error) = sent {
-        tracing::warn!(%error, "an export of the audit log was cut");
+        tracing::warn!(%error, "audit log export aborted");
         sender.abort(error);
     }
 }
@@ -89,7 +90,7 @@ async fn send_batches(
         for record in records {
             text.push_str(&format.line(&AuditEntryJson::from(record)).map_err(io::Error::other)?);
         }
-        // A client that closes the connection may have seen enough: that is no failure.
+        // A client may close the connection when it has seen enough. That is not a failure.
         if sender.send_data(Bytes::from(std::mem::take(&mut text))).await.is_err() || is_last {
             return Ok(());
         }

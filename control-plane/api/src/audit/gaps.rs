@@ -1,4 +1,4 @@
-//! `GET /v1/audit/gaps`: what is missing in the log.
+//! `GET /v1/audit/gaps`: gaps in the audit log.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use omniflow_api_types::audit::AuditGapJson;
 use omniflow_api_types::page::Page;
 use omniflow_service::audit::RequestLog;
 
-/// Lists what is missing in the log, found last first.
+/// List gaps in the audit log, most recently detected first.
 #[utoipa::path(
     get,
     path = "/v1/audit/gaps",

@@ -1,4 +1,4 @@
-//! `GET /v1/audit`: audited calls, newest first.
+//! `GET /v1/audit`: calls, newest first.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::page::Page;
 use omniflow_service::audit::RequestLog;
 
-/// Lists audited calls, newest first.
+/// List calls, newest first.
 #[utoipa::path(
     get,
     path = "/v1/audit",

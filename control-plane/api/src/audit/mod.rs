@@ -1,4 +1,4 @@
-//! The audit log: every call, newest first; what is missing in it; what it amounts to; and new calls as they come.
+//! The audit log: calls, gaps, statistics, exports, and a stream of new calls.
 
 pub(super) mod export;
 pub(super) mod gaps;
@@ -29,36 +29,36 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .add(OWNER, routes!(payload::rotate_key))
 }
 
-/// Which calls.
+/// The filter of calls.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FilterQuery {
-    /// Calls of this key, by identifier or by its name at the time of the call.
+    /// Only calls with the key that has this identifier, or had this name at the time of the call.
     key: Option<String>,
-    /// Calls with a key of this environment.
+    /// Only calls with a key of this environment.
     #[param(value_type = Option<schema::Environment>)]
     environment: Option<String>,
-    /// Calls to exactly this route template.
+    /// Only calls to the route with exactly this path template.
     endpoint: Option<String>,
-    /// Calls with exactly this method.
+    /// Only calls with exactly this method.
     method: Option<String>,
-    /// Calls with this status, or with one of this class.
+    /// Only calls with this status, or with a status of this class.
     #[param(value_type = Option<schema::StatusFilter>)]
     status: Option<String>,
-    /// Calls that were decided so.
+    /// Only calls with this decision.
     #[param(value_type = Option<schema::Decision>)]
     decision: Option<String>,
-    /// Calls that were decided so for this reason.
+    /// Only calls with this reason of the decision.
     #[param(value_type = Option<schema::Reason>)]
     reason: Option<String>,
-    /// Calls from this address, or from this network.
+    /// Only calls from this address or network.
     #[param(value_type = Option<schema::Network>)]
     ip: Option<String>,
-    /// Calls that began at this time or later.
+    /// Only calls that began at this time or later.
     #[param(value_type = Option<schema::Instant>)]
     from: Option<String>,
-    /// Calls that began before this time.
+    /// Only calls that began before this time.
     #[param(value_type = Option<schema::Instant>)]
     to: Option<String>,
 }

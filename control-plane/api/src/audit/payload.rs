@@ -1,4 +1,5 @@
-//! `GET /v1/audit/{id}/payload`: the arguments of a call, for auditors; and the rotation of the key that seals them.
+//! `GET /v1/audit/{id}/payload`: the arguments of a call. `POST /v1/audit/payload-key/rotate`: rotation of the key that
+//! encrypts them.
 
 use std::sync::Arc;
 
@@ -12,14 +13,16 @@ use crate::problem::Problem;
 use omniflow_api_types::payload::{PayloadJson, RotatedPayloadKey};
 use omniflow_service::audit::RequestLog;
 
-/// Shows the arguments of a call. Each reading is an event.
+/// Show the arguments of a call.
+///
+/// Each read is recorded in the admin log.
 #[utoipa::path(
     get,
     path = "/v1/audit/{id}/payload",
     operation_id = "show_audit_payload",
     tag = "audit",
     params(RecordPath),
-    responses((status = 200, body = PayloadJson, description = "The arguments, as far as they are kept.")),
+    responses((status = 200, body = PayloadJson, description = "The stored arguments.")),
 )]
 pub(crate) async fn show(
     State(log): State<Arc<RequestLog>>,
@@ -30,13 +33,15 @@ pub(crate) async fn show(
     Ok(Json(PayloadJson::new(read.record, read.payload, read.kept_until)))
 }
 
-/// Makes a new key for sealing the arguments of calls, and seals with it what the one before has sealed.
+/// Rotate the key that encrypts arguments of calls.
+///
+/// Generates a new key, and encrypts the existing data keys again with it.
 #[utoipa::path(
     post,
     path = "/v1/audit/payload-key/rotate",
     operation_id = "rotate_payload_key",
     tag = "audit",
-    responses((status = 200, body = RotatedPayloadKey, description = "The new key is in use.")),
+    responses((status = 200, body = RotatedPayloadKey, description = "The new key, which is now in use.")),
 )]
 pub(crate) async fn rotate_key(
     State(log): State<Arc<RequestLog>>,

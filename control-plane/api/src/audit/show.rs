@@ -1,4 +1,4 @@
-//! `GET /v1/audit/{id}`: one audited call.
+//! `GET /v1/audit/{id}`: one call.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_service::audit::RequestLog;
 
-/// Shows one audited call.
+/// Show a call.
 #[utoipa::path(
     get,
     path = "/v1/audit/{id}",

@@ -1,4 +1,4 @@
-//! `GET /v1/audit/stats`: what the calls of a time amount to.
+//! `GET /v1/audit/stats`: statistics of calls.
 
 use std::sync::Arc;
 
@@ -15,21 +15,22 @@ use omniflow_api_types::schema;
 use omniflow_api_types::stats::AuditStatsJson;
 use omniflow_service::audit::{RequestLog, stats as service};
 
-/// Which groups.
+/// The grouping.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Grouping {
-    /// By what to group; by hour if not stated.
+    /// Properties to group calls by; `hour` if omitted.
     #[param(value_type = Option<schema::Dimensions>)]
     by: Option<String>,
-    /// The most groups, those of most calls first; 100 if not stated, or 1,000 by hour alone. All others are `other`.
+    /// Maximum number of groups, those with the most calls first. Default: 100, or 1,000 when grouped by `hour` only. The
+    /// remaining groups are added up in `other`.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1_000)]
     limit: Option<String>,
 }
 
-/// Counts calls, errors and latencies in groups.
+/// Count calls and errors and measure latencies, by group.
 ///
-/// Of the last 24 hours before `to`, unless `from` is stated.
+/// Covers the 24 hours before `to` if `from` is omitted.
 #[utoipa::path(
     get,
     path = "/v1/audit/stats",

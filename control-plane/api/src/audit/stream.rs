@@ -1,8 +1,8 @@
 //! `GET /v1/audit/stream`: new calls as they are committed, as server-sent events.
 //!
 //! The event ID is the number of the record. Numbers increase in the order of commits, because the store runs one
-//! request-log transaction at a time. So a client that resumes with the last ID it received misses no record and gets
-//! none twice.
+//! request-log transaction at a time. So a client that resumes with the last ID it received misses no record and
+//! receives none twice.
 
 use std::fmt::Write;
 use std::io;
@@ -26,25 +26,25 @@ use omniflow_domain::error::Error;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::follow::{FollowItem, Follower};
 
-/// The header in which a client that comes back states what it saw last.
+/// The header in which a reconnecting client sends the ID of the last event it received.
 const LAST_EVENT_ID: &str = "last-event-id";
-/// Pieces that wait for a client that reads slowly. What is committed meanwhile stays in the log until it is read.
+/// Batches of events that wait for a slow client. Later records are read from the log when there is room.
 const PIECES_WAITING: usize = 2;
-/// How often a quiet stream sends an event without data, so that proxies on the way keep the connection. A token that
-/// expired ends its stream within this time.
+/// Interval at which an idle stream sends an event without data, so that proxies keep the connection open. When a token
+/// expires, its stream ends within this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Sends new audited calls that the filter selects, as they arrive.
+/// Stream new calls as server-sent events.
 ///
-/// Server-sent events: `id` is the record's number, `data` the record in JSON. With `Last-Event-ID` it begins behind that
-/// record. It ends when any part of what it needs does: the token, the process, the client.
+/// `id` is the ID of the record, `data` the record in JSON. With `Last-Event-ID`, the stream begins after that record. It
+/// ends when the token expires or is revoked, when the control plane stops, or when the client disconnects.
 #[utoipa::path(
     get,
     path = "/v1/audit/stream",
     operation_id = "stream_audit_records",
     tag = "audit",
     params(FilterQuery, LastEventId),
-    responses((status = 200, description = "Events.", body = String, content_type = "text/event-stream")),
+    responses((status = 200, description = "A stream of server-sent events.", body = String, content_type = "text/event-stream")),
 )]
 pub(crate) async fn stream(
     State(log): State<Arc<RequestLog>>,
@@ -74,14 +74,14 @@ async fn send(mut follower: Follower, mut sender: Sender<Bytes, io::Error>) {
         () = stopped => Ok(()),
     };
     if let Err(error) = ended {
-        tracing::warn!(%error, "a stream of audit records was cut");
+        tracing::warn!(%error, "audit log stream aborted");
         sender.abort(error);
     }
 }
 
-/// Sends until the client goes or may not have more.
+/// Sends events until the client disconnects or its token is no longer valid.
 async fn send_events(follower: &mut Follower, sender: &mut Sender<Bytes, io::Error>) -> io::Result<()> {
-    // The client can continue from here when it comes back.
+    // A client that reconnects continues from here.
     let mut events = position(follower);
     loop {
         if !events.is_empty() && sender.send_data(Bytes::from(events)).await.is_err() {
@@ -93,7 +93,7 @@ async fn send_events(follower: &mut Follower, sender: &mut Sender<Bytes, io::Err
                 for record in records {
                     let id = record.id;
                     let line = json_line(&AuditEntryJson::from(record)).map_err(io::Error::other)?;
-                    // The line has its own end; the other one ends the event.
+                    // The line ends with a line feed; the second one ends the event.
                     write!(events, "id: {id}\ndata: {line}\n").map_err(io::Error::other)?;
                 }
                 events
@@ -104,7 +104,7 @@ async fn send_events(follower: &mut Follower, sender: &mut Sender<Bytes, io::Err
     }
 }
 
-/// An event without data: it only moves the position of the client.
+/// An event without data, which only advances the position of the client.
 fn position(follower: &Follower) -> String {
     format!("id: {}\n\n", follower.position())
 }

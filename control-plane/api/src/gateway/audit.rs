@@ -1,4 +1,4 @@
-//! `POST /gateway/v1/audit`: stores what gateways have seen.
+//! `POST /gateway/v1/audit`: stores audit records of gateways.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::extract::{Body, check_media_type};
 use crate::problem::Problem;
 use omniflow_service::gateway_protocol::GatewayProtocol;
 
-/// Answers when the records are on the disk. A gateway that got no answer sends them again.
+/// Responds when the records are on disk. A gateway that receives no response sends them again.
 #[utoipa::path(post, path = AUDIT_PATH)]
 pub(super) async fn ingest(
     State(protocol): State<Arc<GatewayProtocol>>,

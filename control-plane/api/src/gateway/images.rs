@@ -1,4 +1,4 @@
-//! `GET /gateway/v1/images/{version}/chunks/{n}`: an image, a piece at a time.
+//! `GET /gateway/v1/images/{version}/chunks/{n}`: an image, chunk by chunk.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,8 +17,8 @@ use crate::extract::Segments;
 use crate::problem::Problem;
 use omniflow_service::gateway_protocol::GatewayProtocol;
 
-/// Pages as a body, one behind the other. They are sent from where the image has them: a thousand gateways that take a
-/// chunk at once hold it once.
+/// A body of consecutive segments. They are sent without a copy: a thousand gateways that download the same chunk share
+/// one.
 struct PagesBody(VecDeque<Bytes>);
 
 struct SharedPage(Arc<Segment<Vec<u8>>>);

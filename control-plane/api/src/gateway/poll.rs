@@ -15,7 +15,7 @@ use crate::extract::StrictJson;
 use crate::problem::Problem;
 use omniflow_service::gateway_protocol::{GatewayProtocol, PollAnswer};
 
-/// Answers at once if there is something new, and otherwise as soon as there is.
+/// Responds immediately if there is a newer version, and otherwise as soon as there is one.
 #[utoipa::path(post, path = POLL_PATH)]
 pub(super) async fn poll(
     State(protocol): State<Arc<GatewayProtocol>>,

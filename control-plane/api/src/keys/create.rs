@@ -1,6 +1,6 @@
-//! `POST /v1/keys`: creates a key. Its secret is in the response, and nowhere else ever after.
+//! `POST /v1/keys`: creates a key. Only the response contains its secret.
 //!
-//! With a digest it imports a key of another system instead, whose secret only its holder has.
+//! With a digest, it imports a key of another system instead. Only the holder has the secret of that key.
 
 use std::sync::Arc;
 
@@ -15,9 +15,10 @@ use crate::problem::Problem;
 use omniflow_api_types::key::{CreateKey, CreatedKey};
 use omniflow_service::keys::{Create, Keys};
 
-/// Issues a key.
+/// Create a key.
 ///
-/// Its secret is in this answer and nowhere else. With `digest` it takes over a key of another system, and has no secret.
+/// Only this response contains the secret. With `digest`, the request imports a key of another system instead, and the
+/// response has no secret.
 #[utoipa::path(
     post,
     path = "/v1/keys",
@@ -38,7 +39,7 @@ pub(crate) async fn create(
     Ok(super::created(keys.create(&principal, create_of(request), attempt).await?)?)
 }
 
-/// The use case's request.
+/// Converts the body to the request of the use case.
 fn create_of(request: CreateKey) -> Create {
     let CreateKey {
         name,

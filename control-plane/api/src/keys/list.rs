@@ -1,4 +1,4 @@
-//! `GET /v1/keys`: keys, newest first or in another order.
+//! `GET /v1/keys`: keys, filtered and sorted.
 
 use std::sync::Arc;
 
@@ -19,32 +19,32 @@ use omniflow_service::keys::{Keys, List};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListFilter {
-    /// Keys that are so at this moment.
+    /// Only keys with this status.
     #[param(value_type = Option<schema::KeyStatus>)]
     status: Option<String>,
-    /// Keys of this environment.
+    /// Only keys of this environment.
     #[param(value_type = Option<schema::Environment>)]
     environment: Option<String>,
-    /// Keys with this scope.
+    /// Only keys with this scope.
     #[param(value_type = Option<schema::Scope>)]
     scope: Option<String>,
-    /// `true`: keys whose `rotation_due_at` has come; `false`: all others.
+    /// `true`: only keys whose `rotation_due_at` has passed; `false`: only other keys.
     #[param(value_type = Option<bool>)]
     rotation_due: Option<String>,
-    /// Keys whose `last_used_at` is before this time, or null.
+    /// Only keys whose `last_used_at` is before this time or null.
     #[param(value_type = Option<schema::Instant>)]
     unused_since: Option<String>,
-    /// Keys that are accepted now and end before this time.
+    /// Only keys that are accepted now and expire before this time.
     #[param(value_type = Option<schema::Instant>)]
     expires_before: Option<String>,
-    /// Keys with this text in name or description (ASCII letters in any case), or exactly this hint.
+    /// Only keys with this text in their name or description (ASCII letters in any case), or with exactly this hint.
     q: Option<String>,
-    /// In which order; `newest` first if not stated.
+    /// Sort order; `newest` if omitted.
     #[param(value_type = Option<schema::KeyOrder>)]
     sort: Option<String>,
 }
 
-/// Lists keys, newest first or in another order.
+/// List keys.
 #[utoipa::path(
     get,
     path = "/v1/keys",

@@ -36,7 +36,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .add(WRITE, routes!(revoke::revoke_version))
 }
 
-/// Shows a key, by identifier or by name.
+/// Show a key.
 #[utoipa::path(
     get,
     path = "/v1/keys/{id}",

@@ -1,6 +1,7 @@
-//! `POST /v1/keys/{id}/revoke` and `POST /v1/keys/{id}/versions/{version}/revoke`: revokes a key, or one version of it.
+//! `POST /v1/keys/{id}/revoke` revokes a key, and `POST /v1/keys/{id}/versions/{version}/revoke` one version of it.
 //!
-//! With `?wait=5s` the response is sent when every live gateway enforces it, or after that time, and lists which do.
+//! With `?wait=5s`, the response is sent when every live gateway enforces the revocation, or after 5 s. It lists the gateways
+//! and their state.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::query::WaitQuery;
 use omniflow_api_types::key::RevokedKey;
 use omniflow_service::keys::{Keys, Revoke, Revoked, no_such_version};
 
-/// Revokes all versions of a key at once.
+/// Revoke a key with all its versions.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/revoke",
@@ -36,7 +37,7 @@ pub(crate) async fn revoke_key(
     Ok(revoked(keys.revoke(&principal, request).await?))
 }
 
-/// Revokes one version of a key at once.
+/// Revoke one version of a key.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/versions/{version}/revoke",

@@ -1,6 +1,6 @@
-//! `POST /v1/keys/{id}/rotate`: a new secret for a key, while the older ones are accepted for the overlap.
+//! `POST /v1/keys/{id}/rotate`: gives a key a new secret, while the older ones remain valid for the overlap.
 //!
-//! The new secret is in the response, and nowhere else ever after.
+//! Only the response contains the new secret.
 
 use std::sync::Arc;
 
@@ -17,14 +17,15 @@ use crate::problem::Problem;
 use omniflow_api_types::key::{CreatedKey, RotateKey};
 use omniflow_service::keys::{Keys, Rotate};
 
-/// No parameters: one that is sent, such as `wait`, is refused rather than ignored.
+/// No parameters, so that one that is sent, such as `wait`, is rejected instead of ignored.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateQuery {}
 
-/// Gives a key a new secret, while the older ones are accepted for a while yet.
+/// Rotate a key.
 ///
-/// Name, settings, counters and audit are the key's. The secret is in this answer and nowhere else.
+/// Adds a version with a new secret. Earlier versions remain valid for the overlap. All versions share the name, the
+/// settings, the rate limit counters and the audit log of the key. Only this response contains the new secret.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/rotate",

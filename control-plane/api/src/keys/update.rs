@@ -1,4 +1,4 @@
-//! `PATCH /v1/keys/{id}`: changes what a key may do, from where, how often and until when.
+//! `PATCH /v1/keys/{id}`: changes the scopes, rate limits, IP allowlist, expiry and description of a key.
 
 use std::sync::Arc;
 
@@ -14,7 +14,9 @@ use crate::problem::Problem;
 use omniflow_api_types::key::{KeyJson, UpdateKey};
 use omniflow_service::keys::{Keys, Update};
 
-/// Changes a key. What is absent stays; null clears.
+/// Update a key.
+///
+/// Absent fields keep their value; null resets a field.
 #[utoipa::path(
     patch,
     path = "/v1/keys/{id}",

@@ -1,7 +1,6 @@
-//! `POST /v1/leaks`: secrets that were found where they must not be. Their keys are revoked at once, and the response says
-//! how they were used.
+//! `POST /v1/leaks`: reports leaked secrets. Their keys are revoked immediately, and the response shows how they were used.
 //!
-//! The response names keys, never what was sent.
+//! The response identifies keys and never repeats what was sent.
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +25,7 @@ use omniflow_domain::error::Error;
 use omniflow_service::leaks::Leaks;
 use omniflow_service::leaks::handle::{self, Measures};
 
-/// The most bytes of a report, as of a policy.
+/// Maximum length of a report in bytes, the same as of a policy.
 const BODY_LIMIT: usize = 1024 * 1024;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
@@ -36,10 +35,11 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 /// The body of a report.
 pub(super) struct Report(ReportLeak);
 
-/// Revokes what leaked, and tells how it was used.
+/// Report leaked keys, and revoke them.
 ///
-/// Takes a secret, its digest, or a text in which secrets may stand. Every key that is found is revoked at once, unless
-/// `revoke` is false. What was sent is neither stored nor returned.
+/// The body has a secret, its digest, or a text that may contain secrets. Every key found is revoked immediately, unless
+/// `revoke` is false. The response shows how each key was used. The submitted secret, digest or text is neither stored nor
+/// returned.
 #[utoipa::path(
     post,
     path = "/v1/leaks",
@@ -48,7 +48,7 @@ pub(super) struct Report(ReportLeak);
     params(WaitQuery, IdempotencyKey),
     request_body = ReportLeak,
     responses(
-        (status = 200, body = LeakReportJson, description = "The keys that leaked."),
+        (status = 200, body = LeakReportJson, description = "The leaked keys and their use."),
         (status = 409, description = "`name_taken`, `already_created`"),
     ),
 )]
@@ -70,7 +70,7 @@ pub(super) async fn report(
 // === impl Report ===
 
 impl FromBody for Report {
-    /// The error does not quote what was sent, unlike those of other bodies: it may be the secret itself.
+    /// Unlike those of other bodies, the error does not quote the input, which may be the secret itself.
     fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
         check_media_type(headers, "application/json")?;
         let detail = "The body is not a report: send an object with secret, digest or text, and perhaps revoke, \

@@ -1,4 +1,4 @@
-//! The text of a scrape: the registry's histograms, and the values that are read when it is requested.
+//! The text of a scrape: the histograms of the registry, and values that are read at each scrape.
 
 use std::fmt;
 
@@ -25,14 +25,14 @@ pub(super) enum Format {
     OpenMetrics,
 }
 
-/// Values as of a scrape.
+/// Values at the time of a scrape.
 #[derive(Debug)]
 pub(super) struct Values {
-    /// What is stored and published.
+    /// Counts of stored and published objects.
     pub(super) metrics: Metrics,
     /// Open connections.
     pub(super) connections: usize,
-    /// Connections that were closed to admit others.
+    /// Connections closed because the maximum was reached.
     pub(super) connections_ended: u64,
     /// Failed authentications that were answered with 401.
     pub(super) failures: u64,
@@ -118,13 +118,13 @@ impl Values {
         });
         samples.gauges(
             "omf_keys",
-            "Keys by environment and status, counted at most 30 seconds ago.",
+            "Keys by environment and status; the count is at most 30 seconds old.",
             keys,
         )?;
         let gateways = [("live", self.metrics.live_gateways), ("silent", self.metrics.silent_gateways)];
         samples.gauges(
             "omf_gateways",
-            "Gateway processes seen in the last day: live ones, and those without contact for a lease.",
+            "Gateway processes seen in the last day, live or silent (no request for longer than the lease).",
             gateways.map(|(state, count)| ([("state", state)], count)),
         )
     }
@@ -135,16 +135,24 @@ impl Values {
             let found = self.metrics.anomalies.iter().find(|(found, _)| *found == kind);
             ([("kind", kind.as_str())], found.map_or(0, |(_, total)| *total))
         });
-        samples.counters("omf_anomalies", "Anomalies detected in the use of keys.", anomalies)?;
+        samples.counters("omf_anomalies", "Anomalies detected in the use of keys, by kind.", anomalies)?;
         let of = |cause: GapCause| {
             let found = self.metrics.gaps.iter().find(|(found, ..)| *found == cause);
             ([("cause", cause.as_str())], found.map_or((0, 0), |(_, gaps, calls)| (*gaps, *calls)))
         };
         let all = GapCause::ALL.map(of);
         let gaps = all.map(|(labels, (gaps, _))| (labels, gaps));
-        samples.counters("omf_audit_gaps", "Gaps in the audit log, including withdrawn ones.", gaps)?;
+        samples.counters(
+            "omf_audit_gaps",
+            "Gaps in the audit log by cause, including withdrawn ones.",
+            gaps,
+        )?;
         let calls = all.map(|(labels, (_, calls))| (labels, calls));
-        samples.counters("omf_audit_gap_calls", "Lower bound of the calls missing in these gaps.", calls)
+        samples.counters(
+            "omf_audit_gap_calls",
+            "Calls missing in gaps of the audit log by cause (lower bound).",
+            calls,
+        )
     }
 
     fn edge(&self, samples: &mut Samples) -> fmt::Result {
@@ -158,31 +166,43 @@ impl Values {
         let failures = [("false", self.failures), ("true", self.throttled_failures)];
         samples.counters(
             "omf_failed_authentications",
-            "Requests with an invalid token since the start, and whether they were answered with 429.",
+            "Requests with an invalid token since the start, by whether the response was 429.",
             failures.map(|(throttled, count)| ([("throttled", throttled)], count)),
         )
     }
 }
 
 fn encode_webhook(webhook: &WebhookMetrics, samples: &mut Samples) -> fmt::Result {
-    samples.gauge("omf_webhook_pending_anomalies", "Anomalies not delivered yet.", webhook.waiting)?;
-    samples.counter(
-        "omf_webhook_failures",
-        "Failed attempts to deliver an anomaly since the start.",
-        webhook.failures,
-    )
+    samples.gauge(
+        "omf_webhook_pending_anomalies",
+        "Anomalies not delivered to the webhook yet.",
+        webhook.waiting,
+    )?;
+    samples.counter("omf_webhook_failures", "Failed webhook deliveries since the start.", webhook.failures)
 }
 
 fn encode_otlp(otlp: &OtlpMetrics, samples: &mut Samples) -> fmt::Result {
     samples.gauge("omf_otlp_waiting_records", "Audit records not exported yet.", otlp.waiting)?;
-    samples.gauge("omf_otlp_lag_seconds", "Age of the oldest record not exported yet.", otlp.lag_seconds)?;
-    samples.counter("omf_otlp_failures", "Failed export requests since the start.", otlp.failures)?;
-    samples.counter("omf_otlp_exported", "Records and gaps accepted by the receiver.", otlp.exported)?;
-    samples.counter("omf_otlp_rejected", "Records and gaps rejected by the receiver.", otlp.rejected)?;
-    samples.counter("omf_otlp_purged", "Records purged before they were exported.", otlp.purged)
+    samples.gauge(
+        "omf_otlp_lag_seconds",
+        "Age of the oldest audit record not exported yet, in seconds.",
+        otlp.lag_seconds,
+    )?;
+    samples.counter("omf_otlp_failures", "Failed OTLP export requests since the start.", otlp.failures)?;
+    samples.counter(
+        "omf_otlp_exported",
+        "Audit records and gaps accepted by the OTLP receiver.",
+        otlp.exported,
+    )?;
+    samples.counter(
+        "omf_otlp_rejected",
+        "Audit records and gaps rejected by the OTLP receiver.",
+        otlp.rejected,
+    )?;
+    samples.counter("omf_otlp_purged", "Audit records purged before they were exported.", otlp.purged)
 }
 
-/// Encodes values that no metric of the registry holds.
+/// Encodes values that are not in the registry.
 struct Samples<'a>(DescriptorEncoder<'a>);
 
 // === impl Samples ===

@@ -1,4 +1,4 @@
-//! `GET /metrics`: the metrics of the control plane, for Prometheus. Public, so no key or gateway is named.
+//! `GET /metrics`: metrics of the control plane, for Prometheus. The endpoint is public, so no label names a key or gateway.
 
 mod exposition;
 #[cfg(test)]
@@ -15,7 +15,9 @@ use crate::state::Api;
 use omniflow_domain::error::Error;
 use omniflow_service::monitoring::Monitoring;
 
-/// Returns the metrics of the control plane, in the text format of Prometheus or of OpenMetrics.
+/// Show metrics for Prometheus.
+///
+/// In the OpenMetrics format if the Accept header names it, and otherwise in the Prometheus text format.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -23,7 +25,7 @@ use omniflow_service::monitoring::Monitoring;
     tag = "health",
     responses((
         status = 200,
-        description = "The metrics. OpenMetrics if the Accept header names it.",
+        description = "The metrics of the control plane.",
         content((String = "text/plain"), (String = "application/openmetrics-text")),
     )),
 )]

@@ -1,5 +1,5 @@
-//! `GET /v1/policy/diff?from=1&to=2`: what differs between two versions. `POST /v1/policy/diff`: what a draft would
-//! change in the effective policy; the draft is checked as if it were set.
+//! `GET /v1/policy/diff?from=1&to=2` compares two versions. `POST /v1/policy/diff` compares a draft with the effective
+//! policy, and checks the draft as if it were set.
 
 use std::sync::Arc;
 
@@ -19,22 +19,22 @@ use omniflow_service::policy::diff::CompareVersions;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DiffQuery {
-    /// The version before; the effective one if not stated.
+    /// Earlier version; the effective one if omitted.
     #[param(value_type = Option<u64>, minimum = 1)]
     from: Option<String>,
-    /// The version after; the effective one if not stated.
+    /// Later version; the effective one if omitted.
     #[param(value_type = Option<u64>, minimum = 1)]
     to: Option<String>,
 }
 
-/// Tells what differs between two versions.
+/// Compare two versions of the policy.
 #[utoipa::path(
     get,
     path = "/v1/policy/diff",
     operation_id = "diff_policy_versions",
     tag = "policy",
     params(DiffQuery),
-    responses((status = 200, body = PolicyDiffJson, description = "What differs.")),
+    responses((status = 200, body = PolicyDiffJson, description = "The differences.")),
 )]
 pub(crate) async fn between_versions(
     State(policies): State<Arc<Policies>>,
@@ -44,14 +44,16 @@ pub(crate) async fn between_versions(
     Ok(Json(policies.compare_versions(CompareVersions { from, to }).await?.into()))
 }
 
-/// Compares a draft with the effective policy. The draft is validated but not published.
+/// Compare a draft with the effective policy.
+///
+/// The draft is validated but not published.
 #[utoipa::path(
     post,
     path = "/v1/policy/diff",
     operation_id = "diff_policy_draft",
     tag = "policy",
     request_body(content((SetPolicy = "application/json"), (String = "application/toml"))),
-    responses((status = 200, body = PolicyDiffJson, description = "What differs.")),
+    responses((status = 200, body = PolicyDiffJson, description = "The differences.")),
 )]
 pub(crate) async fn to_draft(
     State(policies): State<Arc<Policies>>,

@@ -1,4 +1,4 @@
-//! Policy documents in requests and responses, in JSON or in TOML by media type.
+//! Policy documents in requests and responses, in JSON or TOML depending on the media type.
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -8,7 +8,7 @@ use crate::problem::Problem;
 use omniflow_api_types::policy::SetPolicy;
 use omniflow_service::policy::document::{Draft, DraftDocument};
 
-/// The most bytes of a document: as much as a chunk of an image, so that gateways take it in one answer too.
+/// Maximum length of a document in bytes: that of a chunk of an image, so that gateways receive it in one response too.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 /// The media type of TOML.
 pub(super) const TOML: &str = "application/toml";
@@ -17,7 +17,7 @@ const JSON: &str = "application/json";
 /// The body of a request that is a policy document.
 pub(crate) struct DraftBody(pub(super) Draft);
 
-/// Whether a client asks for TOML: it names that type, and names JSON only behind it.
+/// Whether a client accepts TOML and does not name JSON before it.
 pub(super) fn wants_toml(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut types =

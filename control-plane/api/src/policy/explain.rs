@@ -14,9 +14,9 @@ use omniflow_service::policy::Policies;
 use omniflow_service::policy::document::Draft;
 use omniflow_service::policy::explain::Explain;
 
-/// Explains what becomes of one request, step by step, by the code that gateways run.
+/// Explain the decision on a request, step by step.
 ///
-/// The request is one of the key that `key` names, or has its credential in `headers`.
+/// Runs the same code as gateways. The request uses the key in `key`, or the credential in `headers`.
 #[utoipa::path(
     post,
     path = "/v1/policy/explain",

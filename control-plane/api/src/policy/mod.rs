@@ -43,7 +43,9 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .add(READ, routes!(replay::replay).layer(DefaultBodyLimit::max(BODY_LIMIT)))
 }
 
-/// Shows the effective policy; the document alone in TOML to whoever accepts that.
+/// Show the effective policy.
+///
+/// Returns only the document, in TOML, if the Accept header prefers `application/toml`.
 #[utoipa::path(
     get,
     path = "/v1/policy",

@@ -1,4 +1,4 @@
-//! `POST /v1/policy/replay`: what a draft would have allowed or refused of the calls that were recorded.
+//! `POST /v1/policy/replay`: the decisions that a draft would have made on recorded calls.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use omniflow_service::policy::replay::ReplayCalls;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReplayQuery {
-    /// Calls of this key only, by identifier or by its name at the time of the call.
+    /// Only calls with the key that has this identifier, or had this name at the time of the call.
     key: Option<String>,
-    /// Calls that began at this time or later.
+    /// Only calls that began at this time or later.
     #[param(value_type = Option<schema::Instant>)]
     from: Option<String>,
-    /// Calls that began before this time.
+    /// Only calls that began before this time.
     #[param(value_type = Option<schema::Instant>)]
     to: Option<String>,
 }
 
-/// Tells what a draft would have allowed or refused of the calls that were recorded.
+/// Test a draft against recorded calls.
 #[utoipa::path(
     post,
     path = "/v1/policy/replay",
@@ -38,7 +38,7 @@ pub(crate) struct ReplayQuery {
     params(ReplayQuery),
     request_body(content((SetPolicy = "application/json"), (String = "application/toml"))),
     responses(
-        (status = 200, body = ReplayJson, description = "How many calls of each kind, and which would change."),
+        (status = 200, body = ReplayJson, description = "Number of calls by result, and the calls whose decision would change."),
     ),
 )]
 pub(crate) async fn replay(

@@ -1,4 +1,4 @@
-//! `PUT /v1/policy`: sets routes and scopes. `POST /v1/policy/rollback`: sets those of an earlier version again.
+//! `PUT /v1/policy` sets routes and scopes. `POST /v1/policy/rollback` sets those of an earlier version again.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use crate::query::WaitQuery;
 use omniflow_api_types::policy::{PolicyJson, RollBack, SetPolicy};
 use omniflow_service::policy::{Policies, roll_back, set};
 
-/// Sets routes and scopes, in JSON or TOML.
+/// Set the policy, in JSON or TOML.
 ///
-/// `key_prefix` may be left out and cannot change. A document that says the same as the effective one makes no new version.
+/// `key_prefix` may be omitted and cannot be changed. A document equal to the effective one creates no new version.
 #[utoipa::path(
     put,
     path = "/v1/policy",
@@ -43,7 +43,9 @@ pub(crate) async fn set(
     Ok(in_json(policies.set(&principal, request).await?))
 }
 
-/// Sets the document of an earlier version again, as a new version.
+/// Roll back to an earlier version of the policy.
+///
+/// Sets the document of that version again, as a new version.
 #[utoipa::path(
     post,
     path = "/v1/policy/rollback",

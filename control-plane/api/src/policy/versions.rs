@@ -1,4 +1,4 @@
-//! `GET /v1/policy/versions` and `GET /v1/policy/versions/{version}`: earlier effective versions, and since when.
+//! `GET /v1/policy/versions` and `GET /v1/policy/versions/{version}`: the versions of the policy.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use omniflow_api_types::page::Page;
 use omniflow_api_types::policy::{PolicyVersionJson, StoredPolicyJson};
 use omniflow_service::policy::Policies;
 
-/// Lists the versions of the policy, newest first.
+/// List versions of the policy, newest first.
 #[utoipa::path(
     get,
     path = "/v1/policy/versions",
@@ -37,7 +37,9 @@ pub(crate) async fn list(
     Ok(Json(Page::json(page, PolicyVersionJson::from)))
 }
 
-/// Shows a version of the policy; the document alone in TOML to whoever accepts that.
+/// Show a version of the policy.
+///
+/// Returns only the document, in TOML, if the Accept header prefers `application/toml`.
 #[utoipa::path(
     get,
     path = "/v1/policy/versions/{version}",

@@ -77,7 +77,7 @@ async fn send(mut export: Export, format: ExportFormat, mut sender: Sender<Bytes
         () = stopped => Err(io::Error::other("the control plane is stopping")),
     };
     if let Err(error) = sent {
-        tracing::warn!(%error, "an export of the audit log was cut");
+        tracing::warn!(%error, "audit log export aborted");
         sender.abort(error);
     }
 }

@@ -78,7 +78,7 @@ async fn send(mut follower: Follower, query: Query, mut parts: Parts) {
         () = sleep(MAX_DURATION) => Ok(()),
     };
     if let Err(error) = ended {
-        tracing::warn!(%error, "a stream of audit records was cut");
+        tracing::warn!(%error, "audit log stream aborted");
         parts.cut(error);
     }
 }

@@ -111,7 +111,7 @@ fn path(path: &str, name: &str, value: &str) -> String {
 /// A document as people write it.
 pub(super) fn written(document: &PolicyDocument) -> Result<String, Error> {
     serde_json::to_string_pretty(document).map_err(|error| {
-        tracing::error!(%error, "a policy cannot be written");
+        tracing::error!(%error, "policy serialization failed");
         Error::internal()
     })
 }

@@ -1,42 +1,42 @@
-//! When a certificate is valid.
+//! Validity of certificates.
 
 use omniflow_domain::time::format_time;
 use omniflow_policy::time::UnixMillis;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::time::ASN1Time;
 
-/// From when until when a server's own certificate can be used.
+/// The validity period of a server certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Its first instant.
+    /// Start of the validity.
     pub not_before: UnixMillis,
-    /// Its last instant.
+    /// End of the validity.
     pub not_after: UnixMillis,
 }
 
 // === impl Certificate ===
 
 impl Certificate {
-    /// The validity of a parsed certificate.
+    /// Returns the validity of a parsed certificate.
     pub(super) fn of(parsed: &X509Certificate<'_>) -> Self {
         let validity = parsed.validity();
         Self { not_before: millis(validity.not_before), not_after: millis(validity.not_after) }
     }
 
-    /// Why no client accepts it at an instant, and what to do. `None` if that is not so.
+    /// Explains why no client accepts the certificate at an instant, and what to do. `None` if it is valid.
     pub fn unfit_at(&self, now: UnixMillis) -> Option<String> {
         if now > self.not_after {
-            Some(format!("the certificate has expired at {}: renew it", format_time(self.not_after)))
+            Some(format!("the certificate expired at {}; renew it", format_time(self.not_after)))
         } else if now < self.not_before {
             let begin = format_time(self.not_before);
-            Some(format!("the certificate is not valid before {begin}: check the clock, or wait"))
+            Some(format!("the certificate is not valid before {begin}; check the clock, or wait"))
         } else {
             None
         }
     }
 }
 
-/// Times before 1970 are the first instant of 1970: either way they have passed.
+/// Times before 1970 become the start of 1970; either is in the past.
 fn millis(time: ASN1Time) -> UnixMillis {
     UnixMillis(u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1_000))
 }

@@ -1,4 +1,4 @@
-//! Certificate and key, read from their files, and what keeps them from being used.
+//! Reads and validates the files of a certificate and its key.
 
 use std::fs;
 use std::io;
@@ -20,109 +20,109 @@ use omniflow_files::secret::{self, SecretFileError};
 use super::certificate::Certificate;
 use super::warning::CertificateWarning;
 
-/// What is spoken inside of TLS, the preferred first.
+/// Application protocols (ALPN), in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Where certificate and key lie, in PEM form.
+/// Paths of the certificate and its key, in PEM form.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The chain, the server's own certificate first.
+    /// The chain, beginning with the server certificate.
     pub certificate: PathBuf,
     /// The key of the first certificate.
     pub key: PathBuf,
 }
 
-/// A certificate and its key, ready to be served.
+/// A validated certificate with its key.
 #[derive(Debug)]
 pub struct Loaded {
-    /// How TLS is spoken.
+    /// The TLS configuration.
     pub config: Arc<ServerConfig>,
-    /// What is known of the certificate.
+    /// The validity of the certificate.
     pub certificate: Certificate,
-    /// Why clients may refuse it.
+    /// Why clients may reject the certificate.
     pub warnings: Vec<CertificateWarning>,
-    /// What the files held.
+    /// Fingerprints of the files.
     pub(super) seen: Seen,
 }
 
-/// What the files hold.
+/// The content of the files.
 pub(super) struct Pem {
     certificate: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
 }
 
-/// What the files held when they were read, to see whether they have changed. The key itself is not kept for that.
+/// Fingerprints of the files when they were read, to detect changes without keeping the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     certificate: Digest,
     key: Digest,
 }
 
-/// Why TLS cannot be spoken with these files. Nothing of a key is ever reported.
+/// Why the files cannot be used for TLS. Messages never contain parts of a key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{}: {source}; give a file that can be read", path.display())]
+    #[error("{}: {source}; choose a readable file", path.display())]
     File {
-        /// Which one.
+        /// Path of the file.
         path: PathBuf,
-        /// Whether it is the one of the key.
+        /// Whether it is the file of the key.
         key: bool,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The key is not taken from its file.
+    /// The file of the key cannot be read, or has unsafe permissions.
     #[error("{}: {source}", path.display())]
     KeyFile {
-        /// The key's file.
+        /// Path of the key.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: SecretFileError,
     },
-    /// A renewed certificate would be refused by clients, and the one that is served is not.
+    /// Clients would reject a renewed certificate, but accept the current one.
     #[error("{}: {what}", path.display())]
     Unfit {
-        /// The certificate's file.
+        /// Path of the certificate.
         path: PathBuf,
         /// Why, and what to do.
         what: String,
     },
-    /// The files were not read to their end.
+    /// Reading the files was interrupted.
     #[error("reading certificate and key was interrupted: {0}")]
     Interrupted(#[from] JoinError),
-    /// There is no certificate in the file.
-    #[error("{}: no certificate in PEM form: give a file with BEGIN CERTIFICATE", .0.display())]
+    /// The file contains no certificate.
+    #[error("{}: no certificate in PEM form; use a file with BEGIN CERTIFICATE", .0.display())]
     NoCertificate(PathBuf),
-    /// The first certificate is not one.
-    #[error("{}: the first certificate cannot be read: it is damaged", .0.display())]
+    /// The first certificate cannot be parsed.
+    #[error("{}: the first certificate is damaged; replace the file", .0.display())]
     Damaged(PathBuf),
-    /// There is no key in the file.
-    #[error("{}: no private key in PEM form: give a file with BEGIN PRIVATE KEY, without a passphrase", .0.display())]
+    /// The file contains no key.
+    #[error("{}: no private key in PEM form; use a file with BEGIN PRIVATE KEY, without a passphrase", .0.display())]
     NoKey(PathBuf),
-    /// The key is of another certificate.
-    #[error("{}: this is not the key of the first certificate in {}", key.display(), certificate.display())]
+    /// The key belongs to another certificate.
+    #[error("{}: not the key of the first certificate in {}; use a certificate and key that belong together", key.display(), certificate.display())]
     NotItsKey {
-        /// The key's file.
+        /// Path of the key.
         key: PathBuf,
-        /// The certificate's file.
+        /// Path of the certificate.
         certificate: PathBuf,
     },
-    /// Such a key or certificate is not supported.
-    #[error("{}: it cannot be used for TLS: {source}", path.display())]
+    /// The type of key or certificate is not supported.
+    #[error("{}: not usable for TLS: {source}", path.display())]
     Unsupported {
-        /// The key's file.
+        /// Path of the key.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: rustls::Error,
     },
 }
 
-/// Reads certificate and key.
+/// Reads and validates a certificate and its key.
 pub fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
     Pem::read(files)?.load(files)
 }
 
-/// What is wrong with the files that cannot be read at all.
+/// Errors of files that cannot be read at all.
 pub fn unreadable(files: &TlsFiles) -> Vec<TlsError> {
     let both = [read(&files.certificate, false), read(&files.key, true)];
     both.into_iter().filter_map(Result::err).collect()
@@ -134,7 +134,7 @@ fn read(path: &Path, key: bool) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let plain = || fs::read(&path).map(Zeroizing::new).map_err(SecretFileError::from);
     let read = if key { secret::read(&path) } else { plain() };
     let read = match read {
-        // The certificate, in the key's place, is no secret: later checks report its errors.
+        // A certificate in place of the key is not secret. Later checks report it.
         Err(SecretFileError::Open(mode)) => match plain() {
             Ok(bytes) if !holds_key(&bytes) => Ok(bytes),
             _ => Err(SecretFileError::Open(mode)),
@@ -165,7 +165,7 @@ impl Pem {
 
     pub(super) fn load(self, files: &TlsFiles) -> Result<Loaded, TlsError> {
         let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
-        // The parser's errors quote the lines that they do not like.
+        // Errors of the parser quote lines of the file.
         let chain = chain.map_err(|_| TlsError::NoCertificate(files.certificate.clone()))?;
         let first = chain.first().ok_or_else(|| TlsError::NoCertificate(files.certificate.clone()))?;
         let (_, parsed) =
@@ -200,7 +200,7 @@ fn config(
 // === impl TlsError ===
 
 impl TlsError {
-    /// Whether it is about the key's file rather than the certificate's.
+    /// Whether the error concerns the file of the key and not that of the certificate.
     pub fn concerns_key(&self) -> bool {
         match self {
             Self::File { key, .. } => *key,

@@ -1,4 +1,4 @@
-//! TLS: the certificate and its key, read from their files and again whenever these change.
+//! TLS: reads the certificate and its key from files, and reloads them when they change.
 
 mod certificate;
 mod files;

@@ -1,4 +1,4 @@
-//! Certificates that are renewed while they are served.
+//! Reloads renewed certificates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use super::files::{Loaded, Pem, TlsError, TlsFiles, load};
 use omniflow_domain::clock::Clock;
 use omniflow_domain::time::{DAY_MS, format_time};
 
-/// How often the files are checked.
+/// Interval of checks for changed files.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How often a warning says that clients refuse what is served, in milliseconds.
+/// Interval of errors that clients reject the certificate, in milliseconds.
 const REMINDER_MS: u64 = DAY_MS;
 
-/// What is served, and the files that it came from.
+/// The current certificate, and the files that it is reloaded from.
 #[derive(Debug)]
 pub struct Renewal {
     files: TlsFiles,
     clock: Clock,
     served: RustlsConfig,
     loaded: Loaded,
-    /// when it was last logged that clients refuse what is served.
+    /// When the rejection of the certificate was last logged.
     reported_at: Option<UnixMillis>,
 }
 
-/// Does as [`Renewal::run`] where there is no certificate: whoever asks for a renewal gets a word, not a dead process.
+/// Replaces [`Renewal::run`] without a certificate: logs a SIGHUP, which would end the process otherwise.
 pub async fn without_certificate(mut hangup: Signal) {
     while hangup.recv().await.is_some() {
-        tracing::info!("asked to check for a renewed certificate: there is none, TLS is not set up");
+        tracing::info!("SIGHUP ignored, TLS is not configured");
     }
 }
 
 // === impl Renewal ===
 
 impl Renewal {
-    /// Reads the files for the first time.
+    /// Reads the files.
     pub fn start(files: TlsFiles, clock: Clock) -> Result<Self, TlsError> {
         let loaded = load(&files)?;
         let served = RustlsConfig::from_config(Arc::clone(&loaded.config));
@@ -49,7 +49,7 @@ impl Renewal {
         Ok(renewal)
     }
 
-    /// What is served, now and after each renewal.
+    /// The TLS configuration of the listener, which each renewal updates.
     pub fn served(&self) -> RustlsConfig {
         self.served.clone()
     }
@@ -59,7 +59,7 @@ impl Renewal {
     pub async fn run(mut self, mut hangup: Signal) {
         loop {
             tokio::select! {
-                _ = hangup.recv() => tracing::info!("asked to check for a renewed certificate"),
+                _ = hangup.recv() => tracing::info!("SIGHUP received, checking for a renewed certificate"),
                 () = sleep(INTERVAL) => {}
             }
             match self.check_files().await {
@@ -71,14 +71,14 @@ impl Renewal {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(%error, "a renewed certificate cannot be used; the old one is served");
+                    tracing::error!(%error, "renewed certificate rejected, keeping the current one");
                 }
             }
             self.remind();
         }
     }
 
-    /// What the files hold, if that is not what is served and is no worse.
+    /// Loads the files if they have changed and are not worse than the current certificate.
     async fn check_files(&self) -> Result<Option<Loaded>, TlsError> {
         let files = self.files.clone();
         let pem = spawn_blocking(move || Pem::read(&files)).await??;
@@ -95,18 +95,18 @@ impl Renewal {
     fn tell(&mut self) {
         tracing::info!(valid_until = format_time(self.loaded.certificate.not_after), "certificate loaded");
         for warning in &self.loaded.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(%warning, "certificate may be rejected by clients");
         }
         self.remind();
     }
 
     fn remind(&mut self) {
         if let Some(what) = self.reminder() {
-            tracing::error!("{what}; clients refuse it");
+            tracing::error!(reason = what, "clients reject the certificate");
         }
     }
 
-    /// Why clients refuse what is served, once a day.
+    /// Returns, once a day, why clients reject the certificate.
     fn reminder(&mut self) -> Option<String> {
         let now = self.clock.now();
         let what = self.loaded.certificate.unfit_at(now)?;
@@ -119,7 +119,8 @@ impl Renewal {
     }
 }
 
-/// Why a renewed certificate must not replace the one that is served: clients would refuse it, and do not refuse that.
+/// Explains why a renewed certificate must not replace the current one: clients would reject it, but accept the current
+/// one.
 fn worse(renewed: Certificate, served: Certificate, now: UnixMillis) -> Option<String> {
     renewed.unfit_at(now).filter(|_| served.unfit_at(now).is_none())
 }
@@ -161,11 +162,11 @@ mod tests {
         assert!(renewal.check_files().await.unwrap().is_some(), "both are valid");
         time.fetch_add(4 * DAY_MS, Ordering::Relaxed);
         let error = renewal.check_files().await.unwrap_err();
-        assert!(error.to_string().contains("has expired at"), "{error}");
+        assert!(error.to_string().contains("expired at"), "{error}");
         time.fetch_add(9 * DAY_MS, Ordering::Relaxed);
         assert!(renewal.check_files().await.unwrap().is_some(), "neither is");
 
-        assert!(renewal.reminder().unwrap().contains("has expired at"));
+        assert!(renewal.reminder().unwrap().contains("expired at"));
         assert_eq!(renewal.reminder(), None);
         time.fetch_add(DAY_MS - 1, Ordering::Relaxed);
         assert_eq!(renewal.reminder(), None);

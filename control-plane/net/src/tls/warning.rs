@@ -1,25 +1,25 @@
-//! Why most clients refuse a certificate that can be served.
+//! Properties of certificates that most clients reject.
 
 use std::fmt;
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-/// A property of a server certificate that most clients refuse.
+/// A property of a server certificate that most clients reject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateWarning {
-    /// It is made for issuing others.
+    /// It is a CA certificate.
     Authority,
-    /// It is made for something else than servers.
+    /// Its extended key usage does not include servers.
     Purpose,
-    /// It has no name that clients look at.
+    /// It has no subject alternative name, which clients check.
     Nameless,
 }
 
 // === impl CertificateWarning ===
 
 impl CertificateWarning {
-    /// The warnings about a certificate, apart from who issued it and when it is valid.
+    /// Returns the warnings about a certificate. Does not check its issuer and validity.
     pub(super) fn of(parsed: &X509Certificate<'_>) -> Vec<Self> {
         let constraints = parsed.basic_constraints().ok().flatten();
         let usage = parsed.extended_key_usage().ok().flatten();
@@ -40,15 +40,15 @@ impl fmt::Display for CertificateWarning {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Authority => {
-                "the certificate is a CA's own (basicConstraints CA:TRUE), which omf and others take for no server's: \
-                 make one with CA:FALSE, as docs/guides/envoy.md does"
+                "the certificate is a CA certificate (basicConstraints CA:TRUE), which omf and other clients reject as \
+                 a server certificate; create one with CA:FALSE, as in docs/guides/envoy.md"
             }
             Self::Purpose => {
-                "the certificate is not for servers: make one whose extendedKeyUsage has serverAuth, or that has none"
+                "the certificate is not for servers; create one whose extendedKeyUsage includes serverAuth, or without it"
             }
             Self::Nameless => {
-                "the certificate names no server, so clients refuse it: make one whose subjectAltName has the names \
-                 that they call"
+                "the certificate names no server, so clients reject it; create one whose subjectAltName has the names \
+                 that clients connect to"
             }
         })
     }

@@ -1,4 +1,4 @@
-//! `omf config`: looks at a configuration without starting with it.
+//! `omf config`: checks a configuration without starting the control plane.
 
 use clap::Subcommand;
 use omniflow_cli::{Answer, Column, Output, cell, table};
@@ -12,11 +12,11 @@ use omniflow_net::tls::Certificate;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Check what `omf serve` would start with, and print the effective settings and their sources.
+    /// Check the settings of `omf serve`, and print each value and its source.
     ///
-    /// Takes the flags of `omf serve`, and reads the same file and environment. It also looks whether the data directory
-    /// can be written to, for which it makes a file there and removes it, and whether certificate and key can be used.
-    /// All problems are reported, not only the first; then the exit code is 1. Warnings leave it at 0.
+    /// Accepts the flags of `omf serve`, and reads the same file and environment variables. Also checks that the files and
+    /// certificates named in the settings are usable and that the data directory is writable, by creating and removing a
+    /// file in it. Reports all problems at once. The exit code is 1 if there is a problem, and 0 if there are only warnings.
     #[command(after_help = "Examples:\n  \
         omf config check --config /etc/omniflow/omf.toml\n  \
         omf config check --json --tls-certificate tls.crt --tls-key tls.key")]
@@ -26,7 +26,7 @@ pub(super) enum Command {
     },
 }
 
-/// What `omf serve` would start with.
+/// The result of a check.
 #[derive(Serialize)]
 struct Report {
     settings: Vec<SettingReport>,
@@ -35,7 +35,7 @@ struct Report {
     problems: Vec<String>,
 }
 
-/// A setting, and where its value comes from.
+/// A setting, its value and its source.
 #[derive(Serialize)]
 struct SettingReport {
     setting: &'static str,
@@ -56,7 +56,7 @@ struct CertificateReport {
 const COLUMNS: &[Column<SettingReport>] = &[
     ("SETTING", |setting| cell(setting.setting)),
     ("VALUE", |setting| setting.value.as_ref().map_or_else(|| "-".to_owned(), cell)),
-    ("FROM", |setting| cell(&setting.from)),
+    ("SOURCE", |setting| cell(&setting.from)),
 ];
 
 pub(super) fn run(command: &Command, output: Output) -> anyhow::Result<()> {
@@ -68,7 +68,7 @@ pub(super) fn run(command: &Command, output: Output) -> anyhow::Result<()> {
 }
 
 fn report(resolution: &Resolution, certificate: Option<Certificate>) -> Report {
-    // Without the file, only what takes precedence over it is certain.
+    // Without the file, only values that take precedence over it are certain.
     let resolved: &[ResolvedSetting] = if resolution.is_file_unread { &[] } else { &resolution.resolved };
     let texts = |problems: &[Problem]| problems.iter().map(|Problem(text)| text.clone()).collect();
     Report {
@@ -95,7 +95,7 @@ fn setting(resolution: &Resolution, resolved: &ResolvedSetting) -> SettingReport
 
 fn for_people(report: &Report) -> String {
     let mut text = match report.settings.as_slice() {
-        [] => "The effective settings are unknown, because the file cannot be read.\n".to_owned(),
+        [] => "The effective settings are unknown because the file cannot be read.\n".to_owned(),
         settings => table(settings, COLUMNS),
     };
     if let Some(certificate) = &report.certificate {
@@ -105,7 +105,7 @@ fn for_people(report: &Report) -> String {
         text.push_str(&format!("\nWarning: {warning}\n"));
     }
     if report.problems.is_empty() {
-        text.push_str("\nNo problem was found.\n");
+        text.push_str("\nNo problems found.\n");
     }
     text
 }

@@ -1,4 +1,4 @@
-//! `omf db`. It works on the data directory itself and asks no control plane.
+//! `omf db`: backup and restore. It works on the data directory, without a control plane.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,9 +18,9 @@ use omniflow_store_sqlite::{back_up, restore};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Copy the databases while omf serve goes on working on them.
+    /// Back up the databases. `omf serve` can keep running.
     Backup(Backup),
-    /// Put a backup in the place of the databases. omf serve must be stopped.
+    /// Replace the databases with a backup. Stop `omf serve` first.
     Restore(Restore),
 }
 
@@ -28,15 +28,15 @@ pub(super) enum Command {
 #[command(after_help = "Examples:\n  \
     omf db backup /backup/omniflow-$(date +%F) --data-dir /var/lib/omniflow\n  \
     omf db backup /backup/keys --without-audit\n\n\
-    The backup is a folder that appears when all of it is on the disk: a copy of each database and backup.json with\n\
-    their digests. It has every change that was answered before it began. The owner's token (admin-token) is not in\n\
-    it: keep that where you keep secrets. Keys and tokens are in it as digests only.")]
+    The backup is a directory with a copy of each database, and backup.json with their digests. It appears only when it\n\
+    is complete and on disk. It contains every change that was acknowledged before the backup began. It contains only\n\
+    digests of keys and tokens, and not the owner's token (admin-token): keep that with your other secrets.")]
 pub(super) struct Backup {
-    /// The folder to make.
+    /// Directory to create
     destination: PathBuf,
     #[command(flatten)]
     data: DataDir,
-    /// Leave the audit log out. It is most of what there is to copy.
+    /// Leave out the audit log, which is most of the data.
     #[arg(long)]
     without_audit: bool,
 }
@@ -45,15 +45,15 @@ pub(super) struct Backup {
 #[command(after_help = "Examples:\n  \
     omf db restore /backup/omniflow-2027-01-31 --data-dir /var/lib/omniflow-new\n  \
     omf db restore /backup/omniflow-2027-01-31 --data-dir /var/lib/omniflow --replace\n\n\
-    Nothing is touched before the backup is found whole. Gateways take the restored state as soon as omf serve runs.\n\
-    What was changed after the backup is undone: keys and secrets made since are refused; keys and tokens revoked\n\
-    since are valid again, so revoke them again.")]
+    The backup is verified before anything is changed. Gateways apply the restored state as soon as omf serve runs.\n\
+    Changes made after the backup are lost: keys and secrets created since are refused, and keys and tokens revoked\n\
+    since are valid again. Revoke them again.")]
 pub(super) struct Restore {
-    /// A folder that omf db backup made.
+    /// Directory that `omf db backup` created
     backup: PathBuf,
     #[command(flatten)]
     data: DataDir,
-    /// Move databases that are there aside, into a folder named with the time.
+    /// Move existing databases into a directory named with the time.
     #[arg(long)]
     replace: bool,
 }
@@ -64,7 +64,7 @@ struct DataDir {
         long = Setting::DataDir.flag(),
         value_name = Setting::DataDir.value_name(),
         help = format!(
-            "Folder of the databases, as omf serve has it [env: {}] [default: {}]",
+            "Directory of the databases, as for `omf serve` [env: {}] [default: {}]",
             Setting::DataDir.variable(),
             Setting::DataDir.default_text()
         )
@@ -73,7 +73,7 @@ struct DataDir {
     #[arg(
         long,
         value_name = "FILE",
-        help = format!("The file of settings that omf serve has [env: {FILE_VARIABLE}]")
+        help = format!("Configuration file, as for `omf serve` [env: {FILE_VARIABLE}]")
     )]
     config: Option<PathBuf>,
 }
@@ -106,14 +106,14 @@ async fn run_backup(args: Backup, output: Output) -> anyhow::Result<()> {
     let Backup { destination, data, without_audit } = args;
     let (data_dir, now) = (data.path()?, format_time(Clock::system().now()));
     let manifest = back_up(&data_dir, &destination, !without_audit, now).await;
-    // The message names its cause already.
+    // The message already includes its cause.
     let manifest = manifest.map_err(|error| anyhow!("{error}"))?;
     let manifest = Answer::new(manifest)?;
     output.print(&manifest, |manifest| table(&manifest.files, FILE_COLUMNS))?;
     if !output.json {
         let manifest = manifest.body();
         eprintln!(
-            "Installation {} as of {} is in {}. Its owner's token and the key of its payloads (payload-key) are not: keep both elsewhere.",
+            "Backed up installation {} as of {} to {}. The backup contains neither the owner's token (admin-token) nor the payload keys (payload-key). Back them up separately.",
             manifest.installation,
             manifest.taken_at,
             destination.display()
@@ -136,37 +136,37 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
     };
     output.print(&Answer::new(report)?, |report| {
         let mut text = format!(
-            "{} has installation {} as of {}.\n",
+            "{} now has installation {} as of {}.\n",
             data_dir.display(),
             report.installation,
             report.taken_at
         );
         if let Some(aside) = &report.replaced {
-            text.push_str(&format!("What was there before lies in {aside}.\n"));
+            text.push_str(&format!("The previous databases are in {aside}.\n"));
         }
         if !report.with_audit {
-            text.push_str("The backup has no audit log: it begins anew.\n");
+            text.push_str("The backup has no audit log. The audit log is empty.\n");
         }
         text + &owners_token(&data_dir)
-            + "Keys and tokens that were revoked after the backup are valid again: revoke them again.\n"
+            + "Keys and tokens that were revoked after the backup are valid again. Revoke them again.\n"
     })
 }
 
-/// Which token opens what was restored. No backup has it.
+/// Explains which owner's token is valid after the restore. No backup contains it.
 fn owners_token(data_dir: &Path) -> String {
     let file = data_dir.join("admin-token");
     let kept = if file.exists() {
-        format!("{} stays as it was and is right if it is of that time", file.display())
+        format!("{} is unchanged, and valid only if it is that token", file.display())
     } else {
-        "it is where you keep it, such as admin-token in the data directory that was backed up".to_owned()
+        "it is in your copy, such as admin-token in the data directory that was backed up".to_owned()
     };
-    format!("The owner's token is the one of the time of the backup, which does not have it: {kept}.\n")
+    format!("Use the owner's token from the time of the backup, which does not contain it: {kept}.\n")
 }
 
 // === impl DataDir ===
 
 impl DataDir {
-    /// The folder by the configuration that omf serve would read.
+    /// The data directory from the configuration of `omf serve`.
     fn path(self) -> anyhow::Result<PathBuf> {
         let values = self.data_dir.map(|path| (Setting::DataDir, path)).into_iter().collect();
         Ok(serve::read(&Flags { file: self.config, values }).data_dir()?)

@@ -1,5 +1,5 @@
-//! The command line: `omf serve` runs the control plane, `omf config` checks its settings, `omf db` works on its databases,
-//! everything else calls its API and comes from `omniflow-cli`.
+//! The command line: `omf serve` runs the control plane, `omf config` checks its settings, and `omf db` backs up and
+//! restores its databases. All other commands call its API and are defined in `omniflow-cli`.
 
 mod config;
 mod db;
@@ -16,7 +16,7 @@ use omniflow_cli::{ApiCommand, Completions, Doctor, Globals, Output, exit_code};
 use self::serve::Serve;
 use crate::process;
 
-/// API keys for Envoy: issued, scoped, rate-limited, audited, revoked everywhere at once.
+/// API keys for Envoy: scoped, rate-limited, audited, and revoked on every gateway within milliseconds.
 #[derive(Debug, Parser)]
 #[command(
     name = "omf",
@@ -42,12 +42,12 @@ enum Command {
     Config(config::Command),
     #[command(flatten)]
     Api(Box<ApiCommand>),
-    /// Back up the databases, and restore them.
+    /// Back up and restore the databases.
     #[command(subcommand)]
     Db(db::Command),
-    /// Check that all is in place, and say what to do where it is not.
+    /// Diagnose the control plane and its gateways, and suggest fixes.
     Doctor(Doctor),
-    /// Print what a shell needs to complete commands and options.
+    /// Print a shell completion script.
     Completions(Completions),
 }
 
@@ -59,14 +59,14 @@ pub fn main() -> ExitCode {
     exit_code(run(omf), json)
 }
 
-/// All commands that do something by themselves, such as `key create`, in the order of the help.
+/// All commands without subcommands, such as `key create`, in the order of the help.
 pub fn commands() -> Vec<String> {
     let commands = omniflow_cli::commands(command()).into_iter();
     commands.filter(|(_, command)| !command.is_subcommand_required_set()).map(|(path, _)| path).collect()
 }
 
-/// The whole command line. Options that every command takes are not shown where they change nothing: with commands that
-/// call no control plane, those by which one is reached, and with some `--json` as well.
+/// The complete command line. Global options are hidden where they have no effect: connection options for commands that
+/// call no control plane, and `--json` for some of them.
 fn command() -> clap::Command {
     let omf = Omf::command();
     let global: Vec<Arg> = omf.get_arguments().filter(|one| one.is_global_set()).cloned().collect();
@@ -82,7 +82,7 @@ fn command() -> clap::Command {
     })
 }
 
-/// Reads a command line, whose first word is the program.
+/// Parses a command line, whose first argument is the program.
 fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Omf, clap::Error> {
     let matches = command().try_get_matches_from(words)?;
     let mut omf = Omf::from_arg_matches(&matches)?;

@@ -23,21 +23,22 @@ use omniflow_net::connections;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A setting is taken from the first of these that has it: the flag, the variable, the file, the \
-    default. An empty variable counts as not set. `omf config check` prints each effective value and its source.\n\n\
-    The file is TOML, with the flags' names in snake_case; relative paths start from the file's folder:\n  \
+    after_help = "Order of precedence: flag, environment variable, configuration file, default. An empty variable counts \
+    as not set. `omf config check` prints each effective value and its source.\n\n\
+    The configuration file is TOML. Its settings are the flags in snake_case; relative paths are relative to the \
+    directory of the file:\n  \
     listen = \"0.0.0.0:8443\"\n  \
     data_dir = \"/var/lib/omniflow\"\n  \
     tls_certificate = \"tls.crt\"\n  \
     tls_key = \"tls.key\"\n\n\
-    A renewed certificate is taken in within a minute, or at once on SIGHUP.\n\n\
+    Renewed certificates are reloaded within a minute, or immediately on SIGHUP.\n\n\
     Examples:\n  \
     omf serve\n  \
     omf serve --listen 0.0.0.0:8080 --data-dir /var/lib/omniflow\n  \
     omf serve --config /etc/omniflow/omf.toml\n\n\
     The first start writes the owner's token to <data-dir>/admin-token. It is stored nowhere else.\n\n\
-    Files with secrets are refused where everybody may read them. There are no core dumps, and no debugger can be\n\
-    attached, unless OMF_ALLOW_CORE_DUMPS=1 is set."
+    Files with secrets are rejected if other users can read them. Core dumps and debuggers are disabled unless\n\
+    OMF_ALLOW_CORE_DUMPS=1 is set."
 )]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -54,12 +55,12 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
             tracing_subscriber::fmt::layer()
                 .with_writer(stderr)
                 .with_ansi(stderr().is_terminal())
-                // It would tell standard error that standard error cannot be written, and panic: on a full disk, say.
+                // An error in writing to standard error would be written to standard error, and panic, for example on a full disk.
                 .log_internal_errors(false),
         )
         .init();
     if let Err(error) = process::harden(std::env::var_os(process::DEBUG_VARIABLE).as_deref()) {
-        tracing::warn!(%error, "the memory of this process can be read in core dumps");
+        tracing::warn!(%error, "core dumps cannot be disabled; they would contain secrets");
     }
     if let Some(warning) = configuration.warning() {
         tracing::warn!("{warning}");
@@ -81,7 +82,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<()> {
             tracing::info!(address = %server.address(), "listening");
             server.run_until(stop).await
         };
-        // The message names its cause already.
+        // The message already includes its cause.
         served.await.map_err(|error| anyhow!("{error}"))
     })
 }
@@ -115,14 +116,14 @@ fn settings(configuration: Configuration, effective: Vec<EffectiveSetting>) -> S
 
 // === impl Flags ===
 
-/// The flags are those of the settings, and are not judged here: a value is checked in one place, wherever it comes from.
+/// The flags are those of the settings. They are not validated here: values from all sources are checked in one place.
 impl Args for Flags {
     fn augment_args(command: Command) -> Command {
         let file = Arg::new(FILE_FLAG)
             .long(FILE_FLAG)
             .value_name("FILE")
             .value_parser(ValueParser::path_buf())
-            .help(format!("A file of settings, in TOML [env: {FILE_VARIABLE}]"));
+            .help(format!("Configuration file in TOML [env: {FILE_VARIABLE}]"));
         Setting::ALL.into_iter().fold(command.arg(file), |command, setting| {
             let default = match setting.default_text() {
                 "none" => String::new(),

@@ -1,4 +1,4 @@
-//! A configuration file: TOML, one line a setting.
+//! Configuration files: TOML, one setting per line.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 use super::setting::Kind;
 use super::{FILE_FLAG, FILE_VARIABLE, Origin, Problem, Setting};
 
-/// What the file gives, with the line of each value. A value that cannot be read is left out and reported. `None` if the
-/// file is not there, or is not TOML.
+/// Reads the settings in the file, with the line of each. Invalid values are omitted and reported. `None` if the file is
+/// missing or not TOML.
 #[expect(clippy::disallowed_methods, reason = "the configuration is read before the runtime starts")]
 pub(super) fn read(
     path: &Path,
@@ -21,7 +21,7 @@ pub(super) fn read(
         Ok(text) => text,
         Err(error) => {
             problems.push(Problem(format!(
-                "{}: {error}; give a readable file with --{FILE_FLAG} or {FILE_VARIABLE}",
+                "{}: {error}; name a readable file with --{FILE_FLAG} or {FILE_VARIABLE}",
                 path.display()
             )));
             return None;
@@ -32,13 +32,13 @@ pub(super) fn read(
     };
     let (table, errors) = DeTable::parse_recoverable(&text);
     if !errors.is_empty() {
-        // What the parser made of the rest is a guess.
+        // After a syntax error, the parser guesses the rest.
         let mut errors: Vec<_> =
             errors.iter().map(|error| (error.span().map_or(0, |span| span.start), error.message())).collect();
         errors.sort_unstable();
         problems.extend(errors.into_iter().map(|(at, what)| {
             let field = field_at(&text, at).map(|name| format!("{name}: ")).unwrap_or_default();
-            problem_at(at, &format!("{field}not TOML: {what}"))
+            problem_at(at, &format!("{field}invalid TOML: {what}"))
         }));
         return None;
     }
@@ -64,19 +64,19 @@ pub(super) fn read(
 
 fn unknown(name: &str) -> String {
     if name == FILE_FLAG {
-        return format!("{name}: no setting of a file; name the file with --{FILE_FLAG} or {FILE_VARIABLE}");
+        return format!("{name}: not a setting in a file; use --{FILE_FLAG} or {FILE_VARIABLE}");
     }
     let names = Setting::ALL.map(Setting::name).join(", ");
-    format!("{name}: no such setting; there are {names}")
+    format!("{name}: unknown setting; expected one of {names}")
 }
 
 fn wrong_kind(setting: Setting) -> String {
     let name = setting.name();
-    let kind = if setting.kind() == Kind::Number { "a whole number" } else { "a text in quotes" };
-    format!("{name}: not {kind}: write {name} = {}", setting.example())
+    let kind = if setting.kind() == Kind::Number { "an integer" } else { "a string in quotes" };
+    format!("{name}: not {kind}; use {name} = {}", setting.example())
 }
 
-/// The value as it would be written as a flag, if it is of the setting's kind.
+/// Converts the value to the text of a flag. `None` if it has another type than the setting.
 fn written(setting: Setting, value: &DeValue<'_>) -> Option<String> {
     match (setting.kind(), value) {
         (Kind::Text | Kind::Path, DeValue::String(text)) => Some(text.to_string()),
@@ -89,20 +89,20 @@ fn written(setting: Setting, value: &DeValue<'_>) -> Option<String> {
 
 fn from_folder_of(path: &Path, setting: Setting, value: String) -> OsString {
     match path.parent() {
-        // An empty path is wrong, and would become the folder itself.
+        // An empty path is invalid. Joined, it would become the directory itself.
         Some(folder) if setting.kind() == Kind::Path && !value.is_empty() => folder.join(value).into(),
         _ => value.into(),
     }
 }
 
-/// The setting that the line of a byte begins with.
+/// The setting at the beginning of the line that contains this byte.
 fn field_at(text: &str, offset: usize) -> Option<&'static str> {
     let line = text.lines().nth(line_at(text, offset) - 1)?;
     let (name, _) = line.split_once('=')?;
     Setting::ALL.map(Setting::name).into_iter().find(|setting| *setting == name.trim())
 }
 
-/// The line of a byte, counted from 1.
+/// The line that contains this byte, counted from 1.
 fn line_at(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }

@@ -1,5 +1,5 @@
-//! The configuration of `omf serve`: flags first, then the environment, then a file, then the defaults. A value is
-//! checked the same wherever it comes from, and all errors are reported at once.
+//! The configuration of `omf serve`, from flags, environment variables, a file and defaults, in this order of precedence.
+//! Values from all sources are checked in the same way, and all errors are reported at once.
 
 mod file;
 mod probe;
@@ -28,105 +28,105 @@ pub(crate) const FILE_FLAG: &str = "config";
 /// The variable that names a configuration file.
 pub(crate) const FILE_VARIABLE: &str = "OMF_CONFIG";
 
-/// What was given on the command line.
+/// The flags on the command line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flags {
     /// The configuration file.
     pub(crate) file: Option<PathBuf>,
-    /// Values of settings, as they were written.
+    /// Values of settings, unparsed.
     pub(crate) values: BTreeMap<Setting, OsString>,
 }
 
-/// A configuration that can be started with.
+/// A valid configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Configuration {
-    /// Where it listens.
+    /// Address and port to listen on.
     pub(crate) listen: SocketAddr,
-    /// Where its databases lie.
+    /// Directory of the databases.
     pub(crate) data_dir: PathBuf,
-    /// Where the first start writes the owner's token; `None` for the place in the data directory.
+    /// File that the first start writes the owner's token to; `None` for the one in the data directory.
     pub(crate) admin_token_file: Option<PathBuf>,
-    /// What keys begin with.
+    /// Prefix of all keys.
     pub(crate) key_prefix: KeyPrefix,
-    /// For how long a silent gateway counts as live, in seconds.
+    /// How long a gateway counts as live after its last request, in seconds.
     pub(crate) gateway_lease: u64,
-    /// Days until a key is due for rotation; 0 for never.
+    /// Age at which a key is due for rotation, in days; 0 for never.
     pub(crate) rotation_days: u64,
-    /// Days for which audit records are kept.
+    /// Retention of audit records, in days.
     pub(crate) audit_days: u64,
-    /// Days for which the arguments of calls are kept, no more than their records.
+    /// Retention of the arguments of calls, in days; at most that of audit records.
     pub(crate) payload_days: u64,
-    /// Where the keys lie that seal the arguments; `None` for the place in the data directory.
+    /// File of the keys that encrypt arguments of calls; `None` for the one in the data directory.
     pub(crate) payload_key_file: Option<PathBuf>,
-    /// Who gets anomalies; `None` for nobody.
+    /// The webhook for anomalies; `None` if not configured.
     pub(crate) webhook: Option<WebhookSettings>,
-    /// Where clients reach the gateways, without a slash at its end; `None` if nobody has said.
+    /// URL of the gateways for clients, without a trailing slash; `None` if not configured.
     pub(crate) gateway_url: Option<String>,
-    /// Who gets the audit log; `None` for nobody.
+    /// The OTLP receiver of the audit log; `None` if not configured.
     pub(crate) otlp: Option<OtlpSettings>,
     /// Certificate and key; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
-    /// What is logged.
+    /// Log levels.
     pub(crate) log: Targets,
 }
 
-/// All that was found out about a configuration.
+/// The result of reading a configuration.
 #[derive(Debug)]
 pub(crate) struct Resolution {
-    /// What is given for each setting, in the order of [`Setting::ALL`], right or wrong.
+    /// The value of each setting, valid or not, in the order of [`Setting::ALL`].
     pub(crate) resolved: Vec<ResolvedSetting>,
-    /// The configuration, unless something is wrong.
+    /// The configuration; `None` if there are problems.
     pub(crate) configuration: Option<Configuration>,
-    /// What is wrong.
+    /// Errors in the configuration.
     pub(crate) problems: Vec<Problem>,
-    /// What keeps nothing from working, and is not as it should be.
+    /// Warnings, which do not prevent a start.
     pub(crate) warnings: Vec<Problem>,
-    /// Whether there is a file that cannot be read, so that nobody knows what it gives.
+    /// Whether the configuration file cannot be read, so that its settings are unknown.
     pub(crate) is_file_unread: bool,
 }
 
-/// The value of a setting and where it comes from.
+/// The value of a setting and its source.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedSetting {
-    /// Which setting.
+    /// The setting.
     pub(crate) setting: Setting,
-    /// As it was written, except for a relative path from a file, which starts from the file's folder. `None` if the
-    /// setting is not given and has no default.
+    /// The value, unparsed. A relative path in a file is joined to the directory of the file. `None` if the setting has
+    /// no value and no default.
     pub(crate) value: Option<OsString>,
-    /// Where it comes from.
+    /// The source of the value.
     pub(crate) origin: Origin,
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A flag.
     Flag,
-    /// A variable of the environment.
+    /// An environment variable.
     Environment,
     /// A line of the file, counted from 1.
     File {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which line.
+        /// Number of the line.
         line: usize,
     },
-    /// Nobody said anything.
+    /// The default.
     Default,
 }
 
-/// Something that is wrong: where, what, and what would be right.
+/// An error in the configuration: where, what, and how to correct it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem(pub(crate) String);
 
-/// Problems that keep a server from starting.
+/// Problems that prevent a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problems(pub(crate) Vec<Problem>);
 
 // === impl Resolution ===
 
 impl Resolution {
-    /// Reads a configuration. `variable` gives the value of a variable; an empty one counts as not set.
+    /// Reads a configuration. `variable` returns the value of an environment variable; an empty one counts as not set.
     pub(crate) fn new(flags: &Flags, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let path = flags.file.clone().or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
@@ -154,7 +154,7 @@ impl Resolution {
         resolution
     }
 
-    /// The effective settings. Of the webhook's address, whose path may be a secret, the host only.
+    /// The effective settings. The URL of the webhook is reduced to its host, because its path may be a secret.
     pub(crate) fn effective(&self) -> Vec<EffectiveSetting> {
         let effective = |resolved: &ResolvedSetting| {
             let value = self.text(resolved);
@@ -172,7 +172,7 @@ impl Resolution {
         self.resolved.iter().map(effective).collect()
     }
 
-    /// The effective value of a setting as text: the given value, or one derived from another setting.
+    /// The effective value of a setting as text: the configured one, or one derived from another setting.
     pub(crate) fn text(&self, resolved: &ResolvedSetting) -> Option<String> {
         let name = match resolved.setting {
             Setting::AdminTokenFile => Some("admin-token"),
@@ -183,7 +183,7 @@ impl Resolution {
         resolved.text().or_else(derived)
     }
 
-    /// The configuration, or all that is wrong with it.
+    /// The configuration, or all problems with it.
     pub(crate) fn configuration(self) -> Result<Configuration, Problems> {
         match self.configuration {
             Some(configuration) if self.problems.is_empty() => Ok(configuration),
@@ -191,7 +191,7 @@ impl Resolution {
         }
     }
 
-    /// The data directory alone: what is wrong with other settings does not matter.
+    /// The data directory. Problems with other settings are ignored.
     pub(crate) fn data_dir(self) -> Result<PathBuf, Problems> {
         let is_known = !self.is_file_unread
             || self.resolved(Setting::DataDir).is_some_and(|resolved| resolved.origin != Origin::Default);
@@ -201,25 +201,25 @@ impl Resolution {
         }
     }
 
-    /// Adds what is not as it should be with a setting.
+    /// Adds warnings about a setting.
     fn warn(&mut self, setting: Setting, what: impl IntoIterator<Item = String>) {
         let warnings: Vec<_> =
             what.into_iter().filter_map(|what| Some(self.resolved(setting)?.problem(&what))).collect();
         self.warnings.extend(warnings);
     }
 
-    /// What is given for a setting.
+    /// The resolved value of a setting.
     pub(crate) fn resolved(&self, setting: Setting) -> Option<&ResolvedSetting> {
         self.resolved.iter().find(|resolved| resolved.setting == setting)
     }
 
-    /// The path that is given for a setting.
+    /// The path in a setting.
     pub(crate) fn path(&self, setting: Setting) -> Option<PathBuf> {
         self.resolved(setting)?.value.as_ref().filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 }
 
-/// The URL of a receiver without its path, which may be a secret; nothing of a URL that is refused.
+/// The URL of a receiver without its path, which may be a secret. Empty if the URL is invalid.
 fn host_of(url: &str) -> String {
     match parse_url(url) {
         Ok(url) => format!("{}/…", url.origin().ascii_serialization()),
@@ -230,13 +230,13 @@ fn host_of(url: &str) -> String {
 // === impl Configuration ===
 
 impl Configuration {
-    /// What is not as it should be, and works all the same.
+    /// A warning about settings that work but are not safe.
     pub(crate) fn warning(&self) -> Option<String> {
         let is_open = self.tls.is_none() && !self.listen.ip().to_canonical().is_loopback();
         is_open.then(|| {
             format!(
-                "{} can be called from elsewhere, without TLS: keys and tokens travel in the clear unless there is \
-                 TLS in front of it; give tls_certificate and tls_key",
+                "{} accepts connections from other hosts without TLS, so keys and tokens are sent unencrypted. Set \
+                 tls_certificate and tls_key, or terminate TLS in front of omf",
                 self.listen
             )
         })
@@ -246,7 +246,7 @@ impl Configuration {
 // === impl ResolvedSetting ===
 
 impl ResolvedSetting {
-    /// A problem with this value. `what` says what is wrong and what would be right.
+    /// A problem with this value. `what` describes it and how to correct it.
     fn problem(&self, what: &str) -> Problem {
         let name = self.setting.name();
         Problem(match &self.origin {
@@ -257,7 +257,7 @@ impl ResolvedSetting {
         })
     }
 
-    /// Where the value comes from, in words.
+    /// The source of the value, as text.
     pub(crate) fn source(&self) -> String {
         match &self.origin {
             Origin::Flag => format!("flag --{}", self.setting.flag()),
@@ -267,7 +267,7 @@ impl ResolvedSetting {
         }
     }
 
-    /// The value in words.
+    /// The value as text.
     pub(crate) fn text(&self) -> Option<String> {
         self.value.as_ref().map(|value| value.to_string_lossy().into_owned())
     }
@@ -278,7 +278,7 @@ impl ResolvedSetting {
 impl fmt::Display for Problems {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
-            [Problem(only)] => write!(formatter, "the configuration has a problem:\n  {only}"),
+            [Problem(only)] => write!(formatter, "the configuration has 1 problem:\n  {only}"),
             all => {
                 write!(formatter, "the configuration has {} problems:", all.len())?;
                 all.iter().try_for_each(|Problem(one)| write!(formatter, "\n  {one}"))
@@ -440,7 +440,7 @@ mod tests {
         assert_eq!(read(wrong, &[], &[("OMF_DATA_DIR", "e")]), Ok("e".into()));
         assert_eq!(read("= 1", &[(Setting::DataDir, "f")], &[]), Ok("f".into()));
         let problems = read("= 1\ndata_dir = 'd'\n", &[], &[]).unwrap_err();
-        assert!(problems.to_string().contains("not TOML"), "{problems}");
+        assert!(problems.to_string().contains("invalid TOML"), "{problems}");
         assert!(read("data_dir = ''", &[], &[]).unwrap_err().to_string().contains("line 1"));
     }
 

@@ -1,4 +1,4 @@
-//! What can be found out about a configuration without starting with it.
+//! Checks of a configuration that need no running control plane.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,50 +14,50 @@ use omniflow_outbound::otlp;
 use omniflow_outbound::webhook::SigningKey;
 use omniflow_service::vault;
 
-/// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
-/// what is known of the certificate. In the data directory, or where it would be made, a file is made and removed again.
+/// Checks the files and directories that a configuration names, adds problems and warnings, and returns the certificate. To
+/// check that the data directory, or the one it would be created in, is writable, it creates a file there and removes it.
 pub(crate) fn probe(resolution: &mut Resolution, now: UnixMillis) -> Option<Certificate> {
-    // Which folder and files it would be is in there.
+    // The paths are in the file.
     if resolution.is_file_unread {
         return None;
     }
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
-    let mut tell = |setting: Setting, what: String| {
+    let mut report = |setting: Setting, what: String| {
         problems.extend(resolution.resolved(setting).map(|resolved| resolved.problem(&what)));
     };
     let data_dir = resolution.path(Setting::DataDir);
     if let Some((folder, error)) = data_dir.as_deref().and_then(|folder| usable(folder).err()) {
-        tell(Setting::DataDir, unwritable(&folder, &error));
+        report(Setting::DataDir, unwritable(&folder, &error));
     }
-    // Only the first start writes it.
+    // Only the first start writes the token.
     let first = !data_dir.is_some_and(|folder| folder.join("omniflow.db").exists());
     let token_file = resolution.path(Setting::AdminTokenFile).filter(|_| first);
     if let Some(folder) = token_file.as_deref().map(folder_of)
         && let Err(error) = writable(folder)
     {
-        tell(Setting::AdminTokenFile, unwritable(folder, &error));
+        report(Setting::AdminTokenFile, unwritable(folder, &error));
     }
     if let Some(file) = resolution.path(Setting::PayloadKeyFile)
         && let Err(error) = vault::check_key_file(&file)
     {
-        tell(Setting::PayloadKeyFile, error.to_string());
+        report(Setting::PayloadKeyFile, error.to_string());
     }
-    // Without the URL nothing is sent, which is reported already.
+    // A missing URL is already reported.
     if let Some(path) = resolution.path(Setting::WebhookSecretFile)
         && let Err(error) = SigningKey::read(&path)
     {
-        tell(Setting::WebhookSecretFile, error.to_string());
+        report(Setting::WebhookSecretFile, error.to_string());
     }
     if let Some(path) = resolution.path(Setting::OtlpHeadersFile)
         && let Err(error) = otlp::read_headers(&path)
     {
-        tell(Setting::OtlpHeadersFile, error.to_string());
+        report(Setting::OtlpHeadersFile, error.to_string());
     }
     if let Some(path) = resolution.path(Setting::OtlpCaFile)
         && let Err(error) = read_ca_file(&path)
     {
-        tell(Setting::OtlpCaFile, format!("{error}; give another file"));
+        report(Setting::OtlpCaFile, format!("{error}; choose another file"));
     }
     let tls = resolution.path(Setting::TlsCertificate).zip(resolution.path(Setting::TlsKey));
     let files = tls.map(|(certificate, key)| TlsFiles { certificate, key });
@@ -65,7 +65,7 @@ pub(crate) fn probe(resolution: &mut Resolution, now: UnixMillis) -> Option<Cert
         Ok(loaded) => {
             warnings = loaded.warnings;
             if let Some(what) = loaded.certificate.unfit_at(now) {
-                tell(Setting::TlsCertificate, what);
+                report(Setting::TlsCertificate, what);
             }
             Some(loaded.certificate)
         }
@@ -76,7 +76,7 @@ pub(crate) fn probe(resolution: &mut Resolution, now: UnixMillis) -> Option<Cert
             }
             for error in errors {
                 let setting = if error.concerns_key() { Setting::TlsKey } else { Setting::TlsCertificate };
-                tell(setting, error.to_string());
+                report(setting, error.to_string());
             }
             None
         }
@@ -87,10 +87,10 @@ pub(crate) fn probe(resolution: &mut Resolution, now: UnixMillis) -> Option<Cert
 }
 
 fn unwritable(folder: &Path, error: &io::Error) -> String {
-    format!("{}: {error}; choose a folder that can be written to", folder.display())
+    format!("{}: {error}; choose a writable directory", folder.display())
 }
 
-/// A path without a folder is in the present one.
+/// The parent directory of a path; the current directory for a bare file name.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -98,12 +98,12 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether the data directory can be written to, or made.
+/// Whether the data directory is writable, or can be created.
 #[expect(clippy::disallowed_methods, reason = "`omf config check` is synchronous")]
 fn usable(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
     let mut folder = data_dir;
     while let Err(error) = fs::metadata(folder) {
-        // An ancestor that is a file answers otherwise than one that is not there.
+        // The error is different for an ancestor that is a file than for one that does not exist.
         if error.kind() != io::ErrorKind::NotFound || folder.parent().is_none() {
             return Err((folder.to_owned(), error));
         }

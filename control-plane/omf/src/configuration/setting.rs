@@ -1,61 +1,61 @@
-//! The settings of `omf serve`: what each is called everywhere, and what it is for.
+//! The settings of `omf serve`: names, types, defaults and descriptions.
 
-/// A setting. The order is the one of the help text and of what `omf config check` prints.
+/// A setting. The order is that of the help text and of the output of `omf config check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Setting {
-    /// Address and port.
+    /// Address and port to listen on.
     Listen,
-    /// Folder of the databases.
+    /// Directory of the databases.
     DataDir,
-    /// Where the first start writes the owner's token.
+    /// File that the first start writes the owner's token to.
     AdminTokenFile,
-    /// What all keys begin with.
+    /// Prefix of all keys.
     KeyPrefix,
-    /// For how long a silent gateway counts as live, in seconds.
+    /// How long a gateway counts as live after its last request, in seconds.
     GatewayLease,
-    /// When a key is due for rotation, in days.
+    /// Age at which a key is due for rotation, in days.
     RotationDays,
-    /// For how long audit records are kept, in days.
+    /// Retention of audit records, in days.
     AuditDays,
-    /// For how long the arguments of calls are kept, in days.
+    /// Retention of the arguments of calls, in days.
     PayloadDays,
-    /// Where the keys lie that seal the arguments.
+    /// File of the keys that encrypt arguments of calls.
     PayloadKeyFile,
-    /// Where anomalies are sent.
+    /// URL of the webhook for anomalies.
     WebhookUrl,
-    /// The secret by which they are signed.
+    /// File of the secret that signs webhooks.
     WebhookSecretFile,
-    /// Where clients reach the gateways.
+    /// URL of the gateways for clients.
     GatewayUrl,
-    /// Where the audit log is exported to.
+    /// URL of the OTLP receiver of the audit log.
     OtlpEndpoint,
-    /// Headers for it.
+    /// File of additional headers for the OTLP receiver.
     OtlpHeadersFile,
-    /// The CA certificates by which it is known.
+    /// File of the CA certificates to verify the OTLP receiver with.
     OtlpCaFile,
-    /// The certificate chain for TLS.
+    /// Certificate chain for TLS.
     TlsCertificate,
-    /// The certificate's key.
+    /// Private key of the certificate.
     TlsKey,
-    /// What is logged.
+    /// Log levels.
     Log,
 }
 
-/// What a value looks like in a file.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A string.
     Text,
-    /// A string; a relative one starts from where it was written.
+    /// A string with a path. In a file, a relative path is relative to the directory of the file.
     Path,
-    /// A whole number.
+    /// An integer.
     Number,
 }
 
 // === impl Setting ===
 
 impl Setting {
-    /// All of them.
+    /// All settings.
     pub(crate) const ALL: [Self; 18] = [
         Self::Listen,
         Self::DataDir,
@@ -101,7 +101,7 @@ impl Setting {
         }
     }
 
-    /// The name on the command line, without its dashes in front.
+    /// The name of the flag, without the leading dashes.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Self::Listen => "listen",
@@ -125,12 +125,12 @@ impl Setting {
         }
     }
 
-    /// The name in the environment.
+    /// The name of the environment variable.
     pub(crate) fn variable(self) -> String {
         format!("OMF_{}", self.name().to_ascii_uppercase())
     }
 
-    /// What a value looks like in a file.
+    /// The type of a value.
     pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Listen
@@ -151,7 +151,7 @@ impl Setting {
         }
     }
 
-    /// The default value, as it would be written.
+    /// The default value, unparsed.
     pub(crate) fn default_value(self) -> Option<&'static str> {
         match self {
             Self::Listen => Some("127.0.0.1:8080"),
@@ -174,7 +174,7 @@ impl Setting {
         }
     }
 
-    /// The default in words.
+    /// The default as text.
     pub(crate) fn default_text(self) -> &'static str {
         match self {
             Self::AdminTokenFile => "<data_dir>/admin-token",
@@ -183,11 +183,11 @@ impl Setting {
         }
     }
 
-    /// What stands for the value in a help text.
+    /// The placeholder of the value in help texts.
     pub(crate) fn value_name(self) -> &'static str {
         match self {
             Self::Listen => "ADDRESS:PORT",
-            Self::DataDir => "FOLDER",
+            Self::DataDir => "DIR",
             Self::AdminTokenFile
             | Self::PayloadKeyFile
             | Self::WebhookSecretFile
@@ -203,49 +203,51 @@ impl Setting {
         }
     }
 
-    /// What it is for.
+    /// The description of the setting.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
-            Self::Listen => "Address and port to listen on; port 0 for any that is free",
-            Self::DataDir => {
-                "Folder of the databases; it is made if it is missing, and readable for its owner only"
-            }
-            Self::AdminTokenFile => "Where the first start writes the owner's token",
-            Self::KeyPrefix => "What all keys begin with; only the first start reads it",
-            Self::GatewayLease => "Seconds for which a silent gateway still counts as live, 1 to 86400",
+            Self::Listen => "Address and port to listen on; port 0 for any free port",
+            Self::DataDir => "Directory of the databases; created if missing, readable only by its owner",
+            Self::AdminTokenFile => "File that the first start writes the owner's token to",
+            Self::KeyPrefix => "Prefix of all keys; only the first start reads it",
+            Self::GatewayLease => "Seconds that a gateway counts as live after its last request, 1 to 86400",
             Self::RotationDays => {
-                "Days after which the newest secret of a key is due for rotation, up to 36500; 0 for never"
+                "Age in days at which the newest secret of a key is due for rotation, up to 36500; 0 for never"
             }
-            Self::AuditDays => "Days for which audit records are kept, 1 to 3650",
-            Self::PayloadDays => "Days for which the arguments of calls are kept, 1 to audit_days",
+            Self::AuditDays => "Retention of audit records in days, 1 to 3650",
+            Self::PayloadDays => "Retention of the arguments of calls in days, 1 to audit_days",
             Self::PayloadKeyFile => {
-                "File of the keys that seal the arguments of calls; it is made if it is missing, and is in no backup"
+                "File of the keys that encrypt arguments of calls; created if missing, not part of backups"
             }
-            Self::WebhookUrl => "Where new anomalies are sent: https://host/path, or http:// for one nearby",
+            Self::WebhookUrl => {
+                "URL that new anomalies are sent to, such as https://host/path; http:// only for local receivers"
+            }
             Self::WebhookSecretFile => {
-                "File with the secret that signs them: whsec_ and 24 to 64 bytes in Base64"
+                "File of the secret that signs webhooks: whsec_ and 24 to 64 bytes in Base64"
             }
             Self::GatewayUrl => {
-                "URL at which clients reach the gateways, such as https://api.example.com; the console shows it in example calls"
+                "URL of the gateways for clients, such as https://api.example.com; the console shows it in example calls"
             }
             Self::OtlpEndpoint => {
-                "Where audit records are exported as OpenTelemetry logs: https://host/v1/logs, or http:// for one nearby"
+                "URL that audit records are exported to as OpenTelemetry logs, such as https://host/v1/logs; http:// only for local receivers"
             }
-            Self::OtlpHeadersFile => "File with headers for it, one NAME: VALUE a line, such as a credential",
+            Self::OtlpHeadersFile => {
+                "File of additional headers for OTLP requests, such as a credential, one NAME: VALUE per line"
+            }
             Self::OtlpCaFile => {
-                "CA certificates in PEM form by which it is known, in place of the public ones"
+                "File of CA certificates (PEM) to verify the OTLP receiver with, instead of the public ones"
             }
             Self::TlsCertificate => {
-                "Certificate chain in PEM form, the server's own first; with it and its key, TLS is spoken and nothing else"
+                "Certificate chain (PEM), server certificate first; with it and tls_key, only TLS is accepted"
             }
-            Self::TlsKey => "The certificate's private key in PEM form",
+            Self::TlsKey => "Private key of the certificate (PEM)",
             Self::Log => {
-                "What is logged to standard error: off, error, warn, info, debug or trace, also for single modules (MODULE=LEVEL), with commas between"
+                "Log level for standard error: off, error, warn, info, debug or trace; MODULE=LEVEL for one module; separated by commas"
             }
         }
     }
 
-    /// A value as it would be written in a file.
+    /// An example value, as written in a file.
     pub(crate) fn example(self) -> &'static str {
         match self {
             Self::Listen => "\"0.0.0.0:8080\"",
@@ -288,7 +290,7 @@ mod tests {
                 setting.variable(),
                 setting.meaning()
             );
-            assert!(readme.contains(&row), "README.md lacks or tells otherwise:\n{row}");
+            assert!(readme.contains(&row), "README.md lacks this row:\n{row}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From what is written to values, and what is wrong with them.
+//! Parsing and validation of values.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -19,10 +19,10 @@ use omniflow_outbound::webhook::WebhookSettings;
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
 const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;
 const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
-/// Days for which payloads are kept where nobody says otherwise, and their records no shorter.
+/// Default retention of payloads in days, limited by that of audit records.
 const PAYLOAD_DAYS: u64 = 7;
 
-/// The configuration, if every value that it needs is right. What is wrong is added to `problems`.
+/// Parses the configuration. Errors are added to `problems`; `None` if a required value is invalid.
 pub(super) fn configuration(
     resolved: &[ResolvedSetting],
     problems: &mut Vec<Problem>,
@@ -36,7 +36,7 @@ pub(super) fn configuration(
         values.read(Setting::GatewayLease, text(|text| number(text, GATEWAY_LEASE, "seconds")));
     let rotation_days = values.read(Setting::RotationDays, text(|text| number(text, ROTATION_DAYS, "days")));
     let audit_days = values.read(Setting::AuditDays, text(|text| number(text, AUDIT_DAYS, "days")));
-    // What belongs to a record must not outlive it.
+    // Payloads must not outlive their records.
     let longest = audit_days.unwrap_or(*AUDIT_DAYS.end());
     let payload_days = if values.is_default(Setting::PayloadDays) {
         Some(longest.min(PAYLOAD_DAYS))
@@ -54,11 +54,11 @@ pub(super) fn configuration(
     let tls_certificate = values.read(Setting::TlsCertificate, path);
     let tls_key = values.read(Setting::TlsKey, path);
     let log = values.read(Setting::Log, text(levels));
-    values.go_together(Setting::TlsCertificate, Setting::TlsKey, "TLS, or neither for plain HTTP");
-    let signed = "anomalies to be sent, or neither for none";
+    values.go_together(Setting::TlsCertificate, Setting::TlsKey, "for TLS, or neither for plain HTTP");
+    let signed = "to send anomalies, or neither";
     values.go_together(Setting::WebhookUrl, Setting::WebhookSecretFile, signed);
     for file in [Setting::OtlpHeadersFile, Setting::OtlpCaFile] {
-        values.needs(file, Setting::OtlpEndpoint, "audit records to be exported, or neither");
+        values.needs(file, Setting::OtlpEndpoint, "to export audit records, or neither");
     }
     Some(Configuration {
         listen: listen?,
@@ -88,7 +88,7 @@ struct Values<'a> {
 // === impl Values ===
 
 impl Values<'_> {
-    /// The value of a setting. `None` if it is not given, or wrong, which is then reported.
+    /// Parses the value of a setting. `None` if there is none, or if it is invalid, which is reported.
     fn read<T>(&mut self, setting: Setting, read: impl Fn(&OsStr) -> Result<T, String>) -> Option<T> {
         let resolved = self.resolved.iter().find(|resolved| resolved.setting == setting)?;
         match read(resolved.value.as_deref()?) {
@@ -100,40 +100,44 @@ impl Values<'_> {
         }
     }
 
-    /// Whether nobody has said anything.
+    /// Whether the setting has its default value.
     fn is_default(&self, setting: Setting) -> bool {
         self.resolved.iter().any(|resolved| resolved.setting == setting && resolved.origin == Origin::Default)
     }
 
-    /// Tells if one of two is given without the other. `purpose` says what both are for, and what neither means.
+    /// Reports a problem if only one of two settings has a value. `purpose` explains why both or neither are needed.
     fn go_together(&mut self, one: Setting, other: Setting, purpose: &str) {
         self.needs(one, other, purpose);
         self.needs(other, one, purpose);
     }
 
-    /// Tells if one is given without another that it is of no use without. `purpose` is as above.
+    /// Reports a problem if one setting has a value and the other one, which it requires, does not. `purpose` is as above.
     fn needs(&mut self, one: Setting, other: Setting, purpose: &str) {
         let find = |setting| {
             self.resolved.iter().find(|resolved| resolved.setting == setting && resolved.value.is_some())
         };
         if let (Some(alone), None) = (find(one), find(other)) {
-            let what = format!("given without {}: give both for {purpose}", other.name());
+            let what = format!("requires {}; set both {purpose}", other.name());
             self.problems.push(alone.problem(&what));
         }
     }
 }
 
-/// Reads what has to be text.
+/// Parses a value that must be UTF-8.
 fn text<T>(read: impl Fn(&str) -> Result<T, String>) -> impl Fn(&OsStr) -> Result<T, String> {
     move |value| read(value.to_str().ok_or("not UTF-8")?)
 }
 
 fn path(value: &OsStr) -> Result<PathBuf, String> {
-    if value.is_empty() { Err("empty: write a path, or leave it out".to_owned()) } else { Ok(value.into()) }
+    if value.is_empty() {
+        Err("empty; set a path or remove the setting".to_owned())
+    } else {
+        Ok(value.into())
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let wrong = |_| quoted(text, "not an IP address with a port: write 127.0.0.1:8080, or [::1]:8080");
+    let wrong = |_| quoted(text, "not an IP address with a port; use 127.0.0.1:8080 or [::1]:8080");
     text.parse().map_err(wrong)
 }
 
@@ -141,7 +145,7 @@ fn key_prefix(text: &str) -> Result<KeyPrefix, String> {
     KeyPrefix::parse(text).map_err(|error| quoted(text, error))
 }
 
-/// It stands in front of a path in what people copy into a shell.
+/// The characters are restricted because users copy the URL into a shell.
 fn gateway_url(text: &str) -> Result<String, String> {
     let address = text.trim_end_matches('/');
     let host = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
@@ -150,24 +154,21 @@ fn gateway_url(text: &str) -> Result<String, String> {
         Some(host) if !host.is_empty() && !host.starts_with('/') && host.bytes().all(plain) => {
             Ok(address.to_owned())
         }
-        _ => Err(quoted(
-            text,
-            "no address: write https://host or https://host:port, with a path if there is one",
-        )),
+        _ => Err(quoted(text, "not a URL; use https://host or https://host:port, and a path if needed")),
     }
 }
 
 fn number(text: &str, range: RangeInclusive<u64>, unit: &str) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));
-    let right = format!("not a whole number of {unit} from {} to {}", range.start(), range.end());
+    let right = format!("must be a number of {unit} from {} to {}", range.start(), range.end());
     number.ok_or_else(|| quoted(text, right))
 }
 
 fn payload_days(text: &str, audit_days: u64) -> Result<u64, String> {
-    number(text, 1..=audit_days, "days").map_err(|wrong| format!("{wrong}, which is audit_days"))
+    number(text, 1..=audit_days, "days").map_err(|wrong| format!("{wrong}, the value of audit_days"))
 }
 
-/// A word that is no level would be taken for a module, and a mistyped level would log nothing else.
+/// A misspelled level would be parsed as a module name, and nothing else would be logged.
 fn levels(text: &str) -> Result<Targets, String> {
     let is_level = |part: &str| {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
@@ -175,7 +176,7 @@ fn levels(text: &str) -> Result<Targets, String> {
     };
     let targets = Targets::from_str(text).ok().filter(|_| text.split(',').all(is_level));
     let right =
-        "no level: write off, error, warn, info, debug or trace, or MODULE=LEVEL, with commas between";
+        "not a log level; use off, error, warn, info, debug, trace or MODULE=LEVEL, separated by commas";
     targets.ok_or_else(|| quoted(text, right))
 }
 

@@ -1,8 +1,8 @@
-//! How long requests take, by route, method and class of status.
+//! Duration of requests by route, method and status class.
 //!
-//! A duration ends with the response headers, so a stream counts until it begins. Responses that are held on purpose, the
-//! answers to gateways' polls and to changes with `?wait=`, are left out: the request determines how long they take.
-//! Rejections are sent at once and are measured like any other response.
+//! A duration ends with the response headers, so a stream counts until it begins. Responses that are delayed on purpose, to
+//! polls of gateways and to changes with `?wait=`, are excluded because the request determines how long they take.
+//! Rejections of such requests are sent immediately and are measured.
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 /// Upper bounds of the buckets, in seconds.
 pub(super) const BUCKETS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
-/// The route of requests that match none. Routes begin with a slash.
+/// The label of requests that match no route. Routes begin with a slash.
 const UNMATCHED: &str = "unmatched";
-/// The method of requests whose method the route does not have.
+/// The label of methods that no route has.
 const OTHER: &str = "other";
 
 /// The labels of a request. Each has a fixed set of values, whatever clients send.
@@ -44,7 +44,7 @@ pub(crate) async fn measure(State(metrics): State<HttpMetrics>, request: Request
     let mut method = method_label(request.method());
     let may_be_held = route == POLL_PATH || request.uri().query().is_some_and(asks_to_wait);
     let response = next.run(request).await;
-    // Otherwise anybody could create a series for each pair of route and method.
+    // Otherwise a client could create a series for every combination of route and method.
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         (route, method) = (UNMATCHED.to_owned(), OTHER);
     }
@@ -55,12 +55,12 @@ pub(crate) async fn measure(State(metrics): State<HttpMetrics>, request: Request
     response
 }
 
-/// Whether a query string has the parameter `wait`, of changes that wait for their enforcement.
+/// Whether a query string has the parameter `wait`, which delays the response until the change is enforced.
 fn asks_to_wait(query: &str) -> bool {
     query.split('&').any(|parameter| parameter.starts_with("wait="))
 }
 
-/// The method, if any route has it.
+/// The label of a method.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -73,7 +73,7 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// The class of a status.
+/// The label of a status class.
 fn status_label(status: StatusCode) -> &'static str {
     match status.as_u16() / 100 {
         1 => "1xx",
@@ -97,7 +97,7 @@ impl HttpMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "omf_http_request_duration",
-            "Duration of HTTP requests until the response headers, without those that are held on purpose",
+            "Duration of HTTP requests until the response headers, without polls and requests with ?wait=",
             Unit::Seconds,
             self.durations.clone(),
         );

@@ -20,14 +20,14 @@ pub(crate) struct Metrics {
     pub(crate) registry: Arc<Registry>,
     /// Requests to the API, the gateway protocol and the console.
     pub(crate) http: HttpMetrics,
-    /// The exchange with gateways.
+    /// The gateway protocol.
     pub(crate) gateways: GatewayMetrics,
 }
 
 // === impl Metrics ===
 
 impl Metrics {
-    /// Registers the metrics of all components. The store comes with its own.
+    /// Registers the metrics of all components. The store creates its own.
     pub(crate) fn new(store: &StoreMetrics) -> Self {
         let (http, gateways) = (HttpMetrics::default(), GatewayMetrics::default());
         let mut registry = Registry::default();

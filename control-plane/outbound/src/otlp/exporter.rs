@@ -1,10 +1,10 @@
-//! The audit log for a log system that is there already: records and gaps as OpenTelemetry logs, over HTTP to a collector.
+//! Exports the audit log as OpenTelemetry logs over OTLP/HTTP: records and gaps.
 //!
-//! What is sent is read from the audit database behind a place that is kept there, and the place moves when the receiver
-//! has taken it. So nothing waits for the receiver, nothing gathers in memory while it is away, and nothing is lost when
-//! either side ends: it is sent at least once, and each record with a name of its own, by which a repeat is known.
+//! The exporter reads the audit database from a stored position, which advances when the receiver has accepted the records.
+//! So nothing waits for the receiver, nothing accumulates in memory while it is unavailable, and no record is lost when either
+//! side restarts. Delivery is at least once. Each record has a unique ID, by which receivers recognize duplicates.
 //!
-//! <https://opentelemetry.io/docs/specs/otlp/#otlphttp>, in its binary form, which every receiver takes.
+//! Uses the binary encoding, which every receiver supports: <https://opentelemetry.io/docs/specs/otlp/#otlphttp>.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -30,60 +30,60 @@ use omniflow_http_client::{CaFileError, ClientError};
 use omniflow_store::{ExportPlace, Store, StoreError};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/x-protobuf");
-/// The most records of a request.
+/// Maximum number of records per request.
 const MOST_RECORDS: usize = 1_000;
-/// The most bytes of a request, unless a single record has more.
+/// Maximum bytes per request, unless a single record is longer.
 const MOST_BYTES: usize = 1024 * 1024;
-/// How long records wait for others, so that a busy gateway does not make a request a batch.
+/// How long to collect records before a request, so that a busy gateway does not cause a request per batch.
 const LINGER: Duration = Duration::from_secs(1);
-/// How often it is looked for what is new where nobody has said so.
+/// Interval of the search for new records without a notification.
 const PAUSE: Duration = Duration::from_secs(30);
-/// Between two attempts.
+/// Pauses between attempts.
 const RETRIES: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
-/// The most of a receiver's own words that are logged, in characters.
+/// Maximum length of a receiver's error message in logs, in characters.
 const MOST_QUOTED: usize = 300;
 
-/// Where the log is exported to, as an operator states it.
+/// The OTLP receiver, as configured by the operator.
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
     /// URL of the receiver.
     pub endpoint: Url,
-    /// The file with headers for it.
+    /// File with additional headers.
     pub headers_file: Option<PathBuf>,
-    /// The file with the CA certificates by which it is known; the public ones if there is none.
+    /// File with the CA certificates to verify the receiver with; `None` for the public ones.
     pub ca_file: Option<PathBuf>,
 }
 
 /// Why the export cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
-    /// The headers cannot be used.
+    /// The headers are not usable.
     #[error(transparent)]
     Headers(#[from] HeadersError),
-    /// The CA certificates cannot be used.
-    #[error("{0}: give another otlp_ca_file")]
+    /// The CA certificates are not usable.
+    #[error("{0}; set otlp_ca_file to a file with CA certificates in PEM form")]
     CaFile(CaFileError),
     /// The HTTP client cannot be set up.
     #[error(transparent)]
     Client(ClientError),
 }
 
-/// The export.
+/// Exports the audit log.
 pub struct Exporter {
     sink: HttpSink,
     headers: HeaderMap,
-    /// Attempts that failed since the process began.
+    /// Failed attempts since the process started.
     failures: Arc<AtomicU64>,
 }
 
-/// What has yet to be sent, in its order.
+/// Items not sent yet, in order.
 struct Pending {
     items: Vec<Item>,
     /// Whether there may be more.
     is_full: bool,
 }
 
-/// A record or a gap, and the place behind it.
+/// A record or a gap, and its position.
 struct Item {
     log: LogRecord,
     place: Place,
@@ -95,41 +95,43 @@ enum Place {
     Gap(i64),
 }
 
-/// How the next request is made. A receiver that finds one unreadable or too large gets less at once, until it is known
-/// which record it is; that one is passed over only when the one behind it is taken.
+/// The items of the next request. If the receiver rejects a request as malformed or too large, smaller ones follow until the
+/// offending record is found. It is skipped only when the receiver has accepted the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cut {
     skip: usize,
     most: usize,
 }
 
-/// What comes next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// There is more to send.
     More,
     /// Everything is sent.
     Rest,
-    /// It is tried again after so long.
+    /// Retry after this time.
     Wait(Duration),
 }
 
-/// The state of an export that is not stored.
+/// The state of the export that is not stored.
 pub struct Run {
     cut: Cut,
     /// Failures in a row.
     failed: u32,
 }
 
-/// Parses the URL of the receiver, to which nothing is appended.
+/// Parses the URL of the receiver. Nothing is appended to it.
 ///
 /// # Errors
 ///
-/// Explains how to write the URL if it cannot be one, or has no path.
+/// Explains how to write the URL if it is invalid or has no path.
 pub fn parse_endpoint(text: &str) -> Result<Url, &'static str> {
     let url = parse_url(text)?;
     if url.path() == "/" {
-        return Err("without a path: write all of it, such as https://collector.internal:4318/v1/logs");
+        return Err(
+            "the URL has no path; use the complete URL, such as https://collector.internal:4318/v1/logs",
+        );
     }
     Ok(url)
 }
@@ -148,7 +150,7 @@ impl From<ClientError> for OtlpError {
 // === impl Exporter ===
 
 impl Exporter {
-    /// An export with all that it needs.
+    /// Sets up an exporter.
     pub fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
         let mut headers = settings.headers_file.as_deref().map(read_headers).transpose()?.unwrap_or_default();
         headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
@@ -156,7 +158,7 @@ impl Exporter {
         Ok(Self { sink, headers, failures: Arc::default() })
     }
 
-    /// Exports what was committed, and tries again what the receiver did not take.
+    /// Exports committed records and gaps, and retries those that the receiver did not accept.
     pub async fn run(&self, source: DeliverySource<'_>, mut committed: watch::Receiver<()>) {
         let mut run = Run::default();
         loop {
@@ -164,20 +166,20 @@ impl Exporter {
             match run.step(self, source).await {
                 Ok(Next::More) => {}
                 Ok(Next::Rest) => {
-                    // Both lead to another step: something was committed, or time has passed.
+                    // After a commit or a pause, the next step follows.
                     let _ = timeout(PAUSE, committed.changed()).await;
                     sleep(LINGER).await;
                 }
                 Ok(Next::Wait(pause)) => sleep(pause).await,
                 Err(error) => {
-                    tracing::warn!(%error, "the audit log cannot be read for the export; trying again soon");
+                    tracing::warn!(%error, "reading the audit log for OTLP export failed, will retry");
                     sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// The counter of attempts that failed since the process began.
+    /// The counter of failed attempts since the process started.
     pub fn failures(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.failures)
     }
@@ -192,14 +194,14 @@ impl fmt::Debug for Exporter {
 // === impl Run ===
 
 impl Default for Run {
-    /// Starts with whole batches, after no failures.
+    /// Starts with full batches and no failures.
     fn default() -> Self {
         Self { cut: Cut::WHOLE, failed: 0 }
     }
 }
 
 impl Run {
-    /// Sends what comes next, once.
+    /// Sends the next items, once.
     ///
     /// # Errors
     ///
@@ -218,7 +220,7 @@ impl Run {
         }
         let sent: Vec<&Item> = pending.items.iter().skip(self.cut.skip).take(self.cut.most).collect();
         if sent.is_empty() {
-            // The one that may have to be passed over has none behind it yet.
+            // No record follows yet the one that may have to be skipped.
             self.cut = Cut::WHOLE;
             return Ok(Next::Wait(RETRIES.max));
         }
@@ -238,7 +240,7 @@ impl Run {
                 tracing::warn!(
                     status,
                     records = sent.len(),
-                    "the OTLP receiver refused a request; sending less at once"
+                    "OTLP receiver rejected request, retrying with fewer records"
                 );
                 Ok(Next::More)
             }
@@ -249,7 +251,7 @@ impl Run {
         }
     }
 
-    /// Moves the place behind what was taken, and tells what was not wanted.
+    /// Advances the position past the accepted items, and logs rejected ones.
     async fn taken(
         &mut self,
         store: &dyn Store,
@@ -261,7 +263,7 @@ impl Run {
             ExportLogsServiceResponse::decode(answer.body.as_slice()).unwrap_or_default().partial_success;
         let partial = partial.unwrap_or_default();
         let passed_over = self.cut.skip;
-        // A number that is no such number says nothing.
+        // A negative number is ignored.
         let refused =
             usize::try_from(partial.rejected_log_records).unwrap_or(0).min(done.len() - passed_over);
         let rejected = (refused + passed_over) as u64;
@@ -276,7 +278,7 @@ impl Run {
             }
         }
         if purged > 0 {
-            tracing::error!(purged, "audit records were purged before the OTLP receiver took them");
+            tracing::error!(purged, "audit records purged before OTLP export");
             place.purged = place.purged.saturating_add(purged);
         }
         place.rejected = place.rejected.saturating_add(rejected);
@@ -285,21 +287,17 @@ impl Run {
         transaction.set_export_place(&place).await?;
         transaction.commit().await?;
         if rejected > 0 || !partial.error_message.is_empty() {
-            let said: String = partial.error_message.chars().take(MOST_QUOTED).collect();
-            tracing::error!(
-                rejected,
-                said,
-                "the OTLP receiver did not want all records; it is not asked again"
-            );
+            let error: String = partial.error_message.chars().take(MOST_QUOTED).collect();
+            tracing::error!(rejected, error, "OTLP receiver rejected records, they are not sent again");
         }
         if std::mem::take(&mut self.failed) > 0 {
-            tracing::warn!("the OTLP receiver takes records again");
+            tracing::warn!("OTLP export recovered");
         }
         self.cut = self.cut.widen();
         Ok(())
     }
 
-    /// What it does not take stays where it is, whatever the status: an expired credential must cost no record.
+    /// Schedules a retry. The position does not advance, whatever the status: an expired credential must not lose records.
     fn refused(
         &mut self,
         exporter: &Exporter,
@@ -316,7 +314,7 @@ impl Run {
             %reason,
             attempts = self.failed,
             after_record = place.record,
-            "the OTLP receiver takes no records; they wait in the audit log"
+            "OTLP export failed, records stay in the audit log"
         );
         Next::Wait(pause)
     }
@@ -327,7 +325,7 @@ impl Run {
 impl Cut {
     const WHOLE: Self = Self { skip: 0, most: MOST_RECORDS };
 
-    /// Less at once, after so many were refused. `false` if it cannot be less.
+    /// Reduces the next request after one with `sent` items was rejected. `false` if it cannot be smaller.
     fn narrow(&mut self, refused: usize) -> bool {
         let next = match (self.skip, refused) {
             (0, 1) => Self { skip: 1, most: 1 },
@@ -346,7 +344,7 @@ impl Cut {
 // === impl Pending ===
 
 impl Pending {
-    /// Reads what follows a place.
+    /// Reads the items after a position.
     async fn read(store: &dyn Store, words: &Words, place: &ExportPlace) -> Result<Self, StoreError> {
         let records = store.records_after(place.record, MOST_RECORDS).await?;
         let gaps = store.gap_notices_after(place.gap, MOST_RECORDS - records.len()).await?;

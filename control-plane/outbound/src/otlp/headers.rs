@@ -1,4 +1,4 @@
-//! The headers that an operator wants with each request, such as a credential: a file of lines `name: value`.
+//! Additional headers for OTLP requests, such as a credential: a file with one `name: value` per line.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::http_sink::{SecretFileError, read_secret_file};
 
-/// Headers that this side sets.
+/// Headers that omf sets.
 const OURS: [HeaderName; 5] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -15,33 +15,33 @@ const OURS: [HeaderName; 5] = [
     header::CONNECTION,
 ];
 
-/// Why the headers cannot be used. What stands in the file is in no message.
+/// Why the headers are not usable. Messages never quote the file.
 #[derive(Debug, thiserror::Error)]
 pub enum HeadersError {
-    /// The file cannot be read, or everybody can.
+    /// The file cannot be read, or has unsafe permissions.
     #[error(transparent)]
     File(#[from] SecretFileError),
-    /// A line is no header.
-    #[error("{} line {line}: not a header: write NAME: VALUE", path.display())]
+    /// A line is not a header.
+    #[error("{} line {line}: not a header; use NAME: VALUE", path.display())]
     Line {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which line, counted from 1.
+        /// Number of the line, from 1.
         line: usize,
     },
-    /// A header that is not the operator's to set.
-    #[error("{} line {line}: {name} is set by omf: leave it out", path.display())]
+    /// The operator cannot set this header.
+    #[error("{} line {line}: {name} is set by omf; remove it", path.display())]
     Ours {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which line, counted from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// Which header.
+        /// Name of the header.
         name: HeaderName,
     },
 }
 
-/// Reads the file. Empty lines, and those that begin with `#`, say nothing.
+/// Reads the file. Empty lines and lines that begin with `#` are ignored.
 pub fn read_headers(path: &Path) -> Result<HeaderMap, HeadersError> {
     let text = read_secret_file(path)?;
     let mut headers = HeaderMap::new();

@@ -1,5 +1,5 @@
-//! The audit log in the words of OpenTelemetry. What has a name in its semantic conventions has that name; the rest stands
-//! under `omniflow.`. No payload and no secret is in it, as there is none in the log.
+//! Converts the audit log to OpenTelemetry log records. Attributes have the names of the semantic conventions, if there are
+//! any, and otherwise begin with `omniflow.`. They contain no payloads and no secrets, like the log itself.
 
 use omniflow_policy::time::UnixMillis;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -14,26 +14,26 @@ use omniflow_store::GapNotice;
 
 use crate::source::stable_id;
 
-/// The methods that the conventions know. Others are reported as `_OTHER`, with the original beside it.
+/// The methods of the semantic conventions. Others are reported as `_OTHER`, with the original in a second attribute.
 const METHODS: [&str; 10] =
     ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"];
 
-/// What is exported of one installation, at one instant.
+/// Converts the audit log of an installation.
 pub(super) struct Words {
     /// The installation.
     pub(super) installation: Uuid,
-    /// Now.
+    /// The current time.
     pub(super) now: UnixMillis,
 }
 
-/// Attributes as they are gathered.
+/// A list of attributes.
 #[derive(Default)]
 struct Attributes(Vec<KeyValue>);
 
 // === impl Words ===
 
 impl Words {
-    /// Everything in one envelope.
+    /// Wraps records with the attributes of the installation.
     pub(super) fn resource_logs(&self, log_records: Vec<LogRecord>) -> ResourceLogs {
         let mut attributes = Attributes::default();
         attributes.text("service.name", "omniflow-keys");
@@ -81,7 +81,7 @@ impl Words {
         self.log_record(name, severity, entry.time, body, attributes)
     }
 
-    /// A gap, or that an earlier one is none.
+    /// A gap, or the withdrawal of one.
     pub(super) fn gap(&self, notice: &GapNotice) -> LogRecord {
         let GapNotice { gap, withdraws } = notice;
         let mut attributes = Attributes::default();
@@ -101,7 +101,7 @@ impl Words {
         }
         let cause = gap.cause.as_str();
         if withdraws.is_some() {
-            let body = format!("the gap ({cause}) of gateway {} is withdrawn: it is there", gap.gateway);
+            let body = format!("gap ({cause}) of gateway {} withdrawn: the gateway is live", gap.gateway);
             return self.log_record(
                 "omniflow.audit.gap_withdrawn",
                 SeverityNumber::Warn,

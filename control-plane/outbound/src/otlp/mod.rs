@@ -1,4 +1,4 @@
-//! The audit log for a log system that is there already: records and gaps as OpenTelemetry logs, over HTTP to a collector.
+//! Export of the audit log as OpenTelemetry logs over OTLP/HTTP.
 
 mod exporter;
 mod headers;

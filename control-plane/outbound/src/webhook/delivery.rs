@@ -21,13 +21,13 @@ use crate::backoff::Backoff;
 use crate::http_sink::{DeliveryError, HttpSink};
 use crate::source::{DeliverySource, stable_id};
 
-/// Interval of the search for retries that are due.
+/// Interval of checks for due retries.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Pauses between attempts.
 const RETRIES: Backoff = Backoff { first: Duration::from_secs(5), max: Duration::from_secs(3_600) };
-/// How long an anomaly is retried, in milliseconds: an outage of a weekend.
+/// How long the delivery of an anomaly is retried, in milliseconds: enough for an outage over a weekend.
 const GIVE_UP_MS: u64 = 3 * 24 * 3_600_000;
-/// Most anomalies that are read at once. They are sent one after the other.
+/// Maximum number of anomalies read at once. They are sent one by one.
 const MAX_READ: usize = 20;
 
 /// The webhook, as the operator configures it.
@@ -43,11 +43,11 @@ pub struct WebhookSettings {
 pub struct Webhook {
     sink: HttpSink,
     key: SigningKey,
-    /// Failed attempts since the process began.
+    /// Failed attempts since the process started.
     failures: Arc<AtomicU64>,
 }
 
-/// Why an attempt failed, and how long the receiver wants no other.
+/// Why an attempt failed, and how long to wait before the next one.
 struct Failure {
     reason: DeliveryError,
     retry_after: Option<Duration>,
@@ -56,7 +56,7 @@ struct Failure {
 /// Why the webhook cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
-    /// The secret cannot be used.
+    /// The secret is not usable.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The HTTP client cannot be set up.
@@ -71,14 +71,14 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// Fails if the secret cannot be used.
+    /// Fails if the secret is not usable.
     pub fn new(settings: &WebhookSettings) -> Result<Self, WebhookError> {
         let key = SigningKey::read(&settings.secret_file)?;
         let sink = HttpSink::new(settings.url.clone(), None)?;
         Ok(Self { sink, key, failures: Arc::default() })
     }
 
-    /// The counter of attempts that failed since the process began.
+    /// The counter of failed attempts since the process started.
     pub fn failures(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.failures)
     }
@@ -87,7 +87,7 @@ impl Webhook {
     pub async fn run(&self, source: DeliverySource<'_>, mut committed: watch::Receiver<()>) {
         loop {
             if let Err(error) = self.send_due(source).await {
-                tracing::warn!(%error, "anomalies cannot be read for the webhook; trying again soon");
+                tracing::warn!(%error, "reading anomalies for the webhook failed, will retry");
             }
             tokio::select! {
                 _ = committed.changed() => {}
@@ -97,7 +97,7 @@ impl Webhook {
         }
     }
 
-    /// Sends what is due now.
+    /// Sends all due deliveries.
     ///
     /// # Errors
     ///
@@ -111,12 +111,12 @@ impl Webhook {
             match sent {
                 Ok(()) => transaction.end_delivery(id).await?,
                 Err(Failure { reason, .. }) if now.0.saturating_sub(delivery.since.0) >= GIVE_UP_MS => {
-                    tracing::error!(anomaly = id, %reason, "webhook delivery given up after three days");
+                    tracing::error!(anomaly = id, %reason, "webhook delivery abandoned after three days");
                     transaction.end_delivery(id).await?;
                 }
                 Err(Failure { reason, retry_after }) => {
                     let attempts = delivery.attempts.saturating_add(1);
-                    tracing::warn!(anomaly = id, attempts, %reason, "webhook delivery failed; trying again");
+                    tracing::warn!(anomaly = id, attempts, %reason, "webhook delivery failed, will retry");
                     let next = RETRIES.next_attempt(now, attempts, retry_after, entropy);
                     transaction.put_off_delivery(id, attempts, next).await?;
                 }

@@ -20,28 +20,28 @@ pub const ID: HeaderName = HeaderName::from_static("webhook-id");
 pub const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 /// Header with the signature of ID, time and body.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-/// What the text of a secret begins with.
+/// The prefix of an encoded secret.
 const PREFIX: &str = "whsec_";
-/// Length of a decoded secret in bytes, by the specification.
+/// Length of a decoded secret in bytes, as specified.
 const SECRET_BYTES: RangeInclusive<usize> = 24..=64;
-/// Ends the error of a secret that cannot be used.
+/// How to generate a secret, for errors.
 const GENERATE: &str = "generate one with (umask 077 && echo \"whsec_$(openssl rand -base64 32)\" > FILE)";
 
 /// The key that signs webhooks.
 pub struct SigningKey(hmac::Key);
 
-/// Why the secret of a webhook cannot be used. The secret is in no message.
+/// Why the secret of a webhook is not usable. Messages never contain the secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read, or has unsafe permissions.
     #[error(transparent)]
     File(#[from] SecretFileError),
     /// The file contains something else.
-    #[error("{}: not a Standard Webhooks secret, which is {PREFIX} and Base64: {GENERATE}", .0.display())]
+    #[error("{}: not a Standard Webhooks secret ({PREFIX} and Base64); {GENERATE}", .0.display())]
     Malformed(PathBuf),
     /// The secret is too short to be safe, or longer than receivers accept.
     #[error(
-        "{}: a secret of {bytes} bytes, instead of {} to {}: {GENERATE}",
+        "{}: the secret has {bytes} bytes instead of {} to {}; {GENERATE}",
         path.display(),
         SECRET_BYTES.start(),
         SECRET_BYTES.end()
@@ -143,7 +143,7 @@ mod tests {
         }
         for bytes in [0, 16, 23, 65] {
             let error = read(&secret(bytes)).unwrap_err().to_string();
-            assert!(error.contains(&format!("a secret of {bytes} bytes, instead of 24 to 64")), "{error}");
+            assert!(error.contains(&format!("the secret has {bytes} bytes instead of 24 to 64")), "{error}");
             assert!(error.contains("openssl rand -base64 32"), "{error}");
         }
     }

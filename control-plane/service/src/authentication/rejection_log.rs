@@ -29,7 +29,7 @@ impl RejectionLog {
     pub fn record(&self, reason: Rejection, peer: Option<SocketAddr>, now: UnixMillis) {
         let Some(kept_back) = self.due(reason, now) else { return };
         let peer = peer.map(tracing::field::display);
-        tracing::warn!(peer, %reason, kept_back, "a call of a gateway was refused");
+        tracing::warn!(peer, %reason, suppressed = kept_back, "gateway request rejected");
     }
 
     /// If the reason is to be logged now, the number of times it was suppressed before.

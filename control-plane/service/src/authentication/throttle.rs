@@ -102,7 +102,7 @@ impl Throttle {
         drop(failures);
         if let Some(kept_back) = log {
             let throttled = wait.is_some();
-            tracing::warn!(%peer, reason = %rejection, throttled, kept_back, "an authentication failed");
+            tracing::warn!(%peer, reason = %rejection, throttled, suppressed = kept_back, "authentication failed");
         }
         match wait {
             None => {

@@ -207,7 +207,7 @@ fn make_room(gateways: &mut BTreeMap<GatewayId, Gateway>, now: UnixMillis) {
         let silent = gateways.iter().filter(|(_, gateway)| !gateway.is_connected());
         let oldest = silent.min_by_key(|(_, gateway)| gateway.last_seen_at).map(|(id, _)| id.clone());
         if let Some(oldest) = oldest {
-            tracing::debug!(gateway = %oldest, "too many gateways: the one that is silent longest is forgotten");
+            tracing::debug!(gateway = %oldest, "too many gateways, removing the longest silent one");
             gateways.remove(&oldest);
         }
     }

@@ -55,11 +55,11 @@ impl GatewayProtocol {
         transaction.commit().await?;
         self.notifications.audit_committed.send_replace(());
         if missing > 0 {
-            tracing::warn!(gateway, missing, "audit records are missing");
+            tracing::warn!(gateway, missing, "audit records missing");
         }
         if let Some(gap) = withdrawn {
             let gateway = GatewayId { gateway, incarnation };
-            tracing::warn!(%gateway, gap, "a gateway that counted as gone is there: its gap is withdrawn");
+            tracing::warn!(%gateway, gap, "gateway counted as lost is live, gap withdrawn");
         }
         Ok(())
     }

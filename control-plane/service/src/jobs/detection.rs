@@ -24,7 +24,7 @@ pub async fn run_detection(
     let until_stopped = async {
         loop {
             if let Err(error) = detect(store, notifications, clock, has_webhook).await {
-                tracing::warn!(%error, "anomalies cannot be detected; trying again soon");
+                tracing::warn!(%error, "anomaly detection failed, will retry");
             }
             // Anomalies are found within this time, and all calls that came in it are evaluated together; nothing waits for this.
             sleep(INTERVAL).await;

@@ -22,7 +22,7 @@ pub async fn run_gateway_loss(store: &dyn Store, notifications: &Notifications, 
     let until_stopped = async {
         loop {
             if let Err(error) = record_lost_gateways(store, notifications, fleet).await {
-                tracing::warn!(%error, "it cannot be found out which gateways are gone; trying again soon");
+                tracing::warn!(%error, "detection of lost gateways failed, will retry");
             }
             // A lease has whole seconds; nothing waits for this.
             sleep(INTERVAL).await;
@@ -50,7 +50,7 @@ pub async fn record_lost_gateways(
             tracing::warn!(
                 gateway = %open.id,
                 missing_at_least = missing,
-                "a gateway is gone that was not drained: calls of its last moments are not in the log"
+                "gateway lost without being drained, its last calls are not in the audit log"
             );
         }
     }

@@ -9,7 +9,7 @@ pub async fn run_repartition(publisher: &Publisher, notifications: &Notification
         loop {
             publisher.until_repartition_needed().await;
             if let Err(error) = publisher.repartition().await {
-                tracing::error!(%error, "the image cannot be repartitioned; the next change tries again");
+                tracing::error!(%error, "image repartition failed, will retry after the next change");
             }
         }
     };

@@ -50,7 +50,7 @@ pub async fn run_retention(
     let until_stopped = async {
         loop {
             if let Err(error) = purge(store, fleet, clock, periods).await {
-                tracing::warn!(%error, "old audit records cannot be purged; trying again in a minute");
+                tracing::warn!(%error, "purging old audit records failed, will retry in a minute");
             }
             // Records grow old by the day; nothing waits for this task.
             sleep(INTERVAL).await;
@@ -89,7 +89,7 @@ pub async fn purge(
     }
     forget_streams(store, fleet, start_of(periods.records.saturating_mul(STREAMS_KEPT))).await?;
     if purged > 0 {
-        tracing::info!(purged, "old audit records and payloads are purged");
+        tracing::info!(purged, "old audit records and payloads purged");
         store.reclaim_space().await?;
     }
     Ok(())

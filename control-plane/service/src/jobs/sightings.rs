@@ -16,7 +16,7 @@ pub async fn run_sightings(fleet: &Fleet, store: &dyn Store, notifications: &Not
     let mut heard = fleet.heard();
     let memorise = async || {
         if let Err(error) = fleet.memorise(&*store).await {
-            tracing::warn!(%error, "gateways cannot be noted; after a restart nothing would wait for them");
+            tracing::warn!(%error, "storing gateways failed, after a restart enforcement would not wait for them");
         }
     };
     let until_stopped = async {

@@ -160,7 +160,7 @@ impl Leaks {
             false => (self.publisher.commit(transaction, changes).await?, Some(Instant::now())),
         };
         for one in leaked.iter().filter(|one| one.revoked) {
-            tracing::info!(key = %one.key.id, name = one.key.name.as_str(), by = principal.name.as_str(), version, "a leaked key was revoked");
+            tracing::info!(key = %one.key.id, name = one.key.name.as_str(), by = principal.name.as_str(), version, "leaked key revoked");
         }
         let keys = leaked.into_iter().map(|one| self.leaked_key(one, &last_used, now)).collect();
         let report =

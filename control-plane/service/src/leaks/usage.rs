@@ -24,7 +24,7 @@ impl Leaks {
             usages.push(match self.read_usage(*key, MAX_CALLS, now).await {
                 Ok(usage) => Some(usage),
                 Err(error) => {
-                    tracing::error!(%error, %key, "the use of a leaked key is unknown");
+                    tracing::error!(%error, %key, "use of a leaked key unavailable");
                     None
                 }
             });

@@ -51,7 +51,7 @@ enum Source {
 /// The document in TOML.
 pub fn to_toml(document: &PolicyDocument) -> Result<String, Error> {
     toml::to_string_pretty(document).map_err(|error| {
-        tracing::error!(%error, "a policy cannot be written as TOML");
+        tracing::error!(%error, "policy serialization to TOML failed");
         Error::internal()
     })
 }
@@ -92,7 +92,7 @@ impl Draft {
     pub async fn compile(self, key_prefix: &KeyPrefix) -> Result<Policy, Error> {
         let key_prefix = key_prefix.clone();
         spawn_blocking(move || self.compile_blocking(key_prefix)).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a policy was not compiled");
+            tracing::error!(%error, "policy compilation aborted");
             Err(Error::internal())
         })
     }

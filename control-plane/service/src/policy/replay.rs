@@ -120,7 +120,7 @@ impl Policies {
             replay.load_grants(&*self.store, &calls).await?;
             // Matching thousands of paths takes milliseconds, which other requests need not wait for.
             replay = spawn_blocking(move || replay.decide_all(&calls)).await.map_err(|error| {
-                tracing::error!(%error, "a replay did not end");
+                tracing::error!(%error, "replay aborted");
                 Error::internal()
             })?;
         }

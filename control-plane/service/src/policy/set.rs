@@ -110,7 +110,7 @@ impl Policies {
             by = principal.name.as_str(),
             version = snapshot,
             %action,
-            "a policy is effective"
+            "policy set"
         );
         Ok(Committed { current, snapshot, at })
     }

@@ -20,7 +20,7 @@ impl Sessions {
         let mut transaction = self.store.begin().await?;
         let sessions = transaction.delete_sessions_of(principal.id).await?;
         transaction.commit().await?;
-        tracing::info!(token = %principal.id, name = principal.name.as_str(), sessions, "all sessions of a token were ended");
+        tracing::info!(token = %principal.id, name = principal.name.as_str(), sessions, "sessions ended");
         Ok(())
     }
 }

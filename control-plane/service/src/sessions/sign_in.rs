@@ -95,7 +95,7 @@ impl Sessions {
             return Ok(None);
         }
         transaction.commit().await?;
-        tracing::info!(token = %token.id, name = token.name.as_str(), peer = ?request.peer, "somebody signed in");
+        tracing::info!(token = %token.id, name = token.name.as_str(), peer = ?request.peer, "signed in");
         Ok(Some(StartedSession { identifier }))
     }
 }

@@ -111,7 +111,7 @@ impl Tokens {
         self.known_tokens.add(token.digest);
         transaction.commit().await?;
         let Token { id, name, role, created_by, .. } = &token;
-        tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
+        tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "token created");
         Ok(self.idempotency.keep(attempt, CreatedToken { token, secret }, now))
     }
 }

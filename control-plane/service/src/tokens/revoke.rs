@@ -48,7 +48,7 @@ impl Tokens {
         transaction.commit().await?;
         self.known_tokens.forget(&token.digest);
         self.notifications.token_revoked.send_replace(());
-        tracing::info!(token = %id, by = principal.name.as_str(), "a token was revoked");
+        tracing::info!(token = %id, by = principal.name.as_str(), "token revoked");
         Ok(())
     }
 }

@@ -197,7 +197,7 @@ impl Vault {
                 continue;
             };
             let Ok(bytes) = older.cipher().open(DATA_KEY_CONTEXT, &wrapped.sealed) else {
-                tracing::error!(data_key = wrapped.id, "a data key is damaged; its payloads cannot be read");
+                tracing::error!(data_key = wrapped.id, "data key damaged, its payloads are unreadable");
                 damaged += 1;
                 continue;
             };
@@ -209,8 +209,8 @@ impl Vault {
             tracing::warn!(
                 wrapping_key = hex_name(wrapping_key),
                 data_keys,
-                "payloads cannot be read: their wrapping key is not in the file of the wrapping keys; add it there as \
-                 a further line and restart"
+                "wrapping key missing, payloads are unreadable; add it as another line to the payload key file and \
+                 restart"
             );
         }
         Ok((done.len(), missing.values().sum::<usize>() + damaged))

@@ -1,8 +1,8 @@
 //! All versions of all keys, as gateways need them. Reading them is the longest step of a start.
 //!
-//! A row by itself costs some microseconds on its way out of SQLite, most of them for its columns one by one. So thousands
-//! of rows are concatenated into one value: digest and identifier, which have fixed lengths, and texts that end with
-//! separators which none of them contains.
+//! Reading a single row from SQLite takes a few microseconds, most of them for its separate columns. So thousands of rows are
+//! concatenated into one value: digest and identifier, which have fixed lengths, and texts, which end with separators that
+//! none of them contains.
 
 use std::collections::HashMap;
 

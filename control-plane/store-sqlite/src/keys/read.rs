@@ -19,7 +19,7 @@ use crate::columns::{allowlist, digest, from_millis, parsed, rate_limit, row_lim
 
 /// Consecutive characters of one entry of the full-text index.
 const PIECE: usize = 3;
-/// The most keys that are checked one by one for a text.
+/// Maximum number of keys that are checked one by one for a text.
 const FEW: i64 = 5_000;
 const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
      k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, k.revision, \
@@ -204,8 +204,9 @@ fn push_text(query: &mut QueryBuilder<Sqlite>, text: &str) {
         .push("))");
 }
 
-/// The query that finds a text in the full-text index, and possibly some keys without it, if it finds few. Otherwise a scan of
-/// the newest keys is faster; texts of less than three characters are not in the index.
+/// The query that finds a text in the full-text index, if it matches few keys. It may also match some keys without the text.
+/// `None` if a scan of the newest keys is faster, or if the text has less than three characters, which the index does not
+/// cover.
 async fn few(reader: &mut SqliteConnection, text: &str) -> Result<Option<String>> {
     let characters: Vec<char> = text.chars().collect();
     let pieces: Vec<String> = characters

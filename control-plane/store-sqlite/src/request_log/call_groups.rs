@@ -1,4 +1,4 @@
-//! Calls of a key in groups.
+//! Calls of a key by address, method, endpoint and reason.
 
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;

@@ -1,4 +1,4 @@
-//! Storing what gateways deliver: each item once, and the calls that are missing.
+//! Stores batches of gateways: each item once, and gaps.
 
 use std::collections::HashMap;
 
@@ -225,8 +225,8 @@ impl SqliteTransaction {
         Ok(())
     }
 
-    /// Updates when each key version was last allowed. A refused call is no use of a key. A stored time after `latest`, from
-    /// when the clock was wrong, is corrected.
+    /// Updates when a call with each key version was last allowed; refused calls do not count. A stored time after `latest`, from
+    /// a time when the clock was wrong, is corrected.
     async fn note_uses(&mut self, records: &[&AuditRecord], latest: UnixMillis) -> Result<()> {
         let mut uses: HashMap<(Uuid, u16), UnixMillis> = HashMap::new();
         for record in records {

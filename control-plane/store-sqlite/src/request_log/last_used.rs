@@ -11,7 +11,7 @@ use crate::columns::from_millis;
 use crate::database::Database;
 
 impl Database {
-    /// When each version of these keys was last let through. A version that never was is not in the map.
+    /// When a call with each version of these keys was last allowed. Versions without one are not in the map.
     pub(crate) async fn last_used(&self, keys: &[Uuid]) -> Result<HashMap<(Uuid, u16), UnixMillis>> {
         let mut query = QueryBuilder::<Sqlite>::new(
             "SELECT key_id, version, last_used_at FROM key_last_used WHERE key_id IN (",

@@ -181,7 +181,7 @@ async fn damaged_backup_is_refused_before_anything_changes() {
     fs::write(backup.join(AUDIT_FILE), &good).unwrap();
     let other = manifest.replace(&id(7).to_string(), &Uuid::nil().to_string());
     for (text, why) in [
-        (other, "not of the installation"),
+        (other, "does not belong to installation"),
         (manifest.replace("\"format\": 1", "\"format\": 2"), "format is 2"),
         (manifest.replace("omniflow.db", "../omniflow.db"), "files are not"),
         (manifest.replace("omniflow.db", "other.db"), "files are not"),
@@ -193,7 +193,7 @@ async fn damaged_backup_is_refused_before_anything_changes() {
         fs::write(backup.join(MANIFEST_FILE), text).unwrap();
         refused(why).await;
     }
-    for (name, why) in [(MANIFEST_FILE, "is no backup"), (AUDIT_FILE, "is damaged")] {
+    for (name, why) in [(MANIFEST_FILE, "is not a backup"), (AUDIT_FILE, "is damaged")] {
         let (path, elsewhere) = (backup.join(name), room.path().join(name));
         fs::write(backup.join(MANIFEST_FILE), &manifest).unwrap();
         fs::rename(&path, &elsewhere).unwrap();
