@@ -53,10 +53,10 @@ async function keyStates(page, shoot, name, ids) {
   await page.goto('/keys/new');
   await page.getByLabel('Name', { exact: true }).fill(`new ${name}`);
   await page.getByRole('checkbox', { name: /^contacts:read/ }).check();
-  await page.getByLabel('Addresses and networks').fill('10.0.0.1/8');
+  await page.getByLabel('IP allowlist').fill('10.0.0.1/8');
   await page.getByRole('button', { name: 'Review' }).last().click();
   await shoot('key-new-wrong');
-  await page.getByLabel('Addresses and networks').fill('10.0.0.0/8');
+  await page.getByLabel('IP allowlist').fill('10.0.0.0/8');
   await page.getByRole('button', { name: 'Review' }).last().click();
   await shoot('key-review');
   await page.getByRole('button', { name: 'Create key' }).click();
@@ -64,7 +64,7 @@ async function keyStates(page, shoot, name, ids) {
   await page.reload();
   await shoot('key-secret-again');
   await page.goto(`/keys/${ids.rotated}`);
-  await page.getByText('Change settings').click();
+  await page.getByText('Edit settings').click();
   await shoot('key-change');
   await page.getByLabel('Description').fill('mine');
   await api(stack, 'PATCH', `/v1/keys/${ids.rotated}`, { description: `theirs, ${name}`, rate_limit: { per_minute: 7 } });
@@ -79,22 +79,22 @@ async function keyStates(page, shoot, name, ids) {
 /** The same of all other pages. */
 async function otherStates(page, shoot, name, ids) {
   await page.goto('/tokens/new');
-  await page.getByRole('button', { name: 'Make token' }).click();
+  await page.getByRole('button', { name: 'Create token' }).click();
   await shoot('token-new-wrong');
   await page.getByLabel('Name', { exact: true }).fill(`edge ${name}`);
   await page.getByRole('radio', { name: /^gateway/ }).check();
-  await page.getByRole('button', { name: 'Make token' }).click();
+  await page.getByRole('button', { name: 'Create token' }).click();
   await shoot('token-secret');
 
   const leaked = await api(stack, 'POST', '/v1/keys', { name: `leaked ${name}`, environment: 'live', scopes: ['contacts:read'] });
   await page.goto('/anomalies/leak');
   await page.getByLabel('Secret, or text to search').fill('nothing that is a secret');
-  await page.getByRole('button', { name: 'Search and act' }).click();
+  await page.getByRole('button', { name: 'Submit report' }).click();
   await shoot('leak-none');
   await page.goto('/anomalies/leak');
   await page.getByLabel('Secret, or text to search').fill(`log line\nauthorization: Bearer ${leaked.secret}\nend`);
-  await page.getByText('Issue a successor').click();
-  await page.getByRole('button', { name: 'Search and act' }).click();
+  await page.getByText('Create a replacement key').click();
+  await page.getByRole('button', { name: 'Submit report' }).click();
   await page.getByRole('heading', { name: /1 of 1 gateway/ }).waitFor();
   await shoot('leak-found');
   await call(stack, leaked.secret, '/api/v1/contacts');
@@ -104,15 +104,15 @@ async function otherStates(page, shoot, name, ids) {
   await shoot('anomalies-found');
 
   await page.goto('/policy/draft');
-  const area = page.getByLabel('The draft, in JSON');
+  const area = page.getByLabel('Draft (JSON)');
   const text = await area.inputValue();
   await area.fill(text.replace('"scopes": [', '"scopes": [,'));
-  await page.getByRole('button', { name: 'See what it changes' }).click();
+  await page.getByRole('button', { name: 'Review changes' }).click();
   await shoot('policy-draft-wrong');
   const document = JSON.parse(text);
   document.routes = document.routes.filter(({ path, methods }) => path !== '/api/v1/contacts' || !methods.includes('read'));
   await area.fill(JSON.stringify(document, null, 2));
-  await page.getByRole('button', { name: 'Dry run' }).click();
+  await page.getByRole('button', { name: 'Test against past calls' }).click();
   await page.getByRole('heading', { name: /would be refused/ }).waitFor();
   await shoot('policy-draft-dry-run');
   await page.getByRole('button', { name: 'Publish' }).click();
@@ -144,7 +144,7 @@ async function sessionStates(context, page, shoot, name) {
 /** What an auditor sees that is signed in in the place of the owner. */
 async function auditorStates(page, shoot, ids) {
   await signIn(page, ids.auditor, `/audit/${ids.sent}`);
-  await page.getByRole('button', { name: 'Read it, and note that I did' }).click();
+  await page.getByRole('button', { name: 'View payload (recorded)' }).click();
   await shoot('record-payload');
   for (const [name, to] of [['key', `/keys/${ids.key}`], ['policy-draft', '/policy/draft'], ['not-allowed', '/tokens']]) {
     await page.goto(to);

@@ -24,7 +24,7 @@ async function fillNewKey(page, name) {
   await page.getByRole('link', { name: 'New key' }).first().click();
   await page.getByLabel('Name', { exact: true }).fill(name);
   await page.getByRole('checkbox', { name: /^contacts:read/ }).check();
-  await page.getByLabel('Calls a minute').fill('600');
+  await page.getByLabel('Calls per minute').fill('600');
 }
 
 async function createKey(page, name) {
@@ -57,8 +57,8 @@ for (const scripts of [true, false]) {
     await answers(secret, 200);
     const curl = await page.locator('#curl').innerText();
     assert.match(execFileSync('/bin/sh', ['-c', curl], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }), /^HTTP\/1\.1 200 /);
-    await page.getByRole('link', { name: 'To the key' }).click();
-    await eventually('the call stands in the page of the key', async () => {
+    await page.getByRole('link', { name: 'View key' }).click();
+    await eventually('the call is listed on the page of the key', async () => {
       await page.reload();
       return page.locator('table', { hasText: 'Outcome' }).getByText(CONTACTS, { exact: true }).count();
     });
@@ -70,29 +70,29 @@ for (const scripts of [true, false]) {
     assert.notEqual(next, secret);
     await answers(next, 200);
     assert.equal(await call(stack, secret, CONTACTS), 200, 'both work');
-    await page.getByRole('link', { name: 'To the key' }).click();
-    assert.match(await page.locator('table', { hasText: 'Last used' }).first().innerText(), /rotating[\s\S]*ends in 23 h/);
+    await page.getByRole('link', { name: 'View key' }).click();
+    assert.match(await page.locator('table', { hasText: 'Last used' }).first().innerText(), /rotating[\s\S]*expires in 23 h/);
 
-    // One version early: the old secret ends, the new one goes on.
+    // Revoking one version ends the old secret; the new one stays valid.
     await page.getByRole('link', { name: 'Revoke version 1' }).click();
     await page.getByRole('button', { name: 'Revoke version' }).click();
     await page.getByText(/^✓ 1 of 1 gateway, \d+ ms$/).waitFor();
-    assert.equal(await call(stack, secret, CONTACTS), 401, 'the effective state is refused');
+    assert.equal(await call(stack, secret, CONTACTS), 401, 'the revoked version is refused');
     assert.equal(await call(stack, next, CONTACTS), 200);
 
-    await page.getByRole('link', { name: 'To the key' }).click();
+    await page.getByRole('link', { name: 'View key' }).click();
     await page.getByRole('link', { name: 'Revoke', exact: true }).click();
     await page.getByLabel('to confirm').fill('something else');
     await page.getByRole('button', { name: 'Revoke' }).click();
-    await page.getByText(`Type ${name} to confirm that this key is meant.`).waitFor();
+    await page.getByText(`The name does not match: type ${name} to confirm.`).waitFor();
     assert.equal(await page.getByLabel('to confirm').inputValue(), 'something else');
-    assert.equal(await call(stack, next, CONTACTS), 200, 'nothing was done');
+    assert.equal(await call(stack, next, CONTACTS), 200, 'nothing was changed');
     await page.getByLabel('to confirm').fill(name);
     await page.getByRole('button', { name: 'Revoke' }).click();
     await page.getByText(/^✓ 1 of 1 gateway, \d+ ms$/).waitFor();
     assert.equal(await call(stack, next, CONTACTS), 401);
 
-    await page.getByRole('link', { name: 'To the key' }).click();
+    await page.getByRole('link', { name: 'View key' }).click();
     const history = await page.locator('.history').innerText();
     for (const action of ['key.created', 'key.rotated', 'key.version_revoked', 'key.revoked']) assert.ok(history.includes(action), action);
     assert.deepEqual(consoleErrors, []);
@@ -100,7 +100,7 @@ for (const scripts of [true, false]) {
   });
 }
 
-test('a secret is shown once, and stands in no address, no history and no page that is loaded again', async () => {
+test('a secret is shown once, and is in no URL, no history and no reloaded page', async () => {
   const { context, page } = await openPage(browser, stack);
   const addresses = [];
   context.on('request', (request) => addresses.push(request.url()));
@@ -112,9 +112,9 @@ test('a secret is shown once, and stands in no address, no history and no page t
   await page.reload();
   assert.equal(await page.getByText('The secret was shown once').count(), 1);
   assert.ok(!(await page.content()).includes(secret));
-  assert.equal(await keys(), 1, 'nothing was made twice');
+  assert.equal(await keys(), 1, 'no second key was created');
 
-  await page.getByRole('link', { name: 'To the key' }).click();
+  await page.getByRole('link', { name: 'View key' }).click();
   // A browser has the answer to a form in no cache: going back, it asks whether to send it again, or shows that it cannot.
   for (let step = 0; step < 4; step += 1) {
     await page.goBack().catch((error) => assert.match(error.message, /ERR_CACHE_MISS/));
@@ -125,7 +125,7 @@ test('a secret is shown once, and stands in no address, no history and no page t
   await context.close();
 });
 
-test('the page with a secret forgets it when it is left', async () => {
+test('a secret is removed from its page when the page is left', async () => {
   const { context, page } = await openPage(browser, stack);
   await signIn(page, stack.owner);
   const secret = await createKey(page, 'left');
@@ -138,20 +138,20 @@ test('the page with a secret forgets it when it is left', async () => {
   await context.close();
 });
 
-test('errors stand at their field, nothing typed is lost, and the script tells them while it is typed', async () => {
+test('errors are shown at their field, input is kept, and the script checks during input', async () => {
   for (const scripts of [true, false]) {
     const { context, page, consoleErrors } = await openPage(browser, stack, { scripts });
     await signIn(page, stack.owner);
     await fillNewKey(page, 'typed');
-    await page.getByLabel('Addresses and networks').fill('203.0.113.0/24\n10.0.0.1/8');
+    await page.getByLabel('IP allowlist').fill('203.0.113.0/24\n10.0.0.1/8');
     await page.getByLabel('Description').fill('<b>kept</b>');
     await page.getByText('90 days').click();
     if (scripts) {
       await page.getByText(/10\.0\.0\.1\/8/).and(page.locator('.error')).waitFor();
-      assert.equal(await page.getByLabel('Addresses and networks').getAttribute('aria-invalid'), 'true');
+      assert.equal(await page.getByLabel('IP allowlist').getAttribute('aria-invalid'), 'true');
     } else {
-      await page.getByRole('button', { name: 'Add my address' }).click();
-      assert.equal(await page.getByLabel('Addresses and networks').inputValue(), '203.0.113.0/24\n10.0.0.1/8\n127.0.0.1');
+      await page.getByRole('button', { name: 'Add my IP address' }).click();
+      assert.equal(await page.getByLabel('IP allowlist').inputValue(), '203.0.113.0/24\n10.0.0.1/8\n127.0.0.1');
     }
     await page.getByRole('button', { name: 'Review' }).last().click();
     await page.locator('#ip_allowlist-error', { hasText: '10.0.0.1/8' }).waitFor();
@@ -160,36 +160,36 @@ test('errors stand at their field, nothing typed is lost, and the script tells t
     assert.ok(await page.getByRole('checkbox', { name: /^contacts:read/ }).isChecked());
     assert.ok(await page.getByLabel('90 days').isChecked());
     if (scripts) {
-      // What is typed elsewhere mends nothing here.
+      // Input in another field does not clear this error.
       const checked = page.waitForResponse((response) => response.url().endsWith('/keys/check'));
       await page.getByLabel('Description').pressSequentially('!');
       await (await checked).finished();
       assert.match(await page.locator('#ip_allowlist-error').innerText(), /10\.0\.0\.1\/8/);
       await page.getByLabel('Description').fill('<b>kept</b>');
     }
-    await page.getByLabel('Addresses and networks').fill('203.0.113.0/24');
+    await page.getByLabel('IP allowlist').fill('203.0.113.0/24');
     if (scripts) await page.locator('#ip_allowlist-error:empty').waitFor({ state: 'attached' });
     await page.getByRole('button', { name: 'Review' }).last().click();
     await page.getByRole('heading', { name: 'Review: typed' }).waitFor();
-    await page.getByRole('button', { name: 'Back to the form' }).click();
-    assert.equal(await page.getByLabel('Calls a minute').inputValue(), '600');
+    await page.getByRole('button', { name: 'Edit' }).click();
+    assert.equal(await page.getByLabel('Calls per minute').inputValue(), '600');
     assert.deepEqual(consoleErrors, []);
     await context.close();
   }
 });
 
-test('of two admins who change a key, the second sees both', async () => {
+test('the second of two admins who change a key sees both changes', async () => {
   const { key } = await api(stack, 'POST', '/v1/keys', { name: 'shared', environment: 'live', scopes: ['contacts:read'] });
   const { context, page } = await openPage(browser, stack);
   await signIn(page, stack.owner, `/keys/${key.id}`);
-  await page.getByText('Change settings').click();
+  await page.getByText('Edit settings').click();
   await page.getByLabel('Description').fill('mine');
   await api(stack, 'PATCH', `/v1/keys/${key.id}`, { description: 'theirs', rate_limit: { per_minute: 7 } });
   await page.getByRole('button', { name: 'Save' }).last().click();
-  await page.getByText('Somebody else has changed this key').waitFor();
+  await page.getByText('This key was changed since you loaded the page').waitFor();
   const row = page.getByRole('row', { name: /Description/ });
   assert.match(await row.innerText(), /theirs\s+mine/);
-  assert.match(await page.getByRole('row', { name: /Calls a minute/ }).innerText(), /7\s+60/);
+  assert.match(await page.getByRole('row', { name: /Calls per minute/ }).innerText(), /7\s+60/);
   assert.equal(await page.getByLabel('Description').inputValue(), 'mine');
   await page.getByRole('button', { name: 'Save' }).last().click();
   await page.getByText('Saved.').waitFor();
@@ -197,14 +197,14 @@ test('of two admins who change a key, the second sees both', async () => {
   await context.close();
 });
 
-test('an auditor may look and not touch', async () => {
+test('an auditor can view a key but not change it', async () => {
   const { key } = await api(stack, 'POST', '/v1/keys', { name: 'looked-at', environment: 'live', scopes: ['contacts:read'] });
   const { secret } = await api(stack, 'POST', '/v1/tokens', { name: 'auditor', role: 'auditor' });
   const { context, page, consoleErrors } = await openPage(browser, stack);
   await signIn(page, secret);
   await page.goto(`/keys/${key.id}`);
   await page.getByRole('heading', { name: 'looked-at' }).waitFor();
-  for (const name of ['Rotate', 'Revoke', 'New key', 'Save', 'Change settings']) {
+  for (const name of ['Rotate', 'Revoke', 'New key', 'Save', 'Edit settings']) {
     assert.equal(await page.getByRole('link', { name }).or(page.getByRole('button', { name })).or(page.getByText(name, { exact: true })).count(), 0, name);
   }
   assert.equal(await page.getByRole('link', { name: 'Tokens' }).count(), 0);
@@ -224,7 +224,7 @@ test('an auditor may look and not touch', async () => {
   await context.close();
 });
 
-test('a session ends with its token, and its reader comes back to where they were', async () => {
+test('a session ends with its token, and signing in returns to the same page', async () => {
   const made = await api(stack, 'POST', '/v1/tokens', { name: 'leaver', role: 'admin' });
   const { context, page } = await openPage(browser, stack);
   await signIn(page, made.secret, '/keys?status=active');
@@ -234,14 +234,14 @@ test('a session ends with its token, and its reader comes back to where they wer
   await page.getByText('Your session has ended').waitFor();
   await page.getByLabel('Token').fill(made.secret);
   await page.getByRole('button', { name: 'Sign in' }).click();
-  await page.getByText('or it was revoked').waitFor();
+  await page.getByText('does not exist or was revoked').waitFor();
   await page.getByLabel('Token').fill(stack.owner);
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.waitForURL('**/keys?status=active');
   await context.close();
 });
 
-test('who signs out is out, here or everywhere', async () => {
+test('signing out ends this session, or all sessions of the token', async () => {
   const [one, two] = [await openPage(browser, stack), await openPage(browser, stack)];
   await signIn(one.page, stack.owner);
   await signIn(two.page, stack.owner);
@@ -261,15 +261,15 @@ test('who signs out is out, here or everywhere', async () => {
   await two.context.close();
 });
 
-test('tokens are made, shown once, and revoked by their name', async () => {
+test('tokens are created, shown once, and revoked by name', async () => {
   const { context, page, consoleErrors } = await openPage(browser, stack);
   await signIn(page, stack.owner, '/tokens');
   await page.getByRole('link', { name: 'New token' }).click();
-  await page.getByRole('button', { name: 'Make token' }).click();
+  await page.getByRole('button', { name: 'Create token' }).click();
   await page.locator('#name-error:not(:empty)').waitFor();
   await page.getByLabel('Name', { exact: true }).fill('edge two');
   await page.getByRole('radio', { name: /^gateway/ }).check();
-  await page.getByRole('button', { name: 'Make token' }).click();
+  await page.getByRole('button', { name: 'Create token' }).click();
   const secret = await page.locator('#secret').innerText();
   const other = await openPage(browser, stack);
   await other.page.goto('/');
@@ -279,7 +279,7 @@ test('tokens are made, shown once, and revoked by their name', async () => {
   await other.context.close();
   await page.reload();
   await page.getByText('The token was shown once').waitFor();
-  await page.getByRole('link', { name: 'To the tokens' }).click();
+  await page.getByRole('link', { name: 'View tokens' }).click();
   await page.getByRole('link', { name: 'Revoke edge two' }).click();
   await page.getByLabel('to confirm').fill('edge two');
   await page.getByRole('button', { name: 'Revoke' }).click();
@@ -289,7 +289,7 @@ test('tokens are made, shown once, and revoked by their name', async () => {
   await context.close();
 });
 
-test('colours are chosen without a script, and kept', async () => {
+test('the theme is selected without a script, and kept', async () => {
   const { context, page } = await openPage(browser, stack, { scripts: false });
   await page.goto('/sign-in');
   await page.getByRole('button', { name: 'Dark' }).click();

@@ -15,20 +15,20 @@ use super::output::{Column, NONE, Output, cell, cell_of_json};
     omf admin-log --action key.revoked --from 2026-03-01T00:00:00Z\n  \
     omf admin-log --principal review --json")]
 pub struct AdminLog {
-    /// What was done, such as key.rotated.
+    /// Only events with this action, such as key.rotated.
     #[arg(long)]
     action: Option<String>,
-    /// The name of the token with which it was done.
-    #[arg(long)]
+    /// Only events by the token with this name.
+    #[arg(long, value_name = "TOKEN")]
     principal: Option<String>,
-    /// Name or identifier of the key or token, or the number of the policy, that it was done to.
+    /// Only events of this subject: a key or token, or a policy version.
     #[arg(long)]
     subject: Option<String>,
-    /// The earliest time, such as 2026-03-01T00:00:00Z.
-    #[arg(long)]
+    /// Only events at or after this time, such as 2026-03-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// The time before which it was done.
-    #[arg(long)]
+    /// Only events before this time.
+    #[arg(long, value_name = "TIME")]
     to: Option<String>,
     #[command(flatten)]
     page: PageArgs,
@@ -56,8 +56,7 @@ pub(crate) fn run(args: AdminLog, client: &Client, output: Output) -> anyhow::Re
     output.list(&client.list("/v1/admin-log", &query)?, "events", COLUMNS)
 }
 
-/// The fields of a state on one line; of versions only what distinguishes them. A state is a free-form object: which fields it
-/// has depends on the action.
+/// Formats a state on one line, with versions shortened. A state is a free-form object whose fields depend on the action.
 fn state(state: Option<&Value>) -> String {
     let fields = state.and_then(Value::as_object).into_iter().flatten();
     let fields = fields.map(|(name, value)| match name.as_str() {

@@ -12,19 +12,19 @@ use crate::output::{Column, Output, cell};
 #[command(after_help = "Examples:\n  \
     omf anomalies\n  \
     omf anomalies --key ci --kind new_network --json\n\n\
-    With --json each anomaly has a query: the path of the API that lists its calls.")]
+    With --json, the query of each anomaly is the API path that lists its calls.")]
 pub struct Anomalies {
-    /// Name or identifier of a key.
+    /// Only anomalies of the key with this name or ID.
     #[arg(long)]
     key: Option<String>,
-    /// Kind of anomaly.
+    /// Only anomalies of this kind.
     #[arg(long, value_parser = one_of(AnomalyKind::ALL.map(AnomalyKind::as_str)))]
     kind: Option<String>,
-    /// The earliest time of the last call, such as 2026-03-01T00:00:00Z.
-    #[arg(long)]
+    /// Only anomalies with calls at or after this time, such as 2026-03-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// The time before which the first call began.
-    #[arg(long)]
+    /// Only anomalies with calls before this time.
+    #[arg(long, value_name = "TIME")]
     to: Option<String>,
     #[command(flatten)]
     page: PageArgs,

@@ -10,88 +10,94 @@ use omniflow_api_types::values::MAX_WAIT;
 
 /// Default URL of the control plane.
 pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
-/// Above the options that every command takes, which come after its own.
+/// Heading of the options that every command has.
 const GLOBAL: &str = "Global options";
 
-/// Options that every command takes.
+/// Options that every command has.
 #[derive(Debug, Args)]
 pub struct Globals {
-    /// Print the API's answers as JSON instead of tables.
+    /// Print the responses of the API as JSON instead of tables.
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
-    /// How the control plane is reached.
+    /// Connection to the control plane.
     #[command(flatten)]
     pub connection: Connection,
 }
 
-/// How the control plane is reached.
+/// Connection to the control plane.
 #[derive(Debug, Args)]
 pub struct Connection {
-    /// Where the control plane is.
+    /// URL of the control plane.
     #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_URL", default_value = DEFAULT_URL)]
     pub(crate) url: String,
-    /// The token that calls are made with. Best given in the environment: others see the command line.
+    /// Token of the control plane.
+    ///
+    /// Other users of this machine can see the command line: set the environment variable or use --token-file instead.
     #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// A file that holds the token. What the command line states goes before the environment, and a token before its file.
-    #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_TOKEN_FILE", value_parser = path())]
+    /// File that contains the token.
+    ///
+    /// Options take precedence over environment variables, and a token over a token file.
+    #[arg(long, value_name = "FILE", global = true, help_heading = GLOBAL, env = "OMF_TOKEN_FILE", value_parser = path())]
     pub(crate) token_file: Option<PathBuf>,
-    /// A file with the CA certificates, in PEM form, by which the control plane's certificate is trusted, instead of
-    /// the public ones.
-    #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_CA_FILE", value_parser = path())]
+    /// File with the CA certificates to trust, in PEM, instead of the public CAs.
+    #[arg(long, value_name = "FILE", global = true, help_heading = GLOBAL, env = "OMF_CA_FILE", value_parser = path())]
     pub(crate) ca_file: Option<PathBuf>,
     #[arg(skip)]
     stated: Stated,
 }
 
-/// What of a connection the command line itself states, rather than the environment.
+/// Options that are set on the command line, rather than in the environment.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stated {
     token: bool,
     token_file: bool,
 }
 
-/// Where the token of a connection is.
+/// Source of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenSource<'a> {
-    /// In the variable or option with this name.
-    Here(&'static str, &'a str),
-    /// In the file that the variable or option with this name leads to.
+    /// The variable or option with this name, and the token.
+    Value(&'static str, &'a str),
+    /// The variable or option with this name, and the path of its file.
     File(&'static str, &'a Path),
 }
 
-/// Whether a change is waited for.
+/// Option to wait for the enforcement of a change.
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     #[arg(
         long,
-        help = format!(
-            "Wait until all gateways enforce it, at most this long, up to {}s. Ends with 3 if some do not by then",
+        value_name = "DURATION",
+        help = format!("Wait for all gateways to enforce the change, up to {}s", MAX_WAIT.as_secs()),
+        long_help = format!(
+            "Wait for all gateways to enforce the change, up to {}s.\n\nThe exit code is 3 if some do not enforce it in time.",
             MAX_WAIT.as_secs()
         )
     )]
     wait: Option<String>,
 }
 
-/// Which page of a list is printed.
+/// The page of a list.
 #[derive(Debug, Args)]
 pub struct PageArgs {
     #[arg(
         long,
-        help = format!("Items in one answer, up to {MAX_LIMIT} [default: {DEFAULT_LIMIT}]")
+        value_name = "COUNT",
+        help = format!("Maximum number of items, up to {MAX_LIMIT} [default: {DEFAULT_LIMIT}]")
     )]
     limit: Option<u32>,
-    /// Where an earlier answer ended.
+    /// Cursor printed by the previous page.
     #[arg(long)]
     cursor: Option<String>,
 }
 
-/// One of these words, which help and completion then list. The control plane judges them as well.
-pub(crate) fn one_of(words: impl IntoIterator<Item = &'static str>) -> PossibleValuesParser {
-    PossibleValuesParser::new(words)
+/// A parser of one of these values, which help and completion list. The control plane validates them as well.
+pub(crate) fn one_of(values: impl IntoIterator<Item = &'static str>) -> PossibleValuesParser {
+    PossibleValuesParser::new(values)
 }
 
-/// A path, which may be empty: an empty variable is one that is not set.
+/// A parser of paths that may be empty: an empty variable counts as unset.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
@@ -99,27 +105,27 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 // === impl Connection ===
 
 impl Connection {
-    /// Records which options the command line itself states, since those take precedence over the environment.
-    /// `matches` are those of the whole command line.
+    /// Records which options are set on the command line, since they take precedence over the environment. `matches` belong
+    /// to the whole command line.
     pub fn note_sources(&mut self, matches: &ArgMatches) {
         let is_stated = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
         self.stated = Stated { token: is_stated("token"), token_file: is_stated("token_file") };
     }
 
-    /// Where the token is, if one is given.
+    /// The source of the token, if there is one.
     pub(crate) fn token_source(&self) -> Option<TokenSource<'_>> {
-        // An empty variable is one that is not set.
+        // An empty variable counts as unset.
         let token = self.token.as_deref().filter(|token| !token.is_empty());
         let file = self.token_file.as_deref().filter(|path| !path.as_os_str().is_empty());
         let Stated { token: has_token, token_file: has_file } = self.stated;
         let here =
-            token.map(|token| TokenSource::Here(if has_token { "--token" } else { "OMF_TOKEN" }, token));
+            token.map(|token| TokenSource::Value(if has_token { "--token" } else { "OMF_TOKEN" }, token));
         let file = file
             .map(|path| TokenSource::File(if has_file { "--token-file" } else { "OMF_TOKEN_FILE" }, path));
         if has_file && !has_token { file.or(here) } else { here.or(file) }
     }
 
-    /// The file of CA certificates, if one is given.
+    /// The file with CA certificates, if one is set.
     pub(crate) fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
@@ -154,7 +160,7 @@ mod tests {
     use crate::testing::connection;
 
     #[test]
-    fn the_command_line_goes_before_the_environment() {
+    fn the_command_line_takes_precedence_over_the_environment() {
         let both = ["token", "token_file"];
         for (words, environment, expected) in [
             (&["--token", "a"][..], &[][..], "--token a"),
@@ -180,7 +186,7 @@ mod tests {
             }
             let place = match connection.token_source() {
                 None => "none".to_owned(),
-                Some(TokenSource::Here(name, token)) => format!("{name} {token}"),
+                Some(TokenSource::Value(name, token)) => format!("{name} {token}"),
                 Some(TokenSource::File(name, path)) => format!("{name} {}", path.display()),
             };
             assert_eq!(place, expected, "{words:?} {environment:?}");

@@ -1,4 +1,4 @@
-//! Calls of the control plane's API.
+//! The client of the control plane's API.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,20 +23,20 @@ use super::http::{Http, Response};
 use super::output::Answer;
 use super::trust;
 
-/// Longer than the longest wait that the API has.
+/// Timeout of a call: longer than the longest wait of the API.
 const TIMEOUT: Duration = MAX_WAIT.saturating_mul(2);
 
-/// A control plane, and the token to call it with.
+/// A client for one control plane, with its token.
 pub(crate) struct Client {
     http: Http,
     url: String,
     token: Zeroizing<String>,
-    /// Where the token comes from, for whoever gave a wrong one.
+    /// Source of the token, for error messages.
     token_source: String,
     ca_file: Option<PathBuf>,
 }
 
-/// A call that is about to be made.
+/// A prepared call.
 #[derive(Debug)]
 pub(crate) struct Call {
     method: Method,
@@ -45,44 +45,44 @@ pub(crate) struct Call {
     body: Vec<u8>,
 }
 
-/// A call that the control plane rejected.
+/// The rejection of a call by the control plane.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct Rejection {
     text: String,
-    /// The problem document, as it was sent.
+    /// The problem document.
     pub(crate) problem: Value,
 }
 
-/// An answer as it came, whoever gave it.
+/// A response of any server, with any status.
 #[derive(Debug)]
 pub(crate) struct Probe {
-    /// The status code.
+    /// Status code.
     pub(crate) status: u16,
-    /// The `Date` header.
+    /// `Date` header.
     pub(crate) date: Option<UnixMillis>,
-    /// The body; empty if it is not text.
+    /// Body; empty if it is not text.
     pub(crate) body: String,
-    /// From the call to the whole answer.
+    /// Duration until the whole response was received.
     pub(crate) took: Duration,
 }
 
 impl Client {
     pub(crate) fn new(connection: &Connection) -> anyhow::Result<Self> {
-        // An empty variable is one that is not set.
+        // An empty variable counts as unset.
         let url = Some(connection.url.trim_end_matches('/')).filter(|url| !url.is_empty());
         let url = url.unwrap_or(DEFAULT_URL);
         let has_scheme = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
         if !has_scheme || Url::parse(url).is_err() {
-            bail!("{url} is not the URL of a control plane: write http://HOST:PORT or https://HOST:PORT");
+            bail!("{url} is not a URL of a control plane: use http://HOST:PORT or https://HOST:PORT");
         }
         let (token, token_source) = match connection.token_source() {
-            Some(TokenSource::Here(name, token)) => (Zeroizing::new(token.to_owned()), name.to_owned()),
+            Some(TokenSource::Value(name, token)) => (Zeroizing::new(token.to_owned()), name.to_owned()),
             Some(TokenSource::File(name, path)) => (
                 secret::read_text(path).with_context(|| format!("{}", path.display()))?,
                 format!("{name} ({})", path.display()),
             ),
-            None => bail!("no token: set OMF_TOKEN or OMF_TOKEN_FILE, or give --token-file"),
+            None => bail!("no token: set OMF_TOKEN, OMF_TOKEN_FILE or --token-file"),
         };
         let ca_file = connection.ca_file();
         Ok(Self {
@@ -94,7 +94,7 @@ impl Client {
         })
     }
 
-    /// `GET`, with query parameters of which those without a value are left out.
+    /// Sends `GET`. Query parameters without a value are left out.
     pub(crate) fn get<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -103,7 +103,7 @@ impl Client {
         self.send(Call::new(Method::GET, path).query(query))
     }
 
-    /// `GET` of a page.
+    /// Gets a page of a list.
     pub(crate) fn list<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -112,7 +112,7 @@ impl Client {
         self.get(path, query)
     }
 
-    /// `GET` of all pages of a list.
+    /// Gets all pages of a list.
     pub(crate) fn list_all<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
         let mut items = Vec::new();
         let mut cursor = None;
@@ -127,30 +127,30 @@ impl Client {
         }
     }
 
-    /// `DELETE`.
+    /// Sends `DELETE`.
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<()> {
         match self.body(self.answer(Call::new(Method::DELETE, path))?)? {
             None => Ok(()),
-            Some(_) => Err(self.no_control_plane()),
+            Some(_) => Err(self.not_a_control_plane_error()),
         }
     }
 
-    /// Any call whose answer is JSON.
+    /// Sends a call with a JSON response.
     pub(crate) fn send<T: DeserializeOwned>(&self, call: Call) -> anyhow::Result<Answer<T>> {
-        let json = self.body(self.answer(call)?)?.ok_or_else(|| self.no_control_plane())?;
+        let json = self.body(self.answer(call)?)?.ok_or_else(|| self.not_a_control_plane_error())?;
         Answer::read(json).map_err(|error| self.unexpected(error))
     }
 
-    /// Any call whose answer holds a new secret. Only the secret is read: it is shown this once, so nothing else in an answer
-    /// that this version cannot read may keep it from its owner.
+    /// Sends a call whose response contains a new secret. Only the secret is parsed, because it cannot be retrieved again and an
+    /// unknown form of the rest must not prevent its output.
     pub(crate) fn send_for_secret(&self, call: Call) -> anyhow::Result<NewSecret> {
-        let json = self.body(self.answer(call)?)?.ok_or_else(|| self.no_control_plane())?;
+        let json = self.body(self.answer(call)?)?.ok_or_else(|| self.not_a_control_plane_error())?;
         let secret =
             json.get("secret").and_then(Value::as_str).map(|secret| Zeroizing::new(secret.to_owned()));
-        Ok(NewSecret { secret: secret.ok_or_else(|| self.no_control_plane())?, json })
+        Ok(NewSecret { secret: secret.ok_or_else(|| self.not_a_control_plane_error())?, json })
     }
 
-    /// Any call whose answer is text of this media type.
+    /// Sends a call whose response is text of this media type.
     pub(crate) fn text(&self, call: Call, media_type: &str) -> anyhow::Result<String> {
         let response = self.answer(call.header("accept", media_type))?;
         if !response.status().is_success() {
@@ -158,27 +158,27 @@ impl Client {
         }
         let is_text = self::media_type(&response) == Some(media_type);
         let body = response.body().map_err(|error| self.unreachable(error))?.filter(|_| is_text);
-        body.and_then(|body| String::from_utf8(body).ok()).ok_or_else(|| self.no_control_plane())
+        body.and_then(|body| String::from_utf8(body).ok()).ok_or_else(|| self.not_a_control_plane_error())
     }
 
-    /// Any call whose answer is of this media type and takes as long as it takes.
+    /// Sends a call whose response is a stream of this media type, without a timeout.
     pub(crate) fn stream(&self, call: Call, media_type: &str) -> anyhow::Result<impl Read> {
         let response = self.http.send(self.request(call)?, None).map_err(|error| self.unreachable(error))?;
         if !response.status().is_success() {
             return Err(self.rejected(response));
         }
         if self::media_type(&response) != Some(media_type) {
-            return Err(self.no_control_plane());
+            return Err(self.not_a_control_plane_error());
         }
         Ok(response)
     }
 
-    /// `GET`, whose answer is taken as it comes.
+    /// Sends `GET` and accepts any status.
     pub(crate) fn probe(&self, path: &str) -> anyhow::Result<Probe> {
         self.probe_with(Call::new(Method::GET, path))
     }
 
-    /// `PATCH` without a change, whose answer is taken as it comes.
+    /// Sends `PATCH` without a change and accepts any status.
     pub(crate) fn probe_patch(&self, path: &str) -> anyhow::Result<Probe> {
         self.probe_with(Call::new(Method::PATCH, path).json(&serde_json::json!({}))?)
     }
@@ -188,7 +188,7 @@ impl Client {
         Probe::send(&self.http, request, TIMEOUT).map_err(|error| self.unreachable(error))
     }
 
-    /// Where the token comes from.
+    /// The source of the token.
     pub(crate) fn token_source(&self) -> &str {
         &self.token_source
     }
@@ -200,9 +200,9 @@ impl Client {
     fn request(&self, call: Call) -> anyhow::Result<RequestBuilder> {
         let Call { method, path, headers, body } = call;
         let url = Url::parse(&format!("{}{path}", self.url))?;
-        // The parser resolves `.` and `..`, which would call something else.
+        // The parser resolves `.` and `..`, which would change the path.
         if !url.as_str().ends_with(&path) {
-            bail!("nothing has the name \".\" or \"..\"");
+            bail!("\".\" and \"..\" are not valid names");
         }
         let mut request = self.http.request(method, url.as_str()).bearer_auth(self.token.as_str()).body(body);
         for (name, value) in headers {
@@ -211,7 +211,7 @@ impl Client {
         Ok(request)
     }
 
-    /// The body of an answer, if it has one.
+    /// The body of a response, if it has one.
     fn body(&self, response: Response<'_>) -> anyhow::Result<Option<Value>> {
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
@@ -221,7 +221,7 @@ impl Client {
             return Err(self.rejected(response));
         }
         let body = response.body().map_err(|error| self.unreachable(error))?.unwrap_or_default();
-        serde_json::from_slice(&body).map(Some).map_err(|_| self.no_control_plane())
+        serde_json::from_slice(&body).map(Some).map_err(|_| self.not_a_control_plane_error())
     }
 
     fn rejected(&self, response: Response<'_>) -> anyhow::Error {
@@ -232,28 +232,28 @@ impl Client {
             Some(Answer { json, body }) => {
                 Rejection { text: format_problem(status, &body, &self.token_source), problem: json }.into()
             }
-            None => self.no_control_plane().context(format!("the answer is {status}")),
+            None => self.not_a_control_plane_error().context(format!("the response has the status {status}")),
         }
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
         if error.is_builder() {
-            return anyhow!("the call cannot be made: {}", root_cause(&error));
+            return anyhow!("cannot send the request: {}", root_cause(&error));
         }
         match trust::explain(&error, &self.url, self.ca_file.as_deref()) {
             Some(what) => anyhow!(what),
             None => anyhow!(root_cause(&error)).context(format!(
-                "no control plane answers at {}: is it running? Set --url or OMF_URL, such as {DEFAULT_URL}",
+                "cannot reach the control plane at {}: is it running? Check --url or OMF_URL, such as {DEFAULT_URL}",
                 self.url
             )),
         }
     }
 
-    fn no_control_plane(&self) -> anyhow::Error {
+    fn not_a_control_plane_error(&self) -> anyhow::Error {
         anyhow!(self.not_a_control_plane())
     }
 
-    /// The error of an answer that does not have the fields of a control plane's.
+    /// The error of a response with unexpected fields.
     pub(crate) fn unexpected(&self, error: serde_json::Error) -> anyhow::Error {
         anyhow::Error::from(error).context(self.not_a_control_plane())
     }
@@ -263,7 +263,7 @@ impl Client {
     }
 }
 
-/// `GET` of any URL, without the token, whose answer is taken as it comes.
+/// Sends `GET` to any URL, without the token, and accepts any status.
 pub(crate) fn probe_without_token(
     url: &str,
     ca_file: Option<&Path>,
@@ -273,45 +273,47 @@ pub(crate) fn probe_without_token(
     let answer = Probe::send(&http, http.request(Method::GET, url), timeout);
     answer.map_err(|error| match trust::explain(&error, url, ca_file) {
         Some(what) => anyhow!(what),
-        None => anyhow!(root_cause(&error)).context(format!("nothing answers at {url}: check the URL")),
+        None => anyhow!(root_cause(&error)).context(format!("cannot reach {url}: check the URL")),
     })
 }
 
-/// The media type of a body, without its parameters.
+/// The media type of a response, without parameters.
 fn media_type<'a>(response: &'a Response<'_>) -> Option<&'a str> {
     response.header(CONTENT_TYPE)?.split(';').next().map(str::trim)
 }
 
-/// A problem in one line: what is wrong, where, and the stable code.
+/// Formats a problem on one line: place, detail, status and code.
 fn format_problem(status: StatusCode, problem: &ProblemJson, token_source: &str) -> String {
     let ProblemJson { code, detail, field, line, .. } = problem;
     let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
     match field {
         _ if status == StatusCode::UNAUTHORIZED => {
-            format!("the token from {token_source} is not valid here ({status}, {code})")
+            format!("the token from {token_source} is not valid for this control plane ({status}, {code})")
         }
-        Some(field) if !names(detail, field) => format!("{line}{field}: {detail} ({status}, {code})"),
+        Some(field) if !starts_with_field(detail, field) => {
+            format!("{line}{field}: {detail} ({status}, {code})")
+        }
         _ => format!("{line}{detail} ({status}, {code})"),
     }
 }
 
-/// Whether a sentence begins with the field that it is about, so that the field need not precede it. No sentence names a
-/// place in a list.
-fn names(detail: &str, field: &str) -> bool {
+/// Whether a detail begins with the name of its field, so that the field need not precede it. A detail never names a place
+/// in a list.
+fn starts_with_field(detail: &str, field: &str) -> bool {
     let in_list = field.split('/').any(|segment| segment.parse::<usize>().is_ok());
     let (_, name) = field.rsplit_once('/').unwrap_or(("", field));
     let subject = detail.strip_prefix("a ").or_else(|| detail.strip_prefix("an ")).unwrap_or(detail);
     !in_list && subject.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '))
 }
 
-/// The query string, with its question mark.
+/// The query string, with its question mark; empty without parameters.
 fn encoded(query: &[(&str, Option<String>)]) -> String {
     let pairs = query.iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_ref()?))));
     let pairs: Vec<String> = pairs.collect();
     if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
-/// A path segment, or the value of a query parameter, as it travels. Names have spaces.
+/// Percent-encodes a path segment or the value of a query parameter.
 pub(crate) fn segment(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -324,11 +326,11 @@ pub(crate) fn segment(text: &str) -> String {
     encoded
 }
 
-/// The answer to a call that created a secret.
+/// The response to a call that created a secret.
 pub(crate) struct NewSecret {
-    /// The secret.
+    /// Secret.
     pub(crate) secret: Zeroizing<String>,
-    /// The whole answer.
+    /// Whole response.
     pub(crate) json: Value,
 }
 
@@ -340,19 +342,19 @@ impl Call {
         Self { method, path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
     }
 
-    /// With query parameters, of which those without a value are left out.
+    /// Adds query parameters. Those without a value are left out.
     pub(crate) fn query(mut self, query: &[(&str, Option<String>)]) -> Self {
         self.path.push_str(&encoded(query));
         self
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// Only if what it changes is still at this number, where one is given.
+    /// Adds the condition that the revision or version is still this number.
     pub(crate) fn if_match(self, number: Option<u64>) -> Self {
         match number {
             Some(number) => self.header("if-match", format!("\"{number}\"")),
@@ -360,12 +362,12 @@ impl Call {
         }
     }
 
-    /// With a body in JSON.
+    /// Sets a JSON body.
     pub(crate) fn json(self, body: &impl Serialize) -> serde_json::Result<Self> {
         Ok(self.body("application/json", serde_json::to_vec(body)?))
     }
 
-    /// With a body as it was written, so that refusals tell its own lines.
+    /// Sets a body without reformatting it, so that errors refer to its own lines.
     pub(crate) fn body(self, media_type: &str, body: Vec<u8>) -> Self {
         Self { body, ..self.header("content-type", media_type) }
     }
@@ -406,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn names_travel_encoded() {
+    fn names_are_percent_encoded() {
         assert_eq!(segment("CI deploy/é"), "CI%20deploy%2F%C3%A9");
         let query = [("status", Some("4xx".to_owned())), ("ip", None), ("q", Some("a&b=c".to_owned()))];
         assert_eq!(encoded(&query), "?status=4xx&q=a%26b%3Dc");
@@ -414,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_field_and_code() {
+    fn a_rejection_contains_field_and_code() {
         let said = |field: &str, detail: &str| {
             let problem = problem("invalid_field", detail, Some(field));
             format_problem(StatusCode::UNPROCESSABLE_ENTITY, &problem, "OMF_TOKEN")
@@ -438,18 +440,17 @@ mod tests {
     fn a_rejected_token_is_named_by_its_source() {
         let problem = problem("unauthenticated", "Send a valid token", None);
         let error = format_problem(StatusCode::UNAUTHORIZED, &problem, "--token-file (/x)");
-        let expected =
-            "the token from --token-file (/x) is not valid here (401 Unauthorized, unauthenticated)";
+        let expected = "the token from --token-file (/x) is not valid for this control plane (401 Unauthorized, unauthenticated)";
         assert_eq!(error, expected);
     }
 
     #[test]
-    fn a_call_of_a_dot_segment_is_not_made() {
+    fn a_call_with_a_dot_segment_is_not_sent() {
         let client = Client::new(&connection(["omf", "--token", "t", "doctor"])).unwrap();
         for name in [".", ".."] {
             let path = format!("/v1/keys/{}/revoke", segment(name));
             let error = client.send::<Value>(Call::new(Method::POST, &path)).err().unwrap().to_string();
-            assert!(error.contains("nothing has the name"), "{error}");
+            assert!(error.contains("not valid names"), "{error}");
         }
     }
 
@@ -458,7 +459,7 @@ mod tests {
         for url in ["127.0.0.1:8080", "localhost", "ftp://127.0.0.1", "http://:80"] {
             let connection = connection(["omf", "--url", url, "--token", "t", "doctor"]);
             let error = Client::new(&connection).err().unwrap().to_string();
-            assert!(error.contains(url) && error.contains("write http://HOST:PORT"), "{error}");
+            assert!(error.contains(url) && error.contains("use http://HOST:PORT"), "{error}");
         }
     }
 }

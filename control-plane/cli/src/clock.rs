@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use omniflow_api_types::values::UnixMillis;
 
-/// The present time, by which ages and clock differences are shown. The control plane decides by its own clock.
+/// The current time, used to display ages and clock differences. The control plane uses its own clock for decisions.
 #[expect(clippy::disallowed_methods, reason = "the only place of this crate that reads the wall clock")]
 pub(crate) fn now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

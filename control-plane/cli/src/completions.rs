@@ -12,19 +12,19 @@ use clap_complete::Shell;
     omf completions zsh > ~/.zfunc/_omf    # with fpath+=(~/.zfunc) before compinit in ~/.zshrc\n  \
     omf completions fish > ~/.config/fish/completions/omf.fish")]
 pub struct Completions {
-    /// The shell that is to read it.
+    /// Shell to generate the script for.
     shell: Shell,
 }
 
 impl Completions {
-    /// Prints the script that completes `omf`, the whole command line.
+    /// Prints the completion script of the command `omf`.
     ///
     /// # Errors
     ///
-    /// Fails if standard output cannot be written; a closed pipe is no error.
+    /// Fails if standard output cannot be written; a closed pipe is not an error.
     pub fn run(&self, omf: clap::Command) -> anyhow::Result<()> {
         match stdout().write_all(&script(self.shell, omf)) {
-            // Whoever reads has seen enough.
+            // The reader closed the pipe.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             result => Ok(result?),
         }
@@ -45,13 +45,13 @@ mod tests {
     use crate::{ApiCommand, Globals};
 
     #[test]
-    fn every_shell_learns_of_commands_and_options() {
+    fn scripts_of_all_shells_contain_commands_and_options() {
         let omf = || Globals::augment_args(ApiCommand::augment_subcommands(Command::new("omf")));
         let bash = String::from_utf8(script(Shell::Bash, omf())).unwrap();
         for words in
             ["active rotating revoked expired", "live test", "owner admin auditor gateway", "allowed denied"]
         {
-            assert!(bash.contains(&format!("\"{words}\"")), "{words} are not offered");
+            assert!(bash.contains(&format!("\"{words}\"")), "{words} are missing");
         }
         for shell in Shell::value_variants() {
             let script = String::from_utf8(script(*shell, omf())).unwrap();

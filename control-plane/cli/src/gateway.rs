@@ -11,7 +11,7 @@ use super::output::{Column, NONE, Output, cell, cell_or_none};
 /// Commands of `omf gateway`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the gateways that were heard of in the last day.
+    /// List the gateways seen in the last 24 hours.
     List(PageArgs),
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn run(command: &Command, client: &Client, output: Output) -> anyhow:
     }
 }
 
-/// The gateways of a page, live ones first.
+/// Sorts the gateways of a page, live ones first.
 fn live_first(mut page: Page<GatewayJson>) -> Page<GatewayJson> {
     page.items.sort_by_key(|gateway| !gateway.state.is_live());
     page
@@ -58,7 +58,7 @@ pub(crate) mod tests {
     use super::super::output::table;
     use super::*;
 
-    /// A gateway that is connected and in step, with these fields in place of its own.
+    /// A gateway that is connected and in step, with these fields replaced.
     pub(crate) fn gateway(fields: Value) -> GatewayJson {
         let mut gateway = json!({
             "id": "edge/1", "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0",
@@ -97,7 +97,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_off_is_shown_with_its_sign() {
+    fn clock_skew_is_shown_with_its_sign() {
         for (skew, shown) in
             [(json!(250), "+250 ms"), (json!(-3), "-3 ms"), (json!(0), "+0 ms"), (json!(null), "-")]
         {

@@ -1,8 +1,8 @@
 //! Blocking calls with the asynchronous HTTP client.
 //!
-//! A command makes one call after the other. A runtime that only runs during a call keeps `async` out of every command;
-//! reqwest's own blocking client would do the same with a further thread. Nothing handles signals, so Ctrl-C ends the
-//! process at once, also while it waits for a stream.
+//! A command makes one call after another. A runtime that only runs during a call keeps `async` out of every command, without
+//! the additional thread of reqwest's blocking client. Signals are not handled, so Ctrl-C ends the process immediately, even
+//! while it waits for a stream.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -15,7 +15,7 @@ use reqwest::header::HeaderName;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use tokio::runtime::{Builder, Runtime};
 
-/// Longest body that is read as a whole, in bytes: far more than the API sends.
+/// Size limit in bytes of a body that is read as a whole, well above the largest response of the API.
 const MAX_BODY: usize = 10 * 1024 * 1024;
 
 /// Makes calls, one at a time.
@@ -28,32 +28,33 @@ pub(crate) struct Http {
 pub(crate) struct Response<'a> {
     response: reqwest::Response,
     runtime: &'a Runtime,
-    /// What has arrived and was not read.
+    /// Received bytes that were not read yet.
     chunk: Bytes,
 }
 
 // === impl Http ===
 
 impl Http {
-    /// A client that trusts the CA certificates of a file, or the public ones.
+    /// A client that trusts the CA certificates in a file, or the public CAs.
     pub(crate) fn new(ca_file: Option<&Path>, connect_timeout: Duration) -> anyhow::Result<Self> {
         let client = new_client(ca_file, connect_timeout).map_err(|error| match error {
             ClientError::CaFile(CaFileError::NotCertificates(_)) => {
-                anyhow!("{error}: give another file with --ca-file")
+                anyhow!("{error}: specify another file with --ca-file")
             }
             _ => error.into(),
         })?;
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot make calls")?;
+        let runtime =
+            Builder::new_current_thread().enable_all().build().context("cannot start the HTTP client")?;
         Ok(Self { client, runtime })
     }
 
-    /// Begins a request.
+    /// Starts building a request.
     pub(crate) fn request(&self, method: Method, url: &str) -> RequestBuilder {
         self.client.request(method, url)
     }
 
-    /// Sends a request and waits for the head of the response. `timeout` includes the body; without one, the response is
-    /// read for as long as it takes.
+    /// Sends a request and waits for the head of the response. `timeout` includes the body; without it, reading the body is
+    /// not limited.
     pub(crate) fn send(
         &self,
         request: RequestBuilder,
@@ -63,7 +64,7 @@ impl Http {
             Some(timeout) => request.timeout(timeout),
             None => request,
         };
-        // Already the start of the timeout needs the runtime.
+        // The timeout can only be started inside the runtime.
         let response = self.runtime.block_on(async { request.send().await })?;
         Ok(Response { response, runtime: &self.runtime, chunk: Bytes::new() })
     }
@@ -110,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// Other tests call from a thread of a runtime; the commands do not.
+    /// Other tests call from a runtime thread; the commands do not.
     #[test]
     fn a_call_with_a_timeout_needs_no_runtime_around_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -137,7 +138,7 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             let _ = stream.read(&mut [0; 4096]).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\none\n").unwrap();
-            // What follows is sent only after the first line was read.
+            // The second line is sent only after the first was read.
             next.recv_timeout(Duration::from_secs(30)).unwrap();
             stream.write_all(b"two\n").unwrap();
         });

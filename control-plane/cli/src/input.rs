@@ -1,4 +1,4 @@
-//! What commands read: files, or standard input where the name is `-`.
+//! Input files of commands; `-` is standard input.
 
 use std::fs;
 use std::io::{Read, stdin};
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 /// The file name of standard input.
 const STANDARD_INPUT: &str = "-";
 
-/// What people call a file that was named.
+/// The display name of a file.
 pub(crate) fn name(file: &str) -> &str {
     if file == STANDARD_INPUT { "standard input" } else { file }
 }
@@ -25,12 +25,12 @@ pub(crate) fn bytes(file: &str) -> anyhow::Result<Vec<u8>> {
     read.with_context(|| name(file).to_owned())
 }
 
-/// A secret in a file, without the end of its line.
+/// The secret in a file, without the line end.
 pub(crate) fn secret(file: &str) -> anyhow::Result<Zeroizing<String>> {
     let bytes = Zeroizing::new(bytes(file)?);
     let text = str::from_utf8(&bytes).ok().map(|text| text.trim_end_matches(['\r', '\n']));
     match text.filter(|text| !text.is_empty() && !text.contains(['\r', '\n'])) {
         Some(text) => Ok(Zeroizing::new(text.to_owned())),
-        None => bail!("{} does not hold one line with a key", name(file)),
+        None => bail!("{} must contain exactly one line, with a key", name(file)),
     }
 }

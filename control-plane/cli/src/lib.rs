@@ -49,20 +49,20 @@ const NOT_ENFORCED: u8 = 3;
 /// Commands that call the API.
 #[derive(Debug, Subcommand)]
 pub enum ApiCommand {
-    /// Issue, import, list, show, change, rotate and revoke keys.
+    /// Create, import, list, show, update, rotate and revoke keys.
     #[command(subcommand)]
     Key(key::Command),
     /// Read the audit log, newest first.
     Audit(Box<audit::Command>),
     /// List anomalies in the use of keys, newest first.
     Anomalies(anomalies::Anomalies),
-    /// See which gateways enforce what.
+    /// List gateways and the version that each enforces.
     #[command(subcommand)]
     Gateway(gateway::Command),
-    /// Make, list and revoke tokens for the control plane itself.
+    /// Create, list and revoke tokens of the control plane.
     #[command(subcommand)]
     Token(token::Command),
-    /// Read, set, compare, explain and dry-run routes and scopes.
+    /// Show, publish, compare, explain and test routes and scopes.
     #[command(subcommand)]
     Policy(policy::Command),
     /// List changes by admins, newest first.

@@ -1,4 +1,4 @@
-//! What is printed: tables for people, JSON for programs.
+//! Output: tables for people, JSON for programs.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// How results are printed.
+/// Output format.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     /// JSON instead of tables.
@@ -30,7 +30,7 @@ pub struct Answer<T> {
 /// A column of a table: its heading, and the cell of a row.
 pub type Column<T> = (&'static str, fn(&T) -> String);
 
-/// Stands for what there is not.
+/// Placeholder for a missing value.
 pub(crate) const NONE: &str = "-";
 
 const ENFORCEMENT_COLUMNS: &[Column<GatewayEnforcementJson>] = &[
@@ -44,18 +44,18 @@ const ENFORCEMENT_COLUMNS: &[Column<GatewayEnforcementJson>] = &[
 // === impl Answer ===
 
 impl<T: DeserializeOwned> Answer<T> {
-    /// Reads an answer of the control plane.
+    /// Parses a response of the control plane.
     pub(crate) fn read(json: Value) -> serde_json::Result<Self> {
         Ok(Self { body: T::deserialize(&json)?, json })
     }
 }
 
 impl<T: Serialize> Answer<T> {
-    /// A result of this process.
+    /// A result computed by this process.
     ///
     /// # Errors
     ///
-    /// Fails if the result has no JSON form.
+    /// Fails if the result cannot be serialized.
     pub fn new(body: T) -> serde_json::Result<Self> {
         Ok(Self { json: serde_json::to_value(&body)?, body })
     }
@@ -67,7 +67,7 @@ impl<T> Answer<T> {
         &self.body
     }
 
-    /// The same JSON with another typed form.
+    /// The same JSON with a converted body.
     pub(crate) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Answer<U> {
         Answer { json: self.json, body: convert(self.body) }
     }
@@ -76,16 +76,16 @@ impl<T> Answer<T> {
 // === impl Output ===
 
 impl Output {
-    /// Prints a result whole as JSON, or by `for_people`.
+    /// Prints a result as JSON, or as text by `for_people`.
     ///
     /// # Errors
     ///
-    /// Fails if standard output cannot be written; a closed pipe is no error.
+    /// Fails if standard output cannot be written; a closed pipe is not an error.
     pub fn print<T>(self, answer: &Answer<T>, for_people: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
         if self.json { self.print_json(&answer.json) } else { self.print_text(&for_people(&answer.body)) }
     }
 
-    /// Prints the result of a change like [`Output::print`], and a warning if some gateways are silent.
+    /// Prints the result of a change like [`Output::print`], with a warning if some gateways are silent.
     pub(crate) fn print_change<T>(
         self,
         answer: &Answer<T>,
@@ -104,16 +104,16 @@ impl Output {
         self.print_text(&escape_json(&serde_json::to_string_pretty(json)?))
     }
 
-    /// Prints text that ends with one end of line.
+    /// Prints text with exactly one line end at its end.
     pub(crate) fn print_text(self, text: &str) -> anyhow::Result<()> {
         match writeln!(stdout(), "{}", text.trim_end()) {
-            // Whoever reads has seen enough.
+            // The reader closed the pipe.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             result => Ok(result?),
         }
     }
 
-    /// Prints a list of `what`, and for people how to see more of it.
+    /// Prints a list of `what`. The text form includes how to get the next page.
     pub(crate) fn list<T>(
         self,
         answer: &Answer<Page<T>>,
@@ -128,35 +128,35 @@ impl Output {
             eprintln!("no {what}");
         }
         if let Some(cursor) = &answer.body.next_cursor {
-            eprintln!("There is more: --cursor {cursor}");
+            eprintln!("More results: --cursor {cursor}");
         }
         Ok(())
     }
 }
 
-/// A change that is made, and that some gateways do not enforce yet.
+/// A committed change that some gateways do not enforce yet.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("done, but not every gateway enforces it yet")]
+#[error("the change is saved, but not every gateway enforces it yet")]
 pub(crate) struct NotEnforced;
 
-/// Fails if some gateways do not enforce a change, where that was waited for.
+/// Fails if some gateways do not enforce a change that was waited for.
 pub(crate) fn check_enforced(enforcement: Option<&EnforcementJson>) -> Result<(), NotEnforced> {
     if enforcement.is_some_and(|enforcement| !enforcement.complete) { Err(NotEnforced) } else { Ok(()) }
 }
 
-/// The gateways and what each enforces.
+/// A table of gateways and whether each enforces the change.
 pub(crate) fn enforcement_table(enforcement: &EnforcementJson) -> String {
     format!("\n{}", table(&enforcement.gateways, ENFORCEMENT_COLUMNS))
 }
 
-/// How long it took until the slowest gateway enforced a change, such as ` after 3 ms`. Empty where that is not known: what
-/// was revoked before has no such time.
+/// The time until the slowest gateway enforced a change, such as ` after 3 ms`. Empty if it is unknown, as for an earlier
+/// revocation.
 pub(crate) fn slowest(enforcement: &EnforcementJson) -> String {
     let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced);
     enforcing.filter_map(|gateway| gateway.ms).max().map(|ms| format!(" after {ms} ms")).unwrap_or_default()
 }
 
-/// A warning of gateways for which an enforcement did not wait.
+/// The warning about silent gateways, which enforcement does not wait for.
 fn silence_warning(enforcement: &EnforcementJson) -> Option<String> {
     if enforcement.silent.is_empty() {
         return None;
@@ -164,10 +164,12 @@ fn silence_warning(enforcement: &EnforcementJson) -> Option<String> {
     let named = enforcement.silent.iter();
     let named = named.map(|one| format!("{} (last seen {})", cell(&one.id), one.last_seen_at));
     let named = named.collect::<Vec<_>>().join(", ");
-    Some(format!("warning: silent, so not waited for; if cut off, they do not enforce this: {named}"))
+    Some(format!(
+        "warning: silent gateways were not waited for; if they still serve, they do not enforce this: {named}"
+    ))
 }
 
-/// A table with a heading, one row for each item.
+/// Formats a table with a heading and one row per item.
 pub fn table<T>(items: &[T], columns: &[Column<T>]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -178,23 +180,23 @@ pub fn table<T>(items: &[T], columns: &[Column<T>]) -> String {
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// A value as the text of a table cell, without what would steer the terminal.
+/// Formats a table cell, without terminal control characters.
 pub fn cell(value: impl Display) -> String {
     printable(&value.to_string())
 }
 
-/// A value, or a dash for none.
+/// Formats a table cell, or a dash for none.
 pub(crate) fn cell_or_none(value: Option<impl Display>) -> String {
     value.map_or_else(|| NONE.to_owned(), cell)
 }
 
-/// Values with commas, or a dash for none.
+/// Formats a comma-separated list, or a dash for none.
 pub(crate) fn cell_of_list(values: impl IntoIterator<Item: Display>) -> String {
     let cells: Vec<String> = values.into_iter().map(cell).collect();
     if cells.is_empty() { NONE.to_owned() } else { cells.join(", ") }
 }
 
-/// Any JSON as the text of a cell: lists with commas, null as a dash.
+/// Formats any JSON as a table cell: lists with commas, null as a dash.
 pub(crate) fn cell_of_json(value: &Value) -> String {
     match value {
         Value::Null => NONE.to_owned(),
@@ -205,28 +207,28 @@ pub(crate) fn cell_of_json(value: &Value) -> String {
     }
 }
 
-/// Text from clients must not steer the terminal.
+/// Replaces control characters, so that text from clients cannot control the terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_control(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// The lines of a text, each without what would steer the terminal. Tabs stay.
+/// Replaces control characters in each line of a text, except tabs.
 pub(crate) fn printable_lines(text: &str) -> String {
     let line = |line: &str| line.split('\t').map(printable).collect::<Vec<_>>().join("\t");
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a character moves the cursor, ends the line or turns the direction of what follows (Unicode, UAX 9).
-fn steers(c: char) -> bool {
+/// Whether a character moves the cursor, ends the line or changes the text direction (Unicode, UAX 9).
+fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// JSON in which such characters are escaped, which they need not be.
+/// Escapes control characters in JSON that JSON itself does not require to escape.
 pub(crate) fn escape_json(json: &str) -> String {
     json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
-        if c != '\n' && steers(c) {
-            // All of them lie in the first plane, so one escape is enough.
+        if c != '\n' && is_control(c) {
+            // All of them are in the basic multilingual plane, so one escape is enough.
             text.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             text.push(c);
@@ -242,12 +244,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_steers_the_terminal() {
+    fn text_cannot_control_the_terminal() {
         let hostile = "a\u{1b}[31mb\u{9b}c\u{202e}d\u{2028}e\u{2066}f";
         assert_eq!(printable(hostile), "a\u{fffd}[31mb\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}f");
         let json = serde_json::to_string_pretty(&json!({"é": hostile})).unwrap();
         let escaped = escape_json(&json);
-        assert!(escaped.chars().all(|c| c == '\n' || !steers(c)), "{escaped:?}");
+        assert!(escaped.chars().all(|c| c == '\n' || !is_control(c)), "{escaped:?}");
         assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), json!({"é": hostile}), "same content");
     }
 

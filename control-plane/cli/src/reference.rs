@@ -2,9 +2,9 @@
 
 use clap::Command;
 
-/// Each command of a command line with its path, such as `key create`, the outer ones before those in them.
+/// All commands with their paths, such as `key create`; a group comes before its subcommands.
 pub fn commands(mut omf: Command) -> Vec<(String, Command)> {
-    // Options that are taken everywhere appear in each command only after this.
+    // Global options appear in each command only after this.
     omf.build();
     let mut found = Vec::new();
     descend("", &omf, &mut found);

@@ -1,4 +1,4 @@
-//! Where a new secret goes: to standard output with what belongs to it, alone, or into a private file.
+//! Output of a new secret: on standard output, alone or not, or in a private file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Write, stdout};
@@ -16,26 +16,26 @@ const STANDARD_OUTPUT: &str = "-";
 
 #[derive(Debug, Args)]
 pub(crate) struct SecretArgs {
-    /// Write the secret alone into this new file, which only its owner may read; - for standard output.
+    /// Write only the secret to a new private file, or to standard output with -.
     ///
-    /// Nothing stands around it, not even an end of line: secret managers take what they are given as it is. With
-    /// --json and a file, the rest of the answer is printed as JSON.
+    /// The file is readable only by its owner and contains no line end, because secret managers store their input
+    /// unchanged. With --json and a file, the rest of the response is printed as JSON.
     #[arg(long, value_name = "FILE")]
     output_file: Option<PathBuf>,
 }
 
-/// A place for a secret that is about to be made.
+/// The destination of a secret that is about to be created.
 #[derive(Debug)]
 pub(crate) enum SecretOutput {
-    /// Standard output, with what is printed anyway.
+    /// Standard output, with the rest of the result.
     Printed,
-    /// Standard output, the secret alone.
+    /// Standard output, only the secret.
     Bare,
-    /// A file that was made for it.
+    /// A new file.
     File(NewFile),
 }
 
-/// A file that goes away again unless a secret is in it.
+/// A file that is removed on drop unless the secret was written.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     file: File,
@@ -46,13 +46,13 @@ pub(crate) struct NewFile {
 // === impl SecretArgs ===
 
 impl SecretArgs {
-    /// Makes sure of the place before the secret is made: what cannot be written would be lost.
+    /// Opens the destination before the secret is created, since a secret that cannot be written would be lost.
     pub(crate) fn open(self, output: Output) -> anyhow::Result<SecretOutput> {
         match self.output_file {
             None => Ok(SecretOutput::Printed),
             Some(path) if path == Path::new(STANDARD_OUTPUT) => {
                 if output.json {
-                    bail!("--json and --output-file - both take standard output: leave one of them out");
+                    bail!("--json and --output-file - both use standard output: remove one of them");
                 }
                 Ok(SecretOutput::Bare)
             }
@@ -64,8 +64,7 @@ impl SecretArgs {
 // === impl SecretOutput ===
 
 impl SecretOutput {
-    /// Writes the secret of an answer, whose JSON is `answer`. Returns the file that holds it, if that is not standard
-    /// output.
+    /// Writes the secret of a response, whose JSON is `answer`. Returns the path of its file; `None` for standard output.
     pub(crate) fn deliver(
         self,
         secret: &str,
@@ -82,9 +81,10 @@ impl SecretOutput {
             Self::File(file) => {
                 let path = file.path.clone();
                 if let Err(error) = file.write(secret) {
-                    // It exists and can be had nowhere else.
+                    // The secret exists and cannot be retrieved again.
                     print(secret, answer, output)?;
-                    let reason = format!("{}: the secret is on standard output instead", path.display());
+                    let reason =
+                        format!("{}: the secret was printed to standard output instead", path.display());
                     return Err(error).context(reason);
                 }
                 if output.json {
@@ -97,12 +97,12 @@ impl SecretOutput {
     }
 }
 
-/// The secret alone for people, the whole answer for programs.
+/// Prints only the secret as text, or the whole response as JSON.
 fn print(secret: &str, answer: &Value, output: Output) -> anyhow::Result<()> {
     if output.json { output.print_json(answer) } else { output.print_text(&cell(secret)) }
 }
 
-/// An answer without its member `secret`.
+/// Removes the member `secret` of a response.
 pub(crate) fn without_secret(mut answer: Value) -> Value {
     if let Some(answer) = answer.as_object_mut() {
         answer.remove("secret");
@@ -110,11 +110,11 @@ pub(crate) fn without_secret(mut answer: Value) -> Value {
     answer
 }
 
-/// Where a person finds the secret, for the note behind it.
-pub(crate) fn whereabouts(file: Option<&Path>) -> String {
+/// A sentence about where the secret is.
+pub(crate) fn secret_location(file: Option<&Path>) -> String {
     match file {
-        None => "It is shown this once and stored nowhere.".to_owned(),
-        Some(file) => format!("It lies in {} and nowhere else.", file.display()),
+        None => "The secret is shown only once and is not stored.".to_owned(),
+        Some(file) => format!("The secret is stored only in {}.", file.display()),
     }
 }
 
@@ -126,7 +126,7 @@ impl NewFile {
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = opened.with_context(|| {
             format!(
-                "{} cannot be made for the secret, so none was asked for; give a path that is not there yet",
+                "cannot create {} for the secret, so none was requested: specify a path that does not exist yet",
                 path.display()
             )
         })?;
@@ -147,7 +147,7 @@ impl Drop for NewFile {
         if !self.written
             && let Err(error) = fs::remove_file(&self.path)
         {
-            eprintln!("warning: {} stays, without a secret: {error}", self.path.display());
+            eprintln!("warning: cannot remove {}, which contains no secret: {error}", self.path.display());
         }
     }
 }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_lies_alone_in_a_private_file() {
+    fn a_secret_is_written_alone_to_a_private_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         let place = to(&path).open(TABLES).unwrap();
@@ -176,12 +176,12 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "s3cret");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let error = format!("{:#}", to(&path).open(TABLES).unwrap_err());
-        assert!(error.contains("none was asked for") && error.contains("exists"), "{error}");
+        assert!(error.contains("none was requested") && error.contains("exists"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "s3cret");
     }
 
     #[test]
-    fn a_call_that_fails_leaves_no_file() {
+    fn a_failed_call_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         let place = to(&path).open(TABLES).unwrap();
@@ -202,12 +202,12 @@ mod tests {
         });
         let error = place.deliver("s3cret", &json!({"secret": "s3cret"}), TABLES).unwrap_err();
         let error = format!("{error:#}");
-        assert!(error.contains("on standard output instead") && !error.contains("s3cret"), "{error}");
+        assert!(error.contains("to standard output instead") && !error.contains("s3cret"), "{error}");
         assert!(!path.exists());
     }
 
     #[test]
-    fn standard_output_is_taken_once() {
+    fn standard_output_is_used_once() {
         assert!(to(Path::new("-")).open(Output { json: true }).is_err());
         assert!(matches!(to(Path::new("-")).open(TABLES).unwrap(), SecretOutput::Bare));
     }

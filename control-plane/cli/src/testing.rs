@@ -1,4 +1,4 @@
-//! What tests of several commands share.
+//! Helpers shared by the tests of several commands.
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub(crate) fn connection<'a>(words: impl IntoIterator<Item = &'a str>) -> Connec
     connection
 }
 
-/// The JSON of an active key called `ci`, with these fields in place of its own.
+/// The JSON of an active key called `ci`, with these fields replaced.
 pub(crate) fn key(fields: Value) -> Value {
     let mut key = json!({
         "id": "0190163d-8694-739b-aea5-966c26f8ad91", "name": "ci", "environment": "live", "status": "active",

@@ -11,18 +11,18 @@ use super::args::{PageArgs, one_of};
 use super::client::{Call, Client, Method, segment};
 use super::key::IdempotencyArgs;
 use super::output::{Column, Output, cell, cell_or_none};
-use super::secret_output::{SecretArgs, whereabouts};
+use super::secret_output::{SecretArgs, secret_location};
 
 /// Commands of `omf token`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a token. It is printed once, to standard output.
+    /// Create a token and print it once.
     Create(Create),
     /// List tokens, newest first.
     List(PageArgs),
-    /// Revoke a token at once.
+    /// Revoke a token immediately.
     Revoke {
-        /// Name or identifier.
+        /// Name or ID of the token.
         #[arg(value_name = "TOKEN")]
         revoked: String,
     },
@@ -34,14 +34,14 @@ pub enum Command {
     omf token create --name edge --role gateway --output-file gateway-token\n  \
     omf token create --name review --role auditor --expires-at 2027-01-31T00:00:00Z")]
 pub struct Create {
-    /// A name that no other token has.
+    /// Unique name of the token.
     #[arg(long)]
     name: String,
-    /// What its bearer may do.
+    /// Role of the token.
     #[arg(long, value_parser = one_of(Role::ALL.map(Role::as_str)))]
     role: String,
-    /// When the token ends, such as 2027-01-31T00:00:00Z.
-    #[arg(long)]
+    /// Time when the token expires, such as 2027-01-31T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
     expires_at: Option<String>,
     #[command(flatten)]
     secret: SecretArgs,
@@ -71,7 +71,7 @@ pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::
             };
             client.delete(&format!("/v1/tokens/{}", segment(&id)))?;
             if !output.json {
-                eprintln!("The token {revoked} is revoked.");
+                eprintln!("Token {revoked} is revoked.");
             }
             Ok(())
         }
@@ -86,12 +86,12 @@ fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
     let created = client.send_for_secret(idempotency.apply(call))?;
     let file = place.deliver(&created.secret, &created.json, output)?;
     if !output.json {
-        eprintln!("This is the token {}. {}", request.name, whereabouts(file.as_deref()));
+        eprintln!("Created token {}. {}", request.name, secret_location(file.as_deref()));
     }
     Ok(())
 }
 
-/// The identifier of the token with this name. No name has the form of an identifier, and no two tokens have one name.
+/// The ID of the token with this name. Names are unique and never look like an ID.
 fn id_of(name: &str, client: &Client) -> anyhow::Result<Uuid> {
     let mut cursor = None;
     loop {
@@ -102,7 +102,7 @@ fn id_of(name: &str, client: &Client) -> anyhow::Result<Uuid> {
         }
         cursor = page.next_cursor;
         if cursor.is_none() {
-            bail!("no token is called {name}: list them with omf token list");
+            bail!("no token is named {name}: run omf token list");
         }
     }
 }

@@ -1,40 +1,40 @@
-//! Which control planes `omf` trusts over TLS, and what to do about one that it does not.
+//! Explanations of TLS failures, with how to resolve them.
 
 use std::path::Path;
 
 use omniflow_http_client::{is_authority, is_not_http, tls_error};
 use rustls::{CertificateError, Error as TlsFailure};
 
-/// What to do where TLS is why a call failed, or the lack of it. `None` if it has nothing to do with that. `ca_file` is
-/// the file with the CA certificates that were given.
+/// Explains a failure caused by TLS, or by its absence. Returns `None` for other failures. `ca_file` is the configured file
+/// with CA certificates.
 pub(crate) fn explain(error: &reqwest::Error, url: &str, ca_file: Option<&Path>) -> Option<String> {
     match tls_error(error) {
         Some(TlsFailure::InvalidCertificate(certificate)) => {
             Some(format!("the certificate of {url} {}", refused(certificate, ca_file)))
         }
         Some(TlsFailure::InvalidMessage(_)) => {
-            Some(format!("{url} does not speak TLS: write http:// in the URL"))
+            Some(format!("{url} does not use TLS: use http:// in the URL"))
         }
         Some(other) => Some(format!("TLS with {url} failed: {other}")),
         // A server that expects TLS answers with a TLS alert.
         None if url.starts_with("http://") && is_not_http(error) => {
-            Some(format!("{url} does not answer in HTTP: if it speaks TLS, write https:// in the URL"))
+            Some(format!("{url} does not respond with HTTP: if it uses TLS, use https:// in the URL"))
         }
         None => None,
     }
 }
 
-/// What is wrong with a certificate, and what to do.
+/// Explains why a certificate is rejected, and how to resolve it.
 fn refused(certificate: &CertificateError, ca_file: Option<&Path>) -> String {
     match (certificate, ca_file) {
-        // A bad signature is that of another CA of the same name: one that was made anew, most likely.
+        // A bad signature usually comes from another CA with the same name, such as a recreated one.
         (CertificateError::UnknownIssuer | CertificateError::BadSignature, None) => {
-            "is not trusted: give the CA that issued it, in PEM form, with --ca-file or OMF_CA_FILE"
+            "is not trusted: specify the certificate of its CA, in PEM, with --ca-file or OMF_CA_FILE"
                 .to_owned()
         }
         (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(path)) => format!(
-            "is not trusted: it was issued by another CA than those in {}; get the one that issued it from whoever \
-             runs the control plane",
+            "is not trusted: no CA in {} issued it; get the certificate of its CA from the operator of the control \
+             plane",
             path.display()
         ),
         (CertificateError::Expired | CertificateError::ExpiredContext { .. }, _) => {
@@ -44,29 +44,29 @@ fn refused(certificate: &CertificateError, ca_file: Option<&Path>) -> String {
             "is not valid yet: check the clock of this machine".to_owned()
         }
         (CertificateError::NotValidForNameContext { presented, .. }, _) if presented.is_empty() => {
-            "names no server: let the control plane serve one whose subjectAltName has its names".to_owned()
+            "names no server: configure the control plane with a certificate that has its names in subjectAltName".to_owned()
         }
         (CertificateError::NotValidForNameContext { presented, .. }, _) => {
             let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
-            format!("is for another name: write one of its names in the URL ({})", names.join(", "))
+            format!("is for another name: use one of its names in the URL ({})", names.join(", "))
         }
         (CertificateError::NotValidForName, _) => {
-            "is for another name: write one of its names in the URL".to_owned()
+            "is for another name: use one of its names in the URL".to_owned()
         }
         (CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. }, _) => {
-            "is not for servers: let the control plane serve one whose extendedKeyUsage has serverAuth"
+            "is not a server certificate: configure the control plane with one that has serverAuth in extendedKeyUsage"
                 .to_owned()
         }
         (other, _) if is_authority(other) => {
-            "is a CA's own, which is taken for no server's: let the control plane \
-             serve one with basicConstraints CA:FALSE, as docs/guides/envoy.md shows"
+            "is a CA certificate, which is not accepted for a server: configure the control plane with one that has \
+             basicConstraints CA:FALSE (see docs/guides/envoy.md)"
                 .to_owned()
         }
-        _ => "cannot be used: it is damaged, or of a form that omf does not know; make another".to_owned(),
+        _ => "cannot be used: it is damaged or in an unsupported format; issue another one".to_owned(),
     }
 }
 
-/// A name as it is written: the library gives it with its kind, as `DnsName("localhost")`.
+/// Extracts a name, which the library formats with its type, as `DnsName("localhost")`.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(name).trim_matches('"')
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rejected_certificate_is_explained_without_advice_that_was_followed() {
+    fn advice_about_a_rejected_certificate_depends_on_the_ca_file() {
         let given = Path::new("/etc/ca.crt");
         for error in [CertificateError::UnknownIssuer, CertificateError::BadSignature] {
             assert!(refused(&error, None).contains("--ca-file"));

@@ -1,20 +1,20 @@
-// What pages do beyond HTML. Each works without this file as well; what it finds is reported by data- attributes:
+// Enhancements of the pages, which also work without this script. Elements opt in with data- attributes:
 //
-//   time[data-zone]       shows the instant in the reader's zone, with UTC in its title
-//   time[data-title]      has the reader's zone and UTC in its title
-//   time[data-countdown]  counts down to the instant
-//   [data-submit]         sends its form when it is changed
-//   button[data-copy]     copies the text of the element with that id
-//   button[data-add]      adds its data-value as a line to the field with that id
-//   [data-choose]         chooses the radio button that it names, as name=value, when it is used
-//   form[data-check]      is checked there while it is filled in; an error is shown at the [data-field] it names
-//   form[data-once]       is sent once, however often its button is pressed
-//   form[data-marks]      tells the server by that field that there is a script, which shows what arrives
-//   [data-live]           is shown anew whenever that address sends it
-//   button[data-tail]     shows calls as they arrive from there, at the top of [data-rows]
-//   form[data-working]    shows the element with that id when it is sent
-//   textarea[data-line]   has its caret at that line
-//   [data-secret]         is emptied when its page is left, so that going back does not show it again
+//   time[data-zone]       is converted to the local zone, with UTC in its title
+//   time[data-title]      has the local time and UTC in its title
+//   time[data-countdown]  counts down to its time
+//   [data-submit]         submits its form when it changes
+//   button[data-copy]     copies the text of the element with that ID
+//   button[data-add]      adds its data-value as a line to the field with that ID
+//   [data-choose]         selects the radio button name=value when it receives input
+//   form[data-check]      is checked at that path during input; errors are shown at their [data-field]
+//   form[data-once]       is submitted only once
+//   form[data-marks]      gets a field with that name, which signals to the server that scripts run
+//   [data-live]           is replaced whenever that path sends an event
+//   button[data-tail]     adds calls from that path at the top of [data-rows] as they arrive
+//   form[data-working]    shows the element with that ID when it is submitted
+//   textarea[data-line]   has that line selected
+//   [data-secret]         is emptied when the page is left, so that going back does not show it again
 'use strict';
 
 const find = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -65,7 +65,7 @@ function left(millis) {
 function countDown() {
   for (const time of find('time[data-countdown]')) {
     const millis = new Date(time.dateTime) - Date.now();
-    const text = millis > 0 ? left(millis) : 'over';
+    const text = millis > 0 ? left(millis) : '0 s';
     if (time.textContent !== text) time.textContent = text;
   }
 }
@@ -88,9 +88,9 @@ function copyButtons(root) {
         await navigator.clipboard.writeText(text);
         announce('Copied.');
       } catch {
-        // Without TLS browsers have no clipboard for pages: select it, so that the reader can.
+        // Without TLS, browsers deny access to the clipboard: select the text instead.
         getSelection().selectAllChildren(source);
-        announce('Selected: copy it with the keyboard.');
+        announce('Selected. Copy it with the keyboard.');
       }
     });
   }
@@ -120,7 +120,7 @@ function helpFilling() {
 }
 
 function checkWhileFilling(form) {
-  // What the server has found wrong stays so until it is mended.
+  // Errors from the server stay visible until they are corrected.
   const used = new Set(find('[data-field].wrong', form).map((part) => part.dataset.field));
   let timer, number = 0;
   const show = (errors) => {
@@ -140,9 +140,9 @@ function checkWhileFilling(form) {
     const mine = ++number;
     const body = new URLSearchParams(new FormData(form));
     try {
-      const answer = await fetch(form.dataset.check, { method: 'POST', body });
-      if (answer.ok && mine === number) show(await answer.json());
-    } catch { /* It is checked again when it is sent. */ }
+      const response = await fetch(form.dataset.check, { method: 'POST', body });
+      if (response.ok && mine === number) show(await response.json());
+    } catch { /* The server checks again on submission. */ }
   };
   form.addEventListener('input', (event) => {
     const part = event.target.closest('[data-field]');
@@ -172,7 +172,7 @@ function showLive(part) {
 
 // --- calls as they arrive
 
-const MOST_ROWS = 200;
+const MAX_ROWS = 200;
 
 function tail(button) {
   const list = document.querySelector('[data-tailed]');
@@ -196,7 +196,7 @@ function tail(button) {
     rows.prepend(row);
     list.hidden = false;
     document.querySelector('.empty')?.remove();
-    while (rows.rows.length > MOST_ROWS) rows.lastElementChild.remove();
+    while (rows.rows.length > MAX_ROWS) rows.lastElementChild.remove();
     fresh += 1;
     timer ??= setTimeout(() => {
       status.textContent = fresh === 1 ? '1 new call' : `${fresh} new calls`;
@@ -215,10 +215,10 @@ function tail(button) {
     source.addEventListener('error', () => {
       if (source?.readyState !== EventSource.CLOSED) return;
       stop();
-      announce('No more calls arrive here. Load the page anew.');
+      announce('Live updates stopped. Reload the page.');
     });
     button.setAttribute('aria-pressed', 'true');
-    announce('New calls are shown as they arrive.');
+    announce('Showing new calls as they arrive.');
   };
   button.hidden = false;
   button.addEventListener('click', () => (source ? stop() : start()));

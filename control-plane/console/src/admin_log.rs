@@ -1,4 +1,4 @@
-//! `GET /admin-log`: changes by admins, newest first, described in words.
+//! `GET /admin-log`: events of the admin log, newest first.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,27 +9,26 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 
-use super::audit::{for_field, instant};
 use super::browser_session::BrowserSession;
 use super::changes::{Changed, changes};
-use super::form::{FormError, at, elsewhere};
+use super::form::{FormError, error_at, general_error};
 use super::format::Moment;
 use super::layout::Layout;
 use super::page::{Page, PageResult};
+use super::search::{page_request, path_with_query, to_field, to_instant};
 use crate::extract::StrictQuery;
 use crate::routes::{PageRoutes, READ};
 use omniflow_api_types::admin_event::AdminEventJson;
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::ErrorCode;
 use omniflow_service::admin_log::{AdminLog, AdminLogQuery};
-use omniflow_service::query::PageRequest;
 
-/// Events on one page.
+/// Events per page.
 const PAGE_SIZE: &str = "50";
-/// What the form of the search has, but for the action: that is one of a list.
+/// Fields of the search form that can be invalid. The action is selected from a list.
 const FIELDS: [&str; 4] = ["principal", "subject", "from", "to"];
 
-/// What the address says. All of it may be left out.
+/// The query string. Every parameter is optional.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 struct Query {
@@ -50,12 +49,12 @@ struct AdminLogPage {
     to: String,
     error: Option<FormError>,
     actions: Vec<(&'static str, &'static str)>,
-    events: Vec<Shown>,
+    events: Vec<EventView>,
     next: Option<String>,
 }
 
-/// An event as its page shows it.
-struct Shown {
+/// An event, formatted for display.
+struct EventView {
     id: String,
     time: Moment,
     principal: String,
@@ -64,11 +63,11 @@ struct Shown {
     description: &'static str,
     subject: String,
     subject_id: String,
-    /// Where the subject is shown.
+    /// Page of the subject.
     path: Option<String>,
     subject_path: String,
     changes: Vec<Changed>,
-    /// Whether something was made, so that nothing stands before.
+    /// Whether the event created its subject, so that there is no earlier state.
     is_new: bool,
 }
 
@@ -82,19 +81,20 @@ async fn show(
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let layout = browser.layout("Admin log");
-    let (status, error, page) = match log.list(query.to_filter(), query.to_page()).await {
-        Ok(page) => (StatusCode::OK, None, Some(page)),
-        Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
-            (StatusCode::BAD_REQUEST, Some(FormError::of_search(&problem, &FIELDS)), None)
-        }
-        Err(problem) => return Err(problem.into()),
-    };
+    let (status, error, page) =
+        match log.list(query.to_filter(), page_request(PAGE_SIZE, &query.cursor)).await {
+            Ok(page) => (StatusCode::OK, None, Some(page)),
+            Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
+                (StatusCode::BAD_REQUEST, Some(FormError::of_search(&problem, &FIELDS)), None)
+            }
+            Err(problem) => return Err(problem.into()),
+        };
     let (items, next) = page.map(|page| (page.items, page.next_cursor)).unwrap_or_default();
     let page = AdminLogPage {
-        events: items.into_iter().map(|event| Shown::new(event.into(), &query, &layout)).collect(),
+        events: items.into_iter().map(|event| EventView::new(event.into(), &query, &layout)).collect(),
         layout,
-        from: for_field(&query.from),
-        to: for_field(&query.to),
+        from: to_field(&query.from),
+        to: to_field(&query.to),
         error,
         actions: Action::ALL.map(|action| (action.as_str(), describe_action(action.as_str()))).to_vec(),
         next: next.map(|cursor| Query { cursor, ..query.clone() }.path()),
@@ -103,48 +103,51 @@ async fn show(
     Ok((status, Page(page)).into_response())
 }
 
-/// What was done, in words.
+/// Describes an action as a verb phrase.
 fn describe_action(action: &str) -> &'static str {
     match action {
-        "installation.created" => "made the installation",
+        "installation.created" => "created the installation",
         "installation.restored" => "restored a backup",
-        "key.created" => "issued a key",
-        "key.imported" => "took over a key",
+        "key.created" => "created a key",
+        "key.imported" => "imported a key",
         "key.changed" => "changed a key",
         "key.rotated" => "rotated a key",
         "key.revoked" => "revoked a key",
         "key.version_revoked" => "revoked a version of a key",
         "key.leaked" => "reported a key as leaked",
         "policy.set" => "published a policy",
-        "policy.rolled_back" => "rolled the policy back",
-        "payload.read" => "read what a call sent",
-        "payload_key.rotated" => "changed the key that seals payloads",
-        "token.created" => "made a token",
+        "policy.rolled_back" => "rolled back the policy",
+        "payload.read" => "viewed a payload",
+        "payload_key.rotated" => "rotated the payload key",
+        "token.created" => "created a token",
         "token.revoked" => "revoked a token",
-        _ => "did something",
+        _ => "performed an unknown action",
     }
 }
 
 // === impl AdminLogPage ===
 
 impl AdminLogPage {
-    /// The fields of the search that take text: name, label, value, and what it may be.
+    /// The text fields of the search: name, label, value and placeholder.
     fn texts(&self) -> [(&'static str, &'static str, &str, &'static str); 2] {
         let Query { principal, subject, .. } = &self.query;
-        [("principal", "By", principal, "Token"), ("subject", "To", subject, "Key, token or policy version")]
+        [
+            ("principal", "Principal", principal, "Token name"),
+            ("subject", "Subject", subject, "Key, token or policy version"),
+        ]
     }
 
-    /// Those that take times.
+    /// The time fields of the search: name, label and value.
     fn times(&self) -> [(&'static str, &'static str, &str); 2] {
         [("from", "From (UTC)", &self.from), ("to", "Before (UTC)", &self.to)]
     }
 
     fn error_at(&self, name: &str) -> &str {
-        at(self.error.as_slice(), name).unwrap_or_default()
+        error_at(self.error.as_slice(), name).unwrap_or_default()
     }
 
     fn other_error(&self) -> Option<&str> {
-        elsewhere(self.error.as_slice())
+        general_error(self.error.as_slice())
     }
 }
 
@@ -156,29 +159,22 @@ impl Query {
             action: Some(self.action.clone()),
             principal: Some(self.principal.trim().to_owned()),
             subject: Some(self.subject.trim().to_owned()),
-            from: Some(instant(&self.from)),
-            to: Some(instant(&self.to)),
+            from: Some(to_instant(&self.from)),
+            to: Some(to_instant(&self.to)),
         }
-    }
-
-    fn to_page(&self) -> PageRequest {
-        PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(self.cursor.clone()) }
     }
 
     fn path(&self) -> String {
-        let fields = [
-            ("action", &self.action),
-            ("principal", &self.principal),
-            ("subject", &self.subject),
-            ("from", &self.from),
-            ("to", &self.to),
-            ("cursor", &self.cursor),
+        let Self { action, principal, subject, from, to, cursor } = self;
+        let parameters = [
+            ("action", action.as_str()),
+            ("principal", principal),
+            ("subject", subject),
+            ("from", from),
+            ("to", to),
+            ("cursor", cursor),
         ];
-        let stated: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        match serde_urlencoded::to_string(stated) {
-            Ok(query) if !query.is_empty() => format!("/admin-log?{query}"),
-            _ => "/admin-log".to_owned(),
-        }
+        path_with_query("/admin-log", parameters)
     }
 
     fn is_narrow(&self) -> bool {
@@ -187,7 +183,7 @@ impl Query {
             .any(|text| !text.is_empty())
     }
 
-    /// The first page of the same search with another principal or subject.
+    /// Path of the first page of the same search with another principal or subject.
     fn of(&self, principal: &str, subject: &str) -> String {
         let given = |value: &str, before: &String| {
             if value.is_empty() { before.clone() } else { value.to_owned() }
@@ -202,9 +198,9 @@ impl Query {
     }
 }
 
-// === impl Shown ===
+// === impl EventView ===
 
-impl Shown {
+impl EventView {
     fn new(event: AdminEventJson, query: &Query, layout: &Layout) -> Self {
         let AdminEventJson { id, time, principal, action, subject, before, after } = event;
         let (kind, _) = action.split_once('.').unwrap_or((&action, ""));
@@ -212,7 +208,7 @@ impl Shown {
             "key" => Some(format!("/keys/{}", subject.id)),
             "policy" => Some(format!("/policy/versions/{}", subject.id)),
             "payload" => Some(format!("/audit/{}", subject.id)),
-            "token" if layout.leads_to("/tokens") => Some("/tokens".to_owned()),
+            "token" if layout.can_open("/tokens") => Some("/tokens".to_owned()),
             _ => None,
         };
         Self {
@@ -241,7 +237,7 @@ mod tests {
     use omniflow_test_server::TestServer;
 
     #[tokio::test]
-    async fn changes_are_reported_in_words_and_found_by_filter() {
+    async fn events_are_described_and_filtered() {
         let server = TestServer::new().await;
         let created = server.key("ci").await;
         let id = created["key"]["id"].as_str().unwrap();

@@ -1,4 +1,5 @@
-//! The files of the pages, from the binary alone. Their names change with their content, so browsers may keep them.
+//! The static files of the pages, embedded in the binary. A name contains a digest of the content, so browsers may cache
+//! files forever.
 
 use std::sync::LazyLock;
 
@@ -6,17 +7,17 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use omniflow_policy::digest::Digest;
 
-/// How many hexadecimal digits of the content's digest a name has.
+/// Number of hexadecimal digits of the content's digest in a name.
 const DIGITS: usize = 16;
 
-/// The lifetime of a file in browsers: its name changes with its content.
-const UNCHANGING: &str = "public, max-age=31536000, immutable";
+/// `Cache-Control` of a file whose name changes with its content.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-/// Marks a response that browsers may keep: it holds nothing of an installation. Every other response is `no-store`.
+/// Marks a response that browsers may cache because it contains no data of the installation. All others are `no-store`.
 #[derive(Clone, Copy, Debug)]
 pub struct Cacheable;
 
-/// A file.
+/// A static file.
 pub(super) struct Asset {
     path: String,
     content: &'static str,
@@ -42,13 +43,13 @@ impl Asset {
         Self { path: format!("/assets/{name}-{digits}.{extension}"), content, media_type }
     }
 
-    /// The file with this name, without the folder.
+    /// Finds a file by its name below `/assets/`.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         let assets = [&*STYLE, &*SCRIPT, &*ICON];
         assets.into_iter().find(|asset| asset.path.strip_prefix("/assets/") == Some(name))
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
@@ -56,7 +57,7 @@ impl Asset {
 
 impl IntoResponse for &Asset {
     fn into_response(self) -> Response {
-        let headers = [(header::CONTENT_TYPE, self.media_type), (header::CACHE_CONTROL, UNCHANGING)];
+        let headers = [(header::CONTENT_TYPE, self.media_type), (header::CACHE_CONTROL, IMMUTABLE)];
         let mut response = (headers, self.content).into_response();
         response.extensions_mut().insert(Cacheable);
         response

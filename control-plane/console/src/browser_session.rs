@@ -1,4 +1,4 @@
-//! The browser behind a request: its session, and its reader's preferences.
+//! The browser session of a request.
 
 use omniflow_domain::principal::Principal;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +20,7 @@ use omniflow_domain::error::Error;
 use omniflow_domain::session::Session;
 use omniflow_service::sessions::SignedIn;
 
-/// The browser behind a request. The session middleware puts it into the request; a handler takes it as an argument.
+/// The browser session of a request. The session middleware inserts it into the request; handlers extract it.
 #[derive(Clone)]
 pub(super) struct BrowserSession {
     signed_in: Option<SignedInBrowser>,
@@ -28,13 +28,13 @@ pub(super) struct BrowserSession {
     preferences: Preferences,
     path: String,
     target: String,
-    opens: bool,
+    is_reloadable: bool,
     secure: bool,
     peer: Option<IpAddr>,
     now: UnixMillis,
 }
 
-/// A valid session, with the token that its forms carry.
+/// A valid session with the CSRF token of its forms.
 #[derive(Clone)]
 struct SignedInBrowser {
     signed_in: SignedIn,
@@ -44,10 +44,10 @@ struct SignedInBrowser {
 // === impl BrowserSession ===
 
 impl BrowserSession {
-    /// Who sent this request.
+    /// Reads the session of a request.
     pub(super) async fn of(app: &Console, parts: &Parts) -> Result<Self, Error> {
         let serves_tls = app.console.serves_tls;
-        let secure = serves_tls || came_by_https(&parts.headers);
+        let secure = serves_tls || is_https_origin(&parts.headers);
         let identifier = session_cookie::identifier(&parts.headers, serves_tls);
         let signed_in = match identifier {
             Some(identifier) => app
@@ -63,67 +63,67 @@ impl BrowserSession {
             preferences: Preferences::of(&parts.headers),
             path: parts.uri.path().to_owned(),
             target: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned(),
-            opens: parts.method.is_safe(),
+            is_reloadable: parts.method.is_safe(),
             secure,
             peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip()),
             now: app.now(),
         })
     }
 
-    /// The token with which the reader is signed in.
+    /// The signed-in principal.
     pub(super) fn principal(&self) -> Option<&Principal> {
         self.signed_in.as_ref().map(|browser| &browser.signed_in.principal)
     }
 
-    /// The session, where there is one.
+    /// The session, if there is one.
     pub(super) fn session(&self) -> Option<&Session> {
         self.signed_in.as_ref().map(|browser| &browser.signed_in.session)
     }
 
-    /// Whether the browser has sent a session that is over.
+    /// Whether the browser sent the cookie of an ended session.
     pub(super) fn had_session(&self) -> bool {
         self.had_session
     }
 
-    /// What the forms of the session carry; empty without one.
+    /// The CSRF token of the session's forms; empty without a session.
     pub(super) fn csrf(&self) -> &str {
         self.signed_in.as_ref().map_or("", |browser| &browser.csrf)
     }
 
-    /// The path that was asked for.
+    /// Path of the request.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// Path and query that were asked for.
+    /// Path and query of the request.
     pub(super) fn target(&self) -> &str {
         &self.target
     }
 
-    /// Whether the connection of the browser is encrypted, so that cookies can be kept to such connections.
+    /// Whether the browser's connection is encrypted, so that cookies can be marked `Secure`.
     pub(super) fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// The address from which the request came, as this server sees it.
+    /// IP address of the connection's peer.
     pub(super) fn peer(&self) -> Option<IpAddr> {
         self.peer
     }
 
-    /// When the request came.
+    /// Time of the request.
     pub(super) fn now(&self) -> UnixMillis {
         self.now
     }
 
-    /// Whether a page of this session has sent the form.
-    pub(super) fn has_sent(&self, form: &Form) -> bool {
-        // Of the digests, so that the time it takes tells nothing.
+    /// Whether a page of this session submitted the form.
+    pub(super) fn has_submitted(&self, form: &Form) -> bool {
+        // Comparing digests makes the duration independent of the token.
         self.signed_in.as_ref().is_some_and(|browser| {
             Digest::of(form.text(CSRF).as_bytes()) == Digest::of(browser.csrf.as_bytes())
         })
     }
 
-    /// What stands around a page with this title.
+    /// The layout of a page with this title.
     pub(super) fn layout(&self, title: impl Into<String>) -> Layout {
         Layout::new(
             title.into(),
@@ -132,11 +132,11 @@ impl BrowserSession {
             &self.path,
             &self.target,
             self.preferences,
-            self.opens,
+            self.is_reloadable,
         )
     }
 
-    /// Keeps the session from ending for idleness: its reader has made a request.
+    /// Restarts the idle timeout of the session.
     pub(super) async fn extend_session(&self, app: &Console) -> Result<(), Error> {
         match self.session() {
             Some(session) => app.sessions.extend(session).await,
@@ -149,12 +149,12 @@ impl<S: Sync> FromRequestParts<S> for BrowserSession {
     type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // Only the session middleware puts it there.
+        // Only the session middleware inserts it.
         Ok(parts.extensions.get::<Self>().cloned().ok_or_else(Error::internal)?)
     }
 }
 
-/// Whether the browser says that it speaks HTTPS, with a proxy in between that takes it off.
-fn came_by_https(headers: &HeaderMap) -> bool {
+/// Whether the `Origin` header states HTTPS, which a proxy in between terminates.
+fn is_https_origin(headers: &HeaderMap) -> bool {
     headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))
 }

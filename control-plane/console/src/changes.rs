@@ -1,17 +1,17 @@
-//! What was changed, in words, as several pages tell it.
+//! Field-by-field changes of an admin event, formatted for several pages.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// A field that was changed: its name, what it was before, what it is since.
+/// A changed field with its values before and after.
 pub(super) struct Changed {
     pub(super) name: String,
     pub(super) before: String,
     pub(super) after: String,
 }
 
-/// What differs between two states in the admin log.
+/// The differences between two states in the admin log.
 pub(super) fn changes(before: Option<&Value>, after: Option<&Value>) -> Vec<Changed> {
     let none = Map::new();
     let fields = |value: Option<&Value>| value.and_then(Value::as_object).cloned();
@@ -20,14 +20,14 @@ pub(super) fn changes(before: Option<&Value>, after: Option<&Value>) -> Vec<Chan
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let changed = |name: &String| Changed {
         name: name.replace('_', " "),
-        before: words(name, before.get(name)),
-        after: words(name, after.get(name)),
+        before: format_value(name, before.get(name)),
+        after: format_value(name, after.get(name)),
     };
     names.into_iter().map(changed).collect()
 }
 
-/// A value of such a state in words.
-pub(super) fn words(name: &str, value: Option<&Value>) -> String {
+/// Formats a value of such a state.
+pub(super) fn format_value(name: &str, value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "none".to_owned(),
         Some(Value::String(text)) => text.clone(),
@@ -36,12 +36,12 @@ pub(super) fn words(name: &str, value: Option<&Value>) -> String {
             items.iter().map(version).collect::<Vec<_>>().join(", ")
         }
         Some(Value::Array(items)) => {
-            items.iter().map(|item| words(name, Some(item))).collect::<Vec<_>>().join(", ")
+            items.iter().map(|item| format_value(name, Some(item))).collect::<Vec<_>>().join(", ")
         }
         Some(Value::Object(fields)) => {
             let stated = fields.iter().filter(|(_, value)| !value.is_null());
             let part = |(name, value): (&String, &Value)| {
-                format!("{} {}", words(name, Some(value)), name.replace('_', " "))
+                format!("{} {}", format_value(name, Some(value)), name.replace('_', " "))
             };
             stated.map(part).collect::<Vec<_>>().join(", ")
         }
@@ -49,7 +49,7 @@ pub(super) fn words(name: &str, value: Option<&Value>) -> String {
     }
 }
 
-/// A version of a key: its number, and how it ends.
+/// A version of a key: its number, and when it ends or was revoked.
 fn version(item: &Value) -> String {
     let number = item.get("id").map(ToString::to_string).unwrap_or_default();
     let text = |name: &str| item.get(name).and_then(Value::as_str);
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_are_reported_in_words() {
+    fn values_are_formatted_as_text() {
         for (name, value, expected) in [
             ("description", json!(null), "none"),
             ("description", json!("nightly"), "nightly"),
@@ -81,7 +81,7 @@ mod tests {
             ),
             ("version", json!(4), "4"),
         ] {
-            assert_eq!(words(name, Some(&value)), expected);
+            assert_eq!(format_value(name, Some(&value)), expected);
         }
         let changed = changes(Some(&json!({"a_b": 1})), Some(&json!({"a_b": 2, "c": "x"})));
         let reported: Vec<_> = changed.iter().map(|one| (&*one.name, &*one.before, &*one.after)).collect();

@@ -1,4 +1,4 @@
-//! How far a change is enforced, as several pages show it.
+//! The enforcement of a change by the gateways, as several pages show it.
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -6,22 +6,22 @@ use askama::filters::HtmlSafe;
 use super::format::At;
 use omniflow_api_types::gateway::EnforcementJson;
 
-/// How far a change is enforced, as a part of a page.
+/// Enforcement of a change, rendered as a part of a page.
 #[derive(Template)]
 #[template(path = "enforcement_status.html")]
 pub(super) struct EnforcementStatus {
     pub(super) is_complete: bool,
-    /// Live gateways that enforce it.
+    /// Number of live gateways that enforce it.
     enforced: usize,
-    /// All that are live.
+    /// All live gateways.
     gateways: Vec<GatewayStatus>,
-    /// Gateways that are silent, and when each was last seen.
+    /// Silent gateways, with the time each was last seen.
     silent: Vec<(String, At)>,
-    /// From the commit until the last gateway enforced it, in milliseconds.
+    /// Time from the commit to the enforcement by the last gateway, in milliseconds.
     ms: Option<u128>,
 }
 
-/// How far one gateway enforces it.
+/// Enforcement by one gateway.
 struct GatewayStatus {
     id: String,
     workers: usize,

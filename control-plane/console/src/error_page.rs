@@ -1,4 +1,4 @@
-//! Error pages: what went wrong, and what to do.
+//! Error pages.
 
 use askama::Template;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -20,13 +20,13 @@ struct ErrorPage<'a> {
     code: &'a str,
 }
 
-/// An error in place of a page, where the session that would be part of the page cannot be read.
+/// An error as plain text, for when the session cannot be read and no layout can be rendered.
 pub(super) fn plain(error: &Error) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     (error_status(error.code()), headers, sentence(error.detail())).into_response()
 }
 
-/// The response of a handler; an error page in place of an error.
+/// The response of a handler, with an error page in place of an error.
 pub(super) fn explain(browser: &BrowserSession, response: Response, kind: RouteKind) -> Response {
     match response.extensions().get::<Error>() {
         Some(error) if kind == RouteKind::Live => error_status(error.code()).into_response(),
@@ -39,11 +39,11 @@ pub(super) fn explain(browser: &BrowserSession, response: Response, kind: RouteK
 fn page(browser: &BrowserSession, error: &Error) -> Response {
     let status = error_status(error.code());
     let title = match status {
-        StatusCode::NOT_FOUND => "Not found",
-        StatusCode::FORBIDDEN => "Not allowed",
-        StatusCode::SERVICE_UNAVAILABLE => "One moment",
-        status if status.is_server_error() => "Something failed",
-        _ => "That did not work",
+        StatusCode::NOT_FOUND => "Page not found",
+        StatusCode::FORBIDDEN => "Access denied",
+        StatusCode::SERVICE_UNAVAILABLE => "Temporarily unavailable",
+        status if status.is_server_error() => "Something went wrong",
+        _ => "Request rejected",
     };
     let page = ErrorPage {
         layout: browser.layout(title),
@@ -51,13 +51,13 @@ fn page(browser: &BrowserSession, error: &Error) -> Response {
         text: &sentence(error.detail()),
         code: error.code().as_str(),
     };
-    let mut answer = (status, Page(page)).into_response();
+    let mut response = (status, Page(page)).into_response();
     if let Some(seconds) = error.retry_after() {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if error.code() == ErrorCode::NotReady {
-        // The image of all keys is built in seconds: the page comes by itself then.
-        answer.headers_mut().insert(HeaderName::from_static("refresh"), HeaderValue::from_static("2"));
+        // The snapshot of all keys is built within seconds: the page reloads until then.
+        response.headers_mut().insert(HeaderName::from_static("refresh"), HeaderValue::from_static("2"));
     }
-    answer
+    response
 }

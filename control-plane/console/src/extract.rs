@@ -1,4 +1,4 @@
-//! The parts of a request that handlers of pages take. What is wrong with one becomes an error page.
+//! Extractors of page handlers. A rejection becomes an error page.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::page::PageError;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::principal::Principal;
 
-/// The time in which a whole form must arrive. The largest, of 3 MiB, needs 420 kbit/s.
+/// Time in which a whole form must arrive. The largest form, 3 MiB, needs 420 kbit/s.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
-/// The principal of a request: the bearer of the token that the session stands for.
+/// The principal of the request's session.
 pub(super) struct Authenticated(pub(super) Principal);
 
-/// The query string. Parameters that the shape does not have are rejected, and so are repeated ones.
+/// The query string. Unknown and repeated parameters are rejected.
 pub(super) struct StrictQuery<T>(pub(super) T);
 
 /// The variable segments of the path.
 pub(super) struct Segments<T>(pub(super) T);
 
-/// A body that is read in time. One that drips arrives without a pause, and would take days.
+/// Limits the time to read a body. A slow client could otherwise send it for days.
 pub(super) async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Error> {
     timeout(BODY_TIME, reading).await.map_err(|_| {
         Error::new(
@@ -37,7 +37,7 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
     type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // Only the session middleware puts it there. A page that is open by mistake fails here.
+        // Only the session middleware inserts it. A page that is public by mistake fails here.
         Ok(Self(parts.extensions.get::<Principal>().cloned().ok_or_else(Error::internal)?))
     }
 }
@@ -46,8 +46,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
     type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let query = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default())
-            .map_err(|error| Error::new(ErrorCode::InvalidQuery, format!("The query string: {error}.")))?;
+        let query = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default()).map_err(|error| {
+            Error::new(ErrorCode::InvalidQuery, format!("The query string is invalid: {error}."))
+        })?;
         Ok(Self(query))
     }
 }
@@ -58,7 +59,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let Path(segments) = Path::<T>::from_request_parts(parts, state)
             .await
-            .map_err(|_| Error::not_found("Nothing has this path. Check the identifier in it."))?;
+            .map_err(|_| Error::not_found("No page has this URL. Check the ID in it."))?;
         Ok(Self(segments))
     }
 }

@@ -1,4 +1,4 @@
-//! What a form of a page has sent, and what is wrong with it.
+//! Submitted forms and their errors.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -13,44 +13,43 @@ use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::idempotency::Attempt;
 
-/// The field in which every form carries the token of its session.
+/// Field with the CSRF token of the session.
 pub(super) const CSRF: &str = "csrf";
-/// How the names of fields begin that hold secrets: what stands in them is sent back to nobody.
+/// Name prefix of fields with secrets, whose values are never sent back.
 pub(super) const SECRET: &str = "secret";
-/// The field in which a form that makes something names the attempt, so that sending it twice makes one.
+/// Field with the idempotency key of a form that creates something.
 pub(super) const ATTEMPT: &str = "attempt";
 
-/// The lifetimes that are offered, with the days they last.
+/// The lifetimes to choose from: value, label and days.
 const LIFETIMES: [(&str, &str, u64); 4] =
-    [("30d", "30 days", 30), ("90d", "90 days", 90), ("180d", "180 days", 180), ("365d", "A year", 365)];
+    [("30d", "30 days", 30), ("90d", "90 days", 90), ("180d", "180 days", 180), ("365d", "1 year", 365)];
 
-/// The fields of a form in the order in which they were sent. A field may stand several times.
+/// The fields of a submitted form in their order. A field may occur several times.
 ///
-/// The session middleware puts it into the request once it has checked that a page of this session has sent it; a handler
-/// takes it as an argument.
+/// The session middleware inserts it into the request after it has checked the CSRF token; handlers extract it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Form(Vec<(String, String)>);
 
-/// What is wrong with a form, at the field that is to blame.
+/// An error of a form or of one of its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FormError {
-    /// The name of the field; `None` where it is none or the form as a whole.
+    /// Name of the field; `None` for the form as a whole.
     pub(super) field: Option<String>,
-    /// What is wrong and what to do.
+    /// Error text.
     pub(super) text: String,
 }
 
-/// A field of a form, and what the form calls it.
+/// Name and label of a field.
 pub(super) type Labelled = (&'static str, &'static str);
 
-/// A choice of when something ends.
+/// A choice of the expiry.
 #[derive(Clone, Debug)]
 pub(super) struct Lifetime {
-    /// The value of the field.
+    /// Value of the field.
     pub(super) value: &'static str,
-    /// What it is called.
+    /// Label.
     pub(super) label: &'static str,
-    /// Whether it is chosen.
+    /// Whether it is selected.
     pub(super) is_chosen: bool,
 }
 
@@ -62,58 +61,58 @@ impl Form {
         serde_urlencoded::from_bytes(bytes).ok().map(Self)
     }
 
-    /// A field without the spaces around it; empty if it was not sent.
+    /// The trimmed value of a field; empty if the field is missing.
     pub(super) fn text(&self, name: &str) -> &str {
         self.all(name).next().unwrap_or_default()
     }
 
-    /// A field that is not empty.
+    /// The value of a field that is not empty.
     pub(super) fn stated(&self, name: &str) -> Option<String> {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
-    /// Whether it has this field, if only an empty one.
-    pub(super) fn names(&self, name: &str) -> bool {
+    /// Whether it has this field, which may be empty.
+    pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(field, _)| field == name)
     }
 
-    /// Every value of a field.
+    /// All values of a field.
     pub(super) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.trim())
     }
 
-    /// A field that has one entry a line, or several with commas or spaces between them.
+    /// The entries of a field, separated by line ends, spaces, commas or semicolons.
     pub(super) fn entries(&self, name: &str) -> Vec<String> {
         let separated = |c: char| c.is_whitespace() || c == ',' || c == ';';
         let entries = self.text(name).split(separated).filter(|entry| !entry.is_empty());
         entries.map(str::to_owned).collect()
     }
 
-    /// Its fields, in their order.
+    /// Names and values of its fields, in their order.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// What may be given back to who has sent it: all but the session's token, and secrets.
+    /// The fields that may be sent back: all except the CSRF token and secrets.
     pub(super) fn returnable(&self) -> Vec<(&str, &str)> {
         self.pairs().filter(|(name, _)| *name != CSRF && !name.starts_with(SECRET)).collect()
     }
 
-    /// The same, as it was sent.
+    /// The fields that may be sent back, URL-encoded.
     pub(super) fn encoded(&self) -> String {
         serde_urlencoded::to_string(self.returnable()).unwrap_or_default()
     }
 
-    /// The form with one value for this field.
+    /// The form with a single value for this field.
     pub(super) fn with(&self, name: &str, value: &str) -> Self {
         let others = self.0.iter().filter(|(field, _)| field != name).cloned();
         Self(others.chain([(name.to_owned(), value.to_owned())]).collect())
     }
 
-    /// A whole number; `None` if the field is empty. `pointer` is where the request has it.
+    /// The whole number in a field; `None` if the field is empty. `pointer` is the JSON pointer of the field in the request.
     pub(super) fn number<T: std::str::FromStr>(&self, name: &str, pointer: &str) -> Result<Option<T>, Error> {
         let read = |text: String| {
-            text.parse().map_err(|_| Error::invalid_field(pointer, "this is a whole number, such as 60"))
+            text.parse().map_err(|_| Error::invalid_field(pointer, "enter a whole number, such as 60"))
         };
         self.stated(name).map(read).transpose()
     }
@@ -123,11 +122,11 @@ impl Form {
         Self(self.0.iter().filter(|(field, _)| field != name).cloned().collect())
     }
 
-    /// The digest of all that was sent but the session's token: what is the same when a form is sent again.
+    /// Digest of all fields except the CSRF token. It is equal for a resubmitted form.
     pub(super) fn digest(&self) -> Digest {
         let mut text = String::new();
         for (name, value) in self.0.iter().filter(|(name, _)| name != CSRF) {
-            // With the lengths, so that no two forms give one text.
+            // With the lengths, so that different forms have different texts.
             text.push_str(&format!("{}:{name}{}:{value}", name.len(), value.len()));
         }
         Digest::of(text.as_bytes())
@@ -138,7 +137,7 @@ impl<S: Sync> FromRequestParts<S> for Form {
     type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // Only the session middleware puts it there, once it is checked.
+        // Only the session middleware inserts it, after its checks.
         Ok(parts.extensions.get::<Self>().cloned().ok_or_else(Error::internal)?)
     }
 }
@@ -146,8 +145,8 @@ impl<S: Sync> FromRequestParts<S> for Form {
 // === impl FormError ===
 
 impl FormError {
-    /// The problem, at the field of a form whose request has it in `problem`'s pointer. `fields` has pairs of pointer and
-    /// name of the field; a pointer counts for what is below it as well.
+    /// Assigns a problem to a form field. `fields` maps JSON pointers of the request to field names; a pointer also applies to
+    /// everything below it.
     pub(super) fn new(problem: &Error, fields: &[(&str, &str)]) -> Self {
         let is_at = |pointer: &str, at: &str| {
             at.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -159,71 +158,71 @@ impl FormError {
         Self { field, text: sentence(problem.detail()) }
     }
 
-    /// The problem of a search whose form has these `fields`, under the names that the query has. Beside its field a name says
-    /// nothing, and is none that its reader knows.
+    /// Assigns the problem of a search to one of these form `fields`. Next to the field, the text does not repeat the name of the
+    /// query parameter.
     pub(super) fn of_search(problem: &Error, fields: &[&str]) -> Self {
         let detail = problem.detail();
         let field = problem.field().filter(|field| fields.contains(field));
-        let rest = field.and_then(|field| detail.strip_prefix(field)).filter(|rest| rest.starts_with(" is "));
+        let rest = field.and_then(|field| detail.strip_prefix(field)).filter(|rest| rest.starts_with(' '));
         let text = rest.map_or_else(|| sentence(detail), |rest| sentence(&format!("this{rest}")));
         Self { field: field.map(str::to_owned), text }
     }
 }
 
-/// What is wrong with a field, if it is to blame.
-pub(super) fn at<'e>(errors: &'e [FormError], field: &str) -> Option<&'e str> {
+/// The error at a field.
+pub(super) fn error_at<'e>(errors: &'e [FormError], field: &str) -> Option<&'e str> {
     let error = errors.iter().find(|error| error.field.as_deref() == Some(field))?;
     Some(&error.text)
 }
 
-/// What is wrong that no field is to blame for.
-pub(super) fn elsewhere(errors: &[FormError]) -> Option<&str> {
+/// The error of the form as a whole.
+pub(super) fn general_error(errors: &[FormError]) -> Option<&str> {
     let error = errors.iter().find(|error| error.field.is_none())?;
     Some(&error.text)
 }
 
-/// The fields that are to blame, with what they are called, in the order of `labels`.
-pub(super) fn blamed(errors: &[FormError], labels: &[Labelled]) -> Vec<Labelled> {
-    labels.iter().filter(|(field, _)| at(errors, field).is_some()).copied().collect()
+/// The fields with errors, in the order of `labels`.
+pub(super) fn invalid_fields(errors: &[FormError], labels: &[Labelled]) -> Vec<Labelled> {
+    labels.iter().filter(|(field, _)| error_at(errors, field).is_some()).copied().collect()
 }
 
-/// The field that the last error is at, unless one before is too. A check finds one error at a time: who puts into this field
-/// what fits, and checks again, finds all.
-pub(super) fn newly_blamed(errors: &[FormError]) -> Option<&str> {
+/// The field of the last error, unless an earlier error is at the same field. A check finds one error at a time: to find all,
+/// replace the value of this field with a valid one and check again.
+pub(super) fn newly_invalid(errors: &[FormError]) -> Option<&str> {
     let (last, before) = errors.split_last()?;
-    last.field.as_deref().filter(|field| at(before, field).is_none())
+    last.field.as_deref().filter(|field| error_at(before, field).is_none())
 }
 
-/// A name for an attempt to make something, which a form carries so that it makes nothing twice.
+/// A new idempotency key for a form.
 pub(super) fn new_attempt(app: &Console) -> Result<String, Error> {
     Ok(hex::encode(app.entropy.compose(|random| [0; 16].map(|_: u8| random()))?))
 }
 
-/// The attempt that a form is, as the API knows those of its clients; `None` for a form without a name for it.
+/// The idempotent attempt of a form, equivalent to the one of an API request; `None` for a form without an idempotency key.
 pub(super) fn attempt(principal: &Principal, form: &Form) -> Option<Attempt> {
     let name = form.stated(ATTEMPT)?;
     let key = Digest::of(format!("a form of a page: {name}").as_bytes());
     Some(Attempt { token: principal.id, key, request: form.digest() })
 }
 
-/// The end that a form chooses, as a request states it. Browsers send a time without a zone; ours is UTC, as the form says.
+/// The expiry that a form selects, in RFC 3339. Browsers send a time without a zone, which is in UTC.
 pub(super) fn lifetime(form: &Form, now: UnixMillis) -> Result<Option<String>, Error> {
     let days = |value: &str| LIFETIMES.iter().find(|(known, ..)| *known == value).map(|(.., days)| *days);
     match form.text("lifetime") {
         "" | "never" => Ok(None),
         "date" => match form.text("expires_at") {
-            "" => Err(Error::invalid_field("/expires_at", "choose a date, or another lifetime")),
+            "" => Err(Error::invalid_field("/expires_at", "select a date or another lifetime")),
             text => Ok(Some(in_utc(text))),
         },
         value => match days(value) {
             Some(days) => Ok(Some(format_time(UnixMillis(now.0.saturating_add(days * DAY_MS))))),
-            None => Err(Error::invalid_field("/expires_at", "choose one of the lifetimes")),
+            None => Err(Error::invalid_field("/expires_at", "select one of the lifetimes")),
         },
     }
 }
 
-/// RFC 3339 of `2027-01-31`, `2027-01-31T12:00` or `2027-01-31T12:00:00`; anything else as it is, to be judged by the
-/// operation.
+/// Converts `2027-01-31`, `2027-01-31T12:00` or `2027-01-31T12:00:00` to RFC 3339. Returns anything else unchanged, for the
+/// use case to validate.
 fn in_utc(text: &str) -> String {
     match text.len() {
         10 => format!("{text}T00:00:00Z"),
@@ -233,7 +232,7 @@ fn in_utc(text: &str) -> String {
     }
 }
 
-/// The choices of when something ends.
+/// The choices of the expiry.
 pub(super) fn lifetimes(chosen: &str) -> Vec<Lifetime> {
     let mut all = vec![("never", "Never")];
     all.extend(LIFETIMES.iter().map(|(value, label, _)| (*value, *label)));
@@ -242,7 +241,7 @@ pub(super) fn lifetimes(chosen: &str) -> Vec<Lifetime> {
     all.into_iter().map(|(value, label)| Lifetime { value, label, is_chosen: value == chosen }).collect()
 }
 
-/// A detail as a sentence.
+/// Formats the detail of an error as a sentence.
 pub(super) fn sentence(detail: &str) -> String {
     let mut letters = detail.chars();
     let text: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
@@ -254,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_read_in_the_form_of_browsers() {
+    fn url_encoded_fields_are_read() {
         let form = Form::parse(
             b"name=+ci+&scopes=a%3Ar&scopes=b%3Aw&empty=&list=10.0.0.0%2F8%0D%0A+%3A%3A1%2C1.2.3.4&n=60&m=x",
         )
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_stand_at_their_field() {
+    fn errors_are_assigned_to_their_field() {
         let fields = [("/scopes", "scopes"), ("/rate_limit/burst", "burst"), ("/rate_limit", "per_minute")];
         for (pointer, expected) in [
             ("/scopes", Some("scopes")),
@@ -304,16 +303,16 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_blamed_once() {
+    fn a_field_is_newly_invalid_once() {
         let error =
             |field: Option<&str>| FormError { field: field.map(str::to_owned), text: "No.".to_owned() };
-        let blamed = |fields: &[Option<&str>]| {
+        let invalid = |fields: &[Option<&str>]| {
             let errors: Vec<_> = fields.iter().map(|field| error(*field)).collect();
-            newly_blamed(&errors).map(str::to_owned)
+            newly_invalid(&errors).map(str::to_owned)
         };
-        assert_eq!(blamed(&[Some("a"), Some("b")]).as_deref(), Some("b"));
+        assert_eq!(invalid(&[Some("a"), Some("b")]).as_deref(), Some("b"));
         for done in [&[][..], &[None], &[Some("a"), None], &[Some("a"), Some("b"), Some("a")]] {
-            assert_eq!(blamed(done), None, "{done:?}");
+            assert_eq!(invalid(done), None, "{done:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Values as pages show them.
+//! Values formatted for display.
 
 use std::fmt;
 
@@ -14,29 +14,29 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// An instant: `2026-03-01 12:00 UTC`. The script shows it in the reader's zone, with UTC at hand.
+/// A time: `2026-03-01 12:00 UTC`. The script converts it to the local zone, with UTC in a tooltip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct At(pub(super) UnixMillis);
 
-/// An instant beside now: `3 days ago`, `in 5 min`, with the instant at hand.
+/// A time relative to now: `3 days ago`, `in 5 min`, with the absolute time in a tooltip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ago {
-    /// The instant.
+    /// Time.
     pub(super) time: UnixMillis,
-    /// The present one.
+    /// Current time.
     pub(super) now: UnixMillis,
 }
 
-/// An instant ahead that is counted down to: `in 23 h 59 min`. The script counts on.
+/// The remaining time to a time in the future: `23 h 59 min`. The script counts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Until {
-    /// The instant.
+    /// Time.
     pub(super) time: UnixMillis,
-    /// The present one.
+    /// Current time.
     pub(super) now: UnixMillis,
 }
 
-/// A status as a badge: its shape and its word tell it, and its colour besides.
+/// A status as a badge, distinguished by shape, text and colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Badge(pub(super) KeyStatus);
 
@@ -44,7 +44,7 @@ pub(super) struct Badge(pub(super) KeyStatus);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Count(pub(super) u64);
 
-/// Limits in a few words: `60/min, burst 20`.
+/// Limits in short form: `60/min, burst 20`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limit(pub(super) RateLimit);
 
@@ -55,15 +55,15 @@ impl HtmlSafe for Badge {}
 impl HtmlSafe for Count {}
 impl HtmlSafe for Limit {}
 
-/// An instant to the second: `2026-03-01 12:00:07 UTC`. The script shows it in the reader's zone, with UTC at hand.
+/// A time to the second: `2026-03-01 12:00:07 UTC`. The script converts it to the local zone, with UTC in a tooltip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment(pub(super) UnixMillis);
 
-/// A length of time in microseconds, in the unit that is read best: `12 ms`.
+/// A duration in microseconds, with the unit that suits its size: `12 ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Micros(pub(super) u64);
 
-/// Bytes, in the unit that is read best: `1.2 KiB`.
+/// A number of bytes, with the unit that suits its size: `1.2 KiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) u64);
 
@@ -134,7 +134,7 @@ impl fmt::Display for Ago {
 impl fmt::Display for Until {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self.time.0.saturating_sub(self.now.0) {
-            0 => "over".to_owned(),
+            0 => "0 s".to_owned(),
             ahead if ahead < HOUR => format!("{} min {} s", ahead / MINUTE, ahead % MINUTE / SECOND),
             ahead if ahead < DAY => format!("{} h {} min", ahead / HOUR, ahead % HOUR / MINUTE),
             ahead => format!("{} d {} h", ahead / DAY, ahead % DAY / HOUR),
@@ -144,7 +144,7 @@ impl fmt::Display for Until {
     }
 }
 
-/// The largest unit that fits.
+/// Formats a duration in the largest unit that fits.
 fn roughly(time: u64) -> String {
     let (number, unit) = match time {
         time if time < HOUR => (time / MINUTE, "min"),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_sizes_are_in_the_unit_that_is_read_best() {
+    fn durations_and_sizes_have_a_suitable_unit() {
         let texts = [999, 1_000, 9_940, 12_300, 1_500_000].map(|micros| Micros(micros).to_string());
         assert_eq!(texts, ["999 µs", "1.0 ms", "9.9 ms", "12 ms", "1.5 s"]);
         let texts = [1_023, 1_536, 3 * 1_024 * 1_024].map(|bytes| Bytes(bytes).to_string());

@@ -1,4 +1,4 @@
-//! `GET /gateways`: who is in step, and who is behind.
+//! `GET /gateways`: the gateways and the snapshot version that each enforces.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use omniflow_domain::time::DAY_MS;
 use omniflow_service::gateways::{GatewayPage, Gateways};
 use omniflow_service::query::PageRequest;
 
-/// Gateways of one page.
+/// Gateways per page.
 const PAGE_SIZE: &str = "50";
-/// From how far on a clock that differs is shown, in milliseconds: keys end by the gateway's clock.
-const CLOCK_MS: u64 = 2_000;
+/// Clock skew in milliseconds from which it is shown: keys expire by the gateway's clock.
+const MIN_SHOWN_SKEW_MS: u64 = 2_000;
 
-/// What the address says.
+/// The query string.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Query {
@@ -36,7 +36,7 @@ struct Query {
 struct GatewaysPage {
     layout: Layout,
     version: u64,
-    made: At,
+    created: At,
     in_step: usize,
     rows: Vec<Row>,
     is_first: bool,
@@ -48,7 +48,7 @@ struct Row {
     name: String,
     incarnation: String,
     state: (&'static str, &'static str),
-    /// How far behind it is, where it is.
+    /// Reason why it is not in step.
     behind: Option<String>,
     version: u64,
     workers: Vec<(String, u64, bool)>,
@@ -77,8 +77,8 @@ async fn show(
     Ok(Page(GatewaysPage {
         layout: browser.layout("Gateways"),
         version,
-        // Versions are the milliseconds at which they were made, or one more than the one before.
-        made: At(UnixMillis(version)),
+        // A version is the time of its creation in milliseconds, or the previous version plus one.
+        created: At(UnixMillis(version)),
         in_step,
         rows,
         is_first: query.cursor.is_empty(),
@@ -97,13 +97,13 @@ impl Row {
             GatewayState::Behind => ("warn", "behind"),
             GatewayState::Silent => ("bad", "silent"),
         };
-        // All that is known of it is what an earlier process noted.
+        // It is only known from an earlier process of the control plane.
         let is_remembered = gateway.filter_version.is_none() && gateway.workers.is_empty();
         let behind = (gateway.state != GatewayState::InStep).then(|| match oldest {
-            _ if is_remembered => "it has not called since the control plane started".to_owned(),
-            0 => "it has no snapshot yet, so it refuses every call".to_owned(),
-            oldest if oldest >= published => "it has not called lately".to_owned(),
-            oldest => format!("{} behind", length(published - oldest)),
+            _ if is_remembered => "not seen since the control plane started".to_owned(),
+            0 => "no snapshot yet, so it refuses every call".to_owned(),
+            oldest if oldest >= published => "not seen recently".to_owned(),
+            oldest => format!("{} behind", duration(published - oldest)),
         });
         let workers: Vec<(String, u64, bool)> = gateway
             .workers
@@ -121,10 +121,12 @@ impl Row {
             filter: gateway.filter_version,
             first: Ago { time: gateway.first_seen_at, now },
             last: Ago { time: gateway.last_seen_at, now },
-            clock: gateway.clock_skew_ms.filter(|skew| skew.unsigned_abs() >= CLOCK_MS).map(|skew| {
-                let direction = if skew > 0 { "ahead" } else { "behind" };
-                format!("its clock is {} {direction}", length(skew.unsigned_abs()))
-            }),
+            clock: gateway.clock_skew_ms.filter(|skew| skew.unsigned_abs() >= MIN_SHOWN_SKEW_MS).map(
+                |skew| {
+                    let direction = if skew > 0 { "ahead" } else { "behind" };
+                    format!("clock {} {direction}", duration(skew.unsigned_abs()))
+                },
+            ),
         }
     }
 
@@ -133,8 +135,8 @@ impl Row {
     }
 }
 
-/// A length of time, in milliseconds, in the unit that is read best.
-fn length(ms: u64) -> String {
+/// Formats a duration in milliseconds with the unit that suits its size.
+fn duration(ms: u64) -> String {
     match ms {
         ms if ms < 1_000 => format!("{ms} ms"),
         ms if ms < 120_000 => format!("{} s", ms / 1_000),
@@ -156,11 +158,11 @@ mod tests {
     use omniflow_test_server::{TestServer, request};
 
     #[tokio::test]
-    async fn who_is_in_step_and_who_is_behind() {
+    async fn gateways_are_listed_with_their_state() {
         let server = TestServer::new().await;
         let gateway = server.token("gateway").await;
         let mut browser = Browser::signed_in(&server, &server.owner).await;
-        assert!(browser.page("/gateways").await.contains("No gateway has called"));
+        assert!(browser.page("/gateways").await.contains("No gateways yet"));
         let version = server.get("/v1/gateways").await.json()["version"].as_u64().unwrap();
         let installation = server.app.publisher.installation.id;
         let poll = async |name: &str, version: u64, clock: u64| {
@@ -176,20 +178,19 @@ mod tests {
         poll("edge", version, now + 9_000).await;
         poll("<b>old", version - 90_000, now).await;
         let page = browser.page("/gateways").await;
-        for part in
-            ["1 of 2", "in step</span>", "its clock is 9 s ahead", "90 s behind", "&#60;b&#62;old", "1.2.3"]
+        for part in ["1 of 2", "in step</span>", "clock 9 s ahead", "90 s behind", "&#60;b&#62;old", "1.2.3"]
         {
             assert!(page.contains(part), "{part}: {page}");
         }
         server.pass(Duration::from_secs(120));
         let page = browser.page("/gateways").await;
-        assert!(page.contains("0 of 2") && page.contains("it has not called lately"), "{page}");
+        assert!(page.contains("0 of 2") && page.contains("not seen recently"), "{page}");
         assert_eq!(browser.open("/gateways?cursor=%00").await.status, StatusCode::BAD_REQUEST);
     }
 
     #[test]
-    fn lengths_are_in_the_unit_that_is_read_best() {
-        let texts = [999, 90_000, 3_600_000, 86_400_000, 259_200_000].map(length);
+    fn durations_have_a_suitable_unit() {
+        let texts = [999, 90_000, 3_600_000, 86_400_000, 259_200_000].map(duration);
         assert_eq!(texts, ["999 ms", "90 s", "60 min", "24 h", "3 days"]);
     }
 }

@@ -1,49 +1,37 @@
-//! What stands around every page: title, navigation, who is signed in.
+//! The layout of every page: title, navigation and the signed-in principal.
 
 use super::assets::{ICON, SCRIPT, STYLE};
 use super::navigation::SECTIONS;
 use super::preferences::Preferences;
 use omniflow_domain::principal::Principal;
-use omniflow_domain::token::Role;
 
-/// What the layout needs to know. Every context of a page has one, by the name `layout`.
+/// Data of the layout. Every page context has one in the field `layout`.
 #[derive(Clone)]
 pub(super) struct Layout {
     /// The title of the page.
     pub(super) title: String,
-    /// The sections that the reader may see, by group. Empty for who is not signed in.
+    /// Sections that the principal may open, by group. Empty without a session.
     pub(super) groups: Vec<(&'static str, Vec<Entry>)>,
-    /// Name and role of the token, for who is signed in.
-    pub(super) reader: Option<Reader>,
-    /// What every form carries, in the field `csrf`.
+    /// The signed-in principal.
+    pub(super) principal: Option<Principal>,
+    /// CSRF token of the session's forms.
     pub(super) csrf: String,
-    /// Path and query of this page, to come back to.
+    /// Path and query of this page.
     pub(super) target: String,
-    /// How it looks.
+    /// Display preferences.
     pub(super) preferences: Preferences,
-    /// Whether its reader opened it, so that its address shows it again. What answers a form has no such address.
-    pub(super) was_opened: bool,
+    /// Whether a `GET` of this URL shows the page again. The response to a form cannot be reloaded.
+    pub(super) is_reloadable: bool,
 }
 
-/// Who is signed in.
-#[derive(Clone)]
-pub(super) struct Reader {
-    /// The token's name.
-    pub(super) name: String,
-    /// The token's role.
-    pub(super) role: Role,
-    /// Whether it may change keys and the policy.
-    pub(super) may_write: bool,
-}
-
-/// A line of the navigation.
+/// An entry of the navigation.
 #[derive(Clone)]
 pub(super) struct Entry {
-    /// Where it leads.
+    /// Path.
     pub(super) path: &'static str,
-    /// What it is called.
+    /// Label.
     pub(super) label: &'static str,
-    /// Whether this page is in that section.
+    /// Whether this page belongs to that section.
     pub(super) is_current: bool,
 }
 
@@ -57,53 +45,49 @@ impl Layout {
         path: &str,
         target: &str,
         preferences: Preferences,
-        was_opened: bool,
+        is_reloadable: bool,
     ) -> Self {
         Self {
             title,
             groups: principal.map_or_else(Vec::new, |principal| groups(principal, path)),
-            reader: principal.map(|principal| Reader {
-                name: principal.name.to_string(),
-                role: principal.role,
-                may_write: principal.may_write(),
-            }),
+            principal: principal.cloned(),
             csrf: csrf.to_owned(),
             target: target.to_owned(),
             preferences,
-            was_opened,
+            is_reloadable,
         }
     }
 
-    /// Whether the reader may change keys and the policy.
+    /// Whether the principal may change keys and the policy.
     pub(super) fn may_write(&self) -> bool {
-        self.reader.as_ref().is_some_and(|reader| reader.may_write)
+        self.principal.as_ref().is_some_and(Principal::may_write)
     }
 
-    /// Whether there is a section at this path that the reader may see, so that a page can link to it.
-    pub(super) fn leads_to(&self, path: &str) -> bool {
+    /// Whether the principal may open the section at this path, so that a page can link to it.
+    pub(super) fn can_open(&self, path: &str) -> bool {
         self.groups.iter().flat_map(|(_, entries)| entries).any(|entry| entry.path == path)
     }
 
-    /// Where the stylesheet is.
+    /// Path of the stylesheet.
     pub(super) fn style(&self) -> &str {
         STYLE.path()
     }
 
-    /// Where the script is.
+    /// Path of the script.
     pub(super) fn script(&self) -> &str {
         SCRIPT.path()
     }
 
-    /// Where the icon is.
+    /// Path of the icon.
     pub(super) fn icon(&self) -> &str {
         ICON.path()
     }
 
-    /// One for tests of templates: an owner who looks at the keys.
+    /// A layout for template tests: an owner on the keys page.
     #[cfg(test)]
     pub(super) fn sample(title: &str) -> Self {
-        let principal =
-            Principal { id: uuid::Uuid::from_u128(7), name: "owner".parse().unwrap(), role: Role::Owner };
+        let role = omniflow_domain::token::Role::Owner;
+        let principal = Principal { id: uuid::Uuid::from_u128(7), name: "owner".parse().unwrap(), role };
         Self::new(
             title.to_owned(),
             Some(&principal),

@@ -56,6 +56,7 @@ mod preferences;
 mod preferences_form;
 mod route_kind;
 mod routes;
+mod search;
 mod session_cookie;
 mod session_middleware;
 mod settings;
@@ -116,7 +117,7 @@ fn routes(app: Arc<Console>) -> PageRoutes {
 
 /// The asset with this name.
 fn asset(name: &str) -> Response {
-    let missing = || Error::not_found("No file of the pages has this name. Load the page anew.");
+    let missing = || Error::not_found("This file does not exist. Reload the page.");
     Asset::find(name).map_or_else(|| error_page::plain(&missing()), IntoResponse::into_response)
 }
 
@@ -130,11 +131,11 @@ pub async fn error_response(app: &Console, request: Request, error: Error) -> Re
     with_security_headers(response)
 }
 
-/// Whether an error is shown as a page: a browser requested it, and the path is not one for programs.
+/// Whether an error of this request is shown as a page: a browser sent it, and the path is not one of an API.
 pub fn wants_page(request: &Request) -> bool {
     let path = request.uri().path();
-    let of_programs = ["/v1", "/gateway/v1", "/openapi.json", "/assets"];
+    let api_paths = ["/v1", "/gateway/v1", "/openapi.json", "/assets"];
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    !of_programs.iter().any(|prefix| path.starts_with(prefix))
+    !api_paths.iter().any(|prefix| path.starts_with(prefix))
         && accept.is_some_and(|accept| accept.contains("text/html"))
 }

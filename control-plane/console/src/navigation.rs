@@ -1,25 +1,25 @@
-//! The navigation: the sections of the console.
+//! The sections of the console and their place in the navigation.
 
 use omniflow_domain::access::{Access, OWNER, READ};
 
-/// A part of the pages, with a line in the navigation.
+/// A group of pages with an entry in the navigation.
 pub(super) struct Section {
-    /// The path of its first page. All others are below.
+    /// Path of its first page and prefix of all others.
     pub(super) path: &'static str,
-    /// What it is called.
+    /// Label.
     pub(super) label: &'static str,
-    /// Under which heading it stands.
+    /// Heading in the navigation.
     pub(super) group: &'static str,
-    /// Who sees it.
+    /// Roles that may open it.
     pub(super) access: Access,
 }
 
-/// All sections, in the order of the navigation. The first that a reader may see is the front page.
+/// All sections, in the order of the navigation. `/` redirects to the first.
 pub(super) const SECTIONS: &[Section] = &[
     Section { path: "/keys", label: "API keys", group: "Settings", access: READ },
     Section { path: "/tokens", label: "Tokens", group: "Settings", access: OWNER },
     Section { path: "/settings", label: "Installation", group: "Settings", access: READ },
-    Section { path: "/audit", label: "Audit", group: "Activity", access: READ },
+    Section { path: "/audit", label: "Audit log", group: "Activity", access: READ },
     Section { path: "/anomalies", label: "Anomalies", group: "Activity", access: READ },
     Section { path: "/admin-log", label: "Admin log", group: "Activity", access: READ },
     Section { path: "/policy", label: "Policy", group: "Enforcement", access: READ },

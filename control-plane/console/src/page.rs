@@ -1,4 +1,4 @@
-//! What handlers of pages and forms return: a page, or an error.
+//! The results of page and form handlers: a page or an error.
 
 use askama::Template;
 use axum::http::{StatusCode, header};
@@ -7,16 +7,16 @@ use axum::response::{Html, IntoResponse, Response};
 use omniflow_api_types::problem;
 use omniflow_domain::error::{Error, ErrorCode};
 
-/// What the handler of a page or form gives.
+/// Result of a page or form handler.
 pub(super) type PageResult = Result<Response, PageError>;
 
-/// The error of a handler. The session middleware turns it into an error page.
+/// Error of a handler. The session middleware converts it to an error page.
 pub(super) struct PageError(Box<Error>);
 
-/// A page: a template that is rendered, and cannot be what it should be if that fails.
+/// A page, rendered from a template. A failure to render is a 500 response.
 pub(super) struct Page<T>(pub(super) T);
 
-/// The status of every response with this code.
+/// The HTTP status of an error code.
 pub(super) fn error_status(code: ErrorCode) -> StatusCode {
     StatusCode::from_u16(problem::status(code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
@@ -31,9 +31,9 @@ impl<E: Into<Error>> From<E> for PageError {
 
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        let mut answer = error_status(self.0.code()).into_response();
-        answer.extensions_mut().insert(*self.0);
-        answer
+        let mut response = error_status(self.0.code()).into_response();
+        response.extensions_mut().insert(*self.0);
+        response
     }
 }
 
@@ -48,7 +48,7 @@ impl<T: Template> IntoResponse for Page<T> {
                 (
                     StatusCode::INTERNAL_SERVER_ERROR,
                     [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-                    "The control plane failed. Its log says why.",
+                    "The page could not be rendered. See the log of the control plane.",
                 )
                     .into_response()
             }

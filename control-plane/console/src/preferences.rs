@@ -1,4 +1,4 @@
-//! How a reader wants pages to look: light or dark. It is kept in the browser, for it concerns nobody else.
+//! Display preferences, which are stored only in a cookie of the browser.
 
 use axum::http::{HeaderMap, HeaderValue};
 
@@ -6,20 +6,20 @@ use super::session_cookie::cookie;
 use omniflow_domain::error::Error;
 
 const COOKIE: &str = "omf-theme";
-/// How long the browser keeps it, in seconds: a year.
-const KEPT: u32 = 365 * 86_400;
+/// Lifetime of the cookie in seconds: a year.
+const MAX_AGE: u32 = 365 * 86_400;
 
-/// How pages look.
+/// Display preferences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Preferences {
-    /// In which colours.
+    /// Theme.
     pub(super) theme: Theme,
 }
 
-/// The colours of pages.
+/// Colour theme of pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Theme {
-    /// As the reader's system has it.
+    /// The theme of the operating system.
     #[default]
     System,
     /// Dark on light.
@@ -35,10 +35,10 @@ impl Preferences {
         Self { theme: Theme::of(cookie(headers, COOKIE).unwrap_or_default()) }
     }
 
-    /// The cookie that keeps them in the browser. `is_secure` is whether the browser's connection is encrypted.
+    /// The `Set-Cookie` value that stores them. `is_secure` states whether the browser's connection is encrypted.
     pub(super) fn set_cookie(self, is_secure: bool) -> Result<HeaderValue, Error> {
         let (theme, flag) = (self.theme.as_str(), if is_secure { "; Secure" } else { "" });
-        let text = format!("{COOKIE}={theme}; Path=/; Max-Age={KEPT}; HttpOnly; SameSite=Lax{flag}");
+        let text = format!("{COOKIE}={theme}; Path=/; Max-Age={MAX_AGE}; HttpOnly; SameSite=Lax{flag}");
         HeaderValue::try_from(text).map_err(|_| Error::internal())
     }
 }
@@ -46,7 +46,7 @@ impl Preferences {
 // === impl Theme ===
 
 impl Theme {
-    /// The theme with this name; that of the system for any other.
+    /// The theme with this name, or `System` for an unknown name.
     pub(super) fn of(text: &str) -> Self {
         match text {
             "light" => Self::Light,

@@ -1,4 +1,4 @@
-//! The form in which a reader chooses light or dark.
+//! The form that selects the theme.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Redirect};
@@ -9,7 +9,7 @@ use super::page::PageResult;
 use super::preferences::{Preferences, Theme};
 use super::sign_in_page::local_path;
 
-/// `POST /preferences`: keeps the preferences, and shows the page again from which they were sent.
+/// `POST /preferences`: stores the preferences in a cookie and returns to the page that sent them.
 pub(super) async fn keep(browser: BrowserSession, form: Form) -> PageResult {
     let preferences = Preferences { theme: Theme::of(form.text("theme")) };
     let cookie = preferences.set_cookie(browser.is_secure())?;

@@ -1,12 +1,12 @@
-//! How browsers request the routes of the console.
+//! The kinds of routes of the console.
 
-/// How a browser requests a route.
+/// Kind of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RouteKind {
-    /// Opened by its reader.
+    /// A page that a person opens.
     Page,
-    /// Sent by a form.
+    /// The target of a form.
     Form,
-    /// Loaded by the script of a page, without its reader doing anything.
+    /// A part of a page that the script loads without user action.
     Live,
 }

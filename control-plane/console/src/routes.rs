@@ -1,5 +1,4 @@
-//! The routes of the console. Every page and form is declared with the roles that it admits; there is no other way to add
-//! one.
+//! The routes of the console. Each page and form declares the roles that it admits; there is no other way to add one.
 
 use std::sync::Arc;
 
@@ -15,19 +14,19 @@ use crate::state::AppState;
 use crate::state::Console;
 pub(super) use omniflow_domain::access::{AUDIT, Access, OWNER, READ, WRITE};
 
-/// One row of the table of routes.
+/// A row of the route table.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(test), allow(dead_code))]
 pub(super) struct PageRoute {
-    /// Its method.
+    /// Method.
     pub(super) method: Method,
-    /// Its path template.
+    /// Path template.
     pub(super) path: &'static str,
-    /// The principals that it admits.
+    /// Principals that it admits.
     pub(super) access: Access,
 }
 
-/// The routes while they are declared.
+/// Builder of the router and the route table.
 pub(super) struct PageRoutes {
     app: Arc<Console>,
     router: Router<AppState>,
@@ -41,7 +40,7 @@ impl PageRoutes {
         Self { app, router: Router::new(), table: Vec::new() }
     }
 
-    /// A page, for browsers that are signed in with a token that `access` admits.
+    /// Adds a page for the principals that `access` admits.
     pub(super) fn page<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
@@ -51,7 +50,7 @@ impl PageRoutes {
         self.add(MethodFilter::GET, Method::GET, path, access, RouteKind::Page, handler)
     }
 
-    /// A part of a page that its script loads. Such a request does not keep a session from ending.
+    /// Adds a part of a page that the script loads. Its requests do not extend the session.
     pub(super) fn live<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
@@ -61,7 +60,7 @@ impl PageRoutes {
         self.add(MethodFilter::GET, Method::GET, path, access, RouteKind::Live, handler)
     }
 
-    /// The target of a form. The handler is called only if a page of this session has sent the form.
+    /// Adds the target of a form. The handler runs only if a page of this session submitted the form.
     pub(super) fn form<H: Handler<T, AppState>, T: 'static>(
         self,
         path: &'static str,
@@ -71,7 +70,7 @@ impl PageRoutes {
         self.add(MethodFilter::POST, Method::POST, path, access, RouteKind::Form, handler)
     }
 
-    /// A file of the pages, for everybody and without a session.
+    /// Adds static files, which need no session.
     pub(super) fn asset<H: Handler<T, AppState>, T: 'static>(
         mut self,
         path: &'static str,
@@ -99,12 +98,12 @@ impl PageRoutes {
         self
     }
 
-    /// The routes.
+    /// The router.
     pub(super) fn router(self) -> Router<AppState> {
         self.router
     }
 
-    /// The pages, forms and files, with the principals that each admits.
+    /// The route table.
     #[cfg(test)]
     pub(super) fn table(&self) -> &[PageRoute] {
         &self.table

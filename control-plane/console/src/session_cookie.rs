@@ -1,8 +1,8 @@
-//! The cookie that holds the identifier of a session, and the token that the session's forms carry.
+//! The session cookie, and the CSRF token of the session's forms.
 //!
-//! The cookie has 256 random bits and nothing else; the database has their SHA-256. `SameSite=Lax`, and not `Strict`:
-//! searches in the audit log are addresses that are made to be sent to others, and with `Strict` who follows one from a
-//! message is not signed in. What changes anything is a form, and forms are held to this origin and this session.
+//! The cookie contains 256 random bits; the database stores their SHA-256. It is `SameSite=Lax` instead of `Strict`, so that
+//! a person who follows a shared link to a search in the audit log is signed in. Changes need a form, and forms are
+//! restricted to this origin and this session.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use omniflow_policy::digest::Digest;
@@ -10,29 +10,29 @@ use omniflow_policy::digest::Digest;
 use omniflow_domain::error::Error;
 use omniflow_service::sessions::IDENTIFIER_BYTES;
 
-/// The cookie over TLS: the browser takes and sends it over TLS only, and only to this very host.
+/// Name of the cookie over TLS. Browsers accept and send it only over TLS, and only to this host.
 const SECURE_COOKIE: &str = "__Host-omf-session";
-/// The cookie without TLS, where browsers refuse the other.
+/// Name of the cookie without TLS, where browsers reject the other name.
 const PLAIN_COOKIE: &str = "omf-session";
 
-/// The identifier that the browser has sent. Where this server speaks TLS, a cookie that came without is none.
+/// The session identifier that the browser sent. If this server uses TLS, the cookie without TLS is ignored.
 pub(super) fn identifier(headers: &HeaderMap, serves_tls: bool) -> Option<&str> {
     cookie(headers, SECURE_COOKIE)
         .or_else(|| if serves_tls { None } else { cookie(headers, PLAIN_COOKIE) })
         .filter(|identifier| identifier.len() == 2 * IDENTIFIER_BYTES)
 }
 
-/// The token that the forms of a session carry. It is derived from the identifier, which cannot be derived from it.
+/// The CSRF token of a session's forms. It is a digest of the identifier, so it does not reveal it.
 pub(super) fn form_token(identifier: &str) -> String {
     Digest::of(format!("a form of {identifier}").as_bytes()).to_hex()
 }
 
-/// The cookie of a session that has started. `is_secure` is whether the browser's connection is encrypted.
+/// The `Set-Cookie` value of a new session. `is_secure` states whether the browser's connection is encrypted.
 pub(super) fn keep(identifier: &str, is_secure: bool) -> Result<HeaderValue, Error> {
     set_cookie(is_secure, identifier, "")
 }
 
-/// Removes the cookie from the browser, under both of its names.
+/// The `Set-Cookie` values that remove the cookie under both of its names.
 pub(super) fn forget(is_secure: bool) -> Result<Vec<HeaderValue>, Error> {
     let plain = set_cookie(false, "", "; Max-Age=0")?;
     if is_secure { Ok(vec![set_cookie(true, "", "; Max-Age=0")?, plain]) } else { Ok(vec![plain]) }
@@ -46,7 +46,7 @@ fn set_cookie(secure: bool, identifier: &str, more: &str) -> Result<HeaderValue,
     Ok(value)
 }
 
-/// The cookie with this name, the first if there are several.
+/// The value of the first cookie with this name.
 pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     values

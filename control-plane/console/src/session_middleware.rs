@@ -1,5 +1,4 @@
-//! The middleware of every page and form: checks the session, the role, and that a form came from a page of this session.
-//! It sets the security headers of all pages.
+//! The middleware of every page and form. It checks the session, the role and the CSRF token, and sets the security headers.
 
 use omniflow_domain::principal::Principal;
 use std::sync::Arc;
@@ -26,15 +25,15 @@ use omniflow_domain::access::Access;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_net::admission::Connection;
 
-/// The largest form, in bytes: a policy of the largest size, whose characters are escaped.
+/// Size limit of a form in bytes: the largest policy, percent-encoded.
 const FORM_LIMIT: usize = 3 * 1024 * 1024;
-/// The largest form that is read from anybody: a token, or a key's settings that come along with it.
+/// Size limit in bytes of a form that needs no permit without a session: a token, with the settings of a key to resubmit.
 const SMALL_FORM: u64 = 64 * 1024;
-/// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
+/// Scripts, styles and images come from this server, forms submit to it only, and no page may be framed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// `same-origin` and not `no-referrer`, with which browsers would state the origin of forms as null.
+/// The referrer policy is `same-origin`: with `no-referrer`, browsers send `Origin: null` with forms.
 const HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
     (header::X_FRAME_OPTIONS, "DENY"),
@@ -43,7 +42,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Admits browsers to one route.
+/// Middleware of one route.
 #[derive(Clone)]
 pub(super) struct SessionMiddleware {
     app: Arc<Console>,
@@ -58,24 +57,24 @@ impl SessionMiddleware {
         Self { app, access, kind }
     }
 
-    /// Answers a request, or lets its handler answer.
+    /// Checks a request and passes it to its handler.
     pub(super) async fn pass(State(middleware): State<Self>, request: Request, next: Next) -> Response {
         let (mut parts, body) = request.into_parts();
         let browser = match BrowserSession::of(&middleware.app, &parts).await {
             Ok(browser) => browser,
             Err(error) => return with_security_headers(error_page::plain(&error)),
         };
-        let answer = match middleware.admit(&browser, &mut parts, body).await {
+        let response = match middleware.admit(&browser, &mut parts, body).await {
             Ok(body) => {
                 parts.extensions.insert(browser.clone());
                 next.run(Request::from_parts(parts, body)).await
             }
-            Err(answer) => *answer,
+            Err(response) => *response,
         };
-        with_security_headers(error_page::explain(&browser, answer, middleware.kind))
+        with_security_headers(error_page::explain(&browser, response, middleware.kind))
     }
 
-    /// Checks whatever is to be checked before a handler is called; gives the body that it may read.
+    /// Performs all checks before the handler. Returns the body that the handler may read.
     async fn admit(
         &self,
         browser: &BrowserSession,
@@ -84,7 +83,7 @@ impl SessionMiddleware {
     ) -> Result<HttpBody, Box<Response>> {
         if self.kind == RouteKind::Form && !is_same_origin(&parts.headers, &parts.uri) {
             return Err(page_error(Error::forbidden(
-                "This form was not sent by a page of this control plane, so nothing was done.",
+                "This form was not submitted by a page of this control plane, so nothing was changed.",
             )));
         }
         if let Access::Roles(_) = self.access {
@@ -104,9 +103,9 @@ impl SessionMiddleware {
         let form = read(body, browser.principal().is_some(), &self.app.console.large_forms)
             .await
             .map_err(page_error)?;
-        if matches!(self.access, Access::Roles(_)) && !browser.has_sent(&form) {
-            // One of our pages has sent it, in a session that was before this one.
-            return Err(Box::new(sign_in_page::ask_to_send_again(
+        if matches!(self.access, Access::Roles(_)) && !browser.has_submitted(&form) {
+            // A page of an earlier session submitted it.
+            return Err(Box::new(sign_in_page::confirm_resubmit(
                 browser,
                 browser.path(),
                 &form,
@@ -124,7 +123,7 @@ impl SessionMiddleware {
                 Redirect::to(&sign_in_page::path_to(browser.target(), browser.had_session())).into_response()
             }
             RouteKind::Form => match read(body, false, &self.app.console.large_forms).await {
-                Ok(form) => sign_in_page::ask_before(browser, &form),
+                Ok(form) => sign_in_page::sign_in_before(browser, &form),
                 Err(error) => *page_error(error),
             },
         }
@@ -136,38 +135,38 @@ fn page_error(error: Error) -> Box<Response> {
 }
 
 /// Adds the security headers of every page.
-pub(super) fn with_security_headers(mut answer: Response) -> Response {
+pub(super) fn with_security_headers(mut response: Response) -> Response {
     for (name, value) in HEADERS {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    answer
+    response
 }
 
-/// Reads a form. `large_forms` has a permit for each large one of people who are not signed in that is read at once.
+/// Reads a form. Without a session, reading a large form takes a permit of `large_forms`.
 async fn read(body: HttpBody, is_signed_in: bool, large_forms: &Semaphore) -> Result<Form, Error> {
     let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_FORM);
-    let _turn = if is_signed_in || is_small {
+    let _permit = if is_signed_in || is_small {
         None
     } else {
-        let turn = large_forms.try_acquire().map_err(|_| {
+        let permit = large_forms.try_acquire().map_err(|_| {
             Error::new(
                 ErrorCode::Busy,
-                "Too many long forms of people who are not signed in arrive at once. Sign in in another tab, then send this again.",
+                "Too many large forms are being submitted without a session. Sign in using another tab, then submit this form again.",
             )
         });
-        Some(turn?)
+        Some(permit?)
     };
     let bytes = in_time(to_bytes(body, FORM_LIMIT)).await?.map_err(|_| {
-        Error::new(ErrorCode::BodyTooLarge, "The form is too long, or was not sent to its end.")
+        Error::new(ErrorCode::BodyTooLarge, "The form exceeds 3 MiB or was not received completely.")
     })?;
     Form::parse(&bytes)
-        .ok_or_else(|| Error::new(ErrorCode::UnsupportedMediaType, "This is no form of a page."))
+        .ok_or_else(|| Error::new(ErrorCode::UnsupportedMediaType, "The request body is not a form."))
 }
 
-/// Whether a browser says that one of our pages has sent this.
+/// Whether the browser states that a page of this origin sent the request.
 ///
-/// `Sec-Fetch-Site` cannot be set by scripts. Browsers do not send it to a server without TLS that is not on their own
-/// machine; then `Origin` has to name the host that was called, which all browsers send with a POST.
+/// Scripts cannot set `Sec-Fetch-Site`. Browsers do not send it to a remote server without TLS; then `Origin`, which all
+/// browsers send with a POST, must name the requested host.
 fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter();
     match (sites.next(), sites.next()) {
@@ -181,7 +180,7 @@ fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
         return false;
     };
     let Some((_, origin)) = origin.split_once("://") else { return false };
-    // HTTP/2 has the host in the target.
+    // In HTTP/2 the host is in the request target.
     let host = uri
         .authority()
         .map(Authority::as_str)
@@ -200,23 +199,26 @@ mod tests {
     use crate::state::MAX_LARGE_FORMS;
 
     #[tokio::test]
-    async fn who_is_not_signed_in_has_room_for_few_long_forms() {
+    async fn large_forms_without_a_session_are_limited() {
         let unending = || HttpBody::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
         let large_forms = Semaphore::new(MAX_LARGE_FORMS);
         let read = |body, is_signed_in| Box::pin(read(body, is_signed_in, &large_forms));
         let mut readers: Vec<_> = (0..MAX_LARGE_FORMS).map(|_| read(unending(), false)).collect();
         for reader in &mut readers {
-            assert!(reader.now_or_never().is_none(), "it waits for the rest of the form");
+            assert!(reader.now_or_never().is_none(), "the rest of the form is pending");
         }
         assert_eq!(read(unending(), false).await.map(|_| ()).unwrap_err().code(), ErrorCode::Busy);
-        assert!(read(HttpBody::from("token=a"), false).await.is_ok(), "signing in goes on");
-        assert!((&mut read(unending(), true)).now_or_never().is_none(), "who is signed in is read");
+        assert!(read(HttpBody::from("token=a"), false).await.is_ok(), "sign-in stays possible");
+        assert!((&mut read(unending(), true)).now_or_never().is_none(), "a form with a session is read");
         readers.pop();
-        assert!((&mut read(unending(), false)).now_or_never().is_none(), "a form that has ended makes room");
+        assert!(
+            (&mut read(unending(), false)).now_or_never().is_none(),
+            "a finished form releases its permit"
+        );
     }
 
     #[test]
-    fn only_our_own_pages_send_forms() {
+    fn forms_of_other_origins_are_rejected() {
         for (headers, expected) in [
             (vec![("sec-fetch-site", "same-origin")], true),
             (vec![("sec-fetch-site", "same-site"), ("origin", "http://keys.example")], false),

@@ -1,5 +1,5 @@
-//! The effective settings of this installation, and where each value comes from. Nothing is changed here: settings are an
-//! operator's, and are given to `omf serve`.
+//! `GET /settings`: the effective settings of this installation with their sources. They are passed to `omf serve` and
+//! cannot be changed here.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Signing in with a token, and out.
+//! Sign-in with a token, and sign-out.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::form::{Form, sentence};
 use super::page::{Page, PageResult, error_status};
 use super::routes::{Access, PageRoutes, READ};
 use super::session_cookie;
-use super::sign_in_page::{PATH, SignInPage, ask_to_send_again, local_path};
+use super::sign_in_page::{PATH, SignInPage, confirm_resubmit, local_path};
 use omniflow_net::admission::Connection;
 use omniflow_service::sessions::{Sessions, SignIn, SignInRejection};
 
-/// The field in which a form comes along that is to be sent again.
+/// Field that carries a form to be resubmitted after sign-in.
 const CARRIED: &str = "carried";
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
@@ -28,7 +28,7 @@ pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
         .form("/sign-out/everywhere", READ, sign_out_everywhere)
 }
 
-/// Where to go then, and why the reader is here.
+/// The target after sign-in, and the reason for asking.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Query {
@@ -43,7 +43,7 @@ async fn show(browser: BrowserSession, StrictQuery(query): StrictQuery<Query>) -
         return Ok(Redirect::to(local_path(&query.to)).into_response());
     }
     let note = match query.why.as_str() {
-        "ended" => Some("Your session has ended. Sign in again to go on where you were."),
+        "ended" => Some("Your session has ended. Sign in again to continue."),
         "out" => Some("You are signed out."),
         _ => None,
     };
@@ -59,7 +59,7 @@ async fn sign_in(
     form: Form,
 ) -> PageResult {
     let to = local_path(form.text("to"));
-    let carried = form.names(CARRIED).then(|| form.text(CARRIED));
+    let carried = form.has(CARRIED).then(|| form.text(CARRIED));
     let request = SignIn { token: form.text("token"), replaces: browser.session(), peer: browser.peer() };
     let started = match sessions.sign_in(request).await? {
         Ok(started) => started,
@@ -68,14 +68,14 @@ async fn sign_in(
     Connection::trust(&extensions);
     let csrf = session_cookie::form_token(&started.identifier);
     let next = match carried.and_then(|carried| Form::parse(carried.as_bytes())) {
-        Some(carried) => ask_to_send_again(&browser, to, &carried, &csrf),
+        Some(carried) => confirm_resubmit(&browser, to, &carried, &csrf),
         None => Redirect::to(to).into_response(),
     };
     let cookie = session_cookie::keep(&started.identifier, browser.is_secure())?;
     Ok(([(header::SET_COOKIE, cookie)], next).into_response())
 }
 
-/// Asks for a token again, with the reason why the last one was rejected.
+/// The sign-in page with the reason for the rejection of the last token.
 fn rejection_page(
     browser: &BrowserSession,
     to: &str,
@@ -101,16 +101,16 @@ fn rejection_page(
 
 fn explanation(rejection: &SignInRejection) -> String {
     let text = match rejection {
-        SignInRejection::NoToken => "Paste a token of the control plane.",
+        SignInRejection::NoToken => "Enter a token.",
         SignInRejection::UnknownToken => {
-            "This is no token of this control plane, or it was revoked. Check that you pasted all of it."
+            "This token does not exist or was revoked. Check that you pasted the whole token."
         }
-        SignInRejection::ExpiredToken => "This token has expired. An owner can make another under Tokens.",
+        SignInRejection::ExpiredToken => "This token has expired. An owner can create another under Tokens.",
         SignInRejection::GatewayToken => {
-            "This token is a gateway's: it takes snapshots and delivers records, and cannot sign in. Use one with the \
-             role owner, admin or auditor."
+            "This is a gateway token. It fetches snapshots and delivers audit records, and cannot sign in. Use a token \
+             with the role owner, admin or auditor."
         }
-        SignInRejection::RevokedMeanwhile => "This token was revoked just now.",
+        SignInRejection::RevokedMeanwhile => "This token was just revoked.",
         SignInRejection::TooManyAttempts(error) => return sentence(error.detail()),
     };
     text.to_owned()
@@ -136,8 +136,8 @@ fn signed_out(browser: &BrowserSession) -> PageResult {
     let cookies =
         session_cookie::forget(browser.is_secure())?.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
     let cookies: Vec<(_, HeaderValue)> = cookies.collect();
-    let answer: Response = Redirect::to("/sign-in?why=out").into_response();
-    Ok((AppendHeaders(cookies), answer).into_response())
+    let response: Response = Redirect::to("/sign-in?why=out").into_response();
+    Ok((AppendHeaders(cookies), response).into_response())
 }
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ mod tests {
     use omniflow_test_server::TestServer;
 
     #[tokio::test]
-    async fn signing_in_is_throttled_and_works_with_a_valid_token_all_the_same() {
+    async fn sign_in_is_throttled_but_a_valid_token_is_accepted() {
         let server = TestServer::new().await;
         let sign_in = async |token: &str| {
             let mut request = Request::post("/sign-in")

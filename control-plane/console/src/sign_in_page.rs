@@ -1,4 +1,4 @@
-//! The pages that ask for a token, and the paths that lead to them and back.
+//! The sign-in page, the resubmission page, and the paths to them and back.
 
 use askama::Template;
 use axum::http::StatusCode;
@@ -9,35 +9,35 @@ use super::form::Form;
 use super::layout::Layout;
 use super::page::Page;
 
-/// Where pages send who is not signed in.
+/// Path of the sign-in page.
 pub(super) const PATH: &str = "/sign-in";
 
-/// Asks for a token.
+/// The sign-in page.
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 pub(super) struct SignInPage {
-    /// What is around the page.
+    /// Layout.
     pub(super) layout: Layout,
-    /// Where to go then.
+    /// Target after sign-in.
     pub(super) to: String,
-    /// A form that came after the session had ended, to be sent again then. It may have no fields.
+    /// A form submitted after the end of its session, to be resubmitted after sign-in. It may have no fields.
     pub(super) carried: Option<String>,
-    /// Why the reader is here.
+    /// Reason for asking.
     pub(super) note: Option<&'static str>,
-    /// Why the last token was rejected.
+    /// Reason for the rejection of the last token.
     pub(super) error: Option<String>,
 }
 
 #[derive(Template)]
-#[template(path = "send_again.html")]
-struct SendAgainPage<'a> {
+#[template(path = "resubmit.html")]
+struct ResubmitPage<'a> {
     layout: Layout,
     path: &'a str,
     csrf: &'a str,
     fields: Vec<(&'a str, &'a str)>,
 }
 
-/// The path that asks for a token and leads on to `target`.
+/// The path of the sign-in page that continues to `target`.
 pub(super) fn path_to(target: &str, had_session: bool) -> String {
     let why = if had_session { Some(("why", "ended")) } else { None };
     let to = Some(("to", target)).filter(|(_, target)| *target != "/");
@@ -46,8 +46,8 @@ pub(super) fn path_to(target: &str, had_session: bool) -> String {
     if query.is_empty() { PATH.to_owned() } else { format!("{PATH}?{query}") }
 }
 
-/// The path, if it is one of this server; its front page otherwise. Browsers take `//host` and `/\host` for other
-/// servers, and pass over control characters.
+/// The path if it is local to this server, `/` otherwise. Browsers interpret `//host` and `/\host` as other servers, and
+/// ignore control characters.
 pub(super) fn local_path(text: &str) -> &str {
     let is_local = text.starts_with('/')
         && !text.starts_with("//")
@@ -56,20 +56,20 @@ pub(super) fn local_path(text: &str) -> &str {
     if is_local { text } else { "/" }
 }
 
-/// Asks for a token before a form, which came after its session had ended, is sent again: nothing typed is lost.
-pub(super) fn ask_before(browser: &BrowserSession, form: &Form) -> Response {
+/// The sign-in page for a form that was submitted after the end of its session. The input is kept.
+pub(super) fn sign_in_before(browser: &BrowserSession, form: &Form) -> Response {
     let page = SignInPage {
         layout: browser.layout("Sign in"),
         to: browser.path().to_owned(),
         carried: Some(form.encoded()),
-        note: Some("Your session has ended. Sign in again, and what you typed is still there."),
+        note: Some("Your session has ended. Sign in again to continue. Your input is kept."),
         error: None,
     };
     (StatusCode::UNAUTHORIZED, Page(page)).into_response()
 }
 
-/// Asks whether to send a form again, with the token of the session that there is now.
-pub(super) fn ask_to_send_again(browser: &BrowserSession, path: &str, form: &Form, csrf: &str) -> Response {
+/// The page that asks whether to resubmit a form with the CSRF token of the current session.
+pub(super) fn confirm_resubmit(browser: &BrowserSession, path: &str, form: &Form, csrf: &str) -> Response {
     let fields = form.returnable();
-    Page(SendAgainPage { layout: browser.layout("Send it again?"), path, csrf, fields }).into_response()
+    Page(ResubmitPage { layout: browser.layout("Resubmit this form?"), path, csrf, fields }).into_response()
 }

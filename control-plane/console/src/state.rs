@@ -1,4 +1,4 @@
-//! The state of the console, and the slices of it that handlers take.
+//! The state of the console, and the slices of it that handlers extract.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use omniflow_service::sessions::Sessions;
 use omniflow_service::tokens::Tokens;
 use tokio::sync::Semaphore;
 
-/// What the console works with: the use cases, and its own state.
+/// The use cases that the console calls, and its own state.
 pub struct Console {
     /// Authenticates tokens.
     pub authentication: Arc<Authentication>,
@@ -25,7 +25,7 @@ pub struct Console {
     pub clock: Clock,
     /// Random bytes.
     pub entropy: Entropy,
-    /// Where clients reach the gateways; `None` if nobody has said.
+    /// URL of the gateways for clients; `None` if it is not configured.
     pub gateway_url: Option<String>,
     /// The use cases of keys.
     pub keys: Arc<Keys>,
@@ -43,9 +43,9 @@ pub struct Console {
     pub admin_log: Arc<AdminLog>,
     /// Reads the state of the gateways.
     pub gateways: Arc<Gateways>,
-    /// How far revocations made in the console are enforced.
+    /// Tracks the enforcement of changes.
     pub enforcement_watch: Arc<EnforcementWatch>,
-    /// State that no use case has.
+    /// State of the console itself.
     pub console: Arc<ConsoleState>,
 }
 
@@ -85,14 +85,14 @@ slices! {
 // === impl Console ===
 
 impl Console {
-    /// The present instant.
+    /// The current time.
     pub(super) fn now(&self) -> UnixMillis {
         self.clock.now()
     }
 }
 
-/// Large forms that are read at once without a session. A form that is sent after its session has ended is not lost; but
-/// nobody without a session can fill the memory.
+/// Number of large forms that are read concurrently without a session. A form submitted after the end of its session is
+/// kept, but clients without a session cannot exhaust the memory.
 pub(super) const MAX_LARGE_FORMS: usize = 8;
 
 /// The state of the console.
@@ -102,11 +102,11 @@ pub struct ConsoleState {
     pub(super) settings: Vec<EffectiveSetting>,
     /// Whether connections are accepted over TLS only.
     pub(super) serves_tls: bool,
-    /// One permit for each large form that is read without a session.
+    /// One permit per large form that is read without a session.
     pub(super) large_forms: Semaphore,
 }
 
-/// An effective setting, for people to read.
+/// An effective setting, formatted for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectiveSetting {
     /// Its name.

@@ -1,4 +1,4 @@
-//! Tokens of the control plane: listed, made and revoked by owners.
+//! Tokens of the control plane, which owners list, create and revoke.
 
 use crate::page::error_status;
 use omniflow_domain::principal::Principal;
@@ -15,8 +15,8 @@ use super::browser_session::BrowserSession;
 use super::extract::{Authenticated, Segments, StrictQuery};
 use super::form::Lifetime;
 use super::form::{
-    ATTEMPT, Form, FormError, Labelled, at, attempt, blamed, elsewhere, lifetime, lifetimes, new_attempt,
-    newly_blamed,
+    ATTEMPT, Form, FormError, Labelled, attempt, error_at, general_error, invalid_fields, lifetime,
+    lifetimes, new_attempt, newly_invalid,
 };
 use super::format::{Ago, At};
 use super::layout::Layout;
@@ -29,17 +29,17 @@ use omniflow_service::query::PageRequest;
 use omniflow_service::tokens::{CreateToken, Tokens};
 
 const PAGE_SIZE: &str = "50";
-/// Where a request has what the form's fields say.
+/// JSON pointers of the request, with the form field of each.
 const POINTERS: [(&str, &str); 3] = [("/name", "name"), ("/role", "role"), ("/expires_at", "expires_at")];
 
-/// What the form calls its fields.
+/// Labels of the form fields.
 const LABELS: [Labelled; 3] = [("name", "Name"), ("role", "Role"), ("expires_at", "Expires")];
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
         .page("/tokens", OWNER, list)
         .page("/tokens/new", OWNER, show_form)
-        .form("/tokens", OWNER, make)
+        .form("/tokens", OWNER, create)
         .page("/tokens/{id}/revoke", OWNER, show_revoke)
         .form("/tokens/{id}/revoke", OWNER, revoke)
 }
@@ -67,7 +67,7 @@ struct Row {
     created: At,
     expires: Option<Ago>,
     is_over: bool,
-    /// Whether this session was begun with it.
+    /// Whether this session was started with it.
     is_own: bool,
 }
 
@@ -85,7 +85,7 @@ struct NewPage {
 
 struct RoleChoice {
     role: Role,
-    may: &'static str,
+    description: &'static str,
     is_chosen: bool,
 }
 
@@ -95,7 +95,7 @@ struct SecretPage {
     layout: Layout,
     name: String,
     role: String,
-    /// `None` if it was shown before.
+    /// `None` if it was already shown.
     secret: Option<String>,
 }
 
@@ -145,7 +145,7 @@ async fn show_form(State(app): State<Arc<Console>>, browser: BrowserSession) -> 
     Ok(form_page(&browser, &form, StatusCode::OK, Vec::new()))
 }
 
-async fn make(
+async fn create(
     State(app): State<Arc<Console>>,
     State(tokens): State<Arc<Tokens>>,
     browser: BrowserSession,
@@ -189,15 +189,15 @@ fn request(form: &Form, now: UnixMillis) -> Result<CreateToken, Error> {
     })
 }
 
-/// A problem at the field of the form.
+/// Assigns a problem to its form field.
 fn error(problem: &Error) -> FormError {
     FormError::new(problem, &POINTERS)
 }
 
-/// All that is wrong with a form of which `problem` was found.
+/// All errors of a form in which `problem` was found.
 fn every_error_of(tokens: &Tokens, form: &Form, problem: &Error, now: UnixMillis) -> Vec<FormError> {
     let (mut form, mut errors) = (form.clone(), vec![error(problem)]);
-    while let Some(field) = newly_blamed(&errors) {
+    while let Some(field) = newly_invalid(&errors) {
         form = match field {
             "name" => form.with(field, "checked"),
             "role" => form.with(field, Role::Auditor.as_str()),
@@ -211,20 +211,24 @@ fn every_error_of(tokens: &Tokens, form: &Form, problem: &Error, now: UnixMillis
 }
 
 fn secret_page(browser: &BrowserSession, name: String, role: String, secret: Option<String>) -> PageResult {
-    Ok(Page(SecretPage { layout: browser.layout("Token made"), name, role, secret }).into_response())
+    Ok(Page(SecretPage { layout: browser.layout("Token created"), name, role, secret }).into_response())
 }
 
 fn form_page(browser: &BrowserSession, form: &Form, status: StatusCode, errors: Vec<FormError>) -> Response {
-    let role = |role: Role, may| RoleChoice { role, may, is_chosen: form.text("role") == role.as_str() };
+    let role = |role: Role, description| RoleChoice {
+        role,
+        description,
+        is_chosen: form.text("role") == role.as_str(),
+    };
     let page = NewPage {
         layout: browser.layout("New token"),
         attempt: form.text(ATTEMPT).to_owned(),
         name: form.text("name").to_owned(),
         roles: vec![
-            role(Role::Admin, "Issues, changes, rotates and revokes keys, and sets the policy"),
-            role(Role::Auditor, "Reads keys, policy, gateways and the audit log, and what clients sent"),
-            role(Role::Gateway, "For a gateway: takes snapshots and delivers records; cannot sign in"),
-            role(Role::Owner, "All that an admin may, and tokens"),
+            role(Role::Admin, "Creates, changes, rotates and revokes keys, and publishes the policy"),
+            role(Role::Auditor, "Reads keys, policy, gateways and the audit log, and views payloads"),
+            role(Role::Gateway, "For gateways: fetches snapshots and delivers audit records; cannot sign in"),
+            role(Role::Owner, "Everything an admin can do, plus tokens"),
         ],
         lifetimes: lifetimes(form.text("lifetime")),
         expires_at: form.text("expires_at").to_owned(),
@@ -253,7 +257,7 @@ async fn revoke(
     let token = tokens.find(&id).await?;
     if typed != token.name.as_str() {
         let problem =
-            Error::invalid_field("/name", format!("type {} to confirm that this token is meant", token.name));
+            Error::invalid_field("/name", format!("the name does not match: type {} to confirm", token.name));
         return revoke_page(&tokens, &browser, &principal, &id, typed, Some(problem)).await;
     }
     match tokens.revoke(&principal, &id).await {
@@ -287,23 +291,23 @@ async fn revoke_page(
 impl NewPage {
     /// The error at a field.
     fn error_at(&self, field: &str) -> Option<&str> {
-        at(&self.errors, field)
+        error_at(&self.errors, field)
     }
 
-    /// The fields that are to blame.
+    /// The fields with errors.
     fn wrong(&self) -> Vec<Labelled> {
-        blamed(&self.errors, &LABELS)
+        invalid_fields(&self.errors, &LABELS)
     }
 
-    /// The error that no field is to blame for.
+    /// The error of the form as a whole.
     fn other_error(&self) -> Option<&str> {
-        elsewhere(&self.errors)
+        general_error(&self.errors)
     }
 }
 
 impl RevokePage {
     /// The error at a field.
     fn error_at(&self, field: &str) -> Option<&str> {
-        at(self.error.as_slice(), field)
+        error_at(self.error.as_slice(), field)
     }
 }

@@ -99,12 +99,12 @@ async fn omf_trusts_only_the_given_ca_file() {
     let refused = secure.refusal("key list --ca-file tls.key", &https);
     assert!(refused.contains("tls.key: not CA certificates in PEM form"), "{refused}");
     let refused = secure.refusal("key list --ca-file ca.crt", &secure.url("http"));
-    assert!(refused.contains("write https:// in the URL"), "{refused}");
+    assert!(refused.contains("use https:// in the URL"), "{refused}");
 
     let plain = Upstream::start("plain", Port::reserve().unwrap().number()).unwrap();
     let url = format!("https://127.0.0.1:{}", plain.port());
     let refused = secure.refusal("key list --ca-file ca.crt", &url);
-    assert!(refused.contains("does not speak TLS: write http://"), "{refused}");
+    assert!(refused.contains("does not use TLS: use http://"), "{refused}");
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ use crate::client::{Call, Client, Method};
 #[command(after_help = "Examples:\n  \
     omf audit export --key ci > audit.ndjson\n  \
     omf audit export --format csv --from 2026-03-01T00:00:00Z > audit.csv\n\n\
-    In CSV, a cell that a spreadsheet would take for a formula begins with an apostrophe.")]
+    In CSV, a cell that a spreadsheet would interpret as a formula is prefixed with an apostrophe.")]
 pub(super) struct Export {
-    /// A JSON document a line, or CSV with a header.
+    /// Output format: one JSON document per line, or CSV with a header.
     #[arg(long, value_enum, default_value_t = Format::Ndjson)]
     format: Format,
     #[command(flatten)]
@@ -36,8 +36,8 @@ pub(super) fn run(args: Export, client: &Client) -> anyhow::Result<()> {
     query.push(("format", Some(format.to_owned())));
     let mut body = client.stream(Call::new(Method::GET, "/v1/audit/export").query(&query), media_type)?;
     match copy(&mut body, &mut stdout().lock()) {
-        // Whoever reads has seen enough.
+        // The reader closed the pipe.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        copied => copied.map(drop).context("the export is not whole; run it again"),
+        copied => copied.map(drop).context("the export is incomplete: run it again"),
     }
 }

@@ -32,18 +32,18 @@ pub struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Other {
-    /// List what is missing: records that a gateway made and that never arrived, the gap found last first.
+    /// List gaps: records of gateways that never arrived, newest gap first.
     #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
     Gaps(PageArgs),
-    /// Count calls, errors and latencies, by default of the last 24 hours.
+    /// Summarize calls, errors and latencies, by default of the last 24 hours.
     Stats(stats::Stats),
-    /// Write all records that the filters select to standard output, newest first.
+    /// Export all matching records to standard output, newest first.
     Export(export::Export),
-    /// Print new records as they arrive, until it is interrupted.
+    /// Print new records as they arrive, until interrupted.
     Tail(tail::Tail),
-    /// Show the arguments of a call.
+    /// Show the payload of a call.
     Payload(payload::Payload),
-    /// Make a new key for sealing the arguments of calls; what the one before has sealed stays readable.
+    /// Rotate the key that encrypts payloads; earlier payloads stay readable.
     #[command(after_help = "Example:\n  omf audit rotate-payload-key")]
     RotatePayloadKey,
 }
@@ -56,38 +56,38 @@ struct Records {
     page: PageArgs,
 }
 
-/// Which calls.
+/// Filters of calls.
 #[derive(Debug, Args)]
 struct Filter {
-    /// Name or identifier of a key.
+    /// Only calls with the key with this name or ID.
     #[arg(long)]
     key: Option<String>,
-    /// Calls with keys of this environment.
+    /// Only calls with keys of this environment.
     #[arg(long, value_parser = one_of(Environment::ALL.map(Environment::as_str)))]
     environment: Option<String>,
-    /// A route template, such as /api/v1/contacts/{id}.
+    /// Only calls to this route template, such as /api/v1/contacts/{id}.
     #[arg(long)]
     endpoint: Option<String>,
-    /// A method, in upper case.
+    /// Only calls with this method, in upper case.
     #[arg(long)]
     method: Option<String>,
-    /// A status such as 404, or a class such as 4xx.
+    /// Only calls with this status, such as 404, or status class, such as 4xx.
     #[arg(long)]
     status: Option<String>,
-    /// Calls that ended so.
+    /// Only calls with this decision.
     #[arg(long, value_parser = one_of(Decision::ALL.map(Decision::as_str)))]
     decision: Option<String>,
-    /// A reason code, such as key_revoked.
+    /// Only calls with this reason code, such as key_revoked.
     #[arg(long)]
     reason: Option<String>,
-    /// The client's address, or a network.
-    #[arg(long)]
+    /// Only calls from this IP address or network.
+    #[arg(long, value_name = "NETWORK")]
     ip: Option<String>,
-    /// The earliest time, such as 2026-03-01T00:00:00Z.
-    #[arg(long)]
+    /// Only calls at or after this time, such as 2026-03-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// The time before which calls began.
-    #[arg(long)]
+    /// Only calls before this time.
+    #[arg(long, value_name = "TIME")]
     to: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use crate::output::{Answer, Output, cell, printable_lines};
     omf audit payload 1207\n  \
     omf audit payload 1207 --json | jq -r .body")]
 pub(super) struct Payload {
-    /// The number of the record.
+    /// ID of the record.
     record: u64,
 }
 
@@ -32,20 +32,20 @@ pub(super) fn rotate_key(client: &Client, output: Output) -> anyhow::Result<()> 
 fn describe_rotation(rotated: &RotatedPayloadKey) -> String {
     let RotatedPayloadKey { wrapping_key, data_keys, unreadable } = rotated;
     let mut text = format!(
-        "Payloads are sealed with the key {} now. Data keys sealed anew: {data_keys}.\n",
+        "Payloads are now encrypted with the key {}. Re-encrypted data keys: {data_keys}.\n",
         cell(wrapping_key)
     );
     text.push_str(&match unreadable {
-        0 => "The key before opens nothing.\n".to_owned(),
+        0 => "The previous key no longer decrypts anything.\n".to_owned(),
         unreadable => format!(
-            "Data keys that nothing opens: {unreadable}. Their key is not in the file; the log of omf serve names it. Add it \
-             as a further line and restart.\n"
+            "Data keys that cannot be decrypted: {unreadable}. Their key is not in the key file; the log of omf serve names \
+             it. Add it to the file as another line and restart.\n"
         ),
     });
     text
 }
 
-/// What is known of it, a blank line, and the body.
+/// Formats the metadata of a payload, a blank line and the body.
 fn describe(payload: &PayloadJson) -> String {
     let known = PayloadState::ALL.into_iter().find(|state| state.as_str() == payload.state);
     let state = match known {
@@ -53,7 +53,7 @@ fn describe(payload: &PayloadJson) -> String {
         Some(PayloadState::Cut) => "cut: the end is missing".to_owned(),
         Some(PayloadState::NoRoom) => "missing: the gateway had no room for it".to_owned(),
         Some(PayloadState::NotRedactable) => {
-            "without its body, in which the fields to be redacted cannot be found".to_owned()
+            "without body: the fields to redact cannot be located in it".to_owned()
         }
         None => cell(&payload.state),
     };
@@ -79,16 +79,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rotation_names_what_stays_sealed() {
+    fn a_rotation_reports_data_keys_that_cannot_be_decrypted() {
         let described = |unreadable: usize| {
             describe_rotation(&RotatedPayloadKey { wrapping_key: "0f".to_owned(), data_keys: 2, unreadable })
         };
-        assert!(described(0).ends_with("sealed anew: 2.\nThe key before opens nothing.\n"));
-        assert!(described(3).contains("nothing opens: 3."));
+        assert!(described(0).ends_with("data keys: 2.\nThe previous key no longer decrypts anything.\n"));
+        assert!(described(3).contains("cannot be decrypted: 3."));
     }
 
     #[test]
-    fn a_body_follows_what_is_known_of_it() {
+    fn a_body_follows_the_metadata() {
         let payload = |body: &str, encoding: &str, state: &str| {
             let json = json!({"record_id": "1", "query": "a=1", "body": body, "body_encoding": encoding,
                 "media_type": "text/plain", "content_encoding": "", "state": state,

@@ -14,17 +14,19 @@ use crate::output::{Column, Output, cell, cell_or_none, table};
     omf audit stats --by hour,endpoint --json\n\n\
     Latencies are rounded down to three significant digits.")]
 pub(super) struct Stats {
-    /// By what to group, one or two of hour, key, endpoint, address, status and reason, with a comma between.
-    #[arg(long, default_value = "hour")]
+    /// One or two groupings: hour, key, endpoint, address, status or reason.
+    ///
+    /// Separate two groupings with a comma.
+    #[arg(long, value_name = "GROUPINGS", default_value = "hour")]
     by: String,
-    /// The most groups, those of most calls first, up to 1000.
-    #[arg(long)]
+    /// Maximum number of groups, up to 1000; groups with the most calls come first.
+    #[arg(long, value_name = "COUNT")]
     limit: Option<u32>,
     #[command(flatten)]
     filter: Filter,
 }
 
-/// Counts with a name.
+/// A named row of counts.
 struct Row {
     name: String,
     counts: StatsCountsJson,
@@ -47,7 +49,7 @@ pub(super) fn run(args: Stats, client: &Client, output: Output) -> anyhow::Resul
     output.print(&stats, |stats| table(&rows(stats), COLUMNS))
 }
 
-/// A row for each group, and for what is not in one, and for all.
+/// A row per group, a row for all other calls, and the total.
 fn rows(stats: &AuditStatsJson) -> Vec<Row> {
     let mut rows: Vec<Row> =
         stats.groups.iter().map(|group| Row { name: name(group), counts: group.counts }).collect();
@@ -56,7 +58,7 @@ fn rows(stats: &AuditStatsJson) -> Vec<Row> {
     rows
 }
 
-/// What the calls of a group have in common, with the key's name beside its identifier.
+/// The values that identify a group, with the name of the key next to its ID.
 fn name(group: &StatsGroupJson) -> String {
     let values: Vec<String> = group.group.iter().map(|value| cell_or_none(value.as_ref())).collect();
     let values = values.join(", ");

@@ -11,26 +11,26 @@ use super::{COLUMNS, Filter};
 use crate::client::{Call, Client, Method, Rejection};
 use crate::output::{Output, escape_json};
 
-/// The pause before a lost control plane is called again.
+/// Pause before reconnecting to the control plane.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     omf audit tail --key ci\n  \
     omf audit tail --decision denied --json | jq .path\n\n\
-    It resumes after restarts of the control plane without missing records, because records are numbered.")]
+    Records are numbered, so the command continues after a restart of the control plane without missing records.")]
 pub(super) struct Tail {
-    /// End after so many records.
+    /// Exit after this many records.
     #[arg(long)]
     count: Option<u64>,
-    /// Begin behind the record with this number instead of now.
-    #[arg(long)]
+    /// Start after the record with this ID instead of now.
+    #[arg(long, value_name = "RECORD")]
     after: Option<u64>,
     #[command(flatten)]
     filter: Filter,
 }
 
-/// How far the stream was followed.
+/// Position in the stream, and the number of records left to print.
 struct Progress {
     last: Option<String>,
     left: Option<u64>,
@@ -40,7 +40,7 @@ struct Progress {
 pub(super) fn run(args: Tail, client: &Client, output: Output) -> anyhow::Result<()> {
     let query = args.filter.query();
     let mut progress = Progress { last: args.after.map(|number| number.to_string()), left: args.count };
-    let mut has_begun = false;
+    let mut has_connected = false;
     while progress.left != Some(0) {
         let mut call = Call::new(Method::GET, "/v1/audit/stream").query(&query);
         if let Some(last) = &progress.last {
@@ -48,17 +48,17 @@ pub(super) fn run(args: Tail, client: &Client, output: Output) -> anyhow::Result
         }
         match client.stream(call, "text/event-stream") {
             Ok(body) => {
-                has_begun = true;
+                has_connected = true;
                 if !progress.follow(body, output)? {
                     return Ok(());
                 }
             }
-            // What refuses would refuse again; what never answered is not there.
-            Err(error) if error.is::<Rejection>() || !has_begun => return Err(error),
+            // A rejection would repeat, and an address that never answered is probably wrong.
+            Err(error) if error.is::<Rejection>() || !has_connected => return Err(error),
             Err(_) => {}
         }
         if progress.left != Some(0) {
-            // A control plane that is just starting must not be flooded with connections.
+            // Reconnecting without a pause would flood a control plane that is starting.
             sleep(PAUSE);
         }
     }
@@ -68,11 +68,11 @@ pub(super) fn run(args: Tail, client: &Client, output: Output) -> anyhow::Result
 // === impl Progress ===
 
 impl Progress {
-    /// Prints what comes until the stream ends. False if nobody reads what is printed.
+    /// Prints records until the stream ends. Returns false if standard output is closed.
     fn follow(&mut self, body: impl Read, output: Output) -> anyhow::Result<bool> {
         let mut id = None;
         for line in BufReader::new(body).lines() {
-            // The connection was lost: the next one begins where this one ended.
+            // The connection was lost: the next one continues from here.
             let Ok(line) = line else { return Ok(true) };
             if let Some(number) = line.strip_prefix("id: ") {
                 id = Some(number.to_owned());
@@ -93,7 +93,7 @@ impl Progress {
     }
 }
 
-/// Prints a record on a line of its own. False if nobody reads it.
+/// Prints a record on its own line. Returns false if standard output is closed.
 fn print(data: &str, output: Output) -> anyhow::Result<bool> {
     match writeln!(stdout(), "{}", line(data, output)?) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
@@ -101,7 +101,7 @@ fn print(data: &str, output: Output) -> anyhow::Result<bool> {
     }
 }
 
-/// The record as it is printed.
+/// Formats a record as a line.
 fn line(data: &str, output: Output) -> anyhow::Result<String> {
     Ok(if output.json {
         escape_json(data)

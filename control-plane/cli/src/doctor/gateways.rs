@@ -1,4 +1,4 @@
-//! Checks of gateways: by what the control plane reports of them, and by calling one.
+//! Checks of gateways: their state in the control plane, and a call of one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,96 +7,101 @@ use omniflow_api_types::gateway::GatewayJson;
 use omniflow_api_types::values::Denial;
 use serde::Deserialize;
 
-use super::{CheckResult, Level, ahead, clock_level, off};
+use super::{CheckResult, Level, clock_level, clock_offset, format_offset};
 use crate::client::{self, Client, Probe};
 use crate::clock;
 use crate::output::cell;
 
-/// How long a gateway may take to answer.
+/// Timeout of the call of a gateway.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The readings of two `Date` headers, each of whole seconds and renewed once a second.
+/// Precision of the difference of two `Date` headers, which have whole seconds.
 const TWO_DATES_PRECISION_MS: i64 = 2_000;
 
 /// Checks the gateways that the control plane lists.
 pub(crate) fn check(client: &Client, checks: &mut Vec<CheckResult>) {
     match client.list_all::<GatewayJson>("/v1/gateways") {
         Ok(gateways) if gateways.is_empty() => {
-            let message = "none was heard of in the last day: see Envoy's log, and its gateway token";
+            let message = "none seen in the last 24 hours: check Envoy's log and its gateway token";
             checks.push(CheckResult::warning("gateways", message.to_owned()));
         }
-        Ok(gateways) => checks.extend(gateways.iter().map(known)),
+        Ok(gateways) => checks.extend(gateways.iter().map(check_gateway)),
         Err(error) => checks.push(CheckResult::failure("gateways", format!("{error:#}"))),
     }
 }
 
-/// Whether all that is known of a gateway is what an earlier process of the control plane noted.
+/// Whether a gateway is only known from an earlier process of the control plane.
 fn is_remembered(gateway: &GatewayJson) -> bool {
     gateway.filter_version.is_none() && gateway.workers.is_empty()
 }
 
-/// The worst of what is known of a gateway.
-fn known(gateway: &GatewayJson) -> CheckResult {
+/// The most severe result for a gateway.
+fn check_gateway(gateway: &GatewayJson) -> CheckResult {
     let id = cell(&gateway.id);
-    let anomaly = |level, message| CheckResult::new("gateway", level, format!("{id}: {message}"));
+    let result = |level, message| CheckResult::new("gateway", level, format!("{id}: {message}"));
     if !gateway.state.is_live() {
-        let message =
-            format!("silent since {}; if it still serves, it learns of no revocation", gateway.last_seen_at);
-        return anomaly(Level::Warning, message);
+        let message = format!(
+            "silent since {}; if it still serves, it does not receive revocations",
+            gateway.last_seen_at
+        );
+        return result(Level::Warning, message);
     }
     if is_remembered(gateway) {
-        let message = "has not called since the control plane started; counts as live until it has been silent for a lease";
-        return anomaly(Level::Warning, message.to_owned());
+        let message = "not seen since the control plane started; counts as live until its lease ends";
+        return result(Level::Warning, message.to_owned());
     }
     let skew = gateway.clock_skew_ms;
     let clock = skew.map_or(Level::Ok, |skew| clock_level(skew, 0));
     match skew.filter(|_| clock != Level::Ok) {
         Some(skew) => {
-            let message = format!("its clock is {} of the control plane's: set both by NTP", off(skew));
-            anomaly(clock, message)
+            let message = format!(
+                "its clock is {}: synchronize both with NTP",
+                format_offset(skew, "the control plane")
+            );
+            result(clock, message)
         }
         None if !gateway.in_step => {
-            let message = "some of its workers enforce an older version: wait a moment, then see Envoy's log";
-            anomaly(Level::Failure, message.to_owned())
+            let message = "some workers enforce an older version: run this again, then check Envoy's log";
+            result(Level::Failure, message.to_owned())
         }
         None if !gateway.connected => {
-            anomaly(Level::Warning, "in step, but no poll is open just now: run this again".to_owned())
+            result(Level::Warning, "in step, but no poll is open: run this again".to_owned())
         }
-        None => anomaly(Level::Ok, "connected and in step".to_owned()),
+        None => result(Level::Ok, "connected and in step".to_owned()),
     }
 }
 
-/// Calls a gateway without a key. `control_plane_ahead` is how far the control plane's clock is ahead of this
-/// machine's, in milliseconds.
+/// Calls a gateway without a key. `control_plane_offset` is the offset of the control plane's clock from the local one in
+/// milliseconds.
 pub(crate) fn call(
     url: &str,
     ca_file: Option<&Path>,
-    control_plane_ahead: Option<i64>,
+    control_plane_offset: Option<i64>,
     checks: &mut Vec<CheckResult>,
 ) {
     match client::probe_without_token(url, ca_file, TIMEOUT) {
         Ok(probe) => {
-            let between = ahead(&probe, clock::now()).zip(control_plane_ahead);
+            let between = clock_offset(&probe, clock::now()).zip(control_plane_offset);
             let clocks =
                 between.map(|(gateway, control_plane)| clock_of_called(url, gateway - control_plane));
-            checks.extend(called(refusal(url, &probe), clocks));
+            checks.extend(call_results(refusal(url, &probe), clocks));
         }
         Err(error) => checks.push(CheckResult::failure("filter", format!("{error:#}"))),
     }
 }
 
-/// The results of a call. Clocks that agree are not reported where the filter is not in place.
-fn called(filter: CheckResult, clocks: Option<CheckResult>) -> impl Iterator<Item = CheckResult> {
+/// The results of a call. Clocks that agree are not reported if the filter check failed.
+fn call_results(filter: CheckResult, clocks: Option<CheckResult>) -> impl Iterator<Item = CheckResult> {
     let clocks = clocks.filter(|clocks| !(filter.is_failure() && clocks.is_ok()));
     std::iter::once(filter).chain(clocks)
 }
 
-/// The part of the filter's problem documents that identifies them.
+/// The part of a problem document that identifies it.
 #[derive(Default, Deserialize)]
 struct FilterProblem {
     code: String,
 }
 
-/// Only the filter refuses a call in this form.
+/// Checks for a refusal that only the filter sends.
 fn refusal(url: &str, probe: &Probe) -> CheckResult {
     let problem: FilterProblem = serde_json::from_str(&probe.body).unwrap_or_default();
     match (probe.status, problem.code.as_str()) {
@@ -104,29 +109,35 @@ fn refusal(url: &str, probe: &Probe) -> CheckResult {
             CheckResult::ok("filter", format!("{url} refuses a call without a key"))
         }
         (503, code) if code == Denial::PolicyUnavailable.code() => {
-            let message = format!("{url} has no keys yet, so it refuses all calls: see Envoy's log");
+            let message = format!("{url} has no snapshot yet, so it refuses all calls: check Envoy's log");
             CheckResult::failure("filter", message)
         }
         (403, _) => {
-            let message = format!("{url} answers 403 as the guard does: Envoy skips the filter; see its log");
+            let message = format!(
+                "{url} responds with the 403 of the guard, because Envoy skips the filter: check Envoy's log"
+            );
             CheckResult::failure("filter", message)
         }
         (status, _) => {
             let message = format!(
-                "{url} answers {status} to a call without a key, not the filter's 401: put the filter and the guard \
-                 before the router"
+                "{url} responds to a call without a key with {status}, not with the 401 of the filter: put the filter and \
+                 the guard before the router"
             );
             CheckResult::failure("filter", message)
         }
     }
 }
 
-fn clock_of_called(url: &str, ahead_ms: i64) -> CheckResult {
-    match clock_level(ahead_ms, TWO_DATES_PRECISION_MS) {
-        Level::Ok => CheckResult::ok("filter clock", format!("{url} and the control plane agree")),
+fn clock_of_called(url: &str, offset_ms: i64) -> CheckResult {
+    match clock_level(offset_ms, TWO_DATES_PRECISION_MS) {
+        Level::Ok => {
+            CheckResult::ok("filter clock", format!("the clocks of {url} and the control plane agree"))
+        }
         level => {
-            let message =
-                format!("the clock of {url} is {} of the control plane's: set both by NTP", off(ahead_ms));
+            let message = format!(
+                "the clock of {url} is {}: synchronize both with NTP",
+                format_offset(offset_ms, "the control plane")
+            );
             CheckResult::new("filter clock", level, message)
         }
     }
@@ -140,8 +151,8 @@ mod tests {
     use crate::gateway::tests::gateway;
 
     #[test]
-    fn the_worst_of_a_gateway_is_reported() {
-        let known = |fields: Value| format!("{:?}", known(&gateway(fields)));
+    fn the_most_severe_result_of_a_gateway_is_reported() {
+        let checked = |fields: Value| format!("{:?}", check_gateway(&gateway(fields)));
         for (fields, expected) in [
             (json!({}), ["Ok", "connected and in step"]),
             (json!({"clock_skew_ms": null}), ["Ok", "connected and in step"]),
@@ -158,7 +169,7 @@ mod tests {
             ),
             (
                 json!({"connected": false, "in_step": false, "state": "behind", "filter_version": null, "workers": []}),
-                ["Warning", "not called since the control plane started"],
+                ["Warning", "not seen since the control plane started"],
             ),
             (json!({"connected": false}), ["Warning", "no poll is open"]),
             (
@@ -166,22 +177,22 @@ mod tests {
                 ["Warning", "silent since 2027-01-15T07:00:00.000Z"],
             ),
         ] {
-            let found = known(fields.clone());
+            let found = checked(fields.clone());
             assert!(expected.iter().all(|part| found.contains(part)), "{fields}: {found}");
         }
     }
 
     #[test]
-    fn clocks_that_agree_are_no_comfort_where_the_filter_failed() {
+    fn agreeing_clocks_are_omitted_if_the_filter_check_failed() {
         let shown = |filter: fn(&'static str, String) -> CheckResult, ahead: i64| {
-            called(filter("filter", String::new()), Some(clock_of_called("http://g", ahead))).count()
+            call_results(filter("filter", String::new()), Some(clock_of_called("http://g", ahead))).count()
         };
         assert_eq!((shown(CheckResult::ok, 0), shown(CheckResult::ok, 60_000)), (2, 2));
         assert_eq!((shown(CheckResult::failure, 0), shown(CheckResult::failure, 60_000)), (1, 2));
     }
 
     #[test]
-    fn only_the_filters_own_refusal_will_do() {
+    fn only_a_refusal_of_the_filter_passes() {
         let refusal = |status: u16, body: &str| {
             let probe = Probe { status, date: None, body: body.to_owned(), took: Duration::ZERO };
             format!("{:?}", refusal("http://g", &probe))
@@ -191,7 +202,7 @@ mod tests {
             (401, "<html>", "put the filter"),
             (200, r#"{"code": "missing_credentials"}"#, "put the filter"),
             (403, "", "guard"),
-            (503, r#"{"code": "policy_unavailable"}"#, "no keys yet"),
+            (503, r#"{"code": "policy_unavailable"}"#, "no snapshot yet"),
         ] {
             let found = refusal(status, body);
             assert!(found.contains("Failure") && found.contains(expected), "{found}");

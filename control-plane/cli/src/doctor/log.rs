@@ -1,4 +1,4 @@
-//! Checks of the audit log: what is missing in it, and whether it reaches its receiver.
+//! Checks of the audit log: gaps, and the state of the OTLP export.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use omniflow_api_types::values::UnixMillis;
 use super::{CheckResult, Level, millis, to_check_result};
 use crate::client::Client;
 
-/// How far back lost records are reported: a gap stays in the log for good.
+/// Age up to which gaps are reported; gaps stay in the log forever.
 const RECENT: Duration = Duration::from_secs(86_400);
-/// From so many seconds on, records that wait for their receiver are more than a moment's backlog.
+/// Lag of the export in seconds from which it is reported.
 const LATE: u64 = 300;
 
-/// The log, and its export where there is one.
+/// Checks the audit log, and its export if there is one.
 pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResult>) {
     checks.push(to_check_result("audit log", gaps(client, now)));
     match client.probe("/metrics") {
@@ -25,7 +25,7 @@ pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResu
     }
 }
 
-/// Records that gateways lost lately.
+/// Checks for recently lost records.
 fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     let query = [("limit", Some(MAX_LIMIT.to_string()))];
     let page: Page<AuditGapJson> = client.list("/v1/audit/gaps", &query)?.body;
@@ -34,22 +34,17 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     let lost: u64 = recent.iter().map(|gap| gap.missing).sum();
     let is_least = recent.iter().any(|gap| gap.at_least);
     Ok(match (recent.is_empty(), page.next_cursor.is_some()) {
-        (true, false) => (Level::Ok, "nothing was lost in the last day".to_owned()),
-        // The list is sorted by when gaps were found, so those that do not fit may be of the last day too.
-        (true, true) => {
-            (Level::Warning, format!("there are more than {MAX_LIMIT} gaps: omf audit gaps tells them"))
-        }
+        (true, false) => (Level::Ok, "no records lost in the last 24 hours".to_owned()),
+        // The list is sorted by when gaps were detected, so gaps on later pages may be recent too.
+        (true, true) => (Level::Warning, format!("more than {MAX_LIMIT} gaps: run omf audit gaps")),
         (false, has_more) => {
             let least = if has_more || is_least { "at least " } else { "" };
-            (
-                Level::Warning,
-                format!("{least}{lost} records were lost in the last day: omf audit gaps tells where"),
-            )
+            (Level::Warning, format!("{least}{lost} records lost in the last 24 hours: run omf audit gaps"))
         }
     })
 }
 
-/// Whether the export keeps up; `None` where nothing is exported.
+/// Checks whether the export keeps up; `None` without an export.
 fn export(metrics: &str) -> Option<(Level, String)> {
     let number = |name: &str| {
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
@@ -60,17 +55,17 @@ fn export(metrics: &str) -> Option<(Level, String)> {
     let purged = number("omf_otlp_purged_total").unwrap_or_default();
     Some(if late >= LATE {
         let message = format!(
-            "{waiting} records wait for the receiver, the oldest of them for {late} s: see the control plane's log"
+            "{waiting} records waiting for the receiver, the oldest for {late} s: see the log of the control plane"
         );
         (Level::Warning, message)
     } else if rejected > 0 || purged > 0 {
         let message = format!(
-            "it keeps up, but {rejected} records were not wanted by the receiver and {purged} were purged before it \
-             took them: see the control plane's log"
+            "keeps up, but the receiver rejected {rejected} records and {purged} were purged before delivery: see the log of \
+             the control plane"
         );
         (Level::Warning, message)
     } else {
-        (Level::Ok, format!("it keeps up: {waiting} records wait"))
+        (Level::Ok, format!("keeps up: {waiting} records waiting"))
     })
 }
 
@@ -79,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_export_is_judged_by_its_numbers() {
+    fn an_export_is_checked_by_its_metrics() {
         let state_of = |waiting: u64, late: u64, rejected: u64, purged: u64| {
             export(&format!(
                 "# HELP omf_otlp_lag_seconds Age.\nomf_otlp_waiting_records {waiting}\nomf_otlp_lag_seconds {late}\n\
@@ -87,13 +82,17 @@ mod tests {
             ))
             .unwrap()
         };
-        assert_eq!(state_of(7, 299, 0, 0), (Level::Ok, "it keeps up: 7 records wait".to_owned()));
+        assert_eq!(state_of(7, 299, 0, 0), (Level::Ok, "keeps up: 7 records waiting".to_owned()));
         let (level, message) = state_of(7, 300, 0, 0);
-        assert!(level == Level::Warning && message.contains("7 records wait") && message.contains("300 s"));
+        assert!(
+            level == Level::Warning && message.contains("7 records waiting") && message.contains("300 s")
+        );
         let (level, message) = state_of(0, 0, 2, 3);
         assert!(
-            level == Level::Warning && message.contains("2 records") && message.contains("3 were purged")
+            level == Level::Warning
+                && message.contains("rejected 2 records")
+                && message.contains("3 were purged")
         );
-        assert_eq!(export("omf_snapshot_version 7\n"), None, "nothing is exported");
+        assert_eq!(export("omf_snapshot_version 7\n"), None, "there is no export");
     }
 }

@@ -1,4 +1,4 @@
-//! `omf doctor`: what is in place, and what to do about what is not.
+//! `omf doctor`: checks of an installation, with how to resolve failures.
 
 mod gateways;
 mod log;
@@ -17,11 +17,11 @@ use super::client::{Client, Probe};
 use super::clock;
 use super::output::{Answer, Output};
 
-/// Days before the end of a key in which it is reported.
+/// Number of days before expiry from which a key is reported.
 const SOON_DAYS: u64 = 7;
-/// A `Date` header has whole seconds, and servers renew it once a second.
+/// Precision of a `Date` header, which has whole seconds.
 const DATE_PRECISION_MS: i64 = 1_000;
-/// A key that no installation has: identifiers hold the time at which they were made.
+/// Path of a key that never exists: IDs contain their time of creation.
 const NO_KEY: &str = "/v1/keys/00000000-0000-0000-0000-000000000000";
 
 /// Arguments of `omf doctor`.
@@ -30,27 +30,29 @@ const NO_KEY: &str = "/v1/keys/00000000-0000-0000-0000-000000000000";
     omf doctor\n  \
     omf doctor --gateway http://gateway.internal:10000\n  \
     omf doctor --json\n\n\
-    Each line is a check: ok, warning or failure, with what to do. Ends with 1 if one failed. A clock that is off by\n\
-    more than 2 s is a warning, a gateway's that is off by more than 30 s a failure: gateways judge by their own clocks\n\
-    when a key or an overlap ends.")]
+    Each line is a check with its result: ok, warning or failure. The exit code is 1 if a check failed. Clock skew above\n\
+    2 s is a warning; for a gateway, skew above 30 s is a failure, because gateways use their own clocks to decide when a\n\
+    key or an overlap ends.")]
 pub struct Doctor {
-    /// Also call this gateway, without a key: it must refuse that, or the filter is not in place.
+    /// Also check that this gateway refuses a call without a key.
+    ///
+    /// If it does not, the filter is not installed.
     #[arg(long, value_name = "URL")]
     gateway: Option<String>,
 }
 
-/// How a check ended.
+/// Result level of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// Worth checking.
+    /// Something needs attention.
     Warning,
-    /// Something does not work.
+    /// The check failed.
     Failure,
 }
 
-/// The outcome of one check.
+/// Result of a check.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CheckResult {
     check: &'static str,
@@ -58,7 +60,7 @@ pub(crate) struct CheckResult {
     message: String,
 }
 
-/// All checks, as `--json` prints them.
+/// Results of all checks, as `--json` prints them.
 #[derive(Debug, Serialize)]
 struct Report {
     healthy: bool,
@@ -70,16 +72,16 @@ impl Doctor {
     ///
     /// # Errors
     ///
-    /// Fails if a check does.
+    /// Fails if a check fails.
     pub fn run(&self, connection: &Connection, output: Output) -> anyhow::Result<()> {
         let mut checks = Vec::new();
-        let mut ahead = None;
+        let mut offset = None;
         match Client::new(connection) {
-            Ok(client) => ahead = check_control_plane(&client, &connection.url, &mut checks),
+            Ok(client) => offset = check_control_plane(&client, &connection.url, &mut checks),
             Err(error) => checks.push(CheckResult::failure("command line", format!("{error:#}"))),
         }
         if let Some(url) = &self.gateway {
-            gateways::call(url, connection.ca_file(), ahead, &mut checks);
+            gateways::call(url, connection.ca_file(), offset, &mut checks);
         }
         let failed = checks.iter().filter(|check| check.is_failure()).count();
         let report = Answer::new(Report { healthy: failed == 0, checks })?;
@@ -91,14 +93,14 @@ impl Doctor {
     }
 }
 
-/// Checks the control plane, and through it gateways, log and keys. Returns how far its clock is ahead of this machine's, in
-/// milliseconds.
+/// Checks the control plane and, through it, gateways, audit log and keys. Returns the offset of its clock from the local one
+/// in milliseconds.
 fn check_control_plane(client: &Client, url: &str, checks: &mut Vec<CheckResult>) -> Option<i64> {
     let health = match client.probe("/healthz") {
         Ok(health) if health.status == 200 && health.body == "ok\n" => health,
         Ok(health) => {
             let message = format!(
-                "{url} answers {} to /healthz, so it is no control plane: check --url",
+                "{url} responds to /healthz with {}, so it is not a control plane: check --url",
                 health.status
             );
             checks.push(CheckResult::failure("control plane", message));
@@ -110,10 +112,10 @@ fn check_control_plane(client: &Client, url: &str, checks: &mut Vec<CheckResult>
         }
     };
     let took = health.took.as_millis();
-    checks.push(CheckResult::ok("control plane", format!("{url} answers within {took} ms")));
+    checks.push(CheckResult::ok("control plane", format!("{url} responded in {took} ms")));
     checks.push(readiness(client));
-    let ahead = ahead(&health, clock::now());
-    checks.push(this_clock(ahead));
+    let offset = clock_offset(&health, clock::now());
+    checks.push(local_clock(offset));
     let (reads, token) = token(client);
     checks.push(token);
     if reads {
@@ -123,16 +125,16 @@ fn check_control_plane(client: &Client, url: &str, checks: &mut Vec<CheckResult>
         checks.push(to_check_result("rotation", rotations_due(client)));
         checks.push(to_check_result("expiry", expiring(client, now)));
     }
-    ahead
+    offset
 }
 
 fn readiness(client: &Client) -> CheckResult {
     match client.probe("/readyz") {
-        Ok(ready) if ready.status == 200 => CheckResult::ok("ready", "it serves".to_owned()),
+        Ok(ready) if ready.status == 200 => CheckResult::ok("ready", "ready to serve".to_owned()),
         Ok(ready) => {
             let status = ready.status;
             let message = format!(
-                "not ready ({status}): the image of all keys is being built, or a database fails; see its log"
+                "not ready ({status}): the snapshot is being built or a database failed; see the log of the control plane"
             );
             CheckResult::failure("ready", message)
         }
@@ -140,18 +142,18 @@ fn readiness(client: &Client) -> CheckResult {
     }
 }
 
-/// How far the clock of whoever answered is ahead of this machine's, in milliseconds; `None` without a `Date`.
-pub(crate) fn ahead(probe: &Probe, now: UnixMillis) -> Option<i64> {
+/// The offset of a server's clock from the local one in milliseconds; `None` without a `Date` header.
+pub(crate) fn clock_offset(probe: &Probe, now: UnixMillis) -> Option<i64> {
     let sent = now.0.cast_signed() - i64::try_from(probe.took.as_millis() / 2).ok()?;
-    // The header is cut to its second: in the middle it is half of one too early.
+    // The header is truncated to seconds, which is half a second on average.
     Some(probe.date?.0.cast_signed() + DATE_PRECISION_MS / 2 - sent)
 }
 
-/// Whether a clock is off, given what its reading may err by.
+/// The level of a clock offset, given the precision of its measurement.
 pub(crate) fn clock_level(off_ms: i64, precision_ms: i64) -> Level {
-    /// From here on it shows: an overlap of 0 s, or an expiry, comes visibly early or late.
+    /// From this offset, the end of an overlap or an expiry is noticeably early or late.
     const WARNING_MS: i64 = 2_000;
-    /// From here on the end of a short-lived key cannot be relied on.
+    /// From this offset, the expiry of short-lived keys is unreliable.
     const FAILURE_MS: i64 = 30_000;
     match off_ms.saturating_abs().saturating_sub(precision_ms) {
         off if off > FAILURE_MS => Level::Failure,
@@ -160,50 +162,55 @@ pub(crate) fn clock_level(off_ms: i64, precision_ms: i64) -> Level {
     }
 }
 
-/// Nothing is judged by this machine's clock, so that it is off is never more than a warning.
-fn this_clock(ahead: Option<i64>) -> CheckResult {
-    let Some(ahead) = ahead else {
+/// The check of the local clock. Nothing depends on it, so an offset is at most a warning.
+fn local_clock(offset: Option<i64>) -> CheckResult {
+    let Some(offset) = offset else {
         return CheckResult::warning(
             "clock",
-            "the control plane's answers have no Date: check what is between".to_owned(),
+            "responses of the control plane have no Date header: check the proxies in between".to_owned(),
         );
     };
-    if clock_level(ahead, DATE_PRECISION_MS) == Level::Ok {
-        return CheckResult::ok("clock", "this machine and the control plane agree".to_owned());
+    if clock_level(offset, DATE_PRECISION_MS) == Level::Ok {
+        return CheckResult::ok("clock", "the clocks of this machine and the control plane agree".to_owned());
     }
-    let message = format!("the control plane's clock is {} of this machine's: set both by NTP", off(ahead));
+    let message = format!(
+        "the clock of the control plane is {}: synchronize both with NTP",
+        format_offset(offset, "this machine")
+    );
     CheckResult::warning("clock", message)
 }
 
-/// A difference in words: `3.2 s ahead`.
-pub(crate) fn off(ahead_ms: i64) -> String {
-    let (way, off) = if ahead_ms < 0 { ("behind", -ahead_ms) } else { ("ahead", ahead_ms) };
-    format!("{}.{} s {way}", off / 1_000, off % 1_000 / 100)
+/// Formats a clock offset: `3.2 s ahead of this machine`.
+pub(crate) fn format_offset(offset_ms: i64, reference: &str) -> String {
+    let (direction, off) = if offset_ms < 0 { ("behind", -offset_ms) } else { ("ahead of", offset_ms) };
+    format!("{}.{} s {direction} {reference}", off / 1_000, off % 1_000 / 100)
 }
 
-/// Whether the token may read, and its role by what it may call.
+/// Whether the token may read, and its role, derived from the calls that it may make.
 fn token(client: &Client) -> (bool, CheckResult) {
     let status = |path: &str| client.probe(path).map(|probe| probe.status);
     let role = || -> anyhow::Result<Option<&str>> {
         Ok(match status("/v1/tokens?limit=1")? {
             401 => None,
             403 if status("/v1/keys?limit=1")? == 403 => Some("gateway"),
-            // Changes nothing: there is no such key.
+            // This changes nothing, because the key does not exist.
             403 if client.probe_patch(NO_KEY)?.status == 403 => Some("auditor"),
             403 => Some("admin"),
             200 => Some("owner"),
-            other => bail!("the control plane answers {other}: see its log"),
+            other => bail!("the control plane responded with {other}: see its log"),
         })
     };
     match role() {
         Ok(Some("gateway")) => {
-            let message =
-                "it has the role gateway, which reads nothing: give the one of an owner, admin or auditor";
+            let message = "a gateway token cannot read: use a token with the role owner, admin or auditor";
             (false, CheckResult::failure("token", message.to_owned()))
         }
         Ok(Some(role)) => (true, CheckResult::ok("token", format!("valid, with the role {role}"))),
         Ok(None) => {
-            let message = format!("the token from {} is not valid here: give another", client.token_source());
+            let message = format!(
+                "the token from {} is not valid for this control plane: use another one",
+                client.token_source()
+            );
             (false, CheckResult::failure("token", message))
         }
         Err(error) => (false, CheckResult::failure("token", format!("{error:#}"))),
@@ -212,12 +219,12 @@ fn token(client: &Client) -> (bool, CheckResult) {
 
 fn rotations_due(client: &Client) -> anyhow::Result<(Level, String)> {
     Ok(match counted(client, ("rotation_due", "true"))? {
-        None => (Level::Ok, "no key is due".to_owned()),
+        None => (Level::Ok, "no key is due for rotation".to_owned()),
         Some((keys, is_one)) => {
             let is = if is_one { "is" } else { "are" };
             (
                 Level::Warning,
-                format!("{keys} {is} due: omf key list --rotation-due tells which, then omf key rotate"),
+                format!("{keys} {is} due for rotation: run omf key list --rotation-due, then omf key rotate"),
             )
         }
     })
@@ -227,17 +234,17 @@ fn expiring(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)>
     let soon = Duration::from_secs(SOON_DAYS * 86_400);
     let until = format_time(UnixMillis(now.0.saturating_add(millis(soon))));
     Ok(match counted(client, ("expires_before", &until))? {
-        None => (Level::Ok, format!("no key ends within {SOON_DAYS} days")),
+        None => (Level::Ok, format!("no key expires within {SOON_DAYS} days")),
         Some((keys, is_one)) => {
-            let end = if is_one { "ends" } else { "end" };
-            let list = format!("omf key list --expires-before {until} tells which");
-            (Level::Warning, format!("{keys} {end} within {SOON_DAYS} days: {list}"))
+            let expire = if is_one { "expires" } else { "expire" };
+            let command = format!("run omf key list --expires-before {until}");
+            (Level::Warning, format!("{keys} {expire} within {SOON_DAYS} days: {command}"))
         }
     })
 }
 
-/// How many keys pass a filter, in words and whether it is one; `None` for none. One page is read: beyond that the
-/// number makes no difference.
+/// The number of keys that match a filter, as text and whether it is one; `None` for none. Only one page is read, because an
+/// exact larger number makes no difference.
 fn counted(client: &Client, filter: (&'static str, &str)) -> anyhow::Result<Option<(String, bool)>> {
     let limit = ("limit", Some(MAX_LIMIT.to_string()));
     let query = [(filter.0, Some(filter.1.to_owned())), limit];
@@ -320,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_is_off_only_by_more_than_its_reading_may_err() {
+    fn a_clock_offset_within_the_precision_is_ok() {
         for (off_ms, level) in [
             (0, Level::Ok),
             (-3_000, Level::Ok),
@@ -331,26 +338,27 @@ mod tests {
         ] {
             assert_eq!(clock_level(off_ms, 1_000), level, "{off_ms}");
         }
-        assert_eq!((off(-2_340), off(31_000)), ("2.3 s behind".to_owned(), "31.0 s ahead".to_owned()));
+        assert_eq!(format_offset(-2_340, "x"), "2.3 s behind x");
+        assert_eq!(format_offset(31_000, "x"), "31.0 s ahead of x");
         let probe = |date: Option<u64>| Probe {
             status: 200,
             date: date.map(UnixMillis),
             body: String::new(),
             took: Duration::from_millis(200),
         };
-        assert_eq!(ahead(&probe(Some(60_000)), UnixMillis(60_600)), Some(0));
-        assert_eq!(ahead(&probe(None), UnixMillis(60_600)), None);
+        assert_eq!(clock_offset(&probe(Some(60_000)), UnixMillis(60_600)), Some(0));
+        assert_eq!(clock_offset(&probe(None), UnixMillis(60_600)), None);
     }
 
     #[test]
-    fn this_machine_is_never_a_failure() {
-        for ahead in [None, Some(3_600_000), Some(-3_600_000)] {
-            assert_eq!(this_clock(ahead).level, Level::Warning, "{ahead:?}");
+    fn the_local_clock_is_never_a_failure() {
+        for offset in [None, Some(3_600_000), Some(-3_600_000)] {
+            assert_eq!(local_clock(offset).level, Level::Warning, "{offset:?}");
         }
     }
 
     #[test]
-    fn keys_are_counted_as_people_count() {
+    fn key_counts_are_worded() {
         let counted = |keys, has_more| count(keys, has_more).map(|(keys, _)| keys);
         assert_eq!(counted(0, false), None);
         assert_eq!(counted(1, false).as_deref(), Some("1 key"));
@@ -361,9 +369,9 @@ mod tests {
     #[test]
     fn each_check_is_a_line() {
         let checks = [
-            CheckResult::ok("ready", "it serves".to_owned()),
+            CheckResult::ok("ready", "ready to serve".to_owned()),
             CheckResult::failure("token", "no".to_owned()),
         ];
-        assert_eq!(lines(&checks), "ok       ready          it serves\nfailure  token          no\n");
+        assert_eq!(lines(&checks), "ok       ready          ready to serve\nfailure  token          no\n");
     }
 }

@@ -7,7 +7,7 @@ use omniflow_api_types::values::{DEFAULT_PER_MINUTE, Environment, RateLimit};
 use crate::args::one_of;
 use crate::client::{Call, Client, Method};
 use crate::output::Output;
-use crate::secret_output::{SecretArgs, whereabouts};
+use crate::secret_output::{SecretArgs, secret_location};
 
 /// Arguments of `omf key create`.
 #[derive(Debug, Args)]
@@ -26,45 +26,48 @@ pub struct Create {
     idempotency: IdempotencyArgs,
 }
 
-/// What a key is called and may do.
+/// The settings of a key.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
-    /// A name that no other key has.
+    /// Unique name of the key.
     #[arg(long)]
     name: String,
-    /// Where the key is used.
+    /// Environment in which the key is used.
     #[arg(long, value_parser = one_of(Environment::ALL.map(Environment::as_str)))]
     environment: String,
-    /// What the key may do, such as contacts:read; repeat it for more.
-    #[arg(long = "scope", required = true)]
+    /// Scope of the key, such as contacts:read; can be repeated.
+    #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
     #[arg(
         long,
-        help = format!("Calls a minute, sustained [default: {DEFAULT_PER_MINUTE}, unless --per-hour is given]")
+        value_name = "CALLS",
+        help = format!("Sustained calls per minute [default: {DEFAULT_PER_MINUTE}, unless --per-hour is set]")
     )]
     per_minute: Option<u32>,
-    /// Calls an hour, sustained.
-    #[arg(long)]
+    /// Sustained calls per hour.
+    #[arg(long, value_name = "CALLS")]
     per_hour: Option<u32>,
-    /// Calls at once [default: the limit itself].
-    #[arg(long)]
+    /// Calls allowed at once [default: the limit].
+    #[arg(long, value_name = "CALLS")]
     burst: Option<u32>,
-    /// An address or network from which the key may be used; repeat it for more [default: any].
-    #[arg(long = "allow")]
+    /// IP address or network that may use the key; can be repeated [default: any].
+    #[arg(long = "allow", value_name = "NETWORK")]
     ip_allowlist: Vec<String>,
-    /// When the key ends, such as 2027-01-31T00:00:00Z.
-    #[arg(long)]
+    /// Time when the key expires, such as 2027-01-31T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
     expires_at: Option<String>,
-    /// What the key is for.
-    #[arg(long)]
+    /// Description of the key.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 }
 
-/// Identifies a request, so that retrying it changes nothing twice.
+/// Identifies a request, so that a retry does not repeat its effect.
 #[derive(Debug, Args)]
 pub(crate) struct IdempotencyArgs {
-    /// Idempotency key, such as a UUID. Retrying with the same key returns the original response for 10 minutes, and
-    /// for a day an error that says the request was already carried out.
+    /// Idempotency key for safe retries, such as a UUID.
+    ///
+    /// For 10 minutes, a retry with the same idempotency key returns the original response. After that and for a day,
+    /// it fails because the request was already carried out.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }
@@ -76,12 +79,12 @@ pub(super) fn run(args: Create, client: &Client, output: Output) -> anyhow::Resu
     let created = client.send_for_secret(args.idempotency.apply(call))?;
     let file = place.deliver(&created.secret, &created.json, output)?;
     if !output.json {
-        eprintln!("This is the secret of {}. {}", request.name, whereabouts(file.as_deref()));
+        eprintln!("Created key {}. {}", request.name, secret_location(file.as_deref()));
     }
     Ok(())
 }
 
-/// The limits of a request; none where none are given.
+/// The limits of a request; `None` without any.
 fn rate_limit(per_minute: Option<u32>, per_hour: Option<u32>, burst: Option<u32>) -> Option<RateLimit> {
     let stated = per_minute.or(per_hour).or(burst);
     stated.map(|_| RateLimit { per_minute, per_hour, burst })

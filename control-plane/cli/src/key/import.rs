@@ -10,39 +10,41 @@ use crate::client::{Call, Client, Method};
 use crate::input;
 use crate::output::{Answer, Output};
 
-/// Of a key with so many characters, four that are known do not help anybody to guess the others.
-const LONG_ENOUGH: usize = 20;
+/// Length from which four known characters do not help to guess the rest of a key.
+const MIN_LENGTH_FOR_HINT: usize = 20;
 
 /// Arguments of `omf key import`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("source").args(["digest", "secret_file"]).required(true)), after_help = "Examples:\n  \
     omf key import --name ci --environment live --scope contacts:read --digest $(printf %s \"$KEY\" | sha256sum | cut -c-64)\n  \
     vault kv get -field=key secret/ci | omf key import --name ci --environment live --scope contacts:read --secret-file -\n\n\
-    Clients keep using the key they have. It may have any form of up to 512 bytes without a comma, provided that\n\
-    the policy has \"imported_keys\": true: omf policy show --toml > policy.toml, write imported_keys = true as its first line,\n\
-    omf policy set policy.toml --wait 5s. Otherwise gateways look up keys of this installation only. Rotate it, and the\n\
-    new secret has the form of this installation.")]
+    Clients keep using the key they have. A key of any format is accepted, up to 512 bytes and without a comma, if the\n\
+    policy contains \"imported_keys\": true. To set it: omf policy show --toml > policy.toml, add imported_keys = true as the\n\
+    first line, omf policy set policy.toml --wait 5s. Otherwise gateways accept only keys of this installation. After a\n\
+    rotation, the new secret has the format of this installation.")]
 pub struct Import {
     #[command(flatten)]
     settings: Settings,
-    /// The SHA-256 of the whole key in 64 hexadecimal digits.
-    #[arg(long)]
+    /// SHA-256 of the whole key, in 64 hexadecimal digits.
+    #[arg(long, value_name = "SHA256")]
     digest: Option<String>,
-    /// A file with the key itself, - for standard input. Its digest is computed here; the key does not leave this
-    /// machine.
+    /// File with the key, or - for standard input.
+    ///
+    /// Its SHA-256 is computed locally; the key does not leave this machine.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<String>,
-    /// Up to four characters of the key, by which a person tells it from others [default with --secret-file: the last
-    /// four].
-    #[arg(long)]
+    /// Up to four characters of the key, to recognize it.
+    ///
+    /// With --secret-file, the default is the last four characters of a key that is long enough.
+    #[arg(long, value_name = "TEXT")]
     hint: Option<String>,
     #[command(flatten)]
     idempotency: IdempotencyArgs,
 }
 
-/// The last characters of a key that is long enough to spare them.
+/// The last characters of a key, if it is long enough.
 fn hint(secret: &str) -> Option<String> {
-    let start = secret.len().checked_sub(MAX_HINT_LENGTH).filter(|_| secret.len() >= LONG_ENOUGH)?;
+    let start = secret.len().checked_sub(MAX_HINT_LENGTH).filter(|_| secret.len() >= MIN_LENGTH_FOR_HINT)?;
     secret.get(start..).map(str::to_owned)
 }
 

@@ -14,46 +14,50 @@ use crate::input;
 use crate::output::{
     Answer, Column, Output, cell, cell_or_none, check_enforced, enforcement_table, slowest, table,
 };
-use crate::secret_output::{SecretArgs, SecretOutput, whereabouts, without_secret};
+use crate::secret_output::{SecretArgs, SecretOutput, secret_location, without_secret};
 
 /// Arguments of `omf key leaked`.
 #[derive(Debug, Args)]
 #[command(
     group(ArgGroup::new("source").args(["digest", "scan"])),
-    group(ArgGroup::new("successor").arg("output_file").requires("replace")),
+    group(ArgGroup::new("replacement").arg("output_file").requires("replace")),
     after_help = "Examples:\n  \
         pbpaste | omf key leaked\n  \
         omf key leaked --scan access.log --dry-run\n  \
         git log -p | head -c 900000 | omf key leaked --scan -\n  \
         printf %s \"$KEY\" | omf key leaked --replace --output-file new-key\n  \
         omf key leaked --digest $(printf %s \"$KEY\" | sha256sum | cut -c-64) --version-only\n\n\
-        It ends with 1 if the secret opens nothing here, and with 3 if some gateways do not enforce the revocation in time.\n\
-        A text has up to 1 MiB and may have no key in it."
+        The exit code is 1 if no key matches the secret, and 3 if some gateways do not enforce the revocation in time.\n\
+        A text for --scan may be up to 1 MiB, and does not have to contain a key."
 )]
 pub struct Leaked {
-    /// The SHA-256 of the secret in 64 hexadecimal digits. Without it and --scan, the secret is read from standard input,
-    /// and only its digest leaves this machine.
-    #[arg(long)]
+    /// SHA-256 of the secret, in 64 hexadecimal digits.
+    ///
+    /// Without this option and --scan, the secret is read from standard input, and only its SHA-256 leaves this machine.
+    #[arg(long, value_name = "SHA256")]
     digest: Option<String>,
-    /// A text that may have secrets in it, - for standard input. It is sent to the control plane, and not kept there.
+    /// File with a text to search for secrets, or - for standard input.
+    ///
+    /// The text is sent to the control plane, which does not store it.
     #[arg(long, value_name = "FILE", conflicts_with = "output_file")]
     scan: Option<String>,
-    /// Revoke only the versions that leaked, and not the whole key.
+    /// Revoke only the leaked versions, not the whole key.
     #[arg(long)]
     version_only: bool,
-    /// Issue a key with the same settings in its place, under a new name. The secret is all that is printed to standard
-    /// output, or lies in --output-file.
+    /// Create a replacement key with the same settings and a new name.
+    ///
+    /// Only its secret is printed to standard output, unless --output-file is set.
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
     secret: SecretArgs,
     #[command(flatten)]
     idempotency: IdempotencyArgs,
-    /// Change nothing: tell which keys leaked, and how they were used.
+    /// Only show which keys leaked and how they were used.
     #[arg(long, conflicts_with_all = ["replace", "version_only"])]
     dry_run: bool,
-    /// How long to wait until all gateways refuse what was revoked, up to 30s.
-    #[arg(long, default_value = "5s")]
+    /// Wait for all gateways to enforce the revocation, up to 30s.
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
     wait: String,
 }
 
@@ -73,7 +77,7 @@ const ENDPOINT_COLUMNS: &[Column<EndpointUseJson>] = &[
     ("LAST", |used| cell(used.last_call_at)),
 ];
 const REFUSAL_COLUMNS: &[Column<RefusalCount>] =
-    &[("REFUSED FOR", |refusal| cell(&refusal.reason)), ("CALLS", |refusal| cell(refusal.calls))];
+    &[("REASON", |refusal| cell(&refusal.reason)), ("CALLS", |refusal| cell(refusal.calls))];
 
 pub(super) fn run(args: Leaked, client: &Client, output: Output) -> anyhow::Result<()> {
     let place = if args.replace { Some(args.secret.open(output)?) } else { None };
@@ -100,13 +104,13 @@ pub(super) fn run(args: Leaked, client: &Client, output: Output) -> anyhow::Resu
     }
     if args.scan.is_none() && report.keys.is_empty() {
         bail!(
-            "this secret opens nothing here, so nothing was revoked. Is it whole, and of this control plane?"
+            "no key matches this secret, so nothing was revoked. Check that it is complete and belongs to this control plane"
         );
     }
     Ok(check_enforced(report.enforcement.as_ref())?)
 }
 
-/// Writes the secrets of successors, which leave no room for anything else where they are printed.
+/// Writes the secrets of replacement keys. If they go to standard output, the report goes to standard error.
 fn deliver(
     place: SecretOutput,
     answer: &Answer<LeakReportJson>,
@@ -132,7 +136,7 @@ fn deliver(
         }
         (_, []) => None,
         (place, [(_, secret)]) => place.deliver(secret, &answer.json, alone)?,
-        (_, [..]) => bail!("there are several successors: leave --output-file out"),
+        (_, [..]) => bail!("there are several replacement keys: remove --output-file"),
     };
     match (output.json, in_file) {
         (true, _) => output.print_json(&without_secrets(answer.json.clone()))?,
@@ -140,12 +144,12 @@ fn deliver(
         (false, false) => eprintln!("{}", text.trim_end()),
     }
     for (name, _) in secrets {
-        eprintln!("The secret of {name}: {}", whereabouts(file.as_deref()));
+        eprintln!("Created key {name}. {}", secret_location(file.as_deref()));
     }
     Ok(())
 }
 
-/// The JSON of a report without the secrets of successors. All else stays as the control plane sent it.
+/// Removes the secrets of replacement keys from the JSON of a report.
 fn without_secrets(mut report: Value) -> Value {
     for key in report.get_mut("keys").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(replacement) = key.get_mut("replacement") {
@@ -155,7 +159,7 @@ fn without_secrets(mut report: Value) -> Value {
     report
 }
 
-/// What leaked, what was done about it, and how it was used.
+/// Formats the leaked keys, the outcome and the usage.
 fn describe(report: &LeakReportJson, dry_run: bool) -> String {
     let mut text = String::new();
     for leaked in &report.keys {
@@ -164,11 +168,11 @@ fn describe(report: &LeakReportJson, dry_run: bool) -> String {
         text.push('\n');
     }
     for (what, number) in [
-        ("has the form of a key and opens nothing here", report.unknown),
-        ("means to be a key and is none: cut short, or mistyped", report.malformed),
+        ("Unknown keys in the text", report.unknown),
+        ("Truncated or mistyped keys in the text", report.malformed),
     ] {
         if number > 0 {
-            text.push_str(&format!("{number} found that {what}.\n"));
+            text.push_str(&format!("{what}: {number}.\n"));
         }
     }
     if report.keys.is_empty() {
@@ -178,7 +182,7 @@ fn describe(report: &LeakReportJson, dry_run: bool) -> String {
     text + &incomplete.map(enforcement_table).unwrap_or_default()
 }
 
-/// Which key leaked and what was done, in one line or two.
+/// Formats which key leaked and the outcome.
 fn describe_outcome(leaked: &LeakedKeyJson, report: &LeakReportJson, dry_run: bool) -> String {
     let versions: Vec<String> =
         leaked.versions.iter().map(|version| format!("version {} ({})", version.id, version.was)).collect();
@@ -186,20 +190,20 @@ fn describe_outcome(leaked: &LeakedKeyJson, report: &LeakReportJson, dry_run: bo
     text.push_str(match leaked.revoked {
         _ if dry_run => " Nothing was changed.",
         true if leaked.key.status == KeyStatus::Revoked => " It is revoked",
-        true => " What leaked of it is revoked, the rest goes on",
-        false => " It had been revoked before",
+        true => " The leaked versions are revoked, the others stay valid",
+        false => " It was already revoked",
     });
     if !dry_run {
         text.push_str(&refused_by(report).map_or(".".to_owned(), |refused| format!("; {refused}.")));
     }
     if let Some(created) = &leaked.replacement {
         let name = cell(&created.key.name);
-        text.push_str(&format!(" {name} goes on in its place, with the same settings."));
+        text.push_str(&format!(" {name} replaces it, with the same settings."));
     }
     text + "\n"
 }
 
-/// Who refuses it, and after what time.
+/// The number of gateways that refuse it, and the time until all did.
 fn refused_by(report: &LeakReportJson) -> Option<String> {
     let enforcement = report.enforcement.as_ref()?;
     let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced).count();
@@ -211,22 +215,22 @@ fn refused_by(report: &LeakReportJson) -> Option<String> {
 
 fn describe_usage(usage: Option<&KeyUseJson>) -> String {
     let Some(used) = usage else {
-        return "Its use is unknown: the control plane could not read the audit log.\n".to_owned();
+        return "Usage is unknown: the control plane could not read the audit log.\n".to_owned();
     };
-    let mut text = format!("Since {}: {} calls, {} of them refused", used.from, used.calls, used.refused);
+    let mut text = format!("Since {}: {} calls, {} refused", used.from, used.calls, used.refused);
     if used.calls > 0 {
         text.push_str(&format!(
-            "; the last at {}, the last that was let through at {}",
+            "; last call at {}, last allowed call at {}",
             cell_or_none(used.last_call_at),
             cell_or_none(used.last_allowed_at)
         ));
     }
     text.push_str(".\n");
     if !used.complete {
-        text.push_str("Only the newest calls are shown.\n");
+        text.push_str("Only the newest calls are counted.\n");
     }
     text.push_str(&format!(
-        "Unusual: {} addresses were first seen in the last 24 hours; {} calls came after it was revoked.\n",
+        "New IP addresses in the last 24 hours: {}. Calls after revocation: {}.\n",
         used.new_addresses, used.calls_after_revocation
     ));
     for anomaly in &used.anomalies {
@@ -238,7 +242,7 @@ fn describe_usage(usage: Option<&KeyUseJson>) -> String {
     text
 }
 
-/// A table below a blank line, and how many rows were left out. Nothing without items.
+/// A table after a blank line, and the number of omitted rows. Empty without items.
 fn table_of<T>(items: &[T], columns: &[Column<T>], more: usize) -> String {
     let table = if items.is_empty() { String::new() } else { format!("\n{}", table(items, columns)) };
     if more == 0 { table } else { format!("{table} and {more} more\n") }
@@ -293,18 +297,18 @@ mod tests {
     }
 
     #[test]
-    fn a_leak_is_described_with_what_was_done_first() {
+    fn a_leak_report_starts_with_the_outcome() {
         let mut answer = answer();
         let text = describe(&report(&answer), false);
-        let first = "ci leaked: version 1 (active). It is revoked; refused by 2 of 2 gateways after 2 ms. ci-2 goes on";
+        let first = "ci leaked: version 1 (active). It is revoked; refused by 2 of 2 gateways after 2 ms. ci-2 replaces it";
         assert!(text.starts_with(first), "{text}");
         for expected in [
-            "3 calls, 1 of them refused",
+            "3 calls, 1 refused",
             "203.0.113.7  new",
             "key_revoked",
             "  volume_spike: Far more calls than ever.\n",
             "and 2 more",
-            "2 found",
+            "mistyped keys in the text: 2.",
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
@@ -315,8 +319,8 @@ mod tests {
         answer["keys"][0]["usage"] = Value::Null;
         let text = describe(&report(&answer), true);
         assert!(text.contains("Nothing was changed.") && text.contains("is unknown"), "{text}");
-        assert!(describe(&report(&answer), false).contains("had been revoked before."));
+        assert!(describe(&report(&answer), false).contains("It was already revoked."));
         let none = json!({"keys": [], "unknown": 1, "malformed": 0});
-        assert!(describe(&report(&none), false).contains("1 found that has the form"));
+        assert!(describe(&report(&none), false).contains("Unknown keys in the text: 1."));
     }
 }

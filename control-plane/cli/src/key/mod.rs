@@ -27,24 +27,28 @@ use super::output::{Column, Output, cell, cell_of_list, cell_or_none};
 /// Commands of `omf key`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Issue a key. Its secret is printed once, to standard output.
+    /// Create a key and print its secret once.
     Create(Create),
-    /// Take a key of another system over, by the digest of its secret.
+    /// Import a key of another system by its SHA-256; clients keep using it.
     Import(Import),
     /// List keys, newest first.
     List(List),
-    /// Show one key with its versions.
+    /// Show a key and its versions.
     Show {
-        /// Name or identifier.
+        /// Name or ID of the key.
         key: String,
     },
-    /// Change what a key may do, how often, from where and until when.
+    /// Change the scopes, limits, IP allowlist, expiry or description of a key.
     Update(Update),
-    /// Give a key a new secret, printed once to standard output. The older ones go on for the overlap.
+    /// Create a new secret for a key and print it once.
+    ///
+    /// Older secrets stay valid for the overlap.
     Rotate(Rotate),
-    /// Revoke a key at once, or one version of it.
+    /// Revoke a key, or one version of it, immediately.
     Revoke(Revoke),
-    /// Revoke what leaked: by a secret on standard input, by its digest, or by a text that has it. Tells how it was used.
+    /// Revoke a leaked key and show how it was used.
+    ///
+    /// The key is found by a secret on standard input, by its SHA-256, or in a text that contains it.
     Leaked(Leaked),
 }
 
@@ -55,26 +59,26 @@ pub enum Command {
         omf key list --status active --unused-since 2026-12-31T00:00:00Z\n  omf key list --json --limit 500"
 )]
 pub struct List {
-    /// Keys in this state.
+    /// Only keys with this status.
     #[arg(long, value_parser = one_of(KeyStatus::ALL.map(KeyStatus::as_str)))]
     status: Option<String>,
-    /// Keys of this environment.
+    /// Only keys of this environment.
     #[arg(long, value_parser = one_of(Environment::ALL.map(Environment::as_str)))]
     environment: Option<String>,
-    /// Keys with this scope.
+    /// Only keys with this scope.
     #[arg(long)]
     scope: Option<String>,
-    /// Keys whose rotation is due.
+    /// Only keys whose rotation is due.
     #[arg(long)]
     rotation_due: bool,
-    /// Keys that were not let through since then, or never, such as 2026-12-31T00:00:00Z.
-    #[arg(long)]
+    /// Only keys without an allowed call since a time, such as 2026-12-31T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
     unused_since: Option<String>,
-    /// Keys that are accepted now and end before then.
-    #[arg(long)]
+    /// Only valid keys that expire before a time, such as 2027-02-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
     expires_before: Option<String>,
-    /// Keys with this text in name or description, or with this hint.
-    #[arg(long)]
+    /// Only keys with this text in the name or description, or with this hint.
+    #[arg(long, value_name = "TEXT")]
     q: Option<String>,
     #[command(flatten)]
     page: PageArgs,

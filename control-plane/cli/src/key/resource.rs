@@ -1,4 +1,4 @@
-//! One key: its path in the API, and how it is printed.
+//! A key: its API path and its printed form.
 
 use omniflow_api_types::key::{KeyJson, KeyVersionJson};
 
@@ -9,7 +9,7 @@ const VERSION_COLUMNS: &[Column<KeyVersionJson>] = &[
     ("VERSION", |version| cell(version.id)),
     ("HINT", |version| cell(&version.hint)),
     ("CREATED", |version| cell(version.created_at)),
-    ("ENDS", |version| cell_or_none(version.expires_at)),
+    ("EXPIRES", |version| cell_or_none(version.expires_at)),
     ("REVOKED", |version| cell_or_none(version.revoked_at)),
     ("LAST USED", |version| cell_or_none(version.last_used_at)),
 ];
@@ -19,24 +19,24 @@ pub(super) fn path(key: &str) -> String {
     format!("/v1/keys/{}", segment(key))
 }
 
-/// A key in full.
+/// Formats all fields of a key.
 pub(super) fn describe(key: &KeyJson) -> String {
     let limits = key.rate_limit;
     let limits = [
-        limits.per_minute.map(|limit| format!("{limit} a minute")),
-        limits.per_hour.map(|limit| format!("{limit} an hour")),
-        limits.burst.map(|limit| format!("{limit} at once")),
+        limits.per_minute.map(|limit| format!("{limit} per minute")),
+        limits.per_hour.map(|limit| format!("{limit} per hour")),
+        limits.burst.map(|limit| format!("burst {limit}")),
     ];
     let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let mut text = String::new();
     for (heading, value) in [
         ("Name", cell(&key.name)),
-        ("Id", cell(key.id)),
+        ("ID", cell(key.id)),
         ("Status", cell(key.status)),
         ("Environment", cell(key.environment)),
         ("Scopes", cell_of_list(key.scopes.iter())),
         ("Limits", limits),
-        ("Addresses", cell_of_list(key.ip_allowlist.networks())),
+        ("IP allowlist", cell_of_list(key.ip_allowlist.networks())),
         ("Description", cell_or_none(key.description.as_ref())),
         ("Created", format!("{} by {}", key.created_at, cell(&key.created_by))),
         ("Expires", cell_or_none(key.expires_at)),
@@ -64,8 +64,8 @@ mod tests {
         let text = describe(&key);
         for line in [
             "Name         ci",
-            "Limits       60 a minute",
-            "Addresses    ::1/128",
+            "Limits       60 per minute",
+            "IP allowlist ::1/128",
             "Description  x\u{fffd}[2J",
             "Created      2027-01-15T08:00:00.000Z by owner",
             "Expires      -",

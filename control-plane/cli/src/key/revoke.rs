@@ -14,15 +14,15 @@ use crate::output::{Answer, Output, cell, check_enforced, enforcement_table, slo
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  omf key revoke ci --wait 5s\n  omf key revoke ci --version 1")]
 pub struct Revoke {
-    /// Name or identifier.
+    /// Name or ID of the key.
     key: String,
-    /// Only this version.
+    /// Revoke only this version.
     #[arg(long)]
     version: Option<u16>,
     #[command(flatten)]
     wait: Wait,
-    /// Only if the key is still at this revision.
-    #[arg(long)]
+    /// Revoke only if the key still has this revision.
+    #[arg(long, value_name = "REVISION")]
     if_match: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn run(args: Revoke, client: &Client, output: Output) -> anyhow::Resu
     Ok(check_enforced(enforcement)?)
 }
 
-/// What was revoked and who enforces it, the outcome first.
+/// The outcome of a revocation, and the gateways that do not enforce it yet.
 fn describe_outcome(revoked: &RevokedKey, version: Option<u16>, now: UnixMillis) -> String {
     let name = cell(&revoked.key.name);
     let outcome = match version {

@@ -8,7 +8,7 @@ use super::create::IdempotencyArgs;
 use super::resource::path;
 use crate::client::{Call, Client, Method};
 use crate::output::{Output, cell, cell_or_none};
-use crate::secret_output::{SecretArgs, whereabouts};
+use crate::secret_output::{SecretArgs, secret_location};
 use serde::Deserialize as _;
 
 /// Arguments of `omf key rotate`.
@@ -18,15 +18,16 @@ use serde::Deserialize as _;
     omf key rotate ci --overlap 7d\n  \
     omf key rotate ci --overlap 0s\n  \
     omf key rotate ci --output-file - | gh secret set CI_KEY\n\n\
-    An overlap prolongs nothing: a version that would have ended sooner still does. To end an older secret before\n\
-    its overlap is over: omf key revoke ci --version 1 --wait 5s")]
+    The overlap does not extend a version that expires earlier. To revoke an older secret before its overlap ends:\n\
+    omf key revoke ci --version 1 --wait 5s")]
 pub struct Rotate {
-    /// Name or identifier.
+    /// Name or ID of the key.
     key: String,
     #[arg(
         long,
+        value_name = "DURATION",
         help = format!(
-            "How long the older secrets are still accepted, from 0s to {}h [default: {}h]",
+            "How long older secrets stay valid, from 0s to {}h [default: {}h]",
             MAX_OVERLAP.as_secs() / 3_600,
             DEFAULT_OVERLAP.as_secs() / 3_600
         )
@@ -36,8 +37,8 @@ pub struct Rotate {
     secret: SecretArgs,
     #[command(flatten)]
     idempotency: IdempotencyArgs,
-    /// Only if the key is still at this revision.
-    #[arg(long)]
+    /// Rotate only if the key still has this revision.
+    #[arg(long, value_name = "REVISION")]
     if_match: Option<u64>,
 }
 
@@ -48,27 +49,27 @@ pub(super) fn run(args: Rotate, client: &Client, output: Output) -> anyhow::Resu
     let rotated = client.send_for_secret(call)?;
     let file = place.deliver(&rotated.secret, &rotated.json, output)?;
     if !output.json {
-        let whereabouts = whereabouts(file.as_deref());
+        let location = secret_location(file.as_deref());
         match CreatedKey::deserialize(&rotated.json) {
-            Ok(answer) => eprintln!("{}", rotation_note(&answer.key, &whereabouts)),
-            Err(error) => eprintln!("{whereabouts} The rest of the answer cannot be read ({error})."),
+            Ok(answer) => eprintln!("{}", rotation_note(&answer.key, &location)),
+            Err(error) => eprintln!("{location} The rest of the response cannot be read: {error}."),
         }
     }
     Ok(())
 }
 
-/// What a person has to know who holds a new secret.
-fn rotation_note(key: &KeyJson, whereabouts: &str) -> String {
+/// A note about the new secret and the older ones.
+fn rotation_note(key: &KeyJson, location: &str) -> String {
     let Some((newest, older)) = key.versions.split_last() else { return String::new() };
     let until = match older.iter().filter(|version| version.revoked_at.is_none()) {
         older if key.status == KeyStatus::Rotating => {
             let end = cell_or_none(older.filter_map(|version| version.expires_at).max());
-            format!("The secrets before it are accepted until {end} at the latest.")
+            format!("Older secrets are accepted until {end} at the latest.")
         }
-        _ => "No secret before it is accepted any more.".to_owned(),
+        _ => "Older secrets are no longer accepted.".to_owned(),
     };
     let (name, number) = (cell(&key.name), newest.id);
-    format!("This is the secret of version {number} of {name}. {whereabouts} {until}")
+    format!("Created version {number} of key {name}. {location} {until}")
 }
 
 #[cfg(test)]
@@ -91,11 +92,11 @@ mod tests {
         let mut key: KeyJson =
             serde_json::from_value(key(json!({"status": "rotating", "versions": versions}))).unwrap();
         let note = rotation_note(&key, "");
-        assert!(note.starts_with("This is the secret of version 4 of ci."), "{note}");
+        assert!(note.starts_with("Created version 4 of key ci."), "{note}");
         assert!(note.contains("accepted until 2027-01-16T08:00:00.000Z at the latest"), "{note}");
         key.status = KeyStatus::Active;
-        assert!(rotation_note(&key, "").contains("No secret before it"));
-        for expected in ["Rotation due", "ENDS", "LAST USED", "HINT", "ab6M", "2027-01-17T08:00:00.000Z"] {
+        assert!(rotation_note(&key, "").contains("no longer accepted"));
+        for expected in ["Rotation due", "EXPIRES", "LAST USED", "HINT", "ab6M", "2027-01-17T08:00:00.000Z"] {
             assert!(describe(&key).contains(expected), "{}", describe(&key));
         }
     }

@@ -21,49 +21,50 @@ use crate::output::{Answer, Output};
     omf key update ci --per-minute none --per-hour 5000\n  \
     omf key update ci --allow 203.0.113.0/24 --expires-at 2027-12-31T00:00:00Z\n  \
     omf key update ci --allow-any --no-expiry --description ''\n\n\
-    What is not named stays as it is. Scopes and addresses are set all of them anew: name those that are to stay as\n\
-    well. Gateways go by it as soon as they are in step (omf gateway list)."
+    Settings without an option do not change. --scope and --allow replace the whole list: include the values to keep.\n\
+    Gateways apply the change as soon as they are in step (omf gateway list)."
 )]
 pub struct Update {
-    /// Name or identifier.
+    /// Name or ID of the key.
     key: String,
-    /// What the key may do; repeat it for more.
-    #[arg(long = "scope")]
+    /// Scope of the key; can be repeated, and replaces all current scopes.
+    #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// Calls a minute, sustained; none for no such limit.
-    #[arg(long)]
+    /// Sustained calls per minute, or none for no limit.
+    #[arg(long, value_name = "CALLS")]
     per_minute: Option<Limit>,
-    /// Calls an hour, sustained; none for no such limit.
-    #[arg(long)]
+    /// Sustained calls per hour, or none for no limit.
+    #[arg(long, value_name = "CALLS")]
     per_hour: Option<Limit>,
-    /// Calls at once; none for as many as the limit itself.
-    #[arg(long)]
+    /// Calls allowed at once, or none for the limit itself.
+    #[arg(long, value_name = "CALLS")]
     burst: Option<Limit>,
-    /// The limits that a key has for which none are given.
+    /// Reset the limits to the defaults of a new key.
     #[arg(long)]
     default_limits: bool,
-    /// An address or network from which the key may be used; repeat it for more.
-    #[arg(long = "allow", conflicts_with = "allow_any")]
+    /// IP address or network that may use the key; can be repeated.
+    #[arg(long = "allow", value_name = "NETWORK", conflicts_with = "allow_any")]
     ip_allowlist: Vec<String>,
-    /// The key may be used from anywhere.
+    /// Allow the key from any IP address.
     #[arg(long)]
     allow_any: bool,
-    /// When the key ends, such as 2027-01-31T00:00:00Z.
-    #[arg(long, conflicts_with = "no_expiry")]
+    /// Time when the key expires, such as 2027-01-31T00:00:00Z.
+    #[arg(long, value_name = "TIME", conflicts_with = "no_expiry")]
     expires_at: Option<String>,
-    /// The key does not end.
+    /// Remove the expiry.
     #[arg(long)]
     no_expiry: bool,
-    /// What the key is for; empty for nothing.
-    #[arg(long)]
+    /// Description of the key; empty to remove it.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Only if the key is still at this revision, as omf key show tells it: so that you do not overwrite what another
-    /// admin has changed in between.
-    #[arg(long)]
+    /// Update only if the key still has this revision (see omf key show).
+    ///
+    /// This prevents overwriting a concurrent change by another admin.
+    #[arg(long, value_name = "REVISION")]
     if_match: Option<u64>,
 }
 
-/// A limit that is set, or taken away.
+/// A new limit; `None` removes the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit(Option<u32>);
 
@@ -71,14 +72,14 @@ pub(super) fn run(args: Update, client: &Client, output: Output) -> anyhow::Resu
     let mut changes = args.changes();
     let mut if_match = args.if_match;
     if args.sets_limits() {
-        // The API takes limits as a whole: those that are not named come from the key, if nobody changes it meanwhile.
+        // The API replaces all limits, so the unnamed ones come from the key, on the condition that its revision is unchanged.
         let key: KeyJson = client.get(&path(&args.key), &[])?.body;
         if_match = if_match.or(Some(key.revision));
         changes.rate_limit = Some(Some(args.merged(key.rate_limit)));
     }
     if changes.is_empty() {
         bail!(
-            "nothing to change: give --scope, --per-minute, --allow, --expires-at, --description or the like"
+            "nothing to change: set an option such as --scope, --per-minute, --allow, --expires-at or --description"
         );
     }
     let call = Call::new(Method::PATCH, &path(&args.key)).if_match(if_match);
@@ -89,7 +90,7 @@ pub(super) fn run(args: Update, client: &Client, output: Output) -> anyhow::Resu
 // === impl Update ===
 
 impl Update {
-    /// The fields that are named, null for those that are cleared.
+    /// The fields to change; null clears a field.
     fn changes(&self) -> UpdateKey {
         let sets_addresses = self.allow_any || !self.ip_allowlist.is_empty();
         UpdateKey {
@@ -105,7 +106,7 @@ impl Update {
         self.per_minute.is_some() || self.per_hour.is_some() || self.burst.is_some()
     }
 
-    /// These limits with those that are named in their place.
+    /// The present limits, replaced by those that are set.
     fn merged(&self, present: RateLimit) -> RateLimit {
         let merged = |named: Option<Limit>, present| named.map_or(present, |Limit(limit)| limit);
         RateLimit {
@@ -127,7 +128,7 @@ impl FromStr for Limit {
             number => number
                 .parse()
                 .map(|limit| Self(Some(limit)))
-                .map_err(|_| "a limit is a whole number of calls, or none"),
+                .map_err(|_| "must be a whole number of calls, or none"),
         }
     }
 }
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_named_is_sent() {
+    fn only_named_settings_are_sent() {
         assert_eq!(changes(""), json!({}));
         assert_eq!(changes("--scope a:b --scope c:d"), json!({"scopes": ["a:b", "c:d"]}));
         let cleared = json!({"rate_limit": null, "ip_allowlist": [], "expires_at": null, "description": "x"});
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_are_not_named_stay() {
+    fn unnamed_limits_do_not_change() {
         let present = RateLimit { per_minute: Some(3), per_hour: Some(100), burst: None };
         for (line, expected) in [
             ("--per-minute 50", json!({"per_minute": 50, "per_hour": 100, "burst": null})),
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused() {
+    fn contradicting_options_are_rejected() {
         for line in ["--burst 5 --default-limits", "--allow ::1 --allow-any", "--expires-at x --no-expiry"] {
             let words = ["update", "ci"].into_iter().chain(line.split_whitespace());
             assert!(Line::try_parse_from(words).is_err(), "{line}");

@@ -14,17 +14,17 @@ use crate::output::{Answer, Output, cell};
 /// Arguments of `omf policy diff`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    omf policy diff policy.toml         # what it would change; it is checked as if it were set\n  \
-    omf policy diff --from 3            # what has changed since version 3\n  \
+    omf policy diff policy.toml         # changes of a draft, which is also validated\n  \
+    omf policy diff --from 3            # changes since version 3\n  \
     omf policy diff --from 2 --to 3")]
 pub struct Diff {
     #[command(flatten)]
     draft: Option<DocumentArgs>,
     /// Older version [default: the effective version].
-    #[arg(long, conflicts_with = "file")]
+    #[arg(long, value_name = "VERSION", conflicts_with = "file")]
     from: Option<u64>,
     /// Newer version [default: the effective version].
-    #[arg(long, conflicts_with = "file")]
+    #[arg(long, value_name = "VERSION", conflicts_with = "file")]
     to: Option<u64>,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn run(args: Diff, client: &Client, output: Output) -> anyhow::Result
     output.print(&diff, describe)
 }
 
-/// One line for each difference: `+` for what is new, `-` for what is gone, `~` for what is otherwise.
+/// One line per difference: `+` added, `-` removed, `~` changed.
 fn describe(diff: &PolicyDiffJson) -> String {
     let PolicyDiffJson { imported_keys, payloads, scopes, routes, blocked_by, .. } = diff;
     let mut lines = Vec::new();
@@ -66,7 +66,7 @@ fn describe(diff: &PolicyDiffJson) -> String {
     }
     lines.extend(routes.changed.iter().flat_map(describe_route));
     if lines.is_empty() {
-        lines.push("No difference.".to_owned());
+        lines.push("No differences.".to_owned());
     }
     lines.join("\n") + "\n" + &obstacles(blocked_by)
 }
@@ -114,6 +114,6 @@ mod tests {
         assert_eq!(describe(&read(diff)), expected);
         let none = json!({"added": [], "removed": [], "changed": []});
         let none = json!({"from": 1, "to": 2, "blocked_by": [], "scopes": none, "routes": none});
-        assert_eq!(describe(&read(none)), "No difference.\n");
+        assert_eq!(describe(&read(none)), "No differences.\n");
     }
 }

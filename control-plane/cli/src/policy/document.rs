@@ -1,4 +1,4 @@
-//! The document that a command of `omf policy` reads, and what is printed of one.
+//! Policy documents as input, and how parts of them are printed.
 
 use std::path::Path;
 
@@ -10,46 +10,46 @@ use crate::client::{Call, Method};
 use crate::input;
 use crate::output::cell;
 
-/// The media type of a document in TOML.
+/// Media type of TOML.
 pub(super) const TOML: &str = "application/toml";
 
-/// A document that a command reads.
+/// A policy document as an argument.
 #[derive(Debug, Args)]
 pub(super) struct DocumentArgs {
-    /// The document, - for standard input. A file called *.toml is TOML, anything else JSON.
+    /// File with the document, or - for standard input; JSON unless it ends in .toml.
     file: String,
-    /// It is TOML, whatever the file is called.
+    /// Read the document as TOML, whatever the name of the file.
     #[arg(long)]
     toml: bool,
 }
 
-/// The bytes of a document, and what they are.
+/// A document with its media type.
 pub(super) struct Document {
     media_type: &'static str,
     bytes: Vec<u8>,
 }
 
-/// Settings as JSON on one line.
+/// Formats settings as JSON on one line.
 pub(super) fn json_text(settings: &impl Serialize) -> String {
     serde_json::to_value(settings).map(|json| json.to_string()).unwrap_or_default()
 }
 
-/// Reasons for which a draft cannot be set, a line each.
+/// The reasons why a draft cannot be published, one per line.
 pub(super) fn obstacles(blocked_by: &[ObstacleJson]) -> String {
-    blocked_by.iter().map(|one| format!("It cannot be set: {}\n", cell(&one.detail))).collect()
+    blocked_by.iter().map(|one| format!("Cannot be published: {}\n", cell(&one.detail))).collect()
 }
 
 // === impl DocumentArgs ===
 
 impl DocumentArgs {
-    /// Reads it.
+    /// Reads the document.
     pub(super) fn read(&self) -> anyhow::Result<Document> {
         let named_toml = Path::new(&self.file).extension().is_some_and(|extension| extension == "toml");
         let media_type = if self.toml || named_toml { TOML } else { "application/json" };
         Ok(Document { media_type, bytes: input::bytes(&self.file)? })
     }
 
-    /// What people call it.
+    /// The display name of the file.
     pub(super) fn name(&self) -> String {
         input::name(&self.file).to_owned()
     }

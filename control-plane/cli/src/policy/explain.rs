@@ -19,37 +19,38 @@ use crate::output::{Column, Output, cell, cell_or_none, table};
     omf policy explain --key ci POST /api/v1/tickets --draft policy.toml\n  \
     omf policy explain --key ci GET /api/v1/contacts --calls-before 60\n  \
     omf policy explain --secret-file - GET /api/v1/contacts < key\n\n\
-    It is decided by the code that gateways run, as by one whose operator has changed no setting of the filter.\n\
-    Ends with 0 whether the call would be allowed or refused."
+    The decision comes from the code that gateways run, with the default settings of the filter. The exit code is 0 whether\n\
+    the call would be allowed or refused."
 )]
 pub struct Explain {
-    /// The method, in upper case.
+    /// Method of the request, in upper case.
     method: String,
-    /// The path, with its query string.
+    /// Path of the request, with its query string.
     path: String,
-    /// Name or identifier of the key that calls.
+    /// Name or ID of the key that makes the call.
     #[arg(long)]
     key: Option<String>,
-    /// Which version of it [default: the newest that is accepted].
+    /// Version of the key [default: the newest valid one].
     #[arg(long, requires = "key")]
     version: Option<u16>,
-    /// A file with the credential, - for standard input: sent as X-API-Key.
+    /// File with the credential, or - for standard input; sent as X-API-Key.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<String>,
-    /// A header of the call, such as 'Authorization: Basic …'; repeat it for more. Others see the command line: give
-    /// keys by --secret-file.
-    #[arg(long = "header")]
+    /// Header of the call, such as 'Authorization: Basic …'; can be repeated.
+    ///
+    /// Other users of this machine can see the command line: pass keys with --secret-file instead.
+    #[arg(long = "header", value_name = "HEADER")]
     headers: Vec<String>,
-    /// The client's address [default: unknown].
-    #[arg(long)]
+    /// IP address of the client [default: unknown].
+    #[arg(long, value_name = "ADDRESS")]
     source_ip: Option<String>,
-    /// When the call is made, such as 2027-01-31T00:00:00Z [default: now].
-    #[arg(long)]
+    /// Time of the call, such as 2027-01-31T00:00:00Z [default: now].
+    #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// How many calls the key has made at that moment; limits are left out without it.
-    #[arg(long)]
+    /// Number of preceding calls with the key; limits are not checked without it.
+    #[arg(long, value_name = "COUNT")]
     calls_before: Option<u32>,
-    /// A document in place of the effective policy: *.toml in TOML, anything else in JSON.
+    /// File with a policy to use instead; JSON unless it ends in .toml.
     #[arg(long, value_name = "FILE")]
     draft: Option<String>,
 }
@@ -76,14 +77,15 @@ pub(super) fn run(args: Explain, client: &Client, output: Output) -> anyhow::Res
     };
     let mut request = serde_json::to_value(request)?;
     if let (Some(draft), Some(request)) = (draft, request.as_object_mut()) {
-        // As it was written: the control plane names the place of an error.
+        // Unparsed, because the control plane reports the place of an error.
         request.insert("policy".to_owned(), draft);
     }
     let call = Call::new(Method::POST, "/v1/policy/explain").json(&request)?;
     output.print(&client.send(call)?, describe)
 }
 
-/// A document as a part of a request. Syntax errors are reported here, since the control plane does not see its lines.
+/// Parses a document that is sent as part of a request. Syntax errors are reported here, because the control plane does not
+/// receive the lines of the file.
 fn draft(file: &str) -> anyhow::Result<Value> {
     let bytes = input::bytes(file)?;
     let named = || input::name(file).to_owned();
@@ -115,7 +117,7 @@ impl Explain {
         }
         let split = |header: &String| match header.split_once(':') {
             Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
-            None => bail!("a header has a name, a colon and a value"),
+            None => bail!("--header must have the form 'NAME: VALUE'"),
         };
         self.headers.iter().map(split).collect::<anyhow::Result<_>>().map(Some)
     }

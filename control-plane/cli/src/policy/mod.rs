@@ -22,20 +22,26 @@ use super::output::{Answer, Column, Output, cell, cell_of_list, table};
 /// Commands of `omf policy`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show routes and scopes. With --json or --toml the document alone, to be edited and set again.
+    /// Show routes and scopes.
+    ///
+    /// With --json or --toml, only the document is printed, ready to be edited and published.
     Show(Show),
-    /// Set routes and scopes, replacing the whole document.
+    /// Publish a document as the new policy version.
     Set(Set),
     /// List policy versions, newest first.
     #[command(after_help = "Examples:\n  omf policy versions\n  omf policy show --version 3 --toml")]
     Versions(PageArgs),
-    /// Show what a draft would change, or what differs between two versions. Nothing is set.
+    /// Show the changes of a draft, or the differences between two versions.
+    ///
+    /// Nothing is published.
     Diff(Diff),
-    /// Set the document of an earlier version again, as a new version.
+    /// Publish the document of an earlier version as a new version.
     Rollback(RollBack),
-    /// Explain step by step what becomes of one request.
+    /// Explain step by step how gateways decide on a request.
     Explain(Explain),
-    /// Count what a draft would have allowed or refused of the calls in the audit log. Nothing is set.
+    /// Test a draft against past calls in the audit log.
+    ///
+    /// Counts the calls that the draft would newly allow or refuse. Nothing is published.
     Replay(Replay),
 }
 
@@ -46,7 +52,7 @@ pub enum Command {
     omf policy show --toml > policy.toml    # edit it, then: omf policy diff policy.toml; omf policy set policy.toml\n  \
     omf policy show --version 3 --json")]
 pub struct Show {
-    /// An earlier version.
+    /// Version to show [default: the effective version].
     #[arg(long)]
     version: Option<u64>,
     /// Print the document as TOML.
@@ -56,7 +62,7 @@ pub struct Show {
 
 const VERSION_COLUMNS: &[Column<PolicyVersionJson>] = &[
     ("VERSION", |version| cell(version.version)),
-    ("SET", |version| cell(version.created_at)),
+    ("PUBLISHED", |version| cell(version.created_at)),
     ("BY", |version| cell(&version.created_by)),
 ];
 const ROUTE_COLUMNS: &[Column<RouteDefinition>] = &[
@@ -106,12 +112,12 @@ fn show(args: &Show, client: &Client, output: Output) -> anyhow::Result<()> {
 
 fn describe(version: u64, document: &PolicyDocument) -> String {
     let imported = match document.imported_keys {
-        true => "Keys of other systems are taken where they were imported.\n",
+        true => "Imported keys are accepted.\n",
         false => "",
     };
     let payloads = match &document.payloads {
         default if default.is_default() => String::new(),
-        payloads => format!("Arguments of calls are kept as payloads says: {}\n", json_text(payloads)),
+        payloads => format!("Payloads are stored as configured: {}\n", json_text(payloads)),
     };
     format!(
         "Version {version}\n{imported}{payloads}\n{}\n{}",

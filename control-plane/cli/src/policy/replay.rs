@@ -13,20 +13,19 @@ use crate::output::{Answer, Column, Output, cell, cell_or_none, table};
 #[command(after_help = "Examples:\n  \
     omf policy replay policy.toml\n  \
     omf policy replay policy.toml --key ci --from 2027-01-01T00:00:00Z\n\n\
-    Each recorded call is decided by the effective policy and by the draft, with the scopes that its key has now. At most\n\
-    a million calls are replayed, newest first. What no policy decides stays as it was: calls without a key or with one\n\
-    that was not valid.")]
+    Each recorded call is decided by the effective policy and by the draft, with the current scopes of its key. At most a\n\
+    million calls are tested, newest first. Calls without a valid key are not affected by any policy.")]
 pub struct Replay {
     #[command(flatten)]
     draft: DocumentArgs,
-    /// Only calls of the key with this name or identifier.
+    /// Only calls with the key with this name or ID.
     #[arg(long)]
     key: Option<String>,
-    /// The earliest time, such as 2027-01-01T00:00:00Z.
-    #[arg(long)]
+    /// Only calls at or after this time, such as 2027-01-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// The time before which calls began.
-    #[arg(long)]
+    /// Only calls before this time.
+    #[arg(long, value_name = "TIME")]
     to: Option<String>,
 }
 
@@ -50,8 +49,8 @@ pub(super) fn run(args: Replay, client: &Client, output: Output) -> anyhow::Resu
 fn describe(replay: &ReplayJson) -> String {
     let counts = &replay.counts;
     let mut text = format!(
-        "Of {} calls, {} (of {} keys) would newly be refused and {} (of {} keys) newly be allowed.\n\
-         Still allowed {}, still refused {}, not affected by any policy {}, not replayable {}.\n",
+        "{} calls tested: {} (with {} keys) would be newly refused, {} (with {} keys) newly allowed.\n\
+         Still allowed: {}. Still refused: {}. Not affected by any policy: {}. Not testable: {}.\n",
         counts.calls,
         counts.newly_refused,
         counts.keys_newly_refused,
@@ -63,14 +62,14 @@ fn describe(replay: &ReplayJson) -> String {
         counts.not_replayable,
     );
     if !replay.complete {
-        text.push_str(&format!("Calls before {} were left out.\n", cell_or_none(replay.oldest)));
+        text.push_str(&format!("Calls before {} were not tested.\n", cell_or_none(replay.oldest)));
     }
     text.push_str(&obstacles(&replay.blocked_by));
     if !replay.changes.is_empty() {
         text.push_str(&format!("\n{}", table(&replay.changes, CHANGE_COLUMNS)));
     }
     if replay.more_changes {
-        text.push_str("There are more kinds of changes; these have the most calls.\n");
+        text.push_str("Only the changes with the most calls are listed.\n");
     }
     text
 }

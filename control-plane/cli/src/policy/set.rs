@@ -15,7 +15,7 @@ use crate::output::{Answer, Output, check_enforced, enforcement_table};
     omf policy show --toml > policy.toml    # start from the effective policy\n  \
     omf policy set policy.toml --wait 5s\n  \
     generate-policy | omf policy set - --toml\n\n\
-    A document, in which each path is a template and methods are names such as GET, or read, write or any:\n  \
+    In a document, paths are templates, and methods are names such as GET, or read, write or any:\n  \
     [[scopes]]\n  \
     name = \"orders:read\"\n  \
     description = \"Read orders\"\n  \
@@ -24,7 +24,7 @@ use crate::output::{Answer, Output, check_enforced, enforcement_table};
     methods = [\"read\"]\n  \
     scope = \"orders:read\"\n\n\
     The same in JSON: {\"scopes\": [{\"name\": …}], \"routes\": [{\"path\": …}]}.\n\
-    What no route has is refused. A scope stays as long as a key has it that is not revoked.")]
+    Requests without a matching route are refused. A scope cannot be removed while an unrevoked key has it.")]
 pub struct Set {
     #[command(flatten)]
     document: DocumentArgs,
@@ -45,12 +45,14 @@ pub struct RollBack {
     how: How,
 }
 
-/// How a policy is published.
+/// Options of publishing a policy.
 #[derive(Debug, Args)]
 struct How {
     #[command(flatten)]
     wait: Wait,
-    /// Only if this version is still effective, so that you do not overwrite what another admin has set in between.
+    /// Publish only if this version is still effective.
+    ///
+    /// This prevents overwriting a concurrent change by another admin.
     #[arg(long, value_name = "VERSION")]
     if_match: Option<u64>,
 }

@@ -1,5 +1,5 @@
-//! The answer to a leak: a secret, or a text that may have some, is pasted; what it opens is named and revoked, how it was
-//! used is reported, and a successor is offered. What was pasted is shown nowhere again.
+//! The report of a leaked key: finds the keys in a pasted text, revokes them, shows how they were used, and creates
+//! replacement keys. The pasted text is never shown again.
 
 use crate::page::error_status;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
-use super::list::Shown;
+use super::list::AnomalyView;
 use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
 use crate::extract::Authenticated;
@@ -30,9 +30,9 @@ use omniflow_policy::time::UnixMillis;
 use omniflow_service::leaks::Leaks;
 use omniflow_service::leaks::handle::{Measures, ReportLeak};
 
-/// How long the answer waits for the gateways.
+/// How long the response waits for the gateways.
 const WAIT: Duration = Duration::from_secs(10);
-/// Where a report has what the form asks for.
+/// JSON pointers of the report, with the form field of each.
 const FIELDS: &[(&str, &str)] = &[("/text", "text"), ("/secret", "text"), ("/digest", "text")];
 
 #[derive(Template)]
@@ -41,8 +41,9 @@ struct LeakPage {
     layout: Layout,
     attempt: String,
     error: Option<FormError>,
-    /// What was chosen: `revoke`, `version` or `search`, and whether a successor is wanted.
+    /// The selected action: `revoke`, `version` or `search`.
     measure: String,
+    /// Whether to create a replacement key.
     replacement: bool,
 }
 
@@ -53,13 +54,13 @@ struct LeakedPage {
     keys: Vec<Leaked>,
     unknown: usize,
     malformed: usize,
-    /// Whether an earlier report with the same idempotency key was already handled.
-    is_repeated: bool,
+    /// Whether the same form was already handled.
+    is_replayed: bool,
     has_revoked: bool,
     enforcement: Option<EnforcementStatus>,
 }
 
-/// A key that leaked.
+/// A leaked key.
 struct Leaked {
     id: String,
     name: String,
@@ -70,14 +71,14 @@ struct Leaked {
     replacement: Option<Replacement>,
 }
 
-/// A key in place of one that leaked.
+/// The key that replaces a leaked one.
 struct Replacement {
     id: String,
     name: String,
     secret: Secret,
 }
 
-/// How a key was used in the last 30 days.
+/// The usage of a key in the last 30 days.
 struct Usage {
     from: At,
     is_complete: bool,
@@ -90,14 +91,14 @@ struct Usage {
     more_endpoints: usize,
     addresses: Vec<(String, bool, Count, At)>,
     more_addresses: usize,
-    anomalies: Vec<Shown>,
+    anomalies: Vec<AnomalyView>,
     all_calls: String,
 }
 
 /// `GET /anomalies/leak`.
 pub(super) async fn show(State(app): State<Arc<Console>>, browser: BrowserSession) -> PageResult {
     let page = LeakPage {
-        layout: browser.layout("A secret has leaked"),
+        layout: browser.layout("Report a leaked key"),
         attempt: new_attempt(&app)?,
         error: None,
         measure: "revoke".to_owned(),
@@ -125,19 +126,19 @@ pub(super) async fn report(
         attempt: attempt(&principal, &form),
     };
     let outcome = if form.text("secret_text").is_empty() {
-        Err(Error::invalid_field("/text", "paste the secret, or the text in which it stands"))
+        Err(Error::invalid_field("/text", "paste the secret, or a text that contains it"))
     } else {
         leaks.handle(&principal, request).await
     };
-    let layout = browser.layout("What leaked");
+    let layout = browser.layout("Leak report");
     let page = match outcome {
-        Ok(handled) if handled.replayed => LeakedPage::repeated(layout),
+        Ok(handled) if handled.replayed => LeakedPage::replayed(layout),
         Ok(handled) => LeakedPage::new(layout, handled.value, browser.now()),
         Err(problem) if error_status(problem.code()).is_server_error() => return Err(problem.into()),
-        // What was pasted is a secret, so this is the one form that comes back without it.
+        // The pasted text may be a secret, so it is not sent back.
         Err(problem) => {
             let page = LeakPage {
-                layout: browser.layout("A secret has leaked"),
+                layout: browser.layout("Report a leaked key"),
                 attempt: new_attempt(&app)?,
                 error: Some(FormError::new(&problem, FIELDS)),
                 measure,
@@ -152,7 +153,7 @@ pub(super) async fn report(
 // === impl LeakPage ===
 
 impl LeakPage {
-    /// What is wrong at a field, or with the form as a whole.
+    /// The error at a field, or of the form as a whole.
     fn error_at(&self, name: Option<&str>) -> &str {
         match &self.error {
             Some(error) if error.field.as_deref() == name => &error.text,
@@ -172,18 +173,18 @@ impl LeakedPage {
             keys: keys.into_iter().map(|key| Leaked::new(key, now)).collect(),
             unknown,
             malformed,
-            is_repeated: false,
+            is_replayed: false,
             enforcement: enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
         }
     }
 
-    fn repeated(layout: Layout) -> Self {
+    fn replayed(layout: Layout) -> Self {
         Self {
             layout,
             keys: Vec::new(),
             unknown: 0,
             malformed: 0,
-            is_repeated: true,
+            is_replayed: true,
             has_revoked: false,
             enforcement: None,
         }
@@ -196,10 +197,9 @@ impl Leaked {
     fn new(leaked: LeakedKey, now: UnixMillis) -> Self {
         let LeakedKey { key: details, versions, revoked, usage, replacement } = leaked;
         let id = details.key.id.to_string();
-        let until_now = if revoked { "was " } else { "" };
-        let versions = versions
-            .iter()
-            .map(|version| format!("version {} ({until_now}{})", version.version, version.was));
+        let tense = if revoked { "was " } else { "" };
+        let versions =
+            versions.iter().map(|version| format!("version {} ({tense}{})", version.version, version.was));
         let replacement = replacement.map(|made| Replacement {
             id: made.key.key.id.to_string(),
             name: made.key.key.name.to_string(),
@@ -229,7 +229,7 @@ impl Usage {
         let addresses = calls.addresses.into_iter().map(|used| {
             (used.address.to_string(), used.is_new, Count(used.tally.calls), At(used.tally.last))
         });
-        let anomalies = anomalies.into_iter().map(|found| Shown::new(AnomalyJson::from(found), now));
+        let anomalies = anomalies.into_iter().map(|found| AnomalyView::new(AnomalyJson::from(found), now));
         let from = format_time(calls.from);
         Self {
             from: At(calls.from),

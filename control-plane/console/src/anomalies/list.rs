@@ -1,4 +1,4 @@
-//! `GET /anomalies`: anomalies with their evidence, what to do about each, and the way to its calls.
+//! `GET /anomalies`: anomalies with their evidence, a recommendation, and a link to their calls.
 
 use std::sync::Arc;
 
@@ -8,22 +8,21 @@ use axum::response::IntoResponse;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use crate::audit::instant;
 use crate::browser_session::BrowserSession;
 use crate::extract::StrictQuery;
 use crate::format::{Ago, Count, Moment};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
+use crate::search::{page_request, path_with_query, to_instant};
 use omniflow_api_types::anomaly::AnomalyJson;
 use omniflow_domain::anomaly::AnomalyKind;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::anomalies::AnomalyQuery;
-use omniflow_service::query::PageRequest;
 
-/// Anomalies of one page.
+/// Anomalies per page.
 const PAGE_SIZE: &str = "25";
 
-/// What the address says. All of it may be left out.
+/// The query string. Every parameter is optional.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
@@ -40,12 +39,12 @@ struct AnomaliesPage {
     layout: Layout,
     query: Query,
     kinds: Vec<(&'static str, &'static str, String)>,
-    anomalies: Vec<Shown>,
+    anomalies: Vec<AnomalyView>,
     next: Option<String>,
 }
 
-/// An anomaly as its page shows it.
-pub(super) struct Shown {
+/// An anomaly, formatted for display.
+pub(super) struct AnomalyView {
     pub(super) id: String,
     pub(super) kind: &'static str,
     pub(super) summary: String,
@@ -69,7 +68,7 @@ pub(super) async fn show(
     browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let page = log.anomalies(query.to_filter(), query.to_page()).await?;
+    let page = log.anomalies(query.to_filter(), page_request(PAGE_SIZE, &query.cursor)).await?;
     let kinds =
         [("", "All")].into_iter().chain(AnomalyKind::ALL.map(|kind| (kind.as_str(), label(kind.as_str()))));
     let kinds = kinds.map(|(kind, label)| {
@@ -78,21 +77,25 @@ pub(super) async fn show(
     Ok(Page(AnomaliesPage {
         layout: browser.layout("Anomalies"),
         kinds: kinds.collect(),
-        anomalies: page.items.into_iter().map(|found| Shown::new(found.into(), browser.now())).collect(),
+        anomalies: page
+            .items
+            .into_iter()
+            .map(|found| AnomalyView::new(found.into(), browser.now()))
+            .collect(),
         next: page.next_cursor.map(|cursor| Query { cursor, ..query.clone() }.path()),
         query,
     })
     .into_response())
 }
 
-/// A kind of anomaly in words.
+/// The label of a kind of anomaly.
 pub(super) fn label(kind: &str) -> &'static str {
     match kind {
-        "volume_spike" => "Many more calls",
+        "volume_spike" => "Volume spike",
         "new_network" => "New network",
-        "error_run" => "Run of errors",
-        "many_places" => "Many places at once",
-        "used_after_end" => "Used after its end",
+        "error_run" => "Repeated errors",
+        "many_places" => "Many networks at once",
+        "used_after_end" => "Used after expiry or revocation",
         _ => "Anomaly",
     }
 }
@@ -100,23 +103,23 @@ pub(super) fn label(kind: &str) -> &'static str {
 fn advice(kind: &str) -> &'static str {
     match kind {
         "volume_spike" => {
-            "Ask the key's holder whether a job was started or has gone wild. If nobody knows of it, treat the key as \
-             leaked. A limit on the key bounds what the next spike costs."
+            "Ask the owner of the key whether a job was started or is out of control. If the calls are unexplained, treat \
+             the key as leaked. A lower limit on the key caps the next spike."
         }
         "new_network" => {
-            "Ask the key's holder whether they moved or added a machine. If not, treat the key as leaked. An allowlist of \
-             networks on the key keeps others out."
+            "Ask the owner of the key whether they moved or added a machine. If not, treat the key as leaked. An IP \
+             allowlist on the key refuses calls from other networks."
         }
         "error_run" => {
-            "Check the paths: somebody probing for endpoints looks different from a client that is out of date. \
-             Tell the holder, or take away the scope that is being probed."
+            "Check the paths: a scan for endpoints looks different from an outdated client. Contact the owner of the key, or \
+             remove the scope that is being probed."
         }
         "many_places" => {
-            "One key in many hands, or a leaked one. Ask the holder; give each place a key of its own, and rotate this one."
+            "The key is shared or has leaked. Ask its owner, create a separate key for each place, and rotate this one."
         }
         "used_after_end" => {
-            "A secret that should be gone is still in use: a client was not updated, or somebody has a copy. These calls \
-             were refused. Tell the holder which version it is."
+            "An ended secret is still in use: a client was not updated, or someone has a copy. These calls were refused. \
+             Notify the owner of the key, with the version that is still used."
         }
         _ => "Check the calls.",
     }
@@ -129,34 +132,22 @@ impl Query {
         AnomalyQuery {
             key: Some(self.key.clone()),
             kind: Some(self.kind.clone()),
-            from: Some(instant(&self.from)),
-            to: Some(instant(&self.to)),
+            from: Some(to_instant(&self.from)),
+            to: Some(to_instant(&self.to)),
         }
-    }
-
-    fn to_page(&self) -> PageRequest {
-        PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(self.cursor.clone()) }
     }
 
     fn path(&self) -> String {
-        let fields = [
-            ("key", &self.key),
-            ("kind", &self.kind),
-            ("from", &self.from),
-            ("to", &self.to),
-            ("cursor", &self.cursor),
-        ];
-        let stated: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        match serde_urlencoded::to_string(stated) {
-            Ok(query) if !query.is_empty() => format!("/anomalies?{query}"),
-            _ => "/anomalies".to_owned(),
-        }
+        let Self { key, kind, from, to, cursor } = self;
+        let parameters =
+            [("key", key.as_str()), ("kind", kind), ("from", from), ("to", to), ("cursor", cursor)];
+        path_with_query("/anomalies", parameters)
     }
 }
 
-// === impl Shown ===
+// === impl AnomalyView ===
 
-impl Shown {
+impl AnomalyView {
     pub(super) fn new(found: AnomalyJson, now: UnixMillis) -> Self {
         let evidence = found.evidence;
         Self {

@@ -1,4 +1,4 @@
-//! Anomalies in the use of keys, and what to do when a secret has leaked.
+//! Anomalies in the use of keys, and the report of a leaked key.
 
 mod leak;
 mod list;

@@ -27,7 +27,7 @@ async fn a_finding_has_its_evidence_what_to_do_and_the_way_to_its_calls() {
     let id = created["key"]["id"].as_str().unwrap();
     let page = browser.page("/anomalies").await;
     for part in [
-        "Used after its end",
+        "Used after expiry or revocation",
         "was used once after it was revoked",
         "What to do",
         &format!("href=\"/keys/{id}\""),
@@ -39,7 +39,7 @@ async fn a_finding_has_its_evidence_what_to_do_and_the_way_to_its_calls() {
     let calls = browser.page(&format!("/audit?key={id}{query}")).await;
     assert_eq!(calls.matches("key_revoked</code>").count(), 1, "{calls}");
     assert!(browser.page("/anomalies?kind=new_network").await.contains("No anomalies"));
-    assert!(browser.page("/anomalies?key=ci").await.contains("Used after its end"));
+    assert!(browser.page("/anomalies?key=ci").await.contains("Used after expiry or revocation"));
     assert_eq!(browser.open("/anomalies?kind=odd").await.status, StatusCode::BAD_REQUEST);
     let auditor = server.token("auditor").await;
     let page = Browser::signed_in(&server, &auditor).await.page("/anomalies").await;
@@ -55,7 +55,7 @@ async fn a_leaked_secret_is_named_and_revoked_and_never_shown() {
     let pasted = format!("x-api-key: {secret}\nomf_live_cut");
     let search = [("secret_text", pasted.as_str()), ("measure", "search"), ("attempt", &attempt)];
     let page = text(&browser.submit("/anomalies/leak", &search).await);
-    assert!(page.contains("One key was found") && page.contains("Nothing was changed by this"), "{page}");
+    assert!(page.contains("1 key found") && page.contains("The report did not change it"), "{page}");
     assert!(!page.contains(secret));
     assert_eq!(server.get("/v1/keys/ci").await.json()["status"], "active");
 
@@ -80,7 +80,7 @@ async fn a_leaked_secret_is_named_and_revoked_and_never_shown() {
     assert_eq!(page.matches("data-secret>omf_live_").count(), 1, "the successor's, this once");
     assert_eq!(server.get("/v1/keys/ci").await.json()["status"], "revoked");
     let again = text(&browser.submit("/anomalies/leak", &act).await);
-    assert!(again.contains("This was done already") && !again.contains("omf_live_"), "{again}");
+    assert!(again.contains("Report already submitted") && !again.contains("omf_live_"), "{again}");
     assert_eq!(server.get("/v1/keys?q=ci").await.json()["items"].as_array().unwrap().len(), 2);
 }
 
@@ -96,7 +96,7 @@ async fn a_report_that_is_refused_comes_back_without_what_was_pasted() {
     let nothing = text(
         &browser.submit("/anomalies/leak", &[("secret_text", "nothing here"), ("measure", "revoke")]).await,
     );
-    assert!(nothing.contains("No key was found") && nothing.contains("Nothing was changed"), "{nothing}");
+    assert!(nothing.contains("No keys found") && nothing.contains("Nothing was changed"), "{nothing}");
     let auditor = server.token("auditor").await;
     let mut auditor = Browser::signed_in(&server, &auditor).await;
     let secret = created["secret"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! `GET /audit/export`: the calls that the search selects, as one file.
+//! `GET /audit/export`: the calls that the search selects, as a file.
 
 use std::io;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::export::{Export, ExportBatch};
 use omniflow_service::query::parsed;
 
-/// Batches that wait for a browser that reads slowly, beside the one at hand.
-const BATCHES_WAITING: usize = 2;
+/// Number of batches that are queued for a slow browser.
+const QUEUED_BATCHES: usize = 2;
 
 /// The search, and the format of the file.
 #[derive(Default, Deserialize)]
@@ -62,19 +62,19 @@ pub(super) async fn download(
     };
     let export = log.export(&principal, query.to_filter())?;
     let format = parsed("format", Some(format))?.unwrap_or(ExportFormat::Ndjson);
-    let (sender, body) = Channel::new(BATCHES_WAITING);
+    let (sender, body) = Channel::new(QUEUED_BATCHES);
     tokio::spawn(send(export, format, sender));
     let headers =
         [(header::CONTENT_TYPE, format.media_type()), (header::CONTENT_DISPOSITION, format.disposition())];
     Ok((headers, Body::new(body)).into_response())
 }
 
-/// Sends all, or cuts the connection.
+/// Sends all batches, or aborts the connection.
 async fn send(mut export: Export, format: ExportFormat, mut sender: Sender<Bytes, io::Error>) {
     let stopped = export.stopped();
     let sent = tokio::select! {
         sent = send_batches(&mut export, format, &mut sender) => sent,
-        () = stopped => Err(io::Error::other("the control plane is stopping")),
+        () = stopped => Err(io::Error::other("the control plane is shutting down")),
     };
     if let Err(error) = sent {
         tracing::warn!(%error, "audit log export aborted");
@@ -93,7 +93,7 @@ async fn send_batches(
         for record in records {
             text.push_str(&format.line(&AuditEntryJson::from(record)).map_err(io::Error::other)?);
         }
-        // A browser that closes the connection has seen enough: that is no failure.
+        // A browser that closes the connection is not a failure.
         if sender.send_data(Bytes::from(std::mem::take(&mut text))).await.is_err() || is_last {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! `GET /audit`: calls, newest first, with the search in the address, and summarised above.
+//! `GET /audit`: calls, newest first, with a search and a summary.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,28 +10,29 @@ use axum::response::IntoResponse;
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 
-use super::query::{Chip, Query, for_field};
+use super::query::{Chip, Query};
 use super::row::Row;
 use super::summary::CallSummary;
 use crate::browser_session::BrowserSession;
 use crate::extract::StrictQuery;
-use crate::form::{FormError, at, elsewhere};
+use crate::form::{FormError, error_at, general_error};
 use crate::format::{Count, Moment};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
+use crate::search::{to_field, to_instant};
 use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::search::{FoundCalls, time_of_cursor};
 
-/// How long a page searches for calls, and how long it counts them. Both are done at once.
+/// Time limit of the search and of the count, which run concurrently.
 const MAX_SEARCH: Duration = Duration::from_millis(60);
-/// What the form of the search has.
+/// Fields of the search form.
 const FIELDS: [&str; 8] = ["key", "environment", "endpoint", "method", "status", "ip", "from", "to"];
-/// Gaps that stand in one page of the list.
+/// Maximum number of gaps on a page.
 const MAX_GAPS: usize = 50;
-/// Times that are chosen at once, in milliseconds before now.
+/// Time ranges to choose from: label, and milliseconds before now.
 const RANGES: [(&str, u64); 5] = [
     ("15 min", 900_000),
     ("1 hour", 3_600_000),
@@ -48,39 +49,39 @@ struct AuditPage {
     from: String,
     to: String,
     chips: Vec<Chip>,
-    /// What is wrong with the search.
+    /// Error of the search.
     error: Option<FormError>,
     reasons: Vec<&'static str>,
     ranges: Vec<(&'static str, String)>,
     exports: [(&'static str, String); 2],
     refresh: String,
-    /// Where new calls come from, on the first page of a search that has no end.
+    /// Path of the live stream, on the first page of a search without an end.
     live: Option<String>,
     summary: Option<CallSummary>,
     items: Vec<Item>,
     next: Option<String>,
-    /// Where to resume, and how far the search got, if it ran out of time.
+    /// Path that resumes the search and the time it reached, if it hit the time limit.
     resume: Option<(String, Moment)>,
 }
 
-/// What stands in the list.
+/// An item of the list.
 enum Item {
     Call(Box<Row>),
     Gap(Gap),
 }
 
-/// Calls that are missing.
+/// A gap: calls whose records are missing.
 struct Gap {
     from: Option<Moment>,
     to: Moment,
     missing: Count,
-    /// Whether there may be more.
-    is_least: bool,
+    /// Whether more may be missing.
+    is_minimum: bool,
     gateway: String,
-    why: &'static str,
+    cause: &'static str,
 }
 
-/// What was found for a page.
+/// Results for a page.
 struct Found {
     summary: Option<CallSummary>,
     items: Vec<Item>,
@@ -96,12 +97,12 @@ pub(super) async fn show(
     let newest = log.newest_record().await?;
     match find(&log, &query).await {
         Ok(found) => {
-            let page = AuditPage::new(browser.layout("Audit"), query, browser.now(), newest);
+            let page = AuditPage::new(browser.layout("Audit log"), query, browser.now(), newest);
             Ok(Page(page.with(found)).into_response())
         }
-        // At its field, with all that was typed.
+        // The form shows the error at its field and keeps the input.
         Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
-            let page = AuditPage::new(browser.layout("Audit"), query, browser.now(), newest);
+            let page = AuditPage::new(browser.layout("Audit log"), query, browser.now(), newest);
             let page = AuditPage { error: Some(FormError::of_search(&problem, &FIELDS)), live: None, ..page };
             Ok((StatusCode::BAD_REQUEST, Page(page)).into_response())
         }
@@ -134,11 +135,10 @@ async fn find(log: &RequestLog, query: &Query) -> Result<Found, Error> {
     })
 }
 
-/// The gaps that end in the time that a page of the list is of: from its `end`, the cursor of the page behind it, until
-/// before where the page begins, so that each stands in one page. They are of no key and no route, so they stand in every
-/// list.
+/// The gaps that end in the period of a page: from `end`, the cursor of the next page, to the start of the page, so that each
+/// gap is on exactly one page. Gaps have no key and no route, so every search shows them.
 async fn gaps_among(log: &RequestLog, query: &Query, end: Option<&str>) -> Result<Vec<AuditGapJson>, Error> {
-    let instant = |text: &str| omniflow_domain::time::parse_time(&super::instant(text));
+    let instant = |text: &str| omniflow_domain::time::parse_time(&to_instant(text));
     let to =
         time_of_cursor(&query.cursor).or_else(|| instant(&query.to)).unwrap_or(UnixMillis(i64::MAX as u64));
     let from = end.and_then(time_of_cursor).or_else(|| instant(&query.from)).unwrap_or(UnixMillis(0));
@@ -146,7 +146,7 @@ async fn gaps_among(log: &RequestLog, query: &Query, end: Option<&str>) -> Resul
     Ok(gaps.into_iter().map(AuditGapJson::from).collect())
 }
 
-/// Calls and gaps in the order of time, newest first.
+/// Merges calls and gaps, newest first.
 fn merged(calls: Vec<AuditEntryJson>, gaps: Vec<AuditGapJson>, query: &Query) -> Vec<Item> {
     let mut gaps = gaps.into_iter().peekable();
     let mut items = Vec::new();
@@ -174,8 +174,8 @@ impl AuditPage {
         let live = query.with(&[("from", ""), ("to", "")]).path("/audit/live", &[("after", &after)]);
         Self {
             layout,
-            from: for_field(&query.from),
-            to: for_field(&query.to),
+            from: to_field(&query.from),
+            to: to_field(&query.to),
             chips: query.chips(),
             error: None,
             reasons: Outcome::all().map(Outcome::reason).collect(),
@@ -205,31 +205,31 @@ impl AuditPage {
         self.items.iter().any(|item| matches!(item, Item::Call(_)))
     }
 
-    /// The fields of the search that take text: name, label, value, and what it may look like.
+    /// The text fields of the search: name, label, value and placeholder.
     fn texts(&self) -> [(&'static str, &'static str, &str, &'static str); 5] {
         let Query { key, endpoint, method, status, ip, .. } = &self.query;
         [
-            ("key", "Key", key, "Name or identifier"),
+            ("key", "Key", key, "Name or ID"),
             ("endpoint", "Endpoint", endpoint, "/api/v1/contacts/{id}"),
             ("method", "Method", method, "GET"),
             ("status", "Status", status, "404 or 4xx"),
-            ("ip", "Address", ip, "203.0.113.0/24"),
+            ("ip", "IP address", ip, "203.0.113.0/24"),
         ]
     }
 
-    /// Those that take times.
+    /// The time fields of the search: name, label and value.
     fn times(&self) -> [(&'static str, &'static str, &str); 2] {
         [("from", "From (UTC)", &self.from), ("to", "Before (UTC)", &self.to)]
     }
 
-    /// What is wrong with a field of the search.
+    /// The error at a field.
     fn error_at(&self, name: &str) -> &str {
-        at(self.error.as_slice(), name).unwrap_or_default()
+        error_at(self.error.as_slice(), name).unwrap_or_default()
     }
 
-    /// What is wrong with the search as a whole.
+    /// The error of the search as a whole.
     fn other_error(&self) -> Option<&str> {
-        elsewhere(self.error.as_slice())
+        general_error(self.error.as_slice())
     }
 }
 
@@ -237,19 +237,19 @@ impl AuditPage {
 
 impl From<AuditGapJson> for Gap {
     fn from(gap: AuditGapJson) -> Self {
-        let why = match gap.cause.as_ref() {
+        let cause = match gap.cause.as_ref() {
             "buffer_full" => "the gateway's buffer was full",
-            "vm_lost" => "a worker of the gateway has ended, and its buffer with it",
-            "gateway_lost" => "the gateway has ended, and its buffers with it",
-            _ => "nobody has said why",
+            "vm_lost" => "a worker of the gateway ended and lost its buffer",
+            "gateway_lost" => "the gateway ended and lost its buffers",
+            _ => "the cause is unknown",
         };
         Self {
             from: gap.from.map(|time| Moment(time.0)),
             to: Moment(gap.to.0),
             missing: Count(gap.missing),
-            is_least: gap.at_least,
+            is_minimum: gap.at_least,
             gateway: gap.gateway,
-            why,
+            cause,
         }
     }
 }

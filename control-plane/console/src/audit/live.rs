@@ -1,4 +1,4 @@
-//! `GET /audit/live`: new calls as they arrive, each as a row of the table.
+//! `GET /audit/live`: new calls as they arrive, each as a table row.
 
 use std::io;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use omniflow_domain::error::Error;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::follow::{FollowItem, Follower};
 
-/// How long a stream lasts before the browser asks again: that long at most it outlives its session.
+/// Duration of a stream before the browser reconnects. A stream can outlive its session by at most this long.
 const MAX_DURATION: Duration = Duration::from_secs(30);
-/// How often a quiet stream sends an event without data, so that proxies on the way keep the connection.
+/// Interval of events without data on an idle stream, which keep proxies from closing the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The search, and the last call that the page has.
+/// The search, and the last call on the page.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Tail {
@@ -55,15 +55,16 @@ pub(super) async fn stream(
     Ok(parts(|parts| send(follower, query, parts)))
 }
 
-/// The record after which a browser that comes back continues.
+/// The record after which a reconnecting browser continues.
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let mut values = headers.get_all("last-event-id").iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let wrong = || Error::invalid_header("Last-Event-ID", "Last-Event-ID is the id of an event, sent once");
+    let invalid =
+        || Error::invalid_header("Last-Event-ID", "Last-Event-ID must be sent once, with the ID of an event");
     if values.next().is_some() {
-        return Err(wrong());
+        return Err(invalid());
     }
-    value.to_str().ok().and_then(position).map(Some).ok_or_else(wrong)
+    value.to_str().ok().and_then(position).map(Some).ok_or_else(invalid)
 }
 
 fn position(text: &str) -> Option<i64> {
@@ -79,13 +80,13 @@ async fn send(mut follower: Follower, query: Query, mut parts: Parts) {
     };
     if let Err(error) = ended {
         tracing::warn!(%error, "audit log stream aborted");
-        parts.cut(error);
+        parts.abort(error);
     }
 }
 
-/// Sends until the browser goes or may not have more.
+/// Sends rows until the browser disconnects or loses access.
 async fn send_rows(follower: &mut Follower, query: &Query, parts: &mut Parts) -> io::Result<()> {
-    let mut events = place(follower);
+    let mut events = position_event(follower);
     loop {
         if !events.is_empty() && !parts.send_events(events).await {
             return Ok(());
@@ -101,13 +102,13 @@ async fn send_rows(follower: &mut Follower, query: &Query, parts: &mut Parts) ->
                 }
                 events
             }
-            FollowItem::Idle => place(follower),
+            FollowItem::Idle => position_event(follower),
             FollowItem::Ended => return Ok(()),
         };
     }
 }
 
-/// An event without data: it only moves the position of the browser.
-fn place(follower: &Follower) -> String {
+/// An event without data, which only updates the position of the browser.
+fn position_event(follower: &Follower) -> String {
     format!("id: {}\n\n", follower.position())
 }

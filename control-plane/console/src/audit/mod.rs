@@ -1,5 +1,4 @@
-//! The audit log: calls summarised and one by one, what is missing among them, new ones as they come, and what one of
-//! them sent.
+//! The audit log: the list of calls with a summary and gaps, live updates, exports, single calls and payloads.
 
 mod export;
 mod list;
@@ -12,7 +11,6 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::query::{for_field, instant};
 use crate::routes::{AUDIT, PageRoutes, READ};
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {

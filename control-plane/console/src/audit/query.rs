@@ -1,14 +1,15 @@
-//! The filters of the log as they stand in the address bar.
+//! The filters of the audit log in the query string.
 
 use serde::{Deserialize, Serialize};
 
+use crate::search::{page_request, path_with_query, to_instant};
 use omniflow_service::audit::filter::AuditQuery;
 use omniflow_service::query::PageRequest;
 
-/// Calls of one page.
+/// Calls per page.
 const PAGE_SIZE: &str = "50";
 
-/// What the address says. All of it may be left out.
+/// The query string. Every parameter is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
@@ -23,11 +24,11 @@ pub(super) struct Query {
     pub(super) from: String,
     pub(super) to: String,
     pub(super) cursor: String,
-    /// `all` to count all calls for the charts, however long it takes.
+    /// `all` to count all calls for the charts without a time limit.
     pub(super) count: String,
 }
 
-/// A filter that is stated, and the address without it.
+/// An active filter, and the path without it.
 pub(super) struct Chip {
     pub(super) label: &'static str,
     pub(super) value: String,
@@ -37,7 +38,7 @@ pub(super) struct Chip {
 // === impl Query ===
 
 impl Query {
-    /// The filters by the names that the API has for them.
+    /// The filters: parameter name, label and value.
     fn filters(&self) -> [(&'static str, &'static str, &str); 10] {
         [
             ("key", "Key", &self.key),
@@ -47,7 +48,7 @@ impl Query {
             ("status", "Status", &self.status),
             ("decision", "Decision", &self.decision),
             ("reason", "Reason", &self.reason),
-            ("ip", "Address", &self.ip),
+            ("ip", "IP address", &self.ip),
             ("from", "From", &self.from),
             ("to", "Before", &self.to),
         ]
@@ -70,7 +71,7 @@ impl Query {
         })
     }
 
-    /// The same search with other values, from its first page.
+    /// The first page of the same search with other values.
     pub(super) fn with(&self, changes: &[(&str, &str)]) -> Self {
         let mut changed = Self { cursor: String::new(), count: String::new(), ..self.clone() };
         for (name, value) in changes {
@@ -81,24 +82,19 @@ impl Query {
         changed
     }
 
-    /// Its address on a page with this path.
+    /// The search as a query string of this path, with more parameters.
     pub(super) fn path(&self, path: &str, more: &[(&str, &str)]) -> String {
         let filters = self.filters().map(|(name, _, value)| (name, value));
         let others = [("cursor", self.cursor.as_str()), ("count", &self.count)];
-        let all = filters.into_iter().chain(others).chain(more.iter().copied());
-        let stated: Vec<_> = all.filter(|(_, value)| !value.is_empty()).collect();
-        match serde_urlencoded::to_string(stated) {
-            Ok(query) if !query.is_empty() => format!("{path}?{query}"),
-            _ => path.to_owned(),
-        }
+        path_with_query(path, filters.into_iter().chain(others).chain(more.iter().copied()))
     }
 
-    /// The address of the log with other values, from its first page.
+    /// The path of the first page of the same search with other values.
     pub(super) fn link(&self, changes: &[(&str, &str)]) -> String {
         self.with(changes).path("/audit", &[])
     }
 
-    /// The filters that are stated.
+    /// The active filters.
     pub(super) fn chips(&self) -> Vec<Chip> {
         let stated = self.filters().into_iter().filter(|(_, _, value)| !value.is_empty());
         stated
@@ -110,7 +106,7 @@ impl Query {
             .collect()
     }
 
-    /// The filters as the use cases read them.
+    /// The filters for the use case.
     pub(super) fn to_filter(&self) -> AuditQuery {
         let text = |text: &str| Some(text.trim().to_owned());
         AuditQuery {
@@ -122,36 +118,15 @@ impl Query {
             decision: text(&self.decision),
             reason: text(&self.reason),
             ip: text(&self.ip),
-            from: Some(instant(&self.from)),
-            to: Some(instant(&self.to)),
+            from: Some(to_instant(&self.from)),
+            to: Some(to_instant(&self.to)),
         }
     }
 
-    /// The page of the list.
+    /// The page for the use case.
     pub(super) fn to_page(&self) -> PageRequest {
-        PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(self.cursor.clone()) }
+        page_request(PAGE_SIZE, &self.cursor)
     }
-}
-
-/// A time as the API reads it: what the field of a form sends has no zone, and is in UTC; a date is its beginning.
-pub(crate) fn instant(text: &str) -> String {
-    let text = text.trim().replacen(' ', "T", 1);
-    let is_date = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    let Some((_, time)) = text.split_once('T') else {
-        return if is_date { format!("{text}T00:00:00Z") } else { text };
-    };
-    if time.is_empty() || time.contains(['Z', 'z', '+', '-']) {
-        return text;
-    }
-    let seconds = if time.len() == 5 { ":00" } else { "" };
-    format!("{text}{seconds}Z")
-}
-
-/// A time as the field of a form takes it: in UTC, without the zone.
-pub(crate) fn for_field(text: &str) -> String {
-    let instant = instant(text);
-    let text = instant.strip_suffix('Z').unwrap_or(&instant);
-    text.strip_suffix(".000").unwrap_or(text).to_owned()
 }
 
 #[cfg(test)]
@@ -159,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_come_back_from_the_address_they_make() {
+    fn filters_survive_the_round_trip_through_the_query_string() {
         let query = Query {
             key: "a & b=<c>".to_owned(),
             endpoint: "/a/{id}?x".to_owned(),
@@ -179,22 +154,5 @@ mod tests {
         assert!(query.to_filter().read().is_ok());
         assert_eq!(query.to_page().cursor.as_deref(), Some("9-9"));
         assert_eq!(Query::default().path("/audit", &[("format", "csv")]), "/audit?format=csv");
-    }
-
-    #[test]
-    fn times_without_a_zone_are_in_utc() {
-        for (text, expected) in [
-            ("2027-01-15T08:00", "2027-01-15T08:00:00Z"),
-            ("2027-01-15 08:00:01.5", "2027-01-15T08:00:01.5Z"),
-            ("2027-01-15", "2027-01-15T00:00:00Z"),
-            ("2027-01-15T08:00:00.001Z", "2027-01-15T08:00:00.001Z"),
-            ("2027-01-15T08:00:00+02:00", "2027-01-15T08:00:00+02:00"),
-            ("yesterday", "yesterday"),
-            ("", ""),
-        ] {
-            assert_eq!(instant(text), expected);
-        }
-        assert_eq!(for_field("2027-01-15T08:00:00.000Z"), "2027-01-15T08:00:00");
-        assert_eq!(for_field(""), "");
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /audit/{id}`: everything that is known of a call. What it sent is a deliberate step further, for auditors.
+//! `GET /audit/{id}`: the record of a call. Auditors view its payload in a separate, recorded step.
 
 use std::borrow::Cow;
 
@@ -28,14 +28,14 @@ use omniflow_service::audit::payload::ReadPayload;
 #[template(path = "audit/record.html")]
 struct RecordPage {
     layout: Layout,
-    call: Shown,
-    /// Whether the reader may read what was sent.
+    call: CallView,
+    /// Whether the principal may view the payload.
     may_read: bool,
     payload: Option<Payload>,
 }
 
-/// A call as its page shows it.
-struct Shown {
+/// A call, formatted for display.
+struct CallView {
     id: String,
     title: String,
     time: Moment,
@@ -56,17 +56,17 @@ struct Shown {
     response_bytes: Bytes,
     hash: Option<String>,
     is_partial: bool,
-    /// Whether there was nothing that could be kept: neither a query string nor a body.
+    /// Whether the call had neither a query string nor a body.
     is_without_arguments: bool,
     has_payload: bool,
     aggregated: Option<(Count, Moment)>,
-    /// Other calls that have something in common with it.
-    alike: Vec<(&'static str, String)>,
-    /// The same request, tried against the effective policy.
+    /// Labels and paths of searches for related calls.
+    related: Vec<(&'static str, String)>,
+    /// Path that explains the same request with the effective policy.
     explain: Option<String>,
 }
 
-/// What a call sent.
+/// The payload of a call.
 struct Payload {
     query: String,
     body: String,
@@ -86,7 +86,7 @@ pub(super) async fn show(
     page(&log, &browser, &principal, &id, None).await
 }
 
-/// `POST /audit/{id}/payload`: what the call sent. Reading it is recorded in the admin log.
+/// `POST /audit/{id}/payload`: the payload of a call. Each view is recorded in the admin log.
 pub(super) async fn read_payload(
     State(log): State<Arc<RequestLog>>,
     browser: BrowserSession,
@@ -104,29 +104,29 @@ async fn page(
     id: &str,
     payload: Option<Payload>,
 ) -> PageResult {
-    let call = Shown::from(AuditEntryJson::from(log.show(id).await?));
+    let call = CallView::from(AuditEntryJson::from(log.show(id).await?));
     let may_read = matches!(AUDIT, Access::Roles(roles) if roles.contains(&principal.role));
     let layout = browser.layout(call.title.clone());
     Ok(Page(RecordPage { layout, call, may_read, payload }).into_response())
 }
 
-// === impl Shown ===
+// === impl CallView ===
 
-impl From<AuditEntryJson> for Shown {
+impl From<AuditEntryJson> for CallView {
     fn from(call: AuditEntryJson) -> Self {
         let all = Query::default();
         let key_id = call.key_id.map(|id| id.to_string());
         let address = call.source_ip.map(|address| address.to_string());
-        let mut alike = Vec::new();
+        let mut related = Vec::new();
         let others = [
-            ("of this key", "key", key_id.as_deref()),
+            ("with this key", "key", key_id.as_deref()),
             ("to this endpoint", "endpoint", call.endpoint.as_deref()),
-            ("from this address", "ip", address.as_deref()),
-            ("decided for this reason", "reason", Some(&*call.reason)),
+            ("from this IP address", "ip", address.as_deref()),
+            ("with this reason", "reason", Some(&*call.reason)),
         ];
         for (label, name, value) in others {
             if let Some(value) = value {
-                alike.push((label, all.link(&[(name, value)])));
+                related.push((label, all.link(&[(name, value)])));
             }
         }
         let aggregated =
@@ -171,7 +171,7 @@ impl From<AuditEntryJson> for Shown {
             is_partial: call.argument_hash_partial,
             has_payload: call.has_payload,
             aggregated,
-            alike,
+            related,
             id: call.id,
         }
     }
@@ -189,10 +189,14 @@ impl From<ReadPayload> for Payload {
             media_type: payload.media_type,
             content_encoding: payload.content_encoding,
             state: match payload.state.as_ref() {
-                "whole" => "That is all of it.",
-                "cut" => "There was more than the policy keeps, or the body did not pass in full.",
-                "no_room" => "Nothing is there: the gateway had no room for it.",
-                _ => "The body is missing, because the policy redacts fields and they cannot be found in it.",
+                "whole" => "The payload is complete.",
+                "cut" => {
+                    "The payload is truncated: it exceeds the limit of the policy, or the gateway did not see the whole body."
+                }
+                "no_room" => "The payload is missing because the gateway had no room for it.",
+                _ => {
+                    "The body is missing because the fields that the policy redacts cannot be located in it."
+                }
             },
             kept_until: At(payload.kept_until.0),
         }

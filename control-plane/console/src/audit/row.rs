@@ -1,4 +1,4 @@
-//! One call in the list, and as it arrives.
+//! A call as a table row, in the list and in the live stream.
 
 use std::borrow::Cow;
 
@@ -10,13 +10,13 @@ use super::query::Query;
 use crate::format::{Count, Micros, Moment};
 use omniflow_api_types::audit::AuditEntryJson;
 
-/// One call, as a row of the table.
+/// A call as a table row.
 #[derive(Template)]
 #[template(path = "audit/row.html")]
 pub(super) struct Row {
     id: String,
     time: Moment,
-    /// The key's name, and the addresses of its page and of its calls.
+    /// Name of the key, and the paths of its page and of its calls.
     key: Option<(String, String, String)>,
     method: String,
     path: String,
@@ -29,7 +29,7 @@ pub(super) struct Row {
     is_refused: bool,
     latency: Option<Micros>,
     address: Option<(String, String)>,
-    /// How many refusals this stands for, and since when.
+    /// Number of aggregated refusals, and the time of the first.
     aggregated: Option<(Count, Moment)>,
 }
 
@@ -38,7 +38,7 @@ impl HtmlSafe for Row {}
 // === impl Row ===
 
 impl Row {
-    /// The call, with links that narrow this search.
+    /// The row of a call, with links that narrow the search.
     pub(super) fn new(call: AuditEntryJson, query: &Query) -> Self {
         let key = call.key_id.zip(call.key_name).map(|(id, name)| {
             let id = id.to_string();
@@ -76,7 +76,7 @@ impl Row {
     }
 }
 
-/// The badge of a status.
+/// The CSS class of a status.
 pub(super) fn class(status: u16) -> &'static str {
     match status {
         200..=399 => "good",
@@ -86,34 +86,36 @@ pub(super) fn class(status: u16) -> &'static str {
     }
 }
 
-/// What a reason means, for who looks at a call from outside.
+/// The explanation of a reason code.
 pub(super) fn meaning(reason: &str) -> &'static str {
     match Outcome::from_reason(reason) {
-        Some(Outcome::Allowed) => "Let through with a key.",
+        Some(Outcome::Allowed) => "Allowed with a valid key.",
         Some(Outcome::PassedThrough) => {
-            "Passed on without a key: it had a credential of another form, for another filter to judge."
+            "Passed through without a key: the credential is of another type, for another filter to check."
         }
-        Some(Outcome::Denied(denial)) => denied(denial),
+        Some(Outcome::Denied(denial)) => denial_meaning(denial),
         None => "",
     }
 }
 
-fn denied(denial: omniflow_policy::denial::Denial) -> &'static str {
+fn denial_meaning(denial: omniflow_policy::denial::Denial) -> &'static str {
     use omniflow_policy::denial::Denial;
     match denial {
         Denial::MissingCredentials => "The client sent no key.",
-        Denial::MalformedKey => {
-            "What the client sent has not the form of a key: it was mistyped or cut short."
-        }
-        Denial::UnknownKey => "It has the form of a key, and there is no such key.",
+        Denial::MalformedKey => "The credential is not in key format: it is mistyped or truncated.",
+        Denial::UnknownKey => "The credential is in key format, but no such key exists.",
         Denial::KeyRevoked => "This version of the key was revoked.",
-        Denial::KeyExpired => "This version of the key has expired, or its overlap after a rotation is over.",
-        Denial::AmbiguousCredentials => "The client sent more than one credential, and none is picked.",
-        Denial::IpNotAllowed => "The key may not be used from this address.",
-        Denial::InsufficientScope => "The key has not the scope that this route needs.",
-        Denial::RouteNotMapped => "The policy has no route for this path and method.",
-        Denial::AmbiguousPath => "The path can be read in more than one way, and none is guessed.",
-        Denial::RateLimited => "The key has used up its limit.",
-        Denial::PolicyUnavailable => "The gateway had no snapshot of keys and policy yet, or one too old.",
+        Denial::KeyExpired => {
+            "This version of the key has expired, or its overlap after a rotation has ended."
+        }
+        Denial::AmbiguousCredentials => "The client sent more than one credential, so none was accepted.",
+        Denial::IpNotAllowed => "The key may not be used from this IP address.",
+        Denial::InsufficientScope => "The key lacks the scope that this route requires.",
+        Denial::RouteNotMapped => "No route of the policy matches this path and method.",
+        Denial::AmbiguousPath => "The path can be interpreted in more than one way.",
+        Denial::RateLimited => "The key has exceeded its limit.",
+        Denial::PolicyUnavailable => {
+            "The gateway had no snapshot of keys and policy yet, or its snapshot was too old."
+        }
     }
 }

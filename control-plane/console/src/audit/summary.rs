@@ -1,4 +1,4 @@
-//! The charts above the list: calls by status over time, how fast they were answered, and who makes the newest of them.
+//! The charts above the list of calls: calls by status, latency, and the most frequent keys, endpoints and IP addresses.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -12,11 +12,11 @@ use omniflow_domain::stats::Tally;
 use omniflow_domain::time::format_time;
 use omniflow_service::audit::timeline::{AuditedUser, Overview};
 
-/// Lines of a ranking.
+/// Number of lines of a ranking.
 const RANKED: usize = 6;
 const MINUTE_MS: u64 = 60_000;
 
-/// Calls summarised, as the page shows them.
+/// Summary of calls.
 pub(super) struct CallSummary {
     pub(super) from: At,
     pub(super) to: At,
@@ -24,10 +24,10 @@ pub(super) struct CallSummary {
     pub(super) errors: [(&'static str, Count, String); 2],
     pub(super) columns: Columns,
     pub(super) lines: Lines,
-    /// From when on calls were counted, where not all were, and the address that counts all.
+    /// The time since which calls are counted, if not all are, and the path that counts all.
     pub(super) cut: Option<(Moment, String)>,
     pub(super) rankings: [Ranking; 3],
-    /// Of how many calls the rankings are, and since when.
+    /// Number of calls that the rankings cover, and the time of the oldest.
     pub(super) ranked: Option<(Count, Moment)>,
 }
 
@@ -74,13 +74,13 @@ impl CallSummary {
             columns: Columns {
                 title: "Calls by status over time".to_owned(),
                 by: "Time",
-                series: vec![series("answered", "good"), series("4xx", "warn"), series("5xx", "bad")],
+                series: vec![series("OK", "good"), series("4xx", "warn"), series("5xx", "bad")],
                 columns: columns.collect(),
             },
             lines: Lines {
                 title: "Latency over time".to_owned(),
                 by: "Time",
-                lines: vec![line("half within", 50), line("95% within", 95), line("99% within", 99)],
+                lines: vec![line("p50", 50), line("p95", 95), line("p99", 99)],
                 places: places.collect(),
             },
             cut: timeline.counted_from.map(|time| {
@@ -106,7 +106,7 @@ fn ranked(newest: &[AuditedUser]) -> Option<(Count, Moment)> {
 fn rankings(newest: &[AuditedUser], query: &Query) -> [Ranking; 3] {
     let (mut keys, mut endpoints, mut addresses) = (HashMap::new(), HashMap::new(), HashMap::new());
     for user in newest {
-        // The newest name of a key comes first.
+        // Calls are newest first, so the newest name of a key wins.
         let key = user.key.as_ref().map(|(id, _)| *id);
         let of_key = keys.entry(key).or_insert_with(|| (user.key.as_ref().map(|(_, name)| name), 0));
         of_key.1 += user.calls;
@@ -129,12 +129,17 @@ fn rankings(newest: &[AuditedUser], query: &Query) -> [Ranking; 3] {
     let addresses = addresses.into_iter().map(|(address, value)| {
         let address = address.map(|address| address.to_string());
         let path = address.as_deref().and_then(|address| link("ip", address));
-        RankingLine { label: address.unwrap_or_else(|| "many addresses".to_owned()), value, note: None, path }
+        RankingLine {
+            label: address.unwrap_or_else(|| "many IP addresses".to_owned()),
+            value,
+            note: None,
+            path,
+        }
     });
     [
         Ranking { title: "Keys by calls", by: "Key", lines: largest(keys.collect()) },
         Ranking { title: "Endpoints by calls", by: "Endpoint", lines: largest(endpoints.collect()) },
-        Ranking { title: "Addresses by calls", by: "Address", lines: largest(addresses.collect()) },
+        Ranking { title: "IP addresses by calls", by: "IP address", lines: largest(addresses.collect()) },
     ]
 }
 

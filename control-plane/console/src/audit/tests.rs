@@ -94,10 +94,10 @@ async fn the_list_tells_calls_aggregated_refusals_and_gaps_and_leads_to_narrower
     ] {
         let page = browser.page(&format!("/audit?{query}")).await;
         assert_eq!(calls(&page), expected, "{query}");
-        assert_eq!(page.contains("No call is as the search says"), expected == 0, "{query}");
+        assert_eq!(page.contains("No calls match your filters"), expected == 0, "{query}");
     }
     let narrow = browser.page("/audit?key=ci&status=403").await;
-    assert!(narrow.contains("href=\"/audit?status=403\" title=\"Without this filter\""), "{narrow}");
+    assert!(narrow.contains("href=\"/audit?status=403\" title=\"Remove this filter\""), "{narrow}");
     assert!(narrow.contains("href=\"/audit/export?key=ci&#38;status=403&#38;format=ndjson\""), "{narrow}");
     let all = browser.page("/audit?count=all").await;
     assert!(all.contains("<h2>1,208 calls</h2>"));
@@ -196,13 +196,13 @@ async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditor
     assert_eq!(owner.submit("/audit/1/payload", &[]).await.status, StatusCode::FORBIDDEN);
     let hostile = owner.page("/audit/3").await;
     assert!(!hostile.contains(MARKUP) && hostile.matches(MARKUP_AS_TEXT).count() >= 3, "{hostile}");
-    assert!(owner.page("/audit/5").await.contains("This stands for 1,204 refusals"));
+    assert!(owner.page("/audit/5").await.contains("This record aggregates 1,204 refusals"));
     assert!(owner.page("/audit/2").await.contains("neither a query string nor a body"));
     assert_eq!(owner.open("/audit/99").await.status, StatusCode::NOT_FOUND);
 
     let mut browser = Browser::signed_in(&server, &auditor).await;
     let page = browser.page("/audit/1").await;
-    assert!(page.contains("Read it, and note that I did") && !page.contains("page=2"), "{page}");
+    assert!(page.contains("View payload (recorded)") && !page.contains("page=2"), "{page}");
     let events = "/v1/admin-log?action=payload.read";
     assert_eq!(
         server.get(events).await.json()["items"].as_array().unwrap().len(),

@@ -122,7 +122,7 @@ mod tests {
         Columns {
             title: "Calls <script>".to_owned(),
             by: "Day",
-            series: vec![series("answered", "good"), series("refused", "warn")],
+            series: vec![series("allowed", "good"), series("refused", "warn")],
             columns: values
                 .iter()
                 .enumerate()
@@ -139,7 +139,7 @@ mod tests {
     fn a_chart_has_its_numbers_in_text_and_escapes_them() {
         let html = columns(&[[0, 0], [1_500, 3]]).to_string();
         assert!(
-            html.contains("answered <strong>1,500</strong>") && html.contains("refused <strong>3</strong>")
+            html.contains("allowed <strong>1,500</strong>") && html.contains("refused <strong>3</strong>")
         );
         assert!(html.contains("<td class=\"number\">1,500</td>"));
         assert!(!html.contains("<script>") && !html.contains("<b>"), "{html}");

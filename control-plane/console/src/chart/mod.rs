@@ -1,5 +1,5 @@
-//! Charts as SVG that is readable without colour: series differ by pattern or dashes, values stand beside the plot as text
-//! and below it in a table.
+//! Charts as SVG that are readable without colour: series differ by pattern or dashes, and a table below the plot has all
+//! values.
 //!
 //! The patterns are defined in the layout. A plot contains no text, because it is stretched to the available width; its labels
 //! are HTML beside it. The markup is in `templates/charts/`; these modules compute the geometry.

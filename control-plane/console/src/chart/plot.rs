@@ -1,4 +1,4 @@
-//! What all plots share: their size, the rows of their tables and the labels of their axes.
+//! Size, table rows and axis labels of all plots.
 
 /// Height of a plot in its own units. Its width is [`STEP`] for each column or place.
 pub(super) const HEIGHT: f64 = 120.0;
@@ -12,7 +12,7 @@ pub(super) struct Row<'a> {
     pub(super) values: Vec<String>,
 }
 
-/// Labels below the plot: of the first, the middle and the last entry.
+/// The labels of the first, the middle and the last entry, for the axis below the plot.
 pub(super) fn axis<T>(entries: &[T], label: impl Fn(&T) -> &str) -> [&str; 3] {
     let last = entries.len().saturating_sub(1);
     [0, last / 2, last].map(|index| entries.get(index).map_or("", &label))

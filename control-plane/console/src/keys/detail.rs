@@ -1,4 +1,4 @@
-//! One key: what it is, how it is used, what was done to it.
+//! A key: settings, versions, usage and history.
 
 use crate::page::error_status;
 use omniflow_domain::principal::Principal;
@@ -31,16 +31,16 @@ use omniflow_service::precondition::Precondition;
 #[template(path = "keys/detail.html")]
 struct DetailPage {
     layout: Layout,
-    key: Shown,
+    key: KeyView,
     versions: Vec<Version>,
     usage: Usage,
-    /// The form to change it, if the role allows that; with the current or the typed values.
+    /// The form with the current or the submitted values, if the role may change the key.
     form: Option<ChangeForm>,
     saved: bool,
 }
 
-/// A key as its page shows it.
-struct Shown {
+/// A key, formatted for display.
+struct KeyView {
     id: String,
     name: String,
     description: Option<String>,
@@ -60,14 +60,14 @@ struct Shown {
     revision: u64,
 }
 
-/// One version, with what can be done to it.
+/// A version of the key.
 struct Version {
     id: u16,
     hint: String,
     created: At,
     last_used: Option<Ago>,
     status: Badge,
-    /// The end of its overlap, counted down to.
+    /// End of its overlap.
     ends: Option<Until>,
     revoked: Option<At>,
     may_be_revoked: bool,
@@ -78,15 +78,15 @@ struct ChangeForm {
     fields: KeyFields,
     peer: Option<String>,
     is_open: bool,
-    /// What others have changed since the form was loaded: field, effective, typed.
+    /// Conflicting changes since the form was loaded: label, current value, submitted value.
     conflict: Option<Vec<(&'static str, String, String)>>,
 }
 
-/// What was typed, and what is wrong with it.
-struct Typed<'f> {
+/// A submitted form with its errors.
+struct Submitted<'f> {
     form: &'f Form,
     errors: Vec<FormError>,
-    /// Whether another change came in between.
+    /// Whether the key was changed since the form was loaded.
     is_conflict: bool,
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn show(
     Ok(Page(page(&app, &browser, key, None, saved).await?).into_response())
 }
 
-/// `POST /keys/{id}`: changes it, if it is as the form's reader saw it.
+/// `POST /keys/{id}`: changes the key if its revision is still the one of the form.
 pub(super) async fn save(
     State(app): State<Arc<Console>>,
     State(keys): State<Arc<Keys>>,
@@ -113,9 +113,9 @@ pub(super) async fn save(
 ) -> PageResult {
     if form.text("do") == "my-address" {
         let form = super::new::with_address(&form, &browser);
-        let typed = Typed { form: &form, errors: Vec::new(), is_conflict: false };
+        let submitted = Submitted { form: &form, errors: Vec::new(), is_conflict: false };
         let key = keys.show(&id).await?;
-        return Ok(Page(page(&app, &browser, key, Some(typed), false).await?).into_response());
+        return Ok(Page(page(&app, &browser, key, Some(submitted), false).await?).into_response());
     }
     match apply(&keys, &principal, &id, &form, browser.now()).await {
         Ok(details) => Ok(super::see_other(&format!("/keys/{}?saved", details.key.id))),
@@ -124,21 +124,22 @@ pub(super) async fn save(
             let key = keys.show(&id).await?;
             let is_conflict = problem.code() == ErrorCode::VersionMismatch;
             let errors = if is_conflict {
-                vec![overtaken()]
+                vec![conflict()]
             } else {
                 fields::every_error_of(&keys, &principal, &form, &problem, browser.now()).await?
             };
-            let typed = Some(Typed { form: &form, errors, is_conflict });
-            let answer: (StatusCode, _) = (status, Page(page(&app, &browser, key, typed, false).await?));
-            Ok(answer.into_response())
+            let submitted = Some(Submitted { form: &form, errors, is_conflict });
+            let response: (StatusCode, _) =
+                (status, Page(page(&app, &browser, key, submitted, false).await?));
+            Ok(response.into_response())
         }
     }
 }
 
-/// Shown to the second of two people who change a key.
-fn overtaken() -> FormError {
-    let text = "Somebody else has changed this key since you loaded the page. Below is what you typed \
-                beside the current values: save again to put yours in its place.";
+/// The error of a form whose key was changed since it was loaded.
+fn conflict() -> FormError {
+    let text = "This key was changed since you loaded the page. The table shows your values next to the current ones. \
+                Save again to overwrite the current values with yours.";
     FormError { field: None, text: text.to_owned() }
 }
 
@@ -158,7 +159,7 @@ async fn page(
     app: &Console,
     browser: &BrowserSession,
     details: KeyDetails,
-    typed: Option<Typed<'_>>,
+    submitted: Option<Submitted<'_>>,
     saved: bool,
 ) -> Result<DetailPage, Error> {
     let now = browser.now();
@@ -169,16 +170,16 @@ async fn page(
     let usage = Usage::of(app, key.id, &layout, now).await?;
     let form = (layout.may_write() && details.status != KeyStatus::Revoked).then(|| {
         let current = KeyFields::of(key, policy);
-        let (fields, conflict) = match &typed {
+        let (fields, conflict) = match &submitted {
             None => (current, None),
-            Some(Typed { form, errors, is_conflict }) => {
+            Some(Submitted { form, errors, is_conflict }) => {
                 let fields = KeyFields::typed(form, policy, errors.clone());
                 let conflict = is_conflict.then(|| current.differences(&fields));
                 (fields, conflict)
             }
         };
         let peer = browser.peer().map(|peer| peer.to_canonical().to_string());
-        ChangeForm { fields, peer, is_open: typed.is_some(), conflict }
+        ChangeForm { fields, peer, is_open: submitted.is_some(), conflict }
     });
     let prefix = app.policies.key_prefix().as_str();
     let may_write = layout.may_write();
@@ -186,7 +187,7 @@ async fn page(
         key.versions.iter().rev().map(|version| Version::new(version, &details, prefix, may_write, now));
     Ok(DetailPage {
         versions: versions.collect(),
-        key: Shown::new(&details, policy, now),
+        key: KeyView::new(&details, policy, now),
         layout,
         usage,
         form,
@@ -194,9 +195,9 @@ async fn page(
     })
 }
 
-// === impl Shown ===
+// === impl KeyView ===
 
-impl Shown {
+impl KeyView {
     fn new(details: &KeyDetails, policy: &omniflow_policy::policy::PolicyDocument, now: UnixMillis) -> Self {
         let KeyDetails { key, status, rotation_due_at, .. } = details;
         let mut scopes =

@@ -1,4 +1,4 @@
-//! How far a revocation is enforced: at once, and as it progresses.
+//! The enforcement of a revocation, as a page and as a live part of it.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ pub(super) async fn show(
     Ok(Page(page).into_response())
 }
 
-/// `GET /keys/{id}/enforcement/{version}/live`: the same part again whenever a gateway reports, until all enforce it.
+/// `GET /keys/{id}/enforcement/{version}/live`: the live part, updated by each report of a gateway until all enforce it.
 pub(super) async fn live(
     State(watch): State<Arc<EnforcementWatch>>,
     Segments((_, version)): Segments<(String, u64)>,
@@ -67,11 +67,11 @@ pub(super) async fn live(
             if !parts.send(&html).await {
                 return;
             }
-            let goes_on = match &mut progress {
+            let has_more = match &mut progress {
                 Some(progress) if !is_complete => progress.changed().await.is_ok(),
                 _ => false,
             };
-            if !goes_on {
+            if !has_more {
                 return parts.end().await;
             }
         }

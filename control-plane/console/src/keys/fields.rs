@@ -1,4 +1,4 @@
-//! The fields that the forms of a key have, and the request that they make.
+//! The fields of the key forms, and the requests made from them.
 
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
@@ -9,12 +9,13 @@ use omniflow_policy::time::UnixMillis;
 use omniflow_service::keys::{Create, Keys, Update};
 
 use crate::form::{
-    Form, FormError, Labelled, Lifetime, at, blamed, elsewhere, lifetime, lifetimes, newly_blamed,
+    Form, FormError, Labelled, Lifetime, error_at, general_error, invalid_fields, lifetime, lifetimes,
+    newly_invalid,
 };
 use omniflow_domain::key::Key;
 use omniflow_domain::time::format_time;
 
-/// Where requests have what the forms' fields say.
+/// JSON pointers of the requests, with the form field of each.
 const POINTERS: [(&str, &str); 9] = [
     ("/name", "name"),
     ("/environment", "environment"),
@@ -27,20 +28,20 @@ const POINTERS: [(&str, &str); 9] = [
     ("/description", "description"),
 ];
 
-/// What the forms call their fields.
+/// Labels of the form fields.
 const LABELS: [Labelled; 9] = [
     ("name", "Name"),
     ("environment", "Environment"),
     ("description", "Description"),
     ("scopes", "Scopes"),
-    ("per_minute", "Calls a minute"),
-    ("per_hour", "Calls an hour"),
+    ("per_minute", "Calls per minute"),
+    ("per_hour", "Calls per hour"),
     ("burst", "Burst"),
-    ("ip_allowlist", "Addresses and networks"),
+    ("ip_allowlist", "IP allowlist"),
     ("expires_at", "Expires"),
 ];
 
-/// What the forms of a key show, as it was typed or as the key has it.
+/// The values of a key form, as submitted or as stored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyFields {
     pub(super) name: String,
@@ -56,17 +57,17 @@ pub(super) struct KeyFields {
     pub(super) errors: Vec<FormError>,
 }
 
-/// A scope that may be given.
+/// A scope to choose from.
 #[derive(Clone, Debug)]
 pub(super) struct ScopeChoice {
     pub(super) name: String,
     pub(super) description: String,
-    /// The routes that need it: methods and path.
+    /// The routes that require it: methods and path.
     pub(super) routes: Vec<(String, String)>,
     pub(super) is_chosen: bool,
 }
 
-/// All scopes of the policy with what each allows.
+/// All scopes of the policy with their routes.
 pub(super) fn scope_choices(policy: &PolicyDocument, is_chosen: impl Fn(&str) -> bool) -> Vec<ScopeChoice> {
     let choice = |scope: &omniflow_policy::policy::ScopeDefinition| {
         let routes = policy.routes.iter().filter(|route| route.scope == scope.name).map(|route| {
@@ -86,7 +87,7 @@ pub(super) fn scope_choices(policy: &PolicyDocument, is_chosen: impl Fn(&str) ->
 // === impl KeyFields ===
 
 impl KeyFields {
-    /// What the form of a new key begins with.
+    /// The initial values of the form for a new key.
     pub(super) fn blank(policy: &PolicyDocument) -> Self {
         Self {
             environment: "live".to_owned(),
@@ -97,7 +98,7 @@ impl KeyFields {
         }
     }
 
-    /// What was typed.
+    /// The submitted values.
     pub(super) fn typed(form: &Form, policy: &PolicyDocument, errors: Vec<FormError>) -> Self {
         let text = |name: &str| form.text(name).to_owned();
         Self {
@@ -115,7 +116,7 @@ impl KeyFields {
         }
     }
 
-    /// What a key has.
+    /// The stored values of a key.
     pub(super) fn of(key: &Key, policy: &PolicyDocument) -> Self {
         let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
         let networks: Vec<String> = key.ip_allowlist.networks().iter().map(ToString::to_string).collect();
@@ -130,7 +131,7 @@ impl KeyFields {
             burst: number(key.rate_limit.burst),
             ip_allowlist: networks.join("\n"),
             lifetimes: lifetimes(if end.is_some() { "date" } else { "never" }),
-            // To the second, as the field of a browser has it.
+            // Date fields of browsers have a precision of seconds.
             expires_at: end.and_then(|end| end.get(..19).map(str::to_owned)).unwrap_or_default(),
             errors: Vec::new(),
         }
@@ -138,10 +139,10 @@ impl KeyFields {
 
     /// The error at a field.
     pub(super) fn error_at(&self, field: &str) -> Option<&str> {
-        at(&self.errors, field)
+        error_at(&self.errors, field)
     }
 
-    /// Where what was typed differs from the current values: field, effective, typed.
+    /// The fields whose submitted values differ from the current ones: label, current value, submitted value.
     pub(super) fn differences(&self, typed: &Self) -> Vec<(&'static str, String, String)> {
         let chosen = |fields: &Self| {
             let names = fields.scopes.iter().filter(|scope| scope.is_chosen).map(|scope| scope.name.as_str());
@@ -158,16 +159,16 @@ impl KeyFields {
         let all = [
             ("Description", self.description.clone(), typed.description.clone()),
             ("Scopes", chosen(self), chosen(typed)),
-            ("Calls a minute", self.per_minute.clone(), typed.per_minute.clone()),
-            ("Calls an hour", self.per_hour.clone(), typed.per_hour.clone()),
+            ("Calls per minute", self.per_minute.clone(), typed.per_minute.clone()),
+            ("Calls per hour", self.per_hour.clone(), typed.per_hour.clone()),
             ("Burst", self.burst.clone(), typed.burst.clone()),
-            ("Addresses and networks", networks(self), networks(typed)),
+            ("IP allowlist", networks(self), networks(typed)),
             ("Expires", end(self), end(typed)),
         ];
         all.into_iter().filter(|(_, current, typed)| current != typed).collect()
     }
 
-    /// What stands in the field of a limit.
+    /// The value of a limit field.
     pub(super) fn limit_text(&self, field: &str) -> &str {
         match field {
             "per_minute" => &self.per_minute,
@@ -176,23 +177,23 @@ impl KeyFields {
         }
     }
 
-    /// The fields that are to blame.
+    /// The fields with errors.
     pub(super) fn wrong(&self) -> Vec<Labelled> {
-        blamed(&self.errors, &LABELS)
+        invalid_fields(&self.errors, &LABELS)
     }
 
-    /// The error that no field is to blame for.
+    /// The error of the form as a whole.
     pub(super) fn other_error(&self) -> Option<&str> {
-        elsewhere(&self.errors)
+        general_error(&self.errors)
     }
 }
 
-/// A problem at the field of a form.
+/// Assigns a problem to its form field.
 pub(super) fn error(problem: &Error) -> FormError {
     FormError::new(problem, &POINTERS)
 }
 
-/// Every error of a form of a key of which `problem` was found: one for each field.
+/// All errors of a key form in which `problem` was found, one per field.
 pub(super) async fn every_error_of(
     keys: &Keys,
     principal: &Principal,
@@ -202,10 +203,10 @@ pub(super) async fn every_error_of(
 ) -> Result<Vec<FormError>, Error> {
     let mut errors = vec![error(problem)];
     let mut form = form.clone();
-    // First what the form itself reads: numbers, and the choice of a lifetime.
-    while let Some(field) = newly_blamed(&errors) {
+    // First the fields that the form itself parses: numbers and the lifetime.
+    while let Some(field) = newly_invalid(&errors) {
         form = match field {
-            // A key has at least one limit.
+            // A key needs at least one limit.
             "per_minute" => form.with(field, "60"),
             "per_hour" | "burst" => form.without(field),
             "expires_at" => form.with("lifetime", "never"),
@@ -216,23 +217,23 @@ pub(super) async fn every_error_of(
             Err(problem) => errors.push(error(&problem)),
         }
     }
-    if newly_blamed(&errors).is_none() {
+    if newly_invalid(&errors).is_none() {
         return Ok(errors);
     }
-    let found = if form.names("name") {
+    let found = if form.has("name") {
         keys.find_errors(principal, to_create(&form, now)?).await?
     } else {
         keys.find_update_errors(principal, to_update(&form, now)?).await?
     };
     for found in found.iter().map(error) {
-        if found.field.as_deref().is_none_or(|field| at(&errors, field).is_none()) {
+        if found.field.as_deref().is_none_or(|field| error_at(&errors, field).is_none()) {
             errors.push(found);
         }
     }
     Ok(errors)
 }
 
-/// The request for a new key.
+/// The request to create a key.
 pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<Create, Error> {
     Ok(Create {
         name: form.text("name").to_owned(),
@@ -247,7 +248,7 @@ pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<Create, Error> {
     })
 }
 
-/// The request for a change: all that the form shows, anew.
+/// The request to update a key, with all fields of the form.
 pub(super) fn to_update(form: &Form, now: UnixMillis) -> Result<Update, Error> {
     Ok(Update {
         scopes: Some(form.all("scopes").map(str::to_owned).collect()),
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_makes_the_request_that_the_api_takes() {
+    fn a_form_becomes_a_create_request() {
         let request = to_create(
             &form(
                 "name=ci&environment=test&scopes=a%3Aread&scopes=b%3Awrite&per_minute=5&per_hour=&burst=7\
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_reported_at_its_field() {
+    fn invalid_values_are_reported_at_their_field() {
         for (text, field) in [
             ("per_minute=x", "per_minute"),
             ("per_hour=-1", "per_hour"),
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_in_utc() {
+    fn an_expiry_is_in_utc() {
         for (text, expected) in [
             ("2027-02-01", "2027-02-01T00:00:00Z"),
             ("2027-02-01T10:30", "2027-02-01T10:30:00Z"),

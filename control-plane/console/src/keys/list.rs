@@ -1,4 +1,4 @@
-//! The list of keys, with its search and filters in the address.
+//! The list of keys, with search and filters in the query string.
 
 use std::sync::Arc;
 
@@ -15,30 +15,30 @@ use crate::extract::StrictQuery;
 use crate::format::{Ago, Badge, Limit};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
+use crate::search::{page_request, path_with_query};
 use crate::state::Console;
 use omniflow_domain::error::Error;
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::keys::{Keys, List};
-use omniflow_service::query::PageRequest;
 
-/// Keys of one page: as many as a reader looks through.
+/// Keys per page.
 const PAGE_SIZE: &str = "50";
-/// How long a key is not used to be called unused.
+/// Time without use after which a key counts as unused.
 const UNUSED_MS: u64 = 30 * DAY_MS;
-/// How soon a key expires to be listed.
+/// Time before expiry from which a key counts as expiring.
 const EXPIRING_MS: u64 = 14 * DAY_MS;
 
-/// What the address says. All of it may be left out.
+/// The query string. Every parameter is optional.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
-    /// Text in name or description, or a hint.
+    /// Text in the name or description, or a hint.
     q: String,
     status: String,
     environment: String,
     scope: String,
-    /// `unused`, `due` or `expiring`: what needs attention.
+    /// `unused`, `due` or `expiring`.
     attention: String,
     sort: String,
     cursor: String,
@@ -55,7 +55,7 @@ struct ListPage {
     next: Option<String>,
 }
 
-/// A choice of keys that need attention.
+/// A filter for keys that need attention.
 struct AttentionFilter {
     label: &'static str,
     path: String,
@@ -103,7 +103,7 @@ pub(super) async fn show(
 // === impl Query ===
 
 impl Query {
-    /// The request for the keys that it selects.
+    /// The request for the use case.
     fn to_request(&self, now: UnixMillis) -> Result<List, Error> {
         let stated = |text: &String| Some(text.clone());
         let list = List {
@@ -112,7 +112,7 @@ impl Query {
             scope: stated(&self.scope),
             text: stated(&self.q),
             sort: stated(&self.sort),
-            page: PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: stated(&self.cursor) },
+            page: page_request(PAGE_SIZE, &self.cursor),
             ..List::default()
         };
         Ok(match self.attention.as_str() {
@@ -126,14 +126,14 @@ impl Query {
                 let end = format_time(UnixMillis(now.0.saturating_add(EXPIRING_MS)));
                 List { expires_before: Some(end), ..list }
             }
-            _ => return Err(Error::invalid_query("attention", "attention is due, unused or expiring")),
+            _ => return Err(Error::invalid_query("attention", "attention must be due, unused or expiring")),
         })
     }
 
-    /// The address of the list that it asks for.
+    /// The path of the list with this query string.
     fn path(&self) -> String {
-        let fields = [
-            ("q", &self.q),
+        let parameters = [
+            ("q", self.q.as_str()),
             ("status", &self.status),
             ("environment", &self.environment),
             ("scope", &self.scope),
@@ -141,14 +141,10 @@ impl Query {
             ("sort", &self.sort),
             ("cursor", &self.cursor),
         ];
-        let stated: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        match serde_urlencoded::to_string(stated) {
-            Ok(query) if !query.is_empty() => format!("/keys?{query}"),
-            _ => "/keys".to_owned(),
-        }
+        path_with_query("/keys", parameters)
     }
 
-    /// The address of its first page.
+    /// The path of its first page.
     fn first_path(&self) -> String {
         Self { cursor: String::new(), ..self.clone() }.path()
     }
@@ -158,7 +154,7 @@ impl Query {
             ("", "All"),
             ("due", "Rotation due"),
             ("unused", "Unused for 30 days"),
-            ("expiring", "Expire within 14 days"),
+            ("expiring", "Expiring within 14 days"),
         ]
         .map(|(attention, label)| AttentionFilter {
             label,
@@ -167,7 +163,7 @@ impl Query {
         })
     }
 
-    /// Whether anything but a page is asked for.
+    /// Whether any filter is active.
     fn is_narrow(&self) -> bool {
         [&self.q, &self.status, &self.environment, &self.scope, &self.attention]
             .iter()

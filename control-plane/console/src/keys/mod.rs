@@ -1,4 +1,4 @@
-//! API keys: listed, made, shown, changed, rotated and revoked.
+//! API keys: list, creation, details, changes, rotation and revocation.
 
 mod detail;
 mod enforcement;
@@ -23,7 +23,7 @@ use omniflow_domain::key::KeyVersion;
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
         .page("/keys", READ, list::show)
-        .form("/keys", WRITE, new::make)
+        .form("/keys", WRITE, new::create)
         .page("/keys/new", WRITE, new::show)
         .form("/keys/new", WRITE, new::review)
         .form("/keys/check", WRITE, new::check)
@@ -40,7 +40,7 @@ pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
         .live("/keys/{id}/enforcement/{version}/live", READ, enforcement::live)
 }
 
-/// How a person tells a secret from others: what it begins with, where this installation made it, and its hint.
+/// The recognizable part of a secret: its hint, after the prefix if this installation created the secret.
 fn version_hint(version: &KeyVersion, prefix: &str, environment: &str) -> String {
     if version.imported {
         format!("…{}", version.hint)
@@ -49,13 +49,13 @@ fn version_hint(version: &KeyVersion, prefix: &str, environment: &str) -> String
     }
 }
 
-/// The revision that the form's reader saw.
+/// The revision of the key when the form was loaded.
 fn revision(form: &Form) -> Result<u64, Error> {
     form.number("revision", "/revision")?
-        .ok_or_else(|| Error::invalid_field("/revision", "load the page anew, and send the form again"))
+        .ok_or_else(|| Error::invalid_field("/revision", "reload the page and submit the form again"))
 }
 
-/// Leads on after a form that changed something, so that loading the next page anew sends nothing again.
+/// Redirects after a form that changed something, so that a reload does not submit the form again.
 fn see_other(path: &str) -> Response {
     Redirect::to(path).into_response()
 }

@@ -1,4 +1,4 @@
-//! A new key: a form, a review of it, and the secret once.
+//! Creation of a key: form, review and secret.
 
 use crate::page::error_status;
 use omniflow_domain::principal::Principal;
@@ -30,7 +30,7 @@ struct NewPage {
     layout: Layout,
     fields: KeyFields,
     attempt: String,
-    /// The reader's address as this server sees it.
+    /// IP address of the browser.
     peer: Option<String>,
 }
 
@@ -38,8 +38,8 @@ struct NewPage {
 #[template(path = "keys/review.html")]
 struct ReviewPage {
     layout: Layout,
-    /// What was typed, to be sent on.
-    sent: Vec<(String, String)>,
+    /// The submitted fields, for the next step.
+    submitted: Vec<(String, String)>,
     name: String,
     environment: String,
     description: Option<String>,
@@ -61,7 +61,7 @@ pub(super) async fn show(State(app): State<Arc<Console>>, browser: BrowserSessio
     Ok(Page(page).into_response())
 }
 
-/// `POST /keys/new`: the form again with all that was typed, or the review of it.
+/// `POST /keys/new`: the review, or the form with its input and errors.
 pub(super) async fn review(
     State(app): State<Arc<Console>>,
     State(keys): State<Arc<Keys>>,
@@ -74,7 +74,7 @@ pub(super) async fn review(
         "my-address" => {
             show_again(&app, &browser, &with_address(&form, &browser), StatusCode::OK, Vec::new())
         }
-        _ => match request_that_fits(&keys, &browser, &principal, &form).await {
+        _ => match checked_request(&keys, &browser, &principal, &form).await {
             Ok(request) => {
                 let policy = app.policies.current()?.policy;
                 let chosen = |scope: &str| request.scopes.iter().any(|given| given == scope);
@@ -82,7 +82,11 @@ pub(super) async fn review(
                 scopes.retain(|scope| scope.is_chosen);
                 let page = ReviewPage {
                     layout: browser.layout("Review the new key"),
-                    sent: form.pairs().filter(|(name, _)| ![CSRF, "do"].contains(name)).map(owned).collect(),
+                    submitted: form
+                        .pairs()
+                        .filter(|(name, _)| ![CSRF, "do"].contains(name))
+                        .map(owned)
+                        .collect(),
                     scopes,
                     limit: Limit(omniflow_service::fields::rate_limit(request.rate_limit)?),
                     networks: request.ip_allowlist.unwrap_or_default(),
@@ -98,8 +102,8 @@ pub(super) async fn review(
     }
 }
 
-/// `POST /keys`: makes the key, and shows its secret this once.
-pub(super) async fn make(
+/// `POST /keys`: creates the key and shows its secret once.
+pub(super) async fn create(
     State(app): State<Arc<Console>>,
     State(keys): State<Arc<Keys>>,
     browser: BrowserSession,
@@ -118,21 +122,21 @@ pub(super) async fn make(
         }
         Err(problem) if problem.code() == ErrorCode::IdempotencyKeyReused => {
             let form = form.with(ATTEMPT, &new_attempt(&app)?);
-            let text = "This form has made a key already. Sent once more, it makes another.".to_owned();
+            let text = "This form already created a key. Submit it again to create another.".to_owned();
             show_again(&app, &browser, &form, StatusCode::CONFLICT, vec![FormError { field: None, text }])
         }
         Err(problem) => again(&app, &keys, &browser, &principal, &form, &problem).await,
     }
 }
 
-/// `POST /keys/check`: what is wrong with a form that is being filled in, for the script.
+/// `POST /keys/check`: the errors of a form while it is being filled in, for the script.
 pub(super) async fn check(
     State(keys): State<Arc<Keys>>,
     browser: BrowserSession,
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let errors = match request_that_fits(&keys, &browser, &principal, &form).await {
+    let errors = match checked_request(&keys, &browser, &principal, &form).await {
         Ok(_) => Vec::new(),
         Err(problem) => fields::every_error_of(&keys, &principal, &form, &problem, browser.now()).await?,
     };
@@ -141,8 +145,8 @@ pub(super) async fn check(
     Ok(Json(texts).into_response())
 }
 
-/// The request that the form makes, if a key could be made of it now.
-async fn request_that_fits(
+/// The request of the form, if a dry run of it succeeds.
+async fn checked_request(
     keys: &Keys,
     browser: &BrowserSession,
     principal: &Principal,
@@ -179,11 +183,11 @@ fn show_again(
         attempt: form.text(ATTEMPT).to_owned(),
         peer: browser.peer().map(|peer| peer.to_canonical().to_string()),
     };
-    let answer: Response = (status, Page(page)).into_response();
-    Ok(answer)
+    let response: Response = (status, Page(page)).into_response();
+    Ok(response)
 }
 
-/// The form with the reader's address added to the allowlist.
+/// The form with the browser's IP address added to the allowlist.
 pub(super) fn with_address(form: &Form, browser: &BrowserSession) -> Form {
     let Some(peer) = browser.peer() else { return form.clone() };
     let mut entries = form.entries("ip_allowlist");

@@ -1,4 +1,4 @@
-//! Revoking a key, or one version of it: confirmed by its name, and watched until gateways enforce it.
+//! Revocation of a key or of one of its versions, confirmed by name.
 
 use crate::page::error_status;
 use omniflow_domain::principal::Principal;
@@ -13,7 +13,7 @@ use axum::response::IntoResponse;
 use crate::browser_session::BrowserSession;
 use crate::extract::Authenticated;
 use crate::extract::Segments;
-use crate::form::{Form, FormError, at};
+use crate::form::{Form, FormError, error_at};
 use crate::format::Ago;
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
@@ -23,7 +23,7 @@ use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
 use omniflow_service::keys::{Keys, Revoke};
 use omniflow_service::precondition::Precondition;
 
-/// How long a browser without scripts waits for the page that shows the progress.
+/// How long a browser without scripts waits for enforcement before it gets the next page.
 const WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Template)]
@@ -32,7 +32,7 @@ struct RevokePage {
     layout: Layout,
     id: String,
     name: String,
-    /// The one version that is to end; `None` for the whole key.
+    /// The version to revoke; `None` for the whole key.
     version: Option<u16>,
     revision: u64,
     typed: String,
@@ -67,7 +67,7 @@ pub(super) async fn revoke(
     Segments(id): Segments<String>,
     form: Form,
 ) -> PageResult {
-    end(&keys, &watch, browser, principal, id, None, form).await
+    submit(&keys, &watch, browser, principal, id, None, form).await
 }
 
 /// `POST /keys/{id}/versions/{version}/revoke`.
@@ -79,10 +79,10 @@ pub(super) async fn revoke_version(
     Segments((id, version)): Segments<(String, u16)>,
     form: Form,
 ) -> PageResult {
-    end(&keys, &watch, browser, principal, id, Some(version), form).await
+    submit(&keys, &watch, browser, principal, id, Some(version), form).await
 }
 
-async fn end(
+async fn submit(
     keys: &Arc<Keys>,
     watch: &EnforcementWatch,
     browser: BrowserSession,
@@ -95,7 +95,7 @@ async fn end(
     let typed = form.text("name");
     if version.is_none() && typed != key.name.as_str() {
         let problem =
-            Error::invalid_field("/name", format!("type {} to confirm that this key is meant", key.name));
+            Error::invalid_field("/name", format!("the name does not match: type {} to confirm", key.name));
         return page(keys, &browser, &id, version, typed, Some(problem)).await;
     }
     let precondition = Precondition::at(super::revision(&form)?);
@@ -103,7 +103,7 @@ async fn end(
     match keys.revoke(&principal, request).await {
         Ok(revoked) => {
             watch.watch(revoked.snapshot, revoked.committed);
-            // The script shows how it arrives; without it the next page comes when it has, or after a while.
+            // With the script, the next page shows the progress. Without it, the redirect waits for enforcement.
             if form.text("live").is_empty() {
                 watch.until_complete(revoked.snapshot, WAIT).await;
             }
@@ -143,6 +143,6 @@ async fn page(
 impl RevokePage {
     /// The error at a field.
     fn error_at(&self, field: &str) -> Option<&str> {
-        at(self.error.as_slice(), field)
+        error_at(self.error.as_slice(), field)
     }
 }

@@ -1,4 +1,4 @@
-//! A new secret for a key, and for how long the old one is still taken.
+//! Rotation of a key, with an overlap in which the old secret stays valid.
 
 use crate::page::error_status;
 use omniflow_domain::principal::Principal;
@@ -22,9 +22,9 @@ use omniflow_service::idempotency::Idempotent;
 use omniflow_service::keys::{Issued, Keys, Rotate};
 use omniflow_service::precondition::Precondition;
 
-/// The overlaps that are offered.
+/// The overlaps to choose from: value and label.
 const OVERLAPS: [(&str, &str); 5] = [
-    ("0s", "None: the old secret ends at once"),
+    ("0s", "No time: it ends immediately"),
     ("1h", "1 hour"),
     ("24h", "24 hours"),
     ("7d", "7 days"),
@@ -72,7 +72,7 @@ pub(super) async fn rotate(
         }
         Err(problem) => {
             let attempt = match problem.code() {
-                // The reader sees the state that came in between, and decides anew.
+                // The page shows the changed state, and the next submission is a new attempt.
                 ErrorCode::VersionMismatch | ErrorCode::IdempotencyKeyReused => new_attempt(&app)?,
                 _ => form.text(ATTEMPT).to_owned(),
             };

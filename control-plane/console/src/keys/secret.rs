@@ -1,4 +1,4 @@
-//! A secret that was just made. It is shown in the answer to the form that made it, and never again.
+//! A new secret. It is shown only in the response to the form that created it.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use omniflow_service::fields;
 use omniflow_service::idempotency::Idempotent;
 use omniflow_service::keys::Issued;
 
-/// What stands for the gateways' address where the installation does not know it.
+/// Placeholder for the URL of the gateways if it is not configured.
 const UNKNOWN_GATEWAY: &str = "$GATEWAY";
 
-/// What made the secret.
+/// The operation that created the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// The key is new.
@@ -35,18 +35,18 @@ pub(super) enum Origin {
 #[template(path = "keys/secret.html")]
 struct SecretPage {
     layout: Layout,
-    /// The key's identifier or name.
+    /// ID or name of the key.
     key: String,
     name: String,
     is_new: bool,
     version: Option<u16>,
-    /// `None` if it was shown before.
+    /// `None` if it was already shown.
     secret: Option<String>,
     curl: Option<String>,
-    knows_gateway: bool,
+    has_gateway_url: bool,
 }
 
-/// The page that shows the secret; or that it was shown, where the form was sent again.
+/// The page with the secret, or without it if the form was submitted again.
 pub(super) fn page(
     app: &Console,
     browser: &BrowserSession,
@@ -62,7 +62,7 @@ pub(super) fn page(
     let gateway = app.gateway_url.as_deref();
     let secret = secret.as_ref().map(|secret| secret.expose());
     let scopes: Vec<String> = key.scopes.iter().map(ToString::to_string).collect();
-    let curl = secret.zip(path_to_try(policy.document(), &scopes));
+    let curl = secret.zip(example_path(policy.document(), &scopes));
     let page = SecretPage {
         layout: browser.layout(title(origin)),
         key: key.id.to_string(),
@@ -74,12 +74,12 @@ pub(super) fn page(
         }),
         name: key.name.to_string(),
         secret: secret.map(str::to_owned),
-        knows_gateway: gateway.is_some(),
+        has_gateway_url: gateway.is_some(),
     };
     Ok(Page(page).into_response())
 }
 
-/// The page for a form that was sent again: the key is there, and its secret was shown.
+/// The page for a form that was submitted again, whose secret was already shown.
 pub(super) fn page_without(browser: &BrowserSession, key: &str, origin: Origin) -> PageResult {
     let page = SecretPage {
         layout: browser.layout(title(origin)),
@@ -89,7 +89,7 @@ pub(super) fn page_without(browser: &BrowserSession, key: &str, origin: Origin) 
         version: None,
         secret: None,
         curl: None,
-        knows_gateway: false,
+        has_gateway_url: false,
     };
     Ok(Page(page).into_response())
 }
@@ -101,8 +101,8 @@ fn title(origin: Origin) -> &'static str {
     }
 }
 
-/// A path that a key with these scopes may read, one without variables if there is any.
-fn path_to_try(policy: &PolicyDocument, scopes: &[String]) -> Option<String> {
+/// A path that a key with these scopes may read, preferably without variables.
+fn example_path(policy: &PolicyDocument, scopes: &[String]) -> Option<String> {
     let reads = |method: &MethodSelector| match method {
         MethodSelector::Read | MethodSelector::Any => true,
         MethodSelector::Write => false,
@@ -118,12 +118,12 @@ fn path_to_try(policy: &PolicyDocument, scopes: &[String]) -> Option<String> {
     Some(paths.find(|path| !path.contains('{')).unwrap_or(first).replace("{*", "{"))
 }
 
-/// `POST /keys/secret-file`: the secret as a file, in the form that a secret manager takes. It comes from the page and
-/// goes back to it; nothing is stored, and the address does not have it.
+/// `POST /keys/secret-file`: the secret as a file in a format for secret managers. The page sends the secret; it is not stored
+/// and not part of the URL.
 pub(super) async fn file(State(app): State<Arc<Console>>, form: Form) -> PageResult {
     let secret = form.text("secret");
     if app.policies.key_prefix().check(secret.as_bytes()).is_err() {
-        return Err(Error::invalid_field("/secret", "this is no key of this installation").into());
+        return Err(Error::invalid_field("/secret", "this is not a key of this installation").into());
     }
     let name = fields::name(form.text("name"))?;
     let label = slug(name.as_str());
@@ -143,7 +143,7 @@ pub(super) async fn file(State(app): State<Arc<Console>>, form: Form) -> PageRes
             let document = json!({"name": name.as_str(), "api_key": secret});
             (format!("{label}.json"), "application/json", format!("{document:#}\n"))
         }
-        _ => return Err(Error::invalid_field("/as", "choose env, json or kubernetes").into()),
+        _ => return Err(Error::invalid_field("/as", "select env, json or kubernetes").into()),
     };
     let disposition =
         HeaderValue::try_from(format!("attachment; filename=\"{file}\"")).map_err(|_| Error::internal())?;
@@ -154,7 +154,7 @@ pub(super) async fn file(State(app): State<Arc<Console>>, form: Form) -> PageRes
     Ok((headers, text).into_response())
 }
 
-/// A name in small letters, digits and single dashes, as file names and Kubernetes have them.
+/// A name in lowercase letters, digits and single dashes, for file names and Kubernetes.
 fn slug(name: &str) -> String {
     let mut slug = String::new();
     for letter in name.chars() {
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_make_file_names() {
+    fn names_become_file_names() {
         for (name, expected) in [
             ("CI deploy", "ci-deploy"),
             ("crm.sync_2", "crm-sync-2"),
@@ -187,11 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn the_path_to_try_is_one_that_the_key_may_read() {
+    fn the_example_path_is_readable_with_the_key() {
         let policy = PolicyDocument::default();
-        let try_with = |scope: &str| path_to_try(&policy, &[scope.to_owned()]);
+        let try_with = |scope: &str| example_path(&policy, &[scope.to_owned()]);
         assert_eq!(try_with("contacts:read").as_deref(), Some("/api/v1/contacts"));
         assert_eq!(try_with("contacts:write"), None);
-        assert_eq!(path_to_try(&policy, &[]), None);
+        assert_eq!(example_path(&policy, &[]), None);
     }
 }

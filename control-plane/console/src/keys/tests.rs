@@ -204,7 +204,7 @@ async fn every_page_of_a_key_renders_and_escapes_what_is_stored() {
     let detail = browser.page(&format!("/keys/{id}")).await;
     assert!(detail.contains("&#60;script&#62;alert(1)") || detail.contains("&lt;script&gt;alert(1)"));
     for part in
-        ["ends in", "900 µs", "answered <strong>1</strong>", "203.0.113.7", "key.rotated", "Change settings"]
+        ["ends in", "900 µs", "answered <strong>1</strong>", "203.0.113.7", "key.rotated", "Edit settings"]
     {
         assert!(detail.contains(part), "{part}");
     }
@@ -246,7 +246,7 @@ async fn a_change_is_made_to_what_was_seen_or_shows_both() {
     let stale = browser.submit("/keys/ci", &form("1", "7")).await;
     assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
     let page = text(&stale);
-    assert!(page.contains("<th scope=\"row\">Calls a minute</th><td>5</td><td>7</td>"), "{page}");
+    assert!(page.contains("<th scope=\"row\">Calls per minute</th><td>5</td><td>7</td>"), "{page}");
     assert!(!page.contains("<th scope=\"row\">Scopes</th>"), "what is alike is not reported");
     assert_eq!(value_of(&page, "revision").unwrap(), "2", "sent again, it is meant");
     let wrong = browser.submit("/keys/ci", &form("2", "x")).await;
@@ -276,10 +276,10 @@ async fn a_rotation_and_a_revocation_are_those_of_the_api() {
 
     let early = browser.submit("/keys/ci/versions/1/revoke", &[("revision", "2"), ("live", "1")]).await;
     let path = location(&early).to_owned();
-    assert!(browser.page(&path).await.contains("No gateway is live"));
+    assert!(browser.page(&path).await.contains("No live gateways"));
     assert_eq!(only_key(&server).await["status"], "active");
     let unconfirmed = browser.submit("/keys/ci/revoke", &[("revision", "3"), ("name", "CI")]).await;
-    assert!(text(&unconfirmed).contains("Type ci to confirm that this key is meant."));
+    assert!(text(&unconfirmed).contains("The name does not match: type ci to confirm."));
     assert_eq!(only_key(&server).await["status"], "active");
     let revoked = browser.submit("/keys/ci/revoke", &[("revision", "3"), ("name", "ci")]).await;
     browser.page(location(&revoked)).await;
@@ -287,7 +287,7 @@ async fn a_rotation_and_a_revocation_are_those_of_the_api() {
     let late =
         browser.submit("/keys/ci/rotate", &[("attempt", "r3"), ("revision", "4"), ("overlap", "0s")]).await;
     assert_eq!(late.status, StatusCode::CONFLICT);
-    assert!(!browser.page("/keys/ci").await.contains("Change settings"), "a revoked key stays as it is");
+    assert!(!browser.page("/keys/ci").await.contains("Edit settings"), "a revoked key stays as it is");
 }
 
 #[tokio::test]

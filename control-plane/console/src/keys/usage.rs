@@ -1,5 +1,4 @@
-//! How a key is used: the calls of 30 days in a chart, by endpoint and by address, the newest ones, anomalies in
-//! them, and what was done to the key.
+//! The usage of a key: calls of 30 days by day, endpoint and IP address, recent calls, anomalies, and the history of the key.
 
 use std::borrow::Cow;
 
@@ -22,31 +21,31 @@ use omniflow_service::audit::filter::AuditQuery;
 use omniflow_service::audit::stats::StatsQuery;
 use omniflow_service::query::PageRequest;
 
-/// The days of the chart, today among them.
+/// Days of the chart, including today.
 const DAYS: u64 = 30;
-/// How many there are of each list.
+/// Number of lines of a ranking.
 const RANKED: usize = 8;
 const RECENT: &str = "10";
-/// The calls by which endpoints and addresses are reported, so that the page of the busiest key comes as fast as others.
+/// Maximum number of calls that the rankings cover, to keep the pages of busy keys fast.
 const MAX_EVALUATED_CALLS: u64 = 20_000;
 const EVENTS: &str = "20";
 
-/// The use of a key as its page shows it.
+/// Usage of a key.
 pub(super) struct Usage {
     pub(super) calls: Count,
     pub(super) chart: Columns,
-    /// Half, 95 and 99 of 100 calls were answered within that, in words.
+    /// Percentiles of the latency: label and value.
     pub(super) latencies: [(&'static str, String); 3],
     pub(super) endpoints: Ranking,
     pub(super) addresses: Ranking,
-    /// Whether these two are of the newest calls only.
+    /// Whether the rankings cover only the newest calls.
     pub(super) is_of_newest: bool,
     pub(super) recent: Vec<Call>,
     pub(super) anomalies: Vec<Found>,
     pub(super) history: Vec<Change>,
-    /// Where all calls are listed, if there is such a page.
+    /// Path of the list of all calls, if the principal may open it.
     pub(super) all_calls: Option<String>,
-    /// Where all changes are listed, if there is such a page.
+    /// Path of the list of all changes, if the principal may open it.
     pub(super) all_changes: Option<String>,
 }
 
@@ -60,7 +59,7 @@ pub(super) struct Call {
     pub(super) is_allowed: bool,
     pub(super) latency: String,
     pub(super) address: String,
-    /// Where it is shown, if there is such a page.
+    /// Path of its record, if the principal may open it.
     pub(super) shown_at: Option<String>,
 }
 
@@ -76,7 +75,7 @@ pub(super) struct Change {
     pub(super) time: At,
     pub(super) by: String,
     pub(super) action: Cow<'static, str>,
-    /// What was changed.
+    /// Changed fields.
     pub(super) changes: Vec<Changed>,
 }
 
@@ -99,7 +98,7 @@ impl Usage {
         let changes = AdminLogQuery { subject: Some(key.clone()), ..AdminLogQuery::default() };
         let history = app.admin_log.list(changes, page(EVENTS));
         let (hours, newest, recent, history) = tokio::try_join!(hours, newest, recent, history)?;
-        let audit = |more: &str| layout.leads_to("/audit").then(|| format!("/audit?key={key}{more}"));
+        let audit = |more: &str| layout.can_open("/audit").then(|| format!("/audit?key={key}{more}"));
         Ok(Self {
             calls: Count(hours.total.calls),
             latencies: latencies(&hours.total),
@@ -122,7 +121,7 @@ impl Usage {
                 .map(|event| Change::from(AdminEventJson::from(event)))
                 .collect(),
             all_calls: audit(""),
-            all_changes: layout.leads_to("/admin-log").then(|| format!("/admin-log?subject={key}")),
+            all_changes: layout.can_open("/admin-log").then(|| format!("/admin-log?subject={key}")),
         })
     }
 }
@@ -135,9 +134,9 @@ fn latencies(counts: &StatsCountsJson) -> [(&'static str, String); 3] {
     let text =
         |micros: Option<u64>| micros.map_or_else(|| "–".to_owned(), |micros| Micros(micros).to_string());
     [
-        ("Half of all calls", text(counts.latency_us.p50)),
-        ("95 of 100 calls", text(counts.latency_us.p95)),
-        ("99 of 100 calls", text(counts.latency_us.p99)),
+        ("p50", text(counts.latency_us.p50)),
+        ("p95", text(counts.latency_us.p95)),
+        ("p99", text(counts.latency_us.p99)),
     ]
 }
 
@@ -169,7 +168,7 @@ fn chart(
         title: "Calls of the last 30 days by status".to_owned(),
         by: "Day (UTC)",
         series: vec![
-            Series { name: "answered", pattern: "good" },
+            Series { name: "OK", pattern: "good" },
             Series { name: "4xx", pattern: "warn" },
             Series { name: "5xx", pattern: "bad" },
         ],
@@ -177,7 +176,7 @@ fn chart(
     }
 }
 
-/// What was refused, where anything was.
+/// The note of refused calls, if there are any.
 fn refused(calls: u64) -> Option<String> {
     (calls > 0).then(|| format!("{} refused", Count(calls)))
 }
@@ -203,7 +202,7 @@ fn addresses(newest: &KeyUseJson, audit: &impl Fn(&str) -> Option<String>) -> Ra
         path: audit(&encoded("ip", &used.address.to_string())),
     };
     let lines = newest.addresses.iter().take(RANKED).map(line).collect();
-    Ranking { title: "Calls by address", by: "Address", lines }
+    Ranking { title: "Calls by IP address", by: "IP address", lines }
 }
 
 // === impl Call ===
@@ -212,7 +211,7 @@ impl Call {
     fn new(call: AuditEntryJson, layout: &Layout) -> Self {
         Self {
             time: At(call.time.0),
-            shown_at: layout.leads_to("/audit").then(|| format!("/audit/{}", call.id)),
+            shown_at: layout.can_open("/audit").then(|| format!("/audit/{}", call.id)),
             method: call.method,
             path: call.path,
             status: call.status,
@@ -228,7 +227,7 @@ impl Call {
 
 impl From<AdminEventJson> for Change {
     fn from(event: AdminEventJson) -> Self {
-        // What a new key has stands on the page already.
+        // The page already shows the fields of a new key.
         let before = event.before.as_ref();
         let changes = before.map(|before| changes(Some(before), event.after.as_ref())).unwrap_or_default();
         Self { time: At(event.time.0), by: event.principal.name.clone(), action: event.action, changes }

@@ -1,26 +1,26 @@
-//! What differs between two policies, line by line.
+//! The differences between two policies, as lines.
 
 use omniflow_policy::policy_diff::{ChangedRoute, MappedRoute};
 
 use omniflow_domain::policy::PolicyComparison;
 
-/// What differs.
+/// The differences between two policies.
 pub(super) struct Difference {
-    /// What stands in the way of a draft.
+    /// Reasons why a draft cannot be published.
     pub(super) blocked_by: Vec<String>,
     pub(super) lines: Vec<Line>,
 }
 
-/// One thing that differs.
+/// A difference.
 pub(super) struct Line {
     /// `added`, `removed` or `changed`.
     pub(super) kind: &'static str,
-    /// What it is: a scope, a route, a setting.
+    /// `scope`, `route` or `setting`.
     pub(super) what: &'static str,
     pub(super) name: String,
-    /// What it is before, where it is there before.
+    /// Value before; empty if it was added.
     pub(super) before: String,
-    /// What it is after, where it is there after.
+    /// Value after; empty if it was removed.
     pub(super) after: String,
 }
 
@@ -97,22 +97,22 @@ impl From<PolicyComparison> for Difference {
 impl Line {
     fn route(kind: &'static str, route: MappedRoute) -> Self {
         let MappedRoute { path, method, scope, payload } = route;
-        let needs = format!("{scope}{}", if payload { "" } else { ", no payload kept" });
+        let needs = format!("{scope}{}", if payload { "" } else { ", payload not stored" });
         let (before, after) = if kind == "removed" { (needs, String::new()) } else { (String::new(), needs) };
         Self { kind, what: "route", name: format!("{} {path}", String::from(method)), before, after }
     }
 
     fn changed_route(route: ChangedRoute) -> Self {
         let ChangedRoute { path, method, scope, payload } = route;
-        let kept = |payload: bool| if payload { "payload kept" } else { "no payload kept" }.to_owned();
+        let stored = |payload: bool| if payload { "payload stored" } else { "payload not stored" }.to_owned();
         let mut sides = (Vec::new(), Vec::new());
         if let Some(change) = scope {
             sides.0.push(change.before.to_string());
             sides.1.push(change.after.to_string());
         }
         if let Some(change) = payload {
-            sides.0.push(kept(change.before));
-            sides.1.push(kept(change.after));
+            sides.0.push(stored(change.before));
+            sides.1.push(stored(change.after));
         }
         Self {
             kind: "changed",

@@ -1,4 +1,4 @@
-//! A draft of the policy: written, compared with the effective policy, replayed over recorded calls, published.
+//! A draft of the policy: comparison with the effective policy, test against past calls, publication.
 
 use crate::page::error_status;
 
@@ -14,7 +14,7 @@ use omniflow_policy::time::UnixMillis;
 use serde::Deserialize;
 
 use super::difference::Difference;
-use super::overview::written;
+use super::overview::to_pretty_json;
 use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
 use crate::extract::Authenticated;
@@ -36,14 +36,14 @@ use omniflow_service::precondition::Precondition;
 
 /// How long publishing waits for the gateways.
 pub(super) const WAIT: Duration = Duration::from_secs(10);
-/// Lines around the one that is wrong.
-const AROUND: usize = 2;
-/// Times that recorded calls are taken from: name, words, milliseconds before now; none for all.
+/// Number of lines shown before and after an invalid one.
+const CONTEXT_LINES: usize = 2;
+/// Periods of past calls: value, label, and milliseconds before now; `None` for all calls.
 pub(super) const SPANS: [(&str, &str, Option<u64>); 4] = [
-    ("24h", "the last 24 hours", Some(DAY_MS)),
-    ("7d", "the last 7 days", Some(604_800_000)),
-    ("30d", "the last 30 days", Some(2_592_000_000)),
-    ("all", "all that is recorded", None),
+    ("24h", "Last 24 hours", Some(DAY_MS)),
+    ("7d", "Last 7 days", Some(604_800_000)),
+    ("30d", "Last 30 days", Some(2_592_000_000)),
+    ("all", "All recorded calls", None),
 ];
 
 #[derive(Template)]
@@ -54,28 +54,29 @@ struct DraftPage {
     /// The effective version that the draft is compared with.
     base: u64,
     text: String,
-    error: Option<Wrong>,
+    error: Option<DraftError>,
     note: Option<String>,
     difference: Option<Difference>,
-    /// Of which text the difference was shown.
+    /// Digest of the text whose difference was shown.
     seen: String,
     span: String,
     key: String,
-    replay: Option<Replayed>,
+    replay: Option<ReplayView>,
 }
 
-/// What is wrong with a draft, and where.
-struct Wrong {
+/// An error in a draft, with its place.
+struct DraftError {
     text: String,
-    /// The line, from 1, and those around it: number, text, whether it is the one.
+    /// Number of the invalid line, from 1.
     line: Option<usize>,
+    /// The invalid line and those around it: number, text, whether it is the invalid one.
     lines: Vec<(usize, String, bool)>,
-    /// The place in the document.
+    /// JSON pointer of the place in the document.
     pointer: Option<String>,
 }
 
-/// What a draft would have changed for recorded calls.
-struct Replayed {
+/// The result of a test against past calls.
+struct ReplayView {
     calls: Count,
     refused: Count,
     keys_refused: Count,
@@ -85,12 +86,12 @@ struct Replayed {
     unknown: Count,
     oldest: Option<Moment>,
     is_complete: bool,
-    rows: Vec<Otherwise>,
+    rows: Vec<ChangedDecision>,
     has_more: bool,
 }
 
-/// Calls of one key, method and endpoint that would be decided otherwise.
-struct Otherwise {
+/// Calls of one key, method and endpoint that would be decided differently.
+struct ChangedDecision {
     key: String,
     key_path: String,
     method: String,
@@ -110,15 +111,15 @@ pub(super) struct PublishedPage {
     pub(super) tab: &'static str,
     pub(super) version: u64,
     pub(super) enforcement: Option<EnforcementStatus>,
-    /// Whether nothing had to be done.
+    /// Whether the document is identical to the effective one.
     pub(super) is_same: bool,
 }
 
-/// With what a draft begins.
+/// The query string.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
-    /// An earlier version; the effective one if not stated.
+    /// Version to start the draft from; empty for the effective one.
     from: String,
 }
 
@@ -130,13 +131,13 @@ pub(super) async fn show(
 ) -> PageResult {
     let current = policies.current()?;
     let text = match query.from.as_str() {
-        "" => written(current.policy.document())?,
-        version => written(&policies.version(version).await?.document)?,
+        "" => to_pretty_json(current.policy.document())?,
+        version => to_pretty_json(&policies.version(version).await?.document)?,
     };
     Ok(Page(DraftPage::new(browser.layout("Draft"), current.version, text)).into_response())
 }
 
-/// `POST /policy/draft`: compares the draft, and replays recorded calls with it if that is requested.
+/// `POST /policy/draft`: compares the draft with the effective policy and, on request, tests it against past calls.
 pub(super) async fn compare(
     State(policies): State<Arc<Policies>>,
     browser: BrowserSession,
@@ -145,19 +146,19 @@ pub(super) async fn compare(
     let base = policies.current()?.version;
     let mut page = DraftPage::of_form(browser.layout("Draft"), base, &form);
     if let Err(problem) = page.compare(&policies).await {
-        return page.refused(&problem);
+        return page.with_error(&problem);
     }
     if form.text("do") == "replay" {
         match replay(&policies, &page, browser.now()).await {
-            Ok(replayed) => page.replay = Some(replayed),
+            Ok(replay) => page.replay = Some(replay),
             Err(problem) if problem.code() == ErrorCode::Busy => page.note = Some(sentence(problem.detail())),
-            Err(problem) => return page.refused(&problem),
+            Err(problem) => return page.with_error(&problem),
         }
     }
     Ok(Page(page).into_response())
 }
 
-/// `POST /policy/publish`: publishes the draft, once its reader has seen what it changes.
+/// `POST /policy/publish`: publishes the draft if its changes were reviewed.
 pub(super) async fn publish(
     State(policies): State<Arc<Policies>>,
     browser: BrowserSession,
@@ -168,7 +169,7 @@ pub(super) async fn publish(
     let mut page = DraftPage::of_form(browser.layout("Draft"), current, &form);
     let base = form.number("base", "/base")?.unwrap_or(current);
     if let Err(problem) = page.compare(&policies).await {
-        return page.refused(&problem);
+        return page.with_error(&problem);
     }
     if page.difference.as_ref().is_some_and(Difference::is_empty) {
         let layout = browser.layout("Policy");
@@ -176,8 +177,9 @@ pub(super) async fn publish(
         return Ok(Page(page).into_response());
     }
     if form.text("seen") != page.seen {
-        page.note =
-            Some("The draft was changed since it was compared. This is what it changes now.".to_owned());
+        page.note = Some(
+            "The draft was edited after the review. Review its changes below, then publish it.".to_owned(),
+        );
         return Ok(Page(page).into_response());
     }
     let draft = page.draft()?;
@@ -195,17 +197,16 @@ pub(super) async fn publish(
         }
         Err(problem) if problem.code() == ErrorCode::VersionMismatch => {
             page.note = Some(format!(
-                "Version {current} was published since you began this draft, which was of version {base}. Nothing was \
-                 lost: below is what your draft changes in version {current}. Publish it only if you mean to undo what \
-                 the other change did."
+                "Version {current} was published since you started this draft from version {base}. Your draft is kept, and \
+                 its changes to version {current} are shown below. Publish it only if you want to undo the other change."
             ));
             Ok((StatusCode::PRECONDITION_FAILED, Page(page)).into_response())
         }
-        Err(problem) => page.refused(&problem),
+        Err(problem) => page.with_error(&problem),
     }
 }
 
-async fn replay(policies: &Policies, page: &DraftPage, now: UnixMillis) -> Result<Replayed, Error> {
+async fn replay(policies: &Policies, page: &DraftPage, now: UnixMillis) -> Result<ReplayView, Error> {
     let span = SPANS.iter().find(|(name, ..)| *name == page.span).and_then(|(.., millis)| *millis);
     let from = span.map(|millis| format_time(UnixMillis(now.0.saturating_sub(millis)))).unwrap_or_default();
     let (draft, key) = (page.draft()?, page.key.clone());
@@ -233,7 +234,7 @@ impl DraftPage {
     }
 
     fn of_form(layout: Layout, base: u64, form: &Form) -> Self {
-        // Browsers send the ends of lines as on typewriters.
+        // Browsers send line ends as CRLF.
         let text = form.text("text").replace("\r\n", "\n");
         let span = form.stated("span").unwrap_or_else(|| "7d".to_owned());
         Self { span, key: form.text("key").to_owned(), ..Self::new(layout, base, text) }
@@ -250,19 +251,19 @@ impl DraftPage {
         Ok(())
     }
 
-    /// The same page with what is wrong; a page of its own for what no other draft would mend.
-    fn refused(mut self, problem: &Error) -> PageResult {
+    /// The page with the error of the draft. A server error has its own page.
+    fn with_error(mut self, problem: &Error) -> PageResult {
         let status = error_status(problem.code());
         if status.is_server_error() {
             return Err(problem.clone().into());
         }
-        self.error = Some(Wrong::new(problem, &self.text));
-        let answer: Response = (status, Page(self)).into_response();
-        Ok(answer)
+        self.error = Some(DraftError::new(problem, &self.text));
+        let response: Response = (status, Page(self)).into_response();
+        Ok(response)
     }
 
     fn spans(&self) -> [(&'static str, &'static str, bool); 4] {
-        SPANS.map(|(name, words, _)| (name, words, name == self.span))
+        SPANS.map(|(name, label, _)| (name, label, name == self.span))
     }
 
     fn error_line(&self) -> usize {
@@ -270,12 +271,12 @@ impl DraftPage {
     }
 }
 
-// === impl Wrong ===
+// === impl DraftError ===
 
-impl Wrong {
+impl DraftError {
     fn new(problem: &Error, text: &str) -> Self {
         let line = problem.line().or_else(|| line_in(problem.detail()));
-        let is_near = |number: usize| line.is_some_and(|line| number.abs_diff(line) <= AROUND);
+        let is_near = |number: usize| line.is_some_and(|line| number.abs_diff(line) <= CONTEXT_LINES);
         let lines = text.lines().enumerate().map(|(place, content)| (place + 1, content));
         let near = lines.filter(|(number, _)| is_near(*number));
         Self {
@@ -287,20 +288,20 @@ impl Wrong {
     }
 }
 
-/// The line that a detail names, as those about JSON do: `… at line 3 column 5`.
+/// The line number in the detail of a JSON error: `… at line 3 column 5`.
 fn line_in(detail: &str) -> Option<usize> {
     let (_, rest) = detail.rsplit_once(" at line ")?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok().filter(|line| *line > 0)
 }
 
-// === impl Replayed ===
+// === impl ReplayView ===
 
-impl From<ReplayReport> for Replayed {
+impl From<ReplayReport> for ReplayView {
     fn from(replay: ReplayReport) -> Self {
         let counts = replay.counts;
         let rows = replay.changes.into_iter().map(|change| {
             let key = change.key_id.to_string();
-            Otherwise {
+            ChangedDecision {
                 key_path: format!("/keys/{key}"),
                 key: change.key_name.unwrap_or(key),
                 method: change.method,
@@ -334,15 +335,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_that_is_wrong_is_shown_with_those_around_it() {
+    fn an_invalid_line_is_shown_with_its_context() {
         let problem = Error::invalid_json(None, "expected `,` or `}` at line 3 column 5");
-        let wrong = Wrong::new(&problem, "1\n2\n3\n4\n5\n6");
+        let error = DraftError::new(&problem, "1\n2\n3\n4\n5\n6");
         let reported: Vec<_> =
-            wrong.lines.iter().map(|(number, text, is_it)| (*number, &**text, *is_it)).collect();
+            error.lines.iter().map(|(number, text, is_it)| (*number, &**text, *is_it)).collect();
         let expected = [(1, "1", false), (2, "2", false), (3, "3", true), (4, "4", false), (5, "5", false)];
-        assert_eq!((wrong.line, reported), (Some(3), expected.to_vec()));
+        assert_eq!((error.line, reported), (Some(3), expected.to_vec()));
         let problem = Error::invalid_field("/routes/0", "no").at_line(Some(6));
-        assert_eq!(Wrong::new(&problem, "1\n2\n3\n4\n5\n6").lines.len(), 3);
-        assert!(Wrong::new(&Error::invalid_field("/routes", "no"), "x").lines.is_empty());
+        assert_eq!(DraftError::new(&problem, "1\n2\n3\n4\n5\n6").lines.len(), 3);
+        assert!(DraftError::new(&Error::invalid_field("/routes", "no"), "x").lines.is_empty());
     }
 }

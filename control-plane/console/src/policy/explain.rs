@@ -1,4 +1,4 @@
-//! `GET /policy/explain`: what becomes of one request, step by step, by the code that gateways run.
+//! `GET /policy/explain`: the decision on a request, step by step, by the code that gateways run.
 
 use crate::page::error_status;
 
@@ -11,20 +11,20 @@ use axum::response::IntoResponse;
 use omniflow_policy::explain::{Step, StepName, Verdict};
 use serde::Deserialize;
 
-use crate::audit::{for_field, instant};
 use crate::browser_session::BrowserSession;
 use crate::extract::Authenticated;
 use crate::extract::StrictQuery;
-use crate::form::{FormError, at};
+use crate::form::{FormError, error_at};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
+use crate::search::{to_field, to_instant};
 use omniflow_domain::error::Error;
 use omniflow_domain::policy::Explanation;
 use omniflow_policy::denial;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::explain::Explain;
 
-/// Where a request has what the form asks for.
+/// JSON pointers of the request, with the form field of each.
 const FIELDS: &[(&str, &str)] = &[
     ("/key", "key"),
     ("/version", "version"),
@@ -35,7 +35,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("/calls_before", "calls_before"),
 ];
 
-/// The request, as the address has it.
+/// The query string with the request.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
@@ -59,17 +59,17 @@ struct ExplainPage {
     outcome: Option<Outcome>,
 }
 
-/// What became of the request.
+/// The decision on the request.
 struct Outcome {
     is_allowed: bool,
     reason: &'static str,
     status: Option<u16>,
     endpoint: Option<String>,
     scope: Option<String>,
-    steps: Vec<ShownStep>,
+    steps: Vec<StepView>,
 }
 
-struct ShownStep {
+struct StepView {
     name: &'static str,
     class: &'static str,
     verdict: &'static str,
@@ -82,9 +82,9 @@ pub(super) async fn show(
     Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let is_asked = !query.path.is_empty();
+    let has_request = !query.path.is_empty();
     let decided = match query.to_request() {
-        Ok(request) if is_asked => policies.explain(&principal, request).await.map(Some),
+        Ok(request) if has_request => policies.explain(&principal, request).await.map(Some),
         Ok(_) => Ok(None),
         Err(problem) => Err(problem),
     };
@@ -93,7 +93,7 @@ pub(super) async fn show(
         Err(problem) if error_status(problem.code()).is_server_error() => return Err(problem.into()),
         Err(problem) => (error_status(problem.code()), Some(FormError::new(&problem, FIELDS)), None),
     };
-    let at = for_field(&query.at);
+    let at = to_field(&query.at);
     let page = ExplainPage {
         layout: browser.layout("Explain a request"),
         tab: "explain",
@@ -108,21 +108,21 @@ pub(super) async fn show(
 // === impl ExplainPage ===
 
 impl ExplainPage {
-    /// The fields of the form: name, label, value, what it may look like, and whether it is wide.
+    /// The form fields: name, label, value, placeholder and CSS class of the width.
     fn fields(&self) -> [(&'static str, &'static str, &str, &'static str, &'static str); 6] {
         let Query { key, version, method, path, source_ip, calls_before, .. } = &self.query;
         [
-            ("key", "Key", key, "Name or identifier", "grow"),
+            ("key", "Key", key, "Name or ID", "grow"),
             ("method", "Method", method, "GET", ""),
             ("path", "Path", path, "/api/v1/contacts", "grow"),
-            ("source_ip", "From the address", source_ip, "203.0.113.7", ""),
-            ("calls_before", "Calls just before", calls_before, "0", ""),
-            ("version", "Version of the key", version, "the newest", ""),
+            ("source_ip", "IP address", source_ip, "203.0.113.7", ""),
+            ("calls_before", "Preceding calls", calls_before, "0", ""),
+            ("version", "Key version", version, "newest", ""),
         ]
     }
 
     fn error_at(&self, name: &str) -> &str {
-        at(self.error.as_slice(), name).unwrap_or_default()
+        error_at(self.error.as_slice(), name).unwrap_or_default()
     }
 }
 
@@ -131,22 +131,22 @@ impl ExplainPage {
 impl Query {
     fn to_request(&self) -> Result<Explain, Error> {
         let stated = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-        let whole = |field: &str, detail: &str| Error::invalid_field(field, detail);
+        let invalid = |field: &str, detail: &str| Error::invalid_field(field, detail);
         let version = stated(&self.version).map(|text| text.parse());
         let calls = stated(&self.calls_before).map(|text| text.parse());
         Ok(Explain {
             key: stated(&self.key),
             version: version
                 .transpose()
-                .map_err(|_| whole("/version", "a version is a whole number, from 1"))?,
+                .map_err(|_| invalid("/version", "enter a whole number, 1 or greater"))?,
             headers: None,
             method: stated(&self.method).unwrap_or_else(|| "GET".to_owned()).to_ascii_uppercase(),
             path: self.path.trim().to_owned(),
             source_ip: stated(&self.source_ip),
-            at: stated(&instant(&self.at)),
+            at: stated(&to_instant(&self.at)),
             calls_before: calls
                 .transpose()
-                .map_err(|_| whole("/calls_before", "this is a whole number, such as 60"))?,
+                .map_err(|_| invalid("/calls_before", "enter a whole number, such as 60"))?,
             draft: None,
         })
     }
@@ -166,14 +166,14 @@ impl From<Explanation> for Outcome {
             status,
             endpoint: explanation.endpoint,
             scope: explanation.required_scope,
-            steps: explanation.steps.into_iter().map(ShownStep::from).collect(),
+            steps: explanation.steps.into_iter().map(StepView::from).collect(),
         }
     }
 }
 
-// === impl ShownStep ===
+// === impl StepView ===
 
-impl From<Step> for ShownStep {
+impl From<Step> for StepView {
     fn from(step: Step) -> Self {
         let (class, verdict) = match step.verdict {
             Verdict::Passed => ("good", "passed"),
@@ -181,13 +181,13 @@ impl From<Step> for ShownStep {
             Verdict::NotReached => ("", "not reached"),
         };
         let name = match step.name {
-            StepName::Credential => "One credential",
-            StepName::Key => "A known key",
-            StepName::Validity => "Neither revoked nor expired",
-            StepName::Address => "From an allowed address",
-            StepName::Route => "A route for path and method",
-            StepName::Scope => "The scope of the route",
-            StepName::Limit => "Within its limits",
+            StepName::Credential => "Exactly one credential",
+            StepName::Key => "Known key",
+            StepName::Validity => "Not revoked or expired",
+            StepName::Address => "Allowed IP address",
+            StepName::Route => "Matching route",
+            StepName::Scope => "Required scope",
+            StepName::Limit => "Within limits",
         };
         Self { name, class, verdict, detail: step.detail }
     }

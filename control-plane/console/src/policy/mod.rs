@@ -1,4 +1,4 @@
-//! Routes and scopes: as a table and as the document, tried out, drafted, compared, replayed, published and rolled back.
+//! The policy: routes and scopes, document, explanation, drafts and versions.
 
 mod difference;
 mod draft;

@@ -11,6 +11,7 @@ use crate::browser_session::BrowserSession;
 use crate::format::At;
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
+use crate::search::path_with_query;
 use omniflow_domain::error::Error;
 use omniflow_service::policy::Policies;
 use omniflow_service::publication::NumberedPolicy;
@@ -30,7 +31,7 @@ struct OverviewPage {
     redacted: Vec<String>,
 }
 
-/// A route of the table.
+/// A route, formatted for display.
 pub(super) struct Route {
     pub(super) path: String,
     pub(super) methods: Vec<String>,
@@ -39,7 +40,7 @@ pub(super) struct Route {
     pub(super) calls: String,
 }
 
-/// A scope of the table.
+/// A scope, formatted for display.
 pub(super) struct Scope {
     name: String,
     description: String,
@@ -65,7 +66,7 @@ pub(super) async fn show(State(policies): State<Arc<Policies>>, browser: Browser
         let name = scope.name.to_string();
         Scope {
             routes: routes.iter().filter(|route| route.scope == name).count(),
-            keys: path("/keys", "scope", &name),
+            keys: path_with_query("/keys", [("scope", name.as_str())]),
             description: scope.description.clone(),
             name,
         }
@@ -87,7 +88,7 @@ pub(super) async fn show(State(policies): State<Arc<Policies>>, browser: Browser
 
 pub(super) async fn document(State(policies): State<Arc<Policies>>, browser: BrowserSession) -> PageResult {
     let NumberedPolicy { version, policy } = policies.current()?;
-    let text = written(policy.document())?;
+    let text = to_pretty_json(policy.document())?;
     let page = DocumentPage { layout: browser.layout("Policy document"), tab: "document", version, text };
     Ok(Page(page).into_response())
 }
@@ -97,19 +98,14 @@ fn routes(document: &PolicyDocument) -> Vec<Route> {
         methods: route.methods.iter().cloned().map(String::from).collect(),
         scope: route.scope.to_string(),
         keeps_payload: route.payload && document.payloads.max_bytes > 0,
-        calls: path("/audit", "endpoint", &route.path),
+        calls: path_with_query("/audit", [("endpoint", route.path.as_str())]),
         path: route.path.clone(),
     };
     document.routes.iter().map(route).collect()
 }
 
-fn path(path: &str, name: &str, value: &str) -> String {
-    serde_urlencoded::to_string([(name, value)])
-        .map_or_else(|_| path.to_owned(), |query| format!("{path}?{query}"))
-}
-
-/// A document as people write it.
-pub(super) fn written(document: &PolicyDocument) -> Result<String, Error> {
+/// Formats a document as indented JSON.
+pub(super) fn to_pretty_json(document: &PolicyDocument) -> Result<String, Error> {
     serde_json::to_string_pretty(document).map_err(|error| {
         tracing::error!(%error, "policy serialization failed");
         Error::internal()

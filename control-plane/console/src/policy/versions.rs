@@ -1,4 +1,4 @@
-//! Earlier versions, what each version changed, and how to go back to it.
+//! Policy versions: list, changes of each version, and rollback.
 
 use crate::page::error_status;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::difference::Difference;
 use super::draft::{PublishedPage, WAIT};
-use super::overview::written;
+use super::overview::to_pretty_json;
 use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
 use crate::extract::Authenticated;
@@ -28,10 +28,10 @@ use omniflow_service::policy::roll_back::RollBack;
 use omniflow_service::precondition::Precondition;
 use omniflow_service::query::PageRequest;
 
-/// Versions of one page.
+/// Versions per page.
 const PAGE_SIZE: &str = "50";
 
-/// What the address says.
+/// The query string.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
@@ -63,10 +63,10 @@ struct VersionPage {
     current: u64,
     version: Version,
     text: String,
-    /// What it changed in the version before.
+    /// Changes to the previous version.
     changed: Option<Difference>,
-    /// What a rollback to it would change in the effective policy.
-    back: Option<Difference>,
+    /// Changes that a rollback would make to the effective policy.
+    rollback: Option<Difference>,
     error: Option<String>,
 }
 
@@ -85,7 +85,7 @@ pub(super) async fn list(
         created_by: version.created_by,
     });
     Ok(Page(VersionsPage {
-        layout: browser.layout("Versions of the policy"),
+        layout: browser.layout("Policy versions"),
         tab: "versions",
         current,
         versions: versions.collect(),
@@ -157,7 +157,7 @@ impl VersionPage {
             }
             None => None,
         };
-        let back = match stored.version == current {
+        let rollback = match stored.version == current {
             true => None,
             false => {
                 let request = CompareVersions { from: None, to: Some(number.clone()) };
@@ -165,17 +165,17 @@ impl VersionPage {
             }
         };
         Ok(Self {
-            layout: browser.layout(format!("Version {number} of the policy")),
+            layout: browser.layout(format!("Policy version {number}")),
             tab: "versions",
             current,
-            text: written(&stored.document)?,
+            text: to_pretty_json(&stored.document)?,
             version: Version {
                 number: stored.version,
                 created: At(stored.created_at),
                 created_by: stored.created_by,
             },
             changed,
-            back,
+            rollback,
             error,
         })
     }

@@ -101,7 +101,7 @@ async fn forms_of_others_are_refused() {
         if matches!(access, Access::Roles(roles) if roles.contains(&Role::Owner)) {
             for wrong in [&[][..], &[("csrf", "")], &[("csrf", "0000")], &[("csrf", "x"), ("csrf", &csrf)]] {
                 let answer = browser.send(&path, wrong).await;
-                assert!(text(&answer).contains("<h1>Send it again?</h1>"), "{path} {wrong:?}");
+                assert!(text(&answer).contains("<h1>Resubmit this form?</h1>"), "{path} {wrong:?}");
             }
         }
     }
@@ -114,11 +114,11 @@ async fn unknown_paths_return_html_to_browsers_and_problems_to_programs() {
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let page = browser.open("/nothing").await;
     assert_eq!(page.status, StatusCode::NOT_FOUND);
-    assert!(text(&page).contains("<h1>Not found</h1>"));
+    assert!(text(&page).contains("<h1>Page not found</h1>"));
     assert_eq!(browser.open("/v1/nothing").await.problem().1, "not_found");
     let page = browser.open("/audit/1/payload").await;
     assert_eq!(page.status, StatusCode::METHOD_NOT_ALLOWED);
-    assert!(text(&page).contains("<h1>That did not work</h1>"), "{}", text(&page));
+    assert!(text(&page).contains("<h1>Request rejected</h1>"), "{}", text(&page));
     let request =
         Request::delete("/v1/keys").header(header::ACCEPT, "text/html").body(Body::empty()).unwrap();
     assert_eq!(browser.call(request).await.problem().1, "method_not_allowed");

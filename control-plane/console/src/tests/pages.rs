@@ -36,7 +36,7 @@ async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
     }
     let path = server.path_of_token("edge").await.replace("/v1", "") + "/revoke";
     assert!(browser.page(&path).await.contains("Type <code>edge</code>"));
-    assert!(text(&browser.submit(&path, &[("name", "edg")]).await).contains("Type edge to confirm"));
+    assert!(text(&browser.submit(&path, &[("name", "edg")]).await).contains("type edge to confirm"));
     assert_eq!(location(&browser.submit(&path, &[("name", "edge")]).await), "/tokens");
     assert!(!browser.page("/tokens").await.contains("edge"));
     let own = server.path_of_token("owner").await.replace("/v1", "") + "/revoke";
@@ -85,7 +85,7 @@ async fn pages_tell_browsers_what_keeps_them_safe_and_files_may_be_kept() {
     }
     let wrong = browser.open("/keys?nothing=x").await;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
-    assert!(text(&wrong).contains("<h1>That did not work</h1>"), "{}", text(&wrong));
+    assert!(text(&wrong).contains("<h1>Request rejected</h1>"), "{}", text(&wrong));
     let page = browser.page("/keys").await;
     let lower = page.to_lowercase();
     for inline in [" style=", "<style", "onclick", "onload", "javascript:", "http://", "https://"] {

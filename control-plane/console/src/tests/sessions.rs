@@ -24,9 +24,9 @@ async fn a_session_begins_with_a_token_and_goes_where_the_reader_wanted_to() {
     assert_eq!(value_of(&page, "to").unwrap(), "/keys?status=active&#38;q=a%26b");
     let gateway = server.token("gateway").await;
     for (token, says) in [
-        ("", "Paste a token"),
-        ("omf_token_x", "no token of this control plane"),
-        (gateway.as_str(), "is a gateway"),
+        ("", "Enter a token"),
+        ("omf_token_x", "does not exist or was revoked"),
+        (gateway.as_str(), "This is a gateway token"),
     ] {
         let answer = browser.send("/sign-in", &[("token", token), ("to", "/keys?q=a")]).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -172,7 +172,7 @@ async fn a_form_without_fields_is_not_lost_either() {
     let form = [("token", server.owner.as_str()), ("to", "/audit/1/payload"), ("carried", "")];
     let again = text(&browser.send("/sign-in", &form).await);
     assert!(
-        again.contains("<h1>Send it again?</h1>") && again.contains("action=\"/audit/1/payload\""),
+        again.contains("<h1>Resubmit this form?</h1>") && again.contains("action=\"/audit/1/payload\""),
         "{again}"
     );
 }

@@ -74,8 +74,8 @@ const REJECTED: &[(&str, &str)] = &[
     ("key create --name ci --environment live --scope contacts:read", "name_taken"),
     ("key create --name x --environment live --scope none:read", "/scopes/0"),
     ("token revoke 0190163d-8694-739b-aea5-966c26f8ad91", "not_found"),
-    ("token revoke by.name", "no token is called by.name"),
-    ("key list --token omf_token_wrong", "the token from --token is not valid here"),
+    ("token revoke by.name", "no token is named by.name"),
+    ("key list --token omf_token_wrong", "the token from --token is not valid for this control plane"),
     ("audit --ip nowhere", "invalid_query"),
     ("audit stats --by colour", "one or two of hour"),
     ("gateway list --limit 0", "limit"),
@@ -107,7 +107,7 @@ fn the_command_line_is_consistent_and_shows_no_token() {
     let help = command.render_long_help().to_string();
     assert!(help.contains("OMF_TOKEN_FILE") && help.contains("Examples:"));
     let create = command.find_subcommand_mut("key").unwrap().find_subcommand_mut("create").unwrap();
-    assert!(create.render_long_help().to_string().contains("[default: 60, unless --per-hour is given]"));
+    assert!(create.render_long_help().to_string().contains("[default: 60, unless --per-hour is set]"));
     let rotate = command.find_subcommand_mut("key").unwrap().find_subcommand_mut("rotate").unwrap();
     let help = rotate.render_long_help().to_string();
     assert!(help.contains("from 0s to 720h [default: 24h]") && help.contains("Examples:"), "{help}");
