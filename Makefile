@@ -92,8 +92,9 @@ soak: setup wasm ## Half of the load that this machine bears for SECONDS=1800, w
 	@SECONDS=$(SECONDS) RATE=$(RATE) $(TARGET)/release/omniflow-soak
 
 # With the profiles of the builds, so that build scripts (SQLite in C among them) and macros are not compiled once more.
-lint: tools targets ## Check formatting, vocabulary, clippy and, where it is installed, cargo-deny
+lint: tools targets ## Check formatting, vocabulary, prose, clippy and, where it is installed, cargo-deny
 	@scripts/check-vocabulary.sh
+	@scripts/check-prose.sh
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --release --workspace --all-targets -- -D warnings
 	cargo clippy $(LOCKED) --profile wasm -p omniflow-filter --target wasm32-wasip1 -- -D warnings
