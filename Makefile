@@ -95,8 +95,9 @@ soak: setup wasm ## Run at half of the maximum load for SECONDS=1800, with conti
 	@SECONDS=$(SECONDS) RATE=$(RATE) $(TARGET)/release/omniflow-soak
 
 # Uses the profiles of the tests, so that build scripts (including SQLite in C) and macros are not compiled again.
-lint: tools targets ## Check formatting, vocabulary, clippy and, if installed, cargo-deny
+lint: tools targets ## Check formatting, vocabulary, prose, clippy and, if installed, cargo-deny
 	@scripts/check-vocabulary.sh
+	@scripts/check-prose.sh
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	cargo clippy $(LOCKED) --profile wasm -p omniflow-filter --target wasm32-wasip1 -- -D warnings

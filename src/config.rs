@@ -37,7 +37,9 @@ pub(crate) struct Config {
     pub(crate) audit_flush: Duration,
 }
 
+/// The configuration as written. Changes need a row in `docs/reference/filter-settings.md`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 struct Document {
     cluster: String,
@@ -215,5 +217,30 @@ mod tests {
         );
         assert!(with(r#""audit_flush_ms": "fast""#).starts_with("audit_flush_ms: invalid type"));
         assert!(with(r#""strip_credentials": false"#).contains("unknown field `strip_credentials`"));
+    }
+
+    /// The fields in the reference, with their defaults in JSON; null for those in words.
+    fn documented() -> serde_json::Map<String, serde_json::Value> {
+        let text = include_str!("../docs/reference/filter-settings.md");
+        let rows = text.lines().skip_while(|line| *line != "| field | default | meaning |").skip(2);
+        let cells = rows.map_while(|line| line.strip_prefix("| `")?.split_once("` | "));
+        cells
+            .map(|(name, rest)| {
+                let default = rest.split(" | ").next().unwrap_or_default();
+                let json = default.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+                let value = json.map_or(Ok(serde_json::Value::Null), serde_json::from_str);
+                (name.to_owned(), value.unwrap_or_else(|error| panic!("{name}: {default}: {error}")))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn reference_lists_every_field_with_its_default() {
+        let minimal: Document =
+            serde_json::from_str(r#"{"cluster": "c"}"#).unwrap_or_else(|error| panic!("{error}"));
+        let mut expected = serde_json::to_value(minimal).unwrap_or_else(|error| panic!("{error}"));
+        // It is required, which the table states in words.
+        expected["cluster"] = serde_json::Value::Null;
+        assert_eq!(serde_json::Value::Object(documented()), expected);
     }
 }

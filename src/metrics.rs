@@ -4,6 +4,9 @@ use omniflow_policy::denial::Outcome;
 
 use crate::host::{self, MetricType};
 
+/// What the names of the counters of decisions start with; the reason follows.
+const DECISIONS: &str = "omniflow_decisions_";
+
 /// The identifiers of the metrics.
 pub(crate) struct Metrics {
     decisions: Vec<(Outcome, Option<u32>)>,
@@ -17,11 +20,16 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn define() -> Self {
-        let counter = |name: &str| host::define_metric(MetricType::Counter, name);
-        let gauge = |name: &str| host::define_metric(MetricType::Gauge, name);
+        Self::define_with(&host::define_metric)
+    }
+
+    /// Changes need a row in `docs/reference/metrics.md`.
+    fn define_with(define: &dyn Fn(MetricType, &str) -> Option<u32>) -> Self {
+        let counter = |name: &str| define(MetricType::Counter, name);
+        let gauge = |name: &str| define(MetricType::Gauge, name);
         Self {
             decisions: Outcome::all()
-                .map(|outcome| (outcome, counter(&format!("omniflow_decisions_{}", outcome.reason()))))
+                .map(|outcome| (outcome, counter(&format!("{DECISIONS}{}", outcome.reason()))))
                 .collect(),
             audit_lost: counter("omniflow_audit_records_lost"),
             payloads_dropped: counter("omniflow_audit_payloads_dropped"),
@@ -78,5 +86,29 @@ fn set(id: Option<u32>, value: u64) {
 fn increment(id: Option<u32>, by: u64) {
     if let (Some(id), Ok(by @ 1..)) = (id, i64::try_from(by)) {
         host::increment_metric(id, by);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn reference_lists_every_metric_with_its_type() {
+        let defined = RefCell::new(BTreeSet::new());
+        Metrics::define_with(&|kind, name| {
+            let kind = if matches!(kind, MetricType::Counter) { "counter" } else { "gauge" };
+            let name = if name.starts_with(DECISIONS) { "omniflow_decisions_REASON" } else { name };
+            defined.borrow_mut().insert(format!("`{name}` | {kind}"));
+            None
+        });
+        let text = include_str!("../docs/reference/metrics.md");
+        let rows = text.lines().filter(|line| line.starts_with("| `omniflow_"));
+        let documented: BTreeSet<String> =
+            rows.filter_map(|row| Some(row.strip_prefix("| ")?.rsplit_once(" | ")?.0.to_owned())).collect();
+        assert_eq!(documented, defined.into_inner());
     }
 }

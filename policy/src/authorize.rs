@@ -57,7 +57,7 @@ pub struct GatewaySettings {
 }
 
 /// What happens to requests whose credential is not a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NonKeyCredentials {
     /// They are denied.

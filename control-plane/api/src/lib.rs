@@ -40,6 +40,8 @@ pub mod state;
 mod tokens;
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -6,11 +6,11 @@ use crate::clock::EntropyUnavailable;
 
 /// Makes the enum and its list out of one table, so that no code can miss in the list.
 macro_rules! codes {
-    ($($code:ident $text:literal,)*) => {
-        /// What went wrong, for programs. The codes are stable; `docs/API.md` describes each.
+    ($($code:ident $text:literal: $meaning:literal,)*) => {
+        /// What went wrong, for programs. The codes are stable.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
         pub enum ErrorCode {
-            $(#[doc = concat!("`", $text, "`")] #[serde(rename = $text)] $code,)*
+            $(#[doc = $meaning] #[serde(rename = $text)] $code,)*
         }
 
         impl ErrorCode {
@@ -21,43 +21,80 @@ macro_rules! codes {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$code => $text,)* }
             }
+
+            /// When it occurs, for the documentation.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$code => $meaning,)* }
+            }
         }
     };
 }
 
 codes! {
-    InvalidJson "invalid_json",
-    InvalidToml "invalid_toml",
-    InvalidQuery "invalid_query",
-    InvalidHeader "invalid_header",
-    BodyIncomplete "body_incomplete",
-    InvalidBatch "invalid_batch",
-    Unauthenticated "unauthenticated",
-    Forbidden "forbidden",
-    NotFound "not_found",
-    MethodNotAllowed "method_not_allowed",
-    NameTaken "name_taken",
-    DigestTaken "digest_taken",
-    ImportsNotTaken "imports_not_taken",
-    KeyRevoked "key_revoked",
-    KeyExpired "key_expired",
-    VersionsExhausted "versions_exhausted",
-    AlreadyCreated "already_created",
-    ScopeInUse "scope_in_use",
-    ImportsInUse "imports_in_use",
-    KeyNotPublished "key_not_published",
-    LastOwnerToken "last_owner_token",
-    PayloadUnreadable "payload_unreadable",
-    ImageGone "image_gone",
-    VersionMismatch "version_mismatch",
-    BodyTooLarge "body_too_large",
-    UnsupportedMediaType "unsupported_media_type",
-    InvalidField "invalid_field",
-    IdempotencyKeyReused "idempotency_key_reused",
-    TooManyAttempts "too_many_attempts",
-    InternalError "internal_error",
-    NotReady "not_ready",
-    Busy "busy",
+    InvalidJson "invalid_json":
+        "The body is not valid JSON, or not the JSON that the endpoint expects. `field` names the part, if known.",
+    InvalidToml "invalid_toml":
+        "The body is not valid TOML, or not the TOML that the endpoint expects. `field` and `line` name the place, if known.",
+    InvalidQuery "invalid_query":
+        "A query parameter is unknown, repeated or invalid.",
+    InvalidHeader "invalid_header":
+        "`Idempotency-Key` is empty, repeated, too long or not printable, or `Last-Event-ID` is repeated or not a whole number.",
+    BodyIncomplete "body_incomplete":
+        "The body ended early, paused for more than 15 seconds, or took more than 60 seconds.",
+    InvalidBatch "invalid_batch":
+        "The audit records cannot be read, or their sequence numbers skip too far.",
+    Unauthenticated "unauthenticated":
+        "The request has no valid token. The response has a `WWW-Authenticate` header.",
+    Forbidden "forbidden":
+        "The role of the token does not permit this request.",
+    NotFound "not_found":
+        "The path, key, version, token, record or chunk does not exist.",
+    MethodNotAllowed "method_not_allowed":
+        "The path does not support this method. The `Allow` header lists the methods that it supports.",
+    NameTaken "name_taken":
+        "Another key, or another token, has this name. Names of revoked keys stay taken.",
+    DigestTaken "digest_taken":
+        "Another key already has this digest.",
+    ImportsNotTaken "imports_not_taken":
+        "The request imports a key, and the policy does not enable `imported_keys`.",
+    KeyRevoked "key_revoked":
+        "A revoked key cannot be changed or rotated.",
+    KeyExpired "key_expired":
+        "A key without any accepted version cannot be rotated.",
+    VersionsExhausted "versions_exhausted":
+        "The key has had 65,535 versions, which is the maximum.",
+    AlreadyCreated "already_created":
+        "A request with this `Idempotency-Key` succeeded before, and its secret is no longer available.",
+    ScopeInUse "scope_in_use":
+        "Keys that are not revoked have scopes that the new policy does not define.",
+    ImportsInUse "imports_in_use":
+        "The new policy does not enable `imported_keys`, and there are imported versions that are not revoked.",
+    KeyNotPublished "key_not_published":
+        "The key is being published. Send the request again.",
+    LastOwnerToken "last_owner_token":
+        "This is the last valid token with the role `owner`. Without it, no further token could be created.",
+    PayloadUnreadable "payload_unreadable":
+        "The key that seals this payload is not in `payload_key_file`. `detail` names that key.",
+    ImageGone "image_gone":
+        "The image is no longer available. Poll again.",
+    VersionMismatch "version_mismatch":
+        "`If-Match` does not match the current `ETag`.",
+    BodyTooLarge "body_too_large":
+        "The body is longer than the endpoint accepts.",
+    UnsupportedMediaType "unsupported_media_type":
+        "The endpoint does not accept this `Content-Type`.",
+    InvalidField "invalid_field":
+        "A field has an invalid value. `field` names it.",
+    IdempotencyKeyReused "idempotency_key_reused":
+        "This `Idempotency-Key` was used with another path or body.",
+    TooManyAttempts "too_many_attempts":
+        "The token is invalid, and so were more than 60 tokens sent from this address in the same minute. A valid token is accepted at any time.",
+    InternalError "internal_error":
+        "The control plane failed. Its log contains the reason.",
+    NotReady "not_ready":
+        "The image of all keys is still being built. The response has `Retry-After: 1`.",
+    Busy "busy":
+        "Another replay is running. The response has `Retry-After: 1`.",
 }
 
 /// A refusal or failure of a use case: a stable code for programs and a sentence for people. Only `api` and `console` turn

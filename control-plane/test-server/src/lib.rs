@@ -10,10 +10,8 @@
 //! | `http` | requests to a router, and [`Answer`] |
 //! | `records` | records of calls |
 //! | `log` | what a test logs |
-//! | `golden` | comparison with the files in `control-plane/golden` |
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and measure time")]
 
-mod golden;
 mod http;
 mod log;
 mod records;
@@ -21,8 +19,8 @@ mod server;
 
 pub use omf::EffectiveSetting;
 pub use omf::composition::ControlPlane;
+pub use omniflow_golden::{check as golden, page};
 
-pub use self::golden::check as golden;
 pub use self::http::{Answer, request, send};
 pub use self::log::{Warnings, log_to};
 pub use self::records::record;

@@ -52,6 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates that compose others, or only test and measure them: they may depend on anything.
 const FREE: &[&str] = &[
     "omf",
+    "omniflow-golden",
     "omniflow-tests",
     "omniflow-harness",
     "omniflow-conformance",

@@ -1,7 +1,5 @@
 //! Which endpoints admit which tokens.
 
-use std::collections::BTreeMap;
-
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
@@ -79,36 +77,6 @@ async fn the_roles_are_those_of_the_contract() {
         };
         assert_eq!(roles, roles_of(expected), "{method} {path}");
     }
-}
-
-/// The rows of the table in `docs/API.md`: a call, or several with the same roles.
-fn documented() -> BTreeMap<(String, String), String> {
-    let text = include_str!("../../../../docs/API.md");
-    let mut rows = BTreeMap::new();
-    for line in text.lines().skip_while(|line| *line != "| call | roles | what |").skip(2) {
-        let Some(row) = line.strip_prefix("| ") else { break };
-        let cells: Vec<&str> = row.split(" | ").collect();
-        for call in cells[0].split('`').filter(|part| part.contains(" /")) {
-            let (method, path) = call.split_once(' ').unwrap();
-            rows.insert((path.to_owned(), method.to_owned()), cells[1].to_owned());
-        }
-    }
-    rows
-}
-
-#[tokio::test]
-async fn the_documentation_names_every_call_with_the_roles_that_it_takes() {
-    let server = TestServer::new().await;
-    let table: BTreeMap<(String, String), String> = table(&server)
-        .into_iter()
-        // The pages of the documentation.
-        .filter(|endpoint| !endpoint.path.starts_with("/docs/"))
-        .map(|Endpoint { method, path, roles }| {
-            let roles = if roles.is_empty() { "everybody".to_owned() } else { roles.join(", ") };
-            ((path, method.to_string()), roles)
-        })
-        .collect();
-    assert_eq!(documented(), table);
 }
 
 #[tokio::test]

@@ -263,20 +263,3 @@ async fn every_problem_is_the_one_in_the_golden_file() {
     assert_eq!(report.codes, all, "a code that the API answers is not provoked here");
     golden("problems.txt", &report.text);
 }
-
-#[test]
-fn every_code_is_explained_in_the_documentation() {
-    let text = include_str!("../../../../docs/API.md");
-    let row = |line: &str| {
-        let mut cells = line.split('|').map(str::trim).skip(1);
-        let (status, code) = (cells.next()?.parse::<u16>().ok()?, cells.next()?);
-        let code = code.strip_prefix('`')?.strip_suffix('`')?;
-        Some((code.to_owned(), status))
-    };
-    let documented: BTreeSet<(String, u16)> = text.lines().filter_map(row).collect();
-    let all: BTreeSet<(String, u16)> = ErrorCode::ALL
-        .iter()
-        .map(|code| (code.as_str().to_owned(), omniflow_api_types::problem::status(*code)))
-        .collect();
-    assert_eq!(documented, all);
-}

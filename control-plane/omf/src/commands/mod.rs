@@ -3,6 +3,8 @@
 
 mod config;
 mod db;
+#[cfg(test)]
+mod reference;
 mod serve;
 #[cfg(test)]
 mod tests;

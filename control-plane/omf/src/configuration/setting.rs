@@ -273,24 +273,27 @@ impl Setting {
 
 #[cfg(test)]
 mod tests {
+    use omniflow_test_server::page;
+
     use super::*;
 
     #[test]
-    fn the_readme_lists_every_setting() {
-        let readme = include_str!("../../../../README.md");
-        for setting in Setting::ALL {
+    fn reference_lists_every_setting() {
+        let code = |text: &str| format!("`{text}`");
+        let rows = Setting::ALL.map(|setting| {
             let default = match setting.default_text() {
                 "none" => "none".to_owned(),
-                text => format!("`{text}`"),
+                text => code(text),
             };
-            let row = format!(
-                "| `{}` | `--{}` | `{}` | {default} | {} |",
-                setting.name(),
-                setting.flag(),
-                setting.variable(),
-                setting.meaning()
-            );
-            assert!(readme.contains(&row), "README.md lacks this row:\n{row}");
-        }
+            vec![
+                code(setting.name()),
+                code(&format!("--{} <{}>", setting.flag(), setting.value_name())),
+                code(&setting.variable()),
+                default,
+                page::markdown(setting.meaning()),
+            ]
+        });
+        let table = page::table(&["setting", "flag", "variable", "default", "meaning"], &rows);
+        page::check("server-settings.md", &[("settings".to_owned(), table)]);
     }
 }

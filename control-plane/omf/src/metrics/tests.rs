@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
@@ -8,7 +8,7 @@ use omniflow_outbound::otlp::OtlpSettings;
 use omniflow_outbound::webhook::WebhookSettings;
 use serde_json::json;
 
-use omniflow_test_server::{START, TestServer, request};
+use omniflow_test_server::{START, TestServer, page, request};
 
 const COUNT: &str = "omf_http_request_duration_seconds_count";
 
@@ -109,20 +109,30 @@ async fn responses_that_are_held_on_purpose_are_not_measured() {
     assert_eq!(of("/v1/keys/{id}/revoke"), ["status=\"2xx\"} 1", "status=\"4xx\"} 1"]);
 }
 
-/// The metrics of the table in `docs/API.md`.
-fn documented() -> BTreeSet<String> {
-    let text = include_str!("../../../../docs/API.md");
-    let rows = text.lines().skip_while(|line| *line != "| metric | type | what |").skip(2);
-    let cells = rows.map_while(|line| line.strip_prefix("| ")).map(|row| {
-        let mut cells = row.split(" | ");
-        let name = cells.next().unwrap().trim_matches('`').split('{').next().unwrap();
-        format!("{name} {}", cells.next().unwrap())
-    });
-    cells.collect()
+/// The metrics of a scrape: name, type, labels and help.
+fn described(text: &str) -> Vec<Vec<String>> {
+    let of =
+        |line: &str| line.split_once(' ').map(|(name, rest)| (name.to_owned(), rest.to_owned())).unwrap();
+    let helps: BTreeMap<String, String> =
+        text.lines().filter_map(|line| line.strip_prefix("# HELP ")).map(of).collect();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(of);
+    let row = |(name, kind): (String, String)| {
+        let sample = text.lines().find(|line| {
+            let rest = line.strip_prefix(&name).unwrap_or_default();
+            ["{", "_bucket{", " ", "_bucket "].iter().any(|start| rest.starts_with(start))
+        });
+        let labels =
+            sample.and_then(|line| line.split_once('{')?.1.split_once('}')).map_or("", |(labels, _)| labels);
+        let names = labels.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+        let names: Vec<String> = names.filter(|name| *name != "le").map(|name| format!("`{name}`")).collect();
+        let help = helps[&name].trim_end_matches('.').to_owned();
+        vec![format!("`{name}`"), kind, names.join(", "), help]
+    };
+    types.map(row).collect()
 }
 
 #[tokio::test]
-async fn documentation_lists_every_metric_with_its_type() {
+async fn reference_lists_every_metric() {
     let server = TestServer::new().await;
     let secret_file = server.folder().join("webhook-secret");
     fs::write(&secret_file, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDhoQFrQsZvKY=").unwrap();
@@ -137,8 +147,8 @@ async fn documentation_lists_every_metric_with_its_type() {
         .await;
     // The request that is counted.
     server.get("/v1/keys").await;
-    let text = server.metrics().await;
-    let exposed: BTreeSet<String> =
-        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(str::to_owned).collect();
-    assert_eq!(documented(), exposed);
+    let mut rows = described(&server.metrics().await);
+    rows.sort();
+    let table = page::table(&["metric", "type", "labels", "meaning"], &rows);
+    page::check("metrics.md", &[("control plane".to_owned(), table)]);
 }
