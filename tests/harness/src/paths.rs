@@ -18,7 +18,11 @@ pub fn envoy() -> Result<PathBuf> {
 
 /// The control plane's binary: `OMF_BIN`, or the one built with the same profile as the running program.
 pub fn omf() -> Result<PathBuf> {
-    existing("OMF_BIN", own_profile()?.join("omf"), "cargo build -p omf` with this program's profile, or `make build")
+    existing(
+        "OMF_BIN",
+        own_profile()?.join("omf"),
+        "cargo build -p omf` with this program's profile, or `make build",
+    )
 }
 
 /// The filter: `OMF_FILTER_WASM`, or the build with the profile `wasm`.
