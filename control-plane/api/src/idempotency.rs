@@ -15,11 +15,11 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::extract::{Body, FromBody};
+use super::precondition::entity_tag;
 use super::problem::Problem;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::principal::Principal;
 use omniflow_service::idempotency::Attempt;
-use omniflow_service::precondition::entity_tag;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks the response of an earlier attempt.
@@ -82,10 +82,10 @@ fn key(headers: &HeaderMap) -> Result<Option<Digest>, Error> {
 }
 
 fn refused_header() -> Error {
-    Error::invalid_header(
-        "Idempotency-Key",
-        format!("Idempotency-Key is 1 to {MAX_LENGTH} printable ASCII characters without spaces, sent once"),
-    )
+    let detail = format!(
+        "Idempotency-Key must be 1 to {MAX_LENGTH} printable ASCII characters without spaces, and be sent once."
+    );
+    Error::new(ErrorCode::InvalidHeader, detail).at("Idempotency-Key")
 }
 
 fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Error> {

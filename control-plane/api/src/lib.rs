@@ -38,6 +38,7 @@ mod problem;
 mod query;
 pub mod state;
 mod tokens;
+mod wording;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use omniflow_policy::time::UnixMillis;
 use crate::state::Console;
 
 use super::page::PageError;
+use super::wording::{self, sentence};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::idempotency::Attempt;
@@ -156,7 +157,7 @@ impl FormError {
         let field = at.and_then(|at| {
             fields.iter().find(|(pointer, _)| is_at(pointer, at)).map(|(_, name)| (*name).to_owned())
         });
-        Self { field, text: sentence(problem.detail()) }
+        Self { field, text: wording::text(problem) }
     }
 
     /// The problem of a search whose form has these `fields`, under the names that the query has. Beside its field a name says
@@ -240,13 +241,6 @@ pub(super) fn lifetimes(chosen: &str) -> Vec<Lifetime> {
     all.push(("date", "On a date"));
     let chosen = if chosen.is_empty() { "never" } else { chosen };
     all.into_iter().map(|(value, label)| Lifetime { value, label, is_chosen: value == chosen }).collect()
-}
-
-/// A detail as a sentence.
-pub(super) fn sentence(detail: &str) -> String {
-    let mut letters = detail.chars();
-    let text: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
-    if text.ends_with(['.', '!', '?', ':']) { text } else { format!("{text}.") }
 }
 
 #[cfg(test)]

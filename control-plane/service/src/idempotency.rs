@@ -2,7 +2,7 @@
 //!
 //! That an attempt succeeded is stored for a day. Its result contains a secret, which is never stored: the result is
 //! kept in memory for ten minutes, as long as clients and proxies retry by themselves. After that a repeated attempt is
-//! refused with the location of what it created.
+//! refused with what it created.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -12,7 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use omniflow_policy::time::UnixMillis;
 
 use crate::authentication::check_token;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::error::{Error, ErrorCode, Facts};
+use omniflow_domain::idempotency::Created;
 pub use omniflow_store::Attempt;
 use omniflow_store::Transaction;
 
@@ -49,17 +50,15 @@ struct Entry {
     result: Box<dyn Any + Send + Sync>,
 }
 
-/// Records, in the transaction that creates it, that an attempt creates what is at `location`.
+/// Records, in the transaction that creates it, what an attempt creates.
 pub(crate) async fn record(
     transaction: &mut dyn Transaction,
     attempt: Option<&Attempt>,
-    location: &str,
+    created: &Created,
     now: UnixMillis,
 ) -> Result<(), Error> {
     match attempt {
-        Some(attempt) => {
-            Ok(transaction.insert_attempt(attempt, location, now, remembered_since(now)).await?)
-        }
+        Some(attempt) => Ok(transaction.insert_attempt(attempt, created, now, remembered_since(now)).await?),
         None => Ok(()),
     }
 }
@@ -71,7 +70,7 @@ fn remembered_since(now: UnixMillis) -> UnixMillis {
 fn reused() -> Error {
     Error::new(
         ErrorCode::IdempotencyKeyReused,
-        "Another call was made with this Idempotency-Key. Send a new one with each new call.",
+        "A different request was made with the same idempotency key. Use a new key for each new request.",
     )
 }
 
@@ -109,14 +108,12 @@ impl IdempotencyCache {
             return Err(reused());
         }
         let value = self.get(attempt, now)?.ok_or_else(|| {
-            Error::new(
-                ErrorCode::AlreadyCreated,
-                format!(
-                    "A call with this Idempotency-Key has made {} already. Its answer is no longer kept, and its secret \
-                     nowhere: if you never got it, rotate the key or make another token.",
-                    done.location
-                ),
-            )
+            let detail = format!(
+                "An earlier request with the same idempotency key succeeded, with {}. Its result is no longer available, \
+                 and its secret is not stored.",
+                done.created
+            );
+            Error::new(ErrorCode::AlreadyCreated, detail).about(Facts::Created(done.created))
         })?;
         Ok(Some(Idempotent { value, replayed: true }))
     }
@@ -248,7 +245,7 @@ mod tests {
         let attempt = Attempt { token: token.id, ..attempt(1) };
         let mut transaction = store.begin().await.unwrap();
         transaction.insert_token(&token).await.unwrap();
-        record(&mut *transaction, Some(&attempt), "/v1/keys/1", UnixMillis(1)).await.unwrap();
+        record(&mut *transaction, Some(&attempt), &Created::key(Uuid::nil()), UnixMillis(1)).await.unwrap();
         cache.keep(Some(attempt), Other, UnixMillis(1));
 
         let attempt = Some(&attempt);

@@ -1,6 +1,7 @@
 //! Creates that were done under an idempotency key, so that a retry does not repeat them.
 
 use async_trait::async_trait;
+use omniflow_domain::idempotency::Created;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
@@ -23,8 +24,8 @@ pub struct Attempt {
 pub struct DoneAttempt {
     /// The SHA-256 of its request.
     pub request: Digest,
-    /// The path of what it created.
-    pub location: String,
+    /// What it created.
+    pub created: Created,
 }
 
 /// Writes idempotency keys.
@@ -37,7 +38,7 @@ pub trait IdempotencyWrites {
     async fn insert_attempt(
         &mut self,
         attempt: &Attempt,
-        location: &str,
+        created: &Created,
         now: UnixMillis,
         since: UnixMillis,
     ) -> Result<()>;

@@ -17,7 +17,7 @@ use crate::form::{Form, FormError, at};
 use crate::format::Ago;
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
 use omniflow_service::keys::{Keys, Revoke};
@@ -124,7 +124,7 @@ async fn page(
     let details = keys.show(id).await?;
     let key = &details.key;
     if version.is_some_and(|version| !key.versions.iter().any(|known| known.version == version)) {
-        return Err(Error::not_found("The key has no such version.").into());
+        return Err(Error::missing(Missing::KeyVersion).into());
     }
     let status = problem.as_ref().map_or(StatusCode::OK, |problem| error_status(problem.code()));
     let page = RevokePage {

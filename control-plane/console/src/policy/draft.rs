@@ -19,10 +19,11 @@ use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
 use crate::extract::Authenticated;
 use crate::extract::StrictQuery;
-use crate::form::{Form, sentence};
+use crate::form::Form;
 use crate::format::{Count, Moment};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
+use crate::wording;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::ReplayReport;
@@ -150,7 +151,7 @@ pub(super) async fn compare(
     if form.text("do") == "replay" {
         match replay(&policies, &page, browser.now()).await {
             Ok(replayed) => page.replay = Some(replayed),
-            Err(problem) if problem.code() == ErrorCode::Busy => page.note = Some(sentence(problem.detail())),
+            Err(problem) if problem.code() == ErrorCode::Busy => page.note = Some(wording::text(&problem)),
             Err(problem) => return page.refused(&problem),
         }
     }
@@ -279,7 +280,7 @@ impl Wrong {
         let lines = text.lines().enumerate().map(|(place, content)| (place + 1, content));
         let near = lines.filter(|(number, _)| is_near(*number));
         Self {
-            text: sentence(problem.detail()),
+            text: wording::text(problem),
             lines: near.map(|(number, content)| (number, content.to_owned(), Some(number) == line)).collect(),
             line,
             pointer: problem.field().map(str::to_owned),

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use omniflow_policy::gcra::{Gcra, Tat, Verdict};
 use omniflow_policy::time::MonotonicNanos;
@@ -111,7 +112,7 @@ impl Throttle {
             }
             Some(wait) => {
                 self.throttled.fetch_add(1, Ordering::Relaxed);
-                Error::too_many_attempts(wait.div_ceil(SECOND))
+                Error::too_many_attempts(Duration::from_nanos(wait))
             }
         }
     }

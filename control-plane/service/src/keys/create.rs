@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::idempotency::Created;
 use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
 use omniflow_domain::principal::Principal;
@@ -91,7 +92,7 @@ impl Keys {
             return Ok(issued);
         }
         let (key, secret) = self.prepare(&mut *transaction, principal, request, now).await?;
-        record(&mut *transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
+        record(&mut *transaction, attempt.as_ref(), &Created::key(key.id), now).await?;
         let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
         let changes = add(&mut *transaction, principal, action, &key).await?;
         let version = self.publisher.commit(transaction, changes).await?;

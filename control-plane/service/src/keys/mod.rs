@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniflow_domain::clock::{Clock, Entropy};
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
 use omniflow_policy::key::{Environment, Secret, compose_key};
@@ -78,7 +78,7 @@ pub(crate) fn new_secret(
 }
 
 fn no_such_key() -> Error {
-    Error::not_found("No key has this identifier or name. List them with GET /v1/keys.")
+    Error::missing(Missing::Key)
 }
 
 // === impl Keys ===

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use omniflow_domain::admin_event::Action;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::gateway::Enforcement;
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::KeyDetails;
@@ -77,7 +77,7 @@ pub(crate) async fn revoke_versions(
 
 /// The error where a key has no version of this number.
 pub fn no_such_version() -> Error {
-    Error::not_found("The key has no such version. Its versions are in GET /v1/keys/{id}.")
+    Error::missing(Missing::KeyVersion)
 }
 
 impl Keys {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::idempotency::Created;
 use omniflow_domain::key::{Key, NotRotatable, Overlap};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;
@@ -75,7 +76,7 @@ impl Keys {
         transaction.insert_versions(&added).await?;
         let number = added.last().map(|(_, version)| version.version);
         transaction.advance_revision(&mut key).await?;
-        record(&mut *transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
+        record(&mut *transaction, attempt.as_ref(), &Created::key(key.id), now).await?;
         let event = admin_log::changed(principal, Action::KeyRotated, &before, &key, now);
         transaction.insert_admin_event(&event).await?;
         let version = self.publisher.commit(transaction, changes(&before, &key)).await?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::idempotency::{Created, CreatedKind};
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
 use omniflow_domain::leak::{LeakReport, LeakedKey, LeakedVersion, ReplacementKey};
@@ -148,13 +149,11 @@ impl Leaks {
             leaked.push(one);
             changes.extend(changed);
         }
-        let created: Vec<String> = leaked
-            .iter()
-            .filter_map(|one| one.replacement.as_ref().map(|(key, _)| format!("/v1/keys/{}", key.id)))
-            .collect();
+        let replacements = leaked.iter().filter_map(|one| one.replacement.as_ref());
+        let created = Created { kind: CreatedKind::Key, ids: replacements.map(|(key, _)| key.id).collect() };
         // An attempt that creates nothing may be repeated.
-        let attempt = attempt.filter(|_| !created.is_empty());
-        record(&mut *transaction, attempt.as_ref(), &created.join(" and "), now).await?;
+        let attempt = attempt.filter(|_| !created.ids.is_empty());
+        record(&mut *transaction, attempt.as_ref(), &created, now).await?;
         let (version, committed) = match changes.is_empty() {
             true => (self.publisher.publication.version()?, None),
             false => (self.publisher.commit(transaction, changes).await?, Some(Instant::now())),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::error::{Error, ErrorCode, Facts, Missing};
 use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_domain::policy::Explanation;
 use omniflow_domain::principal::Principal;
@@ -140,8 +140,9 @@ async fn version_of(
     stated: Option<u16>,
     at: UnixMillis,
 ) -> Result<KeyVersion, Error> {
-    let no_key =
-        || Error::invalid_field("/key", "no key has this identifier or name: list them with GET /v1/keys");
+    let no_key = || {
+        Error::invalid_field("/key", "no key has this identifier or name").about(Facts::Missing(Missing::Key))
+    };
     let key: Key = store.key(&KeyReference::from(key)).await?.ok_or_else(no_key)?;
     let version = match stated {
         Some(stated) => key.versions.iter().find(|version| version.version == stated),

@@ -11,6 +11,7 @@ use crate::{fields, run_to_completion};
 use omniflow_domain::admin_event::{Action, NewAdminEvent};
 use omniflow_domain::admin_event_state::token_state;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::idempotency::Created;
 use omniflow_domain::name::Name;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::{Role, Token};
@@ -98,7 +99,7 @@ impl Tokens {
             let detail = format!("Another token is called {}. Choose another name.", token.name);
             return Err(Error::new(ErrorCode::NameTaken, detail));
         }
-        record(&mut *transaction, attempt.as_ref(), &format!("/v1/tokens/{}", token.id), now).await?;
+        record(&mut *transaction, attempt.as_ref(), &Created::token(token.id), now).await?;
         let event = NewAdminEvent {
             time: now,
             principal: principal.reference(),

@@ -1,6 +1,7 @@
 //! Tokens, sessions, idempotency keys, the installation, the admin log.
 
 use omniflow_domain::admin_event::Action;
+use omniflow_domain::idempotency::{Created, CreatedKind};
 use omniflow_domain::session::Session;
 use omniflow_domain::token::Role;
 use omniflow_policy::digest::Digest;
@@ -183,8 +184,9 @@ pub async fn attempt_is_found_again(backend: &impl Backend) {
     let store = backend.open().await;
     let mut transaction = store.begin().await.unwrap();
     assert_eq!(transaction.done_attempt(&attempt(1, "a"), at(0)).await.unwrap(), None);
-    transaction.insert_attempt(&attempt(1, "a"), "/v1/keys/1", at(5), at(0)).await.unwrap();
-    let done = DoneAttempt { request: Digest::of(b"request"), location: "/v1/keys/1".to_owned() };
+    let created = Created { kind: CreatedKind::Key, ids: vec![id(1), id(2)] };
+    transaction.insert_attempt(&attempt(1, "a"), &created, at(5), at(0)).await.unwrap();
+    let done = DoneAttempt { request: Digest::of(b"request"), created };
     assert_eq!(transaction.done_attempt(&attempt(1, "a"), at(5)).await.unwrap(), Some(done.clone()));
     transaction.commit().await.unwrap();
     let mut transaction = store.begin().await.unwrap();
@@ -198,22 +200,22 @@ pub async fn attempt_is_found_again(backend: &impl Backend) {
 pub async fn old_attempts_are_forgotten(backend: &impl Backend) {
     let store = backend.open().await;
     let mut transaction = store.begin().await.unwrap();
-    transaction.insert_attempt(&attempt(1, "a"), "/a", at(5), at(0)).await.unwrap();
+    transaction.insert_attempt(&attempt(1, "a"), &Created::key(id(1)), at(5), at(0)).await.unwrap();
     assert_eq!(transaction.done_attempt(&attempt(1, "a"), at(6)).await.unwrap(), None);
-    transaction.insert_attempt(&attempt(1, "b"), "/b", at(9), at(6)).await.unwrap();
+    transaction.insert_attempt(&attempt(1, "b"), &Created::key(id(2)), at(9), at(6)).await.unwrap();
     assert_eq!(transaction.done_attempt(&attempt(1, "a"), at(0)).await.unwrap(), None);
     // The same key may be used again.
-    transaction.insert_attempt(&attempt(1, "a"), "/again", at(10), at(6)).await.unwrap();
+    transaction.insert_attempt(&attempt(1, "a"), &Created::key(id(3)), at(10), at(6)).await.unwrap();
     let done = transaction.done_attempt(&attempt(1, "a"), at(0)).await.unwrap().unwrap();
-    assert_eq!(done.location, "/again");
+    assert_eq!(done.created, Created::key(id(3)));
 }
 
 /// One token cannot record an idempotency key twice.
 pub async fn attempt_is_recorded_once(backend: &impl Backend) {
     let store = backend.open().await;
     let mut transaction = store.begin().await.unwrap();
-    transaction.insert_attempt(&attempt(1, "a"), "/a", at(5), at(0)).await.unwrap();
-    assert!(transaction.insert_attempt(&attempt(1, "a"), "/b", at(5), at(0)).await.is_err());
+    transaction.insert_attempt(&attempt(1, "a"), &Created::key(id(1)), at(5), at(0)).await.unwrap();
+    assert!(transaction.insert_attempt(&attempt(1, "a"), &Created::key(id(2)), at(5), at(0)).await.is_err());
 }
 
 /// There is no installation before the first start, and only one afterwards.
