@@ -26,8 +26,8 @@ pub enum ServerError {
     #[error(transparent)]
     Otlp(#[from] OtlpError),
     /// The data directory cannot be used.
-    #[error(transparent)]
-    Storage(#[from] StoreError),
+    #[error("{}", describe_store_error(.0))]
+    Storage(#[source] StoreError),
     /// The keys that seal the arguments of calls cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -54,4 +54,22 @@ pub enum ServerError {
     /// A part of the server ended by itself.
     #[error("a part of the server ended: {0}")]
     Ended(#[from] JoinError),
+}
+
+/// What the store reports, and the flag to set where it is about the data directory.
+pub(crate) fn describe_store_error(error: &StoreError) -> String {
+    match error {
+        StoreError::InUse(_) => {
+            format!("{error}: stop that process, or choose another directory with --data-dir")
+        }
+        error => error.to_string(),
+    }
+}
+
+// === impl ServerError ===
+
+impl From<StoreError> for ServerError {
+    fn from(error: StoreError) -> Self {
+        Self::Storage(error)
+    }
 }

@@ -1,13 +1,12 @@
 //! Creates that were done under an idempotency key.
 
 use omniflow_policy::time::UnixMillis;
-use sqlx::Row;
 
 use async_trait::async_trait;
 use omniflow_domain::idempotency::Created;
 use omniflow_store::{Attempt, DoneAttempt, IdempotencyWrites, Result, StoreError};
 
-use crate::columns::{digest, digest_bytes, to_millis};
+use crate::columns::{Columns, digest, digest_bytes, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -23,9 +22,9 @@ impl IdempotencyWrites for SqliteTransaction {
         .await
         .map_err(StoreError::backend)?;
         row.map(|row| {
-            let created = serde_json::from_str(row.try_get(1)?);
+            let created = serde_json::from_str(row.column(1)?);
             let created = created.map_err(|_| StoreError::Corrupt("what a request created"))?;
-            Ok(DoneAttempt { request: digest(row.try_get(0)?)?, created })
+            Ok(DoneAttempt { request: digest(row.column(0)?)?, created })
         })
         .transpose()
     }

@@ -8,7 +8,7 @@
 //! | module | content |
 //! |---|---|
 //! | `database`, `columns` | one database with its writer and readers; conversion between values and columns |
-//! | `keys`, `tokens`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
+//! | `keys`, `tokens`, `token_digests`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
 //! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
 //! | `retention`, `maintenance`, `search_index` | purging and upkeep |
 //! | `backup`, `restore`, `schema_check` | backup and restore of a data directory; the check of its schema |
@@ -41,6 +41,7 @@ mod rollup;
 mod schema_check;
 mod search_index;
 mod sessions;
+mod token_digests;
 mod tokens;
 
 use std::fs::{File, TryLockError};
@@ -86,7 +87,9 @@ impl SqliteStore {
         let main_path = directory.join(MAIN_FILE);
         let (migrations, most) = (database::main_migrations(), database::MOST_LOG_PAGES);
         let main = Database::open(&main_path, migrations, Some(&audit_path), most, metrics.clone()).await?;
-        Ok(Self { main, audit, metrics, _lock: lock })
+        let store = Self { main, audit, metrics, _lock: lock };
+        store.load_token_digests().await?;
+        Ok(store)
     }
 }
 

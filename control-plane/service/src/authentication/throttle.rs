@@ -1,7 +1,7 @@
 //! Failed authentications, counted by the address that they come from.
 //!
 //! A token has 238 random bits and cannot be guessed, and one that never existed is rejected from memory
-//! ([`crate::known_tokens`]), so failures cost no database read. What is bounded here is the rest: the log lines,
+//! ([`token_by_digest`](omniflow_store::TokenStore::token_by_digest)), so failures cost no database read. What is bounded here is the rest: the log lines,
 //! and the number of responses to somebody who tries tokens found elsewhere. A valid token is looked up first and accepted
 //! whatever others do at its address: behind a NAT or a proxy they are many.
 

@@ -109,7 +109,6 @@ impl Tokens {
             after: Some(token_state(&token)),
         };
         transaction.insert_admin_event(&event).await?;
-        self.known_tokens.add(token.digest);
         transaction.commit().await?;
         let Token { id, name, role, created_by, .. } = &token;
         tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");

@@ -46,7 +46,6 @@ impl Tokens {
             return Err(Error::new(ErrorCode::LastOwnerToken, detail));
         }
         transaction.commit().await?;
-        self.known_tokens.forget(&token.digest);
         self.notifications.token_revoked.send_replace(());
         tracing::info!(token = %id, by = principal.name.as_str(), "a token was revoked");
         Ok(())

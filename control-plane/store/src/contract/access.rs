@@ -49,14 +49,23 @@ pub async fn tokens_are_paged(backend: &impl Backend) {
     assert!(ids(None, 0).await.is_empty());
 }
 
-/// The digests of all tokens, expired ones included.
-pub async fn token_digests_are_complete(backend: &impl Backend) {
+/// A token is found by its digest from its commit until that of its deletion, also after it has expired.
+pub async fn token_is_found_by_its_digest(backend: &impl Backend) {
     let store = backend.open().await;
     let mut expired = token(1);
     expired.expires_at = Some(at(0));
-    insert_tokens(&*store, &[expired, token(2)]).await;
-    let digests = store.token_digests().await.unwrap();
-    assert_eq!(digests, [token(1).digest, token(2).digest].into());
+    let find = async |digest| store.token_by_digest(digest).await.unwrap();
+    assert_eq!(find(expired.digest).await, None);
+    let mut transaction = store.begin().await.unwrap();
+    assert!(transaction.insert_token(&expired).await.unwrap());
+    assert_eq!(find(expired.digest).await, None);
+    transaction.commit().await.unwrap();
+    assert_eq!(find(expired.digest).await, Some(expired.clone()));
+    let mut transaction = store.begin().await.unwrap();
+    transaction.delete_token(expired.id).await.unwrap();
+    assert_eq!(find(expired.digest).await, Some(expired.clone()));
+    transaction.commit().await.unwrap();
+    assert_eq!(find(expired.digest).await, None);
 }
 
 /// A deleted token is gone, and its sessions with it.

@@ -66,7 +66,7 @@ macro_rules! contract_tests {
                 inserted_token_is_read_back,
                 taken_token_name_is_reported,
                 tokens_are_paged,
-                token_digests_are_complete,
+                token_is_found_by_its_digest,
                 deleted_token_takes_its_sessions,
                 valid_owner_tokens_are_counted,
                 session_is_read_and_seen,
