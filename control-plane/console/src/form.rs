@@ -188,13 +188,6 @@ pub(super) fn blamed(errors: &[FormError], labels: &[Labelled]) -> Vec<Labelled>
     labels.iter().filter(|(field, _)| at(errors, field).is_some()).copied().collect()
 }
 
-/// The field that the last error is at, unless one before is too. A check finds one error at a time: who puts into this field
-/// what fits, and checks again, finds all.
-pub(super) fn newly_blamed(errors: &[FormError]) -> Option<&str> {
-    let (last, before) = errors.split_last()?;
-    last.field.as_deref().filter(|field| at(before, field).is_none())
-}
-
 /// A name for an attempt to make something, which a form carries so that it makes nothing twice.
 pub(super) fn new_attempt(app: &Console) -> Result<String, Error> {
     Ok(hex::encode(app.entropy.compose(|random| [0; 16].map(|_: u8| random()))?))
@@ -294,20 +287,6 @@ mod tests {
         ] {
             let error = FormError::of_search(&Error::invalid_query(name, detail), &["ip", "from"]);
             assert_eq!((error.field.as_deref(), error.text.as_str()), expected);
-        }
-    }
-
-    #[test]
-    fn a_field_is_blamed_once() {
-        let error =
-            |field: Option<&str>| FormError { field: field.map(str::to_owned), text: "No.".to_owned() };
-        let blamed = |fields: &[Option<&str>]| {
-            let errors: Vec<_> = fields.iter().map(|field| error(*field)).collect();
-            newly_blamed(&errors).map(str::to_owned)
-        };
-        assert_eq!(blamed(&[Some("a"), Some("b")]).as_deref(), Some("b"));
-        for done in [&[][..], &[None], &[Some("a"), None], &[Some("a"), Some("b"), Some("a")]] {
-            assert_eq!(blamed(done), None, "{done:?}");
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::page::{Page, PageResult};
 use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
-use omniflow_service::keys::{Keys, Revoke};
+use omniflow_service::keys::{KeyReference, Keys, Revoke};
 use omniflow_service::precondition::Precondition;
 
 /// How long a browser without scripts waits for the page that shows the progress.
@@ -99,7 +99,7 @@ async fn end(
         return page(keys, &browser, &id, version, typed, Some(problem)).await;
     }
     let precondition = Precondition::at(super::revision(&form)?);
-    let request = Revoke { key: key.id.to_string(), version, precondition, wait: None };
+    let request = Revoke { key: KeyReference::Id(key.id), version, precondition, wait: None };
     match keys.revoke(&principal, request).await {
         Ok(revoked) => {
             watch.watch(revoked.snapshot, revoked.committed);

@@ -27,8 +27,9 @@ use crate::wording;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::ReplayReport;
-use omniflow_domain::time::{DAY_MS, format_time};
+use omniflow_domain::time::DAY_MS;
 use omniflow_policy::denial::Outcome;
+use omniflow_service::keys::KeyReference;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::document::Draft;
 use omniflow_service::policy::replay::ReplayCalls;
@@ -208,9 +209,9 @@ pub(super) async fn publish(
 
 async fn replay(policies: &Policies, page: &DraftPage, now: UnixMillis) -> Result<Replayed, Error> {
     let span = SPANS.iter().find(|(name, ..)| *name == page.span).and_then(|(.., millis)| *millis);
-    let from = span.map(|millis| format_time(UnixMillis(now.0.saturating_sub(millis)))).unwrap_or_default();
-    let (draft, key) = (page.draft()?, page.key.clone());
-    let request = ReplayCalls { draft, key: Some(key), from: Some(from), to: None };
+    let from = span.map(|millis| UnixMillis(now.0.saturating_sub(millis)));
+    let key = Some(page.key.as_str()).filter(|key| !key.is_empty()).map(KeyReference::from);
+    let request = ReplayCalls { draft: page.draft()?, key, from, to: None };
     Ok(policies.replay(request).await?.into())
 }
 

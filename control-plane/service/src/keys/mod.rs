@@ -5,7 +5,9 @@ mod create;
 mod list;
 mod revoke;
 mod rotate;
+mod settings;
 mod show;
+mod text;
 mod update;
 mod validate;
 
@@ -22,14 +24,17 @@ use super::fleet::Fleet;
 use super::idempotency::{IdempotencyCache, Replayable};
 use super::notifications::Notifications;
 use super::publisher::Publisher;
+pub use omniflow_store::KeyReference;
 use omniflow_store::Store;
 
-pub use create::Create;
+pub use create::{Create, ImportedKey};
 pub(crate) use create::{add, first_version};
 pub use list::List;
 pub(crate) use revoke::revoke_versions;
 pub use revoke::{Revoke, Revoked, no_such_version};
 pub use rotate::Rotate;
+pub use settings::{Settings, effective_rate_limit};
+pub use text::{KeyText, ParsedKey, SettingsText};
 pub use update::Update;
 
 /// The use cases of keys.

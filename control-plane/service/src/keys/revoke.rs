@@ -1,6 +1,7 @@
 //! Revoking a key or one version of it, and waiting until gateways enforce it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, Missing};
@@ -14,20 +15,20 @@ use tokio::time::Instant;
 
 use super::{Keys, admin_log, no_such_key};
 use crate::precondition::Precondition;
-use crate::{query, run_to_completion};
+use crate::run_to_completion;
 use omniflow_store::{KeyReference, Transaction};
 
 /// A revocation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Revoke {
     /// The key's identifier or name.
-    pub key: String,
+    pub key: KeyReference,
     /// The only version to revoke; `None` for all.
     pub version: Option<u16>,
     /// The revisions that may be revoked.
     pub precondition: Precondition,
-    /// How long to wait until every live gateway enforces it.
-    pub wait: Option<String>,
+    /// How long to wait until every live gateway enforces it; `None` to return at once.
+    pub wait: Option<Duration>,
 }
 
 /// A revocation that is committed and published.
@@ -84,7 +85,6 @@ impl Keys {
     /// Revokes a key, or one version of it.
     pub async fn revoke(self: &Arc<Self>, principal: &Principal, request: Revoke) -> Result<Revoked, Error> {
         let Revoke { key, version, precondition, wait } = request;
-        let wait = query::wait(wait)?;
         let (keys, principal) = (Arc::clone(self), principal.clone());
         let change = async move { keys.commit(&principal, &key, version, precondition).await };
         let Commit { key, snapshot, committed } = run_to_completion(change).await?;
@@ -97,14 +97,14 @@ impl Keys {
     async fn commit(
         &self,
         principal: &Principal,
-        key: &str,
+        key: &KeyReference,
         only: Option<u16>,
         precondition: Precondition,
     ) -> Result<Commit, Error> {
         let _turn = self.publisher.turn().await;
         let now = self.clock.now();
         let mut transaction = self.store.begin().await?;
-        let mut key = transaction.key(&KeyReference::from(key)).await?.ok_or_else(no_such_key)?;
+        let mut key = transaction.key(key).await?.ok_or_else(no_such_key)?;
         if only.is_some_and(|only| !key.versions.iter().any(|version| version.version == only)) {
             return Err(no_such_version());
         }

@@ -13,16 +13,16 @@ use omniflow_policy::snapshot::{Change, Credential};
 use super::{Issued, Keys, admin_log, new_secret, no_such_key};
 use crate::idempotency::{Idempotent, record};
 use crate::precondition::Precondition;
-use crate::{fields, run_to_completion};
+use crate::run_to_completion;
 use omniflow_store::{Attempt, KeyReference};
 
 /// A rotation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rotate {
     /// The key's identifier or name.
-    pub key: String,
-    /// How long older versions are still accepted; 24 hours if not stated.
-    pub overlap: Option<String>,
+    pub key: KeyReference,
+    /// How long older versions are still accepted.
+    pub overlap: Overlap,
     /// The revisions that may be rotated.
     pub precondition: Precondition,
 }
@@ -36,7 +36,6 @@ impl Keys {
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<Issued>, Error> {
         let Rotate { key, overlap, precondition } = request;
-        let overlap = fields::overlap(overlap)?;
         let (keys, principal) = (Arc::clone(self), principal.clone());
         let change = async move { keys.add_version(&principal, &key, overlap, precondition, attempt).await };
         run_to_completion(change).await
@@ -45,15 +44,14 @@ impl Keys {
     async fn add_version(
         &self,
         principal: &Principal,
-        key: &str,
+        reference: &KeyReference,
         overlap: Overlap,
         precondition: Precondition,
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<Issued>, Error> {
         // Before the publisher's turn: a long read of the request log must not delay changes. After the commit nothing
         // may fail, because the secret would be lost.
-        let reference = KeyReference::from(key);
-        let known = self.store.key(&reference).await?.ok_or_else(no_such_key)?;
+        let known = self.store.key(reference).await?.ok_or_else(no_such_key)?;
         let last_used = self.store.last_used(&[known.id]).await?;
         let _turn = self.publisher.turn().await;
         let now = self.clock.now();
@@ -61,7 +59,7 @@ impl Keys {
         if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
             return Ok(issued);
         }
-        let before = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
+        let before = transaction.key(reference).await?.ok_or_else(no_such_key)?;
         precondition.check(before.name.as_str(), before.revision)?;
         let secret = new_secret(&self.publisher, &self.entropy, before.environment)?;
         let mut key = before.clone();

@@ -33,14 +33,10 @@ use omniflow_store::{Attempt, KeyReference, Transaction};
 /// The highest number that the name of a replacement gets.
 const MAX_REPLACEMENTS: u32 = 1_000;
 
-/// A report of leaked secrets: exactly one of a secret, its digest and a text. It holds secrets: no Debug.
+/// A report of leaked secrets. It holds secrets: no Debug.
 pub struct ReportLeak {
-    /// The secret that leaked.
-    pub secret: Option<String>,
-    /// Its SHA-256 in hexadecimal digits.
-    pub digest: Option<String>,
-    /// A text that may contain secrets.
-    pub text: Option<String>,
+    /// Where to search for secrets.
+    pub terms: SearchTerms,
     /// What to do about the keys that are found.
     pub measures: Measures,
     /// How long to wait for gateways to enforce the change; `None` to return at once.
@@ -92,15 +88,14 @@ struct ChangedKey {
 impl Leaks {
     /// Revokes and replaces the keys whose secrets leaked, and reports how they were used.
     ///
-    /// Fails with `invalid_field` if not exactly one of secret, digest and text is stated or the text has too many keys,
+    /// Fails with `invalid_field` if the text has too many keys,
     /// with `name_taken` if no name is left for a replacement, and with the errors of repeated attempts.
     pub async fn handle(
         self: &Arc<Self>,
         principal: &Principal,
         request: ReportLeak,
     ) -> Result<Idempotent<LeakReport>, Error> {
-        let ReportLeak { secret, digest, text, measures, wait, attempt } = request;
-        let terms = SearchTerms::read(secret, digest, text)?;
+        let ReportLeak { terms, measures, wait, attempt } = request;
         let image = self.publisher.publication.image()?;
         let prefix = self.publisher.installation.key_prefix.clone();
         let found =

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use omniflow_domain::clock::{Clock, Entropy};
 
+pub use self::search::SearchTerms;
 use crate::fleet::Fleet;
 use crate::idempotency::IdempotencyCache;
 use crate::keys::KeyParts;

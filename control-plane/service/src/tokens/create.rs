@@ -6,8 +6,9 @@ use omniflow_policy::key::{Secret, compose_token};
 use omniflow_policy::time::UnixMillis;
 
 use super::{Tokens, subject};
+use crate::fields::check_future;
 use crate::idempotency::{Idempotent, Replayable, record};
-use crate::{fields, run_to_completion};
+use crate::run_to_completion;
 use omniflow_domain::admin_event::{Action, NewAdminEvent};
 use omniflow_domain::admin_event_state::token_state;
 use omniflow_domain::error::{Error, ErrorCode};
@@ -21,11 +22,11 @@ use omniflow_store::Attempt;
 #[derive(Clone, Debug)]
 pub struct CreateToken {
     /// A name that no other token has.
-    pub name: String,
-    /// `owner`, `admin`, `auditor` or `gateway`.
-    pub role: String,
-    /// When the token expires, in RFC 3339; `None` for never.
-    pub expires_at: Option<String>,
+    pub name: Name,
+    /// What its bearer may do.
+    pub role: Role,
+    /// When the token expires; `None` for never.
+    pub expires_at: Option<UnixMillis>,
 }
 
 /// A new token with its secret, which is stored nowhere.
@@ -35,13 +36,6 @@ pub struct CreatedToken {
     pub token: Token,
     /// The secret.
     pub secret: Secret,
-}
-
-/// The fields of a request, read.
-struct Settings {
-    name: Name,
-    role: Role,
-    expires_at: Option<UnixMillis>,
 }
 
 // === impl Tokens ===
@@ -60,22 +54,13 @@ impl Tokens {
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<CreatedToken>, Error> {
         let (tokens, principal) = (Arc::clone(self), principal.clone());
-        run_to_completion(async move { tokens.insert(&principal, &request, attempt).await }).await
-    }
-
-    /// Checks the fields of a request, without its name being free.
-    ///
-    /// # Errors
-    ///
-    /// `invalid_field` for the first that is wrong.
-    pub fn check(&self, request: &CreateToken) -> Result<(), Error> {
-        Settings::read(request, self.clock.now()).map(drop)
+        run_to_completion(async move { tokens.insert(&principal, request, attempt).await }).await
     }
 
     async fn insert(
         &self,
         principal: &Principal,
-        request: &CreateToken,
+        request: CreateToken,
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<CreatedToken>, Error> {
         let _turn = self.turn.lock().await;
@@ -85,7 +70,8 @@ impl Tokens {
             return Ok(earlier);
         }
         let secret = self.entropy.compose(|mut random| compose_token(&self.key_prefix, &mut random))?;
-        let Settings { name, role, expires_at } = Settings::read(request, now)?;
+        let CreateToken { name, role, expires_at } = request;
+        check_future(expires_at, now)?;
         let token = Token {
             id: self.entropy.uuid(now)?,
             name,
@@ -113,18 +99,6 @@ impl Tokens {
         let Token { id, name, role, created_by, .. } = &token;
         tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "a token was made");
         Ok(self.idempotency.keep(attempt, CreatedToken { token, secret }, now))
-    }
-}
-
-// === impl Settings ===
-
-impl Settings {
-    fn read(request: &CreateToken, now: UnixMillis) -> Result<Self, Error> {
-        Ok(Self {
-            name: fields::name(&request.name)?,
-            role: request.role.parse().map_err(|error| Error::invalid_field("/role", error))?,
-            expires_at: fields::expires_at(request.expires_at.clone(), now)?,
-        })
     }
 }
 

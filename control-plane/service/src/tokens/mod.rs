@@ -4,6 +4,7 @@ mod create;
 mod find;
 mod list;
 mod revoke;
+mod text;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use omniflow_policy::key::KeyPrefix;
 use tokio::sync::Mutex;
 
 pub use self::create::{CreateToken, CreatedToken};
+pub use self::text::TokenText;
 use super::idempotency::IdempotencyCache;
 use super::notifications::Notifications;
 use omniflow_domain::admin_event::Subject;
