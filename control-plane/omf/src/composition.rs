@@ -197,8 +197,17 @@ impl UseCases {
         let Shared { store, publisher, fleet, notifications, idempotency, clock, entropy, .. } = shared;
         let authentication =
             Arc::new(Authentication::new(Arc::clone(store), notifications.clone(), clock.clone()));
-        let parts = KeyParts { store, publisher, fleet, notifications, idempotency };
-        let keys = Keys::new(&parts, settings.rotation_after, clock, entropy);
+        let parts = KeyParts {
+            store: Arc::clone(store),
+            publisher: Arc::clone(publisher),
+            fleet: Arc::clone(fleet),
+            notifications: notifications.clone(),
+            idempotency: Arc::clone(idempotency),
+            rotation_after: settings.rotation_after,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+        };
+        let keys = Keys::new(parts.clone());
         let tokens = Tokens::new(
             Arc::clone(store),
             notifications.clone(),
@@ -222,7 +231,7 @@ impl UseCases {
             tokens: Arc::new(tokens),
             sessions: Arc::new(sessions),
             policies: Arc::new(Policies::new(store, publisher, fleet, notifications, clock)),
-            leaks: Arc::new(Leaks::new(&parts, settings.rotation_after, clock, entropy)),
+            leaks: Arc::new(Leaks::new(parts)),
             request_log: Arc::new(request_log),
             admin_log: Arc::new(AdminLog::new(Arc::clone(store))),
             gateways: Arc::new(Gateways::new(Arc::clone(fleet), Arc::clone(publisher))),

@@ -86,20 +86,22 @@ impl Keys {
         request: Create,
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<Issued>, Error> {
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let mut transaction = self.store.begin().await?;
-        if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let mut transaction = self.parts.store.begin().await?;
+        if let Some(issued) =
+            self.parts.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await?
+        {
             return Ok(issued);
         }
         let (key, secret) = self.prepare(&mut *transaction, principal, request, now).await?;
         record(&mut *transaction, attempt.as_ref(), &Created::key(key.id), now).await?;
         let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
         let changes = add(&mut *transaction, principal, action, &key).await?;
-        let version = self.publisher.commit(transaction, changes).await?;
+        let version = self.parts.publisher.commit(transaction, changes).await?;
         tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, %action, "key created");
-        let key = KeyDetails::new(key, &LastUsed::new(), self.rotation_after, now);
-        Ok(self.idempotency.keep(attempt, Issued { key, secret }, now))
+        let key = KeyDetails::new(key, &LastUsed::new(), self.parts.rotation_after, now);
+        Ok(self.parts.idempotency.keep(attempt, Issued { key, secret }, now))
     }
 
     /// The key that is requested, with its secret where one is created, if it may be created. It is not added yet.
@@ -118,12 +120,12 @@ impl Keys {
                 (digest, hint, None)
             }
             None => {
-                let secret = new_secret(&self.publisher, &self.entropy, environment)?;
+                let secret = new_secret(&self.parts.publisher, &self.parts.entropy, environment)?;
                 (secret.digest(), secret.hint(), Some(secret))
             }
         };
         let mut key = Key {
-            id: self.entropy.uuid(now)?,
+            id: self.parts.entropy.uuid(now)?,
             name,
             environment,
             scopes: ScopeSet::default(),
@@ -136,7 +138,7 @@ impl Keys {
             revision: 1,
             versions: vec![KeyVersion { imported: is_imported, ..first_version(digest, hint, now) }],
         };
-        let (policy, _) = self.publisher.publication.policy()?;
+        let (policy, _) = self.parts.publisher.publication.policy()?;
         settings.apply(&mut key, &policy, now)?;
         check_is_new(transaction, &key, digest).await?;
         Ok((key, secret))
@@ -144,7 +146,7 @@ impl Keys {
 
     /// Gateways look up keys of another form only where the policy says so: a key imported before would be rejected.
     fn check_imports_are_accepted(&self) -> Result<(), Error> {
-        let (policy, _) = self.publisher.publication.policy()?;
+        let (policy, _) = self.parts.publisher.publication.policy()?;
         if policy.document().imported_keys {
             return Ok(());
         }

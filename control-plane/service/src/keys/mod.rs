@@ -39,28 +39,28 @@ pub use update::Update;
 
 /// The use cases of keys.
 pub struct Keys {
-    store: Arc<dyn Store>,
-    publisher: Arc<Publisher>,
-    fleet: Arc<Fleet>,
-    notifications: Notifications,
-    idempotency: Arc<IdempotencyCache>,
-    rotation_after: Option<Duration>,
-    clock: Clock,
-    entropy: Entropy,
+    parts: KeyParts,
 }
 
-/// The parts that use cases of keys share with others.
-pub struct KeyParts<'a> {
+/// What the use cases of keys and those of leaks work with.
+#[derive(Clone)]
+pub struct KeyParts {
     /// The store.
-    pub store: &'a Arc<dyn Store>,
+    pub store: Arc<dyn Store>,
     /// Commits changes and publishes them.
-    pub publisher: &'a Arc<Publisher>,
+    pub publisher: Arc<Publisher>,
     /// The gateways that enforce changes.
-    pub fleet: &'a Arc<Fleet>,
+    pub fleet: Arc<Fleet>,
     /// Ends waiting when the process ends.
-    pub notifications: &'a Notifications,
-    /// The results of recent attempts.
-    pub idempotency: &'a Arc<IdempotencyCache>,
+    pub notifications: Notifications,
+    /// The results of recent requests with an idempotency key.
+    pub idempotency: Arc<IdempotencyCache>,
+    /// How long after its creation a version is due for rotation; `None` for never.
+    pub rotation_after: Option<Duration>,
+    /// The clock.
+    pub clock: Clock,
+    /// The source of randomness.
+    pub entropy: Entropy,
 }
 
 /// A key with a new version, and that version's secret.
@@ -89,38 +89,24 @@ fn no_such_key() -> Error {
 // === impl Keys ===
 
 impl Keys {
-    /// The use cases over these parts. Versions fall due for rotation `rotation_after` their creation; `None` for never.
-    pub fn new(
-        parts: &KeyParts<'_>,
-        rotation_after: Option<Duration>,
-        clock: &Clock,
-        entropy: &Entropy,
-    ) -> Self {
-        Self {
-            store: Arc::clone(parts.store),
-            publisher: Arc::clone(parts.publisher),
-            fleet: Arc::clone(parts.fleet),
-            notifications: parts.notifications.clone(),
-            idempotency: Arc::clone(parts.idempotency),
-            rotation_after,
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-        }
+    /// The use cases over these parts.
+    pub fn new(parts: KeyParts) -> Self {
+        Self { parts }
     }
 
     /// A key with the times of its last use.
     async fn details(&self, key: Key) -> Result<KeyDetails, Error> {
-        let last_used = self.store.last_used(&[key.id]).await?;
-        Ok(KeyDetails::new(key, &last_used, self.rotation_after, self.clock.now()))
+        let last_used = self.parts.store.last_used(&[key.id]).await?;
+        Ok(KeyDetails::new(key, &last_used, self.parts.rotation_after, self.parts.clock.now()))
     }
 
     /// The same after a change is committed, which succeeds even if the request log cannot be read.
     async fn details_after_commit(&self, key: Key) -> KeyDetails {
-        let last_used = self.store.last_used(&[key.id]).await.unwrap_or_else(|error| {
+        let last_used = self.parts.store.last_used(&[key.id]).await.unwrap_or_else(|error| {
             tracing::error!(%error, key = %key.id, "last use of a changed key unavailable");
             LastUsed::new()
         });
-        KeyDetails::new(key, &last_used, self.rotation_after, self.clock.now())
+        KeyDetails::new(key, &last_used, self.parts.rotation_after, self.parts.clock.now())
     }
 }
 

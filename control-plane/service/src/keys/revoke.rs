@@ -88,9 +88,12 @@ impl Keys {
         let (keys, principal) = (Arc::clone(self), principal.clone());
         let change = async move { keys.commit(&principal, &key, version, precondition).await };
         let Commit { key, snapshot, committed } = run_to_completion(change).await?;
-        let publication = &self.publisher.publication;
-        let enforcement =
-            self.fleet.enforcement_after(snapshot, publication, &self.notifications, committed, wait).await;
+        let publication = &self.parts.publisher.publication;
+        let enforcement = self
+            .parts
+            .fleet
+            .enforcement_after(snapshot, publication, &self.parts.notifications, committed, wait)
+            .await;
         Ok(Revoked { key: self.details_after_commit(key).await, snapshot, committed, enforcement })
     }
 
@@ -101,9 +104,9 @@ impl Keys {
         only: Option<u16>,
         precondition: Precondition,
     ) -> Result<Commit, Error> {
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let mut transaction = self.store.begin().await?;
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let mut transaction = self.parts.store.begin().await?;
         let mut key = transaction.key(key).await?.ok_or_else(no_such_key)?;
         if only.is_some_and(|only| !key.versions.iter().any(|version| version.version == only)) {
             return Err(no_such_version());
@@ -113,9 +116,13 @@ impl Keys {
         let selected = |version| only.is_none_or(|only| version == only);
         let changes = revoke_versions(&mut *transaction, principal, action, &mut key, selected, now).await?;
         if changes.is_empty() {
-            return Ok(Commit { key, snapshot: self.publisher.publication.version()?, committed: None });
+            return Ok(Commit {
+                key,
+                snapshot: self.parts.publisher.publication.version()?,
+                committed: None,
+            });
         }
-        let snapshot = self.publisher.commit(transaction, changes).await?;
+        let snapshot = self.parts.publisher.commit(transaction, changes).await?;
         let committed = Some(Instant::now());
         tracing::info!(key = %key.id, name = key.name.as_str(), only, by = principal.name.as_str(), version = snapshot, "key revoked");
         Ok(Commit { key, snapshot, committed })

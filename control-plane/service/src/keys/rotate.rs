@@ -51,17 +51,19 @@ impl Keys {
     ) -> Result<Idempotent<Issued>, Error> {
         // Before the publisher's turn: a long read of the request log must not delay changes. After the commit nothing
         // may fail, because the secret would be lost.
-        let known = self.store.key(reference).await?.ok_or_else(no_such_key)?;
-        let last_used = self.store.last_used(&[known.id]).await?;
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let mut transaction = self.store.begin().await?;
-        if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
+        let known = self.parts.store.key(reference).await?.ok_or_else(no_such_key)?;
+        let last_used = self.parts.store.last_used(&[known.id]).await?;
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let mut transaction = self.parts.store.begin().await?;
+        if let Some(issued) =
+            self.parts.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await?
+        {
             return Ok(issued);
         }
         let before = transaction.key(reference).await?.ok_or_else(no_such_key)?;
         precondition.check(before.name.as_str(), before.revision)?;
-        let secret = new_secret(&self.publisher, &self.entropy, before.environment)?;
+        let secret = new_secret(&self.parts.publisher, &self.parts.entropy, before.environment)?;
         let mut key = before.clone();
         key.rotate(&secret, overlap, now).map_err(not_rotatable)?;
         for (older, version) in before.versions.iter().zip(&key.versions) {
@@ -77,10 +79,10 @@ impl Keys {
         record(&mut *transaction, attempt.as_ref(), &Created::key(key.id), now).await?;
         let event = admin_log::changed(principal, Action::KeyRotated, &before, &key, now);
         transaction.insert_admin_event(&event).await?;
-        let version = self.publisher.commit(transaction, changes(&before, &key)).await?;
+        let version = self.parts.publisher.commit(transaction, changes(&before, &key)).await?;
         tracing::info!(key = %key.id, name = key.name.as_str(), number, overlap = ?overlap.duration(), by = principal.name.as_str(), version, "key rotated");
-        let key = KeyDetails::new(key, &last_used, self.rotation_after, now);
-        Ok(self.idempotency.keep(attempt, Issued { key, secret: Some(secret) }, now))
+        let key = KeyDetails::new(key, &last_used, self.parts.rotation_after, now);
+        Ok(self.parts.idempotency.keep(attempt, Issued { key, secret: Some(secret) }, now))
     }
 }
 

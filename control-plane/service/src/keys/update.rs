@@ -40,10 +40,10 @@ impl Keys {
     }
 
     async fn apply(&self, principal: &Principal, request: Update) -> Result<Key, Error> {
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let (policy, _) = self.publisher.publication.policy()?;
-        let mut transaction = self.store.begin().await?;
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let (policy, _) = self.parts.publisher.publication.policy()?;
+        let mut transaction = self.parts.store.begin().await?;
         let mut key = transaction.key(&request.key).await?.ok_or_else(no_such_key)?;
         request.precondition.check(key.name.as_str(), key.revision)?;
         if key.status(now) == KeyStatus::Revoked {
@@ -68,7 +68,7 @@ impl Keys {
             return Ok(key);
         }
         let changes = credentials.into_iter().map(Change::Put).collect();
-        let version = self.publisher.commit(transaction, changes).await?;
+        let version = self.parts.publisher.commit(transaction, changes).await?;
         tracing::info!(key = %key.id, name = key.name.as_str(), by = principal.name.as_str(), version, "key updated");
         Ok(key)
     }

@@ -11,10 +11,10 @@ use omniflow_store::KeyReference;
 impl Keys {
     /// Every error of settings, and of the name of a new key: at most one for each field. Empty if they are valid now.
     pub async fn find_errors(&self, name: Option<&Name>, settings: &Settings) -> Result<Vec<Error>, Error> {
-        let (policy, _) = self.publisher.publication.policy()?;
-        let mut errors = settings.errors(&policy, self.clock.now());
+        let (policy, _) = self.parts.publisher.publication.policy()?;
+        let mut errors = settings.errors(&policy, self.parts.clock.now());
         if let Some(name) = name
-            && self.store.key(&KeyReference::Name(name.to_string())).await?.is_some()
+            && self.parts.store.key(&KeyReference::Name(name.to_string())).await?.is_some()
         {
             errors.push(name_taken(name));
         }

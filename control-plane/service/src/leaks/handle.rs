@@ -96,8 +96,8 @@ impl Leaks {
         request: ReportLeak,
     ) -> Result<Idempotent<LeakReport>, Error> {
         let ReportLeak { terms, measures, wait, attempt } = request;
-        let image = self.publisher.publication.image()?;
-        let prefix = self.publisher.installation.key_prefix.clone();
+        let image = self.parts.publisher.publication.image()?;
+        let prefix = self.parts.publisher.installation.key_prefix.clone();
         let found =
             spawn_blocking(move || terms.find(&image, &prefix)).await.map_err(|_| Error::internal())??;
         let (leaks, principal) = (Arc::clone(self), principal.clone());
@@ -109,15 +109,20 @@ impl Leaks {
         let Handled { mut report, ids, version, committed, attempt, now } = handled;
         let usages = self.usages(&ids, now);
         let changes = (measures.revoke || measures.replacement) && !ids.is_empty();
-        let (publication, wait) = (&self.publisher.publication, wait.filter(|_| changes));
-        let enforcement =
-            self.fleet.enforcement_after(version, publication, &self.notifications, committed, wait);
+        let (publication, wait) = (&self.parts.publisher.publication, wait.filter(|_| changes));
+        let enforcement = self.parts.fleet.enforcement_after(
+            version,
+            publication,
+            &self.parts.notifications,
+            committed,
+            wait,
+        );
         let (usages, enforcement) = tokio::join!(usages, enforcement);
         for (key, usage) in report.keys.iter_mut().zip(usages) {
             key.usage = usage;
         }
         report.enforcement = enforcement;
-        Ok(self.idempotency.keep(attempt, report, now))
+        Ok(self.parts.idempotency.keep(attempt, report, now))
     }
 
     /// Revokes and replaces, all in one change.
@@ -128,15 +133,17 @@ impl Leaks {
         measures: Measures,
         attempt: Option<Attempt>,
     ) -> Result<Progress, Error> {
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let mut transaction = self.store.begin().await?;
-        if let Some(earlier) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let mut transaction = self.parts.store.begin().await?;
+        if let Some(earlier) =
+            self.parts.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await?
+        {
             return Ok(Progress::Replayed(earlier));
         }
         let ids: Vec<Uuid> = found.keys.keys().copied().collect();
         // After the commit nothing may fail any more: the secrets of replacements would be lost.
-        let last_used = self.store.last_used(&ids).await?;
+        let last_used = self.parts.store.last_used(&ids).await?;
         let (mut leaked, mut changes) = (Vec::new(), Vec::new());
         for (id, versions) in &found.keys {
             let (one, changed) =
@@ -150,8 +157,8 @@ impl Leaks {
         let attempt = attempt.filter(|_| !created.ids.is_empty());
         record(&mut *transaction, attempt.as_ref(), &created, now).await?;
         let (version, committed) = match changes.is_empty() {
-            true => (self.publisher.publication.version()?, None),
-            false => (self.publisher.commit(transaction, changes).await?, Some(Instant::now())),
+            true => (self.parts.publisher.publication.version()?, None),
+            false => (self.parts.publisher.commit(transaction, changes).await?, Some(Instant::now())),
         };
         for one in leaked.iter().filter(|one| one.revoked) {
             tracing::info!(key = %one.key.id, name = one.key.name.as_str(), by = principal.name.as_str(), version, "a leaked key was revoked");
@@ -160,7 +167,7 @@ impl Leaks {
         let report =
             LeakReport { keys, unknown: found.unknown, malformed: found.malformed, enforcement: None };
         // For a repeated attempt while this one still waits.
-        self.idempotency.keep(attempt, report.clone(), now);
+        self.parts.idempotency.keep(attempt, report.clone(), now);
         Ok(Progress::Handled(Handled { report, ids, version, committed, attempt, now }))
     }
 
@@ -213,12 +220,12 @@ impl Leaks {
         if leaked.expires_at.is_some_and(|end| end <= now) {
             return Ok(None);
         }
-        let (policy, _) = self.publisher.publication.policy()?;
-        let secret = new_secret(&self.publisher, &self.entropy, leaked.environment)?;
+        let (policy, _) = self.parts.publisher.publication.policy()?;
+        let secret = new_secret(&self.parts.publisher, &self.parts.entropy, leaked.environment)?;
         // A key that was revoked long ago may have scopes that the policy no longer defines.
         let scopes = leaked.scopes.iter().filter(|scope| policy.defines(scope)).cloned();
         let key = Key {
-            id: self.entropy.uuid(now)?,
+            id: self.parts.entropy.uuid(now)?,
             name: next_name(transaction, &leaked.name).await?,
             scopes: ScopeSet::new(scopes).map_err(|_| Error::internal())?,
             created_by: principal.name.to_string(),
@@ -233,10 +240,10 @@ impl Leaks {
     fn leaked_key(&self, changed: ChangedKey, last_used: &LastUsed, now: UnixMillis) -> LeakedKey {
         let ChangedKey { key, versions, revoked, replacement } = changed;
         let replacement = replacement.map(|(key, secret)| ReplacementKey {
-            key: KeyDetails::new(key, &LastUsed::new(), self.rotation_after, now),
+            key: KeyDetails::new(key, &LastUsed::new(), self.parts.rotation_after, now),
             secret,
         });
-        let key = KeyDetails::new(key, last_used, self.rotation_after, now);
+        let key = KeyDetails::new(key, last_used, self.parts.rotation_after, now);
         LeakedKey { key, versions, revoked, usage: None, replacement }
     }
 }
