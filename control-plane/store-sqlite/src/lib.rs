@@ -13,7 +13,7 @@
 //! | `retention`, `maintenance`, `search_index` | purging and upkeep |
 //! | `backup`, `restore`, `schema_check` | backup and restore of a data directory; the check of its schema |
 #![cfg_attr(
-    not(any(test, feature = "fixtures")),
+    not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
@@ -25,6 +25,10 @@ mod columns;
 mod database;
 mod export;
 #[cfg(any(test, feature = "fixtures"))]
+#[cfg_attr(
+    not(test),
+    expect(clippy::unwrap_used, reason = "data for benchmarks, which end if it cannot be made")
+)]
 pub mod fixtures;
 mod gateway_log;
 mod gateways;
