@@ -35,7 +35,7 @@ const LONG_LOG_PAGES: i64 = 4_096;
 /// The pages of a write-ahead log at which a commit checkpoints it: SQLite's default.
 pub(crate) const USUAL_LOG_PAGES: u32 = 1_000;
 /// The same where checkpoints run beside the commits.
-pub(crate) const MOST_LOG_PAGES: u32 = 65_536;
+pub(crate) const MAX_LOG_PAGES: u32 = 65_536;
 /// Nothing else writes, so this only waits for checkpoints.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -89,7 +89,7 @@ impl SqliteStore {
         let (migrations, usual) = (database::audit_migrations(), database::USUAL_LOG_PAGES);
         let audit = Database::open(&audit_path, migrations, None, usual, metrics.clone()).await?;
         let main_path = directory.join(MAIN_FILE);
-        let (migrations, most) = (database::main_migrations(), database::MOST_LOG_PAGES);
+        let (migrations, most) = (database::main_migrations(), database::MAX_LOG_PAGES);
         let main = Database::open(&main_path, migrations, Some(&audit_path), most, metrics.clone()).await?;
         let store = Self { main, audit, metrics, _lock: lock };
         store.load_token_digests().await?;
