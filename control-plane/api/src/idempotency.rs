@@ -19,7 +19,7 @@ use super::precondition::entity_tag;
 use super::problem::Problem;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::principal::Principal;
-use omniflow_service::idempotency::Attempt;
+use omniflow_service::idempotency::IdempotentRequest;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks the response of an earlier attempt.
@@ -34,7 +34,7 @@ pub(super) struct IdempotentBody<B> {
     /// The body.
     pub(super) body: B,
     /// The attempt; `None` without an idempotency key.
-    pub(super) attempt: Option<Attempt>,
+    pub(super) attempt: Option<IdempotentRequest>,
 }
 
 /// The response to a request that created something. It contains a secret: no Debug.
@@ -63,7 +63,7 @@ where
         // Not the authority, which stands in the target over HTTP/2 only.
         let call = format!("{} {path}\n", request.method());
         let Body(bytes) = Body::from_request(request, state).await?;
-        let attempt = key.map(|key| Attempt {
+        let attempt = key.map(|key| IdempotentRequest {
             token: principal.id,
             key,
             request: Digest::of(&[call.as_bytes(), &bytes].concat()),

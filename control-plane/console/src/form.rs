@@ -12,7 +12,7 @@ use super::page::PageError;
 use super::wording::{self, sentence};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::{DAY_MS, format_time};
-use omniflow_service::idempotency::Attempt;
+use omniflow_service::idempotency::IdempotentRequest;
 
 /// The field in which every form carries the token of its session.
 pub(super) const CSRF: &str = "csrf";
@@ -194,10 +194,10 @@ pub(super) fn new_attempt(app: &Console) -> Result<String, Error> {
 }
 
 /// The attempt that a form is, as the API knows those of its clients; `None` for a form without a name for it.
-pub(super) fn attempt(principal: &Principal, form: &Form) -> Option<Attempt> {
+pub(super) fn attempt(principal: &Principal, form: &Form) -> Option<IdempotentRequest> {
     let name = form.stated(ATTEMPT)?;
     let key = Digest::of(format!("a form of a page: {name}").as_bytes());
-    Some(Attempt { token: principal.id, key, request: form.digest() })
+    Some(IdempotentRequest { token: principal.id, key, request: form.digest() })
 }
 
 /// The end that a form chooses, as a request states it. Browsers send a time without a zone; ours is UTC, as the form says.

@@ -4,14 +4,18 @@ use omniflow_policy::time::UnixMillis;
 
 use async_trait::async_trait;
 use omniflow_domain::idempotency::Created;
-use omniflow_store::{Attempt, DoneAttempt, IdempotencyWrites, Result, StoreError};
+use omniflow_store::{IdempotencyWrites, IdempotentRequest, RecordedRequest, Result, StoreError};
 
 use crate::columns::{Columns, digest, digest_bytes, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
 impl IdempotencyWrites for SqliteTransaction {
-    async fn done_attempt(&mut self, attempt: &Attempt, since: UnixMillis) -> Result<Option<DoneAttempt>> {
+    async fn recorded_request(
+        &mut self,
+        attempt: &IdempotentRequest,
+        since: UnixMillis,
+    ) -> Result<Option<RecordedRequest>> {
         let row = sqlx::query(
             "SELECT request_digest, created FROM idempotency WHERE token_id = ? AND key_digest = ? AND created_at >= ?",
         )
@@ -24,14 +28,14 @@ impl IdempotencyWrites for SqliteTransaction {
         row.map(|row| {
             let created = serde_json::from_str(row.column(1)?);
             let created = created.map_err(|_| StoreError::Corrupt("what a request created"))?;
-            Ok(DoneAttempt { request: digest(row.column(0)?)?, created })
+            Ok(RecordedRequest { request: digest(row.column(0)?)?, created })
         })
         .transpose()
     }
 
-    async fn insert_attempt(
+    async fn record_request(
         &mut self,
-        attempt: &Attempt,
+        attempt: &IdempotentRequest,
         created: &Created,
         now: UnixMillis,
         since: UnixMillis,

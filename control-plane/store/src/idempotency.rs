@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// A create request with an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Attempt {
+pub struct IdempotentRequest {
     /// The principal's token. Idempotency keys of different tokens are independent.
     pub token: Uuid,
     /// The SHA-256 of the idempotency key.
@@ -21,7 +21,7 @@ pub struct Attempt {
 
 /// What an earlier attempt with the same idempotency key did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DoneAttempt {
+pub struct RecordedRequest {
     /// The SHA-256 of its request.
     pub request: Digest,
     /// What it created.
@@ -32,12 +32,16 @@ pub struct DoneAttempt {
 #[async_trait]
 pub trait IdempotencyWrites {
     /// What an attempt with the same token and key did since `since`.
-    async fn done_attempt(&mut self, attempt: &Attempt, since: UnixMillis) -> Result<Option<DoneAttempt>>;
+    async fn recorded_request(
+        &mut self,
+        attempt: &IdempotentRequest,
+        since: UnixMillis,
+    ) -> Result<Option<RecordedRequest>>;
 
     /// Records an attempt at `now`, and forgets attempts before `since`.
-    async fn insert_attempt(
+    async fn record_request(
         &mut self,
-        attempt: &Attempt,
+        attempt: &IdempotentRequest,
         created: &Created,
         now: UnixMillis,
         since: UnixMillis,

@@ -65,7 +65,7 @@ pub use anomalies::{AnomalyFilter, AnomalyStore, AnomalyWrites, ChangedHour, Del
 pub use error::{CredentialsError, IngestError, Result, StoreError};
 pub use export::{ExportBacklog, ExportPlace, ExportStore, ExportWrites, GapNotice};
 pub use gateways::{GatewayLogWrites, GatewayStore, GatewayWrites, OpenGateway};
-pub use idempotency::{Attempt, DoneAttempt, IdempotencyWrites};
+pub use idempotency::{IdempotencyWrites, IdempotentRequest, RecordedRequest};
 pub use installation::{Installation, InstallationStore, InstallationWrites};
 pub use keys::{KeyFilter, KeyReference, KeyStore, KeyWrites, RotationFilter};
 pub use metrics::StoreMetrics;

@@ -21,7 +21,7 @@ use super::settings::Settings;
 use super::{Issued, Keys, admin_log, new_secret};
 use crate::idempotency::{Idempotent, record};
 use crate::run_to_completion;
-use omniflow_store::{Attempt, Transaction};
+use omniflow_store::{IdempotentRequest, Transaction};
 
 /// The key to create.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl Keys {
         self: &Arc<Self>,
         principal: &Principal,
         request: Create,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
         let (keys, principal) = (Arc::clone(self), principal.clone());
         run_to_completion(async move { keys.issue(&principal, request, attempt).await }).await
@@ -84,7 +84,7 @@ impl Keys {
         &self,
         principal: &Principal,
         request: Create,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
         let _turn = self.parts.publisher.turn().await;
         let now = self.parts.clock.now();

@@ -14,7 +14,7 @@ use super::{Issued, Keys, admin_log, new_secret, no_such_key};
 use crate::idempotency::{Idempotent, record};
 use crate::precondition::Precondition;
 use crate::run_to_completion;
-use omniflow_store::{Attempt, KeyReference};
+use omniflow_store::{IdempotentRequest, KeyReference};
 
 /// A rotation.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Keys {
         self: &Arc<Self>,
         principal: &Principal,
         request: Rotate,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
         let Rotate { key, overlap, precondition } = request;
         let (keys, principal) = (Arc::clone(self), principal.clone());
@@ -47,7 +47,7 @@ impl Keys {
         reference: &KeyReference,
         overlap: Overlap,
         precondition: Precondition,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
         // Before the publisher's turn: a long read of the request log must not delay changes. After the commit nothing
         // may fail, because the secret would be lost.

@@ -28,7 +28,7 @@ use super::search::{Found, SearchTerms};
 use crate::idempotency::{Idempotent, Replayable, record};
 use crate::keys::{add, first_version, new_secret, revoke_versions};
 use crate::run_to_completion;
-use omniflow_store::{Attempt, KeyReference, Transaction};
+use omniflow_store::{IdempotentRequest, KeyReference, Transaction};
 
 /// The highest number that the name of a replacement gets.
 const MAX_REPLACEMENTS: u32 = 1_000;
@@ -42,7 +42,7 @@ pub struct ReportLeak {
     /// How long to wait for gateways to enforce the change; `None` to return at once.
     pub wait: Option<Duration>,
     /// The name of this attempt; `None` if it has none.
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<IdempotentRequest>,
 }
 
 /// What is done about keys that leaked.
@@ -71,7 +71,7 @@ struct Handled {
     version: u64,
     /// When it was committed; `None` if nothing was changed.
     committed: Option<Instant>,
-    attempt: Option<Attempt>,
+    attempt: Option<IdempotentRequest>,
     now: UnixMillis,
 }
 
@@ -131,7 +131,7 @@ impl Leaks {
         principal: &Principal,
         found: Found,
         measures: Measures,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Progress, Error> {
         let _turn = self.parts.publisher.turn().await;
         let now = self.parts.clock.now();

@@ -16,7 +16,7 @@ use omniflow_domain::idempotency::Created;
 use omniflow_domain::name::Name;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::{Role, Token};
-use omniflow_store::Attempt;
+use omniflow_store::IdempotentRequest;
 
 /// A request for a token.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl Tokens {
         self: &Arc<Self>,
         principal: &Principal,
         request: CreateToken,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<CreatedToken>, Error> {
         let (tokens, principal) = (Arc::clone(self), principal.clone());
         run_to_completion(async move { tokens.insert(&principal, request, attempt).await }).await
@@ -61,7 +61,7 @@ impl Tokens {
         &self,
         principal: &Principal,
         request: CreateToken,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<CreatedToken>, Error> {
         let _turn = self.turn.lock().await;
         let now = self.clock.now();
