@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::schema;
 use super::time::Time;
-use omniflow_domain::anomaly::{Anomaly, Evidence, Network};
+use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection, Evidence, Network};
 use omniflow_domain::time::format_time;
 
 /// An anomaly in the use of a key. Its end moves forward while it continues.
@@ -77,11 +78,31 @@ impl From<Anomaly> for AnomalyJson {
             first_seen: Time(detection.first),
             last_seen: Time(detection.last),
             summary: detection.summary(),
-            query: detection.query(format_time),
+            query: calls_path(&detection),
             key_name: detection.key_name,
             evidence: detection.evidence.into(),
         }
     }
+}
+
+/// The path that lists the key's calls from the first of the anomaly to the last, as narrow as the log's filters can be: of
+/// `new_network` those from the network if it is one, of `error_run` those of the status, of `used_after_end` those that
+/// were refused for the reason, with whichever version. Of the others it is all calls of the key.
+fn calls_path(detection: &Detection) -> String {
+    let Detection { kind, key_id, first, last, evidence, .. } = detection;
+    let mut path = format!("/v1/audit?key={key_id}");
+    if let ([network], AnomalyKind::NewNetwork) = (evidence.networks.as_slice(), kind) {
+        path.push_str(&format!("&ip={}", network.net()));
+    }
+    for (name, value) in [("status", &evidence.status), ("reason", &evidence.reason)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={value}"));
+        }
+    }
+    // `to` is exclusive.
+    let end = UnixMillis(last.0.saturating_add(1));
+    path.push_str(&format!("&from={}&to={}", format_time(*first), format_time(end)));
+    path
 }
 
 impl From<Evidence> for EvidenceJson {

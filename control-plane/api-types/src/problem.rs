@@ -1,6 +1,6 @@
 //! Problem documents (RFC 9457), and the HTTP status of each error code.
 
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::error::{Error, ErrorCode, Facts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -70,17 +70,28 @@ pub const fn status(code: ErrorCode) -> u16 {
     }
 }
 
+/// When the request can succeed, in seconds, where that is known: the value of the header `Retry-After`.
+pub fn retry_after(error: &Error) -> Option<u64> {
+    match (error.facts(), error.code()) {
+        (Some(Facts::RetryIn(time)), _) => {
+            Some(time.as_nanos().div_ceil(1_000_000_000).try_into().unwrap_or(u64::MAX))
+        }
+        (_, ErrorCode::NotReady | ErrorCode::Busy) => Some(1),
+        _ => None,
+    }
+}
+
 // === impl ProblemJson ===
 
 impl ProblemJson {
-    /// Builds the document of an error. `title` is the name of the status.
-    pub fn new(error: &Error, title: &str) -> Self {
+    /// Builds the document of an error. `title` is the name of the status, `detail` the explanation for the client.
+    pub fn new(error: &Error, title: &str, detail: String) -> Self {
         Self {
             r#type: "about:blank".to_owned(),
             title: title.to_owned(),
             status: status(error.code()),
             code: error.code().as_str().to_owned(),
-            detail: error.detail().to_owned(),
+            detail,
             field: error.field().map(str::to_owned),
             line: error.line(),
         }

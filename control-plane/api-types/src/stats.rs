@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::schema;
 use super::time::Time;
-use omniflow_domain::stats::{CallStats, GroupStats, GroupValue, Tally};
+use omniflow_domain::stats::{CallCounts, CallStats, GroupStats, GroupValue};
 use omniflow_domain::time::format_time;
 
 /// Statistics of calls, by group.
@@ -93,8 +93,8 @@ impl From<GroupStats> for StatsGroupJson {
     }
 }
 
-impl From<&Tally> for StatsCountsJson {
-    fn from(tally: &Tally) -> Self {
+impl From<&CallCounts> for StatsCountsJson {
+    fn from(tally: &CallCounts) -> Self {
         Self {
             calls: tally.calls,
             client_errors: tally.client_errors,

@@ -15,11 +15,11 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::extract::{Body, FromBody};
+use super::precondition::entity_tag;
 use super::problem::Problem;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::principal::Principal;
-use omniflow_service::idempotency::Attempt;
-use omniflow_service::precondition::entity_tag;
+use omniflow_service::idempotency::IdempotentRequest;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks the response of an earlier attempt.
@@ -34,7 +34,7 @@ pub(super) struct IdempotentBody<B> {
     /// The body.
     pub(super) body: B,
     /// The attempt; `None` without an idempotency key.
-    pub(super) attempt: Option<Attempt>,
+    pub(super) attempt: Option<IdempotentRequest>,
 }
 
 /// The response to a create request. It contains a secret, so it does not implement `Debug`.
@@ -63,7 +63,7 @@ where
         // Without the authority, which is part of the URI over HTTP/2 only.
         let call = format!("{} {path}\n", request.method());
         let Body(bytes) = Body::from_request(request, state).await?;
-        let attempt = key.map(|key| Attempt {
+        let attempt = key.map(|key| IdempotentRequest {
             token: principal.id,
             key,
             request: Digest::of(&[call.as_bytes(), &bytes].concat()),
@@ -82,10 +82,10 @@ fn key(headers: &HeaderMap) -> Result<Option<Digest>, Error> {
 }
 
 fn refused_header() -> Error {
-    Error::invalid_header(
-        "Idempotency-Key",
-        format!("Idempotency-Key is 1 to {MAX_LENGTH} printable ASCII characters without spaces, sent once"),
-    )
+    let detail = format!(
+        "Idempotency-Key must be 1 to {MAX_LENGTH} printable ASCII characters without spaces, and be sent once."
+    );
+    Error::new(ErrorCode::InvalidHeader, detail).at("Idempotency-Key")
 }
 
 fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Error> {

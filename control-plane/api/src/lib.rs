@@ -6,7 +6,7 @@
 //! | `endpoint` | registration: each endpoint with its access, for the router and the OpenAPI document |
 //! | `access` | authentication, and the check of the roles |
 //! | `keys`, `tokens`, `policy`, `audit`, `anomalies`, `leaks`, `admin_log`, `gateways` | endpoints for admins |
-//! | `gateway` | endpoints for gateways |
+//! | `gateway_protocol` | endpoints for gateways |
 //! | `health`, `metrics`, `docs`, `openapi` | probes, Prometheus metrics, API documentation |
 //! | `problem` | the only place that converts errors to HTTP responses |
 //! | `extract`, `query`, `params`, `precondition`, `idempotency` | extractors that several endpoints share |
@@ -23,7 +23,7 @@ mod audit;
 mod docs;
 mod endpoint;
 mod extract;
-mod gateway;
+mod gateway_protocol;
 mod gateways;
 mod health;
 mod idempotency;
@@ -38,6 +38,7 @@ mod problem;
 mod query;
 pub mod state;
 mod tokens;
+mod wording;
 
 #[cfg(test)]
 mod reference;
@@ -72,7 +73,7 @@ fn endpoints(api: Arc<Api>) -> Endpoints {
         gateways::endpoints,
         tokens::endpoints,
         admin_log::endpoints,
-        gateway::endpoints,
+        gateway_protocol::endpoints,
         docs::endpoints,
     ] {
         endpoints = add(endpoints);

@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 
 use super::problem::Problem;
-use omniflow_service::precondition::{Precondition, entity_tag};
+use omniflow_service::precondition::Precondition;
 
 /// The precondition in the `If-Match` header of a request.
 pub(super) struct Conditional(pub(super) Precondition);
@@ -18,12 +18,28 @@ pub(super) fn tagged<T: Serialize>(revision: u64, body: T) -> impl IntoResponse 
     ([(header::ETAG, entity_tag(revision))], Json(body))
 }
 
+/// The entity tag of a revision.
+pub(super) fn entity_tag(revision: u64) -> String {
+    format!("\"{revision}\"")
+}
+
+/// The revision that has this entity tag.
+fn revision(tag: &str) -> Option<u64> {
+    let revision = tag.trim_matches('"').parse().ok()?;
+    (entity_tag(revision) == tag).then_some(revision)
+}
+
+/// Tags that no revision has match none (RFC 9110, section 13.1.1).
 fn precondition(headers: &HeaderMap) -> Precondition {
     if !headers.contains_key(header::IF_MATCH) {
         return Precondition::default();
     }
     let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
-    Precondition::any_of(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect())
+    let tags: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+    match tags.contains(&"*") {
+        true => Precondition::default(),
+        false => Precondition::any_of(tags.into_iter().filter_map(revision).collect()),
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Conditional {
@@ -40,6 +56,23 @@ mod tests {
     use serde_json::{Value, json};
 
     use omniflow_test_server::{Answer, TestServer, request};
+
+    use super::precondition;
+    use omniflow_service::precondition::Precondition;
+
+    #[test]
+    fn only_entity_tags_of_revisions_match() {
+        let parse = |values: &[&str]| {
+            let headers = values.iter().map(|value| (header::IF_MATCH, value.parse().unwrap()));
+            precondition(&headers.collect())
+        };
+        assert_eq!(parse(&[]), Precondition::default());
+        assert_eq!(parse(&["\"7\", *"]), Precondition::default());
+        assert_eq!(parse(&["\"7\",\"8\"", "\"9\""]), Precondition::any_of(vec![7, 8, 9]));
+        for none in ["", "7", "W/\"7\"", "\"07\"", "\"+7\"", "\"\"7\"\"", "\"a\""] {
+            assert_eq!(parse(&[none]), Precondition::any_of(Vec::new()), "{none}");
+        }
+    }
 
     async fn send(server: &TestServer, method: Method, path: &str, tag: &str, body: Value) -> Answer {
         let mut request: Request<_> = request(method, path, &server.owner, Some(body));

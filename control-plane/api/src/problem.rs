@@ -1,7 +1,7 @@
 //! Domain errors as problem documents: `application/problem+json` (RFC 9457).
 //!
-//! The texts are those of [`Error`], in `domain/src/error.rs` and in the use cases; the status of each code is in
-//! `api-types/src/problem.rs`.
+//! The texts are those of [`Error`], in `domain/src/error.rs` and in the use cases, with what `wording.rs` adds for
+//! clients; the status of each code is in `api-types/src/problem.rs`.
 
 use std::ops::Deref;
 
@@ -10,6 +10,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use omniflow_api_types::problem::{self, ProblemJson};
 use omniflow_domain::error::{Error, ErrorCode};
+
+use super::wording;
 
 /// An [`Error`] as an HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +48,18 @@ impl<E: Into<Error>> From<E> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
-        let body = ProblemJson::new(&self.0, status.canonical_reason().unwrap_or_default());
+        let body = ProblemJson::new(
+            &self.0,
+            status.canonical_reason().unwrap_or_default(),
+            wording::detail(&self.0),
+        );
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"omniflow\""));
         }
-        if let Some(seconds) = self.0.retry_after() {
+        if let Some(seconds) = problem::retry_after(&self.0) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

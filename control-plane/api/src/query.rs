@@ -51,11 +51,6 @@ impl WaitQuery {
     pub(super) fn read(self) -> Result<Option<Duration>, Error> {
         query::wait(self.wait)
     }
-
-    /// How long to wait, as text.
-    pub(super) fn into_text(self) -> Option<String> {
-        self.wait
-    }
 }
 
 impl From<PageQuery> for PageRequest {

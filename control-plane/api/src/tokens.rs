@@ -17,7 +17,8 @@ use super::problem::Problem;
 use super::query::PageQuery;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
-use omniflow_service::tokens::{self, Tokens};
+use omniflow_domain::error::Error;
+use omniflow_service::tokens::{TokenText, Tokens};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.add(OWNER, routes!(list)).add(OWNER, routes!(create)).add(OWNER, routes!(revoke))
@@ -60,16 +61,21 @@ pub(super) async fn create(
     Authenticated(principal): Authenticated,
     IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateToken>>,
 ) -> Result<Response, Problem> {
-    let created = tokens.create(&principal, create_of(request), attempt).await?;
+    let request = tokens.read(&token_text(request)).map_err(first)?;
+    let created = tokens.create(&principal, request, attempt).await?;
     let tokens::CreatedToken { token, secret } = created.value;
     let location = format!("/v1/tokens/{}", token.id);
     let body = CreatedToken { token: token.into(), secret: secret.expose().to_owned() };
     Ok(Created::new(location, None, &body)?.replayed(created.replayed).into_response())
 }
 
-/// Converts the body to the request of the use case.
-fn create_of(CreateToken { name, role, expires_at }: CreateToken) -> tokens::CreateToken {
-    tokens::CreateToken { name, role, expires_at }
+/// Converts the body.
+fn token_text(CreateToken { name, role, expires_at }: CreateToken) -> TokenText {
+    TokenText { name, role, expires_at }
+}
+
+fn first(errors: Vec<Error>) -> Error {
+    errors.into_iter().next().unwrap_or_else(Error::internal)
 }
 
 /// Revoke a token.

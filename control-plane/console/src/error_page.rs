@@ -5,10 +5,11 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::browser_session::BrowserSession;
-use super::form::sentence;
 use super::layout::Layout;
 use super::page::{Page, error_status};
 use super::route_kind::RouteKind;
+use super::wording;
+use omniflow_api_types::problem;
 use omniflow_domain::error::{Error, ErrorCode};
 
 #[derive(Template)]
@@ -23,7 +24,7 @@ struct ErrorPage<'a> {
 /// An error as plain text, for when the session cannot be read and no layout can be rendered.
 pub(super) fn plain(error: &Error) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-    (error_status(error.code()), headers, sentence(error.detail())).into_response()
+    (error_status(error.code()), headers, wording::text(error)).into_response()
 }
 
 /// The response of a handler, with an error page in place of an error.
@@ -48,11 +49,11 @@ fn page(browser: &BrowserSession, error: &Error) -> Response {
     let page = ErrorPage {
         layout: browser.layout(title),
         status: status.as_u16(),
-        text: &sentence(error.detail()),
+        text: &wording::text(error),
         code: error.code().as_str(),
     };
     let mut response = (status, Page(page)).into_response();
-    if let Some(seconds) = error.retry_after() {
+    if let Some(seconds) = problem::retry_after(error) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if error.code() == ErrorCode::NotReady {

@@ -9,9 +9,10 @@ use omniflow_policy::time::UnixMillis;
 use crate::state::Console;
 
 use super::page::PageError;
+use super::wording::{self, sentence};
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::{DAY_MS, format_time};
-use omniflow_service::idempotency::Attempt;
+use omniflow_service::idempotency::IdempotentRequest;
 
 /// Field with the CSRF token of the session.
 pub(super) const CSRF: &str = "csrf";
@@ -155,7 +156,7 @@ impl FormError {
         let field = at.and_then(|at| {
             fields.iter().find(|(pointer, _)| is_at(pointer, at)).map(|(_, name)| (*name).to_owned())
         });
-        Self { field, text: sentence(problem.detail()) }
+        Self { field, text: wording::text(problem) }
     }
 
     /// Assigns the problem of a search to one of these form `fields`. Next to the field, the text does not repeat the name of the
@@ -186,23 +187,16 @@ pub(super) fn invalid_fields(errors: &[FormError], labels: &[Labelled]) -> Vec<L
     labels.iter().filter(|(field, _)| error_at(errors, field).is_some()).copied().collect()
 }
 
-/// The field of the last error, unless an earlier error is at the same field. A check finds one error at a time: to find all,
-/// replace the value of this field with a valid one and check again.
-pub(super) fn newly_invalid(errors: &[FormError]) -> Option<&str> {
-    let (last, before) = errors.split_last()?;
-    last.field.as_deref().filter(|field| error_at(before, field).is_none())
-}
-
 /// A new idempotency key for a form.
 pub(super) fn new_attempt(app: &Console) -> Result<String, Error> {
     Ok(hex::encode(app.entropy.compose(|random| [0; 16].map(|_: u8| random()))?))
 }
 
-/// The idempotent attempt of a form, equivalent to the one of an API request; `None` for a form without an idempotency key.
-pub(super) fn attempt(principal: &Principal, form: &Form) -> Option<Attempt> {
+/// The idempotent request of a form, equivalent to one of the API; `None` for a form without an idempotency key.
+pub(super) fn attempt(principal: &Principal, form: &Form) -> Option<IdempotentRequest> {
     let name = form.stated(ATTEMPT)?;
     let key = Digest::of(format!("a form of a page: {name}").as_bytes());
-    Some(Attempt { token: principal.id, key, request: form.digest() })
+    Some(IdempotentRequest { token: principal.id, key, request: form.digest() })
 }
 
 /// The expiry that a form selects, in RFC 3339. Browsers send a time without a zone, which is in UTC.
@@ -239,13 +233,6 @@ pub(super) fn lifetimes(chosen: &str) -> Vec<Lifetime> {
     all.push(("date", "On a date"));
     let chosen = if chosen.is_empty() { "never" } else { chosen };
     all.into_iter().map(|(value, label)| Lifetime { value, label, is_chosen: value == chosen }).collect()
-}
-
-/// Formats the detail of an error as a sentence.
-pub(super) fn sentence(detail: &str) -> String {
-    let mut letters = detail.chars();
-    let text: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
-    if text.ends_with(['.', '!', '?', ':']) { text } else { format!("{text}.") }
 }
 
 #[cfg(test)]
@@ -299,20 +286,6 @@ mod tests {
         ] {
             let error = FormError::of_search(&Error::invalid_query(name, detail), &["ip", "from"]);
             assert_eq!((error.field.as_deref(), error.text.as_str()), expected);
-        }
-    }
-
-    #[test]
-    fn a_field_is_newly_invalid_once() {
-        let error =
-            |field: Option<&str>| FormError { field: field.map(str::to_owned), text: "No.".to_owned() };
-        let invalid = |fields: &[Option<&str>]| {
-            let errors: Vec<_> = fields.iter().map(|field| error(*field)).collect();
-            newly_invalid(&errors).map(str::to_owned)
-        };
-        assert_eq!(invalid(&[Some("a"), Some("b")]).as_deref(), Some("b"));
-        for done in [&[][..], &[None], &[Some("a"), None], &[Some("a"), Some("b"), Some("a")]] {
-            assert_eq!(invalid(done), None, "{done:?}");
         }
     }
 }

@@ -64,6 +64,7 @@ mod sign_in;
 mod sign_in_page;
 pub mod state;
 mod tokens;
+mod wording;
 
 #[cfg(test)]
 mod testing;

@@ -9,11 +9,13 @@ use serde::Deserialize;
 
 use super::browser_session::BrowserSession;
 use super::extract::{Authenticated, StrictQuery};
-use super::form::{Form, sentence};
+use super::form::Form;
 use super::page::{Page, PageResult, error_status};
 use super::routes::{Access, PageRoutes, READ};
 use super::session_cookie;
 use super::sign_in_page::{PATH, SignInPage, confirm_resubmit, local_path};
+use super::wording;
+use omniflow_api_types::problem;
 use omniflow_net::admission::Connection;
 use omniflow_service::sessions::{Sessions, SignIn, SignInRejection};
 
@@ -93,7 +95,7 @@ fn rejection_page(
         return (StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response();
     };
     let mut response = (error_status(error.code()), Page(page)).into_response();
-    if let Some(seconds) = error.retry_after() {
+    if let Some(seconds) = problem::retry_after(error) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
@@ -111,7 +113,7 @@ fn explanation(rejection: &SignInRejection) -> String {
              with the role owner, admin or auditor."
         }
         SignInRejection::RevokedMeanwhile => "This token was just revoked.",
-        SignInRejection::TooManyAttempts(error) => return sentence(error.detail()),
+        SignInRejection::TooManyAttempts(error) => return wording::text(error),
     };
     text.to_owned()
 }

@@ -16,7 +16,7 @@ use super::extract::{Authenticated, Segments, StrictQuery};
 use super::form::Lifetime;
 use super::form::{
     ATTEMPT, Form, FormError, Labelled, attempt, error_at, general_error, invalid_fields, lifetime,
-    lifetimes, new_attempt, newly_invalid,
+    lifetimes, new_attempt,
 };
 use super::format::{Ago, At};
 use super::layout::Layout;
@@ -26,7 +26,7 @@ use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::token::{Role, Token};
 use omniflow_service::query::PageRequest;
-use omniflow_service::tokens::{CreateToken, Tokens};
+use omniflow_service::tokens::{CreateToken, TokenText, Tokens};
 
 const PAGE_SIZE: &str = "50";
 /// JSON pointers of the request, with the form field of each.
@@ -152,10 +152,13 @@ async fn create(
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let created = match request(&form, browser.now()) {
-        Ok(request) => tokens.create(&principal, request, attempt(&principal, &form)).await,
-        Err(error) => Err(error),
+    let created = match request(&tokens, &form, browser.now()) {
+        Ok(request) => {
+            tokens.create(&principal, request, attempt(&principal, &form)).await.map_err(|error| vec![error])
+        }
+        Err(errors) => Err(errors),
     };
+    let problem = created.as_ref().err().and_then(|errors| errors.first()).map(Error::code);
     match created {
         Ok(created) => {
             let secret = created.value.secret.expose().to_owned();
@@ -167,47 +170,38 @@ async fn create(
                 Some(secret).filter(|_| !created.replayed),
             )
         }
-        Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
+        Err(_) if problem == Some(ErrorCode::AlreadyCreated) => {
             secret_page(&browser, form.text("name").to_owned(), form.text("role").to_owned(), None)
         }
-        Err(problem) if problem.code() == ErrorCode::IdempotencyKeyReused => {
-            let form = form.with(ATTEMPT, &new_attempt(&app)?);
-            Ok(form_page(&browser, &form, error_status(problem.code()), vec![error(&problem)]))
-        }
-        Err(problem) => {
-            let errors = every_error_of(&tokens, &form, &problem, browser.now());
-            Ok(form_page(&browser, &form, error_status(problem.code()), errors))
+        Err(errors) => {
+            let form = match problem {
+                Some(ErrorCode::IdempotencyKeyReused) => form.with(ATTEMPT, &new_attempt(&app)?),
+                _ => form,
+            };
+            let status = problem.map(error_status).unwrap_or_default();
+            Ok(form_page(&browser, &form, status, errors.iter().map(error).collect()))
         }
     }
 }
 
-fn request(form: &Form, now: UnixMillis) -> Result<CreateToken, Error> {
-    Ok(CreateToken {
-        name: form.text("name").to_owned(),
-        role: form.text("role").to_owned(),
-        expires_at: lifetime(form, now)?,
-    })
+/// The request of the form, or all its errors.
+fn request(tokens: &Tokens, form: &Form, now: UnixMillis) -> Result<CreateToken, Vec<Error>> {
+    let (name, role) = (form.text("name").to_owned(), form.text("role").to_owned());
+    let (expires_at, choice) = match lifetime(form, now) {
+        Ok(expires_at) => (expires_at, None),
+        Err(error) => (None, Some(error)),
+    };
+    let read = tokens.read(&TokenText { name, role, expires_at });
+    match (read, choice) {
+        (read, None) => read,
+        (Ok(_), Some(choice)) => Err(vec![choice]),
+        (Err(errors), Some(choice)) => Err(errors.into_iter().chain([choice]).collect()),
+    }
 }
 
 /// Assigns a problem to its form field.
 fn error(problem: &Error) -> FormError {
     FormError::new(problem, &POINTERS)
-}
-
-/// All errors of a form in which `problem` was found.
-fn every_error_of(tokens: &Tokens, form: &Form, problem: &Error, now: UnixMillis) -> Vec<FormError> {
-    let (mut form, mut errors) = (form.clone(), vec![error(problem)]);
-    while let Some(field) = newly_invalid(&errors) {
-        form = match field {
-            "name" => form.with(field, "checked"),
-            "role" => form.with(field, Role::Auditor.as_str()),
-            _ => form.with("lifetime", "never"),
-        };
-        let found = request(&form, now).and_then(|request| tokens.check(&request));
-        let Err(problem) = found else { break };
-        errors.push(error(&problem));
-    }
-    errors
 }
 
 fn secret_page(browser: &BrowserSession, name: String, role: String, secret: Option<String>) -> PageResult {

@@ -225,25 +225,6 @@ impl Detection {
             }
         }
     }
-
-    /// The path that lists the key's calls from the first of the anomaly to the last, as narrow as the log's filters can
-    /// be: of `new_network` those from the network if it is one, of `error_run` those of the status, of `used_after_end`
-    /// those that were refused for the reason, with whichever version. Of the others it is all calls of the key.
-    pub fn query(&self, time: impl Fn(UnixMillis) -> String) -> String {
-        let mut query = format!("/v1/audit?key={}", self.key_id);
-        if let ([network], AnomalyKind::NewNetwork) = (self.evidence.networks.as_slice(), self.kind) {
-            query.push_str(&format!("&ip={}", network.net()));
-        }
-        for (name, value) in [("status", &self.evidence.status), ("reason", &self.evidence.reason)] {
-            if let Some(value) = value {
-                query.push_str(&format!("&{name}={value}"));
-            }
-        }
-        // `to` is the first instant that is not meant.
-        let end = UnixMillis(self.last.0.saturating_add(1));
-        query.push_str(&format!("&from={}&to={}", time(self.first), time(end)));
-        query
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
-//! Why a use case was refused or failed: one enum of stable codes, and one error with a sentence for people.
+//! Why a use case was refused or failed: a stable code, a sentence in the words of the product, and the facts that `api`
+//! and `console` need to word it for their readers. Nothing in it is about HTTP.
+
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::clock::EntropyUnavailable;
+use crate::idempotency::Created;
 
 /// Makes the enum and its list out of one table, so that no code can miss in the list.
 macro_rules! codes {
@@ -106,48 +110,83 @@ pub struct Error {
     detail: String,
     field: Option<String>,
     line: Option<usize>,
-    retry_after: Option<u64>,
+    facts: Option<Box<Facts>>,
+}
+
+/// What an error is about, for those who tell their readers how to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Facts {
+    /// There is no such thing.
+    Missing(Missing),
+    /// What was to be changed has another revision than expected.
+    Revision {
+        /// What was to be changed.
+        subject: String,
+        /// Its revision.
+        current: u64,
+        /// The revisions that the change was for.
+        expected: Vec<u64>,
+    },
+    /// An earlier request with the same idempotency key created this, and its result is no longer available.
+    Created(Created),
+    /// The request can succeed after this time.
+    RetryIn(Duration),
+}
+
+/// What does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// A key with this identifier or name.
+    Key,
+    /// A version of a key.
+    KeyVersion,
+    /// A token with this identifier.
+    Token,
+    /// A version of the policy.
+    PolicyVersion,
 }
 
 // === impl Error ===
 
 impl Error {
-    /// A problem with this code, its status, and a sentence that says what to do.
+    /// An error with this code, and a sentence that says what happened, why, and what to do.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), field: None, line: None, retry_after: None }
+        Self { code, detail: detail.into(), field: None, line: None, facts: None }
     }
 
-    /// A value in the request's body that is understood and refused. `field` is a JSON pointer.
+    /// A field of the request that is invalid. `field` is a JSON pointer.
     pub fn invalid_field(field: impl Into<String>, detail: impl ToString) -> Self {
-        let error = Self::new(ErrorCode::InvalidField, detail.to_string());
-        Self { field: Some(field.into()), ..error }
+        Self::new(ErrorCode::InvalidField, detail.to_string()).at(field)
     }
 
-    /// A query parameter that is refused.
+    /// A filter of the request that is invalid.
     pub fn invalid_query(name: &str, detail: impl ToString) -> Self {
-        let error = Self::new(ErrorCode::InvalidQuery, detail.to_string());
-        Self { field: Some(name.to_owned()), ..error }
+        Self::new(ErrorCode::InvalidQuery, detail.to_string()).at(name)
     }
 
-    /// A header that is refused.
-    pub fn invalid_header(name: &str, detail: impl ToString) -> Self {
-        let error = Self::new(ErrorCode::InvalidHeader, detail.to_string());
-        Self { field: Some(name.to_owned()), ..error }
-    }
-
-    /// A body that is not the JSON that is expected.
+    /// Text that is not the expected JSON.
     pub fn invalid_json(field: Option<String>, detail: impl Into<String>) -> Self {
         Self { field, ..Self::new(ErrorCode::InvalidJson, detail) }
     }
 
-    /// A body that is not the TOML that is expected.
+    /// Text that is not the expected TOML.
     pub fn invalid_toml(field: Option<String>, detail: impl ToString) -> Self {
         Self { field, ..Self::new(ErrorCode::InvalidToml, detail.to_string()) }
     }
 
-    /// The same, at this line of the body, from 1.
+    /// The same, caused by this part of the request.
+    pub fn at(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// The same, caused by this line of the request, from 1.
     pub fn at_line(self, line: Option<usize>) -> Self {
         Self { line, ..self }
+    }
+
+    /// The same, with these facts.
+    pub fn about(self, facts: Facts) -> Self {
+        Self { facts: Some(Box::new(facts)), ..self }
     }
 
     /// The same, with one more sentence.
@@ -160,58 +199,62 @@ impl Error {
         Self::new(ErrorCode::NotFound, detail)
     }
 
-    /// No token, or none that is valid. One answer for all of them, so that nothing is learnt from it.
+    /// There is no such key, version or token.
+    pub fn missing(missing: Missing) -> Self {
+        Self::not_found(match missing {
+            Missing::Key => "No key has this identifier or name.",
+            Missing::KeyVersion => "The key has no such version.",
+            Missing::Token => "No token has this identifier.",
+            Missing::PolicyVersion => "The policy has no such version.",
+        })
+        .about(Facts::Missing(missing))
+    }
+
+    /// No token, or none that is valid. One error for all of them, so that it reveals nothing.
     pub fn unauthenticated() -> Self {
-        Self::new(
-            ErrorCode::Unauthenticated,
-            "Send a valid token of the control plane, once, as 'Authorization: Bearer TOKEN'.",
-        )
+        Self::new(ErrorCode::Unauthenticated, "The token is missing or not valid. Use a valid token.")
     }
 
-    /// No valid token, as many times before from the same address. The next one is looked at after so many seconds.
-    pub fn too_many_attempts(seconds: u64) -> Self {
-        let error = Self::new(
-            ErrorCode::TooManyAttempts,
-            "This token is not valid, like many that came from this address before. Send a valid one: it is taken at \
-             once.",
-        );
-        Self { retry_after: Some(seconds), ..error }
+    /// An invalid token, as many before from the same address. The next invalid one is counted after `retry_in`.
+    pub fn too_many_attempts(retry_in: Duration) -> Self {
+        let detail = "The token is not valid, and too many invalid tokens came from this address. Use a valid token: it \
+                      is accepted immediately.";
+        Self::new(ErrorCode::TooManyAttempts, detail).about(Facts::RetryIn(retry_in))
     }
 
-    /// A valid token whose role does not reach.
+    /// A valid token whose role does not permit the operation.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(ErrorCode::Forbidden, detail)
     }
 
-    /// A failure on this side. What it was stands in the log only.
+    /// A failure of the control plane. Its cause is in the log only.
     pub fn internal() -> Self {
         Self::new(ErrorCode::InternalError, "The control plane failed. Its log says why.")
     }
 }
 
 impl Error {
-    /// Which problem it is.
+    /// Which error it is.
     pub fn code(&self) -> ErrorCode {
         self.code
     }
 
-    /// What went wrong and what to do.
+    /// What happened, why, and what to do, without a word about HTTP.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The line of the body, from 1, where it is known.
+    /// What it is about, where a reader can be told more than the sentence says.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.as_deref()
+    }
+
+    /// The line of the request that caused it, from 1, where it is known.
     pub fn line(&self) -> Option<usize> {
         self.line
     }
 
-    /// When to come again, in seconds, where that is known.
-    pub fn retry_after(&self) -> Option<u64> {
-        let starting = matches!(self.code, ErrorCode::NotReady | ErrorCode::Busy);
-        self.retry_after.or(starting.then_some(1))
-    }
-
-    /// What is to blame, where that is known.
+    /// The part of the request that caused it, where it is known.
     pub fn field(&self) -> Option<&str> {
         self.field.as_deref()
     }

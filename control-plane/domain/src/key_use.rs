@@ -38,7 +38,7 @@ pub struct CallGroup {
 
 /// Some calls of a key, counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub struct UseCounts {
     /// How many.
     pub calls: u64,
     /// Those of them that were refused.
@@ -59,13 +59,13 @@ pub struct KeyUse {
     /// Whether these are all calls of the last 30 days: false where there are more than were evaluated.
     pub complete: bool,
     /// All calls; `None` where there is none.
-    pub total: Option<Tally>,
+    pub total: Option<UseCounts>,
     /// When the last call began that was let through.
     pub last_allowed: Option<UnixMillis>,
     /// Calls by the reason for which they were refused, most first.
     pub refusals: Vec<(&'static str, u64)>,
     /// Calls by method and endpoint, most first.
-    pub endpoints: Vec<((String, Option<String>), Tally)>,
+    pub endpoints: Vec<((String, Option<String>), UseCounts)>,
     /// Endpoints beyond those.
     pub more_endpoints: usize,
     /// Calls by address: those that are new first, then most calls first.
@@ -93,7 +93,7 @@ pub struct AddressUse {
     /// The address.
     pub address: IpAddr,
     /// Its calls.
-    pub tally: Tally,
+    pub tally: UseCounts,
     /// Whether the first call from it in the period was in the last 24 hours of it.
     pub is_new: bool,
 }
@@ -103,9 +103,9 @@ pub fn period_start(now: UnixMillis) -> UnixMillis {
     UnixMillis(now.0.saturating_sub(PERIOD_MS))
 }
 
-// === impl Tally ===
+// === impl UseCounts ===
 
-impl Tally {
+impl UseCounts {
     fn of(group: &CallGroup) -> Self {
         let refused = if matches!(group.outcome, Outcome::Denied(_)) { group.calls } else { 0 };
         Self { calls: group.calls, refused, first: group.first, last: group.last }
@@ -124,20 +124,20 @@ impl Tally {
 impl KeyUse {
     /// Adds up the calls of the period that ends at `now`, of which the newest `most` are given.
     pub fn of(groups: &[CallGroup], most: u64, now: UnixMillis) -> Self {
-        let total = sum(groups.iter().map(|group| ((), Tally::of(group)))).remove(&());
+        let total = sum(groups.iter().map(|group| ((), UseCounts::of(group)))).remove(&());
         let complete = total.is_none_or(|total| total.calls < most);
         let oldest = total.map(|total| total.first).filter(|_| !complete);
         let from = oldest.unwrap_or_else(|| period_start(now));
         let (endpoints, more_endpoints) = listed(
             sum(groups
                 .iter()
-                .map(|group| ((group.method.clone(), group.endpoint.clone()), Tally::of(group)))),
+                .map(|group| ((group.method.clone(), group.endpoint.clone()), UseCounts::of(group)))),
             |(_, tally)| Reverse(tally.calls),
         );
         let day_ago = UnixMillis(now.0.saturating_sub(DAY_MS));
-        let by_address = sum(groups.iter().filter_map(|group| Some((group.address?, Tally::of(group)))));
+        let by_address = sum(groups.iter().filter_map(|group| Some((group.address?, UseCounts::of(group)))));
         // What was before a day ago has to be known for it.
-        let is_new = |tally: &Tally| from < day_ago && tally.first >= day_ago;
+        let is_new = |tally: &UseCounts| from < day_ago && tally.first >= day_ago;
         let new_addresses = by_address.values().filter(|tally| is_new(tally)).count();
         let (addresses, more_addresses) =
             listed(by_address, |(_, tally)| (Reverse(is_new(tally)), Reverse(tally.calls)));
@@ -167,8 +167,8 @@ impl KeyUse {
     }
 }
 
-fn sum<K: Ord>(tallies: impl Iterator<Item = (K, Tally)>) -> BTreeMap<K, Tally> {
-    let mut sums: BTreeMap<K, Tally> = BTreeMap::new();
+fn sum<K: Ord>(tallies: impl Iterator<Item = (K, UseCounts)>) -> BTreeMap<K, UseCounts> {
+    let mut sums: BTreeMap<K, UseCounts> = BTreeMap::new();
     for (key, tally) in tallies {
         sums.entry(key).and_modify(|sum| sum.add(tally)).or_insert(tally);
     }
@@ -177,10 +177,10 @@ fn sum<K: Ord>(tallies: impl Iterator<Item = (K, Tally)>) -> BTreeMap<K, Tally> 
 
 /// The first [`MAX_LISTED`] in this order, and how many there are beyond.
 fn listed<K: Ord, O: Ord>(
-    sums: BTreeMap<K, Tally>,
-    order: impl Fn(&(K, Tally)) -> O,
-) -> (Vec<(K, Tally)>, usize) {
-    let mut all: Vec<(K, Tally)> = sums.into_iter().collect();
+    sums: BTreeMap<K, UseCounts>,
+    order: impl Fn(&(K, UseCounts)) -> O,
+) -> (Vec<(K, UseCounts)>, usize) {
+    let mut all: Vec<(K, UseCounts)> = sums.into_iter().collect();
     all.sort_by_key(order);
     let more = all.len().saturating_sub(MAX_LISTED);
     all.truncate(MAX_LISTED);

@@ -30,6 +30,7 @@ pub mod clock;
 pub mod detection;
 pub mod error;
 pub mod gateway;
+pub mod idempotency;
 pub mod key;
 pub mod key_details;
 pub mod key_use;

@@ -48,7 +48,7 @@ pub enum GroupValue {
 
 /// Calls, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct CallCounts {
     /// All of them.
     pub calls: u64,
     /// Those with a status from 400 to 499.
@@ -71,9 +71,9 @@ pub struct CallStats {
     /// In the order of time where grouped by hour first, otherwise those of most calls first.
     pub groups: Vec<GroupStats>,
     /// The calls of the groups beyond the limit; `None` where there are none.
-    pub other: Option<Tally>,
+    pub other: Option<CallCounts>,
     /// All calls.
-    pub total: Tally,
+    pub total: CallCounts,
 }
 
 /// The calls of one group.
@@ -84,7 +84,7 @@ pub struct GroupStats {
     /// The newest name of the key, where grouped by key.
     pub key_name: Option<String>,
     /// How many, and how fast.
-    pub tally: Tally,
+    pub tally: CallCounts,
 }
 
 // === impl Dimension ===
@@ -115,9 +115,9 @@ impl FromStr for Dimension {
     }
 }
 
-// === impl Tally ===
+// === impl CallCounts ===
 
-impl Tally {
+impl CallCounts {
     /// Adds calls whose statuses begin with the same digit and whose latencies have the same three first digits, or are
     /// not known.
     pub fn add(&mut self, class: u16, latency: Option<u64>, calls: u64) {
@@ -151,17 +151,17 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_the_nearest_rank() {
-        let mut tally = Tally::default();
+        let mut tally = CallCounts::default();
         assert_eq!(tally.percentile(50), None);
         for latency in 1..=100 {
             tally.add(2, Some(latency), 1);
         }
-        let all = |tally: &Tally| [1, 50, 95, 99, 100].map(|percent| tally.percentile(percent).unwrap());
+        let all = |tally: &CallCounts| [1, 50, 95, 99, 100].map(|percent| tally.percentile(percent).unwrap());
         assert_eq!(all(&tally), [1, 50, 95, 99, 100]);
         tally.add(5, Some(1_000), 900);
         assert_eq!(all(&tally), [10, 1_000, 1_000, 1_000, 1_000]);
         assert_eq!((tally.calls, tally.client_errors, tally.server_errors), (1_000, 0, 900));
-        let mut one = Tally::default();
+        let mut one = CallCounts::default();
         one.add(4, Some(7), 1);
         // Aggregated calls count, and say nothing of latencies.
         one.add(4, None, 1_000);

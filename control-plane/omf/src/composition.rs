@@ -22,7 +22,6 @@ use omniflow_service::gateways::Gateways;
 use omniflow_service::idempotency::IdempotencyCache;
 use omniflow_service::jobs::retention::RetentionPeriods;
 use omniflow_service::keys::{KeyParts, Keys};
-use omniflow_service::known_tokens::KnownTokens;
 use omniflow_service::leaks::Leaks;
 use omniflow_service::monitoring::{DeliveryFailures, Monitoring};
 use omniflow_service::notifications::Notifications;
@@ -76,7 +75,6 @@ struct Shared {
     fleet: Arc<Fleet>,
     notifications: Notifications,
     vault: Arc<Vault>,
-    known_tokens: Arc<KnownTokens>,
     idempotency: Arc<IdempotencyCache>,
     retention: RetentionPeriods,
     clock: Clock,
@@ -173,7 +171,6 @@ impl Shared {
         let default_file = settings.data_dir.join("payload-key");
         let key_file = settings.payload_key_file.as_ref().unwrap_or(&default_file);
         let vault = Arc::new(Vault::open(key_file, &*store, entropy.clone()).await?);
-        let known_tokens = Arc::new(KnownTokens::read(&*store).await?);
         let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
         fleet.recall(&*store).await?;
         let publisher = Arc::new(Publisher::new(Arc::clone(&store), installation, clock.clone()));
@@ -185,7 +182,6 @@ impl Shared {
             fleet,
             notifications: Notifications::default(),
             vault,
-            known_tokens,
             idempotency: Arc::default(),
             retention,
             clock,
@@ -199,17 +195,21 @@ impl Shared {
 impl UseCases {
     fn new(shared: &Shared, settings: &ServerSettings) -> Self {
         let Shared { store, publisher, fleet, notifications, idempotency, clock, entropy, .. } = shared;
-        let authentication = Arc::new(Authentication::new(
-            Arc::clone(store),
-            Arc::clone(&shared.known_tokens),
-            notifications.clone(),
-            clock.clone(),
-        ));
-        let parts = KeyParts { store, publisher, fleet, notifications, idempotency };
-        let keys = Keys::new(&parts, settings.rotation_after, clock, entropy);
+        let authentication =
+            Arc::new(Authentication::new(Arc::clone(store), notifications.clone(), clock.clone()));
+        let parts = KeyParts {
+            store: Arc::clone(store),
+            publisher: Arc::clone(publisher),
+            fleet: Arc::clone(fleet),
+            notifications: notifications.clone(),
+            idempotency: Arc::clone(idempotency),
+            rotation_after: settings.rotation_after,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+        };
+        let keys = Keys::new(parts.clone());
         let tokens = Tokens::new(
             Arc::clone(store),
-            Arc::clone(&shared.known_tokens),
             notifications.clone(),
             Arc::clone(idempotency),
             publisher.installation.key_prefix.clone(),
@@ -231,7 +231,7 @@ impl UseCases {
             tokens: Arc::new(tokens),
             sessions: Arc::new(sessions),
             policies: Arc::new(Policies::new(store, publisher, fleet, notifications, clock)),
-            leaks: Arc::new(Leaks::new(&parts, settings.rotation_after, clock, entropy)),
+            leaks: Arc::new(Leaks::new(parts)),
             request_log: Arc::new(request_log),
             admin_log: Arc::new(AdminLog::new(Arc::clone(store))),
             gateways: Arc::new(Gateways::new(Arc::clone(fleet), Arc::clone(publisher))),

@@ -26,8 +26,8 @@ pub enum ServerError {
     #[error(transparent)]
     Otlp(#[from] OtlpError),
     /// The data directory is not usable.
-    #[error(transparent)]
-    Storage(#[from] StoreError),
+    #[error("{}", describe_store_error(.0))]
+    Storage(#[source] StoreError),
     /// The keys that encrypt arguments of calls are not usable.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -54,4 +54,22 @@ pub enum ServerError {
     /// A task of the server ended unexpectedly.
     #[error("a task of the server ended unexpectedly: {0}")]
     Ended(#[from] JoinError),
+}
+
+/// The message of a store error, with the flag to set if the data directory is in use.
+pub(crate) fn describe_store_error(error: &StoreError) -> String {
+    match error {
+        StoreError::InUse(_) => {
+            format!("{error}; stop that process or choose another directory with --data-dir")
+        }
+        error => error.to_string(),
+    }
+}
+
+// === impl ServerError ===
+
+impl From<StoreError> for ServerError {
+    fn from(error: StoreError) -> Self {
+        Self::Storage(error)
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! That an attempt succeeded is stored for a day. Its result contains a secret, which is never stored: the result is
 //! kept in memory for ten minutes, as long as clients and proxies retry by themselves. After that a repeated attempt is
-//! refused with the location of what it created.
+//! refused with what it created.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -12,8 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use omniflow_policy::time::UnixMillis;
 
 use crate::authentication::check_token;
-use omniflow_domain::error::{Error, ErrorCode};
-pub use omniflow_store::Attempt;
+use omniflow_domain::error::{Error, ErrorCode, Facts};
+use omniflow_domain::idempotency::Created;
+pub use omniflow_store::IdempotentRequest;
 use omniflow_store::Transaction;
 
 /// How long an attempt is remembered, in milliseconds: a day.
@@ -41,7 +42,7 @@ pub struct Idempotent<T> {
 
 /// The results of the last ten minutes, which are nowhere else.
 #[derive(Default)]
-pub struct IdempotencyCache(Mutex<HashMap<Attempt, Entry>>);
+pub struct IdempotencyCache(Mutex<HashMap<IdempotentRequest, Entry>>);
 
 struct Entry {
     kept_at: UnixMillis,
@@ -49,17 +50,15 @@ struct Entry {
     result: Box<dyn Any + Send + Sync>,
 }
 
-/// Records, in the transaction that creates it, that an attempt creates what is at `location`.
+/// Records, in the transaction that creates it, what an attempt creates.
 pub(crate) async fn record(
     transaction: &mut dyn Transaction,
-    attempt: Option<&Attempt>,
-    location: &str,
+    attempt: Option<&IdempotentRequest>,
+    created: &Created,
     now: UnixMillis,
 ) -> Result<(), Error> {
     match attempt {
-        Some(attempt) => {
-            Ok(transaction.insert_attempt(attempt, location, now, remembered_since(now)).await?)
-        }
+        Some(attempt) => Ok(transaction.record_request(attempt, created, now, remembered_since(now)).await?),
         None => Ok(()),
     }
 }
@@ -71,7 +70,7 @@ fn remembered_since(now: UnixMillis) -> UnixMillis {
 fn reused() -> Error {
     Error::new(
         ErrorCode::IdempotencyKeyReused,
-        "Another call was made with this Idempotency-Key. Send a new one with each new call.",
+        "A different request was made with the same idempotency key. Use a new key for each new request.",
     )
 }
 
@@ -97,11 +96,11 @@ impl IdempotencyCache {
     pub(crate) async fn replayed<T: Replayable>(
         &self,
         transaction: &mut dyn Transaction,
-        attempt: Option<&Attempt>,
+        attempt: Option<&IdempotentRequest>,
         now: UnixMillis,
     ) -> Result<Option<Idempotent<T>>, Error> {
         let Some(attempt) = attempt else { return Ok(None) };
-        let Some(done) = transaction.done_attempt(attempt, remembered_since(now)).await? else {
+        let Some(done) = transaction.recorded_request(attempt, remembered_since(now)).await? else {
             return Ok(None);
         };
         check_token(transaction, attempt.token, now).await?;
@@ -109,14 +108,12 @@ impl IdempotencyCache {
             return Err(reused());
         }
         let value = self.get(attempt, now)?.ok_or_else(|| {
-            Error::new(
-                ErrorCode::AlreadyCreated,
-                format!(
-                    "A call with this Idempotency-Key has made {} already. Its answer is no longer kept, and its secret \
-                     nowhere: if you never got it, rotate the key or make another token.",
-                    done.location
-                ),
-            )
+            let detail = format!(
+                "An earlier request with the same idempotency key succeeded, with {}. Its result is no longer available, \
+                 and its secret is not stored.",
+                done.created
+            );
+            Error::new(ErrorCode::AlreadyCreated, detail).about(Facts::Created(done.created))
         })?;
         Ok(Some(Idempotent { value, replayed: true }))
     }
@@ -124,7 +121,7 @@ impl IdempotencyCache {
     /// The result of a first attempt, kept for its repetition.
     pub(crate) fn keep<T: Replayable>(
         &self,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
         value: T,
         now: UnixMillis,
     ) -> Idempotent<T> {
@@ -136,14 +133,14 @@ impl IdempotencyCache {
     }
 
     /// A result of another type belongs to another request.
-    fn get<T: Replayable>(&self, attempt: &Attempt, now: UnixMillis) -> Result<Option<T>, Error> {
+    fn get<T: Replayable>(&self, attempt: &IdempotentRequest, now: UnixMillis) -> Result<Option<T>, Error> {
         let mut kept = self.lock();
         remove_old(&mut kept, now);
         let Some(entry) = kept.get(attempt) else { return Ok(None) };
         entry.result.downcast_ref::<T>().cloned().map(Some).ok_or_else(reused)
     }
 
-    fn insert(&self, attempt: Attempt, entry: Entry) {
+    fn insert(&self, attempt: IdempotentRequest, entry: Entry) {
         let mut kept = self.lock();
         remove_old(&mut kept, entry.kept_at);
         let bytes = |kept: &HashMap<_, Entry>| -> usize { kept.values().map(|entry| entry.bytes).sum() };
@@ -156,7 +153,7 @@ impl IdempotencyCache {
         kept.insert(attempt, entry);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Attempt, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IdempotentRequest, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -168,7 +165,7 @@ impl fmt::Debug for IdempotencyCache {
 }
 
 /// The distance either way: a clock that is set back must not keep secrets for longer.
-fn remove_old(kept: &mut HashMap<Attempt, Entry>, now: UnixMillis) {
+fn remove_old(kept: &mut HashMap<IdempotentRequest, Entry>, now: UnixMillis) {
     kept.retain(|_, entry| now.0.abs_diff(entry.kept_at.0) < KEPT_MS);
 }
 
@@ -200,8 +197,12 @@ mod tests {
         }
     }
 
-    fn attempt(number: u32) -> Attempt {
-        Attempt { token: Uuid::nil(), key: Digest::of(&number.to_be_bytes()), request: Digest::of(b"") }
+    fn attempt(number: u32) -> IdempotentRequest {
+        IdempotentRequest {
+            token: Uuid::nil(),
+            key: Digest::of(&number.to_be_bytes()),
+            request: Digest::of(b""),
+        }
     }
 
     #[test]
@@ -245,10 +246,10 @@ mod tests {
             created_at: UnixMillis(0),
             expires_at: Some(UnixMillis(1_000)),
         };
-        let attempt = Attempt { token: token.id, ..attempt(1) };
+        let attempt = IdempotentRequest { token: token.id, ..attempt(1) };
         let mut transaction = store.begin().await.unwrap();
         transaction.insert_token(&token).await.unwrap();
-        record(&mut *transaction, Some(&attempt), "/v1/keys/1", UnixMillis(1)).await.unwrap();
+        record(&mut *transaction, Some(&attempt), &Created::key(Uuid::nil()), UnixMillis(1)).await.unwrap();
         cache.keep(Some(attempt), Other, UnixMillis(1));
 
         let attempt = Some(&attempt);

@@ -8,7 +8,7 @@ use serde_path_to_error::{Segment, Track};
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     // Serde would take a list for an object whose fields come in the order of their declaration.
     if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(Error::invalid_json(None, "The body is a list. Send an object."));
+        return Err(Error::invalid_json(None, "Expected a JSON object, found a list."));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = Track::new();

@@ -18,7 +18,6 @@ pub mod idempotency;
 pub mod jobs;
 pub mod json;
 pub mod keys;
-pub mod known_tokens;
 pub mod leaks;
 pub mod metrics;
 pub mod monitoring;

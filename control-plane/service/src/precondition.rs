@@ -1,41 +1,35 @@
 //! Changes to the revision that their principal has read, or none at all.
 
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::error::{Error, ErrorCode, Facts};
 
-/// The revisions at which a change may be applied, as entity tags; `None` for any.
-#[derive(Clone, Debug, Default)]
-pub struct Precondition(Option<Vec<String>>);
-
-/// The entity tag of a revision.
-pub fn entity_tag(revision: u64) -> String {
-    format!("\"{revision}\"")
-}
+/// The revisions at which a change may be applied; any by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Precondition(Option<Vec<u64>>);
 
 // === impl Precondition ===
 
 impl Precondition {
     /// Exactly this revision.
     pub fn at(revision: u64) -> Self {
-        Self(Some(vec![entity_tag(revision)]))
+        Self(Some(vec![revision]))
     }
 
-    /// Any of these entity tags, `*` for any revision. Text that is no entity tag matches none (RFC 9110, section 13.1.1).
-    pub fn any_of(tags: Vec<String>) -> Self {
-        Self(Some(tags))
+    /// Any of these revisions. Without one, the change is always refused.
+    pub fn any_of(revisions: Vec<u64>) -> Self {
+        Self(Some(revisions))
     }
 
-    /// Refuses the change unless `what` is at one of the revisions.
-    pub(crate) fn check(&self, what: &str, revision: u64) -> Result<(), Error> {
-        let current = entity_tag(revision);
+    /// Refuses the change unless `subject` has one of the revisions.
+    pub(crate) fn check(&self, subject: &str, current: u64) -> Result<(), Error> {
         match &self.0 {
-            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Error::new(
+            Some(expected) if !expected.contains(&current) => Err(Error::new(
                 ErrorCode::VersionMismatch,
                 format!(
-                    "{what} is at {current}, not at {}, which If-Match names: it was changed in between. Read it \
-                     again and repeat the change on it.",
-                    tags.join(", ")
+                    "{subject} was changed after you read it: its revision is now {current}. Read it again, then repeat \
+                     the change."
                 ),
-            )),
+            )
+            .about(Facts::Revision { subject: subject.to_owned(), current, expected: expected.clone() })),
             _ => Ok(()),
         }
     }

@@ -123,10 +123,10 @@ impl Publisher {
             Ok::<_, BuildError>(builder)
         });
         let builders = try_join_all(read).await?;
-        let pages = pages(&builders, self.installation.id, version)?;
+        let segments = segments(&builders, self.installation.id, version)?;
         drop(builders);
         let document = policy.document.to_json().into();
-        let image = Image::from_segments(self.installation.id, version, document, pages)?;
+        let image = Image::from_segments(self.installation.id, version, document, segments)?;
         tracing::info!(version, credentials, took = ?began.elapsed(), "image built");
         self.publication.start(image, Policy::compile(policy.document)?, policy.version);
         Ok(())
@@ -231,7 +231,7 @@ impl Publisher {
 }
 
 /// Builds all segments from the contents of the builders, with one thread per builder.
-fn pages(
+fn segments(
     builders: &[ImageBuilder],
     installation: Uuid,
     version: u64,
@@ -244,11 +244,11 @@ fn pages(
             .map(|number| number * part..((number + 1) * part).min(count))
             .map(|range| scope.spawn(|| ImageBuilder::segments(builders, installation, version, range)))
             .collect();
-        let mut pages = Vec::with_capacity(count as usize);
+        let mut segments = Vec::with_capacity(count as usize);
         for thread in threads {
             // A thread that panics is a defect, and this one goes the same way.
-            pages.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            segments.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         }
-        Ok(pages)
+        Ok(segments)
     })
 }

@@ -11,7 +11,7 @@ use omniflow_domain::time::{parse_duration, parse_time};
 use omniflow_policy::time::UnixMillis;
 
 /// A parameter that is present and not empty.
-pub(crate) fn present(value: Option<String>) -> Option<String> {
+pub fn present(value: Option<String>) -> Option<String> {
     value.filter(|text| !text.is_empty())
 }
 
@@ -26,7 +26,7 @@ where
 }
 
 /// An instant.
-pub(crate) fn time(name: &str, value: Option<String>) -> Result<Option<UnixMillis>, Error> {
+pub fn time(name: &str, value: Option<String>) -> Result<Option<UnixMillis>, Error> {
     let wrong = || Error::invalid_query(name, format!("{name} is a time such as 2026-03-01T12:00:00Z"));
     present(value).map(|text| parse_time(&text).ok_or_else(wrong)).transpose()
 }

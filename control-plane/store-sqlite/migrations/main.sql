@@ -94,7 +94,7 @@ CREATE TABLE idempotency (
     token_id       BLOB    NOT NULL,
     key_digest     BLOB    NOT NULL CHECK (length(key_digest) = 32),
     request_digest BLOB    NOT NULL CHECK (length(request_digest) = 32),
-    location       TEXT    NOT NULL,
+    created        TEXT    NOT NULL, -- kind and identifiers, in JSON
     created_at     INTEGER NOT NULL,
     PRIMARY KEY (token_id, key_digest)
 ) STRICT, WITHOUT ROWID;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use omniflow_domain::admin_event::{AdminEvent, NewAdminEvent, PrincipalRef, Subject};
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use omniflow_store::{AdminLogFilter, AdminLogStore, AdminLogWrites, Result, StoreError, TokenWrites};
 
 use crate::SqliteStore;
-use crate::columns::{from_millis, parsed, row_limit, to_millis};
+use crate::columns::{Columns, from_millis, parsed, row_limit, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -47,7 +47,8 @@ impl AdminLogStore for SqliteStore {
             query.push(" AND time < ").push_bind(to_millis(to));
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
-        let rows = query.build().fetch_all(&mut *self.main.reader().await?).await?;
+        let rows =
+            query.build().fetch_all(&mut *self.main.reader().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(read).collect()
     }
 }
@@ -73,21 +74,22 @@ impl AdminLogWrites for SqliteTransaction {
         .bind(event.before.as_ref().map(Value::to_string))
         .bind(event.after.as_ref().map(Value::to_string))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 }
 
 fn read(row: &SqliteRow) -> Result<AdminEvent> {
     Ok(AdminEvent {
-        id: row.try_get(0)?,
+        id: row.column(0)?,
         noted: NewAdminEvent {
-            time: from_millis(row.try_get(1)?),
-            principal: PrincipalRef { id: row.try_get(2)?, name: row.try_get(3)? },
-            action: parsed(row.try_get(4)?, "an action")?,
-            subject: Subject { id: row.try_get(5)?, name: row.try_get(6)? },
-            before: read_state(row.try_get(7)?)?,
-            after: read_state(row.try_get(8)?)?,
+            time: from_millis(row.column(1)?),
+            principal: PrincipalRef { id: row.column(2)?, name: row.column(3)? },
+            action: parsed(row.column(4)?, "an action")?,
+            subject: Subject { id: row.column(5)?, name: row.column(6)? },
+            before: read_state(row.column(7)?)?,
+            after: read_state(row.column(8)?)?,
         },
     })
 }

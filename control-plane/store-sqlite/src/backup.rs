@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::digest::{Digest, DigestStream};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use uuid::Uuid;
 
 use omniflow_domain::time::parse_time;
 use omniflow_files::private;
 use omniflow_store::{Result, StoreError};
 
+use crate::columns::Columns;
 use crate::database::BUSY_TIMEOUT;
 use crate::{AUDIT_FILE, MAIN_FILE, at};
 
@@ -63,7 +64,7 @@ pub enum BackupError {
     #[error(transparent)]
     Storage(#[from] StoreError),
     /// The data directory has no database.
-    #[error("{} has no database {MAIN_FILE}; use the --data-dir of omf serve", .0.display())]
+    #[error("{} has no database {MAIN_FILE}; choose the data directory of omf serve", .0.display())]
     NoDatabase(PathBuf),
     /// The data directory has no installation yet.
     #[error("{} has no installation yet; start omf serve once", .0.display())]
@@ -162,8 +163,8 @@ async fn copy_database(from: &Path, to: &Path, name: &str) -> std::result::Resul
     let file = private::open_private(to).map_err(at(to))?;
     let mut reader = read_only(from).await?;
     let copied = sqlx::query("VACUUM INTO ?").bind(text.to_owned()).execute(&mut reader).await;
-    reader.close().await.map_err(StoreError::from)?;
-    copied.map_err(StoreError::from)?;
+    reader.close().await.map_err(StoreError::backend)?;
+    copied.map_err(StoreError::backend)?;
     file.sync_all().map_err(at(to))?;
     let (bytes, sha256) = copy(File::open(to).map_err(at(to))?, io::sink()).map_err(at(to))?;
     Ok(BackupFile { name: name.to_owned(), bytes, sha256 })
@@ -195,7 +196,7 @@ pub(crate) fn regular_file(path: &Path) -> io::Result<File> {
 
 pub(crate) async fn read_only(path: &Path) -> Result<SqliteConnection> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
-    Ok(options.connect().await?)
+    options.connect().await.map_err(StoreError::backend)
 }
 
 /// The installation in a database; `None` before the first start is complete.
@@ -203,14 +204,17 @@ async fn installation_of(path: &Path) -> Result<Option<Uuid>> {
     let mut reader = read_only(path).await?;
     let read = async {
         let table = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'installation'");
-        if table.fetch_optional(&mut reader).await?.is_none() {
+        if table.fetch_optional(&mut reader).await.map_err(StoreError::backend)?.is_none() {
             return Ok(None);
         }
-        let row = sqlx::query("SELECT id FROM installation").fetch_optional(&mut reader).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+        let row = sqlx::query("SELECT id FROM installation")
+            .fetch_optional(&mut reader)
+            .await
+            .map_err(StoreError::backend)?;
+        row.map(|row| row.column(0)).transpose()
     }
     .await;
-    reader.close().await?;
+    reader.close().await.map_err(StoreError::backend)?;
     read
 }
 

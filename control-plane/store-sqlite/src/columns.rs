@@ -10,6 +10,27 @@ use omniflow_policy::scope::{InvalidScope, Scope, ScopeSet};
 use omniflow_policy::time::UnixMillis;
 
 use omniflow_store::{Result, StoreError};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type};
+
+/// Reads the columns of a row.
+pub(crate) trait Columns {
+    /// The value of a column, by its index or name.
+    fn column<'r, T, I>(&'r self, index: I) -> Result<T>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite>,
+        I: ColumnIndex<SqliteRow>;
+}
+
+impl Columns for SqliteRow {
+    fn column<'r, T, I>(&'r self, index: I) -> Result<T>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite>,
+        I: ColumnIndex<Self>,
+    {
+        self.try_get(index).map_err(StoreError::backend)
+    }
+}
 
 /// An instant as a column, saturated at the end of the column's range, some 292 million years ahead.
 pub(crate) fn to_millis(time: UnixMillis) -> i64 {

@@ -11,15 +11,18 @@ use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
     SqliteTransactionManager,
 };
-use sqlx::{Connection, Row, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
 use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use omniflow_files::private;
+use omniflow_policy::digest::Digest;
 use omniflow_store::metrics::{Operation, OperationTimer};
 use omniflow_store::{Result, StoreError, StoreMetrics};
 
 use crate::at;
+use crate::columns::Columns;
+use crate::token_digests::TokenDigests;
 
 const READERS: u32 = 4;
 /// The page cache of a reader, in SQLite's unit: negative numbers are KiB. The operating system caches the file too, once
@@ -32,7 +35,7 @@ const LONG_LOG_PAGES: i64 = 4_096;
 /// The pages of a write-ahead log at which a commit checkpoints it: SQLite's default.
 pub(crate) const USUAL_LOG_PAGES: u32 = 1_000;
 /// The same if checkpoints run in parallel with commits.
-pub(crate) const MOST_LOG_PAGES: u32 = 65_536;
+pub(crate) const MAX_LOG_PAGES: u32 = 65_536;
 /// How long the writer waits for a lock. Nothing else writes, so it only waits for checkpoints.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -44,6 +47,7 @@ pub(crate) struct Database {
     /// Runs checkpoints. It never writes rows.
     checkpointer: Mutex<SqliteConnection>,
     committed: Arc<Notify>,
+    token_digests: Arc<TokenDigests>,
     /// The connection options of the writer.
     options: SqliteConnectOptions,
     metrics: StoreMetrics,
@@ -61,6 +65,9 @@ pub(crate) struct Reader {
 pub(crate) struct SqliteTransaction {
     connection: OwnedMutexGuard<SqliteConnection>,
     committed: Arc<Notify>,
+    token_digests: Arc<TokenDigests>,
+    /// Digests of the tokens that this transaction deletes.
+    deleted_tokens: Vec<Digest>,
     is_open: bool,
     timer: OperationTimer,
 }
@@ -105,7 +112,7 @@ impl Database {
             .pragma("secure_delete", "ON")
             .pragma("cache_size", WRITER_CACHE)
             .pragma("wal_autocheckpoint", log_pages.to_string());
-        let mut writer = SqliteConnection::connect_with(&making).await?;
+        let mut writer = SqliteConnection::connect_with(&making).await.map_err(StoreError::backend)?;
         migrations.run(&mut writer).await.map_err(|source| StoreError::Migration {
             database: path.display().to_string(),
             source: Box::new(source),
@@ -124,14 +131,15 @@ impl Database {
             });
         }
         let options = options.pragma("cache_size", READER_CACHE);
-        let checkpointer = SqliteConnection::connect_with(&options).await?;
-        let readers = readers.connect_with(options.read_only(true)).await?;
+        let checkpointer = SqliteConnection::connect_with(&options).await.map_err(StoreError::backend)?;
+        let readers = readers.connect_with(options.read_only(true)).await.map_err(StoreError::backend)?;
         Ok(Self {
             readers,
             writer: Arc::new(Mutex::new(writer)),
             options: making,
             checkpointer: Mutex::new(checkpointer),
             committed: Arc::new(Notify::new()),
+            token_digests: Arc::default(),
             metrics,
         })
     }
@@ -142,10 +150,18 @@ impl Database {
         let mut connection = Arc::clone(&self.writer).lock_owned().await;
         self.renew_if_stuck(&mut connection).await?;
         // Open from here on: if the caller drops this future while it waits for SQLite, the drop rolls back.
-        let committed = Arc::clone(&self.committed);
-        let mut transaction = SqliteTransaction { connection, committed, is_open: true, timer };
+        let mut transaction = SqliteTransaction {
+            connection,
+            committed: Arc::clone(&self.committed),
+            token_digests: Arc::clone(&self.token_digests),
+            deleted_tokens: Vec::new(),
+            is_open: true,
+            timer,
+        };
         let statement = "BEGIN IMMEDIATE".into_sql_str();
-        SqliteTransactionManager::begin(&mut transaction.connection, Some(statement)).await?;
+        SqliteTransactionManager::begin(&mut transaction.connection, Some(statement))
+            .await
+            .map_err(StoreError::backend)?;
         Ok(transaction)
     }
 
@@ -156,10 +172,10 @@ impl Database {
             return Ok(());
         }
         // A dropped transaction may still be rolling back. The next command waits for that.
-        connection.ping().await?;
+        connection.ping().await.map_err(StoreError::backend)?;
         if connection.is_in_transaction() {
             tracing::warn!("transaction rolled back by the database, reconnecting");
-            *connection = SqliteConnection::connect_with(&self.options).await?;
+            *connection = SqliteConnection::connect_with(&self.options).await.map_err(StoreError::backend)?;
         }
         Ok(())
     }
@@ -180,13 +196,18 @@ impl Database {
         Ok(())
     }
 
+    /// The digests of its tokens.
+    pub(crate) fn token_digests(&self) -> &TokenDigests {
+        &self.token_digests
+    }
+
     pub(crate) async fn reader(&self) -> Result<Reader> {
         let timer = self.metrics.start(Operation::Read);
-        Ok(Reader { connection: self.readers.acquire().await?, timer })
+        Ok(Reader { connection: self.readers.acquire().await.map_err(StoreError::backend)?, timer })
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(&mut *self.reader().await?).await?;
+        sqlx::query("SELECT 1").execute(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -202,8 +223,11 @@ impl Database {
 
 /// Checkpoints as far as no reader prevents it. Returns the number of pages in the write-ahead log.
 async fn checkpoint(checkpointer: &mut SqliteConnection) -> Result<i64> {
-    let row = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(checkpointer).await?;
-    Ok(row.try_get(1)?)
+    let row = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
+        .fetch_one(checkpointer)
+        .await
+        .map_err(StoreError::backend)?;
+    Ok(row.column(1)?)
 }
 
 // === impl Reader ===
@@ -246,11 +270,22 @@ impl SqliteTransaction {
         &mut self.connection
     }
 
+    /// Notes a token that is being inserted, so that it is found as soon as it is committed.
+    pub(crate) fn token_inserted(&self, digest: Digest) {
+        self.token_digests.add(digest);
+    }
+
+    /// Notes a token that no longer exists once this transaction is committed.
+    pub(crate) fn token_deleted(&mut self, digest: Digest) {
+        self.deleted_tokens.push(digest);
+    }
+
     /// Commits. The change is on disk when this returns.
     pub(crate) async fn commit(mut self) -> Result<()> {
         // Rolled back by the drop of `self` if this fails.
-        SqliteTransactionManager::commit(&mut self.connection).await?;
+        SqliteTransactionManager::commit(&mut self.connection).await.map_err(StoreError::backend)?;
         self.is_open = false;
+        self.token_digests.remove(&self.deleted_tokens);
         self.timer.observe();
         self.committed.notify_one();
         Ok(())
@@ -267,6 +302,8 @@ impl Drop for SqliteTransaction {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Row;
+
     use super::*;
     use crate::SqliteStore;
 

@@ -1,17 +1,17 @@
 //! The cursor of the log exporter, and what follows it.
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 
 use omniflow_domain::audit::AuditEntry;
 
 use async_trait::async_trait;
 use omniflow_store::{
-    ExportBacklog, ExportPlace, ExportStore, ExportWrites, GapNotice, RequestLogStore, Result,
+    ExportBacklog, ExportPlace, ExportStore, ExportWrites, GapNotice, RequestLogStore, Result, StoreError,
 };
 
 use crate::SqliteStore;
-use crate::columns::{from_millis, row_limit, saturated};
+use crate::columns::{Columns, from_millis, row_limit, saturated};
 use crate::database::SqliteTransaction;
 use crate::request_log::list::{COLUMNS, read, read_gap};
 
@@ -20,14 +20,15 @@ impl ExportStore for SqliteStore {
     async fn export_place(&self) -> Result<Option<ExportPlace>> {
         let row = sqlx::query("SELECT record, gap, exported, rejected, purged FROM audit_export")
             .fetch_optional(&mut *self.audit.reader().await?)
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         row.map(|row| {
             Ok(ExportPlace {
-                record: row.try_get(0)?,
-                gap: row.try_get(1)?,
-                exported: row.try_get::<i64, _>(2)?.cast_unsigned(),
-                rejected: row.try_get::<i64, _>(3)?.cast_unsigned(),
-                purged: row.try_get::<i64, _>(4)?.cast_unsigned(),
+                record: row.column(0)?,
+                gap: row.column(1)?,
+                exported: row.column::<i64, _>(2)?.cast_unsigned(),
+                rejected: row.column::<i64, _>(3)?.cast_unsigned(),
+                purged: row.column::<i64, _>(4)?.cast_unsigned(),
             })
         })
         .transpose()
@@ -37,7 +38,8 @@ impl ExportStore for SqliteStore {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
         query.push("NOT INDEXED WHERE id > ").push_bind(after);
         query.push(" ORDER BY id LIMIT ").push_bind(row_limit(limit));
-        let rows = query.build().fetch_all(&mut *self.audit.reader().await?).await?;
+        let rows =
+            query.build().fetch_all(&mut *self.audit.reader().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(read).collect()
     }
 
@@ -49,8 +51,9 @@ impl ExportStore for SqliteStore {
         .bind(after)
         .bind(row_limit(limit))
         .fetch_all(&mut *self.audit.reader().await?)
-        .await?;
-        let notice = |row: &SqliteRow| Ok(GapNotice { gap: read_gap(row)?, withdraws: row.try_get(9)? });
+        .await
+        .map_err(StoreError::backend)?;
+        let notice = |row: &SqliteRow| Ok(GapNotice { gap: read_gap(row)?, withdraws: row.column(9)? });
         rows.iter().map(notice).collect()
     }
 
@@ -59,8 +62,9 @@ impl ExportStore for SqliteStore {
         let row = sqlx::query("SELECT time FROM audit_records NOT INDEXED WHERE id > ? ORDER BY id LIMIT 1")
             .bind(place.record)
             .fetch_optional(&mut *self.audit.reader().await?)
-            .await?;
-        let oldest = row.map(|row| Ok::<_, sqlx::Error>(from_millis(row.try_get(0)?))).transpose()?;
+            .await
+            .map_err(StoreError::backend)?;
+        let oldest = row.map(|row| row.column(0)).transpose()?.map(from_millis);
         Ok(ExportBacklog { records: newest.saturating_sub(place.record.cast_unsigned()), oldest })
     }
 }
@@ -74,7 +78,8 @@ impl ExportWrites for SqliteTransaction {
              coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'audit_gaps'), 0), 0, 0, 0",
         )
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -86,7 +91,8 @@ impl ExportWrites for SqliteTransaction {
             .bind(saturated(place.rejected))
             .bind(saturated(place.purged))
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 }

@@ -9,10 +9,9 @@ use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::gateways::{LastReport, StreamEnd};
 use omniflow_store::{GatewayLogWrites, OpenGateway, Result, StoreError};
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use crate::columns::{from_millis, saturated, to_millis};
+use crate::columns::{Columns, from_millis, saturated, to_millis};
 use crate::database::SqliteTransaction;
 use crate::gateways::incarnation;
 
@@ -29,7 +28,8 @@ impl GatewayLogWrites for SqliteTransaction {
             .bind(id.gateway.clone())
             .bind(String::from(id.incarnation))
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(Some(missing.calls))
     }
 }
@@ -59,15 +59,16 @@ impl SqliteTransaction {
         .bind(gateway.to_owned())
         .bind(String::from(run))
         .fetch_optional(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         row.map(|row| {
             Ok(LastReport {
-                clock: row.try_get::<i64, _>(0)?.cast_unsigned(),
-                time: from_millis(row.try_get(1)?),
-                heard_at: from_millis(row.try_get(2)?),
-                is_quiescent: row.try_get(3)?,
-                vms: serde_json::from_str(row.try_get(4)?).map_err(|_| StoreError::Corrupt("progress"))?,
-                gap: row.try_get(5)?,
+                clock: row.column::<i64, _>(0)?.cast_unsigned(),
+                time: from_millis(row.column(1)?),
+                heard_at: from_millis(row.column(2)?),
+                is_quiescent: row.column(3)?,
+                vms: serde_json::from_str(row.column(4)?).map_err(|_| StoreError::Corrupt("progress"))?,
+                gap: row.column(5)?,
             })
         })
         .transpose()
@@ -88,7 +89,8 @@ impl SqliteTransaction {
         .bind(vms)
         .bind(report.gap)
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -99,11 +101,12 @@ impl SqliteTransaction {
         .bind(id.gateway.clone())
         .bind(String::from(id.incarnation))
         .fetch_all(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         let end = |row: &SqliteRow| {
-            let next_sequence = row.try_get::<i64, _>(1)?.cast_unsigned();
-            let since = row.try_get::<Option<i64>, _>(2)?.map(from_millis);
-            Ok((incarnation(row.try_get(0)?)?, StreamEnd { next_sequence, since }))
+            let next_sequence = row.column::<i64, _>(1)?.cast_unsigned();
+            let since = row.column::<Option<i64>, _>(2)?.map(from_millis);
+            Ok((incarnation(row.column(0)?)?, StreamEnd { next_sequence, since }))
         };
         rows.iter().map(end).collect()
     }

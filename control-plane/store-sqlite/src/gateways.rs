@@ -6,10 +6,10 @@ use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::{GatewayStore, GatewayWrites, OpenGateway, Result, StoreError};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 
 use crate::SqliteStore;
-use crate::columns::{from_millis, row_limit, to_millis};
+use crate::columns::{Columns, from_millis, row_limit, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -22,14 +22,15 @@ impl GatewayStore for SqliteStore {
         .bind(to_millis(since))
         .bind(row_limit(limit))
         .fetch_all(&mut *self.main.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         rows.iter()
             .map(|row| {
-                let incarnation = incarnation(row.try_get(1)?)?;
+                let incarnation = incarnation(row.column(1)?)?;
                 Ok(Sighting {
-                    id: GatewayId { gateway: row.try_get(0)?, incarnation },
-                    first_seen_at: from_millis(row.try_get(2)?),
-                    last_seen_at: from_millis(row.try_get(3)?),
+                    id: GatewayId { gateway: row.column(0)?, incarnation },
+                    first_seen_at: from_millis(row.column(2)?),
+                    last_seen_at: from_millis(row.column(3)?),
                 })
             })
             .collect()
@@ -42,11 +43,12 @@ impl GatewayStore for SqliteStore {
         )
         .bind(row_limit(limit))
         .fetch_all(&mut *self.audit.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         let open = |row: &SqliteRow| {
             Ok(OpenGateway {
-                id: GatewayId { gateway: row.try_get(0)?, incarnation: incarnation(row.try_get(1)?)? },
-                heard_at: from_millis(row.try_get(2)?),
+                id: GatewayId { gateway: row.column(0)?, incarnation: incarnation(row.column(1)?)? },
+                heard_at: from_millis(row.column(2)?),
             })
         };
         rows.iter().map(open).collect()
@@ -55,8 +57,9 @@ impl GatewayStore for SqliteStore {
     async fn gateway_reports(&self) -> Result<u64> {
         let row = sqlx::query("SELECT count(*) FROM audit_gateways")
             .fetch_one(&mut *self.audit.reader().await?)
-            .await?;
-        Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
+            .await
+            .map_err(StoreError::backend)?;
+        Ok(row.column::<i64, _>(0)?.cast_unsigned())
     }
 
     async fn quiet_streams(&self, before: UnixMillis) -> Result<Vec<GatewayId>> {
@@ -66,9 +69,10 @@ impl GatewayStore for SqliteStore {
         )
         .bind(to_millis(before))
         .fetch_all(&mut *self.audit.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         rows.iter()
-            .map(|row| Ok(GatewayId { gateway: row.try_get(0)?, incarnation: incarnation(row.try_get(1)?)? }))
+            .map(|row| Ok(GatewayId { gateway: row.column(0)?, incarnation: incarnation(row.column(1)?)? }))
             .collect()
     }
 
@@ -80,7 +84,8 @@ impl GatewayStore for SqliteStore {
                 .bind(String::from(run.incarnation))
                 .bind(to_millis(before))
                 .execute(transaction.connection())
-                .await?;
+                .await
+                .map_err(StoreError::backend)?;
         }
         transaction.commit().await
     }
@@ -99,7 +104,7 @@ impl GatewayWrites for SqliteTransaction {
                 .push_bind(to_millis(sighting.last_seen_at));
         });
         statement.push(" ON CONFLICT DO UPDATE SET last_seen_at = excluded.last_seen_at");
-        statement.build().execute(self.connection()).await?;
+        statement.build().execute(self.connection()).await.map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -107,14 +112,16 @@ impl GatewayWrites for SqliteTransaction {
         sqlx::query("DELETE FROM gateways WHERE last_seen_at < ?")
             .bind(to_millis(since))
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         sqlx::query(
             "DELETE FROM gateways WHERE last_seen_at <= \
              (SELECT last_seen_at FROM gateways ORDER BY last_seen_at DESC LIMIT 1 OFFSET ?)",
         )
         .bind(row_limit(most))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 }

@@ -1,50 +1,61 @@
 //! Create requests with an idempotency key.
 
 use omniflow_policy::time::UnixMillis;
-use sqlx::Row;
 
 use async_trait::async_trait;
-use omniflow_store::{Attempt, DoneAttempt, IdempotencyWrites, Result};
+use omniflow_domain::idempotency::Created;
+use omniflow_store::{IdempotencyWrites, IdempotentRequest, RecordedRequest, Result, StoreError};
 
-use crate::columns::{digest, digest_bytes, to_millis};
+use crate::columns::{Columns, digest, digest_bytes, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
 impl IdempotencyWrites for SqliteTransaction {
-    async fn done_attempt(&mut self, attempt: &Attempt, since: UnixMillis) -> Result<Option<DoneAttempt>> {
+    async fn recorded_request(
+        &mut self,
+        attempt: &IdempotentRequest,
+        since: UnixMillis,
+    ) -> Result<Option<RecordedRequest>> {
         let row = sqlx::query(
-            "SELECT request_digest, location FROM idempotency WHERE token_id = ? AND key_digest = ? AND created_at >= ?",
+            "SELECT request_digest, created FROM idempotency WHERE token_id = ? AND key_digest = ? AND created_at >= ?",
         )
         .bind(attempt.token)
         .bind(digest_bytes(attempt.key))
         .bind(to_millis(since))
         .fetch_optional(self.connection())
-        .await?;
-        row.map(|row| Ok(DoneAttempt { request: digest(row.try_get(0)?)?, location: row.try_get(1)? }))
-            .transpose()
+        .await
+        .map_err(StoreError::backend)?;
+        row.map(|row| {
+            let created = serde_json::from_str(row.column(1)?);
+            let created = created.map_err(|_| StoreError::Corrupt("what a request created"))?;
+            Ok(RecordedRequest { request: digest(row.column(0)?)?, created })
+        })
+        .transpose()
     }
 
-    async fn insert_attempt(
+    async fn record_request(
         &mut self,
-        attempt: &Attempt,
-        location: &str,
+        attempt: &IdempotentRequest,
+        created: &Created,
         now: UnixMillis,
         since: UnixMillis,
     ) -> Result<()> {
         sqlx::query("DELETE FROM idempotency WHERE created_at < ?")
             .bind(to_millis(since))
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         sqlx::query(
-            "INSERT INTO idempotency (token_id, key_digest, request_digest, location, created_at) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO idempotency (token_id, key_digest, request_digest, created, created_at) VALUES (?, ?, ?, ?, ?)",
         )
         .bind(attempt.token)
         .bind(digest_bytes(attempt.key))
         .bind(digest_bytes(attempt.request))
-        .bind(location.to_owned())
+        .bind(serde_json::to_string(created).map_err(StoreError::backend)?)
         .bind(to_millis(now))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 }

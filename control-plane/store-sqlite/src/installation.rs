@@ -1,13 +1,12 @@
 //! The identity of the installation, in one row.
 
 use omniflow_policy::key::KeyPrefix;
-use sqlx::Row;
 
 use async_trait::async_trait;
 use omniflow_store::{Installation, InstallationStore, InstallationWrites, Result, StoreError};
 
 use crate::SqliteStore;
-use crate::columns::{from_millis, to_millis};
+use crate::columns::{Columns, from_millis, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -15,13 +14,14 @@ impl InstallationStore for SqliteStore {
     async fn installation(&self) -> Result<Option<Installation>> {
         let row = sqlx::query("SELECT id, key_prefix, snapshot_version, created_at FROM installation")
             .fetch_optional(&mut *self.main.reader().await?)
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         let Some(row) = row else { return Ok(None) };
         Ok(Some(Installation {
-            id: row.try_get(0)?,
-            key_prefix: KeyPrefix::parse(row.try_get(1)?).map_err(|_| StoreError::Corrupt("a key prefix"))?,
-            snapshot_version: row.try_get::<i64, _>(2)?.cast_unsigned(),
-            created_at: from_millis(row.try_get(3)?),
+            id: row.column(0)?,
+            key_prefix: KeyPrefix::parse(row.column(1)?).map_err(|_| StoreError::Corrupt("a key prefix"))?,
+            snapshot_version: row.column::<i64, _>(2)?.cast_unsigned(),
+            created_at: from_millis(row.column(3)?),
         }))
     }
 }
@@ -37,7 +37,8 @@ impl InstallationWrites for SqliteTransaction {
         .bind(installation.snapshot_version.cast_signed())
         .bind(to_millis(installation.created_at))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -45,7 +46,8 @@ impl InstallationWrites for SqliteTransaction {
         sqlx::query("UPDATE installation SET snapshot_version = ?")
             .bind(version.cast_signed())
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 }

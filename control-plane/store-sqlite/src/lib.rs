@@ -8,12 +8,12 @@
 //! | module | content |
 //! |---|---|
 //! | `database`, `columns` | one database with its writer and readers; conversion between values and columns |
-//! | `keys`, `tokens`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
+//! | `keys`, `tokens`, `token_digests`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
 //! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
 //! | `retention`, `maintenance`, `search_index` | purging and upkeep |
 //! | `backup`, `restore`, `schema_check` | backup and restore of a data directory; the check of its schema |
 #![cfg_attr(
-    not(any(test, feature = "fixtures")),
+    not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
@@ -25,6 +25,10 @@ mod columns;
 mod database;
 mod export;
 #[cfg(any(test, feature = "fixtures"))]
+#[cfg_attr(
+    not(test),
+    expect(clippy::unwrap_used, reason = "data for benchmarks, which end if it cannot be made")
+)]
 pub mod fixtures;
 mod gateway_log;
 mod gateways;
@@ -41,6 +45,7 @@ mod rollup;
 mod schema_check;
 mod search_index;
 mod sessions;
+mod token_digests;
 mod tokens;
 
 use std::fs::{File, TryLockError};
@@ -84,9 +89,11 @@ impl SqliteStore {
         let (migrations, usual) = (database::audit_migrations(), database::USUAL_LOG_PAGES);
         let audit = Database::open(&audit_path, migrations, None, usual, metrics.clone()).await?;
         let main_path = directory.join(MAIN_FILE);
-        let (migrations, most) = (database::main_migrations(), database::MOST_LOG_PAGES);
+        let (migrations, most) = (database::main_migrations(), database::MAX_LOG_PAGES);
         let main = Database::open(&main_path, migrations, Some(&audit_path), most, metrics.clone()).await?;
-        Ok(Self { main, audit, metrics, _lock: lock })
+        let store = Self { main, audit, metrics, _lock: lock };
+        store.load_token_digests().await?;
+        Ok(store)
     }
 }
 

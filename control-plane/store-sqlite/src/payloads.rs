@@ -1,15 +1,14 @@
 //! Sealed arguments of calls, and the data keys that seal them.
 
 use omniflow_policy::time::UnixMillis;
-use sqlx::Row;
 
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
 
 use async_trait::async_trait;
-use omniflow_store::{PayloadStore, Result};
+use omniflow_store::{PayloadStore, Result, StoreError};
 
 use crate::SqliteStore;
-use crate::columns::to_millis;
+use crate::columns::{Columns, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -18,8 +17,9 @@ impl PayloadStore for SqliteStore {
         let row = sqlx::query("SELECT data_key, sealed FROM audit_payloads WHERE record_id = ?")
             .bind(record)
             .fetch_optional(&mut *self.audit.reader().await?)
-            .await?;
-        row.map(|row| Ok(SealedPayload { data_key: row.try_get(0)?, sealed: row.try_get(1)? })).transpose()
+            .await
+            .map_err(StoreError::backend)?;
+        row.map(|row| Ok(SealedPayload { data_key: row.column(0)?, sealed: row.column(1)? })).transpose()
     }
 
     async fn data_key(&self, id: i64) -> Result<Option<SealedDataKey>> {
@@ -29,14 +29,11 @@ impl PayloadStore for SqliteStore {
     async fn data_keys(&self) -> Result<Vec<SealedDataKey>> {
         let rows = sqlx::query("SELECT id, wrapping_key, sealed FROM audit_data_keys ORDER BY id")
             .fetch_all(&mut *self.audit.reader().await?)
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         rows.iter()
             .map(|row| {
-                Ok(SealedDataKey {
-                    id: row.try_get(0)?,
-                    wrapping_key: row.try_get(1)?,
-                    sealed: row.try_get(2)?,
-                })
+                Ok(SealedDataKey { id: row.column(0)?, wrapping_key: row.column(1)?, sealed: row.column(2)? })
             })
             .collect()
     }
@@ -54,7 +51,8 @@ impl PayloadStore for SqliteStore {
                 .bind(wrapping_key.to_vec())
                 .bind(sealed.to_vec())
                 .execute(transaction.connection())
-                .await?;
+                .await
+                .map_err(StoreError::backend)?;
         transaction.commit().await?;
         Ok(inserted.last_insert_rowid())
     }
@@ -67,7 +65,8 @@ impl PayloadStore for SqliteStore {
                 .bind(key.sealed.clone())
                 .bind(key.id)
                 .execute(transaction.connection())
-                .await?;
+                .await
+                .map_err(StoreError::backend)?;
         }
         transaction.commit().await
     }
@@ -87,7 +86,8 @@ impl SqliteTransaction {
             .bind(payload.data_key)
             .bind(payload.sealed.clone())
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use omniflow_policy::scope::Scope;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use omniflow_domain::policy::{KeyGrant, NamedKeys, PolicyVersion, ScopeHolders, StoredPolicy};
@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use omniflow_store::{PolicyStore, PolicyWrites, Result, StoreError};
 
 use crate::SqliteStore;
-use crate::columns::{from_millis, parsed, row_limit, saturated, to_millis};
+use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis};
 use crate::database::SqliteTransaction;
 use crate::keys::read::ANY_UNREVOKED;
 
@@ -29,7 +29,8 @@ impl PolicyStore for SqliteStore {
             "SELECT version, document, created_by, created_at FROM policy_versions ORDER BY version DESC LIMIT 1",
         )
         .fetch_one(&mut *self.main.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         read(&row)
     }
 
@@ -39,7 +40,8 @@ impl PolicyStore for SqliteStore {
         )
         .bind(saturated(version))
         .fetch_optional(&mut *self.main.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         row.map(|row| read(&row)).transpose()
     }
 
@@ -51,13 +53,14 @@ impl PolicyStore for SqliteStore {
         .bind(below.map_or(i64::MAX, saturated))
         .bind(row_limit(limit))
         .fetch_all(&mut *self.main.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         rows.iter()
             .map(|row| {
                 Ok(PolicyVersion {
-                    version: row.try_get::<i64, _>(0)?.cast_unsigned(),
-                    created_by: row.try_get(1)?,
-                    created_at: from_millis(row.try_get(2)?),
+                    version: row.column::<i64, _>(0)?.cast_unsigned(),
+                    created_by: row.column(1)?,
+                    created_at: from_millis(row.column(2)?),
                 })
             })
             .collect()
@@ -75,18 +78,20 @@ impl PolicyStore for SqliteStore {
                 list.push_bind(*id);
             }
             query.push(")");
-            for row in query.build().fetch_all(&mut *self.main.reader().await?).await? {
-                let environment = parsed(row.try_get(2)?, "an environment")?;
-                let grant = grants.entry(row.try_get(0)?).or_insert(KeyGrant {
-                    name: row.try_get(1)?,
+            for row in
+                query.build().fetch_all(&mut *self.main.reader().await?).await.map_err(StoreError::backend)?
+            {
+                let environment = parsed(row.column(2)?, "an environment")?;
+                let grant = grants.entry(row.column(0)?).or_insert(KeyGrant {
+                    name: row.column(1)?,
                     environment,
-                    scopes: row.try_get(3)?,
+                    scopes: row.column(3)?,
                     revoked: true,
                     imported: Vec::new(),
                 });
-                grant.revoked &= row.try_get::<bool, _>(6)?;
-                if row.try_get(5)? {
-                    grant.imported.push(row.try_get(4)?);
+                grant.revoked &= row.column::<bool, _>(6)?;
+                if row.column(5)? {
+                    grant.imported.push(row.column(4)?);
                 }
             }
         }
@@ -115,7 +120,8 @@ impl PolicyWrites for SqliteTransaction {
         .bind(policy.created_by.clone())
         .bind(to_millis(policy.created_at))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -130,10 +136,10 @@ impl PolicyWrites for SqliteTransaction {
 
 fn read(row: &SqliteRow) -> Result<StoredPolicy> {
     Ok(StoredPolicy {
-        version: row.try_get::<i64, _>(0)?.cast_unsigned(),
-        document: serde_json::from_str(row.try_get(1)?).map_err(|_| StoreError::Corrupt("a policy"))?,
-        created_by: row.try_get(2)?,
-        created_at: from_millis(row.try_get(3)?),
+        version: row.column::<i64, _>(0)?.cast_unsigned(),
+        document: serde_json::from_str(row.column(1)?).map_err(|_| StoreError::Corrupt("a policy"))?,
+        created_by: row.column(2)?,
+        created_at: from_millis(row.column(3)?),
     })
 }
 
@@ -148,13 +154,18 @@ async fn scope_holders(
     while held.values().any(|keys| !keys.more) {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name, scopes FROM keys k WHERE id < ");
         query.push_bind(before).push(" AND ").push(ANY_UNREVOKED).push(" ORDER BY id DESC LIMIT ");
-        let rows = query.push_bind(row_limit(KEYS_PER_READ)).build().fetch_all(&mut *connection).await?;
+        let rows = query
+            .push_bind(row_limit(KEYS_PER_READ))
+            .build()
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(StoreError::backend)?;
         let Some(oldest) = rows.last() else { break };
-        before = oldest.try_get(0)?;
+        before = oldest.column(0)?;
         for row in &rows {
-            for scope in row.try_get::<&str, _>(2)?.split(' ') {
+            for scope in row.column::<&str, _>(2)?.split(' ') {
                 if let Some(keys) = held.get_mut(scope) {
-                    keys.add(row.try_get(1)?, limit);
+                    keys.add(row.column(1)?, limit);
                 }
             }
         }
@@ -173,10 +184,11 @@ async fn imported_keys(connection: &mut SqliteConnection, limit: usize) -> Resul
     )
     .bind(row_limit(limit + 1))
     .fetch_all(connection)
-    .await?;
+    .await
+    .map_err(StoreError::backend)?;
     let mut keys = NamedKeys::default();
     for row in &rows {
-        keys.add(row.try_get(1)?, limit);
+        keys.add(row.column(1)?, limit);
     }
     Ok(keys)
 }

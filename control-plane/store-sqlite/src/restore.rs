@@ -13,16 +13,19 @@ use std::path::{Path, PathBuf};
 
 use omniflow_policy::time::UnixMillis;
 use serde_json::json;
-use sqlx::{Connection, Row};
+use sqlx::Connection;
 use uuid::Uuid;
 
 use omniflow_domain::admin_event::{Action, NewAdminEvent, PrincipalRef, Subject};
 use omniflow_domain::time::parse_time;
 use omniflow_domain::version::{MAX_LEAD_MS, MAX_REPORTED_VERSION};
 use omniflow_files::private;
-use omniflow_store::{AdminLogWrites, InstallationStore, InstallationWrites, Result, SessionWrites, Store};
+use omniflow_store::{
+    AdminLogWrites, InstallationStore, InstallationWrites, Result, SessionWrites, Store, StoreError,
+};
 
 use crate::backup::{BackupError, BackupManifest, copy, read_only, regular_file, sync_directory};
+use crate::columns::Columns;
 use crate::{AUDIT_FILE, MAIN_FILE, SqliteStore, at, lock, schema_check};
 
 /// Copies in preparation; worthless after an interruption.
@@ -187,16 +190,22 @@ fn can_follow(version: u64) -> bool {
 async fn fault(path: &Path) -> Result<Option<String>> {
     let mut reader = read_only(path).await?;
     let found = async {
-        let integrity: String =
-            sqlx::query("PRAGMA integrity_check").fetch_one(&mut reader).await?.try_get(0)?;
+        let integrity: String = sqlx::query("PRAGMA integrity_check")
+            .fetch_one(&mut reader)
+            .await
+            .map_err(StoreError::backend)?
+            .column(0)?;
         if integrity != "ok" {
             return Ok(Some(integrity));
         }
-        let orphan = sqlx::query("PRAGMA foreign_key_check").fetch_optional(&mut reader).await?;
+        let orphan = sqlx::query("PRAGMA foreign_key_check")
+            .fetch_optional(&mut reader)
+            .await
+            .map_err(StoreError::backend)?;
         Ok(orphan.map(|_| "a row refers to a missing one".to_owned()))
     }
     .await;
-    reader.close().await?;
+    reader.close().await.map_err(StoreError::backend)?;
     found
 }
 
@@ -210,8 +219,8 @@ async fn last_version(directory: &Path) -> Option<u64> {
     let read = async {
         let mut reader = read_only(&path).await?;
         let row = sqlx::query("SELECT snapshot_version FROM installation").fetch_one(&mut reader).await;
-        reader.close().await?;
-        Result::Ok(row?.try_get::<i64, _>(0)?)
+        reader.close().await.map_err(StoreError::backend)?;
+        row.map_err(StoreError::backend)?.column::<i64, _>(0)
     };
     u64::try_from(read.await.ok()?).ok().filter(|version| can_follow(*version))
 }

@@ -1,17 +1,16 @@
 //! Purges old data in small transactions, so that writers wait for one of them at most.
 
 use omniflow_policy::time::UnixMillis;
-use sqlx::Row;
 
 use omniflow_domain::detection::{HOUR_MS, SLOT_MS};
 use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
-use omniflow_store::{LogSize, Result, RetentionStore};
+use omniflow_store::{LogSize, Result, RetentionStore, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::SqliteStore;
-use crate::columns::{row_limit, saturated, to_millis};
+use crate::columns::{Columns, row_limit, saturated, to_millis};
 
 /// Free pages that remain in the file whatever its size: 1 MiB.
 const SPARE_PAGES: u64 = 256;
@@ -63,7 +62,8 @@ impl RetentionStore for SqliteStore {
         .bind(to_millis(before))
         .bind(row_limit(limit))
         .execute(transaction.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         transaction.commit().await?;
         Ok(purged.rows_affected())
     }
@@ -120,7 +120,7 @@ impl RetentionStore for SqliteStore {
         ] {
             let rows =
                 sqlx::query(statement).bind(bound).bind(row_limit(limit)).execute(transaction.connection());
-            purged += rows.await?.rows_affected();
+            purged += rows.await.map_err(StoreError::backend)?.rows_affected();
         }
         transaction.commit().await?;
         Ok(purged)
@@ -129,8 +129,9 @@ impl RetentionStore for SqliteStore {
     async fn log_size(&self) -> Result<LogSize> {
         let Pages { all, free } = self.pages().await?;
         let mut reader = self.audit.reader().await?;
-        let row = sqlx::query("PRAGMA page_size").fetch_one(&mut *reader).await?;
-        let page = row.try_get::<i64, _>(0)?.cast_unsigned();
+        let row =
+            sqlx::query("PRAGMA page_size").fetch_one(&mut *reader).await.map_err(StoreError::backend)?;
+        let page = row.column::<i64, _>(0)?.cast_unsigned();
         Ok(LogSize { bytes: all * page, free: free * page })
     }
 
@@ -159,7 +160,8 @@ impl SqliteStore {
             .bind(to_millis(before))
             .bind(row_limit(limit))
             .execute(transaction.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         transaction.commit().await?;
         Ok(purged.rows_affected())
     }
@@ -167,8 +169,16 @@ impl SqliteStore {
     /// How full the file of the request log is.
     pub(crate) async fn pages(&self) -> Result<Pages> {
         let mut reader = self.audit.reader().await?;
-        let all: i64 = sqlx::query("PRAGMA page_count").fetch_one(&mut *reader).await?.try_get(0)?;
-        let free: i64 = sqlx::query("PRAGMA freelist_count").fetch_one(&mut *reader).await?.try_get(0)?;
+        let all: i64 = sqlx::query("PRAGMA page_count")
+            .fetch_one(&mut *reader)
+            .await
+            .map_err(StoreError::backend)?
+            .column(0)?;
+        let free: i64 = sqlx::query("PRAGMA freelist_count")
+            .fetch_one(&mut *reader)
+            .await
+            .map_err(StoreError::backend)?
+            .column(0)?;
         Ok(Pages { all: all.cast_unsigned(), free: free.cast_unsigned() })
     }
 
@@ -177,7 +187,7 @@ impl SqliteStore {
         let mut transaction = self.audit.begin().await?;
         // A concatenated statement: a pragma takes no parameters.
         let statement = sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({limit})"));
-        sqlx::query(statement).fetch_all(transaction.connection()).await?;
+        sqlx::query(statement).fetch_all(transaction.connection()).await.map_err(StoreError::backend)?;
         transaction.commit().await?;
         self.pages().await
     }

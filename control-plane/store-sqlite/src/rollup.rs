@@ -2,8 +2,8 @@
 //! whatever its size and however many keys it contains.
 
 use omniflow_policy::audit::AuditRecord;
-use omniflow_store::Result;
 use omniflow_store::rollup::Sums;
+use omniflow_store::{Result, StoreError};
 use serde_json::{Value, json};
 
 use crate::database::SqliteTransaction;
@@ -84,7 +84,11 @@ impl SqliteTransaction {
 
     async fn add_rows(&mut self, statement: &'static str, rows: Vec<Value>) -> Result<()> {
         if !rows.is_empty() {
-            sqlx::query(statement).bind(Value::Array(rows).to_string()).execute(self.connection()).await?;
+            sqlx::query(statement)
+                .bind(Value::Array(rows).to_string())
+                .execute(self.connection())
+                .await
+                .map_err(StoreError::backend)?;
         }
         Ok(())
     }

@@ -6,10 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use sqlx::Row;
+use omniflow_store::{Result, Store, StoreError};
 
-use omniflow_store::{Result, Store};
-
+use crate::columns::Columns;
 use crate::database::Database;
 use crate::{AUDIT_FILE, MAIN_FILE, SqliteStore, at};
 
@@ -36,9 +35,9 @@ async fn definitions(database: &Database) -> Result<BTreeSet<Definition>> {
         "SELECT type, name, tbl_name, sql FROM main.sqlite_master WHERE name NOT LIKE 'sqlite_stat%'",
     )
     .fetch_all(&mut *database.reader().await?)
-    .await?;
-    let definition = |row: &sqlx::sqlite::SqliteRow| {
-        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
-    };
+    .await
+    .map_err(StoreError::backend)?;
+    let definition =
+        |row: &sqlx::sqlite::SqliteRow| Ok((row.column(0)?, row.column(1)?, row.column(2)?, row.column(3)?));
     rows.iter().map(definition).collect()
 }

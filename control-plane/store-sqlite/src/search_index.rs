@@ -1,10 +1,11 @@
 //! Merges the segments of the full-text index of keys.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
-use omniflow_store::Result;
+use omniflow_store::{Result, StoreError};
 
 use crate::SqliteStore;
+use crate::columns::Columns;
 
 /// Index pages that one step merges. A change that waits for it waits a few milliseconds, with a million keys too.
 const STEP_PAGES: i64 = 8;
@@ -17,7 +18,8 @@ impl SqliteStore {
         sqlx::query("INSERT INTO key_texts (key_texts, rank) VALUES ('merge', ?)")
             .bind(STEP_PAGES)
             .execute(transaction.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         // FTS5 counts its own command as one change, plus each page that it writes (sqlite.org/fts5.html, "The 'merge' command").
         let is_merged = total_changes(transaction.connection()).await? - before >= 2;
         if is_merged {
@@ -28,7 +30,11 @@ impl SqliteStore {
 }
 
 async fn total_changes(connection: &mut SqliteConnection) -> Result<i64> {
-    Ok(sqlx::query("SELECT total_changes()").fetch_one(connection).await?.try_get(0)?)
+    Ok(sqlx::query("SELECT total_changes()")
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::backend)?
+        .column(0)?)
 }
 
 #[cfg(test)]

@@ -2,16 +2,15 @@
 
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
-use sqlx::Row;
 use uuid::Uuid;
 
 use omniflow_domain::session::Session;
 
 use async_trait::async_trait;
-use omniflow_store::{Result, SessionStore, SessionWrites};
+use omniflow_store::{Result, SessionStore, SessionWrites, StoreError};
 
 use crate::SqliteStore;
-use crate::columns::{digest, digest_bytes, from_millis, row_limit, to_millis};
+use crate::columns::{Columns, digest, digest_bytes, from_millis, row_limit, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -20,13 +19,14 @@ impl SessionStore for SqliteStore {
         let row = sqlx::query("SELECT digest, token_id, created_at, seen_at FROM sessions WHERE digest = ?")
             .bind(digest_bytes(wanted))
             .fetch_optional(&mut *self.main.reader().await?)
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         row.map(|row| {
             Ok(Session {
-                digest: digest(row.try_get(0)?)?,
-                token_id: row.try_get(1)?,
-                created_at: from_millis(row.try_get(2)?),
-                seen_at: from_millis(row.try_get(3)?),
+                digest: digest(row.column(0)?)?,
+                token_id: row.column(1)?,
+                created_at: from_millis(row.column(2)?),
+                seen_at: from_millis(row.column(3)?),
             })
         })
         .transpose()
@@ -41,8 +41,9 @@ impl SessionStore for SqliteStore {
         .bind(to_millis(created))
         .bind(to_millis(seen))
         .fetch_one(&mut *self.main.reader().await?)
-        .await?;
-        Ok(row.try_get(0)?)
+        .await
+        .map_err(StoreError::backend)?;
+        Ok(row.column(0)?)
     }
 }
 
@@ -58,7 +59,8 @@ impl SessionWrites for SqliteTransaction {
         .bind(to_millis(session.seen_at))
         .bind(session.token_id)
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         sqlx::query(
             "DELETE FROM sessions WHERE digest IN \
              (SELECT digest FROM sessions WHERE token_id = ? ORDER BY seen_at DESC, created_at DESC LIMIT -1 OFFSET ?)",
@@ -66,7 +68,8 @@ impl SessionWrites for SqliteTransaction {
         .bind(session.token_id)
         .bind(row_limit(most))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(inserted.rows_affected() == 1)
     }
 
@@ -75,7 +78,8 @@ impl SessionWrites for SqliteTransaction {
             .bind(to_millis(now))
             .bind(digest_bytes(digest))
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -83,7 +87,8 @@ impl SessionWrites for SqliteTransaction {
         sqlx::query("DELETE FROM sessions WHERE digest = ?")
             .bind(digest_bytes(digest))
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -91,7 +96,8 @@ impl SessionWrites for SqliteTransaction {
         let deleted = sqlx::query("DELETE FROM sessions WHERE token_id = ?")
             .bind(token)
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(deleted.rows_affected())
     }
 
@@ -101,7 +107,8 @@ impl SessionWrites for SqliteTransaction {
             .bind(to_millis(created))
             .bind(to_millis(seen))
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 use omniflow_policy::snapshot::ImageBuilder;
 use omniflow_store::contract::fixtures::{START, ingest, insert_keys, insert_tokens, key, record, token};
-use omniflow_store::{KeyFilter, KeyReference, KeyStore, RequestLogStore, Store, TokenStore};
+use omniflow_store::{KeyFilter, KeyReference, KeyStore, RequestLogStore, Store, StoreError, TokenStore};
 
 use super::*;
 

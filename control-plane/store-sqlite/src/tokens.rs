@@ -1,38 +1,47 @@
 //! Tokens of the control plane.
 
-use std::collections::HashSet;
-
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use omniflow_domain::token::Token;
 
 use async_trait::async_trait;
-use omniflow_store::{Result, TokenStore, TokenWrites};
+use omniflow_store::{Result, StoreError, TokenStore, TokenWrites};
 
 use crate::SqliteStore;
-use crate::columns::{digest, digest_bytes, from_millis, parsed, row_limit, to_millis};
+use crate::columns::{Columns, digest, digest_bytes, from_millis, parsed, row_limit, to_millis};
 use crate::database::SqliteTransaction;
+
+impl SqliteStore {
+    /// Reads the digests of all tokens, for [`TokenStore::token_by_digest`].
+    pub(crate) async fn load_token_digests(&self) -> Result<()> {
+        let rows = sqlx::query("SELECT digest FROM tokens")
+            .fetch_all(&mut *self.main.reader().await?)
+            .await
+            .map_err(StoreError::backend)?;
+        let digests: Result<Vec<Digest>> = rows.iter().map(|row| digest(row.column(0)?)).collect();
+        self.main.token_digests().extend(digests?);
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl TokenStore for SqliteStore {
     async fn token_by_digest(&self, digest: Digest) -> Result<Option<Token>> {
+        if !self.main.token_digests().may_contain(&digest) {
+            return Ok(None);
+        }
         let row = sqlx::query(
             "SELECT id, name, role, digest, created_by, created_at, expires_at FROM tokens WHERE digest = ?",
         )
         .bind(digest_bytes(digest))
         .fetch_optional(&mut *self.main.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         row.map(|row| read(&row)).transpose()
-    }
-
-    async fn token_digests(&self) -> Result<HashSet<Digest>> {
-        let rows =
-            sqlx::query("SELECT digest FROM tokens").fetch_all(&mut *self.main.reader().await?).await?;
-        rows.iter().map(|row| digest(row.try_get(0)?)).collect()
     }
 
     async fn token(&self, id: Uuid) -> Result<Option<Token>> {
@@ -47,7 +56,8 @@ impl TokenStore for SqliteStore {
         .bind(before.unwrap_or(Uuid::max()))
         .bind(row_limit(limit))
         .fetch_all(&mut *self.main.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         rows.iter().map(read).collect()
     }
 }
@@ -55,6 +65,7 @@ impl TokenStore for SqliteStore {
 #[async_trait]
 impl TokenWrites for SqliteTransaction {
     async fn insert_token(&mut self, token: &Token) -> Result<bool> {
+        self.token_inserted(token.digest);
         let result = sqlx::query(
             "INSERT INTO tokens (id, name, role, digest, created_by, created_at, expires_at) \
              VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
@@ -67,7 +78,8 @@ impl TokenWrites for SqliteTransaction {
         .bind(to_millis(token.created_at))
         .bind(token.expires_at.map(to_millis))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(result.rows_affected() == 1)
     }
 
@@ -76,7 +88,14 @@ impl TokenWrites for SqliteTransaction {
     }
 
     async fn delete_token(&mut self, id: Uuid) -> Result<()> {
-        sqlx::query("DELETE FROM tokens WHERE id = ?").bind(id).execute(self.connection()).await?;
+        let row = sqlx::query("DELETE FROM tokens WHERE id = ? RETURNING digest")
+            .bind(id)
+            .fetch_optional(self.connection())
+            .await
+            .map_err(StoreError::backend)?;
+        if let Some(row) = row {
+            self.token_deleted(digest(row.column(0)?)?);
+        }
         Ok(())
     }
 
@@ -86,8 +105,9 @@ impl TokenWrites for SqliteTransaction {
         )
         .bind(to_millis(now))
         .fetch_one(self.connection())
-        .await?;
-        Ok(row.try_get(0)?)
+        .await
+        .map_err(StoreError::backend)?;
+        row.column(0)
     }
 }
 
@@ -97,18 +117,48 @@ async fn find(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<Toke
     )
     .bind(id)
     .fetch_optional(connection)
-    .await?;
+    .await
+    .map_err(StoreError::backend)?;
     row.map(|row| read(&row)).transpose()
 }
 
 fn read(row: &SqliteRow) -> Result<Token> {
     Ok(Token {
-        id: row.try_get(0)?,
-        name: parsed(row.try_get(1)?, "the name of a token")?,
-        role: parsed(row.try_get(2)?, "a role")?,
-        digest: digest(row.try_get(3)?)?,
-        created_by: row.try_get(4)?,
-        created_at: from_millis(row.try_get(5)?),
-        expires_at: row.try_get::<Option<i64>, _>(6)?.map(from_millis),
+        id: row.column(0)?,
+        name: parsed(row.column(1)?, "the name of a token")?,
+        role: parsed(row.column(2)?, "a role")?,
+        digest: digest(row.column(3)?)?,
+        created_by: row.column(4)?,
+        created_at: from_millis(row.column(5)?),
+        expires_at: row.column::<Option<i64>, _>(6)?.map(from_millis),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_store::contract::fixtures::{insert_tokens, token};
+    use omniflow_store::{Store, TokenStore};
+
+    use crate::SqliteStore;
+
+    #[tokio::test]
+    async fn digests_without_a_token_are_answered_without_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        insert_tokens(&store, &[token(1), token(2)]).await;
+        drop(store);
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        transaction.delete_token(token(2).id).await.unwrap();
+        drop(transaction);
+        assert_eq!(store.token_by_digest(token(2).digest).await.unwrap(), Some(token(2)), "rolled back");
+        let mut transaction = store.begin().await.unwrap();
+        transaction.delete_token(token(2).id).await.unwrap();
+        transaction.commit().await.unwrap();
+        store.close().await;
+        for unknown in [token(2), token(3)] {
+            assert_eq!(store.token_by_digest(unknown.digest).await.unwrap(), None);
+        }
+        assert!(store.token_by_digest(token(1).digest).await.is_err(), "the database decides on the others");
+    }
 }

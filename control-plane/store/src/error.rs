@@ -15,7 +15,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process uses the data directory, and the backend serves one process at a time.
-    #[error("another omf process uses the data directory {}; stop it or choose another --data-dir", .0.display())]
+    #[error("another process uses the data directory {}", .0.display())]
     InUse(PathBuf),
     /// A file or directory cannot be created, read or locked.
     #[error("{}: {source}", path.display())]
@@ -80,13 +80,6 @@ impl StoreError {
     /// Wraps an error of the backend's driver.
     pub fn backend(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Backend(error.into())
-    }
-}
-
-#[cfg(feature = "sqlx")]
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::backend(error)
     }
 }
 

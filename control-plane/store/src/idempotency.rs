@@ -1,6 +1,7 @@
 //! Creates that were done under an idempotency key, so that a retry does not repeat them.
 
 use async_trait::async_trait;
+use omniflow_domain::idempotency::Created;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
@@ -9,7 +10,7 @@ use crate::error::Result;
 
 /// A create request with an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Attempt {
+pub struct IdempotentRequest {
     /// The principal's token. Idempotency keys of different tokens are independent.
     pub token: Uuid,
     /// The SHA-256 of the idempotency key.
@@ -20,24 +21,28 @@ pub struct Attempt {
 
 /// What an earlier attempt with the same idempotency key did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DoneAttempt {
+pub struct RecordedRequest {
     /// The SHA-256 of its request.
     pub request: Digest,
-    /// The path of what it created.
-    pub location: String,
+    /// What it created.
+    pub created: Created,
 }
 
 /// Writes idempotency keys.
 #[async_trait]
 pub trait IdempotencyWrites {
     /// What an attempt with the same token and key did since `since`.
-    async fn done_attempt(&mut self, attempt: &Attempt, since: UnixMillis) -> Result<Option<DoneAttempt>>;
+    async fn recorded_request(
+        &mut self,
+        attempt: &IdempotentRequest,
+        since: UnixMillis,
+    ) -> Result<Option<RecordedRequest>>;
 
     /// Records an attempt at `now`, and forgets attempts before `since`.
-    async fn insert_attempt(
+    async fn record_request(
         &mut self,
-        attempt: &Attempt,
-        location: &str,
+        attempt: &IdempotentRequest,
+        created: &Created,
         now: UnixMillis,
         since: UnixMillis,
     ) -> Result<()>;

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use omniflow_domain::audit::{AuditEntry, AuditGap, Decision, GapCause, RecordedCall};
 use omniflow_domain::key_use::CallGroup;
 use omniflow_domain::payload::SealedPayload;
-use omniflow_domain::stats::{Dimension, GroupValue, Tally};
+use omniflow_domain::stats::{CallCounts, Dimension, GroupValue};
 use omniflow_policy::audit::AuditBatch;
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::key::Environment;
@@ -82,9 +82,9 @@ pub struct AuditedUser {
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     /// The calls of each interval, by its start in milliseconds since 1970. Intervals without calls are left out.
-    pub stretches: BTreeMap<u64, Tally>,
+    pub stretches: BTreeMap<u64, CallCounts>,
     /// All of them.
-    pub total: Tally,
+    pub total: CallCounts,
     /// Where counting stopped, if the deadline passed before all calls were counted.
     pub counted_from: Option<UnixMillis>,
 }
@@ -93,11 +93,11 @@ pub struct Timeline {
 #[derive(Clone, Debug, Default)]
 pub struct AuditStats {
     /// The groups with the most calls.
-    pub groups: HashMap<Vec<GroupValue>, Tally>,
+    pub groups: HashMap<Vec<GroupValue>, CallCounts>,
     /// The calls of all other groups.
-    pub other: Tally,
+    pub other: CallCounts,
     /// All calls.
-    pub total: Tally,
+    pub total: CallCounts,
 }
 
 /// What storing a batch did.

@@ -1,7 +1,5 @@
 //! Tokens of the control plane.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use omniflow_domain::token::Token;
 use omniflow_policy::digest::Digest;
@@ -13,11 +11,10 @@ use crate::error::Result;
 /// Reads tokens. Expired tokens are included; revoked tokens no longer exist.
 #[async_trait]
 pub trait TokenStore {
-    /// The token with this digest.
+    /// The token with this digest. Anyone can send any number of unknown tokens, so a backend should answer for most
+    /// digests of no token without a query. A token must be found as soon as its insertion is committed, by whichever
+    /// process.
     async fn token_by_digest(&self, digest: Digest) -> Result<Option<Token>>;
-
-    /// The digests of all tokens.
-    async fn token_digests(&self) -> Result<HashSet<Digest>>;
 
     /// The token with this identifier.
     async fn token(&self, id: Uuid) -> Result<Option<Token>>;

@@ -22,7 +22,7 @@ use crate::params::LastEventId;
 use crate::problem::Problem;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::json_line;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::follow::{FollowItem, Follower};
 
@@ -63,7 +63,10 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let mut values = headers.get_all(LAST_EVENT_ID).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|id: &i64| *id >= 0);
-    let wrong = || Error::invalid_header("Last-Event-ID", "Last-Event-ID is the id of an event, sent once");
+    let wrong = || {
+        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be the id of an event, and be sent once.")
+            .at("Last-Event-ID")
+    };
     if values.next().is_some() { Err(wrong()) } else { id.map(Some).ok_or_else(wrong) }
 }
 

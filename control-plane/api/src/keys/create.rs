@@ -13,7 +13,7 @@ use crate::idempotency::IdempotentBody;
 use crate::params::IdempotencyKey;
 use crate::problem::Problem;
 use omniflow_api_types::key::{CreateKey, CreatedKey};
-use omniflow_service::keys::{Create, Keys};
+use omniflow_service::keys::{KeyText, Keys, SettingsText};
 
 /// Create a key.
 ///
@@ -36,36 +36,32 @@ pub(crate) async fn create(
     Authenticated(principal): Authenticated,
     IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateKey>>,
 ) -> Result<Response, Problem> {
-    Ok(super::created(keys.create(&principal, create_of(request), attempt).await?)?)
+    let request = key_text(request).parse().into_request()?;
+    Ok(super::created(keys.create(&principal, request, attempt).await?)?)
 }
 
-/// Converts the body to the request of the use case.
-fn create_of(request: CreateKey) -> Create {
-    let CreateKey {
-        name,
-        environment,
-        scopes,
-        rate_limit,
-        ip_allowlist,
-        expires_at,
-        description,
-        digest,
-        hint,
-    } = request;
-    Create { name, environment, scopes, rate_limit, ip_allowlist, expires_at, description, digest, hint }
+/// Converts the body. A null limit is the default.
+fn key_text(request: CreateKey) -> KeyText {
+    let CreateKey { name, environment, scopes, digest, hint, .. } = request;
+    let settings = SettingsText {
+        scopes: Some(scopes),
+        rate_limit: request.rate_limit,
+        ip_allowlist: request.ip_allowlist,
+        expires_at: Some(request.expires_at),
+        description: request.description,
+    };
+    KeyText { name, environment, settings, digest, hint }
 }
 
 #[cfg(test)]
 mod tests {
     use axum::http::{StatusCode, header};
     use omniflow_domain::error::{Error, ErrorCode};
-    use omniflow_domain::principal::Principal;
-    use omniflow_domain::token::Role;
     use omniflow_policy::digest::Digest;
     use omniflow_policy::limit::RateLimit;
     use serde_json::{Value, json};
 
-    use omniflow_service::keys::{Create, Update};
+    use omniflow_service::keys::{KeyText, SettingsText};
     use omniflow_test_server::TestServer;
 
     #[tokio::test]
@@ -231,43 +227,47 @@ mod tests {
     async fn every_invalid_field_is_reported_once() {
         let server = TestServer::new().await;
         server.key("taken").await;
-        let principal =
-            Principal { id: uuid::Uuid::nil(), name: "owner".parse().unwrap(), role: Role::Owner };
-        let request = Create {
+        let text = KeyText {
             name: "taken".to_owned(),
             environment: "prod".to_owned(),
-            scopes: vec!["contacts:read".to_owned(), "nothing:read".to_owned(), "x".to_owned()],
-            rate_limit: Some(RateLimit { per_minute: Some(0), per_hour: Some(0), burst: Some(0) }),
-            ip_allowlist: Some(vec!["10.0.0.1/8".to_owned()]),
-            expires_at: Some("tomorrow".to_owned()),
-            description: Some("x".repeat(1_025)),
-            ..Create::default()
+            settings: SettingsText {
+                scopes: Some(vec!["contacts:read".to_owned(), "nothing:read".to_owned()]),
+                rate_limit: Some(RateLimit { per_minute: Some(0), per_hour: Some(0), burst: Some(0) }),
+                ip_allowlist: Some(vec!["10.0.0.1/8".to_owned()]),
+                expires_at: Some(Some("tomorrow".to_owned())),
+                description: Some("x".repeat(1_025)),
+            },
+            ..KeyText::default()
         };
         let invalid = |pointer| (ErrorCode::InvalidField, Some(pointer));
+        let keys = &server.app.api.keys;
+        let parsed = text.parse();
+        assert_eq!(
+            pointers(&parsed.errors),
+            [invalid("/environment"), invalid("/ip_allowlist/0"), invalid("/expires_at")]
+        );
+        let found = keys.find_errors(parsed.name.as_ref(), &parsed.settings).await.unwrap();
         let expected = [
-            invalid("/environment"),
             invalid("/scopes/1"),
             invalid("/rate_limit/per_minute"),
             invalid("/rate_limit/per_hour"),
             invalid("/rate_limit/burst"),
-            invalid("/ip_allowlist/0"),
             invalid("/description"),
-            invalid("/expires_at"),
             (ErrorCode::NameTaken, None),
         ];
-        let keys = &server.app.api.keys;
-        let errors = keys.find_errors(&principal, request.clone()).await.unwrap();
-        assert_eq!(pointers(&errors), expected);
+        assert_eq!(pointers(&found), expected);
 
-        let update = Update {
-            scopes: Some(request.scopes),
-            rate_limit: Some(Some(RateLimit { per_minute: None, per_hour: None, burst: None })),
-            description: Some(None),
-            ..Update::default()
+        let unlimited = SettingsText {
+            rate_limit: Some(RateLimit { per_minute: None, per_hour: None, burst: None }),
+            expires_at: Some(Some("2020-01-01T00:00:00Z".to_owned())),
+            ..SettingsText::default()
         };
-        let errors = keys.find_update_errors(&principal, update).await.unwrap();
-        assert_eq!(pointers(&errors), [invalid("/scopes/1"), invalid("/rate_limit")]);
-        let valid = Update { scopes: Some(vec!["contacts:read".to_owned()]), ..Update::default() };
-        assert_eq!(keys.find_update_errors(&principal, valid).await.unwrap(), []);
+        let (settings, errors) = unlimited.parse();
+        assert_eq!(errors, []);
+        let found = keys.find_errors(None, &settings).await.unwrap();
+        assert_eq!(pointers(&found), [invalid("/rate_limit"), invalid("/expires_at")]);
+        let valid =
+            SettingsText { scopes: Some(vec!["contacts:read".to_owned()]), ..SettingsText::default() };
+        assert_eq!(keys.find_errors(None, &valid.parse().0).await.unwrap(), []);
     }
 }

@@ -15,7 +15,7 @@ use crate::precondition::{Conditional, tagged};
 use crate::problem::Problem;
 use crate::query::WaitQuery;
 use omniflow_api_types::key::RevokedKey;
-use omniflow_service::keys::{Keys, Revoke, Revoked, no_such_version};
+use omniflow_service::keys::{KeyReference, Keys, Revoke, Revoked, no_such_version};
 
 /// Revoke a key with all its versions.
 #[utoipa::path(
@@ -33,7 +33,8 @@ pub(crate) async fn revoke_key(
     Conditional(precondition): Conditional,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let request = Revoke { key, version: None, precondition, wait: query.into_text() };
+    let request =
+        Revoke { key: KeyReference::from(key.as_str()), version: None, precondition, wait: query.read()? };
     Ok(revoked(keys.revoke(&principal, request).await?))
 }
 
@@ -54,7 +55,12 @@ pub(crate) async fn revoke_version(
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<impl IntoResponse, Problem> {
     let version = version.parse().map_err(|_| no_such_version())?;
-    let request = Revoke { key, version: Some(version), precondition, wait: query.into_text() };
+    let request = Revoke {
+        key: KeyReference::from(key.as_str()),
+        version: Some(version),
+        precondition,
+        wait: query.read()?,
+    };
     Ok(revoked(keys.revoke(&principal, request).await?))
 }
 

@@ -15,7 +15,8 @@ use crate::params::{IdempotencyKey, IfMatch, KeyPath};
 use crate::precondition::Conditional;
 use crate::problem::Problem;
 use omniflow_api_types::key::{CreatedKey, RotateKey};
-use omniflow_service::keys::{Keys, Rotate};
+use omniflow_service::fields;
+use omniflow_service::keys::{KeyReference, Keys, Rotate};
 
 /// No parameters, so that one that is sent, such as `wait`, is rejected instead of ignored.
 #[derive(Deserialize)]
@@ -46,7 +47,8 @@ pub(crate) async fn rotate(
     Conditional(precondition): Conditional,
     IdempotentBody { body: OptionalJson(request), attempt }: IdempotentBody<OptionalJson<RotateKey>>,
 ) -> Result<Response, Problem> {
-    let request = Rotate { key, overlap: request.overlap, precondition };
+    let overlap = fields::overlap(request.overlap.as_deref())?;
+    let request = Rotate { key: KeyReference::from(key.as_str()), overlap, precondition };
     Ok(super::created(keys.rotate(&principal, request, attempt).await?)?)
 }
 

@@ -12,7 +12,7 @@ use crate::params::{IfMatch, KeyPath};
 use crate::precondition::Conditional;
 use crate::problem::Problem;
 use omniflow_api_types::key::{KeyJson, UpdateKey};
-use omniflow_service::keys::{Keys, Update};
+use omniflow_service::keys::{KeyReference, Keys, SettingsText, Update};
 
 /// Update a key.
 ///
@@ -36,9 +36,23 @@ pub(crate) async fn update(
     Conditional(precondition): Conditional,
     StrictJson(request): StrictJson<UpdateKey>,
 ) -> Result<impl IntoResponse, Problem> {
-    let UpdateKey { scopes, rate_limit, ip_allowlist, expires_at, description } = request;
-    let request = Update { key, precondition, scopes, rate_limit, ip_allowlist, expires_at, description };
+    let (settings, errors) = settings_text(request).parse();
+    if let Some(error) = errors.into_iter().next() {
+        return Err(error.into());
+    }
+    let request = Update { key: KeyReference::from(key.as_str()), precondition, settings };
     Ok(tagged_key(keys.update(&principal, request).await?))
+}
+
+/// The fields of the body. Null clears: it is the default limit, any address, no end, or no description.
+fn settings_text(request: UpdateKey) -> SettingsText {
+    SettingsText {
+        scopes: request.scopes,
+        rate_limit: request.rate_limit.map(Option::unwrap_or_default),
+        ip_allowlist: request.ip_allowlist.map(Option::unwrap_or_default),
+        expires_at: request.expires_at,
+        description: request.description.map(Option::unwrap_or_default),
+    }
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ use super::problem::Problem;
 use super::query::WaitQuery;
 use omniflow_api_types::leak::{LeakReportJson, ReportLeak};
 use omniflow_domain::error::Error;
-use omniflow_service::leaks::Leaks;
 use omniflow_service::leaks::handle::{self, Measures};
+use omniflow_service::leaks::{Leaks, SearchTerms};
 
 /// Maximum length of a report in bytes, the same as of a policy.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -61,7 +61,8 @@ pub(super) async fn report(
     let wait = query.read()?;
     let ReportLeak { secret, digest, text, revoke, version_only, replacement } = body;
     let measures = Measures { revoke, version_only, replacement };
-    let request = handle::ReportLeak { secret, digest, text, measures, wait, attempt };
+    let terms = SearchTerms::read(secret, digest, text)?;
+    let request = handle::ReportLeak { terms, measures, wait, attempt };
     let handled = leaks.handle(&principal, request).await?;
     let response = Created::on_the_side(&LeakReportJson::from(handled.value))?;
     Ok(response.replayed(handled.replayed).into_response())

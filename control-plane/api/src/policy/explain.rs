@@ -10,9 +10,11 @@ use crate::access::Authenticated;
 use crate::extract::StrictJson;
 use crate::problem::Problem;
 use omniflow_api_types::policy::{ExplainRequest, ExplanationJson};
+use omniflow_domain::error::Error;
+use omniflow_service::keys::KeyReference;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::document::Draft;
-use omniflow_service::policy::explain::Explain;
+use omniflow_service::policy::explain::{self, Explain};
 
 /// Explain the decision on a request, step by step.
 ///
@@ -33,13 +35,23 @@ pub(crate) async fn explain(
     Authenticated(principal): Authenticated,
     StrictJson(body): StrictJson<ExplainRequest>,
 ) -> Result<Json<ExplanationJson>, Problem> {
-    Ok(Json(policies.explain(&principal, explain_of(body)).await?.into()))
+    Ok(Json(policies.explain(&principal, explain_of(body)?).await?.into()))
 }
 
-fn explain_of(body: ExplainRequest) -> Explain {
+fn explain_of(body: ExplainRequest) -> Result<Explain, Error> {
     let ExplainRequest { key, version, headers, method, path, source_ip, at, calls_before, policy } = body;
     let draft = policy.map(|document| Draft::embedded(draft_document(document), "/policy"));
-    Explain { key, version, headers, method, path, source_ip, at, calls_before, draft }
+    Ok(Explain {
+        key: key.as_deref().map(KeyReference::from),
+        version,
+        headers,
+        method,
+        path,
+        source_ip: source_ip.as_deref().map(explain::source_ip).transpose()?,
+        at: at.as_deref().map(explain::instant).transpose()?,
+        calls_before,
+        draft,
+    })
 }
 
 #[cfg(test)]

@@ -20,14 +20,13 @@ use utoipa_axum::routes;
 use self::document::{BODY_LIMIT, TOML, wants_toml};
 use super::access::{READ, WRITE};
 use super::endpoint::Endpoints;
-use super::precondition::tagged;
+use super::precondition::{entity_tag, tagged};
 use super::problem::Problem;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::policy::PolicyJson;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::document::to_toml;
 use omniflow_service::policy::set::EffectivePolicy;
-use omniflow_service::precondition::entity_tag;
 use omniflow_service::publication::NumberedPolicy;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {

@@ -12,8 +12,10 @@ use crate::extract::StrictQuery;
 use crate::problem::Problem;
 use omniflow_api_types::policy::{ReplayJson, SetPolicy};
 use omniflow_api_types::schema;
+use omniflow_service::keys::KeyReference;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::replay::ReplayCalls;
+use omniflow_service::query;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -46,8 +48,13 @@ pub(crate) async fn replay(
     StrictQuery(query): StrictQuery<ReplayQuery>,
     DraftBody(draft): DraftBody,
 ) -> Result<Json<ReplayJson>, Problem> {
-    let ReplayQuery { key, from, to } = query;
-    Ok(Json(policies.replay(ReplayCalls { draft, key, from, to }).await?.into()))
+    let calls = ReplayCalls {
+        draft,
+        key: query::present(query.key).as_deref().map(KeyReference::from),
+        from: query::time("from", query.from)?,
+        to: query::time("to", query.to)?,
+    };
+    Ok(Json(policies.replay(calls).await?.into()))
 }
 
 #[cfg(test)]

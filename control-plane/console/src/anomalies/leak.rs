@@ -27,8 +27,8 @@ use omniflow_domain::leak::{LeakReport, LeakedKey};
 use omniflow_domain::time::format_time;
 use omniflow_policy::key::Secret;
 use omniflow_policy::time::UnixMillis;
-use omniflow_service::leaks::Leaks;
 use omniflow_service::leaks::handle::{Measures, ReportLeak};
+use omniflow_service::leaks::{Leaks, SearchTerms};
 
 /// How long the response waits for the gateways.
 const WAIT: Duration = Duration::from_secs(10);
@@ -118,9 +118,7 @@ pub(super) async fn report(
     let measure = form.text("measure").to_owned();
     let replacement = form.stated("replacement").is_some() && measure != "search";
     let request = ReportLeak {
-        secret: None,
-        digest: None,
-        text: Some(form.text("secret_text").to_owned()),
+        terms: SearchTerms::read(None, None, Some(form.text("secret_text").to_owned()))?,
         measures: Measures { revoke: measure != "search", version_only: measure == "version", replacement },
         wait: Some(WAIT),
         attempt: attempt(&principal, &form),

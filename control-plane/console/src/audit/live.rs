@@ -17,7 +17,7 @@ use crate::extract::StrictQuery;
 use crate::live::{Parts, event, parts};
 use crate::page::PageResult;
 use omniflow_api_types::audit::AuditEntryJson;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::follow::{FollowItem, Follower};
 
@@ -59,8 +59,10 @@ pub(super) async fn stream(
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let mut values = headers.get_all("last-event-id").iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let invalid =
-        || Error::invalid_header("Last-Event-ID", "Last-Event-ID must be sent once, with the ID of an event");
+    let wrong = || {
+        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be the id of an event, and be sent once.")
+            .at("Last-Event-ID")
+    };
     if values.next().is_some() {
         return Err(invalid());
     }

@@ -8,7 +8,7 @@ use omniflow_policy::time::UnixMillis;
 use super::query::Query;
 use crate::chart::{Column, Columns, Line, Lines, Place, Ranking, RankingLine, Series};
 use crate::format::{At, Count, Moment, utc, utc_seconds};
-use omniflow_domain::stats::Tally;
+use omniflow_domain::stats::CallCounts;
 use omniflow_domain::time::format_time;
 use omniflow_service::audit::timeline::{AuditedUser, Overview};
 
@@ -36,16 +36,16 @@ pub(super) struct CallSummary {
 impl CallSummary {
     pub(super) fn new(overview: &Overview, query: &Query) -> Self {
         let Overview { from, to, width, timeline, newest } = overview;
-        let none = Tally::default();
+        let none = CallCounts::default();
         let first = from.0 / width * width;
         let stretches = (first..to.0).step_by(usize::try_from(*width).unwrap_or(usize::MAX));
-        let stretches: Vec<(u64, &Tally)> =
+        let stretches: Vec<(u64, &CallCounts)> =
             stretches.map(|start| (start, timeline.stretches.get(&start).unwrap_or(&none))).collect();
         let label = |start: u64| {
             let start = UnixMillis(start);
             if *width < MINUTE_MS { utc_seconds(start) } else { utc(start) }
         };
-        let within = |start: u64, tally: &Tally| {
+        let within = |start: u64, tally: &CallCounts| {
             let (from, to) = (start.max(from.0), start.saturating_add(*width).min(to.0));
             let (from, to) = (format_time(UnixMillis(from)), format_time(UnixMillis(to)));
             (tally.calls > 0).then(|| query.link(&[("from", &from), ("to", &to)]))
@@ -93,7 +93,7 @@ impl CallSummary {
     }
 }
 
-fn values(tally: &Tally) -> Vec<u64> {
+fn values(tally: &CallCounts) -> Vec<u64> {
     let errors = tally.client_errors + tally.server_errors;
     vec![tally.calls.saturating_sub(errors), tally.client_errors, tally.server_errors]
 }

@@ -24,7 +24,7 @@ use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key::{KeyStatus, KeyVersion};
 use omniflow_domain::key_details::KeyDetails;
-use omniflow_service::keys::{Keys, Update};
+use omniflow_service::keys::{KeyReference, Keys, Update};
 use omniflow_service::precondition::Precondition;
 
 #[derive(Template)]
@@ -126,7 +126,10 @@ pub(super) async fn save(
             let errors = if is_conflict {
                 vec![conflict()]
             } else {
-                fields::every_error_of(&keys, &principal, &form, &problem, browser.now()).await?
+                let (settings, errors) = fields::parse_settings(&form, browser.now());
+                let found = keys.find_errors(None, &settings).await?;
+                let problems: Vec<Error> = [problem].into_iter().chain(errors).chain(found).collect();
+                fields::errors(&problems)
             };
             let submitted = Some(Submitted { form: &form, errors, is_conflict });
             let response: (StatusCode, _) =
@@ -150,9 +153,12 @@ async fn apply(
     form: &Form,
     now: UnixMillis,
 ) -> Result<KeyDetails, Error> {
-    let request = fields::to_update(form, now)?;
+    let (settings, errors) = fields::parse_settings(form, now);
+    if let Some(error) = errors.into_iter().next() {
+        return Err(error);
+    }
     let precondition = Precondition::at(super::revision(form)?);
-    keys.update(principal, Update { key: id.to_owned(), precondition, ..request }).await
+    keys.update(principal, Update { key: KeyReference::from(id), precondition, settings }).await
 }
 
 async fn page(

@@ -1,16 +1,14 @@
 //! The fields of the key forms, and the requests made from them.
 
 use omniflow_domain::error::Error;
-use omniflow_domain::principal::Principal;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::time::UnixMillis;
 
-use omniflow_service::keys::{Create, Keys, Update};
+use omniflow_service::keys::{KeyText, ParsedKey, Settings, SettingsText};
 
 use crate::form::{
     Form, FormError, Labelled, Lifetime, error_at, general_error, invalid_fields, lifetime, lifetimes,
-    newly_invalid,
 };
 use omniflow_domain::key::Key;
 use omniflow_domain::time::format_time;
@@ -193,83 +191,66 @@ pub(super) fn error(problem: &Error) -> FormError {
     FormError::new(problem, &POINTERS)
 }
 
-/// All errors of a key form in which `problem` was found, one per field.
-pub(super) async fn every_error_of(
-    keys: &Keys,
-    principal: &Principal,
-    form: &Form,
-    problem: &Error,
-    now: UnixMillis,
-) -> Result<Vec<FormError>, Error> {
-    let mut errors = vec![error(problem)];
-    let mut form = form.clone();
-    // First the fields that the form itself parses: numbers and the lifetime.
-    while let Some(field) = newly_invalid(&errors) {
-        form = match field {
-            // A key needs at least one limit.
-            "per_minute" => form.with(field, "60"),
-            "per_hour" | "burst" => form.without(field),
-            "expires_at" => form.with("lifetime", "never"),
-            _ => form,
-        };
-        match rate_limit(&form).and(lifetime(&form, now)) {
-            Ok(_) => break,
-            Err(problem) => errors.push(error(&problem)),
-        }
-    }
-    if newly_invalid(&errors).is_none() {
-        return Ok(errors);
-    }
-    let found = if form.has("name") {
-        keys.find_errors(principal, to_create(&form, now)?).await?
-    } else {
-        keys.find_update_errors(principal, to_update(&form, now)?).await?
-    };
-    for found in found.iter().map(error) {
-        if found.field.as_deref().is_none_or(|field| error_at(&errors, field).is_none()) {
+/// The first error of each form field.
+pub(super) fn errors(problems: &[Error]) -> Vec<FormError> {
+    let mut errors: Vec<FormError> = Vec::new();
+    for found in problems.iter().map(error) {
+        if errors.iter().all(|known| known.field != found.field) {
             errors.push(found);
         }
     }
-    Ok(errors)
+    errors
 }
 
-/// The request to create a key.
-pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<Create, Error> {
-    Ok(Create {
-        name: form.text("name").to_owned(),
-        environment: form.text("environment").to_owned(),
-        scopes: form.all("scopes").map(str::to_owned).collect(),
-        rate_limit: Some(rate_limit(form)?),
-        ip_allowlist: Some(form.entries("ip_allowlist")),
-        expires_at: lifetime(form, now)?,
-        description: form.stated("description"),
-        digest: None,
-        hint: None,
-    })
+/// Parses the form of a new key.
+pub(super) fn parse(form: &Form, now: UnixMillis) -> ParsedKey {
+    let (settings, mut errors) = settings_text(form, now);
+    let (name, environment) = (form.text("name").to_owned(), form.text("environment").to_owned());
+    let parsed = KeyText { name, environment, settings, digest: None, hint: None }.parse();
+    errors.extend(parsed.errors);
+    ParsedKey { errors, ..parsed }
 }
 
-/// The request to update a key, with all fields of the form.
-pub(super) fn to_update(form: &Form, now: UnixMillis) -> Result<Update, Error> {
-    Ok(Update {
+/// Parses the form of a change, with all settings that it shows.
+pub(super) fn parse_settings(form: &Form, now: UnixMillis) -> (Settings, Vec<Error>) {
+    let (text, mut errors) = settings_text(form, now);
+    let (settings, wrong) = text.parse();
+    errors.extend(wrong);
+    (settings, errors)
+}
+
+/// The settings of a form, and the errors of what only forms have: numbers as text, and the selection of a lifetime.
+fn settings_text(form: &Form, now: UnixMillis) -> (SettingsText, Vec<Error>) {
+    let mut errors = Vec::new();
+    let mut number = |name, pointer| {
+        form.number(name, pointer).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        })
+    };
+    let rate_limit = RateLimit {
+        per_minute: number("per_minute", "/rate_limit/per_minute"),
+        per_hour: number("per_hour", "/rate_limit/per_hour"),
+        burst: number("burst", "/rate_limit/burst"),
+    };
+    let expires_at = lifetime(form, now).unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    });
+    let text = SettingsText {
         scopes: Some(form.all("scopes").map(str::to_owned).collect()),
-        rate_limit: Some(Some(rate_limit(form)?)),
-        ip_allowlist: Some(Some(form.entries("ip_allowlist"))),
-        expires_at: Some(lifetime(form, now)?),
-        description: Some(form.stated("description")),
-        ..Update::default()
-    })
-}
-
-fn rate_limit(form: &Form) -> Result<RateLimit, Error> {
-    Ok(RateLimit {
-        per_minute: form.number("per_minute", "/rate_limit/per_minute")?,
-        per_hour: form.number("per_hour", "/rate_limit/per_hour")?,
-        burst: form.number("burst", "/rate_limit/burst")?,
-    })
+        rate_limit: Some(rate_limit),
+        ip_allowlist: Some(form.entries("ip_allowlist")),
+        expires_at: Some(expires_at),
+        description: Some(form.text("description").to_owned()),
+    };
+    (text, errors)
 }
 
 #[cfg(test)]
 mod tests {
+    use omniflow_domain::time::parse_time;
+
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -280,23 +261,29 @@ mod tests {
 
     #[test]
     fn a_form_becomes_a_create_request() {
-        let request = to_create(
+        let request = parse(
             &form(
                 "name=ci&environment=test&scopes=a%3Aread&scopes=b%3Awrite&per_minute=5&per_hour=&burst=7\
                    &ip_allowlist=10.0.0.0/8%0D%0A::1&lifetime=30d&expires_at=&description=",
             ),
             NOW,
         )
+        .into_request()
         .unwrap();
         assert_eq!((request.name.as_str(), request.environment.as_str()), ("ci", "test"));
-        assert_eq!(request.scopes, ["a:read", "b:write"]);
+        let settings = request.settings;
+        let scopes: Vec<_> = settings.scopes.iter().flatten().map(|scope| scope.as_str()).collect();
+        assert_eq!(scopes, ["a:read", "b:write"]);
         assert_eq!(
-            request.rate_limit,
+            settings.rate_limit,
             Some(RateLimit { per_minute: Some(5), per_hour: None, burst: Some(7) })
         );
-        assert_eq!(request.ip_allowlist.unwrap(), ["10.0.0.0/8", "::1"]);
-        assert_eq!(request.expires_at.as_deref(), Some("2027-02-14T08:00:00.000Z"));
-        assert_eq!((request.description, request.digest, request.hint), (None, None, None));
+        let networks: Vec<_> =
+            settings.ip_allowlist.unwrap().networks().iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.0.0.0/8", "::1/128"]);
+        let end = settings.expires_at.flatten().map(format_time);
+        assert_eq!(end.as_deref(), Some("2027-02-14T08:00:00.000Z"));
+        assert_eq!((settings.description.as_deref(), request.imported), (Some(""), None));
     }
 
     #[test]
@@ -309,8 +296,9 @@ mod tests {
             ("lifetime=date", "expires_at"),
             ("lifetime=7w", "expires_at"),
         ] {
-            let problem = to_create(&form(text), NOW).unwrap_err();
-            assert_eq!(error(&problem).field.as_deref(), Some(field), "{text}");
+            let (_, problems) = parse_settings(&form(text), NOW);
+            let fields: Vec<_> = errors(&problems).into_iter().map(|error| error.field).collect();
+            assert_eq!(fields, [Some(field.to_owned())], "{text}");
         }
     }
 
@@ -323,8 +311,8 @@ mod tests {
             ("2027-02-01T10:30:15+02:00", "2027-02-01T10:30:15+02:00"),
         ] {
             let text = text.replace('+', "%2B");
-            let request = to_update(&form(&format!("lifetime=date&expires_at={text}")), NOW).unwrap();
-            assert_eq!(request.expires_at, Some(Some(expected.to_owned())));
+            let (settings, _) = parse_settings(&form(&format!("lifetime=date&expires_at={text}")), NOW);
+            assert_eq!(settings.expires_at, Some(parse_time(expected)));
         }
     }
 }

@@ -21,8 +21,7 @@ use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::time::parse_time;
-use omniflow_service::keys::{Create, Keys};
+use omniflow_service::keys::{Create, Keys, effective_rate_limit};
 
 #[derive(Template)]
 #[template(path = "keys/new.html")]
@@ -66,7 +65,6 @@ pub(super) async fn review(
     State(app): State<Arc<Console>>,
     State(keys): State<Arc<Keys>>,
     browser: BrowserSession,
-    Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
     match form.text("do") {
@@ -74,32 +72,33 @@ pub(super) async fn review(
         "my-address" => {
             show_again(&app, &browser, &with_address(&form, &browser), StatusCode::OK, Vec::new())
         }
-        _ => match checked_request(&keys, &browser, &principal, &form).await {
-            Ok(request) => {
-                let policy = app.policies.current()?.policy;
-                let chosen = |scope: &str| request.scopes.iter().any(|given| given == scope);
-                let mut scopes = fields::scope_choices(policy.document(), chosen);
-                scopes.retain(|scope| scope.is_chosen);
-                let page = ReviewPage {
-                    layout: browser.layout("Review the new key"),
-                    submitted: form
-                        .pairs()
-                        .filter(|(name, _)| ![CSRF, "do"].contains(name))
-                        .map(owned)
-                        .collect(),
-                    scopes,
-                    limit: Limit(omniflow_service::fields::rate_limit(request.rate_limit)?),
-                    networks: request.ip_allowlist.unwrap_or_default(),
-                    expires: request.expires_at.as_deref().and_then(parse_time).map(At),
-                    name: request.name,
-                    environment: request.environment,
-                    description: request.description,
-                };
-                Ok(Page(page).into_response())
-            }
-            Err(problem) => again(&app, &keys, &browser, &principal, &form, &problem).await,
+        _ => match checked_request(&keys, &browser, &form).await? {
+            Ok(request) => review_page(&app, &browser, &form, request),
+            Err(problems) => again(&app, &browser, &form, &problems),
         },
     }
+}
+
+fn review_page(app: &Console, browser: &BrowserSession, form: &Form, request: Create) -> PageResult {
+    let Create { name, environment, settings, .. } = request;
+    let policy = app.policies.current()?.policy;
+    let stated = settings.scopes.unwrap_or_default();
+    let chosen = |scope: &str| stated.iter().any(|given| given.as_str() == scope);
+    let mut scopes = fields::scope_choices(policy.document(), chosen);
+    scopes.retain(|scope| scope.is_chosen);
+    let networks = settings.ip_allowlist.unwrap_or_default();
+    let page = ReviewPage {
+        layout: browser.layout("Review the new key"),
+        submitted: form.pairs().filter(|(name, _)| ![CSRF, "do"].contains(name)).map(owned).collect(),
+        scopes,
+        limit: Limit(effective_rate_limit(settings.rate_limit.unwrap_or_default())),
+        networks: networks.networks().iter().map(ToString::to_string).collect(),
+        expires: settings.expires_at.flatten().map(At),
+        name: name.to_string(),
+        environment: environment.as_str().to_owned(),
+        description: settings.description.filter(|text| !text.is_empty()),
+    };
+    Ok(Page(page).into_response())
 }
 
 /// `POST /keys`: creates the key and shows its secret once.
@@ -110,12 +109,12 @@ pub(super) async fn create(
     Authenticated(principal): Authenticated,
     form: Form,
 ) -> PageResult {
-    let request = match fields::to_create(&form, browser.now()) {
-        Ok(request) => request,
-        Err(problem) => return again(&app, &keys, &browser, &principal, &form, &problem).await,
-    };
     let attempt = attempt(&principal, &form);
-    match keys.create(&principal, request, attempt).await {
+    let created = match fields::parse(&form, browser.now()).into_request() {
+        Ok(request) => keys.create(&principal, request, attempt).await,
+        Err(problem) => Err(problem),
+    };
+    match created {
         Ok(issued) => secret::page(&app, &browser, issued, Origin::Created),
         Err(problem) if problem.code() == ErrorCode::AlreadyCreated => {
             secret::page_without(&browser, form.text("name"), Origin::Created)
@@ -125,48 +124,39 @@ pub(super) async fn create(
             let text = "This form already created a key. Submit it again to create another.".to_owned();
             show_again(&app, &browser, &form, StatusCode::CONFLICT, vec![FormError { field: None, text }])
         }
-        Err(problem) => again(&app, &keys, &browser, &principal, &form, &problem).await,
+        Err(problem) => {
+            let mut problems = vec![problem];
+            problems.extend(checked_request(&keys, &browser, &form).await?.err().unwrap_or_default());
+            again(&app, &browser, &form, &problems)
+        }
     }
 }
 
 /// `POST /keys/check`: the errors of a form while it is being filled in, for the script.
-pub(super) async fn check(
-    State(keys): State<Arc<Keys>>,
-    browser: BrowserSession,
-    Authenticated(principal): Authenticated,
-    form: Form,
-) -> PageResult {
-    let errors = match checked_request(&keys, &browser, &principal, &form).await {
-        Ok(_) => Vec::new(),
-        Err(problem) => fields::every_error_of(&keys, &principal, &form, &problem, browser.now()).await?,
-    };
-    let texts: BTreeMap<_, _> =
-        errors.into_iter().filter_map(|error| Some((error.field?, error.text))).collect();
+pub(super) async fn check(State(keys): State<Arc<Keys>>, browser: BrowserSession, form: Form) -> PageResult {
+    let problems = checked_request(&keys, &browser, &form).await?.err().unwrap_or_default();
+    let errors = fields::errors(&problems).into_iter();
+    let texts: BTreeMap<_, _> = errors.filter_map(|error| Some((error.field?, error.text))).collect();
     Ok(Json(texts).into_response())
 }
 
-/// The request of the form, if a dry run of it succeeds.
+/// The request of the form if it can create a key now; otherwise its errors, of which there is at least one.
 async fn checked_request(
     keys: &Keys,
     browser: &BrowserSession,
-    principal: &Principal,
     form: &Form,
-) -> Result<Create, Error> {
-    let request = fields::to_create(form, browser.now())?;
-    keys.dry_run(principal, request.clone()).await?;
-    Ok(request)
+) -> Result<Result<Create, Vec<Error>>, Error> {
+    let mut parsed = fields::parse(form, browser.now());
+    let found = keys.find_errors(parsed.name.as_ref(), &parsed.settings).await?;
+    parsed.errors.extend(found);
+    let problems = parsed.errors.clone();
+    Ok(parsed.into_request().map_err(|problem| if problems.is_empty() { vec![problem] } else { problems }))
 }
 
-async fn again(
-    app: &Console,
-    keys: &Keys,
-    browser: &BrowserSession,
-    principal: &Principal,
-    form: &Form,
-    problem: &Error,
-) -> PageResult {
-    let errors = fields::every_error_of(keys, principal, form, problem, browser.now()).await?;
-    show_again(app, browser, form, error_status(problem.code()), errors)
+/// Shows the form again, with its errors and the status of the first.
+fn again(app: &Console, browser: &BrowserSession, form: &Form, problems: &[Error]) -> PageResult {
+    let status = problems.first().map(|problem| error_status(problem.code())).unwrap_or_default();
+    show_again(app, browser, form, status, fields::errors(problems))
 }
 
 fn show_again(

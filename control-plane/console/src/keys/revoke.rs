@@ -17,10 +17,10 @@ use crate::form::{Form, FormError, error_at};
 use crate::format::Ago;
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
-use omniflow_service::keys::{Keys, Revoke};
+use omniflow_service::keys::{KeyReference, Keys, Revoke};
 use omniflow_service::precondition::Precondition;
 
 /// How long a browser without scripts waits for enforcement before it gets the next page.
@@ -99,7 +99,7 @@ async fn submit(
         return page(keys, &browser, &id, version, typed, Some(problem)).await;
     }
     let precondition = Precondition::at(super::revision(&form)?);
-    let request = Revoke { key: key.id.to_string(), version, precondition, wait: None };
+    let request = Revoke { key: KeyReference::Id(key.id), version, precondition, wait: None };
     match keys.revoke(&principal, request).await {
         Ok(revoked) => {
             watch.watch(revoked.snapshot, revoked.committed);
@@ -124,7 +124,7 @@ async fn page(
     let details = keys.show(id).await?;
     let key = &details.key;
     if version.is_some_and(|version| !key.versions.iter().any(|known| known.version == version)) {
-        return Err(Error::not_found("The key has no such version.").into());
+        return Err(Error::missing(Missing::KeyVersion).into());
     }
     let status = problem.as_ref().map_or(StatusCode::OK, |problem| error_status(problem.code()));
     let page = RevokePage {

@@ -19,7 +19,7 @@ use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::idempotency::Idempotent;
-use omniflow_service::keys::{Issued, Keys, Rotate};
+use omniflow_service::keys::{Issued, KeyReference, Keys, Rotate};
 use omniflow_service::precondition::Precondition;
 
 /// The overlaps to choose from: value and label.
@@ -88,7 +88,8 @@ async fn apply(
     form: &Form,
 ) -> Result<Idempotent<Issued>, Error> {
     let precondition = Precondition::at(super::revision(form)?);
-    let request = Rotate { key: id.to_owned(), overlap: form.stated("overlap"), precondition };
+    let overlap = omniflow_service::fields::overlap(form.stated("overlap").as_deref())?;
+    let request = Rotate { key: KeyReference::from(id), overlap, precondition };
     keys.rotate(principal, request, attempt(principal, form)).await
 }
 

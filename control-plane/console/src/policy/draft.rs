@@ -19,15 +19,17 @@ use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
 use crate::extract::Authenticated;
 use crate::extract::StrictQuery;
-use crate::form::{Form, sentence};
+use crate::form::Form;
 use crate::format::{Count, Moment};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
+use crate::wording;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::ReplayReport;
-use omniflow_domain::time::{DAY_MS, format_time};
+use omniflow_domain::time::DAY_MS;
 use omniflow_policy::denial::Outcome;
+use omniflow_service::keys::KeyReference;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::document::Draft;
 use omniflow_service::policy::replay::ReplayCalls;
@@ -151,7 +153,7 @@ pub(super) async fn compare(
     if form.text("do") == "replay" {
         match replay(&policies, &page, browser.now()).await {
             Ok(replay) => page.replay = Some(replay),
-            Err(problem) if problem.code() == ErrorCode::Busy => page.note = Some(sentence(problem.detail())),
+            Err(problem) if problem.code() == ErrorCode::Busy => page.note = Some(wording::text(&problem)),
             Err(problem) => return page.with_error(&problem),
         }
     }
@@ -208,9 +210,9 @@ pub(super) async fn publish(
 
 async fn replay(policies: &Policies, page: &DraftPage, now: UnixMillis) -> Result<ReplayView, Error> {
     let span = SPANS.iter().find(|(name, ..)| *name == page.span).and_then(|(.., millis)| *millis);
-    let from = span.map(|millis| format_time(UnixMillis(now.0.saturating_sub(millis)))).unwrap_or_default();
-    let (draft, key) = (page.draft()?, page.key.clone());
-    let request = ReplayCalls { draft, key: Some(key), from: Some(from), to: None };
+    let from = span.map(|millis| UnixMillis(now.0.saturating_sub(millis)));
+    let key = Some(page.key.as_str()).filter(|key| !key.is_empty()).map(KeyReference::from);
+    let request = ReplayCalls { draft: page.draft()?, key, from, to: None };
     Ok(policies.replay(request).await?.into())
 }
 
@@ -280,7 +282,7 @@ impl DraftError {
         let lines = text.lines().enumerate().map(|(place, content)| (place + 1, content));
         let near = lines.filter(|(number, _)| is_near(*number));
         Self {
-            text: sentence(problem.detail()),
+            text: wording::text(problem),
             lines: near.map(|(number, content)| (number, content.to_owned(), Some(number) == line)).collect(),
             line,
             pointer: problem.field().map(str::to_owned),

@@ -21,8 +21,9 @@ use crate::search::{to_field, to_instant};
 use omniflow_domain::error::Error;
 use omniflow_domain::policy::Explanation;
 use omniflow_policy::denial;
+use omniflow_service::keys::KeyReference;
 use omniflow_service::policy::Policies;
-use omniflow_service::policy::explain::Explain;
+use omniflow_service::policy::explain::{self, Explain};
 
 /// JSON pointers of the request, with the form field of each.
 const FIELDS: &[(&str, &str)] = &[
@@ -135,15 +136,15 @@ impl Query {
         let version = stated(&self.version).map(|text| text.parse());
         let calls = stated(&self.calls_before).map(|text| text.parse());
         Ok(Explain {
-            key: stated(&self.key),
+            key: stated(&self.key).as_deref().map(KeyReference::from),
             version: version
                 .transpose()
                 .map_err(|_| invalid("/version", "enter a whole number, 1 or greater"))?,
             headers: None,
             method: stated(&self.method).unwrap_or_else(|| "GET".to_owned()).to_ascii_uppercase(),
             path: self.path.trim().to_owned(),
-            source_ip: stated(&self.source_ip),
-            at: stated(&to_instant(&self.at)),
+            source_ip: stated(&self.source_ip).as_deref().map(explain::source_ip).transpose()?,
+            at: stated(&to_instant(&self.at)).as_deref().map(explain::instant).transpose()?,
             calls_before: calls
                 .transpose()
                 .map_err(|_| invalid("/calls_before", "enter a whole number, such as 60"))?,

@@ -16,10 +16,11 @@ use crate::browser_session::BrowserSession;
 use crate::enforcement_status::EnforcementStatus;
 use crate::extract::Authenticated;
 use crate::extract::{Segments, StrictQuery};
-use crate::form::{Form, sentence};
+use crate::form::Form;
 use crate::format::At;
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
+use crate::wording;
 use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::Error;
 use omniflow_service::policy::Policies;
@@ -128,7 +129,7 @@ pub(super) async fn roll_back(
         }
         Err(problem) if error_status(problem.code()).is_server_error() => Err(problem.into()),
         Err(problem) => {
-            let error = Some(sentence(problem.detail()));
+            let error = Some(wording::text(&problem));
             let page = VersionPage::new(&policies, &browser, &version, error).await?;
             let status: StatusCode = error_status(problem.code());
             Ok((status, Page(page)).into_response())

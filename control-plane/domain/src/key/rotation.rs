@@ -31,7 +31,7 @@ pub enum NotRotatable {
     #[error("this key was revoked and stays so; issue a new one")]
     Revoked,
     /// The key has expired.
-    #[error("this key has expired; give it a later expires_at with PATCH first, or issue a new one")]
+    #[error("this key has expired; set a later expires_at first, or issue a new one")]
     Expired,
     /// The key has not expired, but none of its versions is accepted any more.
     #[error("no version of this key is accepted any more; issue a new key")]

@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::serve;
 use crate::configuration::{FILE_VARIABLE, Flags, Setting};
+use crate::error::describe_store_error;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::time::format_time;
-use omniflow_store_sqlite::BackupFile;
-use omniflow_store_sqlite::{back_up, restore};
+use omniflow_store_sqlite::{BackupError, BackupFile, back_up, restore};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -106,8 +106,7 @@ async fn run_backup(args: Backup, output: Output) -> anyhow::Result<()> {
     let Backup { destination, data, without_audit } = args;
     let (data_dir, now) = (data.path()?, format_time(Clock::system().now()));
     let manifest = back_up(&data_dir, &destination, !without_audit, now).await;
-    // The message already includes its cause.
-    let manifest = manifest.map_err(|error| anyhow!("{error}"))?;
+    let manifest = manifest.map_err(|error| describe(&error))?;
     let manifest = Answer::new(manifest)?;
     output.print(&manifest, |manifest| table(&manifest.files, FILE_COLUMNS))?;
     if !output.json {
@@ -126,7 +125,7 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
     let Restore { backup, data, replace } = args;
     let data_dir = data.path()?;
     let restored = restore(&backup, &data_dir, replace, Clock::system().now()).await;
-    let restored = restored.map_err(|error| anyhow!("{error}"))?;
+    let restored = restored.map_err(|error| describe(&error))?;
     let report = Report {
         installation: restored.installation,
         taken_at: restored.taken_at,
@@ -150,6 +149,14 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
         text + &owners_token(&data_dir)
             + "Keys and tokens that were revoked after the backup are valid again. Revoke them again.\n"
     })
+}
+
+/// The message of an error, which includes its cause, and the flag to set if the data directory is in use.
+fn describe(error: &BackupError) -> anyhow::Error {
+    match error {
+        BackupError::Storage(error) => anyhow!(describe_store_error(error)),
+        error => anyhow!("{error}"),
+    }
 }
 
 /// Explains which owner's token is valid after the restore. No backup contains it.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use omniflow_domain::error::Error;
-use omniflow_domain::stats::{CallStats, Dimension, GroupStats, GroupValue, InvalidDimension, Tally};
+use omniflow_domain::stats::{CallCounts, CallStats, Dimension, GroupStats, GroupValue, InvalidDimension};
 use omniflow_domain::time::DAY_MS;
 use omniflow_policy::time::UnixMillis;
 
@@ -39,7 +39,7 @@ impl RequestLog {
         let from = filter.from.unwrap_or(UnixMillis(to.0.saturating_sub(DAY_MS)));
         let store = &*self.store;
         let stats = store.audit_stats(&filter, (from, to), &by, limit).await?;
-        let mut found: Vec<(Vec<GroupValue>, Tally)> = stats.groups.into_iter().collect();
+        let mut found: Vec<(Vec<GroupValue>, CallCounts)> = stats.groups.into_iter().collect();
         if by.first() == Some(&Dimension::Hour) {
             found.sort_by(|(one, _), (other, _)| one.cmp(other));
         } else {

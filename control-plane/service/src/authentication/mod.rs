@@ -18,7 +18,6 @@ pub use self::throttle::FailureTotals;
 use self::throttle::Throttle;
 pub use self::token_guard::TokenGuard;
 pub(crate) use self::token_guard::check_token;
-use super::known_tokens::KnownTokens;
 use super::notifications::Notifications;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
@@ -29,7 +28,6 @@ use omniflow_store::Store;
 /// Authenticates tokens.
 pub struct Authentication {
     store: Arc<dyn Store>,
-    known_tokens: Arc<KnownTokens>,
     notifications: Notifications,
     clock: Clock,
     throttle: Throttle,
@@ -39,22 +37,13 @@ pub struct Authentication {
 
 impl Authentication {
     /// Authenticates the tokens of this store, with no failed attempts counted yet.
-    pub fn new(
-        store: Arc<dyn Store>,
-        known_tokens: Arc<KnownTokens>,
-        notifications: Notifications,
-        clock: Clock,
-    ) -> Self {
-        Self { store, known_tokens, notifications, clock, throttle: Throttle::default() }
+    pub fn new(store: Arc<dyn Store>, notifications: Notifications, clock: Clock) -> Self {
+        Self { store, notifications, clock, throttle: Throttle::default() }
     }
 
     /// The valid token with this digest, or why there is none. A rejected token is passed on to [`Self::reject`].
     pub async fn authenticate(&self, digest: Digest) -> Result<Result<Token, Rejection>, Error> {
-        let found = match self.known_tokens.may_have(&digest) {
-            true => self.store.token_by_digest(digest).await?,
-            false => None,
-        };
-        Ok(match found {
+        Ok(match self.store.token_by_digest(digest).await? {
             None => Err(Rejection::UnknownToken),
             Some(token) if !token.is_valid(self.clock.now()) => Err(Rejection::ExpiredToken),
             Some(token) => Ok(token),

@@ -5,7 +5,7 @@ use std::fmt;
 /// Why a request was not authenticated, or its token not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rejection {
-    /// There is not exactly one header with a bearer token.
+    /// No token was sent, or more than one.
     NoToken,
     /// The token never existed or was revoked: revoked tokens are not kept.
     UnknownToken,

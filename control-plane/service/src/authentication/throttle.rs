@@ -1,7 +1,7 @@
 //! Failed authentications, counted by the address that they come from.
 //!
 //! A token has 238 random bits and cannot be guessed, and one that never existed is rejected from memory
-//! ([`crate::known_tokens`]), so failures cost no database read. What is bounded here is the rest: the log lines,
+//! ([`token_by_digest`](omniflow_store::TokenStore::token_by_digest)), so failures cost no database read. What is bounded here is the rest: the log lines,
 //! and the number of responses to somebody who tries tokens found elsewhere. A valid token is looked up first and accepted
 //! whatever others do at its address: behind a NAT or a proxy they are many.
 
@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use omniflow_policy::gcra::{Gcra, Tat, Verdict};
 use omniflow_policy::time::MonotonicNanos;
@@ -111,7 +112,7 @@ impl Throttle {
             }
             Some(wait) => {
                 self.throttled.fetch_add(1, Ordering::Relaxed);
-                Error::too_many_attempts(wait.div_ceil(SECOND))
+                Error::too_many_attempts(Duration::from_nanos(wait))
             }
         }
     }

@@ -3,7 +3,7 @@
 mod confirmation;
 mod enforcement;
 pub mod enforcement_watch;
-mod memory;
+mod sightings;
 mod status;
 
 use std::collections::BTreeMap;

@@ -16,7 +16,8 @@ impl GatewayProtocol {
         let image = self.publisher.publication.offered(version, self.clock.now()).ok_or_else(|| {
             Error::new(ErrorCode::ImageGone, "This version is no longer kept. Poll for the present one.")
         })?;
-        let pages = image.image().chunk(n).ok_or_else(|| Error::not_found("The image has fewer chunks."))?;
-        Ok(pages.iter().map(Arc::clone).collect())
+        let segments =
+            image.image().chunk(n).ok_or_else(|| Error::not_found("The image has fewer chunks."))?;
+        Ok(segments.iter().map(Arc::clone).collect())
     }
 }

@@ -4,41 +4,43 @@ use std::sync::Arc;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_domain::key::{Key, KeyVersion};
+use omniflow_domain::idempotency::Created;
+use omniflow_domain::key::{Key, KeyVersion, MAX_HINT_LENGTH};
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
+use omniflow_domain::name::Name;
 use omniflow_domain::principal::Principal;
+use omniflow_policy::address::Allowlist;
 use omniflow_policy::digest::Digest;
-use omniflow_policy::key::Secret;
+use omniflow_policy::key::{Environment, Secret};
 use omniflow_policy::limit::RateLimit;
+use omniflow_policy::scope::ScopeSet;
 use omniflow_policy::snapshot::Change;
 use omniflow_policy::time::UnixMillis;
 
+use super::settings::Settings;
 use super::{Issued, Keys, admin_log, new_secret};
 use crate::idempotency::{Idempotent, record};
-use crate::{fields, run_to_completion};
-use omniflow_store::{Attempt, Transaction};
+use crate::run_to_completion;
+use omniflow_store::{IdempotentRequest, Transaction};
 
 /// The key to create.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Create {
     /// A name that no other key has.
-    pub name: String,
-    /// `live` or `test`.
-    pub environment: String,
-    /// Scopes of the policy.
-    pub scopes: Vec<String>,
-    /// Limits; the default where none are stated.
-    pub rate_limit: Option<RateLimit>,
-    /// Addresses and networks; none for any address.
-    pub ip_allowlist: Option<Vec<String>>,
-    /// When the key ends.
-    pub expires_at: Option<String>,
-    /// What it is for.
-    pub description: Option<String>,
-    /// The SHA-256 of a key that another system has issued: it is imported, and no secret is created.
-    pub digest: Option<String>,
-    /// The last characters of that key.
-    pub hint: Option<String>,
+    pub name: Name,
+    /// The environment that it is valid in.
+    pub environment: Environment,
+    /// What it may do.
+    pub settings: Settings,
+    /// A key that another system has issued: it is imported, and no secret is created.
+    pub imported: Option<ImportedKey>,
+}
+
+/// What identifies a key that another system has issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedKey {
+    digest: Digest,
+    hint: String,
 }
 
 /// The version with which a key begins.
@@ -72,7 +74,7 @@ impl Keys {
         self: &Arc<Self>,
         principal: &Principal,
         request: Create,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
         let (keys, principal) = (Arc::clone(self), principal.clone());
         run_to_completion(async move { keys.issue(&principal, request, attempt).await }).await
@@ -82,29 +84,24 @@ impl Keys {
         &self,
         principal: &Principal,
         request: Create,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let mut transaction = self.store.begin().await?;
-        if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let mut transaction = self.parts.store.begin().await?;
+        if let Some(issued) =
+            self.parts.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await?
+        {
             return Ok(issued);
         }
         let (key, secret) = self.prepare(&mut *transaction, principal, request, now).await?;
-        record(&mut *transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
+        record(&mut *transaction, attempt.as_ref(), &Created::key(key.id), now).await?;
         let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
         let changes = add(&mut *transaction, principal, action, &key).await?;
-        let version = self.publisher.commit(transaction, changes).await?;
+        let version = self.parts.publisher.commit(transaction, changes).await?;
         tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, %action, "key created");
-        let key = KeyDetails::new(key, &LastUsed::new(), self.rotation_after, now);
-        Ok(self.idempotency.keep(attempt, Issued { key, secret }, now))
-    }
-
-    /// Checks everything that creating this key would check, and creates nothing.
-    pub async fn dry_run(&self, principal: &Principal, request: Create) -> Result<(), Error> {
-        let mut transaction = self.store.begin().await?;
-        let now = self.clock.now();
-        self.prepare(&mut *transaction, principal, request, now).await.map(drop)
+        let key = KeyDetails::new(key, &LastUsed::new(), self.parts.rotation_after, now);
+        Ok(self.parts.idempotency.keep(attempt, Issued { key, secret }, now))
     }
 
     /// The key that is requested, with its secret where one is created, if it may be created. It is not added yet.
@@ -115,32 +112,41 @@ impl Keys {
         request: Create,
         now: UnixMillis,
     ) -> Result<(Key, Option<Secret>), Error> {
-        let environment = fields::environment(&request.environment)?;
-        if request.digest.is_some() {
-            self.check_imports_are_accepted()?;
-        }
-        let (digest, hint, secret) = match fields::digest(request.digest.as_deref())? {
-            Some(digest) => (digest, fields::hint(request.hint.as_deref())?, None),
-            None if request.hint.is_some() => {
-                return Err(Error::invalid_field(
-                    "/hint",
-                    "a hint is for a key that is taken over by its digest",
-                ));
+        let Create { name, environment, settings, imported } = request;
+        let is_imported = imported.is_some();
+        let (digest, hint, secret) = match imported {
+            Some(ImportedKey { digest, hint }) => {
+                self.check_imports_are_accepted()?;
+                (digest, hint, None)
             }
             None => {
-                let secret = new_secret(&self.publisher, &self.entropy, environment)?;
+                let secret = new_secret(&self.parts.publisher, &self.parts.entropy, environment)?;
                 (secret.digest(), secret.hint(), Some(secret))
             }
         };
-        let version = KeyVersion { imported: secret.is_none(), ..first_version(digest, hint, now) };
-        let key = self.new_key(principal, request, version, now)?;
+        let mut key = Key {
+            id: self.parts.entropy.uuid(now)?,
+            name,
+            environment,
+            scopes: ScopeSet::default(),
+            rate_limit: RateLimit::default(),
+            ip_allowlist: Allowlist::default(),
+            description: None,
+            created_by: principal.name.to_string(),
+            created_at: now,
+            expires_at: None,
+            revision: 1,
+            versions: vec![KeyVersion { imported: is_imported, ..first_version(digest, hint, now) }],
+        };
+        let (policy, _) = self.parts.publisher.publication.policy()?;
+        settings.apply(&mut key, &policy, now)?;
         check_is_new(transaction, &key, digest).await?;
         Ok((key, secret))
     }
 
     /// Gateways look up keys of another form only where the policy says so: a key imported before would be rejected.
     fn check_imports_are_accepted(&self) -> Result<(), Error> {
-        let (policy, _) = self.publisher.publication.policy()?;
+        let (policy, _) = self.parts.publisher.publication.policy()?;
         if policy.document().imported_keys {
             return Ok(());
         }
@@ -149,42 +155,38 @@ impl Keys {
             "Gateways do not take keys of another system yet. Set imported_keys to true in the policy first.",
         ))
     }
+}
 
-    /// The requested key, if all of its fields are valid.
-    fn new_key(
-        &self,
-        principal: &Principal,
-        request: Create,
-        version: KeyVersion,
-        now: UnixMillis,
-    ) -> Result<Key, Error> {
-        let (policy, _) = self.publisher.publication.policy()?;
-        Ok(Key {
-            id: self.entropy.uuid(now)?,
-            name: fields::name(&request.name)?,
-            environment: fields::environment(&request.environment)?,
-            scopes: fields::scopes(&request.scopes, &policy)?,
-            rate_limit: fields::rate_limit(request.rate_limit)?,
-            ip_allowlist: fields::ip_allowlist(request.ip_allowlist)?,
-            description: fields::description(request.description)?,
-            created_by: principal.name.to_string(),
-            created_at: now,
-            expires_at: fields::expires_at(request.expires_at, now)?,
-            revision: 1,
-            versions: vec![version],
-        })
+// === impl ImportedKey ===
+
+impl ImportedKey {
+    /// The key with this digest, and characters by which a person tells it from others.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_field` if the hint is too long or not printable.
+    pub fn new(digest: Digest, hint: String) -> Result<Self, Error> {
+        if hint.len() <= MAX_HINT_LENGTH && hint.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Self { digest, hint });
+        }
+        let detail = format!(
+            "hint must be at most {MAX_HINT_LENGTH} printable ASCII characters of the key, such as the last ones: more \
+             would reveal too much of it"
+        );
+        Err(Error::invalid_field("/hint", detail))
     }
+}
+
+/// The error where another key has this name.
+pub(super) fn name_taken(name: &Name) -> Error {
+    let detail =
+        format!("Another key is called {name}. Choose another name: those of revoked keys stay taken.");
+    Error::new(ErrorCode::NameTaken, detail)
 }
 
 async fn check_is_new(transaction: &mut dyn Transaction, key: &Key, digest: Digest) -> Result<(), Error> {
     if transaction.key_name_is_taken(&key.name).await? {
-        return Err(Error::new(
-            ErrorCode::NameTaken,
-            format!(
-                "Another key is called {}. Choose another name: those of revoked keys stay taken.",
-                key.name
-            ),
-        ));
+        return Err(name_taken(&key.name));
     }
     if transaction.digest_is_taken(digest).await? {
         return Err(Error::new(

@@ -39,14 +39,14 @@ pub struct List {
 impl Keys {
     /// Lists keys.
     pub async fn list(&self, request: List) -> Result<Page<KeyDetails>, Error> {
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         let filter = KeyFilter {
             order: query::parsed("sort", request.sort)?.unwrap_or_default(),
             status: query::parsed::<KeyStatus>("status", request.status)?.map(|status| (status, now)),
             environment: query::parsed("environment", request.environment)?,
             scope: query::parsed("scope", request.scope)?,
             rotation: query::parsed::<bool>("rotation_due", request.rotation_due)?.map(|due| {
-                let created_until = self.rotation_after.and_then(|after| before(now, after));
+                let created_until = self.parts.rotation_after.and_then(|after| before(now, after));
                 RotationFilter { due, now, created_until }
             }),
             unused_since: query::time("unused_since", request.unused_since)?,
@@ -54,11 +54,11 @@ impl Keys {
             text: query::present(request.text),
         };
         let (limit, last) = request.page.read(|text| Uuid::parse_str(text).ok())?;
-        let keys = self.store.keys(&filter, last, limit + 1).await?;
+        let keys = self.parts.store.keys(&filter, last, limit + 1).await?;
         let page = Page::of(keys, limit, |key| key.id.to_string());
         let ids: Vec<Uuid> = page.items.iter().map(|key| key.id).collect();
-        let last_used = self.store.last_used(&ids).await?;
-        Ok(page.map(|key| KeyDetails::new(key, &last_used, self.rotation_after, now)))
+        let last_used = self.parts.store.last_used(&ids).await?;
+        Ok(page.map(|key| KeyDetails::new(key, &last_used, self.parts.rotation_after, now)))
     }
 }
 

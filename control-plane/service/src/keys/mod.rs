@@ -5,7 +5,9 @@ mod create;
 mod list;
 mod revoke;
 mod rotate;
+mod settings;
 mod show;
+mod text;
 mod update;
 mod validate;
 
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniflow_domain::clock::{Clock, Entropy};
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
 use omniflow_policy::key::{Environment, Secret, compose_key};
@@ -22,40 +24,43 @@ use super::fleet::Fleet;
 use super::idempotency::{IdempotencyCache, Replayable};
 use super::notifications::Notifications;
 use super::publisher::Publisher;
+pub use omniflow_store::KeyReference;
 use omniflow_store::Store;
 
-pub use create::Create;
+pub use create::{Create, ImportedKey};
 pub(crate) use create::{add, first_version};
 pub use list::List;
 pub(crate) use revoke::revoke_versions;
 pub use revoke::{Revoke, Revoked, no_such_version};
 pub use rotate::Rotate;
+pub use settings::{Settings, effective_rate_limit};
+pub use text::{KeyText, ParsedKey, SettingsText};
 pub use update::Update;
 
 /// The use cases of keys.
 pub struct Keys {
-    store: Arc<dyn Store>,
-    publisher: Arc<Publisher>,
-    fleet: Arc<Fleet>,
-    notifications: Notifications,
-    idempotency: Arc<IdempotencyCache>,
-    rotation_after: Option<Duration>,
-    clock: Clock,
-    entropy: Entropy,
+    parts: KeyParts,
 }
 
-/// The parts that use cases of keys share with others.
-pub struct KeyParts<'a> {
+/// What the use cases of keys and those of leaks work with.
+#[derive(Clone)]
+pub struct KeyParts {
     /// The store.
-    pub store: &'a Arc<dyn Store>,
+    pub store: Arc<dyn Store>,
     /// Commits changes and publishes them.
-    pub publisher: &'a Arc<Publisher>,
+    pub publisher: Arc<Publisher>,
     /// The gateways that enforce changes.
-    pub fleet: &'a Arc<Fleet>,
+    pub fleet: Arc<Fleet>,
     /// Ends waiting when the process ends.
-    pub notifications: &'a Notifications,
-    /// The results of recent attempts.
-    pub idempotency: &'a Arc<IdempotencyCache>,
+    pub notifications: Notifications,
+    /// The results of recent requests with an idempotency key.
+    pub idempotency: Arc<IdempotencyCache>,
+    /// How long after its creation a version is due for rotation; `None` for never.
+    pub rotation_after: Option<Duration>,
+    /// The clock.
+    pub clock: Clock,
+    /// The source of randomness.
+    pub entropy: Entropy,
 }
 
 /// A key with a new version, and that version's secret.
@@ -78,44 +83,30 @@ pub(crate) fn new_secret(
 }
 
 fn no_such_key() -> Error {
-    Error::not_found("No key has this identifier or name. List them with GET /v1/keys.")
+    Error::missing(Missing::Key)
 }
 
 // === impl Keys ===
 
 impl Keys {
-    /// The use cases over these parts. Versions fall due for rotation `rotation_after` their creation; `None` for never.
-    pub fn new(
-        parts: &KeyParts<'_>,
-        rotation_after: Option<Duration>,
-        clock: &Clock,
-        entropy: &Entropy,
-    ) -> Self {
-        Self {
-            store: Arc::clone(parts.store),
-            publisher: Arc::clone(parts.publisher),
-            fleet: Arc::clone(parts.fleet),
-            notifications: parts.notifications.clone(),
-            idempotency: Arc::clone(parts.idempotency),
-            rotation_after,
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-        }
+    /// The use cases over these parts.
+    pub fn new(parts: KeyParts) -> Self {
+        Self { parts }
     }
 
     /// A key with the times of its last use.
     async fn details(&self, key: Key) -> Result<KeyDetails, Error> {
-        let last_used = self.store.last_used(&[key.id]).await?;
-        Ok(KeyDetails::new(key, &last_used, self.rotation_after, self.clock.now()))
+        let last_used = self.parts.store.last_used(&[key.id]).await?;
+        Ok(KeyDetails::new(key, &last_used, self.parts.rotation_after, self.parts.clock.now()))
     }
 
     /// The same after a change is committed, which succeeds even if the request log cannot be read.
     async fn details_after_commit(&self, key: Key) -> KeyDetails {
-        let last_used = self.store.last_used(&[key.id]).await.unwrap_or_else(|error| {
+        let last_used = self.parts.store.last_used(&[key.id]).await.unwrap_or_else(|error| {
             tracing::error!(%error, key = %key.id, "last use of a changed key unavailable");
             LastUsed::new()
         });
-        KeyDetails::new(key, &last_used, self.rotation_after, self.clock.now())
+        KeyDetails::new(key, &last_used, self.parts.rotation_after, self.parts.clock.now())
     }
 }
 

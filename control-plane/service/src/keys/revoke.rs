@@ -1,9 +1,10 @@
 //! Revoking a key or one version of it, and waiting until gateways enforce it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use omniflow_domain::admin_event::Action;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::gateway::Enforcement;
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::KeyDetails;
@@ -14,20 +15,20 @@ use tokio::time::Instant;
 
 use super::{Keys, admin_log, no_such_key};
 use crate::precondition::Precondition;
-use crate::{query, run_to_completion};
+use crate::run_to_completion;
 use omniflow_store::{KeyReference, Transaction};
 
 /// A revocation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Revoke {
     /// The key's identifier or name.
-    pub key: String,
+    pub key: KeyReference,
     /// The only version to revoke; `None` for all.
     pub version: Option<u16>,
     /// The revisions that may be revoked.
     pub precondition: Precondition,
-    /// How long to wait until every live gateway enforces it.
-    pub wait: Option<String>,
+    /// How long to wait until every live gateway enforces it; `None` to return at once.
+    pub wait: Option<Duration>,
 }
 
 /// A revocation that is committed and published.
@@ -77,34 +78,36 @@ pub(crate) async fn revoke_versions(
 
 /// The error where a key has no version of this number.
 pub fn no_such_version() -> Error {
-    Error::not_found("The key has no such version. Its versions are in GET /v1/keys/{id}.")
+    Error::missing(Missing::KeyVersion)
 }
 
 impl Keys {
     /// Revokes a key, or one version of it.
     pub async fn revoke(self: &Arc<Self>, principal: &Principal, request: Revoke) -> Result<Revoked, Error> {
         let Revoke { key, version, precondition, wait } = request;
-        let wait = query::wait(wait)?;
         let (keys, principal) = (Arc::clone(self), principal.clone());
         let change = async move { keys.commit(&principal, &key, version, precondition).await };
         let Commit { key, snapshot, committed } = run_to_completion(change).await?;
-        let publication = &self.publisher.publication;
-        let enforcement =
-            self.fleet.enforcement_after(snapshot, publication, &self.notifications, committed, wait).await;
+        let publication = &self.parts.publisher.publication;
+        let enforcement = self
+            .parts
+            .fleet
+            .enforcement_after(snapshot, publication, &self.parts.notifications, committed, wait)
+            .await;
         Ok(Revoked { key: self.details_after_commit(key).await, snapshot, committed, enforcement })
     }
 
     async fn commit(
         &self,
         principal: &Principal,
-        key: &str,
+        key: &KeyReference,
         only: Option<u16>,
         precondition: Precondition,
     ) -> Result<Commit, Error> {
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let mut transaction = self.store.begin().await?;
-        let mut key = transaction.key(&KeyReference::from(key)).await?.ok_or_else(no_such_key)?;
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let mut transaction = self.parts.store.begin().await?;
+        let mut key = transaction.key(key).await?.ok_or_else(no_such_key)?;
         if only.is_some_and(|only| !key.versions.iter().any(|version| version.version == only)) {
             return Err(no_such_version());
         }
@@ -113,9 +116,13 @@ impl Keys {
         let selected = |version| only.is_none_or(|only| version == only);
         let changes = revoke_versions(&mut *transaction, principal, action, &mut key, selected, now).await?;
         if changes.is_empty() {
-            return Ok(Commit { key, snapshot: self.publisher.publication.version()?, committed: None });
+            return Ok(Commit {
+                key,
+                snapshot: self.parts.publisher.publication.version()?,
+                committed: None,
+            });
         }
-        let snapshot = self.publisher.commit(transaction, changes).await?;
+        let snapshot = self.parts.publisher.commit(transaction, changes).await?;
         let committed = Some(Instant::now());
         tracing::info!(key = %key.id, name = key.name.as_str(), only, by = principal.name.as_str(), version = snapshot, "key revoked");
         Ok(Commit { key, snapshot, committed })

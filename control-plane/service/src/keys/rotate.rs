@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::idempotency::Created;
 use omniflow_domain::key::{Key, NotRotatable, Overlap};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;
@@ -12,16 +13,16 @@ use omniflow_policy::snapshot::{Change, Credential};
 use super::{Issued, Keys, admin_log, new_secret, no_such_key};
 use crate::idempotency::{Idempotent, record};
 use crate::precondition::Precondition;
-use crate::{fields, run_to_completion};
-use omniflow_store::{Attempt, KeyReference};
+use crate::run_to_completion;
+use omniflow_store::{IdempotentRequest, KeyReference};
 
 /// A rotation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rotate {
     /// The key's identifier or name.
-    pub key: String,
-    /// How long older versions are still accepted; 24 hours if not stated.
-    pub overlap: Option<String>,
+    pub key: KeyReference,
+    /// How long older versions are still accepted.
+    pub overlap: Overlap,
     /// The revisions that may be rotated.
     pub precondition: Precondition,
 }
@@ -32,10 +33,9 @@ impl Keys {
         self: &Arc<Self>,
         principal: &Principal,
         request: Rotate,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
         let Rotate { key, overlap, precondition } = request;
-        let overlap = fields::overlap(overlap)?;
         let (keys, principal) = (Arc::clone(self), principal.clone());
         let change = async move { keys.add_version(&principal, &key, overlap, precondition, attempt).await };
         run_to_completion(change).await
@@ -44,25 +44,26 @@ impl Keys {
     async fn add_version(
         &self,
         principal: &Principal,
-        key: &str,
+        reference: &KeyReference,
         overlap: Overlap,
         precondition: Precondition,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
         // Before the publisher's turn: a long read of the request log must not delay changes. After the commit nothing
         // may fail, because the secret would be lost.
-        let reference = KeyReference::from(key);
-        let known = self.store.key(&reference).await?.ok_or_else(no_such_key)?;
-        let last_used = self.store.last_used(&[known.id]).await?;
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let mut transaction = self.store.begin().await?;
-        if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
+        let known = self.parts.store.key(reference).await?.ok_or_else(no_such_key)?;
+        let last_used = self.parts.store.last_used(&[known.id]).await?;
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let mut transaction = self.parts.store.begin().await?;
+        if let Some(issued) =
+            self.parts.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await?
+        {
             return Ok(issued);
         }
-        let before = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
+        let before = transaction.key(reference).await?.ok_or_else(no_such_key)?;
         precondition.check(before.name.as_str(), before.revision)?;
-        let secret = new_secret(&self.publisher, &self.entropy, before.environment)?;
+        let secret = new_secret(&self.parts.publisher, &self.parts.entropy, before.environment)?;
         let mut key = before.clone();
         key.rotate(&secret, overlap, now).map_err(not_rotatable)?;
         for (older, version) in before.versions.iter().zip(&key.versions) {
@@ -75,13 +76,13 @@ impl Keys {
         transaction.insert_versions(&added).await?;
         let number = added.last().map(|(_, version)| version.version);
         transaction.advance_revision(&mut key).await?;
-        record(&mut *transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
+        record(&mut *transaction, attempt.as_ref(), &Created::key(key.id), now).await?;
         let event = admin_log::changed(principal, Action::KeyRotated, &before, &key, now);
         transaction.insert_admin_event(&event).await?;
-        let version = self.publisher.commit(transaction, changes(&before, &key)).await?;
+        let version = self.parts.publisher.commit(transaction, changes(&before, &key)).await?;
         tracing::info!(key = %key.id, name = key.name.as_str(), number, overlap = ?overlap.duration(), by = principal.name.as_str(), version, "key rotated");
-        let key = KeyDetails::new(key, &last_used, self.rotation_after, now);
-        Ok(self.idempotency.keep(attempt, Issued { key, secret: Some(secret) }, now))
+        let key = KeyDetails::new(key, &last_used, self.parts.rotation_after, now);
+        Ok(self.parts.idempotency.keep(attempt, Issued { key, secret: Some(secret) }, now))
     }
 }
 

@@ -9,7 +9,7 @@ use omniflow_store::KeyReference;
 impl Keys {
     /// The key with this identifier or name.
     pub async fn show(&self, key: &str) -> Result<KeyDetails, Error> {
-        let key = self.store.key(&KeyReference::from(key)).await?.ok_or_else(no_such_key)?;
+        let key = self.parts.store.key(&KeyReference::from(key)).await?.ok_or_else(no_such_key)?;
         self.details(key).await
     }
 }

@@ -8,31 +8,23 @@ use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key::{Key, KeyStatus};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;
-use omniflow_policy::limit::RateLimit;
 use omniflow_policy::snapshot::{Change, Credential};
 
+use super::settings::Settings;
 use super::{Keys, admin_log, no_such_key};
 use crate::precondition::Precondition;
-use crate::{fields, run_to_completion};
+use crate::run_to_completion;
 use omniflow_store::KeyReference;
 
-/// A change to a key's settings: absent fields stay, `Some(None)` clears.
-#[derive(Clone, Debug, Default)]
+/// A change to a key.
+#[derive(Clone, Debug)]
 pub struct Update {
     /// The key's identifier or name.
-    pub key: String,
+    pub key: KeyReference,
     /// The revisions that may be changed.
     pub precondition: Precondition,
-    /// All scopes.
-    pub scopes: Option<Vec<String>>,
-    /// All limits; `None` for the default.
-    pub rate_limit: Option<Option<RateLimit>>,
-    /// All addresses and networks; `None` for any address.
-    pub ip_allowlist: Option<Option<Vec<String>>>,
-    /// When the key ends; `None` for never.
-    pub expires_at: Option<Option<String>>,
-    /// What it is for.
-    pub description: Option<Option<String>>,
+    /// The settings to change.
+    pub settings: Settings,
 }
 
 impl Keys {
@@ -48,12 +40,11 @@ impl Keys {
     }
 
     async fn apply(&self, principal: &Principal, request: Update) -> Result<Key, Error> {
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let (policy, _) = self.publisher.publication.policy()?;
-        let mut transaction = self.store.begin().await?;
-        let reference = KeyReference::from(request.key.as_str());
-        let mut key = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let (policy, _) = self.parts.publisher.publication.policy()?;
+        let mut transaction = self.parts.store.begin().await?;
+        let mut key = transaction.key(&request.key).await?.ok_or_else(no_such_key)?;
         request.precondition.check(key.name.as_str(), key.revision)?;
         if key.status(now) == KeyStatus::Revoked {
             return Err(Error::new(
@@ -62,21 +53,7 @@ impl Keys {
             ));
         }
         let before = key.clone();
-        if let Some(scopes) = request.scopes {
-            key.scopes = fields::scopes(&scopes, &policy)?;
-        }
-        if let Some(rate_limit) = request.rate_limit {
-            key.rate_limit = fields::rate_limit(rate_limit)?;
-        }
-        if let Some(ip_allowlist) = request.ip_allowlist {
-            key.ip_allowlist = fields::ip_allowlist(ip_allowlist)?;
-        }
-        if let Some(expires_at) = request.expires_at {
-            key.expires_at = fields::expires_at(expires_at, now)?;
-        }
-        if let Some(description) = request.description {
-            key.description = fields::description(description)?;
-        }
+        request.settings.apply(&mut key, &policy, now)?;
         if key_state(&key) == key_state(&before) {
             return Ok(key);
         }
@@ -91,7 +68,7 @@ impl Keys {
             return Ok(key);
         }
         let changes = credentials.into_iter().map(Change::Put).collect();
-        let version = self.publisher.commit(transaction, changes).await?;
+        let version = self.parts.publisher.commit(transaction, changes).await?;
         tracing::info!(key = %key.id, name = key.name.as_str(), by = principal.name.as_str(), version, "key updated");
         Ok(key)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::idempotency::{Created, CreatedKind};
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
 use omniflow_domain::leak::{LeakReport, LeakedKey, LeakedVersion, ReplacementKey};
@@ -27,25 +28,21 @@ use super::search::{Found, SearchTerms};
 use crate::idempotency::{Idempotent, Replayable, record};
 use crate::keys::{add, first_version, new_secret, revoke_versions};
 use crate::run_to_completion;
-use omniflow_store::{Attempt, KeyReference, Transaction};
+use omniflow_store::{IdempotentRequest, KeyReference, Transaction};
 
 /// The highest number that the name of a replacement gets.
 const MAX_REPLACEMENTS: u32 = 1_000;
 
-/// A report of leaked secrets: exactly one of a secret, its digest and a text. It holds secrets: no Debug.
+/// A report of leaked secrets. It holds secrets: no Debug.
 pub struct ReportLeak {
-    /// The secret that leaked.
-    pub secret: Option<String>,
-    /// Its SHA-256 in hexadecimal digits.
-    pub digest: Option<String>,
-    /// A text that may contain secrets.
-    pub text: Option<String>,
+    /// Where to search for secrets.
+    pub terms: SearchTerms,
     /// What to do about the keys that are found.
     pub measures: Measures,
     /// How long to wait for gateways to enforce the change; `None` to return at once.
     pub wait: Option<Duration>,
     /// The name of this attempt; `None` if it has none.
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<IdempotentRequest>,
 }
 
 /// What is done about keys that leaked.
@@ -74,7 +71,7 @@ struct Handled {
     version: u64,
     /// When it was committed; `None` if nothing was changed.
     committed: Option<Instant>,
-    attempt: Option<Attempt>,
+    attempt: Option<IdempotentRequest>,
     now: UnixMillis,
 }
 
@@ -91,17 +88,16 @@ struct ChangedKey {
 impl Leaks {
     /// Revokes and replaces the keys whose secrets leaked, and reports how they were used.
     ///
-    /// Fails with `invalid_field` if not exactly one of secret, digest and text is stated or the text has too many keys,
+    /// Fails with `invalid_field` if the text has too many keys,
     /// with `name_taken` if no name is left for a replacement, and with the errors of repeated attempts.
     pub async fn handle(
         self: &Arc<Self>,
         principal: &Principal,
         request: ReportLeak,
     ) -> Result<Idempotent<LeakReport>, Error> {
-        let ReportLeak { secret, digest, text, measures, wait, attempt } = request;
-        let terms = SearchTerms::read(secret, digest, text)?;
-        let image = self.publisher.publication.image()?;
-        let prefix = self.publisher.installation.key_prefix.clone();
+        let ReportLeak { terms, measures, wait, attempt } = request;
+        let image = self.parts.publisher.publication.image()?;
+        let prefix = self.parts.publisher.installation.key_prefix.clone();
         let found =
             spawn_blocking(move || terms.find(&image, &prefix)).await.map_err(|_| Error::internal())??;
         let (leaks, principal) = (Arc::clone(self), principal.clone());
@@ -113,15 +109,20 @@ impl Leaks {
         let Handled { mut report, ids, version, committed, attempt, now } = handled;
         let usages = self.usages(&ids, now);
         let changes = (measures.revoke || measures.replacement) && !ids.is_empty();
-        let (publication, wait) = (&self.publisher.publication, wait.filter(|_| changes));
-        let enforcement =
-            self.fleet.enforcement_after(version, publication, &self.notifications, committed, wait);
+        let (publication, wait) = (&self.parts.publisher.publication, wait.filter(|_| changes));
+        let enforcement = self.parts.fleet.enforcement_after(
+            version,
+            publication,
+            &self.parts.notifications,
+            committed,
+            wait,
+        );
         let (usages, enforcement) = tokio::join!(usages, enforcement);
         for (key, usage) in report.keys.iter_mut().zip(usages) {
             key.usage = usage;
         }
         report.enforcement = enforcement;
-        Ok(self.idempotency.keep(attempt, report, now))
+        Ok(self.parts.idempotency.keep(attempt, report, now))
     }
 
     /// Revokes and replaces, all in one change.
@@ -130,17 +131,19 @@ impl Leaks {
         principal: &Principal,
         found: Found,
         measures: Measures,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Progress, Error> {
-        let _turn = self.publisher.turn().await;
-        let now = self.clock.now();
-        let mut transaction = self.store.begin().await?;
-        if let Some(earlier) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
+        let _turn = self.parts.publisher.turn().await;
+        let now = self.parts.clock.now();
+        let mut transaction = self.parts.store.begin().await?;
+        if let Some(earlier) =
+            self.parts.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await?
+        {
             return Ok(Progress::Replayed(earlier));
         }
         let ids: Vec<Uuid> = found.keys.keys().copied().collect();
         // After the commit nothing may fail any more: the secrets of replacements would be lost.
-        let last_used = self.store.last_used(&ids).await?;
+        let last_used = self.parts.store.last_used(&ids).await?;
         let (mut leaked, mut changes) = (Vec::new(), Vec::new());
         for (id, versions) in &found.keys {
             let (one, changed) =
@@ -148,16 +151,14 @@ impl Leaks {
             leaked.push(one);
             changes.extend(changed);
         }
-        let created: Vec<String> = leaked
-            .iter()
-            .filter_map(|one| one.replacement.as_ref().map(|(key, _)| format!("/v1/keys/{}", key.id)))
-            .collect();
+        let replacements = leaked.iter().filter_map(|one| one.replacement.as_ref());
+        let created = Created { kind: CreatedKind::Key, ids: replacements.map(|(key, _)| key.id).collect() };
         // An attempt that creates nothing may be repeated.
-        let attempt = attempt.filter(|_| !created.is_empty());
-        record(&mut *transaction, attempt.as_ref(), &created.join(" and "), now).await?;
+        let attempt = attempt.filter(|_| !created.ids.is_empty());
+        record(&mut *transaction, attempt.as_ref(), &created, now).await?;
         let (version, committed) = match changes.is_empty() {
-            true => (self.publisher.publication.version()?, None),
-            false => (self.publisher.commit(transaction, changes).await?, Some(Instant::now())),
+            true => (self.parts.publisher.publication.version()?, None),
+            false => (self.parts.publisher.commit(transaction, changes).await?, Some(Instant::now())),
         };
         for one in leaked.iter().filter(|one| one.revoked) {
             tracing::info!(key = %one.key.id, name = one.key.name.as_str(), by = principal.name.as_str(), version, "leaked key revoked");
@@ -166,7 +167,7 @@ impl Leaks {
         let report =
             LeakReport { keys, unknown: found.unknown, malformed: found.malformed, enforcement: None };
         // For a repeated attempt while this one still waits.
-        self.idempotency.keep(attempt, report.clone(), now);
+        self.parts.idempotency.keep(attempt, report.clone(), now);
         Ok(Progress::Handled(Handled { report, ids, version, committed, attempt, now }))
     }
 
@@ -219,12 +220,12 @@ impl Leaks {
         if leaked.expires_at.is_some_and(|end| end <= now) {
             return Ok(None);
         }
-        let (policy, _) = self.publisher.publication.policy()?;
-        let secret = new_secret(&self.publisher, &self.entropy, leaked.environment)?;
+        let (policy, _) = self.parts.publisher.publication.policy()?;
+        let secret = new_secret(&self.parts.publisher, &self.parts.entropy, leaked.environment)?;
         // A key that was revoked long ago may have scopes that the policy no longer defines.
         let scopes = leaked.scopes.iter().filter(|scope| policy.defines(scope)).cloned();
         let key = Key {
-            id: self.entropy.uuid(now)?,
+            id: self.parts.entropy.uuid(now)?,
             name: next_name(transaction, &leaked.name).await?,
             scopes: ScopeSet::new(scopes).map_err(|_| Error::internal())?,
             created_by: principal.name.to_string(),
@@ -239,10 +240,10 @@ impl Leaks {
     fn leaked_key(&self, changed: ChangedKey, last_used: &LastUsed, now: UnixMillis) -> LeakedKey {
         let ChangedKey { key, versions, revoked, replacement } = changed;
         let replacement = replacement.map(|(key, secret)| ReplacementKey {
-            key: KeyDetails::new(key, &LastUsed::new(), self.rotation_after, now),
+            key: KeyDetails::new(key, &LastUsed::new(), self.parts.rotation_after, now),
             secret,
         });
-        let key = KeyDetails::new(key, last_used, self.rotation_after, now);
+        let key = KeyDetails::new(key, last_used, self.parts.rotation_after, now);
         LeakedKey { key, versions, revoked, usage: None, replacement }
     }
 }

@@ -14,7 +14,7 @@ use crate::fields;
 use omniflow_domain::error::Error;
 
 /// Where to search for secrets. No Debug: it holds them.
-pub(super) enum SearchTerms {
+pub enum SearchTerms {
     /// One secret.
     Secret(Zeroizing<String>),
     /// The SHA-256 of one.
@@ -38,13 +38,13 @@ pub(super) struct Found {
 
 impl SearchTerms {
     /// Reads exactly one of the three.
-    pub(super) fn read(
-        secret: Option<String>,
-        digest: Option<String>,
-        text: Option<String>,
-    ) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// `invalid_field` if there is not exactly one, or the digest is invalid.
+    pub fn read(secret: Option<String>, digest: Option<String>, text: Option<String>) -> Result<Self, Error> {
         let (secret, text) = (secret.map(Zeroizing::new), text.map(Zeroizing::new));
-        match (secret, fields::digest(digest.as_deref())?, text) {
+        match (secret, digest.as_deref().map(fields::digest).transpose()?, text) {
             (Some(secret), None, None) => Ok(Self::Secret(secret)),
             (None, Some(digest), None) => Ok(Self::Digest(digest)),
             (None, None, Some(text)) => Ok(Self::Text(text)),

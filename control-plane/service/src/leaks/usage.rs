@@ -34,10 +34,10 @@ impl Leaks {
 
     async fn read_usage(&self, key: Uuid, max_calls: u64, now: UnixMillis) -> Result<KeyUsage, StoreError> {
         let from = period_start(now);
-        let groups = self.store.call_groups(key, from, max_calls).await?;
+        let groups = self.parts.store.call_groups(key, from, max_calls).await?;
         let filter =
             AnomalyFilter { key: Some(KeyReference::Id(key)), from: Some(from), ..Default::default() };
-        let anomalies = self.store.anomalies(&filter, None, MAX_ANOMALIES).await?;
+        let anomalies = self.parts.store.anomalies(&filter, None, MAX_ANOMALIES).await?;
         Ok(KeyUsage { calls: KeyUse::of(&groups, max_calls, now), anomalies })
     }
 }

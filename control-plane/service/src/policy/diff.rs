@@ -1,6 +1,6 @@
 //! The differences between two versions, or between the effective policy and a draft.
 
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Facts, Missing};
 use omniflow_domain::policy::PolicyComparison;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::policy_diff::PolicyDiff;
@@ -50,10 +50,8 @@ impl Policies {
             return Ok((current.version, current.policy.document().clone()));
         };
         let unknown = || {
-            Error::invalid_query(
-                name,
-                format!("{name} is a version of the policy: list them with GET /v1/policy/versions"),
-            )
+            Error::invalid_query(name, format!("{name} must be a version of the policy"))
+                .about(Facts::Missing(Missing::PolicyVersion))
         };
         let version = text.parse().map_err(|_| unknown())?;
         let stored = self.store.policy_version(version).await?.ok_or_else(unknown)?;

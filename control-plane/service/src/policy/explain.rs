@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::error::{Error, ErrorCode, Facts, Missing};
 use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_domain::policy::Explanation;
 use omniflow_domain::principal::Principal;
@@ -35,7 +35,7 @@ const SOME_INSTANT: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
 #[derive(Default)]
 pub struct Explain {
     /// Name or identifier of a key.
-    pub key: Option<String>,
+    pub key: Option<KeyReference>,
     /// The version of the key; the newest that is accepted if not stated.
     pub version: Option<u16>,
     /// Name and value of each header, in place of a key. Requires a principal that may write.
@@ -45,9 +45,9 @@ pub struct Explain {
     /// The path, with its query string if it has one.
     pub path: String,
     /// The client's address; unknown if not stated.
-    pub source_ip: Option<String>,
+    pub source_ip: Option<IpAddr>,
     /// When the request is made; now if not stated.
-    pub at: Option<String>,
+    pub at: Option<UnixMillis>,
     /// How many calls the key has made at that moment; limits are left out if not stated.
     pub calls_before: Option<u32>,
     /// A draft, in place of the effective policy.
@@ -69,8 +69,8 @@ impl Policies {
         let target = Request {
             method: request.method.as_bytes(),
             target: request.path.as_bytes(),
-            source: source(request.source_ip.as_deref())?,
-            now: instant(request.at.as_deref(), self.clock.now())?,
+            source: request.source_ip,
+            now: request.at.unwrap_or_else(|| self.clock.now()),
         };
         let settings = default_settings();
         let version_of_key = match &request.key {
@@ -123,26 +123,29 @@ pub(super) fn default_settings() -> GatewaySettings {
     GatewaySettings { introspection_path: Some(INTROSPECTION_PATH.to_owned()), ..GatewaySettings::default() }
 }
 
-fn source(text: Option<&str>) -> Result<Option<IpAddr>, Error> {
-    let wrong = || Error::invalid_field("/source_ip", "source_ip is an address such as 203.0.113.7");
-    text.map(|text| parse_source_address(text.as_bytes()).ok_or_else(wrong)).transpose()
+/// Reads [`Explain::source_ip`].
+pub fn source_ip(text: &str) -> Result<IpAddr, Error> {
+    let wrong = || Error::invalid_field("/source_ip", "source_ip must be an address such as 203.0.113.7");
+    parse_source_address(text.as_bytes()).ok_or_else(wrong)
 }
 
-fn instant(text: Option<&str>, now: UnixMillis) -> Result<UnixMillis, Error> {
-    let wrong = || Error::invalid_field("/at", "at is a time such as 2027-01-31T00:00:00Z");
-    text.map_or(Ok(now), |text| parse_time(text).ok_or_else(wrong))
+/// Reads [`Explain::at`].
+pub fn instant(text: &str) -> Result<UnixMillis, Error> {
+    let wrong = || Error::invalid_field("/at", "at must be a time such as 2027-01-31T00:00:00Z");
+    parse_time(text).ok_or_else(wrong)
 }
 
 /// The stated version of the key, or the newest that is accepted at `at`, or the newest.
 async fn version_of(
     store: &dyn Store,
-    key: &str,
+    key: &KeyReference,
     stated: Option<u16>,
     at: UnixMillis,
 ) -> Result<KeyVersion, Error> {
-    let no_key =
-        || Error::invalid_field("/key", "no key has this identifier or name: list them with GET /v1/keys");
-    let key: Key = store.key(&KeyReference::from(key)).await?.ok_or_else(no_key)?;
+    let no_key = || {
+        Error::invalid_field("/key", "no key has this identifier or name").about(Facts::Missing(Missing::Key))
+    };
+    let key: Key = store.key(key).await?.ok_or_else(no_key)?;
     let version = match stated {
         Some(stated) => key.versions.iter().find(|version| version.version == stated),
         None => key.newest_accepted(at).or(key.versions.last()),

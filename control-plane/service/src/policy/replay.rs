@@ -24,7 +24,6 @@ use super::document::Draft;
 use super::explain::default_settings;
 use super::{Policies, conflicts};
 use crate::publication::NumberedPolicy;
-use crate::query;
 use omniflow_store::{AuditFilter, AuditPosition, KeyReference, Store};
 
 /// The most calls that are replayed, newest first.
@@ -41,11 +40,11 @@ pub struct ReplayCalls {
     /// The draft.
     pub draft: Draft,
     /// Calls of this key only, by identifier or by its name at the time of the call.
-    pub key: Option<String>,
+    pub key: Option<KeyReference>,
     /// Calls that began at this time or later.
-    pub from: Option<String>,
+    pub from: Option<UnixMillis>,
     /// Calls that began before this time.
-    pub to: Option<String>,
+    pub to: Option<UnixMillis>,
 }
 
 /// A running replay.
@@ -92,16 +91,12 @@ struct GroupTotals {
 impl Policies {
     /// Replays recorded calls, newest first, with the effective policy and with a draft.
     ///
-    /// Fails with `invalid_field` or `invalid_query`, and with `busy` while another replay runs.
+    /// Fails with `invalid_field` and with `busy` while another replay runs.
     pub async fn replay(&self, request: ReplayCalls) -> Result<ReplayReport, Error> {
         let NumberedPolicy { version, policy: current } = self.current()?;
         let draft = request.draft.compile(current.key_prefix()).await?;
-        let filter = AuditFilter {
-            key: query::present(request.key).map(|key| KeyReference::from(key.as_str())),
-            from: query::time("from", request.from)?,
-            to: query::time("to", request.to)?,
-            ..AuditFilter::default()
-        };
+        let filter =
+            AuditFilter { key: request.key, from: request.from, to: request.to, ..AuditFilter::default() };
         let blocked_by = conflicts::of_draft(&*self.store, &current, &draft).await?;
         // One at a time: each of them keeps a processor busy.
         let _turn = self.replaying.try_lock().map_err(|_| {

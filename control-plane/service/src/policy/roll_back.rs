@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniflow_domain::admin_event::Action;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Facts, Missing};
 use omniflow_domain::principal::Principal;
 use omniflow_policy::policy::Policy;
 
@@ -41,7 +41,8 @@ impl Policies {
     async fn compiled_version(&self, version: u64) -> Result<Policy, Error> {
         let refuse = |detail: String| Error::invalid_field("/version", detail);
         let stored = self.store.policy_version(version).await?.ok_or_else(|| {
-            refuse(format!("no policy has the version {version}: list them with GET /v1/policy/versions"))
+            refuse(format!("the policy has no version {version}"))
+                .about(Facts::Missing(Missing::PolicyVersion))
         })?;
         // A document that an earlier release accepted may be invalid in this one.
         Policy::compile(stored.document).map_err(|error| refuse(error.to_string()))

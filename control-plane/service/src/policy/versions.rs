@@ -1,6 +1,6 @@
 //! Stored versions of the policy.
 
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::page::Page;
 use omniflow_domain::policy::{PolicyVersion, StoredPolicy};
 
@@ -19,8 +19,7 @@ impl Policies {
     ///
     /// Fails with `not_found` if there is no such version.
     pub async fn version(&self, version: &str) -> Result<StoredPolicy, Error> {
-        let no_such_version =
-            || Error::not_found("The policy has no such version. List them with GET /v1/policy/versions.");
+        let no_such_version = || Error::missing(Missing::PolicyVersion);
         let version = version.parse().map_err(|_| no_such_version())?;
         self.store.policy_version(version).await?.ok_or_else(no_such_version)
     }

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use omniflow_policy::snapshot::{Delta, MAX_CHANGES_PER_DELTA};
 
 /// Changes that are kept in any case. A gateway further behind takes a full image.
-const LEAST_KEPT_CHANGES: usize = 1_024;
+const MIN_KEPT_CHANGES: usize = 1_024;
 /// Changes that are kept where there are as many credentials or more. Between the two it is one for each credential: a log
 /// longer than the image saves nobody anything.
-const MOST_KEPT_CHANGES: usize = 16_384;
+const MAX_KEPT_CHANGES: usize = 16_384;
 /// So many bytes of a policy weigh as much as one change.
 const POLICY_BYTES_PER_CHANGE: usize = 256;
 
@@ -34,7 +34,7 @@ impl DeltaLog {
     /// Appends what was just published with an image of so many credentials, and forgets the oldest where there are more
     /// changes than are worth keeping. The last is always kept.
     pub(super) fn push(&mut self, delta: &Delta, credentials: usize) {
-        let most = credentials.clamp(LEAST_KEPT_CHANGES, MOST_KEPT_CHANGES);
+        let most = credentials.clamp(MIN_KEPT_CHANGES, MAX_KEPT_CHANGES);
         let kept = Kept::of(delta);
         self.weight += kept.weight;
         self.deltas.push_back(kept);
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_oldest_is_forgotten() {
-        for (credentials, kept) in [(0, LEAST_KEPT_CHANGES), (5_000, 5_000), (1_000_000, MOST_KEPT_CHANGES)] {
+        for (credentials, kept) in [(0, MIN_KEPT_CHANGES), (5_000, 5_000), (1_000_000, MAX_KEPT_CHANGES)] {
             let mut log = DeltaLog::default();
             for number in 0..=kept as u64 {
                 log.push(&delta(number * 10, usize::from(number % 2 == 0)), credentials);
@@ -148,8 +148,8 @@ mod tests {
         }
         assert!(log.leads_on_from(0));
         log.push(&delta(20_000, 1), 1);
-        assert_eq!(log.deltas.len(), LEAST_KEPT_CHANGES);
-        assert_eq!(log.weight, LEAST_KEPT_CHANGES);
+        assert_eq!(log.deltas.len(), MIN_KEPT_CHANGES);
+        assert_eq!(log.weight, MIN_KEPT_CHANGES);
     }
 
     #[test]
@@ -168,13 +168,13 @@ mod tests {
             allowlist: Allowlist::default(),
         };
         let mut log = DeltaLog::default();
-        for number in 0..2 * MOST_KEPT_CHANGES as u64 {
+        for number in 0..2 * MAX_KEPT_CHANGES as u64 {
             let changes = vec![Change::Put(credential.clone())];
             log.push(&Delta { changes, ..delta(number * 10, 0) }, 1_000_000);
         }
         let bytes: usize = log.deltas.iter().map(|kept| size_of::<Kept>() + kept.encoded.len()).sum();
-        assert_eq!(log.deltas.len(), MOST_KEPT_CHANGES);
-        assert!(bytes < 5 << 20, "{bytes} bytes for {MOST_KEPT_CHANGES} changes");
+        assert_eq!(log.deltas.len(), MAX_KEPT_CHANGES);
+        assert!(bytes < 5 << 20, "{bytes} bytes for {MAX_KEPT_CHANGES} changes");
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
             reported.iter().map(|d| d.policy.as_deref()).collect::<Vec<_>>(),
             [Some("a"), Some("b"), None]
         );
-        let long = "x".repeat(LEAST_KEPT_CHANGES / 2 * POLICY_BYTES_PER_CHANGE);
+        let long = "x".repeat(MIN_KEPT_CHANGES / 2 * POLICY_BYTES_PER_CHANGE);
         log.push(&with(30, &long), 0);
         assert!(log.since(0).is_some());
         log.push(&with(40, &long), 0);

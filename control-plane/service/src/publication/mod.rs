@@ -460,7 +460,7 @@ mod tests {
     #[test]
     fn a_crowded_image_is_made_anew_beside_and_catches_up() {
         let publication = publication();
-        let pages = |image: &Image| image.manifest().segment_count();
+        let segments = |image: &Image| image.manifest().segment_count();
         let mut next = 0;
         while !publication.needs_repartition() {
             publish(&publication, puts(next..next + 200), 0);
@@ -469,7 +469,7 @@ mod tests {
         }
         let before = publication.image().unwrap();
         let rebuilt = before.repartition().unwrap();
-        assert!(pages(&rebuilt) > pages(&before));
+        assert!(segments(&rebuilt) > segments(&before));
         // What changes while it is made.
         publish(&publication, puts(next..next + 1), 0);
         publish(&publication, puts(next + 1..next + 300), 0);

@@ -6,25 +6,27 @@ use omniflow_policy::key::{Secret, compose_token};
 use omniflow_policy::time::UnixMillis;
 
 use super::{Tokens, subject};
+use crate::fields::check_future;
 use crate::idempotency::{Idempotent, Replayable, record};
-use crate::{fields, run_to_completion};
+use crate::run_to_completion;
 use omniflow_domain::admin_event::{Action, NewAdminEvent};
 use omniflow_domain::admin_event_state::token_state;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::idempotency::Created;
 use omniflow_domain::name::Name;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::{Role, Token};
-use omniflow_store::Attempt;
+use omniflow_store::IdempotentRequest;
 
 /// A request for a token.
 #[derive(Clone, Debug)]
 pub struct CreateToken {
     /// A name that no other token has.
-    pub name: String,
-    /// `owner`, `admin`, `auditor` or `gateway`.
-    pub role: String,
-    /// When the token expires, in RFC 3339; `None` for never.
-    pub expires_at: Option<String>,
+    pub name: Name,
+    /// What its bearer may do.
+    pub role: Role,
+    /// When the token expires; `None` for never.
+    pub expires_at: Option<UnixMillis>,
 }
 
 /// A new token with its secret, which is stored nowhere.
@@ -34,13 +36,6 @@ pub struct CreatedToken {
     pub token: Token,
     /// The secret.
     pub secret: Secret,
-}
-
-/// The fields of a request, read.
-struct Settings {
-    name: Name,
-    role: Role,
-    expires_at: Option<UnixMillis>,
 }
 
 // === impl Tokens ===
@@ -56,26 +51,17 @@ impl Tokens {
         self: &Arc<Self>,
         principal: &Principal,
         request: CreateToken,
-        attempt: Option<Attempt>,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<CreatedToken>, Error> {
         let (tokens, principal) = (Arc::clone(self), principal.clone());
-        run_to_completion(async move { tokens.insert(&principal, &request, attempt).await }).await
-    }
-
-    /// Checks the fields of a request, without its name being free.
-    ///
-    /// # Errors
-    ///
-    /// `invalid_field` for the first that is wrong.
-    pub fn check(&self, request: &CreateToken) -> Result<(), Error> {
-        Settings::read(request, self.clock.now()).map(drop)
+        run_to_completion(async move { tokens.insert(&principal, request, attempt).await }).await
     }
 
     async fn insert(
         &self,
         principal: &Principal,
-        request: &CreateToken,
-        attempt: Option<Attempt>,
+        request: CreateToken,
+        attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<CreatedToken>, Error> {
         let _turn = self.turn.lock().await;
         let now = self.clock.now();
@@ -84,7 +70,8 @@ impl Tokens {
             return Ok(earlier);
         }
         let secret = self.entropy.compose(|mut random| compose_token(&self.key_prefix, &mut random))?;
-        let Settings { name, role, expires_at } = Settings::read(request, now)?;
+        let CreateToken { name, role, expires_at } = request;
+        check_future(expires_at, now)?;
         let token = Token {
             id: self.entropy.uuid(now)?,
             name,
@@ -98,7 +85,7 @@ impl Tokens {
             let detail = format!("Another token is called {}. Choose another name.", token.name);
             return Err(Error::new(ErrorCode::NameTaken, detail));
         }
-        record(&mut *transaction, attempt.as_ref(), &format!("/v1/tokens/{}", token.id), now).await?;
+        record(&mut *transaction, attempt.as_ref(), &Created::token(token.id), now).await?;
         let event = NewAdminEvent {
             time: now,
             principal: principal.reference(),
@@ -108,23 +95,10 @@ impl Tokens {
             after: Some(token_state(&token)),
         };
         transaction.insert_admin_event(&event).await?;
-        self.known_tokens.add(token.digest);
         transaction.commit().await?;
         let Token { id, name, role, created_by, .. } = &token;
         tracing::info!(token = %id, name = name.as_str(), %role, by = created_by, "token created");
         Ok(self.idempotency.keep(attempt, CreatedToken { token, secret }, now))
-    }
-}
-
-// === impl Settings ===
-
-impl Settings {
-    fn read(request: &CreateToken, now: UnixMillis) -> Result<Self, Error> {
-        Ok(Self {
-            name: fields::name(&request.name)?,
-            role: request.role.parse().map_err(|error| Error::invalid_field("/role", error))?,
-            expires_at: fields::expires_at(request.expires_at.clone(), now)?,
-        })
     }
 }
 

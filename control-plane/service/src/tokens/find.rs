@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::Tokens;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::token::Token;
 
 // === impl Tokens ===
@@ -15,7 +15,7 @@ impl Tokens {
     ///
     /// `not_found` if there is none.
     pub async fn find(&self, id: &str) -> Result<Token, Error> {
-        let no_such_token = || Error::not_found("No token has this identifier. It may have been revoked.");
+        let no_such_token = || Error::missing(Missing::Token);
         let id = Uuid::parse_str(id).map_err(|_| no_such_token())?;
         self.store.token(id).await?.ok_or_else(no_such_token)
     }

@@ -4,6 +4,7 @@ mod create;
 mod find;
 mod list;
 mod revoke;
+mod text;
 
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use omniflow_policy::key::KeyPrefix;
 use tokio::sync::Mutex;
 
 pub use self::create::{CreateToken, CreatedToken};
+pub use self::text::TokenText;
 use super::idempotency::IdempotencyCache;
-use super::known_tokens::KnownTokens;
 use super::notifications::Notifications;
 use omniflow_domain::admin_event::Subject;
 use omniflow_domain::clock::{Clock, Entropy};
@@ -22,7 +23,6 @@ use omniflow_store::Store;
 /// The use cases of tokens.
 pub struct Tokens {
     store: Arc<dyn Store>,
-    known_tokens: Arc<KnownTokens>,
     notifications: Notifications,
     idempotency: Arc<IdempotencyCache>,
     key_prefix: KeyPrefix,
@@ -38,23 +38,13 @@ impl Tokens {
     /// Keeps tokens in this store. New secrets start with `key_prefix`.
     pub fn new(
         store: Arc<dyn Store>,
-        known_tokens: Arc<KnownTokens>,
         notifications: Notifications,
         idempotency: Arc<IdempotencyCache>,
         key_prefix: KeyPrefix,
         clock: Clock,
         entropy: Entropy,
     ) -> Self {
-        Self {
-            store,
-            known_tokens,
-            notifications,
-            idempotency,
-            key_prefix,
-            clock,
-            entropy,
-            turn: Mutex::new(()),
-        }
+        Self { store, notifications, idempotency, key_prefix, clock, entropy, turn: Mutex::new(()) }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Tokens, subject};
 use crate::run_to_completion;
 use omniflow_domain::admin_event::{Action, NewAdminEvent};
 use omniflow_domain::admin_event_state::token_state;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::error::{Error, ErrorCode, Missing};
 use omniflow_domain::principal::Principal;
 
 // === impl Tokens ===
@@ -42,11 +42,10 @@ impl Tokens {
         transaction.delete_token(id).await?;
         // Counted after the revocation and undone with it, so that an installation never locks everybody out.
         if transaction.valid_owner_tokens(now).await? == 0 {
-            let detail = "This is the last valid token of an owner. Make another one before you revoke it.";
+            let detail = "This is the last valid owner token. Create another one before you revoke it.";
             return Err(Error::new(ErrorCode::LastOwnerToken, detail));
         }
         transaction.commit().await?;
-        self.known_tokens.forget(&token.digest);
         self.notifications.token_revoked.send_replace(());
         tracing::info!(token = %id, by = principal.name.as_str(), "token revoked");
         Ok(())
@@ -54,5 +53,5 @@ impl Tokens {
 }
 
 fn no_such_token() -> Error {
-    Error::not_found("No token has this identifier. List them with GET /v1/tokens.")
+    Error::missing(Missing::Token)
 }

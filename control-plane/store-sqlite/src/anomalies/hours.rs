@@ -1,12 +1,12 @@
 //! Reads the sums that anomalies are found in: hours that have changed, and the history before them.
 
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use omniflow_store::{ChangedHour, EvaluationCursor, Result, StoreError};
 
-use crate::columns::{from_millis, row_limit, saturated};
+use crate::columns::{Columns, from_millis, row_limit, saturated};
 use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence, MAX_NAMED, Network};
 use omniflow_domain::detection::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
 use omniflow_domain::time::DAY_MS;
@@ -28,7 +28,8 @@ pub(crate) async fn changed_hours(
         .bind(cursor.hour.1)
         .bind(row_limit(limit))
         .fetch_all(&mut *connection)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
     let mut changed = Vec::with_capacity(hours.len());
     for row in &hours {
         let mut present = present(row)?;
@@ -42,9 +43,10 @@ pub(crate) async fn changed_hours(
         .bind(saturated(end))
         .bind(row_limit(MAX_NAMED))
         .fetch_all(&mut *connection)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         let read =
-            |row: &SqliteRow| Network::from_prefix(row.try_get(0)?).ok_or(StoreError::Corrupt("a network"));
+            |row: &SqliteRow| Network::from_prefix(row.column(0)?).ok_or(StoreError::Corrupt("a network"));
         present.new_networks = networks.iter().map(read).collect::<Result<_>>()?;
         changed.push(ChangedHour::Hour(present));
     }
@@ -58,7 +60,8 @@ pub(crate) async fn changed_hours(
     .bind(cursor.end.2.clone())
     .bind(row_limit(limit))
     .fetch_all(&mut *connection)
-    .await?;
+    .await
+    .map_err(StoreError::backend)?;
     changed.extend(ended.iter().map(ended_use).collect::<Result<Vec<_>>>()?);
     changed.iter().for_each(|one| cursor.pass(one));
     Ok(changed)
@@ -73,10 +76,12 @@ pub(crate) async fn history(connection: &mut SqliteConnection, present: &mut Pre
         .bind(saturated(hour.saturating_sub(HISTORY_HOURS)))
         .bind(saturated(hour))
         .fetch_all(&mut *connection)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
     let hours = rows.iter().map(counts).collect::<Result<_>>()?;
     let row = sqlx::query("SELECT min(hour) FROM key_hours WHERE key_id = ?").bind(present.key_id);
-    let since = row.fetch_one(&mut *connection).await?.try_get::<Option<i64>, _>(0)?;
+    let since =
+        row.fetch_one(&mut *connection).await.map_err(StoreError::backend)?.column::<Option<i64>, _>(0)?;
     let since = since.map_or(hour, i64::cast_unsigned);
     let (_, end) = bounds(hour);
     // On the first day of a key every network is new.
@@ -92,11 +97,12 @@ pub(crate) async fn history(connection: &mut SqliteConnection, present: &mut Pre
     .bind(saturated(from))
     .bind(saturated(end))
     .fetch_all(&mut *connection)
-    .await?;
+    .await
+    .map_err(StoreError::backend)?;
     let mut new_networks = Vec::with_capacity(rows.len());
     for row in rows {
-        let count = row.try_get::<i64, _>(1)?.cast_unsigned();
-        match row.try_get::<i64, _>(0)? {
+        let count = row.column::<i64, _>(1)?.cast_unsigned();
+        match row.column::<i64, _>(0)? {
             0 => present.new_in_a_day = count,
             _ => new_networks.push(count),
         }
@@ -111,7 +117,7 @@ fn bounds(hour: u64) -> (u64, u64) {
 }
 
 fn count(row: &SqliteRow, column: usize) -> Result<u64> {
-    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
+    Ok(row.column::<i64, _>(column)?.cast_unsigned())
 }
 
 fn counts(row: &SqliteRow) -> Result<KeyHour> {
@@ -125,10 +131,10 @@ fn counts(row: &SqliteRow) -> Result<KeyHour> {
 
 fn present(row: &SqliteRow) -> Result<Present> {
     Ok(Present {
-        key_id: row.try_get::<Uuid, _>(8)?,
-        key_name: row.try_get(9)?,
-        first: from_millis(row.try_get(10)?),
-        last: from_millis(row.try_get(11)?),
+        key_id: row.column::<Uuid, _>(8)?,
+        key_name: row.column(9)?,
+        first: from_millis(row.column(10)?),
+        last: from_millis(row.column(11)?),
         counts: counts(row)?,
         new_networks: Vec::new(),
         new_in_a_day: 0,
@@ -138,10 +144,10 @@ fn present(row: &SqliteRow) -> Result<Present> {
 fn ended_use(row: &SqliteRow) -> Result<ChangedHour> {
     Ok(ChangedHour::Ended(Detection {
         kind: AnomalyKind::UsedAfterEnd,
-        key_id: row.try_get(0)?,
-        key_name: row.try_get(3)?,
-        first: from_millis(row.try_get(4)?),
-        last: from_millis(row.try_get(5)?),
+        key_id: row.column(0)?,
+        key_name: row.column(3)?,
+        first: from_millis(row.column(4)?),
+        last: from_millis(row.column(5)?),
         evidence: Evidence {
             observed: count(row, 6)?,
             expected: None,
@@ -149,8 +155,8 @@ fn ended_use(row: &SqliteRow) -> Result<ChangedHour> {
             history_days: None,
             networks: Vec::new(),
             status: None,
-            version: row.try_get(1)?,
-            reason: row.try_get(2)?,
+            version: row.column(1)?,
+            reason: row.column(2)?,
         },
     }))
 }

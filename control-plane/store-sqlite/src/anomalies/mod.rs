@@ -4,7 +4,7 @@ mod hours;
 
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 
 use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection};
 use omniflow_domain::detection::{History, Present};
@@ -17,7 +17,7 @@ use omniflow_store::{
 };
 
 use crate::SqliteStore;
-use crate::columns::{from_millis, parsed, row_limit, saturated, to_millis};
+use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis};
 use crate::database::SqliteTransaction;
 
 const COLUMNS: &str = "SELECT id, kind, key_id, key_name, first_time, last_time, evidence FROM anomalies ";
@@ -47,16 +47,18 @@ impl AnomalyStore for SqliteStore {
             query.push(" AND first_time < ").push_bind(to_millis(to));
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
-        let rows = query.build().fetch_all(&mut *self.audit.reader().await?).await?;
+        let rows =
+            query.build().fetch_all(&mut *self.audit.reader().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(read).collect()
     }
 
     async fn anomaly_totals(&self) -> Result<Vec<(AnomalyKind, u64)>> {
         let rows = sqlx::query("SELECT kind, total FROM anomaly_totals")
             .fetch_all(&mut *self.audit.reader().await?)
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         let read = |row: &SqliteRow| {
-            Ok((parsed(row.try_get(0)?, "a kind")?, row.try_get::<i64, _>(1)?.cast_unsigned()))
+            Ok((parsed(row.column(0)?, "a kind")?, row.column::<i64, _>(1)?.cast_unsigned()))
         };
         rows.iter().map(read).collect()
     }
@@ -64,8 +66,9 @@ impl AnomalyStore for SqliteStore {
     async fn waiting_deliveries(&self) -> Result<u64> {
         let row = sqlx::query("SELECT count(*) FROM deliveries")
             .fetch_one(&mut *self.audit.reader().await?)
-            .await?;
-        Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
+            .await
+            .map_err(StoreError::backend)?;
+        Ok(row.column::<i64, _>(0)?.cast_unsigned())
     }
 
     async fn due_deliveries(&self, now: UnixMillis, limit: usize) -> Result<Vec<Delivery>> {
@@ -76,13 +79,10 @@ impl AnomalyStore for SqliteStore {
         .bind(to_millis(now))
         .bind(row_limit(limit))
         .fetch_all(&mut *self.audit.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         let delivery = |row: &SqliteRow| {
-            Ok(Delivery {
-                anomaly: read(row)?,
-                since: from_millis(row.try_get(7)?),
-                attempts: row.try_get(8)?,
-            })
+            Ok(Delivery { anomaly: read(row)?, since: from_millis(row.column(7)?), attempts: row.column(8)? })
         };
         rows.iter().map(delivery).collect()
     }
@@ -111,7 +111,8 @@ impl AnomalyWrites for SqliteTransaction {
             .bind(detection.kind.as_str())
             .bind(detection.subject())
             .fetch_optional(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         let last = last.as_ref().map(read).transpose()?;
         match last.filter(|last| continues(last, &detection)) {
             Some(mut anomaly) => {
@@ -129,7 +130,8 @@ impl AnomalyWrites for SqliteTransaction {
             .bind(to_millis(next))
             .bind(anomaly)
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -137,7 +139,8 @@ impl AnomalyWrites for SqliteTransaction {
         sqlx::query("DELETE FROM deliveries WHERE anomaly_id = ?")
             .bind(anomaly)
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -157,7 +160,7 @@ impl AnomalyWrites for SqliteTransaction {
             .bind(detection.evidence.reason.clone())
             .bind(saturated(detection.evidence.observed)),
         };
-        statement.execute(self.connection()).await?;
+        statement.execute(self.connection()).await.map_err(StoreError::backend)?;
         Ok(())
     }
 }
@@ -174,7 +177,8 @@ impl SqliteTransaction {
         .bind(written(detection)?)
         .bind(anomaly.id)
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -195,14 +199,16 @@ impl SqliteTransaction {
         .bind(to_millis(detection.last))
         .bind(written(&detection)?)
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         let id = inserted.last_insert_rowid();
         sqlx::query(
             "INSERT INTO anomaly_totals (kind, total) VALUES (?, 1) ON CONFLICT DO UPDATE SET total = total + 1",
         )
         .bind(detection.kind.as_str())
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         if let Some(since) = webhook_since.map(to_millis) {
             sqlx::query(
                 "INSERT INTO deliveries (anomaly_id, since, attempts, next_time) VALUES (?, ?, 0, ?)",
@@ -211,7 +217,8 @@ impl SqliteTransaction {
             .bind(since)
             .bind(since)
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         }
         Ok(Anomaly { id, detection })
     }
@@ -222,15 +229,15 @@ fn written(detection: &Detection) -> Result<String> {
 }
 
 fn read(row: &SqliteRow) -> Result<Anomaly> {
-    let evidence: &str = row.try_get(6)?;
+    let evidence: &str = row.column(6)?;
     Ok(Anomaly {
-        id: row.try_get(0)?,
+        id: row.column(0)?,
         detection: Detection {
-            kind: parsed(row.try_get(1)?, "a kind")?,
-            key_id: row.try_get(2)?,
-            key_name: row.try_get(3)?,
-            first: from_millis(row.try_get(4)?),
-            last: from_millis(row.try_get(5)?),
+            kind: parsed(row.column(1)?, "a kind")?,
+            key_id: row.column(2)?,
+            key_name: row.column(3)?,
+            first: from_millis(row.column(4)?),
+            last: from_millis(row.column(5)?),
             evidence: serde_json::from_str(evidence).map_err(|_| StoreError::Corrupt("evidence"))?,
         },
     })

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use omniflow_policy::key::Environment;
 use omniflow_policy::snapshot::{ImageBuilder, ProfileNumber, ProfiledCredential};
 use omniflow_store::{CredentialsError, Result, StoreError};
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use crate::columns::{allowlist, digest, from_millis, parsed, rate_limit, scopes};
+use crate::columns::{Columns, allowlist, digest, from_millis, parsed, rate_limit, scopes};
 use omniflow_domain::name::Name;
 
 /// Keys whose versions are read as one value: some 600 KB.
@@ -45,8 +45,11 @@ struct Reader<'b> {
 
 /// Counts the versions of all keys.
 pub(crate) async fn version_count(connection: &mut SqliteConnection) -> Result<usize> {
-    let row = sqlx::query("SELECT count(*) FROM key_versions").fetch_one(connection).await?;
-    Ok(usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default())
+    let row = sqlx::query("SELECT count(*) FROM key_versions")
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::backend)?;
+    Ok(usize::try_from(row.column::<i64, _>(0)?).unwrap_or_default())
 }
 
 /// Adds a share of the keys to a builder: of every `parts` blocks of keys, the one with the number `part`.
@@ -59,8 +62,8 @@ pub(crate) async fn read_credentials(
     let last: Option<i64> = sqlx::query("SELECT max(rowid) FROM keys")
         .fetch_one(&mut *connection)
         .await
-        .and_then(|row| row.try_get(0))
-        .map_err(StoreError::from)?;
+        .map_err(StoreError::backend)?
+        .column(0)?;
     let mut reader = Reader { builder, profiles: HashMap::new() };
     let step = KEYS_AT_ONCE as usize;
     for first in (0..=last.unwrap_or(0)).step_by(step).skip(part).step_by(parts.max(1)) {
@@ -69,8 +72,8 @@ pub(crate) async fn read_credentials(
             .bind(first + KEYS_AT_ONCE - 1)
             .fetch_one(&mut *connection)
             .await
-            .map_err(StoreError::from)?;
-        reader.read(row.try_get::<Option<&[u8]>, _>(0).map_err(StoreError::from)?.unwrap_or_default())?;
+            .map_err(StoreError::backend)?;
+        reader.read(row.column::<Option<&[u8]>, _>(0)?.unwrap_or_default())?;
     }
     Ok(())
 }

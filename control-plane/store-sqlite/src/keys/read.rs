@@ -4,18 +4,22 @@ use omniflow_policy::key::Environment;
 use omniflow_policy::snapshot::ImageBuilder;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use omniflow_domain::key::{Key, KeyOrder, KeyStatus, KeyVersion};
 use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
-use omniflow_store::{CredentialsError, KeyFilter, KeyReference, KeyStore, Result, RotationFilter};
+use omniflow_store::{
+    CredentialsError, KeyFilter, KeyReference, KeyStore, Result, RotationFilter, StoreError,
+};
 
 use super::credentials;
 use crate::SqliteStore;
-use crate::columns::{allowlist, digest, from_millis, parsed, rate_limit, row_limit, scopes, to_millis};
+use crate::columns::{
+    Columns, allowlist, digest, from_millis, parsed, rate_limit, row_limit, scopes, to_millis,
+};
 
 /// Consecutive characters of one entry of the full-text index.
 const PIECE: usize = 3;
@@ -40,10 +44,11 @@ impl KeyStore for SqliteStore {
         );
         query.push("FROM (SELECT environment, ").push(ANY_UNREVOKED).push(" AS unrevoked, (SELECT count(*)");
         query.push(ACCEPTED_AT).push_bind(to_millis(now)).push(") AS accepted FROM keys k) GROUP BY 1, 2");
-        let rows = query.build().fetch_all(&mut *self.main.reader().await?).await?;
+        let rows =
+            query.build().fetch_all(&mut *self.main.reader().await?).await.map_err(StoreError::backend)?;
         let count = |row: &SqliteRow| {
-            let environment = parsed(row.try_get(0)?, "an environment")?;
-            Ok((environment, parsed(row.try_get(1)?, "a status")?, row.try_get::<i64, _>(2)?.cast_unsigned()))
+            let environment = parsed(row.column(0)?, "an environment")?;
+            Ok((environment, parsed(row.column(1)?, "a status")?, row.column::<i64, _>(2)?.cast_unsigned()))
         };
         rows.iter().map(count).collect()
     }
@@ -130,7 +135,7 @@ impl KeyStore for SqliteStore {
             .push(") k JOIN key_versions v ON v.key_id = k.id ORDER BY ")
             .push(order)
             .push(", v.version");
-        gather(&query.build().fetch_all(&mut *reader).await?)
+        gather(&query.build().fetch_all(&mut *reader).await.map_err(StoreError::backend)?)
     }
 
     async fn version_count(&self) -> Result<usize> {
@@ -222,8 +227,9 @@ async fn few(reader: &mut SqliteConnection, text: &str) -> Result<Option<String>
         .bind(pieces.clone())
         .bind(FEW + 1)
         .fetch_one(reader)
-        .await?;
-    let found: i64 = row.try_get(0)?;
+        .await
+        .map_err(StoreError::backend)?;
+    let found: i64 = row.column(0)?;
     Ok((found <= FEW).then_some(pieces))
 }
 
@@ -235,14 +241,14 @@ pub(crate) async fn find(connection: &mut SqliteConnection, reference: &KeyRefer
         KeyReference::Name(name) => query.push("k.name = ").push_bind(name.clone()),
     };
     query.push(" ORDER BY v.version");
-    Ok(gather(&query.build().fetch_all(connection).await?)?.pop())
+    Ok(gather(&query.build().fetch_all(connection).await.map_err(StoreError::backend)?)?.pop())
 }
 
 /// Collects keys from joined rows, in which the versions of a key are consecutive.
 fn gather(rows: &[SqliteRow]) -> Result<Vec<Key>> {
     let mut keys: Vec<Key> = Vec::new();
     for row in rows {
-        let id: Uuid = row.try_get(0)?;
+        let id: Uuid = row.column(0)?;
         let version = read_version(row)?;
         match keys.last_mut() {
             Some(key) if key.id == id => key.versions.push(version),
@@ -255,28 +261,28 @@ fn gather(rows: &[SqliteRow]) -> Result<Vec<Key>> {
 fn read_key(row: &SqliteRow, id: Uuid, version: KeyVersion) -> Result<Key> {
     Ok(Key {
         id,
-        name: parsed(row.try_get(1)?, "the name of a key")?,
-        environment: parsed(row.try_get(2)?, "an environment")?,
-        scopes: scopes(row.try_get(3)?)?,
-        rate_limit: rate_limit(row.try_get(4)?, row.try_get(5)?, row.try_get(6)?)?,
-        ip_allowlist: allowlist(row.try_get(7)?)?,
-        description: row.try_get(8)?,
-        created_by: row.try_get(9)?,
-        created_at: from_millis(row.try_get(10)?),
-        expires_at: row.try_get::<Option<i64>, _>(11)?.map(from_millis),
-        revision: row.try_get::<i64, _>(12)?.cast_unsigned(),
+        name: parsed(row.column(1)?, "the name of a key")?,
+        environment: parsed(row.column(2)?, "an environment")?,
+        scopes: scopes(row.column(3)?)?,
+        rate_limit: rate_limit(row.column(4)?, row.column(5)?, row.column(6)?)?,
+        ip_allowlist: allowlist(row.column(7)?)?,
+        description: row.column(8)?,
+        created_by: row.column(9)?,
+        created_at: from_millis(row.column(10)?),
+        expires_at: row.column::<Option<i64>, _>(11)?.map(from_millis),
+        revision: row.column::<i64, _>(12)?.cast_unsigned(),
         versions: vec![version],
     })
 }
 
 fn read_version(row: &SqliteRow) -> Result<KeyVersion> {
     Ok(KeyVersion {
-        version: row.try_get(13)?,
-        digest: digest(row.try_get(14)?)?,
-        hint: row.try_get(15)?,
-        created_at: from_millis(row.try_get(16)?),
-        expires_at: row.try_get::<Option<i64>, _>(17)?.map(from_millis),
-        revoked_at: row.try_get::<Option<i64>, _>(18)?.map(from_millis),
-        imported: row.try_get(19)?,
+        version: row.column(13)?,
+        digest: digest(row.column(14)?)?,
+        hint: row.column(15)?,
+        created_at: from_millis(row.column(16)?),
+        expires_at: row.column::<Option<i64>, _>(17)?.map(from_millis),
+        revoked_at: row.column::<Option<i64>, _>(18)?.map(from_millis),
+        imported: row.column(19)?,
     })
 }

@@ -9,11 +9,10 @@ use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_domain::name::Name;
 
 use async_trait::async_trait;
-use omniflow_store::{KeyReference, KeyWrites, Result};
-use sqlx::Row;
+use omniflow_store::{KeyReference, KeyWrites, Result, StoreError};
 
 use super::read::find;
-use crate::columns::{digest_bytes, joined_networks, to_millis};
+use crate::columns::{Columns, digest_bytes, joined_networks, to_millis};
 use crate::database::SqliteTransaction;
 
 /// Rows in one statement. With 13 values each they stay below SQLite's limit of 32,766.
@@ -29,16 +28,18 @@ impl KeyWrites for SqliteTransaction {
         let row = sqlx::query("SELECT EXISTS (SELECT 1 FROM key_versions WHERE digest = ?)")
             .bind(digest_bytes(digest))
             .fetch_one(self.connection())
-            .await?;
-        Ok(row.try_get(0)?)
+            .await
+            .map_err(StoreError::backend)?;
+        Ok(row.column(0)?)
     }
 
     async fn key_name_is_taken(&mut self, name: &Name) -> Result<bool> {
         let row = sqlx::query("SELECT EXISTS (SELECT 1 FROM keys WHERE name = ?)")
             .bind(name.as_str().to_owned())
             .fetch_one(self.connection())
-            .await?;
-        Ok(row.try_get(0)?)
+            .await
+            .map_err(StoreError::backend)?;
+        Ok(row.column(0)?)
     }
 
     async fn insert_keys(&mut self, keys: &[Key]) -> Result<()> {
@@ -62,7 +63,7 @@ impl KeyWrites for SqliteTransaction {
                     .push_bind(key.expires_at.map(to_millis))
                     .push_bind(key.revision.cast_signed());
             });
-            statement.build().execute(self.connection()).await?;
+            statement.build().execute(self.connection()).await.map_err(StoreError::backend)?;
         }
         let versions: Vec<(Uuid, &KeyVersion)> =
             keys.iter().flat_map(|key| key.versions.iter().map(|version| (key.id, version))).collect();
@@ -84,7 +85,7 @@ impl KeyWrites for SqliteTransaction {
                     .push_bind(version.revoked_at.map(to_millis))
                     .push_bind(version.imported);
             });
-            statement.build().execute(self.connection()).await?;
+            statement.build().execute(self.connection()).await.map_err(StoreError::backend)?;
         }
         Ok(())
     }
@@ -95,7 +96,8 @@ impl KeyWrites for SqliteTransaction {
             .bind(key.revision.cast_signed())
             .bind(key.id)
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -113,7 +115,8 @@ impl KeyWrites for SqliteTransaction {
         .bind(key.expires_at.map(to_millis))
         .bind(key.id)
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -123,7 +126,8 @@ impl KeyWrites for SqliteTransaction {
             .bind(key)
             .bind(version)
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -135,7 +139,8 @@ impl KeyWrites for SqliteTransaction {
         .bind(key)
         .bind(version)
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 }

@@ -2,14 +2,13 @@
 
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use omniflow_domain::key_use::CallGroup;
 use omniflow_store::{Result, StoreError};
 
-use crate::columns::{address, from_millis, saturated, to_millis};
+use crate::columns::{Columns, address, from_millis, saturated, to_millis};
 use crate::database::Database;
 
 /// One scan over the calls of the key, in the order of the index.
@@ -29,26 +28,27 @@ impl Database {
             .bind(to_millis(from))
             .bind(saturated(limit))
             .fetch_all(&mut *self.reader().await?)
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         rows.iter().map(read).collect()
     }
 }
 
 fn read(row: &SqliteRow) -> Result<CallGroup> {
     Ok(CallGroup {
-        address: row.try_get::<Option<&[u8]>, _>(0)?.map(address).transpose()?,
-        method: row.try_get(1)?,
-        endpoint: row.try_get(2)?,
-        outcome: Outcome::from_reason(row.try_get(3)?).ok_or(StoreError::Corrupt("a reason"))?,
-        calls: row.try_get::<i64, _>(4)?.cast_unsigned(),
-        first: from_millis(row.try_get(5)?),
-        last: from_millis(row.try_get(6)?),
+        address: row.column::<Option<&[u8]>, _>(0)?.map(address).transpose()?,
+        method: row.column(1)?,
+        endpoint: row.column(2)?,
+        outcome: Outcome::from_reason(row.column(3)?).ok_or(StoreError::Corrupt("a reason"))?,
+        calls: row.column::<i64, _>(4)?.cast_unsigned(),
+        first: from_millis(row.column(5)?),
+        last: from_millis(row.column(6)?),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use sqlx::SqlSafeStr;
+    use sqlx::{Row, SqlSafeStr};
 
     use super::*;
     use crate::SqliteStore;

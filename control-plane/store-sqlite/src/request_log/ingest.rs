@@ -9,11 +9,11 @@ use omniflow_policy::denial::Outcome;
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::ingest::{Arrival, Missing, StreamPlace};
-use omniflow_store::{IngestError, Ingested, RequestLogWrites, Result};
-use sqlx::{QueryBuilder, Row, Sqlite};
+use omniflow_store::{IngestError, Ingested, RequestLogWrites, Result, StoreError};
+use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::columns::{address_bytes, digest_bytes, from_millis, saturated, to_millis};
+use crate::columns::{Columns, address_bytes, digest_bytes, from_millis, saturated, to_millis};
 use crate::database::SqliteTransaction;
 
 /// Rows in the larger of the two statements that insert records. Both stay prepared, whatever the size of a batch.
@@ -76,11 +76,12 @@ impl SqliteTransaction {
         .bind(String::from(source.incarnation))
         .bind(String::from(source.vm))
         .fetch_optional(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(match row {
             Some(row) => StreamPlace {
-                next_sequence: row.try_get::<i64, _>(0)?.cast_unsigned(),
-                last_time: Some(from_millis(row.try_get(1)?)),
+                next_sequence: row.column::<i64, _>(0)?.cast_unsigned(),
+                last_time: Some(from_millis(row.column(1)?)),
             },
             None => StreamPlace::default(),
         })
@@ -106,7 +107,8 @@ impl SqliteTransaction {
         .bind(to_millis(last_time))
         .bind(since.map(to_millis))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -131,7 +133,8 @@ impl SqliteTransaction {
         .bind(gap.cause.as_str())
         .bind(gap.is_least)
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         sqlx::query(
             "INSERT INTO gap_totals (cause, gaps, calls) VALUES (?, 1, ?) \
              ON CONFLICT DO UPDATE SET gaps = gaps + 1, calls = min(calls, ?) + excluded.calls",
@@ -141,7 +144,8 @@ impl SqliteTransaction {
         // Saturates at the end of the column's range.
         .bind(i64::MAX - saturated(gap.calls))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(inserted.last_insert_rowid())
     }
 
@@ -154,8 +158,13 @@ impl SqliteTransaction {
         )
         .bind(gap)
         .execute(self.connection())
-        .await?;
-        sqlx::query("DELETE FROM audit_gaps WHERE id = ?").bind(gap).execute(self.connection()).await?;
+        .await
+        .map_err(StoreError::backend)?;
+        sqlx::query("DELETE FROM audit_gaps WHERE id = ?")
+            .bind(gap)
+            .execute(self.connection())
+            .await
+            .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -176,7 +185,8 @@ impl SqliteTransaction {
         .bind(outcome.reason())
         .bind(aggregated.source_ip.map(address_bytes))
         .execute(self.connection())
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         Ok(())
     }
 
@@ -213,7 +223,7 @@ impl SqliteTransaction {
                 .push_bind(digest_bytes(record.argument_hash))
                 .push_bind(record.argument_hash_partial);
         });
-        let inserted = statement.build().execute(self.connection()).await?;
+        let inserted = statement.build().execute(self.connection()).await.map_err(StoreError::backend)?;
         // There is no other writer, so the rows of one statement have consecutive numbers.
         let first =
             inserted.last_insert_rowid().saturating_sub_unsigned(records.len() as u64).saturating_add(1);
@@ -245,7 +255,8 @@ impl SqliteTransaction {
             .bind(to_millis(time))
             .bind(to_millis(latest))
             .execute(self.connection())
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         }
         Ok(())
     }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use omniflow_policy::time::UnixMillis;
-use omniflow_store::Result;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use omniflow_store::{Result, StoreError};
+use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::columns::from_millis;
+use crate::columns::{Columns, from_millis};
 use crate::database::Database;
 
 impl Database {
@@ -21,9 +21,7 @@ impl Database {
             list.push_bind(*key);
         }
         query.push(")");
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
-        rows.iter()
-            .map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), from_millis(row.try_get(2)?))))
-            .collect()
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+        rows.iter().map(|row| Ok(((row.column(0)?, row.column(1)?), from_millis(row.column(2)?)))).collect()
     }
 }

@@ -5,12 +5,12 @@ use omniflow_policy::audit::AuditKey;
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 
 use omniflow_domain::audit::{AggregatedCalls, AuditEntry, AuditGap, Decision, GapCause, RecordedCall};
 use omniflow_store::{AuditFilter, AuditPosition, KeyReference, Result, StoreError};
 
-use crate::columns::{address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
+use crate::columns::{Columns, address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
 use crate::database::Database;
 
 pub(crate) const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
@@ -29,7 +29,7 @@ impl Database {
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
         let mut query = page_query(COLUMNS, filter, before, limit);
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(read).collect()
     }
 
@@ -40,7 +40,7 @@ impl Database {
         limit: usize,
     ) -> Result<Vec<RecordedCall>> {
         let mut query = page_query(RECORDED_COLUMNS, filter, before, limit);
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(read_recorded).collect()
     }
 
@@ -55,25 +55,31 @@ impl Database {
         query.push("NOT INDEXED WHERE id > ").push_bind(after).push(" AND id <= ").push_bind(last);
         apply(&mut query, filter);
         query.push(" ORDER BY id");
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(read).collect()
     }
 
     pub(crate) async fn newest_record(&self) -> Result<i64> {
         let row = sqlx::query("SELECT coalesce(max(id), 0) FROM audit_records");
-        Ok(row.fetch_one(&mut *self.reader().await?).await?.try_get(0)?)
+        Ok(row.fetch_one(&mut *self.reader().await?).await.map_err(StoreError::backend)?.column(0)?)
     }
 
     pub(crate) async fn record_total(&self) -> Result<u64> {
         let row =
             sqlx::query("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit_records'");
-        Ok(row.fetch_one(&mut *self.reader().await?).await?.try_get::<i64, _>(0)?.cast_unsigned())
+        Ok(row
+            .fetch_one(&mut *self.reader().await?)
+            .await
+            .map_err(StoreError::backend)?
+            .column::<i64, _>(0)?
+            .cast_unsigned())
     }
 
     pub(crate) async fn audit_entry(&self, id: i64) -> Result<Option<AuditEntry>> {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
         query.push("WHERE id = ").push_bind(id);
-        let row = query.build().fetch_optional(&mut *self.reader().await?).await?;
+        let row =
+            query.build().fetch_optional(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
         row.map(|row| read(&row)).transpose()
     }
 
@@ -91,7 +97,8 @@ impl Database {
         .bind(to_millis(to))
         .bind(row_limit(limit))
         .fetch_all(&mut *self.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         rows.iter().map(read_gap).collect()
     }
 
@@ -103,17 +110,19 @@ impl Database {
         .bind(before.unwrap_or(i64::MAX))
         .bind(row_limit(limit))
         .fetch_all(&mut *self.reader().await?)
-        .await?;
+        .await
+        .map_err(StoreError::backend)?;
         rows.iter().map(read_gap).collect()
     }
 
     pub(crate) async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>> {
         let rows = sqlx::query("SELECT cause, gaps, calls FROM gap_totals")
             .fetch_all(&mut *self.reader().await?)
-            .await?;
+            .await
+            .map_err(StoreError::backend)?;
         let total = |row: &SqliteRow| {
-            let count = |column| Ok::<_, StoreError>(row.try_get::<i64, _>(column)?.cast_unsigned());
-            Ok((parsed(row.try_get(0)?, "the cause of a gap")?, count(1)?, count(2)?))
+            let count = |column| Ok::<_, StoreError>(row.column::<i64, _>(column)?.cast_unsigned());
+            Ok((parsed(row.column(0)?, "the cause of a gap")?, count(1)?, count(2)?))
         };
         rows.iter().map(total).collect()
     }
@@ -209,80 +218,81 @@ pub(crate) fn is_wide(network: IpNet) -> bool {
 
 pub(crate) fn read(row: &SqliteRow) -> Result<AuditEntry> {
     Ok(AuditEntry {
-        id: row.try_get(0)?,
-        time: from_millis(row.try_get(1)?),
-        gateway: row.try_get(2)?,
+        id: row.column(0)?,
+        time: from_millis(row.column(1)?),
+        gateway: row.column(2)?,
         key: read_key(row)?,
-        method: row.try_get(7)?,
-        endpoint: row.try_get(8)?,
-        path: row.try_get(9)?,
-        status: row.try_get(10)?,
-        outcome: Outcome::from_reason(row.try_get(11)?).ok_or(StoreError::Corrupt("a reason"))?,
-        latency_us: row.try_get::<i64, _>(12)?.cast_unsigned(),
-        source_ip: row.try_get::<Option<&[u8]>, _>(13)?.map(address).transpose()?,
-        request_id: row.try_get(14)?,
-        request_bytes: row.try_get::<i64, _>(15)?.cast_unsigned(),
-        response_bytes: row.try_get::<i64, _>(16)?.cast_unsigned(),
-        argument_hash: Some(row.try_get::<&[u8], _>(17)?)
+        method: row.column(7)?,
+        endpoint: row.column(8)?,
+        path: row.column(9)?,
+        status: row.column(10)?,
+        outcome: Outcome::from_reason(row.column(11)?).ok_or(StoreError::Corrupt("a reason"))?,
+        latency_us: row.column::<i64, _>(12)?.cast_unsigned(),
+        source_ip: row.column::<Option<&[u8]>, _>(13)?.map(address).transpose()?,
+        request_id: row.column(14)?,
+        request_bytes: row.column::<i64, _>(15)?.cast_unsigned(),
+        response_bytes: row.column::<i64, _>(16)?.cast_unsigned(),
+        argument_hash: Some(row.column::<&[u8], _>(17)?)
             .filter(|hash| !hash.is_empty())
             .map(digest)
             .transpose()?,
-        argument_hash_partial: row.try_get(18)?,
-        has_payload: row.try_get(21)?,
+        argument_hash_partial: row.column(18)?,
+        has_payload: row.column(21)?,
         aggregated: read_aggregated(row)?,
     })
 }
 
 pub(crate) fn read_gap(row: &SqliteRow) -> Result<AuditGap> {
     Ok(AuditGap {
-        id: row.try_get(0)?,
-        gateway: row.try_get(1)?,
-        incarnation: row.try_get(2)?,
-        vm: Some(row.try_get(3)?).filter(|vm: &String| !vm.is_empty()),
-        from: row.try_get::<Option<i64>, _>(4)?.map(from_millis),
-        to: from_millis(row.try_get(5)?),
-        missing: row.try_get::<i64, _>(6)?.cast_unsigned(),
-        cause: parsed(row.try_get(7)?, "the cause of a gap")?,
-        is_least: row.try_get(8)?,
+        id: row.column(0)?,
+        gateway: row.column(1)?,
+        incarnation: row.column(2)?,
+        vm: Some(row.column(3)?).filter(|vm: &String| !vm.is_empty()),
+        from: row.column::<Option<i64>, _>(4)?.map(from_millis),
+        to: from_millis(row.column(5)?),
+        missing: row.column::<i64, _>(6)?.cast_unsigned(),
+        cause: parsed(row.column(7)?, "the cause of a gap")?,
+        is_least: row.column(8)?,
     })
 }
 
 fn read_aggregated(row: &SqliteRow) -> Result<Option<AggregatedCalls>> {
-    let Some(calls) = row.try_get::<Option<i64>, _>(19)? else {
+    let Some(calls) = row.column::<Option<i64>, _>(19)? else {
         return Ok(None);
     };
-    Ok(Some(AggregatedCalls { calls: calls.cast_unsigned(), first_time: from_millis(row.try_get(20)?) }))
+    Ok(Some(AggregatedCalls { calls: calls.cast_unsigned(), first_time: from_millis(row.column(20)?) }))
 }
 
 fn read_recorded(row: &SqliteRow) -> Result<RecordedCall> {
     Ok(RecordedCall {
-        id: row.try_get(0)?,
-        time: from_millis(row.try_get(1)?),
-        key_id: row.try_get(2)?,
-        version: row.try_get::<Option<u16>, _>(3)?.unwrap_or_default(),
-        method: row.try_get(4)?,
-        endpoint: row.try_get(5)?,
-        path: row.try_get(6)?,
-        outcome: Outcome::from_reason(row.try_get(7)?).ok_or(StoreError::Corrupt("a reason"))?,
-        calls: row.try_get::<i64, _>(8)?.cast_unsigned(),
+        id: row.column(0)?,
+        time: from_millis(row.column(1)?),
+        key_id: row.column(2)?,
+        version: row.column::<Option<u16>, _>(3)?.unwrap_or_default(),
+        method: row.column(4)?,
+        endpoint: row.column(5)?,
+        path: row.column(6)?,
+        outcome: Outcome::from_reason(row.column(7)?).ok_or(StoreError::Corrupt("a reason"))?,
+        calls: row.column::<i64, _>(8)?.cast_unsigned(),
     })
 }
 
 fn read_key(row: &SqliteRow) -> Result<Option<AuditKey>> {
-    let Some(id) = row.try_get(3)? else {
+    let Some(id) = row.column(3)? else {
         return Ok(None);
     };
     Ok(Some(AuditKey {
         id,
-        name: row.try_get(4)?,
-        version: row.try_get(5)?,
-        environment: parsed(row.try_get(6)?, "an environment")?,
+        name: row.column(4)?,
+        version: row.column(5)?,
+        environment: parsed(row.column(6)?, "an environment")?,
     }))
 }
 
 #[cfg(test)]
 mod tests {
     use omniflow_policy::denial::Denial;
+    use sqlx::Row;
 
     use super::*;
     use crate::SqliteStore;

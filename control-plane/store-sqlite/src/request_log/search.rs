@@ -10,15 +10,15 @@ use ipnet::IpNet;
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use omniflow_domain::audit::AuditEntry;
-use omniflow_store::{AuditFilter, AuditPosition, AuditedUser, KeyReference, Result, SearchPage};
+use omniflow_store::{AuditFilter, AuditPosition, AuditedUser, KeyReference, Result, SearchPage, StoreError};
 
 use super::list::{COLUMNS, apply, apply_place, is_wide, page_query, read};
-use crate::columns::{address, address_bytes, from_millis, row_limit};
+use crate::columns::{Columns, address, address_bytes, from_millis, row_limit};
 use crate::database::Database;
 
 /// Calls of the index that are checked at once: a few milliseconds.
@@ -69,7 +69,8 @@ impl Database {
         let head = format!("{head}INDEXED BY {} ", through.index);
         if through.is_all {
             let mut query = page_query(&head, filter, before, limit);
-            let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+            let rows =
+                query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
             let found = rows.iter().map(read).collect::<Result<_>>()?;
             return Ok(SearchPage { found, ended_at: None });
         }
@@ -78,7 +79,8 @@ impl Database {
             let start = self.step_back(&through, before).await?;
             let within = AuditFilter { from: start.or(filter.from), ..filter.clone() };
             let mut query = page_query(&head, &within, before, limit - found.len());
-            let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+            let rows =
+                query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
             for row in &rows {
                 found.push(read(row)?);
             }
@@ -104,8 +106,9 @@ impl Database {
         apply(&mut query, &through.answered);
         apply_place(&mut query, before);
         query.push(" ORDER BY time DESC, id DESC LIMIT 1 OFFSET ").push_bind(row_limit(STEP));
-        let row = query.build().fetch_optional(&mut *self.reader().await?).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?.map(from_millis))
+        let row =
+            query.build().fetch_optional(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+        Ok(row.map(|row| row.column(0)).transpose()?.map(from_millis))
     }
 
     async fn through(&self, filter: &AuditFilter) -> Result<Through> {
@@ -116,7 +119,8 @@ impl Database {
                 "SELECT count(*) FROM (SELECT 1 FROM audit_records WHERE source_ip BETWEEN ? AND ? LIMIT ?)",
             );
             let row = row.bind(first).bind(last).bind(row_limit(GATHERED + 1));
-            let calls: i64 = row.fetch_one(&mut *self.reader().await?).await?.try_get(0)?;
+            let calls: i64 =
+                row.fetch_one(&mut *self.reader().await?).await.map_err(StoreError::backend)?.column(0)?;
             if calls <= row_limit(GATHERED) {
                 let index = "audit_records_source_ip";
                 return Ok(Through { index, answered: AuditFilter::default(), is_all: true });
@@ -127,14 +131,14 @@ impl Database {
 }
 
 fn read_user(row: &SqliteRow) -> Result<AuditedUser> {
-    let key: Option<Uuid> = row.try_get(1)?;
-    let name: Option<String> = row.try_get(2)?;
+    let key: Option<Uuid> = row.column(1)?;
+    let name: Option<String> = row.column(2)?;
     Ok(AuditedUser {
-        time: from_millis(row.try_get(0)?),
+        time: from_millis(row.column(0)?),
         key: key.zip(name),
-        endpoint: row.try_get(3)?,
-        address: row.try_get::<Option<&[u8]>, _>(4)?.map(address).transpose()?,
-        calls: row.try_get::<i64, _>(5)?.cast_unsigned(),
+        endpoint: row.column(3)?,
+        address: row.column::<Option<&[u8]>, _>(4)?.map(address).transpose()?,
+        calls: row.column::<i64, _>(5)?.cast_unsigned(),
     })
 }
 

@@ -7,15 +7,15 @@ use std::collections::HashSet;
 
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use omniflow_domain::stats::{Dimension, GroupValue};
 use omniflow_domain::time::{DAY_MS, HOUR_MS};
-use omniflow_store::{AuditFilter, AuditStats, Result};
+use omniflow_store::{AuditFilter, AuditStats, Result, StoreError};
 
 use super::list::apply;
-use crate::columns::{address, from_millis, row_limit};
+use crate::columns::{Columns, address, from_millis, row_limit};
 use crate::database::Database;
 
 /// The time span that is counted at once.
@@ -71,8 +71,9 @@ impl Database {
             sqlx::query("SELECT key_name FROM audit_records WHERE key_id = ? ORDER BY time DESC LIMIT 1")
                 .bind(key)
                 .fetch_optional(&mut *self.reader().await?)
-                .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+                .await
+                .map_err(StoreError::backend)?;
+        row.map(|row| row.column(0)).transpose()
     }
 
     /// The times of the first and the last call; `None` for an empty log.
@@ -81,8 +82,9 @@ impl Database {
             "SELECT (SELECT min(time) FROM audit_records), (SELECT max(time) FROM audit_records)",
         )
         .fetch_one(&mut *self.reader().await?)
-        .await?;
-        let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        .await
+        .map_err(StoreError::backend)?;
+        let (first, last): (Option<i64>, Option<i64>) = (row.column(0)?, row.column(1)?);
         Ok(first.zip(last).map(|(first, last)| (from_millis(first), from_millis(last))))
     }
 
@@ -102,7 +104,7 @@ impl Database {
         apply(&mut query, filter);
         query.push(" GROUP BY ").push(positions(by.len())).push(" ORDER BY calls DESC, ");
         query.push(positions(by.len())).push(" LIMIT ").push_bind(row_limit(most));
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(|row| group(row, by)).collect()
     }
 
@@ -117,13 +119,13 @@ impl Database {
         query.push(columns(by)).push(", ").push(COUNTED).push(" FROM audit_records WHERE true");
         apply(&mut query, slice);
         query.push(" GROUP BY ").push(positions(by.len() + 2));
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
         for row in &rows {
             let group = group(row, by)?;
-            let class = row.try_get(by.len())?;
-            let latency = row.try_get::<i64, _>(by.len() + 1)?;
+            let class = row.column(by.len())?;
+            let latency = row.column::<i64, _>(by.len() + 1)?;
             let latency = (latency != AGGREGATED).then(|| latency.cast_unsigned());
-            let calls = row.try_get::<i64, _>(by.len() + 2)?.cast_unsigned();
+            let calls = row.column::<i64, _>(by.len() + 2)?.cast_unsigned();
             stats.total.add(class, latency, calls);
             if largest.is_none_or(|largest| largest.contains(&group)) {
                 stats.groups.entry(group).or_default().add(class, latency, calls);
@@ -163,16 +165,16 @@ fn group(row: &SqliteRow, by: &[Dimension]) -> Result<Vec<GroupValue>> {
 fn value(row: &SqliteRow, column: usize, dimension: Dimension) -> Result<GroupValue> {
     let value = match dimension {
         Dimension::Hour => {
-            let hour = row.try_get::<i64, _>(column)?.cast_unsigned();
+            let hour = row.column::<i64, _>(column)?.cast_unsigned();
             Some(GroupValue::Hour(UnixMillis(hour.saturating_mul(HOUR_MS))))
         }
-        Dimension::Key => row.try_get::<Option<Uuid>, _>(column)?.map(GroupValue::Key),
+        Dimension::Key => row.column::<Option<Uuid>, _>(column)?.map(GroupValue::Key),
         Dimension::Address => {
-            row.try_get::<Option<&[u8]>, _>(column)?.map(address).transpose()?.map(GroupValue::Address)
+            row.column::<Option<&[u8]>, _>(column)?.map(address).transpose()?.map(GroupValue::Address)
         }
-        Dimension::Status => Some(GroupValue::Status(row.try_get(column)?)),
+        Dimension::Status => Some(GroupValue::Status(row.column(column)?)),
         Dimension::Endpoint | Dimension::Reason => {
-            row.try_get::<Option<String>, _>(column)?.map(GroupValue::Text)
+            row.column::<Option<String>, _>(column)?.map(GroupValue::Text)
         }
     };
     Ok(value.unwrap_or(GroupValue::Nothing))

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use omniflow_policy::time::UnixMillis;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 use tokio::time::Instant;
 
-use omniflow_store::{AuditFilter, Result, Timeline};
+use omniflow_store::{AuditFilter, Result, StoreError, Timeline};
 
 use super::list::apply;
 use super::search::Through;
 use super::stats::{AGGREGATED, COUNTED};
+use crate::columns::Columns;
 use crate::database::Database;
 
 /// The time span that is counted first, in milliseconds.
@@ -59,12 +60,12 @@ impl Database {
         query.push(Through::of(slice).index).push(" WHERE true");
         apply(&mut query, slice);
         query.push(" GROUP BY 1, 2, 3");
-        for row in &query.build().fetch_all(&mut *self.reader().await?).await? {
-            let stretch = row.try_get::<i64, _>(0)?.cast_unsigned().saturating_mul(width);
-            let class = row.try_get(1)?;
-            let latency = row.try_get::<i64, _>(2)?;
+        for row in &query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)? {
+            let stretch = row.column::<i64, _>(0)?.cast_unsigned().saturating_mul(width);
+            let class = row.column(1)?;
+            let latency = row.column::<i64, _>(2)?;
             let latency = (latency != AGGREGATED).then(|| latency.cast_unsigned());
-            let calls = row.try_get::<i64, _>(3)?.cast_unsigned();
+            let calls = row.column::<i64, _>(3)?.cast_unsigned();
             timeline.total.add(class, latency, calls);
             timeline.stretches.entry(stretch).or_default().add(class, latency, calls);
         }

@@ -1,6 +1,7 @@
 //! Tokens, sessions, idempotency keys, the installation, the admin log.
 
 use omniflow_domain::admin_event::Action;
+use omniflow_domain::idempotency::{Created, CreatedKind};
 use omniflow_domain::session::Session;
 use omniflow_domain::token::Role;
 use omniflow_policy::digest::Digest;
@@ -8,7 +9,7 @@ use omniflow_policy::time::UnixMillis;
 
 use super::Backend;
 use super::fixtures::*;
-use crate::{AdminLogFilter, Attempt, DoneAttempt, Store, StoreError};
+use crate::{AdminLogFilter, IdempotentRequest, RecordedRequest, Store, StoreError};
 
 /// A token round-trips with all of its fields.
 pub async fn inserted_token_is_read_back(backend: &impl Backend) {
@@ -48,14 +49,23 @@ pub async fn tokens_are_paged(backend: &impl Backend) {
     assert!(ids(None, 0).await.is_empty());
 }
 
-/// The digests of all tokens, expired ones included.
-pub async fn token_digests_are_complete(backend: &impl Backend) {
+/// A token is found by its digest from its commit until that of its deletion, also after it has expired.
+pub async fn token_is_found_by_its_digest(backend: &impl Backend) {
     let store = backend.open().await;
     let mut expired = token(1);
     expired.expires_at = Some(at(0));
-    insert_tokens(&*store, &[expired, token(2)]).await;
-    let digests = store.token_digests().await.unwrap();
-    assert_eq!(digests, [token(1).digest, token(2).digest].into());
+    let find = async |digest| store.token_by_digest(digest).await.unwrap();
+    assert_eq!(find(expired.digest).await, None);
+    let mut transaction = store.begin().await.unwrap();
+    assert!(transaction.insert_token(&expired).await.unwrap());
+    assert_eq!(find(expired.digest).await, None);
+    transaction.commit().await.unwrap();
+    assert_eq!(find(expired.digest).await, Some(expired.clone()));
+    let mut transaction = store.begin().await.unwrap();
+    transaction.delete_token(expired.id).await.unwrap();
+    assert_eq!(find(expired.digest).await, Some(expired.clone()));
+    transaction.commit().await.unwrap();
+    assert_eq!(find(expired.digest).await, None);
 }
 
 /// A deleted token is gone, and its sessions with it.
@@ -174,46 +184,51 @@ pub async fn sessions_are_deleted(backend: &impl Backend) {
     assert!(!exists(3).await);
 }
 
-fn attempt(token: u32, name: &str) -> Attempt {
-    Attempt { token: id(token), key: Digest::of(name.as_bytes()), request: Digest::of(b"request") }
+fn attempt(token: u32, name: &str) -> IdempotentRequest {
+    IdempotentRequest { token: id(token), key: Digest::of(name.as_bytes()), request: Digest::of(b"request") }
 }
 
 /// An attempt is found by token and idempotency key.
-pub async fn attempt_is_found_again(backend: &impl Backend) {
+pub async fn idempotent_request_is_found_again(backend: &impl Backend) {
     let store = backend.open().await;
     let mut transaction = store.begin().await.unwrap();
-    assert_eq!(transaction.done_attempt(&attempt(1, "a"), at(0)).await.unwrap(), None);
-    transaction.insert_attempt(&attempt(1, "a"), "/v1/keys/1", at(5), at(0)).await.unwrap();
-    let done = DoneAttempt { request: Digest::of(b"request"), location: "/v1/keys/1".to_owned() };
-    assert_eq!(transaction.done_attempt(&attempt(1, "a"), at(5)).await.unwrap(), Some(done.clone()));
+    assert_eq!(transaction.recorded_request(&attempt(1, "a"), at(0)).await.unwrap(), None);
+    let created = Created { kind: CreatedKind::Key, ids: vec![id(1), id(2)] };
+    transaction.record_request(&attempt(1, "a"), &created, at(5), at(0)).await.unwrap();
+    let done = RecordedRequest { request: Digest::of(b"request"), created };
+    assert_eq!(transaction.recorded_request(&attempt(1, "a"), at(5)).await.unwrap(), Some(done.clone()));
     transaction.commit().await.unwrap();
     let mut transaction = store.begin().await.unwrap();
-    let other = Attempt { request: Digest::of(b"other"), ..attempt(1, "a") };
-    assert_eq!(transaction.done_attempt(&other, at(0)).await.unwrap(), Some(done), "whatever the request");
-    assert_eq!(transaction.done_attempt(&attempt(2, "a"), at(0)).await.unwrap(), None);
-    assert_eq!(transaction.done_attempt(&attempt(1, "b"), at(0)).await.unwrap(), None);
+    let other = IdempotentRequest { request: Digest::of(b"other"), ..attempt(1, "a") };
+    assert_eq!(
+        transaction.recorded_request(&other, at(0)).await.unwrap(),
+        Some(done),
+        "whatever the request"
+    );
+    assert_eq!(transaction.recorded_request(&attempt(2, "a"), at(0)).await.unwrap(), None);
+    assert_eq!(transaction.recorded_request(&attempt(1, "b"), at(0)).await.unwrap(), None);
 }
 
 /// Attempts are forgotten after their time.
-pub async fn old_attempts_are_forgotten(backend: &impl Backend) {
+pub async fn old_idempotent_requests_are_forgotten(backend: &impl Backend) {
     let store = backend.open().await;
     let mut transaction = store.begin().await.unwrap();
-    transaction.insert_attempt(&attempt(1, "a"), "/a", at(5), at(0)).await.unwrap();
-    assert_eq!(transaction.done_attempt(&attempt(1, "a"), at(6)).await.unwrap(), None);
-    transaction.insert_attempt(&attempt(1, "b"), "/b", at(9), at(6)).await.unwrap();
-    assert_eq!(transaction.done_attempt(&attempt(1, "a"), at(0)).await.unwrap(), None);
+    transaction.record_request(&attempt(1, "a"), &Created::key(id(1)), at(5), at(0)).await.unwrap();
+    assert_eq!(transaction.recorded_request(&attempt(1, "a"), at(6)).await.unwrap(), None);
+    transaction.record_request(&attempt(1, "b"), &Created::key(id(2)), at(9), at(6)).await.unwrap();
+    assert_eq!(transaction.recorded_request(&attempt(1, "a"), at(0)).await.unwrap(), None);
     // The same key may be used again.
-    transaction.insert_attempt(&attempt(1, "a"), "/again", at(10), at(6)).await.unwrap();
-    let done = transaction.done_attempt(&attempt(1, "a"), at(0)).await.unwrap().unwrap();
-    assert_eq!(done.location, "/again");
+    transaction.record_request(&attempt(1, "a"), &Created::key(id(3)), at(10), at(6)).await.unwrap();
+    let done = transaction.recorded_request(&attempt(1, "a"), at(0)).await.unwrap().unwrap();
+    assert_eq!(done.created, Created::key(id(3)));
 }
 
 /// One token cannot record an idempotency key twice.
-pub async fn attempt_is_recorded_once(backend: &impl Backend) {
+pub async fn idempotent_request_is_recorded_once(backend: &impl Backend) {
     let store = backend.open().await;
     let mut transaction = store.begin().await.unwrap();
-    transaction.insert_attempt(&attempt(1, "a"), "/a", at(5), at(0)).await.unwrap();
-    assert!(transaction.insert_attempt(&attempt(1, "a"), "/b", at(5), at(0)).await.is_err());
+    transaction.record_request(&attempt(1, "a"), &Created::key(id(1)), at(5), at(0)).await.unwrap();
+    assert!(transaction.record_request(&attempt(1, "a"), &Created::key(id(2)), at(5), at(0)).await.is_err());
 }
 
 /// There is no installation before the first start, and only one afterwards.

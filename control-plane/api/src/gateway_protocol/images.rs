@@ -19,27 +19,27 @@ use omniflow_service::gateway_protocol::GatewayProtocol;
 
 /// A body of consecutive segments. They are sent without a copy: a thousand gateways that download the same chunk share
 /// one.
-struct PagesBody(VecDeque<Bytes>);
+struct SegmentsBody(VecDeque<Bytes>);
 
-struct SharedPage(Arc<Segment<Vec<u8>>>);
+struct SharedSegment(Arc<Segment<Vec<u8>>>);
 
 #[utoipa::path(get, path = "/gateway/v1/images/{version}/chunks/{n}")]
 pub(super) async fn chunk(
     State(protocol): State<Arc<GatewayProtocol>>,
     Segments((version, n)): Segments<(u64, u32)>,
 ) -> Result<impl IntoResponse, Problem> {
-    let pages = protocol.chunk(version, n)?;
-    let pages = pages.into_iter().map(|page| Bytes::from_owner(SharedPage(page))).collect();
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::new(PagesBody(pages))))
+    let segments = protocol.chunk(version, n)?;
+    let segments = segments.into_iter().map(|segment| Bytes::from_owner(SharedSegment(segment))).collect();
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::new(SegmentsBody(segments))))
 }
 
-impl AsRef<[u8]> for SharedPage {
+impl AsRef<[u8]> for SharedSegment {
     fn as_ref(&self) -> &[u8] {
         self.0.bytes()
     }
 }
 
-impl HttpBody for PagesBody {
+impl HttpBody for SegmentsBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -47,7 +47,7 @@ impl HttpBody for PagesBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|page| Ok(Frame::data(page))))
+        Poll::Ready(self.0.pop_front().map(|segment| Ok(Frame::data(segment))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -55,6 +55,6 @@ impl HttpBody for PagesBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|page| page.len() as u64).sum())
+        SizeHint::with_exact(self.0.iter().map(|segment| segment.len() as u64).sum())
     }
 }

@@ -87,18 +87,18 @@ mod tests {
         };
         // The image stays what it was though keys change.
         let later = server.key("later").await["secret"].as_str().unwrap().to_owned();
-        let mut pages = Vec::new();
+        let mut segments = Vec::new();
         for n in 0..manifest.chunk_count() {
             let chunk = chunk(manifest.version, n).await.body;
-            for page in split_chunk(&chunk).unwrap() {
-                let id = manifest.segment_id(pages.len() as u32);
-                pages.push(Segment::parse(page.to_vec(), id).unwrap());
+            for segment in split_chunk(&chunk).unwrap() {
+                let id = manifest.segment_id(segments.len() as u32);
+                segments.push(Segment::parse(segment.to_vec(), id).unwrap());
             }
         }
-        assert_eq!(pages.len() as u32, manifest.segment_count());
+        assert_eq!(segments.len() as u32, manifest.segment_count());
         let name_of = |secret: &str| {
             let digest = Digest::of(secret.as_bytes());
-            pages[manifest.segment_of(&digest) as usize].find(&digest).map(|credential| credential.name)
+            segments[manifest.segment_of(&digest) as usize].find(&digest).map(|credential| credential.name)
         };
         assert_eq!((name_of(&secret), name_of(&later)), (Some("ci"), None));
         assert_eq!(chunk(manifest.version, manifest.chunk_count()).await.problem().0, 404);

@@ -1,0 +1,88 @@
+//! How the API words errors of the use cases, where a client needs to be told in terms of HTTP what to do.
+
+use omniflow_domain::error::{Error, ErrorCode, Facts, Missing};
+use omniflow_domain::idempotency::{Created, CreatedKind};
+
+use super::precondition::entity_tag;
+
+/// What a client is told: the error's own sentence, or its form for HTTP.
+pub(super) fn detail(error: &Error) -> String {
+    match (error.code(), error.facts()) {
+        (ErrorCode::Unauthenticated, _) => {
+            "The token is missing or not valid. Send a valid token of the control plane, once, as 'Authorization: \
+             Bearer TOKEN'."
+                .to_owned()
+        }
+        (ErrorCode::IdempotencyKeyReused, _) => {
+            "This Idempotency-Key was sent with a different request. Send a new one with each new request.".to_owned()
+        }
+        (ErrorCode::AlreadyCreated, Some(Facts::Created(created))) => already_created(created),
+        (ErrorCode::VersionMismatch, Some(Facts::Revision { subject, current, expected })) => {
+            let named: Vec<String> = expected.iter().map(|revision| entity_tag(*revision)).collect();
+            let named = if named.is_empty() { "no entity tag of a revision".to_owned() } else { named.join(", ") };
+            let current = entity_tag(*current);
+            format!(
+                "{subject} has the ETag {current}, and If-Match names {named}: it was changed in the meantime. Read it \
+                 again, then repeat the change."
+            )
+        }
+        (_, Some(Facts::Missing(missing))) => with_hint(error.detail(), list_hint(*missing)),
+        _ => error.detail().to_owned(),
+    }
+}
+
+fn already_created(created: &Created) -> String {
+    let (folder, way_out) = match created.kind {
+        CreatedKind::Key => ("keys", "rotate the key"),
+        CreatedKind::Token => ("tokens", "create another token"),
+    };
+    let paths: Vec<String> = created.ids.iter().map(|id| format!("/v1/{folder}/{id}")).collect();
+    format!(
+        "A request with this Idempotency-Key has succeeded before, with {}. Its response is no longer available, and \
+         its secret is not stored: if you did not receive it, {way_out}.",
+        paths.join(" and ")
+    )
+}
+
+fn list_hint(missing: Missing) -> &'static str {
+    match missing {
+        Missing::Key => "list keys with GET /v1/keys",
+        Missing::KeyVersion => "GET /v1/keys/{id} shows its versions",
+        Missing::Token => "list tokens with GET /v1/tokens",
+        Missing::PolicyVersion => "list versions with GET /v1/policy/versions",
+    }
+}
+
+/// The detail and the hint, as two sentences or as one phrase.
+fn with_hint(detail: &str, hint: &str) -> String {
+    let mut letters = hint.chars();
+    match (detail.strip_suffix('.'), letters.next()) {
+        (Some(_), Some(first)) => format!("{detail} {}{}.", first.to_ascii_uppercase(), letters.as_str()),
+        _ => format!("{detail}: {hint}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn hints_follow_sentences_and_phrases() {
+        assert_eq!(
+            detail(&Error::missing(Missing::Token)),
+            "No token has this identifier. List tokens with GET /v1/tokens."
+        );
+        let field = Error::invalid_field("/key", "no key has this name").about(Facts::Missing(Missing::Key));
+        assert_eq!(detail(&field), "no key has this name: list keys with GET /v1/keys");
+    }
+
+    #[test]
+    fn everything_that_was_created_is_named() {
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let created = Created { kind: CreatedKind::Key, ids: vec![one, other] };
+        let error = Error::new(ErrorCode::AlreadyCreated, "").about(Facts::Created(created));
+        assert!(detail(&error).contains(&format!("/v1/keys/{one} and /v1/keys/{other}")));
+    }
+}

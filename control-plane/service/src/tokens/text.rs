@@ -1,0 +1,69 @@
+//! Reading requests for tokens that arrive as text, with every error at once. `api` and `console` share it.
+
+use omniflow_domain::error::Error;
+use omniflow_policy::time::UnixMillis;
+
+use super::{CreateToken, Tokens};
+use crate::fields;
+
+/// A request for a token, as text.
+#[derive(Clone, Debug, Default)]
+pub struct TokenText {
+    /// Its name.
+    pub name: String,
+    /// `owner`, `admin`, `auditor` or `gateway`.
+    pub role: String,
+    /// When it expires, RFC 3339; `None` for never.
+    pub expires_at: Option<String>,
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    /// Reads a request, and checks what needs no store.
+    ///
+    /// # Errors
+    ///
+    /// Every error, one for each field; there is at least one.
+    pub fn read(&self, text: &TokenText) -> Result<CreateToken, Vec<Error>> {
+        text.parse(self.clock.now())
+    }
+}
+
+// === impl TokenText ===
+
+impl TokenText {
+    /// The request, or every error. An end before `now` is one of them.
+    fn parse(&self, now: UnixMillis) -> Result<CreateToken, Vec<Error>> {
+        let expires_at = self.expires_at.as_deref().map(fields::expires_at).transpose();
+        let expires_at = expires_at.and_then(|end| fields::check_future(end, now).map(|()| end));
+        match (fields::name(&self.name), fields::role(&self.role), expires_at) {
+            (Ok(name), Ok(role), Ok(expires_at)) => Ok(CreateToken { name, role, expires_at }),
+            (name, role, expires_at) => {
+                Err([name.err(), role.err(), expires_at.err()].into_iter().flatten().collect())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_invalid_field_is_reported_once() {
+        let text = |name: &str, role: &str, end: &str| TokenText {
+            name: name.to_owned(),
+            role: role.to_owned(),
+            expires_at: Some(end.to_owned()),
+        };
+        let now = UnixMillis(1_800_000_000_000);
+        let fields = |text: TokenText| {
+            let errors = text.parse(now).err().unwrap_or_default();
+            errors.iter().map(|error| error.field().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(text("a/b", "king", "2020-01-01T00:00:00Z")), ["/name", "/role", "/expires_at"]);
+        assert_eq!(fields(text("ci", "king", "tomorrow")), ["/role", "/expires_at"]);
+        assert!(fields(text("ci", "admin", "2099-01-01T00:00:00Z")).is_empty());
+    }
+}
