@@ -325,7 +325,8 @@ impl Run {
 impl Cut {
     const WHOLE: Self = Self { skip: 0, most: MOST_RECORDS };
 
-    /// Reduces the next request after one with `sent` items was rejected. `false` if it cannot be smaller.
+    /// Halves the next request after one with `refused` items was rejected, or skips a single item. `false` if neither is
+    /// possible.
     fn narrow(&mut self, refused: usize) -> bool {
         let next = match (self.skip, refused) {
             (0, 1) => Self { skip: 1, most: 1 },

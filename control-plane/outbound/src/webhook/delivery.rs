@@ -30,7 +30,7 @@ const GIVE_UP_MS: u64 = 3 * 24 * 3_600_000;
 /// Maximum number of anomalies read at once. They are sent one by one.
 const MAX_READ: usize = 20;
 
-/// The webhook, as the operator configures it.
+/// The configuration of the webhook.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
     /// URL of the receiver.

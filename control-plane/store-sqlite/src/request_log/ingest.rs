@@ -235,8 +235,8 @@ impl SqliteTransaction {
         Ok(())
     }
 
-    /// Updates when a call with each key version was last allowed; refused calls do not count. A stored time after `latest`, from
-    /// a time when the clock was wrong, is corrected.
+    /// Updates the time of the last allowed call of each key version. Corrects stored times after `latest`, which a wrong clock
+    /// caused.
     async fn note_uses(&mut self, records: &[&AuditRecord], latest: UnixMillis) -> Result<()> {
         let mut uses: HashMap<(Uuid, u16), UnixMillis> = HashMap::new();
         for record in records {
