@@ -18,7 +18,7 @@ use super::query::PageQuery;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
 use omniflow_domain::error::Error;
-use omniflow_service::tokens::{TokenText, Tokens};
+use omniflow_service::tokens::{self, TokenText, Tokens};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.add(OWNER, routes!(list)).add(OWNER, routes!(create)).add(OWNER, routes!(revoke))

@@ -1,11 +1,11 @@
-//! How the API words errors of the use cases, where a client needs to be told in terms of HTTP what to do.
+//! The texts of the API for errors of the use cases, where the way out depends on HTTP.
 
 use omniflow_domain::error::{Error, ErrorCode, Facts, Missing};
 use omniflow_domain::idempotency::{Created, CreatedKind};
 
 use super::precondition::entity_tag;
 
-/// What a client is told: the error's own sentence, or its form for HTTP.
+/// The text for a client: the error's own sentence, or one in terms of HTTP.
 pub(super) fn detail(error: &Error) -> String {
     match (error.code(), error.facts()) {
         (ErrorCode::Unauthenticated, _) => {

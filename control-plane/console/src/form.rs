@@ -118,11 +118,6 @@ impl Form {
         self.stated(name).map(read).transpose()
     }
 
-    /// The form without this field.
-    pub(super) fn without(&self, name: &str) -> Self {
-        Self(self.0.iter().filter(|(field, _)| field != name).cloned().collect())
-    }
-
     /// Digest of all fields except the CSRF token. It is equal for a resubmitted form.
     pub(super) fn digest(&self) -> Digest {
         let mut text = String::new();

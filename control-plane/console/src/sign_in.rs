@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(last.status, StatusCode::TOO_MANY_REQUESTS);
         assert!(last.headers.contains_key(header::RETRY_AFTER));
         let text = String::from_utf8_lossy(&last.body).into_owned();
-        assert!(text.contains("It is taken at once") || text.contains("it is taken at once"), "{text}");
+        assert!(text.contains("it is accepted immediately"), "{text}");
         assert_eq!(sign_in(&server.owner).await.status, StatusCode::SEE_OTHER);
     }
 }

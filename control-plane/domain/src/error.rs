@@ -113,7 +113,7 @@ pub struct Error {
     facts: Option<Box<Facts>>,
 }
 
-/// What an error is about, for those who tell their readers how to go on.
+/// What an error is about, for texts that depend on the interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Facts {
     /// There is no such thing.
@@ -244,7 +244,7 @@ impl Error {
         &self.detail
     }
 
-    /// What it is about, where a reader can be told more than the sentence says.
+    /// What it is about, where an interface can add to the sentence.
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.as_deref()
     }

@@ -12,7 +12,7 @@ use omniflow_policy::scope::Scope;
 use omniflow_policy::time::UnixMillis;
 
 /// The name of a key or token.
-pub(crate) fn name(text: &str) -> Result<Name, Error> {
+pub fn name(text: &str) -> Result<Name, Error> {
     text.parse().map_err(|error| Error::invalid_field("/name", error))
 }
 
@@ -36,7 +36,7 @@ pub fn digest(text: &str) -> Result<Digest, Error> {
 /// Scopes, in the order of the request.
 pub(crate) fn scopes(texts: &[String]) -> Result<Vec<Scope>, Error> {
     let read = |(index, text): (usize, &String)| {
-        text.parse().map_err(|error| Error::invalid_field(format!("/scopes/{index}"), error))
+        text.parse::<Scope>().map_err(|error| Error::invalid_field(format!("/scopes/{index}"), error))
     };
     texts.iter().enumerate().map(read).collect()
 }

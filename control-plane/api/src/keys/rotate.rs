@@ -247,7 +247,7 @@ mod tests {
         let version = server.app.publisher.publication.version().unwrap();
         for (name, code, way_out) in [
             ("revoked", "key_revoked", "issue a new one"),
-            ("expired", "key_expired", "PATCH"),
+            ("expired", "key_expired", "set a later expires_at"),
             ("ci", "key_expired", "issue a new key"),
         ] {
             let answer = server.post(&format!("/v1/keys/{name}/rotate"), json!({})).await;

@@ -1,7 +1,6 @@
 //! Creation of a key: form, review and secret.
 
 use crate::page::error_status;
-use omniflow_domain::principal::Principal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

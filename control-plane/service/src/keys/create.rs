@@ -160,7 +160,7 @@ impl Keys {
 // === impl ImportedKey ===
 
 impl ImportedKey {
-    /// The key with this digest, and characters by which a person tells it from others.
+    /// The key with this digest, and the last characters of its secret, by which people recognize it.
     ///
     /// # Errors
     ///
