@@ -59,8 +59,8 @@ pub(super) async fn stream(
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let mut values = headers.get_all("last-event-id").iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let wrong = || {
-        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be the id of an event, and be sent once.")
+    let invalid = || {
+        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be sent once, with the ID of an event.")
             .at("Last-Event-ID")
     };
     if values.next().is_some() {
