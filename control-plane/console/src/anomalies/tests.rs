@@ -68,12 +68,12 @@ async fn a_leaked_key_is_found_and_revoked_and_its_secret_is_never_shown() {
     ];
     let page = text(&browser.submit("/anomalies/leak", &act).await);
     for part in
-        ["The report revoked it", "version 1 (was active)", ">ci-2</a>", "No gateway is live", "203.0.113.7"]
+        ["The report revoked it", "version 1 (was active)", ">ci-2</a>", "No live gateways", "203.0.113.7"]
     {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(!page.contains(secret));
-    assert_eq!(page.matches("data-secret>omf_live_").count(), 1, "the successor's, this once");
+    assert_eq!(page.matches("data-secret>omf_live_").count(), 1, "the secret of the replacement key, once");
     assert_eq!(server.get("/v1/keys/ci").await.json()["status"], "revoked");
     let again = text(&browser.submit("/anomalies/leak", &act).await);
     assert!(again.contains("Report already submitted") && !again.contains("omf_live_"), "{again}");
