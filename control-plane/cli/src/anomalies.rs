@@ -14,7 +14,7 @@ use crate::output::{Column, Output, cell};
     omf anomalies --key ci --kind new_network --json\n\n\
     With --json, the query of each anomaly is the API path that lists its calls.")]
 pub struct Anomalies {
-    /// Only anomalies of the key with this name or ID.
+    /// Only anomalies of this key (name or ID).
     #[arg(long)]
     key: Option<String>,
     /// Only anomalies of this kind.

@@ -39,3 +39,16 @@ pub(crate) fn key(fields: Value) -> Value {
     key.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     key
 }
+
+#[test]
+fn short_help_has_at_most_80_characters() {
+    let commands = crate::commands(Line::command());
+    assert!(commands.len() > 20, "{}", commands.len());
+    for (path, command) in commands {
+        let options = command.get_arguments().filter_map(clap::Arg::get_help);
+        for help in command.get_about().into_iter().chain(options) {
+            let length = help.to_string().chars().count();
+            assert!(length <= 80, "omf {path}: {length} characters: {help}");
+        }
+    }
+}

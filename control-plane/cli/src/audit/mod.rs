@@ -59,7 +59,7 @@ struct Records {
 /// Filters of calls.
 #[derive(Debug, Args)]
 struct Filter {
-    /// Only calls with the key with this name or ID.
+    /// Only calls with this key (name or ID).
     #[arg(long)]
     key: Option<String>,
     /// Only calls with keys of this environment.

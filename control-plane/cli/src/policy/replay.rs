@@ -18,7 +18,7 @@ use crate::output::{Answer, Column, Output, cell, cell_or_none, table};
 pub struct Replay {
     #[command(flatten)]
     draft: DocumentArgs,
-    /// Only calls with the key with this name or ID.
+    /// Only calls with this key (name or ID).
     #[arg(long)]
     key: Option<String>,
     /// Only calls at or after this time, such as 2027-01-01T00:00:00Z.

@@ -21,7 +21,7 @@ async fn start_server() -> (TestServer, Value) {
 }
 
 #[tokio::test]
-async fn a_finding_has_its_evidence_what_to_do_and_the_way_to_its_calls() {
+async fn an_anomaly_shows_evidence_advice_and_a_link_to_its_calls() {
     let (server, created) = start_server().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let id = created["key"]["id"].as_str().unwrap();
@@ -29,7 +29,7 @@ async fn a_finding_has_its_evidence_what_to_do_and_the_way_to_its_calls() {
     for part in [
         "Used after expiry or revocation",
         "was used once after it was revoked",
-        "What to do",
+        "Next step",
         &format!("href=\"/keys/{id}\""),
     ] {
         assert!(page.contains(part), "{part}: {page}");
@@ -47,7 +47,7 @@ async fn a_finding_has_its_evidence_what_to_do_and_the_way_to_its_calls() {
 }
 
 #[tokio::test]
-async fn a_leaked_secret_is_named_and_revoked_and_never_shown() {
+async fn a_leaked_key_is_found_and_revoked_and_its_secret_is_never_shown() {
     let (server, created) = start_server().await;
     let secret = created["secret"].as_str().unwrap();
     let mut browser = Browser::signed_in(&server, &server.owner).await;
@@ -67,17 +67,13 @@ async fn a_leaked_secret_is_named_and_revoked_and_never_shown() {
         ("attempt", &attempt),
     ];
     let page = text(&browser.submit("/anomalies/leak", &act).await);
-    for part in [
-        "It is revoked as of now",
-        "version 1 (was active)",
-        ">ci-2</a>",
-        "No gateway is live",
-        "203.0.113.7",
-    ] {
+    for part in
+        ["The report revoked it", "version 1 (was active)", ">ci-2</a>", "No live gateways", "203.0.113.7"]
+    {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(!page.contains(secret));
-    assert_eq!(page.matches("data-secret>omf_live_").count(), 1, "the successor's, this once");
+    assert_eq!(page.matches("data-secret>omf_live_").count(), 1, "the secret of the replacement key, once");
     assert_eq!(server.get("/v1/keys/ci").await.json()["status"], "revoked");
     let again = text(&browser.submit("/anomalies/leak", &act).await);
     assert!(again.contains("Report already submitted") && !again.contains("omf_live_"), "{again}");
@@ -85,7 +81,7 @@ async fn a_leaked_secret_is_named_and_revoked_and_never_shown() {
 }
 
 #[tokio::test]
-async fn a_report_that_is_refused_comes_back_without_what_was_pasted() {
+async fn a_rejected_report_does_not_return_the_pasted_text() {
     let (server, created) = start_server().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let empty = browser.submit("/anomalies/leak", &[("secret_text", " "), ("measure", "version")]).await;
@@ -116,7 +112,7 @@ async fn a_report_that_is_refused_comes_back_without_what_was_pasted() {
 }
 
 #[tokio::test]
-async fn a_secret_does_not_come_along_when_the_session_has_ended() {
+async fn a_pasted_secret_is_dropped_if_the_session_has_ended() {
     let (server, created) = start_server().await;
     let secret = created["secret"].as_str().unwrap();
     let mut browser = Browser::signed_in(&server, &server.owner).await;

@@ -58,7 +58,7 @@ async fn start_server() -> (TestServer, String) {
 }
 
 #[tokio::test]
-async fn the_list_tells_calls_aggregated_refusals_and_gaps_and_leads_to_narrower_ones() {
+async fn the_list_shows_calls_aggregated_refusals_and_gaps_with_links_to_narrower_searches() {
     let (server, _) = start_server().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let page = browser.page("/audit").await;
@@ -66,7 +66,7 @@ async fn the_list_tells_calls_aggregated_refusals_and_gaps_and_leads_to_narrower
         "<h2>1,208 calls</h2>",
         "1,204 refusals",
         "5 calls are missing here",
-        "nobody has said why",
+        "the cause is unknown",
         "href=\"/audit?endpoint=%2Fapi%2Fv1%2Fcontacts\"",
         "href=\"/audit?ip=198.51.100.9\"",
         "href=\"/audit?status=403\"",
@@ -74,7 +74,7 @@ async fn the_list_tells_calls_aggregated_refusals_and_gaps_and_leads_to_narrower
         "href=\"/audit/export?format=csv\"",
         "Keys by calls",
         "aria-label=\"Latency over time\"",
-        "<summary>Show as a table</summary>",
+        "<summary>Show as table</summary>",
     ] {
         assert!(page.contains(part), "{part}: {page}");
     }
@@ -104,7 +104,7 @@ async fn the_list_tells_calls_aggregated_refusals_and_gaps_and_leads_to_narrower
 }
 
 #[tokio::test]
-async fn each_gap_stands_in_one_page_of_the_list() {
+async fn each_gap_is_on_one_page_of_the_list() {
     let server = TestServer::new().await;
     let gateway = server.token("gateway").await;
     // Before each tenth call some are missing, each time more; a search leaves these tenth calls out, so that the gaps end
@@ -163,7 +163,7 @@ async fn pages_of_the_list_follow_one_another() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_search_stands_at_its_field_and_nothing_is_lost() {
+async fn an_invalid_search_keeps_its_input_and_shows_the_error_at_its_field() {
     let (server, _) = start_server().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     for (query, field) in
@@ -182,14 +182,18 @@ async fn what_is_wrong_with_a_search_stands_at_its_field_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditors() {
+async fn a_record_is_shown_in_full_and_auditors_view_its_payload_separately() {
     let (server, _) = start_server().await;
     let auditor = server.token("auditor").await;
     let mut owner = Browser::signed_in(&server, &server.owner).await;
     let page = owner.page("/audit/1").await;
-    for part in
-        ["request-0", "900 µs", "203.0.113.7", "Only a token with the role auditor", "/policy/explain?key="]
-    {
+    for part in [
+        "request-0",
+        "900 µs",
+        "203.0.113.7",
+        "requires a token with the role auditor",
+        "/policy/explain?key=",
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(!page.contains("page=2"));
@@ -219,7 +223,7 @@ async fn a_record_has_everything_and_what_was_sent_is_a_step_further_for_auditor
 }
 
 #[tokio::test]
-async fn an_export_is_the_file_of_the_api() {
+async fn an_export_equals_the_file_of_the_api() {
     let (server, _) = start_server().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     for (path, disposition) in [

@@ -37,7 +37,7 @@ const FORM: [(&str, &str); 8] = [
 ];
 
 #[tokio::test]
-async fn a_key_is_reviewed_made_and_its_secret_shown_once() {
+async fn a_key_is_reviewed_and_created_and_its_secret_is_shown_once() {
     let server = TestServer::new().await;
     let mut browser = owner(&server).await;
     let form = browser.page("/keys/new").await;
@@ -50,7 +50,7 @@ async fn a_key_is_reviewed_made_and_its_secret_shown_once() {
     assert_eq!(
         server.get("/v1/keys").await.expect(StatusCode::OK)["items"],
         json!([]),
-        "nothing is made yet"
+        "no key is created yet"
     );
 
     let made = browser.submit("/keys", &FORM).await;
@@ -68,7 +68,7 @@ async fn a_key_is_reviewed_made_and_its_secret_shown_once() {
     assert_eq!(key["ip_allowlist"], json!(["203.0.113.0/24", "2001:db8::1/128"]));
     assert_eq!(key["created_by"], "owner");
 
-    // Sent again, by a reload or by going back: nothing is made, and nothing is shown.
+    // Submitted again, by a reload or by going back: no key is created, and no secret is shown.
     let again = browser.submit("/keys", &FORM).await;
     assert!(!text(&again).contains(&secret) && text(&again).contains("shown once"));
     server.pass(Duration::from_secs(700));
@@ -84,7 +84,7 @@ async fn a_key_is_reviewed_made_and_its_secret_shown_once() {
 }
 
 #[tokio::test]
-async fn refusals_stand_at_their_field_and_nothing_typed_is_lost() {
+async fn errors_are_shown_at_their_field_and_input_is_kept() {
     let server = TestServer::new().await;
     server.key("taken").await;
     let mut browser = owner(&server).await;
@@ -139,7 +139,7 @@ async fn refusals_stand_at_their_field_and_nothing_typed_is_lost() {
 }
 
 #[tokio::test]
-async fn all_that_is_wrong_is_reported_at_once() {
+async fn all_errors_are_reported_at_once() {
     let server = TestServer::new().await;
     let id = server.key("ci").await["key"]["id"].as_str().unwrap().to_owned();
     let mut browser = Browser::signed_in(&server, &server.owner).await;
@@ -180,11 +180,15 @@ async fn all_that_is_wrong_is_reported_at_once() {
     let mut expected: Vec<_> = fields.into_iter().chain(["name", "environment"]).collect();
     expected.sort_unstable();
     assert_eq!(reported, expected);
-    assert_eq!(server.get("/v1/keys").await.json()["items"].as_array().unwrap().len(), 1, "nothing was made");
+    assert_eq!(
+        server.get("/v1/keys").await.json()["items"].as_array().unwrap().len(),
+        1,
+        "no key was created"
+    );
 }
 
 #[tokio::test]
-async fn every_page_of_a_key_renders_and_escapes_what_is_stored() {
+async fn every_page_of_a_key_escapes_stored_text() {
     let server = TestServer::new().await;
     let body =
         json!({"name": "ci", "environment": "test", "scopes": ["contacts:read"], "description": MARKUP});
@@ -204,7 +208,7 @@ async fn every_page_of_a_key_renders_and_escapes_what_is_stored() {
     let detail = browser.page(&format!("/keys/{id}")).await;
     assert!(detail.contains("&#60;script&#62;alert(1)") || detail.contains("&lt;script&gt;alert(1)"));
     for part in
-        ["ends in", "900 µs", "answered <strong>1</strong>", "203.0.113.7", "key.rotated", "Edit settings"]
+        ["expires in", "900 µs", "OK <strong>1</strong>", "203.0.113.7", "key.rotated", "Edit settings"]
     {
         assert!(detail.contains(part), "{part}");
     }
@@ -227,7 +231,7 @@ async fn every_page_of_a_key_renders_and_escapes_what_is_stored() {
 }
 
 #[tokio::test]
-async fn a_change_is_made_to_what_was_seen_or_shows_both() {
+async fn a_conflicting_change_shows_both_values() {
     let server = TestServer::new().await;
     server.key("ci").await;
     let mut browser = owner(&server).await;
@@ -247,7 +251,7 @@ async fn a_change_is_made_to_what_was_seen_or_shows_both() {
     assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
     let page = text(&stale);
     assert!(page.contains("<th scope=\"row\">Calls per minute</th><td>5</td><td>7</td>"), "{page}");
-    assert!(!page.contains("<th scope=\"row\">Scopes</th>"), "what is alike is not reported");
+    assert!(!page.contains("<th scope=\"row\">Scopes</th>"), "equal values are not listed");
     assert_eq!(value_of(&page, "revision").unwrap(), "2", "sent again, it is meant");
     let wrong = browser.submit("/keys/ci", &form("2", "x")).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -260,7 +264,7 @@ async fn a_change_is_made_to_what_was_seen_or_shows_both() {
 }
 
 #[tokio::test]
-async fn a_rotation_and_a_revocation_are_those_of_the_api() {
+async fn rotation_and_revocation_behave_as_in_the_api() {
     let server = TestServer::new().await;
     server.key("ci").await;
     let mut browser = owner(&server).await;
@@ -291,7 +295,7 @@ async fn a_rotation_and_a_revocation_are_those_of_the_api() {
 }
 
 #[tokio::test]
-async fn enforcement_arrives_live() {
+async fn enforcement_is_updated_live() {
     let server = TestServer::new().await;
     server.key("ci").await;
     let gateway = server.token("gateway").await;
@@ -329,7 +333,7 @@ async fn enforcement_arrives_live() {
 }
 
 #[tokio::test]
-async fn a_secret_comes_back_as_a_file() {
+async fn a_secret_can_be_downloaded_as_a_file() {
     let server = TestServer::new().await;
     let secret = server.key("ci").await["secret"].as_str().unwrap().to_owned();
     let mut browser = owner(&server).await;
@@ -354,7 +358,7 @@ async fn a_secret_comes_back_as_a_file() {
 }
 
 #[tokio::test]
-async fn the_gateways_address_stands_in_the_call_to_try() {
+async fn the_example_call_uses_the_configured_gateway_url() {
     let server = TestServer::new().await;
     let server = server
         .restart_with(|settings| settings.gateway_url = Some("https://api.example.com".to_owned()))
@@ -365,7 +369,7 @@ async fn the_gateways_address_stands_in_the_call_to_try() {
 }
 
 #[tokio::test]
-async fn the_list_selects_as_the_api_does_and_leads_on() {
+async fn the_list_filters_and_pages_as_the_api_does() {
     let server = TestServer::new().await;
     let mut browser = owner(&server).await;
     assert!(browser.page("/keys").await.contains("No keys yet"));

@@ -39,10 +39,10 @@ async fn the_effective_policy_is_shown_as_a_table_and_as_the_document() {
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let page = browser.page("/policy").await;
     for part in [
-        "Version 2, effective since",
+        "Version 2, published",
         "/api/v1/contacts/{id}",
         "href=\"/keys?scope=contacts%3Aread\"",
-        "Change it",
+        "Edit policy",
     ] {
         assert!(page.contains(part), "{part}: {page}");
     }
@@ -57,7 +57,7 @@ async fn the_effective_policy_is_shown_as_a_table_and_as_the_document() {
 }
 
 #[tokio::test]
-async fn a_request_is_tried_step_by_step() {
+async fn a_request_is_explained_step_by_step() {
     let server = TestServer::new().await;
     server.key("ci").await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
@@ -85,7 +85,7 @@ async fn a_request_is_tried_step_by_step() {
 }
 
 #[tokio::test]
-async fn a_draft_is_compared_rehearsed_published_and_rolled_back() {
+async fn a_draft_is_compared_tested_published_and_rolled_back() {
     let server = TestServer::new().await;
     let (gateway, created) = (server.token("gateway").await, server.key("ci").await);
     let id: Uuid = created["key"]["id"].as_str().unwrap().parse().unwrap();
@@ -136,7 +136,7 @@ async fn a_draft_is_compared_rehearsed_published_and_rolled_back() {
 }
 
 #[tokio::test]
-async fn errors_stand_at_their_line_and_nothing_typed_is_lost() {
+async fn errors_are_shown_at_their_line_and_input_is_kept() {
     let server = TestServer::new().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let draft = serde_json::to_string_pretty(&document()).unwrap();
@@ -165,7 +165,7 @@ async fn errors_stand_at_their_line_and_nothing_typed_is_lost() {
 }
 
 #[tokio::test]
-async fn what_another_has_published_is_not_undone_unseen() {
+async fn a_concurrent_publication_is_not_overwritten() {
     let server = TestServer::new().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let (_, fields) = compared(&mut browser, &closed("contacts:read")).await;
@@ -182,7 +182,7 @@ async fn what_another_has_published_is_not_undone_unseen() {
 }
 
 #[tokio::test]
-async fn what_stands_in_the_way_is_reported_and_an_auditor_dry_runs_and_publishes_nothing() {
+async fn blocked_drafts_are_reported_and_auditors_cannot_publish() {
     let server = TestServer::new().await;
     server.key("ci").await;
     let auditor = server.token("auditor").await;

@@ -25,7 +25,7 @@ async fn browsers(server: &TestServer) -> Vec<(Role, Browser<'_>)> {
 }
 
 #[tokio::test]
-async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
+async fn every_page_and_form_admits_only_its_declared_roles() {
     let server = TestServer::new().await;
     let routes = crate::routes(console_of(&server));
     let pages = routes.table().to_vec();
@@ -53,7 +53,7 @@ async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
             assert_eq!(refused, !roles.contains(role), "{method} {path} as {role}: {}", answer.status);
             assert!(!answer.status.is_server_error(), "{method} {path} as {role}: {}", text(&answer));
         }
-        // Without a session, and with the API's credential, which is none here.
+        // Without a session, and with the credential of the API, which pages do not accept.
         let mut stranger = Browser::new(&server);
         let answer = match method {
             Method::GET => stranger.open(&path).await,
@@ -71,7 +71,7 @@ async fn every_page_and_form_lets_in_the_declared_roles_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn forms_of_others_are_refused() {
+async fn forms_of_other_origins_are_rejected() {
     let server = TestServer::new().await;
     let routes = crate::routes(console_of(&server));
     let mut browser = Browser::signed_in(&server, &server.owner).await;

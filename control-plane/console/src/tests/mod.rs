@@ -1,4 +1,4 @@
-//! What holds for all pages: who is admitted, how sessions end, what browsers are sent.
+//! Properties of all pages: admission, sessions and headers.
 
 mod admission;
 mod pages;

@@ -8,7 +8,7 @@ use crate::testing::{Browser, location, text};
 use omniflow_test_server::TestServer;
 
 #[tokio::test]
-async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
+async fn tokens_are_created_shown_once_and_revoked_by_name() {
     let server = TestServer::new().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let form = [("attempt", "t1"), ("name", "edge"), ("role", "gateway"), ("lifetime", "90d")];
@@ -40,13 +40,13 @@ async fn tokens_are_made_shown_once_and_revoked_by_their_name() {
     assert_eq!(location(&browser.submit(&path, &[("name", "edge")]).await), "/tokens");
     assert!(!browser.page("/tokens").await.contains("edge"));
     let own = server.path_of_token("owner").await.replace("/v1", "") + "/revoke";
-    assert!(browser.page(&own).await.contains("<strong>you</strong>"));
+    assert!(browser.page(&own).await.contains("<strong>You</strong>"));
     assert!(text(&browser.submit(&own, &[("name", "owner")]).await).contains("last valid owner token"));
     assert_eq!(browser.open("/tokens/x/revoke").await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
-async fn settings_are_shown_with_their_origin() {
+async fn settings_are_shown_with_their_source() {
     let server = TestServer::new().await;
     let server = server
         .restart_with(|settings| {
@@ -70,7 +70,7 @@ async fn settings_are_shown_with_their_origin() {
 }
 
 #[tokio::test]
-async fn pages_tell_browsers_what_keeps_them_safe_and_files_may_be_kept() {
+async fn pages_have_security_headers_and_assets_are_cacheable() {
     let server = TestServer::new().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     for path in ["/keys", "/sign-in", "/nothing", "/keys?limit=x"] {
@@ -101,7 +101,7 @@ async fn pages_tell_browsers_what_keeps_them_safe_and_files_may_be_kept() {
 }
 
 #[tokio::test]
-async fn colours_are_kept_in_the_browser() {
+async fn the_theme_is_stored_in_a_cookie() {
     let server = TestServer::new().await;
     let mut browser = Browser::new(&server);
     assert!(browser.page("/sign-in").await.contains("data-theme=\"system\""));
@@ -112,7 +112,7 @@ async fn colours_are_kept_in_the_browser() {
     assert!(browser.page("/sign-in").await.contains("data-theme=\"dark\""));
     browser.send("/preferences", &[("theme", "\"><script>")]).await;
     assert!(browser.page("/sign-in").await.contains("data-theme=\"system\""));
-    // To show the answer to a form anew would lose it: a secret, or what was typed.
+    // Reloading the response to a form would lose a secret or the input.
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let switch = "action=\"/preferences\"";
     assert!(browser.page("/tokens/new").await.contains(switch));

@@ -1,4 +1,4 @@
-//! How sessions begin and end, and what becomes of forms that are sent without one.
+//! The start and end of sessions, and forms that are submitted without one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use omniflow_test_server::TestServer;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_session_begins_with_a_token_and_goes_where_the_reader_wanted_to() {
+async fn signing_in_starts_a_session_and_continues_to_the_requested_page() {
     let server = TestServer::new().await;
     let mut browser = Browser::new(&server);
     let sent = browser.open("/keys?status=active&q=a%26b").await;
@@ -47,7 +47,7 @@ async fn a_session_begins_with_a_token_and_goes_where_the_reader_wanted_to() {
 }
 
 #[tokio::test]
-async fn nobody_is_led_to_another_server() {
+async fn redirects_stay_on_this_server() {
     let server = TestServer::new().await;
     for to in [
         "//evil.example",
@@ -140,7 +140,7 @@ async fn after_its_session(server: &TestServer) -> (Browser<'_>, String) {
 }
 
 #[tokio::test]
-async fn a_form_that_comes_after_its_session_is_not_lost() {
+async fn a_form_submitted_after_its_session_is_kept() {
     let server = TestServer::new().await;
     let (mut browser, csrf) = after_its_session(&server).await;
     let form = [("csrf", csrf.as_str()), ("name", "typed & kept"), ("scopes", "a:b"), ("scopes", "c:d")];
@@ -163,7 +163,7 @@ async fn a_form_that_comes_after_its_session_is_not_lost() {
 }
 
 #[tokio::test]
-async fn a_form_without_fields_is_not_lost_either() {
+async fn a_form_without_fields_submitted_after_its_session_is_kept() {
     let server = TestServer::new().await;
     let (mut browser, csrf) = after_its_session(&server).await;
     let asked = text(&browser.send("/audit/1/payload", &[("csrf", &csrf)]).await);
@@ -178,7 +178,7 @@ async fn a_form_without_fields_is_not_lost_either() {
 }
 
 #[tokio::test]
-async fn who_is_held_off_loses_nothing_that_comes_along() {
+async fn a_throttled_sign_in_keeps_the_carried_form() {
     let server = TestServer::new().await;
     let peer: SocketAddr = "192.0.2.1:4000".parse().unwrap();
     let form = [("token", "omf_token_x"), ("to", "/keys/new"), ("carried", "name=typed")];
@@ -230,7 +230,7 @@ async fn neither_session_nor_token_is_in_the_database() {
 }
 
 #[tokio::test]
-async fn over_https_the_cookie_is_bound_to_it() {
+async fn the_cookie_is_restricted_to_https_over_https() {
     let server = TestServer::new().await;
     let sign_in = |origin: &'static str| {
         Request::post("/sign-in")
