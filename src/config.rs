@@ -235,6 +235,15 @@ mod tests {
     }
 
     #[test]
+    fn example_in_the_reference_is_valid() {
+        let text = include_str!("../docs/reference/filter-settings.md");
+        let example =
+            text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
+        let config = Config::parse(example.as_bytes(), Some("t".to_owned()));
+        assert_eq!(config.map(|config| config.authority), Ok("keys.internal".to_owned()));
+    }
+
+    #[test]
     fn reference_lists_every_field_with_its_default() {
         let minimal: Document =
             serde_json::from_str(r#"{"cluster": "c"}"#).unwrap_or_else(|error| panic!("{error}"));

@@ -21,6 +21,13 @@ pub fn check(name: &str, sections: &[(String, String)]) {
     }
 }
 
+/// The first block of code in this language on a page.
+pub fn example(page: &str, language: &str) -> String {
+    let text = fs::read_to_string(root().join("docs/reference").join(page)).unwrap();
+    let (_, rest) = text.split_once(&format!("```{language}\n")).unwrap();
+    rest.split("```").next().unwrap().to_owned()
+}
+
 /// A table. Vertical bars in cells are escaped.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));

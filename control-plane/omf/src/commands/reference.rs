@@ -1,6 +1,7 @@
 //! The reference of the command line, `docs/reference/cli.md`.
 
 use clap::{Arg, ArgAction, Command};
+use omniflow_policy::policy::{Policy, PolicyDocument};
 use omniflow_test_server::page::{self, markdown, table};
 
 use super::command;
@@ -20,6 +21,14 @@ fn reference_lists_every_command() {
             ("reference".to_owned(), all),
         ],
     );
+}
+
+#[test]
+fn policy_examples_are_valid_and_equal() {
+    let json = PolicyDocument::from_json(page::example("policy-document.md", "json").as_bytes()).unwrap();
+    let toml: PolicyDocument = toml::from_str(&page::example("policy-document.md", "toml")).unwrap();
+    assert_eq!(json, toml);
+    Policy::compile(json).map(drop).unwrap();
 }
 
 /// The table of all commands that do something by themselves.

@@ -296,4 +296,13 @@ mod tests {
         let table = page::table(&["setting", "flag", "variable", "default", "meaning"], &rows);
         page::check("server-settings.md", &[("settings".to_owned(), table)]);
     }
+
+    #[test]
+    fn example_in_the_reference_has_known_settings() {
+        let example: toml::Table = page::example("server-settings.md", "toml").parse().unwrap();
+        assert!(example.len() > 3);
+        for name in example.keys() {
+            assert!(Setting::ALL.iter().any(|setting| setting.name() == name), "{name}");
+        }
+    }
 }
