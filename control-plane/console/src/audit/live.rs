@@ -59,7 +59,7 @@ pub(super) async fn stream(
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let mut values = headers.get_all("last-event-id").iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let wrong = || {
+    let invalid = || {
         Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be the id of an event, and be sent once.")
             .at("Last-Event-ID")
     };
