@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use omniflow_harness::ports::Port;
-use omniflow_harness::{Call, Connection, RawConnection, Stack, StackOptions, eventually, paths};
+use omniflow_harness::{Call, Connection, RawConnection, Stack, StackOptions, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
