@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says everything that is missing on this machine at once, and how to get it.
+# Lists all missing tools at once, and how to install them.
 set -euo pipefail
 
 missing=0

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks all dependencies: licences, sources and bans always, and known vulnerabilities where their database can be reached.
+# Checks licenses, sources and bans of all dependencies, and known vulnerabilities if their database is reachable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,14 +11,14 @@ if cargo deny --log-level error check advisories >"$output" 2>&1; then
     cat "$output"
     exit 0
 fi
-# What it says when the database was not there at all, and not of what stands in it.
+# The messages for an unreachable database, not for its content.
 if grep -qiE 'failed to (fetch|load|clone|acquire|open).*advisor|advisory database.*(fetch|clone)|failed to fetch' "$output"; then
     cat >&2 <<'END'
-Known vulnerabilities were not looked for: the database of advisories cannot be reached from here
-(https://github.com/RustSec/advisory-db). Run make deny again where it can, or put a clone of it where
-cargo deny looks (~/.cargo/advisory-dbs) and run cargo deny check --disable-fetch.
+Known vulnerabilities were not checked: the advisory database is not reachable
+(https://github.com/RustSec/advisory-db). Run make deny on a machine with access, or clone the database to
+~/.cargo/advisory-dbs and run cargo deny check --disable-fetch.
 END
-    # On CI, what was not checked has failed.
+    # On CI, a skipped check is a failure.
     [ -z "${CI:-}" ]
     exit
 fi

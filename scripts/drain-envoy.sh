@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Ends an Envoy with the Omniflow filter so that every call has its record: drains its listeners, waits until no request is
-# open, no record is on its way and the control plane knows so, then asks it to quit. Needs bash, awk, cat and sleep.
+# Stops an Envoy with the Omniflow filter without losing audit records: drains its listeners, waits until no request is open
+# and the control plane has acknowledged all records, then stops it. Requires bash, awk, cat and sleep.
 #
-# usage: drain-envoy.sh [HOST:PORT of the admin interface] [the most seconds to wait]
+# usage: drain-envoy.sh [ADMIN_HOST:PORT] [TIMEOUT_SECONDS]
 set -euo pipefail
 
 admin=${1:-127.0.0.1:9901} limit=${2:-60}
 
-# Before anything is touched: half a drain would leave an Envoy that serves nobody.
+# Check the arguments first: an incomplete drain would leave an Envoy that accepts no connections.
 if [[ ! $admin =~ ^[^:/]+:[0-9]+$ || ! $limit =~ ^[1-9][0-9]{0,4}$ ]]; then
-    printf 'usage: %s [HOST:PORT of the admin interface, 127.0.0.1:9901] [the most seconds to wait, 60]\n' "$0" >&2
+    printf 'usage: %s [ADMIN_HOST:PORT, default 127.0.0.1:9901] [TIMEOUT_SECONDS, default 60]\n' "$0" >&2
     exit 2
 fi
 if ! (exec 3<>"/dev/tcp/${admin%:*}/${admin##*:}") 2>/dev/null; then
-    printf 'there is no admin interface of an Envoy at %s\n' "$admin" >&2
+    printf 'no Envoy admin interface is reachable at %s\n' "$admin" >&2
     exit 1
 fi
 
@@ -24,8 +24,8 @@ ask() {
     exec 3<&-
 }
 
-# What is not done yet: open requests (those of the admin interface do not count), records, and the word that these were
-# all: without it the control plane would take the end of this Envoy for a loss.
+# The sum of open requests (except those of the admin interface), waiting records, and the gauge for quiescence. Without the
+# acknowledgement of quiescence, the control plane would report a gap when this Envoy ends.
 open() {
     ask GET '/stats?filter=omniflow_audit_records_waiting|omniflow_audit_not_quiescent|downstream_rq_active' |
         awk -F ': ' '/^http\.admin\./ { next }
@@ -34,7 +34,7 @@ open() {
 
 ask POST '/drain_listeners?graceful' >/dev/null
 
-# The gauge is set ten times a second: three looks in a row see what came right before the first.
+# The gauges are updated ten times a second, so three reads in a row include records that arrived just before the first.
 deadline=$((SECONDS + limit)) quiet=0 left=0
 while ((quiet < 3)); do
     left=$(open)
@@ -45,7 +45,7 @@ done
 
 ask POST /quitquitquit >/dev/null
 if ((quiet < 3)); then
-    printf 'after %s seconds %s requests and records were still under way; Envoy was asked to quit all the same\n' \
+    printf 'after %s seconds, %s requests and records were still pending; Envoy was stopped anyway\n' \
         "$limit" "$left" >&2
     exit 1
 fi

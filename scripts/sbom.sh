@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Writes the bills of materials of omf and of the filter, in CycloneDX JSON, into the folder that is given.
+# Writes the software bills of materials of omf and the filter, as CycloneDX JSON, to the given folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 folder=$1
 mkdir -p "$folder"
 
-# The tool writes a file beside the manifest of every member of the workspace. Those that are not asked for go again.
+# The tool writes a file next to the manifest of every workspace member. Delete those that are not needed.
 remove() {
     find . -path ./target -prune -o -path ./.tools -prune -o -name 'omniflow-sbom.json' -exec rm -f {} +
 }

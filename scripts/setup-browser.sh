@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up what the browser tests need: a Chromium (one that is installed, else Debian's where that may be installed) and
-# the packages of tests/browser, by its lock file.
+# Sets up the browser tests: Chromium (an installed one, or Debian's if the user may install it) and the packages of
+# tests/browser from its lock file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +28,7 @@ if ! find_chromium >/dev/null; then
     fi
 fi
 if ! find_chromium >/dev/null; then
-    echo 'The browser tests need Chromium: install it, or name it with OMF_CHROMIUM=/path/to/chromium.' >&2
+    echo 'The browser tests require Chromium: install it, or set OMF_CHROMIUM=/path/to/chromium.' >&2
     exit 1
 fi
 npm ci --prefix tests/browser --no-progress --loglevel=error

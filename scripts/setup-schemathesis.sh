@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the pinned Schemathesis into .tools, a virtual environment of its own.
+# Installs the pinned Schemathesis into .tools, in a separate virtual environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,5 +8,5 @@ python3 -m venv --clear .tools/schemathesis
 .tools/schemathesis/bin/python -m pip install --quiet --disable-pip-version-check \
     --require-hashes --only-binary :all: --requirement scripts/requirements-test.txt
 
-# Not by its command, a script with absolute paths: the environment can be moved.
+# Do not use its command, a script with absolute paths, so that the environment can be moved.
 .tools/schemathesis/bin/python -m schemathesis.cli --version

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Adds the two WebAssembly targets to the Rust toolchain that is in use here, if they are not in it.
+# Adds the two WebAssembly targets to the Rust toolchain in use, if they are missing.
 set -euo pipefail
 
 sysroot=$(rustc --print sysroot)
@@ -8,7 +8,7 @@ for target in wasm32-wasip1 wasm32-unknown-unknown; do
         continue
     fi
     if ! command -v rustup >/dev/null; then
-        echo "missing: the Rust target $target, and no rustup to add it" >&2
+        echo "missing: the Rust target $target, and rustup to add it" >&2
         exit 1
     fi
     rustup target add "$target"

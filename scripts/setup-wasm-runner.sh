@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs the runner of wasm-bindgen tests into .tools/bin. Its version must be that of the library exactly.
+# Installs the runner of wasm-bindgen tests into .tools/bin. Its version must match the library exactly.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=$1
 echo "Building wasm-bindgen-test-runner $version into .tools (a minute or two)"
 
-# It runs for seconds: a quick build is worth more than a quick program.
+# It runs for seconds, so a fast build matters more than a fast program.
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0
 export CARGO_TARGET_DIR=$PWD/.tools/build
 
@@ -16,7 +16,7 @@ install() {
         --no-default-features --root .tools --force --quiet "$@"
 }
 
-# Its lock file may name a crate version that was withdrawn, or that a mirror does not have yet. Any other failure
-# shows in the second try.
+# Its lock file may contain a crate version that was yanked, or that a mirror does not have yet. Other failures repeat in
+# the second attempt.
 install --locked 2>/dev/null || install
 rm -rf .tools/build

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all tests, whatever fails on the way, and adds them up: the last line is "N passed, N failed".
+# Runs all tests, continues after failures, and prints a summary. The last line is "N passed, N failed".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,7 +7,7 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 passed=0 failed=0 summary=()
 
-# What every "test result:" line of cargo's test runners adds up to.
+# The sum of all "test result:" lines of cargo's test runners.
 count() {
     awk -v word="$1" '/test result:/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) sum += $(i - 1) }
         END { print sum + 0 }' "$2"
@@ -42,7 +42,7 @@ part 'policy as WebAssembly under Node' \
     env CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER="$PWD/.tools/bin/wasm-bindgen-test-runner" \
     cargo test "${locked[@]}" --no-fail-fast -p omniflow-policy --target wasm32-unknown-unknown --lib
 part 'filter' cargo_test -p omniflow-filter
-# One command for these, so that what they share is built once, with one set of features.
+# One command for these, so that shared dependencies are built once, with one set of features.
 part 'control plane, harness and end to end' \
     cargo_test --release --workspace --exclude omniflow-policy --exclude omniflow-filter \
     --exclude omniflow-empty-filter --exclude omniflow-probe-filter

@@ -1,4 +1,4 @@
-//! The server behind `ext_authz`: it knows one key and answers at once. A real one does more.
+//! The server behind `ext_authz`. It accepts one key and responds at once; a real server does more.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// Serves until the process is ended.
+/// Serves until the process ends.
 pub(crate) async fn serve(port: u16, key: String) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let expected = format!("Bearer {key}");
@@ -32,7 +32,7 @@ pub(crate) async fn serve(port: u16, key: String) -> Result<()> {
                     Ok::<_, Infallible>(response)
                 }
             });
-            // A connection that breaks is Envoy's to open anew.
+            // Envoy reopens a broken connection.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         });
     }

@@ -1,4 +1,4 @@
-//! A large body that streams through to an upstream, with its hash taken and its beginning kept.
+//! A large body that streams to an upstream while the filter hashes it and stores its beginning.
 
 use std::convert::Infallible;
 use std::fs;
@@ -21,23 +21,23 @@ use crate::cpu;
 use crate::statistics::Spread;
 use crate::subjects::{Installation, Subject};
 
-/// Bytes of the body.
+/// The length of the body in bytes.
 pub(crate) const BODY: usize = 100 * 1024 * 1024;
 const PIECE: usize = 64 * 1024;
 const PATH: &str = "/api/v1/conversations";
 
-/// What was found out about one subject.
+/// The results of one subject.
 pub(crate) struct Streamed {
     pub(crate) name: String,
-    /// Megabytes (2^20 bytes) a second.
+    /// Throughput in MiB per second.
     pub(crate) throughput: Spread,
     /// Processor time of Envoy in milliseconds for the whole body.
     pub(crate) cost: Spread,
-    /// How far Envoy's memory rose above what it had before, in kibibytes; the most of all rounds.
+    /// The growth of Envoy's memory in KiB, the maximum of all rounds.
     pub(crate) growth: u64,
 }
 
-/// Streams the body through bare Envoy and through the product, by turns.
+/// Streams the body through bare Envoy and through the product, alternately.
 pub(crate) async fn measure(
     folder: &Path,
     installation: &Arc<Installation>,
@@ -102,7 +102,7 @@ impl Samples {
 
 async fn once(subject: &Subject, key: &str) -> Result<Sample> {
     let process = subject.process();
-    // From proc(5): this sets the highest memory back to what it is now.
+    // This resets the peak memory to the current value; see proc(5).
     fs::write(format!("/proc/{process}/clear_refs"), "5")?;
     let memory = kibibytes(process, "VmRSS:")?;
     let before = cpu::time_of(process)?;
@@ -119,7 +119,7 @@ async fn once(subject: &Subject, key: &str) -> Result<Sample> {
     }
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    ensure!(answer.starts_with("HTTP/1.1 200 "), "answered otherwise:\n{answer}");
+    ensure!(answer.starts_with("HTTP/1.1 200 "), "unexpected response:\n{answer}");
     Ok(Sample {
         took: started.elapsed(),
         spent: cpu::time_of(process)?.saturating_sub(before),
@@ -133,7 +133,7 @@ fn kibibytes(process: u32, field: &str) -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// An upstream that reads whatever comes.
+/// An upstream that reads every body.
 async fn serve(listener: TcpListener) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -143,7 +143,7 @@ async fn serve(listener: TcpListener) -> Result<()> {
                 while let Some(Ok(_)) = body.frame().await {}
                 Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
             });
-            // A connection that breaks is Envoy's to open anew.
+            // Envoy reopens a broken connection.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         });
     }

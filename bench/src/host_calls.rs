@@ -1,4 +1,4 @@
-//! What each host call costs: a filter that makes it many times, beside the same filter that makes none.
+//! The cost of each host call: a filter that makes it many times, compared with the same filter that makes none.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use crate::cpu;
 use crate::load::{self, Request};
 use crate::statistics::Spread;
 
-/// How often a probe makes its call in a request: enough that the difference stands out of the noise.
+/// Repetitions of a call per request: enough to distinguish the difference from noise.
 const TIMES: u32 = 20;
 
 /// One host call.
 pub(crate) struct HostCall {
-    /// What it is called in the report.
+    /// The name in the report.
     pub(crate) name: &'static str,
-    /// Configuration of the probe.
+    /// The configuration of the probe.
     probe: &'static str,
-    /// A callback that the host does not find, instead.
+    /// A callback that is hidden from the host instead.
     without: Option<&'static str>,
 }
 
@@ -32,7 +32,7 @@ const fn crossing(callback: &'static str) -> HostCall {
     HostCall { name: callback, probe: "none", without: Some(callback) }
 }
 
-/// All that are measured, by the names of the ABI. What hands bytes over has its `proxy_on_memory_allocate` in it.
+/// All measured calls, by their names in the ABI. The cost of a call that returns bytes includes its `proxy_on_memory_allocate`.
 pub(crate) const HOST_CALLS: &[HostCall] = &[
     crossing("proxy_on_context_create"),
     crossing("proxy_on_request_headers"),
@@ -83,7 +83,7 @@ const CAPABILITIES: &[&str] = &[
     "proxy_on_delete",
 ];
 
-/// Measures all, in microseconds a call; each round has each of them beside the filter that makes none.
+/// Measures all calls, in microseconds per call. Each round measures each call next to the filter that makes none.
 pub(crate) async fn measure(
     folder: &Path,
     rounds: usize,
@@ -93,7 +93,7 @@ pub(crate) async fn measure(
     let probes: Vec<&HostCall> = none.iter().chain(HOST_CALLS).collect();
     let (ports, admin) = (reserve(probes.len())?, Port::reserve()?);
     let wasm = paths::filter_wasm()?.with_file_name("omniflow_probe_filter.wasm");
-    ensure!(wasm.is_file(), "{} is not there: run `make bench`", wasm.display());
+    ensure!(wasm.is_file(), "{} does not exist: run `make bench`", wasm.display());
     let wasm = wasm.display().to_string();
     let listeners: Vec<(u16, Value)> =
         ports.iter().zip(&probes).map(|(port, probe)| (port.number(), filter(probe, &wasm))).collect();
@@ -160,7 +160,7 @@ fn filter(call: &HostCall, wasm: &str) -> Value {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm", "config": config}})
 }
 
-/// Makes one listener of the configuration many, each with its filter before the router.
+/// Replaces the listener of the configuration by one listener per filter, each with its filter before the router.
 fn multiply(config: &mut Value, filters: Vec<(u16, Value)>) -> Result<()> {
     let listeners = config.pointer_mut("/static_resources/listeners").and_then(Value::as_array_mut);
     let listeners = listeners.context("no listeners")?;

@@ -1,4 +1,4 @@
-//! Requests over kept connections, as fast as they are answered or at a steady rate.
+//! Requests over persistent connections, as fast as possible or at a constant rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,14 +8,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Connections over which requests go.
+/// The number of connections.
 pub(crate) const CONNECTIONS: u64 = 16;
 
-/// One request as it is sent, the same each time.
+/// The bytes of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request(Arc<[u8]>);
 
-/// A connection on which one request follows the other.
+/// A connection that sends one request at a time.
 pub(crate) struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
@@ -31,12 +31,12 @@ impl Request {
     }
 }
 
-/// Sends so many requests, each connection one after the other. Gives how long it took.
+/// Sends this many requests, one at a time on each connection, and returns the duration.
 pub(crate) async fn saturate(port: u16, request: &Request, requests: u64) -> Result<Duration> {
     saturate_in_turn(port, &[request.clone()].into(), requests).await
 }
 
-/// The same with several requests in turn.
+/// Like [`saturate`], with several requests in turn.
 pub(crate) async fn saturate_in_turn(port: u16, choice: &Arc<[Request]>, requests: u64) -> Result<Duration> {
     let left = Arc::new(AtomicU64::new(requests));
     let mut connections = Vec::new();
@@ -65,8 +65,8 @@ pub(crate) async fn saturate_in_turn(port: u16, choice: &Arc<[Request]>, request
     Ok(started.elapsed())
 }
 
-/// Sends requests at a steady rate. Gives their latencies in microseconds, rising. What had to wait for the answer before it
-/// counts from when it should have been sent.
+/// Sends requests at a constant rate and returns their latencies in microseconds, in ascending order. The latency of a request
+/// that had to wait for the previous response counts from when it was due.
 pub(crate) async fn latencies(
     port: u16,
     request: &Request,
@@ -86,7 +86,7 @@ pub(crate) async fn latencies(
             while due < started + time {
                 let is_late = Instant::now() > due;
                 tokio::time::sleep_until(due.into()).await;
-                // A timer of this process that comes late is not the server's fault; an answer that does is.
+                // A late timer of this process must not count as latency of the server; a late response must.
                 let from = if is_late { due } else { Instant::now() };
                 connection.call(&request).await?;
                 latencies.push(from.elapsed().as_secs_f64() * 1e6);
@@ -112,7 +112,7 @@ impl Connection {
         Ok(Self { stream, received: Vec::with_capacity(4_096) })
     }
 
-    /// One request and its whole answer, which has to be a 200 of a stated length.
+    /// Sends a request and reads the complete response, which must be a 200 with a `content-length`.
     pub(crate) async fn call(&mut self, request: &Request) -> Result<()> {
         self.stream.write_all(&request.0).await?;
         self.received.clear();
@@ -122,7 +122,7 @@ impl Connection {
                 continue;
             };
             let head = std::str::from_utf8(self.received.get(..end).unwrap_or_default())?;
-            ensure!(head.starts_with("HTTP/1.1 200 "), "answered otherwise:\n{head}");
+            ensure!(head.starts_with("HTTP/1.1 200 "), "unexpected response:\n{head}");
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let length: usize = length.context("no content-length")?.trim().parse()?;
             match self.received.len() - (end + 4) {

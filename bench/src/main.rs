@@ -30,8 +30,8 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match words.next().as_deref() {
         Some("authorizer") => {
-            let port = words.next().context("no port")?.parse()?;
-            runtime.block_on(authorizer::serve(port, words.next().context("no key")?))
+            let port = words.next().context("the port is missing")?.parse()?;
+            runtime.block_on(authorizer::serve(port, words.next().context("the key is missing")?))
         }
         Some("scale") => runtime.block_on(scale::run(words.next().as_deref())),
         None => runtime.block_on(async {

@@ -8,38 +8,38 @@ use crate::load;
 use crate::statistics::{Spread, quantile};
 use crate::subjects::Subject;
 
-/// How much is measured.
+/// The extent of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// Pairs of each subject with bare Envoy.
     pub(crate) pairs: usize,
-    /// Requests of one measurement.
+    /// Requests per measurement.
     pub(crate) requests: u64,
     /// Requests before the first measurement of a subject.
     pub(crate) warm_up: u64,
-    /// For how long requests go at half load in one run.
+    /// Duration of one run at half load.
     pub(crate) half_load: Duration,
-    /// Runs of each subject at half load, by turns.
+    /// Runs of each subject at half load, alternating between subjects.
     pub(crate) half_load_runs: usize,
-    /// Whether the report is written to `docs/`.
+    /// Whether the report is written to `docs/operations/benchmarks.md`.
     pub(crate) is_published: bool,
 }
 
-/// What was found out about a subject.
+/// The results of a subject.
 pub(crate) struct Outcome {
     /// Its name.
     pub(crate) name: String,
-    /// What it consists of.
+    /// Its description.
     pub(crate) what: &'static str,
     /// Processor time of a request, in microseconds.
     pub(crate) cost: Spread,
-    /// The same less that of bare Envoy just before. `None` for bare Envoy itself.
+    /// The difference from bare Envoy just before. `None` for bare Envoy itself.
     pub(crate) added: Option<Spread>,
     /// Processor time of a request in the control plane, in microseconds.
     pub(crate) beside: Spread,
-    /// Requests a second at full load, one worker.
+    /// Requests per second at full load, with one worker.
     pub(crate) throughput: Spread,
-    /// Latencies at half of that, in microseconds: half of the requests, 99 and 99.9 of 100 are faster. The median of the runs.
+    /// Latencies at half of that rate, in microseconds: p50, p99 and p99.9, each the median of the runs.
     pub(crate) latency: [f64; 3],
 }
 
@@ -49,14 +49,14 @@ struct Samples {
     added: Vec<f64>,
     beside: Vec<f64>,
     throughput: Vec<f64>,
-    /// At half load, one element a run and quantile.
+    /// Latencies at half load: for each quantile, one element per run.
     latency: [Vec<f64>; 3],
 }
 
 // === impl Plan ===
 
 impl Plan {
-    /// What is published.
+    /// The plan for the published report.
     pub(crate) fn full() -> Self {
         Self {
             pairs: 21,
@@ -68,7 +68,7 @@ impl Plan {
         }
     }
 
-    /// Enough to see whether a change helps.
+    /// A shorter plan, to see whether a change helps.
     pub(crate) fn quick() -> Self {
         Self {
             pairs: 7,
@@ -81,7 +81,7 @@ impl Plan {
     }
 }
 
-/// Measures all subjects: in each round each of them right after bare Envoy, and each round in another order.
+/// Measures all subjects. In each round, each subject follows bare Envoy, and the order changes with each round.
 pub(crate) async fn run(plan: &Plan, bare: &Subject, others: &[Subject]) -> Result<Vec<Outcome>> {
     for subject in others.iter().chain([bare]) {
         load::saturate(subject.port(), &subject.request, plan.warm_up)
@@ -101,7 +101,7 @@ pub(crate) async fn run(plan: &Plan, bare: &Subject, others: &[Subject]) -> Resu
             samples.added.push(cost - base);
         }
     }
-    // One run says little: some of them meet a pause of the machine, whatever the subject.
+    // A single run is not reliable: some runs coincide with a pause of the machine.
     for _ in 0..plan.half_load_runs {
         of_bare.measure_latency(plan, bare).await?;
         for (samples, subject) in of_others.iter_mut().zip(others) {
@@ -118,7 +118,7 @@ pub(crate) async fn run(plan: &Plan, bare: &Subject, others: &[Subject]) -> Resu
 // === impl Samples ===
 
 impl Samples {
-    /// One measurement. Gives the processor time of a request.
+    /// Takes one measurement and returns the processor time of a request.
     async fn measure(&mut self, plan: &Plan, subject: &Subject) -> Result<f64> {
         let before = subject.spent()?;
         let took = load::saturate(subject.port(), &subject.request, plan.requests)
@@ -133,7 +133,7 @@ impl Samples {
         Ok(cost)
     }
 
-    /// One run at half of what passes at full load.
+    /// One run at half of the maximum throughput.
     async fn measure_latency(&mut self, plan: &Plan, subject: &Subject) -> Result<()> {
         let rate = spread(&self.throughput)?.median / 2.0;
         let latencies = load::latencies(subject.port(), &subject.request, rate, plan.half_load)

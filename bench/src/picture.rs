@@ -25,7 +25,7 @@ pub(crate) fn svg(outcomes: &[Outcome]) -> String {
         let top = 10.0 + ROW * index as f64;
         let (x, middle) = (|value: f64| LABELS + value.max(0.0) * scale, top + ROW / 2.0);
         let colour = if *name == "Omniflow Keys" { "#2f81f7" } else { "#909090" };
-        // Writing into a string has no way to fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>\n\

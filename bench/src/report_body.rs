@@ -29,7 +29,7 @@ pub(crate) fn text(streamed: &[Streamed]) -> Result<String> {
     let per_mebibyte = (product.cost.median - bare.cost.median) / (BODY >> 20) as f64;
     writeln!(
         text,
-        "\nThe throughput is {ratio:.2} of that of bare Envoy, and each MiB costs {per_mebibyte:.2} ms more.",
+        "\nThe throughput is {ratio:.2} times that of bare Envoy, and each MiB costs {per_mebibyte:.2} ms more.",
     )
     .context("no text")?;
     Ok(text)

@@ -1,18 +1,18 @@
-//! What many measurements of one thing say together.
+//! Quantiles of repeated measurements.
 
-/// The middle of measurements, and the quarters beside it.
+/// The median and the quartiles of measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
-    /// A quarter of them is lower.
+    /// The first quartile.
     pub(crate) low: f64,
-    /// Half of them is lower.
+    /// The median.
     pub(crate) median: f64,
-    /// A quarter of them is higher.
+    /// The third quartile.
     pub(crate) high: f64,
 }
 
 impl Spread {
-    /// Of these measurements; `None` for none.
+    /// Computes the spread of measurements. `None` if there are none.
     pub(crate) fn of(measurements: &[f64]) -> Option<Self> {
         let mut sorted = measurements.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -21,7 +21,7 @@ impl Spread {
     }
 }
 
-/// The value below which this part lies of values in rising order, between two of them in proportion.
+/// The quantile of values in ascending order, with linear interpolation.
 pub(crate) fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let place = part * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (sorted.get(place.floor() as usize)?, sorted.get(place.ceil() as usize)?);

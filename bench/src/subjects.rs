@@ -1,4 +1,4 @@
-//! What is measured: Envoys that differ in what stands before their router, all started at once.
+//! The measured subjects: Envoys that differ in the filters before their router, all started together.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,26 +19,26 @@ use crate::load::Request;
 
 /// The path of every request.
 pub(crate) const PATH: &str = "/api/v1/conversations/7";
-/// Keys that the product knows beside the one that calls.
+/// The number of unused keys in the product.
 pub(crate) const KEYS: usize = 10_000;
 const IN_STEP: Duration = Duration::from_secs(30);
 
-/// One way of answering requests.
+/// An Envoy with its filters.
 pub(crate) struct Subject {
-    /// What it is called in the report.
+    /// The name in the report.
     pub(crate) name: String,
-    /// What it consists of.
+    /// The description in the report.
     pub(crate) what: &'static str,
-    /// What is sent to it.
+    /// The request that is sent to it.
     pub(crate) request: Request,
     envoy: Envoy,
     helpers: Vec<Helper>,
     _ports: Vec<Port>,
 }
 
-/// A process that works for an Envoy.
+/// A process that serves an Envoy.
 struct Helper {
-    /// Whether its processor time is the subject's: a request waits for it.
+    /// Whether requests wait for it, so that its processor time counts for the subject.
     counts: bool,
     process: HelperProcess,
 }
@@ -48,11 +48,11 @@ enum HelperProcess {
     ControlPlane(Arc<Installation>),
 }
 
-/// A control plane with many keys, one of which calls.
+/// A control plane with many keys, one of which is used.
 pub(crate) struct Installation {
     control_plane: ControlPlane,
     gateway_token: String,
-    /// The key that calls.
+    /// The key that is used.
     pub(crate) key: String,
     _port: Port,
 }
@@ -60,9 +60,9 @@ pub(crate) struct Installation {
 /// Processor time of the processes of a subject.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
-    /// Of Envoy and of what requests wait for.
+    /// Of Envoy and the processes that requests wait for.
     pub(crate) serving: Duration,
-    /// Of the control plane, which works beside.
+    /// Of the control plane, which requests do not wait for.
     pub(crate) beside: Duration,
 }
 
@@ -82,7 +82,7 @@ impl Subject {
         })
     }
 
-    /// Bare Envoy before an upstream.
+    /// Bare Envoy with an upstream.
     pub(crate) async fn bare_before(folder: &Path, upstream: u16) -> Result<Self> {
         let ports = reserve(2)?;
         let options = options(folder, &ports)?.edit(move |config| route_to(config, upstream));
@@ -147,13 +147,13 @@ impl Subject {
         })
     }
 
-    /// The product in full: many keys, two limits, identity and limit headers, argument hash, audit records to a control
+    /// The complete product: many keys, two limits, identity and limit headers, argument hash, audit records to a control
     /// plane.
     pub(crate) async fn product(folder: &Path, installation: &Arc<Installation>) -> Result<Self> {
         Self::with_filter("Omniflow Keys", "bench", folder, installation, |_| Ok(())).await
     }
 
-    /// The same before an upstream.
+    /// The same with an upstream.
     pub(crate) async fn product_before(
         folder: &Path,
         installation: &Arc<Installation>,
@@ -170,7 +170,7 @@ impl Subject {
         filter: &Path,
     ) -> Result<Self> {
         let filter = std::path::absolute(filter)?;
-        ensure!(filter.is_file(), "{} is not there", filter.display());
+        ensure!(filter.is_file(), "{} does not exist", filter.display());
         let name = filter.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let gateway = format!("bench-{name}");
         let edit = move |config: &mut Value| set_filter_code(config, &filter);
@@ -221,7 +221,7 @@ impl Subject {
         self.envoy.process().id()
     }
 
-    /// What its processes have spent since they were started.
+    /// The processor time that its processes have used since their start.
     pub(crate) fn spent(&self) -> Result<Spent> {
         let mut spent = Spent { serving: cpu::time_of(self.envoy.process().id())?, beside: Duration::ZERO };
         for helper in &self.helpers {
@@ -251,7 +251,7 @@ impl Installation {
     }
 }
 
-/// Keys that nobody uses, so that the one that calls is one of many.
+/// Adds unused keys, so that the used key is one of many.
 async fn others(control_plane: &ControlPlane) -> Result<()> {
     let mut tasks = Vec::new();
     let port = control_plane.port();
@@ -263,7 +263,7 @@ async fn others(control_plane: &ControlPlane) -> Result<()> {
                 let fields = json!({"name": format!("other-{number}"), "environment": "live",
                     "scopes": ["conversations:read"]});
                 let answer = connection.call(Call::post("/v1/keys", &fields).bearer(&token)).await?;
-                ensure!(answer.status == 201, "a key is refused: {}", answer.text());
+                ensure!(answer.status == 201, "a key was not created: {}", answer.text());
             }
             anyhow::Ok(())
         }));
@@ -293,7 +293,7 @@ fn configuration(name: &str) -> PathBuf {
     paths::root().join("bench/envoy").join(name)
 }
 
-/// Puts the filters of a file before the router, and its clusters and access log beside.
+/// Adds the filters of a file before the router, and its clusters and access log.
 fn with(options: EnvoyOptions, name: &str, values: Values) -> Result<EnvoyOptions> {
     let text = std::fs::read_to_string(configuration(name))?;
     let mut added = parse(&fill(&text, &values)?)?;
@@ -314,7 +314,7 @@ fn with(options: EnvoyOptions, name: &str, values: Values) -> Result<EnvoyOption
     }))
 }
 
-/// Of the product's shipped configuration its filters and its clusters: the rest is that of all subjects.
+/// The filters and clusters of the shipped configuration. The rest is the same for all subjects.
 pub(crate) fn answer_directly(config: &mut Value) -> Result<()> {
     let mut plain = parse(&std::fs::read_to_string(configuration("bare.yaml"))?)?;
     let mut manager = std::mem::take(connection_manager(&mut plain)?);
@@ -345,13 +345,13 @@ fn route_to(config: &mut Value, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// There is no access log that would print it.
+/// Disables the filter state, because there is no access log.
 pub(crate) fn without_log_state() -> Map<String, Value> {
     Map::from_iter([("access_log_state".to_owned(), Value::Bool(false))])
 }
 
 fn empty_filter() -> Result<PathBuf> {
     let path = paths::filter_wasm()?.with_file_name("omniflow_empty_filter.wasm");
-    ensure!(path.is_file(), "{} is not there: run `make bench`", path.display());
+    ensure!(path.is_file(), "{} does not exist: run `make bench`", path.display());
     Ok(path)
 }

@@ -1,4 +1,4 @@
-//! `make bench BENCH=request-log`: how fast the request log is written, purged and read, with tens of millions of records.
+//! `make bench BENCH=request-log`: performance of writing, purging and reading the request log, with tens of millions of records.
 //!
 //! Everything runs in this process, without Envoy and without a network. Nothing is written to `docs/`.
 

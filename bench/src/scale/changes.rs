@@ -18,16 +18,16 @@ use crate::statistics::quantile;
 use crate::subjects::options;
 
 const WORKERS: u32 = 2;
-/// Enough that the kernel gives some to each worker.
+/// Enough for the kernel to assign some to each worker.
 const CONNECTIONS: usize = 8;
 const REVOCATIONS: u32 = 200;
-/// Within this a revocation is enforced.
+/// The deadline for the enforcement of a revocation.
 const LIMIT: Duration = Duration::from_secs(10);
 const IMAGES: u32 = 3;
-/// Requests a second of each of [`CLIENTS`] clients.
+/// Requests per second of each of [`CLIENTS`] clients.
 const RATE: u32 = 250;
 const CLIENTS: usize = 2;
-/// Between two changes while requests are watched.
+/// Pause between two changes while latencies are measured.
 const PAUSE: Duration = Duration::from_millis(50);
 const RECEIVED: &str = "cluster.omniflow_control_plane.upstream_cx_rx_bytes_total";
 
@@ -110,7 +110,7 @@ async fn revoke(installation: &Installation, number: u32) -> Result<Duration> {
             let call = call();
             tokio::spawn(async move {
                 while connection.call(call.clone()).await?.status != 401 {
-                    ensure!(answered.elapsed() < LIMIT, "still admitted");
+                    ensure!(answered.elapsed() < LIMIT, "the key is still accepted");
                 }
                 anyhow::Ok(answered.elapsed())
             })
@@ -126,14 +126,14 @@ async fn revoke(installation: &Installation, number: u32) -> Result<Duration> {
 /// Latency while single keys change, and without changes.
 async fn deltas(installation: &Installation) -> Result<Vec<Row>> {
     let quiet = Watch::start(installation);
-    // Not to wait for anything: so long requests are watched while nothing changes.
+    // Not a wait for a condition: the duration of the measurement without changes.
     tokio::time::sleep(PAUSE * REVOCATIONS).await;
     let quiet = quiet.stop()?;
     let watch = Watch::start(installation);
     for number in 0..REVOCATIONS {
-        // Not to wait for anything: changes come at this pace.
+        // Not a wait for a condition: the pace of the changes.
         tokio::time::sleep(PAUSE).await;
-        // None of those that call, here or while images arrive: their numbers are multiples of 10.
+        // Not one of the keys in use, whose numbers are multiples of 10.
         installation.control_plane.revoke(&seed::name(number * 4_000 + 3), None).await?;
     }
     let busy = watch.stop()?;
@@ -153,13 +153,13 @@ async fn images(installation: &mut Installation, of_bare: Memory) -> Result<Vec<
     let (mut quiet, mut busy, mut took) = (Vec::new(), Vec::new(), Vec::new());
     let mut peak = 0;
     for number in 0..IMAGES {
-        // So that each worker has copied every page.
+        // Makes each worker copy every segment.
         let port = installation.envoy.port();
         saturate_in_turn(port, &installation.some(100_000), 200_000).await?;
         installation.control_plane.stop()?;
         seed::fill(installation.control_plane.folder(), MILLION + number..MILLION + number + 1).await?;
         let watch = Watch::start(installation);
-        // Not to wait for anything: so long requests are watched while nothing changes.
+        // Not a wait for a condition: the duration of the measurement without changes.
         tokio::time::sleep(Duration::from_secs(3)).await;
         quiet.extend(watch.stop()?);
         process::forget_peak(envoy)?;
@@ -169,8 +169,8 @@ async fn images(installation: &mut Installation, of_bare: Memory) -> Result<Vec<
         let began = Instant::now();
         installation.in_step().await?;
         took.push(began.elapsed().as_secs_f64() * 1e3);
-        // Not to wait for anything: so long requests are watched behind an image, while pages that have come are copied and
-        // those that went are given back.
+        // Not a wait for a condition: latencies are measured for this long after an image, while workers copy new segments and
+        // free old ones.
         tokio::time::sleep(Duration::from_secs(2)).await;
         busy.extend(watch.stop()?);
         peak = peak.max(process::peak_memory(envoy)?);
@@ -208,7 +208,7 @@ fn renice(process: u32) -> Result<()> {
     Ok(())
 }
 
-/// Threads that send requests at a steady rate and measure each.
+/// Threads that send requests at a constant rate and measure each.
 struct Watch {
     stop: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<Result<Vec<f64>>>>,
@@ -228,7 +228,7 @@ impl Watch {
         Self { stop, threads }
     }
 
-    /// How long each request took, in microseconds.
+    /// Stops the threads and returns the latencies in microseconds.
     fn stop(self) -> Result<Vec<f64>> {
         self.stop.store(true, Ordering::Relaxed);
         let mut times = Vec::new();
@@ -239,7 +239,7 @@ impl Watch {
     }
 }
 
-/// One client. It sleeps until a request is due by the kernel's own timers, which are exact to some 50 microseconds.
+/// One client. It sleeps until a request is due with the kernel's timers, which are accurate to about 50 microseconds.
 fn watch(port: u16, requests: &[Request], number: usize, stop: &AtomicBool) -> Result<Vec<f64>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut connection = runtime.block_on(Connection::open(port))?;
@@ -250,10 +250,10 @@ fn watch(port: u16, requests: &[Request], number: usize, stop: &AtomicBool) -> R
     while !stop.load(Ordering::Relaxed) {
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {
-            // Not to wait for anything: requests are sent at this pace.
+            // Not a wait for a condition: the pace of the requests.
             thread::sleep(early);
         }
-        // A timer that comes late is not Envoy's fault; an answer that held up this request is.
+        // A late timer must not count as latency of Envoy; a late response to the previous request must.
         let from = if early.is_zero() { due } else { Instant::now() };
         turn = (turn + 1) % requests.len().max(1);
         let request = requests.get(turn).context("no request")?;

@@ -18,9 +18,9 @@ use super::{MILLION, Section, process, row, seeded, spread};
 use crate::cpu;
 
 const STARTS: usize = 5;
-/// Between two looks whether it is ready.
+/// Interval of the readiness checks.
 const LOOK: Duration = Duration::from_millis(2);
-/// Clients at once.
+/// Concurrent clients.
 const CLIENTS: u32 = 8;
 /// Changes of each kind.
 const CHANGES: u32 = 1_600;
@@ -61,7 +61,7 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
         spread(&times),
         "p99 20 ms",
     ));
-    let mut control_plane = Arc::into_inner(unmerged).context("somebody still uses the control plane")?;
+    let mut control_plane = Arc::into_inner(unmerged).context("the control plane is still in use")?;
     control_plane.stop()?;
     seed::merge_search_index(control_plane.folder()).await?;
     control_plane.restart().await?;
@@ -101,7 +101,7 @@ pub(super) fn method() -> String {
     )
 }
 
-/// One start; how long it took, in milliseconds.
+/// Starts the control plane and returns the duration in milliseconds.
 async fn start(control_plane: &mut ControlPlane) -> Result<f64> {
     control_plane.stop()?;
     let port = control_plane.port();
@@ -113,7 +113,7 @@ async fn start(control_plane: &mut ControlPlane) -> Result<f64> {
             {
                 return started.elapsed();
             }
-            // Polls: `restart`, awaited beside this, fails at its own deadline where there is no start.
+            // A poll interval: `restart`, which runs at the same time, fails at its own deadline if there is no start.
             tokio::time::sleep(LOOK).await;
         }
     });
@@ -137,7 +137,7 @@ fn revoke(number: u32) -> (Call, u16) {
     (Call::post(&format!("/v1/keys/{}/revoke", seed::name(number * 397 % MILLION)), &json!({})), 200)
 }
 
-/// Makes changes from several clients at once; how long each took, in milliseconds.
+/// Makes changes from several concurrent clients and returns their durations in milliseconds.
 async fn changes(control_plane: &Arc<ControlPlane>, first: u32, make: Make) -> Result<Vec<f64>> {
     let mut clients = Vec::new();
     for client in 0..CLIENTS {
@@ -151,7 +151,7 @@ async fn changes(control_plane: &Arc<ControlPlane>, first: u32, make: Make) -> R
                 let began = Instant::now();
                 let answer = connection.call(call).await?;
                 times.push(began.elapsed().as_secs_f64() * 1e3);
-                ensure!(answer.status == status, "a change is refused: {}", answer.text());
+                ensure!(answer.status == status, "a change failed: {}", answer.text());
             }
             anyhow::Ok(times)
         }));

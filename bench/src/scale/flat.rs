@@ -23,7 +23,7 @@ const OF_A_KEY: u64 = 100;
 /// Enough different keys to need each segment of the largest image.
 const ALL_SEGMENTS: u32 = 100_000;
 
-/// One way of calling one installation.
+/// A set of requests to one installation.
 struct Subject {
     what: String,
     port: u16,
@@ -94,7 +94,7 @@ async fn costs(bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row>>
             subject.added.push(cost - of_base);
         }
     }
-    // Of the same kind of calls, in the same round.
+    // Compared with the same kind of requests in the same round.
     let reference: Vec<Vec<f64>> =
         subjects.iter().skip(2).take(2).map(|subject| subject.added.clone()).collect();
     let mut rows = Vec::new();

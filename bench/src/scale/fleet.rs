@@ -18,7 +18,7 @@ use crate::cpu;
 const GATEWAYS: u64 = 1_000;
 const KEYS: u32 = 100_000;
 const REVOCATIONS: u32 = 25;
-/// How long the control plane is watched while nothing changes: longer than a poll is held.
+/// Duration of the measurement without changes: longer than a long poll.
 const IDLE: Duration = Duration::from_secs(25);
 /// Deadline for all gateways.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -43,14 +43,14 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
 
     let mut poll = gateways.first().context("no gateway")?.anew().await?;
     let version = poll.poll(0).await?.context("no image")?;
-    let installation = poll.installation().context("nothing is held")?;
+    let installation = poll.installation().context("the gateway has no snapshot")?;
     for gateway in &mut gateways {
         *gateway = gateway.anew().await?;
         gateway.hold(installation, version);
     }
     let mut fleet = Fleet::start(gateways);
     let before = cpu::time_of(id)?;
-    // Not to wait for anything: this is for how long it is watched.
+    // Not a wait for a condition: the duration of the measurement.
     tokio::time::sleep(IDLE).await;
     fleet.check().await?;
     let idle = cpu::time_of(id)?.saturating_sub(before);
@@ -89,7 +89,7 @@ async fn whole_images(id: u32, gateways: &[Gateway]) -> Result<Vec<Row>> {
         .into_iter()
         .map(|mut gateway| {
             tokio::spawn(async move {
-                gateway.poll(0).await?.context("nothing is offered")?;
+                gateway.poll(0).await?.context("no image is offered")?;
                 anyhow::Ok(began.elapsed())
             })
         })
@@ -132,7 +132,7 @@ async fn revocations(control_plane: &omniflow_harness::ControlPlane, fleet: &mut
             let reached = timeout(LIMIT, fleet.reached.recv()).await;
             let Ok(Some(reached)) = reached else {
                 fleet.check().await?;
-                anyhow::bail!("a gateway has not heard of it");
+                anyhow::bail!("a gateway did not receive the revocation");
             };
             ensure!(reached.version > 0);
             last = last.max(reached.at);
@@ -141,7 +141,7 @@ async fn revocations(control_plane: &omniflow_harness::ControlPlane, fleet: &mut
         if wait.is_empty() {
             from_call.push(millis(last - began));
             from_answer.push(millis(last.saturating_duration_since(answered)));
-            // Not to wait for anything: what the next polls cost in this time is part of it.
+            // Not a wait for a condition: the cost of the polls in this time is part of the measurement.
             tokio::time::sleep(Duration::from_millis(100)).await;
             spent += cpu::time_of(id)?.saturating_sub(before);
         } else {

@@ -1,4 +1,4 @@
-//! A real gateway over an installation of so many keys: Envoy with the product in full.
+//! A real gateway with many keys: Envoy with the complete product.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::seeded;
 use crate::load::Request;
 use crate::subjects::{PATH, answer_directly, options, reserve, without_log_state};
 
-/// Keys that call, where not only one does.
+/// The number of keys in use, for requests of many keys.
 const CLIENTS: u32 = 4_000;
 const IN_STEP: Duration = Duration::from_secs(60);
 
@@ -54,7 +54,7 @@ impl Installation {
         self.control_plane.wait_in_step("bench", self.vms(), IN_STEP).await
     }
 
-    /// Its workers and its main thread.
+    /// The number of VMs: of its workers and its main thread.
     pub(super) fn vms(&self) -> usize {
         self.workers as usize + 1
     }
@@ -64,12 +64,12 @@ impl Installation {
         [request(self.keys / 2)].into()
     }
 
-    /// Requests of some thousand keys that lie all over the image, or of all where there are fewer.
+    /// Requests of [`CLIENTS`] keys from all parts of the image, or of all keys if there are fewer.
     pub(super) fn spread(&self) -> Arc<[Request]> {
         self.some(CLIENTS)
     }
 
-    /// Requests of so many keys that lie all over the image.
+    /// Requests of this many keys from all parts of the image.
     pub(super) fn some(&self, clients: u32) -> Arc<[Request]> {
         let clients = clients.min(self.keys);
         (0..clients).map(|number| request(number * (self.keys / clients))).collect()

@@ -1,4 +1,4 @@
-//! Gateways without an Envoy: connections that poll as the filter does, any number of them in this process.
+//! Gateways without Envoy: any number of connections in this process that poll like the filter.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// How long a poll may be held, as the filter has it.
+/// The duration of a long poll, as in the filter.
 const WAIT_MS: u64 = 20_000;
 
 /// A gateway that polls.
@@ -25,15 +25,15 @@ pub(super) struct Gateway {
     number: u64,
     stream: TcpStream,
     received: Vec<u8>,
-    /// The installation and the version that it holds.
+    /// The installation and version of its snapshot.
     held: Option<(Uuid, u64)>,
 }
 
-/// What a gateway has come to.
+/// A version that a gateway has received.
 pub(super) struct Reached {
     /// The version.
     pub(super) version: u64,
-    /// When it had it.
+    /// When the gateway received it.
     pub(super) at: Instant,
 }
 
@@ -42,17 +42,17 @@ struct Answer {
     media_type: String,
 }
 
-/// Gateways that go on polling until this is dropped.
+/// Gateways that poll until this is dropped.
 pub(super) struct Fleet {
     tasks: Vec<JoinHandle<Result<()>>>,
-    /// Each version that one of them has come to.
+    /// Each version that a gateway has received.
     pub(super) reached: mpsc::UnboundedReceiver<Reached>,
 }
 
 // === impl Fleet ===
 
 impl Fleet {
-    /// Lets all of them poll.
+    /// Starts polling with all gateways.
     pub(super) fn start(gateways: Vec<Gateway>) -> Self {
         let (sender, reached) = mpsc::unbounded_channel();
         let tasks = gateways
@@ -71,7 +71,7 @@ impl Fleet {
         Self { tasks, reached }
     }
 
-    /// Fails if one of them has ended.
+    /// Fails if a gateway has ended.
     pub(super) async fn check(&mut self) -> Result<()> {
         if let Some(ended) = self.tasks.iter_mut().find(|task| task.is_finished()) {
             ended.await??;
@@ -90,13 +90,13 @@ impl Drop for Fleet {
 // === impl Gateway ===
 
 impl Gateway {
-    /// One that holds nothing yet, with a token of its own.
+    /// A gateway without a snapshot, with its own token.
     pub(super) async fn new(control_plane: &ControlPlane, number: u64) -> Result<Self> {
         let token = control_plane.create_token(&format!("gateway-{number}"), "gateway").await?;
         Self::with_token(control_plane.port(), token.into(), number).await
     }
 
-    /// The same gateway after a restart, holding nothing.
+    /// The same gateway after a restart, without a snapshot.
     pub(super) async fn anew(&self) -> Result<Self> {
         Self::with_token(self.port, Arc::clone(&self.token), self.number).await
     }
@@ -107,17 +107,17 @@ impl Gateway {
         Ok(Self { port, token, number, stream, received: Vec::new(), held: None })
     }
 
-    /// Whose image it holds.
+    /// The installation of its snapshot.
     pub(super) fn installation(&self) -> Option<Uuid> {
         self.held.map(|(installation, _)| installation)
     }
 
-    /// Takes up a version without taking the image, as if it had it.
+    /// Sets the version without fetching the image.
     pub(super) fn hold(&mut self, installation: Uuid, version: u64) {
         self.held = Some((installation, version));
     }
 
-    /// Polls once, and takes what is offered. Gives the version if it is another.
+    /// Polls once and applies the response. Returns the version if it is new.
     pub(super) async fn poll(&mut self, wait_ms: u64) -> Result<Option<u64>> {
         let version = self.held.map_or(0, |(_, version)| version);
         let vm = |id| VmStatus { id: Incarnation(self.number * 8 + id), version };
@@ -145,7 +145,7 @@ impl Gateway {
             (204, _) => Ok(None),
             (200, DELTA_MEDIA_TYPE) => {
                 let delta = Delta::decode(&self.received)?;
-                ensure!(delta.from == version, "a delta of another version");
+                ensure!(delta.from == version, "the delta is based on another version");
                 self.held = Some((delta.installation, delta.to));
                 Ok(Some(delta.to))
             }
@@ -155,11 +155,11 @@ impl Gateway {
                 self.held = Some((manifest.installation, manifest.version));
                 Ok(Some(manifest.version))
             }
-            (status, _) => bail!("a poll is answered {status}: {}", String::from_utf8_lossy(&self.received)),
+            (status, _) => bail!("a poll got {status}: {}", String::from_utf8_lossy(&self.received)),
         }
     }
 
-    /// Takes a whole image and checks it.
+    /// Fetches a full image and verifies it.
     async fn take(&mut self, manifest: &Manifest) -> Result<()> {
         let (mut sum, mut index) = (SegmentHasher::default(), 0);
         for chunk in 0..manifest.chunk_count() {
@@ -167,17 +167,17 @@ impl Gateway {
             let token = &self.token;
             let head = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\r\n");
             let answer = self.exchange(&head).await?;
-            ensure!(answer.status == 200, "chunk {chunk} is answered {}", answer.status);
+            ensure!(answer.status == 200, "chunk {chunk} got {}", answer.status);
             for page in split_chunk(&self.received)? {
                 sum.add(&Segment::parse(page, manifest.segment_id(index))?);
                 index += 1;
             }
         }
-        ensure!(sum.finish() == manifest.segments_digest, "the pages are not those of the manifest");
+        ensure!(sum.finish() == manifest.segments_digest, "the segments do not match the manifest");
         Ok(())
     }
 
-    /// One request; the body of its answer is in `received` then.
+    /// Sends a request and reads the response; its body is then in `received`.
     async fn exchange(&mut self, request: &str) -> Result<Answer> {
         self.stream.write_all(request.as_bytes()).await?;
         self.received.clear();

@@ -20,7 +20,7 @@ use omniflow_tests::seed;
 
 use crate::statistics::quantile;
 
-/// The keys of an installation that is large.
+/// The number of keys in a large installation.
 pub(crate) const MILLION: u32 = 1_000_000;
 
 /// The results of one part.
@@ -43,7 +43,7 @@ pub(crate) struct Row {
     pub(crate) bound: String,
 }
 
-/// Measures all parts, or the one with this name, and writes each into the report.
+/// Measures all parts, or the part with this name, and writes each to the report.
 pub(crate) async fn run(only: Option<&str>) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("omniflow-scale-").tempdir()?;
     let part = |name: &str| -> Option<PathBuf> {

@@ -1,26 +1,26 @@
-//! What a process holds in memory, by the kernel's books.
+//! Memory of a process, from the kernel's statistics.
 
 use std::fs;
 
 use anyhow::{Context as _, Result};
 
-/// Bytes that a process has in memory now (`VmRSS` in proc(5)).
+/// The resident memory of a process in bytes (`VmRSS` in proc(5)).
 pub(super) fn memory(process: u32) -> Result<u64> {
     status(process, "VmRSS:")
 }
 
-/// Those of them that are parts of files (`RssFile`): of its executable above all, which the kernel holds once for all its
-/// processes and drops when it needs room.
+/// The part of it that is mapped files (`RssFile`): mostly its executable, which the kernel loads once for all its processes
+/// and evicts when it needs memory.
 pub(super) fn memory_of_files(process: u32) -> Result<u64> {
     status(process, "RssFile:")
 }
 
-/// The most bytes that a process had in memory since [`forget_peak`] (`VmHWM`).
+/// The peak resident memory in bytes since [`forget_peak`] (`VmHWM`).
 pub(super) fn peak_memory(process: u32) -> Result<u64> {
     status(process, "VmHWM:")
 }
 
-/// Lets the peak begin anew with what the process has now (`clear_refs` in proc(5)).
+/// Resets the peak to the current memory (`clear_refs` in proc(5)).
 pub(super) fn forget_peak(process: u32) -> Result<()> {
     fs::write(format!("/proc/{process}/clear_refs"), "5").context("the peak cannot be reset")
 }
@@ -32,7 +32,7 @@ fn status(process: u32, field: &str) -> Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// As people read it.
+/// The bytes as text, in MiB.
 pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }

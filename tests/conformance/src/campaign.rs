@@ -1,4 +1,4 @@
-//! All attacks on one edge, one after the other, and the count of them.
+//! Runs all attacks on one edge, one after the other, and counts the results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -14,14 +14,14 @@ use crate::property::{Violation, echoed, violations};
 use crate::request::Request;
 use crate::variants::{self, Variant};
 
-/// How often a good call is tried that meets the key's limit.
+/// Attempts of a valid call that gets 429.
 const TRIES: usize = 5;
 
-/// What was found.
+/// The results.
 #[derive(Debug, Default)]
 pub struct Anomalies {
     families: BTreeMap<(&'static str, &'static str), Count>,
-    /// What did not hold, with the attack that showed it.
+    /// Violations, with their attacks.
     pub violations: Vec<(String, Violation)>,
 }
 
@@ -34,7 +34,7 @@ struct Count {
     closed: usize,
 }
 
-/// Makes every `every`th attack in both versions of HTTP.
+/// Sends every `every`th attack in both versions of HTTP.
 pub async fn run(edge: &Edge<'_>, every: usize) -> Result<Anomalies> {
     let mut anomalies = Anomalies::default();
     let all = variants::all(edge);
@@ -53,12 +53,12 @@ pub async fn run(edge: &Edge<'_>, every: usize) -> Result<Anomalies> {
                 anomalies.add(edge, variant, name, &exchange);
             }
         }
-        check(edge, version).await.with_context(|| format!("behind the attacks over {name}"))?;
+        check(edge, version).await.with_context(|| format!("after the attacks over {name}"))?;
     }
     Ok(anomalies)
 }
 
-/// A good call passes: the edge lives, and the key is what it should be.
+/// Checks that a valid call succeeds: the edge works, and the key is as required.
 async fn check(edge: &Edge<'_>, version: Version) -> Result<()> {
     let request = Request::get(edge.allowed.as_str()).header("x-api-key", edge.key.as_str());
     let (bytes, ending) =
@@ -67,14 +67,14 @@ async fn check(edge: &Edge<'_>, version: Version) -> Result<()> {
         let exchange = exchange(edge.address, version, &bytes, ending).await?;
         match exchange.answers.as_slice() {
             [(200, body)] => {
-                ensure!(echoed(body).is_some(), "the upstream does not answer with what it received");
+                ensure!(echoed(body).is_some(), "the upstream does not echo what it received");
                 edge.upstreams.iter().for_each(|upstream| upstream.clear());
                 return Ok(());
             }
-            // The key's limit: what passed before has spent it. A test waits for its clock.
+            // Previous attacks have used up the key's limit, which refills with time.
             [(429, _)] => tokio::time::sleep(Duration::from_secs(15)).await,
             other => bail!(
-                "a good call was not let through: {:?}",
+                "a valid call was refused: {:?}",
                 other
                     .iter()
                     .map(|(status, body)| (status, String::from_utf8_lossy(body)))
@@ -82,7 +82,7 @@ async fn check(edge: &Edge<'_>, version: Version) -> Result<()> {
             ),
         }
     }
-    bail!("the key's limit is too low for this many calls: give it 10,000 a minute")
+    bail!("the key's limit is too low for this many requests: set it to 10,000 per minute")
 }
 
 // === impl Anomalies ===
@@ -90,7 +90,7 @@ async fn check(edge: &Edge<'_>, version: Version) -> Result<()> {
 impl Anomalies {
     fn add(&mut self, edge: &Edge<'_>, variant: &Variant, version: &'static str, exchange: &Exchange) {
         let echoes: Vec<Received> = exchange.answers.iter().filter_map(|(_, body)| echoed(body)).collect();
-        // Where the upstreams are at hand, they know better than the answers.
+        // If the upstreams are available, their requests are more reliable than the responses.
         let received: Vec<Received> = if edge.upstreams.is_empty() {
             echoes
         } else {
@@ -110,7 +110,7 @@ impl Anomalies {
         }
     }
 
-    /// Adds what was tried with limits.
+    /// Adds the results of the attacks on limits.
     pub fn add_limits(&mut self, cases: Vec<limits::Case>) {
         let count = self.families.entry(("limits", "both")).or_default();
         for (case, variants, wrong) in cases {
@@ -122,7 +122,7 @@ impl Anomalies {
         }
     }
 
-    /// How many cases and variants there were.
+    /// The number of cases and variants.
     pub fn totals(&self) -> (usize, usize) {
         let cases: BTreeSet<(&str, &str)> = self
             .families
@@ -132,7 +132,7 @@ impl Anomalies {
         (cases.len(), self.families.values().map(|count| count.variants).sum())
     }
 
-    /// A table for people.
+    /// The results as a Markdown table.
     pub fn table(&self) -> String {
         let mut text = String::from(
             "| attacks on | over | cases | variants | allowed | refused | closed |\n|---|---|---|---|---|---|---|\n",

@@ -1,4 +1,4 @@
-//! `make conformance`: attacks edges that it starts, or the one at `GATEWAY`, and says what did not hold.
+//! `make conformance`: attacks edges that it starts, or the one at `GATEWAY`, and reports violations.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use omniflow_conformance::campaign::{self, Anomalies};
 use omniflow_conformance::edge::Edge;
 use omniflow_conformance::local::{Configuration, attack};
 
-/// How many violations are shown: the rest are of the same kind.
+/// The number of violations that are printed.
 const SHOWN: usize = 50;
 
 #[tokio::main]
@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
 
 async fn conformance() -> Result<bool> {
     let every: usize =
-        setting("EVERY").map_or(Ok(1), |text| text.parse().context("EVERY is a whole number"))?;
+        setting("EVERY").map_or(Ok(1), |text| text.parse().context("EVERY must be a whole number"))?;
     let mut all_hold = true;
     if let Some(gateway) = setting("GATEWAY") {
         all_hold &= report(&gateway, &campaign::run(&edge(&gateway).await?, every).await?);
@@ -44,14 +44,14 @@ fn setting(variable: &str) -> Option<String> {
 async fn edge(gateway: &str) -> Result<Edge<'static>> {
     let Some(file) = setting("KEY_FILE") else {
         bail!(
-            "KEY_FILE: name the file with a key that may GET {{ALLOWED}} and what lies below it, and nothing else"
+            "set KEY_FILE to a file with a key that may GET {{ALLOWED}} and the paths below it, and nothing else"
         );
     };
     let key = std::fs::read_to_string(&file).with_context(|| format!("KEY_FILE: {file}"))?.trim().to_owned();
     ensure!(!key.is_empty(), "KEY_FILE: {file} is empty");
     let address = tokio::net::lookup_host(gateway)
         .await
-        .with_context(|| format!("GATEWAY: {gateway} is no host and port, such as edge.internal:10000"))?
+        .with_context(|| format!("GATEWAY: {gateway} is not a host and port such as edge.internal:10000"))?
         .next()
         .with_context(|| format!("GATEWAY: {gateway} has no address"))?;
     let allowed = setting("ALLOWED").unwrap_or_else(|| "/api/v1/contacts".to_owned());

@@ -253,6 +253,10 @@ fn what_is_planted_is_found_and_little_else() {
         return;
     }
     check(&table);
+    let page = include_str!("../../../../docs/concepts/anomalies.md");
+    for line in table.text().lines() {
+        assert!(page.lines().any(|published| published == line), "docs/concepts/anomalies.md: {line}");
+    }
 }
 
 /// Whether a key of this kind gets old enough to be judged.

@@ -119,7 +119,7 @@ async fn batches_of_released_formats_are_accepted() {
         let mut bytes = unhex(std::fs::read_to_string(file).unwrap().trim());
         let batch = AuditBatch::decode(&bytes).unwrap();
         calls += batch.items.iter().map(|item| item.calls()).sum::<u64>();
-        // Another gateway for each format, because all of them have the same sequence numbers.
+        // A different gateway name for each format, because all batches have the same sequence numbers.
         let name = batch.source.gateway.as_bytes();
         let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
         bytes[at] = b'a' + u8::try_from(format).unwrap();

@@ -1,4 +1,4 @@
-// Puts the wall clock of a process ahead or back, by the seconds that stand in a file: for tests of clock jumps.
+// Shifts the wall clock of a process by the seconds in a file, for tests of clock jumps.
 // Build: cc -shared -fPIC -o clock_shim.so clock_shim.c -ldl. Use: LD_PRELOAD, OMF_TEST_CLOCK=FILE with 8 bytes.
 #define _GNU_SOURCE
 #include <dlfcn.h>

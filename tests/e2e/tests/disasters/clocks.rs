@@ -1,4 +1,4 @@
-//! Wall clocks that jump by an hour, on either side and either way.
+//! Wall clocks of the control plane and the gateway that jump by an hour, forwards and backwards.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -15,7 +15,7 @@ use super::{SOME, writes_arrive};
 const SHIM: &str = include_str!("clock_shim.c");
 const HOUR: i64 = 3_600;
 
-/// A library that puts the clock of a process elsewhere, and the file with the seconds.
+/// A library that shifts the clock of a process, and the file that contains the seconds.
 struct Clock {
     library: PathBuf,
     offset: PathBuf,
@@ -46,7 +46,7 @@ impl Clock {
         ]
     }
 
-    /// In place: the process has the file mapped.
+    /// Writes in place, because the process has mapped the file.
     fn jump(&self, seconds: i64) {
         File::options()
             .write(true)

@@ -1,4 +1,4 @@
-//! VMs that end, Envoys that are restarted, and configurations that are replaced, while clients keep calling.
+//! Crashed VMs, restarted Envoys and replaced configurations, while clients keep calling.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ async fn vms_that_end_under_load() {
     let observer = Observer::start(stack.envoy.port(), &keys);
     observer.passed(SOME).await.unwrap();
     for _ in 0..3 {
-        // Many connections, so that each worker has some.
+        // Enough connections for each worker to have some.
         for client in &mut connections(stack.envoy.port(), 8).await.unwrap() {
             let call = contacts(&keys.good).header("x-fault", "trap");
             assert_eq!(client.call(call).await.unwrap().status, 503);
@@ -38,7 +38,7 @@ async fn vms_that_end_under_load() {
     note_seen("VMs of workers crash under load", &seen);
 }
 
-/// A new process has no counters: a key that had spent its limit has all of it again, once.
+/// A new process has no counters: a key that had used up its limit gets one full bucket.
 fn full_buckets(fault: &str, seen: &Seen) {
     assert_eq!(seen.revoked, 0, "{seen:?}");
     assert!(seen.spent <= SPENT + 1, "more than one full bucket: {seen:?}");

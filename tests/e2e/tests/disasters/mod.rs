@@ -1,5 +1,5 @@
-//! What breaks, with real processes, while clients keep calling: that no revoked key passes, no limit is refilled, and nothing
-//! that was acknowledged is lost.
+//! Fault injection with real processes, while clients keep calling: no revoked key is accepted, no limit is refilled, and no
+//! acknowledged change is lost.
 
 mod answers;
 mod clocks;
@@ -15,10 +15,10 @@ use self::observer::{Observer, keys, nothing_lost};
 use self::table::note_seen;
 use crate::support::{contacts, refusal};
 
-/// Calls that pass before, during and after a fault.
+/// The number of successful calls before, during and after a fault.
 const SOME: u64 = 200;
 
-/// A key that is made now is known to the gateway soon: writes are possible, and arrive.
+/// Checks that changes work: a new key is accepted by the gateway, and refused once it is revoked.
 async fn writes_arrive(stack: &Stack, name: &str) {
     stack.in_step().await.unwrap();
     let key = stack.live_key(name, &["contacts:read"]).await.unwrap();
@@ -28,7 +28,7 @@ async fn writes_arrive(stack: &Stack, name: &str) {
     assert_eq!(refusal(&response), (401, Some("key_revoked".to_owned())));
 }
 
-/// A change that the control plane must not acknowledge: it is refused, and made later.
+/// Attempts a change that must fail, and returns its status.
 async fn refused_write(stack: &Stack, name: &str) -> u16 {
     let fields = json!({"name": name, "environment": "live", "scopes": ["contacts:read"]});
     let call = Call::post("/v1/keys", &fields).bearer(stack.control_plane.admin_token());

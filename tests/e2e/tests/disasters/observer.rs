@@ -1,4 +1,4 @@
-//! Clients that keep calling whatever happens, and the responses they got.
+//! Clients that keep calling during a fault, and their responses.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,15 +14,15 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::support::{contacts, refusal};
 
-/// The calls that the limited key may make. One comes back in 180 seconds.
+/// The limit per hour of the limited key: one call per 180 seconds.
 pub(super) const SPENT: u64 = 20;
 const CLIENTS: usize = 4;
 const PERIOD: Duration = Duration::from_millis(10);
-/// A call that takes longer counts as unanswered.
+/// A call that takes longer counts as failed.
 const PATIENCE: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_secs(60);
 
-/// Three keys: one that passes, one that was revoked, and one that has nothing left.
+/// Three keys: a valid one, a revoked one, and one that has used up its limit.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     pub(super) good: String,
@@ -30,7 +30,7 @@ pub(super) struct Keys {
     pub(super) spent: String,
 }
 
-/// Clients at work.
+/// Running clients.
 pub(super) struct Observer {
     state: Arc<State>,
     clients: Vec<JoinHandle<Client>>,
@@ -43,7 +43,7 @@ struct State {
     good: AtomicU64,
 }
 
-/// What one client saw.
+/// The responses to one client.
 #[derive(Debug, Default)]
 struct Client {
     passed: u64,
@@ -51,22 +51,22 @@ struct Client {
     longest: Duration,
 }
 
-/// What all of them saw.
+/// The responses to all clients.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// Calls with a key that is good: those that passed, and what became of the others.
+    /// Calls with the valid key: the number of successful calls, and the failures by kind.
     pub(super) passed: u64,
     pub(super) refused: BTreeMap<String, u64>,
-    /// The longest time without a call that passed, where one was refused in it.
+    /// The longest time without a successful call that contains a failed one.
     pub(super) longest: Duration,
-    /// Calls with a revoked key that passed.
+    /// Successful calls with the revoked key.
     pub(super) revoked: u64,
-    /// Calls with the spent key that passed.
+    /// Successful calls with the key that has used up its limit.
     pub(super) spent: u64,
     pub(super) took: Duration,
 }
 
-/// Makes the keys of a stack, and spends what is to be spent.
+/// Creates the keys of a stack, revokes one and uses up the limit of another.
 pub(super) async fn keys(stack: &Stack) -> Keys {
     let fields = |name: &str, limit| json!({"name": name, "environment": "live", "scopes": ["contacts:read"], "rate_limit": limit});
     let good = stack.key(fields("good", json!({"per_minute": 1_000_000}))).await.unwrap();
@@ -84,13 +84,13 @@ pub(super) async fn keys(stack: &Stack) -> Keys {
     keys
 }
 
-/// Waits until the log accounts for every call that Envoy has counted, and says that none is lost.
+/// Waits until the log accounts for every call that Envoy has counted, without a gap.
 pub(super) async fn nothing_lost(stack: &Stack) {
     eventually(WAIT, || async {
         let stats = stack.envoy.stats().await?;
         let decisions = |(name, n): (&String, &u64)| name.contains("omniflow_decisions_").then_some(*n);
         let counted: u64 = stats.iter().filter_map(decisions).sum();
-        // From long ago: the clock of one side may be an hour off.
+        // A wide range, because the clock of one side may be an hour off.
         let reported = stack
             .control_plane
             .get("/v1/audit/stats?from=2020-01-01T00:00:00Z&to=2099-01-01T00:00:00Z")
@@ -107,7 +107,7 @@ pub(super) async fn nothing_lost(stack: &Stack) {
 // === impl Observer ===
 
 impl Observer {
-    /// Calls over connections of their own until it is to stop.
+    /// Starts clients with their own connections, which call until [`Observer::stop`].
     pub(super) fn start(port: u16, keys: &Keys) -> Self {
         let state = Arc::new(State::default());
         let client =
@@ -117,7 +117,7 @@ impl Observer {
         Self { state, clients, began: Instant::now() }
     }
 
-    /// Waits until so many more good calls have passed.
+    /// Waits for this many more successful calls with the valid key.
     pub(super) async fn passed(&self, more: u64) -> Result<()> {
         let enough = self.state.good.load(Ordering::Relaxed) + more;
         eventually(WAIT, || async {
@@ -128,7 +128,7 @@ impl Observer {
         .await
     }
 
-    /// Lets each client end the call that it is at.
+    /// Stops the clients after their current calls.
     pub(super) async fn stop(self) -> Seen {
         self.state.stop.store(true, Ordering::Relaxed);
         let took = self.began.elapsed();
@@ -195,7 +195,7 @@ async fn go_on(port: u16, secret: String, is_good: bool, state: Arc<State>) -> C
 // === impl Seen ===
 
 impl Seen {
-    /// No revoked key has passed, and no limit was refilled but by time.
+    /// Asserts that no revoked key was accepted, and that limits were refilled only by time.
     pub(super) fn holds(&self) -> &Self {
         let refilled = self.took.as_secs() / (3_600 / SPENT) + 1;
         assert_eq!(self.revoked, 0, "a revoked key has passed: {self:?}");
@@ -203,13 +203,13 @@ impl Seen {
         self
     }
 
-    /// Every call with a good key has passed.
+    /// Asserts that every call with the valid key succeeded.
     pub(super) fn all_passed(&self) -> &Self {
         assert!(self.refused.is_empty(), "{self:?}");
         self
     }
 
-    /// For the table: what clients with a good key saw.
+    /// The cell of the table for calls with the valid key.
     pub(super) fn clients(&self) -> String {
         let refused: u64 = self.refused.values().sum();
         let mut text = format!("{} of {} calls succeeded", self.passed, self.passed + refused);

@@ -1,4 +1,4 @@
-//! Disks and files that fail under the control plane, while clients keep calling.
+//! Failing disks and files of the control plane, while clients keep calling.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,14 +13,14 @@ use super::observer::{Observer, keys, nothing_lost};
 use super::table::note_seen;
 use super::{SOME, refused_write, writes_arrive};
 
-/// A process whose files may not grow gets a signal unless it ignores it, which it inherits; then writing fails as on
-/// a full disk, with EFBIG.
+/// A process that exceeds its file size limit gets a signal. The wrapper ignores that signal and the control plane inherits
+/// this, so that writing fails with EFBIG, as on a full disk.
 fn with_writes_that_fail_quietly() -> StackOptions {
     let wrapper = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"].map(str::to_owned).to_vec();
     StackOptions { control_plane_wrapper: wrapper, ..StackOptions::workers(2) }
 }
 
-/// Lets no file of the process grow beyond so many bytes.
+/// Limits the size of all files that the process writes.
 fn limit_files(stack: &Stack, bytes: Option<u64>) {
     let process = Pid::from_raw(i32::try_from(stack.control_plane.process().id()).unwrap());
     let maximum = getrlimit(Resource::Fsize).maximum;
@@ -33,7 +33,7 @@ async fn a_disk_that_is_full() {
     let keys = keys(&stack).await;
     let observer = Observer::start(stack.envoy.port(), &keys);
     observer.passed(SOME).await.unwrap();
-    // Not one byte, to its log neither.
+    // This also prevents writes to its log.
     limit_files(&stack, Some(1));
     for attempt in 0..3 {
         assert_eq!(refused_write(&stack, &format!("refused-{attempt}")).await, 500);
@@ -52,7 +52,7 @@ async fn a_disk_that_is_full() {
     note_seen("control plane's disk full", &seen);
 }
 
-/// Takes the right to write away from the control plane's user: where tests run as root, from another user that it then is.
+/// Revokes write permission from the control plane's user. If the tests run as root, the control plane runs as another user.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_cannot_be_written() {
     let mut stack = Stack::start(StackOptions::workers(2)).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_database_that_another_process_has_locked() {
     observer.passed(SOME).await.unwrap();
     let folder = stack.control_plane.folder().to_owned();
     let holder = tokio::task::spawn_blocking(move || Holder::take(&folder)).await.unwrap();
-    // After five seconds, for which a writer waits.
+    // Fails after five seconds, the time for which a writer waits.
     assert_eq!(refused_write(&stack, "refused").await, 500);
     observer.passed(SOME).await.unwrap();
     assert!(stack.control_plane.get("/v1/keys").await.is_ok(), "what is there can be read");

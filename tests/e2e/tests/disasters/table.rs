@@ -55,15 +55,15 @@ const FAULTS: [(&str, &str); 21] = [
     ),
     (
         "VMs of workers crash under load",
-        "Records that a VM had not delivered are a gap with the cause `vm_lost`.",
+        "Records that a VM had not delivered show as a gap with the cause `vm_lost`.",
     ),
     (
         "Envoy killed and restarted",
-        "The records of the last moments are lost and show as a gap. To lose none, [drain Envoy](../guides/draining.md) first.",
+        "The records of the last moments are lost and show as a gap. To avoid this, [drain Envoy](../guides/draining.md) first.",
     ),
     (
         "Envoy hot restart",
-        "The old process exits after its connections. Records that it had not delivered by then are a gap.",
+        "The old process exits after its connections. Records that it had not delivered by then show as a gap.",
     ),
     ("Envoy configuration replaced under load", "Every call has its record."),
     ("filter replaced under load", "Every call has its record."),

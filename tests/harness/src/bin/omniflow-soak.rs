@@ -1,9 +1,9 @@
-//! `make soak`: half of the load that this machine bears, key changes all the time, and two processes whose memory must
-//! stay as it is.
+//! `make soak`: half of the maximum load of this machine with continuous key changes. The memory of both processes must not
+//! grow.
 //!
-//! `SECONDS=1800` sets how long it takes and `RATE=500` the calls a second; without a rate, half of what ten seconds at
-//! full speed show. It ends with 1 and says why, if memory has grown by more than 5 % after the warm-up, or if any call
-//! had another answer than the one that it had to have.
+//! `SECONDS=1800` sets the duration and `RATE=500` the calls per second. The default rate is half of the rate measured in
+//! ten seconds at full speed. The exit code is 1 if memory grows by more than 5 % after the warm-up, or if any call gets a
+//! wrong response.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,21 +19,21 @@ use tokio::time::MissedTickBehavior;
 
 const CLIENTS: u32 = 8;
 const CALIBRATION: Duration = Duration::from_secs(10);
-/// Between two looks at the memory of the processes.
+/// Interval between two measurements of memory.
 const SAMPLE: Duration = Duration::from_secs(5);
-/// Between two changes.
+/// Interval between two changes.
 const CHANGE: Duration = Duration::from_millis(100);
-/// Every so many changes a key is made, rotated and revoked; all others change keys that are there. What is revoked
-/// stays in the image, so that a soak which made a key each time would measure how many keys there are.
+/// Every this many changes, a key is created, rotated and revoked; all other changes update existing keys. Revoked keys stay
+/// in the image, so a soak test that always created keys would measure the number of keys.
 const NEW_KEY: u64 = 300;
 /// Keys that are changed.
 const KEYS: usize = 200;
-/// What the memory may grow by.
+/// The maximum growth of memory.
 const MOST_GROWTH: f64 = 0.05;
 /// The part of the time that is the warm-up.
 const WARM_UP: f64 = 1.0 / 6.0;
 
-/// What the clients and the admin have seen.
+/// Results of the clients and the admin.
 #[derive(Debug, Default)]
 struct Seen {
     calls: AtomicU64,
@@ -73,7 +73,7 @@ async fn soak() -> Result<()> {
         Some(rate) => u32::try_from(rate)?.max(CLIENTS),
         None => calibrate(&stack, &key).await?,
     };
-    println!("{rate} calls a second for {seconds} s, a change of a key each {CHANGE:?}");
+    println!("{rate} calls per second for {seconds} s, a change of a key every {CHANGE:?}");
 
     let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
     let clients = clients(&stack, &key, Some(rate), &seen, &stop);
@@ -89,7 +89,7 @@ async fn soak() -> Result<()> {
     report(&stack, &samples?, &seen, began.elapsed()).await
 }
 
-/// A number from the environment.
+/// A number from an environment variable.
 fn number(variable: &str) -> Result<Option<u64>> {
     match std::env::var(variable) {
         Ok(text) if !text.is_empty() => {
@@ -108,7 +108,7 @@ async fn keys(stack: &Stack) -> Result<Vec<NewKey>> {
     Ok(keys)
 }
 
-/// Half of the calls a second that pass at full speed.
+/// Half of the calls per second that succeed at full speed.
 async fn calibrate(stack: &Stack, key: &NewKey) -> Result<u32> {
     let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
     let clients = clients(stack, key, None, &seen, &stop);
@@ -118,7 +118,7 @@ async fn calibrate(stack: &Stack, key: &NewKey) -> Result<u32> {
         client.await?;
     }
     let full = seen.calls.load(Ordering::Relaxed) / CALIBRATION.as_secs();
-    println!("{full} calls a second at full speed");
+    println!("{full} calls per second at full speed");
     Ok(u32::try_from(full / 2)?.max(CLIENTS))
 }
 
@@ -183,7 +183,7 @@ async fn repeat(port: u16, period: Option<Duration>, calls: &[(Call, u16)], seen
     }
 }
 
-/// Changes keys until it is to stop. Each revocation must be effective when it was acknowledged.
+/// Changes keys until it is stopped. Each revocation must be effective when it is acknowledged.
 async fn change(stack: &Stack, keys: &[NewKey], seen: &Seen, stop: &AtomicBool) -> Result<()> {
     let mut pace = tokio::time::interval(CHANGE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -221,7 +221,7 @@ async fn live_and_die(stack: &Stack, n: u64) -> Result<()> {
     let answer = stack.control_plane.revoke(&made.id, Some(wait)).await?;
     ensure!(answer["enforcement"]["complete"] == true, "a revocation is not effective: {answer}");
     for secret in [&made.secret, &rotated.secret] {
-        ensure!(call(secret).await?.status == 401, "a revoked key has passed");
+        ensure!(call(secret).await?.status == 401, "a revoked key was accepted");
     }
     Ok(())
 }
@@ -252,21 +252,21 @@ async fn report(stack: &Stack, samples: &[Sample], seen: &Seen, took: Duration) 
     let (calls, errors) = (seen.calls.load(Ordering::Relaxed), seen.errors.load(Ordering::Relaxed));
     let reloads = stack.envoy.stat("wasm.omniflow.vm_reload").await?;
     println!(
-        "{calls} calls in {} s ({} a second), {} changes of keys, {errors} wrong answers, {reloads} VMs ended",
+        "{calls} calls in {} s ({} per second), {} changes of keys, {errors} wrong responses, {reloads} crashed VMs",
         took.as_secs(),
         calls / took.as_secs().max(1),
         seen.changes.load(Ordering::Relaxed),
     );
-    println!("\n| process | resident after warm-up | at the end | growth |\n|---|---|---|---|");
+    println!("\n| process | resident memory after warm-up | at the end | growth |\n|---|---|---|---|");
     let envoy = growth("Envoy", samples, |sample| sample.envoy)?;
     let control_plane = growth("control plane", samples, |sample| sample.control_plane)?;
-    ensure!(errors == 0 && reloads == 0, "{errors} wrong answers, {reloads} VMs ended");
-    ensure!(envoy.max(control_plane) <= MOST_GROWTH, "memory has grown by more than {MOST_GROWTH}");
+    ensure!(errors == 0 && reloads == 0, "{errors} wrong responses, {reloads} crashed VMs");
+    ensure!(envoy.max(control_plane) <= MOST_GROWTH, "memory grew by more than {MOST_GROWTH}");
     Ok(())
 }
 
-/// By how much of itself the memory has grown: the median of a tenth of the samples behind the warm-up, and that of the
-/// last tenth.
+/// The relative growth of memory: from the median of a tenth of the samples after the warm-up to the median of the last
+/// tenth.
 fn growth(name: &str, samples: &[Sample], of: fn(&Sample) -> u64) -> Result<f64> {
     let values: Vec<u64> = samples.iter().map(of).collect();
     let tenth = (values.len() / 10).max(1);
