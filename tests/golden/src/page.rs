@@ -28,11 +28,13 @@ pub fn example(page: &str, language: &str) -> String {
     rest.split("```").next().unwrap().to_owned()
 }
 
-/// A table. Vertical bars in cells are escaped.
+/// A table. In cells, vertical bars are escaped, and line breaks become spaces.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let rule = format!("|{}\n", "---|".repeat(head.len()));
-    let rows = rows.iter().map(|cells| row(cells.iter().map(|cell| cell.replace('|', "\\|")).collect()));
+    let rows = rows
+        .iter()
+        .map(|cells| row(cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect()));
     row(head.iter().map(|&cell| cell.to_owned()).collect()) + &rule + &rows.collect::<String>()
 }
 
@@ -103,6 +105,12 @@ mod tests {
         assert!(replace(page, &sections(&["a", "b"])).unwrap_err().contains("generated: b"));
         assert!(replace(page, &sections(&["b"])).unwrap_err().contains("generated: a"));
         assert!(replace("<!-- generated: a -->\n", &sections(&["a"])).unwrap_err().contains("is missing"));
+    }
+
+    #[test]
+    fn cells_stay_in_their_row() {
+        let text = table(&["a", "b"], &[vec!["x|y".to_owned(), "two\nlines".to_owned()]]);
+        assert_eq!(text, "| a | b |\n|---|---|\n| x\\|y | two lines |\n");
     }
 
     #[test]

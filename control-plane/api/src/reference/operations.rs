@@ -30,8 +30,10 @@ pub(super) fn sections(document: &Value) -> Vec<(String, String)> {
 
 fn section(document: &Value, name: &str, operation: &Value) -> String {
     let mut text = format!("### `{name}`\n\n");
-    for part in [&operation["summary"], &operation["description"]] {
-        text.push_str(&format!("{}\n\n", part.as_str().unwrap_or_default()));
+    let summary = operation["summary"].as_str().unwrap_or_default().trim_end_matches('.');
+    text.push_str(&format!("{summary}.\n\n"));
+    if let Some(description) = operation["description"].as_str() {
+        text.push_str(&format!("{description}\n\n"));
     }
     if let Some(parameters) = operation["parameters"].as_array() {
         text.push_str(&format!("{}\n", parameters_of(document, parameters)));
