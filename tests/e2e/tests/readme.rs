@@ -33,7 +33,11 @@ const PAGES: &[(&str, Setting, usize, usize)] = &[
 fn every_block_of_commands_is_known() {
     for (name, _, run, skipped) in PAGES {
         let page = Page::read(name);
-        assert_eq!((page.blocks.len(), page.skipped), (*run, *skipped), "{name}: blocks that run, and that do not");
+        assert_eq!(
+            (page.blocks.len(), page.skipped),
+            (*run, *skipped),
+            "{name}: blocks that run, and that do not"
+        );
     }
     let folder = omniflow_harness::paths::root().join("docs/guides");
     let guides = std::fs::read_dir(folder).unwrap().count();

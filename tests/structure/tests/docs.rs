@@ -229,10 +229,7 @@ fn links_and_anchors_are_found() {
     let text = "# One [two](a.md) `three`\n[x](b.md#c \"title\") `[no](no.md)` ![i](d.svg)\n```\n[no](no.md)\n# no\n```\n\
         [ref]: e.md\n## Same\n## Same\n<a id=\"own\"></a>\n";
     assert_eq!(links(text), ["a.md", "b.md#c", "d.svg", "e.md"]);
-    assert_eq!(
-        anchors(text).into_iter().collect::<Vec<_>>(),
-        ["one-two-three", "own", "same", "same-1"]
-    );
+    assert_eq!(anchors(text).into_iter().collect::<Vec<_>>(), ["one-two-three", "own", "same", "same-1"]);
     let pages = Pages::from([(PathBuf::from("docs/a.md"), text.to_owned())]);
     let why = |link: &str| broken(Path::new("docs/a.md"), link, &pages).unwrap_or_default();
     assert_eq!(why("#own"), "");

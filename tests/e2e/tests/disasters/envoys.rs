@@ -58,8 +58,7 @@ async fn an_envoy_that_is_killed_and_started_again() {
     stack.in_step().await.unwrap();
     observer.passed(SOME).await.unwrap();
     writes_arrive(&stack, "later").await;
-    let kept =
-        "records of the last moments are lost, which the log tells as a gap: drain it first (docs/guides/draining.md)";
+    let kept = "records of the last moments are lost, which the log reports as a gap: drain it first (docs/guides/draining.md)";
     full_buckets("Envoy killed and started again", &observer.stop().await, kept);
 }
 

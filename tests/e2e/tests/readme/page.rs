@@ -80,11 +80,11 @@ impl Page {
             return Some(format!("{answered:?} and not {statuses:?}"));
         }
         let shown = block.output?;
-        let expected: Vec<String> = self.lines[shown.first..shown.end].iter().map(|line| normal(line)).collect();
+        let expected: Vec<String> =
+            self.lines[shown.first..shown.end].iter().map(|line| normal(line)).collect();
         let got: Vec<String> = actual.trim_end().lines().map(normal).collect();
-        (!lines_match(&expected, &got)).then(|| {
-            format!("shown:\n{}\nprinted:\n{actual}", self.lines[shown.first..shown.end].join("\n"))
-        })
+        (!lines_match(&expected, &got))
+            .then(|| format!("shown:\n{}\nprinted:\n{actual}", self.lines[shown.first..shown.end].join("\n")))
     }
 
     /// Updates the output that the page shows for these blocks, given by their number in descending order.
@@ -164,7 +164,8 @@ fn updated(shown: &[String], printed: &[&str]) -> Vec<String> {
 
 /// The positions of the longest sequence of lines that match in both.
 fn common(expected: &[String], actual: &[String]) -> Vec<(usize, usize)> {
-    let matches = |one: usize, other: usize| expected[one] != ANYTHING && line_matches(&expected[one], &actual[other]);
+    let matches =
+        |one: usize, other: usize| expected[one] != ANYTHING && line_matches(&expected[one], &actual[other]);
     let mut lengths = vec![vec![0; actual.len() + 1]; expected.len() + 1];
     for one in (0..expected.len()).rev() {
         for other in (0..actual.len()).rev() {
@@ -195,9 +196,9 @@ fn lines_match(expected: &[String], actual: &[String]) -> bool {
         Some((line, rest)) if line == ANYTHING => {
             (0..=actual.len()).any(|skipped| lines_match(rest, &actual[skipped..]))
         }
-        Some((line, rest)) => {
-            actual.split_first().is_some_and(|(first, tail)| line_matches(line, first) && lines_match(rest, tail))
-        }
+        Some((line, rest)) => actual
+            .split_first()
+            .is_some_and(|(first, tail)| line_matches(line, first) && lines_match(rest, tail)),
     }
 }
 
@@ -220,7 +221,10 @@ fn output_is_compared_without_what_differs_in_each_run() {
         lines_match(&lines(shown), &lines(printed))
     };
     assert!(matches("revoked after 1 ms.", "revoked after 23 ms."));
-    assert!(matches(" a  01a2-beef-cafe  2026-11-30T11:28:58.688Z", " a  0beef-feed-a1  2027-01-30T11:28:58.688Z"));
+    assert!(matches(
+        " a  01a2-beef-cafe  2026-11-30T11:28:58.688Z",
+        " a  0beef-feed-a1  2027-01-30T11:28:58.688Z"
+    ));
     assert!(matches("a …   b", "a xyz b") && matches("a\n…\nb", "a\nb") && matches("a\n…\nb", "a\n1\n2\nb"));
     for (shown, printed) in [
         ("200", "401"),

@@ -74,8 +74,11 @@ impl Shell {
         symlink(paths::filter_wasm().unwrap(), filter).unwrap();
         symlink(paths::root().join("scripts"), root.join("scripts")).unwrap();
         let configuration = fs::read_to_string(paths::configuration("operator.yaml")).unwrap();
-        fs::write(root.join("envoy/operator.yaml"), configuration.replace("9901", &shell.port(2).to_string()))
-            .unwrap();
+        fs::write(
+            root.join("envoy/operator.yaml"),
+            configuration.replace("9901", &shell.port(2).to_string()),
+        )
+        .unwrap();
         for (name, script) in
             [("target/release/omf", OMF), ("target/release/curl", CURL), (".tools/bin/envoy", ENVOY)]
         {
@@ -143,8 +146,9 @@ impl Shell {
         let text = self.with_named_ports(&String::from_utf8_lossy(&fs::read(&output).unwrap()));
         let mut outputs: Vec<(String, String)> = Vec::new();
         let mut rest = text.as_str();
-        while let Some((printed, (status, tail))) =
-            rest.split_once("\n\u{1e}").and_then(|(printed, tail)| Some((printed, tail.split_once('\u{1f}')?)))
+        while let Some((printed, (status, tail))) = rest
+            .split_once("\n\u{1e}")
+            .and_then(|(printed, tail)| Some((printed, tail.split_once('\u{1f}')?)))
         {
             outputs.push((status.to_owned(), printed.to_owned()));
             rest = tail;
@@ -183,4 +187,3 @@ pub(super) fn stop(demo: &Process, ends: bool) {
     let status = if ends { demo.wait(STOP) } else { demo.stop(STOP).ok() };
     assert_eq!(status.map(|status| status.success()), Some(!ends), "{}", demo.log_end(10));
 }
-
