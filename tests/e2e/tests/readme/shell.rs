@@ -23,16 +23,15 @@ const NAMED: [u16; 5] = [8080, 10_000, 9901, 8081, 8089];
 /// People take longer to type a line than gateways take to apply the change before, and to deliver records; a script does
 /// not. So `curl` waits until gateways are in step, and what reads the audit log until records have arrived.
 const OMF: &str = r#"#!/bin/bash
-waiting() { command curl -s 'http://127.0.0.1:ADMIN/stats?filter=omniflow_audit_not_quiescent' | awk '{ sum += $2 } END { print sum + 0 }'; }
+PATH_OF_PAGE=$PATH PATH=$SYSTEM_PATH
+decided() { curl -s 'http://127.0.0.1:ADMIN/stats?filter=omniflow_decisions_' | awk '{ sum += $2 } END { print sum + 0 }'; }
+stored() { curl -s "$OMF_URL/metrics" | awk '$1 ~ /^omf_audit_records_total/ { sum += $2 } END { print sum + 0 }'; }
 delivered() {
-    local quiet=0 end=$((SECONDS + 10))
-    until ((quiet > 2 || SECONDS > end)); do
-        if [[ $(PATH=$SYSTEM_PATH waiting) == 0 ]]; then quiet=$((quiet + 1)); else quiet=0; fi
-        sleep 0.1
-    done
+    local end=$((SECONDS + 10))
+    until (($(decided) <= $(stored) || SECONDS > end)); do sleep 0.1; done
 }
 case "$1 ${2-}" in 'audit '* | 'key show' | 'key update' | 'key revoke' | 'key leaked' | 'policy replay') delivered ;; esac
-exec REAL_OMF "$@"
+PATH=$PATH_OF_PAGE exec REAL_OMF "$@"
 "#;
 /// With an end of line after the body, as a terminal shows the prompt in a line of its own.
 const CURL: &str = r#"#!/bin/bash
