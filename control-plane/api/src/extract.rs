@@ -109,7 +109,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let Path(segments) = Path::<T>::from_request_parts(parts, state)
             .await
-            .map_err(|_| Error::not_found("Nothing has this path. Check the identifier in it."))?;
+            .map_err(|_| Error::not_found("No resource has this path. Check the ID in it."))?;
         Ok(Self(segments))
     }
 }

@@ -229,7 +229,7 @@ impl Error {
 
     /// A failure of the control plane. Its cause is in the log only.
     pub fn internal() -> Self {
-        Self::new(ErrorCode::InternalError, "The control plane failed. Its log says why.")
+        Self::new(ErrorCode::InternalError, "The control plane failed. Its log has the reason.")
     }
 }
 

@@ -84,7 +84,10 @@ const REJECTED: &[(&str, &str)] = &[
     ("policy set broken.json", "line 2 column"),
     ("key update ci2", "nothing to change"),
     ("key update ci2 --description y --if-match 9", "version_mismatch"),
-    ("key import --name x --environment live --scope contacts:read --digest 00", "imports_not_taken"),
+    (
+        "key import --name x --environment live --scope contacts:read --digest e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "imports_not_taken",
+    ),
     ("key import --name x --environment live --scope contacts:read", "--secret-file"),
     (
         "key create --name y --environment live --scope contacts:read --idempotency-key one",
