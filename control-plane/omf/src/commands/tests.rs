@@ -93,7 +93,7 @@ const REJECTED: &[(&str, &str)] = &[
         "key create --name y --environment live --scope contacts:read --idempotency-key one",
         "idempotency_key_reused",
     ),
-    ("policy rollback 99", "no policy has the version 99"),
+    ("policy rollback 99", "the policy has no version 99"),
     ("policy explain --key nobody GET /x", "no key has"),
     ("policy diff --from 99", "from is a version"),
     ("admin-log --action none", "an action is one of"),
