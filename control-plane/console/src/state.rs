@@ -93,7 +93,7 @@ impl Console {
 
 /// Large forms that are read at once without a session. A form that is sent after its session has ended is not lost; but
 /// nobody without a session can fill the memory.
-pub(super) const MAX_LARGE_FORMS: usize = 8;
+const MAX_LARGE_FORMS: usize = 8;
 
 /// The state of the console.
 #[derive(Debug)]
