@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
 
 use super::access::{Access, TokenMiddleware};
 use super::openapi;
+use super::query_turn;
 use super::state::{Api, AppState};
 
 /// Maximum length of a request body in bytes. An endpoint can override it with its own [`DefaultBodyLimit`] layer.
@@ -20,6 +22,7 @@ pub(super) const BODY_LIMIT: usize = 256 * 1024;
 
 /// The endpoints that are registered so far.
 pub(super) struct Endpoints {
+    api: Arc<Api>,
     middleware: TokenMiddleware,
     documented: OpenApiRouter<AppState>,
     undocumented: OpenApiRouter<AppState>,
@@ -30,7 +33,8 @@ pub(super) struct Endpoints {
 impl Endpoints {
     pub(super) fn new(api: Arc<Api>) -> Self {
         Self {
-            middleware: TokenMiddleware::new(api),
+            middleware: TokenMiddleware::new(Arc::clone(&api)),
+            api,
             documented: OpenApiRouter::with_openapi(openapi::without_operations()),
             undocumented: OpenApiRouter::default(),
         }
@@ -41,6 +45,14 @@ impl Endpoints {
         let endpoint = self.protected(access, endpoint);
         self.documented = self.documented.routes(endpoint);
         self
+    }
+
+    /// Adds an endpoint that runs a query of many rows, such as a list with filters. A token runs few of these at once.
+    pub(super) fn add_query(self, access: Access, endpoint: UtoipaMethodRouter<AppState>) -> Self {
+        let log = Arc::clone(&self.api.request_log);
+        let (schemas, paths, handler) = endpoint;
+        let handler = handler.route_layer(middleware::from_fn_with_state(log, query_turn::take));
+        self.add(access, (schemas, paths, handler))
     }
 
     /// Adds an endpoint that the OpenAPI document omits, because it is not part of the API for admins.

@@ -73,7 +73,7 @@ struct Shown {
 }
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
-    routes.page("/admin-log", READ, show)
+    routes.query("/admin-log", READ, show)
 }
 
 async fn show(

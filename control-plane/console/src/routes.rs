@@ -4,15 +4,20 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{MethodFilter, get, on};
 
+use super::extract::Authenticated;
+use super::page::PageError;
 use super::route_kind::RouteKind;
 use super::session_middleware::SessionMiddleware;
 use crate::state::AppState;
 use crate::state::Console;
+use omniflow_service::audit::RequestLog;
 pub(super) use omniflow_domain::access::{AUDIT, Access, OWNER, READ, WRITE};
 
 /// One row of the table of routes.
@@ -25,6 +30,17 @@ pub(super) struct PageRoute {
     pub(super) path: &'static str,
     /// The principals that it admits.
     pub(super) access: Access,
+}
+
+/// Calls the handler when it is the turn of the session's token.
+async fn take_turn(
+    State(log): State<Arc<RequestLog>>,
+    Authenticated(principal): Authenticated,
+    request: Request,
+    next: Next,
+) -> Result<Response, PageError> {
+    let _turn = log.query_turn(&principal).await?;
+    Ok(next.run(request).await)
 }
 
 /// The routes while they are declared.
@@ -51,6 +67,17 @@ impl PageRoutes {
         self.add(MethodFilter::GET, Method::GET, path, access, RouteKind::Page, handler)
     }
 
+    /// A page that runs a query of many rows, such as a list with filters. A token runs few of these at once.
+    pub(super) fn query<H: Handler<T, AppState>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        let log = Arc::clone(&self.app.request_log);
+        self.page(path, access, handler.layer(middleware::from_fn_with_state(log, take_turn)))
+    }
+
     /// A part of a page that its script loads. Such a request does not keep a session from ending.
     pub(super) fn live<H: Handler<T, AppState>, T: 'static>(
         self,
@@ -69,6 +96,17 @@ impl PageRoutes {
         handler: H,
     ) -> Self {
         self.add(MethodFilter::POST, Method::POST, path, access, RouteKind::Form, handler)
+    }
+
+    /// The target of a form that runs a query of many rows.
+    pub(super) fn query_form<H: Handler<T, AppState>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        let log = Arc::clone(&self.app.request_log);
+        self.form(path, access, handler.layer(middleware::from_fn_with_state(log, take_turn)))
     }
 
     /// A file of the pages, for everybody and without a session.

@@ -20,7 +20,9 @@ use omniflow_store::metrics::{Operation, OperationTimer};
 use omniflow_store::{Result, StoreError, StoreMetrics};
 
 use crate::at;
+use crate::scanner::{Scanner, Scanners};
 
+/// Connections for reads that end soon: of single rows, and of few rows by an index.
 const READERS: u32 = 4;
 /// The page cache of a reader, in SQLite's unit: negative numbers are KiB. The operating system caches the file too, once
 /// for all readers. A larger cache would fill within a quarter of an hour, once for each reader.
@@ -40,6 +42,7 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Database {
     readers: SqlitePool,
+    scanners: Scanners,
     writer: Arc<Mutex<SqliteConnection>>,
     /// Runs checkpoints. It never writes rows.
     checkpointer: Mutex<SqliteConnection>,
@@ -125,9 +128,12 @@ impl Database {
         }
         let options = options.pragma("cache_size", READER_CACHE);
         let checkpointer = SqliteConnection::connect_with(&options).await?;
-        let readers = readers.connect_with(options.read_only(true)).await?;
+        let options = options.read_only(true);
+        let scanners = Scanners::connect(readers.clone(), options.clone()).await?;
+        let readers = readers.connect_with(options).await?;
         Ok(Self {
             readers,
+            scanners,
             writer: Arc::new(Mutex::new(writer)),
             options: making,
             checkpointer: Mutex::new(checkpointer),
@@ -185,6 +191,11 @@ impl Database {
         Ok(Reader { connection: self.readers.acquire().await?, timer })
     }
 
+    /// A connection for a read that may take long. Reads of [`Database::reader`] do not wait for it.
+    pub(crate) async fn scanner(&self) -> Result<Scanner> {
+        self.scanners.acquire(self.metrics.start(Operation::Read)).await
+    }
+
     pub(crate) async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&mut *self.reader().await?).await?;
         Ok(())
@@ -192,6 +203,7 @@ impl Database {
 
     pub(crate) async fn close(&self) {
         self.readers.close().await;
+        self.scanners.close().await;
         if let Err(error) =
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *self.writer.lock().await).await
         {

@@ -7,7 +7,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `database`, `columns` | one database with its writer and readers; conversion between values and columns |
+//! | `database`, `scanner`, `columns` | one database with its writer and readers; reads that may take long; conversion between values and columns |
 //! | `keys`, `tokens`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
 //! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
 //! | `retention`, `maintenance`, `search_index` | purging and upkeep |
@@ -38,6 +38,7 @@ mod request_log;
 mod restore;
 mod retention;
 mod rollup;
+mod scanner;
 mod schema_check;
 mod search_index;
 mod sessions;

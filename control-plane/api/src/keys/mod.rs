@@ -27,7 +27,7 @@ use omniflow_service::keys::{Issued, Keys};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
-        .add(READ, routes!(list::list))
+        .add_query(READ, routes!(list::list))
         .add(WRITE, routes!(create::create))
         .add(READ, routes!(show))
         .add(WRITE, routes!(update::update))

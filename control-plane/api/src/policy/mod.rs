@@ -40,7 +40,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .add(READ, routes!(diff::between_versions))
         .add(READ, routes!(diff::to_draft).layer(DefaultBodyLimit::max(BODY_LIMIT)))
         .add(READ, routes!(explain::explain).layer(DefaultBodyLimit::max(BODY_LIMIT)))
-        .add(READ, routes!(replay::replay).layer(DefaultBodyLimit::max(BODY_LIMIT)))
+        .add_query(READ, routes!(replay::replay).layer(DefaultBodyLimit::max(BODY_LIMIT)))
 }
 
 /// Shows the effective policy; the document alone in TOML to whoever accepts that.

@@ -132,15 +132,18 @@ impl Leaks {
         measures: Measures,
         attempt: Option<Attempt>,
     ) -> Result<Progress, Error> {
+        let ids: Vec<Uuid> = found.keys.keys().copied().collect();
+        // Before the turn: other changes wait for it. A log that cannot be read prevents no revocation.
+        let last_used = self.store.last_used(&ids).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "last use of leaked keys unavailable");
+            LastUsed::new()
+        });
         let _turn = self.publisher.turn().await;
         let now = self.clock.now();
         let mut transaction = self.store.begin().await?;
         if let Some(earlier) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
             return Ok(Progress::Replayed(earlier));
         }
-        let ids: Vec<Uuid> = found.keys.keys().copied().collect();
-        // After the commit nothing may fail any more: the secrets of replacements would be lost.
-        let last_used = self.store.last_used(&ids).await?;
         let (mut leaked, mut changes) = (Vec::new(), Vec::new());
         for (id, versions) in &found.keys {
             let (one, changed) =

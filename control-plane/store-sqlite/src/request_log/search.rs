@@ -69,7 +69,7 @@ impl Database {
         let head = format!("{head}INDEXED BY {} ", through.index);
         if through.is_all {
             let mut query = page_query(&head, filter, before, limit);
-            let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+            let rows = query.build().fetch_all(&mut *self.scanner().await?).await?;
             let found = rows.iter().map(read).collect::<Result<_>>()?;
             return Ok(SearchPage { found, ended_at: None });
         }
@@ -78,7 +78,7 @@ impl Database {
             let start = self.step_back(&through, before).await?;
             let within = AuditFilter { from: start.or(filter.from), ..filter.clone() };
             let mut query = page_query(&head, &within, before, limit - found.len());
-            let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+            let rows = query.build().fetch_all(&mut *self.scanner().await?).await?;
             for row in &rows {
                 found.push(read(row)?);
             }
@@ -104,7 +104,7 @@ impl Database {
         apply(&mut query, &through.answered);
         apply_place(&mut query, before);
         query.push(" ORDER BY time DESC, id DESC LIMIT 1 OFFSET ").push_bind(row_limit(STEP));
-        let row = query.build().fetch_optional(&mut *self.reader().await?).await?;
+        let row = query.build().fetch_optional(&mut *self.scanner().await?).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?.map(from_millis))
     }
 
@@ -116,7 +116,7 @@ impl Database {
                 "SELECT count(*) FROM (SELECT 1 FROM audit_records WHERE source_ip BETWEEN ? AND ? LIMIT ?)",
             );
             let row = row.bind(first).bind(last).bind(row_limit(GATHERED + 1));
-            let calls: i64 = row.fetch_one(&mut *self.reader().await?).await?.try_get(0)?;
+            let calls: i64 = row.fetch_one(&mut *self.scanner().await?).await?.try_get(0)?;
             if calls <= row_limit(GATHERED) {
                 let index = "audit_records_source_ip";
                 return Ok(Through { index, answered: AuditFilter::default(), is_all: true });

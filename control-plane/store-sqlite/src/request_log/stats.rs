@@ -70,7 +70,7 @@ impl Database {
         let row =
             sqlx::query("SELECT key_name FROM audit_records WHERE key_id = ? ORDER BY time DESC LIMIT 1")
                 .bind(key)
-                .fetch_optional(&mut *self.reader().await?)
+                .fetch_optional(&mut *self.scanner().await?)
                 .await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
@@ -80,7 +80,7 @@ impl Database {
         let row = sqlx::query(
             "SELECT (SELECT min(time) FROM audit_records), (SELECT max(time) FROM audit_records)",
         )
-        .fetch_one(&mut *self.reader().await?)
+        .fetch_one(&mut *self.scanner().await?)
         .await?;
         let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
         Ok(first.zip(last).map(|(first, last)| (from_millis(first), from_millis(last))))
@@ -102,7 +102,7 @@ impl Database {
         apply(&mut query, filter);
         query.push(" GROUP BY ").push(positions(by.len())).push(" ORDER BY calls DESC, ");
         query.push(positions(by.len())).push(" LIMIT ").push_bind(row_limit(most));
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        let rows = query.build().fetch_all(&mut *self.scanner().await?).await?;
         rows.iter().map(|row| group(row, by)).collect()
     }
 
@@ -117,7 +117,7 @@ impl Database {
         query.push(columns(by)).push(", ").push(COUNTED).push(" FROM audit_records WHERE true");
         apply(&mut query, slice);
         query.push(" GROUP BY ").push(positions(by.len() + 2));
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        let rows = query.build().fetch_all(&mut *self.scanner().await?).await?;
         for row in &rows {
             let group = group(row, by)?;
             let class = row.try_get(by.len())?;

@@ -59,7 +59,7 @@ impl Database {
         query.push(Through::of(slice).index).push(" WHERE true");
         apply(&mut query, slice);
         query.push(" GROUP BY 1, 2, 3");
-        for row in &query.build().fetch_all(&mut *self.reader().await?).await? {
+        for row in &query.build().fetch_all(&mut *self.scanner().await?).await? {
             let stretch = row.try_get::<i64, _>(0)?.cast_unsigned().saturating_mul(width);
             let class = row.try_get(1)?;
             let latency = row.try_get::<i64, _>(2)?;
