@@ -67,6 +67,11 @@ impl<T> Answer<T> {
         &self.body
     }
 
+    /// The JSON.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
     /// The same JSON with another typed form.
     pub(crate) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Answer<U> {
         Answer { json: self.json, body: convert(self.body) }

@@ -14,8 +14,9 @@ use super::output::{Output, cell};
 /// The file name of standard output.
 const STANDARD_OUTPUT: &str = "-";
 
+/// Arguments of a command that makes a secret.
 #[derive(Debug, Args)]
-pub(crate) struct SecretArgs {
+pub struct SecretArgs {
     /// Write the secret alone into this new file, which only its owner may read; - for standard output.
     ///
     /// Nothing stands around it, not even an end of line: secret managers take what they are given as it is. With
@@ -26,7 +27,7 @@ pub(crate) struct SecretArgs {
 
 /// A place for a secret that is about to be made.
 #[derive(Debug)]
-pub(crate) enum SecretOutput {
+pub enum SecretOutput {
     /// Standard output, with what is printed anyway.
     Printed,
     /// Standard output, the secret alone.
@@ -37,7 +38,7 @@ pub(crate) enum SecretOutput {
 
 /// A file that goes away again unless a secret is in it.
 #[derive(Debug)]
-pub(crate) struct NewFile {
+pub struct NewFile {
     file: File,
     path: PathBuf,
     written: bool,
@@ -47,7 +48,7 @@ pub(crate) struct NewFile {
 
 impl SecretArgs {
     /// Makes sure of the place before the secret is made: what cannot be written would be lost.
-    pub(crate) fn open(self, output: Output) -> anyhow::Result<SecretOutput> {
+    pub fn open(self, output: Output) -> anyhow::Result<SecretOutput> {
         match self.output_file {
             None => Ok(SecretOutput::Printed),
             Some(path) if path == Path::new(STANDARD_OUTPUT) => {
@@ -66,7 +67,7 @@ impl SecretArgs {
 impl SecretOutput {
     /// Writes the secret of an answer, whose JSON is `answer`. Returns the file that holds it, if that is not standard
     /// output.
-    pub(crate) fn deliver(
+    pub fn deliver(
         self,
         secret: &str,
         answer: &Value,
@@ -111,7 +112,7 @@ pub(crate) fn without_secret(mut answer: Value) -> Value {
 }
 
 /// Where a person finds the secret, for the note behind it.
-pub(crate) fn whereabouts(file: Option<&Path>) -> String {
+pub fn whereabouts(file: Option<&Path>) -> String {
     match file {
         None => "It is shown this once and stored nowhere.".to_owned(),
         Some(file) => format!("It lies in {} and nowhere else.", file.display()),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use omniflow_policy::key::{KeyPrefix, compose_token};
+use omniflow_policy::key::{KeyPrefix, Secret, compose_token};
 use omniflow_policy::policy::PolicyDocument;
 
 use omniflow_domain::admin_event::{Action, NewAdminEvent, PrincipalRef, Subject};
@@ -14,6 +14,11 @@ use omniflow_domain::policy::StoredPolicy;
 use omniflow_domain::token::{Role, Token};
 use omniflow_files::private;
 use omniflow_store::{Installation, Store, StoreError};
+
+/// The principal of a recovery in the admin log. It needs no token.
+const RECOVERY: &str = "omf token recover";
+/// The names that a recovered token may get.
+const MAX_RECOVERED: usize = 100;
 
 /// Who made what the first start makes.
 const FIRST_START: &str = "first start";
@@ -35,6 +40,62 @@ pub enum BootstrapError {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+/// Why no owner token can be created in a data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The databases hold no installation.
+    #[error("the databases hold no installation: omf serve has never completed a start here")]
+    NoInstallation,
+    /// The row cannot be written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// No token can be composed.
+    #[error(transparent)]
+    Entropy(#[from] EntropyUnavailable),
+    /// Every name is taken.
+    #[error("{MAX_RECOVERED} recovered tokens exist: revoke some of them first")]
+    NoName,
+}
+
+/// Creates an owner token without a token that allows it: for whoever can write to the data directory and has lost all owner
+/// tokens. The event of the admin log is part of the change.
+pub(crate) async fn recover_owner(
+    store: &dyn Store,
+    clock: &Clock,
+    entropy: &Entropy,
+) -> Result<(Token, Secret), RecoveryError> {
+    let installation = store.installation().await?.ok_or(RecoveryError::NoInstallation)?;
+    let now = clock.now();
+    let secret = entropy.compose(|mut random| compose_token(&installation.key_prefix, &mut random))?;
+    let mut transaction = store.begin().await?;
+    for number in 1..=MAX_RECOVERED {
+        let Ok(name) = format!("recovered owner {number}").parse() else { break };
+        let token = Token {
+            id: entropy.uuid(now)?,
+            name,
+            role: Role::Owner,
+            digest: secret.digest(),
+            created_by: RECOVERY.to_owned(),
+            created_at: now,
+            expires_at: None,
+        };
+        if transaction.insert_token(&token).await? {
+            let event = NewAdminEvent {
+                time: now,
+                principal: PrincipalRef { id: None, name: RECOVERY.to_owned() },
+                action: Action::TokenCreated,
+                subject: Subject { id: token.id.to_string(), name: token.name.to_string() },
+                before: None,
+                after: Some(token_state(&token)),
+            };
+            transaction.insert_admin_event(&event).await?;
+            transaction.commit().await?;
+            return Ok((token, secret));
+        }
+    }
+    Err(RecoveryError::NoName)
 }
 
 /// The installation of this storage, made now if this is the first start.

@@ -74,6 +74,11 @@ pub struct SqliteStore {
 // === impl SqliteStore ===
 
 impl SqliteStore {
+    /// Whether `directory` has the databases of an installation.
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(MAIN_FILE).exists()
+    }
+
     /// Opens the databases in `directory`, and creates or migrates them as needed. The directory and its files are
     /// readable by their owner only.
     pub async fn open(directory: &Path) -> Result<Self> {

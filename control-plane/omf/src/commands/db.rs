@@ -59,7 +59,7 @@ pub(super) struct Restore {
 }
 
 #[derive(Debug, Args)]
-struct DataDir {
+pub(super) struct DataDir {
     #[arg(
         long = Setting::DataDir.flag(),
         value_name = Setting::DataDir.value_name(),
@@ -167,7 +167,7 @@ fn owners_token(data_dir: &Path) -> String {
 
 impl DataDir {
     /// The folder by the configuration that omf serve would read.
-    fn path(self) -> anyhow::Result<PathBuf> {
+    pub(super) fn path(self) -> anyhow::Result<PathBuf> {
         let values = self.data_dir.map(|path| (Setting::DataDir, path)).into_iter().collect();
         Ok(serve::read(&Flags { file: self.config, values }).data_dir()?)
     }
