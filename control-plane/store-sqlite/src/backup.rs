@@ -20,6 +20,7 @@ use omniflow_files::private;
 use omniflow_store::{Result, StoreError};
 
 use crate::database::BUSY_TIMEOUT;
+use crate::scanner::quoted;
 use crate::{AUDIT_FILE, MAIN_FILE, at};
 
 /// The format of a backup, the only one so far.
@@ -161,6 +162,10 @@ async fn copy_database(from: &Path, to: &Path, name: &str) -> std::result::Resul
     // SQLite accepts an existing file if it is empty, and keeps its mode.
     let file = private::open_private(to).map_err(at(to))?;
     let mut reader = read_only(from).await?;
+    // Indexes are sorted beside the copy: there may be no other folder that can be written.
+    let folder = quoted(to.parent().unwrap_or(to));
+    let temporary = sqlx::AssertSqlSafe(format!("PRAGMA temp_store_directory = {folder}"));
+    sqlx::query(temporary).execute(&mut reader).await.map_err(StoreError::from)?;
     let copied = sqlx::query("VACUUM INTO ?").bind(text.to_owned()).execute(&mut reader).await;
     reader.close().await.map_err(StoreError::from)?;
     copied.map_err(StoreError::from)?;

@@ -4,6 +4,7 @@
 //! has a time limit. A read whose caller has gone is stopped within milliseconds.
 
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,7 +25,7 @@ const STEPS_PER_CHECK: i32 = 10_000;
 
 /// The connections for long reads.
 #[derive(Debug)]
-pub(crate) struct Scanners(SqlitePool);
+pub(crate) struct Scanners(pub(crate) SqlitePool);
 
 /// A connection for a long read. Its use is recorded as one read when it is dropped; a statement that is still running is
 /// stopped then.
@@ -44,6 +45,11 @@ pub(crate) async fn in_time<T>(operation: impl Future<Output = Result<T>>) -> Re
     within(TIME_LIMIT, operation).await
 }
 
+/// The folder as a value of `PRAGMA temp_store_directory`. SQLite has one for the whole process.
+pub(crate) fn quoted(folder: &Path) -> String {
+    format!("'{}'", folder.display().to_string().replace('\'', "''"))
+}
+
 async fn within<T>(limit: Duration, operation: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(limit, operation).await.unwrap_or(Err(StoreError::TimeLimit(limit)))
 }
@@ -51,8 +57,17 @@ async fn within<T>(limit: Duration, operation: impl Future<Output = Result<T>>) 
 // === impl Scanners ===
 
 impl Scanners {
-    /// Opens the first connection; `options` are those of the readers.
-    pub(crate) async fn connect(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Result<Self> {
+    /// Opens the first connection; `options` are those of the readers of the database in `file`.
+    ///
+    /// Large sorts are on disk, in the folder of the database: the system's folder for temporary files may be small, or missing
+    /// where the root is read-only. Fails if the folder cannot be written.
+    pub(crate) async fn connect(
+        pool: SqlitePoolOptions,
+        options: SqliteConnectOptions,
+        file: &Path,
+    ) -> Result<Self> {
+        let folder = quoted(file.parent().unwrap_or(file));
+        let options = options.pragma("temp_store", "FILE").pragma("temp_store_directory", folder);
         // One that waits longer is stopped by the time limit of its operation.
         let pool = pool.max_connections(SCANNERS).acquire_timeout(2 * TIME_LIMIT);
         Ok(Self(pool.connect_with(options).await?))
