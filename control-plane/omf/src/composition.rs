@@ -17,13 +17,14 @@ use omniflow_service::audit::RequestLog;
 use omniflow_service::authentication::Authentication;
 use omniflow_service::fleet::Fleet;
 use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
-use omniflow_service::gateway_protocol::GatewayProtocol;
+use omniflow_service::gateway_protocol::{GatewayProtocol, ProtocolParts};
 use omniflow_service::gateways::Gateways;
 use omniflow_service::idempotency::IdempotencyCache;
 use omniflow_service::jobs::retention::RetentionPeriods;
 use omniflow_service::keys::{KeyParts, Keys};
 use omniflow_service::known_tokens::KnownTokens;
 use omniflow_service::leaks::Leaks;
+use omniflow_service::log_space::LogSpace;
 use omniflow_service::monitoring::{DeliveryFailures, Monitoring};
 use omniflow_service::notifications::Notifications;
 use omniflow_service::policy::Policies;
@@ -76,6 +77,7 @@ struct Shared {
     fleet: Arc<Fleet>,
     notifications: Notifications,
     vault: Arc<Vault>,
+    space: Arc<LogSpace>,
     known_tokens: Arc<KnownTokens>,
     idempotency: Arc<IdempotencyCache>,
     retention: RetentionPeriods,
@@ -178,13 +180,19 @@ impl Shared {
         fleet.recall(&*store).await?;
         let publisher = Arc::new(Publisher::new(Arc::clone(&store), installation, clock.clone()));
         let retention =
-            RetentionPeriods { records: settings.audit_retention, payloads: settings.payload_retention };
+            RetentionPeriods {
+            records: settings.audit_retention,
+            payloads: settings.payload_retention,
+            max_bytes: settings.log_limits.max_bytes,
+        };
+        let space = Arc::new(LogSpace::new(Arc::clone(&store), settings.log_limits));
         Ok(Self {
             store,
             publisher,
             fleet,
             notifications: Notifications::default(),
             vault,
+            space,
             known_tokens,
             idempotency: Arc::default(),
             retention,
@@ -247,17 +255,24 @@ fn api(
     metrics: &Metrics,
 ) -> Api {
     let Shared { store, publisher, fleet, notifications, vault, clock, .. } = shared;
-    let gateway_protocol = GatewayProtocol::new(
+    let gateway_protocol = GatewayProtocol::new(ProtocolParts {
+        store: Arc::clone(store),
+        publisher: Arc::clone(publisher),
+        fleet: Arc::clone(fleet),
+        vault: Arc::clone(vault),
+        notifications: notifications.clone(),
+        clock: clock.clone(),
+        metrics: metrics.gateways.clone(),
+        space: Arc::clone(&shared.space),
+    });
+    let monitoring = Monitoring::new(
         Arc::clone(store),
         Arc::clone(publisher),
         Arc::clone(fleet),
-        Arc::clone(vault),
-        notifications.clone(),
         clock.clone(),
-        metrics.gateways.clone(),
+        failures,
+        Arc::clone(&shared.space),
     );
-    let monitoring =
-        Monitoring::new(Arc::clone(store), Arc::clone(publisher), Arc::clone(fleet), clock.clone(), failures);
     Api {
         authentication: Arc::clone(&cases.authentication),
         admission: Arc::clone(admission),

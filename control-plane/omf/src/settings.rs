@@ -10,6 +10,7 @@ use omniflow_net::tls::TlsFiles;
 use omniflow_outbound::otlp::OtlpSettings;
 use omniflow_outbound::webhook::WebhookSettings;
 use omniflow_policy::key::KeyPrefix;
+use omniflow_service::log_space::LogLimits;
 
 /// The settings of a server.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct ServerSettings {
     pub audit_retention: Duration,
     /// For how long the arguments of calls are kept.
     pub payload_retention: Duration,
+    /// How large the request log may become, and what stays free on its volume.
+    pub log_limits: LogLimits,
     /// Where the keys lie that seal the arguments; `payload-key` in the data directory if not stated.
     pub payload_key_file: Option<PathBuf>,
     /// Who gets anomalies; `None` for nobody.
@@ -62,6 +65,7 @@ impl ServerSettings {
             rotation_after: Some(Duration::from_secs(90 * 86_400)),
             audit_retention: Duration::from_secs(90 * 86_400),
             payload_retention: Duration::from_secs(7 * 86_400),
+            log_limits: LogLimits { max_bytes: None, reserve_bytes: 0 },
             payload_key_file: None,
             webhook: None,
             gateway_url: None,

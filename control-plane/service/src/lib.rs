@@ -20,6 +20,7 @@ pub mod json;
 pub mod keys;
 pub mod known_tokens;
 pub mod leaks;
+pub mod log_space;
 pub mod metrics;
 pub mod monitoring;
 pub mod notifications;

@@ -46,7 +46,7 @@ mod tokens;
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use omniflow_files::private;
 use omniflow_store::{Result, StoreError, StoreMetrics};
@@ -67,6 +67,8 @@ pub struct SqliteStore {
     /// The request log.
     audit: Database,
     metrics: StoreMetrics,
+    /// Where the databases are.
+    directory: PathBuf,
     /// Held while the store is open; the operating system releases it when the process ends.
     _lock: File,
 }
@@ -92,7 +94,7 @@ impl SqliteStore {
         let main_path = directory.join(MAIN_FILE);
         let (migrations, most) = (database::main_migrations(), database::MOST_LOG_PAGES);
         let main = Database::open(&main_path, migrations, Some(&audit_path), most, metrics.clone()).await?;
-        Ok(Self { main, audit, metrics, _lock: lock })
+        Ok(Self { main, audit, metrics, directory: directory.to_owned(), _lock: lock })
     }
 }
 

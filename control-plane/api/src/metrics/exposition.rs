@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use omniflow_domain::anomaly::AnomalyKind;
 use omniflow_domain::audit::GapCause;
 use omniflow_domain::key::KeyStatus;
+use omniflow_service::log_space::SpaceStatus;
 use omniflow_service::monitoring::{Metrics, OtlpMetrics, WebhookMetrics};
 
 /// A text format that Prometheus reads.
@@ -141,10 +142,28 @@ impl Values {
             ([("cause", cause.as_str())], found.map_or((0, 0), |(_, gaps, calls)| (*gaps, *calls)))
         };
         let all = GapCause::ALL.map(of);
+        self.space(samples)?;
         let gaps = all.map(|(labels, (gaps, _))| (labels, gaps));
         samples.counters("omf_audit_gaps", "Gaps in the audit log, including withdrawn ones.", gaps)?;
         let calls = all.map(|(labels, (_, calls))| (labels, calls));
         samples.counters("omf_audit_gap_calls", "Lower bound of the calls missing in these gaps.", calls)
+    }
+
+    fn space(&self, samples: &mut Samples) -> fmt::Result {
+        let SpaceStatus { log_bytes, limits, free_bytes, refused_batches, failed_batches } = self.metrics.space;
+        samples.gauge("omf_audit_log_bytes", "Size of the audit log, with pages that are free.", log_bytes)?;
+        let help = "Size above which the oldest audit records are purged; 0 for no limit.";
+        samples.gauge("omf_audit_log_max_bytes", help, limits.max_bytes.unwrap_or_default())?;
+        if let Some(free_bytes) = free_bytes {
+            samples.gauge("omf_volume_free_bytes", "Free space on the volume of the data directory.", free_bytes)?;
+        }
+        let help = "Free space below which audit batches are refused.";
+        samples.gauge("omf_volume_reserve_bytes", help, limits.reserve_bytes)?;
+        samples.counters(
+            "omf_audit_batches_rejected",
+            "Audit batches that were not stored: refused because of the reserve, or failed.",
+            [([("cause", "reserve")], refused_batches), ([("cause", "failed")], failed_batches)],
+        )
     }
 
     fn edge(&self, samples: &mut Samples) -> fmt::Result {

@@ -19,6 +19,7 @@ pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResu
     checks.push(to_check_result("audit log", gaps(client, now)));
     match client.probe("/metrics") {
         Ok(metrics) => {
+            checks.extend(space(&metrics.body).map(|state| to_check_result("disk", Ok(state))));
             checks.extend(export(&metrics.body).map(|state| to_check_result("OTLP export", Ok(state))))
         }
         Err(error) => checks.push(CheckResult::failure("OTLP export", format!("{error:#}"))),
@@ -49,12 +50,46 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     })
 }
 
+/// Whether there is space for audit records; `None` if the control plane cannot tell.
+fn space(metrics: &str) -> Option<(Level, String)> {
+    let (free, reserve) = (number(metrics, "omf_volume_free_bytes")?, number(metrics, "omf_volume_reserve_bytes")?);
+    let rejected: u64 = ["reserve", "failed"]
+        .iter()
+        .filter_map(|cause| number(metrics, &format!("omf_audit_batches_rejected_total{{cause=\"{cause}\"}}")))
+        .sum();
+    let (free_mib, reserve_mib) = (free >> 20, reserve >> 20);
+    let log_mib = number(metrics, "omf_audit_log_bytes").unwrap_or_default() >> 20;
+    Some(if free < reserve {
+        let message = format!(
+            "{free_mib} MiB are free on the volume of the data directory, less than the reserve of {reserve_mib} MiB: audit \
+             records are refused, and gateways lose them when their buffers are full. Free space, or set audit_max_mib"
+        );
+        (Level::Failure, message)
+    } else if free < 2 * reserve {
+        let message = format!(
+            "{free_mib} MiB are free on the volume of the data directory; below {reserve_mib} MiB audit records are refused"
+        );
+        (Level::Warning, message)
+    } else if rejected > 0 {
+        let message = format!(
+            "{free_mib} MiB are free, but {rejected} batches of audit records were not stored since the start: see the \
+             control plane's log"
+        );
+        (Level::Warning, message)
+    } else {
+        (Level::Ok, format!("the audit log has {log_mib} MiB, and {free_mib} MiB are free"))
+    })
+}
+
+/// The value of a metric.
+fn number(metrics: &str, name: &str) -> Option<u64> {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    value.parse().ok()
+}
+
 /// Whether the export keeps up; `None` where nothing is exported.
 fn export(metrics: &str) -> Option<(Level, String)> {
-    let number = |name: &str| {
-        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        value.parse::<u64>().ok()
-    };
+    let number = |name: &str| number(metrics, name);
     let (waiting, late) = (number("omf_otlp_waiting_records")?, number("omf_otlp_lag_seconds")?);
     let rejected = number("omf_otlp_rejected_total").unwrap_or_default();
     let purged = number("omf_otlp_purged_total").unwrap_or_default();
@@ -77,6 +112,24 @@ fn export(metrics: &str) -> Option<(Level, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn space_is_judged_by_the_reserve() {
+        let level = |free_mib: u64, failed: u64| {
+            let metrics = format!(
+                "omf_audit_log_bytes 1048576\nomf_volume_free_bytes {}\nomf_volume_reserve_bytes {}\n\
+                 omf_audit_batches_rejected_total{{cause=\"failed\"}} {failed}\n",
+                free_mib << 20,
+                256 << 20
+            );
+            space(&metrics).unwrap()
+        };
+        assert_eq!(level(900, 0), (Level::Ok, "the audit log has 1 MiB, and 900 MiB are free".to_owned()));
+        assert_eq!(level(511, 0).0, Level::Warning);
+        assert!(level(255, 0) .0 == Level::Failure && level(255, 0).1.contains("audit_max_mib"));
+        assert!(level(900, 3).0 == Level::Warning && level(900, 3).1.contains("3 batches"));
+        assert_eq!(space("omf_snapshot_version 7\n"), None);
+    }
 
     #[test]
     fn an_export_is_judged_by_its_numbers() {

@@ -56,6 +56,10 @@ pub(crate) struct Configuration {
     pub(crate) audit_days: u64,
     /// Days for which the arguments of calls are kept, no more than their records.
     pub(crate) payload_days: u64,
+    /// The size in MiB above which the oldest audit records are purged; 0 for no limit.
+    pub(crate) audit_max_mib: u64,
+    /// The free space in MiB that is left to changes of keys.
+    pub(crate) reserve_mib: u64,
     /// Where the keys lie that seal the arguments; `None` for the place in the data directory.
     pub(crate) payload_key_file: Option<PathBuf>,
     /// Who gets anomalies; `None` for nobody.

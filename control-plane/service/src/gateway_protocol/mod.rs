@@ -14,6 +14,7 @@ use omniflow_policy::gateway::{Incarnation, MAX_VMS, VmStatus, is_gateway_name};
 
 pub use self::poll::PollAnswer;
 use super::fleet::Fleet;
+use super::log_space::LogSpace;
 use super::metrics::GatewayMetrics;
 use super::notifications::Notifications;
 use super::publisher::Publisher;
@@ -29,22 +30,36 @@ pub struct GatewayProtocol {
     notifications: Notifications,
     clock: Clock,
     metrics: GatewayMetrics,
+    space: Arc<LogSpace>,
+}
+
+/// What gateways are served with.
+pub struct ProtocolParts {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Publishes what gateways poll for.
+    pub publisher: Arc<Publisher>,
+    /// The gateways.
+    pub fleet: Arc<Fleet>,
+    /// Seals arguments of calls.
+    pub vault: Arc<Vault>,
+    /// What parts of the process tell each other.
+    pub notifications: Notifications,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Measurements of the protocol.
+    pub metrics: GatewayMetrics,
+    /// The space of the request log.
+    pub space: Arc<LogSpace>,
 }
 
 // === impl GatewayProtocol ===
 
 impl GatewayProtocol {
     /// Serves gateways what this publisher publishes, and stores what they report.
-    pub fn new(
-        store: Arc<dyn Store>,
-        publisher: Arc<Publisher>,
-        fleet: Arc<Fleet>,
-        vault: Arc<Vault>,
-        notifications: Notifications,
-        clock: Clock,
-        metrics: GatewayMetrics,
-    ) -> Self {
-        Self { store, publisher, fleet, vault, notifications, clock, metrics }
+    pub fn new(parts: ProtocolParts) -> Self {
+        let ProtocolParts { store, publisher, fleet, vault, notifications, clock, metrics, space } = parts;
+        Self { store, publisher, fleet, vault, notifications, clock, metrics, space }
     }
 
     /// Measures the enforcement of the versions that a gateway has just confirmed, from the publication of the first.
