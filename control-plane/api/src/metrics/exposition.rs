@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use omniflow_domain::anomaly::AnomalyKind;
 use omniflow_domain::audit::GapCause;
 use omniflow_domain::key::KeyStatus;
+use omniflow_service::gateway_protocol::CutPollStatus;
 use omniflow_service::log_space::SpaceStatus;
 use omniflow_service::monitoring::{Metrics, OtlpMetrics, WebhookMetrics};
 
@@ -39,6 +40,8 @@ pub(super) struct Values {
     pub(super) failures: u64,
     /// Failed authentications that were answered with 429.
     pub(super) throttled_failures: u64,
+    /// Gateways whose polls are cut on the way.
+    pub(super) cut_polls: CutPollStatus,
 }
 
 /// Encodes the registry and these values.
@@ -174,6 +177,11 @@ impl Values {
             "Connections closed because the maximum was reached.",
             self.connections_ended,
         )?;
+        let CutPollStatus { gateways, shortest_ms } = self.cut_polls;
+        let help = "Gateways whose held polls are ended by a proxy on the way.";
+        samples.gauge("omf_gateways_with_cut_polls", help, gateways)?;
+        let help = "Shortest time after which such a poll is ended; 0 without such a gateway.";
+        samples.gauge("omf_gateway_poll_cut_seconds", help, shortest_ms / 1_000)?;
         let failures = [("false", self.failures), ("true", self.throttled_failures)];
         samples.counters(
             "omf_failed_authentications",

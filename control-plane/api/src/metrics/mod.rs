@@ -49,6 +49,7 @@ async fn encode(monitoring: &Monitoring, app: &Api, format: Format) -> Result<By
         connections_ended: app.admission.evicted(),
         failures: failures.answered,
         throttled_failures: failures.throttled,
+        cut_polls: app.gateway_protocol.cut_polls(),
     };
     let text = exposition::encode(format, &app.metrics, values).map_err(|_| Error::internal())?;
     Ok(text.into())

@@ -20,6 +20,7 @@ pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResu
     match client.probe("/metrics") {
         Ok(metrics) => {
             checks.extend(space(&metrics.body).map(|state| to_check_result("disk", Ok(state))));
+            checks.extend(cut_polls(&metrics.body).map(|state| to_check_result("polls", Ok(state))));
             checks.extend(export(&metrics.body).map(|state| to_check_result("OTLP export", Ok(state))))
         }
         Err(error) => checks.push(CheckResult::failure("OTLP export", format!("{error:#}"))),
@@ -81,6 +82,17 @@ fn space(metrics: &str) -> Option<(Level, String)> {
     })
 }
 
+/// Gateways whose polls are ended by something on the way; `None` without one.
+fn cut_polls(metrics: &str) -> Option<(Level, String)> {
+    let gateways = number(metrics, "omf_gateways_with_cut_polls").filter(|gateways| *gateways > 0)?;
+    let seconds = number(metrics, "omf_gateway_poll_cut_seconds")?;
+    let message = format!(
+        "polls of {gateways} gateways are ended after {seconds} s by a proxy between gateway and control plane; these gateways \
+         poll more often instead. Set the proxy's timeout for /gateway/ above 30 s"
+    );
+    Some((Level::Warning, message))
+}
+
 /// The value of a metric.
 fn number(metrics: &str, name: &str) -> Option<u64> {
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
@@ -129,6 +141,14 @@ mod tests {
         assert!(level(255, 0) .0 == Level::Failure && level(255, 0).1.contains("audit_max_mib"));
         assert!(level(900, 3).0 == Level::Warning && level(900, 3).1.contains("3 batches"));
         assert_eq!(space("omf_snapshot_version 7\n"), None);
+    }
+
+    #[test]
+    fn cut_polls_are_reported() {
+        assert_eq!(cut_polls("omf_gateways_with_cut_polls 0\nomf_gateway_poll_cut_seconds 0\n"), None);
+        let (level, message) =
+            cut_polls("omf_gateways_with_cut_polls 2\nomf_gateway_poll_cut_seconds 15\n").unwrap();
+        assert!(level == Level::Warning && message.contains("2 gateways are ended after 15 s"), "{message}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What gateways call: what is new for them, what they enforce, and what they have seen.
 
+mod cut_polls;
 mod enforced;
 mod images;
 mod ingest;
@@ -12,6 +13,8 @@ use omniflow_domain::error::Error;
 use omniflow_domain::gateway::GatewayId;
 use omniflow_policy::gateway::{Incarnation, MAX_VMS, VmStatus, is_gateway_name};
 
+use self::cut_polls::CutPolls;
+pub use self::cut_polls::CutPollStatus;
 pub use self::poll::PollAnswer;
 use super::fleet::Fleet;
 use super::log_space::LogSpace;
@@ -31,6 +34,7 @@ pub struct GatewayProtocol {
     clock: Clock,
     metrics: GatewayMetrics,
     space: Arc<LogSpace>,
+    cut_polls: CutPolls,
 }
 
 /// What gateways are served with.
@@ -59,7 +63,13 @@ impl GatewayProtocol {
     /// Serves gateways what this publisher publishes, and stores what they report.
     pub fn new(parts: ProtocolParts) -> Self {
         let ProtocolParts { store, publisher, fleet, vault, notifications, clock, metrics, space } = parts;
-        Self { store, publisher, fleet, vault, notifications, clock, metrics, space }
+        let cut_polls = CutPolls::default();
+        Self { store, publisher, fleet, vault, notifications, clock, metrics, space, cut_polls }
+    }
+
+    /// The gateways whose polls are cut on the way.
+    pub fn cut_polls(&self) -> CutPollStatus {
+        self.cut_polls.status()
     }
 
     /// Measures the enforcement of the versions that a gateway has just confirmed, from the publication of the first.
