@@ -179,12 +179,29 @@ pub struct CreatedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::Secret)]
     pub secret: Option<String>,
+    /// How far the key is enforced, where the client waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EnforcementJson)]
+    pub enforcement: Option<EnforcementJson>,
 }
 
 impl Drop for CreatedKey {
     fn drop(&mut self) {
         self.secret.zeroize();
     }
+}
+
+/// A key that was changed.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct UpdatedKey {
+    /// The key.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub key: KeyJson,
+    /// How far the change is enforced, where the client waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EnforcementJson)]
+    pub enforcement: Option<EnforcementJson>,
 }
 
 /// A key that was revoked, wholly or in one version.

@@ -205,7 +205,11 @@ impl From<LeakedKey> for LeakedKeyJson {
     fn from(leaked: LeakedKey) -> Self {
         let LeakedKey { key, versions, revoked, usage, replacement } = leaked;
         let replacement = replacement
-            .map(|made| CreatedKey { key: made.key.into(), secret: Some(made.secret.expose().to_owned()) });
+            .map(|made| CreatedKey {
+                key: made.key.into(),
+                secret: Some(made.secret.expose().to_owned()),
+                enforcement: None,
+            });
         Self {
             key: key.into(),
             versions: versions.into_iter().map(LeakedVersionJson::from).collect(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::page::{MAX_LIMIT, Page};
 use omniflow_api_types::problem::ProblemJson;
 use omniflow_api_types::values::{MAX_WAIT, UnixMillis};
@@ -13,7 +14,7 @@ use omniflow_http_client::root_cause;
 pub(crate) use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, DATE};
 use reqwest::{RequestBuilder, StatusCode, Url};
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -147,7 +148,8 @@ impl Client {
         let json = self.body(self.answer(call)?)?.ok_or_else(|| self.no_control_plane())?;
         let secret =
             json.get("secret").and_then(Value::as_str).map(|secret| Zeroizing::new(secret.to_owned()));
-        Ok(NewSecret { secret: secret.ok_or_else(|| self.no_control_plane())?, json })
+        let enforcement = json.get("enforcement").map(EnforcementJson::deserialize).transpose()?;
+        Ok(NewSecret { secret: secret.ok_or_else(|| self.no_control_plane())?, enforcement, json })
     }
 
     /// Any call whose answer is text of this media type.
@@ -328,6 +330,8 @@ pub(crate) fn segment(text: &str) -> String {
 pub(crate) struct NewSecret {
     /// The secret.
     pub(crate) secret: Zeroizing<String>,
+    /// How far it is enforced, where that was waited for.
+    pub(crate) enforcement: Option<EnforcementJson>,
     /// The whole answer.
     pub(crate) json: Value,
 }

@@ -149,6 +149,27 @@ pub(crate) fn check_enforced(enforcement: Option<&EnforcementJson>) -> Result<()
     if enforcement.is_some_and(|enforcement| !enforcement.complete) { Err(NotEnforced) } else { Ok(()) }
 }
 
+/// Reports on standard error how far a new key or secret is enforced, where that was waited for. Standard output has the
+/// secret.
+///
+/// # Errors
+///
+/// [`NotEnforced`] if some gateways do not enforce it.
+pub(crate) fn report_enforcement(enforcement: Option<&EnforcementJson>, output: Output) -> anyhow::Result<()> {
+    if let Some(enforcement) = enforcement.filter(|_| !output.json) {
+        let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced).count();
+        let all = enforcement.gateways.len();
+        eprintln!("{enforcing} of {all} gateways enforce it{}.", slowest(enforcement));
+        if !enforcement.complete {
+            eprintln!("{}", enforcement_table(enforcement).trim());
+        }
+    }
+    if let Some(warning) = enforcement.and_then(silence_warning) {
+        eprintln!("{warning}");
+    }
+    Ok(check_enforced(enforcement)?)
+}
+
 /// The gateways and what each enforces.
 pub(crate) fn enforcement_table(enforcement: &EnforcementJson) -> String {
     format!("\n{}", table(&enforcement.gateways, ENFORCEMENT_COLUMNS))

@@ -8,10 +8,11 @@ use axum::extract::State;
 use axum::response::Response;
 
 use crate::access::Authenticated;
-use crate::extract::StrictJson;
+use crate::extract::{StrictJson, StrictQuery};
 use crate::idempotency::IdempotentBody;
 use crate::params::IdempotencyKey;
 use crate::problem::Problem;
+use crate::query::WaitQuery;
 use omniflow_api_types::key::{CreateKey, CreatedKey};
 use omniflow_service::keys::{Create, Keys};
 
@@ -23,7 +24,7 @@ use omniflow_service::keys::{Create, Keys};
     path = "/v1/keys",
     operation_id = "create_key",
     tag = "keys",
-    params(IdempotencyKey),
+    params(WaitQuery, IdempotencyKey),
     request_body = CreateKey,
     responses(
         (status = 201, body = CreatedKey, description = "The key and its secret.", headers(("ETag" = String))),
@@ -33,13 +34,14 @@ use omniflow_service::keys::{Create, Keys};
 pub(crate) async fn create(
     State(keys): State<Arc<Keys>>,
     Authenticated(principal): Authenticated,
+    StrictQuery(query): StrictQuery<WaitQuery>,
     IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateKey>>,
 ) -> Result<Response, Problem> {
-    Ok(super::created(keys.create(&principal, create_of(request), attempt).await?)?)
+    Ok(super::created(keys.create(&principal, create_of(request, query.into_text()), attempt).await?)?)
 }
 
 /// The use case's request.
-fn create_of(request: CreateKey) -> Create {
+fn create_of(request: CreateKey, wait: Option<String>) -> Create {
     let CreateKey {
         name,
         environment,
@@ -51,7 +53,7 @@ fn create_of(request: CreateKey) -> Create {
         digest,
         hint,
     } = request;
-    Create { name, environment, scopes, rate_limit, ip_allowlist, expires_at, description, digest, hint }
+    Create { name, environment, scopes, rate_limit, ip_allowlist, expires_at, description, digest, hint, wait }
 }
 
 #[cfg(test)]

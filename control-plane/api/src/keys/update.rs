@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::IntoResponse;
 
-use super::tagged_key;
 use crate::access::Authenticated;
-use crate::extract::{Segments, StrictJson};
+use crate::extract::{Segments, StrictJson, StrictQuery};
 use crate::params::{IfMatch, KeyPath};
-use crate::precondition::Conditional;
+use crate::precondition::{Conditional, tagged};
 use crate::problem::Problem;
-use omniflow_api_types::key::{KeyJson, UpdateKey};
-use omniflow_service::keys::{Keys, Update};
+use crate::query::WaitQuery;
+use omniflow_api_types::key::{UpdateKey, UpdatedKey};
+use omniflow_service::keys::{Keys, Update, Updated};
 
 /// Changes a key. What is absent stays; null clears.
 #[utoipa::path(
@@ -20,10 +20,10 @@ use omniflow_service::keys::{Keys, Update};
     path = "/v1/keys/{id}",
     operation_id = "update_key",
     tag = "keys",
-    params(KeyPath, IfMatch),
+    params(KeyPath, WaitQuery, IfMatch),
     request_body = UpdateKey,
     responses(
-        (status = 200, body = KeyJson, description = "The key.", headers(("ETag" = String))),
+        (status = 200, body = UpdatedKey, description = "The key.", headers(("ETag" = String))),
         (status = 409, description = "`key_revoked`"),
     ),
 )]
@@ -32,11 +32,15 @@ pub(crate) async fn update(
     Authenticated(principal): Authenticated,
     Segments(key): Segments<String>,
     Conditional(precondition): Conditional,
+    StrictQuery(query): StrictQuery<WaitQuery>,
     StrictJson(request): StrictJson<UpdateKey>,
 ) -> Result<impl IntoResponse, Problem> {
     let UpdateKey { scopes, rate_limit, ip_allowlist, expires_at, description } = request;
-    let request = Update { key, precondition, scopes, rate_limit, ip_allowlist, expires_at, description };
-    Ok(tagged_key(keys.update(&principal, request).await?))
+    let wait = query.into_text();
+    let request = Update { key, precondition, scopes, rate_limit, ip_allowlist, expires_at, description, wait };
+    let Updated { key, enforcement } = keys.update(&principal, request).await?;
+    let revision = key.key.revision;
+    Ok(tagged(revision, UpdatedKey { key: key.into(), enforcement: enforcement.map(Into::into) }))
 }
 
 #[cfg(test)]

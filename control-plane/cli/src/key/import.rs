@@ -6,9 +6,10 @@ use omniflow_api_types::values::{Digest, MAX_HINT_LENGTH};
 
 use super::create::{IdempotencyArgs, Settings};
 use super::resource::describe;
+use crate::args::Wait;
 use crate::client::{Call, Client, Method};
 use crate::input;
-use crate::output::{Answer, Output};
+use crate::output::{Answer, Output, report_enforcement};
 
 /// Of a key with so many characters, four that are known do not help anybody to guess the others.
 const LONG_ENOUGH: usize = 20;
@@ -37,6 +38,8 @@ pub struct Import {
     #[arg(long)]
     hint: Option<String>,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     idempotency: IdempotencyArgs,
 }
 
@@ -55,7 +58,8 @@ pub(super) fn run(args: Import, client: &Client, output: Output) -> anyhow::Resu
         None => (args.digest, None),
     };
     let request = CreateKey { digest, hint: args.hint.or(own_hint), ..args.settings.request() };
-    let call = Call::new(Method::POST, "/v1/keys").json(&request)?;
+    let call = Call::new(Method::POST, "/v1/keys").query(&[args.wait.parameter()]).json(&request)?;
     let answer: Answer<CreatedKey> = client.send(args.idempotency.apply(call))?;
-    output.print(&answer, |answer| describe(&answer.key))
+    output.print(&answer, |answer| describe(&answer.key))?;
+    report_enforcement(answer.body.enforcement.as_ref(), output)
 }

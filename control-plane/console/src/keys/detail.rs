@@ -151,7 +151,7 @@ async fn apply(
 ) -> Result<KeyDetails, Error> {
     let request = fields::to_update(form, now)?;
     let precondition = Precondition::at(super::revision(form)?);
-    keys.update(principal, Update { key: id.to_owned(), precondition, ..request }).await
+    Ok(keys.update(principal, Update { key: id.to_owned(), precondition, ..request }).await?.key)
 }
 
 async fn page(

@@ -232,6 +232,9 @@ pub(super) async fn every_error_of(
     Ok(errors)
 }
 
+/// How long a page that follows a change waits for the gateways.
+pub(super) const WAIT: &str = "2s";
+
 /// The request for a new key.
 pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<Create, Error> {
     Ok(Create {
@@ -242,8 +245,8 @@ pub(super) fn to_create(form: &Form, now: UnixMillis) -> Result<Create, Error> {
         ip_allowlist: Some(form.entries("ip_allowlist")),
         expires_at: lifetime(form, now)?,
         description: form.stated("description"),
-        digest: None,
-        hint: None,
+        wait: Some(WAIT.to_owned()),
+        ..Create::default()
     })
 }
 
@@ -255,6 +258,7 @@ pub(super) fn to_update(form: &Form, now: UnixMillis) -> Result<Update, Error> {
         ip_allowlist: Some(Some(form.entries("ip_allowlist"))),
         expires_at: Some(lifetime(form, now)?),
         description: Some(form.stated("description")),
+        wait: Some(WAIT.to_owned()),
         ..Update::default()
     })
 }

@@ -20,6 +20,8 @@ use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::idempotency::Idempotent;
 use omniflow_service::keys::{Issued, Keys, Rotate};
+
+use super::fields::WAIT;
 use omniflow_service::precondition::Precondition;
 
 /// The overlaps that are offered.
@@ -88,7 +90,8 @@ async fn apply(
     form: &Form,
 ) -> Result<Idempotent<Issued>, Error> {
     let precondition = Precondition::at(super::revision(form)?);
-    let request = Rotate { key: id.to_owned(), overlap: form.stated("overlap"), precondition };
+    let wait = Some(WAIT.to_owned());
+    let request = Rotate { key: id.to_owned(), overlap: form.stated("overlap"), precondition, wait };
     keys.rotate(principal, request, attempt(principal, form)).await
 }
 

@@ -12,10 +12,11 @@ use omniflow_policy::key::Secret;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::snapshot::Change;
 use omniflow_policy::time::UnixMillis;
+use tokio::time::Instant;
 
-use super::{Issued, Keys, admin_log, new_secret};
+use super::{Committed, Issued, Keys, admin_log, new_secret};
 use crate::idempotency::{Idempotent, record};
-use crate::{fields, run_to_completion};
+use crate::{fields, query, run_to_completion};
 use omniflow_store::{Attempt, Transaction};
 
 /// The key to create.
@@ -39,6 +40,8 @@ pub struct Create {
     pub digest: Option<String>,
     /// The last characters of that key.
     pub hint: Option<String>,
+    /// How long to wait until every live gateway enforces it.
+    pub wait: Option<String>,
 }
 
 /// The version with which a key begins.
@@ -74,8 +77,12 @@ impl Keys {
         request: Create,
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<Issued>, Error> {
+        let wait = query::wait(request.wait.clone())?;
         let (keys, principal) = (Arc::clone(self), principal.clone());
-        run_to_completion(async move { keys.issue(&principal, request, attempt).await }).await
+        let change = async move { keys.issue(&principal, request, attempt).await };
+        let mut issued = run_to_completion(change).await?;
+        issued.value.value.enforcement = self.enforcement(&issued, wait).await;
+        Ok(issued.value)
     }
 
     async fn issue(
@@ -83,21 +90,23 @@ impl Keys {
         principal: &Principal,
         request: Create,
         attempt: Option<Attempt>,
-    ) -> Result<Idempotent<Issued>, Error> {
+    ) -> Result<Committed<Idempotent<Issued>>, Error> {
         let _turn = self.publisher.turn().await;
         let now = self.clock.now();
         let mut transaction = self.store.begin().await?;
         if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
-            return Ok(issued);
+            return self.unchanged(issued);
         }
         let (key, secret) = self.prepare(&mut *transaction, principal, request, now).await?;
         record(&mut *transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
         let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
         let changes = add(&mut *transaction, principal, action, &key).await?;
-        let version = self.publisher.commit(transaction, changes).await?;
-        tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, %action, "key created");
+        let snapshot = self.publisher.commit(transaction, changes).await?;
+        let at = Some(Instant::now());
+        tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version = snapshot, %action, "key created");
         let key = KeyDetails::new(key, &LastUsed::new(), self.rotation_after, now);
-        Ok(self.idempotency.keep(attempt, Issued { key, secret }, now))
+        let value = self.idempotency.keep(attempt, Issued { key, secret, enforcement: None }, now);
+        Ok(Committed { value, snapshot, at })
     }
 
     /// Checks everything that creating this key would check, and creates nothing.

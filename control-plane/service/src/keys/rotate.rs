@@ -9,11 +9,12 @@ use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;
 use omniflow_policy::snapshot::{Change, Credential};
 
-use super::{Issued, Keys, admin_log, new_secret, no_such_key};
+use super::{Committed, Issued, Keys, admin_log, new_secret, no_such_key};
 use crate::idempotency::{Idempotent, record};
 use crate::precondition::Precondition;
-use crate::{fields, run_to_completion};
+use crate::{fields, query, run_to_completion};
 use omniflow_store::{Attempt, KeyReference};
+use tokio::time::Instant;
 
 /// A rotation.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Rotate {
     pub overlap: Option<String>,
     /// The revisions that may be rotated.
     pub precondition: Precondition,
+    /// How long to wait until every live gateway enforces it.
+    pub wait: Option<String>,
 }
 
 impl Keys {
@@ -34,11 +37,13 @@ impl Keys {
         request: Rotate,
         attempt: Option<Attempt>,
     ) -> Result<Idempotent<Issued>, Error> {
-        let Rotate { key, overlap, precondition } = request;
-        let overlap = fields::overlap(overlap)?;
+        let Rotate { key, overlap, precondition, wait } = request;
+        let (overlap, wait) = (fields::overlap(overlap)?, query::wait(wait)?);
         let (keys, principal) = (Arc::clone(self), principal.clone());
         let change = async move { keys.add_version(&principal, &key, overlap, precondition, attempt).await };
-        run_to_completion(change).await
+        let mut rotated = run_to_completion(change).await?;
+        rotated.value.value.enforcement = self.enforcement(&rotated, wait).await;
+        Ok(rotated.value)
     }
 
     async fn add_version(
@@ -48,17 +53,17 @@ impl Keys {
         overlap: Overlap,
         precondition: Precondition,
         attempt: Option<Attempt>,
-    ) -> Result<Idempotent<Issued>, Error> {
+    ) -> Result<Committed<Idempotent<Issued>>, Error> {
         // Before the publisher's turn: a long read of the request log must not delay changes. After the commit nothing
         // may fail, because the secret would be lost.
         let reference = KeyReference::from(key);
         let known = self.store.key(&reference).await?.ok_or_else(no_such_key)?;
-        let last_used = self.store.last_used(&[known.id]).await?;
+        let last_used = self.last_used_or_none(known.id).await;
         let _turn = self.publisher.turn().await;
         let now = self.clock.now();
         let mut transaction = self.store.begin().await?;
         if let Some(issued) = self.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await? {
-            return Ok(issued);
+            return self.unchanged(issued);
         }
         let before = transaction.key(&reference).await?.ok_or_else(no_such_key)?;
         precondition.check(before.name.as_str(), before.revision)?;
@@ -78,10 +83,12 @@ impl Keys {
         record(&mut *transaction, attempt.as_ref(), &format!("/v1/keys/{}", key.id), now).await?;
         let event = admin_log::changed(principal, Action::KeyRotated, &before, &key, now);
         transaction.insert_admin_event(&event).await?;
-        let version = self.publisher.commit(transaction, changes(&before, &key)).await?;
-        tracing::info!(key = %key.id, name = key.name.as_str(), number, overlap = ?overlap.duration(), by = principal.name.as_str(), version, "key rotated");
+        let snapshot = self.publisher.commit(transaction, changes(&before, &key)).await?;
+        let at = Some(Instant::now());
+        tracing::info!(key = %key.id, name = key.name.as_str(), number, overlap = ?overlap.duration(), by = principal.name.as_str(), version = snapshot, "key rotated");
         let key = KeyDetails::new(key, &last_used, self.rotation_after, now);
-        Ok(self.idempotency.keep(attempt, Issued { key, secret: Some(secret) }, now))
+        let issued = Issued { key, secret: Some(secret), enforcement: None };
+        Ok(Committed { value: self.idempotency.keep(attempt, issued, now), snapshot, at })
     }
 }
 

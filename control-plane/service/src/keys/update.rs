@@ -5,16 +5,18 @@ use std::sync::Arc;
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::admin_event_state::key_state;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::gateway::Enforcement;
 use omniflow_domain::key::{Key, KeyStatus};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::snapshot::{Change, Credential};
 
-use super::{Keys, admin_log, no_such_key};
+use super::{Committed, Keys, admin_log, no_such_key};
 use crate::precondition::Precondition;
-use crate::{fields, run_to_completion};
+use crate::{fields, query, run_to_completion};
 use omniflow_store::KeyReference;
+use tokio::time::Instant;
 
 /// A change to a key's settings: absent fields stay, `Some(None)` clears.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +35,17 @@ pub struct Update {
     pub expires_at: Option<Option<String>>,
     /// What it is for.
     pub description: Option<Option<String>>,
+    /// How long to wait until every live gateway enforces it.
+    pub wait: Option<String>,
+}
+
+/// An updated key.
+#[derive(Clone, Debug)]
+pub struct Updated {
+    /// The key.
+    pub key: KeyDetails,
+    /// How far the change is enforced, if the request waits.
+    pub enforcement: Option<Enforcement>,
 }
 
 impl Keys {
@@ -41,13 +54,15 @@ impl Keys {
         self: &Arc<Self>,
         principal: &Principal,
         request: Update,
-    ) -> Result<KeyDetails, Error> {
+    ) -> Result<Updated, Error> {
+        let wait = query::wait(request.wait.clone())?;
         let (keys, principal) = (Arc::clone(self), principal.clone());
-        let key = run_to_completion(async move { keys.apply(&principal, request).await }).await?;
-        Ok(self.details_after_commit(key).await)
+        let change = run_to_completion(async move { keys.apply(&principal, request).await }).await?;
+        let enforcement = self.enforcement(&change, wait).await;
+        Ok(Updated { key: self.details_after_commit(change.value).await, enforcement })
     }
 
-    async fn apply(&self, principal: &Principal, request: Update) -> Result<Key, Error> {
+    async fn apply(&self, principal: &Principal, request: Update) -> Result<Committed<Key>, Error> {
         let _turn = self.publisher.turn().await;
         let now = self.clock.now();
         let (policy, _) = self.publisher.publication.policy()?;
@@ -78,7 +93,7 @@ impl Keys {
             key.description = fields::description(description)?;
         }
         if key_state(&key) == key_state(&before) {
-            return Ok(key);
+            return self.unchanged(key);
         }
         transaction.update_key(&key).await?;
         transaction.advance_revision(&mut key).await?;
@@ -88,11 +103,12 @@ impl Keys {
         if before.credentials().eq(credentials.iter().cloned()) {
             // Only the description differs, which gateways do not have.
             transaction.commit().await?;
-            return Ok(key);
+            return self.unchanged(key);
         }
         let changes = credentials.into_iter().map(Change::Put).collect();
-        let version = self.publisher.commit(transaction, changes).await?;
-        tracing::info!(key = %key.id, name = key.name.as_str(), by = principal.name.as_str(), version, "key updated");
-        Ok(key)
+        let snapshot = self.publisher.commit(transaction, changes).await?;
+        let at = Some(Instant::now());
+        tracing::info!(key = %key.id, name = key.name.as_str(), by = principal.name.as_str(), version = snapshot, "key updated");
+        Ok(Committed { value: key, snapshot, at })
     }
 }

@@ -49,8 +49,7 @@ impl Keys {
             ip_allowlist: request.ip_allowlist.flatten(),
             expires_at: request.expires_at.flatten(),
             description: request.description.flatten(),
-            digest: None,
-            hint: None,
+            ..Create::default()
         };
         self.find_errors(principal, create).await
     }
