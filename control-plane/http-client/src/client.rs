@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
+use reqwest::{Client, Proxy, Response};
 
 use crate::failure::root_cause;
+use crate::proxy::Proxies;
 use crate::trust::{CaFileError, public_roots, read_ca_file, tls_config};
 
 /// Why no client can be set up.
@@ -25,14 +26,16 @@ pub enum ClientError {
 
 /// Sets up a client that trusts the CA certificates of a file, or the public ones, and gives up connecting after
 /// `connect_timeout`. Each request sets its own timeout, unless its response is read for as long as it takes. Proxies are
-/// those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
+/// those of the environment, except for calls of this machine (see the module `proxy`).
 ///
 /// # Errors
 ///
 /// Fails if the CA file cannot be used.
 pub fn new_client(ca_file: Option<&Path>, connect_timeout: Duration) -> Result<Client, ClientError> {
     let roots = ca_file.map(read_ca_file).transpose()?.unwrap_or_else(public_roots);
+    let proxies = Proxies::of_environment();
     let client = Client::builder()
+        .proxy(Proxy::custom(|url| proxies.of(url).cloned()))
         .tls_backend_preconfigured(tls_config(roots)?)
         .connect_timeout(connect_timeout)
         // Credentials and content go to the configured address and nowhere else.
