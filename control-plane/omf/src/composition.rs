@@ -107,6 +107,19 @@ impl ControlPlane {
     ///
     /// If a setting cannot be used, or the data directory cannot be opened.
     pub async fn open(settings: &ServerSettings) -> Result<Self, ServerError> {
+        let admission = Arc::new(Admission::new(connections::most_connections()));
+        Self::open_with(settings, admission).await
+    }
+
+    /// The same behind connections that are accepted already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub(crate) async fn open_with(
+        settings: &ServerSettings,
+        admission: Arc<Admission>,
+    ) -> Result<Self, ServerError> {
         let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
         // Before anything is made: what is refused leaves nothing behind.
         if let Some(file) = &settings.payload_key_file {
@@ -118,7 +131,6 @@ impl ControlPlane {
             webhook: webhook.as_ref().map(Webhook::failures),
             otlp: exporter.as_ref().map(Exporter::failures),
         };
-        let admission = Arc::new(Admission::new(connections::most_connections()));
         let cases = UseCases::new(&shared, settings);
         let metrics = Metrics::new(shared.store.metrics());
         let api = Arc::new(api(&shared, &cases, failures, &admission, &metrics));

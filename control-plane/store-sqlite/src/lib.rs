@@ -11,7 +11,7 @@
 //! | `keys`, `tokens`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
 //! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
 //! | `retention`, `maintenance`, `search_index` | purging and upkeep |
-//! | `backup`, `restore`, `schema_check` | backup and restore of a data directory; the check of its schema |
+//! | `backup`, `restore`, `schema_check`, `release_check` | backup and restore of a data directory; the checks of its schema and of its release |
 #![cfg_attr(
     not(any(test, feature = "fixtures")),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -34,6 +34,7 @@ mod keys;
 mod maintenance;
 mod payloads;
 mod policy;
+mod release_check;
 mod request_log;
 mod restore;
 mod retention;
@@ -53,7 +54,8 @@ use omniflow_store::{Result, StoreError, StoreMetrics};
 
 pub use backup::{BackupError, BackupFile, BackupManifest, back_up};
 use database::Database;
-pub use restore::{Restored, restore};
+pub use release_check::check_release;
+pub use restore::{Restored, Revived, restore};
 
 const MAIN_FILE: &str = "omniflow.db";
 const AUDIT_FILE: &str = "audit.db";

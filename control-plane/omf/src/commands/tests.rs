@@ -227,6 +227,26 @@ async fn lost_owner_tokens_are_recovered_in_the_data_directory() {
     running.abort();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn config_check_finds_databases_that_serve_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = async || {
+        let words = format!("omf config check --data-dir {}", folder.path().display());
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        spawn_blocking(move || run(parse(words)?)).await.unwrap().map_err(|error| format!("{error:#}"))
+    };
+    SqliteStore::open(folder.path()).await.unwrap().close().await;
+    assert_eq!(check().await, Ok(()));
+    let path = folder.path().join("audit.db");
+    let mut database = sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    sqlx::query("UPDATE _sqlx_migrations SET version = 99").execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+    let settings = ServerSettings::in_folder(folder.path(), Clock::system());
+    let refused = Server::start(settings).await.err().unwrap().to_string();
+    let found = check().await.unwrap_err();
+    assert!(found.contains(&refused) && found.contains("audit.db"), "{found} lacks {refused}");
+}
+
 /// The help of a command as `--help` prints it, without what depends on the machine.
 fn help(command: &clap::Command) -> String {
     // What the environment holds would be shown beside the variables.

@@ -13,6 +13,7 @@ use omniflow_net::tls::{self, Certificate, TlsFiles};
 use omniflow_outbound::otlp;
 use omniflow_outbound::webhook::SigningKey;
 use omniflow_service::vault;
+use omniflow_store_sqlite::check_release;
 
 /// Looks at the files and folders that a configuration names, adds what is wrong to the problems and warnings, and tells
 /// what is known of the certificate. In the data directory, or where it would be made, a file is made and removed again.
@@ -29,6 +30,9 @@ pub(crate) fn probe(resolution: &mut Resolution, now: UnixMillis) -> Option<Cert
     let data_dir = resolution.path(Setting::DataDir);
     if let Some((folder, error)) = data_dir.as_deref().and_then(|folder| usable(folder).err()) {
         tell(Setting::DataDir, unwritable(&folder, &error));
+    }
+    if let Some(Err(error)) = data_dir.as_deref().map(openable) {
+        tell(Setting::DataDir, error);
     }
     // Only the first start writes it.
     let first = !data_dir.is_some_and(|folder| folder.join("omniflow.db").exists());
@@ -96,6 +100,21 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// Whether this release can open the databases of the data directory.
+fn openable(data_dir: &Path) -> Result<(), String> {
+    // On a thread of its own: the caller may be within a runtime.
+    std::thread::scope(|scope| {
+        let check = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| error.to_string())?;
+            runtime.block_on(check_release(data_dir)).map_err(|error| {
+                format!("{error}; use the release that wrote it or a newer one, or restore a backup of this release")
+            })
+        });
+        check.join().unwrap_or_else(|_| Err("its databases cannot be checked".to_owned()))
+    })
 }
 
 /// Whether the data directory can be written to, or made.
