@@ -116,6 +116,7 @@ pub(crate) async fn installation(
         id: entropy.uuid(now)?,
         key_prefix: key_prefix.clone(),
         snapshot_version: now.0.max(1),
+        published_at: now,
         created_at: now,
     };
     let policy = StoredPolicy {

@@ -1,6 +1,7 @@
 //! The identity of the installation, in one row.
 
 use omniflow_policy::key::KeyPrefix;
+use omniflow_policy::time::UnixMillis;
 use sqlx::Row;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use crate::database::SqliteTransaction;
 #[async_trait]
 impl InstallationStore for SqliteStore {
     async fn installation(&self) -> Result<Option<Installation>> {
-        let row = sqlx::query("SELECT id, key_prefix, snapshot_version, created_at FROM installation")
+        let row = sqlx::query("SELECT id, key_prefix, snapshot_version, created_at, published_at FROM installation")
             .fetch_optional(&mut *self.main.reader().await?)
             .await?;
         let Some(row) = row else { return Ok(None) };
@@ -22,6 +23,7 @@ impl InstallationStore for SqliteStore {
             key_prefix: KeyPrefix::parse(row.try_get(1)?).map_err(|_| StoreError::Corrupt("a key prefix"))?,
             snapshot_version: row.try_get::<i64, _>(2)?.cast_unsigned(),
             created_at: from_millis(row.try_get(3)?),
+            published_at: from_millis(row.try_get(4)?),
         }))
     }
 }
@@ -30,20 +32,23 @@ impl InstallationStore for SqliteStore {
 impl InstallationWrites for SqliteTransaction {
     async fn insert_installation(&mut self, installation: &Installation) -> Result<()> {
         sqlx::query(
-            "INSERT INTO installation (singleton, id, key_prefix, snapshot_version, created_at) VALUES (1, ?, ?, ?, ?)",
+            "INSERT INTO installation (singleton, id, key_prefix, snapshot_version, created_at, published_at) \
+             VALUES (1, ?, ?, ?, ?, ?)",
         )
         .bind(installation.id)
         .bind(installation.key_prefix.as_str().to_owned())
         .bind(installation.snapshot_version.cast_signed())
         .bind(to_millis(installation.created_at))
+        .bind(to_millis(installation.published_at))
         .execute(self.connection())
         .await?;
         Ok(())
     }
 
-    async fn set_snapshot_version(&mut self, version: u64) -> Result<()> {
-        sqlx::query("UPDATE installation SET snapshot_version = ?")
+    async fn set_snapshot_version(&mut self, version: u64, published_at: UnixMillis) -> Result<()> {
+        sqlx::query("UPDATE installation SET snapshot_version = ?, published_at = ?")
             .bind(version.cast_signed())
+            .bind(to_millis(published_at))
             .execute(self.connection())
             .await?;
         Ok(())

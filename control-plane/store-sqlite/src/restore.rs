@@ -172,7 +172,7 @@ async fn set_version(
         after: Some(json!({"backup_taken_at": manifest.taken_at, "snapshot_version": version})),
     };
     let mut transaction = store.main.begin().await?;
-    transaction.set_snapshot_version(version).await?;
+    transaction.set_snapshot_version(version, now).await?;
     // Users who have signed out since the backup stay signed out.
     transaction.purge_sessions((UnixMillis(u64::MAX), UnixMillis(u64::MAX))).await?;
     transaction.insert_admin_event(&event).await?;

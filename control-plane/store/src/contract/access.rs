@@ -233,9 +233,10 @@ pub async fn snapshot_version_is_set(backend: &impl Backend) {
     let store = backend.open().await;
     let mut transaction = store.begin().await.unwrap();
     transaction.insert_installation(&installation()).await.unwrap();
-    transaction.set_snapshot_version(START + 77).await.unwrap();
+    transaction.set_snapshot_version(START + 77, at(9)).await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!(store.installation().await.unwrap().unwrap().snapshot_version, START + 77);
+    let stored = store.installation().await.unwrap().unwrap();
+    assert_eq!((stored.snapshot_version, stored.published_at), (START + 77, at(9)));
 }
 
 /// An admin log entry round-trips with all of its fields.
