@@ -70,9 +70,11 @@ pub(crate) struct Probe {
 
 impl Client {
     pub(crate) fn new(connection: &Connection) -> anyhow::Result<Self> {
-        // An empty variable is one that is not set.
-        let url = Some(connection.url.trim_end_matches('/')).filter(|url| !url.is_empty());
-        let url = url.unwrap_or(DEFAULT_URL);
+        let url = connection.url.trim_end_matches('/');
+        if url.is_empty() {
+            // Not the default: a script whose variable is empty would change another installation.
+            bail!("the URL of the control plane is empty: set OMF_URL or --url, such as {DEFAULT_URL}, or unset OMF_URL");
+        }
         let has_scheme = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
         if !has_scheme || Url::parse(url).is_err() {
             bail!("{url} is not the URL of a control plane: write http://HOST:PORT or https://HOST:PORT");
@@ -406,6 +408,15 @@ mod tests {
             detail: detail.to_owned(),
             field: field.map(str::to_owned),
             line: None,
+        }
+    }
+
+    #[test]
+    fn an_empty_url_is_an_error() {
+        for url in ["", "/"] {
+            let words = ["omf", "key", "list", "--token", "t", "--url", url];
+            let error = Client::new(&connection(words)).err().map(|error| error.to_string());
+            assert!(error.as_deref().is_some_and(|error| error.contains("is empty")), "{url:?}: {error:?}");
         }
     }
 

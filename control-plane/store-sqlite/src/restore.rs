@@ -50,6 +50,17 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
     /// The version of the next snapshot.
     pub snapshot_version: u64,
+    /// What is valid again; `None` if no replaced database can be read.
+    pub revived: Option<Revived>,
+}
+
+/// What the replaced databases had revoked and the backup has not, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revived {
+    /// Keys, and the version of each.
+    pub versions: Vec<(String, u16)>,
+    /// Tokens.
+    pub tokens: Vec<String>,
 }
 
 /// Replaces the databases in `directory`, which no process may be using, by the backup. Existing databases are moved aside if
@@ -90,12 +101,19 @@ pub async fn restore(
     sync_directory(&staging).map_err(at(&staging))?;
     fs::rename(&staging, directory.join(READY)).map_err(at(&staging))?;
     finish(directory)?;
+    let aside = occupied.then(|| directory.join(aside));
+    let revived = match &aside {
+        // They may be the reason for the restore.
+        Some(aside) => revived(directory, aside).await.ok(),
+        None => None,
+    };
     Ok(Restored {
         installation: manifest.installation,
         with_audit: manifest.files.iter().any(|file| file.name == AUDIT_FILE),
         taken_at: manifest.taken_at,
-        aside: occupied.then(|| directory.join(aside)),
+        aside,
         snapshot_version,
+        revived,
     })
 }
 
@@ -216,6 +234,37 @@ async fn last_version(directory: &Path) -> Option<u64> {
         Result::Ok(row?.try_get::<i64, _>(0)?)
     };
     u64::try_from(read.await.ok()?).ok().filter(|version| can_follow(*version))
+}
+
+/// Compares the restored database with the one that it replaced.
+async fn revived(directory: &Path, aside: &Path) -> Result<Revived> {
+    let replaced = aside.join(MAIN_FILE);
+    let mut reader = read_only(&directory.join(MAIN_FILE)).await?;
+    let read = async {
+        let path: Vec<u8> = replaced.as_os_str().as_encoded_bytes().into();
+        sqlx::query("ATTACH DATABASE ? AS replaced").bind(path).execute(&mut reader).await?;
+        let versions = sqlx::query(
+            "SELECT k.name, v.version FROM key_versions v JOIN keys k ON k.id = v.key_id \
+             JOIN replaced.key_versions r ON r.key_id = v.key_id AND r.version = v.version \
+             WHERE v.revoked_at IS NULL AND r.revoked_at IS NOT NULL ORDER BY 1, 2",
+        )
+        .fetch_all(&mut reader)
+        .await?;
+        let tokens = sqlx::query(
+            "SELECT name FROM tokens WHERE id NOT IN (SELECT id FROM replaced.tokens) \
+             AND (SELECT id FROM installation) = (SELECT id FROM replaced.installation) ORDER BY 1",
+        )
+        .fetch_all(&mut reader)
+        .await?;
+        let version = |row: &sqlx::sqlite::SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
+        Ok(Revived {
+            versions: versions.iter().map(version).collect::<Result<_>>()?,
+            tokens: tokens.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_>>()?,
+        })
+    }
+    .await;
+    reader.close().await?;
+    read
 }
 
 /// A name that is not taken.
