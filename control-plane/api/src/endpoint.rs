@@ -9,8 +9,8 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use utoipa::openapi::{OpenApi, RefOr};
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::{OpenApi, RefOr};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
 
 use super::access::{Access, TokenMiddleware};
@@ -103,7 +103,8 @@ impl Endpoints {
 /// Refuses a parameter of an endpoint that takes none, rather than ignoring what a client relies on.
 async fn refuse_query(request: Request, next: Next) -> Result<Response, Problem> {
     let query = request.uri().query().unwrap_or_default();
-    let name = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()).find(|name| !name.is_empty());
+    let name =
+        query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()).find(|name| !name.is_empty());
     match name {
         None => Ok(next.run(request).await),
         Some(name) => {

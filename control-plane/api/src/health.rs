@@ -50,7 +50,9 @@ fn describe(Readiness { space, lost_records }: &Readiness) -> String {
     }
     if space.is_below_reserve() {
         let reserve = space.limits.reserve_bytes;
-        text.push_str(&format!("warning: less than {reserve} bytes are free, so audit records are refused\n"));
+        text.push_str(&format!(
+            "warning: less than {reserve} bytes are free, so audit records are refused\n"
+        ));
     }
     let rejected = space.refused_batches + space.failed_batches;
     text.push_str(&format!("audit batches not stored: {rejected}\naudit records lost: {lost_records}\n"));

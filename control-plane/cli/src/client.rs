@@ -14,8 +14,8 @@ use omniflow_http_client::root_cause;
 pub(crate) use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, DATE};
 use reqwest::{RequestBuilder, StatusCode, Url};
-use serde::{Deserialize as _, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -73,7 +73,9 @@ impl Client {
         let url = connection.url.trim_end_matches('/');
         if url.is_empty() {
             // Not the default: a script whose variable is empty would change another installation.
-            bail!("the URL of the control plane is empty: set OMF_URL or --url, such as {DEFAULT_URL}, or unset OMF_URL");
+            bail!(
+                "the URL of the control plane is empty: set OMF_URL or --url, such as {DEFAULT_URL}, or unset OMF_URL"
+            );
         }
         let has_scheme = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
         if !has_scheme || Url::parse(url).is_err() {

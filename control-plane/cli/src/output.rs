@@ -155,7 +155,10 @@ pub(crate) fn check_enforced(enforcement: Option<&EnforcementJson>) -> Result<()
 /// # Errors
 ///
 /// [`NotEnforced`] if some gateways do not enforce it.
-pub(crate) fn report_enforcement(enforcement: Option<&EnforcementJson>, output: Output) -> anyhow::Result<()> {
+pub(crate) fn report_enforcement(
+    enforcement: Option<&EnforcementJson>,
+    output: Output,
+) -> anyhow::Result<()> {
     if let Some(enforcement) = enforcement.filter(|_| !output.json) {
         let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced).count();
         let all = enforcement.gateways.len();

@@ -67,12 +67,7 @@ impl SecretArgs {
 impl SecretOutput {
     /// Writes the secret of an answer, whose JSON is `answer`. Returns the file that holds it, if that is not standard
     /// output.
-    pub fn deliver(
-        self,
-        secret: &str,
-        answer: &Value,
-        output: Output,
-    ) -> anyhow::Result<Option<PathBuf>> {
+    pub fn deliver(self, secret: &str, answer: &Value, output: Output) -> anyhow::Result<Option<PathBuf>> {
         match self {
             Self::Printed => print(secret, answer, output)?,
             Self::Bare => {

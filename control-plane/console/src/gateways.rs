@@ -103,7 +103,9 @@ impl Row {
             0 => "it has no snapshot yet, so it refuses every call".to_owned(),
             oldest if oldest >= published => "it has not called lately".to_owned(),
             oldest => match gateways.outdated_for(oldest) {
-                Some(time) => format!("{} behind", length(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))),
+                Some(time) => {
+                    format!("{} behind", length(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+                }
                 None => "it enforces an older version".to_owned(),
             },
         });
@@ -178,9 +180,14 @@ mod tests {
         poll("edge", version, now + 9_000).await;
         poll("<b>old", version - 90_000, now).await;
         let page = browser.page("/gateways").await;
-        for part in
-            ["1 of 2", "in step</span>", "its clock is 9 s ahead", "an older version", "&#60;b&#62;old", "1.2.3"]
-        {
+        for part in [
+            "1 of 2",
+            "in step</span>",
+            "its clock is 9 s ahead",
+            "an older version",
+            "&#60;b&#62;old",
+            "1.2.3",
+        ] {
             assert!(page.contains(part), "{part}: {page}");
         }
         server.key("next").await;
@@ -212,7 +219,10 @@ mod tests {
         let answer = server.call(request(Method::POST, "/gateway/v1/poll", &gateway, Some(body))).await;
         assert!(answer.status.is_success(), "{answer:?}");
         let page = Browser::signed_in(&server, &server.owner).await.page("/gateways").await;
-        assert!(page.contains("2027-01-15 07:00") || page.contains("2027-01-15T07:00"), "when it was published: {page}");
+        assert!(
+            page.contains("2027-01-15 07:00") || page.contains("2027-01-15T07:00"),
+            "when it was published: {page}"
+        );
         assert!(page.contains("an older version") && !page.contains("ms behind"), "{page}");
     }
 

@@ -17,8 +17,8 @@ use super::route_kind::RouteKind;
 use super::session_middleware::SessionMiddleware;
 use crate::state::AppState;
 use crate::state::Console;
-use omniflow_service::audit::RequestLog;
 pub(super) use omniflow_domain::access::{AUDIT, Access, OWNER, READ, WRITE};
+use omniflow_service::audit::RequestLog;
 
 /// One row of the table of routes.
 #[derive(Clone, Debug)]

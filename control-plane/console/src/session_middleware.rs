@@ -120,7 +120,8 @@ impl SessionMiddleware {
     ///
     /// The length is that of the header. Layers around the body, such as its timeout, hide its size hint.
     fn form_limit(&self, browser: &BrowserSession, headers: &HeaderMap) -> Result<FormLimit<'_>, Error> {
-        let stated = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let stated =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if browser.principal().is_some() {
             return Ok(FormLimit { bytes: FORM_LIMIT, _permit: None });
         }
@@ -136,7 +137,12 @@ impl SessionMiddleware {
         Ok(FormLimit { bytes: FORM_LIMIT, _permit: Some(permit) })
     }
 
-    async fn ask_to_sign_in(&self, browser: &BrowserSession, headers: &HeaderMap, body: HttpBody) -> Response {
+    async fn ask_to_sign_in(
+        &self,
+        browser: &BrowserSession,
+        headers: &HeaderMap,
+        body: HttpBody,
+    ) -> Response {
         match self.kind {
             RouteKind::Live => StatusCode::UNAUTHORIZED.into_response(),
             RouteKind::Page => {

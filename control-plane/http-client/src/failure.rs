@@ -22,7 +22,9 @@ pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     let cause = innermost(error);
     let url = chain(error).find_map(|error| error.downcast_ref::<reqwest::Error>()?.url());
     match url.and_then(proxy_of) {
-        Some(proxy) => format!("{cause} (through the proxy {proxy}, by HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"),
+        Some(proxy) => {
+            format!("{cause} (through the proxy {proxy}, by HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)")
+        }
         None => cause,
     }
 }

@@ -191,8 +191,7 @@ impl Shared {
         let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
         fleet.recall(&*store).await?;
         let publisher = Arc::new(Publisher::new(Arc::clone(&store), installation, clock.clone()));
-        let retention =
-            RetentionPeriods {
+        let retention = RetentionPeriods {
             records: settings.audit_retention,
             payloads: settings.payload_retention,
             max_bytes: settings.log_limits.max_bytes,

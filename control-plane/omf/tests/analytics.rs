@@ -1,11 +1,12 @@
 //! Changes of keys, sign-in and health checks while one token runs as many statistics as it can.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use omniflow_store_sqlite::fixtures;
 use omniflow_test_server::{TestServer, request, send};
 use serde_json::json;
+use tokio::time::Instant;
 
 /// Records of 90 days: enough that one query takes long, and few enough to insert.
 const RECORDS: i64 = 200_000;
@@ -16,7 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_do_not_wait_for_statistics() {
-    let server = TestServer::new().await.refilled(async |store| fixtures::records(store, RECORDS).await).await;
+    let server =
+        TestServer::new().await.refilled(async |store| fixtures::records(store, RECORDS).await).await;
     let auditor = server.token("auditor").await;
     for name in ["revoked", "rotated", "changed"] {
         server.key(name).await;
@@ -26,8 +28,10 @@ async fn changes_do_not_wait_for_statistics() {
     let queries: Vec<_> = (0..QUERIES)
         .map(|_| tokio::spawn(send(server.router.clone(), request(Method::GET, path, &auditor, None))))
         .collect();
-    // They wait for a turn or for the store.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // When the first has ended, the others run or wait.
+    while !queries.iter().any(tokio::task::JoinHandle::is_finished) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     for (method, path, body) in [
         (Method::POST, "/v1/leaks", Some(json!({"secret": leaked["secret"], "revoke": true}))),
         (Method::POST, "/v1/keys/revoked/revoke", None),

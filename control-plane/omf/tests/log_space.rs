@@ -52,7 +52,10 @@ async fn oldest_records_are_purged_above_the_maximum_size() {
     assert!(size.bytes - size.free <= most, "{size:?} of {full}");
     let list = server.get("/v1/audit?limit=500").await.expect(StatusCode::OK);
     assert_eq!(list["items"].as_array().unwrap().len(), 500, "the newest remain");
-    let stats = server.get("/v1/audit/stats?from=2027-01-15T00:00:00Z&to=2027-01-16T00:00:00Z").await.expect(StatusCode::OK);
+    let stats = server
+        .get("/v1/audit/stats?from=2027-01-15T00:00:00Z&to=2027-01-16T00:00:00Z")
+        .await
+        .expect(StatusCode::OK);
     let left = stats["total"]["calls"].as_u64().unwrap();
     assert!((RECORDS / 10..RECORDS).contains(&left), "{left}");
 }

@@ -146,8 +146,9 @@ impl HttpSink {
     pub async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Result<SinkResponse, DeliveryError> {
         let request = self.client.post(self.url.clone()).headers(headers).body(body).timeout(TIMEOUT);
         // The URL of a webhook is often a secret.
-        let response = request.send().await.map_err(|error| {
-            DeliveryError::Failed { error: error.without_url(), proxy: proxy_of(&self.url) }
+        let response = request.send().await.map_err(|error| DeliveryError::Failed {
+            error: error.without_url(),
+            proxy: proxy_of(&self.url),
         })?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());

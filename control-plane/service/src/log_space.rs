@@ -86,7 +86,8 @@ impl LogSpace {
                 "batches of gateways refused: the volume of the request log is almost full"
             );
         }
-        let detail = "The volume of the request log is almost full. Free space, or state a smaller audit_max_mib.";
+        let detail =
+            "The volume of the request log is almost full. Free space, or state a smaller audit_max_mib.";
         Err(Error::new(ErrorCode::Busy, detail))
     }
 

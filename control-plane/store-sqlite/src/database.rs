@@ -337,7 +337,9 @@ mod tests {
         let paths = opened.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
         let paths = paths.map(|path| path.display().to_string());
         let is_shared = |path: &String| {
-            ["/var/tmp", "/usr/tmp", "/tmp"].iter().any(|folder| path.starts_with(&format!("{folder}/etilqs_")))
+            ["/var/tmp", "/usr/tmp", "/tmp"]
+                .iter()
+                .any(|folder| path.starts_with(&format!("{folder}/etilqs_")))
         };
         paths.filter(is_shared).collect()
     }

@@ -14,9 +14,11 @@ use crate::database::SqliteTransaction;
 #[async_trait]
 impl InstallationStore for SqliteStore {
     async fn installation(&self) -> Result<Option<Installation>> {
-        let row = sqlx::query("SELECT id, key_prefix, snapshot_version, created_at, published_at FROM installation")
-            .fetch_optional(&mut *self.main.reader().await?)
-            .await?;
+        let row = sqlx::query(
+            "SELECT id, key_prefix, snapshot_version, created_at, published_at FROM installation",
+        )
+        .fetch_optional(&mut *self.main.reader().await?)
+        .await?;
         let Some(row) = row else { return Ok(None) };
         Ok(Some(Installation {
             id: row.try_get(0)?,

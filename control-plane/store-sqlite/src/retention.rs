@@ -153,7 +153,10 @@ impl RetentionStore for SqliteStore {
         let directory = self.directory.clone();
         let stat = spawn_blocking(move || rustix::fs::statvfs(&directory)).await;
         // What an unprivileged process can use.
-        Ok(stat.ok().and_then(std::result::Result::ok).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)))
+        Ok(stat
+            .ok()
+            .and_then(std::result::Result::ok)
+            .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
     /// Keeps the free pages that the records of the next days will use.

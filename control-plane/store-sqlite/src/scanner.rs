@@ -1,7 +1,7 @@
 //! Reads that may take long: lists with filters, statistics, exports.
 //!
 //! They have connections of their own, so that authentication, changes of keys and health checks never wait for them. Each
-//! has a time limit. A read whose caller has gone is stopped within milliseconds.
+//! has a time limit. A read that nobody waits for any more is stopped within milliseconds.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;

@@ -41,9 +41,10 @@ async fn pass(mut client: TcpStream, port: u16) -> Result<()> {
 fn through_proxy(config: &mut Value, proxy: std::net::TcpListener) -> Result<()> {
     let clusters = config.pointer_mut("/static_resources/clusters").and_then(Value::as_array_mut);
     let mut clusters = clusters.context("no clusters")?.iter_mut();
-    let cluster = clusters.find(|cluster| cluster["name"] == "omniflow_control_plane").context("no cluster")?;
+    let cluster =
+        clusters.find(|cluster| cluster["name"] == "omniflow_control_plane").context("no cluster")?;
     let port = cluster.pointer_mut(PORT).context("no port")?;
-    let control_plane = u16::try_from(port.as_u64().context("no number")?)?;
+    let control_plane: u16 = port.to_string().trim_matches('"').parse()?;
     *port = json!(proxy.local_addr()?.port());
     proxy.set_nonblocking(true)?;
     let proxy = TcpListener::from_std(proxy)?;
@@ -72,7 +73,10 @@ async fn polls_that_a_proxy_cuts_cost_no_call_and_no_time() -> Result<()> {
     }
     eventually(Duration::from_secs(30), async || {
         let metrics = stack.control_plane.call(Call::get("/metrics")).await?.text();
-        ensure!(metrics.contains("\nomf_gateways_with_cut_polls 1\n"), "no gateway reports that its polls are cut");
+        ensure!(
+            metrics.contains("\nomf_gateways_with_cut_polls 1\n"),
+            "no gateway reports that its polls are cut"
+        );
         Ok(())
     })
     .await?;

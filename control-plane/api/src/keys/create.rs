@@ -53,7 +53,18 @@ fn create_of(request: CreateKey, wait: Option<String>) -> Create {
         digest,
         hint,
     } = request;
-    Create { name, environment, scopes, rate_limit, ip_allowlist, expires_at, description, digest, hint, wait }
+    Create {
+        name,
+        environment,
+        scopes,
+        rate_limit,
+        ip_allowlist,
+        expires_at,
+        description,
+        digest,
+        hint,
+        wait,
+    }
 }
 
 #[cfg(test)]

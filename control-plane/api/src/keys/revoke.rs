@@ -85,7 +85,12 @@ mod tests {
             (Method::POST, "/v1/keys/ci/rotate", json!({})),
         ] {
             let call = |query: &str| {
-                server.call(request(method.clone(), &format!("{path}{query}"), &server.owner, Some(body.clone())))
+                server.call(request(
+                    method.clone(),
+                    &format!("{path}{query}"),
+                    &server.owner,
+                    Some(body.clone()),
+                ))
             };
             assert_eq!(call("?wait=soon").await.problem().1, "invalid_query", "{method} {path}");
             let answer = call("?wait=0s").await;

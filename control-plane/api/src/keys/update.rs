@@ -37,7 +37,8 @@ pub(crate) async fn update(
 ) -> Result<impl IntoResponse, Problem> {
     let UpdateKey { scopes, rate_limit, ip_allowlist, expires_at, description } = request;
     let wait = query.into_text();
-    let request = Update { key, precondition, scopes, rate_limit, ip_allowlist, expires_at, description, wait };
+    let request =
+        Update { key, precondition, scopes, rate_limit, ip_allowlist, expires_at, description, wait };
     let Updated { key, enforcement } = keys.update(&principal, request).await?;
     let revision = key.key.revision;
     Ok(tagged(revision, UpdatedKey { key: key.into(), enforcement: enforcement.map(Into::into) }))

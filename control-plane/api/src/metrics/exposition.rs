@@ -153,12 +153,21 @@ impl Values {
     }
 
     fn space(&self, samples: &mut Samples) -> fmt::Result {
-        let SpaceStatus { log_bytes, limits, free_bytes, refused_batches, failed_batches } = self.metrics.space;
-        samples.gauge("omf_audit_log_bytes", "Size of the audit log, with pages that are free.", log_bytes)?;
+        let SpaceStatus { log_bytes, limits, free_bytes, refused_batches, failed_batches } =
+            self.metrics.space;
+        samples.gauge(
+            "omf_audit_log_bytes",
+            "Size of the audit log, with pages that are free.",
+            log_bytes,
+        )?;
         let help = "Size above which the oldest audit records are purged; 0 for no limit.";
         samples.gauge("omf_audit_log_max_bytes", help, limits.max_bytes.unwrap_or_default())?;
         if let Some(free_bytes) = free_bytes {
-            samples.gauge("omf_volume_free_bytes", "Free space on the volume of the data directory.", free_bytes)?;
+            samples.gauge(
+                "omf_volume_free_bytes",
+                "Free space on the volume of the data directory.",
+                free_bytes,
+            )?;
         }
         let help = "Free space below which audit batches are refused.";
         samples.gauge("omf_volume_reserve_bytes", help, limits.reserve_bytes)?;

@@ -53,10 +53,13 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
 
 /// Whether there is space for audit records; `None` if the control plane cannot tell.
 fn space(metrics: &str) -> Option<(Level, String)> {
-    let (free, reserve) = (number(metrics, "omf_volume_free_bytes")?, number(metrics, "omf_volume_reserve_bytes")?);
+    let (free, reserve) =
+        (number(metrics, "omf_volume_free_bytes")?, number(metrics, "omf_volume_reserve_bytes")?);
     let rejected: u64 = ["reserve", "failed"]
         .iter()
-        .filter_map(|cause| number(metrics, &format!("omf_audit_batches_rejected_total{{cause=\"{cause}\"}}")))
+        .filter_map(|cause| {
+            number(metrics, &format!("omf_audit_batches_rejected_total{{cause=\"{cause}\"}}"))
+        })
         .sum();
     let (free_mib, reserve_mib) = (free >> 20, reserve >> 20);
     let log_mib = number(metrics, "omf_audit_log_bytes").unwrap_or_default() >> 20;
@@ -138,7 +141,7 @@ mod tests {
         };
         assert_eq!(level(900, 0), (Level::Ok, "the audit log has 1 MiB, and 900 MiB are free".to_owned()));
         assert_eq!(level(511, 0).0, Level::Warning);
-        assert!(level(255, 0) .0 == Level::Failure && level(255, 0).1.contains("audit_max_mib"));
+        assert!(level(255, 0).0 == Level::Failure && level(255, 0).1.contains("audit_max_mib"));
         assert!(level(900, 3).0 == Level::Warning && level(900, 3).1.contains("3 batches"));
         assert_eq!(space("omf_snapshot_version 7\n"), None);
     }

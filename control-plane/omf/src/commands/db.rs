@@ -171,12 +171,14 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
 /// What has to be revoked again.
 fn revived(report: Option<&RevivedReport>) -> String {
     let Some(RevivedReport { keys, tokens }) = report else {
-        return "Keys and tokens that were revoked after the backup are valid again: revoke them again.\n".to_owned();
+        return "Keys and tokens that were revoked after the backup are valid again: revoke them again.\n"
+            .to_owned();
     };
     if keys.is_empty() && tokens.is_empty() {
         return "Nothing was revoked after the backup.\n".to_owned();
     }
-    let mut text = "These were revoked after the backup and are valid again. To revoke them again:\n".to_owned();
+    let mut text =
+        "These were revoked after the backup and are valid again. To revoke them again:\n".to_owned();
     for RevivedVersion { name, version } in keys {
         text.push_str(&format!("  omf key revoke {} --version {version}\n", cell(name)));
     }

@@ -104,7 +104,7 @@ fn settings(configuration: Configuration, effective: Vec<EffectiveSetting>) -> S
         audit_retention: Duration::from_secs(configuration.audit_days * 86_400),
         payload_retention: Duration::from_secs(configuration.payload_days * 86_400),
         log_limits: LogLimits {
-            max_bytes: (configuration.audit_max_mib > 0).then(|| configuration.audit_max_mib << 20),
+            max_bytes: (configuration.audit_max_mib > 0).then_some(configuration.audit_max_mib << 20),
             reserve_bytes: configuration.reserve_mib << 20,
         },
         payload_key_file: configuration.payload_key_file,

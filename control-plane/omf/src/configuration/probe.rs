@@ -104,7 +104,7 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Whether this release can open the databases of the data directory.
 fn openable(data_dir: &Path) -> Result<(), String> {
-    // On a thread of its own: the caller may be within a runtime.
+    // On a thread of its own, because this one may belong to a runtime.
     std::thread::scope(|scope| {
         let check = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

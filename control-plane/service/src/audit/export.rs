@@ -8,8 +8,8 @@ use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 
-use super::{QueryTurn, RequestLog};
 use super::filter::AuditQuery;
+use super::{QueryTurn, RequestLog};
 use crate::authentication::TokenGuard;
 use crate::notifications::Notifications;
 use omniflow_store::{AuditFilter, AuditPosition, Store};

@@ -19,8 +19,8 @@ use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 
-pub use self::query_limit::QueryTurn;
 use self::query_limit::QueryLimit;
+pub use self::query_limit::QueryTurn;
 
 use super::notifications::Notifications;
 use super::vault::Vault;

@@ -13,8 +13,8 @@ use omniflow_domain::error::Error;
 use omniflow_domain::gateway::GatewayId;
 use omniflow_policy::gateway::{Incarnation, MAX_VMS, VmStatus, is_gateway_name};
 
-use self::cut_polls::CutPolls;
 pub use self::cut_polls::CutPollStatus;
+use self::cut_polls::CutPolls;
 pub use self::poll::PollAnswer;
 use super::fleet::Fleet;
 use super::log_space::LogSpace;

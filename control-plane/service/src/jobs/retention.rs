@@ -126,7 +126,11 @@ pub async fn purge_to_size(store: &dyn Store, max_bytes: Option<u64>) -> Result<
         sleep(started.elapsed()).await;
     }
     if purged > 0 {
-        tracing::warn!(purged, max_bytes, "oldest audit records purged before their time: the log reached its maximum size");
+        tracing::warn!(
+            purged,
+            max_bytes,
+            "oldest audit records purged before their time: the log reached its maximum size"
+        );
         store.reclaim_space().await?;
     }
     Ok(())

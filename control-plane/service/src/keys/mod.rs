@@ -125,9 +125,7 @@ impl Keys {
     /// How far a change is enforced, after `wait` at most; `None` without it.
     async fn enforcement<T>(&self, change: &Committed<T>, wait: Option<Duration>) -> Option<Enforcement> {
         let publication = &self.publisher.publication;
-        self.fleet
-            .enforcement_after(change.snapshot, publication, &self.notifications, change.at, wait)
-            .await
+        self.fleet.enforcement_after(change.snapshot, publication, &self.notifications, change.at, wait).await
     }
 
     /// A key with the times of its last use.

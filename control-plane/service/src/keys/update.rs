@@ -50,11 +50,7 @@ pub struct Updated {
 
 impl Keys {
     /// Updates a key.
-    pub async fn update(
-        self: &Arc<Self>,
-        principal: &Principal,
-        request: Update,
-    ) -> Result<Updated, Error> {
+    pub async fn update(self: &Arc<Self>, principal: &Principal, request: Update) -> Result<Updated, Error> {
         let wait = query::wait(request.wait.clone())?;
         let (keys, principal) = (Arc::clone(self), principal.clone());
         let change = run_to_completion(async move { keys.apply(&principal, request).await }).await?;

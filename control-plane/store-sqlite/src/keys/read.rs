@@ -15,8 +15,8 @@ use omniflow_store::{CredentialsError, KeyFilter, KeyReference, KeyStore, Result
 
 use super::credentials;
 use crate::SqliteStore;
-use crate::scanner::in_time;
 use crate::columns::{allowlist, digest, from_millis, parsed, rate_limit, row_limit, scopes, to_millis};
+use crate::scanner::in_time;
 
 /// Consecutive characters of one entry of the full-text index.
 const PIECE: usize = 3;

@@ -7,9 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::backup::{MANIFEST_FILE, back_up};
 use omniflow_store::contract::fixtures::{START, id, ingest, insert_keys, installation, key, record, token};
-use omniflow_store::{
-    AdminLogFilter, AdminLogStore, AuditFilter, KeyFilter, KeyStore, KeyWrites, RequestLogStore, TokenWrites,
-};
+use omniflow_store::{AdminLogFilter, AdminLogStore, AuditFilter, KeyFilter, KeyStore, RequestLogStore};
 
 const TAKEN: &str = "2027-01-15T08:00:00.000Z";
 const NOW: UnixMillis = UnixMillis(START + 60_000);
@@ -144,10 +142,8 @@ async fn what_a_restore_makes_valid_again_is_named() {
     store.close().await;
     drop(store);
     let restored = restore(&backup, folder.path(), true, NOW).await.unwrap();
-    let expected = Revived {
-        versions: vec![(key(1).name.to_string(), 1)],
-        tokens: vec![token(1).name.to_string()],
-    };
+    let expected =
+        Revived { versions: vec![(key(1).name.to_string(), 1)], tokens: vec![token(1).name.to_string()] };
     assert_eq!(restored.revived, Some(expected));
     let unused = room.path().join("unused");
     assert_eq!(restore(&backup, &unused, false, NOW).await.unwrap().revived, None);
