@@ -19,6 +19,11 @@ pub(crate) struct Response {
 }
 
 impl Response {
+    /// Whether the control plane responded, rather than a proxy or Envoy in its place.
+    pub(crate) fn is_of_control_plane(&self) -> bool {
+        !matches!(self.status, 408 | 500..=599) || self.media_type == b"application/problem+json"
+    }
+
     /// Whether the control plane itself will never accept this batch. A load balancer or a mesh on the way answers 400 and 413
     /// too, and so does the control plane when a body was cut off: those batches are sent again.
     pub(crate) fn rejects_batch(&self) -> bool {

@@ -70,6 +70,9 @@ pub struct PollRequest {
     pub version: u64,
     /// Maximum time to wait for a change, in milliseconds.
     pub wait_ms: u64,
+    /// After which time something between gateway and control plane ended held polls, in milliseconds, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_after_ms: Option<u64>,
     /// The gateway's wall clock when it sent the poll.
     pub clock: UnixMillis,
     /// The version that each VM enforces.

@@ -179,6 +179,7 @@ async fn take_images(control_plane: Arc<ControlPlane>) -> Result<f64> {
             installation: None,
             version: 0,
             wait_ms: 0,
+            cut_after_ms: None,
             clock: omniflow_policy::time::UnixMillis(0),
             vms: Vec::new(),
         };

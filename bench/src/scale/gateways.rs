@@ -129,6 +129,7 @@ impl Gateway {
             installation: self.held.map(|(installation, _)| installation),
             version,
             wait_ms,
+            cut_after_ms: None,
             clock: omniflow_policy::time::UnixMillis(0),
             // Two workers and the main thread.
             vms: vec![vm(0), vm(1), vm(2)],

@@ -179,12 +179,29 @@ pub struct CreatedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::Secret)]
     pub secret: Option<String>,
+    /// How far the key is enforced, if the request waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EnforcementJson)]
+    pub enforcement: Option<EnforcementJson>,
 }
 
 impl Drop for CreatedKey {
     fn drop(&mut self) {
         self.secret.zeroize();
     }
+}
+
+/// A key after an update.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct UpdatedKey {
+    /// The key.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub key: KeyJson,
+    /// How far the change is enforced, if the request waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EnforcementJson)]
+    pub enforcement: Option<EnforcementJson>,
 }
 
 /// A key after a revocation.

@@ -204,8 +204,11 @@ impl From<LeakReport> for LeakReportJson {
 impl From<LeakedKey> for LeakedKeyJson {
     fn from(leaked: LeakedKey) -> Self {
         let LeakedKey { key, versions, revoked, usage, replacement } = leaked;
-        let replacement = replacement
-            .map(|made| CreatedKey { key: made.key.into(), secret: Some(made.secret.expose().to_owned()) });
+        let replacement = replacement.map(|made| CreatedKey {
+            key: made.key.into(),
+            secret: Some(made.secret.expose().to_owned()),
+            enforcement: None,
+        });
         Self {
             key: key.into(),
             versions: versions.into_iter().map(LeakedVersionJson::from).collect(),

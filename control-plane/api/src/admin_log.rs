@@ -19,7 +19,7 @@ use omniflow_api_types::schema;
 use omniflow_service::admin_log::{AdminLog, AdminLogQuery};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.add(READ, routes!(list))
+    endpoints.add_query(READ, routes!(list))
 }
 
 #[derive(Deserialize, IntoParams)]

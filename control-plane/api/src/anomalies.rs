@@ -20,7 +20,7 @@ use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::anomalies::AnomalyQuery;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.add(READ, routes!(list))
+    endpoints.add_query(READ, routes!(list))
 }
 
 /// The selected anomalies.

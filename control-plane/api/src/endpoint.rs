@@ -6,20 +6,26 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use utoipa::openapi::OpenApi;
-use utoipa::openapi::path::{Operation, PathItem};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::{OpenApi, RefOr};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
 
 use super::access::{Access, TokenMiddleware};
 use super::openapi;
+use super::problem::Problem;
+use super::query_turn;
 use super::state::{Api, AppState};
+use omniflow_domain::error::Error;
 
 /// Maximum length of a request body in bytes. An endpoint can override it with its own [`DefaultBodyLimit`] layer.
 pub(super) const BODY_LIMIT: usize = 256 * 1024;
 
 /// The endpoints that are registered so far.
 pub(super) struct Endpoints {
+    api: Arc<Api>,
     middleware: TokenMiddleware,
     documented: OpenApiRouter<AppState>,
     undocumented: OpenApiRouter<AppState>,
@@ -30,7 +36,8 @@ pub(super) struct Endpoints {
 impl Endpoints {
     pub(super) fn new(api: Arc<Api>) -> Self {
         Self {
-            middleware: TokenMiddleware::new(api),
+            middleware: TokenMiddleware::new(Arc::clone(&api)),
+            api,
             documented: OpenApiRouter::with_openapi(openapi::without_operations()),
             undocumented: OpenApiRouter::default(),
         }
@@ -41,6 +48,14 @@ impl Endpoints {
         let endpoint = self.protected(access, endpoint);
         self.documented = self.documented.routes(endpoint);
         self
+    }
+
+    /// Adds an endpoint that queries many rows, such as a filtered list. The concurrent requests of a token are limited.
+    pub(super) fn add_query(self, access: Access, endpoint: UtoipaMethodRouter<AppState>) -> Self {
+        let log = Arc::clone(&self.api.request_log);
+        let (schemas, paths, handler) = endpoint;
+        let handler = handler.route_layer(middleware::from_fn_with_state(log, query_turn::take));
+        self.add(access, (schemas, paths, handler))
     }
 
     /// Adds an endpoint that the OpenAPI document omits, because it is not part of the API for admins.
@@ -57,8 +72,14 @@ impl Endpoints {
         access: Access,
         endpoint: UtoipaMethodRouter<AppState>,
     ) -> UtoipaMethodRouter<AppState> {
+        let takes_query = endpoint.1.paths.values().flat_map(documented).any(takes_query);
         let (schemas, mut paths, handler) = endpoint.map(|handler| {
-            self.middleware.protect(access, handler.route_layer(DefaultBodyLimit::max(BODY_LIMIT)))
+            let mut handler = handler.route_layer(DefaultBodyLimit::max(BODY_LIMIT));
+            // Probes of public endpoints may add any query.
+            if !takes_query && !matches!(access, Access::Public) {
+                handler = handler.route_layer(middleware::from_fn(refuse_query));
+            }
+            self.middleware.protect(access, handler)
         });
         for operation in paths.paths.values_mut().flat_map(operations) {
             openapi::state_access(operation, access);
@@ -77,6 +98,31 @@ impl Endpoints {
     pub(super) fn descriptions(&self) -> [&OpenApi; 2] {
         [self.documented.get_openapi(), self.undocumented.get_openapi()]
     }
+}
+
+/// Rejects query parameters of an endpoint that takes none, instead of ignoring them.
+async fn refuse_query(request: Request, next: Next) -> Result<Response, Problem> {
+    let query = request.uri().query().unwrap_or_default();
+    let name =
+        query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()).find(|name| !name.is_empty());
+    match name {
+        None => Ok(next.run(request).await),
+        Some(name) => {
+            Err(Error::invalid_query(name, "This endpoint takes no query parameters. Remove them.").into())
+        }
+    }
+}
+
+/// Whether an operation documents a query parameter.
+fn takes_query(operation: &Operation) -> bool {
+    let mut parameters = operation.parameters.iter().flatten();
+    parameters.any(|parameter| matches!(parameter, RefOr::T(one) if one.parameter_in == ParameterIn::Query))
+}
+
+/// The operations of a path, read-only.
+fn documented(item: &PathItem) -> impl Iterator<Item = &Operation> {
+    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
+    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
 }
 
 /// The operations of a path. `QUERY` is missing, because axum does not route it.
@@ -119,6 +165,26 @@ mod tests {
                 let is_missing = answer.status() == StatusCode::METHOD_NOT_ALLOWED;
                 assert_eq!(is_missing, !methods.contains(method.as_str()), "{method} {path}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn unknown_query_parameters_are_rejected_everywhere() {
+        let server = TestServer::new().await;
+        let [gateway, auditor] = [server.token("gateway").await, server.token("auditor").await];
+        for endpoint in table(&server) {
+            let admits = |role: &str| endpoint.roles.iter().any(|admitted| admitted == role);
+            let token = match () {
+                () if admits("owner") => &server.owner,
+                () if admits("auditor") => &auditor,
+                () if admits("gateway") => &gateway,
+                // A public endpoint.
+                () => continue,
+            };
+            let path = format!("{}?colour=red", endpoint.path.replace("{version}", "1"));
+            let answer = server.call(request(endpoint.method.clone(), &path, token, Some(json!({})))).await;
+            let problem = answer.problem();
+            assert_eq!((problem.0, problem.1.as_str()), (400, "invalid_query"), "{} {path}", endpoint.method);
         }
     }
 

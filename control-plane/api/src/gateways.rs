@@ -32,7 +32,7 @@ pub(super) async fn list(
     State(gateways): State<Arc<Gateways>>,
     StrictQuery(query): StrictQuery<PageQuery>,
 ) -> Result<Json<GatewayList>, Problem> {
-    let GatewayPage { page, version } = gateways.list(query.into())?;
+    let GatewayPage { page, version, .. } = gateways.list(query.into())?;
     let Page { items, next_cursor } = Page::json(page, GatewayJson::from);
     Ok(Json(GatewayList { items, next_cursor, version }))
 }

@@ -9,7 +9,7 @@ use super::access::Access;
 use super::endpoint::Endpoints;
 use super::metrics;
 use super::problem::Problem;
-use omniflow_service::monitoring::Monitoring;
+use omniflow_service::monitoring::{Monitoring, Readiness};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
@@ -40,7 +40,23 @@ pub(super) async fn healthz() -> &'static str {
     tag = "health",
     responses((status = 200, body = String, content_type = "text/plain", description = "The control plane is ready.")),
 )]
-pub(super) async fn readyz(State(monitoring): State<Arc<Monitoring>>) -> Result<&'static str, Problem> {
-    monitoring.check_ready().await?;
-    Ok("ready\n")
+pub(super) async fn readyz(State(monitoring): State<Arc<Monitoring>>) -> Result<String, Problem> {
+    Ok(describe(&monitoring.check_ready().await?))
+}
+
+/// "ready" in the first line, followed by one value per line.
+fn describe(Readiness { space, lost_records }: &Readiness) -> String {
+    let mut text = format!("ready\naudit log: {} bytes\n", space.log_bytes);
+    if let Some(free) = space.free_bytes {
+        text.push_str(&format!("free space: {free} bytes\n"));
+    }
+    if space.is_below_reserve() {
+        let reserve = space.limits.reserve_bytes;
+        text.push_str(&format!(
+            "warning: less than {reserve} bytes are free, so audit batches are rejected\n"
+        ));
+    }
+    let rejected = space.refused_batches + space.failed_batches;
+    text.push_str(&format!("audit batches not stored: {rejected}\naudit records lost: {lost_records}\n"));
+    text
 }

@@ -36,6 +36,7 @@ mod policy;
 mod precondition;
 mod problem;
 mod query;
+mod query_turn;
 pub mod state;
 mod tokens;
 mod wording;
@@ -57,7 +58,7 @@ use self::state::{Api, AppState, Document};
 pub fn router(api: Arc<Api>) -> Router {
     let (router, collected) = endpoints(Arc::clone(&api)).into_parts();
     let document = Document(openapi::complete(collected).to_string().into());
-    router.with_state(AppState { api, document })
+    router.with_state(AppState { api, document, scrapes: Arc::default() })
 }
 
 /// The endpoints of the API.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::metrics::ScrapeCache;
 use axum::body::Bytes;
 use axum::extract::FromRef;
 use omniflow_domain::clock::Clock;
@@ -59,11 +60,19 @@ pub(super) struct AppState {
     pub(super) api: Arc<Api>,
     /// The OpenAPI document of the router.
     pub(super) document: Document,
+    /// The last texts of `GET /metrics`.
+    pub(super) scrapes: Arc<ScrapeCache>,
 }
 
 impl FromRef<AppState> for Arc<Api> {
     fn from_ref(state: &AppState) -> Self {
         Self::clone(&state.api)
+    }
+}
+
+impl FromRef<AppState> for Arc<ScrapeCache> {
+    fn from_ref(state: &AppState) -> Self {
+        Self::clone(&state.scrapes)
     }
 }
 

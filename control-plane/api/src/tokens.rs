@@ -186,6 +186,7 @@ mod tests {
         assert_eq!(server.delete(&first).await.problem().1, "last_owner_token");
         let body = json!({"name": "second", "role": "owner", "expires_at": "2027-01-15T09:00:00Z"});
         let second = server.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+        assert_eq!(server.delete(&first).await.problem().1, "last_owner_token", "the second ends in an hour");
         server.pass(Duration::from_secs(3_600));
         assert_eq!(server.delete(&first).await.problem().1, "last_owner_token", "the second has ended");
         let second = format!("/v1/tokens/{}", second["token"]["id"].as_str().unwrap());
@@ -195,6 +196,23 @@ mod tests {
             .await
             .expect(StatusCode::CREATED);
         assert_eq!(server.delete(&first).await.status, StatusCode::NO_CONTENT);
+    }
+
+    #[tokio::test]
+    async fn owner_tokens_that_all_expire_can_be_revoked_down_to_the_last() {
+        let server = TestServer::new().await;
+        let permanent = server.path_of_token("owner").await;
+        let mut owner = String::new();
+        for (name, end) in [("short", "2027-01-25T08:00:00Z"), ("long", "2027-03-15T08:00:00Z")] {
+            let body = json!({"name": name, "role": "owner", "expires_at": end});
+            let created = server.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+            owner = created["secret"].as_str().unwrap().to_owned();
+        }
+        let (short, long) = (server.path_of_token("short").await, server.path_of_token("long").await);
+        let delete = async |path: &str| server.call(request(Method::DELETE, path, &owner, None)).await;
+        assert_eq!(delete(&permanent).await.status, StatusCode::NO_CONTENT, "another is valid for 30 days");
+        assert_eq!(delete(&long).await.problem().1, "last_owner_token", "the other is valid for 10 days");
+        assert_eq!(delete(&short).await.status, StatusCode::NO_CONTENT, "the other is valid for longer");
     }
 
     #[tokio::test]

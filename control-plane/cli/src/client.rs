@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_api_types::page::{MAX_LIMIT, Page};
 use omniflow_api_types::problem::ProblemJson;
 use omniflow_api_types::values::{MAX_WAIT, UnixMillis};
@@ -13,8 +14,8 @@ use omniflow_http_client::root_cause;
 pub(crate) use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, DATE};
 use reqwest::{RequestBuilder, StatusCode, Url};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -69,9 +70,13 @@ pub(crate) struct Probe {
 
 impl Client {
     pub(crate) fn new(connection: &Connection) -> anyhow::Result<Self> {
-        // An empty variable counts as unset.
-        let url = Some(connection.url.trim_end_matches('/')).filter(|url| !url.is_empty());
-        let url = url.unwrap_or(DEFAULT_URL);
+        let url = connection.url.trim_end_matches('/');
+        if url.is_empty() {
+            // The default would be wrong: a script with an empty variable would change another installation.
+            bail!(
+                "the URL of the control plane is empty: set OMF_URL or --url, such as {DEFAULT_URL}, or unset OMF_URL"
+            );
+        }
         let has_scheme = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
         if !has_scheme || Url::parse(url).is_err() {
             bail!("{url} is not a URL of a control plane: use http://HOST:PORT or https://HOST:PORT");
@@ -147,7 +152,8 @@ impl Client {
         let json = self.body(self.answer(call)?)?.ok_or_else(|| self.not_a_control_plane_error())?;
         let secret =
             json.get("secret").and_then(Value::as_str).map(|secret| Zeroizing::new(secret.to_owned()));
-        Ok(NewSecret { secret: secret.ok_or_else(|| self.not_a_control_plane_error())?, json })
+        let enforcement = json.get("enforcement").map(EnforcementJson::deserialize).transpose()?;
+        Ok(NewSecret { secret: secret.ok_or_else(|| self.not_a_control_plane_error())?, enforcement, json })
     }
 
     /// Sends a call whose response is text of this media type.
@@ -330,6 +336,8 @@ pub(crate) fn segment(text: &str) -> String {
 pub(crate) struct NewSecret {
     /// Secret.
     pub(crate) secret: Zeroizing<String>,
+    /// Which gateways enforce it; `None` unless the call waited for that.
+    pub(crate) enforcement: Option<EnforcementJson>,
     /// Whole response.
     pub(crate) json: Value,
 }
@@ -404,6 +412,15 @@ mod tests {
             detail: detail.to_owned(),
             field: field.map(str::to_owned),
             line: None,
+        }
+    }
+
+    #[test]
+    fn empty_url_is_rejected() {
+        for url in ["", "/"] {
+            let words = ["omf", "key", "list", "--token", "t", "--url", url];
+            let error = Client::new(&connection(words)).err().map(|error| error.to_string());
+            assert!(error.as_deref().is_some_and(|error| error.contains("is empty")), "{url:?}: {error:?}");
         }
     }
 

@@ -42,6 +42,7 @@ pub use self::doctor::Doctor;
 pub use self::output::{Answer, Column, Output, cell, table};
 use self::output::{NotEnforced, escape_json, printable_lines};
 pub use self::reference::commands;
+pub use self::secret_output::{SecretArgs, SecretOutput, secret_location};
 
 /// Exit code of a successful change that some gateways do not enforce yet.
 const NOT_ENFORCED: u8 = 3;

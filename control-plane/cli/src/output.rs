@@ -67,6 +67,11 @@ impl<T> Answer<T> {
         &self.body
     }
 
+    /// The result as JSON.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
     /// The same JSON with a converted body.
     pub(crate) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Answer<U> {
         Answer { json: self.json, body: convert(self.body) }
@@ -142,6 +147,29 @@ pub(crate) struct NotEnforced;
 /// Fails if some gateways do not enforce a change that was waited for.
 pub(crate) fn check_enforced(enforcement: Option<&EnforcementJson>) -> Result<(), NotEnforced> {
     if enforcement.is_some_and(|enforcement| !enforcement.complete) { Err(NotEnforced) } else { Ok(()) }
+}
+
+/// Reports on standard error which gateways enforce a change, if it was waited for. Standard output is for the result.
+///
+/// # Errors
+///
+/// Fails with [`NotEnforced`] if some gateways do not enforce the change.
+pub(crate) fn report_enforcement(
+    enforcement: Option<&EnforcementJson>,
+    output: Output,
+) -> anyhow::Result<()> {
+    if let Some(enforcement) = enforcement.filter(|_| !output.json) {
+        let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced).count();
+        let all = enforcement.gateways.len();
+        eprintln!("{enforcing} of {all} gateways enforce it{}.", slowest(enforcement));
+        if !enforcement.complete {
+            eprintln!("{}", enforcement_table(enforcement).trim());
+        }
+    }
+    if let Some(warning) = enforcement.and_then(silence_warning) {
+        eprintln!("{warning}");
+    }
+    Ok(check_enforced(enforcement)?)
 }
 
 /// A table of gateways and whether each enforces the change.

@@ -14,8 +14,9 @@ use super::output::{Output, cell};
 /// The file name of standard output.
 const STANDARD_OUTPUT: &str = "-";
 
+/// Arguments of a command that creates a secret.
 #[derive(Debug, Args)]
-pub(crate) struct SecretArgs {
+pub struct SecretArgs {
     /// Write only the secret to a new private file, or to standard output with -.
     ///
     /// The file is readable only by its owner and contains no line end, because secret managers store their input
@@ -26,7 +27,7 @@ pub(crate) struct SecretArgs {
 
 /// The destination of a secret that is about to be created.
 #[derive(Debug)]
-pub(crate) enum SecretOutput {
+pub enum SecretOutput {
     /// Standard output, with the rest of the result.
     Printed,
     /// Standard output, only the secret.
@@ -37,7 +38,7 @@ pub(crate) enum SecretOutput {
 
 /// A file that is removed on drop unless the secret was written.
 #[derive(Debug)]
-pub(crate) struct NewFile {
+pub struct NewFile {
     file: File,
     path: PathBuf,
     written: bool,
@@ -47,7 +48,7 @@ pub(crate) struct NewFile {
 
 impl SecretArgs {
     /// Opens the destination before the secret is created, since a secret that cannot be written would be lost.
-    pub(crate) fn open(self, output: Output) -> anyhow::Result<SecretOutput> {
+    pub fn open(self, output: Output) -> anyhow::Result<SecretOutput> {
         match self.output_file {
             None => Ok(SecretOutput::Printed),
             Some(path) if path == Path::new(STANDARD_OUTPUT) => {
@@ -65,12 +66,7 @@ impl SecretArgs {
 
 impl SecretOutput {
     /// Writes the secret of a response, whose JSON is `answer`. Returns the path of its file; `None` for standard output.
-    pub(crate) fn deliver(
-        self,
-        secret: &str,
-        answer: &Value,
-        output: Output,
-    ) -> anyhow::Result<Option<PathBuf>> {
+    pub fn deliver(self, secret: &str, answer: &Value, output: Output) -> anyhow::Result<Option<PathBuf>> {
         match self {
             Self::Printed => print(secret, answer, output)?,
             Self::Bare => {
@@ -111,7 +107,7 @@ pub(crate) fn without_secret(mut answer: Value) -> Value {
 }
 
 /// A sentence about where the secret is.
-pub(crate) fn secret_location(file: Option<&Path>) -> String {
+pub fn secret_location(file: Option<&Path>) -> String {
     match file {
         None => "The secret is shown only once and is not stored.".to_owned(),
         Some(file) => format!("The secret is stored only in {}.", file.display()),

@@ -72,7 +72,7 @@ struct EventView {
 }
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
-    routes.page("/admin-log", READ, show)
+    routes.query("/admin-log", READ, show)
 }
 
 async fn show(

@@ -36,7 +36,7 @@ struct Query {
 struct GatewaysPage {
     layout: Layout,
     version: u64,
-    created: At,
+    published_at: At,
     in_step: usize,
     rows: Vec<Row>,
     is_first: bool,
@@ -69,16 +69,15 @@ async fn show(
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor.clone()) };
-    let GatewayPage { page, version } = gateways.list(request)?;
+    let GatewayPage { page, version, published_at } = gateways.list(request)?;
     let next = page.next_cursor.and_then(|cursor| serde_urlencoded::to_string([("cursor", cursor)]).ok());
     let in_step = page.items.iter().filter(|gateway| gateway.state == GatewayState::InStep).count();
     let rows: Vec<Row> =
-        page.items.into_iter().map(|gateway| Row::new(gateway, version, browser.now())).collect();
+        page.items.into_iter().map(|gateway| Row::new(gateway, &gateways, version, browser.now())).collect();
     Ok(Page(GatewaysPage {
         layout: browser.layout("Gateways"),
         version,
-        // A version is the time of its creation in milliseconds, or the previous version plus one.
-        created: At(UnixMillis(version)),
+        published_at: At(published_at),
         in_step,
         rows,
         is_first: query.cursor.is_empty(),
@@ -90,7 +89,7 @@ async fn show(
 // === impl Row ===
 
 impl Row {
-    fn new(gateway: GatewayStatus, published: u64, now: UnixMillis) -> Self {
+    fn new(gateway: GatewayStatus, gateways: &Gateways, published: u64, now: UnixMillis) -> Self {
         let oldest = gateway.workers.values().copied().min().unwrap_or(gateway.version);
         let state = match gateway.state {
             GatewayState::InStep => ("good", "in step"),
@@ -103,7 +102,12 @@ impl Row {
             _ if is_remembered => "not seen since the control plane started".to_owned(),
             0 => "no snapshot yet, so it refuses every call".to_owned(),
             oldest if oldest >= published => "not seen recently".to_owned(),
-            oldest => format!("{} behind", duration(published - oldest)),
+            oldest => match gateways.outdated_for(oldest) {
+                Some(time) => {
+                    format!("{} behind", duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+                }
+                None => "enforces an older version".to_owned(),
+            },
         });
         let workers: Vec<(String, u64, bool)> = gateway
             .workers
@@ -178,14 +182,50 @@ mod tests {
         poll("edge", version, now + 9_000).await;
         poll("<b>old", version - 90_000, now).await;
         let page = browser.page("/gateways").await;
-        for part in ["1 of 2", "in step</span>", "clock 9 s ahead", "90 s behind", "&#60;b&#62;old", "1.2.3"]
-        {
+        for part in [
+            "1 of 2",
+            "in step</span>",
+            "clock 9 s ahead",
+            "an older version",
+            "&#60;b&#62;old",
+            "1.2.3",
+        ] {
             assert!(page.contains(part), "{part}: {page}");
         }
+        server.key("next").await;
+        let page = browser.page("/gateways").await;
+        assert!(page.contains("0 of 2") && page.contains(" ms behind"), "{page}");
+        poll("edge", server.app.publisher.publication.version().unwrap(), now).await;
         server.pass(Duration::from_secs(120));
         let page = browser.page("/gateways").await;
         assert!(page.contains("0 of 2") && page.contains("not seen recently"), "{page}");
         assert_eq!(browser.open("/gateways?cursor=%00").await.status, StatusCode::BAD_REQUEST);
+    }
+
+    #[tokio::test]
+    async fn version_is_not_taken_for_a_time() {
+        let server = TestServer::new().await;
+        // As after a restore: more than a day above the clock.
+        let ahead = omniflow_test_server::START + 2 * DAY_MS;
+        let mut transaction = server.app.store.begin().await.unwrap();
+        let published_at = UnixMillis(omniflow_test_server::START - 3_600_000);
+        transaction.set_snapshot_version(ahead, published_at).await.unwrap();
+        transaction.commit().await.unwrap();
+        let server = server.restart().await;
+        let gateway = server.token("gateway").await;
+        let body = json!({
+            "gateway": "edge", "incarnation": "9f3c2a7d10b4e685", "filter_version": "1.2.3", "snapshot_format": 1,
+            "installation": server.app.publisher.installation.id, "version": ahead - 2, "wait_ms": 0,
+            "clock": omniflow_test_server::START, "vms": [{"id": "41d0c7a9e2b85f36", "version": ahead - 2}],
+        });
+        let answer = server.call(request(Method::POST, "/gateway/v1/poll", &gateway, Some(body))).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        let page = Browser::signed_in(&server, &server.owner).await.page("/gateways").await;
+        assert!(
+            page.contains("2027-01-15 07:00") || page.contains("2027-01-15T07:00"),
+            "when it was published: {page}"
+        );
+        assert!(page.contains("an older version") && !page.contains("ms behind"), "{page}");
     }
 
     #[test]

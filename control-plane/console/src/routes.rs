@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{MethodFilter, get, on};
 
+use super::extract::Authenticated;
+use super::page::PageError;
 use super::route_kind::RouteKind;
 use super::session_middleware::SessionMiddleware;
 use crate::state::AppState;
 use crate::state::Console;
 pub(super) use omniflow_domain::access::{AUDIT, Access, OWNER, READ, WRITE};
+use omniflow_service::audit::RequestLog;
 
 /// A row of the route table.
 #[derive(Clone, Debug)]
@@ -24,6 +29,17 @@ pub(super) struct PageRoute {
     pub(super) path: &'static str,
     /// Principals that it admits.
     pub(super) access: Access,
+}
+
+/// Waits until the session's token may run another query, then calls the handler.
+async fn take_turn(
+    State(log): State<Arc<RequestLog>>,
+    Authenticated(principal): Authenticated,
+    request: Request,
+    next: Next,
+) -> Result<Response, PageError> {
+    let _turn = log.query_turn(&principal).await?;
+    Ok(next.run(request).await)
 }
 
 /// Builder of the router and the route table.
@@ -50,6 +66,17 @@ impl PageRoutes {
         self.add(MethodFilter::GET, Method::GET, path, access, RouteKind::Page, handler)
     }
 
+    /// Adds a page that queries many rows, such as a list with filters. The number of concurrent queries per token is limited.
+    pub(super) fn query<H: Handler<T, AppState>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        let log = Arc::clone(&self.app.request_log);
+        self.page(path, access, handler.layer(middleware::from_fn_with_state(log, take_turn)))
+    }
+
     /// Adds a part of a page that the script loads. Its requests do not extend the session.
     pub(super) fn live<H: Handler<T, AppState>, T: 'static>(
         self,
@@ -68,6 +95,17 @@ impl PageRoutes {
         handler: H,
     ) -> Self {
         self.add(MethodFilter::POST, Method::POST, path, access, RouteKind::Form, handler)
+    }
+
+    /// Adds the target of a form that queries many rows.
+    pub(super) fn query_form<H: Handler<T, AppState>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        let log = Arc::clone(&self.app.request_log);
+        self.form(path, access, handler.layer(middleware::from_fn_with_state(log, take_turn)))
     }
 
     /// Adds static files, which need no session.

@@ -10,8 +10,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use http_body::Body as _;
-use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 
 use super::browser_session::BrowserSession;
 use super::error_page;
@@ -28,7 +27,7 @@ use omniflow_net::admission::Connection;
 /// Size limit of a form in bytes: the largest policy, percent-encoded.
 const FORM_LIMIT: usize = 3 * 1024 * 1024;
 /// Size limit in bytes of a form that needs no permit without a session: a token, with the settings of a key to resubmit.
-const SMALL_FORM: u64 = 64 * 1024;
+const SMALL_FORM: usize = 64 * 1024;
 /// Scripts, styles and images come from this server, forms submit to it only, and no page may be framed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -88,7 +87,7 @@ impl SessionMiddleware {
         }
         if let Access::Roles(_) = self.access {
             let Some(principal) = browser.principal() else {
-                return Err(Box::new(self.ask_to_sign_in(browser, body).await));
+                return Err(Box::new(self.ask_to_sign_in(browser, &parts.headers, body).await));
             };
             self.access.check(principal.role).map_err(page_error)?;
             parts.extensions.insert::<Principal>(principal.clone());
@@ -100,9 +99,8 @@ impl SessionMiddleware {
         if self.kind != RouteKind::Form {
             return Ok(body);
         }
-        let form = read(body, browser.principal().is_some(), &self.app.console.large_forms)
-            .await
-            .map_err(page_error)?;
+        let limit = self.form_limit(browser, &parts.headers).map_err(page_error)?;
+        let form = read(body, limit).await.map_err(page_error)?;
         if matches!(self.access, Access::Roles(_)) && !browser.has_submitted(&form) {
             // A page of an earlier session submitted it.
             return Err(Box::new(sign_in_page::confirm_resubmit(
@@ -116,18 +114,58 @@ impl SessionMiddleware {
         Ok(HttpBody::empty())
     }
 
-    async fn ask_to_sign_in(&self, browser: &BrowserSession, body: HttpBody) -> Response {
+    /// The size limit of a form. Without a session, a large form needs a permit, and a form without `Content-Length` counts as
+    /// a small one: browsers state the length of every form.
+    ///
+    /// The length is that of the header. Layers around the body, such as its timeout, hide its size hint.
+    fn form_limit(&self, browser: &BrowserSession, headers: &HeaderMap) -> Result<FormLimit<'_>, Error> {
+        let stated =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if browser.principal().is_some() {
+            return Ok(FormLimit { bytes: FORM_LIMIT, _permit: None });
+        }
+        if stated.is_none_or(|length: u64| length <= SMALL_FORM as u64) {
+            return Ok(FormLimit { bytes: SMALL_FORM, _permit: None });
+        }
+        let permit = self.app.console.large_forms.try_acquire().map_err(|_| {
+            Error::new(
+                ErrorCode::Busy,
+                "Too many large forms are being submitted without a session. Sign in using another tab, then submit this form again.",
+            )
+        })?;
+        Ok(FormLimit { bytes: FORM_LIMIT, _permit: Some(permit) })
+    }
+
+    async fn ask_to_sign_in(
+        &self,
+        browser: &BrowserSession,
+        headers: &HeaderMap,
+        body: HttpBody,
+    ) -> Response {
         match self.kind {
             RouteKind::Live => StatusCode::UNAUTHORIZED.into_response(),
             RouteKind::Page => {
                 Redirect::to(&sign_in_page::path_to(browser.target(), browser.had_session())).into_response()
             }
-            RouteKind::Form => match read(body, false, &self.app.console.large_forms).await {
-                Ok(form) => sign_in_page::sign_in_before(browser, &form),
-                Err(error) => *page_error(error),
-            },
+            RouteKind::Form => {
+                let limit = match self.form_limit(browser, headers) {
+                    Ok(limit) => limit,
+                    Err(error) => return *page_error(error),
+                };
+                match read(body, limit).await {
+                    Ok(form) => sign_in_page::sign_in_before(browser, &form),
+                    Err(error) => *page_error(error),
+                }
+            }
         }
     }
+}
+
+/// The size limit of a form, with its permit.
+struct FormLimit<'a> {
+    bytes: usize,
+    /// Released when the form is read.
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 fn page_error(error: Error) -> Box<Response> {
@@ -142,22 +180,10 @@ pub(super) fn with_security_headers(mut response: Response) -> Response {
     response
 }
 
-/// Reads a form. Without a session, reading a large form takes a permit of `large_forms`.
-async fn read(body: HttpBody, is_signed_in: bool, large_forms: &Semaphore) -> Result<Form, Error> {
-    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_FORM);
-    let _permit = if is_signed_in || is_small {
-        None
-    } else {
-        let permit = large_forms.try_acquire().map_err(|_| {
-            Error::new(
-                ErrorCode::Busy,
-                "Too many large forms are being submitted without a session. Sign in using another tab, then submit this form again.",
-            )
-        });
-        Some(permit?)
-    };
-    let bytes = in_time(to_bytes(body, FORM_LIMIT)).await?.map_err(|_| {
-        Error::new(ErrorCode::BodyTooLarge, "The form exceeds 3 MiB or was not received completely.")
+/// Reads a form.
+async fn read(body: HttpBody, limit: FormLimit<'_>) -> Result<Form, Error> {
+    let bytes = in_time(to_bytes(body, limit.bytes)).await?.map_err(|_| {
+        Error::new(ErrorCode::BodyTooLarge, "The form is too large or was not received completely.")
     })?;
     Form::parse(&bytes)
         .ok_or_else(|| Error::new(ErrorCode::UnsupportedMediaType, "The request body is not a form."))
@@ -190,32 +216,7 @@ fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use axum::body::Bytes;
-    use futures_util::FutureExt as _;
-
     use super::*;
-    use crate::state::MAX_LARGE_FORMS;
-
-    #[tokio::test]
-    async fn large_forms_without_a_session_are_limited() {
-        let unending = || HttpBody::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
-        let large_forms = Semaphore::new(MAX_LARGE_FORMS);
-        let read = |body, is_signed_in| Box::pin(read(body, is_signed_in, &large_forms));
-        let mut readers: Vec<_> = (0..MAX_LARGE_FORMS).map(|_| read(unending(), false)).collect();
-        for reader in &mut readers {
-            assert!(reader.now_or_never().is_none(), "the rest of the form is pending");
-        }
-        assert_eq!(read(unending(), false).await.map(|_| ()).unwrap_err().code(), ErrorCode::Busy);
-        assert!(read(HttpBody::from("token=a"), false).await.is_ok(), "sign-in stays possible");
-        assert!((&mut read(unending(), true)).now_or_never().is_none(), "a form with a session is read");
-        readers.pop();
-        assert!(
-            (&mut read(unending(), false)).now_or_never().is_none(),
-            "a finished form releases its permit"
-        );
-    }
 
     #[test]
     fn forms_of_other_origins_are_rejected() {

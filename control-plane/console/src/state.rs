@@ -93,7 +93,7 @@ impl Console {
 
 /// Number of large forms that are read concurrently without a session. A form submitted after the end of its session is
 /// kept, but clients without a session cannot exhaust the memory.
-pub(super) const MAX_LARGE_FORMS: usize = 8;
+const MAX_LARGE_FORMS: usize = 8;
 
 /// The state of the console.
 #[derive(Debug)]

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
+use reqwest::{Client, Proxy, Response};
 
 use crate::failure::root_cause;
+use crate::proxy::Proxies;
 use crate::trust::{CaFileError, public_roots, read_ca_file, tls_config};
 
 /// Why the client cannot be set up.
@@ -24,15 +25,17 @@ pub enum ClientError {
 }
 
 /// Sets up a client that trusts the CA certificates in a file, or the public ones, with a timeout for connecting. Each
-/// request sets its own timeout, unless its response is a stream. Proxies are taken from the environment (`HTTPS_PROXY`,
-/// `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
+/// request sets its own timeout, unless its response is a stream. Proxies are taken from the environment, except for
+/// requests to this machine (see the module `proxy`).
 ///
 /// # Errors
 ///
 /// Fails if the CA file is not usable.
 pub fn new_client(ca_file: Option<&Path>, connect_timeout: Duration) -> Result<Client, ClientError> {
     let roots = ca_file.map(read_ca_file).transpose()?.unwrap_or_else(public_roots);
+    let proxies = Proxies::of_environment();
     let client = Client::builder()
+        .proxy(Proxy::custom(|url| proxies.of(url).cloned()))
         .tls_backend_preconfigured(tls_config(roots)?)
         .connect_timeout(connect_timeout)
         // No redirects: credentials and content are sent to the configured address only.

@@ -4,6 +4,7 @@
 //! | module | content |
 //! |---|---|
 //! | `client` | the configuration of the client, and bodies with a maximum length |
+//! | `proxy` | the proxies of the environment, and which requests use one |
 //! | `trust` | CA files, and why a certificate is rejected |
 //! | `failure` | why a request failed: TLS, not HTTP, or the root cause |
 #![cfg_attr(
@@ -14,8 +15,10 @@
 
 mod client;
 mod failure;
+mod proxy;
 mod trust;
 
 pub use self::client::{ClientError, new_client, read_body};
 pub use self::failure::{is_not_http, root_cause, tls_error};
+pub use self::proxy::proxy_of;
 pub use self::trust::{CaFileError, is_authority, read_ca_file};

@@ -1,9 +1,9 @@
-//! The first start: creates the installation, its policy and the owner's token.
+//! The first start: creates the installation, its policy and the owner's token. Also the recovery of a lost owner token.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use omniflow_policy::key::{KeyPrefix, compose_token};
+use omniflow_policy::key::{KeyPrefix, Secret, compose_token};
 use omniflow_policy::policy::PolicyDocument;
 
 use omniflow_domain::admin_event::{Action, NewAdminEvent, PrincipalRef, Subject};
@@ -14,6 +14,11 @@ use omniflow_domain::policy::StoredPolicy;
 use omniflow_domain::token::{Role, Token};
 use omniflow_files::private;
 use omniflow_store::{Installation, Store, StoreError};
+
+/// The principal of a recovery in the admin log. A recovery needs no token.
+const RECOVERY: &str = "omf token recover";
+/// Maximum number of recovered tokens at a time, since each has a number in its name.
+const MAX_RECOVERED: usize = 100;
 
 /// The creator of everything that the first start creates.
 const FIRST_START: &str = "first start";
@@ -37,6 +42,62 @@ pub enum BootstrapError {
     },
 }
 
+/// Why an owner token cannot be created in a data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The databases contain no installation.
+    #[error("the databases contain no installation: omf serve has never completed a start with them")]
+    NoInstallation,
+    /// The databases cannot be read or written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// No token can be generated.
+    #[error(transparent)]
+    Entropy(#[from] EntropyUnavailable),
+    /// All names are in use.
+    #[error("{MAX_RECOVERED} recovered tokens exist: revoke some of them first")]
+    NoName,
+}
+
+/// Creates an owner token without authorization by another token, for operators who can write to the data directory and have
+/// lost all owner tokens. The same transaction adds an event to the admin log.
+pub(crate) async fn recover_owner(
+    store: &dyn Store,
+    clock: &Clock,
+    entropy: &Entropy,
+) -> Result<(Token, Secret), RecoveryError> {
+    let installation = store.installation().await?.ok_or(RecoveryError::NoInstallation)?;
+    let now = clock.now();
+    let secret = entropy.compose(|mut random| compose_token(&installation.key_prefix, &mut random))?;
+    let mut transaction = store.begin().await?;
+    for number in 1..=MAX_RECOVERED {
+        let Ok(name) = format!("recovered owner {number}").parse() else { break };
+        let token = Token {
+            id: entropy.uuid(now)?,
+            name,
+            role: Role::Owner,
+            digest: secret.digest(),
+            created_by: RECOVERY.to_owned(),
+            created_at: now,
+            expires_at: None,
+        };
+        if transaction.insert_token(&token).await? {
+            let event = NewAdminEvent {
+                time: now,
+                principal: PrincipalRef { id: None, name: RECOVERY.to_owned() },
+                action: Action::TokenCreated,
+                subject: Subject { id: token.id.to_string(), name: token.name.to_string() },
+                before: None,
+                after: Some(token_state(&token)),
+            };
+            transaction.insert_admin_event(&event).await?;
+            transaction.commit().await?;
+            return Ok((token, secret));
+        }
+    }
+    Err(RecoveryError::NoName)
+}
+
 /// Returns the installation of this store, and creates it on the first start.
 ///
 /// The first start writes the owner's token to `token_file`. The token is stored nowhere else: the database has only its
@@ -56,6 +117,7 @@ pub(crate) async fn installation(
         id: entropy.uuid(now)?,
         key_prefix: key_prefix.clone(),
         snapshot_version: now.0.max(1),
+        published_at: now,
         created_at: now,
     };
     let policy = StoredPolicy {

@@ -17,12 +17,13 @@ use omniflow_service::audit::RequestLog;
 use omniflow_service::authentication::Authentication;
 use omniflow_service::fleet::Fleet;
 use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
-use omniflow_service::gateway_protocol::GatewayProtocol;
+use omniflow_service::gateway_protocol::{GatewayProtocol, ProtocolParts};
 use omniflow_service::gateways::Gateways;
 use omniflow_service::idempotency::IdempotencyCache;
 use omniflow_service::jobs::retention::RetentionPeriods;
 use omniflow_service::keys::{KeyParts, Keys};
 use omniflow_service::leaks::Leaks;
+use omniflow_service::log_space::LogSpace;
 use omniflow_service::monitoring::{DeliveryFailures, Monitoring};
 use omniflow_service::notifications::Notifications;
 use omniflow_service::policy::Policies;
@@ -75,6 +76,7 @@ struct Shared {
     fleet: Arc<Fleet>,
     notifications: Notifications,
     vault: Arc<Vault>,
+    space: Arc<LogSpace>,
     idempotency: Arc<IdempotencyCache>,
     retention: RetentionPeriods,
     clock: Clock,
@@ -103,6 +105,19 @@ impl ControlPlane {
     ///
     /// Fails if a setting is not usable, or if the data directory cannot be opened.
     pub async fn open(settings: &ServerSettings) -> Result<Self, ServerError> {
+        let admission = Arc::new(Admission::new(connections::most_connections()));
+        Self::open_with(settings, admission).await
+    }
+
+    /// Opens the data directory while connections are already accepted.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Self::open`].
+    pub(crate) async fn open_with(
+        settings: &ServerSettings,
+        admission: Arc<Admission>,
+    ) -> Result<Self, ServerError> {
         let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
         // Checked before anything is created, so that an error leaves nothing behind.
         if let Some(file) = &settings.payload_key_file {
@@ -114,7 +129,6 @@ impl ControlPlane {
             webhook: webhook.as_ref().map(Webhook::failures),
             otlp: exporter.as_ref().map(Exporter::failures),
         };
-        let admission = Arc::new(Admission::new(connections::most_connections()));
         let cases = UseCases::new(&shared, settings);
         let metrics = Metrics::new(shared.store.metrics());
         let api = Arc::new(api(&shared, &cases, failures, &admission, &metrics));
@@ -174,14 +188,19 @@ impl Shared {
         let fleet = Arc::new(Fleet::new(clock.clone(), settings.gateway_lease));
         fleet.recall(&*store).await?;
         let publisher = Arc::new(Publisher::new(Arc::clone(&store), installation, clock.clone()));
-        let retention =
-            RetentionPeriods { records: settings.audit_retention, payloads: settings.payload_retention };
+        let retention = RetentionPeriods {
+            records: settings.audit_retention,
+            payloads: settings.payload_retention,
+            max_bytes: settings.log_limits.max_bytes,
+        };
+        let space = Arc::new(LogSpace::new(Arc::clone(&store), settings.log_limits));
         Ok(Self {
             store,
             publisher,
             fleet,
             notifications: Notifications::default(),
             vault,
+            space,
             idempotency: Arc::default(),
             retention,
             clock,
@@ -247,17 +266,24 @@ fn api(
     metrics: &Metrics,
 ) -> Api {
     let Shared { store, publisher, fleet, notifications, vault, clock, .. } = shared;
-    let gateway_protocol = GatewayProtocol::new(
+    let gateway_protocol = GatewayProtocol::new(ProtocolParts {
+        store: Arc::clone(store),
+        publisher: Arc::clone(publisher),
+        fleet: Arc::clone(fleet),
+        vault: Arc::clone(vault),
+        notifications: notifications.clone(),
+        clock: clock.clone(),
+        metrics: metrics.gateways.clone(),
+        space: Arc::clone(&shared.space),
+    });
+    let monitoring = Monitoring::new(
         Arc::clone(store),
         Arc::clone(publisher),
         Arc::clone(fleet),
-        Arc::clone(vault),
-        notifications.clone(),
         clock.clone(),
-        metrics.gateways.clone(),
+        failures,
+        Arc::clone(&shared.space),
     );
-    let monitoring =
-        Monitoring::new(Arc::clone(store), Arc::clone(publisher), Arc::clone(fleet), clock.clone(), failures);
     Api {
         authentication: Arc::clone(&cases.authentication),
         admission: Arc::clone(admission),

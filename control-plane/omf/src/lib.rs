@@ -5,6 +5,7 @@
 //! | [`commands`] | the command line: `serve`, `config`, `db`, and the commands of `omniflow-cli` |
 //! | `configuration` | the settings of `omf serve`: flags, environment, file, defaults |
 //! | [`server`], [`composition`], `router` | the running server, the composition of its components, and the router of API and console |
+//! | `starting` | responses until the databases are open |
 //! | `metrics` | the registry of metrics, and the middleware that measures requests |
 //! | `jobs` | the background jobs, under one supervisor |
 //! | [`settings`], [`error`] | the settings of a server, and startup errors |
@@ -27,5 +28,6 @@ mod process;
 mod router;
 pub mod server;
 pub mod settings;
+mod starting;
 
 pub use omniflow_console::state::EffectiveSetting;

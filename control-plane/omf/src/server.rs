@@ -16,6 +16,8 @@ use crate::error::ServerError;
 use crate::jobs::Supervisor;
 use crate::process;
 use crate::settings::ServerSettings;
+use crate::starting::StartingRouter;
+use omniflow_net::admission::Admission;
 use omniflow_net::connections;
 use omniflow_net::tls::{self, Renewal};
 use omniflow_service::publisher::BuildError;
@@ -39,8 +41,8 @@ pub struct Server {
 // === impl Server ===
 
 impl Server {
-    /// Opens the data directory and the port. From then on, requests are accepted, and the response is 503 until the
-    /// image of all keys is built.
+    /// Opens the port and the data directory. Requests are accepted as soon as the port is open, and the response is 503
+    /// until the databases are open and migrated and the image of all keys is built.
     pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
         // From here on, SIGHUP does not end the process.
         let hangup = signal(SignalKind::hangup()).map_err(ServerError::Signal)?;
@@ -49,7 +51,14 @@ impl Server {
         let listen_error = |source| ServerError::Listen { address: settings.listen, source };
         let listener = connections::listen(settings.listen).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        let app = Arc::new(ControlPlane::open(&settings).await?);
+        let (connections, front) = (ServerHandle::new(), StartingRouter::default());
+        let admission = Arc::new(Admission::new(connections::most_connections()));
+        let tls = renewal.as_ref().map(Renewal::served);
+        let serving =
+            connections::serve(listener, front.router(), tls, Arc::clone(&admission), connections.clone());
+        let opened = ControlPlane::open_with(&settings, admission).await;
+        let app = Arc::new(opened.inspect_err(|_| connections.shutdown())?);
+        front.set(app.router());
         let building = spawn_blocking({
             let (app, handle) = (Arc::clone(&app), Handle::current());
             move || {
@@ -59,11 +68,6 @@ impl Server {
                 built
             }
         });
-        let connections = ServerHandle::new();
-        let tls = renewal.as_ref().map(Renewal::served);
-        let router = app.router();
-        let admission = Arc::clone(&app.admission);
-        let serving = connections::serve(listener, router, tls, admission, connections.clone());
         let jobs = Supervisor::start(&app);
         let renewing = match renewal {
             Some(renewal) => tokio::spawn(renewal.run(hangup)),

@@ -10,6 +10,7 @@ use omniflow_net::tls::TlsFiles;
 use omniflow_outbound::otlp::OtlpSettings;
 use omniflow_outbound::webhook::WebhookSettings;
 use omniflow_policy::key::KeyPrefix;
+use omniflow_service::log_space::LogLimits;
 
 /// The settings of a server.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct ServerSettings {
     pub audit_retention: Duration,
     /// Retention of the arguments of calls.
     pub payload_retention: Duration,
+    /// Maximum size of the request log, and free space to keep on its volume.
+    pub log_limits: LogLimits,
     /// File of the keys that encrypt arguments of calls; `None` for `payload-key` in the data directory.
     pub payload_key_file: Option<PathBuf>,
     /// The webhook for anomalies; `None` if not configured.
@@ -62,6 +65,7 @@ impl ServerSettings {
             rotation_after: Some(Duration::from_secs(90 * 86_400)),
             audit_retention: Duration::from_secs(90 * 86_400),
             payload_retention: Duration::from_secs(7 * 86_400),
+            log_limits: LogLimits { max_bytes: None, reserve_bytes: 0 },
             payload_key_file: None,
             webhook: None,
             gateway_url: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::fmt::rfc2822;
 use omniflow_files::secret;
-use omniflow_http_client::{ClientError, new_client, read_body, root_cause};
+use omniflow_http_client::{ClientError, new_client, proxy_of, read_body, root_cause};
 use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::{Client, Url};
 use zeroize::Zeroizing;
@@ -43,11 +43,28 @@ pub struct SinkResponse {
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// The receiver responded with an error status.
-    #[error("the receiver responded with status {0}")]
-    Status(u16),
+    #[error("the receiver responded with status {status}{}", through(.proxy))]
+    Status {
+        /// The status code.
+        status: u16,
+        /// The proxy of the request, which may have responded itself.
+        proxy: Option<String>,
+    },
     /// The receiver did not respond.
-    #[error("{}", root_cause(.0))]
-    Failed(reqwest::Error),
+    #[error("{}{}", root_cause(.error), through(.proxy))]
+    Failed {
+        /// The error, without the URL.
+        error: reqwest::Error,
+        /// The proxy of the request, which may be the cause.
+        proxy: Option<String>,
+    },
+}
+
+/// The part of an error message that names the proxy; empty without a proxy.
+fn through(proxy: &Option<String>) -> String {
+    proxy.as_ref().map_or_else(String::new, |proxy| {
+        format!(" (through the proxy {proxy}; list the receiver in NO_PROXY to call it directly)")
+    })
 }
 
 /// Why a file with a secret is not usable.
@@ -116,6 +133,11 @@ impl HttpSink {
         Ok(Self { url, client: new_client(ca_file, TIMEOUT)? })
     }
 
+    /// The error for a response with an error status.
+    pub fn refusal(&self, status: u16) -> DeliveryError {
+        DeliveryError::Status { status, proxy: proxy_of(&self.url) }
+    }
+
     /// Sends a body and returns the response, whatever its status.
     ///
     /// # Errors
@@ -124,7 +146,10 @@ impl HttpSink {
     pub async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Result<SinkResponse, DeliveryError> {
         let request = self.client.post(self.url.clone()).headers(headers).body(body).timeout(TIMEOUT);
         // The URL of a webhook often contains a secret.
-        let response = request.send().await.map_err(|error| DeliveryError::Failed(error.without_url()))?;
+        let response = request.send().await.map_err(|error| DeliveryError::Failed {
+            error: error.without_url(),
+            proxy: proxy_of(&self.url),
+        })?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         // Only the status determines success. The body may explain it.

@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod json;
 pub mod keys;
 pub mod leaks;
+pub mod log_space;
 pub mod metrics;
 pub mod monitoring;
 pub mod notifications;

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::fleet::Fleet;
+use super::log_space::{LogSpace, SpaceStatus};
 use super::publisher::Publisher;
 use omniflow_store::{Store, StoreError};
 
@@ -30,6 +31,7 @@ pub struct Monitoring {
     fleet: Arc<Fleet>,
     clock: Clock,
     failures: DeliveryFailures,
+    space: Arc<LogSpace>,
     /// The last count of keys, and when it was made.
     key_counts: Mutex<Option<(Instant, KeyCounts)>>,
 }
@@ -41,6 +43,15 @@ pub struct DeliveryFailures {
     pub webhook: Option<Arc<AtomicU64>>,
     /// Those of the OTLP export.
     pub otlp: Option<Arc<AtomicU64>>,
+}
+
+/// The state of a ready process.
+#[derive(Debug)]
+pub struct Readiness {
+    /// The space of the request log.
+    pub space: SpaceStatus,
+    /// Lower bound of the records that are missing in the request log.
+    pub lost_records: u64,
 }
 
 /// All numbers.
@@ -56,6 +67,8 @@ pub struct Metrics {
     pub silent_gateways: u64,
     /// Audit records that were stored.
     pub records: u64,
+    /// The space of the request log.
+    pub space: SpaceStatus,
     /// Anomalies of each kind. What there is none of may be absent.
     pub anomalies: Vec<(AnomalyKind, u64)>,
     /// Gaps of each cause, and the calls that they lack at least. What there is none of may be absent.
@@ -102,15 +115,18 @@ impl Monitoring {
         fleet: Arc<Fleet>,
         clock: Clock,
         failures: DeliveryFailures,
+        space: Arc<LogSpace>,
     ) -> Self {
-        Self { store, publisher, fleet, clock, failures, key_counts: Mutex::new(None) }
+        Self { store, publisher, fleet, clock, failures, space, key_counts: Mutex::new(None) }
     }
 
-    /// Succeeds if the process can serve: the image is built and the databases answer.
-    pub async fn check_ready(&self) -> Result<(), Error> {
+    /// Succeeds if the process can serve: the image is built and the databases answer. Returns what
+    /// operators should see besides.
+    pub async fn check_ready(&self) -> Result<Readiness, Error> {
         self.publisher.publication.version()?;
         self.store.ping().await?;
-        Ok(())
+        let lost = self.store.gap_totals().await?.iter().map(|(_, _, calls)| calls).sum();
+        Ok(Readiness { space: self.space.status().await?, lost_records: lost })
     }
 
     /// Reads all numbers.
@@ -124,6 +140,7 @@ impl Monitoring {
             live_gateways,
             silent_gateways,
             records: store.record_total().await?,
+            space: self.space.status().await?,
             anomalies: store.anomaly_totals().await?,
             gaps: store.gap_totals().await?,
             webhook: self.webhook().await?,

@@ -1,6 +1,7 @@
 //! Commits changes and publishes them: builds the image of all keys at start, and makes the next one for each change.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -9,6 +10,7 @@ use omniflow_domain::version::MAX_REPORTED_VERSION;
 use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
 use omniflow_policy::snapshot::{Image, ImageBuilder, Segment, SnapshotError};
+use omniflow_policy::time::UnixMillis;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
@@ -77,6 +79,8 @@ pub struct Publisher {
     /// What gateways are given.
     pub publication: Publication,
     clock: Clock,
+    /// When the published version was published, in Unix milliseconds.
+    published_at: AtomicU64,
     /// Notified when the image has too many keys per segment.
     needs_repartition: Notify,
     /// When a version was last published only because a gateway was ahead.
@@ -91,15 +95,22 @@ impl Publisher {
     /// Publishes nothing until the image is built.
     pub fn new(store: Arc<dyn Store>, installation: Installation, clock: Clock) -> Self {
         let (needs_repartition, last_pass) = (Notify::new(), Mutex::new(None));
+        let published_at = AtomicU64::new(installation.published_at.0);
         Self {
             store,
             installation,
             publication: Publication::empty(),
             clock,
+            published_at,
             needs_repartition,
             last_pass,
             turn: Mutex::new(()),
         }
+    }
+
+    /// When the published version was published.
+    pub fn published_at(&self) -> UnixMillis {
+        UnixMillis(self.published_at.load(Ordering::Relaxed))
     }
 
     /// Waits until no other change is between its transaction and its publication. Changes that are published, and
@@ -196,8 +207,10 @@ impl Publisher {
         if version > MAX_REPORTED_VERSION {
             return Err(PublishError::VersionOutOfRange(version));
         }
-        transaction.set_snapshot_version(version).await?;
+        let now = self.clock.now();
+        transaction.set_snapshot_version(version, now).await?;
         transaction.commit().await?;
+        self.published_at.store(now.0, Ordering::Relaxed);
         self.publication.publish(draft);
         if self.publication.needs_repartition() {
             self.needs_repartition.notify_one();

@@ -5,6 +5,7 @@ CREATE TABLE installation (
     id               BLOB    NOT NULL CHECK (length(id) = 16),
     key_prefix       TEXT    NOT NULL,
     snapshot_version INTEGER NOT NULL,
+    published_at     INTEGER NOT NULL, -- of that version
     created_at       INTEGER NOT NULL
 ) STRICT;
 

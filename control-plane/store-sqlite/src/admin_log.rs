@@ -13,6 +13,7 @@ use omniflow_store::{AdminLogFilter, AdminLogStore, AdminLogWrites, Result, Stor
 use crate::SqliteStore;
 use crate::columns::{Columns, from_millis, parsed, row_limit, to_millis};
 use crate::database::SqliteTransaction;
+use crate::scanner::in_time;
 
 #[async_trait]
 impl AdminLogStore for SqliteStore {
@@ -47,8 +48,11 @@ impl AdminLogStore for SqliteStore {
             query.push(" AND time < ").push_bind(to_millis(to));
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
-        let rows =
-            query.build().fetch_all(&mut *self.main.reader().await?).await.map_err(StoreError::backend)?;
+        let read_rows = async {
+            let mut scanner = self.main.scanner().await?;
+            query.build().fetch_all(&mut *scanner).await.map_err(StoreError::backend)
+        };
+        let rows = in_time(read_rows).await?;
         rows.iter().map(read).collect()
     }
 }

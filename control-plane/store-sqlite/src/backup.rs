@@ -21,6 +21,7 @@ use omniflow_store::{Result, StoreError};
 
 use crate::columns::Columns;
 use crate::database::BUSY_TIMEOUT;
+use crate::scanner::quoted;
 use crate::{AUDIT_FILE, MAIN_FILE, at};
 
 /// The format of a backup, the only one so far.
@@ -162,6 +163,10 @@ async fn copy_database(from: &Path, to: &Path, name: &str) -> std::result::Resul
     // SQLite accepts an existing file if it is empty, and keeps its mode.
     let file = private::open_private(to).map_err(at(to))?;
     let mut reader = read_only(from).await?;
+    // Sorts indexes in the directory of the copy: no other directory may be writable.
+    let folder = quoted(to.parent().unwrap_or(to));
+    let temporary = sqlx::AssertSqlSafe(format!("PRAGMA temp_store_directory = {folder}"));
+    sqlx::query(temporary).execute(&mut reader).await.map_err(StoreError::backend)?;
     let copied = sqlx::query("VACUUM INTO ?").bind(text.to_owned()).execute(&mut reader).await;
     reader.close().await.map_err(StoreError::backend)?;
     copied.map_err(StoreError::backend)?;

@@ -22,8 +22,10 @@ use omniflow_store::{Result, StoreError, StoreMetrics};
 
 use crate::at;
 use crate::columns::Columns;
+use crate::scanner::{Scanner, Scanners};
 use crate::token_digests::TokenDigests;
 
+/// Connections for short reads: of single rows, or of few rows through an index.
 const READERS: u32 = 4;
 /// The page cache of a reader, in SQLite's unit: negative numbers are KiB. The operating system caches the file too, once
 /// for all readers. A larger cache would fill within a quarter of an hour, once for each reader.
@@ -43,6 +45,7 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Database {
     readers: SqlitePool,
+    pub(crate) scanners: Scanners,
     writer: Arc<Mutex<SqliteConnection>>,
     /// Runs checkpoints. It never writes rows.
     checkpointer: Mutex<SqliteConnection>,
@@ -103,6 +106,8 @@ impl Database {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // For statement journals and small sorts: no directory for temporary files may be writable.
+            .pragma("temp_store", "MEMORY")
             .busy_timeout(BUSY_TIMEOUT);
         // auto_vacuum takes effect in a new database. Deleted content is overwritten: a purged payload must not be found
         // in the file.
@@ -132,9 +137,12 @@ impl Database {
         }
         let options = options.pragma("cache_size", READER_CACHE);
         let checkpointer = SqliteConnection::connect_with(&options).await.map_err(StoreError::backend)?;
-        let readers = readers.connect_with(options.read_only(true)).await.map_err(StoreError::backend)?;
+        let options = options.read_only(true);
+        let scanners = Scanners::connect(readers.clone(), options.clone(), path).await?;
+        let readers = readers.connect_with(options).await.map_err(StoreError::backend)?;
         Ok(Self {
             readers,
+            scanners,
             writer: Arc::new(Mutex::new(writer)),
             options: making,
             checkpointer: Mutex::new(checkpointer),
@@ -206,6 +214,11 @@ impl Database {
         Ok(Reader { connection: self.readers.acquire().await.map_err(StoreError::backend)?, timer })
     }
 
+    /// A connection for a read that may take long. Reads of [`Database::reader`] do not wait for it.
+    pub(crate) async fn scanner(&self) -> Result<Scanner> {
+        self.scanners.acquire(self.metrics.start(Operation::Read)).await
+    }
+
     pub(crate) async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
         Ok(())
@@ -213,6 +226,7 @@ impl Database {
 
     pub(crate) async fn close(&self) {
         self.readers.close().await;
+        self.scanners.close().await;
         if let Err(error) =
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *self.writer.lock().await).await
         {
@@ -302,6 +316,7 @@ impl Drop for SqliteTransaction {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
     use sqlx::Row;
 
     use super::*;
@@ -349,6 +364,44 @@ mod tests {
             let mut reader = database.reader().await.unwrap();
             let size: i64 = sqlx::query(statement).fetch_one(&mut *reader).await.unwrap().get(0);
             assert_eq!(size.to_string(), READER_CACHE, "{statement}");
+        }
+    }
+
+    /// The temporary files of SQLite that this process has open in a folder that all processes share.
+    fn shared_temporary_files() -> Vec<String> {
+        let opened = std::fs::read_dir("/proc/self/fd").unwrap();
+        let paths = opened.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+        let paths = paths.map(|path| path.display().to_string());
+        let is_shared = |path: &String| {
+            ["/var/tmp", "/usr/tmp", "/tmp"]
+                .iter()
+                .any(|folder| path.starts_with(&format!("{folder}/etilqs_")))
+        };
+        paths.filter(is_shared).collect()
+    }
+
+    #[tokio::test]
+    async fn temporary_files_are_in_memory_or_in_the_data_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        for database in [&store.main, &store.audit] {
+            let mut transaction = database.begin().await.unwrap();
+            for statement in [
+                "CREATE TABLE ballast (number INTEGER UNIQUE, bytes BLOB)",
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
+                 INSERT INTO ballast SELECT i, zeroblob(100) FROM n",
+                // Can fail half way, so it has a journal of its own until the transaction ends.
+                "UPDATE ballast SET number = number + 100000, bytes = zeroblob(200)",
+            ] {
+                sqlx::query(statement).execute(transaction.connection()).await.unwrap();
+            }
+            assert_eq!(shared_temporary_files(), [""; 0], "of a batch");
+            transaction.commit().await.unwrap();
+            let mut scanner = database.scanner().await.unwrap();
+            let sorted = sqlx::query("SELECT number, bytes FROM ballast ORDER BY bytes, number DESC");
+            let mut rows = sorted.fetch(&mut *scanner);
+            rows.next().await.unwrap().unwrap();
+            assert_eq!(shared_temporary_files(), [""; 0], "of a sort");
         }
     }
 

@@ -7,11 +7,11 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `database`, `columns` | one database with its writer and readers; conversion between values and columns |
+//! | `database`, `scanner`, `columns` | one database with its writer and readers; long reads; conversion between values and columns |
 //! | `keys`, `tokens`, `token_digests`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
 //! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
 //! | `retention`, `maintenance`, `search_index` | purging and upkeep |
-//! | `backup`, `restore`, `schema_check` | backup and restore of a data directory; the check of its schema |
+//! | `backup`, `restore`, `schema_check`, `release_check` | backup and restore of a data directory; the checks of its schema and of its release |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -38,10 +38,12 @@ mod keys;
 mod maintenance;
 mod payloads;
 mod policy;
+mod release_check;
 mod request_log;
 mod restore;
 mod retention;
 mod rollup;
+mod scanner;
 mod schema_check;
 mod search_index;
 mod sessions;
@@ -50,14 +52,15 @@ mod tokens;
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use omniflow_files::private;
 use omniflow_store::{Result, StoreError, StoreMetrics};
 
 pub use backup::{BackupError, BackupFile, BackupManifest, back_up};
 use database::Database;
-pub use restore::{Restored, restore};
+pub use release_check::check_release;
+pub use restore::{Restored, Revived, restore};
 
 const MAIN_FILE: &str = "omniflow.db";
 const AUDIT_FILE: &str = "audit.db";
@@ -71,6 +74,8 @@ pub struct SqliteStore {
     /// The request log.
     audit: Database,
     metrics: StoreMetrics,
+    /// Where the databases are.
+    directory: PathBuf,
     /// Held while the store is open; the operating system releases it when the process ends.
     _lock: File,
 }
@@ -78,6 +83,11 @@ pub struct SqliteStore {
 // === impl SqliteStore ===
 
 impl SqliteStore {
+    /// Whether `directory` has the databases of an installation.
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(MAIN_FILE).exists()
+    }
+
     /// Opens the databases in `directory`, and creates or migrates them as needed. The directory and its files are
     /// readable by their owner only.
     pub async fn open(directory: &Path) -> Result<Self> {
@@ -91,7 +101,7 @@ impl SqliteStore {
         let main_path = directory.join(MAIN_FILE);
         let (migrations, most) = (database::main_migrations(), database::MAX_LOG_PAGES);
         let main = Database::open(&main_path, migrations, Some(&audit_path), most, metrics.clone()).await?;
-        let store = Self { main, audit, metrics, _lock: lock };
+        let store = Self { main, audit, metrics, directory: directory.to_owned(), _lock: lock };
         store.load_token_digests().await?;
         Ok(store)
     }

@@ -53,6 +53,17 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
     /// The version of the next snapshot.
     pub snapshot_version: u64,
+    /// What the restore made valid again; `None` if no replaced database can be read.
+    pub revived: Option<Revived>,
+}
+
+/// The names of what is revoked in the replaced databases but not in the backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revived {
+    /// Versions of keys: the name of the key and the number of the version.
+    pub versions: Vec<(String, u16)>,
+    /// Tokens.
+    pub tokens: Vec<String>,
 }
 
 /// Replaces the databases in `directory`, which no process may be using, by the backup. Existing databases are moved aside if
@@ -93,12 +104,19 @@ pub async fn restore(
     sync_directory(&staging).map_err(at(&staging))?;
     fs::rename(&staging, directory.join(READY)).map_err(at(&staging))?;
     finish(directory)?;
+    let aside = occupied.then(|| directory.join(aside));
+    let revived = match &aside {
+        // Unreadable databases may be the reason for the restore.
+        Some(aside) => revived(directory, aside).await.ok(),
+        None => None,
+    };
     Ok(Restored {
         installation: manifest.installation,
         with_audit: manifest.files.iter().any(|file| file.name == AUDIT_FILE),
         taken_at: manifest.taken_at,
-        aside: occupied.then(|| directory.join(aside)),
+        aside,
         snapshot_version,
+        revived,
     })
 }
 
@@ -173,7 +191,7 @@ async fn set_version(
         after: Some(json!({"backup_taken_at": manifest.taken_at, "snapshot_version": version})),
     };
     let mut transaction = store.main.begin().await?;
-    transaction.set_snapshot_version(version).await?;
+    transaction.set_snapshot_version(version, now).await?;
     // Users who have signed out since the backup stay signed out.
     transaction.purge_sessions((UnixMillis(u64::MAX), UnixMillis(u64::MAX))).await?;
     transaction.insert_admin_event(&event).await?;
@@ -223,6 +241,43 @@ async fn last_version(directory: &Path) -> Option<u64> {
         row.map_err(StoreError::backend)?.column::<i64, _>(0)
     };
     u64::try_from(read.await.ok()?).ok().filter(|version| can_follow(*version))
+}
+
+/// Compares the restored database with the one that it replaced.
+async fn revived(directory: &Path, aside: &Path) -> Result<Revived> {
+    let replaced = aside.join(MAIN_FILE);
+    let mut reader = read_only(&directory.join(MAIN_FILE)).await?;
+    let read = async {
+        let path: Vec<u8> = replaced.as_os_str().as_encoded_bytes().into();
+        sqlx::query("ATTACH DATABASE ? AS replaced")
+            .bind(path)
+            .execute(&mut reader)
+            .await
+            .map_err(StoreError::backend)?;
+        let versions = sqlx::query(
+            "SELECT k.name, v.version FROM key_versions v JOIN keys k ON k.id = v.key_id \
+             JOIN replaced.key_versions r ON r.key_id = v.key_id AND r.version = v.version \
+             WHERE v.revoked_at IS NULL AND r.revoked_at IS NOT NULL ORDER BY 1, 2",
+        )
+        .fetch_all(&mut reader)
+        .await
+        .map_err(StoreError::backend)?;
+        let tokens = sqlx::query(
+            "SELECT name FROM tokens WHERE id NOT IN (SELECT id FROM replaced.tokens) \
+             AND (SELECT id FROM installation) = (SELECT id FROM replaced.installation) ORDER BY 1",
+        )
+        .fetch_all(&mut reader)
+        .await
+        .map_err(StoreError::backend)?;
+        let version = |row: &sqlx::sqlite::SqliteRow| Ok((row.column(0)?, row.column(1)?));
+        Ok(Revived {
+            versions: versions.iter().map(version).collect::<Result<_>>()?,
+            tokens: tokens.iter().map(|row| row.column(0)).collect::<Result<_>>()?,
+        })
+    }
+    .await;
+    reader.close().await.map_err(StoreError::backend)?;
+    read
 }
 
 /// A name that is not taken.

@@ -7,6 +7,7 @@ use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
 use omniflow_store::{LogSize, Result, RetentionStore, StoreError};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use crate::SqliteStore;
@@ -36,6 +37,20 @@ impl RetentionStore for SqliteStore {
             limit,
         )
         .await
+    }
+
+    async fn purge_oldest_records(&self, limit: usize) -> Result<u64> {
+        let mut transaction = self.audit.begin().await?;
+        let mut purged = 0;
+        for statement in [
+            "DELETE FROM audit_payloads WHERE record_id IN (SELECT id FROM audit_records ORDER BY time LIMIT ?)",
+            "DELETE FROM audit_records WHERE id IN (SELECT id FROM audit_records ORDER BY time LIMIT ?)",
+        ] {
+            let rows = sqlx::query(statement).bind(row_limit(limit)).execute(transaction.connection());
+            purged = rows.await.map_err(StoreError::backend)?.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(purged)
     }
 
     async fn purge_gaps(&self, before: UnixMillis, limit: usize) -> Result<u64> {
@@ -133,6 +148,16 @@ impl RetentionStore for SqliteStore {
             sqlx::query("PRAGMA page_size").fetch_one(&mut *reader).await.map_err(StoreError::backend)?;
         let page = row.column::<i64, _>(0)?.cast_unsigned();
         Ok(LogSize { bytes: all * page, free: free * page })
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>> {
+        let directory = self.directory.clone();
+        let stat = spawn_blocking(move || rustix::fs::statvfs(&directory)).await;
+        // What an unprivileged process can use.
+        Ok(stat
+            .ok()
+            .and_then(std::result::Result::ok)
+            .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
     /// Keeps the free pages that the records of the next days will use.

@@ -99,11 +99,11 @@ impl TokenWrites for SqliteTransaction {
         Ok(())
     }
 
-    async fn valid_owner_tokens(&mut self, now: UnixMillis) -> Result<i64> {
+    async fn owner_tokens_until(&mut self, end: UnixMillis) -> Result<i64> {
         let row = sqlx::query(
-            "SELECT count(*) FROM tokens WHERE role = 'owner' AND (expires_at IS NULL OR expires_at > ?)",
+            "SELECT count(*) FROM tokens WHERE role = 'owner' AND (expires_at IS NULL OR expires_at >= ?)",
         )
-        .bind(to_millis(now))
+        .bind(to_millis(end))
         .fetch_one(self.connection())
         .await
         .map_err(StoreError::backend)?;

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_policy::snapshot::SnapshotError;
 
 use crate::ingest::MAX_GAPS;
@@ -36,6 +37,9 @@ pub enum StoreError {
     /// The database refused an operation or cannot be reached.
     #[error("the database failed: {0}")]
     Backend(Box<dyn std::error::Error + Send + Sync>),
+    /// A read exceeded this time limit and was stopped.
+    #[error("a read did not end within {0:?} and was stopped")]
+    TimeLimit(Duration),
     /// The token that requested a change was revoked or has expired since the request arrived.
     #[error("the token that requested the change is no longer valid")]
     PrincipalInvalid,
@@ -88,6 +92,15 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         if matches!(error, StoreError::PrincipalInvalid) {
             return Self::unauthenticated();
+        }
+        if let StoreError::TimeLimit(limit) = error {
+            tracing::warn!(?limit, "read stopped by its time limit");
+            let seconds = limit.as_secs();
+            let detail = format!(
+                "The query did not end within {seconds} seconds and was stopped. Select fewer calls with a shorter period or \
+                 another filter, or retry later."
+            );
+            return Self::new(ErrorCode::Busy, detail);
         }
         tracing::error!(%error, "store operation failed");
         Self::internal()

@@ -16,6 +16,8 @@ pub struct Installation {
     pub key_prefix: KeyPrefix,
     /// The version of the last published snapshot.
     pub snapshot_version: u64,
+    /// When it was published. Not derivable from the version, which is ahead of the clock after a restore.
+    pub published_at: UnixMillis,
     /// When it was first started.
     pub created_at: UnixMillis,
 }
@@ -33,6 +35,6 @@ pub trait InstallationWrites {
     /// Inserts the installation. Fails if there is one.
     async fn insert_installation(&mut self, installation: &Installation) -> Result<()>;
 
-    /// Sets the version under which this transaction is published.
-    async fn set_snapshot_version(&mut self, version: u64) -> Result<()>;
+    /// Sets the version under which this transaction is published, and when.
+    async fn set_snapshot_version(&mut self, version: u64, published_at: UnixMillis) -> Result<()>;
 }

@@ -20,6 +20,9 @@ pub trait RetentionStore {
     /// Deletes up to `limit` calls that began before `before`, oldest first.
     async fn purge_records(&self, before: UnixMillis, limit: usize) -> Result<u64>;
 
+    /// Deletes the `limit` oldest calls, with their payloads.
+    async fn purge_oldest_records(&self, limit: usize) -> Result<u64>;
+
     /// Deletes up to `limit` gaps that ended before `before`.
     async fn purge_gaps(&self, before: UnixMillis, limit: usize) -> Result<u64>;
 
@@ -43,6 +46,9 @@ pub trait RetentionStore {
 
     /// The space that the request log takes up.
     async fn log_size(&self) -> Result<LogSize>;
+
+    /// The free space on the volume of the request log, in bytes; `None` if the backend does not provide it.
+    async fn free_space(&self) -> Result<Option<u64>>;
 
     /// Returns space that purging has freed to the operating system, where that is worth the work. Writers are blocked
     /// at most half of the time. A backend that does this by itself keeps the default.

@@ -35,6 +35,6 @@ pub trait TokenWrites {
     /// Deletes a token and its sessions.
     async fn delete_token(&mut self, id: Uuid) -> Result<()>;
 
-    /// Counts owner tokens that are valid at `now`.
-    async fn valid_owner_tokens(&mut self, now: UnixMillis) -> Result<i64>;
+    /// Counts owner tokens that do not expire before `end`.
+    async fn owner_tokens_until(&mut self, end: UnixMillis) -> Result<i64>;
 }

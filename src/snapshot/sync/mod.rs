@@ -7,6 +7,7 @@
 mod delta;
 mod failure;
 mod image;
+mod poll_wait;
 mod state;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use omniflow_policy::gateway::{
 use omniflow_policy::snapshot::{self, Manifest, SnapshotError};
 use omniflow_policy::time::MonotonicNanos;
 
+use self::poll_wait::PollWait;
 use self::state::{MAX_SEGMENTS, NextVersion, State};
 use crate::backoff::Backoff;
 use crate::clock;
@@ -27,9 +29,7 @@ use crate::metrics::Metrics;
 use crate::workers::membership::Membership;
 use crate::workers::shared_data::{self, Head, Names};
 
-/// How long the control plane may hold a poll.
-const POLL_WAIT: Duration = Duration::from_secs(20);
-/// How much longer than that Envoy waits for the response.
+/// How much longer than the control plane may hold a poll Envoy waits for the response.
 const POLL_GRACE: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json";
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,6 +73,7 @@ pub(crate) struct Leader {
     names: Names,
     state: State,
     backoff: Backoff,
+    poll_wait: PollWait,
     /// The next poll requests a full image, because a delta did not match shared data.
     needs_full_image: bool,
     /// The last failure that was logged, so that each is logged once.
@@ -93,6 +94,11 @@ pub(crate) struct SyncContext<'a> {
     pub(crate) now: MonotonicNanos,
 }
 
+/// Whole milliseconds, for a request.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Step {
     fn begin() -> Self {
         Self { began: clock::monotonic(), is_first: true }
@@ -111,6 +117,7 @@ impl Leader {
             names,
             state: State::Resting { until: MonotonicNanos(0) },
             backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
+            poll_wait: PollWait::new(),
             needs_full_image: false,
             last_failure: None,
             sent_statuses: Vec::new(),
@@ -187,8 +194,7 @@ impl Leader {
 
     fn poll(&mut self, context: &SyncContext<'_>) {
         let head = self.head().filter(|_| !self.needs_full_image);
-        // An age limit needs several confirmations within it.
-        let wait = context.config.max_snapshot_age.map_or(POLL_WAIT, |age| POLL_WAIT.min(age / 3));
+        let wait = self.poll_wait.next(context.config.max_snapshot_age);
         let request = PollRequest {
             gateway: context.gateway.to_owned(),
             incarnation: context.membership.process(),
@@ -196,7 +202,8 @@ impl Leader {
             snapshot_format: snapshot::FORMAT,
             installation: head.and_then(|head| self.installation(head)),
             version: head.map_or(0, |head| head.version),
-            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            wait_ms: millis(wait),
+            cut_after_ms: self.poll_wait.cut_after().map(millis),
             clock: clock::now(),
             vms: context.membership.statuses(),
         };
@@ -240,6 +247,12 @@ impl Leader {
         since: MonotonicNanos,
         response: Option<Response>,
     ) -> SyncOutcome {
+        let is_of_control_plane = response.as_ref().is_some_and(Response::is_of_control_plane);
+        if !is_of_control_plane && self.poll_wait.was_cut(context.now.since(since)) {
+            // Not a failure yet: the next poll, which is not held, will tell.
+            self.state = State::Resting { until: context.now };
+            return self.tick(context);
+        }
         let Some(response) = response else {
             return self.fail(context, "the control plane did not respond", None);
         };
@@ -300,6 +313,14 @@ impl Leader {
 
     fn succeed(&mut self, context: &SyncContext<'_>) {
         self.backoff.reset();
+        if let Some(held) = self.poll_wait.succeeded() {
+            let warning = format!(
+                "polls are cut after {} s by a proxy on the way to the control plane, which is healthy: polls are shorter from now on; \
+                 a timeout above 30 s there avoids this",
+                held.as_secs()
+            );
+            host::log(LogLevel::Warn, &warning);
+        }
         shared_data::update(&self.names.head(), |head: Option<Head>| {
             head.map(|head| Head { confirmed: head.confirmed.max(context.now.0), ..head })
         });

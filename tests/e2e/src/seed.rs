@@ -51,8 +51,8 @@ pub async fn fill(folder: &Path, numbers: Range<u32>) -> Result<()> {
             transaction.insert_keys(&keys).await?;
         }
         // Another content is another version.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-        transaction.set_snapshot_version(u64::try_from(now)?).await?;
+        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+        transaction.set_snapshot_version(now, UnixMillis(now)).await?;
         transaction.commit().await?;
     }
     store.close().await;

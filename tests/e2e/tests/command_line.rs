@@ -359,6 +359,10 @@ async fn databases(omf: &mut Omf, stack: &Stack) {
     omf.says("db backup again --config omf.toml").await;
     assert!(omf.fails(1, "db restore copy --data-dir restored").await.contains("--replace"));
     assert!(omf.fails(1, "db restore policy.json --data-dir x").await.contains("is not a backup"));
+    assert!(omf.fails(1, "token recover --data-dir nowhere").await.contains("has no databases"));
+    let recovered = omf.says("token recover --data-dir restored").await.trim().to_owned();
+    assert!(recovered.starts_with("omf_token_"), "a token, and nothing else");
+    omf.secrets.push(recovered);
 }
 
 #[tokio::test]
@@ -386,5 +390,5 @@ async fn every_command_does_its_work() {
         found.retain(|path| !meant.contains(&path.file_name().unwrap().to_str().unwrap()));
         assert!(found.is_empty(), "a secret is in {found:?}");
     }
-    assert_eq!(omf.secrets.len(), 13);
+    assert_eq!(omf.secrets.len(), 14);
 }

@@ -16,6 +16,7 @@ mod concurrency;
 mod configs;
 mod configuration;
 mod conformance;
+mod cut_polls;
 mod decisions;
 mod disasters;
 mod drain;

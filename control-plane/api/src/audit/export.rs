@@ -57,7 +57,7 @@ pub(super) async fn export(
     Authenticated(principal): Authenticated,
     StrictQuery(query): StrictQuery<Filtered<FilterQuery, FormQuery>>,
 ) -> Result<Response, Problem> {
-    let export = log.export(&principal, query.filter.into())?;
+    let export = log.export(&principal, query.filter.into()).await?;
     let format = parsed("format", query.options.format)?.unwrap_or(ExportFormat::Ndjson);
     let (sender, body) = Channel::new(BATCHES_WAITING);
     tokio::spawn(send(export, format, sender));

@@ -19,9 +19,9 @@ use omniflow_service::audit::filter::AuditQuery;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
-        .add(READ, routes!(list::list))
-        .add(READ, routes!(gaps::gaps))
-        .add(READ, routes!(stats::stats))
+        .add_query(READ, routes!(list::list))
+        .add_query(READ, routes!(gaps::gaps))
+        .add_query(READ, routes!(stats::stats))
         .add(READ, routes!(export::export))
         .add(READ, routes!(stream::stream))
         .add(READ, routes!(show::show))

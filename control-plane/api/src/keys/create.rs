@@ -8,12 +8,13 @@ use axum::extract::State;
 use axum::response::Response;
 
 use crate::access::Authenticated;
-use crate::extract::StrictJson;
+use crate::extract::{StrictJson, StrictQuery};
 use crate::idempotency::IdempotentBody;
 use crate::params::IdempotencyKey;
 use crate::problem::Problem;
+use crate::query::WaitQuery;
 use omniflow_api_types::key::{CreateKey, CreatedKey};
-use omniflow_service::keys::{KeyText, Keys, SettingsText};
+use omniflow_service::keys::{Create, KeyText, Keys, SettingsText};
 
 /// Create a key.
 ///
@@ -24,7 +25,7 @@ use omniflow_service::keys::{KeyText, Keys, SettingsText};
     path = "/v1/keys",
     operation_id = "create_key",
     tag = "keys",
-    params(IdempotencyKey),
+    params(WaitQuery, IdempotencyKey),
     request_body = CreateKey,
     responses(
         (status = 201, body = CreatedKey, description = "The key and its secret.", headers(("ETag" = String))),
@@ -34,9 +35,11 @@ use omniflow_service::keys::{KeyText, Keys, SettingsText};
 pub(crate) async fn create(
     State(keys): State<Arc<Keys>>,
     Authenticated(principal): Authenticated,
+    StrictQuery(query): StrictQuery<WaitQuery>,
     IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateKey>>,
 ) -> Result<Response, Problem> {
-    let request = key_text(request).parse().into_request()?;
+    let wait = query.read()?;
+    let request = Create { wait, ..key_text(request).parse().into_request()? };
     Ok(super::created(keys.create(&principal, request, attempt).await?)?)
 }
 

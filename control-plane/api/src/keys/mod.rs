@@ -27,7 +27,7 @@ use omniflow_service::keys::{Issued, Keys};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
-        .add(READ, routes!(list::list))
+        .add_query(READ, routes!(list::list))
         .add(WRITE, routes!(create::create))
         .add(READ, routes!(show))
         .add(WRITE, routes!(update::update))
@@ -59,8 +59,9 @@ fn tagged_key(details: KeyDetails) -> impl IntoResponse {
 
 /// The response to a request that created a key or a version.
 fn created(issued: Idempotent<Issued>) -> Result<Response, Error> {
-    let Idempotent { value: Issued { key, secret }, replayed } = issued;
+    let Idempotent { value: Issued { key, secret, enforcement }, replayed } = issued;
     let (location, revision) = (format!("/v1/keys/{}", key.key.id), key.key.revision);
-    let body = CreatedKey { key: key.into(), secret: secret.map(|secret| secret.expose().to_owned()) };
+    let secret = secret.map(|secret| secret.expose().to_owned());
+    let body = CreatedKey { key: key.into(), secret, enforcement: enforcement.map(Into::into) };
     Ok(Created::new(location, Some(revision), &body)?.replayed(replayed).into_response())
 }

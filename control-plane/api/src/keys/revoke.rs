@@ -83,6 +83,34 @@ mod tests {
     use omniflow_test_server::{TestServer, request, send};
 
     #[tokio::test]
+    async fn changes_of_a_key_wait_for_gateways_on_request() {
+        let server = TestServer::new().await;
+        let create = json!({"name": "ci", "environment": "live", "scopes": ["contacts:read"]});
+        for (method, path, body) in [
+            (Method::POST, "/v1/keys", create),
+            (Method::PATCH, "/v1/keys/ci", json!({"expires_at": "2027-06-01T00:00:00Z"})),
+            (Method::POST, "/v1/keys/ci/rotate", json!({})),
+        ] {
+            let call = |query: &str| {
+                server.call(request(
+                    method.clone(),
+                    &format!("{path}{query}"),
+                    &server.owner,
+                    Some(body.clone()),
+                ))
+            };
+            assert_eq!(call("?wait=soon").await.problem().1, "invalid_query", "{method} {path}");
+            let answer = call("?wait=0s").await;
+            assert!(answer.status.is_success(), "{method} {path}: {answer:?}");
+            let version = server.app.publisher.publication.version().unwrap();
+            let expected = json!({"complete": true, "version": version, "gateways": []});
+            assert_eq!(answer.json()["enforcement"], expected, "{method} {path}");
+        }
+        let without = server.patch("/v1/keys/ci", json!({"description": "x"})).await.expect(StatusCode::OK);
+        assert_eq!(without.get("enforcement"), None);
+    }
+
+    #[tokio::test]
     async fn a_key_is_revoked_once_and_stays_so() {
         let server = TestServer::new().await;
         let created = server.key("ci").await;

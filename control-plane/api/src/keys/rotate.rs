@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
 
 use crate::access::Authenticated;
 use crate::extract::{OptionalJson, Segments, StrictQuery};
@@ -14,14 +13,10 @@ use crate::idempotency::IdempotentBody;
 use crate::params::{IdempotencyKey, IfMatch, KeyPath};
 use crate::precondition::Conditional;
 use crate::problem::Problem;
+use crate::query::WaitQuery;
 use omniflow_api_types::key::{CreatedKey, RotateKey};
 use omniflow_service::fields;
 use omniflow_service::keys::{KeyReference, Keys, Rotate};
-
-/// No parameters, so that one that is sent, such as `wait`, is rejected instead of ignored.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RotateQuery {}
 
 /// Rotate a key.
 ///
@@ -32,7 +27,7 @@ pub(crate) struct RotateQuery {}
     path = "/v1/keys/{id}/rotate",
     operation_id = "rotate_key",
     tag = "keys",
-    params(KeyPath, IfMatch, IdempotencyKey),
+    params(KeyPath, WaitQuery, IfMatch, IdempotencyKey),
     request_body = Option<RotateKey>,
     responses(
         (status = 201, body = CreatedKey, description = "The key and its new secret.", headers(("ETag" = String))),
@@ -43,12 +38,13 @@ pub(crate) async fn rotate(
     State(keys): State<Arc<Keys>>,
     Authenticated(principal): Authenticated,
     Segments(key): Segments<String>,
-    StrictQuery(RotateQuery {}): StrictQuery<RotateQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
     Conditional(precondition): Conditional,
     IdempotentBody { body: OptionalJson(request), attempt }: IdempotentBody<OptionalJson<RotateKey>>,
 ) -> Result<Response, Problem> {
     let overlap = fields::overlap(request.overlap.as_deref())?;
-    let request = Rotate { key: KeyReference::from(key.as_str()), overlap, precondition };
+    let request =
+        Rotate { key: KeyReference::from(key.as_str()), overlap, precondition, wait: query.read()? };
     Ok(super::created(keys.rotate(&principal, request, attempt).await?)?)
 }
 
@@ -188,7 +184,7 @@ mod tests {
             let (status, code, field) = call("ci", media_type, body).await.problem();
             assert_eq!((status, code.as_str(), field.as_str()), expected, "{body}");
         }
-        let waiting = request(Method::POST, "/v1/keys/ci/rotate?wait=5s", &server.owner, None);
+        let waiting = request(Method::POST, "/v1/keys/ci/rotate?wait=5min", &server.owner, None);
         assert_eq!(server.call(waiting).await.problem().1, "invalid_query");
         let key = server.get("/v1/keys/ci").await.expect(StatusCode::OK);
         assert_eq!(key["versions"].as_array().unwrap().len(), 1, "a refusal changes nothing");

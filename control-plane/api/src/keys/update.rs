@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::IntoResponse;
 
-use super::tagged_key;
 use crate::access::Authenticated;
-use crate::extract::{Segments, StrictJson};
+use crate::extract::{Segments, StrictJson, StrictQuery};
 use crate::params::{IfMatch, KeyPath};
-use crate::precondition::Conditional;
+use crate::precondition::{Conditional, tagged};
 use crate::problem::Problem;
-use omniflow_api_types::key::{KeyJson, UpdateKey};
-use omniflow_service::keys::{KeyReference, Keys, SettingsText, Update};
+use crate::query::WaitQuery;
+use omniflow_api_types::key::{UpdateKey, UpdatedKey};
+use omniflow_service::keys::{KeyReference, Keys, SettingsText, Update, Updated};
 
 /// Update a key.
 ///
@@ -22,10 +22,10 @@ use omniflow_service::keys::{KeyReference, Keys, SettingsText, Update};
     path = "/v1/keys/{id}",
     operation_id = "update_key",
     tag = "keys",
-    params(KeyPath, IfMatch),
+    params(KeyPath, WaitQuery, IfMatch),
     request_body = UpdateKey,
     responses(
-        (status = 200, body = KeyJson, description = "The key.", headers(("ETag" = String))),
+        (status = 200, body = UpdatedKey, description = "The key.", headers(("ETag" = String))),
         (status = 409, description = "`key_revoked`"),
     ),
 )]
@@ -34,14 +34,18 @@ pub(crate) async fn update(
     Authenticated(principal): Authenticated,
     Segments(key): Segments<String>,
     Conditional(precondition): Conditional,
+    StrictQuery(query): StrictQuery<WaitQuery>,
     StrictJson(request): StrictJson<UpdateKey>,
 ) -> Result<impl IntoResponse, Problem> {
+    let wait = query.read()?;
     let (settings, errors) = settings_text(request).parse();
     if let Some(error) = errors.into_iter().next() {
         return Err(error.into());
     }
-    let request = Update { key: KeyReference::from(key.as_str()), precondition, settings };
-    Ok(tagged_key(keys.update(&principal, request).await?))
+    let request = Update { key: KeyReference::from(key.as_str()), precondition, settings, wait };
+    let Updated { key, enforcement } = keys.update(&principal, request).await?;
+    let revision = key.key.revision;
+    Ok(tagged(revision, UpdatedKey { key: key.into(), enforcement: enforcement.map(Into::into) }))
 }
 
 /// The fields of the body. Null clears: it is the default limit, any address, no end, or no description.

@@ -14,6 +14,8 @@ use prometheus_client::registry::Registry;
 use omniflow_domain::anomaly::AnomalyKind;
 use omniflow_domain::audit::GapCause;
 use omniflow_domain::key::KeyStatus;
+use omniflow_service::gateway_protocol::CutPollStatus;
+use omniflow_service::log_space::SpaceStatus;
 use omniflow_service::monitoring::{Metrics, OtlpMetrics, WebhookMetrics};
 
 /// A text format that Prometheus reads.
@@ -38,6 +40,8 @@ pub(super) struct Values {
     pub(super) failures: u64,
     /// Failed authentications that were answered with 429.
     pub(super) throttled_failures: u64,
+    /// Gateways whose polls are cut off by a proxy.
+    pub(super) cut_polls: CutPollStatus,
 }
 
 /// Encodes the registry and these values.
@@ -141,6 +145,7 @@ impl Values {
             ([("cause", cause.as_str())], found.map_or((0, 0), |(_, gaps, calls)| (*gaps, *calls)))
         };
         let all = GapCause::ALL.map(of);
+        self.space(samples)?;
         let gaps = all.map(|(labels, (gaps, _))| (labels, gaps));
         samples.counters(
             "omf_audit_gaps",
@@ -155,6 +160,28 @@ impl Values {
         )
     }
 
+    fn space(&self, samples: &mut Samples) -> fmt::Result {
+        let SpaceStatus { log_bytes, limits, free_bytes, refused_batches, failed_batches } =
+            self.metrics.space;
+        samples.gauge("omf_audit_log_bytes", "Size of the audit log, including free pages.", log_bytes)?;
+        let help = "Size above which the oldest audit records are purged; 0 for no limit.";
+        samples.gauge("omf_audit_log_max_bytes", help, limits.max_bytes.unwrap_or_default())?;
+        if let Some(free_bytes) = free_bytes {
+            samples.gauge(
+                "omf_volume_free_bytes",
+                "Free space on the volume of the data directory.",
+                free_bytes,
+            )?;
+        }
+        let help = "Free space below which audit batches are rejected.";
+        samples.gauge("omf_volume_reserve_bytes", help, limits.reserve_bytes)?;
+        samples.counters(
+            "omf_audit_batches_rejected",
+            "Audit batches that were not stored: rejected because of the reserve, or failed.",
+            [([("cause", "reserve")], refused_batches), ([("cause", "failed")], failed_batches)],
+        )
+    }
+
     fn edge(&self, samples: &mut Samples) -> fmt::Result {
         let open = u64::try_from(self.connections).unwrap_or(u64::MAX);
         samples.gauge("omf_connections", "Open connections.", open)?;
@@ -163,6 +190,11 @@ impl Values {
             "Connections closed because the maximum was reached.",
             self.connections_ended,
         )?;
+        let CutPollStatus { gateways, shortest_ms } = self.cut_polls;
+        let help = "Gateways whose long polls are cut off by a proxy.";
+        samples.gauge("omf_gateways_with_cut_polls", help, gateways)?;
+        let help = "Shortest time after which such a poll is cut off; 0 without such a gateway.";
+        samples.gauge("omf_gateway_poll_cut_seconds", help, shortest_ms / 1_000)?;
         let failures = [("false", self.failures), ("true", self.throttled_failures)];
         samples.counters(
             "omf_failed_authentications",

@@ -1,14 +1,17 @@
 //! `GET /metrics`: metrics of the control plane, for Prometheus. The endpoint is public, so no label names a key or gateway.
 
+mod cache;
 mod exposition;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
 
+pub(crate) use self::cache::ScrapeCache;
 use self::exposition::{Format, Values};
 use crate::problem::Problem;
 use crate::state::Api;
@@ -32,8 +35,15 @@ use omniflow_service::monitoring::Monitoring;
 pub(super) async fn metrics(
     State(monitoring): State<Arc<Monitoring>>,
     State(app): State<Arc<Api>>,
+    State(cache): State<Arc<ScrapeCache>>,
     headers: HeaderMap,
-) -> Result<([(HeaderName, &'static str); 1], String), Problem> {
+) -> Result<([(HeaderName, &'static str); 1], Bytes), Problem> {
+    let format = Format::accepted_by(&headers);
+    let text = cache.get_or_encode(format, async || encode(&monitoring, &app, format).await).await?;
+    Ok(([(header::CONTENT_TYPE, format.media_type())], text))
+}
+
+async fn encode(monitoring: &Monitoring, app: &Api, format: Format) -> Result<Bytes, Error> {
     let failures = app.authentication.failures();
     let values = Values {
         metrics: monitoring.metrics().await?,
@@ -41,8 +51,8 @@ pub(super) async fn metrics(
         connections_ended: app.admission.evicted(),
         failures: failures.answered,
         throttled_failures: failures.throttled,
+        cut_polls: app.gateway_protocol.cut_polls(),
     };
-    let format = Format::accepted_by(&headers);
     let text = exposition::encode(format, &app.metrics, values).map_err(|_| Error::internal())?;
-    Ok(([(header::CONTENT_TYPE, format.media_type())], text))
+    Ok(text.into())
 }

@@ -39,7 +39,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
         .add(READ, routes!(diff::between_versions))
         .add(READ, routes!(diff::to_draft).layer(DefaultBodyLimit::max(BODY_LIMIT)))
         .add(READ, routes!(explain::explain).layer(DefaultBodyLimit::max(BODY_LIMIT)))
-        .add(READ, routes!(replay::replay).layer(DefaultBodyLimit::max(BODY_LIMIT)))
+        .add_query(READ, routes!(replay::replay).layer(DefaultBodyLimit::max(BODY_LIMIT)))
 }
 
 /// Show the effective policy.

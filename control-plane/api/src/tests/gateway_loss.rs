@@ -59,6 +59,7 @@ impl Gateway {
             installation: None,
             version: 0,
             wait_ms: 0,
+            cut_after_ms: None,
             clock: omniflow_policy::time::UnixMillis(0),
             vms: vec![],
         };

@@ -19,6 +19,8 @@ pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResu
     checks.push(to_check_result("audit log", gaps(client, now)));
     match client.probe("/metrics") {
         Ok(metrics) => {
+            checks.extend(space(&metrics.body).map(|state| to_check_result("disk", Ok(state))));
+            checks.extend(cut_polls(&metrics.body).map(|state| to_check_result("polls", Ok(state))));
             checks.extend(export(&metrics.body).map(|state| to_check_result("OTLP export", Ok(state))))
         }
         Err(error) => checks.push(CheckResult::failure("OTLP export", format!("{error:#}"))),
@@ -44,12 +46,60 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     })
 }
 
+/// Checks the free space for audit records; `None` if the metrics do not include it.
+fn space(metrics: &str) -> Option<(Level, String)> {
+    let (free, reserve) =
+        (number(metrics, "omf_volume_free_bytes")?, number(metrics, "omf_volume_reserve_bytes")?);
+    let rejected: u64 = ["reserve", "failed"]
+        .iter()
+        .filter_map(|cause| {
+            number(metrics, &format!("omf_audit_batches_rejected_total{{cause=\"{cause}\"}}"))
+        })
+        .sum();
+    let (free_mib, reserve_mib) = (free >> 20, reserve >> 20);
+    let log_mib = number(metrics, "omf_audit_log_bytes").unwrap_or_default() >> 20;
+    Some(if free < reserve {
+        let message = format!(
+            "{free_mib} MiB free on the volume of the data directory, less than the reserve of {reserve_mib} MiB: audit \
+             records are rejected, and gateways lose them when their buffers are full. Free space, or set audit_max_mib"
+        );
+        (Level::Failure, message)
+    } else if free < 2 * reserve {
+        let message = format!(
+            "{free_mib} MiB free on the volume of the data directory; below {reserve_mib} MiB, audit records are rejected"
+        );
+        (Level::Warning, message)
+    } else if rejected > 0 {
+        let message = format!(
+            "{free_mib} MiB free, but {rejected} batches of audit records were not stored since the start: see the log of \
+             the control plane"
+        );
+        (Level::Warning, message)
+    } else {
+        (Level::Ok, format!("the audit log uses {log_mib} MiB, and {free_mib} MiB are free"))
+    })
+}
+
+/// Checks for gateways whose polls are cut by a proxy; `None` without any.
+fn cut_polls(metrics: &str) -> Option<(Level, String)> {
+    let gateways = number(metrics, "omf_gateways_with_cut_polls").filter(|gateways| *gateways > 0)?;
+    let seconds = number(metrics, "omf_gateway_poll_cut_seconds")?;
+    let message = format!(
+        "polls of {gateways} gateways are ended after {seconds} s by a proxy in front of the control plane, so these gateways \
+         poll more often: set the proxy's timeout for /gateway/ above 30 s"
+    );
+    Some((Level::Warning, message))
+}
+
+/// The value of a metric without a fraction.
+fn number(metrics: &str, name: &str) -> Option<u64> {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    value.parse().ok()
+}
+
 /// Checks whether the export keeps up; `None` without an export.
 fn export(metrics: &str) -> Option<(Level, String)> {
-    let number = |name: &str| {
-        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        value.parse::<u64>().ok()
-    };
+    let number = |name: &str| number(metrics, name);
     let (waiting, late) = (number("omf_otlp_waiting_records")?, number("omf_otlp_lag_seconds")?);
     let rejected = number("omf_otlp_rejected_total").unwrap_or_default();
     let purged = number("omf_otlp_purged_total").unwrap_or_default();
@@ -72,6 +122,32 @@ fn export(metrics: &str) -> Option<(Level, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_space_is_compared_with_the_reserve() {
+        let level = |free_mib: u64, failed: u64| {
+            let metrics = format!(
+                "omf_audit_log_bytes 1048576\nomf_volume_free_bytes {}\nomf_volume_reserve_bytes {}\n\
+                 omf_audit_batches_rejected_total{{cause=\"failed\"}} {failed}\n",
+                free_mib << 20,
+                256 << 20
+            );
+            space(&metrics).unwrap()
+        };
+        assert_eq!(level(900, 0), (Level::Ok, "the audit log uses 1 MiB, and 900 MiB are free".to_owned()));
+        assert_eq!(level(511, 0).0, Level::Warning);
+        assert!(level(255, 0).0 == Level::Failure && level(255, 0).1.contains("audit_max_mib"));
+        assert!(level(900, 3).0 == Level::Warning && level(900, 3).1.contains("3 batches"));
+        assert_eq!(space("omf_snapshot_version 7\n"), None);
+    }
+
+    #[test]
+    fn cut_polls_are_reported() {
+        assert_eq!(cut_polls("omf_gateways_with_cut_polls 0\nomf_gateway_poll_cut_seconds 0\n"), None);
+        let (level, message) =
+            cut_polls("omf_gateways_with_cut_polls 2\nomf_gateway_poll_cut_seconds 15\n").unwrap();
+        assert!(level == Level::Warning && message.contains("2 gateways are ended after 15 s"), "{message}");
+    }
 
     #[test]
     fn an_export_is_checked_by_its_metrics() {

@@ -4,15 +4,16 @@ use clap::Args;
 use omniflow_api_types::key::CreateKey;
 use omniflow_api_types::values::{DEFAULT_PER_MINUTE, Environment, RateLimit};
 
-use crate::args::one_of;
+use crate::args::{Wait, one_of};
 use crate::client::{Call, Client, Method};
-use crate::output::Output;
+use crate::output::{Output, report_enforcement};
 use crate::secret_output::{SecretArgs, secret_location};
 
 /// Arguments of `omf key create`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     omf key create --name ci --environment live --scope contacts:read --scope tickets:write\n  \
+    omf key create --name ci --environment live --scope contacts:read --wait 5s\n  \
     omf key create --name partner --environment test --scope contacts:read --per-minute 600 --allow 203.0.113.0/24\n  \
     SECRET=$(omf key create --name ci --environment live --scope contacts:read)\n  \
     omf key create --name ci --environment live --scope contacts:read --output-file ci-key\n  \
@@ -22,6 +23,8 @@ pub struct Create {
     settings: Settings,
     #[command(flatten)]
     secret: SecretArgs,
+    #[command(flatten)]
+    wait: Wait,
     #[command(flatten)]
     idempotency: IdempotencyArgs,
 }
@@ -75,13 +78,13 @@ pub(crate) struct IdempotencyArgs {
 pub(super) fn run(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
     let place = args.secret.open(output)?;
     let request = args.settings.request();
-    let call = Call::new(Method::POST, "/v1/keys").json(&request)?;
+    let call = Call::new(Method::POST, "/v1/keys").query(&[args.wait.parameter()]).json(&request)?;
     let created = client.send_for_secret(args.idempotency.apply(call))?;
     let file = place.deliver(&created.secret, &created.json, output)?;
     if !output.json {
         eprintln!("Created key {}. {}", request.name, secret_location(file.as_deref()));
     }
-    Ok(())
+    report_enforcement(created.enforcement.as_ref(), output)
 }
 
 /// The limits of a request; `None` without any.

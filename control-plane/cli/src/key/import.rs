@@ -6,9 +6,10 @@ use omniflow_api_types::values::{Digest, MAX_HINT_LENGTH};
 
 use super::create::{IdempotencyArgs, Settings};
 use super::resource::describe;
+use crate::args::Wait;
 use crate::client::{Call, Client, Method};
 use crate::input;
-use crate::output::{Answer, Output};
+use crate::output::{Answer, Output, report_enforcement};
 
 /// Length from which four known characters do not help to guess the rest of a key.
 const MIN_LENGTH_FOR_HINT: usize = 20;
@@ -39,6 +40,8 @@ pub struct Import {
     #[arg(long, value_name = "TEXT")]
     hint: Option<String>,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     idempotency: IdempotencyArgs,
 }
 
@@ -57,7 +60,8 @@ pub(super) fn run(args: Import, client: &Client, output: Output) -> anyhow::Resu
         None => (args.digest, None),
     };
     let request = CreateKey { digest, hint: args.hint.or(own_hint), ..args.settings.request() };
-    let call = Call::new(Method::POST, "/v1/keys").json(&request)?;
+    let call = Call::new(Method::POST, "/v1/keys").query(&[args.wait.parameter()]).json(&request)?;
     let answer: Answer<CreatedKey> = client.send(args.idempotency.apply(call))?;
-    output.print(&answer, |answer| describe(&answer.key))
+    output.print(&answer, |answer| describe(&answer.key))?;
+    report_enforcement(answer.body.enforcement.as_ref(), output)
 }

@@ -6,8 +6,9 @@ use omniflow_api_types::values::{DEFAULT_OVERLAP, KeyStatus, MAX_OVERLAP};
 
 use super::create::IdempotencyArgs;
 use super::resource::path;
+use crate::args::Wait;
 use crate::client::{Call, Client, Method};
-use crate::output::{Output, cell, cell_or_none};
+use crate::output::{Output, cell, cell_or_none, report_enforcement};
 use crate::secret_output::{SecretArgs, secret_location};
 use serde::Deserialize as _;
 
@@ -36,6 +37,8 @@ pub struct Rotate {
     #[command(flatten)]
     secret: SecretArgs,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     idempotency: IdempotencyArgs,
     /// Rotate only if the key still has this revision.
     #[arg(long, value_name = "REVISION")]
@@ -45,6 +48,7 @@ pub struct Rotate {
 pub(super) fn run(args: Rotate, client: &Client, output: Output) -> anyhow::Result<()> {
     let place = args.secret.open(output)?;
     let call = Call::new(Method::POST, &format!("{}/rotate", path(&args.key))).if_match(args.if_match);
+    let call = call.query(&[args.wait.parameter()]);
     let call = args.idempotency.apply(call.json(&RotateKey { overlap: args.overlap })?);
     let rotated = client.send_for_secret(call)?;
     let file = place.deliver(&rotated.secret, &rotated.json, output)?;
@@ -55,7 +59,7 @@ pub(super) fn run(args: Rotate, client: &Client, output: Output) -> anyhow::Resu
             Err(error) => eprintln!("{location} The rest of the response cannot be read: {error}."),
         }
     }
-    Ok(())
+    report_enforcement(rotated.enforcement.as_ref(), output)
 }
 
 /// A note about the new secret and the older ones.

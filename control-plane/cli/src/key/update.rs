@@ -4,12 +4,13 @@ use std::str::FromStr;
 
 use anyhow::bail;
 use clap::{ArgGroup, Args};
-use omniflow_api_types::key::{KeyJson, UpdateKey};
+use omniflow_api_types::key::{KeyJson, UpdateKey, UpdatedKey};
 use omniflow_api_types::values::RateLimit;
 
 use super::resource::{describe, path};
+use crate::args::Wait;
 use crate::client::{Call, Client, Method};
-use crate::output::{Answer, Output};
+use crate::output::{Answer, Output, report_enforcement};
 
 /// Arguments of `omf key update`.
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ use crate::output::{Answer, Output};
     omf key update ci --allow 203.0.113.0/24 --expires-at 2027-12-31T00:00:00Z\n  \
     omf key update ci --allow-any --no-expiry --description ''\n\n\
     Settings without an option do not change. --scope and --allow replace the whole list: include the values to keep.\n\
-    Gateways apply the change as soon as they are in step (omf gateway list)."
+    Gateways enforce the change within milliseconds; --wait 5s waits for all of them."
 )]
 pub struct Update {
     /// Name or ID of the key.
@@ -62,6 +63,8 @@ pub struct Update {
     /// This prevents overwriting a concurrent change by another admin.
     #[arg(long, value_name = "REVISION")]
     if_match: Option<u64>,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// A new limit; `None` removes the limit.
@@ -83,8 +86,10 @@ pub(super) fn run(args: Update, client: &Client, output: Output) -> anyhow::Resu
         );
     }
     let call = Call::new(Method::PATCH, &path(&args.key)).if_match(if_match);
-    let updated: Answer<KeyJson> = client.send(call.json(&changes)?)?;
-    output.print(&updated, describe)
+    let call = call.query(&[args.wait.parameter()]);
+    let updated: Answer<UpdatedKey> = client.send(call.json(&changes)?)?;
+    output.print(&updated, |updated| describe(&updated.key))?;
+    report_enforcement(updated.body.enforcement.as_ref(), output)
 }
 
 // === impl Update ===

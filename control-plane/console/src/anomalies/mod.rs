@@ -9,7 +9,7 @@ mod tests;
 use crate::routes::{PageRoutes, READ, WRITE};
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
-    routes.page("/anomalies", READ, list::show).page("/anomalies/leak", WRITE, leak::show).form(
+    routes.query("/anomalies", READ, list::show).page("/anomalies/leak", WRITE, leak::show).form(
         "/anomalies/leak",
         WRITE,
         leak::report,

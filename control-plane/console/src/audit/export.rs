@@ -60,7 +60,7 @@ pub(super) async fn download(
         to,
         ..Query::default()
     };
-    let export = log.export(&principal, query.to_filter())?;
+    let export = log.export(&principal, query.to_filter()).await?;
     let format = parsed("format", Some(format))?.unwrap_or(ExportFormat::Ndjson);
     let (sender, body) = Channel::new(QUEUED_BATCHES);
     tokio::spawn(send(export, format, sender));

@@ -15,7 +15,7 @@ use crate::routes::{AUDIT, PageRoutes, READ};
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
-        .page("/audit", READ, list::show)
+        .query("/audit", READ, list::show)
         .page("/audit/export", READ, export::download)
         .live("/audit/live", READ, live::stream)
         .page("/audit/{id}", READ, record::show)

@@ -158,7 +158,8 @@ async fn apply(
         return Err(error);
     }
     let precondition = Precondition::at(super::revision(form)?);
-    keys.update(principal, Update { key: KeyReference::from(id), precondition, settings }).await
+    let request = Update { key: KeyReference::from(id), precondition, settings, wait: Some(fields::WAIT) };
+    Ok(keys.update(principal, request).await?.key)
 }
 
 async fn page(

@@ -1,5 +1,7 @@
 //! The fields of the key forms, and the requests made from them.
 
+use std::time::Duration;
+
 use omniflow_domain::error::Error;
 use omniflow_policy::limit::RateLimit;
 use omniflow_policy::policy::PolicyDocument;
@@ -201,6 +203,9 @@ pub(super) fn errors(problems: &[Error]) -> Vec<FormError> {
     }
     errors
 }
+
+/// How long the page after a change waits for the gateways.
+pub(super) const WAIT: Duration = Duration::from_secs(2);
 
 /// Parses the form of a new key.
 pub(super) fn parse(form: &Form, now: UnixMillis) -> ParsedKey {

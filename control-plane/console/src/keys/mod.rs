@@ -22,7 +22,7 @@ use omniflow_domain::key::KeyVersion;
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
-        .page("/keys", READ, list::show)
+        .query("/keys", READ, list::show)
         .form("/keys", WRITE, new::create)
         .page("/keys/new", WRITE, new::show)
         .form("/keys/new", WRITE, new::review)

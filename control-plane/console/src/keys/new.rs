@@ -110,7 +110,10 @@ pub(super) async fn create(
 ) -> PageResult {
     let attempt = attempt(&principal, &form);
     let created = match fields::parse(&form, browser.now()).into_request() {
-        Ok(request) => keys.create(&principal, request, attempt).await,
+        Ok(request) => {
+            let request = Create { wait: Some(fields::WAIT), ..request };
+            keys.create(&principal, request, attempt).await
+        }
         Err(problem) => Err(problem),
     };
     match created {

@@ -20,6 +20,8 @@ use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::idempotency::Idempotent;
 use omniflow_service::keys::{Issued, KeyReference, Keys, Rotate};
+
+use super::fields::WAIT;
 use omniflow_service::precondition::Precondition;
 
 /// The overlaps to choose from: value and label.
@@ -89,7 +91,7 @@ async fn apply(
 ) -> Result<Idempotent<Issued>, Error> {
     let precondition = Precondition::at(super::revision(form)?);
     let overlap = omniflow_service::fields::overlap(form.stated("overlap").as_deref())?;
-    let request = Rotate { key: KeyReference::from(id), overlap, precondition };
+    let request = Rotate { key: KeyReference::from(id), overlap, precondition, wait: Some(WAIT) };
     keys.rotate(principal, request, attempt(principal, form)).await
 }
 

@@ -10,10 +10,12 @@ use omniflow_policy::policy::{MethodSelector, PolicyDocument};
 use serde_json::json;
 
 use crate::browser_session::BrowserSession;
+use crate::enforcement_status::EnforcementStatus;
 use crate::form::Form;
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use crate::state::Console;
+use omniflow_api_types::gateway::EnforcementJson;
 use omniflow_domain::error::Error;
 use omniflow_service::fields;
 use omniflow_service::idempotency::Idempotent;
@@ -44,6 +46,8 @@ struct SecretPage {
     secret: Option<String>,
     curl: Option<String>,
     has_gateway_url: bool,
+    /// Which gateways accept it.
+    enforcement: Option<EnforcementStatus>,
 }
 
 /// The page with the secret, or without it if the form was submitted again.
@@ -53,7 +57,7 @@ pub(super) fn page(
     issued: Idempotent<Issued>,
     origin: Origin,
 ) -> PageResult {
-    let Idempotent { value: Issued { key, secret }, replayed } = issued;
+    let Idempotent { value: Issued { key, secret, enforcement }, replayed } = issued;
     let key = key.key;
     if replayed {
         return page_without(browser, key.name.as_str(), origin);
@@ -75,6 +79,7 @@ pub(super) fn page(
         name: key.name.to_string(),
         secret: secret.map(str::to_owned),
         has_gateway_url: gateway.is_some(),
+        enforcement: enforcement.map(|enforcement| EnforcementJson::from(enforcement).into()),
     };
     Ok(Page(page).into_response())
 }
@@ -90,6 +95,7 @@ pub(super) fn page_without(browser: &BrowserSession, key: &str, origin: Origin) 
         secret: None,
         curl: None,
         has_gateway_url: false,
+        enforcement: None,
     };
     Ok(Page(page).into_response())
 }

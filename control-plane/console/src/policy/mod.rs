@@ -17,7 +17,7 @@ pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
         .page("/policy/document", READ, overview::document)
         .page("/policy/explain", READ, explain::show)
         .page("/policy/draft", READ, draft::show)
-        .form("/policy/draft", READ, draft::compare)
+        .query_form("/policy/draft", READ, draft::compare)
         .form("/policy/publish", WRITE, draft::publish)
         .page("/policy/versions", READ, versions::list)
         .page("/policy/versions/{version}", READ, versions::show)

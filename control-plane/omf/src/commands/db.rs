@@ -14,7 +14,7 @@ use crate::configuration::{FILE_VARIABLE, Flags, Setting};
 use crate::error::describe_store_error;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::time::format_time;
-use omniflow_store_sqlite::{BackupError, BackupFile, back_up, restore};
+use omniflow_store_sqlite::{BackupError, BackupFile, Revived, back_up, restore};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -59,7 +59,7 @@ pub(super) struct Restore {
 }
 
 #[derive(Debug, Args)]
-struct DataDir {
+pub(super) struct DataDir {
     #[arg(
         long = Setting::DataDir.flag(),
         value_name = Setting::DataDir.value_name(),
@@ -92,6 +92,22 @@ struct Report {
     with_audit: bool,
     snapshot_version: u64,
     replaced: Option<String>,
+    /// Keys and tokens that are valid again; null if unknown.
+    revived: Option<RevivedReport>,
+}
+
+/// Keys and tokens that were revoked after the backup.
+#[derive(Serialize)]
+struct RevivedReport {
+    keys: Vec<RevivedVersion>,
+    tokens: Vec<String>,
+}
+
+/// A version of a key that is valid again.
+#[derive(Serialize)]
+struct RevivedVersion {
+    name: String,
+    version: u16,
 }
 
 pub(super) fn run(command: Command, output: Output) -> anyhow::Result<()> {
@@ -132,6 +148,7 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
         with_audit: restored.with_audit,
         snapshot_version: restored.snapshot_version,
         replaced: restored.aside.as_ref().map(|aside| aside.display().to_string()),
+        revived: restored.revived.map(RevivedReport::from),
     };
     output.print(&Answer::new(report)?, |report| {
         let mut text = format!(
@@ -146,9 +163,35 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
         if !report.with_audit {
             text.push_str("The backup has no audit log. The audit log is empty.\n");
         }
-        text + &owners_token(&data_dir)
-            + "Keys and tokens that were revoked after the backup are valid again. Revoke them again.\n"
+        text + &owners_token(&data_dir) + &revived(report.revived.as_ref())
     })
+}
+
+/// Lists what to revoke again.
+fn revived(report: Option<&RevivedReport>) -> String {
+    let Some(RevivedReport { keys, tokens }) = report else {
+        return "Keys and tokens that were revoked after the backup are valid again: revoke them again.\n"
+            .to_owned();
+    };
+    if keys.is_empty() && tokens.is_empty() {
+        return "Nothing was revoked after the backup.\n".to_owned();
+    }
+    let mut text =
+        "These were revoked after the backup and are valid again. To revoke them again:\n".to_owned();
+    for RevivedVersion { name, version } in keys {
+        text.push_str(&format!("  omf key revoke {} --version {version}\n", cell(name)));
+    }
+    for token in tokens {
+        text.push_str(&format!("  omf token revoke {}\n", cell(token)));
+    }
+    text
+}
+
+impl From<Revived> for RevivedReport {
+    fn from(Revived { versions, tokens }: Revived) -> Self {
+        let keys = versions.into_iter().map(|(name, version)| RevivedVersion { name, version });
+        Self { keys: keys.collect(), tokens }
+    }
 }
 
 /// The message of an error, which includes its cause, and the flag to set if the data directory is in use.
@@ -174,7 +217,7 @@ fn owners_token(data_dir: &Path) -> String {
 
 impl DataDir {
     /// The data directory from the configuration of `omf serve`.
-    fn path(self) -> anyhow::Result<PathBuf> {
+    pub(super) fn path(self) -> anyhow::Result<PathBuf> {
         let values = self.data_dir.map(|path| (Setting::DataDir, path)).into_iter().collect();
         Ok(serve::read(&Flags { file: self.config, values }).data_dir()?)
     }

@@ -3,6 +3,7 @@
 
 mod config;
 mod db;
+mod recover;
 #[cfg(test)]
 mod reference;
 mod serve;
@@ -12,11 +13,17 @@ mod tests;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use omniflow_cli::{ApiCommand, Completions, Doctor, Globals, Output, exit_code};
 
+use self::recover::Recover;
 use self::serve::Serve;
 use crate::process;
+
+/// The command group that [`RECOVER`] belongs to.
+const TOKEN: &str = "token";
+/// The command of that group that works on a data directory.
+const RECOVER: &str = "recover";
 
 /// API keys for Envoy: scoped, rate-limited, audited, and revoked on every gateway within milliseconds.
 #[derive(Debug, Parser)]
@@ -47,6 +54,9 @@ enum Command {
     /// Back up and restore the databases.
     #[command(subcommand)]
     Db(db::Command),
+    /// `token recover`, which is added to the commands of `omniflow-cli`. See [`command`].
+    #[command(skip)]
+    Recover(Recover),
     /// Diagnose the control plane and its gateways, and suggest fixes.
     Doctor(Doctor),
     /// Print a shell completion script.
@@ -72,22 +82,31 @@ pub fn commands() -> Vec<String> {
 fn command() -> clap::Command {
     let omf = Omf::command();
     let global: Vec<Arg> = omf.get_arguments().filter(|one| one.is_global_set()).cloned().collect();
-    omf.mut_subcommands(|command| {
-        let has_json = match command.get_name() {
-            "serve" | "completions" => false,
-            "db" | "config" => true,
-            _ => return command,
-        };
+    let hide_global = |command: clap::Command, has_json: bool| {
         let hidden = global.iter().filter(|one| !has_json || one.get_id() != "json");
         let hidden: Vec<Arg> = hidden.map(|one| one.clone().hide(true)).collect();
         command.args(hidden)
+    };
+    let recover = hide_global(Recover::augment_args(clap::Command::new(RECOVER)), true);
+    omf.mut_subcommands(|command| match command.get_name() {
+        "serve" | "completions" => hide_global(command, false),
+        "db" | "config" => hide_global(command, true),
+        TOKEN => command.subcommand(recover.clone()),
+        _ => command,
     })
 }
 
 /// Parses a command line, whose first argument is the program.
 fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Omf, clap::Error> {
     let matches = command().try_get_matches_from(words)?;
-    let mut omf = Omf::from_arg_matches(&matches)?;
+    let recover = matches.subcommand_matches(TOKEN).and_then(|token| token.subcommand_matches(RECOVER));
+    let mut omf = match recover {
+        Some(recover) => Omf {
+            globals: Globals::from_arg_matches(&matches)?,
+            command: Command::Recover(Recover::from_arg_matches(recover)?),
+        },
+        None => Omf::from_arg_matches(&matches)?,
+    };
     omf.globals.connection.note_sources(&matches);
     Ok(omf)
 }
@@ -100,6 +119,7 @@ fn run(omf: Omf) -> anyhow::Result<()> {
         Command::Config(command) => config::run(&command, output),
         Command::Api(command) => command.run(&connection, output),
         Command::Db(command) => db::run(command, output),
+        Command::Recover(args) => recover::run(args, output),
         Command::Doctor(doctor) => doctor.run(&connection, output),
         Command::Completions(completions) => completions.run(command()),
     }

@@ -20,6 +20,7 @@ use crate::settings::ServerSettings;
 use omniflow_console::state::EffectiveSetting;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::connections;
+use omniflow_service::log_space::LogLimits;
 
 #[derive(Debug, Args)]
 #[command(
@@ -103,6 +104,10 @@ fn settings(configuration: Configuration, effective: Vec<EffectiveSetting>) -> S
         rotation_after: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         audit_retention: Duration::from_secs(configuration.audit_days * 86_400),
         payload_retention: Duration::from_secs(configuration.payload_days * 86_400),
+        log_limits: LogLimits {
+            max_bytes: (configuration.audit_max_mib > 0).then_some(configuration.audit_max_mib << 20),
+            reserve_bytes: configuration.reserve_mib << 20,
+        },
         payload_key_file: configuration.payload_key_file,
         webhook: configuration.webhook,
         gateway_url: configuration.gateway_url,

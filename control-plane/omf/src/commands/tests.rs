@@ -1,5 +1,8 @@
 use omniflow_domain::clock::Clock;
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::{AdminLogFilter, AdminLogStore, Store};
+use omniflow_store_sqlite::SqliteStore;
+use sqlx::Connection as _;
 use tokio::task::spawn_blocking;
 
 use super::*;
@@ -187,6 +190,64 @@ async fn a_server_that_is_no_control_plane_is_reported() {
         assert!(error.contains(&format!("{url} does not look like an Omniflow control plane")), "{error}");
     }
     serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_owner_tokens_are_recovered_in_the_data_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let omf = async |line: String| {
+        let words: Vec<String> = format!("omf {line}").split(' ').map(str::to_owned).collect();
+        spawn_blocking(move || run(parse(words)?)).await.unwrap().map_err(|error| format!("{error:#}"))
+    };
+    let file = folder.path().join("token");
+    let recover = format!("token recover --data-dir {} --output-file {}", data.display(), file.display());
+    assert!(omf(recover.clone()).await.unwrap_err().contains("has no databases"));
+    assert!(!data.exists() && !file.exists(), "a wrong folder stays as it is");
+
+    let settings = || ServerSettings::in_folder(&data, Clock::system());
+    let server = Server::start(settings()).await.unwrap();
+    assert!(omf(recover.clone()).await.unwrap_err().contains("another process uses"));
+    assert!(!file.exists());
+    server.run_until(async {}).await.unwrap();
+    std::fs::remove_file(data.join("admin-token")).unwrap();
+    assert_eq!(omf(recover.clone()).await, Ok(()));
+    let store = SqliteStore::open(&data).await.unwrap();
+    let events = store.admin_events(&AdminLogFilter::default(), None, 1).await.unwrap();
+    assert_eq!(events[0].noted.principal.name, "omf token recover");
+    store.close().await;
+    drop(store);
+
+    let server = Server::start(settings()).await.unwrap();
+    let url = format!("--url http://{} --token-file {}", server.address(), file.display());
+    let running = tokio::spawn(server.run_until(std::future::pending()));
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while let Err(error) = omf(format!("policy show {url}")).await {
+        assert!(tokio::time::Instant::now() < deadline, "not ready: {error}");
+    }
+    assert_eq!(omf(format!("token create --name next --role owner {url}")).await, Ok(()));
+    assert_eq!(omf(format!("token revoke owner {url}")).await, Ok(()), "the lost one");
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn config_check_finds_databases_that_serve_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = async || {
+        let words = format!("omf config check --data-dir {}", folder.path().display());
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        spawn_blocking(move || run(parse(words)?)).await.unwrap().map_err(|error| format!("{error:#}"))
+    };
+    SqliteStore::open(folder.path()).await.unwrap().close().await;
+    assert_eq!(check().await, Ok(()));
+    let path = folder.path().join("audit.db");
+    let mut database = sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    sqlx::query("UPDATE _sqlx_migrations SET version = 99").execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+    let settings = ServerSettings::in_folder(folder.path(), Clock::system());
+    let refused = Server::start(settings).await.err().unwrap().to_string();
+    let found = check().await.unwrap_err();
+    assert!(found.contains(&refused) && found.contains("audit.db"), "{found} lacks {refused}");
 }
 
 /// The help of a command as `--help` prints it, without what depends on the machine.

@@ -56,6 +56,10 @@ pub(crate) struct Configuration {
     pub(crate) audit_days: u64,
     /// Retention of the arguments of calls, in days; at most that of audit records.
     pub(crate) payload_days: u64,
+    /// Size of the audit log in MiB above which the oldest records are purged; 0 for no limit.
+    pub(crate) audit_max_mib: u64,
+    /// Free space in MiB that is reserved for key changes.
+    pub(crate) reserve_mib: u64,
     /// File of the keys that encrypt arguments of calls; `None` for the one in the data directory.
     pub(crate) payload_key_file: Option<PathBuf>,
     /// The webhook for anomalies; `None` if not configured.

@@ -13,6 +13,7 @@ use omniflow_net::tls::{self, Certificate, TlsFiles};
 use omniflow_outbound::otlp;
 use omniflow_outbound::webhook::SigningKey;
 use omniflow_service::vault;
+use omniflow_store_sqlite::check_release;
 
 /// Checks the files and directories that a configuration names, adds problems and warnings, and returns the certificate. To
 /// check that the data directory, or the one it would be created in, is writable, it creates a file there and removes it.
@@ -29,6 +30,9 @@ pub(crate) fn probe(resolution: &mut Resolution, now: UnixMillis) -> Option<Cert
     let data_dir = resolution.path(Setting::DataDir);
     if let Some((folder, error)) = data_dir.as_deref().and_then(|folder| usable(folder).err()) {
         report(Setting::DataDir, unwritable(&folder, &error));
+    }
+    if let Some(Err(error)) = data_dir.as_deref().map(openable) {
+        report(Setting::DataDir, error);
     }
     // Only the first start writes the token.
     let first = !data_dir.is_some_and(|folder| folder.join("omniflow.db").exists());
@@ -96,6 +100,21 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// Whether this release can open the databases of the data directory.
+fn openable(data_dir: &Path) -> Result<(), String> {
+    // On a separate thread, because this one may belong to a runtime.
+    std::thread::scope(|scope| {
+        let check = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| error.to_string())?;
+            runtime.block_on(check_release(data_dir)).map_err(|error| {
+                format!("{error}; use the release that wrote it or a newer one, or restore a backup of this release")
+            })
+        });
+        check.join().unwrap_or_else(|_| Err("its databases cannot be checked".to_owned()))
+    })
 }
 
 /// Whether the data directory is writable, or can be created.

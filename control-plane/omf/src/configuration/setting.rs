@@ -19,6 +19,10 @@ pub(crate) enum Setting {
     AuditDays,
     /// Retention of the arguments of calls, in days.
     PayloadDays,
+    /// Maximum size of the audit log, in MiB.
+    AuditMaxMib,
+    /// Free space that is reserved for key changes, in MiB.
+    ReserveMib,
     /// File of the keys that encrypt arguments of calls.
     PayloadKeyFile,
     /// URL of the webhook for anomalies.
@@ -56,7 +60,7 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All settings.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Listen,
         Self::DataDir,
         Self::AdminTokenFile,
@@ -65,6 +69,8 @@ impl Setting {
         Self::RotationDays,
         Self::AuditDays,
         Self::PayloadDays,
+        Self::AuditMaxMib,
+        Self::ReserveMib,
         Self::PayloadKeyFile,
         Self::WebhookUrl,
         Self::WebhookSecretFile,
@@ -88,6 +94,8 @@ impl Setting {
             Self::RotationDays => "rotation_days",
             Self::AuditDays => "audit_days",
             Self::PayloadDays => "payload_days",
+            Self::AuditMaxMib => "audit_max_mib",
+            Self::ReserveMib => "reserve_mib",
             Self::PayloadKeyFile => "payload_key_file",
             Self::WebhookUrl => "webhook_url",
             Self::WebhookSecretFile => "webhook_secret_file",
@@ -112,6 +120,8 @@ impl Setting {
             Self::RotationDays => "rotation-days",
             Self::AuditDays => "audit-days",
             Self::PayloadDays => "payload-days",
+            Self::AuditMaxMib => "audit-max-mib",
+            Self::ReserveMib => "reserve-mib",
             Self::PayloadKeyFile => "payload-key-file",
             Self::WebhookUrl => "webhook-url",
             Self::WebhookSecretFile => "webhook-secret-file",
@@ -147,7 +157,12 @@ impl Setting {
             | Self::OtlpCaFile
             | Self::TlsCertificate
             | Self::TlsKey => Kind::Path,
-            Self::GatewayLease | Self::RotationDays | Self::AuditDays | Self::PayloadDays => Kind::Number,
+            Self::GatewayLease
+            | Self::RotationDays
+            | Self::AuditDays
+            | Self::PayloadDays
+            | Self::AuditMaxMib
+            | Self::ReserveMib => Kind::Number,
         }
     }
 
@@ -160,6 +175,8 @@ impl Setting {
             Self::GatewayLease => Some("60"),
             Self::RotationDays | Self::AuditDays => Some("90"),
             Self::PayloadDays => Some("7"),
+            Self::AuditMaxMib => Some("0"),
+            Self::ReserveMib => Some("256"),
             Self::Log => Some("info"),
             Self::AdminTokenFile
             | Self::PayloadKeyFile
@@ -199,6 +216,7 @@ impl Setting {
             Self::KeyPrefix => "PREFIX",
             Self::GatewayLease => "SECONDS",
             Self::RotationDays | Self::AuditDays | Self::PayloadDays => "DAYS",
+            Self::AuditMaxMib | Self::ReserveMib => "MIB",
             Self::Log => "LEVELS",
         }
     }
@@ -216,6 +234,12 @@ impl Setting {
             }
             Self::AuditDays => "Retention of audit records in days, 1 to 3650",
             Self::PayloadDays => "Retention of the arguments of calls in days, 1 to audit_days",
+            Self::AuditMaxMib => {
+                "Size of the audit log in MiB above which its oldest records are purged before audit_days; 0 for no limit"
+            }
+            Self::ReserveMib => {
+                "Free space in MiB on the volume of data_dir that is reserved for key changes; with less, audit records are rejected"
+            }
             Self::PayloadKeyFile => {
                 "File of the keys that encrypt arguments of calls; created if missing, not part of backups"
             }
@@ -257,6 +281,8 @@ impl Setting {
             Self::GatewayLease => "60",
             Self::RotationDays | Self::AuditDays => "90",
             Self::PayloadDays => "7",
+            Self::AuditMaxMib => "10240",
+            Self::ReserveMib => "256",
             Self::PayloadKeyFile => "\"/run/omniflow/payload-key\"",
             Self::WebhookUrl => "\"https://example.com/omniflow\"",
             Self::WebhookSecretFile => "\"/etc/omniflow/webhook-secret\"",

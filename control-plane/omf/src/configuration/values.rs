@@ -19,6 +19,8 @@ use omniflow_outbound::webhook::WebhookSettings;
 const GATEWAY_LEASE: RangeInclusive<u64> = 1..=86_400;
 const ROTATION_DAYS: RangeInclusive<u64> = 0..=36_500;
 const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
+const AUDIT_MAX_MIB: RangeInclusive<u64> = 0..=1 << 30;
+const RESERVE_MIB: RangeInclusive<u64> = 0..=1 << 20;
 /// Default retention of payloads in days, limited by that of audit records.
 const PAYLOAD_DAYS: u64 = 7;
 
@@ -43,6 +45,8 @@ pub(super) fn configuration(
     } else {
         values.read(Setting::PayloadDays, text(|text| payload_days(text, longest)))
     };
+    let audit_max_mib = values.read(Setting::AuditMaxMib, text(|text| number(text, AUDIT_MAX_MIB, "MiB")));
+    let reserve_mib = values.read(Setting::ReserveMib, text(|text| number(text, RESERVE_MIB, "MiB")));
     let payload_key_file = values.read(Setting::PayloadKeyFile, path);
     let webhook_url = values.read(Setting::WebhookUrl, text(|text| parse_url(text).map_err(str::to_owned)));
     let webhook_secret_file = values.read(Setting::WebhookSecretFile, path);
@@ -69,6 +73,8 @@ pub(super) fn configuration(
         rotation_days: rotation_days?,
         audit_days: audit_days?,
         payload_days: payload_days?,
+        audit_max_mib: audit_max_mib?,
+        reserve_mib: reserve_mib?,
         payload_key_file,
         webhook: webhook_url
             .zip(webhook_secret_file)

@@ -8,6 +8,7 @@ use omniflow_policy::key::KeyPrefix;
 use omniflow_store::StoreError;
 use serde_json::json;
 use sqlx::Connection as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -85,6 +86,49 @@ async fn a_stored_policy_that_is_refused_ends_the_start_with_its_reason() {
     let error = server.run_until(std::future::pending()).await.unwrap_err();
     assert!(error.to_string().contains("policy"), "{error}");
     Server::start(settings(folder.path())).await.expect("the folder is free again");
+}
+
+/// What a server answers to a GET, with its head.
+async fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut connection = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starting_is_reported_while_the_databases_are_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = ControlPlane::open(&settings(folder.path())).await.unwrap();
+    app.store.close().await;
+    drop(app);
+    // Whoever holds this delays the start as a long migration does.
+    let path = folder.path().join("omniflow.db");
+    let mut database = sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut database).await.unwrap();
+    sqlx::query("CREATE TABLE ballast (x)").execute(&mut database).await.unwrap();
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let probes = async {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(4);
+        let answer = loop {
+            match get(listen, "/readyz").await {
+                Ok(answer) => break answer,
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"code\":\"not_ready\""), "{answer}");
+        assert!(answer.contains("is starting"), "{answer}");
+        assert!(get(listen, "/healthz").await.unwrap().starts_with("HTTP/1.1 200"));
+        sqlx::query("ROLLBACK").execute(&mut database).await.unwrap();
+    };
+    let settings = ServerSettings { listen, ..settings(folder.path()) };
+    let (server, ()) = tokio::join!(Server::start(settings), probes);
+    let server = server.unwrap();
+    assert!(get(listen, "/healthz").await.unwrap().starts_with("HTTP/1.1 200"));
+    server.run_until(async {}).await.unwrap();
 }
 
 #[tokio::test]

@@ -245,7 +245,7 @@ impl Run {
                 Ok(Next::More)
             }
             Ok(SinkResponse { status, retry_after, .. }) => {
-                Ok(self.refused(exporter, &place, &DeliveryError::Status(status), retry_after, entropy))
+                Ok(self.refused(exporter, &place, &exporter.sink.refusal(status), retry_after, entropy))
             }
             Err(reason) => Ok(self.refused(exporter, &place, &reason, None, entropy)),
         }

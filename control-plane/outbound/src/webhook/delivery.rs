@@ -133,7 +133,7 @@ impl Webhook {
         let failure = match self.sink.post(headers, body).await {
             Ok(response) if (200..300).contains(&response.status) => return Ok(()),
             Ok(response) => {
-                Failure { reason: DeliveryError::Status(response.status), retry_after: response.retry_after }
+                Failure { reason: self.sink.refusal(response.status), retry_after: response.retry_after }
             }
             Err(reason) => Failure { reason, retry_after: None },
         };

@@ -8,8 +8,8 @@ use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 
-use super::RequestLog;
 use super::filter::AuditQuery;
+use super::{QueryTurn, RequestLog};
 use crate::authentication::TokenGuard;
 use crate::notifications::Notifications;
 use omniflow_store::{AuditFilter, AuditPosition, Store};
@@ -24,6 +24,8 @@ pub struct Export {
     guard: TokenGuard,
     filter: AuditFilter,
     before: Option<AuditPosition>,
+    /// Kept until the export ends.
+    _turn: QueryTurn,
 }
 
 /// Some of the records, newest first.
@@ -48,10 +50,12 @@ pub enum ExportError {
 // === impl RequestLog ===
 
 impl RequestLog {
-    /// Begins an export of the calls that a query selects. Nothing is read yet.
-    pub fn export(&self, principal: &Principal, query: AuditQuery) -> Result<Export, Error> {
+    /// Begins an export of the calls that a query selects, after [`RequestLog::query_turn`]. Nothing is read yet.
+    pub async fn export(&self, principal: &Principal, query: AuditQuery) -> Result<Export, Error> {
+        let filter = query.read()?;
         Ok(Export {
-            filter: query.read()?,
+            _turn: self.query_turn(principal).await?,
+            filter,
             store: Arc::clone(&self.store),
             notifications: self.notifications.clone(),
             guard: TokenGuard::new(

@@ -6,6 +6,7 @@ pub mod filter;
 pub mod follow;
 pub mod gaps;
 pub mod payload;
+mod query_limit;
 pub mod search;
 mod show;
 pub mod stats;
@@ -15,6 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniflow_domain::clock::Clock;
+use omniflow_domain::error::Error;
+use omniflow_domain::principal::Principal;
+
+use self::query_limit::QueryLimit;
+pub use self::query_limit::QueryTurn;
 
 use super::notifications::Notifications;
 use super::vault::Vault;
@@ -28,6 +34,7 @@ pub struct RequestLog {
     clock: Clock,
     /// How long the arguments of calls are kept.
     payload_retention: Duration,
+    query_limit: QueryLimit,
 }
 
 // === impl RequestLog ===
@@ -41,6 +48,17 @@ impl RequestLog {
         clock: Clock,
         payload_retention: Duration,
     ) -> Self {
-        Self { store, vault, notifications, clock, payload_retention }
+        let query_limit = QueryLimit::default();
+        Self { store, vault, notifications, clock, payload_retention, query_limit }
+    }
+
+    /// Waits until the principal may run another long query: statistics or a filtered list, including lists of keys. The
+    /// number of concurrent queries per token is limited.
+    ///
+    /// # Errors
+    ///
+    /// `busy` if none of the token's queries ends within 10 seconds.
+    pub async fn query_turn(&self, principal: &Principal) -> Result<QueryTurn, Error> {
+        self.query_limit.turn(principal.id).await
     }
 }

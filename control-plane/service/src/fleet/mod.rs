@@ -324,6 +324,7 @@ mod tests {
             installation: None,
             version: 5,
             wait_ms: 0,
+            cut_after_ms: None,
             clock: omniflow_policy::time::UnixMillis(0),
             vms: statuses(vms),
         }

@@ -27,6 +27,7 @@ impl GatewayProtocol {
     /// records that are stored already are skipped.
     pub async fn ingest(self: &Arc<Self>, encoded: &[u8]) -> Result<(), Error> {
         let heard_at = self.clock.now();
+        self.space.admit_batch().await?;
         let batch = AuditBatch::decode(encoded).map_err(|error| invalid(error.to_string()))?;
         check_name(&batch.source.gateway)?;
         if batch.items.iter().any(|item| item.next_sequence() > MAX_SEQUENCE + 1) {
@@ -43,16 +44,16 @@ impl GatewayProtocol {
 
     async fn store(&self, batch: AuditBatch, heard_at: UnixMillis) -> Result<(), Error> {
         let (batch, payloads) = self.seal_payloads(batch).await?;
-        let mut transaction = self.store.begin_log().await?;
+        let mut transaction = self.store.begin_log().await.map_err(|error| self.space.batch_failed(error))?;
         let gateway = batch.source.gateway.clone();
         let incarnation = batch.source.incarnation;
         let latest = UnixMillis(self.clock.now().0.saturating_add(MAX_LEAD_MS));
         let ingested = transaction.ingest(batch, &payloads, heard_at, latest).await;
         let Ingested { missing, withdrawn } = ingested.map_err(|error| match error {
-            IngestError::Storage(error) => error.into(),
+            IngestError::Storage(error) => self.space.batch_failed(error),
             wrong @ (IngestError::Leap { .. } | IngestError::TooManyGaps) => invalid(wrong.to_string()),
         })?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(|error| self.space.batch_failed(error))?;
         self.notifications.audit_committed.send_replace(());
         if missing > 0 {
             tracing::warn!(gateway, missing, "audit records missing");

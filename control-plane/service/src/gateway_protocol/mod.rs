@@ -1,5 +1,6 @@
 //! What gateways call: what is new for them, what they enforce, and what they have seen.
 
+mod cut_polls;
 mod enforced;
 mod images;
 mod ingest;
@@ -12,8 +13,11 @@ use omniflow_domain::error::Error;
 use omniflow_domain::gateway::GatewayId;
 use omniflow_policy::gateway::{Incarnation, MAX_VMS, VmStatus, is_gateway_name};
 
+pub use self::cut_polls::CutPollStatus;
+use self::cut_polls::CutPolls;
 pub use self::poll::PollAnswer;
 use super::fleet::Fleet;
+use super::log_space::LogSpace;
 use super::metrics::GatewayMetrics;
 use super::notifications::Notifications;
 use super::publisher::Publisher;
@@ -29,22 +33,43 @@ pub struct GatewayProtocol {
     notifications: Notifications,
     clock: Clock,
     metrics: GatewayMetrics,
+    space: Arc<LogSpace>,
+    cut_polls: CutPolls,
+}
+
+/// The dependencies of [`GatewayProtocol`].
+pub struct ProtocolParts {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Publishes what gateways poll for.
+    pub publisher: Arc<Publisher>,
+    /// The gateways.
+    pub fleet: Arc<Fleet>,
+    /// Seals arguments of calls.
+    pub vault: Arc<Vault>,
+    /// Notifications between the components of the process.
+    pub notifications: Notifications,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Measurements of the protocol.
+    pub metrics: GatewayMetrics,
+    /// The space of the request log.
+    pub space: Arc<LogSpace>,
 }
 
 // === impl GatewayProtocol ===
 
 impl GatewayProtocol {
     /// Serves gateways what this publisher publishes, and stores what they report.
-    pub fn new(
-        store: Arc<dyn Store>,
-        publisher: Arc<Publisher>,
-        fleet: Arc<Fleet>,
-        vault: Arc<Vault>,
-        notifications: Notifications,
-        clock: Clock,
-        metrics: GatewayMetrics,
-    ) -> Self {
-        Self { store, publisher, fleet, vault, notifications, clock, metrics }
+    pub fn new(parts: ProtocolParts) -> Self {
+        let ProtocolParts { store, publisher, fleet, vault, notifications, clock, metrics, space } = parts;
+        let cut_polls = CutPolls::default();
+        Self { store, publisher, fleet, vault, notifications, clock, metrics, space, cut_polls }
+    }
+
+    /// Gateways whose polls are cut off by a proxy.
+    pub fn cut_polls(&self) -> CutPollStatus {
+        self.cut_polls.status()
     }
 
     /// Measures the enforcement of the versions that a gateway has just confirmed, from the publication of the first.

@@ -44,6 +44,7 @@ impl GatewayProtocol {
         if !guard.is_valid().await? {
             return Err(Error::unauthenticated());
         }
+        self.cut_polls.polled(&request.gateway, request.cut_after_ms);
         let same_installation = request.installation == Some(self.publisher.installation.id);
         let open = self.fleet.poll_began(request, same_installation);
         self.observe_enforcement(&request.gateway, request.incarnation);

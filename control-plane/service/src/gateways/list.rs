@@ -1,8 +1,11 @@
 //! Gateways in pages.
 
+use std::time::Duration;
+
 use omniflow_domain::error::Error;
 use omniflow_domain::gateway::{GatewayId, GatewayStatus};
 use omniflow_domain::page::Page;
+use omniflow_policy::time::UnixMillis;
 
 use super::Gateways;
 use crate::query::PageRequest;
@@ -13,6 +16,8 @@ pub struct GatewayPage {
     pub page: Page<GatewayStatus>,
     /// The published version.
     pub version: u64,
+    /// When it was published.
+    pub published_at: UnixMillis,
 }
 
 // === impl Gateways ===
@@ -23,6 +28,16 @@ impl Gateways {
         let (limit, after) = page.read(GatewayId::parse)?;
         let version = self.publisher.publication.version()?;
         let gateways = self.fleet.status(after.as_ref(), limit + 1, version);
-        Ok(GatewayPage { page: Page::of(gateways, limit, |gateway| gateway.id.to_string()), version })
+        let published_at = self.publisher.published_at();
+        Ok(GatewayPage {
+            page: Page::of(gateways, limit, |gateway| gateway.id.to_string()),
+            version,
+            published_at,
+        })
+    }
+
+    /// How long the version `held` has been outdated; `None` if it was replaced before this process started, or long ago.
+    pub fn outdated_for(&self, held: u64) -> Option<Duration> {
+        self.publisher.publication.superseded_at(held).map(|at| at.elapsed())
     }
 }

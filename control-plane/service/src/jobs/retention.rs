@@ -18,6 +18,8 @@ use omniflow_store::{Store, StoreError};
 
 /// Interval between two runs.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// Interval between two size checks.
+const SIZE_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows in one transaction.
 const ROWS_AT_ONCE: usize = 200;
 /// Payloads in one transaction: the longest take 64 database pages.
@@ -37,6 +39,8 @@ pub struct RetentionPeriods {
     pub records: Duration,
     /// The arguments of calls.
     pub payloads: Duration,
+    /// The size of the request log, in bytes, above which its oldest records are purged; `None` for no limit.
+    pub max_bytes: Option<u64>,
 }
 
 /// Purges until the process is asked to end.
@@ -48,12 +52,19 @@ pub async fn run_retention(
     periods: RetentionPeriods,
 ) {
     let until_stopped = async {
+        let mut next = Instant::now();
         loop {
-            if let Err(error) = purge(store, fleet, clock, periods).await {
-                tracing::warn!(%error, "purging old audit records failed, will retry in a minute");
+            if Instant::now() >= next {
+                next = Instant::now() + INTERVAL;
+                if let Err(error) = purge(store, fleet, clock, periods).await {
+                    tracing::warn!(%error, "purging old audit records failed, will retry in a minute");
+                }
             }
-            // Records grow old by the day; nothing waits for this task.
-            sleep(INTERVAL).await;
+            if let Err(error) = purge_to_size(store, periods.max_bytes).await {
+                tracing::warn!(%error, "purging the request log to its maximum size failed, will retry in 5 seconds");
+            }
+            // Records grow old by the day, but a log can grow by gigabytes in a minute.
+            sleep(SIZE_INTERVAL).await;
         }
     };
     tokio::select! {
@@ -90,6 +101,32 @@ pub async fn purge(
     forget_streams(store, fleet, start_of(periods.records.saturating_mul(STREAMS_KEPT))).await?;
     if purged > 0 {
         tracing::info!(purged, "old audit records and payloads purged");
+        store.reclaim_space().await?;
+    }
+    Ok(())
+}
+
+/// Purges the oldest records until the request log is at most `max_bytes` large. Free pages do not count, because new records
+/// reuse them.
+pub async fn purge_to_size(store: &dyn Store, max_bytes: Option<u64>) -> Result<(), StoreError> {
+    let Some(max_bytes) = max_bytes else { return Ok(()) };
+    let mut purged = 0;
+    loop {
+        let started = Instant::now();
+        let size = store.log_size().await?;
+        if size.bytes.saturating_sub(size.free) <= max_bytes {
+            break;
+        }
+        let records = store.purge_oldest_records(ROWS_AT_ONCE).await?;
+        if records == 0 {
+            break;
+        }
+        purged += records;
+        // The gateways' half of the time.
+        sleep(started.elapsed()).await;
+    }
+    if purged > 0 {
+        tracing::warn!(purged, max_bytes, "audit records purged early: the log reached its maximum size");
         store.reclaim_space().await?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Creating a key, or importing one of another system by its digest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
@@ -16,9 +17,10 @@ use omniflow_policy::limit::RateLimit;
 use omniflow_policy::scope::ScopeSet;
 use omniflow_policy::snapshot::Change;
 use omniflow_policy::time::UnixMillis;
+use tokio::time::Instant;
 
 use super::settings::Settings;
-use super::{Issued, Keys, admin_log, new_secret};
+use super::{Committed, Issued, Keys, admin_log, new_secret};
 use crate::idempotency::{Idempotent, record};
 use crate::run_to_completion;
 use omniflow_store::{IdempotentRequest, Transaction};
@@ -34,6 +36,8 @@ pub struct Create {
     pub settings: Settings,
     /// A key that another system has issued: it is imported, and no secret is created.
     pub imported: Option<ImportedKey>,
+    /// How long to wait until every live gateway enforces it; `None` to return at once.
+    pub wait: Option<Duration>,
 }
 
 /// What identifies a key that another system has issued.
@@ -76,8 +80,12 @@ impl Keys {
         request: Create,
         attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
+        let wait = request.wait;
         let (keys, principal) = (Arc::clone(self), principal.clone());
-        run_to_completion(async move { keys.issue(&principal, request, attempt).await }).await
+        let change = async move { keys.issue(&principal, request, attempt).await };
+        let mut issued = run_to_completion(change).await?;
+        issued.value.value.enforcement = self.enforcement(&issued, wait).await;
+        Ok(issued.value)
     }
 
     async fn issue(
@@ -85,23 +93,25 @@ impl Keys {
         principal: &Principal,
         request: Create,
         attempt: Option<IdempotentRequest>,
-    ) -> Result<Idempotent<Issued>, Error> {
+    ) -> Result<Committed<Idempotent<Issued>>, Error> {
         let _turn = self.parts.publisher.turn().await;
         let now = self.parts.clock.now();
         let mut transaction = self.parts.store.begin().await?;
         if let Some(issued) =
             self.parts.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await?
         {
-            return Ok(issued);
+            return self.unchanged(issued);
         }
         let (key, secret) = self.prepare(&mut *transaction, principal, request, now).await?;
         record(&mut *transaction, attempt.as_ref(), &Created::key(key.id), now).await?;
         let action = if secret.is_some() { Action::KeyCreated } else { Action::KeyImported };
         let changes = add(&mut *transaction, principal, action, &key).await?;
-        let version = self.parts.publisher.commit(transaction, changes).await?;
-        tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version, %action, "key created");
+        let snapshot = self.parts.publisher.commit(transaction, changes).await?;
+        let at = Some(Instant::now());
+        tracing::info!(key = %key.id, name = key.name.as_str(), by = key.created_by, version = snapshot, %action, "key created");
         let key = KeyDetails::new(key, &LastUsed::new(), self.parts.rotation_after, now);
-        Ok(self.parts.idempotency.keep(attempt, Issued { key, secret }, now))
+        let value = self.parts.idempotency.keep(attempt, Issued { key, secret, enforcement: None }, now);
+        Ok(Committed { value, snapshot, at })
     }
 
     /// The key that is requested, with its secret where one is created, if it may be created. It is not added yet.
@@ -112,7 +122,7 @@ impl Keys {
         request: Create,
         now: UnixMillis,
     ) -> Result<(Key, Option<Secret>), Error> {
-        let Create { name, environment, settings, imported } = request;
+        let Create { name, environment, settings, imported, wait: _ } = request;
         let is_imported = imported.is_some();
         let (digest, hint, secret) = match imported {
             Some(ImportedKey { digest, hint }) => {

@@ -16,9 +16,12 @@ use std::time::Duration;
 
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_domain::error::{Error, Missing};
+use omniflow_domain::gateway::Enforcement;
 use omniflow_domain::key::Key;
 use omniflow_domain::key_details::{KeyDetails, LastUsed};
 use omniflow_policy::key::{Environment, Secret, compose_key};
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::fleet::Fleet;
 use super::idempotency::{IdempotencyCache, Replayable};
@@ -35,7 +38,7 @@ pub use revoke::{Revoke, Revoked, no_such_version};
 pub use rotate::Rotate;
 pub use settings::{Settings, effective_rate_limit};
 pub use text::{KeyText, ParsedKey, SettingsText};
-pub use update::Update;
+pub use update::{Update, Updated};
 
 /// The use cases of keys.
 pub struct Keys {
@@ -70,6 +73,17 @@ pub struct Issued {
     pub key: KeyDetails,
     /// The secret; `None` where another system has created it.
     pub secret: Option<Secret>,
+    /// How far the version is enforced, if the request waits.
+    pub enforcement: Option<Enforcement>,
+}
+
+/// The result of a change that is committed and published.
+pub(crate) struct Committed<T> {
+    pub(crate) value: T,
+    /// The version of the snapshot that has the change.
+    pub(crate) snapshot: u64,
+    /// When it was committed; `None` if nothing was changed.
+    pub(crate) at: Option<Instant>,
 }
 
 /// A new secret of this installation.
@@ -94,6 +108,17 @@ impl Keys {
         Self { parts }
     }
 
+    /// A result without a change.
+    fn unchanged<T>(&self, value: T) -> Result<Committed<T>, Error> {
+        Ok(Committed { value, snapshot: self.parts.publisher.publication.version()?, at: None })
+    }
+
+    /// How far a change is enforced, after at most `wait`; `None` without a wait.
+    async fn enforcement<T>(&self, change: &Committed<T>, wait: Option<Duration>) -> Option<Enforcement> {
+        let KeyParts { publisher, fleet, notifications, .. } = &self.parts;
+        fleet.enforcement_after(change.snapshot, &publisher.publication, notifications, change.at, wait).await
+    }
+
     /// A key with the times of its last use.
     async fn details(&self, key: Key) -> Result<KeyDetails, Error> {
         let last_used = self.parts.store.last_used(&[key.id]).await?;
@@ -102,11 +127,16 @@ impl Keys {
 
     /// The same after a change is committed, which succeeds even if the request log cannot be read.
     async fn details_after_commit(&self, key: Key) -> KeyDetails {
-        let last_used = self.parts.store.last_used(&[key.id]).await.unwrap_or_else(|error| {
-            tracing::error!(%error, key = %key.id, "last use of a changed key unavailable");
-            LastUsed::new()
-        });
+        let last_used = self.last_used_or_none(key.id).await;
         KeyDetails::new(key, &last_used, self.parts.rotation_after, self.parts.clock.now())
+    }
+
+    /// The times of a key's last use; none if the request log cannot be read, which must not prevent a change.
+    async fn last_used_or_none(&self, key: Uuid) -> LastUsed {
+        self.parts.store.last_used(&[key]).await.unwrap_or_else(|error| {
+            tracing::error!(%error, %key, "last use of a changed key unavailable");
+            LastUsed::new()
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rotating a key: a new secret, while the older ones are accepted for the overlap.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::error::{Error, ErrorCode};
@@ -10,11 +11,12 @@ use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;
 use omniflow_policy::snapshot::{Change, Credential};
 
-use super::{Issued, Keys, admin_log, new_secret, no_such_key};
+use super::{Committed, Issued, Keys, admin_log, new_secret, no_such_key};
 use crate::idempotency::{Idempotent, record};
 use crate::precondition::Precondition;
 use crate::run_to_completion;
 use omniflow_store::{IdempotentRequest, KeyReference};
+use tokio::time::Instant;
 
 /// A rotation.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Rotate {
     pub overlap: Overlap,
     /// The revisions that may be rotated.
     pub precondition: Precondition,
+    /// How long to wait until every live gateway enforces it; `None` to return at once.
+    pub wait: Option<Duration>,
 }
 
 impl Keys {
@@ -35,10 +39,12 @@ impl Keys {
         request: Rotate,
         attempt: Option<IdempotentRequest>,
     ) -> Result<Idempotent<Issued>, Error> {
-        let Rotate { key, overlap, precondition } = request;
+        let Rotate { key, overlap, precondition, wait } = request;
         let (keys, principal) = (Arc::clone(self), principal.clone());
         let change = async move { keys.add_version(&principal, &key, overlap, precondition, attempt).await };
-        run_to_completion(change).await
+        let mut rotated = run_to_completion(change).await?;
+        rotated.value.value.enforcement = self.enforcement(&rotated, wait).await;
+        Ok(rotated.value)
     }
 
     async fn add_version(
@@ -48,18 +54,18 @@ impl Keys {
         overlap: Overlap,
         precondition: Precondition,
         attempt: Option<IdempotentRequest>,
-    ) -> Result<Idempotent<Issued>, Error> {
+    ) -> Result<Committed<Idempotent<Issued>>, Error> {
         // Before the publisher's turn: a long read of the request log must not delay changes. After the commit nothing
         // may fail, because the secret would be lost.
         let known = self.parts.store.key(reference).await?.ok_or_else(no_such_key)?;
-        let last_used = self.parts.store.last_used(&[known.id]).await?;
+        let last_used = self.last_used_or_none(known.id).await;
         let _turn = self.parts.publisher.turn().await;
         let now = self.parts.clock.now();
         let mut transaction = self.parts.store.begin().await?;
         if let Some(issued) =
             self.parts.idempotency.replayed(&mut *transaction, attempt.as_ref(), now).await?
         {
-            return Ok(issued);
+            return self.unchanged(issued);
         }
         let before = transaction.key(reference).await?.ok_or_else(no_such_key)?;
         precondition.check(before.name.as_str(), before.revision)?;
@@ -79,10 +85,12 @@ impl Keys {
         record(&mut *transaction, attempt.as_ref(), &Created::key(key.id), now).await?;
         let event = admin_log::changed(principal, Action::KeyRotated, &before, &key, now);
         transaction.insert_admin_event(&event).await?;
-        let version = self.parts.publisher.commit(transaction, changes(&before, &key)).await?;
-        tracing::info!(key = %key.id, name = key.name.as_str(), number, overlap = ?overlap.duration(), by = principal.name.as_str(), version, "key rotated");
+        let snapshot = self.parts.publisher.commit(transaction, changes(&before, &key)).await?;
+        let at = Some(Instant::now());
+        tracing::info!(key = %key.id, name = key.name.as_str(), number, overlap = ?overlap.duration(), by = principal.name.as_str(), version = snapshot, "key rotated");
         let key = KeyDetails::new(key, &last_used, self.parts.rotation_after, now);
-        Ok(self.parts.idempotency.keep(attempt, Issued { key, secret: Some(secret) }, now))
+        let issued = Issued { key, secret: Some(secret), enforcement: None };
+        Ok(Committed { value: self.parts.idempotency.keep(attempt, issued, now), snapshot, at })
     }
 }
 

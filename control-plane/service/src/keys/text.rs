@@ -101,7 +101,7 @@ impl SettingsText {
 // === impl ParsedKey ===
 
 impl ParsedKey {
-    /// The request.
+    /// The request, without a wait.
     ///
     /// # Errors
     ///
@@ -109,7 +109,9 @@ impl ParsedKey {
     pub fn into_request(self) -> Result<Create, Error> {
         let Self { name, environment, settings, imported, errors } = self;
         match (errors.into_iter().next(), name, environment) {
-            (None, Some(name), Some(environment)) => Ok(Create { name, environment, settings, imported }),
+            (None, Some(name), Some(environment)) => {
+                Ok(Create { name, environment, settings, imported, wait: None })
+            }
             (error, ..) => Err(error.unwrap_or_else(Error::internal)),
         }
     }

@@ -1,20 +1,23 @@
 //! Updating what a key may do, from where, how often and until when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use omniflow_domain::admin_event::Action;
 use omniflow_domain::admin_event_state::key_state;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::gateway::Enforcement;
 use omniflow_domain::key::{Key, KeyStatus};
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::principal::Principal;
 use omniflow_policy::snapshot::{Change, Credential};
 
 use super::settings::Settings;
-use super::{Keys, admin_log, no_such_key};
+use super::{Committed, Keys, admin_log, no_such_key};
 use crate::precondition::Precondition;
 use crate::run_to_completion;
 use omniflow_store::KeyReference;
+use tokio::time::Instant;
 
 /// A change to a key.
 #[derive(Clone, Debug)]
@@ -25,21 +28,30 @@ pub struct Update {
     pub precondition: Precondition,
     /// The settings to change.
     pub settings: Settings,
+    /// How long to wait until every live gateway enforces it; `None` to return at once.
+    pub wait: Option<Duration>,
+}
+
+/// An updated key.
+#[derive(Clone, Debug)]
+pub struct Updated {
+    /// The key.
+    pub key: KeyDetails,
+    /// How far the change is enforced, if the request waits.
+    pub enforcement: Option<Enforcement>,
 }
 
 impl Keys {
     /// Updates a key.
-    pub async fn update(
-        self: &Arc<Self>,
-        principal: &Principal,
-        request: Update,
-    ) -> Result<KeyDetails, Error> {
+    pub async fn update(self: &Arc<Self>, principal: &Principal, request: Update) -> Result<Updated, Error> {
+        let wait = request.wait;
         let (keys, principal) = (Arc::clone(self), principal.clone());
-        let key = run_to_completion(async move { keys.apply(&principal, request).await }).await?;
-        Ok(self.details_after_commit(key).await)
+        let change = run_to_completion(async move { keys.apply(&principal, request).await }).await?;
+        let enforcement = self.enforcement(&change, wait).await;
+        Ok(Updated { key: self.details_after_commit(change.value).await, enforcement })
     }
 
-    async fn apply(&self, principal: &Principal, request: Update) -> Result<Key, Error> {
+    async fn apply(&self, principal: &Principal, request: Update) -> Result<Committed<Key>, Error> {
         let _turn = self.parts.publisher.turn().await;
         let now = self.parts.clock.now();
         let (policy, _) = self.parts.publisher.publication.policy()?;
@@ -55,7 +67,7 @@ impl Keys {
         let before = key.clone();
         request.settings.apply(&mut key, &policy, now)?;
         if key_state(&key) == key_state(&before) {
-            return Ok(key);
+            return self.unchanged(key);
         }
         transaction.update_key(&key).await?;
         transaction.advance_revision(&mut key).await?;
@@ -65,11 +77,12 @@ impl Keys {
         if before.credentials().eq(credentials.iter().cloned()) {
             // Only the description differs, which gateways do not have.
             transaction.commit().await?;
-            return Ok(key);
+            return self.unchanged(key);
         }
         let changes = credentials.into_iter().map(Change::Put).collect();
-        let version = self.parts.publisher.commit(transaction, changes).await?;
-        tracing::info!(key = %key.id, name = key.name.as_str(), by = principal.name.as_str(), version, "key updated");
-        Ok(key)
+        let snapshot = self.parts.publisher.commit(transaction, changes).await?;
+        let at = Some(Instant::now());
+        tracing::info!(key = %key.id, name = key.name.as_str(), by = principal.name.as_str(), version = snapshot, "key updated");
+        Ok(Committed { value: key, snapshot, at })
     }
 }

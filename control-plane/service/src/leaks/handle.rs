@@ -133,6 +133,13 @@ impl Leaks {
         measures: Measures,
         attempt: Option<IdempotentRequest>,
     ) -> Result<Progress, Error> {
+        let ids: Vec<Uuid> = found.keys.keys().copied().collect();
+        // Before the publisher's turn: a long read of the request log must not delay changes. If the log cannot be read,
+        // the keys are revoked nevertheless.
+        let last_used = self.parts.store.last_used(&ids).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "last use of leaked keys unavailable");
+            LastUsed::new()
+        });
         let _turn = self.parts.publisher.turn().await;
         let now = self.parts.clock.now();
         let mut transaction = self.parts.store.begin().await?;
@@ -141,9 +148,6 @@ impl Leaks {
         {
             return Ok(Progress::Replayed(earlier));
         }
-        let ids: Vec<Uuid> = found.keys.keys().copied().collect();
-        // After the commit nothing may fail any more: the secrets of replacements would be lost.
-        let last_used = self.parts.store.last_used(&ids).await?;
         let (mut leaked, mut changes) = (Vec::new(), Vec::new());
         for (id, versions) in &found.keys {
             let (one, changed) =

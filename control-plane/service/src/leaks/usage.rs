@@ -1,13 +1,18 @@
 //! How a key was used.
 
+use std::time::Duration;
+
 use omniflow_domain::error::Error;
 use omniflow_domain::key_use::{KeyUsage, KeyUse, MAX_CALLS, period_start};
 use omniflow_policy::time::UnixMillis;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::Leaks;
 use omniflow_store::{AnomalyFilter, KeyReference, StoreError};
 
+/// Time limit for reading the use of all keys of a report, because the response waits for it.
+const USAGE_TIME: Duration = Duration::from_secs(5);
 /// The most anomalies of a key that are listed.
 const MAX_ANOMALIES: usize = 10;
 
@@ -17,11 +22,14 @@ impl Leaks {
         Ok(self.read_usage(key, max_calls, now).await?)
     }
 
-    /// How keys were used. Their revocation is committed, so what cannot be read is left out.
+    /// How keys were used. Their revocation is committed, so what cannot be read in time is left out.
     pub(super) async fn usages(&self, keys: &[Uuid], now: UnixMillis) -> Vec<Option<KeyUsage>> {
+        let deadline = Instant::now() + USAGE_TIME;
         let mut usages = Vec::with_capacity(keys.len());
         for key in keys {
-            usages.push(match self.read_usage(*key, MAX_CALLS, now).await {
+            let usage = timeout_at(deadline, self.read_usage(*key, MAX_CALLS, now)).await;
+            let usage = usage.unwrap_or(Err(StoreError::TimeLimit(USAGE_TIME)));
+            usages.push(match usage {
                 Ok(usage) => Some(usage),
                 Err(error) => {
                     tracing::error!(%error, %key, "use of a leaked key unavailable");

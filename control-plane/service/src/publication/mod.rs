@@ -126,7 +126,7 @@ impl Publication {
             image: Arc::new(image),
             policy: NumberedPolicy { version: policy_version, policy: Arc::new(policy) },
             log: DeltaLog::default(),
-            times: PublicationTimes::default(),
+            times: PublicationTimes::starting_at(version),
             offered: HashMap::new(),
         };
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = Some(published);
@@ -235,6 +235,11 @@ impl Publication {
     /// When the first version above `held` was published, if it is recent and at most `last`.
     pub fn first_published_between(&self, held: u64, last: u64) -> Option<Instant> {
         self.read(|published| published.times.first_between(held, last)).ok().flatten()
+    }
+
+    /// When the version `held` was replaced by the next one, if this process published both or started with `held`.
+    pub fn superseded_at(&self, held: u64) -> Option<Instant> {
+        self.read(|published| published.times.superseded_at(held)).ok().flatten()
     }
 
     fn read<T>(&self, read: impl FnOnce(&Published) -> T) -> Result<T, NotReady> {

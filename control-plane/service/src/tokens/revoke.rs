@@ -10,6 +10,12 @@ use omniflow_domain::admin_event::{Action, NewAdminEvent};
 use omniflow_domain::admin_event_state::token_state;
 use omniflow_domain::error::{Error, ErrorCode, Missing};
 use omniflow_domain::principal::Principal;
+use omniflow_domain::time::DAY_MS;
+use omniflow_domain::token::{Role, Token};
+use omniflow_policy::time::UnixMillis;
+
+/// How long a remaining owner token must be valid for another one to be revoked: 30 days.
+const OWNER_REMAINS_MS: u64 = 30 * DAY_MS;
 
 // === impl Tokens ===
 
@@ -18,7 +24,7 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// `not_found` if there is none; `last_owner_token` if no valid token of an owner would remain.
+    /// `not_found` if there is none; `last_owner_token` if no other owner token would remain valid long enough.
     pub async fn revoke(self: &Arc<Self>, principal: &Principal, id: &str) -> Result<(), Error> {
         let id = Uuid::parse_str(id).map_err(|_| no_such_token())?;
         let (tokens, principal) = (Arc::clone(self), principal.clone());
@@ -41,8 +47,11 @@ impl Tokens {
         transaction.insert_admin_event(&event).await?;
         transaction.delete_token(id).await?;
         // Counted after the revocation and undone with it, so that an installation never locks everybody out.
-        if transaction.valid_owner_tokens(now).await? == 0 {
-            let detail = "This is the last valid owner token. Create another one before you revoke it.";
+        if let Some(end) = must_be_outlived(&token, now)
+            && transaction.owner_tokens_until(end).await? == 0
+        {
+            let detail = "No other owner token would remain that never expires or is valid for 30 days. Create one before \
+                          you revoke this token.";
             return Err(Error::new(ErrorCode::LastOwnerToken, detail));
         }
         transaction.commit().await?;
@@ -50,6 +59,16 @@ impl Tokens {
         tracing::info!(token = %id, by = principal.name.as_str(), "token revoked");
         Ok(())
     }
+}
+
+/// Until when another owner token must be valid for this one to be revoked: as long as this one, but at most for
+/// [`OWNER_REMAINS_MS`]. `None` if revoking this token locks nobody out.
+fn must_be_outlived(token: &Token, now: UnixMillis) -> Option<UnixMillis> {
+    if token.role != Role::Owner || !token.is_valid(now) {
+        return None;
+    }
+    let bound = UnixMillis(now.0.saturating_add(OWNER_REMAINS_MS));
+    Some(token.expires_at.map_or(bound, |end| end.min(bound)))
 }
 
 fn no_such_token() -> Error {

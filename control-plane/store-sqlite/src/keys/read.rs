@@ -20,6 +20,7 @@ use crate::SqliteStore;
 use crate::columns::{
     Columns, allowlist, digest, from_millis, parsed, rate_limit, row_limit, scopes, to_millis,
 };
+use crate::scanner::in_time;
 
 /// Consecutive characters of one entry of the full-text index.
 const PIECE: usize = 3;
@@ -58,7 +59,26 @@ impl KeyStore for SqliteStore {
     }
 
     async fn keys(&self, filter: &KeyFilter, after: Option<Uuid>, limit: usize) -> Result<Vec<Key>> {
-        let mut reader = self.main.reader().await?;
+        in_time(self.find_keys(filter, after, limit)).await
+    }
+
+    async fn version_count(&self) -> Result<usize> {
+        credentials::version_count(&mut *self.main.reader().await?).await
+    }
+
+    async fn read_credentials(
+        &self,
+        part: usize,
+        parts: usize,
+        builder: &mut ImageBuilder,
+    ) -> std::result::Result<(), CredentialsError> {
+        credentials::read_credentials(&mut *self.main.reader().await?, part, parts, builder).await
+    }
+}
+
+impl SqliteStore {
+    async fn find_keys(&self, filter: &KeyFilter, after: Option<Uuid>, limit: usize) -> Result<Vec<Key>> {
+        let mut reader = self.main.scanner().await?;
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
         query.push("FROM (SELECT k.* FROM ");
         if let Some(text) = &filter.text
@@ -136,19 +156,6 @@ impl KeyStore for SqliteStore {
             .push(order)
             .push(", v.version");
         gather(&query.build().fetch_all(&mut *reader).await.map_err(StoreError::backend)?)
-    }
-
-    async fn version_count(&self) -> Result<usize> {
-        credentials::version_count(&mut *self.main.reader().await?).await
-    }
-
-    async fn read_credentials(
-        &self,
-        part: usize,
-        parts: usize,
-        builder: &mut ImageBuilder,
-    ) -> std::result::Result<(), CredentialsError> {
-        credentials::read_credentials(&mut *self.main.reader().await?, part, parts, builder).await
     }
 }
 

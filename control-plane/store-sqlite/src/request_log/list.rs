@@ -29,7 +29,7 @@ impl Database {
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
         let mut query = page_query(COLUMNS, filter, before, limit);
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+        let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(read).collect()
     }
 
@@ -40,7 +40,7 @@ impl Database {
         limit: usize,
     ) -> Result<Vec<RecordedCall>> {
         let mut query = page_query(RECORDED_COLUMNS, filter, before, limit);
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+        let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(read_recorded).collect()
     }
 
@@ -55,7 +55,7 @@ impl Database {
         query.push("NOT INDEXED WHERE id > ").push_bind(after).push(" AND id <= ").push_bind(last);
         apply(&mut query, filter);
         query.push(" ORDER BY id");
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+        let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(read).collect()
     }
 
@@ -96,7 +96,7 @@ impl Database {
         .bind(to_millis(from))
         .bind(to_millis(to))
         .bind(row_limit(limit))
-        .fetch_all(&mut *self.reader().await?)
+        .fetch_all(&mut *self.scanner().await?)
         .await
         .map_err(StoreError::backend)?;
         rows.iter().map(read_gap).collect()
@@ -109,7 +109,7 @@ impl Database {
         )
         .bind(before.unwrap_or(i64::MAX))
         .bind(row_limit(limit))
-        .fetch_all(&mut *self.reader().await?)
+        .fetch_all(&mut *self.scanner().await?)
         .await
         .map_err(StoreError::backend)?;
         rows.iter().map(read_gap).collect()

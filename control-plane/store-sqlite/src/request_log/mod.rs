@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::SqliteStore;
+use crate::scanner::in_time;
 
 #[async_trait]
 impl RequestLogStore for SqliteStore {
@@ -31,7 +32,7 @@ impl RequestLogStore for SqliteStore {
         before: Option<AuditPosition>,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        self.audit.audit_entries(filter, before, limit).await
+        in_time(self.audit.audit_entries(filter, before, limit)).await
     }
 
     async fn recorded_calls(
@@ -40,7 +41,7 @@ impl RequestLogStore for SqliteStore {
         before: Option<AuditPosition>,
         limit: usize,
     ) -> Result<Vec<RecordedCall>> {
-        self.audit.recorded_calls(filter, before, limit).await
+        in_time(self.audit.recorded_calls(filter, before, limit)).await
     }
 
     async fn audit_entries_between(
@@ -49,7 +50,7 @@ impl RequestLogStore for SqliteStore {
         after: i64,
         last: i64,
     ) -> Result<Vec<AuditEntry>> {
-        self.audit.audit_entries_between(filter, after, last).await
+        in_time(self.audit.audit_entries_between(filter, after, last)).await
     }
 
     async fn newest_record(&self) -> Result<i64> {
@@ -71,7 +72,7 @@ impl RequestLogStore for SqliteStore {
         limit: usize,
         deadline: Instant,
     ) -> Result<SearchPage<AuditEntry>> {
-        self.audit.search_calls(filter, before, limit, deadline).await
+        in_time(self.audit.search_calls(filter, before, limit, deadline)).await
     }
 
     async fn search_users(
@@ -80,7 +81,7 @@ impl RequestLogStore for SqliteStore {
         limit: usize,
         deadline: Instant,
     ) -> Result<SearchPage<AuditedUser>> {
-        self.audit.search_users(filter, limit, deadline).await
+        in_time(self.audit.search_users(filter, limit, deadline)).await
     }
 
     async fn audit_timeline(
@@ -90,7 +91,7 @@ impl RequestLogStore for SqliteStore {
         width: u64,
         deadline: Option<Instant>,
     ) -> Result<Timeline> {
-        self.audit.audit_timeline(filter, span, width, deadline).await
+        in_time(self.audit.audit_timeline(filter, span, width, deadline)).await
     }
 
     async fn audit_stats(
@@ -100,11 +101,11 @@ impl RequestLogStore for SqliteStore {
         by: &[Dimension],
         most: usize,
     ) -> Result<AuditStats> {
-        self.audit.audit_stats(filter, span, by, most).await
+        in_time(self.audit.audit_stats(filter, span, by, most)).await
     }
 
     async fn audited_key_name(&self, key: Uuid) -> Result<Option<String>> {
-        self.audit.audited_key_name(key).await
+        in_time(self.audit.audited_key_name(key)).await
     }
 
     async fn call_groups(&self, key: Uuid, from: UnixMillis, limit: u64) -> Result<Vec<CallGroup>> {
@@ -116,7 +117,7 @@ impl RequestLogStore for SqliteStore {
     }
 
     async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
-        self.audit.audit_gaps(before, limit).await
+        in_time(self.audit.audit_gaps(before, limit)).await
     }
 
     async fn audit_gaps_between(
@@ -125,7 +126,7 @@ impl RequestLogStore for SqliteStore {
         to: UnixMillis,
         limit: usize,
     ) -> Result<Vec<AuditGap>> {
-        self.audit.audit_gaps_between(from, to, limit).await
+        in_time(self.audit.audit_gaps_between(from, to, limit)).await
     }
 
     async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>> {

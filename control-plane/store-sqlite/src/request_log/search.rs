@@ -70,7 +70,7 @@ impl Database {
         if through.is_all {
             let mut query = page_query(&head, filter, before, limit);
             let rows =
-                query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+                query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
             let found = rows.iter().map(read).collect::<Result<_>>()?;
             return Ok(SearchPage { found, ended_at: None });
         }
@@ -80,7 +80,7 @@ impl Database {
             let within = AuditFilter { from: start.or(filter.from), ..filter.clone() };
             let mut query = page_query(&head, &within, before, limit - found.len());
             let rows =
-                query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+                query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
             for row in &rows {
                 found.push(read(row)?);
             }
@@ -107,7 +107,7 @@ impl Database {
         apply_place(&mut query, before);
         query.push(" ORDER BY time DESC, id DESC LIMIT 1 OFFSET ").push_bind(row_limit(STEP));
         let row =
-            query.build().fetch_optional(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+            query.build().fetch_optional(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
         Ok(row.map(|row| row.column(0)).transpose()?.map(from_millis))
     }
 
@@ -120,7 +120,7 @@ impl Database {
             );
             let row = row.bind(first).bind(last).bind(row_limit(GATHERED + 1));
             let calls: i64 =
-                row.fetch_one(&mut *self.reader().await?).await.map_err(StoreError::backend)?.column(0)?;
+                row.fetch_one(&mut *self.scanner().await?).await.map_err(StoreError::backend)?.column(0)?;
             if calls <= row_limit(GATHERED) {
                 let index = "audit_records_source_ip";
                 return Ok(Through { index, answered: AuditFilter::default(), is_all: true });

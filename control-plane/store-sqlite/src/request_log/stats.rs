@@ -70,7 +70,7 @@ impl Database {
         let row =
             sqlx::query("SELECT key_name FROM audit_records WHERE key_id = ? ORDER BY time DESC LIMIT 1")
                 .bind(key)
-                .fetch_optional(&mut *self.reader().await?)
+                .fetch_optional(&mut *self.scanner().await?)
                 .await
                 .map_err(StoreError::backend)?;
         row.map(|row| row.column(0)).transpose()
@@ -81,7 +81,7 @@ impl Database {
         let row = sqlx::query(
             "SELECT (SELECT min(time) FROM audit_records), (SELECT max(time) FROM audit_records)",
         )
-        .fetch_one(&mut *self.reader().await?)
+        .fetch_one(&mut *self.scanner().await?)
         .await
         .map_err(StoreError::backend)?;
         let (first, last): (Option<i64>, Option<i64>) = (row.column(0)?, row.column(1)?);
@@ -104,7 +104,7 @@ impl Database {
         apply(&mut query, filter);
         query.push(" GROUP BY ").push(positions(by.len())).push(" ORDER BY calls DESC, ");
         query.push(positions(by.len())).push(" LIMIT ").push_bind(row_limit(most));
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+        let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
         rows.iter().map(|row| group(row, by)).collect()
     }
 
@@ -119,7 +119,7 @@ impl Database {
         query.push(columns(by)).push(", ").push(COUNTED).push(" FROM audit_records WHERE true");
         apply(&mut query, slice);
         query.push(" GROUP BY ").push(positions(by.len() + 2));
-        let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
+        let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
         for row in &rows {
             let group = group(row, by)?;
             let class = row.column(by.len())?;

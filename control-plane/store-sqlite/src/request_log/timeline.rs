@@ -60,7 +60,7 @@ impl Database {
         query.push(Through::of(slice).index).push(" WHERE true");
         apply(&mut query, slice);
         query.push(" GROUP BY 1, 2, 3");
-        for row in &query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)? {
+        for row in &query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)? {
             let stretch = row.column::<i64, _>(0)?.cast_unsigned().saturating_mul(width);
             let class = row.column(1)?;
             let latency = row.column::<i64, _>(2)?;

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::backup::{MANIFEST_FILE, back_up};
-use omniflow_store::contract::fixtures::{START, id, ingest, insert_keys, installation, key, record};
+use omniflow_store::contract::fixtures::{START, id, ingest, insert_keys, installation, key, record, token};
 use omniflow_store::{AdminLogFilter, AdminLogStore, AuditFilter, KeyFilter, KeyStore, RequestLogStore};
 
 const TAKEN: &str = "2027-01-15T08:00:00.000Z";
@@ -121,6 +121,32 @@ async fn existing_databases_are_moved_aside_only_on_request() {
     assert_eq!(keys_and_records(&folder).await, (1, 0), "a backup without records restores none");
     assert_eq!(keys_and_records(&restored.aside.unwrap()).await, (2, 1));
     drop(running);
+}
+
+#[tokio::test]
+async fn what_a_restore_makes_valid_again_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path()).await.unwrap();
+    let mut transaction = store.begin().await.unwrap();
+    transaction.insert_installation(&installation()).await.unwrap();
+    assert!(transaction.insert_token(&token(1)).await.unwrap());
+    transaction.commit().await.unwrap();
+    insert_keys(&store, &[key(1), key(2)]).await;
+    let room = tempfile::tempdir().unwrap();
+    let backup = room.path().join("backup");
+    back_up(folder.path(), &backup, true, TAKEN.to_owned()).await.unwrap();
+    let mut transaction = store.begin().await.unwrap();
+    transaction.revoke_version(id(1), 1, NOW).await.unwrap();
+    transaction.delete_token(id(1)).await.unwrap();
+    transaction.commit().await.unwrap();
+    store.close().await;
+    drop(store);
+    let restored = restore(&backup, folder.path(), true, NOW).await.unwrap();
+    let expected =
+        Revived { versions: vec![(key(1).name.to_string(), 1)], tokens: vec![token(1).name.to_string()] };
+    assert_eq!(restored.revived, Some(expected));
+    let unused = room.path().join("unused");
+    assert_eq!(restore(&backup, &unused, false, NOW).await.unwrap().revived, None);
 }
 
 #[tokio::test]

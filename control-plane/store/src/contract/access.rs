@@ -84,8 +84,8 @@ pub async fn deleted_token_takes_its_sessions(backend: &impl Backend) {
     assert!(store.token(id(1)).await.unwrap().is_none());
 }
 
-/// Only owners that are valid now count.
-pub async fn valid_owner_tokens_are_counted(backend: &impl Backend) {
+/// Only owners that do not expire before an instant count.
+pub async fn lasting_owner_tokens_are_counted(backend: &impl Backend) {
     let store = backend.open().await;
     let owner = |n, expires_at| {
         let mut token = token(n);
@@ -94,10 +94,10 @@ pub async fn valid_owner_tokens_are_counted(backend: &impl Backend) {
     };
     insert_tokens(&*store, &[owner(1, None), owner(2, Some(at(10))), token(3)]).await;
     let mut transaction = store.begin().await.unwrap();
-    assert_eq!(transaction.valid_owner_tokens(at(9)).await.unwrap(), 2);
-    assert_eq!(transaction.valid_owner_tokens(at(10)).await.unwrap(), 1);
+    assert_eq!(transaction.owner_tokens_until(at(10)).await.unwrap(), 2);
+    assert_eq!(transaction.owner_tokens_until(at(11)).await.unwrap(), 1);
     transaction.delete_token(id(1)).await.unwrap();
-    assert_eq!(transaction.valid_owner_tokens(at(10)).await.unwrap(), 0);
+    assert_eq!(transaction.owner_tokens_until(at(11)).await.unwrap(), 0);
 }
 
 async fn with_sessions(store: &dyn Store, sessions: &[Session], most: usize) {
@@ -248,9 +248,10 @@ pub async fn snapshot_version_is_set(backend: &impl Backend) {
     let store = backend.open().await;
     let mut transaction = store.begin().await.unwrap();
     transaction.insert_installation(&installation()).await.unwrap();
-    transaction.set_snapshot_version(START + 77).await.unwrap();
+    transaction.set_snapshot_version(START + 77, at(9)).await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!(store.installation().await.unwrap().unwrap().snapshot_version, START + 77);
+    let stored = store.installation().await.unwrap().unwrap();
+    assert_eq!((stored.snapshot_version, stored.published_at), (START + 77, at(9)));
 }
 
 /// An admin log entry round-trips with all of its fields.

@@ -114,7 +114,13 @@ pub fn policy(version: u64) -> StoredPolicy {
 
 /// The installation.
 pub fn installation() -> Installation {
-    Installation { id: id(7), key_prefix: KeyPrefix::default(), snapshot_version: START, created_at: at(0) }
+    Installation {
+        id: id(7),
+        key_prefix: KeyPrefix::default(),
+        snapshot_version: START,
+        published_at: at(0),
+        created_at: at(0),
+    }
 }
 
 /// An admin log entry by `token`, at `time`, about a key.

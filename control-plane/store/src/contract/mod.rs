@@ -68,7 +68,7 @@ macro_rules! contract_tests {
                 tokens_are_paged,
                 token_is_found_by_its_digest,
                 deleted_token_takes_its_sessions,
-                valid_owner_tokens_are_counted,
+                lasting_owner_tokens_are_counted,
                 session_is_read_and_seen,
                 session_needs_its_token,
                 oldest_sessions_are_dropped,
