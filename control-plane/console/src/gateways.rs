@@ -182,14 +182,9 @@ mod tests {
         poll("edge", version, now + 9_000).await;
         poll("<b>old", version - 90_000, now).await;
         let page = browser.page("/gateways").await;
-        for part in [
-            "1 of 2",
-            "in step</span>",
-            "clock 9 s ahead",
-            "an older version",
-            "&#60;b&#62;old",
-            "1.2.3",
-        ] {
+        for part in
+            ["1 of 2", "in step</span>", "clock 9 s ahead", "an older version", "&#60;b&#62;old", "1.2.3"]
+        {
             assert!(page.contains(part), "{part}: {page}");
         }
         server.key("next").await;
