@@ -43,4 +43,5 @@ mod routes;
 mod smoke;
 mod support;
 mod tls;
+mod unread;
 mod upstream_headers;
