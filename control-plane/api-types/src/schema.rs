@@ -6,10 +6,11 @@
 #![allow(dead_code)]
 
 use omniflow_policy::address::MAX_NETWORKS;
+use omniflow_policy::audit::Interruption as Interrupted;
 use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::explain::StepName;
 use omniflow_policy::key::Environment as KeyEnvironment;
-use omniflow_policy::limit::{MAX_LIMIT, Window};
+use omniflow_policy::limit::{INTROSPECTION_LIMIT_NAME, MAX_LIMIT, Window};
 use omniflow_policy::payload::{
     MAX_FIELD_LENGTH, MAX_PAYLOAD_BYTES, MAX_REDACTED_FIELDS, PayloadState as State,
 };
@@ -107,11 +108,15 @@ schemas! {
     PayloadState: "`whole`; `cut`: the end is missing; `no_room`: the gateway had no room for it; `not_redactable`: the body is missing, as fields to be redacted cannot be found in it."
         = words(State::ALL.map(State::as_str));
     AnomalyKind: "A kind of anomaly." = words(Kind::ALL.map(Kind::as_str));
+    Interruption: "Why a response was not complete: `upstream_reset`, `timeout` (of the gateway), `client_disconnected`, or `unknown`."
+        = words(Interrupted::ALL.map(Interrupted::as_str));
     GapCause: "Why records never arrived." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Why a step refused." = words(Denial::ALL.map(Denial::code));
     StepWord: "Which step." = words(StepName::ALL.map(StepName::as_str));
     VerdictWord: "What came of it." = words(["passed", "refused", "not_reached"]);
-    WindowWord: "Which limit." = words([Window::Minute, Window::Hour].map(Window::as_str));
+    WindowWord: "Which limit." = words([
+        Window::Minute.as_str(), Window::Hour.as_str(), INTROSPECTION_LIMIT_NAME,
+    ]);
 }
 
 fn text() -> ObjectBuilder {

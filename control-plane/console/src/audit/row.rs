@@ -29,7 +29,7 @@ pub(super) struct Row {
     is_refused: bool,
     latency: Option<Micros>,
     address: Option<(String, String)>,
-    /// How many refusals this stands for, and since when.
+    /// How many calls this stands for, and since when.
     aggregated: Option<(Count, Moment)>,
 }
 
@@ -112,6 +112,7 @@ fn denied(denial: omniflow_policy::denial::Denial) -> &'static str {
         Denial::IpNotAllowed => "The key may not be used from this address.",
         Denial::InsufficientScope => "The key has not the scope that this route needs.",
         Denial::RouteNotMapped => "The policy has no route for this path and method.",
+        Denial::MethodOverridden => "A header overrides the method, and the gateway does not apply it.",
         Denial::AmbiguousPath => "The path can be read in more than one way, and none is guessed.",
         Denial::RateLimited => "The key has used up its limit.",
         Denial::PolicyUnavailable => "The gateway had no snapshot of keys and policy yet, or one too old.",
