@@ -211,7 +211,7 @@ mod tests {
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let bytes = (0..hex.len()).step_by(2).map(byte).collect();
         assert_eq!(server.deliver_bytes(&token, bytes).await.status, StatusCode::NO_CONTENT);
-        assert_eq!(ids(&server).await, [json!(""), json!("d1"), json!("d1"), json!("d1")]);
+        assert_eq!(ids(&server).await, [json!(""), json!(""), json!("d1"), json!("d1"), json!("d1")]);
     }
 
     #[tokio::test]

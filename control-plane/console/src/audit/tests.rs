@@ -257,7 +257,7 @@ async fn new_calls_arrive_as_rows() {
     let browser = Browser::signed_in(&server, &server.owner).await;
     let cookies: Vec<String> =
         browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let request = axum::http::Request::get("/audit/live?after=5&status=404")
+    let request = axum::http::Request::get("/audit/live?after=6&status=404")
         .header(header::COOKIE, cookies.join("; "))
         .body(axum::body::Body::empty())
         .unwrap();
@@ -268,13 +268,13 @@ async fn new_calls_arrive_as_rows() {
         let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
         String::from_utf8(frame.to_vec()).unwrap()
     };
-    assert!(read().await.starts_with("id: 5\n\n"));
-    let mut call = record(1_213, START, None);
+    assert!(read().await.starts_with("id: 6\n\n"));
+    let mut call = record(1_243, START, None);
     call.status = 404;
     call.path = format!("/{MARKUP}");
-    server.deliver(&gateway, vec![call, record(1_214, START, None)]).await;
+    server.deliver(&gateway, vec![call, record(1_244, START, None)]).await;
     let event = read().await;
-    assert!(event.starts_with("id: 6\ndata: <tr>") && event.ends_with("</tr>\n\n"), "{event}");
+    assert!(event.starts_with("id: 7\ndata: <tr>") && event.ends_with("</tr>\n\n"), "{event}");
     assert!(event.lines().skip(1).all(|line| line.is_empty() || line.starts_with("data: ")), "{event}");
     assert!(event.contains(MARKUP_AS_TEXT) && !event.contains(MARKUP), "{event}");
 }
