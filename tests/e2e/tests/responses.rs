@@ -109,7 +109,7 @@ async fn an_upstream_that_limits_the_client_keeps_its_own_headers() {
 #[tokio::test]
 async fn grpc_statuses_are_recorded() {
     let stack = Stack::start(StackOptions::workers(2)).await.unwrap();
-    let key = stack.live_key("caller", &[WRITES]).await.unwrap();
+    let key = stack.live_key("client", &[WRITES]).await.unwrap();
     let mut connection = Connection::http2(stack.envoy.port()).await.unwrap();
     for (name, steer, status) in [
         ("ok", &[][..], json!(0)),
@@ -142,7 +142,7 @@ async fn responses_that_end_early_are_recorded_as_such() {
         Ok(())
     });
     let stack = Stack::start(options).await.unwrap();
-    let key = stack.live_key("caller", &["contacts:read"]).await.unwrap();
+    let key = stack.live_key("client", &["contacts:read"]).await.unwrap();
     for (name, steer, interruption) in
         [("broken", "x-echo-break", "upstream_reset"), ("stalled", "x-echo-stall", "timeout")]
     {
