@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use omniflow_policy::authorize::{GatewaySettings, INTROSPECTION_PATH, NonKeyCredentials};
+use omniflow_policy::credential::{CredentialHeader, MethodOverride};
 use omniflow_policy::gateway::is_gateway_name;
 use omniflow_policy::path::Target;
 use serde::Deserialize;
@@ -25,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) strip_credential: bool,
     /// Whether the decision is set as filter state, for access logs.
     pub(crate) access_log_state: bool,
+    /// Whether responses to calls with a key are marked so that shared caches do not serve them to others.
+    pub(crate) private_responses: bool,
     /// The settings that decisions depend on.
     pub(crate) settings: GatewaySettings,
     /// The maximum time since the control plane last confirmed the snapshot. `None` for no limit.
@@ -50,6 +53,12 @@ struct Document {
     strip_credential: bool,
     #[serde(default = "yes")]
     access_log_state: bool,
+    #[serde(default = "yes")]
+    private_responses: bool,
+    #[serde(default)]
+    credential_header: CredentialHeader,
+    #[serde(default)]
+    method_override: MethodOverride,
     #[serde(default)]
     non_key_credentials: NonKeyCredentials,
     #[serde(default)]
@@ -149,9 +158,12 @@ impl Config {
             gateway: document.gateway,
             strip_credential: document.strip_credential,
             access_log_state: document.access_log_state,
+            private_responses: document.private_responses,
             settings: GatewaySettings {
                 non_key_credentials: document.non_key_credentials,
                 introspection_path: document.introspection_path,
+                credential_header: document.credential_header,
+                method_override: document.method_override,
             },
             max_snapshot_age: (age != 0).then(|| Duration::from_secs(age)),
             key_cache_bytes: document.key_cache_bytes,
@@ -178,7 +190,9 @@ mod tests {
         let config = config.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.authority, "omniflow");
         assert_eq!(config.authorization, "Bearer t");
-        assert!(config.strip_credential && config.access_log_state);
+        assert!(config.strip_credential && config.access_log_state && config.private_responses);
+        assert_eq!(config.settings.credential_header, CredentialHeader::Any);
+        assert_eq!(config.settings.method_override, MethodOverride::Refuse);
         assert_eq!(config.settings.non_key_credentials, NonKeyCredentials::Refuse);
         assert_eq!(config.settings.introspection_path.as_deref(), Some("/.well-known/omniflow/key"));
         assert_eq!(config.max_snapshot_age, None);
@@ -216,6 +230,11 @@ mod tests {
                 .starts_with("non_key_credentials: unknown variant `allow`")
         );
         assert!(with(r#""audit_flush_ms": "fast""#).starts_with("audit_flush_ms: invalid type"));
+        assert!(
+            with(r#""credential_header": "cookie""#)
+                .starts_with("credential_header: unknown variant `cookie`, expected `any` or `x-api-key`")
+        );
+        assert!(with(r#""method_override": "strip""#).starts_with("method_override: unknown variant"));
         assert!(with(r#""strip_credentials": false"#).contains("unknown field `strip_credentials`"));
     }
 

@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     audit_not_quiescent: Option<u32>,
     payloads_dropped: Option<u32>,
     snapshots_rejected: Option<u32>,
+    forwarded_unparsed: Option<u32>,
     snapshot_version: Option<u32>,
 }
 
@@ -34,6 +35,7 @@ impl Metrics {
             audit_lost: counter("omniflow_audit_records_lost"),
             payloads_dropped: counter("omniflow_audit_payloads_dropped"),
             snapshots_rejected: counter("omniflow_snapshots_rejected"),
+            forwarded_unparsed: counter("omniflow_forwarded_addresses_unparsed"),
             audit_waiting: gauge("omniflow_audit_records_waiting"),
             audit_not_quiescent: gauge("omniflow_audit_not_quiescent"),
             snapshot_version: gauge("omniflow_snapshot_version"),
@@ -54,6 +56,11 @@ impl Metrics {
     /// Counts a call whose payload found no room.
     pub(crate) fn add_payload_dropped(&self) {
         increment(self.payloads_dropped, 1);
+    }
+
+    /// Counts a request whose `X-Forwarded-For` has an address that Envoy cannot parse.
+    pub(crate) fn add_forwarded_unparsed(&self) {
+        increment(self.forwarded_unparsed, 1);
     }
 
     /// Counts a snapshot or delta that was rejected.

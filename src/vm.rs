@@ -1,7 +1,9 @@
 //! The state that the requests of a VM share with its root context.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use omniflow_policy::audit::AuditRecord;
 use omniflow_policy::payload::CallPayload;
@@ -10,6 +12,7 @@ use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use crate::audit::buffer::AuditBuffer;
 use crate::clock::{self, Clocks};
 use crate::config::Config;
+use crate::host::{self, LogLevel};
 use crate::metrics::Metrics;
 use crate::request::payload::PayloadRoom;
 use crate::snapshot::view::SnapshotView;
@@ -17,6 +20,9 @@ use crate::workers::member_table::CallProgress;
 use crate::workers::membership::Membership;
 use crate::workers::message::Message;
 use crate::workers::shared_data::Names;
+
+/// At most one warning about `X-Forwarded-For` is logged in this time.
+const FORWARDED_WARNING_PERIOD: Duration = Duration::from_secs(60);
 
 /// This VM. It belongs to one thread. VMs share state in shared data only.
 pub(crate) struct Vm {
@@ -29,6 +35,8 @@ pub(crate) struct Vm {
     pub(crate) payload_room: Rc<PayloadRoom>,
     /// The number of calls that were decided. Each makes a record when it ends.
     pub(crate) begun: Cell<u64>,
+    /// When an unparsed X-Forwarded-For was last logged.
+    forwarded_warned: Cell<Option<MonotonicNanos>>,
     /// Both clocks at the last tick.
     pub(crate) clocks: Cell<Clocks>,
     /// A full batch is waiting, and the root context was asked to send it.
@@ -52,6 +60,7 @@ impl Vm {
             names,
             metrics: Metrics::define(),
             begun: Cell::new(0),
+            forwarded_warned: Cell::new(None),
             clocks: Cell::new(Clocks::read()),
             flush_requested: Cell::new(false),
             membership: RefCell::new(None),
@@ -66,6 +75,19 @@ impl Vm {
         self.clocks.get().wall_clock(now)
     }
 
+    /// Counts a request whose `X-Forwarded-For` Envoy cannot parse, and logs the first in a minute.
+    pub(crate) fn warn_of_forwarded_address(&self, source: IpAddr, now: MonotonicNanos) {
+        self.metrics.add_forwarded_unparsed();
+        if self.forwarded_warned.get().is_none_or(|last| now.since(last) >= FORWARDED_WARNING_PERIOD) {
+            self.forwarded_warned.set(Some(now));
+            let message = format!(
+                "X-Forwarded-For has an address with a port or in brackets, which Envoy cannot parse, so the client's \
+                 address is taken to be {source}; configure the proxy in front to send plain addresses"
+            );
+            host::log(LogLevel::Warn, &message);
+        }
+    }
+
     /// The progress of this VM's records.
     pub(crate) fn progress(&self) -> CallProgress {
         CallProgress {
@@ -75,9 +97,15 @@ impl Vm {
         }
     }
 
-    /// Adds the record of a call that has ended.
-    pub(crate) fn record(&self, record: AuditRecord, payload: Option<CallPayload>, now: MonotonicNanos) {
-        let is_full = self.audit.borrow_mut().push(record, payload, now, &self.metrics);
+    /// Adds the record of a call that has ended. `is_metered`: it was charged to the limits of its key.
+    pub(crate) fn record(
+        &self,
+        record: AuditRecord,
+        payload: Option<CallPayload>,
+        is_metered: bool,
+        now: MonotonicNanos,
+    ) {
+        let is_full = self.audit.borrow_mut().push(record, payload, is_metered, now, &self.metrics);
         // Only the root context can send a batch: a call that a request makes is cancelled with the request.
         if is_full
             && !self.flush_requested.replace(true)

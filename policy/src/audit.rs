@@ -3,9 +3,10 @@
 //! | module | content |
 //! |---|---|
 //! | `record` | one call |
+//! | `interruption` | why a response was not complete |
 //! | `argument_hash` | the hash of a call's arguments |
-//! | `item` | the items of a batch: calls, aggregated refusals, gaps |
-//! | `aggregate` | aggregates a flood of refusals into counts |
+//! | `item` | the items of a batch: calls, aggregated calls, gaps |
+//! | `aggregate` | aggregates a flood of calls into counts |
 //! | `delivery` | how many calls each VM of a gateway has begun and delivered |
 //! | `batch` | the binary format of a batch |
 
@@ -13,13 +14,17 @@ mod aggregate;
 mod argument_hash;
 mod batch;
 mod delivery;
+mod interruption;
 mod item;
 mod record;
 
-pub use self::aggregate::{FULL_RECORDS, MAX_PAIRS, RefusalAggregator, WINDOW};
+pub use self::aggregate::{
+    CallAggregator, FULL_RECORDS, MAX_ADDRESSES, MAX_FULL_RECORDS, MAX_KEYS, UnboundedCall, WINDOW,
+};
 pub use self::argument_hash::ArgumentHash;
 pub use self::batch::{AuditBatch, AuditSource, FORMAT, InvalidBatch, MAGIC};
 pub use self::delivery::{DeliveryReport, MAX_REPORTED_VMS, VmDelivery};
-pub use self::item::{AggregatedRefusals, AuditItem, ReportedGap, ReportedGapCause};
-pub use self::record::{AuditKey, AuditRecord, MAX_TEXT, clip};
+pub use self::interruption::Interruption;
+pub use self::item::{AuditItem, CallAggregate, ReportedGap, ReportedGapCause};
+pub use self::record::{AuditKey, AuditRecord, MAX_METHOD, MAX_PATH, MAX_REQUEST_ID, TRUNCATED, clip};
 pub use crate::redaction::REDACTED;

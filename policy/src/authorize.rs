@@ -4,7 +4,7 @@
 //! 2. The credential belongs to a key.
 //! 3. The key is neither revoked nor expired.
 //! 4. The key may be used from the client's address.
-//! 5. The policy has a route for path and method, and the key has the scope that the route requires.
+//! 5. No header overrides the method, the policy has a route for path and method, and the key has the scope that the route requires.
 
 use alloc::string::String;
 use core::net::IpAddr;
@@ -12,7 +12,7 @@ use core::net::IpAddr;
 use uuid::Uuid;
 
 use crate::address::AllowlistView;
-use crate::credential::SentCredential;
+use crate::credential::{CredentialHeader, MethodOverride, SentCredential};
 use crate::denial::{Denial, Outcome};
 use crate::digest::Digest;
 use crate::key::Environment;
@@ -36,6 +36,8 @@ pub struct Call<'a> {
 pub struct Request<'a> {
     /// The method, in its original case.
     pub method: &'a [u8],
+    /// Whether a header overrides the method, see [`crate::credential::find_method`].
+    pub is_method_overridden: bool,
     /// The value of `:path`; empty if the request has none.
     pub target: &'a [u8],
     /// The client's address, if known.
@@ -54,6 +56,10 @@ pub struct GatewaySettings {
     pub non_key_credentials: NonKeyCredentials,
     /// Path where clients query their own key; the gateway itself answers. `None` disables introspection.
     pub introspection_path: Option<String>,
+    /// Which header carries keys.
+    pub credential_header: CredentialHeader,
+    /// What happens to requests with a header that overrides the method.
+    pub method_override: MethodOverride,
 }
 
 /// What happens to requests whose credential is not a key.
@@ -97,7 +103,8 @@ pub struct Decision<'s, 'p> {
     pub credential: Option<CredentialView<'s>>,
     /// The route, if the policy has one for the path, also of a denied request.
     pub route: Option<Route<'p>>,
-    /// Whether the client queries its own key, which requires no scope and is not charged to a limit.
+    /// Whether the client queries its own key, which requires no scope and is charged to
+    /// [`crate::limit::INTROSPECTION_LIMIT`] instead of the key's limits.
     pub is_introspection: bool,
     /// The outcome, rate limits aside.
     pub outcome: Outcome,
@@ -126,7 +133,16 @@ pub fn authorize<'s, 'p>(
     call: &Call<'_>,
     find: impl FnOnce(&Digest) -> Option<CredentialView<'s>>,
 ) -> Decision<'s, 'p> {
-    let unidentified = |outcome| Destination::of(policy, settings, &call.request).decision(None, outcome);
+    let unidentified = |outcome| {
+        let outcome = match outcome {
+            // What checks the request next may judge it by its own method.
+            Outcome::PassedThrough if call.request.is_method_overridden => {
+                Outcome::Denied(Denial::MethodOverridden)
+            }
+            outcome => outcome,
+        };
+        Destination::of(policy, settings, &call.request).decision(None, outcome)
+    };
     let (text, otherwise) = match call.credential {
         Err(denial) => return unidentified(Outcome::Denied(denial)),
         Ok(SentCredential::Key(text)) => (Some(text), Outcome::Denied(Denial::MalformedKey)),
@@ -166,7 +182,10 @@ pub fn authorize_credential<'s, 'p>(
     credential: CredentialView<'s>,
 ) -> Decision<'s, 'p> {
     let destination = Destination::of(policy, settings, request);
-    let denial = check_key(&credential, request).or_else(|| check_destination(&credential, &destination));
+    let denial = check_key(&credential, request).or_else(|| {
+        let overridden = request.is_method_overridden.then_some(Denial::MethodOverridden);
+        overridden.or_else(|| check_destination(&credential, &destination))
+    });
     destination.decision(Some(credential), denial.map_or(Outcome::Allowed, Outcome::Denied))
 }
 

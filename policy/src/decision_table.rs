@@ -12,12 +12,12 @@ use crate::address::Allowlist;
 use crate::authorize::{
     Call, Decision, GatewaySettings, INTROSPECTION_PATH, Request, authorize, authorize_credential,
 };
-use crate::credential::find_credential;
+use crate::credential::{find_credential, find_method};
 use crate::denial::{Denial, Outcome};
 use crate::digest::Digest;
 use crate::explain::{Step, StepName, Verdict, explain};
 use crate::key::{Environment, KeyPrefix, compose_key};
-use crate::limit::{LimitDecision, LimitState, RateLimit};
+use crate::limit::{INTROSPECTION_LIMIT, INTROSPECTION_LIMIT_NAME, LimitDecision, LimitState, RateLimit};
 use crate::policy::{Policy, PolicyDocument};
 use crate::scope::ScopeSet;
 use crate::snapshot::{Credential, Image};
@@ -124,8 +124,8 @@ fn credential(key: &Key, digest: Digest) -> Credential {
 
 /// The decision of the key's limits, if the call is charged to them.
 fn charge(key: &Key, decision: &Decision<'_, '_>) -> Option<LimitDecision> {
-    let charged = decision.outcome == Outcome::Allowed && !decision.is_introspection;
-    let limit = decision.credential.filter(|_| charged)?.rate_limit;
+    let own = decision.credential.filter(|_| decision.outcome == Outcome::Allowed)?.rate_limit;
+    let limit = if decision.is_introspection { INTROSPECTION_LIMIT } else { own };
     let mut state = LimitState::default();
     for _ in 0..key.calls_before {
         if let LimitDecision::Admitted { state: next, .. } = limit.charge(state, MONOTONIC) {
@@ -150,18 +150,20 @@ fn decide(case: &Case) -> (Decided, Vec<Step>) {
         })
         .collect();
     let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let settings = GatewaySettings {
+        introspection_path: Some(INTROSPECTION_PATH.to_owned()),
+        ..GatewaySettings::default()
+    };
+    let method = find_method(pairs.clone(), case.method.as_bytes(), settings.method_override);
     let call = Call {
-        credential: find_credential(pairs, policy.key_prefix()),
+        credential: find_credential(pairs, policy.key_prefix(), settings.credential_header),
         request: Request {
             method: case.method.as_bytes(),
+            is_method_overridden: method.is_err(),
             target: case.target.as_bytes(),
             source: crate::address::parse_source_address(case.source_ip.as_bytes()),
             now: NOW,
         },
-    };
-    let settings = GatewaySettings {
-        introspection_path: Some(INTROSPECTION_PATH.to_owned()),
-        ..GatewaySettings::default()
     };
     let decision = authorize(&policy, &settings, &call, |digest: &Digest| image.find(digest));
     let limit = case.key.as_ref().and_then(|key| charge(key, &decision));
@@ -175,7 +177,9 @@ fn decide(case: &Case) -> (Decided, Vec<Step>) {
     }
     let (outcome, exceeded) = match limit {
         Some(LimitDecision::Refused { report, .. }) => {
-            (Outcome::Denied(Denial::RateLimited), Some(report.window.as_str().to_owned()))
+            let name =
+                if decision.is_introspection { INTROSPECTION_LIMIT_NAME } else { report.window.as_str() };
+            (Outcome::Denied(Denial::RateLimited), Some(name.to_owned()))
         }
         _ => (decision.outcome, None),
     };
@@ -211,7 +215,7 @@ fn deciding_step(reason: &str) -> usize {
         "unknown_key" => 1,
         "key_revoked" | "key_expired" => 2,
         "ip_not_allowed" => 3,
-        "ambiguous_path" | "route_not_mapped" => 4,
+        "ambiguous_path" | "route_not_mapped" | "method_overridden" => 4,
         "insufficient_scope" => 5,
         "rate_limited" => 6,
         "allowed" => 7,

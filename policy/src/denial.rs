@@ -32,10 +32,12 @@ pub enum Denial {
     RateLimited,
     /// The filter has no snapshot, or its snapshot is older than the operator allows.
     PolicyUnavailable,
+    /// A header overrides the method, and the gateway does not apply it.
+    MethodOverridden,
 }
 
 /// The outcome of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// A key was accepted.
     Allowed,
@@ -47,7 +49,7 @@ pub enum Outcome {
 
 impl Denial {
     /// All reasons, in the order of the enum.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::MissingCredentials,
         Self::MalformedKey,
         Self::UnknownKey,
@@ -60,6 +62,7 @@ impl Denial {
         Self::AmbiguousPath,
         Self::RateLimited,
         Self::PolicyUnavailable,
+        Self::MethodOverridden,
     ];
 
     /// The stable code.
@@ -77,13 +80,14 @@ impl Denial {
             Self::AmbiguousPath => "ambiguous_path",
             Self::RateLimited => "rate_limited",
             Self::PolicyUnavailable => "policy_unavailable",
+            Self::MethodOverridden => "method_overridden",
         }
     }
 
     /// The HTTP status.
     pub const fn status(self) -> u16 {
         match self {
-            Self::AmbiguousPath => 400,
+            Self::AmbiguousPath | Self::MethodOverridden => 400,
             Self::MissingCredentials
             | Self::MalformedKey
             | Self::UnknownKey
@@ -135,6 +139,9 @@ impl Denial {
                 "This API key has exceeded a rate limit. Retry after the number of seconds in Retry-After."
             }
             Self::PolicyUnavailable => "The gateway has no current key data yet. Try again shortly.",
+            Self::MethodOverridden => {
+                "A header such as X-HTTP-Method-Override states another method than the request. Send the method itself."
+            }
         }
     }
 }

@@ -140,7 +140,7 @@ impl StepName {
             Denial::UnknownKey | Denial::PolicyUnavailable => Self::Key,
             Denial::KeyRevoked | Denial::KeyExpired => Self::Validity,
             Denial::IpNotAllowed => Self::Address,
-            Denial::AmbiguousPath | Denial::RouteNotMapped => Self::Route,
+            Denial::AmbiguousPath | Denial::RouteNotMapped | Denial::MethodOverridden => Self::Route,
             Denial::InsufficientScope => Self::Scope,
             Denial::RateLimited => Self::Limit,
         }
@@ -156,8 +156,8 @@ impl End {
         match (decision.outcome, limit) {
             (Outcome::Denied(denial), _) => refused(denial),
             (Outcome::PassedThrough, _) => passed(StepName::Credential),
-            (Outcome::Allowed, _) if decision.is_introspection => passed(StepName::Limit),
             (Outcome::Allowed, Some(LimitDecision::Refused { .. })) => refused(Denial::RateLimited),
+            (Outcome::Allowed, _) if decision.is_introspection => passed(StepName::Limit),
             (Outcome::Allowed, Some(LimitDecision::Admitted { .. })) => passed(StepName::Limit),
             (Outcome::Allowed, None) => passed(StepName::Scope),
         }

@@ -12,6 +12,10 @@ use crate::time::MonotonicNanos;
 pub const MAX_LIMIT: u32 = 1_000_000;
 /// Default limit of a new key, in calls per minute.
 pub const DEFAULT_PER_MINUTE: u32 = 60;
+/// The limit of each key on introspection, which is not charged to the limits of the key itself.
+pub const INTROSPECTION_LIMIT: RateLimit = RateLimit { per_minute: Some(10), per_hour: None, burst: None };
+/// The name of [`INTROSPECTION_LIMIT`] in problem documents, beside those of windows.
+pub const INTROSPECTION_LIMIT_NAME: &str = "introspection";
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -69,6 +73,9 @@ pub struct LimitReport {
     pub window: Window,
     /// Sustained calls per window.
     pub limit: u32,
+    /// Number of calls that a full bucket admits at once: the burst, or the limit itself. Never below
+    /// `remaining`.
+    pub bucket: u32,
     /// Number of calls that would be admitted now.
     pub remaining: u32,
     /// Seconds until the bucket is full, rounded up, at least 1.
@@ -157,6 +164,7 @@ impl RateLimit {
         LimitReport {
             window,
             limit: self.limit_of(window).unwrap_or(0),
+            bucket: self.bucket_of(window).unwrap_or(0),
             remaining: gcra.map_or(0, |gcra| gcra.remaining(state.get(window), now)),
             reset_seconds: gcra
                 .map_or(0, |gcra| gcra.until_full(state.get(window), now))
@@ -174,11 +182,16 @@ impl RateLimit {
 
     fn gcra(&self, window: Window) -> Option<Gcra> {
         let limit = NonZeroU32::new(self.limit_of(window)?)?;
-        // The burst applies to the shorter window. If a limit per minute is set too, the burst of the hour is
-        // its limit.
-        let own_burst = window == Window::Minute || self.per_minute.is_none();
-        let burst = self.burst.filter(|_| own_burst).and_then(NonZeroU32::new).unwrap_or(limit);
+        let burst = NonZeroU32::new(self.bucket_of(window)?)?;
         Some(Gcra::new(limit, window.seconds() * SECOND, burst))
+    }
+
+    /// The bucket size. The burst applies to the shorter window. If a limit per minute is set too, the bucket of
+    /// the hour has the size of its limit.
+    fn bucket_of(&self, window: Window) -> Option<u32> {
+        let limit = self.limit_of(window)?;
+        let own_burst = window == Window::Minute || self.per_minute.is_none();
+        Some(self.burst.filter(|burst| own_burst && *burst > 0).unwrap_or(limit))
     }
 
     fn limit_of(&self, window: Window) -> Option<u32> {

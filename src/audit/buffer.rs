@@ -1,22 +1,24 @@
 //! The buffer of one VM's audit records.
 //!
 //! Records stay in the buffer until the control plane has acknowledged them. When the buffer is full, new records are dropped and counted; a
-//! gap with their number and time span follows the next acknowledged batch. Refusals without a known key are aggregated when
-//! there are many. Payloads have half as much room beside the records; beyond it a record is sent without its payload.
+//! gap with their number and time span follows the next acknowledged batch. Calls that no limit bounds, which are refusals and
+//! calls without a key, are aggregated when there are many. Payloads have half as much room beside the records, of which each key may use three
+//! quarters of what the other keys leave; beyond it a record is sent without its payload.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use omniflow_policy::audit::{
-    AuditBatch, AuditItem, AuditRecord, AuditSource, RefusalAggregator, ReportedGap, ReportedGapCause, WINDOW,
+    AuditBatch, AuditItem, AuditRecord, AuditSource, CallAggregator, ReportedGap, ReportedGapCause,
+    UnboundedCall, WINDOW,
 };
-use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
+use uuid::Uuid;
 
 use super::delivery::{BatchOutcome, Delivery};
-use super::undelivered::{EncodedItem, Undelivered};
+use super::undelivered::{EncodedItem, PayloadShare, Undelivered};
 use crate::config::Config;
 use crate::control_plane::{CallToken, Response};
 use crate::metrics::Metrics;
@@ -32,12 +34,14 @@ pub(crate) struct AuditBuffer {
     bytes: usize,
     /// Bytes of the payloads among them.
     payload_bytes: usize,
+    /// The same by key.
+    payloads_by_key: BTreeMap<Uuid, usize>,
     /// Room for records in bytes. Payloads have half as much in addition.
     capacity: usize,
     next_sequence: u64,
     /// The number of acknowledged calls, which is the sequence number of the first unacknowledged one.
     acknowledged: u64,
-    refusals: RefusalAggregator,
+    aggregator: CallAggregator,
     /// The start of the current aggregation window.
     window_since: MonotonicNanos,
     /// Calls that found no room and are in no gap yet. They get sequence numbers with the gap.
@@ -63,10 +67,11 @@ impl AuditBuffer {
             items: VecDeque::new(),
             bytes: 0,
             payload_bytes: 0,
+            payloads_by_key: BTreeMap::new(),
             capacity: config.audit_buffer_bytes,
             next_sequence: 0,
             acknowledged: 0,
-            refusals: RefusalAggregator::default(),
+            aggregator: CallAggregator::default(),
             window_since: MonotonicNanos(0),
             dropped: None,
             waiting_since: None,
@@ -79,7 +84,8 @@ impl AuditBuffer {
     pub(crate) fn from_undelivered(undelivered: Undelivered, config: &Config) -> Self {
         let Undelivered { acknowledged, items } = undelivered;
         let bytes = items.iter().map(|item| item.bytes.len()).sum();
-        let payload_bytes = items.iter().map(|item| item.payload).sum();
+        let payload_bytes = items.iter().map(|item| item.payload.bytes).sum();
+        // No payload is added any more.
         Self { items, bytes, payload_bytes, acknowledged, is_complete: true, ..Self::new(config) }
     }
 
@@ -90,6 +96,7 @@ impl AuditBuffer {
         self.append_gap(now);
         self.delivery.abandon();
         (self.bytes, self.payload_bytes) = (0, 0);
+        self.payloads_by_key.clear();
         Undelivered { acknowledged: self.acknowledged, items: std::mem::take(&mut self.items) }
     }
 
@@ -103,36 +110,42 @@ impl AuditBuffer {
         self.acknowledged
     }
 
-    /// Aggregates a refusal without a known key if there are many. Returns `false` if it needs a record.
-    pub(crate) fn aggregate(&mut self, source: Option<IpAddr>, reason: Denial, time: UnixMillis) -> bool {
-        self.refusals.aggregate(source, reason, time)
+    /// Aggregates a call that no limit bounds if there are many. Returns `false` if it needs a record.
+    pub(crate) fn aggregate(&mut self, call: UnboundedCall<'_>) -> bool {
+        self.aggregator.aggregate(call)
     }
 
-    /// Adds a record and its payload, and assigns the sequence number. Returns whether this completed a full batch.
+    /// Adds a record and its payload, and assigns the sequence number. `is_metered`: the call was charged to the limits of its
+    /// key. Returns whether this completed a full batch.
     pub(crate) fn push(
         &mut self,
         mut record: AuditRecord,
         payload: Option<CallPayload>,
+        is_metered: bool,
         now: MonotonicNanos,
         metrics: &Metrics,
     ) -> bool {
         record.sequence = self.next_sequence;
         let span = CallSpan { calls: 1, from: record.time, to: record.time };
-        // Refused calls are unbounded. They never take the room of allowed ones.
-        let is_allowed = record.key.is_some() && record.outcome == Outcome::Allowed;
-        let room = if is_allowed { self.capacity } else { self.capacity / 2 };
-        match payload.map(|payload| self.fit_payload(payload, metrics)) {
+        // Other calls never take the room of metered ones.
+        let room = if is_metered { self.capacity } else { self.capacity / 2 };
+        let key = record.key.as_ref().map(|key| key.id);
+        match payload.map(|payload| self.fit_payload(key, payload, metrics)) {
             Some(payload) => {
-                let bytes = payload.query.len() + payload.body.len();
-                self.add(&AuditItem::CallWithPayload(record, payload), bytes, room, span, now, metrics)
+                let share = PayloadShare { bytes: payload.query.len() + payload.body.len(), key };
+                self.add(&AuditItem::CallWithPayload(record, payload), share, room, span, now, metrics)
             }
-            None => self.add(&AuditItem::Call(record), 0, room, span, now, metrics),
+            None => self.add(&AuditItem::Call(record), PayloadShare::default(), room, span, now, metrics),
         }
     }
 
     /// The payload, or its description alone if there is no room for it. Payloads never take the room of records.
-    fn fit_payload(&self, payload: CallPayload, metrics: &Metrics) -> CallPayload {
-        let fits = self.payload_bytes + payload.query.len() + payload.body.len() <= self.capacity / 2;
+    fn fit_payload(&self, key: Option<Uuid>, payload: CallPayload, metrics: &Metrics) -> CallPayload {
+        let bytes = payload.query.len() + payload.body.len();
+        let of_key = key.and_then(|key| self.payloads_by_key.get(&key)).copied().unwrap_or(0);
+        let left = (self.capacity / 2).checked_sub(self.payload_bytes + bytes);
+        // What is left after it is at least a third of what the key uses.
+        let fits = left.is_some_and(|left| of_key + bytes <= left.saturating_mul(3));
         if fits && payload.state != PayloadState::NoRoom {
             return payload;
         }
@@ -146,36 +159,39 @@ impl AuditBuffer {
             return;
         }
         self.window_since = now;
-        if self.refusals.aggregated() == 0 {
+        if self.aggregator.aggregated() == 0 {
             // Nothing to record. Sources without refusals in this window are still removed.
-            return self.refusals.end_window(|_| {});
+            return self.aggregator.end_window(|_| {});
         }
         self.record_aggregates(now, metrics);
     }
 
     fn record_aggregates(&mut self, now: MonotonicNanos, metrics: &Metrics) {
         let mut aggregates = Vec::new();
-        self.refusals.end_window(|refusals| aggregates.push(refusals));
-        for mut refusals in aggregates {
-            refusals.sequence = self.next_sequence;
-            let span = CallSpan { calls: refusals.calls, from: refusals.first_time, to: refusals.last_time };
-            self.add(&AuditItem::Aggregated(refusals), 0, self.capacity / 2, span, now, metrics);
+        self.aggregator.end_window(|aggregate| aggregates.push(aggregate));
+        for mut aggregate in aggregates {
+            aggregate.sequence = self.next_sequence;
+            let span =
+                CallSpan { calls: aggregate.calls, from: aggregate.first_time, to: aggregate.last_time };
+            let room = self.capacity / 2;
+            let none = PayloadShare::default();
+            self.add(&AuditItem::Aggregated(aggregate), none, room, span, now, metrics);
         }
     }
 
-    /// Adds an item for the calls of `span` if there is room. `payload` of its bytes have their own room. Returns whether
+    /// Adds an item for the calls of `span` if there is room. The bytes of its payload have their own room. Returns whether
     /// this completed a full batch.
     fn add(
         &mut self,
         item: &AuditItem,
-        payload: usize,
+        payload: PayloadShare,
         room: usize,
         span: CallSpan,
         now: MonotonicNanos,
         metrics: &Metrics,
     ) -> bool {
         let bytes = item.encode();
-        if self.bytes - self.payload_bytes + bytes.len() - payload > room {
+        if self.bytes - self.payload_bytes + bytes.len() - payload.bytes > room {
             metrics.add_audit_lost(span.calls);
             self.dropped = Some(self.dropped.map_or(span, |dropped| dropped.merge(span)));
             return false;
@@ -185,10 +201,13 @@ impl AuditBuffer {
         !was_full && self.bytes >= BATCH_BYTES
     }
 
-    fn enqueue(&mut self, bytes: Vec<u8>, payload: usize, calls: u64, now: MonotonicNanos) {
+    fn enqueue(&mut self, bytes: Vec<u8>, payload: PayloadShare, calls: u64, now: MonotonicNanos) {
         self.next_sequence = self.next_sequence.saturating_add(calls);
         self.bytes += bytes.len();
-        self.payload_bytes += payload;
+        self.payload_bytes += payload.bytes;
+        if let Some(key) = payload.key {
+            *self.payloads_by_key.entry(key).or_default() += payload.bytes;
+        }
         self.items.push_back(EncodedItem { bytes, payload, calls });
         self.waiting_since.get_or_insert(now);
     }
@@ -203,7 +222,7 @@ impl AuditBuffer {
             from: Some(from),
             to,
         };
-        self.enqueue(AuditItem::Gap(lost).encode(), 0, calls, now);
+        self.enqueue(AuditItem::Gap(lost).encode(), PayloadShare::default(), calls, now);
     }
 
     /// Sends a batch if one is due and none is in flight. Returns whether it did. Only in callbacks of the root context: a
@@ -258,13 +277,26 @@ impl AuditBuffer {
     }
 
     fn remove(&mut self, items: usize, now: MonotonicNanos) {
-        for item in self.items.drain(..items.min(self.items.len())) {
+        for _ in 0..items {
+            let Some(item) = self.items.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(item.bytes.len());
-            self.payload_bytes = self.payload_bytes.saturating_sub(item.payload);
+            self.remove_share(item.payload);
             self.acknowledged = self.acknowledged.saturating_add(item.calls);
         }
         self.waiting_since = (!self.items.is_empty()).then_some(now);
         self.append_gap(now);
+    }
+
+    fn remove_share(&mut self, payload: PayloadShare) {
+        self.payload_bytes = self.payload_bytes.saturating_sub(payload.bytes);
+        if let Some(key) = payload.key
+            && let Entry::Occupied(mut of_key) = self.payloads_by_key.entry(key)
+        {
+            *of_key.get_mut() = of_key.get().saturating_sub(payload.bytes);
+            if *of_key.get() == 0 {
+                of_key.remove();
+            }
+        }
     }
 }
 

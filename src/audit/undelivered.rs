@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use omniflow_policy::audit::AuditSource;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The records of a VM that has ended.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,10 +27,17 @@ pub(crate) struct Undelivered {
 pub(super) struct EncodedItem {
     #[serde(with = "serde_bytes")]
     pub(super) bytes: Vec<u8>,
-    /// The bytes among them that are a payload.
-    pub(super) payload: usize,
+    /// The payload among them.
+    pub(super) payload: PayloadShare,
     /// The number of calls that the item stands for.
     pub(super) calls: u64,
+}
+
+/// The bytes of a payload, and the key whose payload it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PayloadShare {
+    pub(super) bytes: usize,
+    pub(super) key: Option<Uuid>,
 }
 
 // === impl Undelivered ===

@@ -55,6 +55,11 @@ fn is_complete(bytes: &[u8]) -> bool {
     lengths.fold(0_usize, |sum, (length, _)| sum.saturating_add(length).saturating_add(1)) == texts.len()
 }
 
+/// A number in a header.
+pub(crate) fn parse_number(value: &[u8]) -> Option<u32> {
+    core::str::from_utf8(value).ok()?.parse().ok()
+}
+
 /// The status in a `:status` header.
 pub(crate) fn parse_status(value: &[u8]) -> Option<u16> {
     core::str::from_utf8(value).ok()?.parse().ok()

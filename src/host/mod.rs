@@ -103,7 +103,7 @@ pub(crate) fn set_filter_state(name: &str, value: &[u8]) {
 
 // === the request and its response ===
 
-/// All request headers. Only in the request headers callback, like the two functions below.
+/// All request headers. Only in the request headers callback, like the three functions below.
 pub(crate) fn request_headers() -> HeaderMap {
     HeaderMap::new(raw::header_map(MapType::HttpRequestHeaders))
 }
@@ -111,6 +111,11 @@ pub(crate) fn request_headers() -> HeaderMap {
 /// Adds a request header. Of a name that the request does not have, or no longer has.
 pub(crate) fn add_request_header(name: &str, value: &[u8]) {
     raw::add_header(MapType::HttpRequestHeaders, name.as_bytes(), value);
+}
+
+/// Sets a request header in place of all headers of its name.
+pub(crate) fn replace_request_header(name: &str, value: &[u8]) {
+    raw::replace_header(MapType::HttpRequestHeaders, name.as_bytes(), value);
 }
 
 /// Removes all request headers of a name.
@@ -131,6 +136,11 @@ pub(crate) fn request_trailers() -> HeaderMap {
 /// Removes all request trailers of a name.
 pub(crate) fn remove_request_trailer(name: &[u8]) {
     raw::remove_header(MapType::HttpRequestTrailers, name);
+}
+
+/// All response trailers. Only in the response trailers callback.
+pub(crate) fn response_trailers() -> HeaderMap {
+    HeaderMap::new(raw::header_map(MapType::HttpResponseTrailers))
 }
 
 /// All response headers. Only in the response headers callback, like the two functions below.

@@ -1,6 +1,6 @@
 //! Rate limits: one entry per key in shared data, changed by compare-and-swap and therefore exact over all workers.
 
-use omniflow_policy::limit::{LimitDecision, LimitReport, LimitState, RateLimit};
+use omniflow_policy::limit::{INTROSPECTION_LIMIT, LimitDecision, LimitReport, LimitState, RateLimit};
 use omniflow_policy::time::MonotonicNanos;
 use uuid::Uuid;
 
@@ -17,14 +17,22 @@ pub(crate) fn charge(
     limit: &RateLimit,
     now: MonotonicNanos,
 ) -> Option<LimitDecision> {
-    let name = names.limit(key);
+    charge_entry(&names.limit(key), limit, now)
+}
+
+/// Charges one introspection to a key, whose own limits are not charged. `None` if the entry could not be written.
+pub(crate) fn charge_introspection(names: &Names, key: Uuid, now: MonotonicNanos) -> Option<LimitDecision> {
+    charge_entry(&names.introspection_limit(key), &INTROSPECTION_LIMIT, now)
+}
+
+fn charge_entry(name: &str, limit: &RateLimit, now: MonotonicNanos) -> Option<LimitDecision> {
     for _ in 0..MAX_ATTEMPTS {
-        let read = shared_data::get(&name);
+        let read = shared_data::get(name);
         let decision = limit.charge(decode(read.value.as_deref()), now);
         match decision {
             LimitDecision::Refused { .. } => return Some(decision),
             LimitDecision::Admitted { state, .. } => {
-                if shared_data::swap(&name, &read, &state.to_bytes()).is_ok() {
+                if shared_data::swap(name, &read, &state.to_bytes()).is_ok() {
                     return Some(decision);
                 }
             }
@@ -56,5 +64,17 @@ mod tests {
         assert_eq!([(); 5].map(|()| admitted()), [true, true, true, false, false]);
         assert_eq!(report(&names, key, &limit, NOW).remaining, 0);
         assert_eq!(report(&names, Uuid::from_u128(6), &limit, NOW).remaining, 3, "another key has its own");
+    }
+
+    #[test]
+    fn introspection_has_a_limit_of_its_own_per_key() {
+        let (names, key) = (Names::new("introspection"), Uuid::from_u128(5));
+        let limit = RateLimit { per_minute: Some(3), per_hour: None, burst: None };
+        let asked =
+            |key| matches!(charge_introspection(&names, key, NOW), Some(LimitDecision::Admitted { .. }));
+        let burst = INTROSPECTION_LIMIT.per_minute.unwrap_or(0);
+        assert_eq!((0..1_000).filter(|_| asked(key)).count(), burst as usize);
+        assert!(asked(Uuid::from_u128(6)), "another key has its own");
+        assert_eq!(report(&names, key, &limit, NOW).remaining, 3, "the key's own limits are not charged");
     }
 }

@@ -4,14 +4,15 @@ use std::net::IpAddr;
 
 use omniflow_policy::audit::AuditKey;
 use omniflow_policy::authorize::{Call, CredentialView, Request, authorize};
-use omniflow_policy::credential::find_credential;
+use omniflow_policy::credential::{find_credential, find_method};
 use omniflow_policy::denial::{Denial, Outcome};
-use omniflow_policy::limit::{LimitDecision, LimitReport};
+use omniflow_policy::limit::{INTROSPECTION_LIMIT_NAME, LimitDecision, LimitReport};
 use omniflow_policy::scope::Scope;
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
 use super::headers::RequestHeaders;
 use super::introspection::Introspection;
+use crate::host;
 use crate::limits;
 use crate::vm::Vm;
 
@@ -24,6 +25,8 @@ pub(super) struct Decision {
     /// The key's scopes, separated by spaces.
     pub(super) scopes: String,
     pub(super) limits: Option<LimitReport>,
+    /// Whether the call was charged to the limits of its key. Any number of other calls can be made.
+    pub(super) is_metered: bool,
     /// The bytes of the payload that are kept.
     pub(super) payload_bytes: usize,
     pub(super) details: DenialDetails,
@@ -36,7 +39,7 @@ pub(super) struct Decision {
 pub(super) struct DenialDetails {
     /// The scope that the route requires.
     pub(super) required_scope: Option<Scope>,
-    /// The exhausted limit: `minute` or `hour`.
+    /// The exhausted limit: `minute`, `hour` or `introspection`.
     pub(super) limit: Option<&'static str>,
     /// Seconds until a call is admitted.
     pub(super) retry_after: Option<u64>,
@@ -51,6 +54,7 @@ impl Decision {
             key: None,
             scopes: String::new(),
             limits: None,
+            is_metered: false,
             payload_bytes: 0,
             details: DenialDetails::default(),
             introspection: None,
@@ -61,7 +65,7 @@ impl Decision {
 /// Decides about a request and charges its limits.
 pub(super) fn decide(
     vm: &Vm,
-    request: &RequestHeaders<'_>,
+    request: &mut RequestHeaders<'_>,
     source: Option<IpAddr>,
     now: UnixMillis,
     monotonic: MonotonicNanos,
@@ -70,12 +74,26 @@ pub(super) fn decide(
     let Some((policy, segments)) = snapshot.open(monotonic, vm.config.max_snapshot_age) else {
         return Decision::unidentified(Outcome::Denied(Denial::PolicyUnavailable), None);
     };
+    let settings = &vm.config.settings;
+    let method = find_method(request.iter(), request.method(), settings.method_override);
+    if let Ok(method) = method
+        && method != request.method()
+    {
+        request.override_method(method);
+        host::replace_request_header(":method", method);
+    }
     let call = Call {
-        credential: find_credential(request.iter(), policy.key_prefix()),
-        request: Request { method: request.method(), target: request.target(), source, now },
+        credential: find_credential(request.iter(), policy.key_prefix(), settings.credential_header),
+        request: Request {
+            method: request.method(),
+            is_method_overridden: method.is_err(),
+            target: request.target(),
+            source,
+            now,
+        },
     };
     let mut segment_unavailable = false;
-    let decision = authorize(policy, &vm.config.settings, &call, |digest| {
+    let decision = authorize(policy, settings, &call, |digest| {
         segments.find(digest).unwrap_or_else(|_| {
             segment_unavailable = true;
             None
@@ -93,7 +111,10 @@ pub(super) fn decide(
         details.required_scope = decision.route.and_then(|route| route.scope).cloned();
     }
     let (outcome, limits) = match decision.outcome {
-        Outcome::Allowed if !decision.is_introspection => charge(vm, &key, &mut details, monotonic),
+        Outcome::Allowed if decision.is_introspection => {
+            charge_introspection(vm, &key, &mut details, monotonic)
+        }
+        Outcome::Allowed => charge(vm, &key, &mut details, monotonic),
         outcome => (outcome, limits::report(&vm.names, key.key_id, &key.rate_limit, monotonic)),
     };
     let is_introspection = decision.is_introspection && outcome == Outcome::Allowed;
@@ -109,6 +130,7 @@ pub(super) fn decide(
         scopes: key.scopes.to_owned(),
         introspection: is_introspection.then(|| Introspection::new(&key, &limits)),
         limits: Some(limits),
+        is_metered: outcome == Outcome::Allowed && !is_introspection,
         // Refused calls are unbounded, so their payloads are not kept.
         payload_bytes: if outcome == Outcome::Allowed { policy.payload_bytes(decision.route) } else { 0 },
         details,
@@ -133,5 +155,24 @@ fn charge(
             let report = limits::report(&vm.names, key.key_id, &key.rate_limit, now);
             (Outcome::Denied(Denial::PolicyUnavailable), report)
         }
+    }
+}
+
+/// Charges an introspection. An allowed one reports the key's own limits, a refused one the exhausted limit.
+fn charge_introspection(
+    vm: &Vm,
+    key: &CredentialView<'_>,
+    details: &mut DenialDetails,
+    now: MonotonicNanos,
+) -> (Outcome, LimitReport) {
+    let own = || limits::report(&vm.names, key.key_id, &key.rate_limit, now);
+    match limits::charge_introspection(&vm.names, key.key_id, now) {
+        Some(LimitDecision::Admitted { .. }) => (Outcome::Allowed, own()),
+        Some(LimitDecision::Refused { report, retry_after_seconds }) => {
+            details.limit = Some(INTROSPECTION_LIMIT_NAME);
+            details.retry_after = Some(retry_after_seconds);
+            (Outcome::Denied(Denial::RateLimited), report)
+        }
+        None => (Outcome::Denied(Denial::PolicyUnavailable), own()),
     }
 }

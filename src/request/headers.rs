@@ -1,6 +1,6 @@
 //! The headers of a request.
 
-use omniflow_policy::credential::{HeaderRole, header_role};
+use omniflow_policy::credential::{HeaderRole, header_role, is_api_key};
 
 use crate::host::header_map::HeaderMap;
 
@@ -11,17 +11,20 @@ pub(super) struct RequestHeaders<'a> {
     target: Option<&'a [u8]>,
     media_type: Option<&'a [u8]>,
     id: Option<&'a [u8]>,
+    forwarded_for: Option<&'a [u8]>,
 }
 
 impl<'a> RequestHeaders<'a> {
     pub(super) fn new(all: &'a HeaderMap) -> Self {
-        let mut request = Self { all, method: None, target: None, media_type: None, id: None };
+        let mut request =
+            Self { all, method: None, target: None, media_type: None, id: None, forwarded_for: None };
         for (name, value) in all.iter() {
             let field = match name {
                 b":method" => &mut request.method,
                 b":path" => &mut request.target,
                 b"content-type" => &mut request.media_type,
                 b"x-request-id" => &mut request.id,
+                b"x-forwarded-for" => &mut request.forwarded_for,
                 _ => continue,
             };
             field.get_or_insert(value);
@@ -51,6 +54,16 @@ impl<'a> RequestHeaders<'a> {
         self.id.unwrap_or_default()
     }
 
+    /// `X-Forwarded-For`, with the address of the direct peer, which Envoy adds.
+    pub(super) fn forwarded_for(&self) -> &'a [u8] {
+        self.forwarded_for.unwrap_or_default()
+    }
+
+    /// Replaces the method by that of a header.
+    pub(super) fn override_method(&mut self, method: &'a [u8]) {
+        self.method = Some(method);
+    }
+
     /// All values of a name, joined by commas.
     pub(super) fn values(&self, name: &str) -> Vec<u8> {
         let named = self.iter().filter(|(known, _)| *known == name.as_bytes());
@@ -63,12 +76,22 @@ impl<'a> RequestHeaders<'a> {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"))
     }
 
-    /// The names of headers that must not reach the upstream.
-    pub(super) fn names_to_remove(&self, credential: bool) -> impl Iterator<Item = &'a [u8]> {
+    /// The names of headers that must not reach the upstream. `credential`: whether the credential is one.
+    /// `only_api_key`: whether the credential is in X-API-Key, whatever Authorization carries.
+    pub(super) fn names_to_remove(
+        &self,
+        credential: bool,
+        only_api_key: bool,
+    ) -> impl Iterator<Item = &'a [u8]> {
         self.iter().map(|(name, _)| name).filter(move |name| match header_role(name) {
-            HeaderRole::Forged => true,
-            HeaderRole::Credential => credential,
+            HeaderRole::Forged | HeaderRole::MethodOverride => true,
+            HeaderRole::Credential => credential && (!only_api_key || is_api_key(name)),
             HeaderRole::Other => false,
         })
+    }
+
+    /// Whether the request has X-API-Key.
+    pub(super) fn has_api_key(&self) -> bool {
+        self.iter().any(|(name, _)| is_api_key(name))
     }
 }

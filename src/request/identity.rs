@@ -1,19 +1,20 @@
 //! The identity of a client, for the upstream, for the guard behind this filter, and for access logs.
 
+use omniflow_policy::credential::CredentialHeader;
 use uuid::Uuid;
 
 use super::decide::Decision;
 use super::headers::RequestHeaders;
+use crate::config::Config;
 use crate::host;
 
 /// Removes what the client must not send to the upstream, sets the identity headers and opens the guard. For requests that go
 /// on to the upstream.
-pub(super) fn set_identity_headers(
-    request: &RequestHeaders<'_>,
-    decision: &Decision,
-    strip_credential: bool,
-) {
-    for name in request.names_to_remove(strip_credential && decision.key.is_some()) {
+pub(super) fn set_identity_headers(request: &RequestHeaders<'_>, decision: &Decision, config: &Config) {
+    let strips_credential = config.strip_credential && decision.key.is_some();
+    let only_api_key =
+        config.settings.credential_header == CredentialHeader::XApiKey && request.has_api_key();
+    for name in request.names_to_remove(strips_credential, only_api_key) {
         host::remove_request_header(name);
     }
     if let Some(key) = &decision.key {

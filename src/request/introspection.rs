@@ -43,7 +43,7 @@ impl Introspection {
             rate_limit: key.rate_limit,
             remaining: Remaining {
                 window: limits.window.as_str(),
-                limit: limits.limit,
+                limit: limits.bucket,
                 remaining: limits.remaining,
                 reset_seconds: limits.reset_seconds,
             },

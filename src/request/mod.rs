@@ -5,7 +5,8 @@
 //! | [`headers`] | the request's headers |
 //! | [`decide`] | the decision: `omniflow_policy::authorize` on the snapshot, then the limits |
 //! | [`identity`] | what the upstream, the guard and access logs get to see of the decision |
-//! | [`response`] | rejections and rate-limit headers |
+//! | [`response`] | rejections |
+//! | [`response_headers`] | the headers of every response: rate limits, caching, gRPC status |
 //! | [`introspection`] | the response to a client that asks about its own key |
 //! | [`payload`] | the arguments of a call, within the room that a VM has for them |
 //! | [`record`] | the audit record |
@@ -17,10 +18,11 @@ mod introspection;
 pub(crate) mod payload;
 mod record;
 mod response;
+mod response_headers;
 
 use std::rc::Rc;
 
-use omniflow_policy::address::parse_source_address;
+use omniflow_policy::address::{is_forwarded_unparsed, parse_source_address};
 use omniflow_policy::credential::{HeaderRole, header_role};
 use omniflow_policy::denial::{Denial, Outcome};
 use proxy_wasm::traits::{Context, HttpContext};
@@ -29,6 +31,7 @@ use proxy_wasm::types::Action;
 use self::decide::{DenialDetails, decide};
 use self::headers::RequestHeaders;
 use self::record::CallRecord;
+use self::response_headers::{ResponseHeaders, grpc_status};
 use crate::clock;
 use crate::host;
 use crate::vm::Vm;
@@ -56,14 +59,19 @@ impl HttpContext for RequestContext {
         let began = clock::monotonic();
         let now = vm.wall_clock(began);
         let headers = host::request_headers();
-        let request = RequestHeaders::new(&headers);
+        let mut request = RequestHeaders::new(&headers);
         #[cfg(feature = "fault-injection")]
         if headers.get(b"x-fault") == Some(b"trap") {
             std::process::abort();
         }
         let source = host::property("source\0address");
         let source = source.and_then(|address| parse_source_address(&address));
-        let mut decision = decide(vm, &request, source, now, began);
+        if let Some(source) = source
+            && is_forwarded_unparsed(request.forwarded_for(), source)
+        {
+            vm.warn_of_forwarded_address(source, began);
+        }
+        let mut decision = decide(vm, &mut request, source, now, began);
         vm.metrics.add_decision(decision.outcome);
         vm.begun.update(|calls| calls.saturating_add(1));
         if vm.config.access_log_state {
@@ -72,7 +80,7 @@ impl HttpContext for RequestContext {
         let denial = match decision.outcome {
             Outcome::Denied(denial) => Some(denial),
             Outcome::Allowed | Outcome::PassedThrough => {
-                identity::set_identity_headers(&request, &decision, vm.config.strip_credential);
+                identity::set_identity_headers(&request, &decision, &vm.config);
                 None
             }
         };
@@ -108,18 +116,30 @@ impl HttpContext for RequestContext {
         Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
-        if let Some(call) = &mut self.call {
-            let headers = host::response_headers();
-            // Read here and not in `on_log`: there it is a property, which costs several times as much.
-            call.set_status(response::set_rate_limit_headers(&headers, call.limits()));
+    fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        if let (Some(vm), Some(call)) = (&self.vm, &mut self.call) {
+            // Read here and not in `on_log`: there they are properties, which cost several times as much.
+            let headers = ResponseHeaders::new(&host::response_headers());
+            headers.set_rate_limits(call.limits(), call.is_allowed());
+            if vm.config.private_responses && call.is_metered() {
+                headers.set_private();
+            }
+            call.set_response(headers.status, headers.grpc_status, end_of_stream);
         }
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if let Some(call) = &mut self.call {
-            call.add_response_body(size);
+            call.add_response_body(size, end_of_stream);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
+        if let Some(call) = &mut self.call {
+            let status = if call.is_grpc() { grpc_status(&host::response_trailers()) } else { None };
+            call.complete_response(status);
         }
         Action::Continue
     }

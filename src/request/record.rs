@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use omniflow_policy::audit::{ArgumentHash, AuditKey, AuditRecord, clip};
+use omniflow_policy::audit::{
+    ArgumentHash, AuditKey, AuditRecord, Interruption, MAX_METHOD, MAX_PATH, MAX_REQUEST_ID, UnboundedCall,
+    clip,
+};
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::limit::LimitReport;
 use omniflow_policy::path::split_query;
@@ -27,6 +30,8 @@ pub(super) struct CallRecord {
     outcome: Outcome,
     endpoint: Option<String>,
     key: Option<AuditKey>,
+    /// Whether the call was charged to the limits of its key.
+    is_metered: bool,
     limits: Option<LimitReport>,
     arguments: ArgumentHash,
     payload: Option<CapturedPayload>,
@@ -34,6 +39,9 @@ pub(super) struct CallRecord {
     request_bytes: u64,
     /// 0 until there is a response.
     status: u16,
+    is_grpc: bool,
+    grpc_status: Option<u32>,
+    is_response_complete: bool,
     response_bytes: u64,
 }
 
@@ -48,28 +56,33 @@ impl CallRecord {
         end_of_stream: bool,
     ) -> Self {
         let (path, query) = split_query(request.target());
+        let key = decision.key.as_ref().map(|key| key.id);
         let keeps_payload = decision.payload_bytes > 0 && !(query.is_empty() && end_of_stream);
         Self {
             time,
             began,
-            method: clip(request.method()),
-            path: clip(path),
-            request_id: clip(request.id()),
+            method: clip(request.method(), MAX_METHOD),
+            path: clip(path, MAX_PATH),
+            request_id: clip(request.id(), MAX_REQUEST_ID),
             source,
             outcome: decision.outcome,
             endpoint: decision.endpoint,
+            is_metered: decision.is_metered,
             key: decision.key,
             limits: decision.limits,
             arguments: ArgumentHash::new(query),
-            payload: keeps_payload.then(|| {
+            payload: key.filter(|_| keeps_payload).map(|key| {
                 let encoding = request.values("content-encoding");
                 let capture =
                     PayloadCapture::new(query, request.media_type(), &encoding, decision.payload_bytes);
-                CapturedPayload::new(&vm.payload_room, capture)
+                CapturedPayload::new(&vm.payload_room, key, capture)
             }),
             is_body_complete: end_of_stream,
             request_bytes: 0,
             status: 0,
+            is_grpc: request.is_grpc(),
+            grpc_status: None,
+            is_response_complete: false,
             response_bytes: 0,
         }
     }
@@ -96,24 +109,53 @@ impl CallRecord {
         self.is_body_complete = true;
     }
 
-    pub(super) fn set_status(&mut self, status: u16) {
-        self.status = status;
+    pub(super) fn is_allowed(&self) -> bool {
+        !matches!(self.outcome, Outcome::Denied(_))
     }
 
-    pub(super) fn add_response_body(&mut self, size: usize) {
+    /// Whether the call was charged to the limits of its key.
+    pub(super) fn is_metered(&self) -> bool {
+        self.is_metered
+    }
+
+    pub(super) fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
+    pub(super) fn set_response(&mut self, status: u16, grpc_status: Option<u32>, end_of_stream: bool) {
+        self.status = status;
+        self.grpc_status = grpc_status.filter(|_| self.is_grpc);
+        self.is_response_complete = end_of_stream;
+    }
+
+    pub(super) fn add_response_body(&mut self, size: usize, end_of_stream: bool) {
         self.response_bytes = self.response_bytes.saturating_add(size as u64);
+        self.is_response_complete |= end_of_stream;
+    }
+
+    /// The end of a response with trailers.
+    pub(super) fn complete_response(&mut self, grpc_status: Option<u32>) {
+        self.grpc_status = grpc_status.or(self.grpc_status);
+        self.is_response_complete = true;
+    }
+
+    /// Why the response was not complete. A property, which costs more than the rest of the record, so only then.
+    fn interruption(&self) -> Option<Interruption> {
+        (!self.is_response_complete).then(|| {
+            let flags = host::property("response\0flags");
+            let flags = flags.and_then(|bytes| Some(u64::from_le_bytes(*bytes.first_chunk()?)));
+            Interruption::from_flags(flags.unwrap_or_default())
+        })
     }
 
     /// Adds the record to the VM's buffer, or aggregates it.
     pub(super) fn finish(self, vm: &Vm) {
-        if self.key.is_none()
-            && let Outcome::Denied(reason) = self.outcome
-            && vm.audit.borrow_mut().aggregate(self.source, reason, self.time)
-        {
+        if !self.is_metered && vm.audit.borrow_mut().aggregate(self.unbounded()) {
             return;
         }
         let now = clock::monotonic();
         let is_body_complete = self.is_body_complete;
+        let interruption = self.interruption();
         let payload = self.payload.and_then(|payload| payload.finish(is_body_complete));
         let record = AuditRecord {
             sequence: 0,
@@ -123,6 +165,8 @@ impl CallRecord {
             endpoint: self.endpoint,
             path: self.path,
             status: self.status,
+            grpc_status: self.grpc_status,
+            interruption,
             outcome: self.outcome,
             latency_us: u64::try_from(now.since(self.began).as_micros()).unwrap_or(u64::MAX),
             source_ip: self.source,
@@ -132,6 +176,17 @@ impl CallRecord {
             argument_hash: self.arguments.finish(),
             argument_hash_partial: !is_body_complete,
         };
-        vm.record(record, payload, now);
+        vm.record(record, payload, self.is_metered, now);
+    }
+
+    /// The call, as one that no limit bounds.
+    fn unbounded(&self) -> UnboundedCall<'_> {
+        UnboundedCall {
+            key: self.key.as_ref(),
+            source: self.source,
+            outcome: self.outcome,
+            status: self.status,
+            time: self.time,
+        }
     }
 }

@@ -1,13 +1,11 @@
-//! Rejections: problem documents (RFC 9457) over HTTP, statuses over gRPC. And the rate-limit headers. The text of each
-//! denial is `Denial::detail` in `policy/src/denial.rs`.
+//! Rejections: problem documents (RFC 9457) over HTTP, statuses over gRPC. The text of each denial is
+//! `Denial::detail` in `policy/src/denial.rs`.
 
 use omniflow_policy::denial::Denial;
-use omniflow_policy::limit::LimitReport;
 use omniflow_policy::scope::Scope;
 use serde::Serialize;
 
 use super::decide::DenialDetails;
-use crate::host::header_map::{HeaderMap, parse_status};
 use crate::host::{self, GrpcStatusCode};
 
 /// The rejection of an HTTP request.
@@ -115,65 +113,9 @@ fn title(status: u16) -> &'static str {
     }
 }
 
-// === rate-limit headers ===
-
-const LIMIT: &str = "x-ratelimit-limit";
-const REMAINING: &str = "x-ratelimit-remaining";
-const RESET: &str = "x-ratelimit-reset";
-
-/// Sets the rate-limit headers, if the client has limits, and returns the response's status, 0 if it has none. Only in the
-/// response headers callback.
-pub(super) fn set_rate_limit_headers(headers: &HeaderMap, limits: Option<&LimitReport>) -> u16 {
-    let (mut status, mut has_own) = (0, false);
-    for (name, value) in headers.iter() {
-        if name == b":status" {
-            status = parse_status(value).unwrap_or_default();
-        }
-        has_own |= name.starts_with(b"x-ratelimit-");
-    }
-    let Some(limits) = limits else { return status };
-    let mut digits = [0; MAX_DIGITS];
-    let mut set = |name, value: u64| {
-        let value = decimal(value, &mut digits);
-        // Adding is cheaper. Headers of the upstream are replaced.
-        if has_own {
-            host::replace_response_header(name, value);
-        } else {
-            host::add_response_header(name, value);
-        }
-    };
-    set(LIMIT, u64::from(limits.limit));
-    set(REMAINING, u64::from(limits.remaining));
-    set(RESET, limits.reset_seconds);
-    status
-}
-
-/// The number of digits of the largest number.
-const MAX_DIGITS: usize = 20;
-
-/// A number in decimal, without an allocation.
-fn decimal(mut value: u64, digits: &mut [u8; MAX_DIGITS]) -> &[u8] {
-    let mut first = MAX_DIGITS;
-    for (place, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b'0' + (value % 10) as u8;
-        (value, first) = (value / 10, place);
-        if value == 0 {
-            break;
-        }
-    }
-    digits.get(first..).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn decimal_equals_to_string() {
-        for value in [0, 7, 10, 99, 1_000_000, u64::from(u32::MAX), u64::MAX] {
-            assert_eq!(decimal(value, &mut [0; MAX_DIGITS]), value.to_string().as_bytes());
-        }
-    }
 
     #[test]
     fn rejections_match_the_golden_file() {

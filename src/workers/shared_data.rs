@@ -1,7 +1,7 @@
 //! Names and layouts of the entries in Envoy's shared data.
 //!
 //! Shared data has no delete and no expiry, so all names are fixed: one head, one table of VMs, one lease, two slots of
-//! segments, one entry per key for its counters. Queues are the exception: one per run of a VM. Shared data outlives VMs and
+//! segments, one entry per key for its counters, and one for its introspection counter. Queues are the exception: one per run of a VM. Shared data outlives VMs and
 //! configurations, so neither a reload nor an update refills a limit or loses the snapshot. Under Istio all plugins share one
 //! name space: names begin with `omniflow/` and the cluster of the control plane.
 
@@ -82,13 +82,20 @@ impl Names {
     }
 
     pub(crate) fn limit(&self, key: Uuid) -> String {
-        const LIMIT: &str = "/limit/";
-        // Built for every call, so without `format!`.
+        self.of_key("/limit/", key)
+    }
+
+    pub(crate) fn introspection_limit(&self, key: Uuid) -> String {
+        self.of_key("/introspection/", key)
+    }
+
+    /// Built for every call, so without `format!`.
+    fn of_key(&self, kind: &str, key: Uuid) -> String {
         let mut digits = Uuid::encode_buffer();
         let digits = key.simple().encode_lower(&mut digits);
-        let mut name = String::with_capacity(self.prefix.len() + LIMIT.len() + digits.len());
+        let mut name = String::with_capacity(self.prefix.len() + kind.len() + digits.len());
         name.push_str(&self.prefix);
-        name.push_str(LIMIT);
+        name.push_str(kind);
         name.push_str(digits);
         name
     }

@@ -12,14 +12,15 @@ use super::schema;
 use super::time::Time;
 use omniflow_domain::audit::{AuditEntry, AuditGap};
 
-/// A call; or, if `aggregated_calls` is not null, several refused calls without a known key.
+/// A call; or, if `aggregated_calls` is not null, several calls with the same reason and status: of one key, or without a
+/// known key from one address.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditRecord)]
 pub struct AuditEntryJson {
     /// Number of the record.
     #[schema(value_type = schema::Number)]
     pub id: String,
-    /// When the call began. For aggregated refusals, when the last one began.
+    /// When the call began. For aggregated calls, when the last one began.
     #[schema(value_type = schema::Instant)]
     pub time: Time,
     /// Identifier of the key; null if the call used no known key.
@@ -34,15 +35,22 @@ pub struct AuditEntryJson {
     /// Environment of the key; null if the call used no known key.
     #[schema(value_type = Option<schema::Environment>, required = true)]
     pub environment: Option<Environment>,
-    /// HTTP method. Empty for aggregated refusals.
+    /// HTTP method, at most 32 bytes. Empty for aggregated calls.
     pub method: String,
     /// Path template of the route; null if no route matched.
     #[schema(required = true)]
     pub endpoint: Option<String>,
-    /// Path without the query string. Empty for aggregated refusals.
+    /// Path without the query string, at most 1,024 bytes; a longer one ends in `…`. Empty for aggregated calls.
     pub path: String,
     /// HTTP status of the response; 0 if the client received none.
     pub status: u16,
+    /// Status of a gRPC response, from its trailers or headers; null for other calls, for aggregated calls, and if the response
+    /// had none.
+    #[schema(required = true)]
+    pub grpc_status: Option<u32>,
+    /// Why the response was not complete; null if it was, and for aggregated calls.
+    #[schema(value_type = Option<schema::Interruption>, required = true)]
+    pub interruption: Option<Cow<'static, str>>,
     /// Whether the call was allowed or denied.
     #[schema(value_type = schema::Decision)]
     pub decision: Cow<'static, str>,
@@ -51,10 +59,10 @@ pub struct AuditEntryJson {
     pub reason: Cow<'static, str>,
     /// Time from the request headers to the end of the stream, in microseconds.
     pub latency_us: u64,
-    /// Client address that the gateway determined; null if unknown.
+    /// Client address that the gateway determined; null if unknown, or if aggregated calls came from several addresses.
     #[schema(value_type = Option<schema::Address>, required = true)]
     pub source_ip: Option<IpAddr>,
-    /// Envoy's request ID. Empty for aggregated refusals.
+    /// Envoy's request ID. Empty for aggregated calls.
     pub request_id: String,
     /// Size of the request body, in bytes.
     pub request_bytes: u64,
@@ -62,17 +70,17 @@ pub struct AuditEntryJson {
     pub response_bytes: u64,
     /// Name of the gateway.
     pub gateway: String,
-    /// SHA-256 of the query string, a line feed and the request body; null for aggregated refusals.
+    /// SHA-256 of the query string, a line feed and the request body; null for aggregated calls.
     #[schema(value_type = Option<schema::Sha256>, required = true)]
     pub argument_hash: Option<String>,
     /// Whether the hash covers only the beginning of the body.
     pub argument_hash_partial: bool,
     /// Whether the arguments of the call are stored.
     pub has_payload: bool,
-    /// Number of aggregated refusals that this record stands for; null for a single call.
+    /// Number of aggregated calls that this record stands for; null for a single call.
     #[schema(required = true, minimum = 1)]
     pub aggregated_calls: Option<u64>,
-    /// When the first of the aggregated refusals began; null for a single call.
+    /// When the first of the aggregated calls began; null for a single call.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub first_time: Option<Time>,
 }
@@ -121,6 +129,8 @@ impl From<AuditEntry> for AuditEntryJson {
             endpoint: entry.endpoint,
             path: entry.path,
             status: entry.status,
+            grpc_status: entry.grpc_status,
+            interruption: entry.interruption.map(|interruption| interruption.as_str().into()),
             decision: entry.outcome.decision().into(),
             reason: entry.outcome.reason().into(),
             latency_us: entry.latency_us,

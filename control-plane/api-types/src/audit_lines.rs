@@ -10,7 +10,7 @@ use csv::{Terminator, WriterBuilder};
 use super::audit::AuditEntryJson;
 
 /// The columns: the fields of a record, in the order of the API.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 24] = [
     "id",
     "time",
     "key_id",
@@ -21,6 +21,8 @@ const COLUMNS: [&str; 22] = [
     "endpoint",
     "path",
     "status",
+    "grpc_status",
+    "interruption",
     "decision",
     "reason",
     "latency_us",
@@ -40,7 +42,7 @@ const LINE_CAPACITY: usize = 512;
 
 /// The first line of a CSV file.
 pub const CSV_HEADER: &str = "id,time,key_id,key_name,version_id,environment,method,endpoint,path,status,\
-    decision,reason,latency_us,source_ip,request_id,request_bytes,response_bytes,gateway,argument_hash,\
+    grpc_status,interruption,decision,reason,latency_us,source_ip,request_id,request_bytes,response_bytes,gateway,argument_hash,\
     argument_hash_partial,aggregated_calls,first_time\r\n";
 
 /// The format of an export.
@@ -143,6 +145,8 @@ fn cells(entry: &AuditEntryJson) -> [String; COLUMNS.len()] {
         entry.endpoint.as_deref().map(harmless).unwrap_or_default(),
         harmless(&entry.path),
         fixed(Some(entry.status)),
+        fixed(entry.grpc_status),
+        fixed(entry.interruption.as_deref()),
         harmless(&entry.decision),
         harmless(&entry.reason),
         fixed(Some(entry.latency_us)),

@@ -307,7 +307,7 @@ impl From<Explanation> for ExplanationJson {
             version_id,
             endpoint,
             required_scope,
-            limit: exhausted.map(|window| window.as_str().into()),
+            limit: exhausted.map(Into::into),
             policy_version,
             steps,
         }

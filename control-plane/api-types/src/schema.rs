@@ -6,10 +6,11 @@
 #![allow(dead_code)]
 
 use omniflow_policy::address::MAX_NETWORKS;
+use omniflow_policy::audit::Interruption as Interrupted;
 use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::explain::StepName;
 use omniflow_policy::key::Environment as KeyEnvironment;
-use omniflow_policy::limit::{MAX_LIMIT, Window};
+use omniflow_policy::limit::{INTROSPECTION_LIMIT_NAME, MAX_LIMIT, Window};
 use omniflow_policy::payload::{
     MAX_FIELD_LENGTH, MAX_PAYLOAD_BYTES, MAX_REDACTED_FIELDS, PayloadState as State,
 };
@@ -107,11 +108,15 @@ schemas! {
     PayloadState: "`whole`: complete; `cut`: the end is missing; `no_room`: the gateway's buffer was full; `not_redactable`: the body is missing, because the fields to redact cannot be located in it."
         = words(State::ALL.map(State::as_str));
     AnomalyKind: "Kind of anomaly." = words(Kind::ALL.map(Kind::as_str));
+    Interruption: "Why a response is incomplete: `upstream_reset`, `timeout` (of the gateway), `client_disconnected`, or `unknown`."
+        = words(Interrupted::ALL.map(Interrupted::as_str));
     GapCause: "Why records are missing." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Reason of a refusal." = words(Denial::ALL.map(Denial::code));
     StepWord: "Step of a decision." = words(StepName::ALL.map(StepName::as_str));
     VerdictWord: "Result of a step." = words(["passed", "refused", "not_reached"]);
-    WindowWord: "Period of a rate limit." = words([Window::Minute, Window::Hour].map(Window::as_str));
+    WindowWord: "Rate limit that was exceeded." = words([
+        Window::Minute.as_str(), Window::Hour.as_str(), INTROSPECTION_LIMIT_NAME,
+    ]);
 }
 
 fn text() -> ObjectBuilder {

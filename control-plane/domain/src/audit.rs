@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use omniflow_policy::audit::{AuditKey, MAX_TEXT, REDACTED, ReportedGapCause};
+use omniflow_policy::audit::{AuditKey, Interruption, REDACTED, ReportedGapCause, TRUNCATED};
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-/// One call, stored; or aggregated refusals of clients without a known key.
+/// One call, stored; or aggregated calls.
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
     /// Its number in this log.
@@ -28,6 +28,10 @@ pub struct AuditEntry {
     pub path: String,
     /// Status of the response; 0 if there was none.
     pub status: u16,
+    /// Status of a gRPC response.
+    pub grpc_status: Option<u32>,
+    /// Why the response was not complete, if it was not.
+    pub interruption: Option<Interruption>,
     /// The decision and its reason.
     pub outcome: Outcome,
     /// From the head of the request to the end of the stream, in microseconds.
@@ -140,9 +144,11 @@ pub struct InvalidCause;
 // === impl RecordedCall ===
 
 impl RecordedCall {
-    /// Whether the path is what the client sent: not cut, without anything that was redacted or is no UTF-8.
+    /// Whether the path is what the client sent: not that of aggregated calls, not truncated, without anything that was
+    /// redacted or is not UTF-8.
     pub fn is_path_whole(&self) -> bool {
-        self.path.len() < MAX_TEXT
+        !self.path.is_empty()
+            && !self.path.ends_with(TRUNCATED)
             && !self.path.contains(REDACTED)
             && !self.path.contains(char::REPLACEMENT_CHARACTER)
     }

@@ -9,8 +9,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use omniflow_policy::audit::{AggregatedRefusals, AuditItem, ReportedGap, ReportedGapCause};
+use omniflow_policy::audit::{AuditItem, AuditKey, CallAggregate, ReportedGap, ReportedGapCause};
 use omniflow_policy::denial::{Denial, Outcome};
+use omniflow_policy::key::Environment;
 use omniflow_policy::time::UnixMillis;
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
@@ -151,17 +152,24 @@ async fn deliver(server: &TestServer, token: &str, numbers: std::ops::Range<u64>
     }
 }
 
-/// An allowed call, a refused one, aggregated refusals and a gap.
+/// An allowed call, a refused one, aggregated calls and a gap.
 fn one_of_each() -> Vec<AuditItem> {
     let mut call = record(0, START, Some((Uuid::from_u128(9), "crm-sync")));
     call.method = "PURGE".to_owned();
     let mut refused = record(1, START + 1, None);
     (refused.status, refused.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
     (refused.endpoint, refused.source_ip) = (None, None);
-    let aggregated = AggregatedRefusals {
+    let aggregated = CallAggregate {
         sequence: 2,
+        key: Some(AuditKey {
+            id: Uuid::from_u128(9),
+            name: "crm-sync".to_owned(),
+            version: 3,
+            environment: Environment::Live,
+        }),
         source_ip: Some("203.0.113.9".parse().unwrap()),
-        reason: Denial::UnknownKey,
+        outcome: Outcome::Denied(Denial::KeyRevoked),
+        status: 401,
         calls: 40,
         first_time: UnixMillis(START + 10),
         last_time: UnixMillis(START + 900),
@@ -199,7 +207,7 @@ async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
         [
             ("omniflow.audit.call", "INFO", said("PURGE /api/v1/contacts 200 allowed")),
             ("omniflow.audit.call", "WARN", said("GET /api/v1/contacts 403 insufficient_scope")),
-            ("omniflow.audit.refusals", "WARN", said("40 calls refused: unknown_key")),
+            ("omniflow.audit.aggregate", "WARN", said("40 calls: key_revoked")),
             ("omniflow.audit.gap", "ERROR", said("7 calls of gateway edge have no record: buffer_full")),
         ]
     );
@@ -240,6 +248,7 @@ async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
         (int(&logs[2], "omniflow.aggregated_calls"), text(&logs[2], "client.address")),
         (40, "203.0.113.9".to_owned())
     );
+    assert_eq!(int(&logs[2], "omniflow.key.version"), 3);
     assert_eq!(value(&logs[2], "url.path"), None);
     let gap = &logs[3];
     assert_eq!(

@@ -1,9 +1,9 @@
 -- Times are milliseconds since 1970-01-01T00:00:00Z. Addresses are 16 bytes, IPv4 as IPv4-mapped IPv6, so that every
 -- network is one range. A call without a known key has no key_id.
 --
--- A row with aggregated_calls stands for that many refusals of clients without a known key, from one address (or from several,
--- where source_ip is null) and for one reason. The first began at first_time, the last at time. It has no method, path,
--- request_id or endpoint, and its argument_hash is empty.
+-- A row with aggregated_calls stands for that many calls of one key, or without a known key from one address, with one reason
+-- and status. Where source_ip is null, they came from several addresses. The first began at first_time, the last at time. It
+-- has no method, path, request_id or endpoint, and its argument_hash is empty.
 CREATE TABLE audit_records (
     id                    INTEGER PRIMARY KEY AUTOINCREMENT,
     time                  INTEGER NOT NULL,
@@ -16,6 +16,8 @@ CREATE TABLE audit_records (
     endpoint              TEXT,
     path                  TEXT    NOT NULL,
     status                INTEGER NOT NULL,
+    grpc_status           INTEGER,          -- of a gRPC response
+    interruption          TEXT,             -- why the response was not complete
     decision              TEXT    NOT NULL,
     reason                TEXT    NOT NULL,
     latency_us            INTEGER NOT NULL,

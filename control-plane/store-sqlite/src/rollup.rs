@@ -1,7 +1,7 @@
 //! Adds the sums of a batch to those in the database. They are passed as JSON, so that a batch costs five statements,
 //! whatever its size and however many keys it contains.
 
-use omniflow_policy::audit::AuditRecord;
+use omniflow_policy::audit::{AuditRecord, CallAggregate};
 use omniflow_store::rollup::Sums;
 use omniflow_store::{Result, StoreError};
 use serde_json::{Value, json};
@@ -38,9 +38,13 @@ const ADD_ENDS: &str = "INSERT INTO key_ends SELECT unhex(value ->> 0), value ->
      last_time = max(last_time, excluded.last_time), calls = calls + excluded.calls, changed = 1";
 
 impl SqliteTransaction {
-    /// Adds new records to the sums of their keys.
-    pub(crate) async fn roll_up(&mut self, records: &[&AuditRecord]) -> Result<()> {
-        let Sums { hours, networks, places, ends } = Sums::of(records);
+    /// Adds new records and aggregates to the sums of their keys.
+    pub(crate) async fn roll_up(
+        &mut self,
+        records: &[&AuditRecord],
+        aggregated: &[&CallAggregate],
+    ) -> Result<()> {
+        let Sums { hours, networks, places, ends } = Sums::of(records, aggregated);
         let hour_rows = hours.iter().map(|((key, hour), sum)| {
             let [unauthorized, forbidden, missing, limited, other] = sum.errors;
             json!([

@@ -1,7 +1,7 @@
 //! How a batch of the request log is stored: which items are new, and which calls are missing. Backends write the result.
 
 use omniflow_domain::audit::GapCause;
-use omniflow_policy::audit::{AggregatedRefusals, AuditItem, AuditRecord};
+use omniflow_policy::audit::{AuditItem, AuditRecord, CallAggregate};
 use omniflow_policy::time::UnixMillis;
 
 use crate::error::IngestError;
@@ -43,8 +43,8 @@ pub struct Missing {
 pub struct Arrival<'a> {
     /// Calls.
     pub records: Vec<&'a AuditRecord>,
-    /// Aggregated refusals.
-    pub aggregated: Vec<&'a AggregatedRefusals>,
+    /// Aggregated calls.
+    pub aggregated: Vec<&'a CallAggregate>,
     /// Calls that are missing.
     pub gaps: Vec<Missing>,
     /// When the first of the calls began.

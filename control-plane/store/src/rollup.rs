@@ -2,11 +2,13 @@
 //! the sums to what they have, in the transaction that stores the records.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use omniflow_domain::anomaly::Network;
 use omniflow_domain::detection::{ErrorClass, HOUR_MS, SLOT_MS};
-use omniflow_policy::audit::AuditRecord;
+use omniflow_policy::audit::{AuditKey, AuditRecord, CallAggregate};
 use omniflow_policy::denial::{Denial, Outcome};
+use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 /// Calls of one key in one hour, or from one network, or with one version after its end.
@@ -37,43 +39,98 @@ pub struct Sums {
     pub ends: BTreeMap<(Uuid, u16, &'static str), Sum>,
 }
 
+/// One call with a known key, or several alike.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyCalls<'a> {
+    /// The key.
+    pub key: &'a AuditKey,
+    /// The decision and its reason.
+    pub outcome: Outcome,
+    /// The status that the client received.
+    pub status: u16,
+    /// The client's address; `None` if it is unknown, or there were several.
+    pub source_ip: Option<IpAddr>,
+    /// How many calls.
+    pub calls: u64,
+    /// When the first call began.
+    pub first: UnixMillis,
+    /// When the last call began.
+    pub last: UnixMillis,
+}
+
 // === impl Sums ===
 
 impl Sums {
-    /// The sums of these records. Calls without a known key are ignored.
-    pub fn of(records: &[&AuditRecord]) -> Self {
+    /// The sums of these records and aggregates. Calls without a known key are ignored, and so are the networks of aggregated
+    /// calls from several addresses.
+    pub fn of(records: &[&AuditRecord], aggregated: &[&CallAggregate]) -> Self {
         let mut sums = Self::default();
-        for record in records {
-            let Some(key) = &record.key else { continue };
-            if let Outcome::Denied(reason @ (Denial::KeyRevoked | Denial::KeyExpired)) = record.outcome {
-                sums.ends.entry((key.id, key.version, reason.code())).or_default().add(record, &key.name);
-                continue;
-            }
-            let time = record.time.0;
-            sums.hours.entry((key.id, time / HOUR_MS)).or_default().add(record, &key.name);
-            if let Some(network) = record.source_ip.map(Network::of) {
-                sums.networks.entry((key.id, network)).or_default().add(record, &key.name);
-                sums.places.insert((key.id, time / SLOT_MS, network));
-            }
+        let aggregated = aggregated.iter().filter_map(|aggregate| KeyCalls::of_aggregate(aggregate));
+        for calls in records.iter().filter_map(|record| KeyCalls::of_record(record)).chain(aggregated) {
+            sums.add(&calls);
         }
         sums
+    }
+
+    fn add(&mut self, calls: &KeyCalls<'_>) {
+        let key = calls.key;
+        if let Outcome::Denied(reason @ (Denial::KeyRevoked | Denial::KeyExpired)) = calls.outcome {
+            self.ends.entry((key.id, key.version, reason.code())).or_default().add(calls);
+            return;
+        }
+        let time = calls.last.0;
+        self.hours.entry((key.id, time / HOUR_MS)).or_default().add(calls);
+        if let Some(network) = calls.source_ip.map(Network::of) {
+            self.networks.entry((key.id, network)).or_default().add(calls);
+            self.places.insert((key.id, time / SLOT_MS, network));
+        }
+    }
+}
+
+// === impl KeyCalls ===
+
+impl<'a> KeyCalls<'a> {
+    /// The call of this record; `None` without a known key.
+    pub fn of_record(record: &'a AuditRecord) -> Option<Self> {
+        Some(Self {
+            key: record.key.as_ref()?,
+            outcome: record.outcome,
+            status: record.status,
+            source_ip: record.source_ip,
+            calls: 1,
+            first: record.time,
+            last: record.time,
+        })
+    }
+
+    /// The calls of this aggregate; `None` without a known key.
+    pub fn of_aggregate(aggregate: &'a CallAggregate) -> Option<Self> {
+        Some(Self {
+            key: aggregate.key.as_ref()?,
+            outcome: aggregate.outcome,
+            status: aggregate.status,
+            source_ip: aggregate.source_ip,
+            calls: aggregate.calls,
+            first: aggregate.first_time,
+            last: aggregate.last_time,
+        })
     }
 }
 
 // === impl Sum ===
 
 impl Sum {
-    fn add(&mut self, record: &AuditRecord, name: &str) {
-        let time = record.time.0;
-        self.first = if self.calls == 0 { time } else { self.first.min(time) };
-        if time >= self.last {
-            self.last = time;
-            name.clone_into(&mut self.name);
+    fn add(&mut self, calls: &KeyCalls<'_>) {
+        let (first, last) = (calls.first.0, calls.last.0);
+        self.first = if self.calls == 0 { first } else { self.first.min(first) };
+        if last >= self.last {
+            self.last = last;
+            calls.key.name.clone_into(&mut self.name);
         }
-        self.calls += 1;
-        let class = ErrorClass::of(record.status).and_then(|class| self.errors.get_mut(class as usize));
+        self.calls = self.calls.saturating_add(calls.calls);
+        let class = ErrorClass::of(calls.status).and_then(|class| self.errors.get_mut(class as usize));
         if let Some(errors) = class {
-            *errors += 1;
+            *errors = errors.saturating_add(calls.calls);
         }
     }
 }

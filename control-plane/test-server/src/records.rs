@@ -22,6 +22,8 @@ pub fn record(sequence: u64, time: u64, key: Option<(Uuid, &str)>) -> AuditRecor
         endpoint: Some("/api/v1/contacts".to_owned()),
         path: "/api/v1/contacts".to_owned(),
         status: 200,
+        grpc_status: None,
+        interruption: None,
         outcome: Outcome::Allowed,
         latency_us: 900,
         source_ip: Some("203.0.113.7".parse().unwrap()),

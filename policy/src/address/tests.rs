@@ -87,3 +87,33 @@ proptest! {
         let _ = Allowlist::parse([text.as_str()]);
     }
 }
+
+#[test]
+fn forwarded_addresses_that_envoy_cannot_parse_are_detected() {
+    let peer: IpAddr = "10.0.0.5".parse().unwrap();
+    let detected = |forwarded: &str| is_forwarded_unparsed(forwarded.as_bytes(), peer);
+    for forwarded in [
+        "203.0.113.7:51234, 10.0.0.5",
+        "[2001:db8::7]:51234, 10.0.0.5",
+        "[2001:db8::7],10.0.0.5",
+        "198.51.100.1, 203.0.113.7:51234, 10.0.0.5",
+        // Envoy adds its own address for peers on the loopback.
+        "203.0.113.7:51234, 192.0.2.1",
+    ] {
+        assert!(detected(forwarded), "{forwarded}");
+    }
+    for forwarded in [
+        "",
+        "10.0.0.5",
+        "203.0.113.7, 10.0.0.5",
+        "2001:db8::7, 10.0.0.5",
+        "unknown, 10.0.0.5",
+        "_hidden:80, 10.0.0.5",
+        // The peer's own entry.
+        "10.0.0.5:443",
+        // The client's address was taken from the entry of a proxy; what stands before it is the client's to write.
+        "203.0.113.7:51234, 10.0.0.5, 192.0.2.1",
+    ] {
+        assert!(!detected(forwarded), "{forwarded}");
+    }
+}

@@ -1,4 +1,4 @@
-//! The items of a batch: calls, with their arguments if those are recorded, aggregated refusals, and gaps.
+//! The items of a batch: calls, with their arguments if those are recorded, aggregated calls, and gaps.
 //!
 //! The sequence numbers of a VM count calls, not items: an item uses as many numbers as it has calls. So a
 //! number that never arrives is exactly one missing call.
@@ -8,8 +8,8 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::AuditRecord;
-use crate::denial::Denial;
+use super::record::{AuditKey, AuditRecord};
+use crate::denial::Outcome;
 use crate::payload::CallPayload;
 use crate::time::UnixMillis;
 
@@ -20,24 +20,29 @@ use crate::time::UnixMillis;
 pub enum AuditItem {
     /// One call.
     Call(AuditRecord),
-    /// Refusals of clients without a known key, as a count.
-    Aggregated(AggregatedRefusals),
+    /// Calls as a count.
+    Aggregated(CallAggregate),
     /// Calls whose records will never arrive.
     Gap(ReportedGap),
     /// One call and its arguments.
     CallWithPayload(AuditRecord, CallPayload),
 }
 
-/// Refusals of clients without a known key, with one reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AggregatedRefusals {
+/// Calls of one key or one address with one outcome and status, which are too many for a record each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallAggregate {
     /// Sequence number of the first call; the others follow it.
     pub sequence: u64,
-    /// The clients' address; `None` if it is unknown, or if there were too many addresses to count
+    /// The key, if the clients used one that exists. `None` also if there were too many keys to count
     /// separately.
+    pub key: Option<AuditKey>,
+    /// The clients' address; `None` if it is unknown, if the calls came from several addresses, or if there
+    /// were too many addresses to count separately.
     pub source_ip: Option<IpAddr>,
-    /// Reason of the refusals.
-    pub reason: Denial,
+    /// The decision and its reason.
+    pub outcome: Outcome,
+    /// The status that the clients received; 0 if they received none.
+    pub status: u16,
     /// Number of calls, at least 1.
     pub calls: u64,
     /// Start of the first call.
@@ -77,7 +82,7 @@ impl AuditItem {
     pub const fn sequence(&self) -> u64 {
         match self {
             Self::Call(record) | Self::CallWithPayload(record, _) => record.sequence,
-            Self::Aggregated(refusals) => refusals.sequence,
+            Self::Aggregated(aggregate) => aggregate.sequence,
             Self::Gap(gap) => gap.sequence,
         }
     }
@@ -86,7 +91,7 @@ impl AuditItem {
     pub const fn calls(&self) -> u64 {
         match self {
             Self::Call(_) | Self::CallWithPayload(..) => 1,
-            Self::Aggregated(refusals) => refusals.calls,
+            Self::Aggregated(aggregate) => aggregate.calls,
             Self::Gap(gap) => gap.calls,
         }
     }
@@ -100,7 +105,7 @@ impl AuditItem {
     pub const fn time(&self) -> UnixMillis {
         match self {
             Self::Call(record) | Self::CallWithPayload(record, _) => record.time,
-            Self::Aggregated(refusals) => refusals.last_time,
+            Self::Aggregated(aggregate) => aggregate.last_time,
             Self::Gap(gap) => gap.to,
         }
     }
@@ -109,7 +114,7 @@ impl AuditItem {
     pub const fn first_time(&self) -> Option<UnixMillis> {
         match self {
             Self::Call(record) | Self::CallWithPayload(record, _) => Some(record.time),
-            Self::Aggregated(refusals) => Some(refusals.first_time),
+            Self::Aggregated(aggregate) => Some(aggregate.first_time),
             Self::Gap(gap) => gap.from,
         }
     }
@@ -118,9 +123,9 @@ impl AuditItem {
     pub fn clamp_times(&mut self, latest: UnixMillis) {
         match self {
             Self::Call(record) | Self::CallWithPayload(record, _) => record.time = record.time.min(latest),
-            Self::Aggregated(refusals) => {
-                refusals.last_time = refusals.last_time.min(latest);
-                refusals.first_time = refusals.first_time.min(refusals.last_time);
+            Self::Aggregated(aggregate) => {
+                aggregate.last_time = aggregate.last_time.min(latest);
+                aggregate.first_time = aggregate.first_time.min(aggregate.last_time);
             }
             Self::Gap(gap) => {
                 gap.to = gap.to.min(latest);
@@ -134,7 +139,10 @@ impl AuditItem {
         match self {
             Self::Call(record) => record.is_in_bounds(),
             Self::CallWithPayload(record, payload) => record.is_in_bounds() && payload.is_in_bounds(),
-            Self::Aggregated(_) | Self::Gap(_) => self.calls() > 0,
+            Self::Aggregated(aggregate) => {
+                aggregate.calls > 0 && aggregate.key.as_ref().is_none_or(AuditKey::is_in_bounds)
+            }
+            Self::Gap(gap) => gap.calls > 0,
         }
     }
 

@@ -25,11 +25,21 @@ fn decide(imported_keys: bool, passthrough: bool, header: (&str, &str), found: b
     let policy = Policy::compile(PolicyDocument { imported_keys, ..PolicyDocument::default() }).unwrap();
     let non_key_credentials =
         if passthrough { NonKeyCredentials::Passthrough } else { NonKeyCredentials::Refuse };
-    let settings = GatewaySettings { non_key_credentials, introspection_path: None };
+    let settings = GatewaySettings { non_key_credentials, ..GatewaySettings::default() };
     let (name, value) = header;
     let call = Call {
-        credential: find_credential([(name.as_bytes(), value.as_bytes())], policy.key_prefix()),
-        request: Request { method: b"GET", target: b"/api/v1/contacts", source: None, now: UnixMillis(0) },
+        credential: find_credential(
+            [(name.as_bytes(), value.as_bytes())],
+            policy.key_prefix(),
+            CredentialHeader::Any,
+        ),
+        request: Request {
+            method: b"GET",
+            is_method_overridden: false,
+            target: b"/api/v1/contacts",
+            source: None,
+            now: UnixMillis(0),
+        },
     };
     let mut lookups = 0;
     let decision = authorize(&policy, &settings, &call, |digest| {

@@ -5,11 +5,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Verdict;
-use crate::audit::clip;
+use crate::audit::{MAX_METHOD, MAX_PATH, clip};
 use crate::authorize::{CredentialView, Decision, Request};
 use crate::credential::SentCredential;
 use crate::denial::{Denial, Outcome};
-use crate::limit::{LimitDecision, LimitReport, RateLimit};
+use crate::limit::{INTROSPECTION_LIMIT, LimitDecision, LimitReport, RateLimit};
 use crate::path::split_query;
 use crate::policy::Policy;
 use crate::time::UnixMillis;
@@ -99,12 +99,16 @@ pub(super) fn address(decision: &Decision<'_, '_>, verdict: Verdict, request: &R
 
 pub(super) fn route(decision: &Decision<'_, '_>, request: &Request<'_>) -> String {
     // Clients put secrets into paths.
-    let (method, path) = (clip(request.method), clip(split_query(request.target).0));
+    let method = clip(request.method, MAX_METHOD);
+    let path = clip(split_query(request.target).0, MAX_PATH);
     match (decision.outcome, decision.route) {
         (Outcome::Denied(Denial::AmbiguousPath), _) => {
             format!(
                 "The path {path} or its query string is ambiguous: servers can interpret it in more than one way."
             )
+        }
+        (Outcome::Denied(Denial::MethodOverridden), _) => {
+            format!("A header overrides the method of {method} {path}, and the gateway does not apply it.")
         }
         (Outcome::Denied(Denial::RouteNotMapped), Some(route)) => {
             format!("{path} matches the route {}, which has no mapping for {method}.", route.template)
@@ -131,7 +135,10 @@ pub(super) fn scope(decision: &Decision<'_, '_>, verdict: Verdict) -> String {
 pub(super) fn limit(decision: &Decision<'_, '_>, verdict: Verdict, limit: Option<&LimitDecision>) -> String {
     match (verdict, limit, decision.credential) {
         (Verdict::Passed, _, _) if decision.is_introspection => {
-            "Introspection is not charged to a limit.".to_string()
+            format!(
+                "Introspection is not charged to the key's limits. It has a limit of its own: {}.",
+                format_limits(&INTROSPECTION_LIMIT)
+            )
         }
         (Verdict::Passed, Some(LimitDecision::Admitted { report, .. }), _) => {
             format!("{} calls remain of {}.", report.remaining, format_window(report))

@@ -18,11 +18,13 @@ fn settings() -> GatewaySettings {
     GatewaySettings {
         non_key_credentials: NonKeyCredentials::Passthrough,
         introspection_path: Some(INTROSPECTION_PATH.to_owned()),
+        ..GatewaySettings::default()
     }
 }
 
 fn request<'a>(method: &'a str, target: &'a str) -> Request<'a> {
     Request {
+        is_method_overridden: false,
         method: method.as_bytes(),
         target: target.as_bytes(),
         source: Some("203.0.113.7".parse().unwrap()),
@@ -86,7 +88,13 @@ fn each_step_explains_its_facts() {
         ]
     );
     let introspection = details(request("GET", INTROSPECTION_PATH), key, None);
-    assert_eq!(introspection[5..], ["No scope is required.", "Introspection is not charged to a limit."]);
+    assert_eq!(
+        introspection[5..],
+        [
+            "No scope is required.",
+            "Introspection is not charged to the key's limits. It has a limit of its own: 10 calls per minute."
+        ]
+    );
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Leader {
             // Envoy's response without a listener, and the control plane's during its start.
             503 => self.fail(context, "the control plane is unavailable (503)", None),
             _ => {
-                let body = clip(response.body.get(..300).unwrap_or(&response.body));
+                let body = clip(&response.body, 300);
                 self.fail(
                     context,
                     &format!("the control plane responded with status {status}: {body}"),

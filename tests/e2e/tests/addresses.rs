@@ -69,6 +69,28 @@ async fn behind_a_trusted_proxy_the_last_address_counts() {
     }
 }
 
+/// Some load balancers write ports or brackets, which Envoy cannot parse: it takes the address of the load balancer then.
+#[tokio::test]
+async fn a_forwarded_address_with_a_port_or_brackets_is_counted_and_reported() {
+    const COUNTER: &str = "wasmcustom.omniflow_forwarded_addresses_unparsed";
+    let stack = Stack::start(StackOptions { trusted_hops: 1, ..StackOptions::workers(2) }).await.unwrap();
+    let client = key(&stack, "client", &["203.0.113.0/24", "2001:db8::/32"]).await;
+    for plain in ["203.0.113.7", "2001:db8::7", "198.51.100.1:80, 203.0.113.7"] {
+        assert_eq!(stack.call(forwarded(&client, plain)).await.unwrap().status, 200, "{plain}");
+    }
+    assert_eq!(stack.envoy.stat(COUNTER).await.unwrap(), 0);
+    let unparsable = ["203.0.113.7:51234", "[2001:db8::7]:51234", "[2001:db8::7]"];
+    for (n, value) in (1..).zip(unparsable) {
+        let response = stack.call(forwarded(&client, value)).await.unwrap();
+        let (status, code) = refusal(&response);
+        assert_eq!((status, code.as_deref()), REFUSED, "{value}: the address is that of the proxy");
+        assert_eq!(stack.envoy.stat(COUNTER).await.unwrap(), n, "{value}");
+    }
+    let log = stack.envoy.process().log();
+    let warnings = log.matches("X-Forwarded-For has an address with a port or in brackets").count();
+    assert!((1..=2).contains(&warnings), "{warnings} warnings for two workers: {log}");
+}
+
 /// A listener on both families: IPv4 clients arrive as IPv4-mapped addresses there.
 #[tokio::test]
 async fn a_listener_on_both_families() {

@@ -88,6 +88,36 @@ fn client_addresses_are_explicit() {
     }
 }
 
+/// Clients that send or read nothing, and a full heap, must not take an edge down.
+#[test]
+fn idle_clients_and_memory_are_bounded() {
+    let seconds = |value: &Value| value.as_str().unwrap().trim_end_matches('s').parse::<f64>().unwrap();
+    for name in FOR_ENVOY {
+        let text = fs::read_to_string(paths::configuration(name)).unwrap();
+        let mut config = bootstrap::parse(&text).unwrap();
+        let manager = bootstrap::connection_manager(&mut config).unwrap();
+        for (field, max) in
+            [("stream_idle_timeout", 60.0), ("stream_flush_timeout", 10.0), ("request_headers_timeout", 10.0)]
+        {
+            assert!(seconds(&manager[field]) <= max, "{name}: {field}");
+        }
+        let common = &manager["common_http_protocol_options"];
+        assert!(seconds(&common["idle_timeout"]) <= 300.0, "{name}");
+        assert!(seconds(&common["max_stream_duration"]) <= 900.0, "{name}");
+        let overload = config["overload_manager"].to_string();
+        for part in [
+            "resource_monitors.fixed_heap",
+            "resource_monitors.global_downstream_max_connections",
+            "overload_actions.reset_high_memory_stream",
+            "overload_actions.reduce_timeouts",
+            "overload_actions.stop_accepting_requests",
+            "minimum_account_to_track_power_of_two",
+        ] {
+            assert!(overload.contains(part), "{name}: {part}");
+        }
+    }
+}
+
 fn each_filter_chain(value: &Value, visit: &mut impl FnMut(&[Value])) {
     match value {
         Value::Object(fields) => {

@@ -83,6 +83,8 @@ fn record(sequence: u64, key: Option<uuid::Uuid>) -> AuditRecord {
         endpoint: key.map(|_| "/api/v1/contacts".to_owned()),
         path: "/api/v1/contacts".to_owned(),
         status: if key.is_some() { 200 } else { 401 },
+        grpc_status: None,
+        interruption: None,
         outcome: if key.is_some() { Outcome::Allowed } else { Outcome::Denied(Denial::UnknownKey) },
         latency_us: 900,
         source_ip: key.map(|_| "203.0.113.7".parse().unwrap()),

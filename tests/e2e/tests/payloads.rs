@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use omniflow_harness::control_plane::NewKey;
-use omniflow_harness::{Call, Connection, Stack, StackOptions, eventually};
+use omniflow_harness::{Call, Connection, RawConnection, Stack, StackOptions, eventually};
 use omniflow_policy::digest::Digest;
 use serde_json::{Value, json};
 
@@ -153,6 +153,42 @@ async fn no_more_is_kept_than_the_policy_says() {
     .await
     .unwrap();
     assert_eq!(records[0]["has_payload"], false);
+}
+
+/// Clients that send the beginning of a body and then wait fill the room for calls in progress.
+#[tokio::test]
+async fn unfinished_bodies_of_one_key_do_not_keep_those_of_others_from_being_recorded() {
+    let scene = Scene::new(StackOptions::workers(1)).await;
+    let fields = json!({
+        "name": "greedy", "environment": "live", "scopes": ["contacts:write"], "rate_limit": {"per_minute": 1_000},
+    });
+    let greedy = scene.stack.key(fields).await.unwrap();
+    let mut held = Vec::new();
+    for n in 0..70 {
+        let mut connection = RawConnection::open(scene.stack.envoy.port()).await.unwrap();
+        let head = format!(
+            "POST {CONTACTS}/{n} HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\ncontent-length: 100000\r\n\r\n",
+            greedy.secret
+        );
+        connection.send(head.as_bytes()).await.unwrap();
+        connection.send(&[b'x'; 65_536]).await.unwrap();
+        held.push(connection);
+    }
+    const ACTIVE: &str = "http.ingress.downstream_rq_active";
+    eventually(WAIT, || async {
+        let active = scene.stack.envoy.stat(ACTIVE).await?;
+        ensure!(active >= 70, "{active} calls are in progress");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for n in 0..20 {
+        let name = format!("small-{n}");
+        assert_eq!(scene.send(&name, |call| call.body(vec![b'y'; 20_000])).await, 200);
+        let payload = scene.payload(&name).await;
+        assert_eq!((reported(&payload)[1].len(), reported(&payload)[2]), (20_000, "whole"), "{name}");
+    }
+    drop(held);
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ fn record(number: u64, ids: &[Uuid]) -> AuditRecord {
         endpoint: Some(endpoint.to_owned()),
         path,
         status: if allowed { 200 } else { 403 },
+        grpc_status: None,
+        interruption: None,
         outcome: if allowed { Outcome::Allowed } else { Outcome::Denied(Denial::InsufficientScope) },
         latency_us: 900,
         source_ip: Some("203.0.113.7".parse().unwrap()),

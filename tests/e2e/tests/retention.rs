@@ -24,6 +24,8 @@ fn record(sequence: u64, time: u64) -> AuditRecord {
         endpoint: None,
         path: "/".to_owned(),
         status: 401,
+        grpc_status: None,
+        interruption: None,
         outcome: Outcome::Denied(Denial::UnknownKey),
         latency_us: 900,
         source_ip: None,

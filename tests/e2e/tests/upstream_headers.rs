@@ -46,9 +46,17 @@ async fn a_client_cannot_speak_for_the_filter() {
     ] {
         call = call.header(name, "test").header(name, "forged");
     }
-    for name in
-        ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"]
-    {
+    for name in [
+        "x-original-method",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-script-name",
+        "x-forwarded-path",
+        "x-original-path",
+        "x_ms_original_url",
+        "x-waws-unencoded-url",
+        "x-http-path-override",
+    ] {
         call = call.header(name, "DELETE");
     }
     assert_eq!(stack.call(call).await.unwrap().status, 200);
@@ -66,6 +74,82 @@ async fn a_client_cannot_speak_for_the_filter() {
         "{text}"
     );
     assert!(!text.contains(&secret), "the credential does not go on");
+}
+
+/// Removing such a header would turn a PATCH into a POST.
+#[tokio::test]
+async fn method_override_is_refused_or_applied_and_never_dropped() {
+    const NAMES: [&str; 4] =
+        ["x-http-method-override", "X-HTTP-Method", "x-method-override", "x.http.method.override"];
+    let (stack, _) = stack(StackOptions::default()).await;
+    let writer = stack.live_key("writer", &["contacts:write"]).await.unwrap();
+    let call = |name: &str, method: &str| {
+        Call::new("POST", CONTACTS).bearer(&writer.secret).header(name, method).body("x")
+    };
+    for name in NAMES {
+        let refused = stack.call(call(name, "PATCH")).await.unwrap();
+        assert_eq!(refusal(&refused), (400, Some("method_overridden".to_owned())), "{name}");
+        assert_eq!(stack.call(call(name, "POST")).await.unwrap().status, 200, "{name}");
+        let received = stack.live.take();
+        assert_eq!((received.len(), received[0].header(name)), (1, None), "{name}");
+    }
+    let (stack, _) = self::stack(StackOptions::default().plugin("method_override", "apply")).await;
+    let writer = stack.live_key("writer", &["contacts:write"]).await.unwrap();
+    let reader = stack.live_key("reader", &["contacts:read"]).await.unwrap();
+    let call = |secret: &str, path: &str, method: &str| {
+        Call::new("POST", path).bearer(secret).header(NAMES[0], method).body("x")
+    };
+    let path = format!("{CONTACTS}/7");
+    assert_eq!(stack.call(call(&writer.secret, &path, "PATCH")).await.unwrap().status, 200);
+    let received = stack.live.take();
+    assert_eq!((received[0].method.as_str(), received[0].header(NAMES[0])), ("PATCH", None));
+    let refused = stack.call(call(&reader.secret, &path, "DELETE")).await.unwrap();
+    assert_eq!(refusal(&refused), (403, Some("insufficient_scope".to_owned())));
+    let unknown = stack.call(call(&writer.secret, &path, "patch")).await.unwrap();
+    assert_eq!(refusal(&unknown), (400, Some("method_overridden".to_owned())));
+    eventually(WAIT, || async {
+        let records = stack.control_plane.audit("key=writer&method=PATCH").await?;
+        ensure!(records.len() == 1, "{records:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn credentials_of_other_schemes_pass_where_the_operator_says_so() {
+    let options = StackOptions::workers(2).plugin("non_key_credentials", "passthrough");
+    let (stack, _) = stack(options.plugin("credential_header", "x-api-key")).await;
+    let key = stack.live_key("both", &["contacts:read"]).await.unwrap();
+    for value in [
+        r#"Digest username="a, b", realm="x", nonce="abc", uri="/", response="6629""#,
+        "AWS4-HMAC-SHA256 Credential=AKID/20130524/us-east-1/s3/aws4_request, SignedHeaders=host;range, Signature=fe5f",
+        "Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln",
+    ] {
+        let call = Call::get("/any/where").header("authorization", value);
+        assert_eq!(stack.call(call).await.unwrap().status, 200, "{value}");
+        let both = contacts(&key.secret).header("authorization", value);
+        assert_eq!(stack.call(both).await.unwrap().status, 200, "{value}");
+        let received = stack.live.take();
+        assert_eq!(received[0].header("authorization"), Some(value));
+        assert_eq!(
+            (received[1].header("authorization"), received[1].header("x-api-key")),
+            (Some(value), None)
+        );
+        assert_eq!(received[1].header("x-omniflow-key-name"), Some("both"));
+    }
+    for value in [
+        "Basic YTpi, Bearer omf_live_x",
+        "Digest a=b, Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln",
+        "Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln, Digest a=b",
+    ] {
+        let call = Call::get("/any/where").header("authorization", value);
+        let refused = stack.call(call).await.unwrap();
+        assert_eq!(refusal(&refused), (401, Some("ambiguous_credentials".to_owned())), "{value}");
+    }
+    let two_keys = contacts(&key.secret).bearer(&key.secret);
+    let refused = stack.call(two_keys).await.unwrap();
+    assert_eq!(refusal(&refused), (401, Some("ambiguous_credentials".to_owned())));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omniflow_policy::credential::{HeaderRole, SentCredential, find_credential, header_role};
+use omniflow_policy::credential::{CredentialHeader, HeaderRole, SentCredential, find_credential, header_role};
 use omniflow_policy::denial::Denial;
 use omniflow_policy::key::KeyPrefix;
 
@@ -10,6 +10,7 @@ fuzz_target!(|headers: Vec<(Vec<u8>, Vec<u8>)>| {
     let found = find_credential(
         headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice())),
         &KeyPrefix::default(),
+        CredentialHeader::Any,
     );
     let credentials: Vec<&(Vec<u8>, Vec<u8>)> =
         headers.iter().filter(|(name, _)| is_credential(name)).collect();

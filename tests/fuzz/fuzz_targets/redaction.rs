@@ -4,7 +4,7 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use omniflow_conformance::readings::decode;
-use omniflow_policy::audit::clip;
+use omniflow_policy::audit::{MAX_PATH, clip};
 use omniflow_policy::payload::{CallPayload, FieldPointer, PayloadState};
 use serde_json::{Map, Value};
 
@@ -71,7 +71,7 @@ fn redacted(case: &Case) {
         })
         .collect();
     for encoded in [key.clone(), key.replace('%', "%25")] {
-        let kept = clip(format!("/{before}/omf{encoded}/{}", case.after).as_bytes());
+        let kept = clip(format!("/{before}/omf{encoded}/{}", case.after).as_bytes(), MAX_PATH);
         let once = decode(kept.as_bytes());
         assert!(!holds(kept.as_bytes()) && !holds(&once) && !holds(&decode(&once)), "{kept}");
     }

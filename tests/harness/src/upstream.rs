@@ -2,18 +2,22 @@
 //!
 //! A request can steer its answer: `x-echo-status: 503` (or a path that ends in `/status/503`) sets the status,
 //! `x-echo-delay-ms: 200` delays it, `x-echo-abort: 1` breaks the connection instead. gRPC requests get one
-//! message and `grpc-status: 0` in the trailers.
+//! message and `grpc-status: 0` in the trailers; `x-echo-grpc-status: 14` sets the status, and `x-echo-trailers-only: 1` puts
+//! it into the headers of a response without a message. `x-echo-headers: a=b; c=d` adds headers to the response, and
+//! `x-echo-break: 1` breaks the connection in the middle of the body, `x-echo-stall: 1` stops there.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use http_body_util::{BodyExt as _, Either, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -57,8 +61,14 @@ pub struct Upstream {
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<VecDeque<Received>>>);
 
-type Body = Either<Full<Bytes>, http_body_util::combinators::WithTrailers<Full<Bytes>, Trailers>>;
-type Trailers = std::future::Ready<Option<Result<HeaderMap, Infallible>>>;
+type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
+
+/// A body that begins and does not end.
+struct Unfinished {
+    sent: bool,
+    /// When the connection breaks. `None` for a body that stalls.
+    breaks: Option<Pin<Box<tokio::time::Sleep>>>,
+}
 
 // === impl Upstream ===
 
@@ -186,6 +196,12 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<
     let delay = steer("x-echo-delay-ms");
     let abort = steer("x-echo-abort").is_some();
     let status = steer("x-echo-status").or_else(|| status_in_path(head.uri.path())).unwrap_or(200);
+    let grpc_status = steer("x-echo-grpc-status").unwrap_or(0);
+    let trailers_only = steer("x-echo-trailers-only").is_some();
+    let stalls = steer("x-echo-stall").is_some();
+    let ends_early = stalls || steer("x-echo-break").is_some();
+    let added: Vec<String> =
+        received.header("x-echo-headers").unwrap_or_default().split(';').map(str::to_owned).collect();
     let grpc = received.header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"));
     let echo = received.to_json(&name).to_string();
     log.push(received);
@@ -197,17 +213,53 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<
     if abort {
         return Err(anyhow!("the request asked for a broken connection"));
     }
-    let response = Response::builder().status(u16::try_from(status)?);
+    let mut response = Response::builder().status(u16::try_from(status)?);
+    for (name, value) in added.iter().filter_map(|pair| pair.split_once('=')) {
+        response = response.header(name.trim(), value.trim());
+    }
+    if ends_early {
+        // Promises more than it sends: then the connection breaks, or nothing follows.
+        // What was sent has to leave before the connection breaks.
+        let breaks = (!stalls).then(|| Box::pin(tokio::time::sleep(Duration::from_millis(200))));
+        let body = Unfinished { sent: false, breaks };
+        return Ok(response.header("content-length", "1000").body(body.boxed_unsync())?);
+    }
+    if grpc && trailers_only {
+        let response = response.header("content-type", "application/grpc").header("grpc-status", grpc_status);
+        return Ok(response.body(Full::new(Bytes::new()).map_err(Into::into).boxed_unsync())?);
+    }
     if grpc {
         let framed = crate::Call::grpc("", echo.as_bytes()).body;
-        let trailers = HeaderMap::from_iter([("grpc-status".parse()?, HeaderValue::from_static("0"))]);
+        let trailers = HeaderMap::from_iter([("grpc-status".parse()?, HeaderValue::from(grpc_status))]);
         let body = Full::new(Bytes::from(framed)).with_trailers(std::future::ready(Some(Ok(trailers))));
-        return Ok(response.header("content-type", "application/grpc").body(Either::Right(body))?);
+        let body = body.map_err(Into::into).boxed_unsync();
+        return Ok(response.header("content-type", "application/grpc").body(body)?);
     }
     // Over HTTP/2 a body in the answer to HEAD is an error.
     let echo = if head.method == hyper::Method::HEAD { Bytes::new() } else { Bytes::from(echo) };
-    let body = Either::Left(Full::new(echo));
+    let body = Full::new(echo).map_err(Into::into).boxed_unsync();
     Ok(response.header("content-type", "application/json").body(body)?)
+}
+
+impl hyper::body::Body for Unfinished {
+    type Data = Bytes;
+    type Error = anyhow::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        if !std::mem::replace(&mut self.sent, true) {
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"the beginning")))));
+        }
+        match &mut self.breaks {
+            None => Poll::Pending,
+            Some(breaks) => breaks
+                .as_mut()
+                .poll(context)
+                .map(|()| Some(Err(anyhow!("the request asked for a broken connection")))),
+        }
+    }
 }
 
 fn status_in_path(path: &str) -> Option<u64> {

@@ -49,7 +49,7 @@ mod tests {
         let expected = json!({
             "id": "1", "time": "2027-01-15T08:00:00.001Z", "key_id": id, "key_name": "ci", "version_id": 1,
             "environment": "live", "method": "GET", "endpoint": "/api/v1/contacts", "path": "/api/v1/contacts",
-            "status": 200, "decision": "allowed", "reason": "allowed", "latency_us": 900,
+            "status": 200, "grpc_status": null, "interruption": null, "decision": "allowed", "reason": "allowed", "latency_us": 900,
             "source_ip": "203.0.113.7", "request_id": "request-0", "request_bytes": 120, "response_bytes": 340,
             "gateway": "edge", "argument_hash": "01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b",
             "argument_hash_partial": false, "has_payload": false, "aggregated_calls": null, "first_time": null,

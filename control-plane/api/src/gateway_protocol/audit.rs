@@ -25,8 +25,8 @@ pub(super) async fn ingest(
 #[cfg(test)]
 mod tests {
     use axum::http::{Request, header};
-    use omniflow_policy::audit::{AggregatedRefusals, AuditItem, ReportedGap, ReportedGapCause};
-    use omniflow_policy::denial::Denial;
+    use omniflow_policy::audit::{AuditItem, CallAggregate, ReportedGap, ReportedGapCause};
+    use omniflow_policy::denial::{Denial, Outcome};
     use omniflow_policy::gateway::MAX_BATCH_BYTES;
     use omniflow_policy::time::UnixMillis;
     use serde_json::{Value, json};
@@ -84,14 +84,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn aggregated_refusals_are_one_record_with_their_count() {
+    async fn aggregated_calls_are_one_record_with_their_count() {
         let server = TestServer::new().await;
         let token = server.token("gateway").await;
         let aggregated = |sequence, source_ip: Option<&str>, calls| {
-            AuditItem::Aggregated(AggregatedRefusals {
+            AuditItem::Aggregated(CallAggregate {
                 sequence,
+                key: None,
                 source_ip: source_ip.map(|address| address.parse().unwrap()),
-                reason: Denial::UnknownKey,
+                outcome: Outcome::Denied(Denial::UnknownKey),
+                status: 401,
                 calls,
                 first_time: UnixMillis(START + 10),
                 last_time: UnixMillis(START + 900),
@@ -136,7 +138,7 @@ mod tests {
             json!({
                 "id": "3", "time": "2027-01-15T08:00:00.900Z", "key_id": null, "key_name": null,
                 "version_id": null, "environment": null, "method": "", "endpoint": null, "path": "",
-                "status": 401, "decision": "denied", "reason": "unknown_key", "latency_us": 0,
+                "status": 401, "grpc_status": null, "interruption": null, "decision": "denied", "reason": "unknown_key", "latency_us": 0,
                 "source_ip": "203.0.113.9", "request_id": "", "request_bytes": 0, "response_bytes": 0,
                 "gateway": "edge", "argument_hash": null, "argument_hash_partial": false,
                 "has_payload": false, "aggregated_calls": 40, "first_time": "2027-01-15T08:00:00.010Z",
@@ -209,7 +211,7 @@ mod tests {
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let bytes = (0..hex.len()).step_by(2).map(byte).collect();
         assert_eq!(server.deliver_bytes(&token, bytes).await.status, StatusCode::NO_CONTENT);
-        assert_eq!(ids(&server).await, [json!(""), json!("d1"), json!("d1"), json!("d1")]);
+        assert_eq!(ids(&server).await, [json!(""), json!(""), json!("d1"), json!("d1"), json!("d1")]);
     }
 
     #[tokio::test]

@@ -122,7 +122,8 @@ mod tests {
         let hostile = "/a\u{9b}31m\u{202e}b\u{2028}c";
         let record = json!({
             "id": "1", "time": "2027-01-15T08:00:00.001Z", "key_id": null, "key_name": null, "version_id": null,
-            "environment": null, "method": "GET", "endpoint": null, "path": hostile, "status": 401, "decision": "denied",
+            "environment": null, "method": "GET", "endpoint": null, "path": hostile, "status": 401, "grpc_status": null,
+            "interruption": null, "decision": "denied",
             "reason": "missing_credentials", "latency_us": 1, "source_ip": null, "request_id": "", "request_bytes": 0,
             "response_bytes": 0, "gateway": "edge", "argument_hash": null, "argument_hash_partial": false,
             "has_payload": false, "aggregated_calls": null, "first_time": null,

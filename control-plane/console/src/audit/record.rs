@@ -44,6 +44,8 @@ struct CallView {
     path: String,
     endpoint: Option<String>,
     status: u16,
+    grpc_status: Option<u32>,
+    interruption: Option<&'static str>,
     class: &'static str,
     decision: Cow<'static, str>,
     reason: Cow<'static, str>,
@@ -110,6 +112,16 @@ async fn page(
     Ok(Page(RecordPage { layout, call, may_read, payload }).into_response())
 }
 
+/// The meaning of an interruption.
+fn describe_interruption(interruption: &str) -> &'static str {
+    match interruption {
+        "upstream_reset" => "The upstream reset the stream.",
+        "timeout" => "A timeout of the gateway ended the stream.",
+        "client_disconnected" => "The client disconnected.",
+        _ => "The gateway did not state a reason.",
+    }
+}
+
 // === impl CallView ===
 
 impl From<AuditEntryJson> for CallView {
@@ -142,7 +154,7 @@ impl From<AuditEntryJson> for CallView {
             serde_urlencoded::to_string(fields).ok().map(|query| format!("/policy/explain?{query}"));
         Self {
             title: match &aggregated {
-                Some((calls, _)) => format!("{calls} refusals"),
+                Some((calls, _)) => format!("{calls} calls"),
                 None => format!("{} {}", call.method, call.path),
             },
             time: Moment(call.time.0),
@@ -155,6 +167,8 @@ impl From<AuditEntryJson> for CallView {
             path: call.path,
             endpoint: call.endpoint,
             status: call.status,
+            grpc_status: call.grpc_status,
+            interruption: call.interruption.as_deref().map(describe_interruption),
             class: class(call.status),
             decision: call.decision,
             meaning: meaning(&call.reason),

@@ -29,7 +29,7 @@ pub(super) struct Row {
     is_refused: bool,
     latency: Option<Micros>,
     address: Option<(String, String)>,
-    /// Number of aggregated refusals, and the time of the first.
+    /// Number of aggregated calls, and the time of the first.
     aggregated: Option<(Count, Moment)>,
 }
 
@@ -112,6 +112,7 @@ fn denial_meaning(denial: omniflow_policy::denial::Denial) -> &'static str {
         Denial::IpNotAllowed => "The key may not be used from this IP address.",
         Denial::InsufficientScope => "The key lacks the scope that this route requires.",
         Denial::RouteNotMapped => "No route of the policy matches this path and method.",
+        Denial::MethodOverridden => "A header overrides the method, and the gateway does not apply it.",
         Denial::AmbiguousPath => "The path can be interpreted in more than one way.",
         Denial::RateLimited => "The key has exceeded its limit.",
         Denial::PolicyUnavailable => {

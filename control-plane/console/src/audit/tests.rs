@@ -1,7 +1,8 @@
 use axum::http::{StatusCode, header};
 use http_body_util::BodyExt;
-use omniflow_policy::audit::{AggregatedRefusals, AuditItem};
+use omniflow_policy::audit::{AuditItem, AuditKey, CallAggregate};
 use omniflow_policy::denial::{Denial, Outcome};
+use omniflow_policy::key::Environment;
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::UnixMillis;
 use tower::ServiceExt;
@@ -37,20 +38,33 @@ async fn start_server() -> (TestServer, String) {
     hostile.status = 404;
     hostile.outcome = Outcome::Denied(Denial::RouteNotMapped);
     hostile.source_ip = Some("2001:db8::7".parse().unwrap());
+    let of_strangers = CallAggregate {
+        sequence: 3,
+        key: None,
+        source_ip: Some("198.51.100.9".parse().unwrap()),
+        outcome: Outcome::Denied(Denial::UnknownKey),
+        status: 401,
+        calls: 1_204,
+        first_time: UnixMillis(START + 130_000),
+        last_time: UnixMillis(START + 140_000),
+    };
+    let of_key = CallAggregate {
+        sequence: 1_207,
+        key: Some(AuditKey { id: key, name: "ci".to_owned(), version: 1, environment: Environment::Live }),
+        source_ip: None,
+        outcome: Outcome::Denied(Denial::RateLimited),
+        status: 429,
+        calls: 30,
+        ..of_strangers
+    };
     let items = vec![
         AuditItem::CallWithPayload(record(0, START, Some((key, "ci"))), payload),
         AuditItem::Call(refused),
         AuditItem::Call(hostile),
-        AuditItem::Aggregated(AggregatedRefusals {
-            sequence: 3,
-            source_ip: Some("198.51.100.9".parse().unwrap()),
-            reason: Denial::UnknownKey,
-            calls: 1_204,
-            first_time: UnixMillis(START + 130_000),
-            last_time: UnixMillis(START + 140_000),
-        }),
+        AuditItem::Aggregated(of_strangers),
+        AuditItem::Aggregated(of_key),
         // Five numbers never come.
-        AuditItem::Call(record(1_212, START + 180_000, Some((key, "ci")))),
+        AuditItem::Call(record(1_242, START + 180_000, Some((key, "ci")))),
     ];
     server.deliver_items(&gateway, items).await;
     server.pass(std::time::Duration::from_secs(600));
@@ -58,13 +72,14 @@ async fn start_server() -> (TestServer, String) {
 }
 
 #[tokio::test]
-async fn the_list_shows_calls_aggregated_refusals_and_gaps_with_links_to_narrower_searches() {
+async fn the_list_shows_calls_aggregated_calls_and_gaps_with_links_to_narrower_searches() {
     let (server, _) = start_server().await;
     let mut browser = Browser::signed_in(&server, &server.owner).await;
     let page = browser.page("/audit").await;
     for part in [
-        "<h2>1,208 calls</h2>",
-        "1,204 refusals",
+        "<h2>1,238 calls</h2>",
+        "1,204 calls",
+        "30 calls",
         "5 calls are missing here",
         "the cause is unknown",
         "href=\"/audit?endpoint=%2Fapi%2Fv1%2Fcontacts\"",
@@ -80,13 +95,13 @@ async fn the_list_shows_calls_aggregated_refusals_and_gaps_with_links_to_narrowe
     }
     assert!(!page.contains(MARKUP) && page.contains(MARKUP_AS_TEXT));
     let calls = |page: &str| page.matches("<th scope=\"row\"><a href=\"/audit/").count();
-    assert_eq!(calls(&page), 5);
+    assert_eq!(calls(&page), 6);
     for (query, expected) in [
-        ("key=ci", 3),
+        ("key=ci", 4),
         ("key=00000000-0000-0000-0000-000000000007&method=POST", 1),
         ("environment=test", 0),
         ("endpoint=/api/v1/contacts&status=200", 2),
-        ("status=4xx", 3),
+        ("status=4xx", 4),
         ("decision=denied&reason=unknown_key", 1),
         ("ip=2001:db8::/32", 1),
         ("from=2027-01-15T08:01&to=2027-01-15T08:02:00", 1),
@@ -100,7 +115,7 @@ async fn the_list_shows_calls_aggregated_refusals_and_gaps_with_links_to_narrowe
     assert!(narrow.contains("href=\"/audit?status=403\" title=\"Remove this filter\""), "{narrow}");
     assert!(narrow.contains("href=\"/audit/export?key=ci&#38;status=403&#38;format=ndjson\""), "{narrow}");
     let all = browser.page("/audit?count=all").await;
-    assert!(all.contains("<h2>1,208 calls</h2>"));
+    assert!(all.contains("<h2>1,238 calls</h2>"));
 }
 
 #[tokio::test]
@@ -200,7 +215,7 @@ async fn a_record_is_shown_in_full_and_auditors_view_its_payload_separately() {
     assert_eq!(owner.submit("/audit/1/payload", &[]).await.status, StatusCode::FORBIDDEN);
     let hostile = owner.page("/audit/3").await;
     assert!(!hostile.contains(MARKUP) && hostile.matches(MARKUP_AS_TEXT).count() >= 3, "{hostile}");
-    assert!(owner.page("/audit/5").await.contains("This record aggregates 1,204 refusals"));
+    assert!(owner.page("/audit/5").await.contains("This record aggregates 1,204 calls without a known key"));
     assert!(owner.page("/audit/2").await.contains("neither a query string nor a body"));
     assert_eq!(owner.open("/audit/99").await.status, StatusCode::NOT_FOUND);
 
@@ -246,7 +261,7 @@ async fn new_calls_arrive_as_rows() {
     let browser = Browser::signed_in(&server, &server.owner).await;
     let cookies: Vec<String> =
         browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let request = axum::http::Request::get("/audit/live?after=5&status=404")
+    let request = axum::http::Request::get("/audit/live?after=6&status=404")
         .header(header::COOKIE, cookies.join("; "))
         .body(axum::body::Body::empty())
         .unwrap();
@@ -257,13 +272,13 @@ async fn new_calls_arrive_as_rows() {
         let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
         String::from_utf8(frame.to_vec()).unwrap()
     };
-    assert!(read().await.starts_with("id: 5\n\n"));
-    let mut call = record(1_213, START, None);
+    assert!(read().await.starts_with("id: 6\n\n"));
+    let mut call = record(1_243, START, None);
     call.status = 404;
     call.path = format!("/{MARKUP}");
-    server.deliver(&gateway, vec![call, record(1_214, START, None)]).await;
+    server.deliver(&gateway, vec![call, record(1_244, START, None)]).await;
     let event = read().await;
-    assert!(event.starts_with("id: 6\ndata: <tr>") && event.ends_with("</tr>\n\n"), "{event}");
+    assert!(event.starts_with("id: 7\ndata: <tr>") && event.ends_with("</tr>\n\n"), "{event}");
     assert!(event.lines().skip(1).all(|line| line.is_empty() || line.starts_with("data: ")), "{event}");
     assert!(event.contains(MARKUP_AS_TEXT) && !event.contains(MARKUP), "{event}");
 }

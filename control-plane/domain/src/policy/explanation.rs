@@ -3,7 +3,7 @@
 use omniflow_policy::authorize::Decision;
 use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::explain::Step;
-use omniflow_policy::limit::{LimitDecision, Window};
+use omniflow_policy::limit::{INTROSPECTION_LIMIT_NAME, LimitDecision};
 use uuid::Uuid;
 
 /// The decision on one request, and the steps that lead to it.
@@ -17,8 +17,8 @@ pub struct Explanation {
     pub endpoint: Option<String>,
     /// The scope that the route requires.
     pub required_scope: Option<String>,
-    /// The window of the limit that is exhausted, if one is.
-    pub exhausted: Option<Window>,
+    /// The limit that is exhausted, if one is: `minute`, `hour` or `introspection`.
+    pub exhausted: Option<&'static str>,
     /// The version of the policy; `None` for a draft.
     pub policy_version: Option<u64>,
     /// The steps, in the order in which gateways take them.
@@ -47,7 +47,10 @@ impl Explanation {
         steps: Vec<Step>,
     ) -> Self {
         let exhausted = match limit {
-            Some(LimitDecision::Refused { report, .. }) => Some(report.window),
+            Some(LimitDecision::Refused { .. }) if decision.is_introspection => {
+                Some(INTROSPECTION_LIMIT_NAME)
+            }
+            Some(LimitDecision::Refused { report, .. }) => Some(report.window.as_str()),
             _ => None,
         };
         let key = decision.credential.map(|key| ExplainedKey {

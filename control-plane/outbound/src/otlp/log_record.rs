@@ -49,7 +49,7 @@ impl Words {
         ResourceLogs { resource: Some(resource), scope_logs, schema_url: String::new() }
     }
 
-    /// One call, or several refusals that were aggregated into one record.
+    /// One call, or several that were aggregated into one record.
     pub(super) fn call(&self, entry: &AuditEntry) -> LogRecord {
         let mut attributes = Attributes::default();
         attributes.text("log.record.uid", self.uid("record", entry.id, entry.time, &entry.request_id));
@@ -60,15 +60,22 @@ impl Words {
         if entry.status > 0 {
             attributes.int("http.response.status_code", entry.status.into());
         }
+        if let Some(status) = entry.grpc_status {
+            attributes.int("rpc.grpc.status_code", status.into());
+        }
+        if let Some(interruption) = entry.interruption {
+            attributes.text("omniflow.interruption", interruption.as_str());
+        }
         if let Some(address) = entry.source_ip {
             attributes.text("client.address", address.to_string());
         }
+        attributes.of_key(entry);
         let (name, body) = match entry.aggregated {
             Some(aggregated) => {
                 attributes.int("omniflow.aggregated_calls", aggregated.calls);
                 attributes.text("omniflow.first_time", format_time(aggregated.first_time));
-                let body = format!("{} calls refused: {}", aggregated.calls, entry.outcome.reason());
-                ("omniflow.audit.refusals", body)
+                let (calls, reason) = (aggregated.calls, entry.outcome.reason());
+                ("omniflow.audit.aggregate", format!("{calls} calls: {reason}"))
             }
             None => {
                 attributes.of_call(entry);
@@ -165,17 +172,20 @@ impl Attributes {
         self.int("http.response.body.size", entry.response_bytes);
         self.int("omniflow.latency_us", entry.latency_us);
         self.text("omniflow.request_id", &entry.request_id);
+        if let Some(hash) = entry.argument_hash {
+            self.text("omniflow.argument_hash", hash.to_hex());
+            self.bool("omniflow.argument_hash_partial", entry.argument_hash_partial);
+        }
+        self.bool("omniflow.has_payload", entry.has_payload);
+    }
+
+    fn of_key(&mut self, entry: &AuditEntry) {
         if let Some(key) = &entry.key {
             self.text("omniflow.key.id", key.id.to_string());
             self.text("omniflow.key.name", &key.name);
             self.int("omniflow.key.version", key.version.into());
             self.text("omniflow.key.environment", key.environment.as_str());
         }
-        if let Some(hash) = entry.argument_hash {
-            self.text("omniflow.argument_hash", hash.to_hex());
-            self.bool("omniflow.argument_hash_partial", entry.argument_hash_partial);
-        }
-        self.bool("omniflow.has_payload", entry.has_payload);
     }
 
     fn text(&mut self, key: &str, value: impl Into<String>) {

@@ -12,10 +12,10 @@ use omniflow_policy::address::parse_source_address;
 use omniflow_policy::authorize::{
     Call, CredentialView, Decision, GatewaySettings, INTROSPECTION_PATH, Request, authorize, authorize_named,
 };
-use omniflow_policy::credential::find_credential;
+use omniflow_policy::credential::{find_credential, find_method};
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::explain::explain;
-use omniflow_policy::limit::{LimitDecision, LimitState, RateLimit};
+use omniflow_policy::limit::{INTROSPECTION_LIMIT, LimitDecision, LimitState, RateLimit};
 use omniflow_policy::policy::Policy;
 use omniflow_policy::snapshot::Image;
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
@@ -66,13 +66,16 @@ impl Policies {
             return Err(Error::forbidden(detail));
         }
         let (policy, version) = self.draft_or_current(request.draft).await?;
+        let settings = default_settings();
+        let pairs = request.headers.iter().flatten().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let method = find_method(pairs.clone(), request.method.as_bytes(), settings.method_override);
         let target = Request {
             method: request.method.as_bytes(),
+            is_method_overridden: method.is_err(),
             target: request.path.as_bytes(),
             source: request.source_ip,
             now: request.at.unwrap_or_else(|| self.clock.now()),
         };
-        let settings = default_settings();
         let version_of_key = match &request.key {
             Some(key) => Some(version_of(&*self.store, key, request.version, target.now).await?),
             None => None,
@@ -90,16 +93,15 @@ impl Policies {
                 let credential = credential(&image, &version)?;
                 (authorize_named(&policy, &settings, &target, credential, version.imported), None)
             }
-            (None, headers) => {
+            (None, _) => {
                 if request.version.is_some() {
                     return Err(Error::invalid_field(
                         "/version",
                         "a version is one of the key that is named in key",
                     ));
                 }
-                let headers = headers.as_deref().unwrap_or_default();
-                let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-                let call = Call { credential: find_credential(pairs, policy.key_prefix()), request: target };
+                let credential = find_credential(pairs, policy.key_prefix(), settings.credential_header);
+                let call = Call { credential, request: target };
                 (authorize(&policy, &settings, &call, |digest| image.find(digest)), Some(call.credential))
             }
         };
@@ -168,9 +170,10 @@ fn limit(decision: &Decision<'_, '_>, before: Option<u32>) -> Result<Option<Limi
         let detail = format!("calls_before is at most {MAX_CALLS_BEFORE}");
         return Err(Error::invalid_field("/calls_before", detail));
     }
-    let charged = decision.outcome == Outcome::Allowed && !decision.is_introspection;
-    let credential = decision.credential.filter(|_| charged);
-    Ok(credential.map(|credential| after(&credential.rate_limit, before)))
+    let charged = decision.credential.filter(|_| decision.outcome == Outcome::Allowed);
+    Ok(charged.map(|credential| {
+        after(if decision.is_introspection { &INTROSPECTION_LIMIT } else { &credential.rate_limit }, before)
+    }))
 }
 
 fn after(rate_limit: &RateLimit, calls: u32) -> LimitDecision {

@@ -183,6 +183,7 @@ impl Replay {
         let imported = grant.imported.contains(&call.version);
         let request = Request {
             method: call.method.as_bytes(),
+            is_method_overridden: false,
             target: call.path.as_bytes(),
             source: None,
             now: call.time,

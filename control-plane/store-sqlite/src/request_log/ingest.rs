@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use omniflow_domain::payload::SealedPayload;
-use omniflow_policy::audit::{AggregatedRefusals, AuditBatch, AuditItem, AuditRecord, AuditSource};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource, CallAggregate, Interruption};
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::ingest::{Arrival, Missing, StreamPlace};
+use omniflow_store::rollup::KeyCalls;
 use omniflow_store::{IngestError, Ingested, RequestLogWrites, Result, StoreError};
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
@@ -53,8 +54,8 @@ impl RequestLogWrites for SqliteTransaction {
         if let Some(last_time) = place.last_time.filter(|_| place.next_sequence != before) {
             self.set_stream_place(source, place.next_sequence, last_time, arrival.since).await?;
         }
-        self.note_uses(&arrival.records, latest).await?;
-        self.roll_up(&arrival.records).await?;
+        self.note_uses(&arrival, latest).await?;
+        self.roll_up(&arrival.records, &arrival.aggregated).await?;
         let missing = arrival.missing();
         let withdrawn = match batch.delivery {
             Some(mut progress) => {
@@ -168,21 +169,26 @@ impl SqliteTransaction {
         Ok(())
     }
 
-    /// Inserts aggregated refusals. Columns that differ between the calls stay empty.
-    async fn insert_aggregated(&mut self, gateway: &str, aggregated: &AggregatedRefusals) -> Result<()> {
-        let outcome = Outcome::Denied(aggregated.reason);
+    /// Inserts aggregated calls. Columns that differ between the calls stay empty.
+    async fn insert_aggregated(&mut self, gateway: &str, aggregated: &CallAggregate) -> Result<()> {
+        let key = aggregated.key.as_ref();
         sqlx::query(
-            "INSERT INTO audit_records (time, first_time, aggregated_calls, gateway, method, path, status, decision, \
-             reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
-             argument_hash_partial) VALUES (?, ?, ?, ?, '', '', ?, ?, ?, 0, ?, '', 0, 0, x'', false)",
+            "INSERT INTO audit_records (time, first_time, aggregated_calls, gateway, key_id, key_name, key_version, \
+             environment, method, path, status, decision, reason, latency_us, source_ip, request_id, request_bytes, \
+             response_bytes, argument_hash, argument_hash_partial) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '', ?, ?, ?, 0, ?, '', 0, 0, x'', false)",
         )
         .bind(to_millis(aggregated.last_time))
         .bind(to_millis(aggregated.first_time))
         .bind(saturated(aggregated.calls))
         .bind(gateway.to_owned())
-        .bind(aggregated.reason.status())
-        .bind(outcome.decision())
-        .bind(outcome.reason())
+        .bind(key.map(|key| key.id))
+        .bind(key.map(|key| key.name.clone()))
+        .bind(key.map(|key| key.version))
+        .bind(key.map(|key| key.environment.as_str()))
+        .bind(aggregated.status)
+        .bind(aggregated.outcome.decision())
+        .bind(aggregated.outcome.reason())
         .bind(aggregated.source_ip.map(address_bytes))
         .execute(self.connection())
         .await
@@ -198,8 +204,8 @@ impl SqliteTransaction {
     ) -> Result<()> {
         let mut statement = QueryBuilder::<Sqlite>::new(
             "INSERT INTO audit_records (time, gateway, key_id, key_name, key_version, environment, method, endpoint, \
-             path, status, decision, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, \
-             argument_hash, argument_hash_partial) ",
+             path, status, grpc_status, interruption, decision, reason, latency_us, source_ip, request_id, request_bytes, \
+             response_bytes, argument_hash, argument_hash_partial) ",
         );
         statement.push_values(records, |mut row, record| {
             let key = record.key.as_ref();
@@ -213,6 +219,8 @@ impl SqliteTransaction {
                 .push_bind(record.endpoint.clone())
                 .push_bind(record.path.clone())
                 .push_bind(record.status)
+                .push_bind(record.grpc_status)
+                .push_bind(record.interruption.map(Interruption::as_str))
                 .push_bind(record.outcome.decision())
                 .push_bind(record.outcome.reason())
                 .push_bind(saturated(record.latency_us))
@@ -237,13 +245,13 @@ impl SqliteTransaction {
 
     /// Updates the time of the last allowed call of each key version. Corrects stored times after `latest`, which a wrong clock
     /// caused.
-    async fn note_uses(&mut self, records: &[&AuditRecord], latest: UnixMillis) -> Result<()> {
+    async fn note_uses(&mut self, arrival: &Arrival<'_>, latest: UnixMillis) -> Result<()> {
         let mut uses: HashMap<(Uuid, u16), UnixMillis> = HashMap::new();
-        for record in records {
-            if let (Some(key), Outcome::Allowed) = (&record.key, record.outcome) {
-                let last = uses.entry((key.id, key.version)).or_insert(record.time);
-                *last = (*last).max(record.time);
-            }
+        let records = arrival.records.iter().filter_map(|record| KeyCalls::of_record(record));
+        let aggregated = arrival.aggregated.iter().filter_map(|aggregate| KeyCalls::of_aggregate(aggregate));
+        for calls in records.chain(aggregated).filter(|calls| calls.outcome == Outcome::Allowed) {
+            let last = uses.entry((calls.key.id, calls.key.version)).or_insert(calls.last);
+            *last = (*last).max(calls.last);
         }
         for ((key, version), time) in uses {
             sqlx::query(

@@ -1,7 +1,7 @@
 //! Reading the request log, newest first.
 
 use ipnet::IpNet;
-use omniflow_policy::audit::AuditKey;
+use omniflow_policy::audit::{AuditKey, Interruption};
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
@@ -16,7 +16,8 @@ use crate::database::Database;
 pub(crate) const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
      status, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
      argument_hash_partial, aggregated_calls, first_time, \
-     EXISTS (SELECT 1 FROM audit_payloads WHERE record_id = audit_records.id) FROM audit_records ";
+     EXISTS (SELECT 1 FROM audit_payloads WHERE record_id = audit_records.id), grpc_status, interruption \
+     FROM audit_records ";
 
 const RECORDED_COLUMNS: &str = "SELECT id, time, key_id, key_version, method, endpoint, path, reason, \
      coalesce(aggregated_calls, 1) FROM audit_records ";
@@ -226,6 +227,8 @@ pub(crate) fn read(row: &SqliteRow) -> Result<AuditEntry> {
         endpoint: row.column(8)?,
         path: row.column(9)?,
         status: row.column(10)?,
+        grpc_status: row.column(22)?,
+        interruption: read_interruption(row)?,
         outcome: Outcome::from_reason(row.column(11)?).ok_or(StoreError::Corrupt("a reason"))?,
         latency_us: row.column::<i64, _>(12)?.cast_unsigned(),
         source_ip: row.column::<Option<&[u8]>, _>(13)?.map(address).transpose()?,
@@ -254,6 +257,12 @@ pub(crate) fn read_gap(row: &SqliteRow) -> Result<AuditGap> {
         cause: parsed(row.column(7)?, "the cause of a gap")?,
         is_least: row.column(8)?,
     })
+}
+
+fn read_interruption(row: &SqliteRow) -> Result<Option<Interruption>> {
+    let name: Option<&str> = row.column(23)?;
+    let known = |name| Interruption::from_name(name).ok_or(StoreError::Corrupt("an interruption"));
+    name.map(known).transpose()
 }
 
 fn read_aggregated(row: &SqliteRow) -> Result<Option<AggregatedCalls>> {

@@ -132,7 +132,7 @@ macro_rules! contract_tests {
                 leap_is_refused,
                 too_many_gaps_are_refused,
                 future_times_are_clamped,
-                aggregated_refusals_are_one_entry,
+                aggregated_calls_are_one_entry,
                 payload_is_stored_with_its_call,
                 calls_are_paged,
                 calls_are_filtered,

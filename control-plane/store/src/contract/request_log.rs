@@ -6,7 +6,9 @@ use std::time::Duration;
 use omniflow_domain::audit::{Decision, GapCause};
 use omniflow_domain::payload::SealedPayload;
 use omniflow_domain::stats::{Dimension, GroupValue};
-use omniflow_policy::audit::{AggregatedRefusals, AuditItem, AuditRecord, ReportedGap, ReportedGapCause};
+use omniflow_policy::audit::{
+    AuditItem, AuditKey, AuditRecord, CallAggregate, ReportedGap, ReportedGapCause,
+};
 use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::key::Environment;
 use omniflow_policy::time::UnixMillis;
@@ -145,25 +147,47 @@ pub async fn future_times_are_clamped(backend: &impl Backend) {
     assert_eq!(store.last_used(&[id(1)]).await.unwrap()[&(id(1), 1)], at(60));
 }
 
-/// Aggregated refusals are one entry that stands for several calls.
-pub async fn aggregated_refusals_are_one_entry(backend: &impl Backend) {
+/// Aggregated calls are one entry that stands for several calls, of a key if they have one.
+pub async fn aggregated_calls_are_one_entry(backend: &impl Backend) {
     let store = backend.open().await;
-    let aggregated = AggregatedRefusals {
+    let key = AuditKey { id: id(1), name: "ci".to_owned(), version: 2, environment: Environment::Live };
+    let of_key = CallAggregate {
         sequence: 0,
-        source_ip: Some("198.51.100.9".parse().unwrap()),
-        reason: Denial::KeyRevoked,
+        key: Some(key.clone()),
+        source_ip: None,
+        outcome: Outcome::Denied(Denial::RateLimited),
+        status: 429,
         calls: 5,
         first_time: at(1),
         last_time: at(9),
     };
-    ingest_batch(&*store, batch(source(1, 1), vec![AuditItem::Aggregated(aggregated)])).await;
+    let allowed =
+        CallAggregate { sequence: 5, outcome: Outcome::Allowed, status: 200, calls: 2, ..of_key.clone() };
+    let address = Some("198.51.100.9".parse().unwrap());
+    let passed = CallAggregate {
+        sequence: 7,
+        key: None,
+        source_ip: address,
+        outcome: Outcome::PassedThrough,
+        status: 404,
+        calls: 3,
+        ..of_key.clone()
+    };
+    let items = [of_key, allowed, passed].map(AuditItem::Aggregated).to_vec();
+    ingest_batch(&*store, batch(source(1, 1), items)).await;
     let entry = store.audit_entry(1).await.unwrap().unwrap();
     let aggregated = entry.aggregated.unwrap();
     assert_eq!((aggregated.calls, aggregated.first_time, entry.time), (5, at(1), at(9)));
-    assert_eq!((entry.outcome, entry.argument_hash), (Outcome::Denied(Denial::KeyRevoked), None));
+    assert_eq!((entry.key, entry.status, entry.source_ip), (Some(key), 429, None));
+    assert_eq!((entry.outcome, entry.argument_hash), (Outcome::Denied(Denial::RateLimited), None));
+    let entry = store.audit_entry(3).await.unwrap().unwrap();
+    assert_eq!((entry.key, entry.status, entry.source_ip), (None, 404, address));
+    assert_eq!(entry.outcome, Outcome::PassedThrough);
     let counted = store.audit_stats(&all(), (at(0), at(DAY)), &[Dimension::Reason], 9).await.unwrap();
-    assert_eq!(counted.total.calls, 5);
-    assert_eq!(store.recorded_calls(&all(), None, 9).await.unwrap()[0].calls, 5);
+    assert_eq!(counted.total.calls, 10);
+    let of_key = AuditFilter { key: Some(KeyReference::Id(id(1))), ..all() };
+    assert_eq!(store.recorded_calls(&of_key, None, 9).await.unwrap()[1].calls, 5);
+    assert_eq!(store.last_used(&[id(1)]).await.unwrap()[&(id(1), 2)], at(9), "the allowed ones");
 }
 
 /// Payloads are stored with their calls.

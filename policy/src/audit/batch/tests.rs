@@ -5,27 +5,34 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 use crate::audit::{
-    AggregatedRefusals, ArgumentHash, AuditKey, MAX_REPORTED_VMS, ReportedGap, ReportedGapCause, VmDelivery,
+    ArgumentHash, AuditKey, CallAggregate, Interruption, MAX_REPORTED_VMS, ReportedGap, ReportedGapCause,
+    VmDelivery,
 };
 use crate::denial::{Denial, Outcome};
 use crate::key::Environment;
 use crate::payload::{CallPayload, MAX_PAYLOAD_BYTES, PayloadState};
 use crate::time::UnixMillis;
 
+fn key() -> AuditKey {
+    AuditKey {
+        id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001),
+        name: "crm-sync".into(),
+        version: 2,
+        environment: Environment::Live,
+    }
+}
+
 fn record(sequence: u64) -> AuditRecord {
     AuditRecord {
         sequence,
         time: UnixMillis(1_700_000_000_123),
-        key: Some(AuditKey {
-            id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001),
-            name: "crm-sync".into(),
-            version: 2,
-            environment: Environment::Live,
-        }),
+        key: Some(key()),
         method: "GET".into(),
         endpoint: Some("/api/v1/contacts/{id}".into()),
         path: "/api/v1/contacts/7".into(),
         status: 403,
+        grpc_status: Some(7),
+        interruption: Some(Interruption::Timeout),
         outcome: Outcome::Denied(Denial::InsufficientScope),
         latency_us: 1_234,
         source_ip: Some("203.0.113.7".parse().unwrap()),
@@ -39,13 +46,25 @@ fn record(sequence: u64) -> AuditRecord {
 
 fn batch() -> AuditBatch {
     let source = AuditSource { gateway: "edge-1".into(), incarnation: Incarnation(1), vm: Incarnation(2) };
-    let refusals = AggregatedRefusals {
+    let of_address = CallAggregate {
         sequence: 2,
+        key: None,
         source_ip: Some("2001:db8::7".parse().unwrap()),
-        reason: Denial::UnknownKey,
-        calls: 40,
+        outcome: Outcome::Denied(Denial::UnknownKey),
+        status: 401,
+        calls: 30,
         first_time: UnixMillis(1_700_000_000_200),
         last_time: UnixMillis(1_700_000_000_900),
+    };
+    let outcome = Outcome::Denied(Denial::RateLimited);
+    let of_key = CallAggregate {
+        sequence: 32,
+        key: Some(key()),
+        source_ip: None,
+        outcome,
+        status: 429,
+        calls: 10,
+        ..of_address
     };
     let gap = ReportedGap {
         sequence: 42,
@@ -64,7 +83,8 @@ fn batch() -> AuditBatch {
     let items = vec![
         AuditItem::Call(record(0)),
         AuditItem::Call(record(1)),
-        AuditItem::Aggregated(refusals),
+        AuditItem::Aggregated(of_address),
+        AuditItem::Aggregated(of_key),
         AuditItem::Gap(gap),
         AuditItem::CallWithPayload(record(49), payload),
     ];
@@ -99,11 +119,11 @@ fn the_format_is_golden() {
 #[test]
 fn sequence_numbers_count_calls_and_an_item_without_calls_is_rejected() {
     let spans: Vec<_> = batch().items.iter().map(|item| (item.sequence(), item.next_sequence())).collect();
-    assert_eq!(spans, [(0, 1), (1, 2), (2, 42), (42, 49), (49, 50)]);
+    assert_eq!(spans, [(0, 1), (1, 2), (2, 32), (32, 42), (42, 49), (49, 50)]);
     for mut item in batch().items {
         match &mut item {
             AuditItem::Call(_) | AuditItem::CallWithPayload(..) => continue,
-            AuditItem::Aggregated(refusals) => refusals.calls = 0,
+            AuditItem::Aggregated(aggregate) => aggregate.calls = 0,
             AuditItem::Gap(gap) => gap.calls = 0,
         }
         let bytes = AuditBatch { items: vec![item], ..batch() }.encode();
@@ -118,7 +138,7 @@ fn times_are_clamped_to_the_latest_and_a_start_to_the_end() {
         item.clamp_times(latest);
         assert_eq!(item.time(), latest);
         match item {
-            AuditItem::Aggregated(refusals) => assert_eq!(refusals.first_time, latest),
+            AuditItem::Aggregated(aggregate) => assert_eq!(aggregate.first_time, latest),
             AuditItem::Call(_) | AuditItem::CallWithPayload(..) | AuditItem::Gap(_) => {}
         }
     }
@@ -137,7 +157,7 @@ fn garbage_and_other_formats_are_rejected() {
     let bytes = batch().encode();
     for end in 6..bytes.len() {
         let truncated = AuditBatch::decode(&bytes[..end]);
-        assert!(truncated.is_err() || truncated.unwrap().items.len() < 5, "truncated at {end}");
+        assert!(truncated.is_err() || truncated.unwrap().items.len() < 6, "truncated at {end}");
     }
 }
 

@@ -17,7 +17,7 @@ const IDENTITY: [&str; 9] = [
     "x-omniflow-route",
 ];
 /// Headers by which some frameworks swap method or path.
-pub const REWRITING: [&str; 10] = [
+pub const REWRITING: [&str; 18] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
@@ -28,6 +28,14 @@ pub const REWRITING: [&str; 10] = [
     "x-rewrite-url",
     "x-forwarded-uri",
     "x-forwarded-prefix",
+    "x-forwarded-path",
+    "x-original-path",
+    "x-envoy-original-path",
+    "x-script-name",
+    "x-ms-original-url",
+    "x-waws-unencoded-url",
+    "x-http-path-override",
+    "x-rewrite-uri",
 ];
 
 pub(super) fn variants(edge: &Edge<'_>) -> Vec<Variant> {
