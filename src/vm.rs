@@ -82,7 +82,8 @@ impl Vm {
             self.forwarded_warned.set(Some(now));
             let message = format!(
                 "X-Forwarded-For has an address with a port or in brackets, which Envoy cannot parse, so the client's \
-                 address is taken to be {source}; configure the proxy in front to send plain addresses"
+                 address is taken to be {source}; configure the proxy in front to send plain addresses, unless {source} is a client's own address and it \
+                 sent the header itself"
             );
             host::log(LogLevel::Warn, &message);
         }

@@ -158,7 +158,10 @@ pub fn find_method<'a>(
         {
             continue;
         }
-        let is_method = !value.is_empty() && value.iter().all(u8::is_ascii_uppercase);
+        // Envoy and the client have framed the message for POST. These methods frame it otherwise.
+        let is_framed_differently = matches!(value, b"HEAD" | b"CONNECT" | b"TRACE");
+        let is_method =
+            !value.is_empty() && value.iter().all(u8::is_ascii_uppercase) && !is_framed_differently;
         let applies = handling == MethodOverride::Apply && method == b"POST" && found == method;
         if !applies || !is_method {
             return Err(Denial::MethodOverridden);

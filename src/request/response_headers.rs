@@ -10,7 +10,9 @@ const REMAINING: &str = "x-ratelimit-remaining";
 const RESET: &str = "x-ratelimit-reset";
 /// Directives of `Cache-Control` by which an upstream states whether a shared cache may store the response to an
 /// authenticated request (RFC 9111, 3.5 and 5.2.2).
-const EXPLICIT: [&[u8]; 5] = [b"private", b"no-store", b"public", b"s-maxage", b"must-revalidate"];
+///
+/// `must-revalidate` is not one of them: it allows shared storage only for `Authorization`, and the upstream sees no credential.
+const EXPLICIT: [&[u8]; 4] = [b"private", b"no-store", b"public", b"s-maxage"];
 /// The number of digits of the largest number.
 const MAX_DIGITS: usize = 20;
 
@@ -161,7 +163,7 @@ mod tests {
             ("no-store", true),
             ("public, max-age=60", true),
             ("s-maxage=10", true),
-            ("must-revalidate", true),
+            ("max-age=3600, must-revalidate", false),
             ("x-public", false),
         ] {
             assert_eq!(read(&[("cache-control", value.as_bytes())]).is_cache_explicit, expected, "{value}");

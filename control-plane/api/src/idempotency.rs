@@ -14,8 +14,8 @@ use omniflow_policy::digest::Digest;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::entity_tag::entity_tag;
 use super::extract::{Body, FromBody};
-use super::precondition::entity_tag;
 use super::problem::Problem;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::principal::Principal;

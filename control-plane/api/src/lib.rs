@@ -22,6 +22,7 @@ mod anomalies;
 mod audit;
 mod docs;
 mod endpoint;
+mod entity_tag;
 mod extract;
 mod gateway_protocol;
 mod gateways;

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
 
+use super::entity_tag::{entity_tag, revision};
 use super::problem::Problem;
 use omniflow_service::precondition::Precondition;
 
@@ -16,17 +17,6 @@ pub(super) struct Conditional(pub(super) Precondition);
 /// A response in JSON, with its revision as the `ETag`.
 pub(super) fn tagged<T: Serialize>(revision: u64, body: T) -> impl IntoResponse {
     ([(header::ETAG, entity_tag(revision))], Json(body))
-}
-
-/// The entity tag of a revision.
-pub(super) fn entity_tag(revision: u64) -> String {
-    format!("\"{revision}\"")
-}
-
-/// The revision that has this entity tag.
-fn revision(tag: &str) -> Option<u64> {
-    let revision = tag.trim_matches('"').parse().ok()?;
-    (entity_tag(revision) == tag).then_some(revision)
 }
 
 /// Tags that no revision has match none (RFC 9110, section 13.1.1).

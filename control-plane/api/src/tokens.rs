@@ -61,7 +61,7 @@ pub(super) async fn create(
     Authenticated(principal): Authenticated,
     IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateToken>>,
 ) -> Result<Response, Problem> {
-    let request = tokens.read(&token_text(request)).map_err(first)?;
+    let request = tokens.parse(&token_text(request)).map_err(first)?;
     let created = tokens.create(&principal, request, attempt).await?;
     let tokens::CreatedToken { token, secret } = created.value;
     let location = format!("/v1/tokens/{}", token.id);

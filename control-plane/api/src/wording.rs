@@ -3,7 +3,7 @@
 use omniflow_domain::error::{Error, ErrorCode, Facts, Missing};
 use omniflow_domain::idempotency::{Created, CreatedKind};
 
-use super::precondition::entity_tag;
+use super::entity_tag::entity_tag;
 
 /// The text for a client: the error's own sentence, or one in terms of HTTP.
 pub(super) fn detail(error: &Error) -> String {

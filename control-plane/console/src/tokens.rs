@@ -191,7 +191,7 @@ fn request(tokens: &Tokens, form: &Form, now: UnixMillis) -> Result<CreateToken,
         Ok(expires_at) => (expires_at, None),
         Err(error) => (None, Some(error)),
     };
-    let read = tokens.read(&TokenText { name, role, expires_at });
+    let read = tokens.parse(&TokenText { name, role, expires_at });
     match (read, choice) {
         (read, None) => read,
         (Ok(_), Some(choice)) => Err(vec![choice]),

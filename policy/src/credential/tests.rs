@@ -117,7 +117,7 @@ fn a_method_override_is_refused_or_applied_and_never_dropped() {
         assert_eq!(find(&[(name, "post")], "POST", refuse), Ok(&b"POST"[..]), "{name}: its own method");
         assert_eq!(find(&[(name, "DELETE")], "GET", apply), denied, "{name}: only POST is overridden");
     }
-    for value in ["", "patch", "PATCH, DELETE", "PA TCH", "PATCH "] {
+    for value in ["", "patch", "PATCH, DELETE", "PA TCH", "PATCH ", "HEAD", "CONNECT", "TRACE"] {
         assert_eq!(find(&[(NAME, value)], "POST", apply), denied, "{value:?}");
     }
     assert_eq!(find(&[(NAME, "PATCH"), ("x-http-method", "PATCH")], "POST", apply), Ok(&b"PATCH"[..]));

@@ -21,7 +21,7 @@ pub(crate) struct ScrapeCache {
 #[derive(Debug)]
 struct Scrape {
     began: Instant,
-    text: Bytes,
+    text: Result<Bytes, Error>,
 }
 
 // === impl ScrapeCache ===
@@ -39,12 +39,13 @@ impl ScrapeCache {
             Format::OpenMetrics => self.openmetrics.lock().await,
         };
         if let Some(scrape) = last.as_ref().filter(|scrape| scrape.began >= arrived) {
-            return Ok(scrape.text.clone());
+            return scrape.text.clone();
         }
         let began = Instant::now();
-        let text = encode().await?;
+        // All that wait share an error too. Otherwise each of them would try in turn while the store is unavailable.
+        let text = encode().await;
         *last = Some(Scrape { began, text: text.clone() });
-        Ok(text)
+        text
     }
 }
 

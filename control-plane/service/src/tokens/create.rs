@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use omniflow_policy::key::{Secret, compose_token};
-use omniflow_policy::time::UnixMillis;
 
+use super::text::{CreateToken, TokenText};
 use super::{Tokens, subject};
 use crate::fields::check_future;
 use crate::idempotency::{Idempotent, Replayable, record};
@@ -13,21 +13,9 @@ use omniflow_domain::admin_event::{Action, NewAdminEvent};
 use omniflow_domain::admin_event_state::token_state;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::idempotency::Created;
-use omniflow_domain::name::Name;
 use omniflow_domain::principal::Principal;
-use omniflow_domain::token::{Role, Token};
+use omniflow_domain::token::Token;
 use omniflow_store::IdempotentRequest;
-
-/// A request for a token.
-#[derive(Clone, Debug)]
-pub struct CreateToken {
-    /// A name that no other token has.
-    pub name: Name,
-    /// What its bearer may do.
-    pub role: Role,
-    /// When the token expires; `None` for never.
-    pub expires_at: Option<UnixMillis>,
-}
 
 /// A new token with its secret, which is stored nowhere.
 #[derive(Clone)]
@@ -41,6 +29,15 @@ pub struct CreatedToken {
 // === impl Tokens ===
 
 impl Tokens {
+    /// Parses a request, and checks what needs no store.
+    ///
+    /// # Errors
+    ///
+    /// Every error, one for each field; there is at least one.
+    pub fn parse(&self, text: &TokenText) -> Result<CreateToken, Vec<Error>> {
+        text.parse(self.clock.now())
+    }
+
     /// Creates a token, unless an earlier attempt has created it: then the result is the earlier one.
     ///
     /// # Errors

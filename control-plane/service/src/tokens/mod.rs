@@ -11,8 +11,8 @@ use std::sync::Arc;
 use omniflow_policy::key::KeyPrefix;
 use tokio::sync::Mutex;
 
-pub use self::create::{CreateToken, CreatedToken};
-pub use self::text::TokenText;
+pub use self::create::CreatedToken;
+pub use self::text::{CreateToken, TokenText};
 use super::idempotency::IdempotencyCache;
 use super::notifications::Notifications;
 use omniflow_domain::admin_event::Subject;

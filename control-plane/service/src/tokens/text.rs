@@ -1,9 +1,10 @@
 //! Reading requests for tokens that arrive as text, with every error at once. `api` and `console` share it.
 
 use omniflow_domain::error::Error;
+use omniflow_domain::name::Name;
+use omniflow_domain::token::Role;
 use omniflow_policy::time::UnixMillis;
 
-use super::{CreateToken, Tokens};
 use crate::fields;
 
 /// A request for a token, as text.
@@ -17,24 +18,22 @@ pub struct TokenText {
     pub expires_at: Option<String>,
 }
 
-// === impl Tokens ===
-
-impl Tokens {
-    /// Reads a request, and checks what needs no store.
-    ///
-    /// # Errors
-    ///
-    /// Every error, one for each field; there is at least one.
-    pub fn read(&self, text: &TokenText) -> Result<CreateToken, Vec<Error>> {
-        text.parse(self.clock.now())
-    }
+/// A request for a token.
+#[derive(Clone, Debug)]
+pub struct CreateToken {
+    /// A name that no other token has.
+    pub name: Name,
+    /// What its bearer may do.
+    pub role: Role,
+    /// When the token expires; `None` for never.
+    pub expires_at: Option<UnixMillis>,
 }
 
 // === impl TokenText ===
 
 impl TokenText {
     /// The request, or every error. An end before `now` is one of them.
-    fn parse(&self, now: UnixMillis) -> Result<CreateToken, Vec<Error>> {
+    pub(super) fn parse(&self, now: UnixMillis) -> Result<CreateToken, Vec<Error>> {
         let expires_at = self.expires_at.as_deref().map(fields::expires_at).transpose();
         let expires_at = expires_at.and_then(|end| fields::check_future(end, now).map(|()| end));
         match (fields::name(&self.name), fields::role(&self.role), expires_at) {
