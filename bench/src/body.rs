@@ -31,7 +31,7 @@ pub(crate) struct Streamed {
     pub(crate) name: String,
     /// Throughput in MiB per second.
     pub(crate) throughput: Spread,
-    /// Processor time of Envoy in milliseconds for the whole body.
+    /// CPU time of Envoy in milliseconds for the whole body.
     pub(crate) cost: Spread,
     /// The growth of Envoy's memory in KiB, the maximum of all rounds.
     pub(crate) growth: u64,

@@ -1,11 +1,11 @@
-//! Processor time of a process.
+//! CPU time of a process.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// The processor time of all current threads of a process, in user and kernel mode. It comes from the scheduler's statistics,
+/// The CPU time of all current threads of a process, in user and kernel mode. It comes from the scheduler's statistics,
 /// which count nanoseconds (`schedstat` in proc(5)); `/proc/PID/stat` counts hundredths of a second.
 pub(crate) fn time_of(process: u32) -> Result<Duration> {
     let mut nanoseconds = 0u64;

@@ -31,11 +31,11 @@ pub(crate) struct Outcome {
     pub(crate) name: String,
     /// Its description.
     pub(crate) what: &'static str,
-    /// Processor time of a request, in microseconds.
+    /// CPU time of a request, in microseconds.
     pub(crate) cost: Spread,
     /// The difference from bare Envoy just before. `None` for bare Envoy itself.
     pub(crate) added: Option<Spread>,
-    /// Processor time of a request in the control plane, in microseconds.
+    /// CPU time of a request in the control plane, in microseconds.
     pub(crate) beside: Spread,
     /// Requests per second at full load, with one worker.
     pub(crate) throughput: Spread,
@@ -118,7 +118,7 @@ pub(crate) async fn run(plan: &Plan, bare: &Subject, others: &[Subject]) -> Resu
 // === impl Samples ===
 
 impl Samples {
-    /// Takes one measurement and returns the processor time of a request.
+    /// Takes one measurement and returns the CPU time of a request.
     async fn measure(&mut self, plan: &Plan, subject: &Subject) -> Result<f64> {
         let before = subject.spent()?;
         let took = load::saturate(subject.port(), &subject.request, plan.requests)

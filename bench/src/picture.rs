@@ -1,4 +1,4 @@
-//! The chart of the report: the processor time that each subject adds to a request, as bars with their middle half.
+//! The chart of the report: the CPU time that each subject adds to a request, as bars with their middle half.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub(crate) fn svg(outcomes: &[Outcome]) -> String {
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
          font-family=\"sans-serif\" font-size=\"14\" fill=\"#808080\">\n\
-         <title>Processor time added per request, in microseconds</title>\n"
+         <title>CPU time added per request, in microseconds</title>\n"
     );
     for (index, (name, added)) in rows.iter().enumerate() {
         let top = 10.0 + ROW * index as f64;

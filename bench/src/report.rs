@@ -12,7 +12,7 @@ use crate::statistics::Spread;
 pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
     let mut text = introduction(plan);
     writeln!(text, "Machine: {}.\n", machine())?;
-    writeln!(text, "![Processor time added per request](../benchmarks.svg)\n")?;
+    writeln!(text, "![CPU time added per request](../benchmarks.svg)\n")?;
     writeln!(text, "| subject | µs per request | added µs | requests/s | at half load: p50 | p99 | p99.9 |")?;
     writeln!(text, "|---|---|---|---|---|---|---|")?;
     for outcome in outcomes {
@@ -42,7 +42,7 @@ pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
     }
     writeln!(
         text,
-        "- In addition, the control plane uses {beside:.1} µs of processor time for the audit record of a request."
+        "- In addition, the control plane uses {beside:.1} µs of CPU time for the audit record of a request."
     )?;
     Ok(text)
 }
@@ -56,7 +56,7 @@ This page compares the cost of a request through Omniflow Keys with bare Envoy, 
 ext_authz. `make bench` writes it in one run. [Benchmarks at scale](benchmarks-scale.md) shows the cost of many keys and many
 gateways.
 
-- The cost of a request is the processor time of Envoy: all threads, user and kernel, from the kernel's schedstat.
+- The cost of a request is the CPU time of Envoy: all threads, user and kernel, from the kernel's schedstat.
 - Each subject is measured in {} pairs of {} requests, right after bare Envoy, in an order that changes with each round.
 - The load is 16 connections over HTTP/1.1 to one worker. Envoy generates the response itself. Requests have no arguments.
 - Figures are medians, with the middle half in parentheses.

@@ -9,7 +9,7 @@ use crate::body::{BODY, Streamed};
 /// The section of one run. Bare Envoy comes first.
 pub(crate) fn text(streamed: &[Streamed]) -> Result<String> {
     let mut text = introduction();
-    writeln!(text, "| subject | MiB/s | processor time, ms | memory growth, MiB |\n|---|---|---|---|")?;
+    writeln!(text, "| subject | MiB/s | CPU time, ms | memory growth, MiB |\n|---|---|---|---|")?;
     for one in streamed {
         writeln!(
             text,
@@ -41,7 +41,7 @@ pub(crate) fn introduction() -> String {
         "## Large bodies
 
 A POST of {} MiB over HTTP/1.1 to an upstream that reads it, alternately through bare Envoy and through the product. The product
-computes the argument hash (SHA-256 over the whole body) and stores 64 KiB. Envoy has one worker, whose processor time is shown.
+computes the argument hash (SHA-256 over the whole body) and stores 64 KiB. Envoy has one worker, whose CPU time is shown.
 
 ",
         BODY >> 20

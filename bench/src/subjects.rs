@@ -38,7 +38,7 @@ pub(crate) struct Subject {
 
 /// A process that serves an Envoy.
 struct Helper {
-    /// Whether requests wait for it, so that its processor time counts for the subject.
+    /// Whether requests wait for it, so that its CPU time counts for the subject.
     counts: bool,
     process: HelperProcess,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Installation {
     _port: Port,
 }
 
-/// Processor time of the processes of a subject.
+/// CPU time of the processes of a subject.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
     /// Of Envoy and the processes that requests wait for.
@@ -139,7 +139,7 @@ impl Subject {
         let options = with(options(folder, &ports)?, "ext_authz.yaml", values)?;
         Ok(Self {
             name: "ext_authz".to_owned(),
-            what: "ext_authz over HTTP with a minimal server, whose processor time is included",
+            what: "ext_authz over HTTP with a minimal server, whose CPU time is included",
             request: Request::with_key(PATH, key),
             envoy: Envoy::start(options).await?,
             helpers: vec![Helper { counts: true, process: HelperProcess::Authorizer(process) }],
@@ -221,7 +221,7 @@ impl Subject {
         self.envoy.process().id()
     }
 
-    /// The processor time that its processes have used since their start.
+    /// The CPU time that its processes have used since their start.
     pub(crate) fn spent(&self) -> Result<Spent> {
         let mut spent = Spent { serving: cpu::time_of(self.envoy.process().id())?, beside: Duration::ZERO };
         for helper in &self.helpers {

@@ -58,7 +58,7 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
 pub(super) fn method() -> String {
     format!(
         "The complete product as in [Benchmarks](benchmarks.md), with one worker, on control planes with {} keys. The cost of a \
-         request is the processor time of Envoy, over {ROUNDS} rounds of {REQUESTS} requests each. Each round measures all \
+         request is the CPU time of Envoy, over {ROUNDS} rounds of {REQUESTS} requests each. Each round measures all \
          subjects, in an order that changes. *Added* is the difference from bare Envoy in the same round. Figures are \
          medians, with the middle half in parentheses. *Spread* means requests of 4,000 keys in turn (or of all 100) from \
          all parts of the image; *hot* means one key. Memory is the difference in resident memory (VmRSS) between Envoy's \
@@ -104,7 +104,7 @@ async fn costs(bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row>>
         let (added, ratio) =
             (Spread::of(&subject.added).context("none")?, Spread::of(&ratios).context("none")?);
         rows.push(row(
-            format!("added processor time per request: {}", subject.what),
+            format!("added CPU time per request: {}", subject.what),
             format!(
                 "{:.1} µs ({:.1}–{:.1}); {:.2} × that with 10,000 keys ({:.2}–{:.2})",
                 added.median, added.low, added.high, ratio.median, ratio.low, ratio.high
@@ -161,7 +161,7 @@ impl Subject {
         Self { what, port, process, requests, added: Vec::new() }
     }
 
-    /// Processor time of a request, in microseconds.
+    /// CPU time of a request, in microseconds.
     async fn measure(&mut self) -> Result<f64> {
         let before = cpu::time_of(self.process)?;
         saturate_in_turn(self.port, &self.requests, REQUESTS).await.with_context(|| self.what.clone())?;

@@ -55,7 +55,7 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     fleet.check().await?;
     let idle = cpu::time_of(id)?.saturating_sub(before);
     rows.push(row(
-        format!("control plane with {GATEWAYS} gateways and no changes: memory; processor time"),
+        format!("control plane with {GATEWAYS} gateways and no changes: memory; CPU time"),
         format!(
             "{}; {:.2} % of one processor",
             process::mebibytes(process::memory(id)?),
@@ -72,7 +72,7 @@ pub(super) fn method() -> String {
     format!(
         "{KEYS} keys. The gateways are connections of one process on the same machine, each with its own token. They poll like \
          the filter, with the status of three VMs. Gateways that fetch a full image verify every segment, which also takes \
-         processor time on this machine. {REVOCATIONS} revocations, one after the other. A gateway has a change when it has \
+         CPU time on this machine. {REVOCATIONS} revocations, one after the other. A gateway has a change when it has \
          read the response to its poll."
     )
 }
@@ -104,7 +104,7 @@ async fn whole_images(id: u32, gateways: &[Gateway]) -> Result<Vec<Row>> {
     Ok(vec![row(
         format!("{GATEWAYS} gateways start at once and fetch the image of {KEYS} keys"),
         format!(
-            "last gateway after {last:.1} s; processor time {:.1} s; peak memory {}",
+            "last gateway after {last:.1} s; CPU time {:.1} s; peak memory {}",
             spent.as_secs_f64(),
             process::mebibytes(process::peak_memory(id)?)
         ),
@@ -158,7 +158,7 @@ async fn revocations(control_plane: &omniflow_harness::ControlPlane, fleet: &mut
             "",
         ),
         row(
-            "control plane: processor time per revocation, including the polls that follow; peak memory",
+            "control plane: CPU time per revocation, including the polls that follow; peak memory",
             format!(
                 "{:.0} ms; {}",
                 spent.as_secs_f64() * 1e3 / f64::from(REVOCATIONS),

@@ -179,7 +179,7 @@ pub struct CreatedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::Secret)]
     pub secret: Option<String>,
-    /// How far the key is enforced, if the request waited for it.
+    /// Enforcement status of the change. Present only with `?wait=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
@@ -198,7 +198,7 @@ pub struct UpdatedKey {
     #[serde(flatten)]
     #[schema(inline)]
     pub key: KeyJson,
-    /// How far the change is enforced, if the request waited for it.
+    /// Enforcement status of the change. Present only with `?wait=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
@@ -209,7 +209,7 @@ pub struct UpdatedKey {
 pub struct RevokedKey {
     /// The key.
     pub key: KeyJson,
-    /// How far the revocation is enforced. Present only with `?wait=`.
+    /// Enforcement status of the change. Present only with `?wait=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,

@@ -52,7 +52,7 @@ pub struct LeakReportJson {
     pub unknown: usize,
     /// Number of secrets that do not have the format of a key of this installation and belong to none.
     pub malformed: usize,
-    /// How far the changes are enforced. Present only with `?wait=`.
+    /// Enforcement status of the change. Present only with `?wait=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,

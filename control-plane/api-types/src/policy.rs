@@ -30,7 +30,7 @@ pub struct PolicyJson {
     /// The policy document.
     #[schema(value_type = schema::PolicyDocument)]
     pub document: PolicyDocument,
-    /// How far the version is enforced. Present only with `?wait=`.
+    /// Enforcement status of the change. Present only with `?wait=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
     pub enforcement: Option<EnforcementJson>,
@@ -95,7 +95,7 @@ pub struct PolicyDiffJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedFlag)]
     pub imported_keys: Option<Change<bool>>,
-    /// What is stored of the arguments of calls, if it differs.
+    /// Which parts of the call arguments are stored, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedPayloads)]
     pub payloads: Option<Change<PayloadPolicy>>,
@@ -131,7 +131,7 @@ pub struct SetPolicy {
     /// Whether gateways accept imported keys, which have another format.
     #[serde(default)]
     pub imported_keys: bool,
-    /// What is stored of the arguments of calls.
+    /// Which parts of the call arguments are stored.
     #[schema(value_type = Option<schema::PayloadPolicy>)]
     pub payloads: Option<PayloadPolicy>,
     /// The scopes that keys can grant.

@@ -47,7 +47,7 @@ pub const fn status(code: ErrorCode) -> u16 {
         ErrorCode::MethodNotAllowed => 405,
         ErrorCode::NameTaken => 409,
         ErrorCode::DigestTaken => 409,
-        ErrorCode::ImportsNotTaken => 409,
+        ErrorCode::ImportsDisabled => 409,
         ErrorCode::KeyRevoked => 409,
         ErrorCode::KeyExpired => 409,
         ErrorCode::VersionsExhausted => 409,

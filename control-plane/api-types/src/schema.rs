@@ -157,7 +157,7 @@ pub struct PolicyDocument {
     /// Whether gateways accept imported keys, which have another format; absent if false.
     #[schema(required = false)]
     imported_keys: bool,
-    /// What is stored of the arguments of calls; absent if it is the default.
+    /// Which parts of the call arguments are stored; absent if it is the default.
     #[schema(required = false)]
     payloads: PayloadPolicy,
     #[schema(max_items = 500)]
@@ -188,7 +188,7 @@ pub struct RouteDefinition {
     payload: bool,
 }
 
-/// What is stored of the arguments of calls.
+/// Which parts of the call arguments are stored.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PayloadPolicy {
@@ -200,7 +200,7 @@ pub struct PayloadPolicy {
     redact: Vec<FieldPointer>,
 }
 
-/// What is stored of the arguments of calls, before and after.
+/// Which parts of the call arguments are stored, before and after.
 #[derive(ToSchema)]
 pub struct ChangedPayloads {
     before: PayloadPolicy,

@@ -41,11 +41,11 @@ pub struct StatsGroupJson {
     /// Latest name of the key, if grouped by key.
     #[schema(required = true)]
     pub key_name: Option<String>,
-    /// Numbers and latencies of the calls.
+    /// Call counts and latencies.
     pub counts: StatsCountsJson,
 }
 
-/// Numbers and latencies of calls.
+/// Call counts and latencies.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsCounts)]
 pub struct StatsCountsJson {

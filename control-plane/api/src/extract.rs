@@ -43,10 +43,11 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         match whole(Bytes::from_request(request, state)).await? {
             Ok(bytes) => Ok(Self(bytes)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Error::new(ErrorCode::BodyTooLarge, "The body is longer than this endpoint takes.")
-                    .into())
-            }
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Error::new(
+                ErrorCode::BodyTooLarge,
+                "The body exceeds the maximum size for this endpoint.",
+            )
+            .into()),
             Err(_) => Err(incomplete().into()),
         }
     }
@@ -100,7 +101,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
 
 fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_urlencoded::from_str(text)
-        .map_err(|error| Error::new(ErrorCode::InvalidQuery, format!("The query string: {error}.")))
+        .map_err(|error| Error::new(ErrorCode::InvalidQuery, format!("Invalid query string: {error}.")))
 }
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {

@@ -113,13 +113,13 @@ const COMMON: &[Answer] = &[
         status: "500",
         name: "InternalError",
         codes: &[ErrorCode::InternalError],
-        when: "the control plane failed. Its log has the reason",
+        when: "the control plane failed. Its log contains the reason",
     },
     Answer {
         status: "503",
         name: "NotReady",
         codes: &[ErrorCode::NotReady, ErrorCode::Busy],
-        when: "the image of all keys is still being built, or another replay is running",
+        when: "the control plane is starting, or cannot process the request now. `detail` states the cause",
     },
 ];
 

@@ -79,9 +79,9 @@ mod tests {
                 assert_eq!(answer.problem().1, "invalid_query", "{path}?{query}");
                 answer.json()["detail"].as_str().unwrap().to_owned()
             };
-            assert_eq!(detail("colour=red").await, "The query string: unknown field `colour`.", "{path}");
+            assert_eq!(detail("colour=red").await, "Invalid query string: unknown field `colour`.", "{path}");
             for name in [filter, option] {
-                let expected = format!("The query string: duplicate field `{name}`.");
+                let expected = format!("Invalid query string: duplicate field `{name}`.");
                 assert_eq!(detail(&format!("{name}=&{name}=")).await, expected, "{path}");
             }
             assert_eq!(server.get(&format!("{path}?{filter}=&{option}=")).await.status, 200, "{path}");

@@ -19,8 +19,8 @@ const STANDARD_OUTPUT: &str = "-";
 pub struct SecretArgs {
     /// Write only the secret to a new private file, or to standard output with -.
     ///
-    /// The file is readable only by its owner and contains no line end, because secret managers store their input
-    /// unchanged. With --json and a file, the rest of the response is printed as JSON.
+    /// The file is readable only by its owner and contains no trailing newline, because secret managers store their
+    /// input unchanged. With --json and a file, the rest of the response is printed as JSON.
     #[arg(long, value_name = "FILE")]
     output_file: Option<PathBuf>,
 }

@@ -44,7 +44,7 @@ pub enum Action {
 
 /// A word that names no action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an action is one of {}", Action::ALL.map(Action::as_str).join(", "))]
+#[error("action must be one of {}", Action::ALL.map(Action::as_str).join(", "))]
 pub struct InvalidAction;
 
 /// Who did it: the token with which the change was asked for.

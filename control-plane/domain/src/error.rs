@@ -56,10 +56,10 @@ codes! {
     MethodNotAllowed "method_not_allowed":
         "The path does not support this method. The `Allow` header lists the methods that it supports.",
     NameTaken "name_taken":
-        "Another key, or another token, has this name. Names of revoked keys stay taken.",
+        "Another key, or another token, has this name. Names of revoked keys cannot be reused.",
     DigestTaken "digest_taken":
         "Another key already has this digest.",
-    ImportsNotTaken "imports_not_taken":
+    ImportsDisabled "imports_disabled":
         "The request imports a key, and the policy does not enable `imported_keys`.",
     KeyRevoked "key_revoked":
         "A revoked key cannot be changed or rotated.",
@@ -96,9 +96,9 @@ codes! {
     InternalError "internal_error":
         "The control plane failed. Its log contains the reason.",
     NotReady "not_ready":
-        "The image of all keys is still being built. The response has `Retry-After: 1`.",
+        "The control plane is starting: it opens or migrates its databases, or builds the image of all keys. The response has `Retry-After: 1`.",
     Busy "busy":
-        "Another replay is running. The response has `Retry-After: 1`.",
+        "The control plane cannot process the request now: another replay is running, the token already runs the maximum number of queries, a query exceeded its time limit, or the volume of the request log is almost full. `detail` states the cause. The response has `Retry-After: 1`.",
 }
 
 /// A refusal or failure of a use case: a stable code for programs and a sentence for people. Only `api` and `console` turn
@@ -229,7 +229,7 @@ impl Error {
 
     /// A failure of the control plane. Its cause is in the log only.
     pub fn internal() -> Self {
-        Self::new(ErrorCode::InternalError, "The control plane failed. Its log has the reason.")
+        Self::new(ErrorCode::InternalError, "The control plane failed. Its log contains the reason.")
     }
 }
 

@@ -35,7 +35,10 @@ impl ControlPlane {
             .fallback(fallback(Arc::clone(&console), Error::not_found("No endpoint has this path.")))
             .method_not_allowed_fallback(fallback(
                 console,
-                Error::new(ErrorCode::MethodNotAllowed, "This path does not take this method."),
+                Error::new(
+                    ErrorCode::MethodNotAllowed,
+                    "This path does not support this method. See the Allow header.",
+                ),
             ))
             .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
             .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))

@@ -61,7 +61,7 @@ impl PageRequest {
             None => DEFAULT_LIMIT,
             Some(text) => {
                 text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
-                    Error::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_LIMIT}"))
+                    Error::invalid_query("limit", format!("limit must be an integer from 1 to {MAX_LIMIT}"))
                 })?
             }
         };

@@ -16,7 +16,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process uses the data directory, and the backend serves one process at a time.
-    #[error("another process uses the data directory {}", .0.display())]
+    #[error("another process is using the data directory {}", .0.display())]
     InUse(PathBuf),
     /// A file or directory cannot be created, read or locked.
     #[error("{}: {source}", path.display())]

@@ -45,7 +45,7 @@ pub struct AuditBatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBatch {
     /// The magic is missing.
-    #[error("not an audit batch")]
+    #[error("The body is not a valid audit batch")]
     Foreign,
     /// The format number is not [`FORMAT`].
     #[error("audit batch format {0} is not supported; this side reads format {FORMAT}")]

@@ -209,7 +209,7 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     let new: PathBuf = stack.folder().join("restored");
     let refused = db(&["restore"], [&backup, &old], &["--replace"]).await;
     assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("another process uses the data directory"),
+        String::from_utf8_lossy(&refused.stderr).contains("another process is using the data directory"),
         "{refused:?}"
     );
     stack.control_plane.stop().unwrap();

@@ -144,7 +144,7 @@ async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
     assert!(!log.contains("PRIVATE KEY") && !log.contains("panicked"), "{log}");
 }
 
-/// The command of the guide that creates a certificate for a first try.
+/// The command of the guide that creates a test certificate.
 fn certificate_for_a_try() -> String {
     let (_, after) = GUIDE.split_once("openssl req -x509").unwrap();
     let (line, _) = after.split_once("```").unwrap();

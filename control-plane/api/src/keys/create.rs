@@ -29,7 +29,7 @@ use omniflow_service::keys::{Create, KeyText, Keys, SettingsText};
     request_body = CreateKey,
     responses(
         (status = 201, body = CreatedKey, description = "The key and its secret.", headers(("ETag" = String))),
-        (status = 409, description = "`name_taken`, `digest_taken`, `imports_not_taken`, `already_created`"),
+        (status = 409, description = "`name_taken`, `digest_taken`, `imports_disabled`, `already_created`"),
     ),
 )]
 pub(crate) async fn create(
@@ -129,7 +129,7 @@ mod tests {
         policy["imported_keys"] = json!(true);
         let import = |name: &str, digest: &str| json!({"name": name, "environment": "live", "scopes": ["contacts:read"], "digest": digest, "hint": "stem"});
         let early = server.post("/v1/keys", import("moved", &digest.to_hex())).await;
-        assert_eq!(early.problem(), (409, "imports_not_taken".to_owned(), String::new()));
+        assert_eq!(early.problem(), (409, "imports_disabled".to_owned(), String::new()));
         server.put("/v1/policy", policy).await.expect(StatusCode::OK);
         let answer = server.post("/v1/keys", import("moved", &digest.to_hex())).await;
         assert_eq!(answer.headers[header::ETAG], "\"1\"");

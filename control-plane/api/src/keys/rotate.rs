@@ -242,9 +242,9 @@ mod tests {
         server.pass(Duration::from_millis(HOUR));
         let version = server.app.publisher.publication.version().unwrap();
         for (name, code, way_out) in [
-            ("revoked", "key_revoked", "issue a new one"),
-            ("expired", "key_expired", "set a later expires_at"),
-            ("ci", "key_expired", "issue a new key"),
+            ("revoked", "key_revoked", "Create a new key"),
+            ("expired", "key_expired", "Set a later expires_at"),
+            ("ci", "key_expired", "Create a new key"),
         ] {
             let answer = server.post(&format!("/v1/keys/{name}/rotate"), json!({})).await;
             let detail = answer.json()["detail"].as_str().unwrap().to_owned();

@@ -134,7 +134,7 @@ async fn errors_are_shown_at_their_field_and_input_is_kept() {
     form[1].1 = "taken";
     let taken = browser.submit("/keys/new", &form).await;
     assert_eq!(taken.status, StatusCode::CONFLICT);
-    assert!(text(&taken).contains("id=\"name-error\" role=\"alert\">Another key is called taken"));
+    assert!(text(&taken).contains("id=\"name-error\" role=\"alert\">A key named taken already exists"));
     assert_eq!(browser.submit("/keys/check", &FORM).await.json(), json!({}));
 }
 

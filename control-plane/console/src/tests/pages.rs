@@ -21,7 +21,7 @@ async fn tokens_are_created_shown_once_and_revoked_by_name() {
     let made = tokens.iter().find(|token| token["name"] == "edge").unwrap();
     assert_eq!((tokens.len(), &made["expires_at"]), (2, &json!("2027-04-15T08:00:00.000Z")));
     for (form, part) in [
-        ([("attempt", "t2"), ("name", "edge"), ("role", "admin")], "Another token is called edge"),
+        ([("attempt", "t2"), ("name", "edge"), ("role", "admin")], "A token named edge already exists"),
         ([("attempt", "t2"), ("name", "<b>"), ("role", "admin")], "&#60;b&#62;"),
         ([("attempt", "t2"), ("name", "x"), ("role", "king")], "A role is"),
         ([("attempt", "t1"), ("name", "x"), ("role", "admin")], "submitted before with other values"),

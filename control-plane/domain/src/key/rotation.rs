@@ -28,16 +28,16 @@ pub struct InvalidOverlap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRotatable {
     /// Every version was revoked.
-    #[error("this key was revoked and stays so; issue a new one")]
+    #[error("This key is revoked and cannot be changed. Create a new key.")]
     Revoked,
     /// The key has expired.
-    #[error("this key has expired; set a later expires_at first, or issue a new one")]
+    #[error("This key has expired. Set a later expires_at first, or create a new key.")]
     Expired,
     /// The key has not expired, but none of its versions is accepted any more.
-    #[error("no version of this key is accepted any more; issue a new key")]
+    #[error("No version of this key is accepted any more. Create a new key.")]
     Ended,
     /// The numbers of versions are used up.
-    #[error("this key has had {} versions, which is the most; issue a new key", u16::MAX)]
+    #[error("This key has reached the maximum of 65,535 versions. Create a new key.")]
     Exhausted,
 }
 

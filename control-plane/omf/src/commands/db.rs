@@ -28,15 +28,16 @@ pub(super) enum Command {
 #[command(after_help = "Examples:\n  \
     omf db backup /backup/omniflow-$(date +%F) --data-dir /var/lib/omniflow\n  \
     omf db backup /backup/keys --without-audit\n\n\
-    The backup is a directory with a copy of each database, and backup.json with their digests. It appears only when it\n\
-    is complete and on disk. It contains every change that was acknowledged before the backup began. It contains only\n\
-    digests of keys and tokens, and not the owner's token (admin-token): keep that with your other secrets.")]
+    The backup is a directory that contains a copy of each database and backup.json with their digests. The directory\n\
+    appears only once it is complete and on disk. It contains every change that was acknowledged before the backup\n\
+    began. It does not contain secrets of keys and tokens, only their digests; store admin-token with your other\n\
+    secrets.")]
 pub(super) struct Backup {
     /// Directory to create
     destination: PathBuf,
     #[command(flatten)]
     data: DataDir,
-    /// Leave out the audit log, which is most of the data.
+    /// Exclude the audit log, usually the largest part.
     #[arg(long)]
     without_audit: bool,
 }
@@ -53,7 +54,7 @@ pub(super) struct Restore {
     backup: PathBuf,
     #[command(flatten)]
     data: DataDir,
-    /// Move existing databases into a directory named with the time.
+    /// Move existing databases to a directory named after the current time.
     #[arg(long)]
     replace: bool,
 }

@@ -89,9 +89,9 @@ fn global_options(command: &Command) -> String {
     let visible = |one: &&Arg| one.is_global_set() && !one.is_hide_set();
     let names: Vec<&str> = command.get_arguments().filter(visible).filter_map(Arg::get_long).collect();
     match names.as_slice() {
-        [] => "It takes no [global options](#global-options).".to_owned(),
-        ["json"] => "Of the [global options](#global-options), it takes `--json`.".to_owned(),
-        _ => "It takes all [global options](#global-options).".to_owned(),
+        [] => "Accepts no [global options](#global-options).".to_owned(),
+        ["json"] => "Of the [global options](#global-options), accepts only `--json`.".to_owned(),
+        _ => "Accepts all [global options](#global-options).".to_owned(),
     }
 }
 

@@ -38,8 +38,8 @@ use omniflow_service::log_space::LogLimits;
     omf serve --listen 0.0.0.0:8080 --data-dir /var/lib/omniflow\n  \
     omf serve --config /etc/omniflow/omf.toml\n\n\
     The first start writes the owner's token to <data-dir>/admin-token. It is stored nowhere else.\n\n\
-    Files with secrets are rejected if other users can read them. Core dumps and debuggers are disabled unless\n\
-    OMF_ALLOW_CORE_DUMPS=1 is set."
+    Secret files are rejected if other users have any access to them or if their group can write them. Core\n\
+    dumps and debuggers are disabled unless OMF_ALLOW_CORE_DUMPS=1 is set."
 )]
 pub(super) struct Serve {
     #[command(flatten)]

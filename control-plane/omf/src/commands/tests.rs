@@ -89,7 +89,7 @@ const REJECTED: &[(&str, &str)] = &[
     ("key update ci2 --description y --if-match 9", "version_mismatch"),
     (
         "key import --name x --environment live --scope contacts:read --digest e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-        "imports_not_taken",
+        "imports_disabled",
     ),
     ("key import --name x --environment live --scope contacts:read", "--secret-file"),
     (
@@ -98,8 +98,8 @@ const REJECTED: &[(&str, &str)] = &[
     ),
     ("policy rollback 99", "the policy has no version 99"),
     ("policy explain --key nobody GET /x", "no key has"),
-    ("policy diff --from 99", "from must be a version"),
-    ("admin-log --action none", "one of"),
+    ("policy diff --from 99", "from is a version"),
+    ("admin-log --action none", "action must be one of"),
     ("policy set /nowhere/policy.json", "/nowhere/policy.json: No such file"),
     ("policy set", "<FILE>"),
     ("key create", "--name"),
@@ -207,7 +207,7 @@ async fn lost_owner_tokens_are_recovered_in_the_data_directory() {
 
     let settings = || ServerSettings::in_folder(&data, Clock::system());
     let server = Server::start(settings()).await.unwrap();
-    assert!(omf(recover.clone()).await.unwrap_err().contains("another process uses"));
+    assert!(omf(recover.clone()).await.unwrap_err().contains("another process is using"));
     assert!(!file.exists());
     server.run_until(async {}).await.unwrap();
     std::fs::remove_file(data.join("admin-token")).unwrap();

@@ -226,7 +226,7 @@ impl Setting {
         match self {
             Self::Listen => "Address and port to listen on; port 0 for any free port",
             Self::DataDir => "Directory of the databases; created if missing, readable only by its owner",
-            Self::AdminTokenFile => "File that the first start writes the owner's token to",
+            Self::AdminTokenFile => "File to write the owner's token to on first start",
             Self::KeyPrefix => "Prefix of all keys; only the first start reads it",
             Self::GatewayLease => "Seconds that a gateway counts as live after its last request, 1 to 86400",
             Self::RotationDays => {

@@ -68,14 +68,14 @@ fn status(value: Option<String>) -> Result<Option<RangeInclusive<u16>>, Error> {
         Some(class) => Some(class * 100..=class * 100 + 99),
         None => text.parse().ok().filter(|status| *status <= 999).map(|status: u16| status..=status),
     };
-    let wrong = || Error::invalid_query("status", "status is a status such as 404 or a class such as 4xx");
+    let wrong = || Error::invalid_query("status", "status must be a code such as 404 or a class such as 4xx");
     range.map(Some).ok_or_else(wrong)
 }
 
 fn reason(value: Option<String>) -> Result<Option<Outcome>, Error> {
     let unknown = || {
         let known: Vec<&str> = Outcome::all().map(Outcome::reason).collect();
-        Error::invalid_query("reason", format!("reason is one of {}", known.join(", ")))
+        Error::invalid_query("reason", format!("reason must be one of {}", known.join(", ")))
     };
     query::present(value).map(|text| Outcome::from_reason(&text).ok_or_else(unknown)).transpose()
 }

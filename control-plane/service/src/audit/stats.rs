@@ -73,7 +73,7 @@ fn grouping(by: Option<String>, limit: Option<String>) -> Result<(Vec<Dimension>
         return Err(wrong());
     }
     let wrong_limit =
-        || Error::invalid_query("limit", format!("limit is a whole number from 1 to {MAX_GROUPS}"));
+        || Error::invalid_query("limit", format!("limit must be an integer from 1 to {MAX_GROUPS}"));
     let limit = match query::present(limit) {
         None if by == [Dimension::Hour] => MAX_GROUPS,
         None => DEFAULT_GROUPS,

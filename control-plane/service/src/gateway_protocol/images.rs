@@ -14,7 +14,7 @@ impl GatewayProtocol {
     /// fetch the chunk at once.
     pub fn chunk(&self, version: u64, n: u32) -> Result<Vec<Arc<Segment<Vec<u8>>>>, Error> {
         let image = self.publisher.publication.offered(version, self.clock.now()).ok_or_else(|| {
-            Error::new(ErrorCode::ImageGone, "This version is no longer kept. Poll for the present one.")
+            Error::new(ErrorCode::ImageGone, "This version is no longer available. Poll for the current one.")
         })?;
         let segments =
             image.image().chunk(n).ok_or_else(|| Error::not_found("The image has fewer chunks."))?;

@@ -161,8 +161,8 @@ impl Keys {
             return Ok(());
         }
         Err(Error::new(
-            ErrorCode::ImportsNotTaken,
-            "Gateways do not take keys of another system yet. Set imported_keys to true in the policy first.",
+            ErrorCode::ImportsDisabled,
+            "The policy does not accept imported keys. Set `imported_keys` to true in the policy, then retry.",
         ))
     }
 }
@@ -189,8 +189,9 @@ impl ImportedKey {
 
 /// The error where another key has this name.
 pub(super) fn name_taken(name: &Name) -> Error {
-    let detail =
-        format!("Another key is called {name}. Choose another name: those of revoked keys stay taken.");
+    let detail = format!(
+        "A key named {name} already exists. Choose another name; names of revoked keys cannot be reused."
+    );
     Error::new(ErrorCode::NameTaken, detail)
 }
 
@@ -201,7 +202,7 @@ async fn check_is_new(transaction: &mut dyn Transaction, key: &Key, digest: Dige
     if transaction.digest_is_taken(digest).await? {
         return Err(Error::new(
             ErrorCode::DigestTaken,
-            "A key of this installation has this digest already. A secret stands for one key.",
+            "Another key already has this digest. A secret can belong to only one key.",
         ));
     }
     Ok(())

@@ -81,7 +81,8 @@ impl Settings {
 fn scope_set(scopes: &[Scope], policy: &Policy) -> Result<ScopeSet, Error> {
     if let Some((index, scope)) = scopes.iter().enumerate().find(|(_, scope)| !policy.defines(scope)) {
         let known: Vec<&str> = policy.document().scopes.iter().map(|scope| scope.name.as_str()).collect();
-        let detail = format!("the policy has no scope {scope}; it has {}", known.join(", "));
+        let detail =
+            format!("The policy does not define the scope {scope}. Defined scopes: {}.", known.join(", "));
         return Err(Error::invalid_field(format!("/scopes/{index}"), detail));
     }
     ScopeSet::new(scopes.iter().cloned()).map_err(|error| Error::invalid_field("/scopes", error))

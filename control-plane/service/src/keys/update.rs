@@ -61,7 +61,7 @@ impl Keys {
         if key.status(now) == KeyStatus::Revoked {
             return Err(Error::new(
                 ErrorCode::KeyRevoked,
-                "This key was revoked and stays so. Issue a new one.",
+                "This key is revoked and cannot be changed. Create a new key.",
             ));
         }
         let before = key.clone();

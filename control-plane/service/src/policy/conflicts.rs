@@ -58,8 +58,8 @@ fn scopes_in_use(holders: &[(Scope, NamedKeys)]) -> Option<Error> {
     Some(Error::new(
         ErrorCode::ScopeInUse,
         format!(
-            "The document lacks scopes that keys have: {}. Take them from these keys or revoke the keys first, or \
-             keep the scopes.",
+            "The document omits scopes that keys still use: {}. Remove them from these keys, revoke the keys, or keep \
+             the scopes.",
             held.join(", ")
         ),
     ))

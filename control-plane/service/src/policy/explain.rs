@@ -158,9 +158,9 @@ async fn version_of(
 /// The version as gateways hold it.
 fn credential<'i>(image: &'i Image, version: &KeyVersion) -> Result<CredentialView<'i>, Error> {
     // A key is published before its answer is given, but this may have read in between.
-    image.find(&version.digest).ok_or_else(|| {
-        Error::new(ErrorCode::KeyNotPublished, "The key is being published at this moment. Ask again.")
-    })
+    image
+        .find(&version.digest)
+        .ok_or_else(|| Error::new(ErrorCode::KeyNotPublished, "The key is still being published. Try again."))
 }
 
 /// The decision of the limits after `before` calls at once; `None` if that is not stated.

@@ -102,7 +102,7 @@ impl Policies {
         let _turn = self.replaying.try_lock().map_err(|_| {
             Error::new(
                 ErrorCode::Busy,
-                "Another replay runs, and one at a time is enough for the processor. Try again.",
+                "Another replay is running; only one can run at a time. Try again later.",
             )
         })?;
         let mut replay = Replay::new(current, draft);

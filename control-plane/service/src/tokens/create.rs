@@ -79,7 +79,7 @@ impl Tokens {
             expires_at,
         };
         if !transaction.insert_token(&token).await? {
-            let detail = format!("Another token is called {}. Choose another name.", token.name);
+            let detail = format!("A token named {} already exists. Choose another name.", token.name);
             return Err(Error::new(ErrorCode::NameTaken, detail));
         }
         record(&mut *transaction, attempt.as_ref(), &Created::token(token.id), now).await?;

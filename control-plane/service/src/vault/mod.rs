@@ -83,12 +83,12 @@ pub enum VaultError {
     Entropy(#[from] EntropyUnavailable),
     /// The wrapping key is not in the file.
     #[error(
-        "its wrapping key {} is not in the file of the wrapping keys: add it there as a further line and restart",
+        "its wrapping key {} is not in payload_key_file. Add that key on its own line, then restart omf serve",
         hex_name(.0)
     )]
     KeyMissing(Vec<u8>),
     /// What is stored does not open.
-    #[error("what is stored of it is damaged")]
+    #[error("the stored data is corrupted")]
     Damaged,
     /// A message of 64 GiB.
     #[error("it is too long to be sealed")]

@@ -103,7 +103,7 @@ async fn existing_databases_are_moved_aside_only_on_request() {
     let (running, room, backup) = backed_up(false).await;
     insert_keys(&running.store, &[key(2)]).await;
     let error = restore(&backup, running.folder(), true, NOW).await.unwrap_err();
-    assert!(error.to_string().contains("another process uses the data directory"), "{error}");
+    assert!(error.to_string().contains("another process is using the data directory"), "{error}");
     let folder = room.path().join("data");
     fs::create_dir(&folder).unwrap();
     for name in [MAIN_FILE, AUDIT_FILE] {

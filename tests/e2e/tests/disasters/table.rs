@@ -27,7 +27,7 @@ const FAULTS: [(&str, &str); 21] = [
     ),
     (
         "control plane's disk full",
-        "Changes fail with 500, and none is applied partly. Records wait in the gateway and arrive later.",
+        "Changes fail with 500; none is partially applied. Records wait in the gateway and arrive later.",
     ),
     (
         "database read-only",
