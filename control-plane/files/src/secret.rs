@@ -21,7 +21,7 @@ const MAX_BYTES: u64 = 1024 * 1024;
 pub enum SecretFileError {
     /// The file cannot be read.
     #[error("{0}; choose a readable file")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// Other users can read or change the file.
     #[error(
         "other users can read or change the file (mode {0:03o}); run chmod 600, or 640 if its group must read it (in \
@@ -62,6 +62,13 @@ pub fn read_text(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
 }
 
 // === impl SecretFileError ===
+
+// Not `#[from]`, which makes it the source as well: the message already contains it, and an error chain would repeat it.
+impl From<io::Error> for SecretFileError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
 
 impl SecretFileError {
     /// Whether the file does not exist.
@@ -113,6 +120,7 @@ mod tests {
         }
         let missing = read(&folder.path().join("none")).unwrap_err();
         assert!(missing.is_missing());
+        assert!(std::error::Error::source(&missing).is_none(), "an error chain would print the cause twice");
     }
 
     #[test]

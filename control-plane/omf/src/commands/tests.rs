@@ -98,7 +98,7 @@ const REJECTED: &[(&str, &str)] = &[
     ),
     ("policy rollback 99", "the policy has no version 99"),
     ("policy explain --key nobody GET /x", "no key has"),
-    ("policy diff --from 99", "from is a version"),
+    ("policy diff --from 99", "from must be a version"),
     ("admin-log --action none", "action must be one of"),
     ("policy set /nowhere/policy.json", "/nowhere/policy.json: No such file"),
     ("policy set", "<FILE>"),

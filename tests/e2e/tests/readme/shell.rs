@@ -20,26 +20,8 @@ const MOST_SECONDS: &str = "120";
 /// The ports that pages name: control plane, Envoy, its admin interface, the reader's service, and a second control plane.
 const NAMED: [u16; 5] = [8080, 10_000, 9901, 8081, 8089];
 
-/// People take longer to type a line than gateways take to apply the change before, and to deliver records; a script does
-/// not. So `curl` waits until gateways are in step, and what reads the audit log until records have arrived.
-const OMF: &str = r#"#!/bin/bash
-PATH_OF_PAGE=$PATH PATH=$SYSTEM_PATH
-decided() { curl -s 'http://127.0.0.1:ADMIN/stats?filter=omniflow_decisions_' | awk '{ sum += $2 } END { print sum + 0 }'; }
-stored() { curl -s "$OMF_URL/metrics" | awk '$1 ~ /^omf_audit_records_total/ { sum += $2 } END { print sum + 0 }'; }
-delivered() {
-    local end=$((SECONDS + 10))
-    until (($(decided) <= $(stored) || SECONDS > end)); do sleep 0.1; done
-}
-case "$1 ${2-}" in 'audit '* | 'key show' | 'key update' | 'key revoke' | 'key leaked' | 'policy replay') delivered ;; esac
-PATH=$PATH_OF_PAGE exec REAL_OMF "$@"
-"#;
-/// With an end of line after the body, as a terminal shows the prompt in a line of its own.
-const CURL: &str = r#"#!/bin/bash
-set -o pipefail
-end=$((SECONDS + 10))
-while gateways=$(REAL_OMF gateway list --json 2>/dev/null) && grep -q '"in_step": false' <<<"$gateways" && ((SECONDS < end)); do :; done
-PATH=$SYSTEM_PATH curl --no-progress-meter "$@" | awk 1
-"#;
+/// Output goes to a file, where `curl` would show its progress.
+const CURL_CONFIGURATION: &str = "no-progress-meter\n";
 /// Hot restarts would share memory with every other Envoy on this machine.
 const ENVOY: &str = "#!/bin/bash\nexec REAL_ENVOY --disable-hot-restart \"$@\"\n";
 /// Ends what the commands leave behind.
@@ -79,16 +61,12 @@ impl Shell {
             configuration.replace("9901", &shell.port(2).to_string()),
         )
         .unwrap();
-        for (name, script) in
-            [("target/release/omf", OMF), ("target/release/curl", CURL), (".tools/bin/envoy", ENVOY)]
-        {
-            let script = script
-                .replace("REAL_OMF", &paths::omf().unwrap().display().to_string())
-                .replace("REAL_ENVOY", &paths::envoy().unwrap().display().to_string())
-                .replace("ADMIN", &shell.port(2).to_string());
-            fs::write(root.join(name), script).unwrap();
-            fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-        }
+        symlink(paths::omf().unwrap(), root.join("target/release/omf")).unwrap();
+        fs::write(root.join("home/.curlrc"), CURL_CONFIGURATION).unwrap();
+        let envoy = root.join(".tools/bin/envoy");
+        fs::write(&envoy, ENVOY.replace("REAL_ENVOY", &paths::envoy().unwrap().display().to_string()))
+            .unwrap();
+        fs::set_permissions(&envoy, fs::Permissions::from_mode(0o755)).unwrap();
         shell
     }
 
@@ -136,7 +114,6 @@ impl Shell {
             shell.env_remove(variable);
         }
         shell.env("HOME", self.folder.path().join("home"));
-        shell.env("SYSTEM_PATH", std::env::var_os("PATH").unwrap());
         shell.env("OMF_URL", format!("http://127.0.0.1:{}", self.port(0)));
         shell.env("OMF_LISTEN", format!("127.0.0.1:{}", self.port(0)));
         // Not a pipe, which would stay open for as long as something that was left behind runs.

@@ -162,7 +162,7 @@ or in another terminal:
   export PATH={bin}:$PATH OMF_URL=http://127.0.0.1:{control_plane} OMF_TOKEN_FILE={folder}/admin-token
   omf key list
 
-Ctrl-C stops everything. What was made stays in {folder}.",
+Ctrl-C stops everything. State is kept in {folder}.",
         name = key.key["name"].as_str().unwrap_or_default(),
         status = response.status,
         limits = limits.join(", "),
