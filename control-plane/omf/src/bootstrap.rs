@@ -131,6 +131,7 @@ pub(crate) async fn installation(
         id: entropy.uuid(now)?,
         name: Name::owner(),
         role: Role::Owner,
+        gateways: Vec::new(),
         digest: secret.digest(),
         created_by: FIRST_START.to_owned(),
         created_at: now,

@@ -12,6 +12,7 @@ use crate::run_to_completion;
 use omniflow_domain::admin_event::{Action, NewAdminEvent};
 use omniflow_domain::admin_event_state::token_state;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::gateway_pattern::GatewayPattern;
 use omniflow_domain::idempotency::Created;
 use omniflow_domain::name::Name;
 use omniflow_domain::principal::Principal;
@@ -25,6 +26,8 @@ pub struct CreateToken {
     pub name: Name,
     /// What its bearer may do.
     pub role: Role,
+    /// The gateways that it is valid for; any if empty. Only for the role gateway.
+    pub gateways: Vec<GatewayPattern>,
     /// When the token expires; `None` for never.
     pub expires_at: Option<UnixMillis>,
 }
@@ -70,12 +73,13 @@ impl Tokens {
             return Ok(earlier);
         }
         let secret = self.entropy.compose(|mut random| compose_token(&self.key_prefix, &mut random))?;
-        let CreateToken { name, role, expires_at } = request;
+        let CreateToken { name, role, gateways, expires_at } = request;
         check_future(expires_at, now)?;
         let token = Token {
             id: self.entropy.uuid(now)?,
             name,
             role,
+            gateways,
             digest: secret.digest(),
             created_by: principal.name.to_string(),
             created_at: now,
@@ -106,7 +110,8 @@ impl Tokens {
 
 impl Replayable for CreatedToken {
     fn retained_bytes(&self) -> usize {
-        let Token { name, created_by, .. } = &self.token;
-        size_of::<Self>() + name.as_str().len() + created_by.len() + self.secret.expose().len()
+        let Token { name, created_by, gateways, .. } = &self.token;
+        let patterns: usize = gateways.iter().map(|one| size_of_val(one) + one.as_str().len()).sum();
+        patterns + size_of::<Self>() + name.as_str().len() + created_by.len() + self.secret.expose().len()
     }
 }
