@@ -76,6 +76,7 @@ pub(crate) async fn recover_owner(
             id: entropy.uuid(now)?,
             name,
             role: Role::Owner,
+            gateways: Vec::new(),
             digest: secret.digest(),
             created_by: RECOVERY.to_owned(),
             created_at: now,

@@ -316,6 +316,8 @@ impl Drop for SqliteTransaction {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Row;
+
     use super::*;
     use crate::SqliteStore;
 

@@ -31,7 +31,7 @@ fn poll(vms: &[(u64, u64)]) -> PollRequest {
         installation: None,
         version: 5,
         wait_ms: 0,
-            cut_after_ms: None,
+        cut_after_ms: None,
         clock: omniflow_policy::time::UnixMillis(0),
         vms: statuses(vms),
     }
