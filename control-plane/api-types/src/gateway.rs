@@ -143,10 +143,6 @@ impl From<Enforcement> for EnforcementJson {
             ms: gateway.after.map(|after| after.as_millis()),
             last_seen_at: Time(gateway.last_seen_at),
         });
-        Self {
-            complete: enforcement.complete,
-            version: enforcement.version,
-            gateways: gateways.collect(),
-        }
+        Self { complete: enforcement.complete, version: enforcement.version, gateways: gateways.collect() }
     }
 }

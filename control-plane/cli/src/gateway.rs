@@ -23,19 +23,20 @@ pub enum Command {
     },
 }
 
-const COLUMNS: &[Column<GatewayJson>] = &[
-    ("GATEWAY", |gateway| cell(&gateway.id)),
-    ("STATE", |gateway| {
-        if gateway.state.is_live() { "live".to_owned() } else { gateway.state.describe().to_owned() }
-    }),
-    ("CONNECTED", |gateway| if_live(gateway, gateway.connected)),
-    ("IN STEP", |gateway| if_live(gateway, gateway.in_step)),
-    ("VERSION", |gateway| cell(gateway.version)),
-    ("WORKERS", |gateway| cell(gateway.workers.len())),
-    ("FILTER", |gateway| cell_or_none(gateway.filter_version.as_ref())),
-    ("CLOCK SKEW", clock_skew),
-    ("LAST SEEN", |gateway| cell(gateway.last_seen_at)),
-];
+const COLUMNS: &[Column<GatewayJson>] =
+    &[
+        ("GATEWAY", |gateway| cell(&gateway.id)),
+        ("STATE", |gateway| {
+            if gateway.state.is_live() { "live".to_owned() } else { gateway.state.describe().to_owned() }
+        }),
+        ("CONNECTED", |gateway| if_live(gateway, gateway.connected)),
+        ("IN STEP", |gateway| if_live(gateway, gateway.in_step)),
+        ("VERSION", |gateway| cell(gateway.version)),
+        ("WORKERS", |gateway| cell(gateway.workers.len())),
+        ("FILTER", |gateway| cell_or_none(gateway.filter_version.as_ref())),
+        ("CLOCK SKEW", clock_skew),
+        ("LAST SEEN", |gateway| cell(gateway.last_seen_at)),
+    ];
 
 pub(crate) fn run(command: &Command, client: &Client, output: Output) -> anyhow::Result<()> {
     match command {

@@ -4,8 +4,8 @@ use askama::Template;
 use askama::filters::HtmlSafe;
 
 use super::format::At;
-use omniflow_domain::gateway::GatewayState;
 use omniflow_api_types::gateway::EnforcementJson;
+use omniflow_domain::gateway::GatewayState;
 
 /// Enforcement of a change, rendered as a part of a page.
 #[derive(Template)]

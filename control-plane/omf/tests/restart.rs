@@ -94,7 +94,11 @@ async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
 
     server.pass(Duration::from_secs(86_400));
     let now = enforcement(&server).await;
-    assert_eq!((&now["complete"], &now["gateways"]), (&json!(true), &json!([])), "after a day it is forgotten");
+    assert_eq!(
+        (&now["complete"], &now["gateways"]),
+        (&json!(true), &json!([])),
+        "after a day it is forgotten"
+    );
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ pub(crate) fn role(text: &str) -> Result<Role, Error> {
 /// The gateways that a token is valid for, in the order of the request.
 pub(crate) fn gateways(texts: &[String]) -> Result<Vec<GatewayPattern>, Error> {
     if texts.len() > MAX_GATEWAY_PATTERNS {
-        let detail = format!("a token has at most {MAX_GATEWAY_PATTERNS} gateways; use a pattern such as edge-*");
+        let detail =
+            format!("a token has at most {MAX_GATEWAY_PATTERNS} gateways; use a pattern such as edge-*");
         return Err(Error::invalid_field("/gateways", detail));
     }
     let read = |(index, text): (usize, &String)| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use omniflow_test_server::{Answer, TestServer, record, request, START};
+use omniflow_test_server::{Answer, START, TestServer, record, request};
 
 /// A run of a gateway, by its name and number.
 #[derive(Clone, Copy)]

@@ -69,7 +69,8 @@ impl Fleet {
     pub(crate) fn with_replaced(&self, id: &GatewayId) -> Vec<GatewayId> {
         let now = self.clock.now();
         let runs = self.lock();
-        let goes = |(other, run): &(&GatewayId, &Gateway)| *other == id || self.is_replaced(&runs, other, run, now);
+        let goes =
+            |(other, run): &(&GatewayId, &Gateway)| *other == id || self.is_replaced(&runs, other, run, now);
         runs_named(&runs, &id.gateway).filter(goes).map(|(other, _)| other.clone()).collect()
     }
 
@@ -109,7 +110,13 @@ impl Fleet {
 
     /// A run belongs to the token that it was first seen with. Another token may take over if that one is no longer
     /// accepted, or if the other one lists exactly this gateway: then an owner has permitted it.
-    fn check_binding(&self, run: &Gateway, token: &Token, id: &GatewayId, now: UnixMillis) -> Result<(), Error> {
+    fn check_binding(
+        &self,
+        run: &Gateway,
+        token: &Token,
+        id: &GatewayId,
+        now: UnixMillis,
+    ) -> Result<(), Error> {
         let is_bound_elsewhere = run.token.as_ref().is_some_and(|used| used.token.id != token.id);
         if !is_bound_elsewhere || run.rejected_state(now).is_some() || token.lists(&id.gateway) {
             return Ok(());

@@ -14,7 +14,9 @@ fn refused(world: &World, token: &Token, gateway: &str, run: u64) -> Option<Erro
 fn token_is_valid_for_the_gateways_that_it_lists() {
     let world = World::new();
     let bound = token(1, &["edge-1", "eu-*"], None);
-    for (gateway, expected) in [("edge-1", None), ("eu-7", None), ("edge-10", Some(ErrorCode::GatewayNotPermitted))] {
+    for (gateway, expected) in
+        [("edge-1", None), ("eu-7", None), ("edge-10", Some(ErrorCode::GatewayNotPermitted))]
+    {
         assert_eq!(refused(&world, &bound, gateway, 1), expected, "{gateway}");
         let records = world.fleet.check_sender(&bound, &id(gateway, 1)).err().map(|error| error.code());
         assert_eq!(records, expected, "{gateway}");

@@ -18,8 +18,8 @@ mod sightings;
 mod status;
 mod tokens;
 
-use std::collections::{BTreeMap, HashSet};
 pub use self::status::GatewayCounts;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

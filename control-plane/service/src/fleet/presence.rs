@@ -64,8 +64,7 @@ impl Fleet {
         let has_replica = others().any(|(_, other)| {
             other.first_seen_at <= run.arrived_at && other.last_seen_at >= run.first_seen_at
         });
-        !has_replica
-            && others().any(|(_, newer)| newer.first_seen_at >= run.arrived_at && may_replace(newer))
+        !has_replica && others().any(|(_, newer)| newer.first_seen_at >= run.arrived_at && may_replace(newer))
     }
 }
 

@@ -55,7 +55,8 @@ impl Fleet {
         let now = self.clock.now();
         let soon = UnixMillis(now.0.saturating_add(EXPIRES_SOON_MS));
         let runs = self.lock();
-        let states = runs.iter().filter_map(|(id, run)| Some((self.state(&runs, (id, run), now, true)?, run)));
+        let states =
+            runs.iter().filter_map(|(id, run)| Some((self.state(&runs, (id, run), now, true)?, run)));
         let (mut live, mut others, mut expiring_tokens) = (0, [0u64; 4], 0);
         for (state, run) in states {
             match state {

@@ -35,8 +35,7 @@ impl GatewayProtocol {
         self.space.admit_batch().await?;
         let batch = AuditBatch::decode(encoded).map_err(|error| invalid(error.to_string()))?;
         check_name(&batch.source.gateway)?;
-        let id =
-            GatewayId { gateway: batch.source.gateway.clone(), incarnation: batch.source.incarnation };
+        let id = GatewayId { gateway: batch.source.gateway.clone(), incarnation: batch.source.incarnation };
         self.fleet.check_sender(token, &id)?;
         if let Some(progress) = &batch.delivery {
             self.fleet.note_progress(&id, progress.quiescent);

@@ -38,11 +38,7 @@ impl GatewayProtocol {
     ///
     /// `invalid_field`; `unauthenticated`; `gateway_not_permitted`, `gateway_of_other_token`, `too_many_gateways` if the
     /// token may not act for this run.
-    pub async fn poll(
-        self: &Arc<Self>,
-        token: &Token,
-        request: &PollRequest,
-    ) -> Result<PollAnswer, Error> {
+    pub async fn poll(self: &Arc<Self>, token: &Token, request: &PollRequest) -> Result<PollAnswer, Error> {
         check(request)?;
         // The request may have taken a minute to arrive: a token that was revoked meanwhile gets nothing.
         let guard =

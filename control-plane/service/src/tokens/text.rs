@@ -76,7 +76,10 @@ mod tests {
             let errors = text.parse(now).err().unwrap_or_default();
             errors.iter().map(|error| error.field().unwrap_or_default().to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(fields(text("a/b", "king", "2020-01-01T00:00:00Z")), ["/name", "/role", "/gateways/0", "/expires_at"]);
+        assert_eq!(
+            fields(text("a/b", "king", "2020-01-01T00:00:00Z")),
+            ["/name", "/role", "/gateways/0", "/expires_at"]
+        );
         assert_eq!(fields(text("ci", "gateway", "tomorrow")), ["/gateways/0", "/expires_at"]);
         let of = |role: &str, gateways: &[&str]| TokenText {
             gateways: gateways.iter().map(|&gateway| gateway.to_owned()).collect(),
