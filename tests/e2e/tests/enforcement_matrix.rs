@@ -83,6 +83,18 @@ async fn until(stack: &Stack, state: &str) {
     .unwrap();
 }
 
+/// Kills the gateway while it is called and its records arrive: it is not quiescent.
+async fn kill_busy(stack: &Stack, name: &str) {
+    let fields = json!({
+        "name": name, "environment": "live", "scopes": ["contacts:read"], "rate_limit": {"per_minute": 1_000_000},
+    });
+    let key = stack.key(fields).await.unwrap();
+    while stack.control_plane.audit(&format!("key={}&limit=1", key.id)).await.unwrap().is_empty() {
+        assert_eq!(stack.call(contacts(&key.secret)).await.unwrap().status, 200);
+    }
+    stack.envoy.process().kill().unwrap();
+}
+
 fn healthy(state: &'static str) -> Row {
     Row {
         state,
@@ -103,12 +115,12 @@ async fn healthy_restarted_killed_and_stopped_gateways() {
     check(&stack, &healthy("restarted")).await.unwrap();
     assert_eq!(stack.control_plane.list("/v1/gateways").await.unwrap().len(), 1, "two runs are one gateway");
 
-    let key = stack.live_key("busy", &["contacts:read"]).await.unwrap();
-    // Its records arrive while it is called: it is not quiescent when it is killed.
-    while stack.control_plane.audit("limit=1").await.unwrap().is_empty() {
-        assert_eq!(stack.call(contacts(&key.secret)).await.unwrap().status, 200);
-    }
-    stack.envoy.process().kill().unwrap();
+    kill_busy(&stack, "busy").await;
+    stack.envoy.restart().await.unwrap();
+    stack.in_step().await.unwrap();
+    check(&stack, &healthy("killed and restarted")).await.unwrap();
+
+    kill_busy(&stack, "busy again").await;
     until(&stack, "silent").await;
     let killed = Row {
         state: "killed",
