@@ -40,7 +40,7 @@ async fn outcome(stack: &Stack, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The page of gateways, as an owner sees it.
+/// The page of gateways for an owner.
 async fn console(stack: &Stack) -> Result<String> {
     let form = format!("token={}", stack.control_plane.admin_token());
     let sign_in = Call::new("POST", "/sign-in")
