@@ -41,6 +41,9 @@ pub struct GatewayJson {
     /// How far the gateway's clock is ahead of the control plane's, in milliseconds; negative if behind, null if unknown.
     #[schema(required = true)]
     pub clock_skew_ms: Option<i64>,
+    /// When the gateway's token expires; null for never, or if it was revoked or is not known.
+    #[schema(value_type = Option<schema::Instant>, required = true)]
+    pub token_expires_at: Option<Time>,
 }
 
 /// A worker VM of a gateway.
@@ -70,26 +73,12 @@ pub struct GatewayList {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Enforcement)]
 pub struct EnforcementJson {
-    /// Whether all live gateways enforce the version.
+    /// Whether all gateways that may still serve enforce the version.
     pub complete: bool,
     /// Version of the snapshot.
     pub version: u64,
-    /// The live gateways.
+    /// The gateways that may still serve. `?wait=` does not wait for those whose state is `silent`, `token_expired` or `token_revoked`.
     pub gateways: Vec<GatewayEnforcementJson>,
-    /// Gateways that have been silent for longer than their lease. `?wait=` does not wait for them, and they may not enforce the version. Absent if there are none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub silent: Vec<SilentGatewayJson>,
-}
-
-/// A gateway that has been silent for longer than its lease.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(as = SilentGateway)]
-pub struct SilentGatewayJson {
-    /// Name of the gateway and ID of its process, separated by `/`.
-    pub id: String,
-    /// When the gateway's latest request arrived.
-    #[schema(value_type = schema::Instant)]
-    pub last_seen_at: Time,
 }
 
 /// How far a version is enforced by one gateway.
@@ -98,6 +87,9 @@ pub struct SilentGatewayJson {
 pub struct GatewayEnforcementJson {
     /// Name of the gateway and ID of its process, separated by `/`.
     pub id: String,
+    /// State of the gateway; `in_step` and `behind` refer to this version.
+    #[schema(value_type = schema::GatewayState)]
+    pub state: GatewayState,
     /// Number of workers.
     pub workers: usize,
     /// Whether all workers enforce the version.
@@ -133,6 +125,7 @@ impl From<GatewayStatus> for GatewayJson {
             first_seen_at: Time(gateway.first_seen_at),
             last_seen_at: Time(gateway.last_seen_at),
             clock_skew_ms: gateway.clock_skew_ms,
+            token_expires_at: gateway.token_expires_at.map(Time),
         }
     }
 }
@@ -143,21 +136,13 @@ impl From<Enforcement> for EnforcementJson {
     fn from(enforcement: Enforcement) -> Self {
         let gateways = enforcement.gateways.into_iter().map(|gateway| GatewayEnforcementJson {
             id: gateway.id.to_string(),
+            state: gateway.state,
             workers: gateway.workers,
             enforced: gateway.enforced,
             enforced_workers: gateway.enforced_workers,
             ms: gateway.after.map(|after| after.as_millis()),
             last_seen_at: Time(gateway.last_seen_at),
         });
-        let silent = enforcement.silent.into_iter().map(|gateway| SilentGatewayJson {
-            id: gateway.id.to_string(),
-            last_seen_at: Time(gateway.last_seen_at),
-        });
-        Self {
-            complete: enforcement.complete,
-            version: enforcement.version,
-            gateways: gateways.collect(),
-            silent: silent.collect(),
-        }
+        Self { complete: enforcement.complete, version: enforcement.version, gateways: gateways.collect() }
     }
 }

@@ -80,6 +80,8 @@ schemas! {
         = pattern("^(read|write|any|[A-Z-]{1,32})$").examples(["read"]);
     Header: "Name and value of a header."
         = ArrayBuilder::new().items(text()).min_items(Some(2)).max_items(Some(2));
+    GatewayPattern: "Name of a gateway, or the start of names followed by `*`. Printable ASCII characters without spaces."
+        = pattern("^[!-)+-~]*[!-~]$").max_length(Some(128)).examples(["edge-1", "eu/*"]);
     Incarnation: "ID of a process or VM: 64 random bits in hexadecimal, new at each start." = pattern("^[0-9a-f]{16}$");
     Number: "A number, as a string." = pattern("^[0-9]+$");
     Dimensions: "One or two of `hour`, `key`, `endpoint`, `address`, `status` and `reason`, separated by a comma."
@@ -94,7 +96,7 @@ schemas! {
     KeyOrder: "Sort order: by time of creation, or by name (compared byte by byte)." = words(Order::ALL.map(Order::as_str));
     VersionStatus: "`active`: accepted; `rotating`: accepted until its overlap ends; `revoked`: revoked; `expired`: no longer accepted, and not revoked."
         = words(Status::ALL.map(Status::as_str));
-    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: no request for longer than the lease."
+    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: no request for longer than the lease; `token_expired`, `token_revoked`: requests are rejected, but the gateway may still serve; `ended`: its connection ended when it held no audit records, and nothing has arrived for longer than the lease."
         = words(Liveness::ALL.map(Liveness::as_str));
     Role: "Role of a token." = words(TokenRole::ALL.map(TokenRole::as_str));
     Action: "Kind of change." = words(AdminAction::ALL.map(AdminAction::as_str));

@@ -7,13 +7,14 @@ use zeroize::Zeroize;
 
 use super::schema;
 use super::time::Time;
+use omniflow_domain::gateway_pattern::GatewayPattern;
 use omniflow_domain::name::Name;
 use omniflow_domain::token::{Role, Token};
 
 /// Body of `POST /v1/tokens`.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "edge", "role": "gateway"}))]
+#[schema(example = json!({"name": "edge", "role": "gateway", "gateways": ["edge"]}))]
 pub struct CreateToken {
     /// Name of the token. No other token may have it.
     #[schema(value_type = schema::KeyName)]
@@ -21,6 +22,10 @@ pub struct CreateToken {
     /// Role of the token: `owner`, `admin`, `auditor` or `gateway`.
     #[schema(value_type = schema::Role)]
     pub role: String,
+    /// Gateways that the token is valid for, only with the role `gateway`; any gateway if omitted.
+    #[serde(default)]
+    #[schema(value_type = Vec<schema::GatewayPattern>, max_items = 100)]
+    pub gateways: Vec<String>,
     /// When the token expires; never if omitted.
     #[serde(default)]
     #[schema(value_type = Option<schema::Instant>)]
@@ -40,6 +45,9 @@ pub struct TokenJson {
     /// Role of the token.
     #[schema(value_type = schema::Role)]
     pub role: Role,
+    /// Gateways that the token is valid for; any if empty.
+    #[schema(value_type = Vec<schema::GatewayPattern>)]
+    pub gateways: Vec<GatewayPattern>,
     /// Name of the token that created this one.
     pub created_by: String,
     /// When the token was created.
@@ -74,6 +82,7 @@ impl From<Token> for TokenJson {
             id: token.id,
             name: token.name,
             role: token.role,
+            gateways: token.gateways,
             created_by: token.created_by,
             created_at: Time(token.created_at),
             expires_at: token.expires_at.map(Time),

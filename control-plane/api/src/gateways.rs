@@ -1,14 +1,16 @@
-//! `GET /v1/gateways`: gateways, and the version that each enforces.
+//! Gateways: listed with the version that each enforces, and removed when they have ended.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use utoipa_axum::routes;
 
-use super::access::READ;
+use super::access::{Authenticated, READ, WRITE};
 use super::endpoint::Endpoints;
-use super::extract::StrictQuery;
+use super::extract::{Segments, StrictQuery};
+use super::params::GatewayPath;
 use super::problem::Problem;
 use super::query::PageQuery;
 use omniflow_api_types::gateway::{GatewayJson, GatewayList};
@@ -16,7 +18,7 @@ use omniflow_api_types::page::Page;
 use omniflow_service::gateways::{GatewayPage, Gateways};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
-    endpoints.add(READ, routes!(list))
+    endpoints.add(READ, routes!(list)).add(WRITE, routes!(remove))
 }
 
 /// List gateways and the version that each worker enforces.
@@ -35,4 +37,24 @@ pub(super) async fn list(
     let GatewayPage { page, version, .. } = gateways.list(query.into())?;
     let Page { items, next_cursor } = Page::json(page, GatewayJson::from);
     Ok(Json(GatewayList { items, next_cursor, version }))
+}
+
+/// Remove a gateway that has ended.
+///
+/// Enforcement no longer counts it. If it still runs, it appears again with its next request.
+#[utoipa::path(
+    delete,
+    path = "/v1/gateways/{id}",
+    operation_id = "remove_gateway",
+    tag = "gateways",
+    params(GatewayPath),
+    responses((status = 204, description = "The gateway is removed.")),
+)]
+pub(super) async fn remove(
+    State(gateways): State<Arc<Gateways>>,
+    Authenticated(principal): Authenticated,
+    Segments(id): Segments<String>,
+) -> Result<StatusCode, Problem> {
+    gateways.remove(&principal, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

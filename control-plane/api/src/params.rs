@@ -44,6 +44,15 @@ pub(super) struct TokenPath {
     id: String,
 }
 
+/// The gateway in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct GatewayPath {
+    /// `id` of the gateway, with `/` encoded as `%2F`.
+    #[param(example = "edge/9f3c2a7d10b4e685")]
+    id: String,
+}
+
 /// The version of the policy in the path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]

@@ -70,8 +70,8 @@ pub(super) async fn create(
 }
 
 /// Converts the body.
-fn token_text(CreateToken { name, role, expires_at }: CreateToken) -> TokenText {
-    TokenText { name, role, expires_at }
+fn token_text(CreateToken { name, role, gateways, expires_at }: CreateToken) -> TokenText {
+    TokenText { name, role, gateways, expires_at }
 }
 
 fn first(errors: Vec<Error>) -> Error {

@@ -49,6 +49,7 @@ fn list_hint(missing: Missing) -> &'static str {
         Missing::Key => "list keys with GET /v1/keys",
         Missing::KeyVersion => "GET /v1/keys/{id} shows its versions",
         Missing::Token => "list tokens with GET /v1/tokens",
+        Missing::Gateway => "list gateways with GET /v1/gateways",
         Missing::PolicyVersion => "list versions with GET /v1/policy/versions",
     }
 }

@@ -5,7 +5,7 @@ use omniflow_api_types::gateway::GatewayJson;
 use omniflow_api_types::page::Page;
 
 use super::args::PageArgs;
-use super::client::Client;
+use super::client::{Client, segment};
 use super::output::{Column, NONE, Output, cell, cell_or_none};
 
 /// Commands of `omf gateway`.
@@ -13,25 +13,43 @@ use super::output::{Column, NONE, Output, cell, cell_or_none};
 pub enum Command {
     /// List the gateways seen in the last 24 hours.
     List(PageArgs),
+    /// Remove a gateway that has ended.
+    ///
+    /// Enforcement no longer counts it. If it still runs, it appears again with its next request.
+    Remove {
+        /// ID of the gateway, as omf gateway list shows it.
+        #[arg(value_name = "GATEWAY")]
+        id: String,
+    },
 }
 
-const COLUMNS: &[Column<GatewayJson>] = &[
-    ("GATEWAY", |gateway| cell(&gateway.id)),
-    ("STATE", |gateway| if gateway.state.is_live() { "live".to_owned() } else { "silent".to_owned() }),
-    ("CONNECTED", |gateway| if_live(gateway, gateway.connected)),
-    ("IN STEP", |gateway| if_live(gateway, gateway.in_step)),
-    ("VERSION", |gateway| cell(gateway.version)),
-    ("WORKERS", |gateway| cell(gateway.workers.len())),
-    ("FILTER", |gateway| cell_or_none(gateway.filter_version.as_ref())),
-    ("CLOCK SKEW", clock_skew),
-    ("LAST SEEN", |gateway| cell(gateway.last_seen_at)),
-];
+const COLUMNS: &[Column<GatewayJson>] =
+    &[
+        ("GATEWAY", |gateway| cell(&gateway.id)),
+        ("STATE", |gateway| {
+            if gateway.state.is_live() { "live".to_owned() } else { gateway.state.describe().to_owned() }
+        }),
+        ("CONNECTED", |gateway| if_live(gateway, gateway.connected)),
+        ("IN STEP", |gateway| if_live(gateway, gateway.in_step)),
+        ("VERSION", |gateway| cell(gateway.version)),
+        ("WORKERS", |gateway| cell(gateway.workers.len())),
+        ("FILTER", |gateway| cell_or_none(gateway.filter_version.as_ref())),
+        ("CLOCK SKEW", clock_skew),
+        ("LAST SEEN", |gateway| cell(gateway.last_seen_at)),
+    ];
 
 pub(crate) fn run(command: &Command, client: &Client, output: Output) -> anyhow::Result<()> {
     match command {
         Command::List(page) => {
             let gateways = client.list("/v1/gateways", &[page.limit(), page.cursor()])?;
             output.list(&gateways.map(live_first), "gateways", COLUMNS)
+        }
+        Command::Remove { id } => {
+            client.delete(&format!("/v1/gateways/{}", segment(id)))?;
+            if !output.json {
+                eprintln!("Gateway {id} is removed.");
+            }
+            Ok(())
         }
     }
 }
@@ -63,6 +81,7 @@ pub(crate) mod tests {
         let mut gateway = json!({
             "id": "edge/1", "gateway": "edge", "incarnation": "000000000000000a", "filter_version": "0.1.0",
             "connected": true, "version": 7, "in_step": true, "state": "in_step", "workers": [], "clock_skew_ms": null,
+            "token_expires_at": null,
             "first_seen_at": "2027-01-15T07:00:00.000Z", "last_seen_at": "2027-01-15T08:00:00.000Z",
         });
         gateway.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -80,6 +99,7 @@ pub(crate) mod tests {
             gateway("b", true, "behind"),
             gateway("c", false, "in_step"),
             gateway("d", false, "behind"),
+            gateway("e", false, "token_expired"),
         ];
         let page = live_first(Page { items, next_cursor: None });
         let shown = table(&page.items, &COLUMNS[..4]);
@@ -88,10 +108,11 @@ pub(crate) mod tests {
         assert_eq!(
             rows,
             [
-                ["b", "live", "true", "false"],
-                ["c", "live", "false", "true"],
-                ["d", "live", "false", "false"],
-                ["a", "silent", "-", "-"]
+                vec!["b", "live", "true", "false"],
+                vec!["c", "live", "false", "true"],
+                vec!["d", "live", "false", "false"],
+                vec!["a", "silent", "-", "-"],
+                vec!["e", "rejected:", "token", "expired", "-", "-"]
             ]
         );
     }

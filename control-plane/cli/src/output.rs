@@ -90,7 +90,7 @@ impl Output {
         if self.json { self.print_json(&answer.json) } else { self.print_text(&for_people(&answer.body)) }
     }
 
-    /// Prints the result of a change like [`Output::print`], with a warning if some gateways are silent.
+    /// Prints the result of a change like [`Output::print`], with a warning about gateways that cannot confirm it.
     pub(crate) fn print_change<T>(
         self,
         answer: &Answer<T>,
@@ -184,16 +184,19 @@ pub(crate) fn slowest(enforcement: &EnforcementJson) -> String {
     enforcing.filter_map(|gateway| gateway.ms).max().map(|ms| format!(" after {ms} ms")).unwrap_or_default()
 }
 
-/// The warning about silent gateways, which enforcement does not wait for.
+/// The warning about gateways that may serve and cannot confirm the change.
 fn silence_warning(enforcement: &EnforcementJson) -> Option<String> {
-    if enforcement.silent.is_empty() {
+    let cannot = enforcement.gateways.iter().filter(|one| !one.enforced && !one.state.is_live());
+    let named: Vec<String> = cannot
+        .map(|one| format!("{} ({}, last seen {})", cell(&one.id), one.state.describe(), one.last_seen_at))
+        .collect();
+    if named.is_empty() {
         return None;
     }
-    let named = enforcement.silent.iter();
-    let named = named.map(|one| format!("{} (last seen {})", cell(&one.id), one.last_seen_at));
-    let named = named.collect::<Vec<_>>().join(", ");
     Some(format!(
-        "warning: silent gateways were not waited for; if they still serve, they do not enforce this: {named}"
+        "warning: these gateways do not enforce the change if they still serve: {}. Repair them, or remove those that \
+         have ended with omf gateway remove.",
+        named.join(", ")
     ))
 }
 
@@ -282,17 +285,22 @@ mod tests {
     }
 
     #[test]
-    fn silent_gateways_are_named() {
-        let enforcement = |silent: Value| {
-            let json = json!({"complete": true, "version": 7, "gateways": [], "silent": silent});
-            serde_json::from_value::<EnforcementJson>(json).unwrap()
+    fn gateways_that_cannot_confirm_are_named_with_their_state() {
+        let warning = |state: &str, enforced: bool| {
+            let gateway = json!({"id": "edge/000000000000000a", "state": state, "enforced": enforced, "workers": 1,
+                "enforced_workers": 0, "ms": null, "last_seen_at": "2027-01-15T08:00:00.000Z"});
+            let json = json!({"complete": enforced, "version": 7, "gateways": [gateway]});
+            silence_warning(&serde_json::from_value::<EnforcementJson>(json).unwrap())
         };
-        let silent = json!([{"id": "edge/000000000000000a", "last_seen_at": "2027-01-15T08:00:00.000Z"}]);
-        let warning = silence_warning(&enforcement(silent)).unwrap();
-        assert!(warning.contains("edge/000000000000000a (last seen 2027-01-15T08:00:00.000Z)"), "{warning}");
-        assert_eq!(silence_warning(&enforcement(json!([]))), None);
-        let without = json!({"complete": true, "version": 7, "gateways": []});
-        assert_eq!(silence_warning(&serde_json::from_value(without).unwrap()), None);
+        for (state, expected) in [
+            ("silent", "edge/000000000000000a (silent, last seen 2027-01-15T08:00:00.000Z)"),
+            ("token_expired", "edge/000000000000000a (rejected: token expired, last seen"),
+            ("token_revoked", "edge/000000000000000a (rejected: token revoked, last seen"),
+        ] {
+            let text = warning(state, false).unwrap();
+            assert!(text.contains(expected), "{text}");
+        }
+        assert_eq!((warning("behind", false), warning("silent", true)), (None, None));
     }
 
     #[test]

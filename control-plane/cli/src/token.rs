@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::args::{PageArgs, one_of};
 use super::client::{Call, Client, Method, segment};
 use super::key::IdempotencyArgs;
-use super::output::{Column, Output, cell, cell_or_none};
+use super::output::{Column, Output, cell, cell_of_list, cell_or_none};
 use super::secret_output::{SecretArgs, secret_location};
 
 /// Commands of `omf token`.
@@ -31,7 +31,7 @@ pub enum Command {
 /// Arguments of `omf token create`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    omf token create --name edge --role gateway --output-file gateway-token\n  \
+    omf token create --name edge --role gateway --gateway edge --output-file gateway-token\n  \
     omf token create --name review --role auditor --expires-at 2027-01-31T00:00:00Z")]
 pub struct Create {
     /// Unique name of the token.
@@ -40,6 +40,11 @@ pub struct Create {
     /// Role of the token.
     #[arg(long, value_parser = one_of(Role::ALL.map(Role::as_str)))]
     role: String,
+    /// Gateway that may use the token, such as edge-1 or edge-*. Repeatable.
+    ///
+    /// Only for the role gateway. Without it, any gateway may use the token.
+    #[arg(long = "gateway", value_name = "NAME")]
+    gateways: Vec<String>,
     /// Time when the token expires, such as 2027-01-31T00:00:00Z.
     #[arg(long, value_name = "TIME")]
     expires_at: Option<String>,
@@ -52,6 +57,7 @@ pub struct Create {
 const COLUMNS: &[Column<TokenJson>] = &[
     ("NAME", |token| cell(&token.name)),
     ("ROLE", |token| cell(token.role)),
+    ("GATEWAYS", |token| cell_of_list(&token.gateways)),
     ("CREATED", |token| cell(token.created_at)),
     ("BY", |token| cell(&token.created_by)),
     ("EXPIRES", |token| cell_or_none(token.expires_at)),
@@ -79,9 +85,9 @@ pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::
 }
 
 fn create(args: Create, client: &Client, output: Output) -> anyhow::Result<()> {
-    let Create { name, role, expires_at, secret, idempotency } = args;
+    let Create { name, role, gateways, expires_at, secret, idempotency } = args;
     let place = secret.open(output)?;
-    let request = CreateToken { name, role, expires_at };
+    let request = CreateToken { name, role, gateways, expires_at };
     let call = Call::new(Method::POST, "/v1/tokens").json(&request)?;
     let created = client.send_for_secret(idempotency.apply(call))?;
     let file = place.deliver(&created.secret, &created.json, output)?;

@@ -121,6 +121,7 @@ fn describe_action(action: &str) -> &'static str {
         "payload_key.rotated" => "rotated the payload key",
         "token.created" => "created a token",
         "token.revoked" => "revoked a token",
+        "gateway.removed" => "removed a gateway",
         _ => "performed an unknown action",
     }
 }

@@ -5,18 +5,17 @@ use askama::filters::HtmlSafe;
 
 use super::format::At;
 use omniflow_api_types::gateway::EnforcementJson;
+use omniflow_domain::gateway::GatewayState;
 
 /// Enforcement of a change, rendered as a part of a page.
 #[derive(Template)]
 #[template(path = "enforcement_status.html")]
 pub(super) struct EnforcementStatus {
     pub(super) is_complete: bool,
-    /// Number of live gateways that enforce it.
+    /// Number of gateways that enforce it.
     enforced: usize,
-    /// All live gateways.
+    /// All gateways that may serve.
     gateways: Vec<GatewayStatus>,
-    /// Silent gateways, with the time each was last seen.
-    silent: Vec<(String, At)>,
     /// Time from the commit to the enforcement by the last gateway, in milliseconds.
     ms: Option<u128>,
 }
@@ -28,6 +27,8 @@ struct GatewayStatus {
     enforced_workers: usize,
     is_enforced: bool,
     ms: Option<u128>,
+    state: GatewayState,
+    last_seen: At,
 }
 
 // === impl EnforcementStatus ===
@@ -45,15 +46,15 @@ impl From<EnforcementJson> for EnforcementStatus {
                 enforced_workers: gateway.enforced_workers,
                 is_enforced: gateway.enforced,
                 ms: gateway.ms,
+                state: gateway.state,
+                last_seen: At(gateway.last_seen_at.0),
             })
             .collect();
         let times: Option<Vec<u128>> = gateways.iter().map(|gateway| gateway.ms).collect();
-        let silent = enforcement.silent.into_iter().map(|gateway| (gateway.id, At(gateway.last_seen_at.0)));
         Self {
             is_complete: enforcement.complete,
             enforced: gateways.iter().filter(|gateway| gateway.is_enforced).count(),
             ms: times.and_then(|times| times.into_iter().max()),
-            silent: silent.collect(),
             gateways,
         }
     }
@@ -73,28 +74,40 @@ mod tests {
             enforced_workers: usize::from(is_enforced),
             is_enforced,
             ms,
+            state: if is_enforced { GatewayState::InStep } else { GatewayState::Behind },
+            last_seen: At(UnixMillis(1_800_000_000_000)),
         }
     }
 
     #[test]
-    fn enforcing_pending_and_silent_gateways_are_shown() {
+    fn gateways_are_shown_with_the_reason_why_they_do_not_enforce() {
         let part = EnforcementStatus {
             is_complete: false,
             enforced: 1,
-            gateways: vec![gateway("edge/a", true), gateway("edge/b", false)],
-            silent: vec![("edge/<c>".to_owned(), At(UnixMillis(1_800_000_000_000)))],
+            gateways: vec![
+                gateway("edge/a", true),
+                gateway("edge/b", false),
+                GatewayStatus { state: GatewayState::Silent, ..gateway("edge/<c>", false) },
+                GatewayStatus { state: GatewayState::TokenExpired, ..gateway("edge/d", false) },
+            ],
             ms: None,
         };
         let html = part.render().unwrap();
-        for part in ["1 of 2 gateways", "after 12 ms", "not yet", "edge/&#60;c&#62;", "2027-01-15 08:00 UTC"]
-        {
+        for part in [
+            "1 of 4 gateways",
+            "after 12 ms",
+            "not yet",
+            "edge/&#60;c&#62;",
+            "silent since",
+            "2027-01-15 08:00 UTC",
+            "rejected: token expired",
+        ] {
             assert!(html.contains(part), "{part}: {html}");
         }
         let part = EnforcementStatus {
             is_complete: true,
             enforced: 1,
             gateways: vec![gateway("edge/a", true)],
-            silent: Vec::new(),
             ms: Some(12),
         };
         let html = part.render().unwrap();

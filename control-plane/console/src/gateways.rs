@@ -24,6 +24,9 @@ const PAGE_SIZE: &str = "50";
 /// Clock skew in milliseconds from which it is shown: keys expire by the gateway's clock.
 const MIN_SHOWN_SKEW_MS: u64 = 2_000;
 
+/// How long before the end of a gateway's token a warning is shown, in milliseconds.
+const TOKEN_WARNING_MS: u64 = 7 * DAY_MS;
+
 /// The query string.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -57,6 +60,8 @@ struct Row {
     first: Ago,
     last: Ago,
     clock: Option<String>,
+    /// When its token expires, if that is soon.
+    token: Option<Ago>,
 }
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
@@ -94,11 +99,15 @@ impl Row {
         let state = match gateway.state {
             GatewayState::InStep => ("good", "in step"),
             GatewayState::Behind => ("warn", "behind"),
-            GatewayState::Silent => ("bad", "silent"),
+            GatewayState::Ended => ("", gateway.state.describe()),
+            GatewayState::Silent | GatewayState::TokenExpired | GatewayState::TokenRevoked => {
+                ("bad", gateway.state.describe())
+            }
         };
+        let has_reason = matches!(gateway.state, GatewayState::Behind | GatewayState::Silent);
         // It is only known from an earlier process of the control plane.
         let is_remembered = gateway.filter_version.is_none() && gateway.workers.is_empty();
-        let behind = (gateway.state != GatewayState::InStep).then(|| match oldest {
+        let behind = has_reason.then(|| match oldest {
             _ if is_remembered => "not seen since the control plane started".to_owned(),
             0 => "no snapshot yet, so it refuses every call".to_owned(),
             oldest if oldest >= published => "not seen recently".to_owned(),
@@ -123,6 +132,10 @@ impl Row {
             workers_in_step: workers.iter().filter(|(_, _, is_in_step)| *is_in_step).count(),
             workers,
             filter: gateway.filter_version,
+            token: gateway
+                .token_expires_at
+                .filter(|end| *end > now && end.0 <= now.0.saturating_add(TOKEN_WARNING_MS))
+                .map(|time| Ago { time, now }),
             first: Ago { time: gateway.first_seen_at, now },
             last: Ago { time: gateway.last_seen_at, now },
             clock: gateway.clock_skew_ms.filter(|skew| skew.unsigned_abs() >= MIN_SHOWN_SKEW_MS).map(

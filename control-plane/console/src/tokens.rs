@@ -24,16 +24,19 @@ use super::page::{Page, PageResult};
 use super::routes::{OWNER, PageRoutes};
 use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::gateway_pattern::GatewayPattern;
 use omniflow_domain::token::{Role, Token};
 use omniflow_service::query::PageRequest;
 use omniflow_service::tokens::{CreateToken, TokenText, Tokens};
 
 const PAGE_SIZE: &str = "50";
 /// JSON pointers of the request, with the form field of each.
-const POINTERS: [(&str, &str); 3] = [("/name", "name"), ("/role", "role"), ("/expires_at", "expires_at")];
+const POINTERS: [(&str, &str); 4] =
+    [("/name", "name"), ("/role", "role"), ("/gateways", "gateways"), ("/expires_at", "expires_at")];
 
 /// Labels of the form fields.
-const LABELS: [Labelled; 3] = [("name", "Name"), ("role", "Role"), ("expires_at", "Expires")];
+const LABELS: [Labelled; 4] =
+    [("name", "Name"), ("role", "Role"), ("gateways", "Gateways"), ("expires_at", "Expires")];
 
 pub(super) fn routes(routes: PageRoutes) -> PageRoutes {
     routes
@@ -63,6 +66,8 @@ struct Row {
     id: String,
     name: String,
     role: Role,
+    /// The gateways that it is valid for; empty for any.
+    gateways: String,
     created_by: String,
     created: At,
     expires: Option<Ago>,
@@ -78,6 +83,7 @@ struct NewPage {
     attempt: String,
     name: String,
     roles: Vec<RoleChoice>,
+    gateways: String,
     lifetimes: Vec<Lifetime>,
     expires_at: String,
     errors: Vec<FormError>,
@@ -125,6 +131,7 @@ async fn list(
         id: token.id.to_string(),
         name: token.name.to_string(),
         role: token.role,
+        gateways: token.gateways.iter().map(GatewayPattern::as_str).collect::<Vec<_>>().join(", "),
         created_by: token.created_by,
         created: At(token.created_at),
         expires: token.expires_at.map(|time| Ago { time, now }),
@@ -191,7 +198,9 @@ fn request(tokens: &Tokens, form: &Form, now: UnixMillis) -> Result<CreateToken,
         Ok(expires_at) => (expires_at, None),
         Err(error) => (None, Some(error)),
     };
-    let read = tokens.parse(&TokenText { name, role, expires_at });
+    let gateways = form.text("gateways").split([',', ' ', '\n', '\r']).filter(|text| !text.is_empty());
+    let gateways = gateways.map(str::to_owned).collect();
+    let read = tokens.parse(&TokenText { name, role, gateways, expires_at });
     match (read, choice) {
         (read, None) => read,
         (Ok(_), Some(choice)) => Err(vec![choice]),
@@ -224,6 +233,7 @@ fn form_page(browser: &BrowserSession, form: &Form, status: StatusCode, errors: 
             role(Role::Gateway, "For gateways: fetches snapshots and delivers audit records; cannot sign in"),
             role(Role::Owner, "Everything an admin can do, plus tokens"),
         ],
+        gateways: form.text("gateways").to_owned(),
         lifetimes: lifetimes(form.text("lifetime")),
         expires_at: form.text("expires_at").to_owned(),
         errors,

@@ -40,6 +40,8 @@ pub enum Action {
     TokenCreated,
     /// A token was revoked.
     TokenRevoked,
+    /// A run of a gateway was removed from the list.
+    GatewayRemoved,
 }
 
 /// A word that names no action.
@@ -59,7 +61,7 @@ pub struct PrincipalRef {
 /// What it was done to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// The identifier of a key or token, or the number of a policy.
+    /// The identifier of a key, token or gateway, or the number of a policy.
     pub id: String,
     /// What people call it.
     pub name: String,
@@ -95,7 +97,7 @@ pub struct AdminEvent {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::InstallationCreated,
         Self::InstallationRestored,
         Self::KeyCreated,
@@ -111,6 +113,7 @@ impl Action {
         Self::PayloadKeyRotated,
         Self::TokenCreated,
         Self::TokenRevoked,
+        Self::GatewayRemoved,
     ];
 
     /// The stable code, such as `key.created`.
@@ -131,6 +134,7 @@ impl Action {
             Self::PayloadKeyRotated => "payload_key.rotated",
             Self::TokenCreated => "token.created",
             Self::TokenRevoked => "token.revoked",
+            Self::GatewayRemoved => "gateway.removed",
         }
     }
 }

@@ -54,7 +54,11 @@ pub fn key_state(key: &Key) -> Value {
 
 /// A token as the admin log keeps it.
 pub fn token_state(token: &Token) -> Value {
-    json!({"role": token.role, "expires_at": token.expires_at.map(format_time)})
+    json!({
+        "role": token.role,
+        "expires_at": token.expires_at.map(format_time),
+        "gateways": token.gateways,
+    })
 }
 
 /// A policy as the admin log keeps it: its version number, under which the document stays readable.

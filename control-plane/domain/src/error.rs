@@ -51,8 +51,12 @@ codes! {
         "The request has no valid token. The response has a `WWW-Authenticate` header.",
     Forbidden "forbidden":
         "The role of the token does not permit this request.",
+    GatewayNotPermitted "gateway_not_permitted":
+        "The token of this gateway request is not valid for a gateway with this name.",
+    GatewayOfOtherToken "gateway_of_other_token":
+        "This run of the gateway uses another token, which is still valid and may act for it.",
     NotFound "not_found":
-        "The path, key, version, token, record or chunk does not exist.",
+        "The path, key, version, token, gateway, record or chunk does not exist.",
     MethodNotAllowed "method_not_allowed":
         "The path does not support this method. The `Allow` header lists the methods that it supports.",
     NameTaken "name_taken":
@@ -93,6 +97,8 @@ codes! {
         "This `Idempotency-Key` was used with another path or body.",
     TooManyAttempts "too_many_attempts":
         "The token is invalid, and so were more than 60 tokens sent from this address in the same minute. A valid token is accepted at any time.",
+    TooManyGateways "too_many_gateways":
+        "The token has 1,000 gateway runs that may serve, or the control plane has 10,000. Remove those that have ended.",
     InternalError "internal_error":
         "The control plane failed. Its log contains the reason.",
     NotReady "not_ready":
@@ -142,6 +148,8 @@ pub enum Missing {
     KeyVersion,
     /// A token with this identifier.
     Token,
+    /// A run of a gateway with this identifier.
+    Gateway,
     /// A version of the policy.
     PolicyVersion,
 }
@@ -205,6 +213,7 @@ impl Error {
             Missing::Key => "No key has this identifier or name.",
             Missing::KeyVersion => "The key has no such version.",
             Missing::Token => "No token has this identifier.",
+            Missing::Gateway => "No gateway has this identifier.",
             Missing::PolicyVersion => "The policy has no such version.",
         })
         .about(Facts::Missing(missing))

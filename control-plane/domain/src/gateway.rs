@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The longest that a change waits for its enforcement.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -19,15 +21,30 @@ pub struct GatewayId {
     pub incarnation: Incarnation,
 }
 
-/// That a gateway was heard of.
+/// What is remembered of one run of a gateway beyond the end of the control plane's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// Which gateway.
+    /// Which run.
     pub id: GatewayId,
-    /// When it was first heard of.
+    /// When its first request arrived.
     pub first_seen_at: UnixMillis,
-    /// When it was last heard of.
+    /// When its latest request arrived.
     pub last_seen_at: UnixMillis,
+    /// The token that it uses, if it has authenticated.
+    pub token: Option<GatewayToken>,
+    /// When its connection ended during a poll, if it has sent nothing since.
+    pub hung_up_at: Option<UnixMillis>,
+    /// Whether it held undelivered audit records by its latest report.
+    pub is_busy: bool,
+}
+
+/// The token that a run of a gateway uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayToken {
+    /// The token's identifier.
+    pub id: Uuid,
+    /// The SHA-256 of the token, which recognizes it after it was revoked.
+    pub digest: Digest,
 }
 
 /// What is known of one run of a gateway.
@@ -51,9 +68,11 @@ pub struct GatewayStatus {
     pub last_seen_at: UnixMillis,
     /// How far its clock was ahead at its latest poll, in milliseconds; negative where it was behind.
     pub clock_skew_ms: Option<i64>,
+    /// When its token expires; `None` for never, or if the token was revoked or is not known.
+    pub token_expires_at: Option<UnixMillis>,
 }
 
-/// Whether a gateway is live, and whether it enforces the published version.
+/// Whether a gateway can confirm a version, and whether it enforces the published one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GatewayState {
@@ -61,31 +80,25 @@ pub enum GatewayState {
     InStep,
     /// Live, but not all its workers enforce the published version, or it has not named any.
     Behind,
-    /// Not heard of for longer than the lease.
+    /// No request for longer than the lease. It may still serve.
     Silent,
+    /// Its token has expired, so its requests are rejected. It may still serve.
+    TokenExpired,
+    /// Its token was revoked, so its requests are rejected. It may still serve.
+    TokenRevoked,
+    /// Its connection ended when it held no audit records, and nothing has arrived for longer than the lease.
+    Ended,
 }
 
 /// How far one version is enforced.
 #[derive(Clone, Debug)]
 pub struct Enforcement {
-    /// Whether every live gateway enforces it in all its VMs.
+    /// Whether every gateway that may serve enforces it in all its VMs.
     pub complete: bool,
     /// The version.
     pub version: u64,
-    /// The live gateways.
+    /// The gateways that may serve.
     pub gateways: Vec<GatewayEnforcement>,
-    /// The gateways that are silent for longer than the lease. Nothing waits for them, but one that is cut off and
-    /// not dead admits what it admitted before.
-    pub silent: Vec<SilentGateway>,
-}
-
-/// A gateway that may serve and was not heard of for longer than the lease.
-#[derive(Clone, Debug)]
-pub struct SilentGateway {
-    /// Which gateway.
-    pub id: GatewayId,
-    /// When it was last heard of.
-    pub last_seen_at: UnixMillis,
 }
 
 /// How far one gateway enforces a version.
@@ -95,13 +108,15 @@ pub struct GatewayEnforcement {
     pub id: GatewayId,
     /// Whether it enforces the version in all its VMs.
     pub enforced: bool,
+    /// Its state beside this version.
+    pub state: GatewayState,
     /// Its VMs.
     pub workers: usize,
     /// Those of them that enforce the version.
     pub enforced_workers: usize,
     /// From the commit to the moment when the last VM had acknowledged, where that was seen.
     pub after: Option<Duration>,
-    /// When it was last heard of.
+    /// When its latest request arrived.
     pub last_seen_at: UnixMillis,
 }
 
@@ -109,20 +124,48 @@ pub struct GatewayEnforcement {
 
 impl GatewayState {
     /// All states.
-    pub const ALL: [Self; 3] = [Self::InStep, Self::Behind, Self::Silent];
+    pub const ALL: [Self; 6] =
+        [Self::InStep, Self::Behind, Self::Silent, Self::TokenExpired, Self::TokenRevoked, Self::Ended];
 
-    /// `in_step`, `behind` or `silent`.
+    /// The stable code, such as `in_step`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InStep => "in_step",
             Self::Behind => "behind",
             Self::Silent => "silent",
+            Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
+            Self::Ended => "ended",
         }
     }
 
-    /// Whether changes wait for the gateway.
+    /// The state as a phrase for people.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::InStep => "in step",
+            Self::Behind => "behind",
+            Self::Silent => "silent",
+            Self::TokenExpired => "rejected: token expired",
+            Self::TokenRevoked => "rejected: token revoked",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// Whether changes wait for the gateway: it is connected or within its lease, and its token is valid.
     pub const fn is_live(self) -> bool {
-        !matches!(self, Self::Silent)
+        matches!(self, Self::InStep | Self::Behind)
+    }
+
+    /// Whether the gateway may serve requests.
+    pub const fn may_serve(self) -> bool {
+        !matches!(self, Self::Ended)
+    }
+}
+
+impl Enforcement {
+    /// Whether a gateway that can still confirm the version has not.
+    pub fn is_pending(&self) -> bool {
+        self.gateways.iter().any(|gateway| !gateway.enforced && gateway.state.is_live())
     }
 }
 

@@ -13,7 +13,7 @@
 //! | [`anomaly`], [`detection`] | anomalies in the use of a key, compared with its own history |
 //! | [`page`] | paginated lists |
 //! | [`error`] | why a use case was refused or failed |
-//! | [`gateway`], [`version`] | gateways and the versions they enforce; bounds of versions |
+//! | [`gateway`], [`gateway_pattern`], [`version`] | gateways and the versions they enforce; names that a token is valid for; bounds of versions |
 //! | [`clock`], [`time`] | clock and randomness as parameters; human-readable times |
 #![cfg_attr(
     not(test),
@@ -30,6 +30,7 @@ pub mod clock;
 pub mod detection;
 pub mod error;
 pub mod gateway;
+pub mod gateway_pattern;
 pub mod idempotency;
 pub mod key;
 pub mod key_details;

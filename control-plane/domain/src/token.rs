@@ -8,6 +8,7 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::gateway_pattern::GatewayPattern;
 use super::name::Name;
 
 /// What the bearer of a token may do.
@@ -38,6 +39,8 @@ pub struct Token {
     pub name: Name,
     /// What its bearer may do.
     pub role: Role,
+    /// The gateways that a token with the role gateway is valid for; any if empty.
+    pub gateways: Vec<GatewayPattern>,
     /// The SHA-256 of the whole token.
     pub digest: Digest,
     /// The name of the token with which this one was made.
@@ -85,5 +88,15 @@ impl Token {
     /// Whether the token is accepted at `now`.
     pub fn is_valid(&self, now: UnixMillis) -> bool {
         self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
+
+    /// Whether the token is valid for a gateway with this name.
+    pub fn covers(&self, gateway: &str) -> bool {
+        self.gateways.is_empty() || self.gateways.iter().any(|pattern| pattern.matches(gateway))
+    }
+
+    /// Whether the token lists exactly this name, not only the start of it.
+    pub fn lists(&self, gateway: &str) -> bool {
+        self.gateways.iter().any(|pattern| pattern.is_exactly(gateway))
     }
 }

@@ -229,6 +229,7 @@ impl UseCases {
         let keys = Keys::new(parts.clone());
         let tokens = Tokens::new(
             Arc::clone(store),
+            Arc::clone(fleet),
             notifications.clone(),
             Arc::clone(idempotency),
             publisher.installation.key_prefix.clone(),
@@ -244,6 +245,8 @@ impl UseCases {
             clock.clone(),
             shared.retention.payloads,
         );
+        let gateways =
+            Gateways::new(Arc::clone(store), Arc::clone(fleet), Arc::clone(publisher), clock.clone());
         Self {
             authentication,
             keys: Arc::new(keys),
@@ -253,7 +256,7 @@ impl UseCases {
             leaks: Arc::new(Leaks::new(parts)),
             request_log: Arc::new(request_log),
             admin_log: Arc::new(AdminLog::new(Arc::clone(store))),
-            gateways: Arc::new(Gateways::new(Arc::clone(fleet), Arc::clone(publisher))),
+            gateways: Arc::new(gateways),
         }
     }
 }

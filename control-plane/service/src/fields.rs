@@ -1,6 +1,7 @@
 //! Reading fields of requests that arrive as text. `api` and `console` call these; use cases take the values.
 
 use omniflow_domain::error::Error;
+use omniflow_domain::gateway_pattern::{GatewayPattern, MAX_GATEWAY_PATTERNS};
 use omniflow_domain::key::Overlap;
 use omniflow_domain::name::Name;
 use omniflow_domain::time::parse_time;
@@ -24,6 +25,19 @@ pub(crate) fn environment(text: &str) -> Result<Environment, Error> {
 /// The role of a token.
 pub(crate) fn role(text: &str) -> Result<Role, Error> {
     text.parse().map_err(|error| Error::invalid_field("/role", error))
+}
+
+/// The gateways that a token is valid for, in the order of the request.
+pub(crate) fn gateways(texts: &[String]) -> Result<Vec<GatewayPattern>, Error> {
+    if texts.len() > MAX_GATEWAY_PATTERNS {
+        let detail =
+            format!("a token has at most {MAX_GATEWAY_PATTERNS} gateways; use a pattern such as edge-*");
+        return Err(Error::invalid_field("/gateways", detail));
+    }
+    let read = |(index, text): (usize, &String)| {
+        text.parse().map_err(|error| Error::invalid_field(format!("/gateways/{index}"), error))
+    };
+    texts.iter().enumerate().map(read).collect()
 }
 
 /// The SHA-256 of a secret, in hexadecimal digits.

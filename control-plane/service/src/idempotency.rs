@@ -241,6 +241,7 @@ mod tests {
             id: Uuid::from_u128(7),
             name: "admin".parse().unwrap(),
             role: Role::Admin,
+            gateways: Vec::new(),
             digest: Digest::of(b"admin"),
             created_by: "owner".to_owned(),
             created_at: UnixMillis(0),

@@ -13,7 +13,7 @@ use omniflow_policy::key::Environment;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, GatewayCounts};
 use super::log_space::{LogSpace, SpaceStatus};
 use super::publisher::Publisher;
 use omniflow_store::{Store, StoreError};
@@ -61,10 +61,10 @@ pub struct Metrics {
     pub snapshot_version: u64,
     /// Keys, as of half a minute ago at most.
     pub keys: KeyCounts,
-    /// Gateways that count as running.
-    pub live_gateways: u64,
-    /// Other gateways that were heard of in the last day.
-    pub silent_gateways: u64,
+    /// Gateways by state, and those whose token expires soon.
+    pub gateways: GatewayCounts,
+    /// Requests of gateways that were refused since the process started, by the code of the problem.
+    pub gateway_refusals: [(&'static str, u64); 3],
     /// Audit records that were stored.
     pub records: u64,
     /// The space of the request log.
@@ -133,12 +133,11 @@ impl Monitoring {
     pub async fn metrics(&self) -> Result<Metrics, Error> {
         let snapshot_version = self.publisher.publication.version()?;
         let store = &*self.store;
-        let (live_gateways, silent_gateways) = self.fleet.counts();
         Ok(Metrics {
             snapshot_version,
             keys: self.key_counts().await?,
-            live_gateways,
-            silent_gateways,
+            gateways: self.fleet.counts(),
+            gateway_refusals: self.fleet.refusals(),
             records: store.record_total().await?,
             space: self.space.status().await?,
             anomalies: store.anomaly_totals().await?,

@@ -20,6 +20,7 @@ CREATE TABLE tokens (
     id         BLOB    PRIMARY KEY CHECK (length(id) = 16),
     name       TEXT    NOT NULL UNIQUE,
     role       TEXT    NOT NULL,
+    gateways   TEXT    NOT NULL, -- patterns of gateway names, separated by spaces; empty for any
     digest     BLOB    NOT NULL UNIQUE CHECK (length(digest) = 32),
     created_by TEXT    NOT NULL,
     created_at INTEGER NOT NULL,
@@ -136,6 +137,10 @@ CREATE TABLE gateways (
     incarnation   TEXT    NOT NULL, -- 16 hexadecimal digits
     first_seen_at INTEGER NOT NULL,
     last_seen_at  INTEGER NOT NULL, -- to the minute
+    token_id      BLOB    CHECK (length(token_id) = 16), -- stays when the token is revoked
+    token_digest  BLOB    CHECK (length(token_digest) = 32),
+    hung_up_at    INTEGER,          -- end of the connection during a poll, if nothing has arrived since
+    busy          INTEGER NOT NULL, -- whether it held undelivered records
     PRIMARY KEY (gateway, incarnation)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,23 +1,24 @@
 //! Gateways: when each was last seen, and how far each has delivered its records.
 
 use async_trait::async_trait;
-use omniflow_domain::gateway::{GatewayId, Sighting};
+use omniflow_domain::gateway::{GatewayId, GatewayToken, Sighting};
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::{GatewayStore, GatewayWrites, OpenGateway, Result, StoreError};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
+use uuid::Uuid;
 
 use crate::SqliteStore;
-use crate::columns::{Columns, from_millis, row_limit, to_millis};
+use crate::columns::{Columns, digest, digest_bytes, from_millis, row_limit, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
 impl GatewayStore for SqliteStore {
     async fn sightings(&self, since: UnixMillis, limit: usize) -> Result<Vec<Sighting>> {
         let rows = sqlx::query(
-            "SELECT gateway, incarnation, first_seen_at, last_seen_at FROM gateways WHERE last_seen_at >= ? \
-             ORDER BY last_seen_at DESC, gateway, incarnation LIMIT ?",
+            "SELECT gateway, incarnation, first_seen_at, last_seen_at, token_id, token_digest, hung_up_at, busy \
+             FROM gateways WHERE last_seen_at >= ? ORDER BY last_seen_at DESC, gateway, incarnation LIMIT ?",
         )
         .bind(to_millis(since))
         .bind(row_limit(limit))
@@ -27,10 +28,15 @@ impl GatewayStore for SqliteStore {
         rows.iter()
             .map(|row| {
                 let incarnation = incarnation(row.column(1)?)?;
+                let token = row.column::<Option<Uuid>, _>(4)?.zip(row.column::<Option<&[u8]>, _>(5)?);
+                let token = token.map(|(id, bytes)| Ok(GatewayToken { id, digest: digest(bytes)? }));
                 Ok(Sighting {
                     id: GatewayId { gateway: row.column(0)?, incarnation },
                     first_seen_at: from_millis(row.column(2)?),
                     last_seen_at: from_millis(row.column(3)?),
+                    token: token.transpose()?,
+                    hung_up_at: row.column::<Option<i64>, _>(6)?.map(from_millis),
+                    is_busy: row.column(7)?,
                 })
             })
             .collect()
@@ -95,16 +101,36 @@ impl GatewayStore for SqliteStore {
 impl GatewayWrites for SqliteTransaction {
     async fn note_sightings(&mut self, sightings: &[Sighting]) -> Result<()> {
         let mut statement = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO gateways (gateway, incarnation, first_seen_at, last_seen_at) ",
+            "INSERT INTO gateways (gateway, incarnation, first_seen_at, last_seen_at, token_id, token_digest, \
+             hung_up_at, busy) ",
         );
         statement.push_values(sightings, |mut row, sighting| {
             row.push_bind(sighting.id.gateway.clone())
                 .push_bind(String::from(sighting.id.incarnation))
                 .push_bind(to_millis(sighting.first_seen_at))
-                .push_bind(to_millis(sighting.last_seen_at));
+                .push_bind(to_millis(sighting.last_seen_at))
+                .push_bind(sighting.token.as_ref().map(|token| token.id))
+                .push_bind(sighting.token.as_ref().map(|token| digest_bytes(token.digest)))
+                .push_bind(sighting.hung_up_at.map(to_millis))
+                .push_bind(sighting.is_busy);
         });
-        statement.push(" ON CONFLICT DO UPDATE SET last_seen_at = excluded.last_seen_at");
+        statement.push(
+            " ON CONFLICT DO UPDATE SET last_seen_at = excluded.last_seen_at, token_id = excluded.token_id, \
+             token_digest = excluded.token_digest, hung_up_at = excluded.hung_up_at, busy = excluded.busy",
+        );
         statement.build().execute(self.connection()).await.map_err(StoreError::backend)?;
+        Ok(())
+    }
+
+    async fn remove_sightings(&mut self, ids: &[GatewayId]) -> Result<()> {
+        for id in ids {
+            sqlx::query("DELETE FROM gateways WHERE gateway = ? AND incarnation = ?")
+                .bind(id.gateway.clone())
+                .bind(String::from(id.incarnation))
+                .execute(self.connection())
+                .await
+                .map_err(StoreError::backend)?;
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use omniflow_domain::gateway_pattern::GatewayPattern;
 use omniflow_domain::token::Token;
 
 use async_trait::async_trait;
@@ -35,7 +36,7 @@ impl TokenStore for SqliteStore {
             return Ok(None);
         }
         let row = sqlx::query(
-            "SELECT id, name, role, digest, created_by, created_at, expires_at FROM tokens WHERE digest = ?",
+            "SELECT id, name, role, gateways, digest, created_by, created_at, expires_at FROM tokens WHERE digest = ?",
         )
         .bind(digest_bytes(digest))
         .fetch_optional(&mut *self.main.reader().await?)
@@ -50,7 +51,7 @@ impl TokenStore for SqliteStore {
 
     async fn tokens(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<Token>> {
         let rows = sqlx::query(
-            "SELECT id, name, role, digest, created_by, created_at, expires_at FROM tokens \
+            "SELECT id, name, role, gateways, digest, created_by, created_at, expires_at FROM tokens \
              WHERE id < ? ORDER BY id DESC LIMIT ?",
         )
         .bind(before.unwrap_or(Uuid::max()))
@@ -67,12 +68,13 @@ impl TokenWrites for SqliteTransaction {
     async fn insert_token(&mut self, token: &Token) -> Result<bool> {
         self.token_inserted(token.digest);
         let result = sqlx::query(
-            "INSERT INTO tokens (id, name, role, digest, created_by, created_at, expires_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
+            "INSERT INTO tokens (id, name, role, gateways, digest, created_by, created_at, expires_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
         )
         .bind(token.id)
         .bind(token.name.as_str().to_owned())
         .bind(token.role.as_str())
+        .bind(gateways_text(&token.gateways))
         .bind(digest_bytes(token.digest))
         .bind(token.created_by.clone())
         .bind(to_millis(token.created_at))
@@ -113,7 +115,7 @@ impl TokenWrites for SqliteTransaction {
 
 async fn find(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<Token>> {
     let row = sqlx::query(
-        "SELECT id, name, role, digest, created_by, created_at, expires_at FROM tokens WHERE id = ?",
+        "SELECT id, name, role, gateways, digest, created_by, created_at, expires_at FROM tokens WHERE id = ?",
     )
     .bind(id)
     .fetch_optional(connection)
@@ -127,11 +129,21 @@ fn read(row: &SqliteRow) -> Result<Token> {
         id: row.column(0)?,
         name: parsed(row.column(1)?, "the name of a token")?,
         role: parsed(row.column(2)?, "a role")?,
-        digest: digest(row.column(3)?)?,
-        created_by: row.column(4)?,
-        created_at: from_millis(row.column(5)?),
-        expires_at: row.column::<Option<i64>, _>(6)?.map(from_millis),
+        gateways: gateways(row.column(3)?)?,
+        digest: digest(row.column(4)?)?,
+        created_by: row.column(5)?,
+        created_at: from_millis(row.column(6)?),
+        expires_at: row.column::<Option<i64>, _>(7)?.map(from_millis),
     })
+}
+
+/// Patterns as a column. They contain no spaces.
+fn gateways_text(patterns: &[GatewayPattern]) -> String {
+    patterns.iter().map(GatewayPattern::as_str).collect::<Vec<_>>().join(" ")
+}
+
+fn gateways(text: &str) -> Result<Vec<GatewayPattern>> {
+    text.split_ascii_whitespace().map(|pattern| parsed(pattern, "the gateways of a token")).collect()
 }
 
 #[cfg(test)]

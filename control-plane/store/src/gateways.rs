@@ -81,8 +81,11 @@ pub trait GatewayStore {
 /// Writes when gateways were seen.
 #[async_trait]
 pub trait GatewayWrites {
-    /// Records when gateways were seen. The first sighting of a gateway stays.
+    /// Records when gateways were seen. The first sighting of a gateway stays, everything else is replaced.
     async fn note_sightings(&mut self, sightings: &[Sighting]) -> Result<()>;
+
+    /// Forgets these gateways.
+    async fn remove_sightings(&mut self, ids: &[GatewayId]) -> Result<()>;
 
     /// Forgets gateways last seen before `since`, and all but the `most` that were seen last.
     async fn prune_sightings(&mut self, since: UnixMillis, most: usize) -> Result<()>;

@@ -21,6 +21,7 @@ mod decisions;
 mod disasters;
 mod drain;
 mod edge;
+mod enforcement_matrix;
 mod faults;
 mod gateway;
 mod gateway_loss;

@@ -212,6 +212,12 @@ impl Envoy {
         self.wait_ready().await
     }
 
+    /// Ends it and starts it again with another gateway token.
+    pub async fn restart_with_token(&mut self, token: String) -> Result<()> {
+        self.options.gateway_token = Some(token);
+        self.restart().await
+    }
+
     /// Starts another process with the same configuration, which takes over the ports, and waits until the one before
     /// has ended.
     pub async fn hot_restart(&mut self) -> Result<()> {

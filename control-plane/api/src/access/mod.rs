@@ -30,6 +30,10 @@ pub(super) struct TokenMiddleware {
 /// The principal of a request, for handlers: the holder of the token, whose role the endpoint admits.
 pub(super) struct Authenticated(pub(super) Principal);
 
+/// The token of a gateway, for handlers of the gateway protocol.
+#[derive(Clone)]
+pub(super) struct GatewayToken(pub(super) Arc<Token>);
+
 // === impl TokenMiddleware ===
 
 impl TokenMiddleware {
@@ -54,6 +58,9 @@ impl TokenMiddleware {
     ) -> Result<Response, Problem> {
         let token = middleware.admit(access, request.headers(), request.extensions()).await?;
         Connection::trust(request.extensions());
+        if token.role == Role::Gateway {
+            request.extensions_mut().insert(GatewayToken(Arc::new(token.clone())));
+        }
         request.extensions_mut().insert(Principal::from(token));
         Ok(next.run(request).await)
     }
@@ -79,6 +86,9 @@ impl TokenMiddleware {
         };
         let token = self.app.authentication.authenticate(digest).await?.map_err(|rejection| {
             log(rejection);
+            if of_gateways {
+                self.app.gateway_protocol.token_rejected(digest, rejection);
+            }
             self.app.authentication.reject(rejection, peer.map(|peer| peer.ip()), of_gateways)
         })?;
         access.check(token.role).inspect_err(|_| log(Rejection::WrongRole))?;
@@ -106,6 +116,16 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
         // Only the middleware inserts it. An endpoint that lacks the middleware by mistake fails here.
         let principal = parts.extensions.get::<Principal>().cloned();
         principal.map(Self).ok_or_else(|| Error::internal().into())
+    }
+}
+
+// === impl GatewayToken ===
+
+impl<S: Sync> FromRequestParts<S> for GatewayToken {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::internal().into())
     }
 }
 

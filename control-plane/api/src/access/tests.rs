@@ -69,6 +69,7 @@ async fn the_roles_are_those_of_the_contract() {
             path if path.starts_with("/gateway/") => GATEWAY,
             path if path.starts_with("/v1/tokens") => OWNER,
             path if path.starts_with("/v1/keys") && method != Method::GET => WRITE,
+            "/v1/gateways/{id}" => WRITE,
             "/v1/policy" if method != Method::GET => WRITE,
             "/v1/policy/rollback" | "/v1/leaks" => WRITE,
             "/v1/audit/{id}/payload" => AUDIT,

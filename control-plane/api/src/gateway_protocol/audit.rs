@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 
+use crate::access::GatewayToken;
 use crate::extract::{Body, check_media_type};
 use crate::problem::Problem;
 use omniflow_service::gateway_protocol::GatewayProtocol;
@@ -14,11 +15,12 @@ use omniflow_service::gateway_protocol::GatewayProtocol;
 #[utoipa::path(post, path = AUDIT_PATH)]
 pub(super) async fn ingest(
     State(protocol): State<Arc<GatewayProtocol>>,
+    GatewayToken(token): GatewayToken,
     headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<StatusCode, Problem> {
     check_media_type(&headers, AUDIT_MEDIA_TYPE)?;
-    protocol.ingest(&bytes).await?;
+    protocol.ingest(&token, &bytes).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

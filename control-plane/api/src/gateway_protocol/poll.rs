@@ -10,7 +10,7 @@ use omniflow_policy::gateway::{
     DELTA_MEDIA_TYPE, ENFORCED_PATH, EnforcedReport, MANIFEST_MEDIA_TYPE, POLL_PATH, PollRequest,
 };
 
-use crate::access::Authenticated;
+use crate::access::GatewayToken;
 use crate::extract::StrictJson;
 use crate::problem::Problem;
 use omniflow_service::gateway_protocol::{GatewayProtocol, PollAnswer};
@@ -19,10 +19,10 @@ use omniflow_service::gateway_protocol::{GatewayProtocol, PollAnswer};
 #[utoipa::path(post, path = POLL_PATH)]
 pub(super) async fn poll(
     State(protocol): State<Arc<GatewayProtocol>>,
-    Authenticated(principal): Authenticated,
+    GatewayToken(token): GatewayToken,
     StrictJson(request): StrictJson<PollRequest>,
 ) -> Result<Response, Problem> {
-    Ok(match protocol.poll(&principal, &request).await? {
+    Ok(match protocol.poll(&token, &request).await? {
         PollAnswer::Nothing => StatusCode::NO_CONTENT.into_response(),
         PollAnswer::Delta(delta) => binary(DELTA_MEDIA_TYPE, delta.encode().into()),
         PollAnswer::Image(image) => binary(MANIFEST_MEDIA_TYPE, image.manifest()),
@@ -33,9 +33,10 @@ pub(super) async fn poll(
 #[utoipa::path(post, path = ENFORCED_PATH)]
 pub(super) async fn enforced(
     State(protocol): State<Arc<GatewayProtocol>>,
+    GatewayToken(token): GatewayToken,
     StrictJson(report): StrictJson<EnforcedReport>,
 ) -> Result<StatusCode, Problem> {
-    protocol.enforced(&report)?;
+    protocol.enforced(&token, &report)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -252,12 +253,11 @@ mod tests {
         let path = server.path_of_token("the gateway").await;
         let id = path.rsplit('/').next().unwrap().parse().unwrap();
         let token = server.app.store.token(id).await.unwrap().unwrap();
-        let principal = omniflow_domain::principal::Principal { id, name: token.name, role: token.role };
         assert_eq!(server.delete(&path).await.status, StatusCode::NO_CONTENT);
         let request = serde_json::from_value(body(None, 0, 25_000)).unwrap();
         let answer = super::poll(
             State(Arc::clone(&server.app.api.gateway_protocol)),
-            crate::access::Authenticated(principal),
+            crate::access::GatewayToken(Arc::new(token)),
             StrictJson(request),
         )
         .await;
@@ -301,7 +301,7 @@ mod tests {
                 "id": "edge/000000000000000a", "gateway": "edge", "incarnation": "000000000000000a",
                 "filter_version": "0.1.0", "connected": false, "version": version, "in_step": true, "state": "in_step",
                 "workers": [{"id": "0000000000000001", "version": version}],
-                "first_seen_at": time, "last_seen_at": time, "clock_skew_ms": -1_500,
+                "first_seen_at": time, "last_seen_at": time, "clock_skew_ms": -1_500, "token_expires_at": null,
             }], "next_cursor": null, "version": version})
         );
         server.key("ci").await;

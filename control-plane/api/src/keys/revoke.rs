@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_names_who_does_not_enforce_and_forgets_the_dead() {
+    async fn a_wait_names_who_does_not_enforce_and_is_not_complete_without_it() {
         let server = TestServer::new().await;
         server.key("ci").await;
         let gateway = server.token("gateway").await;
@@ -201,8 +201,17 @@ mod tests {
         assert_eq!(answer["enforcement"]["gateways"][0]["enforced"], false);
         assert_eq!(answer["enforcement"]["gateways"][0]["ms"], Value::Null);
         server.pass(Duration::from_secs(61));
-        let later = server.post("/v1/keys/ci/revoke?wait=1ms", json!({})).await.expect(StatusCode::OK);
-        assert_eq!(later["enforcement"]["gateways"], json!([]), "its lease is over");
+        let later = async || {
+            let answer = server.post("/v1/keys/ci/revoke?wait=30s", json!({})).await.expect(StatusCode::OK);
+            let enforcement = &answer["enforcement"];
+            json!([enforcement["complete"], enforcement["gateways"][0]["state"]])
+        };
+        assert_eq!(later().await, json!([false, "silent"]), "its lease is over");
+        let path = server.path_of_token("the gateway").await;
+        assert_eq!(server.delete(&path).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(later().await, json!([false, "token_revoked"]));
+        server.pass(Duration::from_secs(86_400));
+        assert_eq!(later().await, json!([true, null]), "a day has passed");
     }
 
     #[tokio::test]

@@ -125,11 +125,21 @@ impl Values {
             "Keys by environment and status; the count is at most 30 seconds old.",
             keys,
         )?;
-        let gateways = [("live", self.metrics.live_gateways), ("silent", self.metrics.silent_gateways)];
+        let gateways = &self.metrics.gateways;
         samples.gauges(
             "omf_gateways",
-            "Gateway processes seen in the last day, live or silent (no request for longer than the lease).",
-            gateways.map(|(state, count)| ([("state", state)], count)),
+            "Gateway processes seen in the last day, by state. All states except live and ended need attention.",
+            gateways.by_state.map(|(state, count)| ([("state", state)], count)),
+        )?;
+        samples.gauge(
+            "omf_gateways_with_expiring_token",
+            "Live gateway processes whose token expires within 7 days.",
+            gateways.expiring_tokens,
+        )?;
+        samples.counters(
+            "omf_gateway_requests_refused",
+            "Gateway requests refused because of the token or the number of runs since the start, by code.",
+            self.metrics.gateway_refusals.map(|(code, count)| ([("code", code)], count)),
         )
     }
 

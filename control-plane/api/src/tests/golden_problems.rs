@@ -144,6 +144,31 @@ async fn refused(server: &TestServer, report: &mut Report) {
     report.note("DELETE /v1/tokens/{owner}", &server.delete(&server.path_of_token("owner").await).await, &[]);
 }
 
+/// Polls with tokens that may not act for the gateway.
+async fn refused_gateways(server: &TestServer, report: &mut Report) {
+    let token = async |name: &str, gateways: Value| {
+        let body = json!({"name": name, "role": "gateway", "gateways": gateways});
+        let created = server.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
+        created["secret"].as_str().unwrap().to_owned()
+    };
+    let poll = async |token: &str, run: u64| {
+        let body = json!({
+            "gateway": "edge", "incarnation": format!("{run:016x}"), "filter_version": "0.1.0",
+            "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0, "clock": 0, "vms": [],
+        });
+        server.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await
+    };
+    let (first, second) = (token("first", json!([])).await, token("second", json!(["edg*"])).await);
+    assert_eq!(poll(&first, 0).await.status, StatusCode::OK);
+    report.note("POST /gateway/v1/poll, another token", &poll(&second, 0).await, &[]);
+    let other = token("third", json!(["eu-1"])).await;
+    report.note("POST /gateway/v1/poll, not listed", &poll(&other, 0).await, &[]);
+    for run in 1..1_000 {
+        assert_eq!(poll(&first, run).await.status, StatusCode::OK);
+    }
+    report.note("POST /gateway/v1/poll, too many runs", &poll(&first, 1_000).await, &[]);
+}
+
 /// The refusal of a replay, of several that are requested at once.
 async fn replay_beside_another(server: &TestServer) -> Answer {
     let replay = || server.post("/v1/policy/replay", json!({"scopes": [], "routes": []}));
@@ -251,6 +276,7 @@ async fn every_problem_is_the_one_in_the_golden_file() {
     let server = TestServer::new().await;
     unreadable(&server, &mut report).await;
     refused(&server, &mut report).await;
+    refused_gateways(&server, &mut report).await;
     in_the_way(&server, &mut report).await;
     ended(&server, &mut report).await;
     let server = without_its_payload_key(server, &mut report).await;

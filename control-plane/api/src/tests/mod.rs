@@ -2,6 +2,7 @@
 
 mod detection;
 mod gateway_loss;
+mod gateways;
 mod golden_problems;
 mod retention;
 

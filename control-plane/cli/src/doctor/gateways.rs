@@ -4,27 +4,29 @@ use std::path::Path;
 use std::time::Duration;
 
 use omniflow_api_types::gateway::GatewayJson;
-use omniflow_api_types::values::Denial;
+use omniflow_api_types::values::{Denial, GatewayState, UnixMillis};
 use serde::Deserialize;
 
-use super::{CheckResult, Level, clock_level, clock_offset, format_offset};
+use super::{CheckResult, Level, clock_level, clock_offset, format_offset, millis};
 use crate::client::{self, Client, Probe};
 use crate::clock;
 use crate::output::cell;
 
 /// Timeout of the call of a gateway.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long before the end of a gateway's token it is reported.
+const TOKEN_WARNING: Duration = Duration::from_secs(7 * 86_400);
 /// Precision of the difference of two `Date` headers, which have whole seconds.
 const TWO_DATES_PRECISION_MS: i64 = 2_000;
 
 /// Checks the gateways that the control plane lists.
-pub(crate) fn check(client: &Client, checks: &mut Vec<CheckResult>) {
+pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResult>) {
     match client.list_all::<GatewayJson>("/v1/gateways") {
         Ok(gateways) if gateways.is_empty() => {
             let message = "none seen in the last 24 hours: check Envoy's log and its gateway token";
             checks.push(CheckResult::warning("gateways", message.to_owned()));
         }
-        Ok(gateways) => checks.extend(gateways.iter().map(check_gateway)),
+        Ok(gateways) => checks.extend(gateways.iter().map(|gateway| check_gateway(gateway, now))),
         Err(error) => checks.push(CheckResult::failure("gateways", format!("{error:#}"))),
     }
 }
@@ -35,15 +37,11 @@ fn is_remembered(gateway: &GatewayJson) -> bool {
 }
 
 /// The most severe result for a gateway.
-fn check_gateway(gateway: &GatewayJson) -> CheckResult {
+fn check_gateway(gateway: &GatewayJson, now: UnixMillis) -> CheckResult {
     let id = cell(&gateway.id);
     let result = |level, message| CheckResult::new("gateway", level, format!("{id}: {message}"));
-    if !gateway.state.is_live() {
-        let message = format!(
-            "silent since {}; if it still serves, it does not receive revocations",
-            gateway.last_seen_at
-        );
-        return result(Level::Warning, message);
+    if let Some((level, message)) = unreachable(gateway) {
+        return result(level, message);
     }
     if is_remembered(gateway) {
         let message = "not seen since the control plane started; counts as live until its lease ends";
@@ -63,11 +61,45 @@ fn check_gateway(gateway: &GatewayJson) -> CheckResult {
             let message = "some workers enforce an older version: run this again, then check Envoy's log";
             result(Level::Failure, message.to_owned())
         }
+        None if expires_soon(gateway, now) => {
+            let end = gateway.token_expires_at.map(|end| end.to_string()).unwrap_or_default();
+            let message = format!("its token expires at {end}: give it a new token before then");
+            result(Level::Warning, message)
+        }
         None if !gateway.connected => {
             result(Level::Warning, "in step, but no poll is open: run this again".to_owned())
         }
         None => result(Level::Ok, "connected and in step".to_owned()),
     }
+}
+
+/// The result for a gateway that cannot confirm changes.
+fn unreachable(gateway: &GatewayJson) -> Option<(Level, String)> {
+    let (seen, state) = (gateway.last_seen_at, gateway.state);
+    match state {
+        GatewayState::InStep | GatewayState::Behind => None,
+        GatewayState::Silent => Some((
+            Level::Warning,
+            format!(
+                "silent since {seen}; if it still serves, it does not receive revocations: restore its connection, or \
+                 run omf gateway remove if it has ended"
+            ),
+        )),
+        GatewayState::TokenExpired | GatewayState::TokenRevoked => Some((
+            Level::Failure,
+            format!(
+                "{}, last seen {seen}; if it still serves, it does not receive revocations: give it a new token, or run \
+                 omf gateway remove if it has ended",
+                state.describe()
+            ),
+        )),
+        GatewayState::Ended => Some((Level::Ok, format!("ended, last seen {seen}"))),
+    }
+}
+
+fn expires_soon(gateway: &GatewayJson, now: UnixMillis) -> bool {
+    let soon = now.0.saturating_add(millis(TOKEN_WARNING));
+    gateway.token_expires_at.is_some_and(|end| end.0.0 <= soon)
 }
 
 /// Calls a gateway without a key. `control_plane_offset` is the offset of the control plane's clock from the local one in
@@ -150,9 +182,12 @@ mod tests {
     use super::*;
     use crate::gateway::tests::gateway;
 
+    /// 2027-01-15T08:00:00Z.
+    const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
     #[test]
     fn the_most_severe_result_of_a_gateway_is_reported() {
-        let checked = |fields: Value| format!("{:?}", check_gateway(&gateway(fields)));
+        let checked = |fields: Value| format!("{:?}", check_gateway(&gateway(fields), NOW));
         for (fields, expected) in [
             (json!({}), ["Ok", "connected and in step"]),
             (json!({"clock_skew_ms": null}), ["Ok", "connected and in step"]),
@@ -176,6 +211,14 @@ mod tests {
                 json!({"connected": false, "in_step": false, "state": "silent", "last_seen_at": "2027-01-15T07:00:00.000Z"}),
                 ["Warning", "silent since 2027-01-15T07:00:00.000Z"],
             ),
+            (json!({"state": "token_expired"}), ["Failure", "rejected: token expired"]),
+            (json!({"state": "token_revoked"}), ["Failure", "rejected: token revoked"]),
+            (json!({"state": "ended", "connected": false}), ["Ok", "ended"]),
+            (
+                json!({"token_expires_at": "2027-01-22T08:00:00.000Z"}),
+                ["Warning", "its token expires at 2027-01-22T08:00:00.000Z"],
+            ),
+            (json!({"token_expires_at": "2027-01-22T08:00:00.001Z"}), ["Ok", "connected and in step"]),
         ] {
             let found = checked(fields.clone());
             assert!(expected.iter().all(|part| found.contains(part)), "{fields}: {found}");

@@ -120,7 +120,7 @@ fn check_control_plane(client: &Client, url: &str, checks: &mut Vec<CheckResult>
     checks.push(token);
     if reads {
         let now = clock::now();
-        gateways::check(client, checks);
+        gateways::check(client, now, checks);
         log::check(client, now, checks);
         checks.push(to_check_result("rotation", rotations_due(client)));
         checks.push(to_check_result("expiry", expiring(client, now)));

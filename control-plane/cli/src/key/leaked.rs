@@ -208,7 +208,7 @@ fn refused_by(report: &LeakReportJson) -> Option<String> {
     let enforcement = report.enforcement.as_ref()?;
     let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced).count();
     Some(match enforcement.gateways.len() {
-        0 => "no gateway is live".to_owned(),
+        0 => "no gateway is known".to_owned(),
         all => format!("refused by {enforcing} of {all} gateways{}", slowest(enforcement)),
     })
 }
@@ -264,7 +264,7 @@ mod tests {
             all
         };
         let gateway = |id: &str, ms: u64| {
-            json!({"id": id, "enforced": true, "ms": ms, "workers": 1, "enforced_workers": 1,
+            json!({"id": id, "state": "in_step", "enforced": true, "ms": ms, "workers": 1, "enforced_workers": 1,
                 "last_seen_at": "2027-01-15T08:00:00.000Z"})
         };
         let evidence = json!({"observed": 90, "expected": 3.0, "bound": 30, "history_days": 28, "networks": [],

@@ -53,7 +53,7 @@ fn describe_outcome(revoked: &RevokedKey, version: Option<u16>, now: UnixMillis)
     };
     let Some(enforcement) = &revoked.enforcement else { return outcome + ".\n" };
     if enforcement.gateways.is_empty() {
-        return outcome + "; no gateway is live.\n";
+        return outcome + "; no gateway is known.\n";
     }
     let (enforcing, others): (Vec<_>, Vec<_>) =
         enforcement.gateways.iter().partition(|gateway| gateway.enforced);
@@ -61,7 +61,8 @@ fn describe_outcome(revoked: &RevokedKey, version: Option<u16>, now: UnixMillis)
     let mut text = format!("{outcome}; {number} of {all} gateways enforce it{after}.\n");
     for gateway in others {
         let seconds = now.0.saturating_sub(gateway.last_seen_at.0.0) / 1_000;
-        text.push_str(&format!("{} was last seen {seconds} s ago\n", cell(&gateway.id)));
+        let (id, state) = (cell(&gateway.id), gateway.state.describe());
+        text.push_str(&format!("{id} is {state}, last seen {seconds} s ago\n"));
     }
     text
 }
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_revocation_begins_with_its_outcome() {
-        let gateway = |id: &str, enforced: bool, ms: Option<u64>| json!({"id": id, "enforced": enforced, "ms": ms, "workers": 1, "enforced_workers": u8::from(enforced), "last_seen_at": "2027-01-15T07:59:58.000Z"});
+        let gateway = |id: &str, enforced: bool, ms: Option<u64>| json!({"id": id, "state": if enforced { "in_step" } else { "behind" }, "enforced": enforced, "ms": ms, "workers": 1, "enforced_workers": u8::from(enforced), "last_seen_at": "2027-01-15T07:59:58.000Z"});
         let now = parse_time("2027-01-15T08:00:00.500Z").unwrap();
         let said = |version, gateways: Value| {
             let enforcement = json!({"complete": false, "version": 7, "gateways": gateways});
@@ -95,11 +96,11 @@ mod tests {
         assert_eq!(
             said(Some(2), three),
             "Version 2 of crm-sync is revoked; 2 of 3 gateways enforce it after 9 ms.\n\
-             edge-1/7d6e was last seen 2 s ago\n"
+             edge-1/7d6e is behind, last seen 2 s ago\n"
         );
         let again = said(None, json!([gateway("a", true, None), gateway("b", true, None)]));
         assert_eq!(again, "crm-sync is revoked; 2 of 2 gateways enforce it.\n");
-        assert_eq!(said(None, json!([])), "crm-sync is revoked; no gateway is live.\n");
+        assert_eq!(said(None, json!([])), "crm-sync is revoked; no gateway is known.\n");
         let without = serde_json::from_value(json!({"key": key(json!({"name": "crm-sync"}))})).unwrap();
         assert_eq!(describe_outcome(&without, None, now), "crm-sync is revoked.\n");
     }

@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn page_is_live_until_enforcement_is_complete() {
         for complete in [false, true] {
-            let enforcement = Enforcement { complete, version: 9, gateways: Vec::new(), silent: Vec::new() };
+            let enforcement = Enforcement { complete, version: 9, gateways: Vec::new() };
             let page = EnforcementPage {
                 layout: Layout::sample("ci: enforcement"),
                 id: "7".to_owned(),

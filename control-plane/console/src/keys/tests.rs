@@ -280,7 +280,7 @@ async fn rotation_and_revocation_behave_as_in_the_api() {
 
     let early = browser.submit("/keys/ci/versions/1/revoke", &[("revision", "2"), ("live", "1")]).await;
     let path = location(&early).to_owned();
-    assert!(browser.page(&path).await.contains("No live gateways"));
+    assert!(browser.page(&path).await.contains("No gateways to wait for"));
     assert_eq!(only_key(&server).await["status"], "active");
     let unconfirmed = browser.submit("/keys/ci/revoke", &[("revision", "3"), ("name", "CI")]).await;
     assert!(text(&unconfirmed).contains("The name does not match: type ci to confirm."));

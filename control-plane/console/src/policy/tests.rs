@@ -118,7 +118,7 @@ async fn a_draft_is_compared_tested_published_and_rolled_back() {
     assert_eq!(server.get("/v1/policy").await.json()["version"], 1);
 
     let page = text(&publish(&mut browser, &fields).await);
-    assert!(page.contains("Version 2 published") && page.contains("No live gateways"), "{page}");
+    assert!(page.contains("Version 2 published") && page.contains("No gateways to wait for"), "{page}");
     let page = text(&publish(&mut browser, &fields).await);
     assert!(page.contains("Nothing to publish"), "sent again: {page}");
     assert_eq!(server.get("/v1/policy").await.json()["version"], 2);

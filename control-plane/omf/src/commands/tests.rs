@@ -43,6 +43,7 @@ const ACCEPTED: &[&str] = &[
     "gateway list --cursor edge/000000000000000a",
     "token list --limit 1",
     "token create --name edge --role gateway",
+    "token create --name eu --role gateway --gateway edge-1 --gateway eu-*",
     "token create --name by.name --role auditor",
     "token revoke by.name",
     "token list --json",

@@ -154,6 +154,7 @@ mod tests {
             id: Uuid::from_u128(7),
             name: "owner".parse().unwrap(),
             role: Role::Owner,
+            gateways: Vec::new(),
             digest: Digest::of(b"owner"),
             created_by: "first start".to_owned(),
             created_at: UnixMillis(0),

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use omniflow_domain::gateway::{Enforcement, GatewayEnforcement, GatewayId, SilentGateway};
+use omniflow_domain::gateway::{Enforcement, GatewayEnforcement, GatewayId};
 
-use super::Fleet;
+use super::{Fleet, Gateway};
 use crate::notifications::Notifications;
 use crate::publication::Publication;
 
-/// How often a wait looks whether a silent gateway's lease has ended.
+/// Interval of checks whether the lease or the token of a gateway has ended during a wait.
 const LEASE_CHECK: Duration = Duration::from_millis(500);
 
 impl Fleet {
-    /// Waits until every live gateway enforces `version`, at most for `wait` and never longer than the process runs.
+    /// Waits until every live gateway enforces `version`, at most for `wait` and never longer than the process runs. A
+    /// gateway that is silent or whose token is rejected is named as not enforcing, and not waited for.
     /// `None` if there is nothing to wait for.
     pub(crate) async fn enforcement_after(
         &self,
@@ -33,7 +34,7 @@ impl Fleet {
         })
     }
 
-    /// Waits until `version` is effective everywhere or `deadline` has come, and returns how far it is.
+    /// Waits until no live gateway is behind `version` or `deadline` has come, and returns how far it is.
     ///
     /// `committed` is when the change was committed; without it, no times are reported.
     pub(crate) async fn enforced(
@@ -66,7 +67,7 @@ impl Fleet {
                         Some(*reached.entry(gateway.id.clone()).or_insert_with(|| committed.elapsed()));
                 }
             }
-            if enforcement.complete || Instant::now() >= deadline {
+            if !enforcement.is_pending() || Instant::now() >= deadline {
                 return enforcement;
             }
             tell(&enforcement);
@@ -78,22 +79,21 @@ impl Fleet {
 
     fn enforcement(&self, version: u64, published: u64) -> Enforcement {
         let now = self.clock.now();
-        let (mut gateways, mut silent) = (Vec::new(), Vec::new());
-        for (id, gateway) in self.lock().iter().filter(|(_, gateway)| gateway.is_remembered(now)) {
-            let (id, last_seen_at) = (id.clone(), gateway.last_seen_at);
-            if gateway.is_live(now, self.lease) {
-                gateways.push(GatewayEnforcement {
-                    id,
-                    enforced: gateway.enforces(version, published),
-                    workers: gateway.vms.len(),
-                    enforced_workers: gateway.enforcing(version, published),
-                    after: None,
-                    last_seen_at,
-                });
-            } else {
-                silent.push(SilentGateway { id, last_seen_at });
-            }
-        }
-        Enforcement { complete: gateways.iter().all(|gateway| gateway.enforced), version, gateways, silent }
+        let runs = self.lock();
+        let gateway = |(id, run)| {
+            let enforced = Gateway::enforces(run, version, published);
+            let state = self.state(&runs, (id, run), now, enforced)?;
+            state.may_serve().then(|| GatewayEnforcement {
+                id: GatewayId::clone(id),
+                enforced,
+                state,
+                workers: run.vms.len(),
+                enforced_workers: run.enforcing(version, published),
+                after: None,
+                last_seen_at: run.last_seen_at,
+            })
+        };
+        let gateways: Vec<_> = runs.iter().filter_map(gateway).collect();
+        Enforcement { complete: gateways.iter().all(|gateway| gateway.enforced), version, gateways }
     }
 }

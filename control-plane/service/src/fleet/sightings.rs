@@ -1,13 +1,18 @@
 //! What is remembered of gateways beyond the end of this process: that they were there. Without it, a control plane
 //! that was just restarted would take a gateway that is cut off for one that does not exist.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use omniflow_policy::time::UnixMillis;
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use omniflow_domain::gateway::Sighting;
+use omniflow_domain::gateway::{GatewayId, Sighting};
+use omniflow_domain::token::Token;
 
+use super::tokens::UsedToken;
 use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
 use omniflow_store::{Store, StoreError};
 
@@ -26,23 +31,41 @@ impl Fleet {
         let sightings = store.sightings(before(now, FORGOTTEN_AFTER), MAX_GATEWAYS).await?;
         // However long ago it was: when the earlier process last heard of anybody, it was there.
         let ended = sightings.iter().map(|sighting| sighting.last_seen_at).max().unwrap_or(now);
+        let mut tokens: HashMap<Uuid, Option<Token>> = HashMap::new();
+        for used in sightings.iter().filter_map(|sighting| sighting.token.as_ref()) {
+            if let Entry::Vacant(entry) = tokens.entry(used.id) {
+                entry.insert(store.token(used.id).await?);
+            }
+        }
         let mut gateways = self.lock();
-        for Sighting { id, first_seen_at, last_seen_at } in sightings {
-            let expected = since(last_seen_at, ended) <= self.lease.saturating_add(NOTE_LAG);
+        for sighting in sightings {
+            let token = sighting.token.clone().map(|used| match tokens.get(&used.id) {
+                Some(Some(token)) => UsedToken::new(token, &sighting.id.gateway),
+                _ => UsedToken::revoked(used),
+            });
+            if let Some(used) = token.as_ref().filter(|used| used.is_revoked) {
+                self.revoked().insert(used.token.digest);
+            }
+            let expected = since(sighting.last_seen_at, ended) <= self.lease.saturating_add(NOTE_LAG);
             let gateway = Gateway {
-                first_seen_at,
-                last_seen_at,
-                noted_at: Some(last_seen_at),
-                expected_since: expected.then_some(now),
+                first_seen_at: sighting.first_seen_at,
+                last_seen_at: sighting.last_seen_at,
+                arrived_at: sighting.last_seen_at,
+                hung_up_at: sighting.hung_up_at,
+                is_busy: sighting.is_busy,
+                token,
+                expected_since: (expected && sighting.hung_up_at.is_none()).then_some(now),
                 ..Gateway::new(now)
             };
-            gateways.insert(id, gateway);
+            let noted = Some(sighting.clone());
+            gateways.insert(sighting.id, Gateway { noted, ..gateway });
         }
         Ok(())
     }
 
     /// Notes the gateways that are new, and those whose note is old.
     pub async fn memorise(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let _notes = self.notes.lock().await;
         for sightings in self.unnoted().chunks(NOTED_AT_ONCE) {
             let forgotten = before(self.clock.now(), FORGOTTEN_AFTER);
             let mut transaction = store.begin().await?;
@@ -52,7 +75,7 @@ impl Fleet {
             let mut gateways = self.lock();
             for sighting in sightings {
                 if let Some(gateway) = gateways.get_mut(&sighting.id) {
-                    gateway.noted_at = Some(sighting.last_seen_at);
+                    gateway.noted = Some(sighting.clone());
                 }
             }
         }
@@ -65,19 +88,32 @@ impl Fleet {
     }
 
     fn unnoted(&self) -> Vec<Sighting> {
-        let is_due = |gateway: &Gateway| {
-            gateway.noted_at.is_none_or(|noted_at| since(noted_at, gateway.last_seen_at) >= NOTED_EVERY)
-        };
-        self.lock()
-            .iter()
-            .filter(|(_, gateway)| is_due(gateway))
-            .map(|(id, gateway)| Sighting {
-                id: id.clone(),
-                first_seen_at: gateway.first_seen_at,
-                last_seen_at: gateway.last_seen_at,
-            })
+        let gateways = self.lock();
+        let sightings = gateways.iter().map(|(id, gateway)| (gateway.sighting(id), gateway));
+        sightings
+            .filter(|(sighting, gateway)| gateway.noted.as_ref().is_none_or(|noted| is_old(noted, sighting)))
+            .map(|(sighting, _)| sighting)
             .collect()
     }
+}
+
+impl Gateway {
+    fn sighting(&self, id: &GatewayId) -> Sighting {
+        Sighting {
+            id: id.clone(),
+            first_seen_at: self.first_seen_at,
+            last_seen_at: self.last_seen_at,
+            token: self.token.as_ref().map(|used| used.token.clone()),
+            hung_up_at: self.hung_up_at,
+            // It only matters when the connection has ended, and changes often until then.
+            is_busy: self.is_busy && self.hung_up_at.is_some(),
+        }
+    }
+}
+
+fn is_old(noted: &Sighting, now: &Sighting) -> bool {
+    since(noted.last_seen_at, now.last_seen_at) >= NOTED_EVERY
+        || (&noted.token, noted.hung_up_at, noted.is_busy) != (&now.token, now.hung_up_at, now.is_busy)
 }
 
 fn before(now: UnixMillis, duration: Duration) -> UnixMillis {
@@ -91,8 +127,6 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use omniflow_policy::gateway::{EnforcedReport, Incarnation};
-
-    use omniflow_domain::gateway::GatewayId;
 
     use super::*;
     use omniflow_domain::clock::Clock;
@@ -143,6 +177,9 @@ mod tests {
                 id: GatewayId { gateway: "edge".to_owned(), incarnation: Incarnation(number) },
                 first_seen_at: UnixMillis(number),
                 last_seen_at: UnixMillis(number),
+                token: None,
+                hung_up_at: None,
+                is_busy: false,
             })
             .collect();
         let mut transaction = store.begin().await.unwrap();

@@ -1,11 +1,24 @@
-//! The gateways as lists show them: whether each is live, and whether it enforces the published version.
-
-use std::time::Duration;
+//! The gateways as lists and metrics show them.
 
 use omniflow_domain::gateway::{GatewayId, GatewayState, GatewayStatus};
+use omniflow_domain::time::DAY_MS;
 use omniflow_policy::time::UnixMillis;
 
-use super::{Fleet, Gateway};
+use super::Fleet;
+
+/// How long before the end of its token a gateway is counted as expiring, in milliseconds.
+const EXPIRES_SOON_MS: u64 = 7 * DAY_MS;
+
+/// Numbers of runs of gateways.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayCounts {
+    /// Runs in each state, where live ones have one in common: `live`, `silent`, `token_expired`, `token_revoked`, `ended`.
+    pub by_state: [(&'static str, u64); 5],
+    /// Live runs whose token expires within 7 days.
+    pub expiring_tokens: u64,
+}
+
+// === impl Fleet ===
 
 impl Fleet {
     /// All gateways beside the published version, in the order of their identifiers, beginning after `after`.
@@ -16,30 +29,55 @@ impl Fleet {
         published: u64,
     ) -> Vec<GatewayStatus> {
         let now = self.clock.now();
-        let status = |(id, gateway): (GatewayId, Gateway)| GatewayStatus {
-            id,
-            connected: gateway.is_connected(),
-            state: gateway.state(now, self.lease, published),
-            filter_version: gateway.filter_version,
-            version: gateway.version,
-            workers: gateway.vms,
-            first_seen_at: gateway.first_seen_at,
-            last_seen_at: gateway.last_seen_at,
-            clock_skew_ms: gateway.clock_skew_ms,
+        let runs = self.lock();
+        let status = |(id, run)| {
+            let run: &super::Gateway = run;
+            let state = self.state(&runs, (id, run), now, run.enforces(published, published))?;
+            Some(GatewayStatus {
+                id: GatewayId::clone(id),
+                connected: run.is_connected(),
+                state,
+                filter_version: run.filter_version.clone(),
+                version: run.version,
+                workers: run.vms.clone(),
+                first_seen_at: run.first_seen_at,
+                last_seen_at: run.last_seen_at,
+                clock_skew_ms: run.clock_skew_ms,
+                token_expires_at: run.token_expires_at(),
+            })
         };
-        self.list(after, limit).into_iter().map(status).collect()
+        let listed = runs.iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
+        listed.filter_map(status).take(limit).collect()
     }
-}
 
-impl Gateway {
-    /// Its state beside the published version.
-    fn state(&self, now: UnixMillis, lease: Duration, published: u64) -> GatewayState {
-        if !self.is_live(now, lease) {
-            GatewayState::Silent
-        } else if self.enforces(published, published) {
-            GatewayState::InStep
-        } else {
-            GatewayState::Behind
+    /// Numbers of runs.
+    pub(crate) fn counts(&self) -> GatewayCounts {
+        let now = self.clock.now();
+        let soon = UnixMillis(now.0.saturating_add(EXPIRES_SOON_MS));
+        let runs = self.lock();
+        let states =
+            runs.iter().filter_map(|(id, run)| Some((self.state(&runs, (id, run), now, true)?, run)));
+        let (mut live, mut others, mut expiring_tokens) = (0, [0u64; 4], 0);
+        for (state, run) in states {
+            match state {
+                GatewayState::InStep | GatewayState::Behind => {
+                    live += 1;
+                    expiring_tokens += u64::from(run.token_expires_at().is_some_and(|end| end <= soon));
+                }
+                GatewayState::Silent => others[0] += 1,
+                GatewayState::TokenExpired => others[1] += 1,
+                GatewayState::TokenRevoked => others[2] += 1,
+                GatewayState::Ended => others[3] += 1,
+            }
         }
+        let [silent, expired, revoked, ended] = others;
+        let by_state = [
+            ("live", live),
+            (GatewayState::Silent.as_str(), silent),
+            (GatewayState::TokenExpired.as_str(), expired),
+            (GatewayState::TokenRevoked.as_str(), revoked),
+            (GatewayState::Ended.as_str(), ended),
+        ];
+        GatewayCounts { by_state, expiring_tokens }
     }
 }

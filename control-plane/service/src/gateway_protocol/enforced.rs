@@ -1,6 +1,8 @@
 //! What is enforced.
 
 use omniflow_domain::error::Error;
+use omniflow_domain::gateway::GatewayId;
+use omniflow_domain::token::Token;
 use omniflow_policy::gateway::EnforcedReport;
 
 use super::{GatewayProtocol, check_name, check_vms};
@@ -9,9 +11,15 @@ use super::{GatewayProtocol, check_name, check_vms};
 
 impl GatewayProtocol {
     /// Records what each VM of a gateway enforces.
-    pub fn enforced(&self, report: &EnforcedReport) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::poll`].
+    pub fn enforced(&self, token: &Token, report: &EnforcedReport) -> Result<(), Error> {
         check_name(&report.gateway)?;
         check_vms(&report.vms)?;
+        let id = GatewayId { gateway: report.gateway.clone(), incarnation: report.incarnation };
+        self.fleet.admit(token, &id)?;
         self.fleet.reported(report, report.installation == Some(self.publisher.installation.id));
         self.observe_enforcement(&report.gateway, report.incarnation);
         Ok(())

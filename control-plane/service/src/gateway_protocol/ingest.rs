@@ -9,6 +9,7 @@ use omniflow_policy::time::UnixMillis;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::gateway::GatewayId;
 use omniflow_domain::payload::SealedPayload;
+use omniflow_domain::token::Token;
 
 use super::{GatewayProtocol, check_name};
 use crate::run_to_completion;
@@ -25,7 +26,11 @@ const MAX_LEAD_MS: u64 = 5 * 60_000;
 impl GatewayProtocol {
     /// Stores an encoded batch, and returns when its records are on the disk. A gateway without an answer sends it again;
     /// records that are stored already are skipped.
-    pub async fn ingest(self: &Arc<Self>, encoded: &[u8]) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// `invalid_batch`; `gateway_not_permitted` or `gateway_of_other_token` if the token may not act for this run.
+    pub async fn ingest(self: &Arc<Self>, token: &Token, encoded: &[u8]) -> Result<(), Error> {
         let heard_at = self.clock.now();
         let batch = AuditBatch::decode(encoded).map_err(|error| invalid(error.to_string()))?;
         // A batch without items is small, and states that nothing is pending before a gateway ends.
@@ -33,6 +38,11 @@ impl GatewayProtocol {
             self.space.admit_batch().await?;
         }
         check_name(&batch.source.gateway)?;
+        let id = GatewayId { gateway: batch.source.gateway.clone(), incarnation: batch.source.incarnation };
+        self.fleet.check_sender(token, &id)?;
+        if let Some(progress) = &batch.delivery {
+            self.fleet.note_progress(&id, progress.quiescent);
+        }
         if batch.items.iter().any(|item| item.next_sequence() > MAX_SEQUENCE + 1) {
             return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()));
         }

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::error::Error;
 use omniflow_domain::gateway::GatewayId;
+use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::{Incarnation, MAX_VMS, VmStatus, is_gateway_name};
 
 pub use self::cut_polls::CutPollStatus;
 use self::cut_polls::CutPolls;
 pub use self::poll::PollAnswer;
+use super::authentication::Rejection;
 use super::fleet::Fleet;
 use super::log_space::LogSpace;
 use super::metrics::GatewayMetrics;
@@ -70,6 +72,15 @@ impl GatewayProtocol {
     /// Gateways whose polls are cut off by a proxy.
     pub fn cut_polls(&self) -> CutPollStatus {
         self.cut_polls.status()
+    }
+
+    /// Notes that a request with an expired or unknown token was rejected: its sender may still serve.
+    pub fn token_rejected(&self, digest: Digest, rejection: Rejection) {
+        match rejection {
+            Rejection::ExpiredToken => self.fleet.token_rejected(digest, true),
+            Rejection::UnknownToken => self.fleet.token_rejected(digest, false),
+            Rejection::NoToken | Rejection::WrongRole => {}
+        }
     }
 
     /// Measures the enforcement of the versions that a gateway has just confirmed, from the publication of the first.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniflow_domain::error::Error;
-use omniflow_domain::principal::Principal;
+use omniflow_domain::gateway::GatewayId;
+use omniflow_domain::token::Token;
 use omniflow_domain::version::MAX_REPORTED_VERSION;
 use omniflow_policy::gateway::{MAX_POLL_WAIT_MS, PollRequest};
 use omniflow_policy::snapshot::{self, Delta};
@@ -32,18 +33,21 @@ pub enum PollAnswer {
 
 impl GatewayProtocol {
     /// Returns at once if there is something new, and otherwise as soon as there is.
-    pub async fn poll(
-        self: &Arc<Self>,
-        principal: &Principal,
-        request: &PollRequest,
-    ) -> Result<PollAnswer, Error> {
+    ///
+    /// # Errors
+    ///
+    /// `invalid_field`; `unauthenticated`; `gateway_not_permitted`, `gateway_of_other_token`, `too_many_gateways` if the
+    /// token may not act for this run.
+    pub async fn poll(self: &Arc<Self>, token: &Token, request: &PollRequest) -> Result<PollAnswer, Error> {
         check(request)?;
         // The request may have taken a minute to arrive: a token that was revoked meanwhile gets nothing.
         let guard =
-            TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.notifications, principal.id);
+            TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.notifications, token.id);
         if !guard.is_valid().await? {
             return Err(Error::unauthenticated());
         }
+        let id = GatewayId { gateway: request.gateway.clone(), incarnation: request.incarnation };
+        self.fleet.admit(token, &id)?;
         self.cut_polls.polled(&request.gateway, request.cut_after_ms);
         let same_installation = request.installation == Some(self.publisher.installation.id);
         let open = self.fleet.poll_began(request, same_installation);

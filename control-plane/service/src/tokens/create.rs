@@ -67,12 +67,13 @@ impl Tokens {
             return Ok(earlier);
         }
         let secret = self.entropy.compose(|mut random| compose_token(&self.key_prefix, &mut random))?;
-        let CreateToken { name, role, expires_at } = request;
+        let CreateToken { name, role, gateways, expires_at } = request;
         check_future(expires_at, now)?;
         let token = Token {
             id: self.entropy.uuid(now)?,
             name,
             role,
+            gateways,
             digest: secret.digest(),
             created_by: principal.name.to_string(),
             created_at: now,
@@ -103,7 +104,8 @@ impl Tokens {
 
 impl Replayable for CreatedToken {
     fn retained_bytes(&self) -> usize {
-        let Token { name, created_by, .. } = &self.token;
-        size_of::<Self>() + name.as_str().len() + created_by.len() + self.secret.expose().len()
+        let Token { name, created_by, gateways, .. } = &self.token;
+        let patterns: usize = gateways.iter().map(|one| size_of_val(one) + one.as_str().len()).sum();
+        patterns + size_of::<Self>() + name.as_str().len() + created_by.len() + self.secret.expose().len()
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 pub use self::create::CreatedToken;
 pub use self::text::{CreateToken, TokenText};
+use super::fleet::Fleet;
 use super::idempotency::IdempotencyCache;
 use super::notifications::Notifications;
 use omniflow_domain::admin_event::Subject;
@@ -23,6 +24,7 @@ use omniflow_store::Store;
 /// The use cases of tokens.
 pub struct Tokens {
     store: Arc<dyn Store>,
+    fleet: Arc<Fleet>,
     notifications: Notifications,
     idempotency: Arc<IdempotencyCache>,
     key_prefix: KeyPrefix,
@@ -38,13 +40,14 @@ impl Tokens {
     /// Keeps tokens in this store. New secrets start with `key_prefix`.
     pub fn new(
         store: Arc<dyn Store>,
+        fleet: Arc<Fleet>,
         notifications: Notifications,
         idempotency: Arc<IdempotencyCache>,
         key_prefix: KeyPrefix,
         clock: Clock,
         entropy: Entropy,
     ) -> Self {
-        Self { store, notifications, idempotency, key_prefix, clock, entropy, turn: Mutex::new(()) }
+        Self { store, fleet, notifications, idempotency, key_prefix, clock, entropy, turn: Mutex::new(()) }
     }
 }
 

@@ -55,6 +55,7 @@ impl Tokens {
             return Err(Error::new(ErrorCode::LastOwnerToken, detail));
         }
         transaction.commit().await?;
+        self.fleet.token_revoked(&token);
         self.notifications.token_revoked.send_replace(());
         tracing::info!(token = %id, by = principal.name.as_str(), "token revoked");
         Ok(())

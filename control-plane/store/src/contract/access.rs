@@ -16,6 +16,7 @@ pub async fn inserted_token_is_read_back(backend: &impl Backend) {
     let store = backend.open().await;
     let mut one = token(1);
     (one.role, one.expires_at) = (Role::Gateway, Some(at(DAY)));
+    one.gateways = vec!["edge-1".parse().unwrap(), "eu/*".parse().unwrap()];
     insert_tokens(&*store, std::slice::from_ref(&one)).await;
     assert_eq!(store.token(one.id).await.unwrap(), Some(one.clone()));
     assert_eq!(store.token_by_digest(one.digest).await.unwrap(), Some(one));

@@ -85,6 +85,7 @@ pub fn token(n: u32) -> Token {
         id: id(n),
         name: format!("token-{n}").parse().unwrap(),
         role: Role::Admin,
+        gateways: Vec::new(),
         digest: Digest::of(format!("token {n}").as_bytes()),
         created_by: "owner".to_owned(),
         created_at: at(u64::from(n)),
@@ -142,7 +143,14 @@ pub fn gateway(gateway: &str, run: u64) -> GatewayId {
 
 /// A sighting of a gateway.
 pub fn sighting(name: &str, run: u64, first: u64, last: u64) -> Sighting {
-    Sighting { id: gateway(name, run), first_seen_at: at(first), last_seen_at: at(last) }
+    Sighting {
+        id: gateway(name, run),
+        first_seen_at: at(first),
+        last_seen_at: at(last),
+        token: None,
+        hung_up_at: None,
+        is_busy: false,
+    }
 }
 
 /// An allowed call.

@@ -1,14 +1,16 @@
 //! Gateways: sightings, progress reports, losses.
 
 use omniflow_domain::audit::GapCause;
+use omniflow_domain::gateway::{GatewayToken, Sighting};
 use omniflow_policy::audit::{AuditBatch, AuditItem, DeliveryReport, VmDelivery};
+use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::Incarnation;
 
 use super::Backend;
 use super::fixtures::*;
 use crate::{Ingested, OpenGateway, Store};
 
-async fn note(store: &dyn Store, sightings: &[omniflow_domain::gateway::Sighting]) {
+async fn note(store: &dyn Store, sightings: &[Sighting]) {
     let mut transaction = store.begin().await.unwrap();
     transaction.note_sightings(sightings).await.unwrap();
     transaction.commit().await.unwrap();
@@ -31,6 +33,29 @@ pub async fn later_sighting_keeps_the_first(backend: &impl Backend) {
     note(&*store, &[sighting("a", 1, 5, 10)]).await;
     note(&*store, &[sighting("a", 1, 7, 20)]).await;
     assert_eq!(store.sightings(at(0), 9).await.unwrap(), [sighting("a", 1, 5, 20)]);
+}
+
+/// The token, the end of the connection and undelivered records are those of the last note.
+pub async fn sighting_is_replaced_by_a_later_note(backend: &impl Backend) {
+    let store = backend.open().await;
+    let used = GatewayToken { id: id(7), digest: Digest::of(b"token") };
+    let first =
+        Sighting { token: Some(used), hung_up_at: Some(at(9)), is_busy: true, ..sighting("a", 1, 5, 10) };
+    note(&*store, std::slice::from_ref(&first)).await;
+    assert_eq!(store.sightings(at(0), 9).await.unwrap(), [first]);
+    note(&*store, &[sighting("a", 1, 5, 20)]).await;
+    assert_eq!(store.sightings(at(0), 9).await.unwrap(), [sighting("a", 1, 5, 20)]);
+}
+
+/// Only the named runs are removed.
+pub async fn removed_sighting_is_gone(backend: &impl Backend) {
+    let store = backend.open().await;
+    note(&*store, &[sighting("a", 1, 0, 1), sighting("a", 2, 0, 2), sighting("b", 1, 0, 3)]).await;
+    let mut transaction = store.begin().await.unwrap();
+    transaction.remove_sightings(&[gateway("a", 1), gateway("c", 1)]).await.unwrap();
+    transaction.commit().await.unwrap();
+    let left = [sighting("b", 1, 0, 3), sighting("a", 2, 0, 2)];
+    assert_eq!(store.sightings(at(0), 9).await.unwrap(), left);
 }
 
 /// Old sightings, and more than the limit, are forgotten.

@@ -114,6 +114,8 @@ macro_rules! contract_tests {
             gateways: [
                 sightings_are_listed,
                 later_sighting_keeps_the_first,
+                sighting_is_replaced_by_a_later_note,
+                removed_sighting_is_gone,
                 sightings_are_pruned,
                 gateways_are_open_until_they_hold_nothing,
                 lost_gateway_leaves_a_gap,

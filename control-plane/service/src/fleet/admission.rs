@@ -1,0 +1,169 @@
+//! Which token may act for which run of a gateway, and how many runs a token may have.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::gateway::{GatewayId, GatewayState};
+use omniflow_domain::token::Token;
+use omniflow_policy::time::UnixMillis;
+
+use super::presence::{Runs, runs_named};
+use super::tokens::UsedToken;
+use super::{Fleet, Gateway, MAX_GATEWAYS};
+
+/// The maximum number of runs with one token that may still serve.
+const MAX_RUNS_OF_TOKEN: usize = 1_000;
+
+/// Requests of gateways that were refused since the process started.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    not_permitted: AtomicU64,
+    other_token: AtomicU64,
+    too_many: AtomicU64,
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Admits a poll or a report of a run with a token, and binds the run to the token.
+    ///
+    /// # Errors
+    ///
+    /// `unauthenticated` if the token was revoked or has expired since the request began; `gateway_not_permitted`,
+    /// `gateway_of_other_token`, `too_many_gateways`.
+    pub(crate) fn admit(&self, token: &Token, id: &GatewayId) -> Result<(), Error> {
+        self.check_name(token, id)?;
+        let now = self.clock.now();
+        let mut runs = self.lock();
+        if !token.is_valid(now) || self.revoked().contains(&token.digest) {
+            return Err(Error::unauthenticated());
+        }
+        match runs.get(id) {
+            Some(run) => self.check_binding(run, token, id, now)?,
+            None => self.make_room(&mut runs, token, now)?,
+        }
+        let run = runs.entry(id.clone()).or_insert_with(|| Gateway::new(now));
+        run.token = Some(UsedToken::new(token, &id.gateway));
+        Ok(())
+    }
+
+    /// Checks that a token may deliver the records of a run. Creates nothing.
+    ///
+    /// # Errors
+    ///
+    /// `gateway_not_permitted`, `gateway_of_other_token`.
+    pub(crate) fn check_sender(&self, token: &Token, id: &GatewayId) -> Result<(), Error> {
+        self.check_name(token, id)?;
+        let now = self.clock.now();
+        self.lock().get(id).map_or(Ok(()), |run| self.check_binding(run, token, id, now))
+    }
+
+    /// Notes whether a run holds audit records that it has not delivered.
+    pub(crate) fn note_progress(&self, id: &GatewayId, is_quiescent: bool) {
+        if let Some(run) = self.lock().get_mut(id) {
+            run.is_busy = !is_quiescent;
+        }
+    }
+
+    /// This run, and those that a newer run of its name has replaced: without the newer one, they would count again.
+    pub(crate) fn with_replaced(&self, id: &GatewayId) -> Vec<GatewayId> {
+        let now = self.clock.now();
+        let runs = self.lock();
+        let goes =
+            |(other, run): &(&GatewayId, &Gateway)| *other == id || self.is_replaced(&runs, other, run, now);
+        runs_named(&runs, &id.gateway).filter(goes).map(|(other, _)| other.clone()).collect()
+    }
+
+    /// Removes runs.
+    pub(crate) fn remove(&self, ids: &[GatewayId]) {
+        self.lock().retain(|id, _| !ids.contains(id));
+        self.heard.send_replace(());
+    }
+
+    /// Keeps notes from being written until the guard is dropped.
+    pub(crate) async fn notes(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.notes.lock().await
+    }
+
+    /// Refused requests since the process started, by the code of the problem.
+    pub(crate) fn refusals(&self) -> [(&'static str, u64); 3] {
+        let Refusals { not_permitted, other_token, too_many } = &self.refusals;
+        [
+            (ErrorCode::GatewayNotPermitted, not_permitted),
+            (ErrorCode::GatewayOfOtherToken, other_token),
+            (ErrorCode::TooManyGateways, too_many),
+        ]
+        .map(|(code, count)| (code.as_str(), count.load(Ordering::Relaxed)))
+    }
+
+    fn check_name(&self, token: &Token, id: &GatewayId) -> Result<(), Error> {
+        if token.covers(&id.gateway) {
+            return Ok(());
+        }
+        self.refusals.not_permitted.fetch_add(1, Ordering::Relaxed);
+        let detail = format!(
+            "The token {} is not valid for the gateway {}. Create a token for it with --gateway.",
+            token.name, id.gateway
+        );
+        Err(Error::new(ErrorCode::GatewayNotPermitted, detail))
+    }
+
+    /// A run belongs to the token that it was first seen with. Another token may take over if that one is no longer
+    /// accepted, or if the other one lists exactly this gateway: then an owner has permitted it.
+    fn check_binding(
+        &self,
+        run: &Gateway,
+        token: &Token,
+        id: &GatewayId,
+        now: UnixMillis,
+    ) -> Result<(), Error> {
+        let is_bound_elsewhere = run.token.as_ref().is_some_and(|used| used.token.id != token.id);
+        if !is_bound_elsewhere || run.rejected_state(now).is_some() || token.lists(&id.gateway) {
+            return Ok(());
+        }
+        self.refusals.other_token.fetch_add(1, Ordering::Relaxed);
+        let detail = format!(
+            "The run {id} uses another token. Use that one, or create a token that lists the gateway {}.",
+            id.gateway
+        );
+        Err(Error::new(ErrorCode::GatewayOfOtherToken, detail))
+    }
+
+    /// Makes room for another run with this token. Runs that may still serve are never forgotten for it.
+    fn make_room(&self, runs: &mut Runs, token: &Token, now: UnixMillis) -> Result<(), Error> {
+        runs.retain(|_, run| run.is_remembered(now));
+        let is_own = |run: &Gateway| run.token.as_ref().is_some_and(|used| used.token.id == token.id);
+        if runs.values().filter(|run| is_own(run)).count() >= MAX_RUNS_OF_TOKEN
+            && !self.forget_one(runs, now, is_own)
+        {
+            let detail = format!(
+                "The token {} has {MAX_RUNS_OF_TOKEN} gateway runs that may still serve. Give each Envoy its own token, \
+                 and remove runs that have ended with omf gateway remove.",
+                token.name
+            );
+            return Err(self.too_many(detail));
+        }
+        if runs.len() >= MAX_GATEWAYS && !self.forget_one(runs, now, |_| true) {
+            let detail = format!(
+                "The control plane has {MAX_GATEWAYS} gateway runs that may still serve. Remove those that have ended \
+                 with omf gateway remove."
+            );
+            return Err(self.too_many(detail));
+        }
+        Ok(())
+    }
+
+    fn too_many(&self, detail: String) -> Error {
+        self.refusals.too_many.fetch_add(1, Ordering::Relaxed);
+        Error::new(ErrorCode::TooManyGateways, detail)
+    }
+
+    /// Forgets the longest silent of these runs that has ended or was replaced. Returns whether there was one.
+    fn forget_one(&self, runs: &mut Runs, now: UnixMillis, of: impl Fn(&Gateway) -> bool) -> bool {
+        let may_serve =
+            |(id, run)| self.state(runs, (id, run), now, false).is_some_and(GatewayState::may_serve);
+        let gone = runs.iter().filter(|(_, run)| of(run)).filter(|run| !may_serve(*run));
+        let oldest = gone.min_by_key(|(_, run)| run.last_seen_at).map(|(id, _)| id.clone());
+        oldest.and_then(|oldest| runs.remove(&oldest)).is_some()
+    }
+}
