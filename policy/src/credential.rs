@@ -89,7 +89,7 @@ pub fn is_api_key(name: &[u8]) -> bool {
 }
 
 /// Which header carries keys, for requests with both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CredentialHeader {
     /// Either. A request with both is refused.
@@ -130,7 +130,7 @@ pub fn find_credential<'a>(
 }
 
 /// What happens to requests with a header that overrides the method, such as `X-HTTP-Method-Override`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MethodOverride {
     /// They are denied, unless the header states the request's own method.

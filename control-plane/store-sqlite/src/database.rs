@@ -241,7 +241,7 @@ async fn checkpoint(checkpointer: &mut SqliteConnection) -> Result<i64> {
         .fetch_one(checkpointer)
         .await
         .map_err(StoreError::backend)?;
-    Ok(row.column(1)?)
+    row.column(1)
 }
 
 // === impl Reader ===

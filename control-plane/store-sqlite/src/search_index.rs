@@ -30,11 +30,7 @@ impl SqliteStore {
 }
 
 async fn total_changes(connection: &mut SqliteConnection) -> Result<i64> {
-    Ok(sqlx::query("SELECT total_changes()")
-        .fetch_one(connection)
-        .await
-        .map_err(StoreError::backend)?
-        .column(0)?)
+    sqlx::query("SELECT total_changes()").fetch_one(connection).await.map_err(StoreError::backend)?.column(0)
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Database {
 
     pub(crate) async fn newest_record(&self) -> Result<i64> {
         let row = sqlx::query("SELECT coalesce(max(id), 0) FROM audit_records");
-        Ok(row.fetch_one(&mut *self.reader().await?).await.map_err(StoreError::backend)?.column(0)?)
+        row.fetch_one(&mut *self.reader().await?).await.map_err(StoreError::backend)?.column(0)
     }
 
     pub(crate) async fn record_total(&self) -> Result<u64> {
