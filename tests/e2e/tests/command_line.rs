@@ -348,7 +348,7 @@ async fn databases(omf: &mut Omf, stack: &Stack) {
     assert!(omf.folder.join("file:b?x=1/backup.json").is_file());
     assert!(omf.fails(1, &format!("db backup copy --data-dir {data}")).await.contains("already exists"));
     let said = omf.fails(1, &format!("db backup missing/copy --data-dir {data}")).await;
-    assert_eq!(said, "omf: missing is no folder: make it, or choose another destination\n");
+    assert_eq!(said, "omf: missing is not a directory; create it or choose another destination\n");
     let said = omf.fails(1, "db backup other --data-dir nowhere").await;
     assert!(said.contains("nowhere has no database"), "{said}");
     // The folder of the databases is the one that omf serve would take.
