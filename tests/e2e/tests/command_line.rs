@@ -301,6 +301,15 @@ async fn payloads(omf: &mut Omf, stack: &Stack) {
     }
 }
 
+async fn gateways(omf: &mut Omf, stack: &Stack) {
+    assert!(omf.fails(1, "gateway remove edge/0000000000000001").await.contains("not_found"));
+    let id = omf.json("gateway list --json").await["items"][0]["id"].as_str().unwrap().to_owned();
+    omf.says(&format!("gateway remove {id}")).await;
+    assert!(omf.says("admin-log --action gateway.removed").await.contains("gateway.removed"));
+    // It still runs, so it is listed again after its next poll.
+    stack.in_step().await.unwrap();
+}
+
 async fn doctor(omf: &mut Omf, stack: &Stack) {
     let gateway = format!("http://127.0.0.1:{}", stack.envoy.port());
     let said = omf.says(&format!("doctor --gateway {gateway}")).await;
@@ -376,6 +385,7 @@ async fn every_command_does_its_work() {
     what_is_seen(&mut omf, &stack).await;
     payloads(&mut omf, &stack).await;
     doctor(&mut omf, &stack).await;
+    gateways(&mut omf, &stack).await;
     databases(&mut omf, &stack).await;
     serve(&mut omf).await;
     let all: BTreeSet<String> = commands::commands().into_iter().collect();

@@ -14,7 +14,7 @@ use shell::{Setting, Shell, stop};
 const PAGES: &[(&str, Setting, usize, usize)] = &[
     ("README.md", Setting::Demo, 5, 1),
     ("docs/getting-started.md", Setting::Nothing, 20, 1),
-    ("docs/guides/backup.md", Setting::Nothing, 2, 2),
+    ("docs/guides/backup.md", Setting::Nothing, 2, 3),
     ("docs/guides/cors-and-caches.md", Setting::Nothing, 0, 1),
     ("docs/guides/draining.md", Setting::Demo, 1, 0),
     ("docs/guides/envoy.md", Setting::Demo, 2, 5),
