@@ -17,9 +17,9 @@ pub struct Entropy(Arc<Fill>);
 
 type Fill = dyn Fn(&mut [u8]) -> Result<(), EntropyUnavailable> + Send + Sync;
 
-/// The operating system gave no random bytes. Nothing secret can be made.
+/// The operating system returned no random bytes, so no secret can be generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gave no random bytes")]
+#[error("the operating system returned no random bytes")]
 pub struct EntropyUnavailable;
 
 // === impl Clock ===

@@ -252,7 +252,7 @@ async fn report(stack: &Stack, samples: &[Sample], seen: &Seen, took: Duration) 
     let (calls, errors) = (seen.calls.load(Ordering::Relaxed), seen.errors.load(Ordering::Relaxed));
     let reloads = stack.envoy.stat("wasm.omniflow.vm_reload").await?;
     println!(
-        "{calls} calls in {} s ({} per second), {} changes of keys, {errors} wrong responses, {reloads} crashed VMs",
+        "{calls} calls in {} s ({} per second), {} key changes, {errors} wrong responses, {reloads} crashed VMs",
         took.as_secs(),
         calls / took.as_secs().max(1),
         seen.changes.load(Ordering::Relaxed),
