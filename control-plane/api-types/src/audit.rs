@@ -54,7 +54,7 @@ pub struct AuditEntryJson {
     /// Whether the call was allowed or denied.
     #[schema(value_type = schema::Decision)]
     pub decision: Cow<'static, str>,
-    /// Reason of the decision.
+    /// Reason for the decision.
     #[schema(value_type = schema::Reason)]
     pub reason: Cow<'static, str>,
     /// Time from the request headers to the end of the stream, in microseconds.

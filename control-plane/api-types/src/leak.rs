@@ -48,9 +48,9 @@ pub struct ReportLeak {
 pub struct LeakReportJson {
     /// The leaked keys.
     pub keys: Vec<LeakedKeyJson>,
-    /// Number of secrets that have the format of a key of this installation but belong to none.
+    /// Number of secrets in the key format of this installation that match no key.
     pub unknown: usize,
-    /// Number of secrets that do not have the format of a key of this installation and belong to none.
+    /// Number of secrets in another format that match no key.
     pub malformed: usize,
     /// Enforcement status of the change. Present only with `?wait=`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -167,7 +167,7 @@ pub struct ExplainRequest {
     /// Time of the call; now if omitted.
     #[schema(value_type = Option<schema::Instant>)]
     pub at: Option<String>,
-    /// Number of calls that the key has made just before. Rate limits are not checked if omitted.
+    /// Number of calls that the key made immediately before. If omitted, rate limits are not checked.
     #[schema(maximum = 100_000)]
     pub calls_before: Option<u32>,
     /// Draft to check against, instead of the effective policy.
@@ -181,7 +181,7 @@ pub struct ExplanationJson {
     /// Whether the request would be allowed or denied.
     #[schema(value_type = schema::Decision)]
     pub decision: Cow<'static, str>,
-    /// Reason of the decision.
+    /// Reason for the decision.
     #[schema(value_type = schema::Reason)]
     pub reason: Cow<'static, str>,
     /// HTTP status of the refusal; null if the request would be allowed.
@@ -275,10 +275,10 @@ pub struct ReplayChangeJson {
     /// Path template of the route in the draft, or of the recorded route if the draft has none.
     #[schema(required = true)]
     pub endpoint: Option<String>,
-    /// Reason of the decision under the effective policy.
+    /// Reason for the decision under the effective policy.
     #[schema(value_type = schema::Reason)]
     pub before: Cow<'static, str>,
-    /// Reason of the decision under the draft.
+    /// Reason for the decision under the draft.
     #[schema(value_type = schema::Reason)]
     pub after: Cow<'static, str>,
     /// Number of calls.

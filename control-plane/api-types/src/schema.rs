@@ -103,7 +103,7 @@ schemas! {
     ExportFormat: "Format of an export." = words(["ndjson", "csv"]);
     Dimension: "Property that calls are grouped by." = words(StatsDimension::ALL.map(StatsDimension::as_str));
     Decision: "Whether the call was allowed or denied." = words(["allowed", "denied"]);
-    Reason: "Reason of a decision: `allowed`, `non_key_credential`, or the code of a refusal." = words(Outcome::all().map(Outcome::reason));
+    Reason: "Reason for a decision: `allowed`, `non_key_credential`, or the code of a refusal." = words(Outcome::all().map(Outcome::reason));
     FieldPointer: "JSON pointer (RFC 6901) to a field of the arguments. `*` matches every member or element."
         = pattern("^/([^~]|~[01])*$").max_length(Some(MAX_FIELD_LENGTH)).examples(["/card/number"]);
     BodyEncoding: "`text`, or `base64` if the body is not UTF-8." = words(["text", "base64"]);
@@ -113,7 +113,7 @@ schemas! {
     Interruption: "Why a response is incomplete: `upstream_reset`, `timeout` (of the gateway), `client_disconnected`, or `unknown`."
         = words(Interrupted::ALL.map(Interrupted::as_str));
     GapCause: "Why records are missing." = words(Cause::ALL.map(Cause::as_str));
-    DenialCode: "Reason of a refusal." = words(Denial::ALL.map(Denial::code));
+    DenialCode: "Reason for a refusal." = words(Denial::ALL.map(Denial::code));
     StepWord: "Step of a decision." = words(StepName::ALL.map(StepName::as_str));
     VerdictWord: "Result of a step." = words(["passed", "refused", "not_reached"]);
     WindowWord: "Rate limit that was exceeded." = words([

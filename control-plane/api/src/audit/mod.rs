@@ -49,7 +49,7 @@ pub(super) struct FilterQuery {
     /// Only calls with this decision.
     #[param(value_type = Option<schema::Decision>)]
     decision: Option<String>,
-    /// Only calls with this reason of the decision.
+    /// Only calls with this reason for the decision.
     #[param(value_type = Option<schema::Reason>)]
     reason: Option<String>,
     /// Only calls from this address or network.

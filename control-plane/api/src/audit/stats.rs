@@ -22,7 +22,7 @@ pub(crate) struct Grouping {
     /// Properties to group calls by; `hour` if omitted.
     #[param(value_type = Option<schema::Dimensions>)]
     by: Option<String>,
-    /// Maximum number of groups, those with the most calls first. Default: 100, or 1,000 when grouped by `hour` only. The
+    /// Maximum number of groups, sorted by number of calls. Default: 100, or 1,000 when grouped by `hour` only. The
     /// remaining groups are added up in `other`.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1_000)]
     limit: Option<String>,

@@ -35,7 +35,7 @@ enum Other {
     /// List gaps: records of gateways that never arrived, newest gap first.
     #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
     Gaps(PageArgs),
-    /// Summarize calls, errors and latencies, by default of the last 24 hours.
+    /// Summarize calls, errors and latencies of the last 24 hours or another period.
     Stats(stats::Stats),
     /// Export all matching records to standard output, newest first.
     Export(export::Export),

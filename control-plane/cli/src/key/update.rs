@@ -37,7 +37,7 @@ pub struct Update {
     /// Sustained calls per hour, or none for no limit.
     #[arg(long, value_name = "CALLS")]
     per_hour: Option<Limit>,
-    /// Calls allowed at once, or none for the limit itself.
+    /// Burst size in calls, or none to use the limit itself.
     #[arg(long, value_name = "CALLS")]
     burst: Option<Limit>,
     /// Reset the limits to the defaults of a new key.

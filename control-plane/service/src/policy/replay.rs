@@ -30,7 +30,7 @@ use omniflow_store::{AuditFilter, AuditPosition, KeyReference, Store};
 const MAX_CALLS: usize = 1_000_000;
 /// Calls that are read at once.
 const CALLS_PER_READ: usize = 10_000;
-/// The most groups of changed calls that are reported, those with the most calls first.
+/// Maximum number of groups of changed calls in the result, sorted by number of calls.
 const MAX_CHANGES: usize = 100;
 /// The most groups that are counted. Clients choose methods and paths, so there may be as many as calls.
 const MAX_GROUPS: usize = 10_000;
