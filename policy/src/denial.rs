@@ -118,7 +118,7 @@ impl Denial {
                 "Send your API key as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'."
             }
             Self::MalformedKey => {
-                "The credential is not an API key of this service, or it was mistyped or cut short."
+                "The credential is not an API key of this service, or it was mistyped or truncated."
             }
             Self::UnknownKey => {
                 "This API key does not exist. Check that you are calling the right installation."
@@ -129,10 +129,10 @@ impl Denial {
             }
             Self::AmbiguousCredentials => "Send exactly one credential, in one header, once.",
             Self::IpNotAllowed => "This API key may not be used from your address.",
-            Self::InsufficientScope => "This API key does not have the scope that this call needs.",
-            Self::RouteNotMapped => "No route of this service's API-key policy has this path and method.",
+            Self::InsufficientScope => "This API key does not have the scope that this call requires.",
+            Self::RouteNotMapped => "No route of this service's API key policy matches this path and method.",
             Self::AmbiguousPath => {
-                "The path can be read in more than one way. Send it without encoded or doubled separators, dot \
+                "The path is ambiguous. Send it without encoded or doubled separators, dot \
                  segments, parameters behind ';', or needless percent-encoding."
             }
             Self::RateLimited => {
@@ -140,7 +140,8 @@ impl Denial {
             }
             Self::PolicyUnavailable => "The gateway has no current key data yet. Try again shortly.",
             Self::MethodOverridden => {
-                "A header such as X-HTTP-Method-Override states another method than the request. Send the method itself."
+                "A header such as X-HTTP-Method-Override specifies a method other than that of the request. Send the \
+                 request with the intended method and without that header."
             }
         }
     }

@@ -154,7 +154,7 @@ test('a policy is drafted, corrected, tested, published and rolled back', async 
 
   await page.getByRole('link', { name: 'All versions' }).click();
   await page.getByRole('link', { name: `Version ${first}`, exact: true }).click();
-  await page.getByRole('heading', { name: `Changes of a rollback from version ${first + 1}` }).waitFor();
+  await page.getByRole('heading', { name: `Changes made by a rollback from version ${first + 1}` }).waitFor();
   await page.getByRole('button', { name: `Roll back to version ${first}` }).click();
   await page.getByRole('heading', { name: `Version ${first + 2} published` }).waitFor();
   assert.equal(await call(stack, secret, CONTACTS), 200, 'it is effective again');

@@ -28,10 +28,10 @@ pub struct AdminEventJson {
     pub action: Cow<'static, str>,
     /// What was changed.
     pub subject: SubjectJson,
-    /// Fields that differ, as they were before the change; null if there was nothing before.
+    /// Changed fields, with their values before the change; null if there are none.
     #[schema(value_type = Option<Object>, required = true)]
     pub before: Option<Value>,
-    /// Fields that differ, as they are after the change; null if there is nothing after.
+    /// Changed fields, with their values after the change; null if there are none.
     #[schema(value_type = Option<Object>, required = true)]
     pub after: Option<Value>,
 }

@@ -12,7 +12,7 @@ use super::time::Time;
 use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection, Evidence, Network};
 use omniflow_domain::time::format_time;
 
-/// An anomaly in the use of a key. Its end moves forward while it continues.
+/// An anomaly in the usage of a key. Its end moves forward while it continues.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Anomaly)]
 pub struct AnomalyJson {

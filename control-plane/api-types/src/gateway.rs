@@ -69,7 +69,7 @@ pub struct GatewayList {
     pub version: u64,
 }
 
-/// How far a version is enforced.
+/// Enforcement status of a version.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Enforcement)]
 pub struct EnforcementJson {
@@ -81,7 +81,7 @@ pub struct EnforcementJson {
     pub gateways: Vec<GatewayEnforcementJson>,
 }
 
-/// How far a version is enforced by one gateway.
+/// Enforcement status of a version at one gateway.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = GatewayEnforcement)]
 pub struct GatewayEnforcementJson {

@@ -38,12 +38,12 @@ pub struct PayloadJson {
     pub kept_until: Time,
 }
 
-/// A rotation of the key that encrypts arguments of calls.
+/// A rotation of the key that encrypts payloads.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct RotatedPayloadKey {
     /// Name of the new key: the first 16 hexadecimal digits of its SHA-256.
     pub wrapping_key: String,
-    /// Number of data keys that were encrypted again with the new key.
+    /// Number of data keys that were re-encrypted with the new key.
     pub data_keys: usize,
     /// Number of data keys that cannot be decrypted, because their key is not in the file. Their payloads are unreadable.
     pub unreadable: usize,

@@ -72,7 +72,7 @@ pub struct ObstacleJson {
     /// Error code that setting the policy would return.
     #[schema(value_type = String)]
     pub code: Cow<'static, str>,
-    /// What is wrong, and what to do.
+    /// What the conflict is, and how to resolve it.
     pub detail: String,
 }
 

@@ -17,10 +17,10 @@ pub struct ProblemJson {
     /// HTTP status of the response.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// Stable error code, for programs.
+    /// Stable, machine-readable error code.
     #[schema(value_type = schema::Code)]
     pub code: String,
-    /// What went wrong and what to do, for people.
+    /// Human-readable description of the error and how to resolve it.
     pub detail: String,
     /// Location of the error: a JSON pointer into the body, or the name of a query parameter or header.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -53,7 +53,7 @@ schemas! {
     KeyName: "1 to 64 letters, digits, spaces, `.`, `_` and `-`, with a letter or digit at both ends. Not a UUID."
         = pattern("^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$")
             .min_length(Some(1)).max_length(Some(MAX_NAME_LENGTH)).examples(["crm-sync"]);
-    Code: "Stable error code, for programs." = words(ErrorCode::ALL.iter().map(|code| code.as_str()));
+    Code: "Stable, machine-readable error code." = words(ErrorCode::ALL.iter().map(|code| code.as_str()));
     Identifier: "UUID, version 7." = text().format(Some(SchemaFormat::Custom("uuid".to_owned())));
     Instant: "Time in RFC 3339 format. Requests may use any offset; responses are in UTC with milliseconds."
         = text().format(Some(SchemaFormat::Custom("date-time".to_owned()))).examples(["2027-01-31T00:00:00.000Z"]);
@@ -96,7 +96,7 @@ schemas! {
     KeyOrder: "Sort order: by time of creation, or by name (compared byte by byte)." = words(Order::ALL.map(Order::as_str));
     VersionStatus: "`active`: accepted; `rotating`: accepted until its overlap ends; `revoked`: revoked; `expired`: no longer accepted, and not revoked."
         = words(Status::ALL.map(Status::as_str));
-    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: no request for longer than the lease; `token_expired`, `token_revoked`: requests are rejected, but the gateway may still serve; `ended`: its connection ended when it held no audit records, and nothing has arrived for longer than the lease."
+    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: no request for longer than the lease; `token_expired`, `token_revoked`: requests are rejected, but the gateway may still serve; `ended`: its connection closed while it held no audit records, and nothing has arrived for longer than the lease."
         = words(Liveness::ALL.map(Liveness::as_str));
     Role: "Role of a token." = words(TokenRole::ALL.map(TokenRole::as_str));
     Action: "Kind of change." = words(AdminAction::ALL.map(AdminAction::as_str));
@@ -147,7 +147,7 @@ pub struct RateLimit {
     /// Sustained calls per hour.
     #[schema(minimum = 1, maximum = 1_000_000)]
     per_hour: Option<u32>,
-    /// Burst size: calls at once, for the limit with the shorter period. That limit itself if omitted.
+    /// Burst size in calls, for the limit with the shorter period; that limit itself if omitted.
     #[schema(minimum = 1, maximum = 1_000_000)]
     burst: Option<u32>,
 }

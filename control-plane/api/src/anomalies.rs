@@ -41,7 +41,7 @@ pub(super) struct AnomalyFilter {
     to: Option<String>,
 }
 
-/// List anomalies in the use of keys, newest first.
+/// List anomalies in key usage, newest first.
 #[utoipa::path(
     get,
     path = "/v1/anomalies",

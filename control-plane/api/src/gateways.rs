@@ -41,7 +41,7 @@ pub(super) async fn list(
 
 /// Remove a gateway that has ended.
 ///
-/// Enforcement no longer counts it. If it still runs, it appears again with its next request.
+/// The gateway no longer counts toward enforcement. If it still runs, it reappears with its next request.
 #[utoipa::path(
     delete,
     path = "/v1/gateways/{id}",

@@ -34,7 +34,7 @@ use omniflow_domain::error::ErrorCode;
     tags(
         (name = "keys", description = "Create, list, update, rotate and revoke keys, and report leaked ones."),
         (name = "audit", description = "The audit log: a record of every call."),
-        (name = "anomalies", description = "Anomalies in the use of keys."),
+        (name = "anomalies", description = "Anomalies in key usage."),
         (name = "policy", description = "Routes and scopes, and their versions."),
         (name = "gateways", description = "Gateways, and the version that each enforces."),
         (name = "tokens", description = "Tokens for this API."),

@@ -22,7 +22,7 @@ pub(super) fn detail(error: &Error) -> String {
             let named = if named.is_empty() { "no entity tag of a revision".to_owned() } else { named.join(", ") };
             let current = entity_tag(*current);
             format!(
-                "{subject} has the ETag {current}, and If-Match names {named}: it was changed in the meantime. Read it \
+                "{subject} has the ETag {current}, but If-Match is {named}: it has changed since. Read it \
                  again, then repeat the change."
             )
         }
@@ -38,8 +38,8 @@ fn already_created(created: &Created) -> String {
     };
     let paths: Vec<String> = created.ids.iter().map(|id| format!("/v1/{folder}/{id}")).collect();
     format!(
-        "A request with this Idempotency-Key has succeeded before, with {}. Its response is no longer available, and \
-         its secret is not stored: if you did not receive it, {way_out}.",
+        "A request with this Idempotency-Key has already succeeded ({}). Its response is no longer available, and its \
+         secret is not stored: if you did not receive it, {way_out}.",
         paths.join(" and ")
     )
 }

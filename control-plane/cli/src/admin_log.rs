@@ -21,7 +21,7 @@ pub struct AdminLog {
     /// Only events by the token with this name.
     #[arg(long, value_name = "TOKEN")]
     principal: Option<String>,
-    /// Only events of this subject: a key or token, or a policy version.
+    /// Only events for this subject: a key, a token or a policy version.
     #[arg(long)]
     subject: Option<String>,
     /// Only events at or after this time, such as 2026-03-01T00:00:00Z.

@@ -16,7 +16,7 @@ const GLOBAL: &str = "Global options";
 /// Options that every command has.
 #[derive(Debug, Args)]
 pub struct Globals {
-    /// Print the responses of the API as JSON instead of tables.
+    /// Print API responses as JSON instead of tables.
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// Connection to the control plane.
@@ -30,14 +30,14 @@ pub struct Connection {
     /// URL of the control plane.
     #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_URL", default_value = DEFAULT_URL)]
     pub(crate) url: String,
-    /// Token of the control plane.
+    /// Token for the control plane.
     ///
-    /// Other users of this machine can see the command line: set the environment variable or use --token-file instead.
+    /// Other users of this machine can see command-line arguments: use the environment variable or --token-file instead.
     #[arg(long, global = true, help_heading = GLOBAL, env = "OMF_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// File that contains the token.
     ///
-    /// Options take precedence over environment variables, and a token over a token file.
+    /// Options take precedence over environment variables, and a token takes precedence over a token file.
     #[arg(long, value_name = "FILE", global = true, help_heading = GLOBAL, env = "OMF_TOKEN_FILE", value_parser = path())]
     pub(crate) token_file: Option<PathBuf>,
     /// File with the CA certificates to trust, in PEM, instead of the public CAs.
@@ -71,7 +71,8 @@ pub(crate) struct Wait {
         value_name = "DURATION",
         help = format!("Wait for all gateways to enforce the change, up to {}s", MAX_WAIT.as_secs()),
         long_help = format!(
-            "Wait for all gateways to enforce the change, up to {}s.\n\nThe exit code is 3 if some do not enforce it in time.",
+            "Wait for all gateways to enforce the change, up to {}s.\n\n\
+             The exit code is 3 if some gateways do not enforce it in time.",
             MAX_WAIT.as_secs()
         )
     )]
@@ -87,7 +88,7 @@ pub struct PageArgs {
         help = format!("Maximum number of items, up to {MAX_LIMIT} [default: {DEFAULT_LIMIT}]")
     )]
     limit: Option<u32>,
-    /// Cursor printed by the previous page.
+    /// Cursor from the previous page.
     #[arg(long)]
     cursor: Option<String>,
 }

@@ -15,9 +15,9 @@ pub enum Command {
     List(PageArgs),
     /// Remove a gateway that has ended.
     ///
-    /// Enforcement no longer counts it. If it still runs, it appears again with its next request.
+    /// The gateway no longer counts toward enforcement. If it still runs, it reappears with its next request.
     Remove {
-        /// ID of the gateway, as omf gateway list shows it.
+        /// ID of the gateway, as shown by omf gateway list.
         #[arg(value_name = "GATEWAY")]
         id: String,
     },

@@ -55,15 +55,15 @@ pub enum ApiCommand {
     Key(key::Command),
     /// Read the audit log, newest first.
     Audit(Box<audit::Command>),
-    /// List anomalies in the use of keys, newest first.
+    /// List anomalies in key usage, newest first.
     Anomalies(anomalies::Anomalies),
-    /// List gateways and the version that each enforces.
+    /// List gateways and the version that each enforces, and remove ended ones.
     #[command(subcommand)]
     Gateway(gateway::Command),
-    /// Create, list and revoke tokens of the control plane.
+    /// Create, list, revoke and recover tokens for the control plane.
     #[command(subcommand)]
     Token(token::Command),
-    /// Show, publish, compare, explain and test routes and scopes.
+    /// Show, publish, compare and test the policy: routes and scopes.
     #[command(subcommand)]
     Policy(policy::Command),
     /// List changes by admins, newest first.

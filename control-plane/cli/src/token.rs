@@ -40,7 +40,7 @@ pub struct Create {
     /// Role of the token.
     #[arg(long, value_parser = one_of(Role::ALL.map(Role::as_str)))]
     role: String,
-    /// Gateway that may use the token, such as edge-1 or edge-*. Repeatable.
+    /// Gateway that may use the token, such as edge-1 or edge-*; can be repeated.
     ///
     /// Only for the role gateway. Without it, any gateway may use the token.
     #[arg(long = "gateway", value_name = "NAME")]

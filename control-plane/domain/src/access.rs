@@ -44,7 +44,7 @@ impl Access {
             Self::Roles(roles) if !roles.contains(&role) => {
                 let admitted: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
                 Err(Error::forbidden(format!(
-                    "This needs a token with the role {}; yours is {role}.",
+                    "This request requires a token with the role {}; your token has the role {role}.",
                     admitted.join(" or "),
                 )))
             }
@@ -62,7 +62,10 @@ mod tests {
         assert_eq!(Access::Public.check(Role::Gateway), Ok(()));
         assert_eq!(READ.check(Role::Auditor), Ok(()));
         let error = WRITE.check(Role::Auditor).unwrap_err();
-        assert_eq!(error.detail(), "This needs a token with the role owner or admin; yours is auditor.");
+        assert_eq!(
+            error.detail(),
+            "This request requires a token with the role owner or admin; your token has the role auditor."
+        );
         assert!(AUDIT.admits(Role::Auditor) && !AUDIT.admits(Role::Owner));
     }
 }

@@ -13,7 +13,7 @@ use crate::problem::Problem;
 use omniflow_api_types::payload::{PayloadJson, RotatedPayloadKey};
 use omniflow_service::audit::RequestLog;
 
-/// Show the arguments of a call.
+/// Show the payload of a call.
 ///
 /// Each read is recorded in the admin log.
 #[utoipa::path(
@@ -33,9 +33,9 @@ pub(crate) async fn show(
     Ok(Json(PayloadJson::new(read.record, read.payload, read.kept_until)))
 }
 
-/// Rotate the key that encrypts arguments of calls.
+/// Rotate the key that encrypts payloads.
 ///
-/// Generates a new key, and encrypts the existing data keys again with it.
+/// Generates a new key and re-encrypts the existing data keys with it.
 #[utoipa::path(
     post,
     path = "/v1/audit/payload-key/rotate",

@@ -23,12 +23,12 @@ pub(crate) struct Grouping {
     #[param(value_type = Option<schema::Dimensions>)]
     by: Option<String>,
     /// Maximum number of groups, sorted by number of calls. Default: 100, or 1,000 when grouped by `hour` only. The
-    /// remaining groups are added up in `other`.
+    /// remaining groups are summed in `other`.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1_000)]
     limit: Option<String>,
 }
 
-/// Count calls and errors and measure latencies, by group.
+/// Summarize calls, errors and latencies by group.
 ///
 /// Covers the 24 hours before `to` if `from` is omitted.
 #[utoipa::path(

@@ -17,7 +17,7 @@ use crate::query::WaitQuery;
 use omniflow_api_types::key::RevokedKey;
 use omniflow_service::keys::{KeyReference, Keys, Revoke, Revoked, no_such_version};
 
-/// Revoke a key with all its versions.
+/// Revoke a key and all its versions.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/revoke",

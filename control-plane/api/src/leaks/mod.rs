@@ -35,7 +35,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
 /// The body of a report.
 pub(super) struct Report(ReportLeak);
 
-/// Report leaked keys, and revoke them.
+/// Report and revoke leaked keys.
 ///
 /// The body has a secret, its digest, or a text that may contain secrets. Every key found is revoked immediately, unless
 /// `revoke` is false. The response shows how each key was used. The submitted secret, digest or text is neither stored nor

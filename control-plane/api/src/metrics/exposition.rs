@@ -149,7 +149,7 @@ impl Values {
             let found = self.metrics.anomalies.iter().find(|(found, _)| *found == kind);
             ([("kind", kind.as_str())], found.map_or(0, |(_, total)| *total))
         });
-        samples.counters("omf_anomalies", "Anomalies detected in the use of keys, by kind.", anomalies)?;
+        samples.counters("omf_anomalies", "Anomalies detected in key usage, by kind.", anomalies)?;
         let of = |cause: GapCause| {
             let found = self.metrics.gaps.iter().find(|(found, ..)| *found == cause);
             ([("cause", cause.as_str())], found.map_or((0, 0), |(_, gaps, calls)| (*gaps, *calls)))
@@ -159,7 +159,7 @@ impl Values {
         let gaps = all.map(|(labels, (gaps, _))| (labels, gaps));
         samples.counters(
             "omf_audit_gaps",
-            "Gaps in the audit log by cause, including withdrawn ones.",
+            "Gaps in the audit log by cause, including gaps withdrawn later.",
             gaps,
         )?;
         let calls = all.map(|(labels, (_, calls))| (labels, calls));
@@ -208,7 +208,7 @@ impl Values {
         let failures = [("false", self.failures), ("true", self.throttled_failures)];
         samples.counters(
             "omf_failed_authentications",
-            "Requests with an invalid token since the start, by whether the response was 429.",
+            "Requests with an invalid token since the start; throttled is true if the response was 429.",
             failures.map(|(throttled, count)| ([("throttled", throttled)], count)),
         )
     }
@@ -217,17 +217,17 @@ impl Values {
 fn encode_webhook(webhook: &WebhookMetrics, samples: &mut Samples) -> fmt::Result {
     samples.gauge(
         "omf_webhook_pending_anomalies",
-        "Anomalies not delivered to the webhook yet.",
+        "Anomalies not yet delivered to the webhook.",
         webhook.waiting,
     )?;
     samples.counter("omf_webhook_failures", "Failed webhook deliveries since the start.", webhook.failures)
 }
 
 fn encode_otlp(otlp: &OtlpMetrics, samples: &mut Samples) -> fmt::Result {
-    samples.gauge("omf_otlp_waiting_records", "Audit records not exported yet.", otlp.waiting)?;
+    samples.gauge("omf_otlp_waiting_records", "Audit records not yet exported.", otlp.waiting)?;
     samples.gauge(
         "omf_otlp_lag_seconds",
-        "Age of the oldest audit record not exported yet, in seconds.",
+        "Age of the oldest audit record not yet exported, in seconds.",
         otlp.lag_seconds,
     )?;
     samples.counter("omf_otlp_failures", "Failed OTLP export requests since the start.", otlp.failures)?;

@@ -227,7 +227,7 @@ mod tests {
 
         let set = server.put("/v1/policy", document(false)).await;
         assert_eq!(set.problem().1, "imports_in_use");
-        assert!(set.json()["detail"].as_str().unwrap().contains("other systems: moved."), "{set:?}");
+        assert!(set.json()["detail"].as_str().unwrap().contains("imported keys: moved."), "{set:?}");
         // A version of this installation in its place, and the imported one out of the way.
         server.post("/v1/keys/moved/rotate", json!({})).await.expect(StatusCode::CREATED);
         assert_eq!(server.put("/v1/policy", document(false)).await.problem().1, "imports_in_use");

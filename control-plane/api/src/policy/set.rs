@@ -45,7 +45,7 @@ pub(crate) async fn set(
 
 /// Roll back to an earlier version of the policy.
 ///
-/// Sets the document of that version again, as a new version.
+/// Publishes the document of that version as a new version.
 #[utoipa::path(
     post,
     path = "/v1/policy/rollback",

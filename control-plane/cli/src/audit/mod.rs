@@ -32,7 +32,7 @@ pub struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Other {
-    /// List gaps: records of gateways that never arrived, newest gap first.
+    /// List gaps in the audit log, where records never arrived, newest first.
     #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
     Gaps(PageArgs),
     /// Summarize calls, errors and latencies of the last 24 hours or another period.

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:\n  \
     omf audit tail --key ci\n  \
     omf audit tail --decision denied --json | jq .path\n\n\
-    Records are numbered, so the command continues after a restart of the control plane without missing records.")]
+    Records are numbered, so the command resumes after a restart of the control plane without skipping any.")]
 pub(super) struct Tail {
     /// Exit after this many records.
     #[arg(long)]

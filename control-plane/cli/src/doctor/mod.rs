@@ -32,7 +32,7 @@ const NO_KEY: &str = "/v1/keys/00000000-0000-0000-0000-000000000000";
     omf doctor --json\n\n\
     Each line is a check with its result: ok, warning or failure. The exit code is 1 if a check failed. Clock skew above\n\
     2 s is a warning; for a gateway, skew above 30 s is a failure, because gateways use their own clocks to decide when a\n\
-    key or an overlap ends.")]
+    key expires or an overlap ends.")]
 pub struct Doctor {
     /// Also check that this gateway refuses a call without a key.
     ///

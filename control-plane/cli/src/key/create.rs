@@ -50,7 +50,7 @@ pub(super) struct Settings {
     /// Sustained calls per hour.
     #[arg(long, value_name = "CALLS")]
     per_hour: Option<u32>,
-    /// Calls allowed at once [default: the limit].
+    /// Burst size in calls [default: the limit].
     #[arg(long, value_name = "CALLS")]
     burst: Option<u32>,
     /// IP address or network that may use the key; can be repeated [default: any].
@@ -69,8 +69,8 @@ pub(super) struct Settings {
 pub(crate) struct IdempotencyArgs {
     /// Idempotency key for safe retries, such as a UUID.
     ///
-    /// For 10 minutes, a retry with the same idempotency key returns the original response. After that and for a day,
-    /// it fails because the request was already carried out.
+    /// For 10 minutes, a retry with the same idempotency key returns the original response. After that, for
+    /// the rest of a day, it fails because the request has already succeeded.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }

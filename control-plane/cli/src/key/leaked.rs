@@ -28,15 +28,15 @@ use crate::secret_output::{SecretArgs, SecretOutput, secret_location, without_se
         printf %s \"$KEY\" | omf key leaked --replace --output-file new-key\n  \
         omf key leaked --digest $(printf %s \"$KEY\" | sha256sum | cut -c-64) --version-only\n\n\
         The exit code is 1 if no key matches the secret, and 3 if some gateways do not enforce the revocation in time.\n\
-        A text for --scan may be up to 1 MiB, and does not have to contain a key."
+        The input of --scan may be up to 1 MiB and need not contain a key."
 )]
 pub struct Leaked {
     /// SHA-256 of the secret, in 64 hexadecimal digits.
     ///
-    /// Without this option and --scan, the secret is read from standard input, and only its SHA-256 leaves this machine.
+    /// Without this option or --scan, the secret is read from standard input, and only its SHA-256 leaves this machine.
     #[arg(long, value_name = "SHA256")]
     digest: Option<String>,
-    /// File with a text to search for secrets, or - for standard input.
+    /// File to search for secrets, or - for standard input.
     ///
     /// The text is sent to the control plane, which does not store it.
     #[arg(long, value_name = "FILE", conflicts_with = "output_file")]

@@ -29,7 +29,7 @@ use super::output::{Column, Output, cell, cell_of_list, cell_or_none};
 pub enum Command {
     /// Create a key and print its secret once.
     Create(Create),
-    /// Import a key of another system by its SHA-256; clients keep using it.
+    /// Import an existing key by its SHA-256; clients keep using it.
     Import(Import),
     /// List keys, newest first.
     List(List),
@@ -48,7 +48,7 @@ pub enum Command {
     Revoke(Revoke),
     /// Revoke a leaked key and show how it was used.
     ///
-    /// The key is found by a secret on standard input, by its SHA-256, or in a text that contains it.
+    /// Identifies the key by a secret on standard input, by its SHA-256, or in a text that contains it.
     Leaked(Leaked),
 }
 

@@ -18,7 +18,7 @@ pub(super) const TOML: &str = "application/toml";
 pub(super) struct DocumentArgs {
     /// File with the document, or - for standard input; JSON unless it ends in .toml.
     file: String,
-    /// Read the document as TOML, whatever the name of the file.
+    /// Read the document as TOML, regardless of the file name.
     #[arg(long)]
     toml: bool,
 }

@@ -38,7 +38,7 @@ pub struct Explain {
     secret_file: Option<String>,
     /// Header of the call, such as 'Authorization: Basic …'; can be repeated.
     ///
-    /// Other users of this machine can see the command line: pass keys with --secret-file instead.
+    /// Other users of this machine can see command-line arguments: pass keys with --secret-file instead.
     #[arg(long = "header", value_name = "HEADER")]
     headers: Vec<String>,
     /// IP address of the client [default: unknown].
@@ -47,7 +47,7 @@ pub struct Explain {
     /// Time of the call, such as 2027-01-31T00:00:00Z [default: now].
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Number of preceding calls with the key; limits are not checked without it.
+    /// Number of preceding calls with the key; without it, limits are not checked.
     #[arg(long, value_name = "COUNT")]
     calls_before: Option<u32>,
     /// File with a policy to use instead; JSON unless it ends in .toml.

@@ -13,8 +13,8 @@ use crate::output::{Answer, Column, Output, cell, cell_or_none, table};
 #[command(after_help = "Examples:\n  \
     omf policy replay policy.toml\n  \
     omf policy replay policy.toml --key ci --from 2027-01-01T00:00:00Z\n\n\
-    Each recorded call is decided by the effective policy and by the draft, with the current scopes of its key. At most a\n\
-    million calls are tested, newest first. Calls without a valid key are not affected by any policy.")]
+    Each recorded call is evaluated against the effective policy and the draft, with the current scopes of its\n\
+    key. At most a million calls are tested, newest first. Calls without a valid key are not affected by any policy.")]
 pub struct Replay {
     #[command(flatten)]
     draft: DocumentArgs,

@@ -68,7 +68,7 @@ async fn a_leaked_key_is_found_and_revoked_and_its_secret_is_never_shown() {
     ];
     let page = text(&browser.submit("/anomalies/leak", &act).await);
     for part in [
-        "The report revoked it",
+        "Revoked by this report",
         "version 1 (was active)",
         ">ci-2</a>",
         "No gateways to wait for",

@@ -207,7 +207,7 @@ impl From<ReadPayload> for Payload {
                 "cut" => {
                     "The payload is truncated: it exceeds the limit of the policy, or the gateway did not see the whole body."
                 }
-                "no_room" => "The payload is missing because the gateway had no room for it.",
+                "no_room" => "The payload is missing because the gateway's buffer was full.",
                 _ => {
                     "The body is missing because the fields that the policy redacts cannot be located in it."
                 }

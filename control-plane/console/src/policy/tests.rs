@@ -124,7 +124,7 @@ async fn a_draft_is_compared_tested_published_and_rolled_back() {
     assert_eq!(server.get("/v1/policy").await.json()["version"], 2);
 
     let page = browser.page("/policy/versions/1").await;
-    assert!(page.contains("Changes of a rollback from version 2") && page.contains("3 added"), "{page}");
+    assert!(page.contains("Changes made by a rollback from version 2") && page.contains("3 added"), "{page}");
     let base = value_of(&page, "base").unwrap();
     let answer = browser.submit("/policy/versions/1/roll-back", &[("base", "1")]).await;
     assert_eq!(answer.status, StatusCode::PRECONDITION_FAILED, "of another version than was shown");

@@ -16,7 +16,7 @@ use crate::error::describe_store_error;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     omf token recover --data-dir /var/lib/omniflow --output-file owner-token\n\n\
-    The command needs write access to the data directory, and no token. Existing tokens stay valid: list them with omf\n\
+    The command requires write access to the data directory, but no token. Existing tokens stay valid: list them with omf\n\
     token list, and revoke the lost ones. The principal in the admin log is \"omf token recover\".")]
 pub(super) struct Recover {
     #[command(flatten)]

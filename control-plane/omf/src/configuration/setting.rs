@@ -227,13 +227,15 @@ impl Setting {
             Self::Listen => "Address and port to listen on; port 0 for any free port",
             Self::DataDir => "Directory of the databases; created if missing, readable only by its owner",
             Self::AdminTokenFile => "File to write the owner's token to on first start",
-            Self::KeyPrefix => "Prefix of all keys; only the first start reads it",
-            Self::GatewayLease => "Seconds that a gateway counts as live after its last request, 1 to 86400",
+            Self::KeyPrefix => "Prefix of all keys; read only on first start",
+            Self::GatewayLease => {
+                "Seconds for which a gateway counts as live after its last request, 1 to 86400"
+            }
             Self::RotationDays => {
                 "Age in days at which the newest secret of a key is due for rotation, up to 36500; 0 for never"
             }
             Self::AuditDays => "Retention of audit records in days, 1 to 3650",
-            Self::PayloadDays => "Retention of the arguments of calls in days, 1 to audit_days",
+            Self::PayloadDays => "Retention of payloads in days, 1 to audit_days",
             Self::AuditMaxMib => {
                 "Size of the audit log in MiB above which its oldest records are purged before audit_days; 0 for no limit"
             }
@@ -241,7 +243,7 @@ impl Setting {
                 "Free space in MiB on the volume of data_dir that is reserved for key changes; with less, audit records are rejected"
             }
             Self::PayloadKeyFile => {
-                "File of the keys that encrypt arguments of calls; created if missing, not part of backups"
+                "File of the keys that encrypt payloads; created if missing, not part of backups"
             }
             Self::WebhookUrl => {
                 "URL that new anomalies are sent to, such as https://host/path; http:// only for local receivers"

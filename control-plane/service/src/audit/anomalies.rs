@@ -1,4 +1,4 @@
-//! Anomalies in the use of keys.
+//! Anomalies in key usage.
 
 use omniflow_domain::anomaly::Anomaly;
 use omniflow_domain::error::Error;

@@ -123,7 +123,7 @@ impl Fleet {
         }
         self.refusals.other_token.fetch_add(1, Ordering::Relaxed);
         let detail = format!(
-            "The run {id} uses another token. Use that one, or create a token that lists the gateway {}.",
+            "The gateway run {id} uses another token. Use that token, or create a token that lists the gateway {}.",
             id.gateway
         );
         Err(Error::new(ErrorCode::GatewayOfOtherToken, detail))

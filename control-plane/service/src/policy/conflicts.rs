@@ -72,7 +72,7 @@ fn imports_in_use(imported: &NamedKeys) -> Option<Error> {
     Some(Error::new(
         ErrorCode::ImportsInUse,
         format!(
-            "Without imported_keys, gateways refuse keys of other systems: {}. Keep \"imported_keys\": true until these \
+            "Without imported_keys, gateways would refuse imported keys: {}. Keep \"imported_keys\": true until these \
              are rotated and their imported versions revoked.",
             listed(imported)
         ),

@@ -50,7 +50,7 @@ impl Tokens {
         if let Some(end) = must_be_outlived(&token, now)
             && transaction.owner_tokens_until(end).await? == 0
         {
-            let detail = "No other owner token would remain that never expires or is valid for 30 days. Create one before \
+            let detail = "No other owner token would remain that is valid for at least 30 days. Create one before \
                           you revoke this token.";
             return Err(Error::new(ErrorCode::LastOwnerToken, detail));
         }
