@@ -12,6 +12,7 @@ before(async () => {
   [browser, stack] = await Promise.all([launch(), startStack()]);
 });
 after(async () => {
+  evil?.closeAllConnections();
   evil?.close();
   await browser?.close();
   await stack?.stop();

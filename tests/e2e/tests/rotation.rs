@@ -188,7 +188,7 @@ async fn the_command_line_prints_the_secret_alone() {
     assert!(output.status.success(), "{notes}");
     let second = printed.strip_suffix('\n').context("one line").unwrap();
     assert_eq!((second.len(), second.starts_with("omf_live_")), (55, true), "the secret and nothing else");
-    assert!(notes.contains("version 2 of by hand") && !notes.contains(second), "{notes}");
+    assert!(notes.contains("version 2 of key by hand") && !notes.contains(second), "{notes}");
     stack.in_step().await.unwrap();
     let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
     for secret in [first.secret.as_str(), second] {

@@ -97,7 +97,7 @@ async fn omf_trusts_only_the_given_ca_file() {
         assert_eq!(refused.contains("--ca-file"), line == "key list", "{refused}");
     }
     let refused = secure.refusal("key list --ca-file tls.key", &https);
-    assert!(refused.contains("tls.key: not CA certificates in PEM form"), "{refused}");
+    assert!(refused.contains("tls.key: no usable CA certificates in PEM form"), "{refused}");
     let refused = secure.refusal("key list --ca-file ca.crt", &secure.url("http"));
     assert!(refused.contains("use https:// in the URL"), "{refused}");
 

@@ -55,7 +55,7 @@ async fn a_leaked_key_is_found_and_revoked_and_its_secret_is_never_shown() {
     let pasted = format!("x-api-key: {secret}\nomf_live_cut");
     let search = [("secret_text", pasted.as_str()), ("measure", "search"), ("attempt", &attempt)];
     let page = text(&browser.submit("/anomalies/leak", &search).await);
-    assert!(page.contains("1 key found") && page.contains("The report did not change it"), "{page}");
+    assert!(page.contains("1 key found") && page.contains("Not changed by this report"), "{page}");
     assert!(!page.contains(secret));
     assert_eq!(server.get("/v1/keys/ci").await.json()["status"], "active");
 

@@ -50,8 +50,8 @@ impl Tokens {
         if let Some(end) = must_be_outlived(&token, now)
             && transaction.owner_tokens_until(end).await? == 0
         {
-            let detail = "No other owner token would remain that is valid for at least 30 days. Create one before \
-                          you revoke this token.";
+            let detail = "No other owner token would remain that is valid for 30 days, or as long as this one. Create \
+                          one before you revoke this token.";
             return Err(Error::new(ErrorCode::LastOwnerToken, detail));
         }
         transaction.commit().await?;
