@@ -58,6 +58,7 @@ for (const scripts of [true, false]) {
     const curl = await page.locator('#curl').innerText();
     assert.match(execFileSync('/bin/sh', ['-c', curl], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }), /^HTTP\/1\.1 200 /);
     await page.getByRole('link', { name: 'View key' }).click();
+    await page.waitForURL(/\/keys\/[^/]+$/);
     await eventually('the call is listed on the page of the key', async () => {
       await page.reload();
       return page.locator('table', { hasText: 'Outcome' }).getByText(CONTACTS, { exact: true }).count();

@@ -12,8 +12,9 @@ use crate::columns::{Columns, address, from_millis, saturated, to_millis};
 use crate::database::Database;
 
 /// One scan over the calls of the key, in the order of the index.
-const QUERY: &str = "SELECT source_ip, method, endpoint, reason, count(*), min(time), max(time) FROM \
-     (SELECT source_ip, method, endpoint, reason, time FROM audit_records WHERE key_id = ? AND time >= ? \
+const QUERY: &str = "SELECT source_ip, method, endpoint, reason, sum(calls), min(first), max(time) FROM \
+     (SELECT source_ip, method, endpoint, reason, time, coalesce(aggregated_calls, 1) AS calls, \
+     coalesce(first_time, time) AS first FROM audit_records WHERE key_id = ? AND time >= ? \
      ORDER BY time DESC LIMIT ?) GROUP BY source_ip, method, endpoint, reason";
 
 impl Database {
