@@ -73,8 +73,8 @@ impl PageRoutes {
         access: Access,
         handler: H,
     ) -> Self {
-        let log = Arc::clone(&self.app.request_log);
-        self.page(path, access, handler.layer(middleware::from_fn_with_state(log, take_turn)))
+        let handler = self.with_query_limit(handler);
+        self.page(path, access, handler)
     }
 
     /// Adds a part of a page that the script loads. Its requests do not extend the session.
@@ -104,8 +104,17 @@ impl PageRoutes {
         access: Access,
         handler: H,
     ) -> Self {
+        let handler = self.with_query_limit(handler);
+        self.form(path, access, handler)
+    }
+
+    /// A handler that runs when the session's token may run another query.
+    fn with_query_limit<H: Handler<T, AppState>, T: 'static>(
+        &self,
+        handler: H,
+    ) -> impl Handler<T, AppState> + use<H, T> {
         let log = Arc::clone(&self.app.request_log);
-        self.form(path, access, handler.layer(middleware::from_fn_with_state(log, take_turn)))
+        handler.layer(middleware::from_fn_with_state(log, take_turn))
     }
 
     /// Adds static files, which need no session.

@@ -72,14 +72,19 @@ async fn one_process_for_one_folder_and_one_port() {
     Server::start(settings(&data)).await.unwrap();
 }
 
+/// A connection to the main database of a new installation that no process uses.
+async fn closed_database(folder: &Path) -> sqlx::SqliteConnection {
+    let app = ControlPlane::open(&settings(folder)).await.unwrap();
+    app.store.close().await;
+    drop(app);
+    let path = folder.join("omniflow.db");
+    sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_stored_policy_that_is_refused_ends_the_start_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
-    let app = ControlPlane::open(&settings(folder.path())).await.unwrap();
-    app.store.close().await;
-    drop(app);
-    let path = folder.path().join("omniflow.db");
-    let mut database = sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    let mut database = closed_database(folder.path()).await;
     sqlx::query("UPDATE policy_versions SET document = 'no policy'").execute(&mut database).await.unwrap();
     database.close().await.unwrap();
     let server = Server::start(settings(folder.path())).await.unwrap();
@@ -101,12 +106,8 @@ async fn get(address: SocketAddr, path: &str) -> io::Result<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn starting_is_reported_while_the_databases_are_opened() {
     let folder = tempfile::tempdir().unwrap();
-    let app = ControlPlane::open(&settings(folder.path())).await.unwrap();
-    app.store.close().await;
-    drop(app);
-    // Whoever holds this delays the start as a long migration does.
-    let path = folder.path().join("omniflow.db");
-    let mut database = sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    // An open transaction delays the start like a long migration.
+    let mut database = closed_database(folder.path()).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut database).await.unwrap();
     sqlx::query("CREATE TABLE ballast (x)").execute(&mut database).await.unwrap();
     let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
