@@ -1,6 +1,6 @@
 //! The payloads of calls in flight, within the room that a VM has for them.
 //!
-//! When the room is full, the key that uses the most of it makes room for the others, so that no client can keep the payloads
+//! When the buffer is full, payloads of the key with the largest share are evicted, so that no client can keep the payloads
 //! of other keys from being recorded.
 
 use std::cell::{Cell, RefCell};

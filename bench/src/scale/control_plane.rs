@@ -19,7 +19,7 @@ use crate::cpu;
 
 const STARTS: usize = 5;
 /// Interval of the readiness checks.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// Concurrent clients.
 const CLIENTS: u32 = 8;
 /// Changes of each kind.
@@ -114,7 +114,7 @@ async fn start(control_plane: &mut ControlPlane) -> Result<f64> {
                 return started.elapsed();
             }
             // A poll interval: `restart`, which runs at the same time, fails at its own deadline if there is no start.
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     });
     control_plane.restart().await?;

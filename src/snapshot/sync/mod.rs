@@ -249,7 +249,7 @@ impl Leader {
     ) -> SyncOutcome {
         let is_of_control_plane = response.as_ref().is_some_and(Response::is_of_control_plane);
         if !is_of_control_plane && self.poll_wait.was_cut(context.now.since(since)) {
-            // Not a failure yet: the next poll, which is not held, will tell.
+            // Not a failure yet: the next poll, which is not held, distinguishes a cut poll from an unavailable control plane.
             self.state = State::Resting { until: context.now };
             return self.tick(context);
         }

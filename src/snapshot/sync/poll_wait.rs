@@ -1,8 +1,8 @@
 //! How long polls are held.
 //!
 //! A proxy between gateway and control plane may end a held poll, with a timeout of its own. The control plane is healthy then. A
-//! poll that was cut is followed at once by one that is not held: it confirms the snapshot, and it tells the proxy's timeout
-//! from a control plane that has ended. If it succeeds, the next polls end before the proxy ends them.
+//! poll that was cut is followed at once by one that is not held: it confirms the snapshot, and it distinguishes the proxy's
+//! timeout from a control plane that has ended. If it succeeds, the next polls end before the proxy ends them.
 
 use std::time::Duration;
 

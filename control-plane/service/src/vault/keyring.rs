@@ -14,7 +14,7 @@ use omniflow_domain::clock::{Entropy, EntropyUnavailable};
 use omniflow_files::private;
 use omniflow_files::secret::{self, SecretFileError};
 
-const HEADER: &str = "# Wrapping keys of the audit log's payloads, the newest first. Anyone who has them can read the payloads.\n";
+const HEADER: &str = "# Wrapping keys of the audit log's payloads, the newest first. They decrypt the payloads: keep this file secret.\n";
 
 /// Which wrapping key: the first bytes of its SHA-256.
 pub(crate) type KeyName = [u8; 8];
